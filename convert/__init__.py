@@ -1,0 +1,1 @@
+"""Checkpoints, with numpy only: no framework is ever imported to convert."""

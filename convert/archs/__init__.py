@@ -1,0 +1,1 @@
+"""Architectures as data: one TOML a model type."""

@@ -1,0 +1,1 @@
+"""Naming dialects: how one framework spells a model, one module each."""

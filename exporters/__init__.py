@@ -1,0 +1,1 @@
+"""Programs out of models."""
