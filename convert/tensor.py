@@ -81,7 +81,7 @@ class Extent:
         """The bytes as a new uint8 array of shape ``[nbytes]``."""
         out = np.empty(self.nbytes, np.uint8)
         with open(self.path, "rb", buffering=0) as file:
-            _read_exactly(file.fileno(), memoryview(out), self.offset, self.path)
+            _read_exactly(file.fileno(), out.data, self.offset, self.path)
         return out
 
 
@@ -155,7 +155,7 @@ class TensorRef:
 
 def array_blocks(array: Array, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
     """The bytes of a C-contiguous array in pieces of at most ``size``."""
-    view = memoryview(array.reshape(-1).view(np.uint8))
+    view = array.reshape(-1).view(np.uint8).data
     for start in range(0, len(view), size):
         yield view[start : start + size]
 
