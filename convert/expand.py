@@ -1,0 +1,226 @@
+"""Expands a spec for one class and one config: every parameter with its shape, tie and origin."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from equipoise.convert import expr, template
+from equipoise.convert.config import Config
+from equipoise.convert.errors import ArchitectureError, SpecError
+from equipoise.convert.kinds import KINDS, Kind
+from equipoise.convert.ops import Shape
+from equipoise.convert.spec import ClassSpec, Module, Spec, load_spec
+
+MAX_REPEAT = 4096
+MAX_PARAMETERS = 200_000
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a model, named as in PyTorch with the base class's prefix.
+
+    Attributes:
+        name: e.g. ``bert.encoder.layer.0.output.dense.weight``.
+        module: The module that owns it; for a bare parameter the parameter itself.
+        template: Template of the name, with the indices in place of the numbers.
+        kind: Key of :data:`equipoise.convert.kinds.KINDS`.
+        leaf: e.g. ``weight``; empty for a bare parameter.
+        shape: Sizes in PyTorch's axis order.
+        indices: Values of the template's indices.
+        tied_to: The parameter it repeats, or None.
+        shared: Whether PyTorch shares the two (``tied_to``) and stores one of them.
+        computed: Name of the generator when it follows from the config, or None.
+        dtype: Its dtype when it is always the same, e.g. a counter; None for weights.
+    """
+
+    name: str
+    module: str
+    template: str
+    kind: str
+    leaf: str
+    shape: Shape
+    indices: Mapping[str, int]
+    tied_to: str | None = None
+    shared: bool = False
+    computed: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """All parameters of one class under one config.
+
+    Attributes:
+        spec: Where they come from.
+        cls: The class.
+        config: The config.
+        parameters: By name, in the order of the spec.
+    """
+
+    spec: Spec
+    cls: ClassSpec
+    config: Config
+    parameters: Mapping[str, Parameter]
+
+
+class Scope:
+    """Names that expressions see: indices, ``[let]`` entries, the config."""
+
+    def __init__(self, spec: Spec, config: Config) -> None:
+        self.spec = spec
+        self.config = config.with_defaults(spec.defaults)
+        self.indices: dict[str, int] = {}
+
+    def lookup(self, name: str) -> Any:
+        """The value of a name; indices win over ``[let]`` entries over the config."""
+        if name in self.indices:
+            return self.indices[name]
+        if name in self.spec.let:
+            return self.value(self.spec.let[name])
+        return self.config.lookup(name)
+
+    def value(self, text: str | ast.expr) -> Any:
+        """The value of an expression.
+
+        Raises:
+            ArchitectureError: The config's values do not fit it.
+        """
+        try:
+            return expr.evaluate(text, self.lookup)
+        except (TypeError, IndexError, ZeroDivisionError, KeyError) as error:
+            shown = text if isinstance(text, str) else ast.unparse(text)
+            raise ArchitectureError(
+                f"the config does not fit the architecture {self.spec.model_type!r}: "
+                f"{shown!r} fails: {error}",
+                file=self.config.file,
+            ) from error
+
+    def holds(self, condition: str | None) -> bool:
+        """Whether a condition holds; None always does."""
+        return condition is None or bool(self.value(condition))
+
+    def size(self, text: str | ast.expr) -> int:
+        """The value of an expression that must be a size."""
+        value = self.value(text)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            shown = text if isinstance(text, str) else ast.unparse(text)
+            raise ArchitectureError(
+                f"{shown!r} is no size", file=self.config.file, expected="a number", found=repr(value)
+            )
+        return value
+
+    def loop(self, fields: tuple[str, ...]) -> Iterator[dict[str, int]]:
+        """Every combination of the indices; an inner count may depend on an outer index."""
+        if not fields:
+            yield dict(self.indices)
+            return
+        first, rest = fields[0], fields[1:]
+        count = self.size(self.spec.repeat[first])
+        if count > MAX_REPEAT:
+            raise ArchitectureError(
+                f"{self.spec.repeat[first]!r} is {count}",
+                file=self.config.file,
+                expected=f"at most {MAX_REPEAT}",
+            )
+        for index in range(count):
+            self.indices[first] = index
+            yield from self.loop(rest)
+        self.indices.pop(first, None)
+
+
+def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
+    """All parameters of a class.
+
+    Raises:
+        ArchitectureError: The config lacks something or has absurd values.
+        SpecError: The spec is wrong.
+    """
+    scope = Scope(spec, config)
+    parameters: dict[str, Parameter] = {}
+    found = (one for group in cls.groups for one in _group(scope, group))
+    for parameter in islice(found, MAX_PARAMETERS + 1):
+        if parameter.name in parameters:
+            raise SpecError(f"{parameter.name!r} is declared twice", file=spec.file)
+        parameters[parameter.name] = parameter
+    if len(parameters) > MAX_PARAMETERS:
+        raise ArchitectureError(f"more than {MAX_PARAMETERS} parameters", file=config.file)
+    return Expansion(spec, cls, scope.config, parameters)
+
+
+def _group(scope: Scope, group: str) -> Iterator[Parameter]:
+    name, _, inner = group.partition(":")
+    if name in scope.spec.parts:
+        part = scope.spec.parts[name]
+        spec = load_spec(part.spec)
+        if spec is None:
+            raise SpecError(f"part {name!r} names no spec {part.spec!r}", file=scope.spec.file)
+        yield from _group(Scope(spec, scope.config.part(part.config)), inner)
+        return
+    if not scope.holds(scope.spec.when.get(name)):
+        return
+    for module in scope.spec.modules[name]:
+        yield from _module(scope, module)
+
+
+def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
+    for indices in scope.loop(template.fields(module.path)):
+        if not scope.holds(module.when):
+            continue
+        kind, arguments = _kind(scope, module.kind)
+        path = template.expand(module.path, indices)
+        for leaf, shape in _leaves(scope, kind, arguments):
+            name = f"{path}.{leaf}" if leaf else path
+            written = f"{module.path}.{leaf}" if leaf else module.path
+            tie = scope.spec.ties.get(written)
+            yield Parameter(
+                name=name,
+                module=path,
+                template=written,
+                kind=kind,
+                leaf=leaf,
+                shape=shape,
+                indices=dict(indices),
+                tied_to=template.expand(tie.to, indices) if tie else None,
+                shared=tie is not None and scope.holds(tie.when),
+                computed=_computed(scope, written, KINDS[kind], leaf),
+                dtype=KINDS[kind].zeros.get(leaf),
+            )
+
+
+def _computed(scope: Scope, written: str, kind: Kind, leaf: str) -> str | None:
+    return "zeros" if leaf in kind.zeros else scope.spec.computed.get(written)
+
+
+def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
+    """The kind of a module and its arguments, sizes evaluated."""
+    node = expr.parse(text)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise SpecError(f"not a kind: {text!r}", file=scope.spec.file)
+    name = node.func.id
+    if name not in KINDS:
+        raise SpecError(f"unknown kind {name!r}", file=scope.spec.file, expected=sorted(KINDS))
+    kind = KINDS[name]
+    if name == "param":
+        return name, {"shape": tuple(scope.size(arg) for arg in node.args)}
+    if len(node.args) != len(kind.arguments):
+        raise SpecError(f"{text!r} does not give {kind.arguments}", file=scope.spec.file)
+    sizes = {key: scope.size(arg) for key, arg in zip(kind.arguments, node.args, strict=True)}
+    switches = {key.arg: scope.value(key.value) for key in node.keywords if key.arg}
+    if not set(switches) <= set(kind.switches):
+        raise SpecError(f"{text!r} has an unknown switch", file=scope.spec.file)
+    return name, {**kind.switches, **sizes, **switches}
+
+
+def _leaves(
+    scope: Scope, kind: str, arguments: Mapping[str, Any]
+) -> Iterator[tuple[str, Shape]]:
+    if kind == "param":
+        yield "", arguments["shape"]
+        return
+    for leaf, shape in KINDS[kind].leaves.items():
+        if leaf != "bias" or arguments.get("bias", True):
+            yield leaf, tuple(int(expr.evaluate(size, arguments.__getitem__)) for size in shape)

@@ -1,0 +1,38 @@
+"""Tensors that no checkpoint has to hold because they follow from the config."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from equipoise.convert.ops import Shape
+from equipoise.convert.tensor import Array, DType
+
+
+def sinusoidal(shape: Shape) -> Array:
+    """Sine and cosine positions, sines in the first half; float32 of shape ``[positions, width]``.
+
+    As ``MarianSinusoidalPositionalEmbedding`` and ``TFMarianSinusoidalPositionalEmbedding`` of transformers
+    4.57.6 build them: angles in float64, rounded to float32 once.
+    """
+    positions, width = shape
+    powers = np.array([2 * (column // 2) / width for column in range(width)])
+    angles = np.arange(positions)[:, None] / np.power(10000, powers)
+    half = width // 2 + width % 2
+    table = np.zeros(shape, np.float32)
+    table[:, :half] = np.sin(angles[:, 0::2])
+    table[:, half:] = np.cos(angles[:, 1::2])
+    return table
+
+
+def zeros(shape: Shape) -> Array:
+    """Zeros of that shape."""
+    return np.zeros(shape, np.float32)
+
+
+GENERATORS = {"sinusoidal": sinusoidal, "zeros": zeros}
+"""What a spec may name under ``computed``."""
+
+
+def generate(name: str, shape: Shape, dtype: DType) -> Array:
+    """The computed tensor in the dtype that is asked for."""
+    return np.ascontiguousarray(GENERATORS[name](shape)).astype(dtype)

@@ -1,0 +1,83 @@
+"""What a module is: the kind fixes its parameters and their axes in PyTorch's order.
+
+Layouts say how they spell the leaves of each kind; see ``convert/layouts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of module.
+
+    Attributes:
+        arguments: Names of the sizes that a spec gives, in order.
+        leaves: Shape of each parameter in PyTorch's axis order, as expressions over the arguments. The
+            leaf ``""`` stands for a parameter without a module of its own.
+        switches: Keyword arguments with their defaults; ``bias=False`` drops the leaf ``bias``.
+        zeros: Leaves that PyTorch alone keeps, as integer counters that start at zero.
+    """
+
+    arguments: tuple[str, ...]
+    leaves: Mapping[str, tuple[str, ...]]
+    switches: Mapping[str, object] = field(default_factory=dict)
+    zeros: Mapping[str, str] = field(default_factory=dict)
+
+
+_CONV = {"groups": 1, "bias": True}
+
+KINDS: dict[str, Kind] = {
+    "linear": Kind(
+        ("inputs", "outputs"),
+        {"weight": ("outputs", "inputs"), "bias": ("outputs",)},
+        {"bias": True},
+    ),
+    # transformers' own Conv1D (GPT-2): a linear layer whose weight is stored the other way round.
+    "hf_conv1d": Kind(
+        ("inputs", "outputs"), {"weight": ("inputs", "outputs"), "bias": ("outputs",)}
+    ),
+    "conv1d": Kind(
+        ("inputs", "outputs", "size"),
+        {"weight": ("outputs", "inputs // groups", "size"), "bias": ("outputs",)},
+        _CONV,
+    ),
+    "conv2d": Kind(
+        ("inputs", "outputs", "height", "width"),
+        {"weight": ("outputs", "inputs // groups", "height", "width"), "bias": ("outputs",)},
+        _CONV,
+    ),
+    "conv3d": Kind(
+        ("inputs", "outputs", "depth", "height", "width"),
+        {"weight": ("outputs", "inputs // groups", "depth", "height", "width"), "bias": ("outputs",)},
+        _CONV,
+    ),
+    # A convolution whose weight is direction * magnitude, the magnitude one number a kernel position.
+    "weight_norm_conv1d": Kind(
+        ("inputs", "outputs", "size"),
+        {
+            "weight_g": ("1", "1", "size"),
+            "weight_v": ("outputs", "inputs // groups", "size"),
+            "bias": ("outputs",),
+        },
+        _CONV,
+    ),
+    "embedding": Kind(("count", "width"), {"weight": ("count", "width")}),
+    "norm": Kind(("width",), {"weight": ("width",), "bias": ("width",)}, {"bias": True}),
+    "rms_norm": Kind(("width",), {"weight": ("width",)}),
+    "batch_norm": Kind(
+        ("width",),
+        {
+            "weight": ("width",),
+            "bias": ("width",),
+            "running_mean": ("width",),
+            "running_var": ("width",),
+            "num_batches_tracked": (),
+        },
+        zeros={"num_batches_tracked": "int64"},
+    ),
+    # A bare parameter; its shape is the list of arguments.
+    "param": Kind((), {"": ()}),
+}
