@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -68,11 +68,12 @@ class Expansion:
 
 
 class Scope:
-    """Names that expressions see: indices, ``[let]`` entries, the config."""
+    """Names that expressions see: indices, ``[let]`` entries, ``head`` (the class's key) and the config."""
 
-    def __init__(self, spec: Spec, config: Config) -> None:
+    def __init__(self, spec: Spec, config: Config, head: str) -> None:
         self.spec = spec
         self.config = config.with_defaults(spec.defaults)
+        self.head = head
         self.indices: dict[str, int] = {}
 
     def lookup(self, name: str) -> Any:
@@ -81,6 +82,8 @@ class Scope:
             return self.indices[name]
         if name in self.spec.let:
             return self.value(self.spec.let[name])
+        if name == "head":
+            return self.head
         return self.config.lookup(name)
 
     def value(self, text: str | ast.expr) -> Any:
@@ -109,7 +112,10 @@ class Scope:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             shown = text if isinstance(text, str) else ast.unparse(text)
             raise ArchitectureError(
-                f"{shown!r} is no size", file=self.config.file, expected="a number", found=repr(value)
+                f"{shown!r} is no size",
+                file=self.config.file,
+                expected="a number",
+                found=repr(value),
             )
         return value
 
@@ -139,7 +145,7 @@ def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
         ArchitectureError: The config lacks something or has absurd values.
         SpecError: The spec is wrong.
     """
-    scope = Scope(spec, config)
+    scope = Scope(spec, config, cls.key)
     parameters: dict[str, Parameter] = {}
     found = (one for group in cls.groups for one in _group(scope, group))
     for parameter in islice(found, MAX_PARAMETERS + 1):
@@ -148,7 +154,15 @@ def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
         parameters[parameter.name] = parameter
     if len(parameters) > MAX_PARAMETERS:
         raise ArchitectureError(f"more than {MAX_PARAMETERS} parameters", file=config.file)
-    return Expansion(spec, cls, scope.config, parameters)
+    return Expansion(spec, cls, scope.config, _with_ties_that_exist(parameters))
+
+
+def _with_ties_that_exist(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """A parameter repeats another only in the classes that have both."""
+    return {
+        name: one if one.tied_to in parameters else replace(one, tied_to=None, shared=False)
+        for name, one in parameters.items()
+    }
 
 
 def _group(scope: Scope, group: str) -> Iterator[Parameter]:
@@ -158,7 +172,7 @@ def _group(scope: Scope, group: str) -> Iterator[Parameter]:
         spec = load_spec(part.spec)
         if spec is None:
             raise SpecError(f"part {name!r} names no spec {part.spec!r}", file=scope.spec.file)
-        yield from _group(Scope(spec, scope.config.part(part.config)), inner)
+        yield from _group(Scope(spec, scope.config.part(part.config), scope.head), inner)
         return
     if not scope.holds(scope.spec.when.get(name)):
         return
@@ -192,7 +206,12 @@ def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
 
 
 def _computed(scope: Scope, written: str, kind: Kind, leaf: str) -> str | None:
-    return "zeros" if leaf in kind.zeros else scope.spec.computed.get(written)
+    if leaf in kind.zeros:
+        return "unused"
+    entry = scope.spec.computed.get(written)
+    if isinstance(entry, Mapping):
+        return str(entry["to"]) if scope.holds(entry["when"]) else None
+    return entry
 
 
 def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
@@ -215,9 +234,7 @@ def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
     return name, {**kind.switches, **sizes, **switches}
 
 
-def _leaves(
-    scope: Scope, kind: str, arguments: Mapping[str, Any]
-) -> Iterator[tuple[str, Shape]]:
+def _leaves(scope: Scope, kind: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
     if kind == "param":
         yield "", arguments["shape"]
         return

@@ -24,13 +24,32 @@ def sinusoidal(shape: Shape) -> Array:
     return table
 
 
+def sinusoidal_interleaved(shape: Shape) -> Array:
+    """Sine at even and cosine at odd columns; float32 of shape ``[positions, width]``.
+
+    As ``create_sinusoidal_embeddings`` of DistilBERT in transformers 4.57.6.
+    """
+    positions, width = shape
+    powers = np.array([2 * (column // 2) / width for column in range(width)])
+    angles = np.arange(positions)[:, None] / np.power(10000, powers)
+    table = np.zeros(shape, np.float32)
+    table[:, 0::2] = np.sin(angles[:, 0::2])
+    table[:, 1::2] = np.cos(angles[:, 1::2])
+    return table
+
+
 def zeros(shape: Shape) -> Array:
     """Zeros of that shape."""
     return np.zeros(shape, np.float32)
 
 
-GENERATORS = {"sinusoidal": sinusoidal, "zeros": zeros}
-"""What a spec may name under ``computed``."""
+GENERATORS = {
+    "sinusoidal": sinusoidal,
+    "sinusoidal_interleaved": sinusoidal_interleaved,
+    "zeros": zeros,
+    "unused": zeros,
+}
+"""What a spec may name under ``computed``; an ``unused`` tensor may have any value where it is stored."""
 
 
 def generate(name: str, shape: Shape, dtype: DType) -> Array:

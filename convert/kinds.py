@@ -51,7 +51,10 @@ KINDS: dict[str, Kind] = {
     ),
     "conv3d": Kind(
         ("inputs", "outputs", "depth", "height", "width"),
-        {"weight": ("outputs", "inputs // groups", "depth", "height", "width"), "bias": ("outputs",)},
+        {
+            "weight": ("outputs", "inputs // groups", "depth", "height", "width"),
+            "bias": ("outputs",),
+        },
         _CONV,
     ),
     # A convolution whose weight is direction * magnitude, the magnitude one number a kernel position.

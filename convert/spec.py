@@ -68,12 +68,14 @@ class ClassSpec:
     """One line under ``[classes]``.
 
     Attributes:
+        key: What stands there, e.g. ``ForMaskedLM``.
         name: PyTorch's class.
         groups: Groups of modules it has.
         base: Whether it is the base class, whose names lack the prefix in PyTorch and Flax.
         names: Its name in each layout that has it.
     """
 
+    key: str
     name: str
     groups: tuple[str, ...]
     base: bool
@@ -103,13 +105,14 @@ class Spec:
     when: Mapping[str, str]
     classes: Mapping[str, ClassSpec]
     ties: Mapping[str, Tie]
-    computed: Mapping[str, str]
+    computed: Mapping[str, Any]
     layouts: Mapping[str, Mapping[str, Any]]
 
     def class_named(self, name: str) -> ClassSpec | None:
         """The class of that name in any layout, or None."""
         for entry in self.classes.values():
-            if name == entry.name or name in entry.names.values():
+            plain = {one.removeprefix("TF").removeprefix("Flax") for one in entry.names.values()}
+            if name == entry.name or name in entry.names.values() or name in plain:
                 return entry
         return None
 
@@ -195,15 +198,20 @@ def _classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpe
     prefixes = {"pytorch": "", "tensorflow": "TF", "flax": "Flax"}
     groups = {*values.get("modules", {}), *values.get("parts", {})}
     for suffix, line in values.get("classes", {}).items():
-        entry = {"groups": line} if isinstance(line, list) else line
+        if line is False:  # an extending file takes a class away
+            continue
+        entry: dict[str, Any] = {"groups": line} if isinstance(line, list) else line
         # A group "text:base" is the group `base` of the part `text`.
         for group in entry["groups"]:
             if group.partition(":")[0] not in groups:
                 raise SpecError(f"class {suffix!r} names no group {group!r}", file=path)
         names = {
-            layout: prefix + stem + (entry[layout] if isinstance(entry.get(layout), str) else suffix)
+            layout: prefix
+            + stem
+            + (entry[layout] if isinstance(entry.get(layout), str) else suffix)
             for layout, prefix in prefixes.items()
             if entry.get(layout, True)
         }
         name = names.get("pytorch", stem + suffix)
-        yield suffix, ClassSpec(name, tuple(entry["groups"]), entry.get("base", False), names)
+        base = bool(entry.get("base", False))
+        yield suffix, ClassSpec(suffix, name, tuple(entry["groups"]), base, names)

@@ -56,8 +56,7 @@ def write_frame(
     listed = [[name, value.dtype.str, list(value.shape)] for name, value in dense.items()]
     text = json.dumps({**header, "arrays": listed}).encode()
     stream.write(struct.pack("<Q", len(text)) + text)
-    for value in dense.values():
-        stream.write(value.tobytes())
+    stream.writelines(value.tobytes() for value in dense.values())
     stream.flush()
 
 

@@ -2,14 +2,14 @@
 
 What a module holds (``tests/convert/layouts/test_contract.py`` runs over all):
 
-``PREFIX: str``
-    What the framework puts before a class name.
 ``view(expansion: Expansion) -> View``
     How this layout spells and stores the parameters of an expansion.
-``decode(container: Container) -> dict[str, str]``
-    The names in a file of this layout -> the names of the layout, for every container it comes in.
-``encode(name: str, target: Target) -> str``
-    The spelling of a layout's name in a container.
+``decode(name: str, container: str, variant: str) -> str``
+    The layout's name for a name in a file of that container.
+``encode(name: str, container: str, variant: str, view: View | None) -> str``
+    The spelling of the layout's name in a file of that container.
+``FORMATS: dict[str, Format]``
+    The formats (container + layout) that exist, by name, the usual one first.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class View:
     """An expansion as one layout stores it.
 
     Attributes:
-        rules: From parameters to the names this layout stores.
+        rules: From parameters to the names this layout stores. A rule for a parameter in ``shared`` may be
+            there: its name is accepted when reading and not needed.
         aliases: Other spellings it accepts when reading -> the name in ``rules``.
-        alias_ops: Operations from the usual form to an alias's form, where they differ.
         shared: Parameters that it stores once with another, although they have a name of their own:
             parameter -> the parameter whose tensor it is.
         refused: Parameters that it has no place for -> the reason.
@@ -44,7 +44,7 @@ class View:
         groups: Stored name -> top-level layer in a Keras HDF5 file.
         also_in: Top-level layer -> stored names that it lists too.
         root: First component of the full variable names in a Keras HDF5 file.
-        roots: Stored name -> first component, where it is not ``root``.
+        roots: Stored name -> its root where it is another; empty for none.
     """
 
     rules: tuple[Rule, ...]
@@ -57,6 +57,25 @@ class View:
     also_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     root: str = ""
     roots: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A container that a layout comes in.
+
+    Attributes:
+        name: e.g. ``tensorflow-h5``.
+        container: Module of :mod:`equipoise.convert.formats`.
+        filename: The file that transformers looks for, e.g. ``tf_model.h5``.
+        metadata: What the file says about itself.
+        writable: Whether we write it.
+    """
+
+    name: str
+    container: str
+    filename: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    writable: bool = True
 
 
 @dataclass(frozen=True)

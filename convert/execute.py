@@ -1,0 +1,177 @@
+"""Runs a plan: streams tensor after tensor into the target's files and proves what it did."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert import manifest
+from equipoise.convert.checkpoint import format_module
+from equipoise.convert.companions import copy_companions
+from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.formats import Writer
+from equipoise.convert.hashing import Hashing
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.manifest import Manifest
+from equipoise.convert.output import OutputFolder, write_atomic
+from equipoise.convert.plan import Plan, Shard, Step
+from equipoise.convert.tensor import Array, array_blocks
+from equipoise.convert.transform import is_copy, results, run_check
+
+Progress = Callable[[int, int, str], None]
+"""Called with bytes written, bytes in all, and the tensor at work."""
+
+
+def execute(
+    plan: Plan, output: str | Path, *, force: bool = False, progress: Progress | None = None
+) -> Manifest:
+    """Converts as planned.
+
+    The folder appears in its place when everything is there and durable. A run that was killed leaves a hidden
+    folder beside it; the same run again keeps that folder's finished files.
+
+    Args:
+        plan: What to do.
+        output: The folder.
+        force: Replaces a folder that is there.
+        progress: Told about every tensor.
+
+    Raises:
+        OutputError: The folder cannot be written; nothing is left of the attempt.
+        ContainerError: A source file is not what its header said; nothing is left of the attempt.
+        CoverageError: A tensor's values forbid the plan; nothing is left of the attempt.
+    """
+    folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
+    folder.open(plan.checkpoint.path, plan.nbytes)
+    try:
+        with folder.errors(), Hashing() as hashing:
+            result = _Run(plan, folder, hashing, progress).run()
+        folder.commit()
+    except EquipoiseError:
+        folder.discard()
+        raise
+    return result
+
+
+def fingerprint(plan: Plan) -> str:
+    """What a conversion is: sources by path, size and time, the target, every step."""
+    sources = [(str(path), *path.stat()[6:9:2]) for path in plan.checkpoint.files]
+    shards = [(shard.filename, shard.steps, shard.aliases) for shard in plan.shards]
+    text = repr((manifest.versions(), sources, plan.target.name, plan.dtype, shards))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, folder: OutputFolder, hashing: Hashing, progress: Progress | None
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.hashing = hashing
+        self.progress = progress
+        self.done = 0
+
+    def run(self) -> Manifest:
+        for check in self.plan.checks:
+            run_check(check, self.plan.checkpoint.tensors)
+        source_files = {path.name: self.hashing.file(path) for path in self.plan.checkpoint.files}
+        target_files: dict[str, Future[str]] = {}
+        records = {}
+        for shard in self.plan.shards:
+            records[shard.filename] = self._shard(shard)
+            target_files[shard.filename] = self.hashing.file(self.folder.partial / shard.filename)
+        if len(self.plan.shards) > 1:
+            self._index()
+        copy_companions(self.plan, self.folder.partial)
+        result = manifest.build(
+            self.plan,
+            records,
+            {name: future.result() for name, future in source_files.items()},
+            {name: future.result() for name, future in target_files.items()},
+        )
+        write_atomic(self.folder.partial / manifest.NAME, result.text())
+        return result
+
+    def _shard(self, shard: Shard) -> dict[str, Any]:
+        kept = self.folder.finished.get(shard.filename)
+        if kept is not None:
+            self._tell(sum(header.nbytes for header in shard.headers if not header.alias_of), "")
+            record: dict[str, Any] = kept["record"]
+            return record
+        record = {"tensors": {}, "sources": {}}
+        metadata = {
+            **self.plan.target.metadata,
+            **({"variant": shard.variant} if shard.variant else {}),
+        }
+        writer_class = format_module(self.plan.target.container).Writer
+        with writer_class(self.folder.partial / shard.filename, shard.headers, metadata) as writer:
+            for step in shard.steps:
+                self._step(step, writer, shard.filename, record)
+        for alias in shard.aliases:
+            if alias.name != alias.alias_of:
+                record["tensors"][alias.name] = {"alias_of": alias.alias_of, "file": shard.filename}
+        self.folder.finish_file(shard.filename, record)
+        return record
+
+    def _step(self, step: Step, writer: Writer, filename: str, record: dict[str, Any]) -> None:
+        refs = [self.plan.checkpoint[name] for name in step.sources]
+        if is_copy(step, refs[0] if refs else None):
+            digests: list[str] = []
+            header = step.targets[0]
+            writer.write(header.name, self.hashing.passing(refs[0].blocks(), digests))
+            hashes = {header.name: digests[0]}
+            record["sources"][refs[0].name] = digests[0]
+            self._tell(header.nbytes, header.name)
+        else:
+            hashes = self._computed(step, writer, record)
+        for header in step.targets:
+            record["tensors"][header.name] = {
+                "sha256": hashes[header.name],
+                "dtype": header.dtype.name,
+                "shape": list(header.shape),
+                "file": filename,
+                "sources": list(step.sources),
+                "operations": manifest.describe(step),
+            }
+
+    def _computed(self, step: Step, writer: Writer, record: dict[str, Any]) -> dict[str, str]:
+        """A step that changes bytes: whole tensors, each hashed while the next thing happens."""
+        arrays: dict[str, Array] = {}
+        reading = {}
+        for name in step.sources:
+            arrays[name] = self.plan.checkpoint[name].read()
+            reading[name] = self.hashing.array(arrays[name])
+        hashes = {}
+        for header, array in results(step, arrays):
+            writing = self.hashing.array(array)
+            writer.write(header.name, array_blocks(array))
+            hashes[header.name] = writing.result()
+            self._tell(header.nbytes, header.name)
+        record["sources"].update({name: future.result() for name, future in reading.items()})
+        return hashes
+
+    def _index(self) -> None:
+        """The index of shards, with the names that transformers puts there."""
+        layout = self.plan.route[-1]
+        encode = layout_module(layout).encode
+        weight_map = {}
+        for shard in self.plan.shards:
+            for step in shard.steps:
+                for name, header in zip(step.outputs, step.targets, strict=True):
+                    spelled = header.name
+                    if layout == "tensorflow":
+                        spelled = encode(name, "keras_hdf5", "keras", self.plan.view)
+                    weight_map[spelled] = shard.filename
+            weight_map.update({alias.name: shard.filename for alias in shard.aliases})
+        index = {"metadata": {"total_size": self.plan.nbytes}, "weight_map": weight_map}
+        path = self.folder.partial / f"{self.plan.target.filename}.index.json"
+        write_atomic(path, json.dumps(index, indent=2) + "\n")
+
+    def _tell(self, nbytes: int, name: str) -> None:
+        self.done += nbytes
+        if self.progress is not None:
+            self.progress(self.done, self.plan.nbytes, name)

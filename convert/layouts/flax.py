@@ -1,0 +1,91 @@
+"""Flax (linen classes of transformers 4): nested names joined by slashes, kernels with outputs last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from equipoise.convert.expand import Expansion
+from equipoise.convert.layouts import Format, Leaf, View
+from equipoise.convert.layouts.build import Dialect, build_view
+from equipoise.convert.layouts.irregular import Irregular
+from equipoise.convert.ops import Permute
+from equipoise.convert.rule import Rule
+
+FORMATS = {
+    "flax-msgpack": Format("flax-msgpack", "flax_msgpack", "flax_model.msgpack"),
+    "flax-safetensors": Format(
+        "flax-safetensors", "safetensors", "model.safetensors", {"format": "flax"}
+    ),
+}
+
+LEAVES = {
+    ("linear", "weight"): Leaf("kernel", (Permute((1, 0)),)),
+    ("linear", "bias"): Leaf("bias"),
+    # FlaxConv1D keeps its kernel as [outputs, inputs] and transposes it when it runs.
+    ("hf_conv1d", "weight"): Leaf("kernel", (Permute((1, 0)),)),
+    ("hf_conv1d", "bias"): Leaf("bias"),
+    ("conv1d", "weight"): Leaf("kernel", (Permute((2, 1, 0)),)),
+    ("conv1d", "bias"): Leaf("bias"),
+    ("conv2d", "weight"): Leaf("kernel", (Permute((2, 3, 1, 0)),)),
+    ("conv2d", "bias"): Leaf("bias"),
+    ("conv3d", "weight"): Leaf("kernel", (Permute((2, 3, 4, 1, 0)),)),
+    ("conv3d", "bias"): Leaf("bias"),
+    ("weight_norm_conv1d", "weight_g"): Leaf("weight_g"),
+    ("weight_norm_conv1d", "weight_v"): Leaf("weight_v"),
+    ("weight_norm_conv1d", "bias"): Leaf("bias"),
+    ("embedding", "weight"): Leaf("embedding"),
+    ("norm", "weight"): Leaf("scale"),
+    ("norm", "bias"): Leaf("bias"),
+    ("rms_norm", "weight"): Leaf("weight"),
+    ("batch_norm", "weight"): Leaf("scale"),
+    ("batch_norm", "bias"): Leaf("bias"),
+    ("batch_norm", "running_mean"): Leaf("mean"),
+    ("batch_norm", "running_var"): Leaf("var"),
+    ("param", ""): Leaf(""),
+}
+_STATISTICS = ("running_mean", "running_var")
+
+
+def _join(moved: str, rest: str, irregular: Irregular) -> str:
+    return "/".join(part for part in (moved, rest.replace(".", "/")) if part)
+
+
+DIALECT = Dialect("flax", LEAVES, _join, "/", ties_by_config=False, strips_prefix=True)
+
+
+def view(expansion: Expansion) -> View:
+    """How Flax spells and stores the parameters; with batch norm, in two collections."""
+    built, _ = build_view(expansion, DIALECT)
+    kinds = {parameter.kind for parameter in expansion.parameters.values()}
+    rules = built.rules
+    if "batch_norm" in kinds:
+        rules = tuple(_in_collection(rule, expansion) for rule in rules)
+    aliases = {}
+    prefix = expansion.spec.prefix
+    if expansion.cls.base and prefix:
+        names = [name for rule in rules for name in rule.targets]
+        aliases = {_with_prefix(name, prefix): name for name in names}
+    return replace(built, rules=rules, aliases=aliases)
+
+
+def _in_collection(rule: Rule, expansion: Expansion) -> Rule:
+    parameter = expansion.parameters[rule.sources[0]]
+    collection = "batch_stats" if parameter.leaf in _STATISTICS else "params"
+    return Rule(rule.sources, tuple(f"{collection}/{name}" for name in rule.targets), rule.ops)
+
+
+def _with_prefix(name: str, prefix: str) -> str:
+    collection, slash, rest = name.partition("/")
+    if collection in ("params", "batch_stats") and slash:
+        return f"{collection}/{prefix}/{rest}"
+    return f"{prefix}/{name}"
+
+
+def decode(name: str, container: str, variant: str) -> str:
+    """Keys joined by slashes; safetensors joins them by dots."""
+    return name.replace(".", "/") if container == "safetensors" else name
+
+
+def encode(name: str, container: str, variant: str, target: View | None) -> str:
+    """Keys joined as the container joins them."""
+    return name.replace("/", ".") if container == "safetensors" else name

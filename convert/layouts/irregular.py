@@ -1,0 +1,160 @@
+"""What a spec says about one layout: the sections ``[pytorch]``, ``[tensorflow]`` and ``[flax]``.
+
+    paths = { "cls.predictions" = "mlm___cls/predictions" }    module path, or the start of one -> its path there
+    leaves = { "bert...word_embeddings.weight" = "weight" }    parameter -> its leaf there
+    ops = { "logit_scale" = ["add_axis(0)"] }                  parameter -> operations from PyTorch's form
+    shared = { "lm_head.weight" = "" }                         ties of the spec that this layout always shares;
+                                                               a text refuses a tensor of its own, with this reason
+    stored = ["predictions.decoder.bias"]                      ties that this layout stores twice all the same
+    refused = { PARAMETER = REASON }                           no place for it
+    left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
+    ignored = { NAME = REASON }                                may be in files, is not needed
+    indices = "."                                              TF: how a number is joined to the name before it
+    groups = { "model.shared" = "model" }                      TF: first component -> layer in HDF5; "" for none
+    also_in = { "mlm___cls" = "bert/embeddings" }              TF: layer in HDF5 -> names that it lists too
+    roots = { "model.shared" = "model.shared" }                TF: first component -> what stands before it
+    prefixes = ["text_model."]                                 PyTorch: may be missing in files
+    rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
+
+A value may be a table ``{ to = ..., when = ... }`` where it holds under a condition only.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from equipoise.convert import expr, ops, template
+from equipoise.convert.errors import SpecError
+from equipoise.convert.expand import Expansion, Parameter, Scope
+from equipoise.convert.ops import Op
+from equipoise.convert.rule import Rule
+from equipoise.convert.spec import Spec, load_spec
+
+SECTIONS = frozenset(
+    (
+        *("paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "ignored", "rules"),
+        *("indices", "groups", "also_in", "roots", "prefixes"),
+    )
+)
+
+
+class Irregular:
+    """The section of one layout in a spec and the specs of its parts, for one config."""
+
+    def __init__(self, expansion: Expansion, layout: str) -> None:
+        self.expansion = expansion
+        self.spec = expansion.spec
+        self._scope = Scope(expansion.spec, expansion.config, expansion.cls.key)
+        self._tables: dict[str, Any] = {}
+        parts = [load_spec(part.spec) for part in self.spec.parts.values()]
+        for spec in (*(part for part in parts if part), self.spec):
+            self._add(spec, spec.layouts[layout])
+
+    def _add(self, spec: Spec, section: Mapping[str, Any]) -> None:
+        unknown = sorted(set(section) - SECTIONS)
+        if unknown:
+            raise SpecError(f"unknown key {unknown[0]!r} of a layout", file=spec.file)
+        for key, value in section.items():
+            old = self._tables.get(key)
+            self._tables[key] = {**old, **value} if isinstance(old, dict) else value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A plain value of the section."""
+        return self._tables.get(key, default)
+
+    def table(self, key: str) -> dict[str, Any]:
+        """A table of the section, entries whose condition fails left out."""
+        found = {}
+        for name, value in self._tables.get(key, {}).items():
+            if isinstance(value, Mapping):
+                if not self._scope.holds(value["when"]):
+                    continue
+                value = value["to"]
+            found[name] = value
+        return found
+
+    def of_parameter(self, key: str, parameter: Parameter) -> Any:
+        """The entry of a table for a parameter, by its template or by its name; None without one."""
+        table = self.table(key)
+        return table.get(parameter.template, table.get(parameter.name))
+
+    def path(self, parameter: Parameter) -> tuple[str, str]:
+        """A module's path where the section moves it: (moved start, rest in PyTorch's spelling)."""
+        module = parameter.template.removesuffix(f".{parameter.leaf}" if parameter.leaf else "")
+        best = max(
+            (old for old in self.table("paths") if module == old or module.startswith(f"{old}.")),
+            key=len,
+            default=None,
+        )
+        if best is None:
+            return "", parameter.module
+        rest = module[len(best) :].removeprefix(".")
+        moved = template.expand(self.table("paths")[best], parameter.indices)
+        return moved, template.expand(rest, parameter.indices)
+
+    def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
+        """Operations that the section states for a parameter; None when it is regular."""
+        texts = self.of_parameter("ops", parameter)
+        return None if texts is None else tuple(parse_op(text, self.spec) for text in texts)
+
+    def many_rules(self) -> list[Rule]:
+        """The rules over several parameters, for every value of the indices that both sides share."""
+        return [rule for entry in self._tables.get("rules", []) for rule in self._many(entry)]
+
+    def _many(self, entry: Mapping[str, Any]) -> list[Rule]:
+        if not self._scope.holds(entry.get("when")):
+            return []
+        sources, targets = entry["sources"], entry["targets"]
+        fields = [
+            {field for one in side for field in template.fields(one)} for side in (sources, targets)
+        ]
+        outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
+        found = []
+        for indices in self._scope.loop(outer):
+            left = [name for one in sources for name in self._spread(one, indices)]
+            right = [name for one in targets for name in self._spread(one, indices)]
+            steps = tuple(
+                parse_op(text, self.spec, max(len(left), len(right))) for text in entry["ops"]
+            )
+            found.append(Rule(tuple(left), tuple(right), steps))
+        return found
+
+    def _spread(self, text: str, indices: Mapping[str, int]) -> list[str]:
+        """All names of a template: fixed at ``indices``, over all values of its other indices."""
+        rest = tuple(field for field in template.fields(text) if field not in indices)
+        self._scope.indices = dict(indices)
+        names = [template.expand(text, inner) for inner in self._scope.loop(rest)]
+        self._scope.indices = {}
+        return names
+
+
+_OPS: dict[str, Callable[..., Op]] = {
+    "permute": lambda *axes: ops.Permute(axes),
+    "add_axis": ops.AddAxis,
+    "drop_axis": ops.DropAxis,
+    "concat": lambda axis, *sizes: ops.Concat(axis, sizes),
+    "split": lambda axis, *sizes: ops.Split(axis, sizes),
+    "stack": ops.Stack,
+    "unstack": ops.Unstack,
+}
+
+
+def parse_op(text: str, spec: Spec, count: int = 1) -> Op:
+    """An operation from its text, e.g. ``permute(1, 0)``; ``stack`` gets the number of tensors.
+
+    Raises:
+        SpecError: It is none.
+    """
+    node = expr.parse(text)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OPS:
+        numbers: Sequence[int] = [expr.evaluate(arg, _no_names) for arg in node.args]
+        if node.func.id in ("stack", "unstack"):
+            numbers = (*numbers, count)
+        return _OPS[node.func.id](*numbers)
+    raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OPS))
+
+
+def _no_names(name: str) -> Any:
+    raise SpecError(f"operations take numbers, not {name!r}")

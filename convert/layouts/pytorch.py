@@ -1,0 +1,81 @@
+"""PyTorch: names joined by dots, the layout that all others are described against."""
+
+from __future__ import annotations
+
+from equipoise.convert.expand import Expansion
+from equipoise.convert.kinds import KINDS
+from equipoise.convert.layouts import Format, Leaf, View
+from equipoise.convert.layouts.build import Dialect, build_view
+from equipoise.convert.layouts.irregular import Irregular
+
+FORMATS = {
+    "pytorch-safetensors": Format(
+        "pytorch-safetensors", "safetensors", "model.safetensors", {"format": "pt"}
+    ),
+    "pytorch-bin": Format("pytorch-bin", "pytorch", "pytorch_model.bin"),
+}
+
+# torch >= 2.1 keeps weight norm as a parametrization; older files say weight_g and weight_v.
+_NEW_WEIGHT_NORM = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+# Checkpoints that were converted from the first TensorFlow releases spell norms like these.
+_OLD_NORM = {"weight": "gamma", "bias": "beta"}
+
+LEAVES = {(kind, leaf): Leaf(leaf) for kind, entry in KINDS.items() for leaf in entry.leaves}
+LEAVES |= {("weight_norm_conv1d", old): Leaf(new) for old, new in _NEW_WEIGHT_NORM.items()}
+
+
+def _join(moved: str, rest: str, irregular: Irregular) -> str:
+    return ".".join(part for part in (moved, rest) if part)
+
+
+DIALECT = Dialect("pytorch", LEAVES, _join, ".", ties_by_config=True, strips_prefix=True)
+
+
+def view(expansion: Expansion) -> View:
+    """How PyTorch spells and stores the parameters."""
+    built, irregular = build_view(expansion, DIALECT)
+    aliases: dict[str, str] = {}
+    for rule in built.rules:
+        if len(rule.sources) > 1 or len(rule.targets) > 1:
+            continue
+        parameter, stored = expansion.parameters[rule.sources[0]], rule.targets[0]
+        spellings = {stored, *_other_leaves(parameter.kind, parameter.leaf, stored)}
+        for spelling in sorted(spellings):
+            for other in _other_prefixes(spelling, expansion, irregular):
+                aliases.setdefault(other, stored)
+    own = {name for rule in built.rules for name in rule.targets}
+    aliases = {other: stored for other, stored in aliases.items() if other not in own}
+    return View(built.rules, aliases, built.shared, built.refused, built.left_out, built.ignored)
+
+
+def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:
+    if kind == "weight_norm_conv1d" and leaf in _NEW_WEIGHT_NORM:
+        return [stored.removesuffix(_NEW_WEIGHT_NORM[leaf]) + leaf]
+    if kind in ("norm", "batch_norm") and leaf in _OLD_NORM:
+        return [stored.removesuffix(leaf) + _OLD_NORM[leaf]]
+    return []
+
+
+def _other_prefixes(name: str, expansion: Expansion, irregular: Irregular) -> list[str]:
+    """The name as it is, with the base class's prefix, and without a prefix that may be missing."""
+    found = [name]
+    prefix = expansion.spec.prefix
+    if expansion.cls.base and prefix:
+        found.append(f"{prefix}.{name}")
+    found += [
+        name.removeprefix(old) for old in irregular.get("prefixes", []) if name.startswith(old)
+    ]
+    return found
+
+
+def decode(name: str, container: str, variant: str) -> str:
+    """The name as it is; data-parallel wrappers leave ``module.`` in front, which is none of the model."""
+    return name.removeprefix("module.")
+
+
+def encode(name: str, container: str, variant: str, target: View | None) -> str:
+    """The name as it is."""
+    return name

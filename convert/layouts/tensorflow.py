@@ -1,0 +1,135 @@
+"""TensorFlow (Keras classes of transformers 4): names joined by slashes, kernels with outputs last.
+
+Stored names here lack the model's own name and the ``:0`` of variables: ``bert/encoder/layer_._0/output/dense/kernel``.
+Which files say what around them: ``modeling_tf_utils.py`` of transformers 4.57.6, ``save_pretrained``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from equipoise.convert.expand import Expansion
+from equipoise.convert.layouts import Format, Leaf, View
+from equipoise.convert.layouts.build import Dialect, build_view
+from equipoise.convert.layouts.irregular import Irregular
+from equipoise.convert.ops import AddAxis, Permute
+from equipoise.convert.rule import Rule
+
+FORMATS = {
+    "tensorflow-h5": Format("tensorflow-h5", "keras_hdf5", "tf_model.h5"),
+    "tensorflow-safetensors": Format(
+        "tensorflow-safetensors", "safetensors", "model.safetensors", {"format": "tf"}
+    ),
+    "tensorflow-checkpoint": Format(
+        "tensorflow-checkpoint", "tensor_bundle", "model.ckpt", writable=False
+    ),
+}
+
+LEAVES = {
+    ("linear", "weight"): Leaf("kernel", (Permute((1, 0)),)),
+    ("linear", "bias"): Leaf("bias"),
+    ("hf_conv1d", "weight"): Leaf("weight"),
+    ("hf_conv1d", "bias"): Leaf("bias", (AddAxis(0),)),
+    ("conv1d", "weight"): Leaf("kernel", (Permute((2, 1, 0)),)),
+    ("conv1d", "bias"): Leaf("bias"),
+    ("conv2d", "weight"): Leaf("kernel", (Permute((2, 3, 1, 0)),)),
+    ("conv2d", "bias"): Leaf("bias"),
+    ("conv3d", "weight"): Leaf("kernel", (Permute((2, 3, 4, 1, 0)),)),
+    ("conv3d", "bias"): Leaf("bias"),
+    ("weight_norm_conv1d", "weight_g"): Leaf("weight_g", (Permute((2, 0, 1)),)),
+    ("weight_norm_conv1d", "weight_v"): Leaf("weight_v"),
+    ("weight_norm_conv1d", "bias"): Leaf("bias"),
+    ("embedding", "weight"): Leaf("embeddings"),
+    ("norm", "weight"): Leaf("gamma"),
+    ("norm", "bias"): Leaf("beta"),
+    ("rms_norm", "weight"): Leaf("weight"),
+    ("batch_norm", "weight"): Leaf("gamma"),
+    ("batch_norm", "bias"): Leaf("beta"),
+    ("batch_norm", "running_mean"): Leaf("moving_mean"),
+    ("batch_norm", "running_var"): Leaf("moving_variance"),
+    ("param", ""): Leaf(""),
+}
+
+
+def _join(moved: str, rest: str, irregular: Irregular) -> str:
+    """PyTorch's path with slashes; a number is joined to the name before it, as TF layers are named."""
+    mark = irregular.get("indices", "_._")
+    path = moved
+    for part in rest.split(".") if rest else []:
+        if part.isdigit() and path:
+            path = f"{path}{mark}{part}"
+        else:
+            path = f"{path}/{part}" if path else part
+    return path
+
+
+DIALECT = Dialect("tensorflow", LEAVES, _join, "/", ties_by_config=False, strips_prefix=False)
+
+
+def view(expansion: Expansion) -> View:
+    """How TensorFlow spells and stores the parameters."""
+    built, irregular = build_view(expansion, DIALECT)
+    names = [name for rule in built.rules for name in rule.targets]
+    moved = irregular.get("groups", {})
+    groups = {name: moved.get(name.split("/")[0], name.split("/")[0]) for name in names}
+    also_in = {
+        group: tuple(name for name in names if name.startswith(f"{path}/"))
+        for group, path in irregular.get("also_in", {}).items()
+        if group in groups.values()
+    }
+    roots = irregular.get("roots", {})
+    return View(
+        built.rules,
+        _aliases(built.rules, expansion),
+        built.shared,
+        built.refused,
+        built.left_out,
+        built.ignored,
+        groups,
+        also_in,
+        _snake_case(expansion.cls.names.get("tensorflow", f"TF{expansion.cls.name}")),
+        {name: roots[first] for name in names if (first := name.split("/")[0]) in roots},
+    )
+
+
+def _aliases(rules: Iterable[Rule], expansion: Expansion) -> dict[str, str]:
+    """Embeddings were called ``weight`` in some releases and ``embeddings`` in others."""
+    found = {}
+    for rule in rules:
+        parameter = expansion.parameters.get(rule.sources[0])
+        if parameter and parameter.kind == "embedding" and len(rule.targets) == 1:
+            path, _, leaf = rule.targets[0].rpartition("/")
+            found[f"{path}/{'weight' if leaf == 'embeddings' else 'embeddings'}"] = rule.targets[0]
+    return found
+
+
+def _snake_case(name: str) -> str:
+    """A class name as Keras turns it into a layer name (``tf_keras`` ``to_snake_case``).
+
+    >>> _snake_case("TFBertForMaskedLM"), _snake_case("TFT5EncoderModel")
+    ('tf_bert_for_masked_lm', 'tft5_encoder_model')
+    """
+    spaced = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", spaced).lower()
+
+
+def decode(name: str, container: str, variant: str) -> str:
+    """Without the model's name and ``:0``.
+
+    Sharded HDF5 and safetensors leave out the model's name already, unless "model." is in it, as in
+    ``model.shared/model.shared/embeddings:0``; a single HDF5 and checkpoints always have it.
+    """
+    bare = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
+    first, slash, rest = bare.partition("/")
+    has_root = variant in ("keras", "object_graph") or "model." in first
+    return rest if has_root and slash else bare
+
+
+def encode(name: str, container: str, variant: str, target: View | None) -> str:
+    """With the model's name where the container has it, and ``:0``."""
+    root = target.roots.get(name, target.root) if target else "model"
+    full = f"{root}/{name}:0" if root else f"{name}:0"
+    # Only the part of a name after "model." is safe from transformers' own stripping.
+    keeps_root = (container == "keras_hdf5" and variant == "keras") or "model." in root
+    return full if keeps_root else f"{name}:0"

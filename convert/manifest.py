@@ -1,0 +1,107 @@
+"""The manifest ``equipoise.json``: what came from what, with the hashes that prove it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.config import read_json
+from equipoise.convert.errors import CheckpointError
+from equipoise.convert.plan import Plan, Status, Step
+
+NAME = "equipoise.json"
+FORMAT = 1
+_LIBRARIES = ("numpy", "ml_dtypes", "safetensors", "h5py", "msgpack")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A conversion's account, as ``equipoise.json`` holds it.
+
+    Attributes:
+        values: ``format``, ``versions``, ``source`` and ``target`` (format, files with sha256), ``architecture``,
+            ``route``, ``dtype``, ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
+            ``sources`` (per source tensor: sha256), ``left_out``, ``tied``, ``computed``, ``allowed``, ``notes``.
+    """
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Reads a folder's manifest.
+
+        Raises:
+            CheckpointError: There is none, or it is none of ours.
+        """
+        path = folder / NAME if folder.is_dir() else folder
+        values = read_json(path)
+        if values.get("format") != FORMAT or not isinstance(values.get("tensors"), dict):
+            raise CheckpointError("not a manifest of this version", file=path)
+        return cls(values)
+
+    def text(self) -> str:
+        """The JSON text."""
+        return json.dumps(self.values, indent=1, ensure_ascii=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what reads and writes files."""
+    return {name: version(name) for name in ("equipoise", *_LIBRARIES)}
+
+
+def describe(step: Step) -> list[str]:
+    """A step's operations as text, e.g. ``Permute(axes=(1, 0))``."""
+    if step.generator is not None:
+        return [f"generate({step.generator})"]
+    return [str(op) for rule in step.rules for op in rule.ops]
+
+
+def build(
+    plan: Plan,
+    records: Mapping[str, Mapping[str, Any]],
+    source_files: Mapping[str, str],
+    target_files: Mapping[str, str],
+) -> Manifest:
+    """The manifest of a finished run.
+
+    Args:
+        plan: What was run.
+        records: Per target file: ``tensors`` and ``sources`` with their hashes.
+        source_files: SHA-256 of each file of the source.
+        target_files: SHA-256 of each file written.
+    """
+    by_status = {
+        status: {
+            entry.name: {"reason": entry.reason, "other": list(entry.other)}
+            for entry in plan.coverage
+            if entry.status is status
+        }
+        for status in (Status.TIED, Status.COMPUTED, Status.LEFT_OUT, Status.ALLOWED)
+    }
+    tensors: dict[str, Any] = {}
+    sources: dict[str, Any] = {}
+    for record in records.values():
+        tensors.update(record["tensors"])
+        sources.update(record["sources"])
+    return Manifest(
+        {
+            "format": FORMAT,
+            "versions": versions(),
+            "architecture": list(plan.architecture) if plan.architecture else None,
+            "route": list(plan.route),
+            "dtype": plan.dtype,
+            "source": {"container": plan.checkpoint.container, "files": dict(source_files)},
+            "target": {"format": plan.target.name, "files": dict(target_files)},
+            "notes": list(plan.notes),
+            "tied": by_status[Status.TIED],
+            "computed": by_status[Status.COMPUTED],
+            "left_out": by_status[Status.LEFT_OUT],
+            "allowed": by_status[Status.ALLOWED],
+            "sources": sources,
+            "tensors": tensors,
+        }
+    )
