@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from equipoise.convert.architecture import find_class, match
+from equipoise.convert.architecture import Match, find_class, match
 from equipoise.convert.checkpoint import Checkpoint
 from equipoise.convert.errors import CoverageError, InputError
 from equipoise.convert.expand import Parameter
