@@ -72,25 +72,29 @@ def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) 
     Args:
         headers: What a writer is asked to write.
         path: The file, for the message.
-        shares: Whether the container can hold one tensor under two names.
+        shares: Whether the container can hold one tensor under two names, or in two groups.
 
     Raises:
         ContainerError: A name is unsafe or comes twice, or an alias does not fit its original.
     """
-    seen: dict[str, TensorHeader] = {}
+    places: set[tuple[str, str]] = set()
+    owners: dict[str, TensorHeader] = {}
     for header in headers:
         checked_name(header.name, path)
         checked_shape(header.shape, header.dtype, file=path, tensor=header.name)
+        owner = header
         if header.alias_of is not None:
-            _check_alias(header, seen, path, shares=shares)
-        elif header.name in seen:
+            owner = _original(header, owners, path, shares=shares)
+        place = (header.group if shares else "", header.name)
+        if place in places or owners.setdefault(header.name, owner) is not owner:
             raise ContainerError("two tensors have one name", file=path, tensor=header.name)
-        seen.setdefault(header.name, header)
+        places.add(place)
 
 
-def _check_alias(
-    header: TensorHeader, seen: dict[str, TensorHeader], path: Path, *, shares: bool
-) -> None:
+def _original(
+    header: TensorHeader, owners: dict[str, TensorHeader], path: Path, *, shares: bool
+) -> TensorHeader:
+    """The header whose bytes an alias shares."""
     if not shares:
         raise ContainerError(
             "this container cannot hold one tensor under two names",
@@ -98,7 +102,7 @@ def _check_alias(
             tensor=header.name,
             hint=f"leave it out, or write its bytes again (it is the same as {header.alias_of!r})",
         )
-    original = seen.get(header.alias_of or "")
+    original = owners.get(header.alias_of or "")
     if original is None or (original.dtype, original.shape) != (header.dtype, header.shape):
         raise ContainerError(
             "an alias needs an earlier tensor of the same dtype and shape",
@@ -107,3 +111,4 @@ def _check_alias(
             expected=f"{header.alias_of!r} with {header.dtype} {list(header.shape)}",
             found="no such tensor" if original is None else str(original),
         )
+    return original
