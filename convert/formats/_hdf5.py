@@ -17,14 +17,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
+from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
 
 from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.formats._checks import checked_shape, nbytes_of
 from equipoise.convert.tensor import DTYPES, Array, DType, Extent
 
-MAX_ATTRIBUTE = 1 << 16
-"""Most bytes of one attribute; the format's own limit for those in an object's header."""
 MAX_DEPTH = 100
 OPAQUE_BFLOAT16 = np.dtype("V2")
 """How h5py, and so TensorFlow's Keras, stores bfloat16: two opaque bytes without a tag."""
@@ -128,45 +126,6 @@ def datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
             elif isinstance(child, h5g.GroupID) and place not in seen:
                 seen.add(place)
                 stack.append((name + "/", child, depth - 1))
-
-
-def strings(node: Any, name: str, path: Path) -> list[str] | None:
-    """An attribute that is a text or a list of texts; None where it is absent.
-
-    Raises:
-        ContainerError: It has another type, or is larger than an attribute can be.
-    """
-    with guarded(path):
-        if not h5a.exists(node, name.encode()):
-            return None
-        attribute = h5a.open(node, name.encode())
-        space, kind = attribute.get_space(), attribute.get_type()
-        axes = space.get_simple_extent_ndims()
-        # HDF5's own answer for the size of an empty attribute is an error.
-        size = space.get_simple_extent_npoints() * kind.get_size()
-        if space.get_simple_extent_type() != h5s.NULL and size == 0 and axes == 1:
-            return []
-        # An empty list has no texts to take a type from: Keras stores no numbers at all.
-        is_text = isinstance(kind, h5t.TypeStringID) and size <= MAX_ATTRIBUTE and axes <= 1
-        values = np.atleast_1d(h5py.AttributeManager(_Owner(node))[name]) if is_text else None
-        if values is not None:
-            return [
-                value.decode("utf-8") if isinstance(value, bytes) else str(value)
-                for value in values.tolist()
-            ]
-    raise ContainerError(
-        f"the attribute {name!r} is not a list of texts",
-        file=path,
-        expected=f"texts of at most {MAX_ATTRIBUTE} bytes in all",
-        found=f"{type(kind).__name__}, {size} bytes, {axes} axes",
-    )
-
-
-@dataclass(frozen=True)
-class _Owner:
-    """What h5py's attribute reader wants to see of an object."""
-
-    id: Any
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,14 @@ from equipoise.convert.formats._checks import checked_name
 from equipoise.convert.formats._hdf5 import (
     STORABLE,
     Stored,
+    address,
     datasets,
     descend,
     guarded,
     opened,
     stored,
-    strings,
 )
+from equipoise.convert.formats._hdf5_attributes import Attributes
 from equipoise.convert.formats._hdf5_write import TOP_LEVEL, Writer
 from equipoise.convert.tensor import Array, TensorRef
 
@@ -66,12 +67,14 @@ def read(path: Path) -> Container:
         ContainerError: The file is no Keras weights file, or a weight is not wholly inside it.
         UnsupportedDtypeError: A weight's type has no counterpart.
     """
-    with opened(path) as file:
-        root, prefix = _root(file, path)
-        layers = _layers(root, path)
-        metadata = {"variant": "flat" if layers is None else "keras", **_origin(root, path)}
+    with opened(path) as file, _attributes(path, file) as texts:
+        root, prefix = _root(file, texts, path)
+        names = _listed(root, "layer_names", texts, path)
+        layers = _layers(root, names, texts, path)
+        variant = {"variant": "flat" if layers is None else "keras"}
+        metadata = {**variant, **_origin(root, texts, path)}
         if layers is None:
-            listed = [(name, name) for name in _listed(root, "layer_names", path)]
+            listed = [(name, name) for name in names]
         else:
             metadata["groups"] = json.dumps(layers)
             listed = [(f"{layer}/{name}", name) for layer in layers for name in layers[layer]]
@@ -87,9 +90,15 @@ def read(path: Path) -> Container:
     return Container("keras_hdf5", path, refs, metadata, left_out, tuple(_oddities(copies)))
 
 
-def _layers(root: Any, path: Path) -> dict[str, list[str]] | None:
+def _attributes(path: Path, file: h5f.FileID) -> Attributes:
+    with guarded(path):
+        return Attributes(path, file)
+
+
+def _layers(
+    root: Any, names: list[str], texts: Attributes, path: Path
+) -> dict[str, list[str]] | None:
     """The weights of each layer, or None where the root lists weights, not layers."""
-    names = _listed(root, "layer_names", path)
     kinds = {type(descend(root, name, path)) for name in names}
     if kinds - {h5g.GroupID, h5d.DatasetID} or len(kinds) > 1:
         raise ContainerError("layers and weights are mixed in layer_names", file=path)
@@ -97,15 +106,15 @@ def _layers(root: Any, path: Path) -> dict[str, list[str]] | None:
         has_top = TOP_LEVEL.encode() in root
     if kinds == {h5d.DatasetID} or not (kinds or has_top):
         return None
-    return _groups(root, [*names, TOP_LEVEL] if has_top else names, path)
+    return _groups(root, [*names, TOP_LEVEL] if has_top else names, texts, path)
 
 
-def _root(file: h5f.FileID, path: Path) -> tuple[h5g.GroupID, str]:
+def _root(file: h5f.FileID, texts: Attributes, path: Path) -> tuple[h5g.GroupID, str]:
     """The group that lists the layers, and its path in the file with a slash behind it."""
     with guarded(path):
         root = h5g.open(file, b"/")
         whole_model = _MODEL_WEIGHTS.encode() in root
-    if _list(root, "layer_names", path) is not None:
+    if _list(root, "layer_names", texts, path) is not None:
         return root, ""
     if whole_model:
         group = descend(root, _MODEL_WEIGHTS, path)
@@ -118,40 +127,42 @@ def _root(file: h5f.FileID, path: Path) -> tuple[h5g.GroupID, str]:
     )
 
 
-def _list(node: Any, name: str, path: Path) -> list[str] | None:
+def _list(node: Any, name: str, texts: Attributes, path: Path) -> list[str] | None:
     """A list attribute, whole or in the parts into which Keras cuts long ones."""
-    whole = strings(node, name, path)
+    at = address(node, path)
+    whole = texts.texts(at, name)
     if whole is not None:
         return whole
     parts: list[str] = []
     index = 0
-    while (part := strings(node, f"{name}{index}", path)) is not None:
+    while (part := texts.texts(at, f"{name}{index}")) is not None:
         parts += part
         index += 1
     return parts if index else None
 
 
-def _listed(node: Any, name: str, path: Path) -> list[str]:
+def _listed(node: Any, name: str, texts: Attributes, path: Path) -> list[str]:
     """A list attribute that must be there and name each thing once."""
-    names = _list(node, name, path)
+    names = _list(node, name, texts, path)
     if names is None or len(set(names)) != len(names):
         problem = "is missing" if names is None else "names something twice"
         raise ContainerError(f"the attribute {name!r} {problem}", file=path)
     return [checked_name(entry, path) for entry in names]
 
 
-def _origin(root: Any, path: Path) -> dict[str, str]:
-    found = {name: strings(root, name, path) for name in ("keras_version", "backend")}
+def _origin(root: Any, texts: Attributes, path: Path) -> dict[str, str]:
+    at = address(root, path)
+    found = {name: texts.texts(at, name) for name in ("keras_version", "backend")}
     return {name: values[0] for name, values in found.items() if values}
 
 
-def _groups(root: Any, layers: list[str], path: Path) -> dict[str, list[str]]:
+def _groups(root: Any, layers: list[str], texts: Attributes, path: Path) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for layer in layers:
         node = descend(root, layer, path)
         if not isinstance(node, h5g.GroupID):
             raise ContainerError("a layer is no group", file=path, tensor=layer)
-        groups[layer] = _listed(node, "weight_names", path)
+        groups[layer] = _listed(node, "weight_names", texts, path)
     return groups
 
 
