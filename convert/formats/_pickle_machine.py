@@ -12,6 +12,8 @@ from equipoise.convert.formats._pickle_values import Global, dict_key
 MAX_BYTES = 64 << 20
 """Longest pickle that is read; a hundred thousand tensors take 15 MB."""
 _MAX_LINE = 4096
+_MIN_HANDED = 10_000
+"""Calls may copy their arguments; how many in all is bounded by this or the length of the pickle."""
 
 
 class _Mark:
@@ -44,6 +46,7 @@ class PickleMachine:
         self._persistent = persistent
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
+        self._handed = max(_MIN_HANDED, self._limit - start)
         self.end = start
 
     def fail(self, why: str) -> NoReturn:
@@ -199,6 +202,10 @@ class PickleMachine:
             self.fail(f"a {type(callee).__name__} is called")
         if callee.build is None:
             self.fail(f"{callee.name} is called")
+        sized = (item for item in (arguments, *arguments) if isinstance(item, (list, tuple)))
+        self._handed -= sum(map(len, sized))
+        if self._handed < 0:
+            self.fail("the same values are handed to calls without end")
         self.push(callee.build(arguments))
 
     def build(self) -> None:

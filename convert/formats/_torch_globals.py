@@ -177,7 +177,7 @@ def _mapping(arguments: tuple[object, ...]) -> object:
         return {}
     source = arguments[0]
     if isinstance(source, dict):
-        return dict(source)
+        return source
     out: dict[object, object] = {}
     for pair in source if isinstance(source, list) else ():
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
