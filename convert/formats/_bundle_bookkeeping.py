@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from itertools import pairwise
 
 from equipoise.convert.formats._object_graph import GRAPH_KEY, VALUE
 
@@ -19,11 +20,13 @@ _OF_OPTIMIZERS = frozenset(
 )
 _SLOTS = frozenset(
     (
-        *("adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum", "m", "v"),
+        *("adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum"),
         *("Adagrad", "Adadelta", "Adadelta_1", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1"),
         *("AdamWeightDecayOptimizer", "AdamWeightDecayOptimizer_1", "LARSOptimizer"),
     )
 )
+_SHORT_SLOTS = frozenset(("m", "v"))
+"""Names that a weight may have too: they count only right below their variable, or below ``Adam``."""
 _SUFFIX_SLOTS = ("_slot_v", "_slot_vr", "_slot_vc", "_slot_m")
 _AVERAGE = "ExponentialMovingAverage"
 _COUNTERS = ("global_step", "save_counter", "beta1_power", "beta2_power")
@@ -41,7 +44,7 @@ def reason_in_graph(key: str) -> str | None:
         return "optimizer slot"
     if parts == ["save_counter"]:
         return "counter of the checkpoint"
-    for outer, inner in zip(parts, parts[1:], strict=False):
+    for outer, inner in pairwise(parts):
         if outer in _OPTIMIZERS and inner in _OF_OPTIMIZERS:
             return "state of the optimizer"
         if (outer, inner) == ("keras_api", "metrics"):
@@ -63,6 +66,10 @@ def reason_by_name(name: str, shape: tuple[int, ...], others: Container[str]) ->
     if leaf in _COUNTERS and shape == ():
         return "counter of the training"
     if leaf in _SLOTS and _owned(owner, others):
+        return f"optimizer slot of {owner}"
+    if leaf in _SHORT_SLOTS and (
+        owner in others or ("Adam" in owner.split("/") and _owned(owner, others))
+    ):
         return f"optimizer slot of {owner}"
     if leaf == _AVERAGE and _owned(owner, others):
         return f"moving average of {owner}"

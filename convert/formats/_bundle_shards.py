@@ -55,6 +55,11 @@ class Shards:
             for number in sorted({entry.shard for entry in stored})
         }
         self._check(stored)
+        wanted = {
+            slice_key(key.encode(), part) for key, entry in entries.items() for part in entry.slices
+        }
+        if not slices.keys() <= wanted:
+            raise ContainerError("a slice belongs to no tensor", file=index)
 
     def _check(self, stored: Iterable[BundleEntry]) -> None:
         for number, path in self._paths.items():
@@ -163,7 +168,8 @@ class Shards:
 
     def _cover(self, name: str, parts: list[Slice], shape: tuple[int, ...]) -> None:
         filled = sum(math.prod(length for _, length in part) for part in parts)
-        if len(parts) > _MAX_SLICES or filled != math.prod(shape) or _overlap(parts):
+        whole = len(parts) <= _MAX_SLICES and filled == math.prod(shape)
+        if not whole or (filled and _overlap(parts)):
             raise ContainerError(
                 "the slices do not fill the tensor once",
                 file=self._index,

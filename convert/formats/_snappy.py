@@ -21,10 +21,8 @@ def decompress(data: bytes) -> bytes:
     out = bytearray()
     while position < len(data) and len(out) <= length:
         tag = data[position]
-        if tag & 3 == 0:
-            position = _literal(data, position, out)
-        else:
-            position = _copy(data, position, out)
+        step = _literal if tag & 3 == 0 else _copy
+        position = step(data, position, out)
     if len(out) != length:
         raise ContainerError(
             "a compressed block is damaged", expected=f"{length} bytes", found=f"{len(out)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from equipoise.convert.errors import ContainerError
 from equipoise.convert.formats._pickle_values import Global, Opaque, dict_key
+from equipoise.convert.tensor import DTYPES
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ STORAGE_DTYPES = {
 }
 """Storage class without its ending -> dtype."""
 
+_QUANTIZED_WIDTHS = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
 _DTYPES = (
     *STORAGE_DTYPES.values(),
     *("uint16", "uint32", "uint64", "complex32", "float4_e2m1fn_x2"),
@@ -101,6 +103,11 @@ _REFUSED_TENSORS = {
     "_rebuild_wrapper_subclass": "a tensor subclass without storage",
     "_rebuild_device_tensor_from_numpy": "a tensor pickled through numpy",
 }
+_OPAQUE_TORCH = (
+    *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams"),
+    *("per_tensor_symmetric", "per_channel_symmetric"),
+    *("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"),
+)
 _OPAQUE_NUMPY = (
     *(
         f"numpy.{core}.multiarray.{name}"
@@ -109,6 +116,14 @@ _OPAQUE_NUMPY = (
     ),
     *("numpy.dtype", "numpy.ndarray"),
 )
+
+
+def width_of(dtype: str | None) -> int:
+    """Bytes of an element in a storage of that dtype; storages have no others."""
+    if dtype is None:
+        return 1
+    known = DTYPES.get(dtype)
+    return _QUANTIZED_WIDTHS[dtype] if known is None else known.itemsize
 
 
 def whole(value: object, what: str) -> int:
@@ -231,6 +246,7 @@ def _table() -> dict[str, object]:
         **{f"torch.{name}": TorchDtype(name) for name in _DTYPES},
         **{f"torch.{name}": kind for name, kind in storages.items()},
         **{f"torch.cuda.{name}": kind for name, kind in storages.items()},
+        **{f"torch.{name}": Opaque(f"torch.{name}") for name in _OPAQUE_TORCH},
         "torch.storage.UntypedStorage": StorageType(None),
         "torch.storage._UntypedStorage": StorageType(None),
     }

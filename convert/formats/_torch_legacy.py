@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.errors import ContainerError
 from equipoise.convert.formats._pickle import load_pickle
-from equipoise.convert.formats._torch_globals import TABLE, Storage, storage_of
+from equipoise.convert.formats._torch_globals import TABLE, Storage, storage_of, width_of
 from equipoise.convert.formats._torch_tree import Region
-from equipoise.convert.tensor import DTYPES, Extent
+from equipoise.convert.tensor import Extent
 
 MAGIC = 0x1950A86A20F9469CFC6C
 MAGIC_BYTES = MAGIC.to_bytes(10, "little")
@@ -46,7 +46,7 @@ def read_legacy(path: Path) -> LegacyFile:
 
         def persistent(identifier: object) -> Storage:
             storage = storage_of(identifier)
-            width = _width(storage.dtype, path)
+            width = width_of(storage.dtype)
             if sizes.setdefault(storage.key, width) != width:
                 raise ContainerError(f"the storage {storage.key!r} has two types", file=path)
             return storage
@@ -62,15 +62,6 @@ def read_legacy(path: Path) -> LegacyFile:
         extents, end = _extents(path, data, position, keys, sizes)
         spare = len(data) - end
     return LegacyFile(top, position, lambda storage: _region(path, extents, storage), spare)
-
-
-def _width(dtype: str | None, path: Path) -> int:
-    """Bytes of an element."""
-    if dtype is None:
-        return 1
-    if dtype not in DTYPES:
-        raise UnsupportedDtypeError(f"unsupported dtype torch.{dtype}", file=path)
-    return DTYPES[dtype].itemsize
 
 
 def _extents(
@@ -103,7 +94,7 @@ def _extents(
 def _region(path: Path, extents: dict[str, Extent], storage: Storage) -> Region:
     """The bytes of a storage, or of the part that a storage view names; always little-endian."""
     extent = extents.get(storage.key)
-    width = _width(storage.dtype, path)
+    width = width_of(storage.dtype)
     if extent is None:
         raise ContainerError(f"the storage {storage.key!r} is missing", file=path)
     if extent.nbytes != storage.numel * width:

@@ -127,6 +127,8 @@ class _Walk:
             name = self._name(prefix, key, index)
             if isinstance(value, (View, Refused)):
                 yield name, value
+            elif _is_optimizer(value):
+                yield name, "state of an optimizer"
             elif isinstance(value, (dict, list, tuple)) and self._opens(value):
                 yield from self.items(value, f"{name}.", depth + 1)
             else:
@@ -148,6 +150,13 @@ class _Walk:
                 "the names are not usable", file=self._path, found=ascii(name[:80])
             )
         return name
+
+
+def _is_optimizer(value: object) -> bool:
+    """Whether it is what ``Optimizer.state_dict()`` returns."""
+    if not isinstance(value, dict) or value.keys() != {"state", "param_groups"}:
+        return False
+    return isinstance(value["state"], dict) and isinstance(value["param_groups"], list)
 
 
 def _key_text(key: object, index: int) -> str:

@@ -14,12 +14,13 @@ import numpy as np
 from equipoise.convert.errors import ContainerError
 from equipoise.convert.formats import Container
 from equipoise.convert.formats._pickle import MAX_BYTES, load_pickle
-from equipoise.convert.formats._torch_globals import TABLE, Storage, storage_of
+from equipoise.convert.formats._places import errors_of
+from equipoise.convert.formats._torch_globals import TABLE, Storage, storage_of, width_of
 from equipoise.convert.formats._torch_legacy import MAGIC_BYTES, read_legacy
 from equipoise.convert.formats._torch_tree import Harvest, Region, harvest
 from equipoise.convert.formats._torch_writer import Writer
 from equipoise.convert.formats._zip import ZipArchive, read_zip
-from equipoise.convert.tensor import DTYPES, Array
+from equipoise.convert.tensor import Array
 
 __all__ = ["SUFFIXES", "Writer", "read", "sniff"]
 
@@ -51,28 +52,12 @@ def read(path: Path) -> Container:
     """
     with open(path, "rb") as file:
         head = file.read(512)
-    try:
+    with errors_of(path):
         if head.startswith(_ZIP_START):
             return _read_zip(path)
         if head[:1] == b"\x80" and MAGIC_BYTES in head[:32]:
             return _read_legacy(path)
-    except ContainerError as error:
-        if error.file is None:
-            raise _placed(error, path) from error
-        raise
     raise _stranger(path, head)
-
-
-def _placed(error: ContainerError, path: Path) -> ContainerError:
-    """The same error, saying in which file."""
-    return type(error)(
-        error.message,
-        file=path,
-        tensor=error.tensor,
-        expected=error.expected,
-        found=error.found,
-        hint=error.hint,
-    )
 
 
 def _stranger(path: Path, head: bytes) -> ContainerError:
@@ -158,8 +143,8 @@ class _ZipRegions:
             raise ContainerError(
                 f"the record {name!r} is missing", file=self._archive.path, hint=hint
             )
-        width = 1 if storage.dtype is None else DTYPES.get(storage.dtype, np.dtype("u1")).itemsize
-        if storage.dtype in DTYPES and entry.size != storage.numel * width:
+        width = width_of(storage.dtype)
+        if entry.size != storage.numel * width:
             raise ContainerError(
                 f"the record {name!r} has another size than its tensors say",
                 file=self._archive.path,

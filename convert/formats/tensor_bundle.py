@@ -28,6 +28,7 @@ from equipoise.convert.formats._bundle_entry import (
 )
 from equipoise.convert.formats._bundle_shards import Shards
 from equipoise.convert.formats._object_graph import GRAPH_KEY, one_text, variable_names
+from equipoise.convert.formats._places import errors_of
 from equipoise.convert.formats._sstable import MAGIC, SortedTable
 from equipoise.convert.tensor import TensorRef
 
@@ -59,16 +60,10 @@ def read(path: Path) -> Container:
     index = path if path.is_file() else path.with_name(f"{path.name}.index")
     if not index.is_file():
         raise CheckpointError("the index of the checkpoint is missing", file=index)
-    try:
+    with errors_of(index):
         header, entries, slices = _read_index(index)
-    except ContainerError as error:
-        if error.file is not None:
-            raise
-        raise ContainerError(
-            error.message, file=index, expected=error.expected, found=error.found
-        ) from error
-    prefix = index.with_name(index.name.removesuffix(".index"))
-    return _container(index, entries, Shards(index, prefix, header, entries, slices))
+        prefix = index.with_name(index.name.removesuffix(".index"))
+        return _container(index, entries, Shards(index, prefix, header, entries, slices))
 
 
 def _read_index(
@@ -144,12 +139,7 @@ def _names(
         return None, ()
     if graph.dtype != "string" or math.prod(graph.shape) != 1:
         raise ContainerError("the object graph is no text", file=index)
-    try:
-        full = variable_names(one_text(shards.raw(GRAPH_KEY, graph)))
-    except ContainerError as error:
-        if error.file is not None:
-            raise
-        raise ContainerError(error.message, file=index, tensor=GRAPH_KEY) from error
+    full = variable_names(one_text(shards.raw(GRAPH_KEY, graph)))
     weights = [key for key in entries if reason_in_graph(key) is None]
     paths = {key: key.partition(ATTRIBUTES)[0] for key in weights}
     wanted = {key: full.get(key, paths[key]) for key in weights}
