@@ -77,7 +77,11 @@ class ZipArchive:
         if entry.deflated:
             raw = self._inflate(entry, raw)
         if len(raw) != entry.size or zlib.crc32(raw) != entry.crc:
-            raise ContainerError(f"the record {entry.name!r} fails its CRC", file=self.path)
+            raise ContainerError(
+                f"the record {entry.name!r} fails its CRC",
+                file=self.path,
+                hint="fetch the file again; or, after set_crc32_options(False), save it without that",
+            )
         return raw
 
     def _inflate(self, entry: ZipEntry, raw: bytes) -> bytes:
