@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import struct
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from equipoise.convert.errors import ContainerError, UnsafePickleError, UnsupportedDtypeError
+from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.formats import pytorch
 from equipoise.convert.formats._torch_tree import BARE_NAME
 from equipoise.convert.tensor import DTYPES, Array, TensorHeader, array_blocks
@@ -242,85 +241,7 @@ def test_bare_tensor_and_python_2(tmp_path: Path) -> None:
     storages = {"0": FLOATS.tobytes()}
     found = pytorch.read(write_zip(tmp_path / "x.pt", b"\x80\2" + one + b".", storages))
     assert list(found.tensors) == [BARE_NAME]
-    pairs = b"\x80\2ccollections\nOrderedDict\n](]U\1a" + b"K\1" + b"e]U\1b" + b"K\2" + b"eee\x85R."
-    with pytest.raises(ContainerError):
-        pytorch.read(write_zip(tmp_path / "y.pt", pairs, storages))
     pairs = b"\x80\2ccollections\nOrderedDict\n](](U\1a" + one + b"e](U\1bI01\nee\x85R."
     found = pytorch.read(write_zip(tmp_path / "z.pt", pairs, storages))
     assert list(found.tensors) == ["a"]
     assert found.left_out == {"b": "bool, not a tensor"}
-
-
-@pytest.mark.parametrize(
-    ("items", "message"),
-    [
-        ({"w": tensor_opcodes((25,), (1,), numel=24)}, "leaves its storage"),
-        ({"w": tensor_opcodes((2, 2), (1, 23), numel=24)}, "leaves its storage"),
-        ({"w": tensor_opcodes((2,), (-1,), offset=5, numel=24)}, "stride of a tensor is wrong"),
-        ({"w": tensor_opcodes((1 << 62, 4), (0, 0), numel=24)}, "repeats its storage"),
-        ({"w": tensor_opcodes((1 << 64,), (0,), numel=24)}, "shape of a tensor is wrong"),
-        ({"w": tensor_opcodes((1,) * 33, (1,) * 33, numel=24)}, "at most 32"),
-        ({"w": tensor_opcodes((24,), (1,), numel=23)}, "another size"),
-        ({"w": tensor_opcodes((24,), (1,), numel=1 << 61)}, "another size"),
-        ({"w": tensor_opcodes((2, 3), (1,), numel=24)}, "as many strides"),
-        ({"w": tensor_opcodes((24,), (1,), numel=24, key="7")}, "missing"),
-        ({"w": tensor_opcodes((24,), (1,), numel=24, key="../0")}, "missing"),
-        ({"w\0": tensor_opcodes((24,), (1,), numel=24)}, "not usable"),
-        ({"w" * 5000: tensor_opcodes((24,), (1,), numel=24)}, "not usable"),
-    ],
-)
-def test_refuses_wrong_numbers(items: dict[str, bytes], message: str, tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "x.pt", dict_pickle(items), {"0": FLOATS.tobytes()})
-    with pytest.raises(ContainerError, match=message):
-        pytorch.read(path)
-
-
-def test_refuses_names_that_collide(tmp_path: Path) -> None:
-    one = tensor_opcodes((24,), (1,), numel=24)
-    for keys in ((b"K\1", b"X\1\0\0\0001"), (b"X\3\0\0\0a.b", b"X\1\0\0\0a")):
-        values = (one, b"}X\1\0\0\0b" + one + b"s" if keys[1].endswith(b"a") else one)
-        pickled = b"\x80\2}(" + keys[0] + values[0] + keys[1] + values[1] + b"u."
-        path = write_zip(tmp_path / "x.pt", pickled, {"0": FLOATS.tobytes()})
-        with pytest.raises(ContainerError, match="same name"):
-            pytorch.read(path)
-
-
-def test_refuses_strangers_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "x.bin"
-    path.write_bytes(bytes(257) + b"ustar" + bytes(300))
-    with pytest.raises(ContainerError, match="a tar archive of PyTorch before"):
-        pytorch.read(path)
-    path.write_bytes(b"\x80\2}.")
-    with pytest.raises(ContainerError, match=r"not one that torch\.save made"):
-        pytorch.read(path)
-    write_zip(path, b"\x80\2}.", extra={"archive/constants.pkl": b""})
-    with pytest.raises(ContainerError, match="TorchScript"):
-        pytorch.read(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("weights.npy", b"")
-    with pytest.raises(ContainerError, match=r"one data\.pkl"):
-        pytorch.read(path)
-
-
-def test_legacy_storages_must_fit(tmp_path: Path) -> None:
-    pickled = dict_pickle({"w": tensor_opcodes((24,), (1,), numel=24, legacy=True)})
-    path = tmp_path / "x.pt"
-    raw = FLOATS.tobytes()
-    for storages, message in (
-        ([("0", 24, raw[:-1])], "does not fit the file"),
-        ([("0", -1, raw)], "does not fit the file"),
-        ([("0", 1 << 62, raw)], "does not fit the file"),
-        ([("0", 23, raw)], "another size"),
-        ([("1", 24, raw)], "unknown, or there twice"),
-        ([], "missing"),
-    ):
-        with pytest.raises(ContainerError, match=message):
-            pytorch.read(write_legacy(path, pickled, storages))
-    write_legacy(path, pickled, [("0", 24, raw + struct.pack("<I", 0))])
-    assert "4 unused bytes at the end" in pytorch.read(path).oddities
-
-
-def test_an_error_names_the_file(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "x.pt", b"\x80\2cos\nsystem\n.")
-    with pytest.raises(UnsafePickleError, match=r"x\.pt: the pickle names the global 'os\.system'"):
-        pytorch.read(path)
