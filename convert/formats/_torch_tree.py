@@ -115,13 +115,7 @@ class _Walk:
 
     def items(self, node: _Node, prefix: str, depth: int) -> Iterator[tuple[str, _Leaf]]:
         """Names, each with a tensor or with the reason for leaving it out."""
-        self._nodes -= len(node)
-        if self._nodes < 0 or depth > MAX_DEPTH:
-            raise ContainerError(
-                "the checkpoint is nested too deeply, or repeats its own parts without end",
-                file=self._path,
-                expected=f"at most {MAX_DEPTH} levels",
-            )
+        self._spend(len(node), depth)
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for index, (key, value) in enumerate(items):
             name = self._name(prefix, key, index)
@@ -134,11 +128,20 @@ class _Walk:
             else:
                 yield name, _reason(value)
 
+    def _spend(self, count: int, depth: int = 0) -> None:
+        self._nodes -= count
+        if self._nodes < 0 or depth > MAX_DEPTH:
+            raise ContainerError(
+                "the checkpoint is nested too deeply, or repeats its own parts without end",
+                file=self._path,
+                expected=f"at most {MAX_DEPTH} levels",
+            )
+
     def _opens(self, value: _Node) -> bool:
         """Whether to look into a value; lists and dicts without tensors count as one."""
         if isinstance(value, dict):
             return len(value) > 0
-        self._nodes -= len(value)
+        self._spend(len(value))
         nested = (dict, list, tuple, View, Refused)
         return any(isinstance(item, nested) for item in value)
 
