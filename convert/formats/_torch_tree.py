@@ -169,7 +169,11 @@ def _key_text(key: object, index: int) -> str:
 
 
 def _encodable(name: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reason(value: object) -> str:
