@@ -19,7 +19,7 @@ from equipoise.convert.formats._torch_globals import TABLE, Storage, storage_of,
 from equipoise.convert.formats._torch_legacy import MAGIC_BYTES, read_legacy
 from equipoise.convert.formats._torch_tree import Harvest, Region, harvest
 from equipoise.convert.formats._torch_writer import Writer
-from equipoise.convert.formats._zip import ZipArchive, read_zip
+from equipoise.convert.formats._zip import NO_CRC, ZipArchive, read_zip
 from equipoise.convert.tensor import Array
 
 __all__ = ["SUFFIXES", "Writer", "read", "sniff"]
@@ -114,7 +114,9 @@ def _read_zip(path: Path) -> Container:
     top, _ = load_pickle(pickled, 0, TABLE, storage_of)
     found = harvest(top, path, regions.find, len(pickled))
     variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
-    return _container(path, found, variant, regions.oddity())
+    unchecked = archive.entries[pickles[0]].crc == NO_CRC
+    remark = "saved without checksums, so damage cannot be seen" if unchecked else ""
+    return _container(path, found, variant, regions.oddity(), remark)
 
 
 class _ZipRegions:

@@ -164,3 +164,16 @@ def test_zip_bombs_do_not_inflate(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(ContainerError, match="fails its CRC"):
         pytorch.read(path)
+
+
+def test_files_saved_without_checksums(tmp_path: Path) -> None:
+    path = good(tmp_path / "x.pt")
+    raw = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        sums = {entry.CRC for entry in archive.infolist()}
+    for checksum in sums:
+        raw = raw.replace(struct.pack("<I", checksum), bytes(4))
+    path.write_bytes(raw)
+    found = pytorch.read(path)
+    assert found.tensors["w"].read().tolist() == FLOATS.tolist()
+    assert found.oddities == ("saved without checksums, so damage cannot be seen",)
