@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from equipoise.convert.plan import DTYPE_NAMES, Plan
+from equipoise.convert.steps import DTYPE_NAMES, Plan
 
 SUFFIXES = frozenset((".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".vocab"))
 OWN = frozenset(("equipoise.json", "equipoise.progress.json"))

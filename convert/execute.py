@@ -18,7 +18,7 @@ from equipoise.convert.hashing import Hashing
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.manifest import Manifest
 from equipoise.convert.output import OutputFolder, write_atomic
-from equipoise.convert.plan import Plan, Shard, Step
+from equipoise.convert.steps import Plan, Shard, Step
 from equipoise.convert.tensor import Array, array_blocks
 from equipoise.convert.transform import is_copy, results, run_check
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from equipoise.convert.config import read_json
 from equipoise.convert.errors import CheckpointError
-from equipoise.convert.plan import Plan, Status, Step
+from equipoise.convert.steps import Plan, Status, Step
 
 NAME = "equipoise.json"
 FORMAT = 1

@@ -15,9 +15,9 @@ from equipoise.convert.expand import Parameter
 from equipoise.convert.graph import format_named, route
 from equipoise.convert.layouts import Format, View, layout_module
 from equipoise.convert.ops import Shape
-from equipoise.convert.plan import DTYPE_NAMES, Check, Entry, Plan, Status, Step
 from equipoise.convert.rule import Rule, compose
 from equipoise.convert.shards import group_aliases, split_shards
+from equipoise.convert.steps import DTYPE_NAMES, Check, Entry, Plan, Status, Step
 from equipoise.convert.tensor import DType, TensorHeader, TensorRef, dtype_named
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from equipoise.convert.layouts import Format, View, layout_module
-from equipoise.convert.plan import Shard, Step
+from equipoise.convert.steps import Shard, Step
 from equipoise.convert.tensor import TensorHeader
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from equipoise.convert.errors import CoverageError, InputError
 from equipoise.convert.generate import generate
 from equipoise.convert.ops import apply_all
-from equipoise.convert.plan import Check, Step
+from equipoise.convert.steps import Check, Step
 from equipoise.convert.tensor import Array, TensorHeader, TensorRef
 
 _TILE = 256

@@ -122,7 +122,7 @@ def decode(name: str, container: str, variant: str) -> str:
     """
     bare = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
     first, slash, rest = bare.partition("/")
-    has_root = variant in ("keras", "object_graph") or "model." in first
+    has_root = variant in ("keras", "object-based") or "model." in first
     return rest if has_root and slash else bare
 
 
