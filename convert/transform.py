@@ -98,11 +98,8 @@ def run_check(check: Check, tensors: Mapping[str, TensorRef]) -> None:
         what = f"the values of {check.generator!r}"
     if found.shape == expected.shape and found.tobytes() == expected.tobytes():
         return
-    raise CoverageError(
-        "a tensor would be lost:",
-        [
-            f"{check.name!r} is not {what}, and {check.reason}; "
-            f"--allow '{check.name}=REASON' converts without it"
-        ],
-        file=tensors[check.name].file,
+    problem = (
+        f"{check.name!r} is not {what}, and {check.reason}; "
+        f"--allow '{check.name}=REASON' converts without it"
     )
+    raise CoverageError("a tensor would be lost:", [problem], file=tensors[check.name].file)

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,16 +42,15 @@ class Environment:
         )
 
     def request(
-        self, op: str, arrays: Mapping[str, npt.NDArray[Any]] | None = None, **arguments: Any
+        self, op: str, arrays: Mapping[str, npt.NDArray[Any]] | None = None, /, **arguments: Any
     ) -> tuple[dict[str, Any], Arrays]:
         """Sends one request and waits for its answer.
 
         Raises:
             WorkerError: The worker failed at it (the message carries its traceback) or went away.
         """
-        source, sink = self._process.stdout, self._process.stdin
-        if source is None or sink is None:
-            raise WorkerError("the worker has no pipes", file=self.python)
+        source = cast("BinaryIO", self._process.stdout)
+        sink = cast("BinaryIO", self._process.stdin)
         try:
             worker.write_frame(sink, {"op": op, **arguments}, dict(arrays or {}))
             frame = worker.read_frame(source)

@@ -91,55 +91,63 @@ def _to_numpy(value: Any) -> np.ndarray[Any, Any] | None:
 class PyTorch:
     """PyTorch classes of transformers."""
 
-    def load(self, cls: type, folder: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def load(self, cls: Any, folder: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The model and what its loader reports."""
         import torch
 
         torch.set_grad_enabled(False)
         extra = {"torch_dtype": getattr(torch, options["dtype"])} if options.get("dtype") else {}
-        model, info = cls.from_pretrained(  # type: ignore[attr-defined]
+        model, info = cls.from_pretrained(
             folder, output_loading_info=True, attn_implementation="eager", **extra
         )
         return model.eval(), info
 
     def run(self, model: Any, inputs: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        """The outputs, as the framework gives them."""
         import torch
 
         tensors = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
         return model(**tensors, **kwargs, return_dict=True)
 
     def names(self, model: Any) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
         return {name: list(value.shape) for name, value in model.state_dict().items()}
 
 
 class TensorFlow:
     """TF classes of transformers 4.57.6, the last that has them."""
 
-    def load(self, cls: type, folder: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def load(self, cls: Any, folder: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The model and what its loader reports."""
         extra = {"from_pt": True} if options.get("from_pt") else {}
-        return cls.from_pretrained(folder, output_loading_info=True, **extra)  # type: ignore[attr-defined, no-any-return]
+        model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
+        return model, info
 
     def run(self, model: Any, inputs: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        """The outputs, as the framework gives them."""
         import tensorflow as tf
 
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         return model(**tensors, **kwargs, return_dict=True, training=False)
 
     def names(self, model: Any) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
         return {weight.name: list(weight.shape) for weight in model.weights}
 
 
 class Flax:
     """Flax classes of transformers 4.57.6, the last that has them."""
 
-    def load(self, cls: type, folder: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def load(self, cls: Any, folder: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The model and what its loader reports."""
         from flax.traverse_util import flatten_dict
 
         self._mend_jax()
         if options.get("from_pt"):
-            model = cls.from_pretrained(folder, from_pt=True)  # type: ignore[attr-defined]
+            model = cls.from_pretrained(folder, from_pt=True)
             return model, {}
         # `_do_init=False` gives the parameters as they are in the file; nothing is filled in at random.
-        model, params = cls.from_pretrained(folder, _do_init=False)  # type: ignore[attr-defined]
+        model, params = cls.from_pretrained(folder, _do_init=False)
         model._is_initialized = True
         want = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
         have = self._keys_in_file(cls, folder)
@@ -153,7 +161,7 @@ class Flax:
         return model, info
 
     @staticmethod
-    def _keys_in_file(cls: Any, folder: str) -> set[str]:
+    def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
         """What the file holds: the loader drops unexpected keys before anybody can see them."""
         from flax.traverse_util import flatten_dict
 
@@ -164,7 +172,7 @@ class Flax:
         for name in ("flax_model.msgpack", "model.safetensors"):
             path = os.path.join(folder, name)
             if os.path.exists(path):
-                return {"/".join(key) for key in flatten_dict(cls.load_flax_weights(path))}
+                return {"/".join(key) for key in flatten_dict(flax_class.load_flax_weights(path))}
         return set()
 
     @staticmethod
@@ -183,22 +191,23 @@ class Flax:
         """T5 of 4.57.6 says ``jnp.clip(a_max=)``, which newer JAX refuses."""
         import jax.numpy as jnp
 
-        if getattr(jnp.clip, "mended", False):
-            return
         clip = jnp.clip
+        if clip.__module__ == __name__:
+            return
 
         def mended(arr: Any, *args: Any, **kwargs: Any) -> Any:
             renamed = {{"a_min": "min", "a_max": "max"}.get(k, k): v for k, v in kwargs.items()}
             return clip(arr, *args, **renamed)
 
-        mended.mended = True  # type: ignore[attr-defined]
         jnp.clip = mended
 
     def run(self, model: Any, inputs: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        """The outputs, as the framework gives them."""
         tensors = {name: value.copy() for name, value in inputs.items()}
         return model(**tensors, **kwargs, return_dict=True, train=False)
 
     def names(self, model: Any) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
         from flax.traverse_util import flatten_dict
 
         return {"/".join(key): list(v.shape) for key, v in flatten_dict(model.params).items()}
@@ -214,6 +223,7 @@ class Worker:
         self.models: dict[str, tuple[Any, Any]] = {}
 
     def hello(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Versions of Python and of the libraries."""
         from importlib.metadata import PackageNotFoundError, version
 
         versions = {"python": sys.version.split()[0]}
@@ -225,6 +235,7 @@ class Worker:
         return {"versions": versions}, {}
 
     def load(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Loads a model under a name."""
         import transformers
 
         framework = FRAMEWORKS[header["framework"]]
@@ -235,14 +246,17 @@ class Worker:
         return {"info": lists}, {}
 
     def run(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Runs a model on arrays."""
         framework, model = self.models[header["model"]]
         return {}, flatten(framework.run(model, arrays, header.get("kwargs", {})))
 
     def names(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Lists the weights of a model."""
         framework, model = self.models[header["model"]]
         return {"names": framework.names(model)}, {}
 
     def save(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Writes a model as its framework does."""
         _, model = self.models[header["model"]]
         options = dict(header.get("options", {}))
         if "params_dtype" in options:
@@ -251,6 +265,7 @@ class Worker:
         return {}, {}
 
     def drop(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Forgets a model."""
         _, model = self.models.pop(header["model"])
         if type(model).__name__.startswith("TF"):
             from tf_keras import backend
@@ -273,7 +288,7 @@ class Worker:
         }
         try:
             answer, results = operations[header["op"]](header, arrays)
-        except Exception as error:  # the boundary of the process: every failure becomes an answer
+        except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
             text = f"{type(error).__name__}: {error}"
             return {"ok": False, "error": text, "trace": traceback.format_exc()}, {}
         return {"ok": True, **answer}, results
