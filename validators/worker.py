@@ -13,6 +13,7 @@ A request's header has ``op`` and its arguments; the answer's has ``ok`` and the
     names {model}                                              name and shape of every weight
     save  {model, folder, options}                             the framework's own save_pretrained
     drop  {model}                                              forgets the model
+    call  {file, function, arguments}                          a function of a Python file: what it returns
     stop  {}                                                   ends the process
 
 ``framework`` is ``pytorch``, ``tensorflow`` or ``flax``; ``class`` is the PyTorch name (``BertModel``) and
@@ -259,8 +260,8 @@ class Worker:
         """Writes a model as its framework does."""
         _, model = self.models[header["model"]]
         options = dict(header.get("options", {}))
-        if "params_dtype" in options:
-            model.params = model.to_bf16(model.params) if options.pop("params_dtype") else None
+        if options.pop("bf16", False):
+            model.params = model.to_bf16(model.params)
         model.save_pretrained(header["folder"], **options)
         return {}, {}
 
@@ -273,6 +274,13 @@ class Worker:
             backend.clear_session()
         return {}, {}
 
+    def call(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Calls a function of a Python file with JSON arguments; gives back its JSON result."""
+        import runpy
+
+        functions = runpy.run_path(header["file"])
+        return {"result": functions[header["function"]](**header["arguments"])}, {}
+
     def serve(self, source: BinaryIO, sink: BinaryIO) -> None:
         """Answers requests until ``stop`` or the end of the stream."""
         while (frame := read_frame(source)) is not None:
@@ -284,7 +292,8 @@ class Worker:
 
     def _answer(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         operations = {
-            op: getattr(self, op) for op in ("hello", "load", "run", "names", "save", "drop")
+            op: getattr(self, op)
+            for op in ("hello", "load", "run", "names", "save", "drop", "call")
         }
         try:
             answer, results = operations[header["op"]](header, arrays)
