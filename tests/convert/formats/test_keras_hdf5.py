@@ -372,10 +372,21 @@ def test_layers_mixed_with_weights_are_refused(tmp_path: Path) -> None:
         keras_hdf5.read(path)
 
 
-def test_a_damaged_heap_is_refused_where_libhdf5_would_not_return(tmp_path: Path) -> None:
+def test_a_damaged_heap_on_which_libhdf5_never_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     data = bytearray((GOLDEN / "keras_bert.h5").read_bytes())
-    # The size of an object in the global heap grows by 2**18: more than the heap has.
+    # One bit in the size of the heap's last text: h5py 3.14 and 3.16 loop for ever on it.
+    heap = data.index(b"GCOL")
+    data[data.rindex(b"tf_bert_model", heap, heap + 4096) - 7] ^= 4
+    path.write_bytes(data)
+    assert list(keras_hdf5.read(path).tensors) == list(
+        keras_hdf5.read(GOLDEN / "keras_bert.h5").tensors
+    )
+
+
+def test_a_text_beyond_its_heap_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    data = bytearray((GOLDEN / "keras_bert.h5").read_bytes())
     data[data.index(b"tf_bert_model", data.index(b"GCOL")) - 6] ^= 4
     path.write_bytes(data)
     with pytest.raises(ContainerError, match="heap"):
