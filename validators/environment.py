@@ -67,9 +67,7 @@ class Environment:
 
     def call(self, file: str | Path, function: str, **arguments: Any) -> Any:
         """Calls a function of a Python file over there with JSON arguments; its JSON result."""
-        answer, _ = self.request(
-            "call", file=str(file), function=function, arguments=arguments
-        )
+        answer, _ = self.request("call", file=str(file), function=function, arguments=arguments)
         return answer["result"]
 
     def close(self) -> None:
