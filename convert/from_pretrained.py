@@ -239,7 +239,7 @@ def torch_from_numpy(array: Array) -> Any:
 
     if not array.flags.writeable:
         array = array.copy()
-    if array.dtype.isbuiltin:
+    if array.dtype.isbuiltin == 1:  # 2 is for dtypes that a package has added
         return torch.from_numpy(array)
     bits = np.dtype(f"uint{8 * array.dtype.itemsize}")
     return torch.from_numpy(array.view(bits)).view(getattr(torch, array.dtype.name))
