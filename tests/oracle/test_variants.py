@@ -74,6 +74,22 @@ def test_shards(
     assert values(tmp_path / "back") == values(saved[cls])
 
 
+@pytest.mark.parametrize("cls", ["BertForMaskedLM", "BartForConditionalGeneration"])
+def test_saved_model_and_checkpoint(
+    cls: str, saved: dict[str, Path], oracle: Environment, tmp_path: Path
+) -> None:
+    """A SavedModel's variables and a TensorFlow checkpoint give the PyTorch weights they came from."""
+    convert(saved[cls], tmp_path / "h5", to="tensorflow")
+    model = RemoteModel(oracle, "tensorflow", cls, tmp_path / "h5")
+    model.save(tmp_path / "saved", saved_model=True)
+    model.drop()
+    (tmp_path / "saved" / "tf_model.h5").unlink()
+    result = convert(tmp_path / "saved", tmp_path / "back", to="pytorch")
+    assert result.values["source"]["container"] == "tensor_bundle"
+    assert values(tmp_path / "back") == values(saved[cls])
+    assert (tmp_path / "back" / "config.json").is_file()
+
+
 def test_flax_safetensors(saved: dict[str, Path], oracle: Environment, tmp_path: Path) -> None:
     source = saved["BertForMaskedLM"]
     convert(source, tmp_path / "ours", to="flax-safetensors")
