@@ -39,7 +39,7 @@ def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHea
         (rule,) = step.rules
         shape = rule.inverse.shapes((header.shape,))[0]
         (array,) = apply_all(rule.ops, (generate(step.generator, shape, header.dtype),))
-        yield header, np.ascontiguousarray(array)
+        yield header, contiguous(array)
         return
     env = {
         SOURCE + name: arrays[source]
@@ -57,7 +57,7 @@ def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHea
 def contiguous(array: Array) -> Array:
     """The array in C order; large transposed matrices are copied square by square, three times as fast."""
     if array.flags.c_contiguous or array.ndim != 2 or array.size < _TILE * _TILE:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
     out = np.empty(array.shape, array.dtype)
     rows, columns = array.shape
     for row in range(0, rows, _TILE):
