@@ -259,7 +259,8 @@ class Planner:
         rule = self.inverse.get(name)
         if rule is not None and all(one in self.source.stored for one in rule.sources):
             return name
-        repeats = self.source.view.shared.get(name)
+        view = self.source.view
+        repeats = view.shared.get(name, view.repeated.get(name))
         return self._origin(repeats) if repeats is not None else None
 
     def _steps(self) -> list[Step]:

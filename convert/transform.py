@@ -56,10 +56,8 @@ def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHea
 
 def contiguous(array: Array) -> Array:
     """The array in C order; large transposed matrices are copied square by square, three times as fast."""
-    if array.flags.c_contiguous:
-        return array
-    if array.ndim != 2 or array.size < _TILE * _TILE:
-        return np.ascontiguousarray(array)
+    if array.flags.c_contiguous or array.ndim != 2 or array.size < _TILE * _TILE:
+        return np.asarray(array, order="C")
     out = np.empty(array.shape, array.dtype)
     rows, columns = array.shape
     for row in range(0, rows, _TILE):

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.oracle
 TOLERANCE = 1e-5
 """Largest difference, as a part of the output's largest magnitude."""
 
+REPEATED = ("decoder.bias", "embed_tokens.weight")
+"""Names that 4.57.6 leaves out of untied checkpoints and transformers 5 needs there; copies of others."""
+
 Outputs = Mapping[str, npt.NDArray[Any]]
 
 
@@ -59,7 +62,10 @@ def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
     )
     config = Config.read(source / "config.json").values
     given = inputs(case.family, config, case.cls.name, about.get("extra_inputs", ()))
-    reference = run(oracle, "pytorch", case.cls.name, source, given, about)
+    # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.
+    complete = tmp_path / "complete"
+    convert(source, complete, to="pytorch", architecture=case.cls.name)
+    reference = run(oracle, "pytorch", case.cls.name, complete, given)
     own: dict[str, Path] = {}
     for layout in ("tensorflow", "flax"):
         if layout not in case.cls.names:
@@ -77,7 +83,7 @@ def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
         own[layout] = tmp_path / f"{layout}-own"
         cls = case.cls.names[layout].removeprefix("TF").removeprefix("Flax")
         safe = form.endswith("safetensors")
-        found = run(oracle, layout, cls, target, given, about, own[layout], safe)
+        found = run(oracle, layout, cls, target, given, own[layout], safe)
         assert_outputs_agree(found, reference, f"{layout} of {case.name}")
         assert_round_trip(own[layout], source, tmp_path)
     if len(own) == 2:
@@ -91,7 +97,6 @@ def run(
     cls: str,
     folder: Path,
     given: Outputs,
-    about: Mapping[str, Any],
     save_to: Path | None = None,
     safe: bool = False,
 ) -> Outputs:
@@ -110,7 +115,11 @@ def assert_round_trip(folder: Path, source: Path, tmp_path: Path) -> None:
     """Converted to PyTorch, every tensor is the one it was: no more, no less, no bit changed."""
     back = tmp_path / "back"
     convert(folder, back, to="pytorch")
-    assert tensors(back) == tensors(source)
+    found, expected = tensors(back), tensors(source)
+    repeated = {name for name in found.keys() - expected.keys() if name.endswith(REPEATED)}
+    values = set(expected.values())
+    assert all(found.pop(name) in values for name in repeated)
+    assert found == expected
     shutil.rmtree(back)
 
 
