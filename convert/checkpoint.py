@@ -150,7 +150,9 @@ def _entry(source: Path, layout: str | None) -> Path:
     found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
     found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
     if layout is not None:
-        found = [path for path in found if _layout_of_file(path) in (layout, None)]
+        said = {path: _layout_of_file(path) for path in found}
+        found = [path for path in found if said[path] in (layout, None)]
+        found.sort(key=lambda path: said[path] is None)
     if not found:
         wanted = f" of the layout {layout!r}" if layout else ""
         raise CheckpointError(
@@ -171,11 +173,14 @@ def _weights(folder: Path, name: str) -> Path | None:
 
 
 def _layout_of_file(path: Path) -> str | None:
-    """The layout that a file's name tells; None for safetensors, which may hold any."""
+    """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
     for ending, layout in ((".bin", "pytorch"), (".h5", "tensorflow"), (".msgpack", "flax")):
         if path.name.removesuffix(".index.json").endswith(ending):
             return layout
-    return "tensorflow" if path.suffix == ".index" else None
+    if path.suffix == ".index":
+        return "tensorflow"
+    first = _shards(path)[0] if path.name.endswith(".index.json") else path
+    return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 
 
 def format_module(name: str) -> ModuleType:

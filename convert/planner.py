@@ -38,6 +38,7 @@ def plan(
     architecture: str | None = None,
     allow: Mapping[str, str] | None = None,
     max_shard_size: int | None = None,
+    partial: bool = False,
 ) -> Plan:
     """Plans a conversion from headers alone.
 
@@ -48,6 +49,8 @@ def plan(
         architecture: A model type or class, where the config's is not to be followed.
         allow: Tensors that may be lost although the plan would refuse -> the reason.
         max_shard_size: Bytes of tensors in a file; None writes one file.
+        partial: Leaves unknown, missing and misshapen tensors to the caller instead of refusing them: for a loader
+            that reports them itself.
 
     Raises:
         CoverageError: A tensor is unknown, missing, of wrong shape or cannot be represented.
@@ -60,7 +63,8 @@ def plan(
     limit = max_shard_size or sys.maxsize
     if checkpoint.layout == layout and architecture is None:
         return _same_layout(checkpoint, layout, form, dtype, limit)
-    return Planner(checkpoint, layout, form, dtype, architecture, dict(allow or {}), limit).plan()
+    allowed = dict(allow or {})
+    return Planner(checkpoint, layout, form, dtype, architecture, allowed, limit, partial).plan()
 
 
 def _same_layout(
@@ -128,6 +132,7 @@ class Planner:
         architecture: str | None,
         allow: dict[str, str],
         limit: int,
+        partial: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.layout = layout
@@ -135,6 +140,7 @@ class Planner:
         self.dtype = dtype
         self.allow = allow
         self.limit = limit
+        self.partial = partial
         self.source = find_class(checkpoint, architecture)
         self.expansion = self.source.expansion
         self.target: Match = match(self.expansion, layout, ())
@@ -154,8 +160,9 @@ class Planner:
             CoverageError: Something is unaccounted for.
         """
         self._check_class()
-        self._check_names()
-        self._check_shapes()
+        if not self.partial:
+            self._check_names()
+            self._check_shapes()
         self._raise_problems()
         steps = self._steps()
         self._account_for_unwritten()
@@ -271,7 +278,7 @@ class Planner:
                 second.append(rule)
             elif (step := self._generated(rule)) is not None:
                 generated.append(step)
-            else:
+            elif not self.partial:
                 for name in rule.sources:
                     self.problems.append(f"{name!r} is needed and the source does not have it")
         before = [replace(rule, sources=tuple(SOURCE + n for n in rule.sources)) for rule in first]
