@@ -147,7 +147,7 @@ def _entry(source: Path, layout: str | None) -> Path:
     found = [path for name in WEIGHT_FILES if (path := _weights(source, name)) is not None]
     found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
     if layout is not None:
-        found = [path for path in found if _layout_of_file(path) in (layout, None)]
+        found = [path for path in found if layout_of_file(path) in (layout, None)]
     if not found:
         wanted = f" of the layout {layout!r}" if layout else ""
         raise CheckpointError(
@@ -167,7 +167,7 @@ def _weights(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _layout_of_file(path: Path) -> str | None:
+def layout_of_file(path: Path) -> str | None:
     """The layout that a file's name tells; None for safetensors, which may hold any."""
     for ending, layout in ((".bin", "pytorch"), (".h5", "tensorflow"), (".msgpack", "flax")):
         if path.name.removesuffix(".index.json").endswith(ending):

@@ -24,7 +24,7 @@ class Manifest:
 
     Attributes:
         values: ``format``, ``versions``, ``source`` and ``target`` (format, files with sha256), ``architecture``,
-            ``route``, ``dtype``, ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
+            ``route``, ``dtype``, ``options``, ``companions`` (files that travel along, with sha256), ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
             ``sources`` (per source tensor: sha256), ``left_out``, ``tied``, ``computed``, ``allowed``, ``notes``.
     """
 
@@ -65,6 +65,7 @@ def build(
     records: Mapping[str, Mapping[str, Any]],
     source_files: Mapping[str, str],
     target_files: Mapping[str, str],
+    companions: Mapping[str, str],
 ) -> Manifest:
     """The manifest of a finished run.
 
@@ -72,7 +73,8 @@ def build(
         plan: What was run.
         records: Per target file: ``tensors`` and ``sources`` with their hashes.
         source_files: SHA-256 of each file of the source.
-        target_files: SHA-256 of each file written.
+        target_files: SHA-256 of each file of weights written.
+        companions: SHA-256 of the other files: index, config, tokenizer.
     """
     by_status = {
         status: {
@@ -94,8 +96,10 @@ def build(
             "architecture": list(plan.architecture) if plan.architecture else None,
             "route": list(plan.route),
             "dtype": plan.dtype,
+            "options": dict(plan.options),
             "source": {"container": plan.checkpoint.container, "files": dict(source_files)},
             "target": {"format": plan.target.name, "files": dict(target_files)},
+            "companions": dict(companions),
             "notes": list(plan.notes),
             "tied": by_status[Status.TIED],
             "computed": by_status[Status.COMPUTED],
