@@ -112,9 +112,7 @@ class _Builder:
         def load() -> Array:
             return generate(str(parameter.computed), parameter.shape, dtype)
 
-        return TensorRef(
-            parameter.name, dtype, parameter.shape, self.checkpoint.path, None, load
-        )
+        return TensorRef(parameter.name, dtype, parameter.shape, self.checkpoint.path, None, load)
 
     def _float_dtype(self) -> DType:
         """The dtype of the first floating tensor."""

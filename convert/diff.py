@@ -183,7 +183,9 @@ def _by_parameters(a: Canonical, b: Canonical, notes: list[str]) -> _Pairing:
         pairs.append({**known, **side.unknown})
     for side, letter in ((a, "A"), (b, "B")):
         if side.tied:
-            notes.append(f"{letter}: {len(side.tied)} parameters are tied to others and stored once")
+            notes.append(
+                f"{letter}: {len(side.tied)} parameters are tied to others and stored once"
+            )
     return _Pairing("parameters", pairs[0], pairs[1], skipped, tuple(notes))
 
 

@@ -15,7 +15,17 @@ from equipoise.convert.errors import CheckpointError, InputError
 
 SCHEME = "hf://"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-_FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".hdf5", ".msgpack", ".json", ".index")
+_FILE_ENDINGS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".hdf5",
+    ".msgpack",
+    ".json",
+    ".index",
+)
 
 
 @dataclass(frozen=True)
@@ -160,9 +170,7 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
     companions = sorted(
         name
         for name in files
-        if "/" not in name
-        and name.endswith(tuple(SUFFIXES))
-        and not name.endswith(".index.json")
+        if "/" not in name and name.endswith(tuple(SUFFIXES)) and not name.endswith(".index.json")
     )
     for name in WEIGHT_FILES:
         if layout is not None and layout_of_file(Path(name)) not in (layout, None):

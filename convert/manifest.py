@@ -16,6 +16,17 @@ from equipoise.convert.steps import Plan, Status, Step
 NAME = "equipoise.json"
 FORMAT = 1
 _LIBRARIES = ("numpy", "ml_dtypes", "safetensors", "h5py", "msgpack")
+_TYPES = {
+    **dict.fromkeys(("tensors", "sources", "source", "target", "companions", "options"), dict),
+    "route": list,
+}
+
+
+def _is_record(value: object) -> bool:
+    """Whether an entry under ``tensors`` says everything that is looked up in it."""
+    if not isinstance(value, dict) or not isinstance(value.get("file"), str):
+        return False
+    return "alias_of" in value or value.keys() >= {"sha256", "dtype", "shape", "sources"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,15 @@ class Manifest:
         """
         path = folder / NAME if folder.is_dir() else folder
         values = read_json(path)
-        if values.get("format") != FORMAT or not isinstance(values.get("tensors"), dict):
-            raise CheckpointError("not a manifest of this version", file=path)
+        if values.get("format") != FORMAT:
+            raise CheckpointError(
+                "not a manifest of this version", file=path, expected=f"format {FORMAT}"
+            )
+        wrong = [key for key, kind in _TYPES.items() if not isinstance(values.get(key), kind)]
+        whole = not wrong and all(map(_is_record, values["tensors"].values()))
+        if not whole:
+            problem = f"{wrong[0]!r} is missing or malformed" if wrong else "a tensor is malformed"
+            raise CheckpointError(f"the manifest is damaged: {problem}", file=path)
         return cls(values)
 
     def text(self) -> str:
