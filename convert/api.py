@@ -7,8 +7,34 @@ from pathlib import Path
 
 from equipoise.convert.checkpoint import open_checkpoint
 from equipoise.convert.execute import Progress, execute
+from equipoise.convert.hub import resolve_source
 from equipoise.convert.manifest import Manifest
 from equipoise.convert.planner import plan
+from equipoise.convert.steps import Plan
+
+
+def prepare(
+    source: str | Path,
+    *,
+    to: str,
+    dtype: str | None = None,
+    max_shard_size: int | None = None,
+    architecture: str | None = None,
+    config: str | Path | None = None,
+    layout: str | None = None,
+    allow: Mapping[str, str] | None = None,
+    revision: str | None = None,
+) -> Plan:
+    """Opens a source and plans its conversion; reads headers only. See :func:`convert`."""
+    path = resolve_source(source, revision, layout=layout)
+    return plan(
+        open_checkpoint(path, layout=layout, config=config),
+        to,
+        dtype=dtype,
+        architecture=architecture,
+        allow=allow,
+        max_shard_size=max_shard_size,
+    )
 
 
 def convert(
@@ -23,12 +49,13 @@ def convert(
     config: str | Path | None = None,
     layout: str | None = None,
     allow: Mapping[str, str] | None = None,
+    revision: str | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Converts a checkpoint and returns the account of what was done.
 
     Args:
-        source: A folder or a weights file.
+        source: A folder, a weights file, or an id or ``hf://`` URL of the Hub.
         output: The folder to write; it appears when everything is there.
         to: ``pytorch``, ``tensorflow``, ``flax`` or the name of a format, e.g. ``tensorflow-safetensors``.
         dtype: ``fp32``, ``fp16`` or ``bf16`` casts every floating tensor; None keeps all dtypes.
@@ -38,18 +65,21 @@ def convert(
         config: A ``config.json`` that does not lie beside the weights.
         layout: Takes the weights of this layout where the source holds several.
         allow: Tensors that may be lost although the plan would refuse -> the reason.
+        revision: Branch, tag or commit of a source on the Hub.
         progress: Called with bytes written, bytes in all, and the tensor at work.
 
     Raises:
         InputError: Something is wrong with the source, the plan or the output; nothing is left behind.
     """
-    checkpoint = open_checkpoint(source, layout=layout, config=config)
-    planned = plan(
-        checkpoint,
-        to,
+    planned = prepare(
+        source,
+        to=to,
         dtype=dtype,
-        architecture=architecture,
-        allow=allow,
         max_shard_size=max_shard_size,
+        architecture=architecture,
+        config=config,
+        layout=layout,
+        allow=allow,
+        revision=revision,
     )
     return execute(planned, output, force=force, progress=progress)

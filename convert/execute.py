@@ -88,14 +88,16 @@ class _Run:
         records = {}
         for shard in self.plan.shards:
             records[shard.filename], target_files[shard.filename] = self._shard(shard)
+        others = copy_companions(self.plan, self.folder.partial)
         if len(self.plan.shards) > 1:
-            self._index()
-        copy_companions(self.plan, self.folder.partial)
+            others.append(self._index())
+        companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
         result = manifest.build(
             self.plan,
             records,
             {name: future.result() for name, future in source_files.items()},
             {name: future.result() for name, future in target_files.items()},
+            {name: future.result() for name, future in companions.items()},
         )
         write_atomic(self.folder.partial / manifest.NAME, result.text())
         return result
@@ -170,8 +172,8 @@ class _Run:
         hashes = {name: future.result() for name, future in sources.items()}
         return {"tensors": tensors, "sources": hashes}
 
-    def _index(self) -> None:
-        """The index of shards, with the names that transformers puts there."""
+    def _index(self) -> str:
+        """Writes the index of shards, with the names that transformers puts there; returns its name."""
         layout = self.plan.route[-1]
         encode = layout_module(layout).encode
         weight_map = {}
@@ -186,6 +188,7 @@ class _Run:
         index = {"metadata": {"total_size": self.plan.nbytes}, "weight_map": weight_map}
         path = self.folder.partial / f"{self.plan.target.filename}.index.json"
         write_atomic(path, json.dumps(index, indent=2) + "\n")
+        return path.name
 
     def _tell(self, nbytes: int, name: str) -> None:
         self.done += nbytes

@@ -16,6 +16,17 @@ from equipoise.convert.steps import Plan, Status, Step
 NAME = "equipoise.json"
 FORMAT = 1
 _LIBRARIES = ("numpy", "ml_dtypes", "safetensors", "h5py", "msgpack")
+_TYPES = {
+    **dict.fromkeys(("tensors", "sources", "source", "target", "companions", "options"), dict),
+    "route": list,
+}
+
+
+def _is_record(value: object) -> bool:
+    """Whether an entry under ``tensors`` says everything that is looked up in it."""
+    if not isinstance(value, dict) or not isinstance(value.get("file"), str):
+        return False
+    return "alias_of" in value or value.keys() >= {"sha256", "dtype", "shape", "sources"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Manifest:
 
     Attributes:
         values: ``format``, ``versions``, ``source`` and ``target`` (format, files with sha256), ``architecture``,
-            ``route``, ``dtype``, ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
+            ``route``, ``dtype``, ``options``, ``companions`` (files that travel along, with sha256), ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
             ``sources`` (per source tensor: sha256), ``left_out``, ``tied``, ``computed``, ``allowed``, ``notes``.
     """
 
@@ -39,8 +50,15 @@ class Manifest:
         """
         path = folder / NAME if folder.is_dir() else folder
         values = read_json(path)
-        if values.get("format") != FORMAT or not isinstance(values.get("tensors"), dict):
-            raise CheckpointError("not a manifest of this version", file=path)
+        if values.get("format") != FORMAT:
+            raise CheckpointError(
+                "not a manifest of this version", file=path, expected=f"format {FORMAT}"
+            )
+        wrong = [key for key, kind in _TYPES.items() if not isinstance(values.get(key), kind)]
+        whole = not wrong and all(map(_is_record, values["tensors"].values()))
+        if not whole:
+            problem = f"{wrong[0]!r} is missing or malformed" if wrong else "a tensor is malformed"
+            raise CheckpointError(f"the manifest is damaged: {problem}", file=path)
         return cls(values)
 
     def text(self) -> str:
@@ -65,6 +83,7 @@ def build(
     records: Mapping[str, Mapping[str, Any]],
     source_files: Mapping[str, str],
     target_files: Mapping[str, str],
+    companions: Mapping[str, str],
 ) -> Manifest:
     """The manifest of a finished run.
 
@@ -72,7 +91,8 @@ def build(
         plan: What was run.
         records: Per target file: ``tensors`` and ``sources`` with their hashes.
         source_files: SHA-256 of each file of the source.
-        target_files: SHA-256 of each file written.
+        target_files: SHA-256 of each file of weights written.
+        companions: SHA-256 of the other files: index, config, tokenizer.
     """
     by_status = {
         status: {
@@ -94,8 +114,10 @@ def build(
             "architecture": list(plan.architecture) if plan.architecture else None,
             "route": list(plan.route),
             "dtype": plan.dtype,
+            "options": dict(plan.options),
             "source": {"container": plan.checkpoint.container, "files": dict(source_files)},
             "target": {"format": plan.target.name, "files": dict(target_files)},
+            "companions": dict(companions),
             "notes": list(plan.notes),
             "tied": by_status[Status.TIED],
             "computed": by_status[Status.COMPUTED],

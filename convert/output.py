@@ -65,6 +65,12 @@ class OutputFolder:
             raise OutputError(
                 "the output folder holds the source", file=self.path, hint="choose another folder"
             )
+        if own.is_dir() and own in place.parents:
+            raise OutputError(
+                "the output folder lies inside the source",
+                file=self.path,
+                hint="choose a folder beside it",
+            )
         if not os.path.lexists(self.path):
             return
         if not self.path.is_dir():
@@ -135,6 +141,7 @@ class OutputFolder:
         except OSError as error:
             hints = {
                 errno.ENOSPC: "make room, then run it again",
+                errno.EFBIG: "the file size is limited here (`ulimit -f`, or the file system); write shards",
                 errno.EDQUOT: "make room, then run it again",
                 errno.EACCES: "choose a folder that you may write",
                 errno.EROFS: "choose a folder that you may write",

@@ -61,10 +61,29 @@ def plan(
         raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(DTYPE_NAMES))
     layout, form = format_named(to)
     limit = max_shard_size or sys.maxsize
-    if checkpoint.layout == layout and architecture is None:
-        return _same_layout(checkpoint, layout, form, dtype, limit)
     allowed = dict(allow or {})
-    return Planner(checkpoint, layout, form, dtype, architecture, allowed, limit, partial).plan()
+    _check_allowed(checkpoint, allowed)
+    if checkpoint.layout == layout and architecture is None:
+        planned = _same_layout(checkpoint, layout, form, dtype, limit)
+    else:
+        planner = Planner(checkpoint, layout, form, dtype, architecture, allowed, limit, partial)
+        planned = planner.plan()
+    options = {"architecture": architecture, "max_shard_size": max_shard_size, "allow": allowed}
+    return replace(planned, options=options)
+
+
+def _check_allowed(checkpoint: Checkpoint, allow: Mapping[str, str]) -> None:
+    """Refuses a name that can only be a slip, and a loss without a reason."""
+    for name, reason in allow.items():
+        if name not in checkpoint.tensors:
+            raise InputError(
+                "allowed to be lost, but there is no such tensor",
+                file=checkpoint.path,
+                tensor=name,
+                hint="name it as the file does; `equipoise inspect --tensors` lists the names",
+            )
+        if not reason.strip():
+            raise InputError("allowed to be lost without a reason", tensor=name)
 
 
 def _same_layout(

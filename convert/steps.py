@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from equipoise.convert.checkpoint import Checkpoint
 from equipoise.convert.layouts import Format, View
@@ -125,6 +127,7 @@ class Plan:
         coverage: The account of every tensor.
         dtype: What floating tensors are cast to, or None.
         notes: Remarks for a person.
+        options: What the plan was asked for beside the format, so that it can be made again.
     """
 
     checkpoint: Checkpoint
@@ -137,6 +140,7 @@ class Plan:
     dtype: str | None = None
     view: View | None = None
     notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[Step, ...]:

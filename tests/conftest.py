@@ -18,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(ROOT / ".venv-oracle" / "bin" / "python"),
         help="interpreter of the environment with transformers 4.57.6 (`make oracle`)",
     )
+    parser.addoption(
+        "--base",
+        default=str(ROOT / ".venv-base" / "bin" / "python"),
+        help="interpreter of the environment with the base dependencies alone (`make test` makes it)",
+    )
 
 
 @pytest.fixture(scope="session")

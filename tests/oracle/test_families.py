@@ -61,7 +61,9 @@ def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
         folder=str(source),
     )
     config = Config.read(source / "config.json").values
-    given = inputs(case.family, config, case.cls.name, about.get("extra_inputs", ()))
+    given = inputs(
+        models.input_kind(case.family), config, case.cls.name, about.get("extra_inputs", ())
+    )
     # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.
     complete = tmp_path / "complete"
     convert(source, complete, to="pytorch", architecture=case.cls.name)

@@ -1,0 +1,97 @@
+"""Tables, sizes and progress: rich on a terminal, plain text everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+Tell = Callable[[int, int, str], None]
+"""Called with what is done, what there is in all, and the thing at work."""
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size_text(nbytes: int) -> str:
+    """A size for people.
+
+    >>> size_text(999), size_text(4_402_180), size_text(3_000_000_000)
+    ('999 B', '4.40 MB', '3.00 GB')
+    """
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    value = float(nbytes)
+    unit = 0
+    while value >= 1000 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.2f} {_UNITS[unit]}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """``30522 x 768``; a scalar has no axes.
+
+    >>> shape_text((3, 4)), shape_text(())
+    ('3 x 4', 'scalar')
+    """
+    return " x ".join(map(str, shape)) if shape else "scalar"
+
+
+def fields(rows: Iterable[tuple[str, object]]) -> None:
+    """Names with their values, one a line; empty values are left out."""
+    kept = [(name, str(value)) for name, value in rows if value not in ("", None)]
+    width = max((len(name) for name, _ in kept), default=0)
+    for name, value in kept:
+        first, *rest = value.split("\n")
+        click.echo(f"{name:<{width}}  {first}")
+        for line in rest:
+            click.echo(f"{'':<{width}}  {line}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; columns of numbers should come as texts already."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, cells)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in ([*columns], *cells):
+        padded = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+@contextmanager
+def progress(what: str, *, as_bytes: bool) -> Iterator[Tell | None]:
+    """A bar on stderr where stderr is a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TransferSpeedColumn as Speed
+
+    amount = (DownloadColumn(), Speed()) if as_bytes else (MofNCompleteColumn(),)
+    shown = TextColumn("{task.fields[name]}", markup=False)
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn(what), BarColumn(), *amount, shown, console=console, transient=True
+    ) as bar:
+        task = bar.add_task(what, total=None, name="")
+
+        def tell(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, name=name)
+
+        yield tell

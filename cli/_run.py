@@ -1,0 +1,64 @@
+"""What every command shares: errors become messages and exit codes, ``--json`` one document."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import click
+
+DONE = 0
+DIFFERENCE = 1
+REFUSED = 2
+INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def command(run: Callable[P, int]) -> Callable[P, int]:
+    """Runs a command; what it raises on purpose is told to the reader, and its code returned."""
+
+    @wraps(run)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+        from equipoise.convert.errors import EquipoiseError
+
+        try:
+            return run(*args, **kwargs)
+        except EquipoiseError as error:
+            tell_error(str(error), error.as_dict(), as_json=bool(kwargs.get("as_json")))
+            return error.exit_code
+
+    return guarded
+
+
+def tell_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
+    """Says what went wrong: on stderr for people, on stdout for programs."""
+    if as_json:
+        emit(values)
+    else:
+        click.echo(f"error: {text}", err=True)
+
+
+def emit(values: object) -> None:
+    """Writes one JSON document on stdout; numbers that JSON does not have become null."""
+    click.echo(json.dumps(_plain(values), indent=2, ensure_ascii=not _speaks_unicode()))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _speaks_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,166 @@
+"""``equipoise convert``: writes a checkpoint for another framework."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run
+from equipoise.cli._types import Allowed, Size
+
+if TYPE_CHECKING:
+    from equipoise.convert.manifest import Manifest
+    from equipoise.convert.steps import Entry, Plan
+
+_MOST = 8
+"""Entries of a list that are shown to a person."""
+
+
+@click.command()
+@click.argument("source")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--to", required=True, help="tensorflow, flax, pytorch, or a format of `routes`.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="Cast all floating tensors; without it every dtype stays.",
+)
+@click.option(
+    "--max-shard-size", type=Size(), help="Largest file: 5GB, 500MB, 2GiB; else one file."
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
+@click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
+@click.option("--architecture", help="Model type or class, where the config is not to be followed.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
+)
+@click.option("--from", "layout", help="Take the weights of this layout where there are several.")
+@click.option(
+    "--allow",
+    type=Allowed(),
+    multiple=True,
+    help="A tensor that may be lost, and why; can be given again. It ends up in the manifest.",
+)
+@click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
+@_run.json_option
+@_run.command
+def command(
+    source: str,
+    output: Path,
+    to: str,
+    dtype: str | None,
+    max_shard_size: int | None,
+    dry_run: bool,
+    force: bool,
+    architecture: str | None,
+    config: Path | None,
+    layout: str | None,
+    allow: tuple[tuple[str, str], ...],
+    revision: str | None,
+    as_json: bool,
+) -> int:
+    """Write the checkpoint SOURCE (folder, file, Hub id) for another framework into the folder OUTPUT.
+
+    The folder appears when it is complete; equipoise.json in it holds the hash of every tensor.
+    """
+    from equipoise.convert.api import prepare
+    from equipoise.convert.execute import execute
+
+    plan = prepare(
+        source,
+        to=to,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        architecture=architecture,
+        config=config,
+        layout=layout,
+        allow=dict(allow),
+        revision=revision,
+    )
+    if dry_run:
+        summary = {"dry_run": True, **_summary(plan)}
+        _run.emit(summary) if as_json else _show(plan, summary)
+        return _run.DONE
+    with _output.progress("converting", as_bytes=True) as tell:
+        manifest = execute(plan, output, force=force, progress=tell)
+    done = {"dry_run": False, "output": str(output), **_summary(plan), **_proof(manifest)}
+    _run.emit(done) if as_json else _show_done(plan, manifest, output)
+    return _run.DONE
+
+
+def _summary(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data."""
+    return {
+        "source": str(plan.checkpoint.path),
+        "route": list(plan.route),
+        "format": plan.target.name,
+        "architecture": list(plan.architecture) if plan.architecture else None,
+        "steps": len(plan.steps),
+        "tensors": sum(len(step.targets) for step in plan.steps),
+        "bytes": plan.nbytes,
+        "files": [shard.filename for shard in plan.shards],
+        "casts": _casts(plan),
+        "checks": [check.name for check in plan.checks],
+        "tied": _entries(plan, "tied"),
+        "computed": _entries(plan, "computed"),
+        "left_out": _entries(plan, "left out"),
+        "allowed": _entries(plan, "allowed"),
+        "notes": list(plan.notes),
+    }
+
+
+def _casts(plan: Plan) -> dict[str, int]:
+    """How many tensors change from which dtype to which."""
+    pairs = Counter(
+        f"{plan.checkpoint[step.sources[0]].dtype.name} -> {header.dtype.name}"
+        for step in plan.steps
+        for header in step.targets
+        if step.sources and plan.checkpoint[step.sources[0]].dtype != header.dtype
+    )
+    return dict(sorted(pairs.items()))
+
+
+def _entries(plan: Plan, status: str) -> dict[str, str]:
+    found: list[Entry] = [entry for entry in plan.coverage if entry.status.value == status]
+    return {entry.name: entry.reason for entry in found}
+
+
+def _proof(manifest: Manifest) -> dict[str, Any]:
+    return {"sha256": dict(manifest.values["target"]["files"])}
+
+
+def _show(plan: Plan, summary: dict[str, Any]) -> None:
+    casts = ", ".join(f"{count} {pair}" for pair, count in summary["casts"].items())
+    architecture = summary["architecture"] or ["not needed"]
+    files = len(summary["files"])
+    _output.fields(
+        [
+            ("source", f"{summary['source']} ({plan.checkpoint.container})"),
+            ("architecture", " ".join(architecture)),
+            ("route", f"{' -> '.join(summary['route'])} as {summary['format']}"),
+            ("writes", f"{summary['tensors']} tensors in {summary['steps']} steps"),
+            ("size", f"{_output.size_text(summary['bytes'])} in {files} file{'s' * (files > 1)}"),
+            ("casts", casts or "none: bit for bit"),
+            ("checks", f"{len(summary['checks'])} values before writing" * bool(plan.checks)),
+            *((key.replace("_", " "), _listed(summary[key])) for key in _LISTS),
+            ("notes", "\n".join(plan.notes)),
+        ]
+    )
+
+
+_LISTS = ("tied", "computed", "left_out", "allowed")
+
+
+def _listed(entries: dict[str, str]) -> str:
+    lines = [f"{name}: {reason}" if reason else name for name, reason in entries.items()]
+    more = len(lines) - _MOST
+    return "\n".join([*lines[:_MOST], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _show_done(plan: Plan, manifest: Manifest, output: Path) -> None:
+    _show(plan, _summary(plan))
+    for name, digest in manifest.values["target"]["files"].items():
+        click.echo(f"wrote {output / name}  sha256 {digest[:16]}...")

@@ -1,0 +1,120 @@
+"""``equipoise diff``: two checkpoints, tensor by tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run
+
+if TYPE_CHECKING:
+    from equipoise.convert.checkpoint import Checkpoint
+    from equipoise.convert.diff import Compared, Comparison
+    from equipoise.convert.tensor import TensorRef
+
+_MOST = 40
+"""Rows that are shown to a person."""
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@_run.json_option
+@_run.command
+def command(a: str, b: str, as_json: bool) -> int:
+    """Compare the checkpoints A and B, in any formats, tensor by tensor.
+
+    Checkpoints of a known architecture are compared as PyTorch's parameters, ties resolved; others by the names
+    in their files. Exit code 0: nothing is different or missing. Tensors that are equal once the wider is cast to
+    the narrower dtype pass and are counted. 1: something is different or missing.
+    """
+    from equipoise.convert.diff import compare
+
+    with _output.progress("comparing", as_bytes=False) as tell:
+        found = compare(_open(a), _open(b), tell)
+    _run.emit({"a": a, "b": b, **_data(found)}) if as_json else _show(found)
+    return _run.DONE if found.same else _run.DIFFERENCE
+
+
+def _open(source: str) -> Checkpoint:
+    from equipoise.convert.checkpoint import open_checkpoint
+    from equipoise.convert.hub import resolve_source
+
+    return open_checkpoint(resolve_source(source))
+
+
+def _counts(found: Comparison) -> dict[str, int]:
+    from equipoise.convert.diff import Sameness
+
+    return {one.value: found.count(one) for one in Sameness}
+
+
+def _data(found: Comparison) -> dict[str, Any]:
+    return {
+        "same": found.same,
+        "compared_by": found.by,
+        "counts": {name.replace(" ", "_"): count for name, count in _counts(found).items()},
+        "tensors": [
+            {
+                "name": one.name,
+                "result": one.sameness.value,
+                "a": _side(one.a),
+                "b": _side(one.b),
+                "difference": _difference(one),
+            }
+            for one in found.tensors
+        ],
+        "not_compared": dict(found.not_compared),
+        "notes": list(found.notes),
+    }
+
+
+def _side(ref: TensorRef | None) -> dict[str, Any] | None:
+    return None if ref is None else {"dtype": ref.dtype.name, "shape": list(ref.shape)}
+
+
+def _difference(one: Compared) -> dict[str, Any] | None:
+    if one.distance is None:
+        return None
+    return {
+        "elements": one.distance.elements,
+        "max_abs": one.distance.max_abs,
+        "max_rel": one.distance.max_rel,
+        "not_finite": one.distance.not_finite,
+    }
+
+
+def _show(found: Comparison) -> None:
+    wanted = [one for one in found.tensors if one.sameness.value != "identical"]
+    # What fails comes first: a cast of every tensor must not push it out of sight.
+    wanted.sort(key=lambda one: one.sameness.value == "equal after cast")
+    if wanted:
+        rows = [(one.name, one.sameness.value, _detail(one)) for one in wanted[:_MOST]]
+        _output.table(("tensor", "result", "how"), rows)
+        if len(wanted) > _MOST:
+            click.echo(f"... {len(wanted) - _MOST} more, --json lists all")
+        click.echo()
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    for name, reason in found.not_compared.items():
+        click.echo(f"not compared: {name}: {reason}")
+    counts = ", ".join(f"{count} {name}" for name, count in _counts(found).items() if count)
+    click.echo(f"{len(found.tensors)} tensors: {counts or 'none'}")
+
+
+def _detail(one: Compared) -> str:
+    a, b = one.a, one.b
+    if a is None or b is None:
+        ref = a or b
+        return f"{ref.dtype.name} {_output.shape_text(ref.shape)}" if ref is not None else ""
+    dtypes = f"{a.dtype.name} and {b.dtype.name}" if a.dtype != b.dtype else ""
+    if a.shape != b.shape:
+        return f"shapes {_output.shape_text(a.shape)} and {_output.shape_text(b.shape)}"
+    if one.distance is None:
+        return dtypes
+    far = one.distance
+    text = (
+        f"{far.elements} of {a.size} elements, max abs {far.max_abs:.3g}, max rel {far.max_rel:.3g}"
+    )
+    return ", ".join(part for part in (dtypes, text) if part)

@@ -1,0 +1,160 @@
+"""``equipoise inspect``: what a checkpoint is and holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run
+
+if TYPE_CHECKING:
+    from equipoise.convert.inspect import Survey
+
+_ENDS = 4
+"""Tensors shown at the start and at the end where not all are asked for."""
+_HIDDEN_METADATA = frozenset({"groups"})
+"""Long lists that serve the program, not a reader."""
+
+
+@click.command()
+@click.argument("source")
+@click.option("--tensors", "every", is_flag=True, help="List all tensors, not the first and last.")
+@click.option("--architecture", help="Model type or class, where the config is not to be followed.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
+)
+@click.option("--from", "layout", help="Take the weights of this layout where there are several.")
+@click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
+@_run.json_option
+@_run.command
+def command(
+    source: str,
+    every: bool,
+    architecture: str | None,
+    config: Path | None,
+    layout: str | None,
+    revision: str | None,
+    as_json: bool,
+) -> int:
+    """Show what the checkpoint SOURCE is and holds; reads headers only.
+
+    Works for any file of a known container; the architecture need not be known.
+    """
+    from equipoise.convert.checkpoint import open_checkpoint
+    from equipoise.convert.hub import resolve_source
+    from equipoise.convert.inspect import survey
+
+    path = resolve_source(source, revision, layout=layout)
+    found = survey(open_checkpoint(path, layout=layout, config=config), architecture)
+    _run.emit(_data(found)) if as_json else _show(found, every=every)
+    return _run.DONE
+
+
+def _data(found: Survey) -> dict[str, Any]:
+    checkpoint = found.checkpoint
+    return {
+        "source": str(checkpoint.path),
+        "container": checkpoint.container,
+        "variant": checkpoint.variant,
+        "layout": found.layout,
+        "architecture": _architecture(found),
+        "problem": found.problem or None,
+        "files": [{"name": path.name, "bytes": size} for path, size in found.files],
+        "totals": {
+            "tensors": len(checkpoint),
+            "elements": sum(size for _, size, _ in found.totals.values()),
+            "bytes": sum(nbytes for _, _, nbytes in found.totals.values()),
+            "dtypes": {
+                name: {"tensors": count, "elements": size, "bytes": nbytes}
+                for name, (count, size, nbytes) in found.totals.items()
+            },
+        },
+        "ties": dict(found.ties),
+        "left_out": dict(checkpoint.left_out),
+        "oddities": list(found.oddities),
+        "metadata": _metadata(found),
+        "tensors": [
+            {
+                "name": name,
+                "dtype": ref.dtype.name,
+                "shape": list(ref.shape),
+                "bytes": ref.nbytes,
+                "file": ref.file.name,
+            }
+            for name, ref in checkpoint.items()
+        ],
+    }
+
+
+def _architecture(found: Survey) -> dict[str, Any] | None:
+    one = found.architecture
+    if one is None:
+        return None
+    return {
+        "model_type": one.model_type,
+        "class": one.cls,
+        "fits": one.fits,
+        "config_names": one.named,
+        "unknown": list(one.unknown),
+        "missing": list(one.missing),
+    }
+
+
+def _metadata(found: Survey) -> dict[str, str]:
+    metadata = found.checkpoint.metadata
+    return {key: value for key, value in metadata.items() if key not in _HIDDEN_METADATA}
+
+
+def _show(found: Survey, *, every: bool) -> None:
+    checkpoint, one = found.checkpoint, found.architecture
+    variant = f", {checkpoint.variant}" if checkpoint.variant else ""
+    fit = "" if one is None or one.fits else " (nearest; it does not fit)"
+    what = f"{one.model_type} {one.cls}{fit}" if one else f"unknown: {found.problem}"
+    metadata = ", ".join(f"{key} {value}" for key, value in _metadata(found).items())
+    _output.fields(
+        [
+            ("source", checkpoint.path),
+            ("container", f"{checkpoint.container}{variant}"),
+            ("layout", found.layout or "unknown"),
+            ("architecture", what),
+            ("files", _files(found)),
+            ("tensors", _totals(found)),
+            ("ties", _limited([f"{name} = {other}" for name, other in found.ties.items()])),
+            ("left out", _limited([f"{k}: {why}" for k, why in checkpoint.left_out.items()])),
+            ("oddities", _limited(list(found.oddities))),
+            ("metadata", metadata if len(metadata) <= 500 else f"{metadata[:500]} ..."),
+        ]
+    )
+    _show_tensors(found, every=every)
+
+
+def _files(found: Survey) -> str:
+    return _limited([f"{path.name}  {_output.size_text(size)}" for path, size in found.files])
+
+
+def _totals(found: Survey) -> str:
+    lines = [
+        f"{count} {name}, {size:,} elements, {_output.size_text(nbytes)}"
+        for name, (count, size, nbytes) in found.totals.items()
+    ]
+    return "\n".join(lines) or "none"
+
+
+def _limited(lines: list[str], most: int = 8) -> str:
+    more = len(lines) - most
+    return "\n".join([*lines[:most], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _show_tensors(found: Survey, *, every: bool) -> None:
+    rows: list[tuple[str, ...]] = [
+        (name, ref.dtype.name, _output.shape_text(ref.shape), _output.size_text(ref.nbytes))
+        for name, ref in found.checkpoint.items()
+    ]
+    hidden = len(rows) - 2 * _ENDS
+    if hidden > 1 and not every:
+        rows[_ENDS:-_ENDS] = [(f"... {hidden} more, --tensors lists all", "", "", "")]
+    if rows:
+        click.echo()
+        _output.table(("name", "dtype", "shape", "size"), rows)

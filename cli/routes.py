@@ -1,0 +1,86 @@
+"""``equipoise routes``: the graph of layouts and the formats they come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from equipoise.cli import _output, _run
+
+
+@click.command()
+@click.option("--from", "source", help="Only routes from this layout or format.")
+@click.option("--to", "target", help="Only routes to this layout or format.")
+@click.option("--mermaid", "as_mermaid", is_flag=True, help="The graph as a mermaid diagram.")
+@_run.json_option
+@_run.command
+def command(source: str | None, target: str | None, as_mermaid: bool, as_json: bool) -> int:
+    """Show which formats can become which, and by which way."""
+    from equipoise.convert import graph
+
+    if as_mermaid:
+        text = graph.mermaid()
+        _run.emit({"mermaid": text}) if as_json else click.echo(text)
+        return _run.DONE
+    data = _data(source, target)
+    if as_json:
+        _run.emit(data)
+        return _run.DONE
+    formats = [
+        (
+            one["name"],
+            one["layout"],
+            one["container"],
+            one["file"],
+            "yes" if one["writes"] else "no",
+        )
+        for one in data["formats"]
+    ]
+    _output.table(("format", "layout", "container", "file", "can be written"), formats)
+    click.echo()
+    rows = [(one["from"], one["to"], " -> ".join(one["route"])) for one in data["routes"]]
+    _output.table(("from", "to", "route"), rows)
+    return _run.DONE
+
+
+def _data(source: str | None, target: str | None) -> dict[str, Any]:
+    """Formats, and the route of every pair of layouts that is asked for."""
+    from equipoise.convert import graph
+    from equipoise.convert.layouts import layout_names
+
+    known = graph.formats()
+    first = _layouts(source, writing=False)
+    second = _layouts(target, writing=True)
+    shown = {*first, *second} if source or target else set(layout_names())
+    return {
+        "formats": [
+            {
+                "name": name,
+                "layout": layout,
+                "container": form.container,
+                "file": form.filename,
+                "writes": form.writable,
+            }
+            for name, (layout, form) in known.items()
+            if layout in shown
+        ],
+        "routes": [
+            {"from": one, "to": other, "route": list(graph.route(one, other))}
+            for one in first
+            for other in second
+        ],
+    }
+
+
+def _layouts(name: str | None, *, writing: bool) -> tuple[str, ...]:
+    """The layouts that a name stands for; all without a name."""
+    from equipoise.convert import graph
+    from equipoise.convert.layouts import layout_names
+
+    if name is None:
+        return layout_names()
+    known = graph.formats()
+    if name in known and not writing:
+        return (known[name][0],)
+    return (graph.format_named(name)[0],)

@@ -1,0 +1,72 @@
+"""``equipoise verify``: checks a finished conversion again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run
+
+if TYPE_CHECKING:
+    from equipoise.convert.verify import Finding, Verification
+
+
+@click.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--source", help="What it was made from: every tensor is made again and compared.")
+@click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
+@click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
+@_run.json_option
+@_run.command
+def command(
+    output: Path, source: str | None, config: Path | None, revision: str | None, as_json: bool
+) -> int:
+    """Check the conversion in the folder OUTPUT again: every file and tensor against equipoise.json.
+
+    With --source the source's files and tensors are checked against the manifest too, and every tensor of the
+    output is made again from them. Exit code 1: something differs; file and tensor are named.
+    """
+    from equipoise.convert.hub import resolve_source
+    from equipoise.convert.verify import verify
+
+    path = resolve_source(source, revision) if source is not None else None
+    with _output.progress("verifying", as_bytes=False) as tell:
+        count = 0
+
+        def say(what: str) -> None:
+            nonlocal count
+            count += 1
+            if tell is not None:
+                tell(count, count, what)
+
+        found = verify(output, source=path, config=config, progress=say)
+    _run.emit(_data(found)) if as_json else _show(found)
+    return _run.DIFFERENCE if found.findings else _run.DONE
+
+
+def _data(found: Verification) -> dict[str, Any]:
+    return {
+        "output": str(found.folder),
+        "same": not found.findings,
+        "files": found.files,
+        "tensors": found.tensors,
+        "derived": found.derived,
+        "findings": [vars(one) for one in found.findings],
+    }
+
+
+def _show(found: Verification) -> None:
+    for one in found.findings:
+        click.echo(f"{_place(one)}: {one.problem}")
+        if one.expected is not None:
+            click.echo(f"  expected: {one.expected}\n  found:    {one.found}")
+    derived = f", {found.derived} tensors made again from the source" if found.derived else ""
+    verdict = f"{len(found.findings)} differences" if found.findings else "all as the manifest says"
+    click.echo(f"{found.files} files and {found.tensors} tensors checked{derived}: {verdict}")
+
+
+def _place(one: Finding) -> str:
+    tensor = f", tensor {one.tensor!r}" if one.tensor else ""
+    return f"{one.side} {one.file}{tensor}"

@@ -1,0 +1,257 @@
+"""Compares two checkpoints tensor by tensor, whatever their containers and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from equipoise.convert.architecture import Match, find_class
+from equipoise.convert.canonical import Canonical, canonical
+from equipoise.convert.checkpoint import Checkpoint
+from equipoise.convert.errors import ArchitectureError, CheckpointError, SpecError
+from equipoise.convert.tensor import Array, TensorRef
+
+Progress = Callable[[int, int, str], None]
+"""Called with tensors compared, tensors in all, and the tensor at work."""
+
+_PIECE = 1 << 20
+"""Elements whose differences are worked out at once; bounds the memory beyond the two tensors."""
+
+
+class Sameness(StrEnum):
+    """How a tensor of one checkpoint relates to that of the other."""
+
+    IDENTICAL = "identical"
+    CAST = "equal after cast"
+    DIFFERENT = "different"
+    MISSING_A = "missing in A"
+    MISSING_B = "missing in B"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two tensors are apart.
+
+    Attributes:
+        elements: How many elements differ.
+        max_abs: The largest difference between finite elements.
+        max_rel: The largest of those differences over the larger of the two magnitudes.
+        not_finite: How many of the differing elements are infinite or no number on a side.
+    """
+
+    elements: int
+    max_abs: float
+    max_rel: float
+    not_finite: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of the comparison.
+
+    Attributes:
+        name: The tensor: PyTorch's parameter, or the name in the files where the architecture is unknown.
+        sameness: How the two relate.
+        a: The tensor of the first checkpoint, None where it is missing.
+        b: That of the second.
+        distance: How far apart they are, for tensors of one shape that differ.
+    """
+
+    name: str
+    sameness: Sameness
+    a: TensorRef | None
+    b: TensorRef | None
+    distance: Distance | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two checkpoints, compared.
+
+    Attributes:
+        by: ``parameters`` of the architecture, or ``names`` in the files.
+        tensors: One entry a tensor.
+        not_compared: Names that do not count -> the reason.
+        notes: Remarks for a person.
+    """
+
+    by: str
+    tensors: tuple[Compared, ...]
+    not_compared: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def count(self, sameness: Sameness) -> int:
+        """How many tensors relate so."""
+        return sum(one.sameness is sameness for one in self.tensors)
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing is different or missing; tensors that are equal after a cast pass."""
+        passing = (Sameness.IDENTICAL, Sameness.CAST)
+        return all(one.sameness in passing for one in self.tensors)
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    by: str
+    a: Mapping[str, TensorRef]
+    b: Mapping[str, TensorRef]
+    not_compared: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def compare(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> Comparison:
+    """Compares tensor by tensor; holds two tensors in memory.
+
+    Where both belong to a known architecture they are compared as PyTorch's parameters: a tied parameter is the
+    tensor it is tied to, one that follows from the config is computed. Else their names are compared, which
+    takes checkpoints of one layout.
+
+    Raises:
+        CheckpointError: The layouts differ and the architecture is not known.
+        ContainerError: A file is not what its header said.
+    """
+    pairing = _pairing(a, b)
+    names = list(dict.fromkeys((*pairing.a, *pairing.b)))
+    found = []
+    for index, name in enumerate(names):
+        if progress is not None:
+            progress(index, len(names), name)
+        found.append(_compare_one(name, pairing.a.get(name), pairing.b.get(name)))
+    if progress is not None:
+        progress(len(names), len(names), "")
+    return Comparison(pairing.by, tuple(found), pairing.not_compared, pairing.notes)
+
+
+def _pairing(a: Checkpoint, b: Checkpoint) -> _Pairing:
+    notes = []
+    if a.config is None and b.config is not None:
+        a = replace(a, config=b.config)
+        notes.append("A has no config.json; the one of B serves both")
+    elif b.config is None and a.config is not None:
+        b = replace(b, config=a.config)
+        notes.append("B has no config.json; the one of A serves both")
+    first, second = _match(a), _match(b)
+    if isinstance(first, Match) and isinstance(second, Match):
+        same_layout = first.layout == second.layout
+        if first.expansion.spec.model_type == second.expansion.spec.model_type and (
+            not same_layout or (first.fits and second.fits)
+        ):
+            return _by_parameters(canonical(a, first), canonical(b, second), notes)
+    layouts = [
+        one.layout if isinstance(one, Match) and one.fits else checkpoint.layout
+        for one, checkpoint in ((first, a), (second, b))
+    ]
+    if None not in layouts and layouts[0] != layouts[1]:
+        reasons = [str(one) for one in (first, second) if not isinstance(one, Match)]
+        raise CheckpointError(
+            f"layouts {layouts[0]} and {layouts[1]} cannot be compared without a known architecture",
+            file=b.path,
+            found=reasons[0] if reasons else "checkpoints of two architectures",
+        )
+    layout = layouts[0] or layouts[1]
+    if layout is None:
+        return _Pairing("names", a.tensors, b.tensors, {}, tuple(notes))
+    return _Pairing("names", a.in_layout(layout), b.in_layout(layout), {}, tuple(notes))
+
+
+def _match(checkpoint: Checkpoint) -> Match | ArchitectureError | SpecError:
+    """The class that fits, or why there is none."""
+    try:
+        return find_class(checkpoint)
+    except (ArchitectureError, SpecError) as error:
+        return error
+
+
+def _by_parameters(a: Canonical, b: Canonical, notes: list[str]) -> _Pairing:
+    skipped: dict[str, str] = {}
+    for side, other in ((a, b), (b, a)):
+        for name, generator in side.computed.items():
+            if generator == "unused" and name not in other.stored:
+                skipped[name] = "bookkeeping of PyTorch's training, in neither file"
+            elif generator == "unused":
+                skipped[name] = "bookkeeping of PyTorch's training, in one file only"
+            elif name not in other.stored:
+                skipped[name] = "follows from the config, in neither file"
+        skipped.update(side.ignored)
+    pairs = []
+    for side in (a, b):
+        known = {name: ref for name, ref in side.tensors.items() if name not in skipped}
+        pairs.append({**known, **side.unknown})
+    for side, letter in ((a, "A"), (b, "B")):
+        if side.tied:
+            notes.append(
+                f"{letter}: {len(side.tied)} parameters are tied to others and stored once"
+            )
+    return _Pairing("parameters", pairs[0], pairs[1], skipped, tuple(notes))
+
+
+def _compare_one(name: str, a: TensorRef | None, b: TensorRef | None) -> Compared:
+    if a is None or b is None:
+        return Compared(name, Sameness.MISSING_A if a is None else Sameness.MISSING_B, a, b)
+    if a.shape != b.shape:
+        return Compared(name, Sameness.DIFFERENT, a, b)
+    first, second = a.read(), b.read()
+    if a.dtype == b.dtype and _same_bytes(first, second):
+        return Compared(name, Sameness.IDENTICAL, a, b)
+    if a.dtype != b.dtype and equal_after_cast(first, second):
+        return Compared(name, Sameness.CAST, a, b)
+    return Compared(name, Sameness.DIFFERENT, a, b, distance(first, second))
+
+
+def _same_bytes(a: Array, b: Array) -> bool:
+    return bool(np.array_equal(_bytes(a), _bytes(b)))
+
+
+def _bytes(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def equal_after_cast(a: Array, b: Array) -> bool:
+    """Whether the wider one of two floating tensors, cast to the narrower dtype, is the other, bit for bit.
+
+    Of two dtypes of one width (fp16 and bf16) either may be the origin. Other tensors must have equal values.
+    """
+    if not (_is_floating(a) and _is_floating(b)):
+        return bool(np.array_equal(a, b))
+    with np.errstate(over="ignore", invalid="ignore"):
+        down = a.itemsize >= b.itemsize and _same_bytes(a.astype(b.dtype), b)
+        return down or (b.itemsize >= a.itemsize and _same_bytes(b.astype(a.dtype), a))
+
+
+def _is_floating(array: Array) -> bool:
+    return array.dtype.kind in "fc" or array.dtype.name.startswith(("bfloat", "float8"))
+
+
+def distance(a: Array, b: Array) -> Distance:
+    """How far two tensors of one shape are apart, worked out in float64 (or complex128) piece by piece."""
+    elements = not_finite = 0
+    max_abs = max_rel = 0.0
+    for first, second in _pieces(a, b):
+        if first.dtype == second.dtype:
+            width = first.dtype.itemsize
+            differs = (_bytes(first) != _bytes(second)).reshape(-1, width).any(axis=1)
+        else:
+            differs = None
+        wide = np.complex128 if "c" in (first.dtype.kind, second.dtype.kind) else np.float64
+        x, y = first.astype(wide), second.astype(wide)
+        if differs is None:
+            differs = ~((x == y) | (np.isnan(x) & np.isnan(y)))
+        finite = np.isfinite(x) & np.isfinite(y)
+        elements += int(differs.sum())
+        not_finite += int((differs & ~finite).sum())
+        gap = np.abs(x[finite] - y[finite])
+        size = np.maximum(np.abs(x[finite]), np.abs(y[finite]))
+        max_abs = max(max_abs, float(gap.max(initial=0)))
+        ratios = np.divide(gap, size, out=np.zeros_like(gap), where=size > 0)
+        max_rel = max(max_rel, float(ratios.max(initial=0)))
+    return Distance(elements, max_abs, max_rel, not_finite)
+
+
+def _pieces(a: Array, b: Array) -> Iterator[tuple[Array, Array]]:
+    first, second = a.reshape(-1), b.reshape(-1)
+    for start in range(0, first.size, _PIECE):
+        yield first[start : start + _PIECE], second[start : start + _PIECE]

@@ -1,0 +1,195 @@
+"""Sources that are no paths: ids and ``hf://`` URLs of the Hugging Face Hub, when its library is installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.checkpoint import WEIGHT_FILES, layout_of_file
+from equipoise.convert.companions import SUFFIXES
+from equipoise.convert.errors import CheckpointError, InputError
+
+SCHEME = "hf://"
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_FILE_ENDINGS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".hdf5",
+    ".msgpack",
+    ".json",
+    ".index",
+)
+
+
+@dataclass(frozen=True)
+class HubId:
+    """A repository of the Hub at a revision (None is its main branch)."""
+
+    name: str
+    revision: str | None = None
+
+
+def resolve_source(
+    source: str | Path, revision: str | None = None, *, layout: str | None = None
+) -> Path:
+    """The local path of a source; fetches it first when it is on the Hub.
+
+    Args:
+        source: A path, an id such as ``google-bert/bert-base-uncased``, or ``hf://owner/name@revision``.
+        revision: Branch, tag or commit on the Hub.
+        layout: Fetches the weights of this layout where the repository holds several.
+
+    Raises:
+        InputError: It is neither here nor there, or cannot be fetched.
+    """
+    path = Path(source)
+    if not str(source).startswith(SCHEME) and (path.exists() or _index_of(path).exists()):
+        if revision is not None:
+            raise InputError("a revision belongs to a source on the Hub", file=path, found=revision)
+        return path
+    wanted = parse(str(source), revision)
+    if wanted is None:
+        raise CheckpointError("there is no such file or folder", file=source)
+    return _fetch(wanted, str(source), layout)
+
+
+def _index_of(prefix: Path) -> Path:
+    """The index of a TensorFlow checkpoint that is given by its prefix."""
+    return Path(f"{prefix}.index")
+
+
+def parse(source: str, revision: str | None = None) -> HubId | None:
+    """The repository that a text names, or None when it can only be a path.
+
+    >>> parse("hf://google/vit@main")
+    HubId(name='google/vit', revision='main')
+    >>> parse("./google/vit"), parse("tf_model.h5")
+    (None, None)
+
+    Raises:
+        InputError: It begins as a URL and is none, or gives two revisions.
+    """
+    if not source.startswith(SCHEME):
+        looks = _ID.fullmatch(source) and not source.endswith(_FILE_ENDINGS)
+        return HubId(source, revision) if looks else None
+    name, _, own = source.removeprefix(SCHEME).partition("@")
+    if _ID.fullmatch(name) is None or ("@" in source and not own):
+        raise InputError(
+            f"no URL of the Hub: {source!r}", expected="hf://owner/name or hf://owner/name@revision"
+        )
+    if own and revision not in (None, own):
+        raise InputError(f"two revisions: {own!r} in the URL and {revision!r}")
+    return HubId(name, own or revision)
+
+
+def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
+    try:
+        hub = import_module("huggingface_hub")
+    except ImportError as error:
+        raise InputError(
+            f"there is no file or folder {source!r}; as an id of the Hub it needs huggingface_hub",
+            hint="pip install 'equipoise[hub]'",
+        ) from error
+    offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
+    failures = _failures(hub)
+    try:
+        if offline:
+            return _cached(hub, wanted)
+        try:
+            files = hub.list_repo_files(wanted.name, revision=wanted.revision)
+        except failures.unreachable:
+            return _cached(hub, wanted)
+        patterns = wanted_files(files, layout, wanted)
+        found = hub.snapshot_download(
+            wanted.name, revision=wanted.revision, allow_patterns=patterns
+        )
+        return Path(found)
+    except failures.all as error:
+        raise _refusal(wanted, error, offline) from error
+
+
+@dataclass(frozen=True)
+class _Failures:
+    """The errors of the library: those where the Hub cannot be reached, and all."""
+
+    unreachable: tuple[type[Exception], ...]
+    all: tuple[type[Exception], ...]
+
+
+def _failures(hub: Any) -> _Failures:
+    # Releases before 1.0 raise the errors of `requests`, which are OSErrors; later ones those of httpx.
+    errors = import_module("huggingface_hub.errors")
+    network: list[type[Exception]] = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
+    answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
+    for module, name in (("requests", "RequestException"), ("httpx", "TransportError")):
+        try:
+            network.append(getattr(import_module(module), name))
+        except ImportError:
+            continue
+    # An HTTP answer (404, 401) derives from the library's error; only silence leads to the cache.
+    quiet = tuple(one for one in network if not issubclass(errors.HfHubHTTPError, one))
+    return _Failures(quiet, (*network, *answers, OSError))
+
+
+def _cached(hub: Any, wanted: HubId) -> Path:
+    """The snapshot that an earlier call left in the library's cache."""
+    found = hub.snapshot_download(wanted.name, revision=wanted.revision, local_files_only=True)
+    return Path(found)
+
+
+def _refusal(wanted: HubId, error: Exception, offline: bool) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    at = f" at revision {wanted.revision!r}" if wanted.revision else ""
+    lines = str(error).strip().splitlines()
+    return InputError(
+        f"cannot be fetched from the Hub: {wanted.name!r}{at}",
+        found=f"{type(error).__name__}: {lines[0] if lines else 'no details'}",
+        hint=(
+            "it is not in the local cache and HF_HUB_OFFLINE is set"
+            if offline
+            else "check the spelling, the revision and the network; private models need `hf auth login`"
+        ),
+    )
+
+
+def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> list[str]:
+    """The weights of one container, in transformers' order of preference, and what travels with them.
+
+    Raises:
+        CheckpointError: The repository has no weights that we know.
+    """
+    there = set(files)
+    companions = sorted(
+        name
+        for name in files
+        if "/" not in name and name.endswith(tuple(SUFFIXES)) and not name.endswith(".index.json")
+    )
+    for name in WEIGHT_FILES:
+        if layout is not None and layout_of_file(Path(name)) not in (layout, None):
+            continue
+        if name in there:
+            return [*companions, name, *_data_files(name, files)]
+        if f"{name}.index.json" in there:
+            stem, _, suffix = name.rpartition(".")
+            return [*companions, f"{name}.index.json", f"{stem}-*-of-*.{suffix}"]
+    raise CheckpointError(
+        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {wanted.name!r}",
+        expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
+        found=", ".join(sorted(files)[:12]) or "nothing",
+    )
+
+
+def _data_files(name: str, files: Sequence[str]) -> list[str]:
+    """The data files of a TensorFlow checkpoint."""
+    if not name.endswith(".index"):
+        return []
+    start = f"{name.removesuffix('.index')}.data-"
+    return [other for other in files if other.startswith(start)]

@@ -1,0 +1,252 @@
+"""Checks a finished conversion again: against its manifest and, when the source is there, against that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.checkpoint import Checkpoint, open_checkpoint, open_container
+from equipoise.convert.errors import CheckpointError, EquipoiseError
+from equipoise.convert.hashing import hash_blocks, hash_file
+from equipoise.convert.manifest import NAME, Manifest
+from equipoise.convert.planner import plan
+from equipoise.convert.steps import Plan, Step
+from equipoise.convert.tensor import Array, TensorRef, array_blocks
+from equipoise.convert.transform import results, run_check
+
+Progress = Callable[[str], None]
+"""Called with what is being checked."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as the manifest says.
+
+    Attributes:
+        side: ``output`` or ``source``.
+        problem: What is wrong.
+        file: The file, as the manifest names it.
+        tensor: The tensor, as the file names it; None when it is about the whole file.
+        expected: What the manifest says.
+        found: What is there.
+    """
+
+    side: str
+    problem: str
+    file: str
+    tensor: str | None = None
+    expected: str | None = None
+    found: str | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome.
+
+    Attributes:
+        folder: What was checked.
+        files: How many files were hashed, on both sides.
+        tensors: How many tensors of the output were hashed.
+        derived: How many tensors were made again from the source; 0 without one.
+        findings: What differs; empty when all is well.
+    """
+
+    folder: Path
+    files: int
+    tensors: int
+    derived: int
+    findings: tuple[Finding, ...]
+
+
+def verify(
+    folder: str | Path,
+    *,
+    source: str | Path | None = None,
+    config: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Hashes every file and tensor again; with a source also makes every tensor again from it.
+
+    Args:
+        folder: The output of a conversion.
+        source: The checkpoint it came from.
+        config: The source's ``config.json`` where it does not lie beside it.
+        progress: Called with what is being checked.
+
+    Raises:
+        CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
+    """
+    place = Path(folder)
+    run = _Run(place, Manifest.read(place).values, progress or _silent)
+    run.output()
+    if source is not None:
+        run.source(Path(source), config)
+    return Verification(place, run.files, run.tensors, run.derived, tuple(run.findings))
+
+
+def _silent(what: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+class _Run:
+    def __init__(self, folder: Path, values: Mapping[str, Any], progress: Progress) -> None:
+        self.folder = folder
+        self.values = values
+        self.progress = progress
+        self.files = self.tensors = self.derived = 0
+        self.findings: list[Finding] = []
+
+    def output(self) -> None:
+        """The files of the output and every tensor in them."""
+        weights = _table(self.values, "target", "files", folder=self.folder)
+        others = _table(self.values, "companions", folder=self.folder)
+        for name, digest in {**weights, **others}.items():
+            self._file("output", self.folder / _plain(name, self.folder), name, digest)
+        for name in weights:
+            if (self.folder / name).is_file():
+                self._tensors(name)
+
+    def _file(self, side: str, path: Path, name: str, digest: object) -> None:
+        self.progress(name)
+        if not path.is_file():
+            self._find(side, "the file is missing", name)
+            return
+        self.files += 1
+        self._compare(side, "the file has changed", name, None, digest, hash_file(path))
+
+    def _tensors(self, file: str) -> None:
+        """The tensors of a file that the manifest lists."""
+        records = self.values["tensors"]
+        listed = {name: record for name, record in records.items() if record["file"] == file}
+        try:
+            there = open_container(self.folder / file).tensors
+        except EquipoiseError as error:
+            self._find("output", f"cannot be read: {error.message}", file, error.tensor)
+            return
+        for name in there.keys() - listed.keys():
+            self._find("output", "the manifest does not list this tensor", file, name)
+        for name, record in listed.items():
+            if name not in there:
+                self._find("output", "the tensor is missing", file, name)
+                continue
+            self._tensor(file, there[name], records[record.get("alias_of", name)])
+
+    def _tensor(self, file: str, ref: TensorRef, record: Mapping[str, Any]) -> None:
+        self.progress(ref.name)
+        self.tensors += 1
+        said = f"{record['dtype']} {record['shape']}"
+        found = f"{ref.dtype.name} {list(ref.shape)}"
+        self._compare("output", "another dtype or shape", file, ref.name, said, found)
+        try:
+            digest = hash_blocks(ref.blocks())
+        except EquipoiseError as error:
+            self._find("output", f"cannot be read: {error.message}", file, ref.name)
+            return
+        self._compare("output", "the tensor has changed", file, ref.name, record["sha256"], digest)
+
+    def source(self, path: Path, config: str | Path | None) -> None:
+        """The files of the source, and every tensor of the output made from them again."""
+        checkpoint = open_checkpoint(path, layout=self.values["route"][0], config=config)
+        listed = dict(_table(self.values, "source", "files", folder=self.folder))
+        for file in checkpoint.files:
+            if file.name not in listed:
+                self._find("source", "the manifest does not list this file", file.name)
+            else:
+                self._file("source", file, file.name, listed.pop(file.name))
+        for name in listed:
+            self._find("source", "the file is missing", name)
+        planned = self._planned(checkpoint)
+        if planned is not None:
+            self._derive(planned)
+
+    def _planned(self, checkpoint: Checkpoint) -> Plan | None:
+        options = self.values.get("options", {})
+        try:
+            return plan(
+                checkpoint,
+                self.values["target"]["format"],
+                dtype=self.values["dtype"],
+                architecture=options.get("architecture"),
+                allow=options.get("allow"),
+                max_shard_size=options.get("max_shard_size"),
+            )
+        except EquipoiseError as error:
+            problem = f"cannot be planned again: {error.message}"
+            self._find("source", problem, checkpoint.files[0].name, error.tensor)
+            return None
+
+    def _derive(self, planned: Plan) -> None:
+        file = planned.checkpoint.files[0].name
+        for check in planned.checks:
+            try:
+                run_check(check, planned.checkpoint.tensors)
+            except EquipoiseError as error:
+                self._find("source", error.message, file, check.name)
+        records = self.values["tensors"]
+        seen = set()
+        for shard in planned.shards:
+            seen |= {header.name for header in shard.headers}
+            for step in shard.steps:
+                try:
+                    self._step(step, planned.checkpoint, shard.filename)
+                except EquipoiseError as error:
+                    self._find("source", error.message, file, error.tensor)
+        for name in sorted(records.keys() - seen):
+            self._find("output", "nothing in the source gives this tensor", file, name)
+
+    def _step(self, step: Step, checkpoint: Checkpoint, file: str) -> None:
+        arrays: dict[str, Array] = {}
+        for name in step.sources:
+            ref = checkpoint[name]
+            self.progress(name)
+            arrays[name] = ref.read()
+            digest = hash_blocks(array_blocks(arrays[name]))
+            said = self.values["sources"].get(name)
+            self._compare("source", "the tensor has changed", ref.file.name, name, said, digest)
+        for header, array in results(step, arrays):
+            self.derived += 1
+            record = self.values["tensors"].get(header.name)
+            if record is None:
+                self._find("output", "the manifest lacks this tensor", file, header.name)
+                continue
+            digest = hash_blocks(array_blocks(array))
+            problem = "not what the source gives"
+            self._compare("output", problem, file, header.name, digest, record["sha256"])
+
+    def _compare(
+        self, side: str, problem: str, file: str, tensor: str | None, said: object, found: object
+    ) -> None:
+        if said != found:
+            self._find(side, problem, file, tensor, str(said), str(found))
+
+    def _find(self, side: str, problem: str, file: str, *rest: str | None) -> None:
+        self.findings.append(Finding(side, problem, file, *rest))
+
+
+def _table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapping[str, Any]:
+    """A table of the manifest.
+
+    Raises:
+        CheckpointError: It is not there.
+    """
+    found: Any = values
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"the manifest has no table {'.'.join(keys)!r}", file=folder / NAME)
+    return found
+
+
+def _plain(name: str, folder: Path) -> str:
+    """The name of a file in the folder itself.
+
+    Raises:
+        CheckpointError: It leads elsewhere.
+    """
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise CheckpointError(
+            "the manifest names a file outside its folder", file=folder / NAME, found=repr(name)
+        )
+    return name
