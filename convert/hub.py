@@ -15,6 +15,10 @@ from equipoise.convert.errors import CheckpointError, InputError
 
 SCHEME = "hf://"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_SILENCE = ("RequestError", "ConnectionError", "Timeout")
+"""Names of the errors of requests and httpx that mean that no answer came."""
+_SECONDS = 10
+"""How long the Hub may take to say what a repository holds."""
 _FILE_ENDINGS = (
     ".safetensors",
     ".bin",
@@ -103,14 +107,13 @@ def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
         if offline:
             return _cached(hub, wanted)
         try:
-            files = hub.list_repo_files(wanted.name, revision=wanted.revision)
+            found = hub.model_info(wanted.name, revision=wanted.revision, timeout=_SECONDS)
         except failures.unreachable:
             return _cached(hub, wanted)
+        files = [one.rfilename for one in found.siblings or ()]
         patterns = wanted_files(files, layout, wanted)
-        found = hub.snapshot_download(
-            wanted.name, revision=wanted.revision, allow_patterns=patterns
-        )
-        return Path(found)
+        options = {"revision": wanted.revision, "allow_patterns": patterns}
+        return Path(hub.snapshot_download(wanted.name, **options))
     except failures.all as error:
         raise _refusal(wanted, error, offline) from error
 
@@ -124,18 +127,13 @@ class _Failures:
 
 
 def _failures(hub: Any) -> _Failures:
-    # Releases before 1.0 raise the errors of `requests`, which are OSErrors; later ones those of httpx.
+    # Releases use requests, httpx or a fork of it; the class of its session tells which.
     errors = import_module("huggingface_hub.errors")
-    network: list[type[Exception]] = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
+    library = import_module(type(hub.utils.get_session()).__module__.partition(".")[0])
+    silence = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
+    silence += [getattr(library, name) for name in _SILENCE if hasattr(library, name)]
     answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
-    for module, name in (("requests", "RequestException"), ("httpx", "TransportError")):
-        try:
-            network.append(getattr(import_module(module), name))
-        except ImportError:
-            continue
-    # An HTTP answer (404, 401) derives from the library's error; only silence leads to the cache.
-    quiet = tuple(one for one in network if not issubclass(errors.HfHubHTTPError, one))
-    return _Failures(quiet, (*network, *answers, OSError))
+    return _Failures(tuple(silence), (*silence, *answers, OSError))
 
 
 def _cached(hub: Any, wanted: HubId) -> Path:
