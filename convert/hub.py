@@ -102,7 +102,7 @@ def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
             hint="pip install 'equipoise[hub]'",
         ) from error
     offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
-    failures = _failures(hub)
+    failures = _failures()
     try:
         if offline:
             return _cached(hub, wanted)
@@ -126,12 +126,15 @@ class _Failures:
     all: tuple[type[Exception], ...]
 
 
-def _failures(hub: Any) -> _Failures:
+def _failures() -> _Failures:
     # Releases use requests, httpx or a fork of it; the class of its session tells which.
     errors = import_module("huggingface_hub.errors")
-    library = import_module(type(hub.utils.get_session()).__module__.partition(".")[0])
+    session = import_module("huggingface_hub.utils").get_session()
+    library = import_module(type(session).__module__.partition(".")[0])
+    named = [getattr(library, name, None) for name in _SILENCE]
     silence = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
-    silence += [getattr(library, name) for name in _SILENCE if hasattr(library, name)]
+    # httpx has a Timeout too, which is no error but a setting.
+    silence += [one for one in named if isinstance(one, type) and issubclass(one, Exception)]
     answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
     return _Failures(tuple(silence), (*silence, *answers, OSError))
 

@@ -36,7 +36,6 @@ class FakeHub(ModuleType):
         self.cache = cache
         self.files = FILES
         self.failure: Exception | None = None
-        self.utils = SimpleNamespace(get_session=lambda: threading.local())
         self.calls: list[dict[str, Any]] = []
 
     def model_info(self, name: str, *, revision: str | None, timeout: float) -> SimpleNamespace:
@@ -67,8 +66,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
         ("RepositoryNotFoundError", http),
     ):
         setattr(errors, name, base if name == "HfHubHTTPError" else type(name, (base,), {}))
+    utils = ModuleType("huggingface_hub.utils")
+    vars(utils)["get_session"] = threading.local  # any class of a module that names no such errors
     vars(constants)["HF_HUB_OFFLINE"] = False
-    for module in (fake, errors, constants):
+    for module in (fake, errors, constants, utils):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     fake.errors, fake.constants = errors, constants
     return fake
@@ -216,7 +217,7 @@ def test_failures_are_input_errors(
 
 def test_with_the_real_library_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
-    import huggingface_hub.constants as constants
+    from huggingface_hub import constants
 
     snapshot = tmp_path / "models--owner--name" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
