@@ -3,6 +3,7 @@
 from equipoise.convert.api import convert
 from equipoise.convert.checkpoint import Checkpoint, open_checkpoint
 from equipoise.convert.execute import execute
+from equipoise.convert.from_pretrained import from_pretrained
 from equipoise.convert.manifest import Manifest
 from equipoise.convert.planner import plan
 from equipoise.convert.steps import Plan
@@ -15,6 +16,7 @@ __all__ = [
     "TensorRef",
     "convert",
     "execute",
+    "from_pretrained",
     "open_checkpoint",
     "plan",
 ]

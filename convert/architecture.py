@@ -73,7 +73,8 @@ def match(expansion: Expansion, layout: str, names: Iterable[str]) -> Match:
 
 
 def _may_be_missing(parameters: tuple[str, ...], view: View) -> bool:
-    return all(name in view.shared or name in view.left_out for name in parameters)
+    optional = (view.shared, view.left_out, view.repeated)
+    return all(any(name in names for names in optional) for name in parameters)
 
 
 def _ignored(name: str, view: View) -> str | None:

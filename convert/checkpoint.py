@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -50,6 +50,7 @@ class Checkpoint(Mapping[str, TensorRef]):
         metadata: What the files say about themselves.
         left_out: Entries that are no weights -> the reason.
         oddities: Remarks for a person.
+        own_config: Whether the config was given by the caller and stands elsewhere.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Checkpoint(Mapping[str, TensorRef]):
     metadata: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
+    own_config: bool = False
 
     def __getitem__(self, name: str) -> TensorRef:
         return self.tensors[name]
@@ -74,11 +76,10 @@ class Checkpoint(Mapping[str, TensorRef]):
 
     @property
     def folder(self) -> Path:
-        """Where config and tokenizer files are looked for."""
-        if self.path.is_dir():
-            return self.path
-        above = self.path.parent
-        return above.parent if above.name == "variables" else above
+        """Where the files that travel along are: the config's folder, else the weights'."""
+        if self.config is not None and self.config.file is not None and not self.own_config:
+            return self.config.file.parent
+        return self.path if self.path.is_dir() else self.path.parent
 
     def in_layout(self, layout: str) -> dict[str, TensorRef]:
         """The tensors by the names of a layout.
@@ -121,16 +122,17 @@ def open_checkpoint(
         containers = _containers(entry)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
-    return _join(source, entry, containers, _config(source, entry, config))
+    joined = _join(source, entry, containers, _config(source, entry, config))
+    return replace(joined, own_config=config is not None)
 
 
 def _config(source: Path, entry: Path, config: str | Path | None) -> Config | None:
     if config is not None:
         return Config.read(Path(config))
     folders = [source] if source.is_dir() else []
-    folders += (
-        [entry.parent, entry.parent.parent] if entry.parent.name == "variables" else [entry.parent]
-    )
+    # A SavedModel has its weights at MODEL/saved_model/1/variables, and no config of its own.
+    above = 4 if entry.parent.name == "variables" else 1
+    folders += list(entry.parents)[:above]
     for folder in folders:
         if (folder / "config.json").is_file():
             return Config.read(folder / "config.json")
@@ -146,8 +148,11 @@ def _entry(source: Path, layout: str | None) -> Path:
         raise CheckpointError("there is no such file or folder", file=source)
     found = [path for name in WEIGHT_FILES if (path := _weights(source, name)) is not None]
     found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
+    found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
     if layout is not None:
-        found = [path for path in found if layout_of_file(path) in (layout, None)]
+        said = {path: layout_of_file(path) for path in found}
+        found = [path for path in found if said[path] in (layout, None)]
+        found.sort(key=lambda path: said[path] is None)
     if not found:
         wanted = f" of the layout {layout!r}" if layout else ""
         raise CheckpointError(
@@ -168,11 +173,14 @@ def _weights(folder: Path, name: str) -> Path | None:
 
 
 def layout_of_file(path: Path) -> str | None:
-    """The layout that a file's name tells; None for safetensors, which may hold any."""
+    """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
     for ending, layout in ((".bin", "pytorch"), (".h5", "tensorflow"), (".msgpack", "flax")):
         if path.name.removesuffix(".index.json").endswith(ending):
             return layout
-    return "tensorflow" if path.suffix == ".index" else None
+    if path.suffix == ".index":
+        return "tensorflow"
+    first = _shards(path)[0] if path.name.endswith(".index.json") else path
+    return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 
 
 def format_module(name: str) -> ModuleType:

@@ -33,6 +33,7 @@ class Parameter:
         indices: Values of the template's indices.
         tied_to: The parameter it repeats, or None.
         shared: Whether PyTorch shares the two (``tied_to``) and stores one of them.
+        one_tensor: Whether the two are equal even where PyTorch stores both.
         computed: Name of the generator when it follows from the config, or None.
         dtype: Its dtype when it is always the same, e.g. a counter; None for weights.
     """
@@ -46,6 +47,7 @@ class Parameter:
     indices: Mapping[str, int]
     tied_to: str | None = None
     shared: bool = False
+    one_tensor: bool = False
     computed: str | None = None
     dtype: str | None = None
 
@@ -200,6 +202,7 @@ def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
                 indices=dict(indices),
                 tied_to=template.expand(tie.to, indices) if tie else None,
                 shared=tie is not None and scope.holds(tie.when),
+                one_tensor=tie is not None and tie.one_tensor,
                 computed=_computed(scope, written, KINDS[kind], leaf),
                 dtype=KINDS[kind].zeros.get(leaf),
             )

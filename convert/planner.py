@@ -17,7 +17,16 @@ from equipoise.convert.layouts import Format, View, layout_module
 from equipoise.convert.ops import Shape
 from equipoise.convert.rule import Rule, compose
 from equipoise.convert.shards import group_aliases, split_shards
-from equipoise.convert.steps import DTYPE_NAMES, Check, Entry, Plan, Status, Step
+from equipoise.convert.steps import (
+    DTYPE_NAMES,
+    SOURCE,
+    TARGET,
+    Check,
+    Entry,
+    Plan,
+    Status,
+    Step,
+)
 from equipoise.convert.tensor import DType, TensorHeader, TensorRef, dtype_named
 
 
@@ -29,6 +38,7 @@ def plan(
     architecture: str | None = None,
     allow: Mapping[str, str] | None = None,
     max_shard_size: int | None = None,
+    partial: bool = False,
 ) -> Plan:
     """Plans a conversion from headers alone.
 
@@ -39,6 +49,8 @@ def plan(
         architecture: A model type or class, where the config's is not to be followed.
         allow: Tensors that may be lost although the plan would refuse -> the reason.
         max_shard_size: Bytes of tensors in a file; None writes one file.
+        partial: Leaves unknown, missing and misshapen tensors to the caller instead of refusing them: for a loader
+            that reports them itself.
 
     Raises:
         CoverageError: A tensor is unknown, missing, of wrong shape or cannot be represented.
@@ -54,7 +66,8 @@ def plan(
     if checkpoint.layout == layout and architecture is None:
         planned = _same_layout(checkpoint, layout, form, dtype, limit)
     else:
-        planned = Planner(checkpoint, layout, form, dtype, architecture, allowed, limit).plan()
+        planner = Planner(checkpoint, layout, form, dtype, architecture, allowed, limit, partial)
+        planned = planner.plan()
     options = {"architecture": architecture, "max_shard_size": max_shard_size, "allow": allowed}
     return replace(planned, options=options)
 
@@ -99,6 +112,11 @@ def _view_if_needed(checkpoint: Checkpoint, layout: str, form: Format) -> View |
     return find_class(checkpoint).view if needed else None
 
 
+def _tagged(tag: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names that have a tag, without it, each once."""
+    return tuple(dict.fromkeys(name.removeprefix(tag) for name in names if name.startswith(tag)))
+
+
 def _mapped(sources: Sequence[str], targets: Sequence[str]) -> list[Entry]:
     return [
         *(Entry("source", name, Status.MAPPED, tuple(targets)) for name in sources),
@@ -133,6 +151,7 @@ class Planner:
         architecture: str | None,
         allow: dict[str, str],
         limit: int,
+        partial: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.layout = layout
@@ -140,6 +159,7 @@ class Planner:
         self.dtype = dtype
         self.allow = allow
         self.limit = limit
+        self.partial = partial
         self.source = find_class(checkpoint, architecture)
         self.expansion = self.source.expansion
         self.target: Match = match(self.expansion, layout, ())
@@ -159,11 +179,13 @@ class Planner:
             CoverageError: Something is unaccounted for.
         """
         self._check_class()
-        self._check_names()
-        self._check_shapes()
+        if not self.partial:
+            self._check_names()
+            self._check_shapes()
         self._raise_problems()
         steps = self._steps()
         self._account_for_unwritten()
+        self._check_allow()
         self._raise_problems()
         cls = self.expansion.cls
         return Plan(
@@ -194,6 +216,13 @@ class Planner:
             return False
         self.coverage.append(Entry(side, name, Status.ALLOWED, reason=self.allow[name]))
         return True
+
+    def _check_allow(self) -> None:
+        """An override that overrides nothing is a mistake, most likely in the name."""
+        used = {entry.name for entry in self.coverage if entry.status is Status.ALLOWED}
+        for name in self.allow:
+            if name not in used:
+                self.problems.append(f"--allow {name!r}: nothing had to be allowed for this name")
 
     def _check_class(self) -> None:
         cls = self.expansion.cls
@@ -249,7 +278,8 @@ class Planner:
         rule = self.inverse.get(name)
         if rule is not None and all(one in self.source.stored for one in rule.sources):
             return name
-        repeats = self.source.view.shared.get(name)
+        view = self.source.view
+        repeats = view.shared.get(name, view.repeated.get(name))
         return self._origin(repeats) if repeats is not None else None
 
     def _steps(self) -> list[Step]:
@@ -267,10 +297,12 @@ class Planner:
                 second.append(rule)
             elif (step := self._generated(rule)) is not None:
                 generated.append(step)
-            else:
+            elif not self.partial:
                 for name in rule.sources:
                     self.problems.append(f"{name!r} is needed and the source does not have it")
-        steps = [self._step(rules) for rules in compose(list(first), second)]
+        before = [replace(rule, sources=tuple(SOURCE + n for n in rule.sources)) for rule in first]
+        after = [replace(rule, targets=tuple(TARGET + n for n in rule.targets)) for rule in second]
+        steps = [self._step(rules) for rules in compose(before, after)]
         return self._ordered([*steps, *generated])
 
     def _unwritten(self, name: str) -> bool:
@@ -308,12 +340,12 @@ class Planner:
         return _header(name, shape, dtype, self.layout, self.form, self.target.view)
 
     def _step(self, rules: tuple[Rule, ...]) -> Step:
-        made = {name for rule in rules for name in rule.targets}
-        used = {name for rule in rules for name in rule.sources}
-        inputs = tuple(dict.fromkeys(n for rule in rules for n in rule.sources if n not in made))
-        outputs = tuple(dict.fromkeys(n for rule in rules for n in rule.targets if n not in used))
+        inputs = _tagged(SOURCE, [name for rule in rules for name in rule.sources])
+        outputs = _tagged(TARGET, [name for rule in rules for name in rule.targets])
         refs = [self.refs[self.source.stored[name]] for name in inputs]
-        shapes: dict[str, Shape] = {name: ref.shape for name, ref in zip(inputs, refs, strict=True)}
+        shapes: dict[str, Shape] = {
+            SOURCE + name: ref.shape for name, ref in zip(inputs, refs, strict=True)
+        }
         for rule in rules:
             after = rule.shapes(tuple(shapes[name] for name in rule.sources))
             shapes.update(zip(rule.targets, after, strict=True))
@@ -324,7 +356,7 @@ class Planner:
                 f"{', '.join(sorted(dtype.name for dtype in dtypes))}; cast with --dtype"
             )
         dtype = _cast(refs[0].dtype, self.dtype)
-        headers = tuple(self._target_header(name, shapes[name], dtype) for name in outputs)
+        headers = tuple(self._target_header(name, shapes[TARGET + name], dtype) for name in outputs)
         names = tuple(ref.name for ref in refs)
         self.coverage += _mapped(names, [header.name for header in headers])
         return Step(names, rules, inputs, outputs, headers)
@@ -399,6 +431,8 @@ class Planner:
             )
 
     def _tie(self, stored: str, twin: str, parameter: Parameter) -> None:
+        if self._allowed(stored, "source"):
+            return
         reason = f"stored once, as {twin!r}"
         self.coverage.append(Entry("source", stored, Status.TIED, (twin,), reason))
         if not self._identical(stored, twin):
@@ -406,6 +440,8 @@ class Planner:
             self.checks.append(Check(stored, twin, None, parameter.shape, text))
 
     def _leave_out(self, stored: str, parameter: Parameter, reason: str) -> None:
+        if self._allowed(stored, "source"):
+            return
         self.coverage.append(Entry("source", stored, Status.LEFT_OUT, reason=reason))
         if parameter.computed not in (None, "unused"):
             self.checks.append(Check(stored, None, parameter.computed, parameter.shape, reason))

@@ -57,10 +57,13 @@ class Tie:
     Attributes:
         to: Template of the parameter that it repeats.
         when: Condition under which PyTorch shares the two and stores one.
+        one_tensor: Whether every framework but transformers 5 holds one tensor for both even where the
+            condition fails; they must be equal then.
     """
 
     to: str
     when: str | None = None
+    one_tensor: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def _modules(lines: Mapping[str, Any]) -> Iterator[Module]:
 
 
 def _tie(value: Any) -> Tie:
-    return Tie(value) if isinstance(value, str) else Tie(value["to"], value.get("when"))
+    return Tie(value) if isinstance(value, str) else Tie(**value)
 
 
 def _classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:

@@ -17,6 +17,10 @@ DTYPE_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """What ``--dtype`` takes."""
 
 
+SOURCE, TARGET = "source:", "target:"
+"""Put before names in the rules of a step: two layouts may use one name for different things."""
+
+
 class Status(StrEnum):
     """What became of a tensor."""
 
@@ -71,9 +75,10 @@ class Step:
 
     Attributes:
         sources: Names of the source checkpoint, as the files spell them.
-        rules: From names of the source layout to names of the target layout; applied in order.
-        inputs: Names that the rules start from, parallel to ``sources``.
-        outputs: Names that the rules end with, parallel to ``targets``.
+        rules: From names of the source layout (after :data:`SOURCE`) to names of the target layout (after
+            :data:`TARGET`); applied in order.
+        inputs: Names of the source layout, parallel to ``sources``.
+        outputs: Names of the target layout, parallel to ``targets``.
         targets: Headers of what is written.
         generator: Generator of the one target when there are no sources.
     """

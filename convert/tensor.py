@@ -143,7 +143,7 @@ class TensorRef:
             return self.extent.read().view(self.dtype).reshape(self.shape)
         if self.load is None:
             raise ContainerError("the tensor has no bytes", file=self.file, tensor=self.name)
-        return np.ascontiguousarray(self.load()).reshape(self.shape)
+        return np.asarray(self.load(), order="C").reshape(self.shape)
 
     def blocks(self) -> Iterator[memoryview]:
         """The bytes in C order, in pieces; a piece is valid until the next one."""

@@ -9,7 +9,7 @@ import numpy as np
 from equipoise.convert.errors import CoverageError, InputError
 from equipoise.convert.generate import generate
 from equipoise.convert.ops import apply_all
-from equipoise.convert.steps import Check, Step
+from equipoise.convert.steps import SOURCE, TARGET, Check, Step
 from equipoise.convert.tensor import Array, TensorHeader, TensorRef
 
 _TILE = 256
@@ -39,20 +39,25 @@ def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHea
         (rule,) = step.rules
         shape = rule.inverse.shapes((header.shape,))[0]
         (array,) = apply_all(rule.ops, (generate(step.generator, shape, header.dtype),))
-        yield header, np.ascontiguousarray(array)
+        yield header, contiguous(array)
         return
-    env = {name: arrays[source] for name, source in zip(step.inputs, step.sources, strict=True)}
+    env = {
+        SOURCE + name: arrays[source]
+        for name, source in zip(step.inputs, step.sources, strict=True)
+    }
+    if not step.rules:
+        env = {TARGET + name: env[SOURCE + name] for name in step.outputs}
     for rule in step.rules:
         made = apply_all(rule.ops, tuple(env[name] for name in rule.sources))
         env.update(zip(rule.targets, made, strict=True))
     for name, header in zip(step.outputs, step.targets, strict=True):
-        yield header, cast(contiguous(env.pop(name)), header)
+        yield header, cast(contiguous(env.pop(TARGET + name)), header)
 
 
 def contiguous(array: Array) -> Array:
     """The array in C order; large transposed matrices are copied square by square, three times as fast."""
     if array.flags.c_contiguous or array.ndim != 2 or array.size < _TILE * _TILE:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
     out = np.empty(array.shape, array.dtype)
     rows, columns = array.shape
     for row in range(0, rows, _TILE):

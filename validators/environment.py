@@ -65,6 +65,11 @@ class Environment:
             raise WorkerError(f"{op!r} failed: {answer['error']}\n{answer['trace']}")
         return answer, results
 
+    def call(self, file: str | Path, function: str, **arguments: Any) -> Any:
+        """Calls a function of a Python file over there with JSON arguments; its JSON result."""
+        answer, _ = self.request("call", file=str(file), function=function, arguments=arguments)
+        return answer["result"]
+
     def close(self) -> None:
         """Ends the process."""
         if self._process.poll() is None:

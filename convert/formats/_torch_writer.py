@@ -6,11 +6,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.formats._checks import check_headers
 from equipoise.convert.formats._torch_globals import STORAGE_DTYPES
 from equipoise.convert.formats._zip_writer import ALIGNMENT, Record, directory, lay_out, put
 from equipoise.convert.tensor import TensorHeader
@@ -37,6 +39,7 @@ class Writer:
     def __init__(
         self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
     ) -> None:
+        check_headers([replace(header, group="") for header in headers], path, shares=True)
         self._path = path
         self._keys = _storage_keys(path, headers)
         self._expected = [header for header in headers if header.alias_of is None]

@@ -38,6 +38,8 @@ class View:
         aliases: Other spellings it accepts when reading -> the name in ``rules``.
         shared: Parameters that it stores once with another, although they have a name of their own:
             parameter -> the parameter whose tensor it is.
+        repeated: Parameters that it writes although they repeat another, and that may be missing in files:
+            parameter -> the parameter whose tensor serves then.
         refused: Parameters that it has no place for -> the reason.
         left_out: Parameters that it does not store because they follow from the config -> the reason.
         ignored: Templates of names that it may carry without need -> the reason.
@@ -52,6 +54,7 @@ class View:
     shared: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    repeated: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     also_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -49,7 +49,12 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[View, Irregular]
         if stored and parameter.name not in covered:
             rules.append(_rule(parameter, irregular, dialect))
     ignored = irregular.table("ignored")
-    view = View((*rules, *many), {}, shared, refused, left_out, ignored)
+    repeated = {
+        one.name: one.tied_to
+        for one in expansion.parameters.values()
+        if one.tied_to and one.one_tensor and one.name not in shared
+    }
+    view = View((*rules, *many), {}, shared, refused, left_out, repeated, ignored)
     return view, irregular
 
 
@@ -70,7 +75,8 @@ def _is_stored(
         return dialect.layout == "pytorch"
     if parameter.tied_to and parameter.template not in irregular.get("stored", []):
         always = irregular.of_parameter("shared", parameter)
-        if parameter.shared or always is not None:
+        one_tensor = parameter.one_tensor and not dialect.ties_by_config
+        if parameter.shared or one_tensor or always is not None:
             shared[parameter.name] = parameter.tied_to
             if always and not parameter.shared:
                 refused[parameter.name] = always

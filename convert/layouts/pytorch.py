@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from equipoise.convert.expand import Expansion
 from equipoise.convert.kinds import KINDS
 from equipoise.convert.layouts import Format, Leaf, View
@@ -48,7 +50,7 @@ def view(expansion: Expansion) -> View:
                 aliases.setdefault(other, stored)
     own = {name for rule in built.rules for name in rule.targets}
     aliases = {other: stored for other, stored in aliases.items() if other not in own}
-    return View(built.rules, aliases, built.shared, built.refused, built.left_out, built.ignored)
+    return replace(built, aliases=aliases)
 
 
 def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:

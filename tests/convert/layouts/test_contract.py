@@ -1,0 +1,69 @@
+"""What every layout must do."""
+
+from __future__ import annotations
+
+import pytest
+
+from equipoise.convert.checkpoint import format_module, format_names
+from equipoise.convert.config import Config
+from equipoise.convert.errors import CheckpointError
+from equipoise.convert.expand import expand
+from equipoise.convert.graph import edges, format_named, formats, mermaid, route
+from equipoise.convert.layouts import layout_module, layout_names
+from equipoise.convert.spec import load_spec, spec_names
+
+
+@pytest.mark.parametrize("layout", layout_names())
+def test_formats_name_containers_that_exist(layout: str) -> None:
+    for name, form in layout_module(layout).FORMATS.items():
+        assert name == form.name
+        assert name.startswith(layout)
+        assert form.container in format_names()
+        assert form.writable == hasattr(format_module(form.container), "Writer")
+
+
+@pytest.mark.parametrize("layout", layout_names())
+@pytest.mark.parametrize("model_type", spec_names())
+def test_decode_undoes_encode(layout: str, model_type: str) -> None:
+    module = layout_module(layout)
+    spec = load_spec(model_type)
+    assert spec is not None
+    for cls in spec.classes.values():
+        if layout not in cls.names:
+            continue
+        view = module.view(expand(spec, cls, Config({})))
+        for form in module.FORMATS.values():
+            for variant in ("keras", "flat") if form.container == "keras_hdf5" else ("",):
+                for name in (name for rule in view.rules for name in rule.targets):
+                    spelled = module.encode(name, form.container, variant, view)
+                    assert module.decode(spelled, form.container, variant) == name
+
+
+def test_routes() -> None:
+    assert route("tensorflow", "flax") == ("tensorflow", "pytorch", "flax")
+    assert route("pytorch", "pytorch") == ("pytorch",)
+    assert {(edge.source, edge.target) for edge in edges()} == {
+        ("tensorflow", "pytorch"),
+        ("pytorch", "tensorflow"),
+        ("flax", "pytorch"),
+        ("pytorch", "flax"),
+    }
+    with pytest.raises(CheckpointError, match="no route"):
+        route("flax", "nowhere")
+
+
+def test_formats_by_name() -> None:
+    assert format_named("tensorflow")[1].name == "tensorflow-h5"
+    assert format_named("pytorch-bin")[1].filename == "pytorch_model.bin"
+    assert "tensorflow-checkpoint" in formats()
+    with pytest.raises(CheckpointError, match="cannot write 'tensorflow-checkpoint'"):
+        format_named("tensorflow-checkpoint")
+    with pytest.raises(CheckpointError, match="unknown format 'onnx'"):
+        format_named("onnx")
+
+
+def test_mermaid_has_every_layout() -> None:
+    text = mermaid()
+    assert text.startswith("graph LR")
+    assert "pytorch <--> tensorflow" in text
+    assert "flax-msgpack" in text

@@ -1,0 +1,49 @@
+"""What the oracle is asked: every class of every family under every configuration that is meant for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from equipoise.convert.spec import ClassSpec, Spec, load_spec
+from equipoise.fixtures import models
+
+FAMILIES = tuple(sorted(path.stem for path in models.CONFIGS.glob("*.toml")))
+# The classes of one tower of CLIP have model types of their own.
+SPECS = {"clip": ("clip", "clip_text_model", "clip_vision_model")}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One class under one configuration."""
+
+    family: str
+    config: str
+    cls: ClassSpec
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-{self.config}-{self.cls.name}"
+
+
+def specs(family: str) -> list[Spec]:
+    found = [load_spec(name) for name in SPECS.get(family, (family,))]
+    return [spec for spec in found if spec is not None]
+
+
+def cases() -> list[Case]:
+    return [
+        Case(family, config, cls)
+        for family in FAMILIES
+        for config in models.config_names(family)
+        for spec in specs(family)
+        for cls in spec.classes.values()
+        if _meant(models.about(family, config).get("classes"), cls)
+    ]
+
+
+def _meant(wanted: list[str] | None, cls: ClassSpec) -> bool:
+    """Whether a configuration is for a class; classes of PyTorch alone have nothing to be compared with."""
+    if set(cls.names) == {"pytorch"}:
+        return False
+    plain = {name.removeprefix("TF").removeprefix("Flax") for name in cls.names.values()}
+    return wanted is None or bool(plain & set(wanted))

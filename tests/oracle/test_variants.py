@@ -1,0 +1,142 @@
+"""Shards, half precision and safetensors, as transformers 4.57.6 reads and writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from equipoise.convert import convert, open_checkpoint
+from equipoise.fixtures import models
+from equipoise.validators.environment import Environment, RemoteModel
+
+pytestmark = pytest.mark.oracle
+
+SHARD = 20_000
+"""Bytes; small enough to cut every model here into several files."""
+
+
+@pytest.fixture(scope="module")
+def saved(oracle: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found = {}
+    for family, config, cls in (
+        ("bert", "odd", "BertForMaskedLM"),
+        ("t5", "odd", "T5ForConditionalGeneration"),
+        ("bart", "odd", "BartForConditionalGeneration"),
+        ("resnet", "odd", "ResNetForImageClassification"),
+    ):
+        folder = tmp_path_factory.mktemp(family)
+        oracle.call(
+            models.__file__,
+            "save",
+            model_type=family,
+            name=config,
+            class_name=cls,
+            folder=str(folder),
+        )
+        found[cls] = folder
+    return found
+
+
+def values(folder: Path) -> dict[str, bytes]:
+    return {name: ref.read().tobytes() for name, ref in open_checkpoint(folder).items()}
+
+
+@pytest.mark.parametrize("form", ["tensorflow-h5", "tensorflow-safetensors", "flax-msgpack"])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        "BertForMaskedLM",
+        "T5ForConditionalGeneration",
+        "BartForConditionalGeneration",
+        "ResNetForImageClassification",
+    ],
+)
+def test_shards(
+    form: str, cls: str, saved: dict[str, Path], oracle: Environment, tmp_path: Path
+) -> None:
+    layout = form.partition("-")[0]
+    convert(saved[cls], tmp_path / "ours", to=form, max_shard_size=SHARD)
+    assert len(open_checkpoint(tmp_path / "ours").files) > 3
+    model = RemoteModel(oracle, layout, cls, tmp_path / "ours")
+    assert [model.info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")] == [
+        [],
+        [],
+        [],
+    ]
+    model.save(
+        tmp_path / "theirs", max_shard_size=SHARD, safe_serialization=form.endswith("safetensors")
+    )
+    model.drop()
+    assert len(open_checkpoint(tmp_path / "theirs").files) > 3
+    convert(tmp_path / "theirs", tmp_path / "back", to="pytorch")
+    assert values(tmp_path / "back") == values(saved[cls])
+
+
+@pytest.mark.parametrize("cls", ["BertForMaskedLM", "BartForConditionalGeneration"])
+def test_saved_model_and_checkpoint(
+    cls: str, saved: dict[str, Path], oracle: Environment, tmp_path: Path
+) -> None:
+    """A SavedModel's variables and a TensorFlow checkpoint give the PyTorch weights they came from."""
+    convert(saved[cls], tmp_path / "h5", to="tensorflow")
+    model = RemoteModel(oracle, "tensorflow", cls, tmp_path / "h5")
+    model.save(tmp_path / "saved", saved_model=True)
+    model.drop()
+    (tmp_path / "saved" / "tf_model.h5").unlink()
+    result = convert(tmp_path / "saved", tmp_path / "back", to="pytorch")
+    assert result.values["source"]["container"] == "tensor_bundle"
+    assert values(tmp_path / "back") == values(saved[cls])
+    assert (tmp_path / "back" / "config.json").is_file()
+
+
+def test_flax_safetensors(saved: dict[str, Path], oracle: Environment, tmp_path: Path) -> None:
+    source = saved["BertForMaskedLM"]
+    convert(source, tmp_path / "ours", to="flax-safetensors")
+    model = RemoteModel(oracle, "flax", "BertForMaskedLM", tmp_path / "ours")
+    assert model.info["missing_keys"] == model.info["unexpected_keys"] == []
+    model.save(tmp_path / "theirs", safe_serialization=True)
+    model.drop()
+    convert(tmp_path / "theirs", tmp_path / "back", to="pytorch")
+    assert values(tmp_path / "back") == values(source)
+
+
+def test_flax_bfloat16(saved: dict[str, Path], oracle: Environment, tmp_path: Path) -> None:
+    """Our cast and Flax's own give the same bits, and what Flax saves comes back."""
+    source = saved["BertForMaskedLM"]
+    convert(source, tmp_path / "bf16", to="flax", dtype="bf16")
+    convert(source, tmp_path / "fp32", to="flax")
+    model = RemoteModel(oracle, "flax", "BertForMaskedLM", tmp_path / "fp32")
+    model.save(tmp_path / "theirs", bf16=True)
+    model.drop()
+    assert values(tmp_path / "theirs") == values(tmp_path / "bf16")
+    kinds = {ref.dtype.name for ref in open_checkpoint(tmp_path / "theirs").values()}
+    assert kinds == {"bfloat16"}
+    convert(tmp_path / "theirs", tmp_path / "back", to="pytorch")
+    convert(source, tmp_path / "cast", to="pytorch", dtype="bf16", architecture="BertForMaskedLM")
+    assert values(tmp_path / "back") == values(tmp_path / "cast")
+
+
+def test_half_precision_in_pytorch(
+    saved: dict[str, Path], oracle: Environment, tmp_path: Path
+) -> None:
+    convert(saved["BertForMaskedLM"], tmp_path / "fp16", to="pytorch-bin", dtype="fp16")
+    model = RemoteModel(oracle, "pytorch", "BertForMaskedLM", tmp_path / "fp16", dtype="float16")
+    assert model.info["missing_keys"] == model.info["unexpected_keys"] == []
+    model.drop()
+    reference = open_checkpoint(saved["BertForMaskedLM"])
+    for name, ref in open_checkpoint(tmp_path / "fp16").items():
+        assert ref.dtype == np.float16
+        np.testing.assert_array_equal(ref.read(), reference[name].read().astype(np.float16))
+
+
+def test_flax_writes_the_same_bytes(
+    saved: dict[str, Path], oracle: Environment, tmp_path: Path
+) -> None:
+    """After `from_pretrained` Flax's tree is sorted as ours is, so its file is ours to the byte."""
+    convert(saved["T5ForConditionalGeneration"], tmp_path / "ours", to="flax")
+    model = RemoteModel(oracle, "flax", "T5ForConditionalGeneration", tmp_path / "ours")
+    model.save(tmp_path / "theirs")
+    model.drop()
+    ours, theirs = (tmp_path / name / "flax_model.msgpack" for name in ("ours", "theirs"))
+    assert ours.read_bytes() == theirs.read_bytes()
