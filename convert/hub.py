@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoint import WEIGHT_FILES, layout_of_file
+from equipoise.convert.checkpoint import WEIGHT_FILES, layout_of_name
 from equipoise.convert.companions import SUFFIXES
 from equipoise.convert.errors import CheckpointError, InputError
 
@@ -173,9 +173,7 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
         for name in files
         if "/" not in name and name.endswith(tuple(SUFFIXES)) and not name.endswith(".index.json")
     )
-    for name in WEIGHT_FILES:
-        if layout is not None and layout_of_file(Path(name)) not in (layout, None):
-            continue
+    for name in _preferred(layout):
         if name in there:
             return [*companions, name, *_data_files(name, files)]
         if f"{name}.index.json" in there:
@@ -186,6 +184,15 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
         expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
         found=", ".join(sorted(files)[:12]) or "nothing",
     )
+
+
+def _preferred(layout: str | None) -> list[str]:
+    """Names of weights in the order in which they are taken; safetensors on the Hub are PyTorch's, as a rule."""
+    if layout is None:
+        return list(WEIGHT_FILES)
+    said = {name: layout_of_name(name) for name in WEIGHT_FILES}
+    able = [name for name in WEIGHT_FILES if said[name] in (layout, None)]
+    return sorted(able, key=lambda name: (said[name] or "pytorch") != layout)
 
 
 def _data_files(name: str, files: Sequence[str]) -> list[str]:

@@ -111,11 +111,13 @@ def test_two_revisions_are_refused() -> None:
 def test_one_container_and_its_companions_are_wanted() -> None:
     companions = ["config.json", "vocab.txt"]
     assert wanted_files(FILES, None, REPO) == [*companions, "model.safetensors"]
-    assert wanted_files(FILES, "tensorflow", REPO) == [*companions, "model.safetensors"]
+    assert wanted_files(FILES, "pytorch", REPO) == [*companions, "model.safetensors"]
+    assert wanted_files(FILES, "tensorflow", REPO) == [*companions, "tf_model.h5"]
+    assert wanted_files(FILES, "flax", REPO) == [*companions, "flax_model.msgpack"]
+    only = [*companions, "model.safetensors"]
+    assert wanted_files(only, "flax", REPO) == only
     without = [name for name in FILES if name != "model.safetensors"]
     assert wanted_files(without, None, REPO) == [*companions, "pytorch_model.bin"]
-    assert wanted_files(without, "tensorflow", REPO) == [*companions, "tf_model.h5"]
-    assert wanted_files(without, "flax", REPO) == [*companions, "flax_model.msgpack"]
 
 
 def test_shards_come_with_their_index() -> None:
