@@ -31,6 +31,9 @@ REPO = HubId("owner/name")
 class FakeHub(ModuleType):
     """As much of huggingface_hub as is used, over a folder that stands for the cache."""
 
+    errors: Any
+    constants: Any
+
     def __init__(self, cache: Path) -> None:
         super().__init__("huggingface_hub")
         self.cache = cache

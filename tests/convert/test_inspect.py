@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_views_of_one_storage_are_ties_where_nothing_is_known() -> None:
 
 
 def test_totals_by_dtype(tmp_path: Path) -> None:
-    tensors = {
+    tensors: dict[str, Any] = {
         "a": np.zeros((2, 3), np.float32),
         "b": np.zeros(5, np.int64),
         "c": np.zeros((0, 4), np.float32),
