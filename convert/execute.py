@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from equipoise.convert.layouts import layout_module
 from equipoise.convert.manifest import Manifest
 from equipoise.convert.output import OutputFolder, write_atomic
 from equipoise.convert.steps import Plan, Shard, Step
-from equipoise.convert.tensor import Array, array_blocks
-from equipoise.convert.transform import is_copy, results, run_check
+from equipoise.convert.tensor import Array, TensorHeader
+from equipoise.convert.transform import is_copy, run_check, streams
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes written, bytes in all, and the tensor at work."""
+
+Hashes = dict[str, Future[str]]
+"""Hashes by the tensor's name, on their way."""
 
 
 def execute(
@@ -74,6 +78,7 @@ class _Run:
         self.hashing = hashing
         self.progress = progress
         self.done = 0
+        self._reading: deque[Future[str]] = deque()
 
     def run(self) -> Manifest:
         for check in self.plan.checks:
@@ -82,8 +87,7 @@ class _Run:
         target_files: dict[str, Future[str]] = {}
         records = {}
         for shard in self.plan.shards:
-            records[shard.filename] = self._shard(shard)
-            target_files[shard.filename] = self.hashing.file(self.folder.partial / shard.filename)
+            records[shard.filename], target_files[shard.filename] = self._shard(shard)
         others = copy_companions(self.plan, self.folder.partial)
         if len(self.plan.shards) > 1:
             others.append(self._index())
@@ -98,63 +102,75 @@ class _Run:
         write_atomic(self.folder.partial / manifest.NAME, result.text())
         return result
 
-    def _shard(self, shard: Shard) -> dict[str, Any]:
+    def _shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
+        """Writes a file; returns what is to be said of its tensors, and its hash."""
+        path = self.folder.partial / shard.filename
         kept = self.folder.finished.get(shard.filename)
         if kept is not None:
             self._tell(sum(header.nbytes for header in shard.headers if not header.alias_of), "")
-            record: dict[str, Any] = kept["record"]
-            return record
-        record = {"tensors": {}, "sources": {}}
+            return kept["record"], self.hashing.file(path)
         metadata = {
             **self.plan.target.metadata,
             **({"variant": shard.variant} if shard.variant else {}),
         }
+        sources: Hashes = {}
+        targets: Hashes = {}
         writer_class = format_module(self.plan.target.container).Writer
-        with writer_class(self.folder.partial / shard.filename, shard.headers, metadata) as writer:
+        with writer_class(path, shard.headers, metadata) as writer:
+            follower = self.hashing.follow(path)
             for step in shard.steps:
-                self._step(step, writer, shard.filename, record)
-        for alias in shard.aliases:
-            if alias.name != alias.alias_of:
-                record["tensors"][alias.name] = {"alias_of": alias.alias_of, "file": shard.filename}
+                self._step(step, writer, sources, targets)
+                follower.advance(writer.settled)
+        record = self._record(shard, sources, targets)
         self.folder.finish_file(shard.filename, record)
-        return record
+        return record, follower.result()
 
-    def _step(self, step: Step, writer: Writer, filename: str, record: dict[str, Any]) -> None:
+    def _step(self, step: Step, writer: Writer, sources: Hashes, targets: Hashes) -> None:
         refs = [self.plan.checkpoint[name] for name in step.sources]
         if is_copy(step, refs[0] if refs else None):
-            digests: list[str] = []
-            header = step.targets[0]
-            writer.write(header.name, self.hashing.passing(refs[0].blocks(), digests))
-            hashes = {header.name: digests[0]}
-            record["sources"][refs[0].name] = digests[0]
-            self._tell(header.nbytes, header.name)
-        else:
-            hashes = self._computed(step, writer, record)
-        for header in step.targets:
-            record["tensors"][header.name] = {
-                "sha256": hashes[header.name],
+            self._write(writer, step.targets[0], refs[0].blocks(), targets)
+            sources[refs[0].name] = targets[step.targets[0].name]
+            return
+        arrays: dict[str, Array] = {}
+        for ref in refs:
+            self._wait_for_memory()
+            arrays[ref.name] = ref.read()
+            sources[ref.name] = self.hashing.array(arrays[ref.name])
+            self._reading.append(sources[ref.name])
+        for header, pieces in streams(step, arrays):
+            self._write(writer, header, pieces, targets)
+
+    def _wait_for_memory(self) -> None:
+        """Lets at most one array that has been worked off wait for its hash."""
+        while len(self._reading) > 1:
+            self._reading.popleft().result()
+
+    def _write(
+        self, writer: Writer, header: TensorHeader, pieces: Iterable[memoryview], targets: Hashes
+    ) -> None:
+        digest = self.hashing.digest()
+        writer.write(header.name, digest.passing(pieces))
+        targets[header.name] = digest.result()
+        self._tell(header.nbytes, header.name)
+
+    def _record(self, shard: Shard, sources: Hashes, targets: Hashes) -> dict[str, Any]:
+        tensors: dict[str, Any] = {
+            header.name: {
+                "sha256": targets[header.name].result(),
                 "dtype": header.dtype.name,
                 "shape": list(header.shape),
-                "file": filename,
+                "file": shard.filename,
                 "sources": list(step.sources),
                 "operations": manifest.describe(step),
             }
-
-    def _computed(self, step: Step, writer: Writer, record: dict[str, Any]) -> dict[str, str]:
-        """A step that changes bytes: whole tensors, each hashed while the next thing happens."""
-        arrays: dict[str, Array] = {}
-        reading = {}
-        for name in step.sources:
-            arrays[name] = self.plan.checkpoint[name].read()
-            reading[name] = self.hashing.array(arrays[name])
-        hashes = {}
-        for header, array in results(step, arrays):
-            writing = self.hashing.array(array)
-            writer.write(header.name, array_blocks(array))
-            hashes[header.name] = writing.result()
-            self._tell(header.nbytes, header.name)
-        record["sources"].update({name: future.result() for name, future in reading.items()})
-        return hashes
+            for step in shard.steps
+            for header in step.targets
+        }
+        for alias in shard.aliases:
+            if alias.name != alias.alias_of:
+                tensors[alias.name] = {"alias_of": alias.alias_of, "file": shard.filename}
+        hashes = {name: future.result() for name, future in sources.items()}
+        return {"tensors": tensors, "sources": hashes}
 
     def _index(self) -> str:
         """Writes the index of shards, with the names that transformers puts there; returns its name."""

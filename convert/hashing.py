@@ -6,35 +6,41 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Self
 
-from equipoise.convert.tensor import BLOCK_BYTES, Array, array_blocks
+from equipoise.convert.tensor import BLOCK_BYTES, Array, Extent, array_blocks
+
+_IN_FLIGHT = 8
+"""How many pieces may wait for being hashed; it bounds the memory."""
 
 
 class Hashing:
     """Hashes on background threads; hashlib lets go of the interpreter lock while it works."""
 
     def __init__(self) -> None:
-        self._tensors = ThreadPoolExecutor(1)
+        # One thread each, so that what is submitted is done in its order.
+        self._sources = ThreadPoolExecutor(1)
+        self._targets = ThreadPoolExecutor(1)
+        self._following = ThreadPoolExecutor(1)
         self._files = ThreadPoolExecutor(1)
 
     def array(self, array: Array) -> Future[str]:
         """Starts hashing a C-contiguous array, which must not change until the result is there."""
-        return self._tensors.submit(hash_blocks, array_blocks(array))
+        return self._sources.submit(hash_blocks, array_blocks(array))
 
     def file(self, path: Path) -> Future[str]:
         """Starts hashing a file."""
         return self._files.submit(hash_file, path)
 
-    def passing(self, blocks: Iterable[memoryview], digest: list[str]) -> Iterator[memoryview]:
-        """Passes blocks on while they are hashed; puts the result into ``digest`` at the end."""
-        state = hashlib.sha256()
-        for block in blocks:
-            work = self._tensors.submit(state.update, block)
-            yield block
-            work.result()  # the buffer is used again for the next block
-        digest.append(state.hexdigest())
+    def digest(self) -> Digest:
+        """A hash of pieces to come; of several, one must be complete before the next begins."""
+        return Digest(self._targets)
+
+    def follow(self, path: Path) -> Follower:
+        """A hash of a file that is being written."""
+        return Follower(path, self._following)
 
     def __enter__(self) -> Self:
         return self
@@ -45,8 +51,74 @@ class Hashing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._tensors.shutdown(cancel_futures=True)
-        self._files.shutdown(cancel_futures=True)
+        for pool in (self._sources, self._targets, self._following, self._files):
+            pool.shutdown(cancel_futures=True)
+
+
+class Digest:
+    """SHA-256 of pieces that pass by.
+
+    Args:
+        pool: A pool of one thread.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._state = hashlib.sha256()
+        self._room = BoundedSemaphore(_IN_FLIGHT)
+
+    def passing(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Passes pieces on; they must stay as they are."""
+        for piece in pieces:
+            self._room.acquire()
+            self._pool.submit(self._update, piece)
+            yield piece
+
+    def _update(self, piece: memoryview) -> None:
+        self._state.update(piece)
+        self._room.release()
+
+    def result(self) -> Future[str]:
+        """The hash in hexadecimal, of everything that has passed."""
+        return self._pool.submit(self._state.hexdigest)
+
+
+class Follower:
+    """SHA-256 of a file while it grows; reads what was just written, before the system forgets it.
+
+    Args:
+        path: The file.
+        pool: A pool of one thread.
+    """
+
+    def __init__(self, path: Path, pool: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._pool = pool
+        self._state = hashlib.sha256()
+        self._asked = 0
+        self._done = 0
+        self._jobs: list[Future[None]] = []
+
+    def advance(self, settled: int) -> None:
+        """Hashes up to here, in time; these bytes must not change any more."""
+        if settled - self._asked >= BLOCK_BYTES:
+            self._asked = settled
+            self._jobs.append(self._pool.submit(self._read, settled))
+
+    def result(self) -> Future[str]:
+        """The hash of the file, which is finished."""
+        return self._pool.submit(self._finish)
+
+    def _finish(self) -> str:
+        for job in self._jobs:
+            job.result()
+        self._read(self._path.stat().st_size)
+        return self._state.hexdigest()
+
+    def _read(self, end: int) -> None:
+        for piece in Extent(self._path, self._done, end - self._done).blocks():
+            self._state.update(piece)
+        self._done = end
 
 
 def hash_blocks(blocks: Iterable[memoryview]) -> str:

@@ -19,7 +19,7 @@ from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 Array = npt.NDArray[Any]
 DType = np.dtype[Any]
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 1 << 20
 """Size of the pieces in which tensors travel when nothing has to be permuted."""
 
 _NUMPY_NAMES = (
@@ -63,19 +63,16 @@ class Extent:
     nbytes: int
 
     def blocks(self, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
-        """The bytes in order, in pieces of at most ``size``; a piece is valid until the next one.
+        """The bytes in order, in pieces of at most ``size``, each with memory of its own.
 
         Raises:
             ContainerError: The file ends before the extent does.
         """
-        buffer = memoryview(bytearray(min(size, self.nbytes)))
         with open(self.path, "rb", buffering=0) as file:
-            done = 0
-            while done < self.nbytes:
-                want = min(size, self.nbytes - done)
-                _read_exactly(file.fileno(), buffer[:want], self.offset + done, self.path)
-                yield buffer[:want]
-                done += want
+            for done in range(0, self.nbytes, size):
+                piece = np.empty(min(size, self.nbytes - done), np.uint8).data
+                _read_exactly(file.fileno(), piece, self.offset + done, self.path)
+                yield piece
 
     def read(self) -> Array:
         """The bytes as a new uint8 array of shape ``[nbytes]``."""
@@ -146,7 +143,7 @@ class TensorRef:
         return np.asarray(self.load(), order="C").reshape(self.shape)
 
     def blocks(self) -> Iterator[memoryview]:
-        """The bytes in C order, in pieces; a piece is valid until the next one."""
+        """The bytes in C order, in pieces that stay as they are."""
         if self.extent is not None:
             yield from self.extent.blocks()
         else:

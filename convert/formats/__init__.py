@@ -13,7 +13,7 @@ What a module holds, so that it is picked up (``tests/convert/formats/test_contr
 ``Writer(path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str])``
     Optional. Lays the file out at once from the headers, then takes each header's bytes (except aliases)
     through ``write(name, blocks)`` in the order of the headers, and ends with ``close()``. Writes exactly
-    the file it is given, raises ``ContainerError`` when the bytes do not fill the header's shape. As a
+    the file it is given, says through ``settled`` how much of it is final, raises ``ContainerError`` when the bytes do not fill the header's shape. As a
     context manager it closes on success and only releases the file descriptor on an error.
 """
 
@@ -58,6 +58,10 @@ class Writer(Protocol):
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
         """Takes the bytes of the next header, in C order."""
+
+    @property
+    def settled(self) -> int:
+        """How many of the file's first bytes will stay as they are."""
 
     def close(self) -> None:
         """Finishes the file and flushes it to disk."""

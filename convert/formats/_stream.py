@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from equipoise.convert.errors import ContainerError
@@ -40,6 +42,8 @@ class SlotFile:
         self._path = path
         self._slots = tuple(slots)
         self._next = 0
+        starts = [min((at for at, _ in slot.segments), default=sys.maxsize) for slot in slots]
+        self._open_from = [*accumulate(reversed(starts), min, initial=path.stat().st_size)][::-1]
         self._descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
@@ -71,6 +75,11 @@ class SlotFile:
                 expected=f"{slot.nbytes} bytes",
                 found=f"{done} bytes" if done < slot.nbytes else "more",
             )
+
+    @property
+    def settled(self) -> int:
+        """How many of the file's first bytes will stay as they are: those before every slot to come."""
+        return self._open_from[self._next]
 
     def close(self) -> None:
         """Flushes the file to disk and closes it.

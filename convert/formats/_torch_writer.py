@@ -93,6 +93,11 @@ class Writer:
         self._crcs.append(crc)
         self._done += 1
 
+    @property
+    def settled(self) -> int:
+        """How many of the file's first bytes will stay as they are."""
+        return self._next().header
+
     def close(self) -> None:
         """Writes the directory and flushes the file to disk.
 

@@ -176,6 +176,11 @@ class Writer:
         """Takes the bytes of the next header, in C order."""
         self._file.write(name, blocks)
 
+    @property
+    def settled(self) -> int:
+        """How many of the file's first bytes will stay as they are."""
+        return self._file.settled
+
     def close(self) -> None:
         """Finishes the file and flushes it to disk."""
         self._file.close()

@@ -134,6 +134,24 @@ def test_blocks_of_any_size_fill_a_tensor(module: Any, tmp_path: Path) -> None:
 
 
 @every_writer
+def test_settled_bytes_stay_as_they_are(module: Any, tmp_path: Path) -> None:
+    path = file_of(module, tmp_path)
+    values = {f"m/{i}/a": np.arange(n, dtype=np.float32) for i, n in enumerate((3, 0, 40, 1))}
+    headers = [TensorHeader(name, value.dtype, value.shape) for name, value in values.items()]
+    settled = []
+    with module.Writer(path, headers, {}) as writer:
+        for name, value in values.items():
+            settled.append(path.read_bytes()[: writer.settled])
+            assert len(settled[-1]) == writer.settled
+            writer.write(name, array_blocks(value))
+        settled.append(path.read_bytes()[: writer.settled])
+    whole = path.read_bytes()
+    assert all(whole.startswith(part) for part in settled)
+    assert [len(part) for part in settled] == sorted(len(part) for part in settled)
+    assert len(settled[-1]) > len(settled[0])
+
+
+@every_writer
 @pytest.mark.parametrize("count", [0, 11, 13])
 def test_bytes_that_do_not_fill_the_shape_are_refused(
     module: Any, count: int, tmp_path: Path

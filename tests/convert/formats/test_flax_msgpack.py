@@ -14,7 +14,7 @@ import pytest
 
 from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.formats import Container, flax_msgpack
-from equipoise.convert.tensor import TensorHeader, array_blocks
+from equipoise.convert.tensor import BLOCK_BYTES, TensorHeader, array_blocks
 
 GOLDEN = Path(__file__).parent / "golden"
 CHUNKED = "__msgpack_chunked_array__"
@@ -230,7 +230,7 @@ def test_arrays_beyond_1_gib_are_cut_and_streamed(tmp_path: Path) -> None:
         file.seek(ref.parts[2].offset)
         file.write(struct.pack("<4f", 1, 2, 3, 4))
     assert ref.parts[2].read().view(np.float32).tolist() == [1, 2, 3, 4]
-    assert len(next(ref.blocks())) == 8 << 20
+    assert len(next(ref.blocks())) == BLOCK_BYTES
 
 
 def test_an_array_of_exactly_1_gib_stays_whole(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What the measurements were made on."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def about(oracle: Path | None) -> dict[str, str | int | float]:
+    """Date, hardware and versions; nothing that names the machine."""
+    found: dict[str, str | int | float] = {
+        "date": datetime.date.today().isoformat(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "load": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "cp": _first_line(["cp", "--version"]),
+        **{name: version(name) for name in ("equipoise", "numpy", "h5py")},
+    }
+    if oracle is not None:
+        script = "from importlib.metadata import version as v; print(v('transformers'))"
+        found["transformers"] = _first_line([str(oracle), "-c", script])
+    return found
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _first_line(command: list[str]) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[0]

@@ -1,0 +1,118 @@
+"""The results as a page: tables, and what misses its target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MB, GB = 1e6, 1e9
+CP_RATIO = 2.5
+"""Most that a conversion may take, in times of ``cp``."""
+THEIRS_RATIO = 10
+"""Least that 4.57.6 must take, in times of ours."""
+SPARE = 150 * 1e6
+"""Memory beside twice the largest tensor."""
+HELP_SECONDS, INSPECT_SECONDS = 0.2, 0.5
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The page in Markdown."""
+    parts = [_head(results["machine"])]
+    misses: list[str] = []
+    for model in results["models"].values():
+        parts += [_model(model, misses), _theirs(model, misses)]
+    parts.append(_commands(results, misses))
+    verdict = [f"- {miss}" for miss in misses] or ["Every target is met."]
+    parts.append("\n".join(["## What misses its target", "", *verdict]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(machine: Mapping[str, Any]) -> str:
+    versions = [f"{name} {machine[name]}" for name in ("equipoise", "python", "numpy", "h5py")]
+    if "transformers" in machine:
+        versions.append(f"transformers {machine['transformers']}")
+    return f"""# Speed and memory, {machine["date"]}
+
+{machine["cpu"]}, {machine["cores"]} cores, {machine["memory"] / GB:.0f} GB of memory, {machine["system"]}; the load average was
+{machine["load"]} at the start. {", ".join(versions)}, {machine["cp"]}.
+
+Random weights in float32. Page cache warm, same disk, medians of runs in turns. `convert` is the whole process: start of
+Python, imports, conversion, SHA-256 of every tensor and file on both sides, `fsync`, rename. `cp` is a plain copy of
+the source, which GNU cp leaves to the kernel (`copy_file_range`); `cp, sync` also waits for the disk, as the conversion does.
+Peak is the resident memory of the process."""
+
+
+def _model(model: Mapping[str, Any], misses: list[str]) -> str:
+    limit = SPARE + 2 * model["largest"]
+    lines = [
+        f"## {model['title']}: {model['bytes'] / GB:.2f} GB, {model['tensors']} tensors",
+        "",
+        f"{model['rounds']} rounds; the largest tensor has {model['largest'] / MB:.0f} MB, the peak may have {limit / MB:.0f} MB.",
+        "",
+        "| from | to | convert | of it the call | cp | ratio | cp, sync | ratio | peak |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    over = []
+    for pair in model["pairs"]:
+        ratio, durable = pair["seconds"] / pair["cp"], pair["seconds"] / pair["cp_durable"]
+        lines.append(
+            f"| {pair['source']} | {pair['target']} | {pair['seconds']:.2f} s | {pair['call']:.2f} s "
+            f"| {pair['cp']:.2f} s | {ratio:.1f} | {pair['cp_durable']:.2f} s | {durable:.1f} "
+            f"| {pair['peak'] / MB:.0f} MB |"
+        )
+        if ratio > CP_RATIO:
+            over.append(ratio)
+        if pair["peak"] > limit:
+            misses.append(
+                f"{model['title']}, {pair['source']} to {pair['target']}: peak {pair['peak'] / MB:.0f} MB, "
+                f"the target is {limit / MB:.0f} MB."
+            )
+    if over:
+        misses.append(
+            f"{model['title']}: {len(over)} of {len(model['pairs'])} conversions take more than {CP_RATIO} "
+            f"times `cp`: {min(over):.1f} to {max(over):.1f} times."
+        )
+    return "\n".join(lines)
+
+
+def _theirs(model: Mapping[str, Any], misses: list[str]) -> str:
+    if not model["theirs"]:
+        return ""
+    lines = [
+        f"### {model['title']} against transformers 4.57.6",
+        "",
+        "Both without start and imports.",
+        "",
+        "| from | to | ours | 4.57.6 | times | peak, ours | peak, 4.57.6 | what 4.57.6 did |",
+        "|---|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in model["theirs"]:
+        (pair,) = [p for p in model["pairs"] if all(p[k] == row[k] for k in ("source", "target"))]
+        times = row["call"] / pair["call"]
+        lines.append(
+            f"| {row['source']} | {row['target']} | {pair['call']:.2f} s | {row['call']:.1f} s | {times:.1f} "
+            f"| {pair['peak'] / MB:.0f} MB | {row['peak'] / MB:.0f} MB | {row['what']} |"
+        )
+        if times < THEIRS_RATIO:
+            misses.append(
+                f"{model['title']}, {row['source']} to {row['target']}: {times:.1f} times as fast as 4.57.6 "
+                f"({row['what']}), the target is {THEIRS_RATIO}."
+            )
+    return "\n".join(lines)
+
+
+def _commands(results: Mapping[str, Any], misses: list[str]) -> str:
+    rows = [("`equipoise --help`", results["help"], HELP_SECONDS)]
+    for model in results["models"].values():
+        title = model["title"]
+        rows.append((f"`equipoise inspect`, {title}", model["inspect_command"], INSPECT_SECONDS))
+        rows += [
+            (f"open and find the class, {title}, {form}", seconds, INSPECT_SECONDS)
+            for form, seconds in model["inspect"].items()
+        ]
+    lines = ["## Commands", "", "| what | seconds | target |", "|---|--:|--:|"]
+    for what, seconds, target in rows:
+        lines.append(f"| {what} | {seconds:.2f} | {target} |")
+        if seconds > target:
+            misses.append(f"{what}: {seconds:.2f} s, the target is {target} s.")
+    return "\n".join(lines)

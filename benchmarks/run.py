@@ -1,0 +1,131 @@
+"""Measures speed and memory of conversions, as ratios within one run.
+
+    python benchmarks/run.py [--quick] [--oracle PYTHON] [--work FOLDER]
+
+Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from machine import about  # isort: skip - scripts beside this one, no package
+from measure import copy, middle, run, settle, warm  # isort: skip
+from models import MODELS  # isort: skip
+from report import text  # isort: skip
+
+HERE = Path(__file__).parent
+FORMATS = ("pytorch-safetensors", "pytorch-bin", "tensorflow-h5", "flax-msgpack")
+THEIRS = (
+    ("pytorch-safetensors", "tensorflow-h5"),
+    ("tensorflow-h5", "pytorch-safetensors"),
+    ("pytorch-safetensors", "flax-msgpack"),
+    ("flax-msgpack", "pytorch-safetensors"),
+)
+
+
+def ours(*arguments: str | Path) -> list[str | Path]:
+    """The command of one call of ours."""
+    return [sys.executable, HERE / "ours.py", *arguments]
+
+
+def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
+    """All pairs of formats of one model."""
+    folders = {form: work / form for form in FORMATS}
+    made = run([sys.executable, HERE / "models.py", name, folders[FORMATS[0]]])
+    for form in FORMATS[1:]:
+        run(ours("convert", folders[FORMATS[0]], folders[form], form))
+    model = MODELS[name]
+    pairs = []
+    for source, target in permutations(FORMATS, 2):
+        pairs.append(measure_pair(folders[source], work / "out", target, model.rounds))
+        print(f"  {source} -> {target}: {pairs[-1]['seconds']:.2f} s", flush=True)
+    theirs = []
+    if model.theirs and oracle is not None:
+        for source, target in THEIRS:
+            script: list[str | Path] = [oracle, HERE / "theirs.py", model.class_name]
+            settle(work / "out")
+            sample = run([*script, folders[source], work / "out", target])
+            row = {"source": source, "target": target, "call": sample.call, "peak": sample.peak}
+            theirs.append({**row, "seconds": sample.seconds, **sample.said})
+            print(f"  4.57.6: {source} -> {target}: {sample.call:.2f} s", flush=True)
+    inspected = {form: run(ours("inspect", folders[form])) for form in FORMATS}
+    return {
+        "title": model.title,
+        **made.said,
+        "rounds": model.rounds,
+        "pairs": pairs,
+        "theirs": theirs,
+        "inspect": {form: sample.call for form, sample in inspected.items()},
+        "inspect_command": run(command_line("inspect", folders[FORMATS[0]])).seconds,
+    }
+
+
+def measure_pair(source: Path, out: Path, target: str, rounds: int) -> dict[str, Any]:
+    """A conversion and copies of its source, in turns."""
+    samples, copies, durable = [], [], []
+    for _ in range(rounds):
+        warm(source)
+        settle(out)
+        copies.append(copy(source, out, durable=False))
+        settle(out)
+        samples.append(run(ours("convert", source, out, target)))
+        settle(out)
+        durable.append(copy(source, out, durable=True))
+        settle(out)
+    mine = middle(samples)
+    return {
+        "source": source.name,
+        "target": target,
+        "seconds": mine.seconds,
+        "call": mine.call,
+        "peak": mine.peak,
+        "cp": middle(copies).seconds,
+        "cp_durable": middle(durable).seconds,
+        "all": {
+            "convert": [sample.seconds for sample in samples],
+            "cp": [sample.seconds for sample in copies],
+            "cp_durable": [sample.seconds for sample in durable],
+        },
+    }
+
+
+def command_line(*arguments: str | Path) -> list[str | Path]:
+    """The command line of ours, as the installed script runs it."""
+    script = "import sys; from equipoise.cli.main import main; sys.exit(main())"
+    return [sys.executable, "-c", script, *arguments]
+
+
+def main() -> None:
+    """Measures, and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small model only, results not kept")
+    parser.add_argument("--oracle", type=Path, default=HERE.parent / ".venv-oracle/bin/python")
+    parser.add_argument("--work", type=Path, help="a folder on the disk to be measured")
+    given = parser.parse_args()
+    oracle = given.oracle if given.oracle.exists() else None
+    names = ["tiny"] if given.quick else ["bert-base", "t5-large"]
+    results: dict[str, Any] = {"machine": about(oracle), "models": {}}
+    helped = middle([run(command_line("--help")) for _ in range(5)])
+    results["help"] = helped.seconds
+    for name in names:
+        print(MODELS[name].title, flush=True)
+        with tempfile.TemporaryDirectory(dir=given.work, prefix="equipoise-bench-") as work:
+            results["models"][name] = measure_model(name, Path(work), oracle)
+    if given.quick:
+        print(text(results))
+        return
+    stem = HERE / "results" / f"{results['machine']['date']}-cpu"
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    stem.with_suffix(".md").write_text(text(results))
+    print(f"wrote {stem}.json and .md")
+
+
+if __name__ == "__main__":
+    main()
