@@ -67,7 +67,9 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns, box=box.SIMPLE_HEAD)
+    drawn = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")  # a name that is cut short is of no use
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     Console().print(drawn)

@@ -83,7 +83,8 @@ class _Builder:
         rule = self.inverse.get(name)
         if rule is not None and all(one in self.match.stored for one in rule.sources):
             return name
-        repeats = self.match.view.shared.get(name)
+        view = self.match.view
+        repeats = view.shared.get(name, view.repeated.get(name))
         return self._origin(repeats) if repeats is not None else None
 
     def _sources(self, origin: str) -> list[TensorRef]:

@@ -150,7 +150,7 @@ def _entry(source: Path, layout: str | None) -> Path:
     found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
     found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
     if layout is not None:
-        said = {path: layout_of_file(path) for path in found}
+        said = {path: _layout_of_file(path) for path in found}
         found = [path for path in found if said[path] in (layout, None)]
         found.sort(key=lambda path: said[path] is None)
     if not found:
@@ -172,13 +172,24 @@ def _weights(folder: Path, name: str) -> Path | None:
     return None
 
 
-def layout_of_file(path: Path) -> str | None:
-    """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
-    for ending, layout in ((".bin", "pytorch"), (".h5", "tensorflow"), (".msgpack", "flax")):
-        if path.name.removesuffix(".index.json").endswith(ending):
+def layout_of_name(name: str) -> str | None:
+    """The layout that a file's name tells; None for safetensors, which hold any."""
+    for ending, layout in (
+        (".bin", "pytorch"),
+        (".h5", "tensorflow"),
+        (".msgpack", "flax"),
+        (".index", "tensorflow"),
+    ):
+        if name.removesuffix(".index.json").endswith(ending):
             return layout
-    if path.suffix == ".index":
-        return "tensorflow"
+    return None
+
+
+def _layout_of_file(path: Path) -> str | None:
+    """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
+    layout = layout_of_name(path.name)
+    if layout is not None:
+        return layout
     first = _shards(path)[0] if path.name.endswith(".index.json") else path
     return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 

@@ -9,12 +9,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoint import WEIGHT_FILES, layout_of_file
+from equipoise.convert.checkpoint import WEIGHT_FILES, layout_of_name
 from equipoise.convert.companions import SUFFIXES
 from equipoise.convert.errors import CheckpointError, InputError
 
 SCHEME = "hf://"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_SILENCE = ("RequestError", "ConnectionError", "Timeout")
+"""Names of the errors of requests and httpx that mean that no answer came."""
+_SECONDS = 10
+"""How long the Hub may take to say what a repository holds."""
 _FILE_ENDINGS = (
     ".safetensors",
     ".bin",
@@ -98,19 +102,18 @@ def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
             hint="pip install 'equipoise[hub]'",
         ) from error
     offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
-    failures = _failures(hub)
+    failures = _failures()
     try:
         if offline:
             return _cached(hub, wanted)
         try:
-            files = hub.list_repo_files(wanted.name, revision=wanted.revision)
+            found = hub.model_info(wanted.name, revision=wanted.revision, timeout=_SECONDS)
         except failures.unreachable:
             return _cached(hub, wanted)
+        files = [one.rfilename for one in found.siblings or ()]
         patterns = wanted_files(files, layout, wanted)
-        found = hub.snapshot_download(
-            wanted.name, revision=wanted.revision, allow_patterns=patterns
-        )
-        return Path(found)
+        options = {"revision": wanted.revision, "allow_patterns": patterns}
+        return Path(hub.snapshot_download(wanted.name, **options))
     except failures.all as error:
         raise _refusal(wanted, error, offline) from error
 
@@ -123,19 +126,17 @@ class _Failures:
     all: tuple[type[Exception], ...]
 
 
-def _failures(hub: Any) -> _Failures:
-    # Releases before 1.0 raise the errors of `requests`, which are OSErrors; later ones those of httpx.
+def _failures() -> _Failures:
+    # Releases use requests, httpx or a fork of it; the class of its session tells which.
     errors = import_module("huggingface_hub.errors")
-    network: list[type[Exception]] = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
+    session = import_module("huggingface_hub.utils").get_session()
+    library = import_module(type(session).__module__.partition(".")[0])
+    named = [getattr(library, name, None) for name in _SILENCE]
+    silence = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
+    # httpx has a Timeout too, which is no error but a setting.
+    silence += [one for one in named if isinstance(one, type) and issubclass(one, Exception)]
     answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
-    for module, name in (("requests", "RequestException"), ("httpx", "TransportError")):
-        try:
-            network.append(getattr(import_module(module), name))
-        except ImportError:
-            continue
-    # An HTTP answer (404, 401) derives from the library's error; only silence leads to the cache.
-    quiet = tuple(one for one in network if not issubclass(errors.HfHubHTTPError, one))
-    return _Failures(quiet, (*network, *answers, OSError))
+    return _Failures(tuple(silence), (*silence, *answers, OSError))
 
 
 def _cached(hub: Any, wanted: HubId) -> Path:
@@ -172,9 +173,7 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
         for name in files
         if "/" not in name and name.endswith(tuple(SUFFIXES)) and not name.endswith(".index.json")
     )
-    for name in WEIGHT_FILES:
-        if layout is not None and layout_of_file(Path(name)) not in (layout, None):
-            continue
+    for name in _preferred(layout):
         if name in there:
             return [*companions, name, *_data_files(name, files)]
         if f"{name}.index.json" in there:
@@ -185,6 +184,15 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
         expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
         found=", ".join(sorted(files)[:12]) or "nothing",
     )
+
+
+def _preferred(layout: str | None) -> list[str]:
+    """Names of weights in the order in which they are taken; safetensors on the Hub are PyTorch's, as a rule."""
+    if layout is None:
+        return list(WEIGHT_FILES)
+    said = {name: layout_of_name(name) for name in WEIGHT_FILES}
+    able = [name for name in WEIGHT_FILES if said[name] in (layout, None)]
+    return sorted(able, key=lambda name: (said[name] or "pytorch") != layout)
 
 
 def _data_files(name: str, files: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import OutputError
+from equipoise.convert.errors import CheckpointError, OutputError
 
 PROGRESS = "equipoise.progress.json"
 """Lists the finished files of a folder that is still being written."""
@@ -33,6 +33,7 @@ class OutputFolder:
         self.partial = self.path.with_name(f".{self.path.name}.partial")
         self._force = force
         self._fingerprint = fingerprint
+        self._made: list[Path] = []
         self.finished: dict[str, Any] = {}
 
     def open(self, source: Path, nbytes: int) -> None:
@@ -41,13 +42,17 @@ class OutputFolder:
         Raises:
             OutputError: It may not, or has not.
         """
-        self._check_place(source)
-        with self.errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_up()
-            self.partial.mkdir(exist_ok=True)
-            self._save()
-            free = shutil.disk_usage(self.partial).free
+        try:
+            with self.errors():
+                self._check_place(source)
+                self._make_parents()
+                self._take_up()
+                self.partial.mkdir(exist_ok=True)
+                self._save()
+                free = shutil.disk_usage(self.partial).free
+        except OutputError:
+            self._remove_parents()
+            raise
         done = sum(path.stat().st_size for path in self.partial.iterdir())
         if free + done < nbytes + _SPARE_BYTES:
             self.discard()
@@ -81,6 +86,20 @@ class OutputFolder:
                 file=self.path,
                 hint="choose another folder, or replace this one with --force",
             )
+
+    def _make_parents(self) -> None:
+        """Makes the folders above; remembers which were not there."""
+        for parent in reversed(self.path.parents):
+            if not parent.exists():
+                parent.mkdir()
+                self._made.append(parent)
+
+    def _remove_parents(self) -> None:
+        """Removes the folders that were made for nothing."""
+        while self._made:
+            parent = self._made.pop()
+            if not any(parent.iterdir()):
+                parent.rmdir()
 
     def _take_up(self) -> None:
         """Keeps the finished files of the same conversion; removes everything else."""
@@ -130,15 +149,25 @@ class OutputFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Removes the partial folder."""
+        """Removes the partial folder, and the folders above it that were made for it."""
         shutil.rmtree(self.partial, ignore_errors=True)
+        self._remove_parents()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns errors of the operating system while writing into ``OutputError``."""
+        """Turns errors of the operating system while writing into ``OutputError``.
+
+        Raises:
+            OutputError: It failed here.
+            CheckpointError: It failed at a file that lies elsewhere, so while reading.
+        """
         try:
             yield
         except OSError as error:
+            if self._is_elsewhere(error.filename):
+                raise CheckpointError(
+                    f"cannot be read: {error.strerror or error}", file=error.filename
+                ) from error
             hints = {
                 errno.ENOSPC: "make room, then run it again",
                 errno.EFBIG: "the file size is limited here (`ulimit -f`, or the file system); write shards",
@@ -152,6 +181,13 @@ class OutputFolder:
                 file=self.path,
                 hint=hints.get(error.errno or 0),
             ) from error
+
+    def _is_elsewhere(self, name: object) -> bool:
+        if not isinstance(name, (str, Path)):
+            return False
+        path = Path(os.path.abspath(name))
+        inside = {self.path, self.partial} & set(path.parents)
+        return not inside and path not in (self.path, self.partial, *self.path.parents)
 
 
 def write_atomic(path: Path, text: str) -> None:

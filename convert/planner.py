@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 from equipoise.convert.architecture import Match, find_class, match
 from equipoise.convert.checkpoint import Checkpoint
 from equipoise.convert.errors import CoverageError, InputError
-from equipoise.convert.expand import Parameter
+from equipoise.convert.expand import Parameter, expand
 from equipoise.convert.graph import format_named, route
 from equipoise.convert.layouts import Format, View, layout_module
 from equipoise.convert.ops import Shape
@@ -47,7 +48,7 @@ def plan(
         to: A layout or a format.
         dtype: ``fp32``, ``fp16`` or ``bf16`` casts every floating tensor; None keeps all dtypes.
         architecture: A model type or class, where the config's is not to be followed.
-        allow: Tensors that may be lost although the plan would refuse -> the reason.
+        allow: Tensors that may be lost although the plan would refuse -> the reason; a name may have ``*``.
         max_shard_size: Bytes of tensors in a file; None writes one file.
         partial: Leaves unknown, missing and misshapen tensors to the caller instead of refusing them: for a loader
             that reports them itself.
@@ -61,21 +62,30 @@ def plan(
         raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(DTYPE_NAMES))
     layout, form = format_named(to)
     limit = max_shard_size or sys.maxsize
-    allowed = dict(allow or {})
-    _check_allowed(checkpoint, allowed)
+    allowed = _expand_allowed(checkpoint, allow or {})
     if checkpoint.layout == layout and architecture is None:
         planned = _same_layout(checkpoint, layout, form, dtype, limit)
     else:
         planner = Planner(checkpoint, layout, form, dtype, architecture, allowed, limit, partial)
         planned = planner.plan()
-    options = {"architecture": architecture, "max_shard_size": max_shard_size, "allow": allowed}
+    options = {
+        "architecture": architecture,
+        "max_shard_size": max_shard_size,
+        "allow": dict(allow or {}),
+    }
     return replace(planned, options=options)
 
 
-def _check_allowed(checkpoint: Checkpoint, allow: Mapping[str, str]) -> None:
-    """Refuses a name that can only be a slip, and a loss without a reason."""
+def _expand_allowed(checkpoint: Checkpoint, allow: Mapping[str, str]) -> dict[str, str]:
+    """The names that patterns with ``*`` stand for.
+
+    Raises:
+        InputError: A name can only be a slip, or a loss has no reason.
+    """
+    found: dict[str, str] = {}
     for name, reason in allow.items():
-        if name not in checkpoint.tensors:
+        names = [name] if name in checkpoint.tensors else fnmatch.filter(checkpoint.tensors, name)
+        if not names:
             raise InputError(
                 "allowed to be lost, but there is no such tensor",
                 file=checkpoint.path,
@@ -84,6 +94,8 @@ def _check_allowed(checkpoint: Checkpoint, allow: Mapping[str, str]) -> None:
             )
         if not reason.strip():
             raise InputError("allowed to be lost without a reason", tensor=name)
+        found.update(dict.fromkeys(names, reason))
+    return found
 
 
 def _same_layout(
@@ -220,9 +232,9 @@ class Planner:
     def _check_allow(self) -> None:
         """An override that overrides nothing is a mistake, most likely in the name."""
         used = {entry.name for entry in self.coverage if entry.status is Status.ALLOWED}
-        for name in self.allow:
-            if name not in used:
-                self.problems.append(f"--allow {name!r}: nothing had to be allowed for this name")
+        if self.allow and not used:
+            names = ", ".join(list(self.allow)[:4])
+            self.problems.append(f"--allow: nothing had to be allowed for {names}")
 
     def _check_class(self) -> None:
         cls = self.expansion.cls
@@ -238,8 +250,8 @@ class Planner:
             spelled = self.refs[name].name
             if not self._allowed(spelled, "source"):
                 self.problems.append(
-                    f"{spelled!r} is unknown to {self.expansion.cls.name}: leave it out with "
-                    f"--allow '{spelled}=REASON', or name the right class with --architecture"
+                    f"{spelled!r} is unknown to {self.expansion.cls.name}{self._elsewhere(name)}: leave it "
+                    f"out with --allow '{spelled}=REASON', or name the right class with --architecture"
                 )
         for name in self.source.missing:
             shape = self._stored_shape(name)
@@ -247,6 +259,16 @@ class Planner:
                 f"{name!r} {list(shape)} is missing: the checkpoint is incomplete, or the config "
                 f"({self.checkpoint.config.file if self.checkpoint.config else 'none'}) is another model's"
             )
+
+    def _elsewhere(self, stored: str) -> str:
+        """Which classes of the architecture do know a name."""
+        spec, config = self.expansion.spec, self.expansion.config
+        found = [
+            cls.name
+            for cls in spec.classes.values()
+            if stored not in match(expand(spec, cls, config), self.source.layout, [stored]).unknown
+        ]
+        return f" (it belongs to {', '.join(found[:3])})" if found else ""
 
     def _stored_shape(self, stored: str) -> Shape:
         """The shape that the source layout should have under a stored name."""

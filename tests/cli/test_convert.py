@@ -1,0 +1,187 @@
+"""``equipoise convert``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from equipoise.convert import open_checkpoint
+from equipoise.fixtures.synthetic import small_bert
+
+ROUND_TRIP = """
+import importlib.abc, sys
+BLOCKED = {"torch", "tensorflow", "tf_keras", "keras", "jax", "flax", "transformers"}
+
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise AssertionError(f"{name} was imported")
+
+sys.meta_path.insert(0, Block())
+from equipoise.cli.main import run
+source, folder = sys.argv[1:]
+for before, after, to in (
+    (source, "tf", "tensorflow"), ("tf", "fl", "flax"), ("fl", "pt", "pytorch"), ("pt", "bin", "pytorch-bin"),
+):
+    place = before if before == source else f"{folder}/{before}"
+    assert run(["convert", place, f"{folder}/{after}", "--to", to, "--json"]) == 0, to
+    assert run(["verify", f"{folder}/{after}", "--source", place]) == 0, to
+    assert run(["diff", source, f"{folder}/{after}"]) == 0, to
+assert not BLOCKED & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertModel", "BertForPreTraining"])
+def test_around_all_frameworks_without_any_of_them(name: str, tmp_path: Path) -> None:
+    source = small_bert(tmp_path / "source", name)
+    command = [sys.executable, "-c", ROUND_TRIP, str(source), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, last = open_checkpoint(source), open_checkpoint(tmp_path / "pt")
+    assert dict.fromkeys(first) == dict.fromkeys(last)
+    for key in first:
+        assert first[key].read().tobytes() == last[key].read().tobytes()
+
+
+def test_what_json_says(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "tensorflow", "--json")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    data = outcome.data
+    manifest = json.loads((tmp_path / "out" / "equipoise.json").read_text())
+    assert data.pop("sha256") == manifest["target"]["files"]
+    assert data == {
+        "dry_run": False,
+        "output": str(tmp_path / "out"),
+        "source": str(bert),
+        "route": ["pytorch", "tensorflow"],
+        "format": "tensorflow-h5",
+        "architecture": ["bert", "BertForMaskedLM"],
+        "steps": 42,
+        "tensors": 42,
+        "bytes": 4 * 3269,
+        "files": ["tf_model.h5"],
+        "casts": {},
+        "checks": [],
+        "tied": {},
+        "computed": {},
+        "left_out": {},
+        "allowed": {},
+        "notes": [],
+    }
+    assert (tmp_path / "out" / "config.json").read_text() == (bert / "config.json").read_text()
+    assert list(manifest["companions"]) == ["config.json"]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ("convert", bert, tmp_path / "out", "--to", "flax", "--dtype", "bf16", "--dry-run")
+    outcome = cli(*arguments)
+    assert outcome.code == 0
+    assert "route         pytorch -> flax as flax-msgpack\n" in outcome.out
+    assert "casts         42 float32 -> bfloat16\n" in outcome.out
+    assert cli(*arguments, "--json").data["casts"] == {"float32 -> bfloat16": 42}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cast_rounds_every_tensor(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    assert cli("convert", bert, tmp_path / "o", "--to", "pytorch", "--dtype", "fp16").code == 0
+    before, after = open_checkpoint(bert), open_checkpoint(tmp_path / "o")
+    for name, ref in before.items():
+        np.testing.assert_array_equal(ref.read().astype(np.float16), after[name].read())
+
+
+def test_shards(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    arguments = ("convert", bert, tmp_path / "out", "--to", "flax", "--max-shard-size", "5kB")
+    files = cli(*arguments, "--json").data["files"]
+    assert files == [f"flax_model-0000{i + 1}-of-00003.msgpack" for i in range(3)]
+    manifest = json.loads((tmp_path / "out" / "equipoise.json").read_text())
+    assert "flax_model.msgpack.index.json" in manifest["companions"]
+    assert cli("diff", bert, tmp_path / "out").code == 0
+    assert cli("verify", tmp_path / "out", "--source", bert).code == 0
+
+
+def test_an_allowed_loss_is_in_the_manifest(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    from equipoise.fixtures.synthetic import write_tensors
+
+    tensors = {name: ref.read() for name, ref in open_checkpoint(bert).items()}
+    tensors["extra.weight"] = np.ones(3, np.float32)
+    write_tensors(bert / "model.safetensors", tensors)
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "flax")
+    assert outcome.code == 2
+    assert "'extra.weight' is unknown to BertForMaskedLM" in outcome.err
+    assert not (tmp_path / "out").exists()
+    allow = ("--allow", "extra.weight=a probe of ours")
+    assert cli("convert", bert, tmp_path / "out", "--to", "flax", *allow).code == 0
+    manifest = json.loads((tmp_path / "out" / "equipoise.json").read_text())
+    assert manifest["allowed"] == {"extra.weight": {"reason": "a probe of ours", "other": []}}
+    assert cli("verify", tmp_path / "out", "--source", bert).code == 0
+
+
+def test_allowing_what_is_not_there_is_a_slip(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "flax", "--allow", "typo=reason")
+    assert outcome.code == 2
+    assert "tensor 'typo': allowed to be lost, but there is no such tensor" in outcome.err
+
+
+def test_force_replaces_a_folder(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "flax")
+    assert outcome.code == 2
+    assert "the output folder is not empty" in outcome.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    assert cli("convert", bert, tmp_path / "out", "--to", "flax", "--force").code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"config.json", "equipoise.json", "flax_model.msgpack"}
+    assert {path.name for path in tmp_path.iterdir()} == {"bert", "out"}
+
+
+def test_the_architecture_can_be_told(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    config = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").unlink()
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "flax")
+    assert outcome.code == 2
+    assert "no config.json beside the weights" in outcome.err
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_text(json.dumps({**config, "model_type": "other", "architectures": []}))
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "flax", "--config", elsewhere)
+    assert outcome.code == 2
+    assert "model_type is 'other'" in outcome.err
+    told = ("--config", elsewhere, "--architecture", "BertForMaskedLM")
+    assert cli("convert", bert, tmp_path / "out", "--to", "flax", *told).code == 0
+    verified = cli("verify", tmp_path / "out", "--source", bert, "--config", elsewhere)
+    assert verified.code == 0, verified.out
+
+
+def test_one_of_several_layouts_is_taken(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    assert cli("convert", bert, tmp_path / "tf", "--to", "tensorflow").code == 0
+    (tmp_path / "tf" / "tf_model.h5").rename(bert / "tf_model.h5")
+    (bert / "model.safetensors").rename(bert / "pytorch_model.safetensors")
+    (bert / "pytorch_model.bin").write_bytes(b"nothing that is looked at")
+    arguments = (
+        "convert",
+        bert,
+        tmp_path / "out",
+        "--to",
+        "flax",
+        "--from",
+        "tensorflow",
+        "--json",
+    )
+    assert cli(*arguments).data["route"] == ["tensorflow", "pytorch", "flax"]

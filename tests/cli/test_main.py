@@ -1,0 +1,151 @@
+"""The command line as a whole: its commands, their options, its speed and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from equipoise.cli import main
+from equipoise.cli._types import Size
+
+OPTIONS = {
+    "convert": [
+        *("--allow", "--architecture", "--config", "--dry-run", "--dtype", "--force", "--from"),
+        *("--json", "--max-shard-size", "--revision", "--to", "OUTPUT", "SOURCE"),
+    ],
+    "diff": ["--json", "A", "B"],
+    "inspect": [
+        *("--architecture", "--config", "--from", "--json", "--revision", "--tensors", "SOURCE"),
+    ],
+    "routes": ["--from", "--json", "--mermaid", "--to"],
+    "verify": ["--config", "--json", "--revision", "--source", "OUTPUT"],
+}
+"""The whole surface. People's scripts depend on it: take nothing away."""
+
+HEAVY = ("numpy", "h5py", "msgpack", "rich", "ml_dtypes", "safetensors", "equipoise.convert")
+
+
+def options_of(command: click.Command) -> list[str]:
+    names = []
+    for parameter in command.params:
+        option = isinstance(parameter, click.Option)
+        names.append(max(parameter.opts, key=len) if option else parameter.opts[0].upper())
+    return sorted(names)
+
+
+def test_the_options_of_every_command_are_these() -> None:
+    context = click.Context(main.root)
+    commands = {name: main.root.get_command(context, name) for name in OPTIONS}
+    assert main.root.list_commands(context) == sorted(OPTIONS)
+    assert {name: options_of(one) for name, one in commands.items() if one} == OPTIONS
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in OPTIONS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom equipoise.cli.main import run\n"
+        f"code = run({arguments!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert done.stdout.startswith("Usage: equipoise")
+
+
+def test_it_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "equipoise.cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("equipoise ")
+
+
+def test_usage_errors_exit_with_2(cli: Callable[..., Any]) -> None:
+    outcome = cli("convert", "a")
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "Missing argument 'OUTPUT'" in outcome.err
+    outcome = cli("convert", "a", "b", "--json")
+    assert outcome.data == {"error": "MissingParameter", "message": "Missing option '--to'."}
+    assert outcome.err == ""
+
+
+def test_an_unknown_command_exits_with_2(cli: Callable[..., Any]) -> None:
+    assert cli("translate").code == 2
+
+
+def test_errors_are_told_without_a_traceback(cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli("inspect", tmp_path / "absent")
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err == f"error: {tmp_path}/absent: there is no such file or folder\n"
+    outcome = cli("inspect", tmp_path / "absent", "--json")
+    assert outcome.code == 2
+    assert outcome.err == ""
+    assert outcome.data == {
+        "error": "CheckpointError",
+        "message": "there is no such file or folder",
+        "file": str(tmp_path / "absent"),
+    }
+
+
+def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = import_module("equipoise.convert.execute")._Run
+    real = runs._shard
+    calls = []
+
+    def interrupted(self: Any, shard: Any) -> Any:
+        calls.append(shard.filename)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, shard)
+
+    arguments = ("convert", bert, tmp_path / "out", "--to", "flax", "--max-shard-size", "8kB")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_shard", interrupted)
+        assert cli(*arguments).code == 130
+    assert not (tmp_path / "out").exists()
+    progress = json.loads((tmp_path / ".out.partial" / "equipoise.progress.json").read_text())
+    assert list(progress["finished"]) == calls[:1]
+    kept = (tmp_path / ".out.partial" / calls[0]).stat().st_ino
+    assert cli(*arguments).code == 0
+    assert (tmp_path / "out" / calls[0]).stat().st_ino == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [
+        ("5GB", 5_000_000_000),
+        ("500mb", 500_000_000),
+        ("2GiB", 2 << 30),
+        ("1.5 kB", 1500),
+        ("12345", 12345),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text: str, nbytes: int) -> None:
+    assert Size().convert(text, None, None) == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "5XB", "5 G B", "0", "1e9", "0.1"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is no size|less than a byte"):
+        Size().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["name", "name=", "=reason", "name=  "])
+def test_a_loss_needs_a_reason(cli: Callable[..., Any], text: str) -> None:
+    outcome = cli("convert", "a", "b", "--to", "flax", "--allow", text)
+    assert outcome.code == 2
+    assert "a reason is required" in outcome.err

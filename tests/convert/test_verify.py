@@ -1,0 +1,204 @@
+"""A finished conversion, tampered with: file and tensor are named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.errors import CheckpointError
+from equipoise.convert.verify import Finding, verify
+from equipoise.fixtures.synthetic import small_bert, write_tensors
+
+FORMATS = {
+    "tensorflow-h5": "tf_model.h5",
+    "flax-msgpack": "flax_model.msgpack",
+    "pytorch-safetensors": "model.safetensors",
+    "pytorch-bin": "pytorch_model.bin",
+    "flax-safetensors": "model.safetensors",
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return small_bert(tmp_path / "source")
+
+
+def told(findings: tuple[Finding, ...]) -> set[tuple[str, str, str, str | None]]:
+    return {(one.side, one.problem, one.file, one.tensor) for one in findings}
+
+
+def flip(path: Path, offset: int) -> None:
+    """Changes one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_all_is_well(to: str, source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "out", to=to, max_shard_size=6000)
+    found = verify(tmp_path / "out", source=source)
+    assert found.findings == ()
+    assert found.derived == 42
+    assert found.tensors >= 42  # a tie may be a name of its own
+    assert found.files >= 4
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_one_flipped_bit_is_found_in_file_and_tensor(to: str, source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "out", to=to)
+    refs = open_checkpoint(tmp_path / "out")
+    name, ref = list(refs.items())[7]
+    assert ref.extent is not None
+    flip(tmp_path / "out" / FORMATS[to], ref.extent.offset + 1)
+    findings = told(verify(tmp_path / "out").findings)
+    assert ("output", "the file has changed", FORMATS[to], None) in findings
+    tensors = {tensor for _, _, _, tensor in findings if tensor is not None}
+    if to == "pytorch-bin":  # its checksums refuse the record; which one is in the message
+        assert len(findings) >= 2
+    else:
+        assert tensors == {name}
+
+
+def test_a_truncated_file_is_a_finding(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "out", to="flax")
+    path = tmp_path / "out" / "flax_model.msgpack"
+    path.write_bytes(path.read_bytes()[:-5])
+    findings = verify(tmp_path / "out").findings
+    assert [one.file for one in findings] == [path.name, path.name]
+    assert findings[1].problem.startswith("cannot be read: ")
+
+
+def test_missing_files_are_findings(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "out", to="flax")
+    for name in ("flax_model.msgpack", "config.json"):
+        (tmp_path / "out" / name).unlink()
+    assert told(verify(tmp_path / "out").findings) == {
+        ("output", "the file is missing", "flax_model.msgpack", None),
+        ("output", "the file is missing", "config.json", None),
+    }
+
+
+def rewritten(out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The output of a PyTorch conversion with other tensors and the hash of the file made good."""
+    tensors = {name: ref.read() for name, ref in open_checkpoint(out).items()}
+    change(tensors)
+    write_tensors(out / "model.safetensors", tensors)
+    return out
+
+
+def _drop(tensors: dict[str, Any]) -> None:
+    del tensors["cls.predictions.bias"]
+
+
+def _add(tensors: dict[str, Any]) -> None:
+    tensors["cls.extra"] = tensors["cls.predictions.bias"]
+
+
+def _reshape(tensors: dict[str, Any]) -> None:
+    tensors["cls.predictions.bias"] = tensors["cls.predictions.bias"].reshape(1, -1)
+
+
+def _change(tensors: dict[str, Any]) -> None:
+    tensors["cls.predictions.bias"] = -tensors["cls.predictions.bias"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem", "tensor"),
+    [
+        (_drop, "the tensor is missing", "cls.predictions.bias"),
+        (_add, "the manifest does not list this tensor", "cls.extra"),
+        (_reshape, "another dtype or shape", "cls.predictions.bias"),
+        (_change, "the tensor has changed", "cls.predictions.bias"),
+    ],
+)
+def test_a_changed_tensor_is_named(
+    change: Callable[[dict[str, Any]], None],
+    problem: str,
+    tensor: str,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    convert(source, tmp_path / "out", to="pytorch")
+    rewritten(tmp_path / "out", change)
+    assert told(verify(tmp_path / "out").findings) == {
+        ("output", "the file has changed", "model.safetensors", None),
+        ("output", problem, "model.safetensors", tensor),
+    }
+
+
+def test_a_changed_source_is_named(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "out", to="tensorflow")
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    extent = open_checkpoint(source)[name].extent
+    assert extent is not None
+    flip(source / "model.safetensors", extent.offset)
+    target = "tf_bert_for_masked_lm/bert/encoder/layer_._0/attention/self/query/kernel:0"
+    assert verify(tmp_path / "out").findings == ()
+    assert told(verify(tmp_path / "out", source=source).findings) == {
+        ("source", "the file has changed", "model.safetensors", None),
+        ("source", "the tensor has changed", "model.safetensors", name),
+        ("output", "not what the source gives", "tf_model.h5", target),
+    }
+
+
+def test_another_source_is_refused_or_told(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "out", to="flax")
+    other = small_bert(tmp_path / "other", "BertForMaskedLM", seed=1)
+    findings = verify(tmp_path / "out", source=other).findings
+    assert {one.problem for one in findings} == {
+        "the file has changed",
+        "the tensor has changed",
+        "not what the source gives",
+    }
+    with pytest.raises(CheckpointError, match="there is no such file or folder"):
+        verify(tmp_path / "out", source=tmp_path / "absent")
+
+
+def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) -> None:
+    """Output and manifest changed together agree; only the source shows it."""
+    convert(source, tmp_path / "out", to="pytorch", dtype="fp16")
+    manifest = tmp_path / "out" / "equipoise.json"
+    convert(tmp_path / "out", tmp_path / "again", to="pytorch")
+    values = json.loads(manifest.read_text())
+    rewritten(tmp_path / "again", _change)
+    (tmp_path / "out" / "model.safetensors").write_bytes(
+        (tmp_path / "again" / "model.safetensors").read_bytes()
+    )
+    for finding in verify(tmp_path / "out").findings:
+        table = values["target"]["files"] if finding.tensor is None else None
+        if table is not None:
+            table[finding.file] = finding.found
+        else:
+            values["tensors"][finding.tensor]["sha256"] = finding.found
+    manifest.write_text(json.dumps(values))
+    assert verify(tmp_path / "out").findings == ()
+    assert told(verify(tmp_path / "out", source=source).findings) == {
+        ("output", "not what the source gives", "model.safetensors", "cls.predictions.bias")
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("format", 99, "not a manifest of this version"),
+        ("tensors", {"a": 1}, "a tensor is malformed"),
+        ("tensors", {"a": {"file": "x"}}, "a tensor is malformed"),
+        ("route", None, "'route' is missing or malformed"),
+        ("target", {}, "no table 'target.files'"),
+        ("target", {"files": {"../x": ""}}, "names a file outside its folder"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(
+    key: str, value: object, text: str, source: Path, tmp_path: Path
+) -> None:
+    convert(source, tmp_path / "out", to="flax")
+    path = tmp_path / "out" / "equipoise.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(CheckpointError, match=text):
+        verify(tmp_path / "out")
