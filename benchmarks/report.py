@@ -33,14 +33,14 @@ def _head(machine: Mapping[str, Any]) -> str:
         versions.append(f"transformers {machine['transformers']}")
     return f"""# Speed and memory, {machine["date"]}
 
-{machine["cpu"]}, {machine["cores"]} cores, {machine["memory"] / GB:.0f} GB of memory, {machine["system"]}; the load average was
-{machine["load"]} at the start. {", ".join(versions)}, {machine["cp"]}.
+{machine["cpu"]}, {machine["cores"]} cores, {machine["memory"] / GB:.0f} GB of memory, {machine["system"]};
+load average {machine["load"]} at the start. One core hashes {machine["sha256"] / GB:.1f} GB/s.
+{", ".join(versions)}, {machine["cp"]}.
 
-One core hashes {machine["sha256"] / GB:.1f} GB/s. Random weights in float32. Page cache warm, same disk, medians of runs in turns, each after the
-same rest. `convert` is the whole process: start of
-Python, imports, conversion, SHA-256 of every tensor and file on both sides, `fsync`, rename. `cp` is a plain copy of
-the source, which GNU cp leaves to the kernel (`copy_file_range`); `cp, sync` also waits for the disk, as the conversion does.
-Peak is the resident memory of the process."""
+Random weights in float32, page cache warm, same disk; medians of runs in turns, each after the same rest (see `REST` in
+`measure.py`). `convert` is the whole process: start of Python, imports, conversion, SHA-256 of every tensor and file on
+both sides, `fsync`, rename. `cp` is a plain copy of the source, which GNU cp leaves to the kernel (`copy_file_range`);
+`cp, sync` also waits for the disk, as the conversion does. Peak is the resident memory of the process."""
 
 
 def _model(model: Mapping[str, Any], machine: Mapping[str, Any], misses: list[str]) -> str:
