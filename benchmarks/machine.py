@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +21,7 @@ def about(oracle: Path | None) -> dict[str, str | int | float]:
         "cores": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load": round(os.getloadavg()[0], 2),
+        "sha256": _sha256_rate(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "cp": _first_line(["cp", "--version"]),
@@ -28,6 +31,17 @@ def about(oracle: Path | None) -> dict[str, str | int | float]:
         script = "from importlib.metadata import version as v; print(v('transformers'))"
         found["transformers"] = _first_line([str(oracle), "-c", script])
     return found
+
+
+def _sha256_rate() -> float:
+    """Bytes a second that one core hashes, the best of a few."""
+    data = bytes(16 << 20)
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        hashlib.sha256(data)
+        seconds.append(time.perf_counter() - began)
+    return len(data) / min(seconds)
 
 
 def _cpu() -> str:

@@ -70,11 +70,16 @@ def _last_json(text: str) -> dict[str, Any]:
     return found
 
 
-def settle(*folders: Path) -> None:
-    """Removes results, lets the disk catch up, so that one run does not pay for another."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+REST = 4.0
+"""Seconds before each run. A virtual machine may hand freed memory back to its host within two seconds or so; right
+after a deletion, a copy finds the page cache's memory at hand, and whatever takes longer does not."""
+
+
+def settle(folder: Path) -> None:
+    """Removes the last result and waits for the disk and the memory, so that no run pays for another."""
+    shutil.rmtree(folder, ignore_errors=True)
     os.sync()
+    time.sleep(REST)
 
 
 def warm(folder: Path) -> None:

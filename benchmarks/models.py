@@ -47,7 +47,7 @@ MODELS = {
         {"vocab_size": 30522, "hidden_size": 768, "intermediate_size": 3072}
         | {"num_hidden_layers": 12, "num_attention_heads": 12}
         | {"max_position_embeddings": 512, "type_vocab_size": 2},
-        rounds=5,
+        rounds=3,
         theirs=True,
     ),
     "t5-large": Model(
@@ -56,7 +56,7 @@ MODELS = {
         "T5ForConditionalGeneration",
         {"vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_heads": 16}
         | {"num_layers": 24, "num_decoder_layers": 24, "relative_attention_num_buckets": 32},
-        rounds=3,
+        rounds=2,
     ),
 }
 

@@ -20,7 +20,7 @@ def text(results: Mapping[str, Any]) -> str:
     parts = [_head(results["machine"])]
     misses: list[str] = []
     for model in results["models"].values():
-        parts += [_model(model, misses), _theirs(model, misses)]
+        parts += [_model(model, results["machine"], misses), _theirs(model, misses)]
     parts.append(_commands(results, misses))
     verdict = [f"- {miss}" for miss in misses] or ["Every target is met."]
     parts.append("\n".join(["## What misses its target", "", *verdict]))
@@ -36,18 +36,25 @@ def _head(machine: Mapping[str, Any]) -> str:
 {machine["cpu"]}, {machine["cores"]} cores, {machine["memory"] / GB:.0f} GB of memory, {machine["system"]}; the load average was
 {machine["load"]} at the start. {", ".join(versions)}, {machine["cp"]}.
 
-Random weights in float32. Page cache warm, same disk, medians of runs in turns. `convert` is the whole process: start of
+One core hashes {machine["sha256"] / GB:.1f} GB/s. Random weights in float32. Page cache warm, same disk, medians of runs in turns, each after the
+same rest. `convert` is the whole process: start of
 Python, imports, conversion, SHA-256 of every tensor and file on both sides, `fsync`, rename. `cp` is a plain copy of
 the source, which GNU cp leaves to the kernel (`copy_file_range`); `cp, sync` also waits for the disk, as the conversion does.
 Peak is the resident memory of the process."""
 
 
-def _model(model: Mapping[str, Any], misses: list[str]) -> str:
+def _model(model: Mapping[str, Any], machine: Mapping[str, Any], misses: list[str]) -> str:
     limit = SPARE + 2 * model["largest"]
+    hashing = 4 * model["bytes"] / machine["sha256"] / machine["cores"]
+    floor = (
+        "SHA-256 of tensors and files on both sides goes four times over all bytes (three times where no tensor "
+        f"changes); that alone takes {hashing:.2f} s ({hashing * 3 / 4:.2f} s) on all cores."
+    )
     lines = [
         f"## {model['title']}: {model['bytes'] / GB:.2f} GB, {model['tensors']} tensors",
         "",
         f"{model['rounds']} rounds; the largest tensor has {model['largest'] / MB:.0f} MB, the peak may have {limit / MB:.0f} MB.",
+        floor,
         "",
         "| from | to | convert | of it the call | cp | ratio | cp, sync | ratio | peak |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",

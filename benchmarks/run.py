@@ -11,12 +11,11 @@ import argparse
 import json
 import sys
 import tempfile
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from machine import about  # isort: skip - scripts beside this one, no package
-from measure import copy, middle, run, settle, warm  # isort: skip
+from measure import Sample, copy, middle, run, settle, warm  # isort: skip
 from models import MODELS  # isort: skip
 from report import text  # isort: skip
 
@@ -43,9 +42,8 @@ def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
         run(ours("convert", folders[FORMATS[0]], folders[form], form))
     model = MODELS[name]
     pairs = []
-    for source, target in permutations(FORMATS, 2):
-        pairs.append(measure_pair(folders[source], work / "out", target, model.rounds))
-        print(f"  {source} -> {target}: {pairs[-1]['seconds']:.2f} s", flush=True)
+    for form in FORMATS:
+        pairs += measure_source(folders[form], work / "out", model.rounds)
     theirs = []
     if model.theirs and oracle is not None:
         for source, target in THEIRS:
@@ -67,33 +65,28 @@ def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
     }
 
 
-def measure_pair(source: Path, out: Path, target: str, rounds: int) -> dict[str, Any]:
-    """A conversion and copies of its source, in turns."""
-    samples, copies, durable = [], [], []
+def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]:
+    """The conversions of one folder and copies of it, in turns."""
+    targets = [form for form in FORMATS if form != source.name]
+    samples: dict[str, list[Sample]] = {name: [] for name in ("cp", "cp_durable", *targets)}
     for _ in range(rounds):
-        warm(source)
-        settle(out)
-        copies.append(copy(source, out, durable=False))
-        settle(out)
-        samples.append(run(ours("convert", source, out, target)))
-        settle(out)
-        durable.append(copy(source, out, durable=True))
-        settle(out)
-    mine = middle(samples)
-    return {
-        "source": source.name,
-        "target": target,
-        "seconds": mine.seconds,
-        "call": mine.call,
-        "peak": mine.peak,
-        "cp": middle(copies).seconds,
-        "cp_durable": middle(durable).seconds,
-        "all": {
-            "convert": [sample.seconds for sample in samples],
-            "cp": [sample.seconds for sample in copies],
-            "cp_durable": [sample.seconds for sample in durable],
-        },
-    }
+        for name, taken in samples.items():
+            settle(out)
+            warm(source)
+            if name.startswith("cp"):
+                taken.append(copy(source, out, durable=name == "cp_durable"))
+            else:
+                taken.append(run(ours("convert", source, out, name)))
+    settle(out)
+    cp, durable = middle(samples["cp"]).seconds, middle(samples["cp_durable"]).seconds
+    rows = []
+    for target in targets:
+        mine = middle(samples[target])
+        row = {"source": source.name, "target": target, "cp": cp, "cp_durable": durable}
+        row |= {"seconds": mine.seconds, "call": mine.call, "peak": mine.peak}
+        rows.append(row | {"all": [sample.seconds for sample in samples[target]]})
+        print(f"  {source.name} -> {target}: {mine.seconds:.2f} s, cp {cp:.2f} s", flush=True)
+    return rows
 
 
 def command_line(*arguments: str | Path) -> list[str | Path]:

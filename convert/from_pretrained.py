@@ -18,6 +18,7 @@ from equipoise.convert.architecture import find_class
 from equipoise.convert.checkpoint import Checkpoint, open_checkpoint
 from equipoise.convert.config import Config
 from equipoise.convert.errors import ArchitectureError, CheckpointError, InputError
+from equipoise.convert.hub import resolve_source
 from equipoise.convert.planner import plan
 from equipoise.convert.steps import Step
 from equipoise.convert.tensor import Array, TensorHeader, TensorRef
@@ -43,7 +44,7 @@ def from_pretrained(
 
     Args:
         cls: A model class of transformers, or an auto class.
-        source: A folder or a weights file.
+        source: A folder, a weights file, or a name on the Hub.
         *model_args: Handed to the model's class.
         from_tf: Takes TensorFlow's weights; an error if there are none.
         from_flax: Takes Flax's weights; an error if there are none. Without either, the weights that transformers
@@ -57,7 +58,7 @@ def from_pretrained(
         InputError: There are no such weights, they are damaged, or their architecture is unknown.
     """
     wanted = _wanted(from_tf, from_flax)
-    path = _local(source, kwargs.pop("subfolder", ""))
+    path = _local(source, kwargs.pop("revision", None), wanted) / kwargs.pop("subfolder", "")
     checkpoint = open_checkpoint(path, layout=wanted)
     layout = _layout(checkpoint, config)
     if wanted is not None and layout != wanted:
@@ -85,9 +86,9 @@ def _wanted(from_tf: bool, from_flax: bool) -> str | None:
     return "flax" if from_flax else None
 
 
-def _local(source: str | Path, subfolder: str) -> Path:
-    """The source on this machine; the one place to resolve names of a hub."""
-    return Path(source) / subfolder
+def _local(source: str | Path, revision: str | None, layout: str | None) -> Path:
+    """The source on this machine; as in transformers, a revision says nothing about what is here already."""
+    return resolve_source(source, None if Path(source).exists() else revision, layout=layout)
 
 
 def _layout(checkpoint: Checkpoint, config: Any) -> str:

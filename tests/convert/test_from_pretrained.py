@@ -216,6 +216,15 @@ def test_not_there(form: str, flags: dict[str, bool], text: str, bert: Folder) -
         from_pretrained(class_of(BERT), bert(form), **flags)
 
 
+def test_place(bert: Folder, tmp_path: Path) -> None:
+    """A subfolder is part of the place; a revision says nothing about local files."""
+    shutil.copytree(bert("flax-msgpack"), tmp_path / "inner")
+    found = from_pretrained(class_of(BERT), tmp_path, subfolder="inner", revision="main")
+    assert_same(found, class_of(BERT).from_pretrained(bert()))
+    with pytest.raises(CheckpointError, match="no such file or folder"):
+        from_pretrained(class_of(BERT), tmp_path / "elsewhere", from_tf=True)
+
+
 def test_file_of_another_framework(bert: Folder) -> None:
     with pytest.raises(CheckpointError, match="no weights of tensorflow"):
         from_pretrained(class_of(BERT), bert("flax-msgpack") / "flax_model.msgpack", from_tf=True)
