@@ -9,26 +9,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from equipoise.convert.architecture import Match, find_class, match
+from equipoise.convert.account import Account
+from equipoise.convert.architecture import find_class, match
 from equipoise.convert.checkpoint import Checkpoint
-from equipoise.convert.errors import CoverageError, InputError
-from equipoise.convert.expand import Parameter, expand
+from equipoise.convert.errors import InputError
 from equipoise.convert.graph import format_named, route
 from equipoise.convert.layouts import Format, View, layout_module
 from equipoise.convert.ops import Shape
 from equipoise.convert.rule import Rule, compose
 from equipoise.convert.shards import group_aliases, split_shards
-from equipoise.convert.steps import (
-    DTYPE_NAMES,
-    SOURCE,
-    TARGET,
-    Check,
-    Entry,
-    Plan,
-    Status,
-    Step,
-)
-from equipoise.convert.tensor import DType, TensorHeader, TensorRef, dtype_named
+from equipoise.convert.source import Source
+from equipoise.convert.steps import DTYPE_NAMES, SOURCE, TARGET, Entry, Plan, Status, Step
+from equipoise.convert.tensor import DType, TensorHeader, dtype_named
+from equipoise.convert.unwritten import account_for_unwritten, unneeded
 
 
 def plan(
@@ -104,18 +97,16 @@ def _same_layout(
     """Another container, the same names: no architecture has to be known."""
     view = _view_if_needed(checkpoint, layout, form)
     steps = []
-    coverage = []
+    account = Account({})
     for name, ref in sorted(checkpoint.in_layout(layout).items()):
         header = _header(name, ref.shape, _cast(ref.dtype, dtype), layout, form, view)
         steps.append(Step((ref.name,), (), (name,), (name,), (header,)))
-        coverage += _mapped((ref.name,), (header.name,))
-    coverage += [
-        Entry("source", name, Status.LEFT_OUT, reason=reason)
-        for name, reason in checkpoint.left_out.items()
-    ]
+        account.mapped((ref.name,), (header.name,))
+    for name, reason in checkpoint.left_out.items():
+        account.left_out(name, reason)
     aliases = group_aliases(steps, view) if view and form.container == "keras_hdf5" else []
     shards = split_shards(steps, aliases, form, view, limit)
-    return Plan(checkpoint, (layout,), form, None, shards, (), tuple(coverage), dtype, view)
+    return Plan(checkpoint, (layout,), form, None, shards, (), tuple(account.coverage), dtype, view)
 
 
 def _view_if_needed(checkpoint: Checkpoint, layout: str, form: Format) -> View | None:
@@ -127,13 +118,6 @@ def _view_if_needed(checkpoint: Checkpoint, layout: str, form: Format) -> View |
 def _tagged(tag: str, names: Sequence[str]) -> tuple[str, ...]:
     """The names that have a tag, without it, each once."""
     return tuple(dict.fromkeys(name.removeprefix(tag) for name in names if name.startswith(tag)))
-
-
-def _mapped(sources: Sequence[str], targets: Sequence[str]) -> list[Entry]:
-    return [
-        *(Entry("source", name, Status.MAPPED, tuple(targets)) for name in sources),
-        *(Entry("target", name, Status.MAPPED, tuple(sources)) for name in targets),
-    ]
 
 
 def _cast(own: DType, dtype: str | None) -> DType:
@@ -169,20 +153,12 @@ class Planner:
         self.layout = layout
         self.form = form
         self.dtype = dtype
-        self.allow = allow
         self.limit = limit
         self.partial = partial
-        self.source = find_class(checkpoint, architecture)
+        self.account = Account(allow)
+        self.source = Source(checkpoint, find_class(checkpoint, architecture))
         self.expansion = self.source.expansion
-        self.target: Match = match(self.expansion, layout, ())
-        self.refs: dict[str, TensorRef] = checkpoint.in_layout(self.source.layout)
-        self.problems: list[str] = []
-        self.coverage: list[Entry] = []
-        self.checks: list[Check] = []
-        self.tied: dict[str, str] = {}
-        self.inverse = {
-            name: rule.inverse for rule in self.source.view.rules for name in rule.sources
-        }
+        self.view: View = match(self.expansion, layout, ()).view
 
     def plan(self) -> Plan:
         """The plan.
@@ -190,129 +166,48 @@ class Planner:
         Raises:
             CoverageError: Something is unaccounted for.
         """
+        cls = self.expansion.cls
+        origin = self.source.match.layout
+        message = f"cannot convert this {cls.name} from {origin} to {self.layout}:"
         self._check_class()
         if not self.partial:
-            self._check_names()
-            self._check_shapes()
-        self._raise_problems()
+            self.source.check_names(self.account)
+            self.source.check_shapes(self.account)
+        self.account.raise_problems(message, self.checkpoint.path)
         steps = self._steps()
-        self._account_for_unwritten()
-        self._check_allow()
-        self._raise_problems()
-        cls = self.expansion.cls
+        account_for_unwritten(self.source, self.layout, self.view, self.account)
+        self.account.check_allow()
+        self.account.raise_problems(message, self.checkpoint.path)
         return Plan(
             self.checkpoint,
-            route(self.source.layout, self.layout),
+            route(origin, self.layout),
             self.form,
             (self.expansion.spec.model_type, cls.name),
-            split_shards(steps, self._aliases(steps), self.form, self.target.view, self.limit),
-            tuple(self.checks),
-            tuple(self.coverage),
+            split_shards(steps, self._aliases(steps), self.form, self.view, self.limit),
+            tuple(self.account.checks),
+            tuple(self.account.coverage),
             self.dtype,
-            self.target.view,
+            self.view,
             tuple(self._notes()),
         )
-
-    def _raise_problems(self) -> None:
-        if self.problems:
-            cls = self.expansion.cls.name
-            raise CoverageError(
-                f"cannot convert this {cls} from {self.source.layout} to {self.layout}:",
-                self.problems,
-                file=self.checkpoint.path,
-            )
-
-    def _allowed(self, name: str, side: str) -> bool:
-        """Whether the user allowed the loss of a tensor, by the name in the file."""
-        if name not in self.allow:
-            return False
-        self.coverage.append(Entry(side, name, Status.ALLOWED, reason=self.allow[name]))
-        return True
-
-    def _check_allow(self) -> None:
-        """An override that overrides nothing is a mistake, most likely in the name."""
-        used = {entry.name for entry in self.coverage if entry.status is Status.ALLOWED}
-        if self.allow and not used:
-            names = ", ".join(list(self.allow)[:4])
-            self.problems.append(f"--allow: nothing had to be allowed for {names}")
 
     def _check_class(self) -> None:
         cls = self.expansion.cls
         if self.layout not in cls.names:
-            self.problems.append(
+            self.account.problems.append(
                 f"{cls.name} has no class in {self.layout} (transformers 4.57.6 is the last release that "
                 f"has such classes); convert to one of {', '.join(cls.names)}"
             )
-
-    def _check_names(self) -> None:
-        """Unknown and missing tensors of the source."""
-        for name in self.source.unknown:
-            spelled = self.refs[name].name
-            if not self._allowed(spelled, "source"):
-                self.problems.append(
-                    f"{spelled!r} is unknown to {self.expansion.cls.name}{self._elsewhere(name)}: leave it "
-                    f"out with --allow '{spelled}=REASON', or name the right class with --architecture"
-                )
-        for name in self.source.missing:
-            shape = self._stored_shape(name)
-            self.problems.append(
-                f"{name!r} {list(shape)} is missing: the checkpoint is incomplete, or the config "
-                f"({self.checkpoint.config.file if self.checkpoint.config else 'none'}) is another model's"
-            )
-
-    def _elsewhere(self, stored: str) -> str:
-        """Which classes of the architecture do know a name."""
-        spec, config = self.expansion.spec, self.expansion.config
-        found = [
-            cls.name
-            for cls in spec.classes.values()
-            if stored not in match(expand(spec, cls, config), self.source.layout, [stored]).unknown
-        ]
-        return f" (it belongs to {', '.join(found[:3])})" if found else ""
-
-    def _stored_shape(self, stored: str) -> Shape:
-        """The shape that the source layout should have under a stored name."""
-        for rule in self.source.view.rules:
-            if stored in rule.targets:
-                shapes = rule.shapes(self._shapes(rule.sources))
-                return shapes[rule.targets.index(stored)]
-        raise KeyError(stored)
-
-    def _shapes(self, parameters: Sequence[str]) -> tuple[Shape, ...]:
-        return tuple(self.expansion.parameters[name].shape for name in parameters)
-
-    def _check_shapes(self) -> None:
-        for rule in self.source.view.rules:
-            for stored, expected in zip(
-                rule.targets, rule.shapes(self._shapes(rule.sources)), strict=True
-            ):
-                if stored not in self.source.stored:
-                    continue
-                ref = self.refs[self.source.stored[stored]]
-                if ref.shape != expected:
-                    self.problems.append(
-                        f"{ref.name!r} has shape {list(ref.shape)}, the config says {list(expected)}: the "
-                        "config is another model's, or was changed after saving"
-                    )
-
-    def _origin(self, name: str) -> str | None:
-        """The parameter whose stored tensor serves ``name``: itself, or the one it repeats."""
-        rule = self.inverse.get(name)
-        if rule is not None and all(one in self.source.stored for one in rule.sources):
-            return name
-        view = self.source.view
-        repeats = view.shared.get(name, view.repeated.get(name))
-        return self._origin(repeats) if repeats is not None else None
 
     def _steps(self) -> list[Step]:
         """One step for every rule of the target, sources fused in."""
         first: dict[Rule, None] = {}
         second: list[Rule] = []
         generated: list[Step] = []
-        for rule in self.target.view.rules:
-            if all(self._unwritten(name) for name in rule.sources):
+        for rule in self.view.rules:
+            if all(unneeded(self.view, name) for name in rule.sources):
                 continue
-            origins = [self._origin(name) for name in rule.sources]
+            origins = [self.source.origin(name) for name in rule.sources]
             if all(origin is not None for origin in origins):
                 for name, origin in zip(rule.sources, origins, strict=True):
                     first[self._producer(name, str(origin))] = None
@@ -321,22 +216,19 @@ class Planner:
                 generated.append(step)
             elif not self.partial:
                 for name in rule.sources:
-                    self.problems.append(f"{name!r} is needed and the source does not have it")
+                    self.account.problems.append(
+                        f"{name!r} is needed and the source does not have it"
+                    )
         before = [replace(rule, sources=tuple(SOURCE + n for n in rule.sources)) for rule in first]
         after = [replace(rule, targets=tuple(TARGET + n for n in rule.targets)) for rule in second]
         steps = [self._step(rules) for rules in compose(before, after)]
         return self._ordered([*steps, *generated])
 
-    def _unwritten(self, name: str) -> bool:
-        """Whether the target's file does without a parameter that it could name."""
-        return name in self.target.view.shared or name in self.target.view.left_out
-
     def _producer(self, name: str, origin: str) -> Rule:
         """The source's rule that gives a parameter, from the tensor of the one it repeats if need be."""
-        rule = self.inverse[origin]
+        rule = self.source.inverse[origin]
         if name == origin:
             return rule
-        self.tied[name] = origin
         return replace(rule, targets=tuple(name if one == origin else one for one in rule.targets))
 
     def _generated(self, rule: Rule) -> Step | None:
@@ -347,24 +239,24 @@ class Planner:
         dtype = dtype_named(parameter.dtype) if parameter.dtype else self._float_dtype()
         (shape,) = rule.shapes((parameter.shape,))
         header = self._target_header(rule.targets[0], shape, dtype)
-        self.coverage.append(
+        self.account.coverage.append(
             Entry("target", header.name, Status.COMPUTED, reason=parameter.computed)
         )
         return Step((), (rule,), (parameter.name,), rule.targets, (header,), parameter.computed)
 
     def _float_dtype(self) -> DType:
         """The dtype of the checkpoint's first floating tensor."""
-        refs = [self.refs[name] for name in self.source.stored.values()]
+        refs = [self.source.ref(name) for name in self.source.match.stored]
         floats = [ref.dtype for ref in refs if _cast(ref.dtype, "fp32") == np.dtype("float32")]
         return _cast(floats[0] if floats else np.dtype("float32"), self.dtype)
 
     def _target_header(self, name: str, shape: Shape, dtype: DType) -> TensorHeader:
-        return _header(name, shape, dtype, self.layout, self.form, self.target.view)
+        return _header(name, shape, dtype, self.layout, self.form, self.view)
 
     def _step(self, rules: tuple[Rule, ...]) -> Step:
         inputs = _tagged(SOURCE, [name for rule in rules for name in rule.sources])
         outputs = _tagged(TARGET, [name for rule in rules for name in rule.targets])
-        refs = [self.refs[self.source.stored[name]] for name in inputs]
+        refs = [self.source.ref(name) for name in inputs]
         shapes: dict[str, Shape] = {
             SOURCE + name: ref.shape for name, ref in zip(inputs, refs, strict=True)
         }
@@ -373,14 +265,14 @@ class Planner:
             shapes.update(zip(rule.targets, after, strict=True))
         dtypes = {ref.dtype for ref in refs}
         if len(dtypes) > 1:
-            self.problems.append(
+            self.account.problems.append(
                 f"{', '.join(ref.name for ref in refs)} become one tensor and have different dtypes: "
                 f"{', '.join(sorted(dtype.name for dtype in dtypes))}; cast with --dtype"
             )
         dtype = _cast(refs[0].dtype, self.dtype)
         headers = tuple(self._target_header(name, shapes[TARGET + name], dtype) for name in outputs)
         names = tuple(ref.name for ref in refs)
-        self.coverage += _mapped(names, [header.name for header in headers])
+        self.account.mapped(names, [header.name for header in headers])
         return Step(names, rules, inputs, outputs, headers)
 
     def _ordered(self, steps: list[Step]) -> list[Step]:
@@ -388,89 +280,13 @@ class Planner:
         if self.layout == "flax":
             return sorted(steps, key=lambda step: min(step.outputs).split("/"))
         rank = {
-            name: index
-            for index, name in enumerate(n for r in self.target.view.rules for n in r.targets)
+            name: index for index, name in enumerate(n for r in self.view.rules for n in r.targets)
         }
         return sorted(steps, key=lambda step: min(rank[name] for name in step.outputs))
 
-    def _account_for_unwritten(self) -> None:
-        """What the source stores and the target does not: ties, computed tensors, refusals."""
-        for name, parameter in self.expansion.parameters.items():
-            stored = self._stored_name(name)
-            if stored is None or name in self._written():
-                continue
-            view = self.target.view
-            reason = view.refused.get(name)
-            twin = self._twin(name, view)
-            if reason is not None and not self._identical(stored, twin):
-                self._refuse(stored, reason)
-            elif twin is not None:
-                self._tie(stored, twin, parameter)
-            elif name in view.left_out:
-                self._leave_out(stored, parameter, view.left_out[name])
-            elif name not in view.refused:
-                self._refuse(stored, f"{self.layout} has no place for it")
-        for name, reason in self.source.ignored.items():
-            entry = Entry("source", self.refs[name].name, Status.LEFT_OUT, reason=reason)
-            self.coverage.append(entry)
-        for name, reason in self.checkpoint.left_out.items():
-            self.coverage.append(Entry("source", name, Status.LEFT_OUT, reason=reason))
-
-    def _written(self) -> set[str]:
-        return {
-            name
-            for rule in self.target.view.rules
-            for name in rule.sources
-            if not self._unwritten(name)
-        }
-
-    def _stored_name(self, name: str) -> str | None:
-        """The file's name of a parameter's own tensor in the source, or None."""
-        rule = self.inverse.get(name)
-        if rule is None or rule.sources[0] not in self.source.stored:
-            return None
-        return self.refs[self.source.stored[rule.sources[0]]].name
-
-    def _twin(self, name: str, view: View) -> str | None:
-        """The source tensor that the target uses for a parameter that it shares with another."""
-        repeats = view.shared.get(name)
-        while repeats is not None and repeats in view.shared:
-            repeats = view.shared[repeats]
-        origin = self._origin(repeats) if repeats is not None else None
-        return self._stored_name(origin) if origin is not None else None
-
-    def _identical(self, stored: str, twin: str | None) -> bool:
-        """Whether two tensors of the source are the same bytes by construction."""
-        if twin is None:
-            return False
-        first, second = self.checkpoint[stored].identity, self.checkpoint[twin].identity
-        return stored == twin or (first is not None and first == second)
-
-    def _refuse(self, stored: str, reason: str) -> None:
-        if not self._allowed(stored, "source"):
-            self.problems.append(
-                f"{stored!r} cannot be represented: {reason}; --allow '{stored}=REASON' converts without it"
-            )
-
-    def _tie(self, stored: str, twin: str, parameter: Parameter) -> None:
-        if self._allowed(stored, "source"):
-            return
-        reason = f"stored once, as {twin!r}"
-        self.coverage.append(Entry("source", stored, Status.TIED, (twin,), reason))
-        if not self._identical(stored, twin):
-            text = f"{self.layout} stores {parameter.name!r} once with {twin!r}"
-            self.checks.append(Check(stored, twin, None, parameter.shape, text))
-
-    def _leave_out(self, stored: str, parameter: Parameter, reason: str) -> None:
-        if self._allowed(stored, "source"):
-            return
-        self.coverage.append(Entry("source", stored, Status.LEFT_OUT, reason=reason))
-        if parameter.computed not in (None, "unused"):
-            self.checks.append(Check(stored, None, parameter.computed, parameter.shape, reason))
-
     def _aliases(self, steps: list[Step]) -> list[TensorHeader]:
         """Names that repeat a written tensor, for containers that share bytes at no cost."""
-        view = self.target.view
+        view = self.view
         written = {
             name: header
             for step in steps
@@ -486,10 +302,10 @@ class Planner:
     def _alias(
         self, name: str, to: str, written: Mapping[str, TensorHeader]
     ) -> TensorHeader | None:
-        shared = self.target.view.shared
+        shared = self.view.shared
         while to in shared:
             to = shared[to]
-        names = {rule.sources[0]: rule.targets[0] for rule in self.target.view.rules}
+        names = {rule.sources[0]: rule.targets[0] for rule in self.view.rules}
         header = written.get(names.get(to, ""))
         if header is None or name not in names:
             return None
@@ -498,9 +314,9 @@ class Planner:
     def _notes(self) -> list[str]:
         notes = list(self.checkpoint.oddities)
         said = self.checkpoint.layout
-        if said is not None and said != self.source.layout:
+        if said is not None and said != self.source.match.layout:
             notes.append(
-                f"the file says its layout is {said}; its names are {self.source.layout}'s"
+                f"the file says its layout is {said}; its names are {self.source.match.layout}'s"
             )
         config = self.checkpoint.config
         named = config.architectures if config else ()
@@ -508,7 +324,7 @@ class Planner:
             notes.append(
                 f"the config names {named[0]}; the tensors are those of {self.expansion.cls.name}"
             )
-        bare = [n for n, group in self.target.view.groups.items() if not group]
+        bare = [n for n, group in self.view.groups.items() if not group]
         if bare and self.form.container == "keras_hdf5":
             notes.append(
                 f"{', '.join(bare)} belongs to no layer; TensorFlow's HDF5 loader never reads such weights, "

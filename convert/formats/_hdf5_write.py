@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t
 from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.formats._checks import check_headers
 from equipoise.convert.formats._hdf5 import OPAQUE_BFLOAT16, STORABLE, guarded
-from equipoise.convert.formats._stream import Slot, SlotFile
+from equipoise.convert.formats._stream import Slot, SlotFile, SlotWriter
 from equipoise.convert.tensor import TensorHeader
 
 TOP_LEVEL = "top_level_model_weights"
@@ -28,7 +27,7 @@ _ORIGIN = {"backend": "tensorflow", "keras_version": "2.21.0"}
 """What is written where metadata say nothing; the version is the one that the layout was held against."""
 
 
-class Writer:
+class Writer(SlotWriter):
     """Writes one file.
 
     Metadata ``variant`` chooses between ``keras`` (the default) and ``flat``; ``backend`` and
@@ -58,33 +57,6 @@ class Writer:
             else:
                 slots = _keras(file, headers, metadata, path)
         self._file = SlotFile(path, slots)
-
-    def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next header that is no alias, in C order."""
-        self._file.write(name, blocks)
-
-    @property
-    def settled(self) -> int:
-        """How many of the file's first bytes will stay as they are."""
-        return self._file.settled
-
-    def close(self) -> None:
-        """Finishes the file and flushes it to disk."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._file.release()
 
 
 def _check_dtype(header: TensorHeader, path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from equipoise.convert.errors import ContainerError
 
@@ -135,3 +137,36 @@ def create(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> None:
         file.truncate(size)
         for offset, data in pieces:
             _pwrite(file.fileno(), memoryview(data), offset)
+
+
+class SlotWriter:
+    """What the writers over a laid-out file have in common; their ``__init__`` lays it out as ``_file``."""
+
+    _file: SlotFile
+
+    def write(self, name: str, blocks: Iterable[memoryview]) -> None:
+        """Takes the bytes of the next header that is no alias, in C order."""
+        self._file.write(name, blocks)
+
+    @property
+    def settled(self) -> int:
+        """How many of the file's first bytes will stay as they are."""
+        return self._file.settled
+
+    def close(self) -> None:
+        """Finishes the file and flushes it to disk."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.release()

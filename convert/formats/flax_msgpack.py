@@ -9,11 +9,10 @@ bytes are then equal to Flax's own for the same tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from equipoise.convert.formats import Container
 from equipoise.convert.formats._checks import check_headers, checked_name, checked_shape
 from equipoise.convert.formats._msgpack_scan import Branch, Leaf, Node, Plain, scan
 from equipoise.convert.formats._msgpack_write import CHUNKED, CHUNKS, SHAPE, lay_out
-from equipoise.convert.formats._stream import SlotFile, create
+from equipoise.convert.formats._stream import SlotFile, SlotWriter, create
 from equipoise.convert.tensor import DTYPES, Array, Extent, TensorHeader, TensorRef
 
 SUFFIXES = (".msgpack",)
@@ -155,7 +154,7 @@ def _row(node: Branch, key: str) -> Iterator[Node]:
                 yield row.entries[str(index)]
 
 
-class Writer:
+class Writer(SlotWriter):
     """Writes one file; metadata has no place in it and is dropped.
 
     Attributes:
@@ -171,30 +170,3 @@ class Writer:
         pieces, slots, size = lay_out(path, headers, self.chunk_bytes)
         create(path, pieces, size)
         self._file = SlotFile(path, slots)
-
-    def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next header, in C order."""
-        self._file.write(name, blocks)
-
-    @property
-    def settled(self) -> int:
-        """How many of the file's first bytes will stay as they are."""
-        return self._file.settled
-
-    def close(self) -> None:
-        """Finishes the file and flushes it to disk."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._file.release()

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.formats import Container
 from equipoise.convert.formats._checks import check_headers, checked_name, checked_shape, nbytes_of
-from equipoise.convert.formats._stream import Slot, SlotFile, create
+from equipoise.convert.formats._stream import Slot, SlotFile, SlotWriter, create
 from equipoise.convert.tensor import DTYPES, DType, Extent, TensorHeader, TensorRef
 
 SUFFIXES = (".safetensors",)
@@ -203,7 +202,7 @@ def _check_gapless(refs: Sequence[TensorRef], path: Path, start: int, size: int)
         )
 
 
-class Writer:
+class Writer(SlotWriter):
     """Streams tensors into one file, in the order of the headers."""
 
     def __init__(
@@ -224,33 +223,6 @@ class Writer:
         start = 8 + len(text)
         create(path, [(0, len(text).to_bytes(8, "little") + text)], start + end)
         self._file = SlotFile(path, [Slot(name, ((start + at, n),)) for name, at, n in slots])
-
-    def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next header, in C order."""
-        self._file.write(name, blocks)
-
-    @property
-    def settled(self) -> int:
-        """How many of the file's first bytes will stay as they are."""
-        return self._file.settled
-
-    def close(self) -> None:
-        """Finishes the file and flushes it to disk."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._file.release()
 
 
 def _entry(header: TensorHeader, path: Path, begin: int) -> dict[str, object]:

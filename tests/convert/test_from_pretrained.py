@@ -103,7 +103,7 @@ def addresses(model: Any) -> list[list[str]]:
 def outputs(model: Any, family: str, extra: tuple[str, ...] = ()) -> list[Any]:
     import torch
 
-    given = inputs(family, model.config.to_dict(), type(model).__name__, extra)
+    given = inputs(models.input_kind(family), model.config.to_dict(), type(model).__name__, extra)
     tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in given.items()}
     with torch.no_grad():
         made = model(**tensors, return_dict=True)

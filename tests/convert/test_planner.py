@@ -7,18 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from equipoise.convert import convert, open_checkpoint, plan
-from equipoise.convert.config import Config
 from equipoise.convert.errors import ArchitectureError, CoverageError, InputError
-from equipoise.convert.expand import expand
-from equipoise.convert.formats import safetensors
-from equipoise.convert.layouts import layout_module
-from equipoise.convert.spec import load_spec
 from equipoise.convert.steps import Status
-from equipoise.convert.tensor import Array, TensorHeader, array_blocks
+from equipoise.convert.tensor import Array
+from equipoise.fixtures.synthetic import expansion_of, tensors_of, write_tensors
 
 CONFIG = {
     "model_type": "bert",
@@ -30,32 +25,17 @@ CONFIG = {
     "num_attention_heads": 2,
     "max_position_embeddings": 10,
 }
-Tensors = dict[str, npt.NDArray[np.generic]]
+Tensors = dict[str, Array]
 
 
-def tensors(config: dict[str, object], key: str = "ForMaskedLM") -> Tensors:
-    """Random weights of a class as PyTorch stores them."""
-    spec = load_spec(str(config["model_type"]))
-    assert spec is not None
-    expansion = expand(spec, spec.classes[key], Config(config))
-    view = layout_module("pytorch").view(expansion)
-    generator = np.random.default_rng(3)
-    return {
-        rule.targets[0]: generator.standard_normal(
-            expansion.parameters[rule.sources[0]].shape, np.float32
-        )
-        for rule in view.rules
-        if rule.sources[0] not in view.shared and rule.sources[0] not in view.left_out
-    }
+def tensors(config: dict[str, object], cls: str = "BertForMaskedLM") -> Tensors:
+    return tensors_of(expansion_of(str(config["model_type"]), cls, config), seed=3)
 
 
 def write(folder: Path, config: dict[str, object], values: Tensors) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    headers = [TensorHeader(name, value.dtype, value.shape) for name, value in values.items()]
-    with safetensors.Writer(folder / "model.safetensors", headers, {"format": "pt"}) as writer:
-        for name, value in values.items():
-            writer.write(name, array_blocks(np.asarray(value, order="C")))
+    write_tensors(folder / "model.safetensors", values)
     return folder
 
 
@@ -180,7 +160,7 @@ def test_marian_with_two_vocabularies_fits_neither(tmp_path: Path) -> None:
         "decoder_ffn_dim": 12,
         "max_position_embeddings": 10,
     }
-    source = write(tmp_path / "source", config, tensors(config, "MTModel"))
+    source = write(tmp_path / "source", config, tensors(config, "MarianMTModel"))
     for layout in ("tensorflow", "flax"):
         with pytest.raises(CoverageError, match="one vocabulary"):
             plan(open_checkpoint(source), layout)
@@ -188,7 +168,7 @@ def test_marian_with_two_vocabularies_fits_neither(tmp_path: Path) -> None:
 
 def test_the_class_is_found_from_the_tensors(tmp_path: Path) -> None:
     """bert-base-uncased names BertForMaskedLM in its config and holds a BertForPreTraining."""
-    source = write(tmp_path / "source", CONFIG, tensors(CONFIG, "ForPreTraining"))
+    source = write(tmp_path / "source", CONFIG, tensors(CONFIG, "BertForPreTraining"))
     planned = plan(open_checkpoint(source), "tensorflow")
     assert planned.architecture == ("bert", "BertForPreTraining")
     assert any("the config names BertForMaskedLM" in note for note in planned.notes)
@@ -239,3 +219,91 @@ def test_casting_says_when_numbers_overflow(tmp_path: Path) -> None:
     convert(source, tmp_path / "out", to="flax", dtype="bf16")
     kinds = {ref.dtype.name for ref in open_checkpoint(tmp_path / "out").values()}
     assert kinds == {"bfloat16"}
+
+
+WAV2VEC2 = {
+    "model_type": "wav2vec2",
+    "architectures": ["Wav2Vec2ForCTC"],
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 1,
+    "conv_dim": [4, 4],
+    "conv_kernel": [3, 3],
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "cls", "refused"),
+    [
+        (
+            {**CONFIG, "position_embedding_type": "relative_key"},
+            "BertForMaskedLM",
+            {"tensorflow": "no relative positions", "flax": "no relative positions"},
+        ),
+        (
+            {**WAV2VEC2, "adapter_attn_dim": 3},
+            "Wav2Vec2ForCTC",
+            {"tensorflow": "no attention adapters", "flax": "no attention adapters"},
+        ),
+        ({**WAV2VEC2, "add_adapter": True}, "Wav2Vec2ForCTC", {"tensorflow": "no adapter"}),
+        (
+            {**WAV2VEC2, "do_stable_layer_norm": False},
+            "Wav2Vec2ForCTC",
+            {"flax": "only the stable layer norm"},
+        ),
+    ],
+)
+def test_switches_that_a_framework_lacks(
+    config: dict[str, object], cls: str, refused: dict[str, str], tmp_path: Path
+) -> None:
+    source = write(tmp_path / "source", config, tensors(config, cls))
+    for layout in ("tensorflow", "flax"):
+        if layout in refused:
+            with pytest.raises(CoverageError, match=refused[layout]):
+                plan(open_checkpoint(source), layout)
+        else:
+            assert plan(open_checkpoint(source), layout).steps
+
+
+def test_masking_parameter_that_nothing_reads(tmp_path: Path) -> None:
+    """Without masking PyTorch and TF have no masked_spec_embed; Flax has one whatever the config says."""
+    config = {**WAV2VEC2, "mask_time_prob": 0.0}
+    values = tensors(config, "Wav2Vec2ForCTC")
+    assert "wav2vec2.masked_spec_embed" not in values
+    source = write(tmp_path / "source", config, values)
+    manifest = convert(source, tmp_path / "flax", to="flax")
+    assert list(manifest.values["computed"]) == ["wav2vec2/masked_spec_embed"]
+    found = open_checkpoint(tmp_path / "flax")["wav2vec2/masked_spec_embed"]
+    assert found.read().tolist() == [0] * 8
+    convert(tmp_path / "flax", tmp_path / "back", to="pytorch")
+    assert open_checkpoint(tmp_path / "back").keys() == values.keys()
+
+
+def test_biases_that_only_tensorflow_has_must_be_zero(tmp_path: Path) -> None:
+    config: dict[str, object] = {
+        "model_type": "vit",
+        "architectures": ["ViTModel"],
+        "hidden_size": 8,
+        "intermediate_size": 12,
+        "num_hidden_layers": 1,
+        "image_size": 4,
+        "patch_size": 2,
+        "qkv_bias": False,
+    }
+    source = write(tmp_path / "source", config, tensors(config, "ViTModel"))
+    manifest = convert(source, tmp_path / "tf", to="tensorflow-safetensors")
+    biases = [
+        f"vit/encoder/layer_._0/attention/attention/{n}/bias:0" for n in ("query", "key", "value")
+    ]
+    assert sorted(manifest.values["computed"]) == sorted(biases)
+    convert(tmp_path / "tf", tmp_path / "back", to="pytorch")
+    assert open_checkpoint(tmp_path / "back").keys() == open_checkpoint(source).keys()
+    trained = {name: ref.read() for name, ref in open_checkpoint(tmp_path / "tf").items()}
+    trained[biases[0]] = trained[biases[0]] + np.float32(0.5)
+    write_tensors(tmp_path / "tf" / "model.safetensors", trained, {"format": "tf"})
+    with pytest.raises(CoverageError, match="would be lost"):
+        convert(tmp_path / "tf", tmp_path / "back2", to="pytorch")
