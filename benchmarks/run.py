@@ -1,8 +1,9 @@
 """Measures speed and memory of conversions, as ratios within one run.
 
-    python benchmarks/run.py [--quick] [--oracle PYTHON] [--work FOLDER]
+    python benchmarks/run.py [--quick] [--only MODEL] [--oracle PYTHON] [--work FOLDER]
 
-Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``.
+Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``; with ``--only`` the other models' results of the
+same day stay.
 """
 
 from __future__ import annotations
@@ -99,12 +100,16 @@ def main() -> None:
     """Measures, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small model only, results not kept")
+    parser.add_argument("--only", choices=sorted(MODELS), help="one model; the day's others stay")
     parser.add_argument("--oracle", type=Path, default=HERE.parent / ".venv-oracle/bin/python")
     parser.add_argument("--work", type=Path, help="a folder on the disk to be measured")
     given = parser.parse_args()
     oracle = given.oracle if given.oracle.exists() else None
-    names = ["tiny"] if given.quick else ["bert-base", "t5-large"]
+    names = ["tiny"] if given.quick else [given.only] if given.only else ["bert-base", "t5-large"]
     results: dict[str, Any] = {"machine": about(oracle), "models": {}}
+    stem = HERE / "results" / f"{results['machine']['date']}-cpu"
+    if given.only and stem.with_suffix(".json").exists():
+        results["models"] = json.loads(stem.with_suffix(".json").read_text())["models"]
     helped = middle([run(command_line("--help")) for _ in range(5)])
     results["help"] = helped.seconds
     for name in names:
@@ -114,7 +119,6 @@ def main() -> None:
     if given.quick:
         print(text(results))
         return
-    stem = HERE / "results" / f"{results['machine']['date']}-cpu"
     stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     stem.with_suffix(".md").write_text(text(results))
     print(f"wrote {stem}.json and .md")
