@@ -7,6 +7,8 @@ hold in this file what it declares.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ _DEFLATE_RATIO = 1100
 """More than deflate can ever gain; what claims more was never compressed from real data."""
 _FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+_SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 STORABLE = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
@@ -49,6 +52,22 @@ def guarded(path: Path) -> Iterator[None]:
             file=path,
             found=f"{type(error).__name__}: {str(error)[:300]}",
             hint="the file is truncated, corrupt or malicious; fetch it again",
+        ) from error
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turns what h5py raises while writing into the system's error that it hides, e.g. a full disk."""
+    try:
+        yield
+    except _LIBRARY_ERRORS as error:
+        for code in _SYSTEM_ERRORS:
+            if f"errno = {code}," in str(error):
+                raise OSError(code, os.strerror(code), str(path)) from error
+        raise ContainerError(
+            "HDF5 cannot write the file",
+            file=path,
+            found=f"{type(error).__name__}: {str(error)[:300]}",
         ) from error
 
 

@@ -13,7 +13,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from equipoise.convert.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.formats._checks import check_headers
-from equipoise.convert.formats._hdf5 import OPAQUE_BFLOAT16, STORABLE, guarded
+from equipoise.convert.formats._hdf5 import OPAQUE_BFLOAT16, STORABLE, written
 from equipoise.convert.formats._stream import Slot, SlotFile, SlotWriter
 from equipoise.convert.tensor import TensorHeader
 
@@ -49,7 +49,7 @@ class Writer(SlotWriter):
             )
         with open(path, "wb"):
             pass  # A folder that cannot be written is the system's error, not the container's.
-        with guarded(path), h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        with written(path), h5py.File(path, "w", libver=("earliest", "v110")) as file:
             if variant == "flat":
                 names = sorted(header.name for header in headers)
                 slots = _datasets(file, [("", header) for header in headers])

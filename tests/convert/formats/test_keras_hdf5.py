@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,3 +264,18 @@ def test_tensors_beyond_2_gib_are_addressed(tmp_path: Path) -> None:
         file.write(np.float32(2.5).tobytes())
     with h5py.File(path) as file:
         assert file["d/m/b:0"][()].tolist() == [2.5]
+
+
+def test_a_limit_of_the_system_is_told_as_such(tmp_path: Path) -> None:
+    """libhdf5 hides a full disk behind errors of its own."""
+    code = (
+        "import resource, sys, numpy as np; from pathlib import Path;"
+        "from equipoise.convert.formats import keras_hdf5;"
+        "from equipoise.convert.tensor import TensorHeader;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "header = TensorHeader('m/a/kernel:0', np.dtype('float32'), (100, 100), 'a');"
+        "keras_hdf5.Writer(Path(sys.argv[1]), [header], {})"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "tf_model.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "OSError: [Errno 27] File too large" in done.stderr
