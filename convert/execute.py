@@ -58,6 +58,8 @@ def execute(
     except EquipoiseError:
         folder.discard()
         raise
+    finally:
+        folder.release()
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ class OutputFolder:
         self._force = force
         self._fingerprint = fingerprint
         self._made: list[Path] = []
+        self._lock_descriptor: int | None = None
         self.finished: dict[str, Any] = {}
 
     def open(self, source: Path, nbytes: int) -> None:
@@ -46,11 +48,15 @@ class OutputFolder:
             with self.errors():
                 self._check_place(source)
                 self._make_parents()
-                self._take_up()
+                if self.partial.is_symlink() or self.partial.is_file():
+                    self.partial.unlink()
                 self.partial.mkdir(exist_ok=True)
+                self._lock()
+                self._take_up()
                 self._save()
                 free = shutil.disk_usage(self.partial).free
         except OutputError:
+            self.release()
             self._remove_parents()
             raise
         done = sum(path.stat().st_size for path in self.partial.iterdir())
@@ -101,6 +107,26 @@ class OutputFolder:
             if not any(parent.iterdir()):
                 parent.rmdir()
 
+    def _lock(self) -> None:
+        """Takes the partial folder for this run alone; the system lets go of it when the process ends."""
+        descriptor = os.open(self.partial, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise OutputError(
+                "another conversion is writing this folder",
+                file=self.path,
+                hint="wait for it, or choose another folder",
+            ) from None
+        self._lock_descriptor = descriptor
+
+    def release(self) -> None:
+        """Lets another run have the partial folder."""
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
     def _take_up(self) -> None:
         """Keeps the finished files of the same conversion; removes everything else."""
         try:
@@ -109,10 +135,6 @@ class OutputFolder:
             self.finished = dict(state["finished"]) if same else {}
         except (OSError, ValueError, KeyError, TypeError):
             self.finished = {}
-        if self.partial.is_symlink() or self.partial.is_file():
-            self.partial.unlink()
-        if not self.partial.exists():
-            return
         for path in self.partial.iterdir():
             kept = self.finished.get(path.name)
             if kept is None or path.stat().st_size != kept["size"]:
@@ -151,6 +173,7 @@ class OutputFolder:
     def discard(self) -> None:
         """Removes the partial folder, and the folders above it that were made for it."""
         shutil.rmtree(self.partial, ignore_errors=True)
+        self.release()
         self._remove_parents()
 
     @contextmanager

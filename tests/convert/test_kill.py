@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.convert import convert
+from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.errors import OutputError
 from equipoise.fixtures.synthetic import small_bert, write_checkpoint
 
 CONFIG = {
@@ -155,3 +156,20 @@ def _interrupt(done: int, total: int, name: str) -> None:
     """Stops in the second of three shards."""
     if done > total // 2:
         raise KeyboardInterrupt
+
+
+def test_two_conversions_into_one_folder(tmp_path: Path) -> None:
+    """The second is refused while the first is at work, and leaves the first's files alone."""
+    source = small_bert(tmp_path / "source")
+    other: list[OutputError] = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        if not other:
+            with pytest.raises(OutputError, match="another conversion is writing") as refused:
+                convert(source, tmp_path / "out", to="flax")
+            other.append(refused.value)
+
+    convert(source, tmp_path / "out", to="flax", progress=progress)
+    assert other
+    assert open_checkpoint(tmp_path / "out").tensors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
