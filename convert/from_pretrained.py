@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def from_pretrained(
     Raises:
         InputError: There are no such weights, they are damaged, or their architecture is unknown.
     """
+    _check_libraries()
     wanted = _wanted(from_tf, from_flax)
     path = _local(source, kwargs.pop("revision", None), wanted) / kwargs.pop("subfolder", "")
     checkpoint = open_checkpoint(path, layout=wanted)
@@ -76,6 +78,14 @@ def from_pretrained(
     if kwargs.get("generation_config") is None:
         _load_generation_config(model, checkpoint.folder)
     return loaded
+
+
+def _check_libraries() -> None:
+    for library in ("torch", "transformers"):
+        if find_spec(library) is None:
+            raise InputError(
+                f"from_pretrained needs {library}", hint="pip install 'equipoise[torch]'"
+            )
 
 
 def _wanted(from_tf: bool, from_flax: bool) -> str | None:

@@ -59,6 +59,13 @@ def test_no_framework_is_importable(python: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_from_pretrained_says_what_it_needs(python: str) -> None:
+    code = "from equipoise.convert import from_pretrained; from_pretrained(None, 'folder')"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    assert "InputError: from_pretrained needs torch" in done.stderr
+    assert "equipoise[torch]" in done.stderr
+
+
 def test_every_family_has_a_case() -> None:
     assert {case[0] for case in CASES} == {path.stem for path in models.CONFIGS.glob("*.toml")}
 
