@@ -60,11 +60,12 @@ class Source:
 
     def check_names(self, account: Account) -> None:
         """Unknown and missing tensors of the source."""
+        owners = self._owners()
         for name in self.match.unknown:
             spelled = self.refs[name].name
             if not account.allowed(spelled):
                 account.problems.append(
-                    f"{spelled!r} is unknown to {self.expansion.cls.name}{self._elsewhere(name)}: leave it "
+                    f"{spelled!r} is unknown to {self.expansion.cls.name}{owners.get(name, '')}: leave it "
                     f"out with --allow '{spelled}=REASON', or name the right class with --architecture"
                 )
         for name in self.match.missing:
@@ -74,15 +75,19 @@ class Source:
                 f"({self.checkpoint.config.file if self.checkpoint.config else 'none'}) is another model's"
             )
 
-    def _elsewhere(self, stored: str) -> str:
-        """Which classes of the architecture do know a name."""
+    def _owners(self) -> dict[str, str]:
+        """Unknown names -> which other classes of the architecture know them."""
         spec, config = self.expansion.spec, self.expansion.config
-        found = [
-            cls.name
-            for cls in spec.classes.values()
-            if stored not in match(expand(spec, cls, config), self.match.layout, [stored]).unknown
-        ]
-        return f" (it belongs to {', '.join(found[:3])})" if found else ""
+        owners: dict[str, list[str]] = {name: [] for name in self.match.unknown}
+        for cls in spec.classes.values() if owners else ():
+            other = match(expand(spec, cls, config), self.match.layout, owners)
+            for name in owners.keys() - set(other.unknown):
+                owners[name].append(cls.name)
+        return {
+            name: f" (it belongs to {', '.join(found[:3])})"
+            for name, found in owners.items()
+            if found
+        }
 
     def _stored_shape(self, stored: str) -> Shape:
         """The shape that the source layout should have under a stored name."""

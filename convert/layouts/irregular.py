@@ -22,7 +22,7 @@ A value may be a table ``{ to = ..., when = ... }`` where it holds under a condi
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from equipoise.convert import expr, ops, template
@@ -48,6 +48,7 @@ class Irregular:
         self.spec = expansion.spec
         self._scope = Scope(expansion.spec, expansion.config, expansion.cls.key)
         self._tables: dict[str, Any] = {}
+        self._holding: dict[str, dict[str, Any]] = {}
         parts = [load_spec(part.spec) for part in self.spec.parts.values()]
         for spec in (*(part for part in parts if part), self.spec):
             self._add(spec, spec.layouts[layout])
@@ -65,15 +66,17 @@ class Irregular:
         return self._tables.get(key, default)
 
     def table(self, key: str) -> dict[str, Any]:
-        """A table of the section, entries whose condition fails left out."""
-        found = {}
+        """A table of the section, entries whose condition fails left out; worked out once a config."""
+        if key not in self._holding:
+            self._holding[key] = dict(self._entries(key))
+        return self._holding[key]
+
+    def _entries(self, key: str) -> Iterator[tuple[str, Any]]:
         for name, value in self._tables.get(key, {}).items():
-            if isinstance(value, Mapping):
-                if not self._scope.holds(value["when"]):
-                    continue
-                value = value["to"]
-            found[name] = value
-        return found
+            if not isinstance(value, Mapping):
+                yield name, value
+            elif self._scope.holds(value["when"]):
+                yield name, value["to"]
 
     def of_parameter(self, key: str, parameter: Parameter) -> Any:
         """The entry of a table for a parameter, by its template or by its name; None without one."""
