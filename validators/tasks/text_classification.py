@@ -1,0 +1,98 @@
+"""Text classification: one label of a text, or of a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Array, Arrays, Runner, softmax
+from equipoise.validators.tasks.base import (
+    Batch,
+    Case,
+    Decision,
+    Sample,
+    argmax_margins,
+    forward,
+)
+from equipoise.validators.tasks.text import text_cases, tokenize
+
+
+class TextClassification:
+    """``sentiment-analysis`` and its like."""
+
+    name = "text-classification"
+    aliases = ("sentiment-analysis",)
+    auto_class = "AutoModelForSequenceClassification"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A sequence classifier with a tokenizer that is no judge of entailment."""
+        names = {name.lower() for name in model.labels.values()}
+        return (
+            model.class_name.endswith("ForSequenceClassification")
+            and model.has_tokenizer
+            and "entailment" not in names
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Sentences of unequal length."""
+        return [
+            {"text": "I love this film, it is wonderful."},
+            {"text": "A boring story."},
+            {"text": "The actors are good, but the plot is slow and the ending makes no sense."},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`text_cases`."""
+        return text_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of the texts, or of the texts and their ``text_pair``."""
+        columns = [[str(sample["text"]) for sample in case.samples]]
+        if any("text_pair" in sample for sample in case.samples):
+            columns.append([str(sample.get("text_pair", "")) for sample in case.samples])
+        return Batch(case, tokenize(model, case, *columns))
+
+    def run(
+        self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
+    ) -> Arrays:
+        """One forward pass."""
+        return forward(runner, batch)
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
+        found = []
+        for row in self._scores(model, outputs["logits"]):
+            ranked = [
+                {"label": model.labels[index], "score": float(row[index])}
+                for index in np.argsort(-row, kind="stable").tolist()
+            ]
+            found.append(ranked[: options["top_k"]] if "top_k" in options else ranked[0])
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The label of every text."""
+        logits = outputs["logits"]
+        margins = argmax_margins(logits) if logits.shape[-1] > 1 else np.abs(logits[..., 0])
+        return [
+            Decision("label", result["label"], "logits", index, margins[index])
+            for index, result in enumerate(self.decode(model, batch, outputs))
+        ]
+
+    @staticmethod
+    def _scores(model: ModelFolder, logits: Array) -> Array:
+        """As ``pipeline()``: a sigmoid for one label or several at once, else a softmax."""
+        problem = model.config.get("problem_type")
+        if problem == "regression":
+            return logits
+        if problem == "multi_label_classification" or logits.shape[-1] == 1:
+            wide = logits.astype(np.float64)
+            return np.asarray(1 / (1 + np.exp(-wide)))
+        return softmax(logits)
+
+
+TASK = TextClassification()
