@@ -147,3 +147,22 @@ def captured(
 def named(flat: dict[str, Array]) -> dict[str, Array]:
     """Flattened outputs; the one without a name is called ``output``."""
     return {name or "output": value for name, value in flat.items()}
+
+
+def module_ends(nodes: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The last value of every module of a graph, in the order in which the modules end.
+
+    Args:
+        nodes: The module of every node (dotted path) and the node's value, in order.
+
+    >>> module_ends([("a", 1), ("a.b", 2), ("a.b", 3), ("a", 4), ("c", 5)])
+    [('a.b', 3), ('a', 4), ('c', 5)]
+    """
+    last: dict[str, int] = {}
+    for index, (path, _) in enumerate(nodes):
+        parts = path.split(".")
+        for depth in range(1, len(parts) + 1):
+            last[".".join(parts[:depth])] = index
+    # Of modules that end with the same node the inner one ends first.
+    ends = sorted((index, -path.count("."), path) for path, index in last.items() if path)
+    return [(path, nodes[index][1]) for index, _, path in ends]

@@ -15,10 +15,10 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
     if options.get("dtype") not in (None, "float32"):
         raise ValueError(f"the TF classes compute in float32, not in {options['dtype']}")
-    _pin(options)
+    pin(options)
     cls = getattr(transformers, f"TF{class_name}")
     extra = {"from_pt": True} if options.get("from_pt") else {}
-    with _place(options):
+    with place(options):
         model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
     # The HDF5 loader compares names of layers too; one without weights (dropout_37) cannot miss any.
     empty = {layer.name for layer in model.layers if not layer.weights}
@@ -26,7 +26,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(model, info, options)
 
 
-def _pin(options: dict[str, Any]) -> None:
+def pin(options: dict[str, Any]) -> None:
     """Threads, determinism and TF32; the thread counts of a process can be set once only."""
     import tensorflow as tf
 
@@ -46,11 +46,26 @@ def _pin(options: dict[str, Any]) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _place(options: dict[str, Any]) -> Any:
+def place(options: dict[str, Any]) -> Any:
+    """The device of the options as a context."""
     import tensorflow as tf
 
     device = str(options.get("device") or "cpu")
     return tf.device("/CPU:0" if device == "cpu" else f"/GPU:{(device + ':0').split(':')[1]}")
+
+
+def device_about() -> dict[str, Any]:
+    """The device and the switches of :func:`pin` as TensorFlow reports them."""
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    return {
+        "device": "cuda" if gpus else "cpu",
+        "hardware": gpus[0].name if gpus else "cpu",
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "deterministic": True,
+    }
 
 
 class Session(Plain):
@@ -67,15 +82,8 @@ class Session(Plain):
 
     def about(self) -> dict[str, Any]:
         """Device, precision, threads and switches as TensorFlow reports them."""
-        import tensorflow as tf
-
-        gpus = tf.config.get_visible_devices("GPU")
         return {
-            "device": "cuda" if gpus else "cpu",
-            "hardware": gpus[0].name if gpus else "cpu",
-            "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-            "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
-            "deterministic": True,
+            **device_about(),
             "precision": "float32",
             "implementation": f"transformers.{type(self.model).__name__}",
         }
@@ -152,7 +160,7 @@ class Session(Plain):
         backend.clear_session()
 
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        with _place(self.options):
+        with place(self.options):
             return self.model(**tensors, **kwargs, return_dict=True, training=False)
 
 

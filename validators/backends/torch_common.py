@@ -99,6 +99,16 @@ def _wide() -> AbstractContextManager[Any]:
     return Wide()
 
 
+def by_name(result: Any, names: list[str]) -> Any:
+    """A program's outputs with names: its own, those given, or ``output``."""
+    if hasattr(result, "items"):
+        return result
+    values = list(result) if isinstance(result, (list, tuple)) else [result]
+    if len(names) == len(values):
+        return dict(zip(names, values, strict=True))
+    return {"output": values[0]} if len(values) == 1 else values
+
+
 def synchronize(device: Any) -> None:
     """Waits for the device where it works on its own."""
     import torch
