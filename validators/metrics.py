@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def epsilon(precision: str) -> float:
     return float(np.finfo(_dtype(precision)).eps) / 2
 
 
-def _dtype(precision: str) -> np.dtype[np.floating]:
+def _dtype(precision: str) -> Any:
     import ml_dtypes
 
     if precision == "bfloat16":

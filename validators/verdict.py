@@ -99,7 +99,10 @@ def judge_output(
     if found.shape != truth.shape:
         text = f"its shape is {found.shape}, the reference's is {truth.shape}"
         return OutputFigures(name, Verdict.DIVERGED, text)
-    pick = (lambda value: value) if valid is None else (lambda value: value[valid])
+
+    def pick(value: Array) -> Array:
+        return value if valid is None else np.asarray(value[valid])
+
     error = distance(pick(found), pick(truth), precision=precision)
     noise = distance(pick(reference), pick(truth), precision=precision)
     held = _noise(noise, precision, tolerance)
