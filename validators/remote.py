@@ -86,30 +86,33 @@ class RemoteRunner:
         self.account.add(answer)
         return _results(outputs), str(answer["state"])
 
-    def capture(self, inputs: Mapping[str, Array], **kwargs: Any) -> tuple[Arrays, list[Module]]:
-        """One forward pass that shows every module, in the order in which they ended."""
-        known = {name: value for name, value in inputs.items() if name in self.accepts}
-        answer, arrays = self._request("capture", known, self._kwargs(kwargs))
-        modules = []
-        sides: dict[tuple[str, str], Arrays] = {}
+    def capture(
+        self, inputs: Mapping[str, Array], state: str | None = None, **kwargs: Any
+    ) -> tuple[Arrays, list[Module]]:
+        """One forward pass that shows every module, in the order in which they ended.
+
+        Args:
+            inputs: The model's inputs.
+            state: A cache of :meth:`step` to go on from.
+            kwargs: Plain values for the model's forward.
+        """
+        passed = self._kwargs(kwargs) if state is None else kwargs
+        answer, arrays = self._request("capture", inputs, passed, state=state)
+        sides: dict[str, Arrays] = {}
         for key, value in arrays.items():
-            side, _, rest = key.partition("/")
-            index, _, name = (
-                rest.partition("/") if side != "outputs" or "/" in rest else ("", "", rest)
+            where, _, name = key.rpartition("|")
+            sides.setdefault(where, {})[name] = value
+        modules = [
+            Module(
+                values["path"],
+                values["kind"],
+                None if values["weights"] is None else tuple(values["weights"]),
+                sides.get(f"inputs/{number}", {}),
+                sides.get(f"outputs/{number}", {}),
             )
-            sides.setdefault((side, index), {})[name] = value
-        for number, values in enumerate(answer["modules"]):
-            weights = values["weights"]
-            modules.append(
-                Module(
-                    values["path"],
-                    values["kind"],
-                    None if weights is None else tuple(weights),
-                    sides.get(("inputs", str(number)), {}),
-                    sides.get(("outputs", str(number)), {}),
-                )
-            )
-        return _results(sides.get(("outputs", ""), {})), modules
+            for number, values in enumerate(answer["modules"])
+        ]
+        return _results(sides.get("results", {})), modules
 
     def _kwargs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {"use_cache": False, **kwargs} if "use_cache" in self.accepts else dict(kwargs)

@@ -13,7 +13,7 @@ A request's header has ``op`` and its arguments; the answer's has ``ok`` and the
     load    {model, backend, folder, class, options}    info: missing, unexpected, mismatched keys; about
     run     {model, kwargs} + arrays                    all float outputs, flattened, by name
     step    {model, kwargs, state, order} + arrays      the same, and the name of the cache that it leaves
-    capture {model, kwargs} + arrays                    the outputs and those of every module on the way
+    capture {model, kwargs, state} + arrays             the outputs and those of every module on the way
     names   {model}                                     name and shape of every weight
     save    {model, folder, options}                    the framework's own save_pretrained
     drop    {model}                                     forgets the model
@@ -147,12 +147,7 @@ class Worker:
 
     def load(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Loads a model under a name."""
-        from importlib import import_module
-
-        backend = import_module(
-            f"equipoise.validators.backends.{header['backend'].replace('-', '_')}"
-        )
-        session = backend.load(
+        session = _backend(header["backend"]).load(
             header["folder"], header.get("class") or "", header.get("options") or {}
         )
         self.sessions[header["model"]] = session
@@ -181,13 +176,14 @@ class Worker:
     def capture(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Runs a model and reports the inputs and outputs of its modules, in the order of their ends."""
         session = self.sessions[header["model"]]
-        outputs, modules = session.capture(arrays, header.get("kwargs", {}))
-        sent = {f"outputs/{name}": value for name, value in flatten(outputs).items()}
+        state = self.states.pop(header["state"]) if header.get("state") else None
+        outputs, modules = session.capture(arrays, header.get("kwargs", {}), state)
+        sent = {f"results|{name}": value for name, value in flatten(outputs).items()}
         listed = []
         for index, module in enumerate(modules):
             for side in ("inputs", "outputs"):
                 values = module.pop(side)
-                sent.update({f"{side}/{index}/{name}": value for name, value in values.items()})
+                sent.update({f"{side}/{index}|{name}": value for name, value in values.items()})
             listed.append(module)
         return {"modules": listed}, sent
 
@@ -237,6 +233,21 @@ class Worker:
             text = f"{type(error).__name__}: {error}"
             return {"ok": False, "error": text, "trace": traceback.format_exc()}, {}
         return {"ok": True, **answer}, results
+
+
+def _backend(name: str) -> Any:
+    """A backend's module: a file of ``backends/``, or another one given by its path."""
+    from importlib import import_module
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    if not name.endswith(".py"):
+        return import_module(f"equipoise.validators.backends.{name.replace('-', '_')}")
+    spec = spec_from_file_location(f"backend_{os.path.basename(name)[:-3]}", name)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def stand_in_for_package(folder: str) -> None:

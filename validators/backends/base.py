@@ -56,7 +56,7 @@ class Session(Protocol):
         ...
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """A forward pass that reports every module; see :func:`captured`."""
         ...
@@ -100,7 +100,7 @@ class Plain:
         raise NotImplementedError(f"{type(self).__name__} keeps no cache")
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Nothing can be seen inside."""
         raise NotImplementedError(f"{type(self).__name__} does not show its modules")

@@ -114,7 +114,7 @@ class Session(Plain):
         return step(self.model, inputs, kwargs, state, order)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Every Flax module's call, by its path, with the weights beneath it."""
         from flax.linen import intercept_methods

@@ -52,7 +52,7 @@ class Session(Plain):
         return dict(zip(self.outputs, values, strict=True))
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """The last value of every module, as the nodes' metadata tells which module they came from.
 

@@ -63,10 +63,8 @@ class Session(Plain):
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
     ) -> tuple[Any, Any]:
         """Keeps the cache and what the encoder gave."""
-        tensors = self._tensors(inputs)
-        if state is not None:
-            state = state if order is None else self._reordered(state, order)
-            tensors = {**state, **tensors}
+        before = state if order is None or state is None else self._reordered(state, order)
+        tensors = {**(before or {}), **self._tensors(inputs)}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
         kept = {"past_key_values": outputs.past_key_values}
         if outputs.get("encoder_last_hidden_state") is not None:
@@ -87,7 +85,7 @@ class Session(Plain):
         return state
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Hooks on every module; one that is called again gets ``#2`` behind its path."""
         records: list[dict[str, Any]] = []
@@ -107,7 +105,8 @@ class Session(Plain):
             for path, module in self.model.named_modules():
                 handle = module.register_forward_hook(hook(path), with_kwargs=True)
                 stack.callback(handle.remove)
-            outputs = self._forward(self._tensors(inputs), kwargs)
+            tensors = {**(state or {}), **self._tensors(inputs)}
+            outputs = self._forward(tensors, {**kwargs, "use_cache": True} if state else kwargs)
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:

@@ -116,9 +116,10 @@ class Session(Plain):
         return outputs, kept
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Every Keras layer, named by the scopes that lead to it, with the weights beneath it."""
+        import tensorflow as tf
         from tf_keras.layers import Layer
 
         records: list[dict[str, Any]] = []
@@ -140,7 +141,10 @@ class Session(Plain):
 
         Layer.__call__ = recording
         try:
-            outputs = self.run(inputs, kwargs)
+            outputs = self._forward(
+                {**(state or {}), **{name: tf.constant(value) for name, value in inputs.items()}},
+                {**kwargs, "use_cache": True} if state else kwargs,
+            )
         finally:
             Layer.__call__ = original
         return outputs, records

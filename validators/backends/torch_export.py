@@ -51,7 +51,7 @@ class Session(Plain):
         return torch_common.by_name(result, self.names_of_outputs)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any]
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """The last value of every module, as the nodes' metadata tells which module they came from."""
         from torch.fx import Interpreter

@@ -16,6 +16,7 @@ from equipoise.validators.tasks.base import (
     Sample,
     argmax_margins,
     forward,
+    single_probe,
 )
 from equipoise.validators.tasks.text import text_cases, tokenize
 
@@ -60,6 +61,10 @@ class TextClassification:
     ) -> Arrays:
         """One forward pass."""
         return forward(runner, batch)
+
+    def probe(self, model: ModelFolder, batch: Batch, reference: Arrays) -> Sequence[Arrays]:
+        """One pass."""
+        return single_probe(batch)
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
