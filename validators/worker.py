@@ -204,10 +204,8 @@ class Worker:
 
     def call(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Calls a function of a Python file with JSON arguments; gives back its JSON result."""
-        import runpy
-
-        functions = runpy.run_path(header["file"])
-        return {"result": functions[header["function"]](**header["arguments"])}, {}
+        function = getattr(_module_of_file(header["file"]), header["function"])
+        return {"result": function(**header["arguments"])}, {}
 
     @staticmethod
     def _measured(session: Any, start: float) -> dict[str, float]:
@@ -238,13 +236,18 @@ class Worker:
 def _backend(name: str) -> Any:
     """A backend's module: a file of ``backends/``, or another one given by its path."""
     from importlib import import_module
+
+    if name.endswith(".py"):
+        return _module_of_file(name)
+    return import_module(f"equipoise.validators.backends.{name.replace('-', '_')}")
+
+
+def _module_of_file(file: str) -> Any:
     from importlib.util import module_from_spec, spec_from_file_location
 
-    if not name.endswith(".py"):
-        return import_module(f"equipoise.validators.backends.{name.replace('-', '_')}")
-    spec = spec_from_file_location(f"backend_{os.path.basename(name)[:-3]}", name)
+    spec = spec_from_file_location(f"file_{os.path.basename(file)[:-3]}", file)
     if spec is None or spec.loader is None:
-        raise FileNotFoundError(name)
+        raise FileNotFoundError(file)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

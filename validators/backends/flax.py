@@ -88,6 +88,7 @@ class Session(Plain):
         self.info = info
         self.options = options
         self.accepts = frozenset(inspect.signature(type(model).__call__).parameters) - {"self"}
+        self.compiled = self._compiled()
         self.caches = hasattr(model, "init_cache")
 
     def about(self) -> dict[str, Any]:
@@ -101,9 +102,27 @@ class Session(Plain):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
-        """The outputs by their names."""
-        tensors = {name: value.copy() for name, value in inputs.items()}
+        """The outputs by their names; compiled, unless the model's code looks at values."""
+        import jax
+
+        tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
+        if self.compiled is not None and not kwargs:
+            try:
+                return self.compiled(self.model.params, tensors)
+            except (jax.errors.JAXTypeError, TypeError):
+                self.compiled = None
+        return self._eager(tensors, kwargs)
+
+    def _eager(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
         return self.model(**tensors, **kwargs, return_dict=True, train=False)
+
+    def _compiled(self) -> Any:
+        import jax
+
+        def call(params: Any, inputs: Any) -> Any:
+            return dict(self.model(**inputs, params=params, return_dict=True, train=False))
+
+        return jax.jit(call)
 
     def step(
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
@@ -137,7 +156,7 @@ class Session(Plain):
             return output
 
         with intercept_methods(interceptor):
-            outputs = self.run(inputs, kwargs)
+            outputs = self._eager({name: value.copy() for name, value in inputs.items()}, kwargs)
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:

@@ -34,7 +34,8 @@ class Session(Plain):
         """Device, precision, threads and switches as TensorFlow reports them."""
         from equipoise.validators.backends import tensorflow as classes
 
-        floating = [value.dtype.name for value in self.program.variables if value.dtype.is_floating]
+        variables = self.signature.variables
+        floating = [value.dtype.name for value in variables if value.dtype.is_floating]
         return {
             **classes.device_about(),
             "precision": floating[0] if floating else "float32",

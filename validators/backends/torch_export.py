@@ -47,7 +47,8 @@ class Session(Plain):
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """The outputs by the names of the returned dict, or by those given with the options."""
-        result = self.module(**self._tensors(inputs))
+        args, named = self._arguments(inputs)
+        result = self.module(*args, **named)
         return torch_common.by_name(result, self.names_of_outputs)
 
     def capture(
@@ -89,6 +90,15 @@ class Session(Plain):
     def peak_bytes(self) -> int:
         """Of the device where there is one, else of the process."""
         return torch_common.peak_bytes(self.device) or super().peak_bytes()
+
+    def _arguments(self, inputs: dict[str, Array]) -> tuple[Any, Any]:
+        """Positional or by name, as the program was exported."""
+        from torch.utils._pytree import tree_unflatten
+
+        tensors = self._tensors(inputs)
+        flat = [tensors[name] for name in self.arguments]
+        args, named = tree_unflatten(flat, self.program.call_spec.in_spec)
+        return args, named
 
     def _precision(self) -> Any:
         import torch
