@@ -31,7 +31,9 @@ def compared(model: ModelFolder, case: Case, media: Arrays, template: str, outpu
     # SigLIP has learned with texts padded to one length.
     siglip = {"padding": "max_length", "max_length": 64} if _siglip(model) else {"padding": True}
     tokens = tokenize(model, case, texts, **siglip)
-    return Batch(case, {**tokens, **media}, valid={output: own}, context=places)
+    return Batch(
+        case, {**tokens, **media}, valid={output: own, "logits_per_text": own.T}, context=places
+    )
 
 
 def likeliest(model: ModelFolder, batch: Batch, scores: Array) -> list[Any]:

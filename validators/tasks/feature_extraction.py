@@ -25,7 +25,7 @@ class FeatureExtraction:
         return (
             model.class_name.endswith(("Model", "EncoderModel"))
             and not model.class_name.endswith(
-                ("LMHeadModel", "EncoderDecoderModel", "DoubleHeadsModel")
+                ("LMHeadModel", "EncoderDecoderModel", "DoubleHeadsModel", "MTModel")
             )
             and model.model_type != "vits"
             and "vision_config" not in model.config

@@ -15,7 +15,7 @@ from equipoise.validators.logits import Search
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.runner import Arrays, Runner
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle
-from equipoise.validators.tasks.text import LONG, longest
+from equipoise.validators.tasks.text import lengthened, longest
 
 BEAMS = 4
 
@@ -43,7 +43,7 @@ def writing_cases(
         Case("batch-beam-cache", three, {**shared, "beams": BEAMS, "cache": True}),
     ]
     if field:
-        long = {**samples[0], field: " ".join([str(samples[0][field])] * LONG)}
+        long = {**samples[0], field: lengthened(str(samples[0][field]))}
         limit = longest(model) - (new_tokens(model) if side else 0)
         cases.append(
             Case("long", (long,), {**shared, "beams": 1, "cache": True, "limit": max(limit, 2)})

@@ -36,15 +36,18 @@ def translates(model: ModelFolder) -> bool:
     return any(name.startswith("translation") for name in tasks) and "summarization" not in tasks
 
 
-def prefix_of(model: ModelFolder, task: str, sample: Sample) -> str:
-    """What is said before the text: that of ``translation_en_to_de`` if the sample names the task so."""
+def named_task(model: ModelFolder, task: str) -> dict[str, str]:
+    """The first of the config's tasks of that kind, e.g. ``translation_en_to_de``, as an entry of samples."""
     tasks = model.config.get("task_specific_params") or {}
-    asked = str(sample.get("task", task))
-    matching = [name for name in tasks if name == asked or name.startswith(f"{asked}_")]
-    for name in matching:
-        if "prefix" in tasks[name]:
-            return str(tasks[name]["prefix"])
-    return str(model.config.get("prefix") or "")
+    found = next((name for name in tasks if name.startswith(f"{task}_")), None)
+    return {"task": found} if found else {}
+
+
+def prefix_of(model: ModelFolder, task: str, sample: Sample) -> str:
+    """What is said before the text: that of the task as the sample names it, else the config's own."""
+    tasks = model.config.get("task_specific_params") or {}
+    params = tasks.get(str(sample.get("task", task)), {})
+    return str(params.get("prefix", model.config.get("prefix") or ""))
 
 
 def text_tokens(model: ModelFolder, case: Case, task: str) -> Arrays:

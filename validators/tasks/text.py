@@ -21,13 +21,18 @@ PADDING = 5
 def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text") -> list[Case]:
     """One text, three of unequal length, three padded further than needed, and a long one."""
     three = cycle(samples, 3)
-    long = {**samples[0], field: " ".join([str(samples[0][field])] * LONG)}
+    long = {**samples[0], field: lengthened(str(samples[0][field]))}
     return [
         Case("single", (samples[0],)),
         Case("batch", three),
         Case("padded", three, {"extra": PADDING}),
         Case("long", (long,), {"limit": longest(model)}),
     ]
+
+
+def lengthened(text: str) -> str:
+    """The text again and again, up to as many words as the long case has tokens."""
+    return " ".join([text] * -(-LONG // max(len(text.split()), 1)))
 
 
 def longest(model: ModelFolder) -> int:
