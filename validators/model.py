@@ -9,6 +9,8 @@ from typing import Any
 
 from equipoise.convert.errors import CheckpointError
 
+_SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
 
 class ModelFolder:
     """A folder in Hugging Face's layout, or an artifact that carries the same companions.
@@ -37,8 +39,17 @@ class ModelFolder:
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
-        """What ``generation_config.json`` says, over what older configs said themselves."""
-        return {**self.config, **self._json("generation_config.json")}
+        """What ``generation_config.json`` says; older folders say it in their config, or by its defaults.
+
+        Special tokens that it leaves open are the config's, as in transformers.
+        """
+        stated = self._json("generation_config.json") or self._config_with_defaults()
+        parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
+        for name in _SPECIAL_TOKENS:
+            known = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
+            if stated.get(name) is None:
+                stated[name] = next(known, None)
+        return stated
 
     @cached_property
     def preprocessor_config(self) -> dict[str, Any]:
@@ -51,9 +62,32 @@ class ModelFolder:
         return {int(index): str(name) for index, name in self.config.get("id2label", {}).items()}
 
     @property
+    def has_image_processor(self) -> bool:
+        """Whether pictures can be turned into pixel values."""
+        return self._prepares("image_processor", "image_mean", "do_resize")
+
+    @property
+    def has_feature_extractor(self) -> bool:
+        """Whether sounds can be turned into features."""
+        return self._prepares("feature_extractor", "sampling_rate")
+
+    def _prepares(self, part: str, *marks: str) -> bool:
+        # Names of classes do not tell: image processors were called feature extractors once.
+        config = self.preprocessor_config
+        if part in config:
+            return True
+        return any(mark in config for mark in marks)
+
+    @property
     def has_tokenizer(self) -> bool:
         """Whether text can be turned into tokens."""
-        names = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+        names = (
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.txt",
+            "vocab.json",
+            "spiece.model",
+        )
         return any((self.path / name).exists() for name in names)
 
     @cached_property
@@ -89,6 +123,17 @@ class ModelFolder:
         """What ``samples.json`` holds, each with ``inputs``; empty without that file."""
         found: list[dict[str, Any]] = self._json("samples.json") or []  # type: ignore[assignment]
         return found
+
+    def resolve(self, name: str) -> str:
+        """The path of a file that a sample names; names are relative to the folder."""
+        return str(self.path / name)
+
+    def _config_with_defaults(self) -> dict[str, Any]:
+        from transformers import AutoConfig
+
+        loaded: dict[str, Any] = self._load(AutoConfig).to_dict()
+        inner = loaded.get("text_config") or loaded.get("decoder") or {}
+        return {**inner, **loaded}
 
     def _load(self, loader: Any) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,7 +14,24 @@ from equipoise.validators.tasks.base import Task
 GROUP = "equipoise.tasks"
 """Other packages add tasks as entry points of this group."""
 
-_SHARED = ("base", "text", "vision", "audio", "generating")
+_TRANSLATION = re.compile(r"translation_\w+_to_\w+")
+
+_SHARED = (
+    "base",
+    "text",
+    "vision",
+    "audio",
+    "films",
+    "generating",
+    "seq2seq",
+    "labels",
+    "entities",
+    "spans",
+    "pages",
+    "segments",
+    "masks",
+    "contrastive",
+)
 """Files of this folder that several tasks share."""
 
 
@@ -24,11 +42,13 @@ def task_names() -> list[str]:
 
 
 def find_task(name: str) -> Task:
-    """A task by its name or an alias of it.
+    """A task by its name or an alias of it; ``translation_en_to_de`` is a translation, as in pipeline().
 
     Raises:
         InputError: No task is called so.
     """
+    if _TRANSLATION.fullmatch(name):
+        name = "translation"
     if name in task_names():
         return _load(name)
     for known in task_names():

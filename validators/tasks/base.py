@@ -18,6 +18,10 @@ Sample = Mapping[str, Any]
 """One sample under the names that ``pipeline()`` gives its inputs; media are paths or opened already."""
 
 
+MEDIA = frozenset({"image", "images", "audio", "video", "frames"})
+"""Names of samples' entries that are files."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One way to call the model: which samples together, and how they are padded.
@@ -142,6 +146,44 @@ def forward(runner: Runner, batch: Batch) -> Arrays:
     """One forward pass with the inputs that the model takes."""
     known = {name: value for name, value in batch.arrays.items() if name in runner.accepts}
     return runner.run(known, **batch.kwargs)
+
+
+def one_forward(
+    self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
+) -> Arrays:
+    """:meth:`Task.run` of a task that needs one forward pass."""
+    return forward(runner, batch)
+
+
+def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
+    """The samples that the folder brings, or the task's own; files of media under their whole paths."""
+    brought = [_resolved(model, entry["inputs"]) for entry in model.samples]
+    return brought or task.samples(model)
+
+
+def _resolved(model: ModelFolder, value: Any, name: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {key: _resolved(model, inner, key) for key, inner in value.items()}
+    if name in MEDIA and isinstance(value, list):
+        return [_resolved(model, inner, name) for inner in value]
+    if name in MEDIA and isinstance(value, str):
+        return model.resolve(value)
+    return value
+
+
+def ranked(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Any]]:
+    """The best names with their scores; None: all.
+
+    >>> ranked(["a", "b"], np.array([0.25, 0.75]), 1)
+    [{'label': 'b', 'score': 0.75}]
+    """
+    order = np.argsort(-scores, kind="stable").tolist()
+    return [{"label": names[index], "score": float(scores[index])} for index in order][:top_k]
+
+
+def sigmoid(logits: Array) -> Array:
+    """Probabilities of yes or no, computed in float64."""
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
 
 
 def argmax_margins(scores: Array) -> Array:

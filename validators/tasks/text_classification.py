@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, Runner, softmax
+from equipoise.validators.runner import Array, Arrays, softmax
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
     Decision,
     Sample,
     argmax_margins,
-    forward,
-    single_probe,
+    one_forward,
+    ranked,
+    sigmoid,
 )
 from equipoise.validators.tasks.text import text_cases, tokenize
 
@@ -56,28 +57,18 @@ class TextClassification:
             columns.append([str(sample.get("text_pair", "")) for sample in case.samples])
         return Batch(case, tokenize(model, case, *columns))
 
-    def run(
-        self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
-    ) -> Arrays:
-        """One forward pass."""
-        return forward(runner, batch)
-
-    def probe(self, model: ModelFolder, batch: Batch, reference: Arrays) -> Sequence[Arrays]:
-        """One pass."""
-        return single_probe(batch)
+    run = one_forward
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
-        found = []
-        for row in self._scores(model, outputs["logits"]):
-            ranked = [
-                {"label": model.labels[index], "score": float(row[index])}
-                for index in np.argsort(-row, kind="stable").tolist()
-            ]
-            found.append(ranked[: options["top_k"]] if "top_k" in options else ranked[0])
-        return found
+        names = list(model.labels.values())
+        every = [
+            ranked(names, row, options.get("top_k", 1))
+            for row in self._scores(model, outputs["logits"])
+        ]
+        return every if "top_k" in options else [found[0] for found in every]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """The label of every text."""
@@ -95,8 +86,7 @@ class TextClassification:
         if problem == "regression":
             return logits
         if problem == "multi_label_classification" or logits.shape[-1] == 1:
-            wide = logits.astype(np.float64)
-            return np.asarray(1 / (1 + np.exp(-wide)))
+            return sigmoid(logits)
         return softmax(logits)
 
 

@@ -1,0 +1,27 @@
+"""The trained fixtures with their tasks and runners, each loaded once."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from torch_runner import TorchRunner
+
+from equipoise.validators.architectures import pytorch_class
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.tasks import task_of
+
+ROOT = Path(__file__).parents[2] / "fixtures"
+FIXTURES = sorted(path.parent.name for path in (ROOT / "tasks").glob("*/samples.json"))
+GOLDENS = sorted(path.stem for path in (ROOT / "pipelines").glob("*.json"))
+
+
+@functools.cache
+def folder(name: str) -> ModelFolder:
+    return ModelFolder(ROOT / "tasks" / name)
+
+
+@functools.cache
+def runner(name: str) -> TorchRunner:
+    model = folder(name)
+    return TorchRunner(model.path, pytorch_class(model, task_of(model)))

@@ -1,0 +1,127 @@
+"""Our decoding of PyTorch's outputs against what pipeline() of transformers 4.57.6 returned."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("PIL")
+
+from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
+
+from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks.base import Case, samples_of
+
+pytestmark = [
+    pytest.mark.transformers,
+    pytest.mark.filterwarnings("ignore"),
+]
+
+TOLERANCE = 1e-4
+"""Scores: float32 there, float64 here."""
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_as_pipeline(name: str) -> None:
+    golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
+    if golden["why"]:
+        pytest.skip(golden["why"])
+    model = folder(name)
+    task = task_of(model)
+    for call in golden["calls"]:
+        options, case_options = _options(call["options"])
+        for sample, wanted in zip(samples_of(task, model), call["results"], strict=True):
+            batch = task.encode(model, Case("pipeline", (sample,), case_options))
+            outputs = task.run(runner(name), model, batch)
+            (found,) = task.decode(model, batch, outputs, **options)
+            _compare(found, wanted, f"{name} {call['options']}")
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_batch_decides_as_single(name: str) -> None:
+    """What a sample gives in a padded batch is what it gives alone."""
+    model = folder(name)
+    task = task_of(model)
+    samples = samples_of(task, model)[:3]
+    options = task.cases(model, samples)[0].options
+    alone = []
+    for sample in samples:
+        batch = task.encode(model, Case("single", (sample,), options))
+        alone += _words(task.decode(model, batch, task.run(runner(name), model, batch))[0])
+    try:
+        batch = task.encode(model, Case("batch", tuple(samples), options))
+    except ValueError as error:
+        pytest.skip(str(error))
+    together = task.decode(model, batch, task.run(runner(name), model, batch))
+    assert [word for found in together for word in _words(found)] == alone
+
+
+def test_every_fixture_has_a_golden() -> None:
+    assert set(FIXTURES) == set(GOLDENS)
+
+
+def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A pipeline's options, parted into those of decoding and those of a case."""
+    options = {**given, **given.get("generate_kwargs", {})}
+    case: dict[str, Any] = {"cache": True} if "num_beams" in options else {}
+    for theirs, ours in (("num_beams", "beams"), ("points_per_crop", "points_per_side")):
+        if theirs in options:
+            case[ours] = options.pop(theirs)
+    for name in ("generate_kwargs", "do_sample"):
+        options.pop(name, None)
+    return options, case
+
+
+def _compare(found: Any, wanted: Any, where: str) -> None:
+    if isinstance(wanted, list) and len(wanted) == 1 and isinstance(found, dict):
+        wanted = wanted[0]
+    if isinstance(wanted, dict) and "packed" in wanted:
+        _compare_pictures(found, wanted, where)
+    elif isinstance(wanted, dict) and "bits" in wanted:
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(wanted["bits"])), np.uint8)
+        mask = np.unpackbits(bits)[: np.prod(wanted["shape"])].reshape(wanted["shape"]) == 1
+        assert (np.asarray(found) == mask).mean() > 0.999, where
+    elif isinstance(wanted, dict) and "every37th" in wanted:
+        array = np.asarray(found)
+        assert list(array.shape) == wanted["shape"], where
+        np.testing.assert_allclose(array.ravel()[::37], wanted["every37th"], atol=TOLERANCE)
+    elif isinstance(wanted, dict):
+        assert set(found) == set(wanted), where
+        for key, value in wanted.items():
+            _compare(found[key], value, f"{where} {key}")
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted), where
+        for index, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+            _compare(ours, theirs, f"{where} {index}")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, abs=TOLERANCE), where
+    else:
+        assert found == wanted, where
+
+
+def _compare_pictures(found: Any, wanted: dict[str, Any], where: str) -> None:
+    """The same but for one step of grey, or one pixel in a thousand of a mask."""
+    raw = zlib.decompress(base64.b64decode(wanted["packed"]))
+    assert (found.mode, list(found.size)) == (wanted["mode"], wanted["size"]), where
+    ours, theirs = np.frombuffer(found.tobytes(), np.uint8), np.frombuffer(raw, np.uint8)
+    apart = np.abs(ours.astype(int) - theirs.astype(int))
+    assert (apart > 1).mean() <= 0.001, where
+
+
+def _words(found: Any) -> Iterator[Any]:
+    """Everything that is no number nor picture."""
+    if isinstance(found, dict):
+        for key in sorted(found):
+            yield from _words(found[key])
+    elif isinstance(found, list | tuple):
+        for inner in found:
+            yield from _words(inner)
+    elif isinstance(found, str):
+        yield found

@@ -1,0 +1,54 @@
+"""Audio classification: labels of a sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.audio import audio_cases, features, synthesised_samples
+from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward
+from equipoise.validators.tasks.labels import TOP, best_labels, label_decisions
+
+
+class AudioClassification:
+    """wav2vec2 and its kin, spectrogram transformers."""
+
+    name = "audio-classification"
+    aliases = ()
+    auto_class = "AutoModelForAudioClassification"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A classifier with a feature extractor for sound."""
+        return (
+            model.class_name.endswith(("ForSequenceClassification", "ForAudioClassification"))
+            and model.has_feature_extractor
+            and not model.has_image_processor
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Synthesised sounds."""
+        return synthesised_samples()
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`audio_cases`."""
+        return audio_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Features of the sounds, with a mask where the model takes one."""
+        return Batch(case, features(model, case.samples))
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """The ``top_k`` (5) best labels; option ``function_to_apply``."""
+        function = options.get("function_to_apply")
+        return best_labels(model, outputs["logits"], function, options.get("top_k", TOP))
+
+    decisions = label_decisions
+
+
+TASK = AudioClassification()

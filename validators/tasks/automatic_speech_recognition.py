@@ -1,0 +1,152 @@
+"""Automatic speech recognition: what is said, letter by letter or by a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.architectures import has_class
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Array, Arrays, Runner
+from equipoise.validators.tasks.audio import (
+    audio_cases,
+    features,
+    frames_out,
+    sound,
+    synthesised_samples,
+)
+from equipoise.validators.tasks.base import (
+    Batch,
+    Case,
+    Decision,
+    Sample,
+    argmax_margins,
+    forward,
+)
+from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
+
+
+class AutomaticSpeechRecognition:
+    """CTC (wav2vec2), and encoders with decoders (Whisper, Speech2Text)."""
+
+    name = "automatic-speech-recognition"
+    aliases = ("asr",)
+    auto_class = "AutoModelForSpeechSeq2Seq"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A recogniser of speech with a tokenizer."""
+        return (
+            model.has_feature_extractor
+            and model.has_tokenizer
+            and (
+                _ctc(model)
+                or model.class_name.endswith("ForSpeechToText")
+                or has_class(model, "AutoModelForSpeechSeq2Seq")
+            )
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Synthesised sounds: nothing is said in them, but the numbers are compared all the same."""
+        return synthesised_samples()
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`audio_cases` and :func:`writing_cases`."""
+        return audio_cases(model, samples) if _ctc(model) else writing_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Features of the sounds; for Whisper the tokens that a decoder starts from too."""
+        arrays = features(model, case.samples)
+        if model.model_type == "whisper":
+            arrays.pop("attention_mask", None)
+            start = np.asarray([_whisper_prompt(model.generation_config)], dtype=np.int64)
+            arrays["decoder_input_ids"] = np.repeat(start, len(case.samples), axis=0)
+        if not _ctc(model):
+            return Batch(case, arrays)
+        lengths = frames_out(model, np.asarray([len(sound(model, s)) for s in case.samples]))
+        if "input_features" in arrays:
+            lengths = arrays["attention_mask"].sum(axis=1)
+        real = np.arange(int(lengths.max()))[None] < lengths[:, None]
+        return Batch(case, arrays, valid={"logits": real}, context={"lengths": lengths})
+
+    def run(
+        self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
+    ) -> Arrays:
+        """One forward pass, or a loop of them."""
+        if _ctc(model):
+            return forward(runner, batch)
+        return write(self, runner, model, batch, follow)
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``{"text"}``; for CTC ``return_timestamps`` (char, word) adds ``chunks``."""
+        if not _ctc(model):
+            return [{"text": text} for text in texts_of(model.tokenizer, outputs)]
+        found = []
+        for row, length in zip(outputs["logits"], batch.context["lengths"], strict=True):
+            ids = row[:length].argmax(-1)
+            result: dict[str, Any] = {"text": str(model.tokenizer.decode(ids))}
+            if options.get("return_timestamps"):
+                result["chunks"] = _chunks(model, ids, str(options["return_timestamps"]))
+            found.append(result)
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The token of every frame, or those that the decoder writes."""
+        if not _ctc(model):
+            return choices(self, model, batch, outputs)
+        made = []
+        for index, length in enumerate(batch.context["lengths"].tolist()):
+            rows = outputs["logits"][index, :length]
+            tokens = rows.argmax(-1).tolist()
+            made.append(
+                Decision(
+                    "frames", tokens, "logits", (index, slice(0, length)), argmax_margins(rows)
+                )
+            )
+        return made
+
+
+def _ctc(model: ModelFolder) -> bool:
+    return model.class_name.endswith("ForCTC")
+
+
+def _whisper_prompt(config: dict[str, Any]) -> list[int]:
+    """The tokens before the text: start, language, task, no timestamps; as Whisper's own generate."""
+    tokens = [int(config["decoder_start_token_id"])]
+    language, task = config.get("language"), config.get("task")
+    if language is None and task is None:
+        forced = config.get("forced_decoder_ids") or []
+        tokens += [int(token) for _, token in forced if token is not None]
+    if language is not None:
+        known = config.get("lang_to_id") or {}
+        tokens.append(int(known[language if language in known else f"<|{language}|>"]))
+    tasks = config.get("task_to_id") or {}
+    if (language or task) and tasks:
+        tokens.append(int(tasks[task or "transcribe"]))
+    silent = config.get("no_timestamps_token_id")
+    if silent is not None and not config.get("return_timestamps") and tokens[-1] != silent:
+        tokens.append(int(silent))
+    return tokens
+
+
+def _chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Any]]:
+    """Letters or words with the seconds of their begin and end."""
+    tokenizer = model.tokenizer
+    offsets = tokenizer.decode(ids, output_char_offsets=True)["char_offsets"]
+    if by == "word":
+        offsets = tokenizer._get_word_offsets(offsets, tokenizer.replace_word_delimiter_char)
+    ratio = int(np.prod(model.config.get("conv_stride") or [1]))
+    rate = int(model.feature_extractor.sampling_rate)
+    return [
+        {
+            "text": entry[by],
+            "timestamp": (entry["start_offset"] * ratio / rate, entry["end_offset"] * ratio / rate),
+        }
+        for entry in offsets
+    ]
+
+
+TASK = AutomaticSpeechRecognition()

@@ -1,0 +1,77 @@
+"""Depth estimation: how far everything in a picture is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
+from equipoise.validators.tasks.vision import (
+    drawn_samples,
+    image_cases,
+    picture_sizes,
+    pixels,
+    resize,
+)
+
+
+class DepthEstimation:
+    """Models that give a number for every pixel."""
+
+    name = "depth-estimation"
+    aliases = ()
+    auto_class = "AutoModelForDepthEstimation"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A model made for depth."""
+        return model.class_name.endswith("ForDepthEstimation")
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Drawn pictures."""
+        return drawn_samples()
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`image_cases`."""
+        return image_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Pixels of the pictures, and their sizes."""
+        arrays = pixels(model, case.samples)
+        return Batch(case, arrays, context=picture_sizes(case.samples))
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``predicted_depth`` in the picture's size, and ``depth`` as a grey picture."""
+        from PIL import Image
+
+        found = []
+        for depth, size in zip(outputs["predicted_depth"], batch.context, strict=True):
+            whole = resize(depth, size, "bicubic")
+            spread = whole.max() - whole.min()
+            grey = (whole - whole.min()) / spread if spread else np.zeros_like(whole)
+            found.append(
+                {
+                    "predicted_depth": whole.astype(np.float32),
+                    "depth": Image.fromarray((grey * 255).astype(np.uint8)),
+                }
+            )
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The grey picture: half a step of its 255, under which no tone changes by more than one."""
+        made = []
+        for index, depth in enumerate(outputs["predicted_depth"]):
+            least, most = float(depth.min()), float(depth.max())
+            margin = np.asarray((most - least) / 255 / 2)
+            made.append(Decision("depth", [least, most], "predicted_depth", index, margin))
+        return made
+
+
+TASK = DepthEstimation()

@@ -1,0 +1,78 @@
+"""Feature extraction: the vectors of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
+from equipoise.validators.tasks.text import real_tokens, text_cases, tokenize
+
+
+class FeatureExtraction:
+    """Base models without a head."""
+
+    name = "feature-extraction"
+    aliases = ()
+    auto_class = "AutoModel"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A base model that reads text alone; those with a picture or sound tower too are no such."""
+        return (
+            model.class_name.endswith(("Model", "EncoderModel"))
+            and not model.class_name.endswith(
+                ("LMHeadModel", "EncoderDecoderModel", "DoubleHeadsModel", "MTModel")
+            )
+            and model.model_type != "vits"
+            and "vision_config" not in model.config
+            and "audio_config" not in model.config
+            and model.has_tokenizer
+            and not model.has_image_processor
+            and not model.has_feature_extractor
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Sentences of unequal length."""
+        return [
+            {"text": "The weather is fine today."},
+            {"text": "A cat sleeps."},
+            {"text": "Yesterday the children went to the lake and swam until the evening."},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`text_cases`."""
+        return text_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of the texts; a model with a decoder reads them there as well."""
+        arrays = tokenize(model, case, [str(sample["text"]) for sample in case.samples])
+        if model.config.get("is_encoder_decoder") and model.class_name.endswith("EncoderModel"):
+            return Batch(case, arrays, valid={"last_hidden_state": real_tokens(arrays)})
+        if model.config.get("is_encoder_decoder"):
+            arrays["decoder_input_ids"] = arrays["input_ids"]
+        real = real_tokens(arrays)
+        names = ("last_hidden_state", "encoder_last_hidden_state")
+        return Batch(case, arrays, valid=dict.fromkeys(names, real))
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """Vectors of the tokens as nested lists, without those of padding."""
+        name = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
+        real = real_tokens(batch.arrays)
+        return [
+            [np.asarray(row)[kept].tolist()] for row, kept in zip(outputs[name], real, strict=True)
+        ]
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """None: nobody reads a vector, and what it is used for is not known here."""
+        return []
+
+
+TASK = FeatureExtraction()

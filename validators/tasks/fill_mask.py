@@ -1,0 +1,139 @@
+"""Fill-mask: the word that was taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.errors import InputError
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays, softmax
+from equipoise.validators.tasks.base import (
+    Batch,
+    Case,
+    Decision,
+    Sample,
+    argmax_margins,
+    one_forward,
+)
+from equipoise.validators.tasks.text import real_tokens, text_cases, tokenize
+
+
+class FillMask:
+    """One mask or several in a text."""
+
+    name = "fill-mask"
+    aliases = ()
+    auto_class = "AutoModelForMaskedLM"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A masked language model; those trained with a second head too."""
+        ends = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
+        return (
+            model.class_name.endswith(ends)
+            and model.has_tokenizer
+            and not model.has_image_processor
+            and not model.has_feature_extractor
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Sentences with a gap."""
+        mask = model.tokenizer.mask_token
+        return [
+            {"text": f"The capital of France is {mask}."},
+            {"text": f"She {mask} to school."},
+            {"text": f"In the morning I drink a cup of {mask} with a little milk and sugar."},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`text_cases`."""
+        return text_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens, and where the masks are.
+
+        Raises:
+            InputError: A text has no mask.
+        """
+        arrays = tokenize(model, case, [str(sample["text"]) for sample in case.samples])
+        masks = [
+            np.flatnonzero(row == model.tokenizer.mask_token_id) for row in arrays["input_ids"]
+        ]
+        if any(not len(places) for places in masks):
+            raise InputError("a text has no mask", expected=model.tokenizer.mask_token)
+        return Batch(case, arrays, valid={"logits": real_tokens(arrays)}, context=masks)
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """The ``top_k`` (5) words of a mask, or a list of those for several; ``targets`` are words to choose from."""
+        targets = self._targets(model, options.get("targets"))
+        found = []
+        for index, places in enumerate(batch.context):
+            ids = batch.arrays["input_ids"][index]
+            rows = [
+                self._words(model, ids, place, outputs["logits"][index, place], targets, options,
+                            only=len(places) == 1)
+                for place in places.tolist()
+            ]  # fmt: skip
+            found.append(rows[0] if len(rows) == 1 else rows)
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The best word of every mask."""
+        made = []
+        for index, places in enumerate(batch.context):
+            rows = outputs["logits"][index, places]
+            words = [model.tokenizer.decode([best]) for best in rows.argmax(-1).tolist()]
+            made.append(Decision("words", words, "logits", (index, places), argmax_margins(rows)))
+        return made
+
+    @staticmethod
+    def _targets(model: ModelFolder, targets: Any) -> list[int] | None:
+        if targets is None:
+            return None
+        words = [targets] if isinstance(targets, str) else list(targets)
+        vocabulary = model.tokenizer.get_vocab()
+        ids = {
+            vocabulary.get(
+                word, next(iter(model.tokenizer.encode(word, add_special_tokens=False)), -1)
+            )
+            for word in words
+        }
+        return sorted(ids - {-1})
+
+    @staticmethod
+    def _words(
+        model: ModelFolder,
+        ids: Any,
+        place: int,
+        logits: Any,
+        targets: list[int] | None,
+        options: dict[str, Any],
+        only: bool,
+    ) -> list[dict[str, Any]]:
+        tokenizer = model.tokenizer
+        scores = softmax(logits)
+        choice = np.asarray(targets if targets is not None else range(len(scores)))
+        order = choice[np.argsort(-scores[choice], kind="stable")][: options.get("top_k", 5)]
+        found = []
+        for token in order.tolist():
+            filled = ids.copy()
+            filled[place] = token
+            filled = filled[filled != tokenizer.pad_token_id]
+            found.append(
+                {
+                    "score": float(scores[token]),
+                    "token": token,
+                    "token_str": tokenizer.decode([token]),
+                    "sequence": tokenizer.decode(filled, skip_special_tokens=only),
+                }
+            )
+        return found
+
+
+TASK = FillMask()

@@ -1,0 +1,85 @@
+"""Image and text to text: goes on with a text about a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.architectures import has_class
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Sample
+from equipoise.validators.tasks.generating import choices, write, writing_cases
+from equipoise.validators.tasks.text import int64
+from equipoise.validators.tasks.vision import drawn, picture
+
+
+class ImageTextToText:
+    """LLaVA and its kin: pictures take the place of tokens."""
+
+    name = "image-text-to-text"
+    aliases = ()
+    auto_class = "AutoModelForImageTextToText"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A decoder for text that is given pictures among the tokens."""
+        return (
+            ("vision_config" in model.config or "image_token_id" in model.config)
+            and model.class_name.endswith(("ForConditionalGeneration", "ForCausalLM"))
+            and has_class(model, "AutoModelForImageTextToText", "AutoModelForVision2Seq")
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Questions of unequal length on drawn pictures."""
+        token = str(getattr(model.processor, "image_token", "<image>"))
+        questions = ("What colour is the disc?", "What is this?", "Is there a yellow box below?")
+        return [
+            {"image": drawn(index), "text": f"{token} {question}"}
+            for index, question in enumerate(questions)
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`writing_cases`; no long text: it would repeat the place of the picture."""
+        return writing_cases(model, samples, side="left")
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens, padded on the left, and pixels."""
+        made = model.processor(
+            images=[picture(sample) for sample in case.samples],
+            text=[str(sample["text"]) for sample in case.samples],
+            return_tensors="np",
+            padding=len(case.samples) > 1,
+            padding_side="left",
+        )
+        arrays = {name: int64(np.asarray(value)) for name, value in made.items()}
+        return Batch(case, arrays, context={"decoder_only": True})
+
+    run = write
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``[{"input_text", "generated_text"}]``; with ``return_full_text=False`` only what is new."""
+        tokenizer = model.tokenizer
+        found = []
+        for index, sample in enumerate(batch.case.samples):
+            given = _decode(tokenizer, batch.arrays["input_ids"][index])
+            text = _decode(tokenizer, outputs["sequences"][index])
+            # The first space or two may be lost, as pipeline() allows.
+            place = text.find(given)
+            new = text[place + len(given) :] if 0 <= place <= 2 else text
+            asked = str(sample["text"])
+            whole = asked + new if options.get("return_full_text", True) else new
+            found.append([{"input_text": asked, "generated_text": whole}])
+        return found
+
+    decisions = choices
+
+
+def _decode(tokenizer: Any, ids: Any) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+TASK = ImageTextToText()

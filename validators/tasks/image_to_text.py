@@ -1,0 +1,60 @@
+"""Image to text: says what is in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Sample
+from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
+from equipoise.validators.tasks.vision import drawn_samples, pixels
+
+
+class ImageToText:
+    """Encoders for pictures with a decoder for text, and GIT."""
+
+    name = "image-to-text"
+    aliases = ("image-captioning",)
+    auto_class = "AutoModelForImageTextToText"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A model that writes and is given pictures alone."""
+        donut = (model.config.get("encoder") or {}).get("model_type") == "donut-swin"
+        return (model.class_name == "VisionEncoderDecoderModel" and not donut) or (
+            model.class_name == "GitForCausalLM"
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Drawn pictures."""
+        return drawn_samples()
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`writing_cases`."""
+        return writing_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Pixels of the pictures; GIT goes on from one token."""
+        arrays = pixels(model, case.samples)
+        if model.class_name != "GitForCausalLM":
+            return Batch(case, arrays)
+        start = int(model.generation_config["bos_token_id"])
+        arrays["input_ids"] = np.full((len(case.samples), 1), start, dtype=np.int64)
+        arrays["attention_mask"] = np.ones_like(arrays["input_ids"])
+        return Batch(case, arrays, context={"decoder_only": True})
+
+    run = write
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``[{"generated_text"}]``."""
+        return [[{"generated_text": text}] for text in texts_of(model.tokenizer, outputs)]
+
+    decisions = choices
+
+
+TASK = ImageToText()

@@ -1,0 +1,134 @@
+"""Object detection: boxes around what is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Array, Arrays, softmax
+from equipoise.validators.tasks.base import (
+    Batch,
+    Case,
+    Decision,
+    Sample,
+    argmax_margins,
+    one_forward,
+    sigmoid,
+)
+from equipoise.validators.tasks.vision import drawn_samples, image_cases, picture_sizes, pixels
+
+THRESHOLD = 0.5
+"""The least score of a box; pipeline()'s default."""
+
+_TOP = 100
+"""Boxes that models with independent classes give at most."""
+
+_INDEPENDENT = frozenset(
+    {"conditional_detr", "deformable_detr", "dab-detr", "rt_detr", "rt_detr_v2", "d_fine"}
+)
+"""Model types that judge every class by itself, without a class for nothing."""
+
+
+class ObjectDetection:
+    """DETR and its kin."""
+
+    name = "object-detection"
+    aliases = ()
+    auto_class = "AutoModelForObjectDetection"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A detector."""
+        return model.class_name.endswith("ForObjectDetection") and not model.has_tokenizer
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Drawn pictures."""
+        return drawn_samples()
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`image_cases`; pictures of unequal size come with a mask."""
+        return image_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Pixels and their mask, and the sizes of the pictures."""
+        arrays = pixels(model, case.samples)
+        return Batch(case, arrays, context=picture_sizes(case.samples))
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """Score, label and box of everything above ``threshold`` (0.5)."""
+        threshold = float(options.get("threshold", THRESHOLD))
+        found = []
+        for index, (height, width) in enumerate(batch.context):
+            scores, labels, queries = self._best(model, outputs["logits"][index])
+            boxes = _corners(outputs["pred_boxes"][index]) * [width, height, width, height]
+            found.append(
+                [
+                    {
+                        "score": float(score),
+                        "label": model.labels[int(label)],
+                        "box": _named(boxes[query]),
+                    }
+                    for score, label, query in zip(scores, labels, queries, strict=True)
+                    if score > threshold
+                ]
+            )
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """What every query sees, and where."""
+        made = []
+        for index, (height, width) in enumerate(batch.context):
+            logits = outputs["logits"][index]
+            scores, labels, queries = self._best(model, logits)
+            kept = np.unique(queries[scores > THRESHOLD])
+            seen = [model.labels[int(label)] for label in labels[scores > THRESHOLD]]
+            made.append(Decision("objects", seen, "logits", index, self._margins(model, logits)))
+            # An edge is a centre and half a width, in shares of the picture: it moves by one and a half
+            # errors at most. Half a pixel of that is what nobody sees.
+            margin = np.full(len(kept), 0.5 / (1.5 * max(height, width)))
+            boxes = outputs["pred_boxes"][index, kept].round(4).tolist()
+            made.append(Decision("boxes", boxes, "pred_boxes", (index, kept), margin))
+        return made
+
+    @staticmethod
+    def _best(model: ModelFolder, logits: Array) -> tuple[Array, Array, Array]:
+        """Scores, labels and queries of the candidates."""
+        if model.model_type in _INDEPENDENT:
+            flat = sigmoid(logits).ravel()
+            order = np.argsort(-flat, kind="stable")[:_TOP]
+            return flat[order], order % logits.shape[-1], order // logits.shape[-1]
+        known = softmax(logits)[:, :-1]
+        return known.max(-1), known.argmax(-1), np.arange(len(known))
+
+    @staticmethod
+    def _margins(model: ModelFolder, logits: Array) -> Array:
+        """Under which each query keeps its label and its side of the threshold.
+
+        A probability moves by half the logits' error at most (by a quarter if it is a sigmoid).
+        """
+        if model.model_type in _INDEPENDENT:
+            return np.asarray(np.abs(sigmoid(logits) - THRESHOLD).min(-1) * 4)
+        known = softmax(logits)[:, :-1].max(-1)
+        far = np.abs(known - THRESHOLD) * 2
+        between = argmax_margins(logits[:, :-1])
+        return np.asarray(np.where(known > THRESHOLD, np.minimum(far, between), far))
+
+
+def _corners(boxes: Array) -> Array:
+    centre, size = boxes[..., :2].astype(np.float64), boxes[..., 2:].astype(np.float64)
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
+
+
+def _named(box: Array) -> dict[str, int]:
+    # Rounded to float32 first: pipeline() cuts what float32 holds, and 15.9999999 is 16 there.
+    values = box.astype(np.float32).astype(int).tolist()
+    return dict(zip(("xmin", "ymin", "xmax", "ymax"), values, strict=True))
+
+
+TASK = ObjectDetection()

@@ -1,0 +1,158 @@
+"""Question answering: the part of a text that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
+from equipoise.validators.tasks.spans import best_spans, probabilities, span_margin
+from equipoise.validators.tasks.text import int64, longest, text_cases, tokenized
+
+MAX_ANSWER = 15
+"""Tokens of an answer; pipeline()'s default."""
+
+MAX_LENGTH = 384
+"""Tokens of question and context; longer contexts are read in overlapping parts, as by pipeline()."""
+
+
+class QuestionAnswering:
+    """Answers that stand in a given context."""
+
+    name = "question-answering"
+    aliases = ()
+    auto_class = "AutoModelForQuestionAnswering"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A span classifier that reads text alone."""
+        return (
+            model.class_name.endswith(("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+            and model.has_tokenizer
+            and not model.has_image_processor
+            and not model.model_type.startswith(("layoutlm", "tapas"))
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Questions with contexts of unequal length."""
+        river = "The Rhine flows from the Alps to the North Sea. Basel lies on its banks."
+        return [
+            {"question": "Where does Anna live?", "context": "Anna lives in Oslo with her dog."},
+            {"question": "Which city lies on the Rhine?", "context": river},
+            {"question": "Who is late?", "context": "Ben is late."},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`text_cases`; the context grows."""
+        return text_cases(model, samples, "context")
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of questions and contexts; one row for every part of a context."""
+        held = int(case.options.get("limit") or min(longest(model), MAX_LENGTH))
+        texts = [[str(sample[name]) for sample in case.samples] for name in ("question", "context")]
+        made = tokenized(
+            model,
+            case,
+            *texts,
+            truncation="only_second",
+            max_length=held,
+            stride=min(held // 2, 128),
+            padding=True,
+            padding_side="right",
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        rows = range(len(made["input_ids"]))
+        allowed = np.array([[part == 1 for part in made.sequence_ids(row)] for row in rows])
+        # pipeline() counts the first special token among those that may answer, then takes its score away.
+        allowed |= np.asarray(made["input_ids"]) == model.tokenizer.cls_token_id
+        context = {
+            "allowed": allowed,
+            "encodings": [made[row] for row in rows],
+            "sample": np.asarray(made["overflow_to_sample_mapping"]),
+        }
+        names = set(made) - {"overflow_to_sample_mapping", "offset_mapping"}
+        arrays = {name: int64(np.asarray(made[name])) for name in sorted(names)}
+        valid = dict.fromkeys(("start_logits", "end_logits"), arrays["attention_mask"] == 1)
+        return Batch(case, arrays, valid=valid, context=context)
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
+        return [
+            self._answer(batch, outputs, index, options) for index in range(len(batch.case.samples))
+        ]
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """Start and end of the best span of every row."""
+        made = []
+        for row, allowed in enumerate(batch.context["allowed"]):
+            start, end = outputs["start_logits"][row], outputs["end_logits"][row]
+            margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER))
+            answer = self._spans(batch, outputs, row, 1, MAX_ANSWER)[:1]
+            value = list(answer[0][:2]) if answer else []
+            made += [
+                Decision("start", value[:1], "start_logits", row, margin),
+                Decision("end", value[1:], "end_logits", row, margin),
+            ]
+        return made
+
+    @staticmethod
+    def _spans(
+        batch: Batch, outputs: Arrays, row: int, count: int, longest_answer: int
+    ) -> list[tuple[int, int, float]]:
+        allowed: Array = batch.context["allowed"][row]
+        start = probabilities(outputs["start_logits"][row], allowed)
+        end = probabilities(outputs["end_logits"][row], allowed)
+        return best_spans(start, end, allowed, count, longest_answer)
+
+    def _answer(self, batch: Batch, outputs: Arrays, index: int, options: dict[str, Any]) -> Any:
+        top_k = int(options.get("top_k", 1))
+        align = bool(options.get("align_to_words", True))
+        text = str(batch.case.samples[index]["context"])
+        answers: list[dict[str, Any]] = []
+        null = 1.0e6
+        for row in np.flatnonzero(batch.context["sample"] == index).tolist():
+            allowed = batch.context["allowed"][row]
+            starts = probabilities(outputs["start_logits"][row], allowed)
+            ends = probabilities(outputs["end_logits"][row], allowed)
+            null = min(null, float(starts[0] * ends[0]))
+            count = top_k * 2 + 10 if align else top_k
+            length = int(options.get("max_answer_len", MAX_ANSWER))
+            for first, last, score in best_spans(starts, ends, allowed, count, length):
+                place = _place(batch.context["encodings"][row], first, last, align)
+                _add(answers, text, place, score)
+        if options.get("handle_impossible_answer"):
+            answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
+        answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
+        return answers[0] if len(answers) == 1 else answers
+
+
+def _add(answers: list[dict[str, Any]], text: str, place: tuple[int, int], score: float) -> None:
+    """Adds an answer, or its score to the same words found elsewhere."""
+    words = text[place[0] : place[1]]
+    for answer in answers:
+        if answer["answer"].lower() == words.lower():
+            answer["score"] += score
+            return
+    answers.append({"score": score, "start": place[0], "end": place[1], "answer": words})
+
+
+def _place(encoding: Any, first: int, last: int, align: bool) -> tuple[int, int]:
+    """Where tokens lie in the context: whole words if asked for and known."""
+    words = encoding.token_to_word(first), encoding.token_to_word(last)
+    if align and None not in words:
+        start = encoding.word_to_chars(words[0], sequence_index=1)
+        end = encoding.word_to_chars(words[1], sequence_index=1)
+        if start is not None and end is not None:
+            return int(start[0]), int(end[1])
+    return int(encoding.offsets[first][0]), int(encoding.offsets[last][1])
+
+
+TASK = QuestionAnswering()

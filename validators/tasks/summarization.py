@@ -1,0 +1,58 @@
+"""Summarization: says a text again in fewer words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Sample
+from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
+from equipoise.validators.tasks.seq2seq import text_tokens, translates, writes_text
+
+
+class Summarization:
+    """Encoders with a decoder, unless they are made to translate."""
+
+    name = "summarization"
+    aliases = ("text2text-generation",)
+    auto_class = "AutoModelForSeq2SeqLM"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """An encoder with a decoder for text whose config does not speak of translation."""
+        return writes_text(model) and not translates(model)
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Texts of unequal length."""
+        return [
+            {
+                "text": "The city council met on Monday. It decided to build a new bridge over the river."
+            },
+            {"text": "It rained all day."},
+            {
+                "text": "Anna moved to Oslo last year because of her work. She likes the sea and the "
+                "mountains, but the winters are too dark for her, so she wants to go back home."
+            },
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`writing_cases`."""
+        return writing_cases(model, samples, "text")
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of the texts behind the prefix that the config names for the task."""
+        return Batch(case, text_tokens(model, case, "summarization"))
+
+    run = write
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``[{"summary_text"}]``."""
+        return [[{"summary_text": text}] for text in texts_of(model.tokenizer, outputs)]
+
+    decisions = choices
+
+
+TASK = Summarization()

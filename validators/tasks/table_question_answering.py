@@ -1,0 +1,152 @@
+"""Table question answering: cells of a table, and what to do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.tasks.base import (
+    Batch,
+    Case,
+    Decision,
+    Sample,
+    argmax_margins,
+    cycle,
+    one_forward,
+    sigmoid,
+)
+from equipoise.validators.tasks.text import int64, longest
+
+Cells = dict[tuple[int, int], Array]
+"""Row and column of a cell, with the places of its tokens."""
+
+
+class TableQuestionAnswering:
+    """TAPAS: cells by probability, an aggregation by a second head."""
+
+    name = "table-question-answering"
+    aliases = ()
+    auto_class = "AutoModelForTableQuestionAnswering"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """TAPAS with its heads."""
+        return model.model_type == "tapas" and model.class_name.endswith("ForQuestionAnswering")
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Tables of unequal size."""
+        people = {"Name": ["Anna", "Ben", "Clara"], "Age": ["31", "28", "45"]}
+        cities = {"City": ["Rome", "Oslo"], "Country": ["Italy", "Norway"]}
+        return [
+            {"table": people, "query": "How old is Ben?"},
+            {"table": cities, "query": "Where is Oslo?"},
+            {"table": people, "query": "What is the sum of all ages?"},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """One table, three, and one of twenty times the rows."""
+        table = {name: list(cells) * 20 for name, cells in samples[0]["table"].items()}
+        return [
+            Case("single", (samples[0],)),
+            Case("batch", cycle(samples, 3)),
+            Case("long", ({**samples[0], "table": table},)),
+        ]
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of query and table, rows dropped until they fit; padded to the longest."""
+        made = [self._tokens(model, sample) for sample in case.samples]
+        length = max(arrays["input_ids"].shape[1] for arrays in made)
+        arrays = {
+            name: np.concatenate([_pad(part[name], length, model, name) for part in made])
+            for name in made[0]
+        }
+        context = [_cells(row) for row in arrays["token_type_ids"]]
+        return Batch(case, arrays, valid={"logits": arrays["attention_mask"] == 1}, context=context)
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """Answer, coordinates, cells, and the aggregator if the model has one."""
+        found = []
+        for index, sample in enumerate(batch.case.samples):
+            columns = list(sample["table"].values())
+            chosen = _chosen(batch.context[index], outputs["logits"][index])
+            cells = [str(columns[column][row]) for row, column in chosen]
+            answer: dict[str, Any] = {"answer": ", ".join(cells)}
+            answer.update(coordinates=chosen, cells=cells)
+            name, none = self._aggregator(model, outputs, index)
+            if name:
+                answer["answer"] = ("" if none else f"{name} > ") + answer["answer"]
+                answer["aggregator"] = name
+            found.append(answer)
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The cells that are chosen, and the aggregation."""
+        made = []
+        for index, cells in enumerate(batch.context):
+            chosen = _chosen(cells, outputs["logits"][index])
+            made.append(
+                Decision(
+                    "cells", chosen, "logits", index, _cell_margin(cells, outputs["logits"][index])
+                )
+            )
+            name, _ = self._aggregator(model, outputs, index)
+            if name:
+                margin = argmax_margins(outputs["logits_aggregation"][index])
+                made.append(Decision("aggregator", name, "logits_aggregation", index, margin))
+        return made
+
+    @staticmethod
+    def _tokens(model: ModelFolder, sample: Sample) -> Arrays:
+        from pandas import DataFrame  # TAPAS's tokenizer reads nothing else
+
+        made = model.tokenizer(
+            table=DataFrame.from_dict(sample["table"]).astype(str),
+            queries=str(sample["query"]),
+            truncation="drop_rows_to_fit",
+            max_length=longest(model),
+            return_tensors="np",
+        )
+        return {name: int64(np.asarray(value)) for name, value in made.items()}
+
+    @staticmethod
+    def _aggregator(model: ModelFolder, outputs: Arrays, index: int) -> tuple[str, bool]:
+        labels = model.config.get("aggregation_labels") or {}
+        if not labels or "logits_aggregation" not in outputs:
+            return "", True
+        best = int(outputs["logits_aggregation"][index].argmax())
+        return str(labels[str(best)]), best == model.config.get("no_aggregation_label_index")
+
+
+def _pad(array: Array, length: int, model: ModelFolder, name: str) -> Array:
+    widths = [(0, 0), (0, length - array.shape[1]), *((0, 0),) * (array.ndim - 2)]
+    fill = int(model.tokenizer.pad_token_id or 0) if name == "input_ids" else 0
+    return np.pad(array, widths, constant_values=fill)
+
+
+def _cells(types: Array) -> Cells:
+    """Where the tokens of each cell are: types are segment, column and row, counted from one."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for place, (segment, column, row) in enumerate(types[:, :3].tolist()):
+        if segment == 1 and column > 0 and row > 0:
+            cells.setdefault((row - 1, column - 1), []).append(place)
+    return {cell: np.asarray(places) for cell, places in sorted(cells.items())}
+
+
+def _chosen(cells: Cells, logits: Array) -> list[tuple[int, int]]:
+    return [cell for cell, places in cells.items() if sigmoid(logits[places]).mean() > 0.5]
+
+
+def _cell_margin(cells: Cells, logits: Array) -> Array:
+    """A probability moves by a quarter of its logit's error at most, and so does the mean of several."""
+    means = [abs(float(sigmoid(logits[places]).mean()) - 0.5) for places in cells.values()]
+    return np.asarray(4 * min(means, default=np.inf))
+
+
+TASK = TableQuestionAnswering()

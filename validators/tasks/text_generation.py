@@ -1,0 +1,104 @@
+"""Text generation: goes on with a text, or answers a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Sample
+from equipoise.validators.tasks.generating import choices, write, writing_cases
+from equipoise.validators.tasks.text import tokenize
+
+
+class TextGeneration:
+    """Decoders without an encoder."""
+
+    name = "text-generation"
+    aliases = ()
+    auto_class = "AutoModelForCausalLM"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A causal language model that reads text alone."""
+        return (
+            model.class_name.endswith(("ForCausalLM", "LMHeadModel"))
+            and not model.config.get("is_encoder_decoder")
+            and model.model_type not in _MASKED
+            and model.model_type != "git"
+            and model.has_tokenizer
+            and not model.has_image_processor
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Beginnings of unequal length."""
+        return [
+            {"text": "Once upon a time there was"},
+            {"text": "The"},
+            {"text": "The train to Berlin was late again, so we sat down in the small café and"},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`writing_cases`."""
+        return writing_cases(model, samples, "text", "left")
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of the texts, padded on the left; chats through the tokenizer's template."""
+        texts = [_prompt(model, sample["text"]) for sample in case.samples]
+        chat = any(not isinstance(sample["text"], str) for sample in case.samples)
+        left = Case(case.name, case.samples, {"side": "left", **case.options})
+        # A template writes the special tokens itself.
+        options = {"add_special_tokens": False} if chat else {}
+        arrays = tokenize(model, left, texts, **options)
+        arrays.pop("token_type_ids", None)
+        return Batch(case, arrays, context={"decoder_only": True})
+
+    run = write
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``[{"generated_text"}]``; with ``return_full_text=False`` only what is new."""
+        tokenizer = model.tokenizer
+        found = []
+        for index, sample in enumerate(batch.case.samples):
+            given = _decode(tokenizer, batch.arrays["input_ids"][index])
+            new: Any = _decode(tokenizer, outputs["sequences"][index])[len(given) :]
+            if options.get("return_full_text", True):
+                new = _joined(sample["text"], new)
+            found.append([{"generated_text": new}])
+        return found
+
+    decisions = choices
+
+
+_MASKED = frozenset({"xlm", "flaubert"})
+"""Types whose LMHeadModel fills masks."""
+
+
+def _decode(tokenizer: Any, ids: Any) -> str:
+    # pipeline() tidies spaces before punctuation up.
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
+
+
+def _prompt(model: ModelFolder, text: Any) -> str:
+    if isinstance(text, str):
+        return text
+    own = text[-1]["role"] == "assistant"
+    return str(
+        model.tokenizer.apply_chat_template(
+            text, tokenize=False, add_generation_prompt=not own, continue_final_message=own
+        )
+    )
+
+
+def _joined(prompt: Any, new: str) -> Any:
+    if isinstance(prompt, str):
+        return prompt + new
+    *before, last = prompt
+    if last["role"] == "assistant":
+        return [*before, {"role": "assistant", "content": last["content"] + new}]
+    return [*prompt, {"role": "assistant", "content": new}]
+
+
+TASK = TextGeneration()

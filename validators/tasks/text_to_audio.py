@@ -1,0 +1,86 @@
+"""Text to audio: says a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Array, Arrays, Runner
+from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward
+from equipoise.validators.tasks.text import tokenize
+
+STEP = 1 / 32768
+"""One step of sound with 16 bits: a change below cannot be stored, and no one hears it."""
+
+
+class TextToAudio:
+    """Models that say a text in one forward pass, VITS above all.
+
+    VITS draws noise: its config must set ``noise_scale`` and ``noise_scale_duration`` to 0, or no two runs
+    are alike.
+    """
+
+    name = "text-to-audio"
+    aliases = ("text-to-speech",)
+    auto_class = "AutoModelForTextToWaveform"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A model that gives a waveform without a loop."""
+        return model.class_name in ("VitsModel", "FastSpeech2ConformerWithHifiGan")
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Sentences of unequal length."""
+        return [{"text": "good morning"}, {"text": "hello"}, {"text": "the weather is fine today"}]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """One text, three, and a longer one."""
+        long = {**samples[0], "text": " ".join([str(samples[0]["text"])] * 4)}
+        return [
+            Case("single", (samples[0],)),
+            Case("batch", cycle(samples, 3)),
+            Case("long", (long,)),
+        ]
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens of the texts."""
+        return Batch(case, tokenize(model, case, [str(sample["text"]) for sample in case.samples]))
+
+    def run(
+        self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
+    ) -> Arrays:
+        """The waveforms, silent after the end of each: how long they are is known only now."""
+        outputs = forward(runner, batch)
+        if "sequence_lengths" not in outputs:
+            return outputs
+        wave = outputs["waveform"]
+        sounding = np.arange(wave.shape[1])[None] < outputs["sequence_lengths"][:, None]
+        return {
+            "waveform": np.where(sounding, wave, 0).astype(wave.dtype),
+            "sequence_lengths": outputs["sequence_lengths"],
+        }
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """``audio`` (1, samples) and ``sampling_rate``."""
+        rate = model.config.get("sampling_rate", model.config.get("sample_rate"))
+        return [{"audio": wave[None], "sampling_rate": rate} for wave in _waves(outputs)]
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The sound, in steps of 16 bits."""
+        return [
+            Decision("audio", len(wave), "waveform", index, np.asarray(STEP))
+            for index, wave in enumerate(_waves(outputs))
+        ]
+
+
+def _waves(outputs: Arrays) -> list[Array]:
+    waves = outputs["waveform"]
+    lengths = outputs.get("sequence_lengths", np.full(len(waves), waves.shape[1]))
+    return [wave[: int(length)] for wave, length in zip(waves, lengths, strict=True)]
+
+
+TASK = TextToAudio()

@@ -1,0 +1,102 @@
+"""Token classification: a label for every token, or for every entity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays, softmax
+from equipoise.validators.tasks.base import (
+    Batch,
+    Case,
+    Decision,
+    Sample,
+    argmax_margins,
+    one_forward,
+)
+from equipoise.validators.tasks.entities import aggregate, entities_of
+from equipoise.validators.tasks.text import int64, real_tokens, text_cases, tokenized
+
+
+class TokenClassification:
+    """Names of people and places, parts of speech."""
+
+    name = "token-classification"
+    aliases = ("ner",)
+    auto_class = "AutoModelForTokenClassification"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A token classifier with a tokenizer."""
+        return model.class_name.endswith("ForTokenClassification") and model.has_tokenizer
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Sentences with names."""
+        return [
+            {"text": "Anna Smith lives in New York and works for the United Nations."},
+            {"text": "Paris is in France."},
+            {"text": "Last year the company Siemens moved its office from Munich to Berlin."},
+        ]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`text_cases`."""
+        return text_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens, and where each comes from."""
+        texts = [str(sample["text"]) for sample in case.samples]
+        made = dict(
+            tokenized(
+                model,
+                case,
+                texts,
+                return_special_tokens_mask=True,
+                return_offsets_mapping=model.tokenizer.is_fast,
+            )
+        )
+        special = np.asarray(made.pop("special_tokens_mask")) == 1
+        offsets = made.pop("offset_mapping", None)
+        arrays = {name: int64(np.asarray(value)) for name, value in made.items()}
+        real = real_tokens(arrays)
+        context = {"special": special | ~real, "offsets": offsets}
+        return Batch(case, arrays, valid={"logits": real}, context=context)
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """Entities; options ``aggregation_strategy`` (none, simple, first, average, max), ``ignore_labels``."""
+        strategy = str(options.get("aggregation_strategy", "none"))
+        ignored = options.get("ignore_labels", ["O"])
+        found = []
+        for index, sample in enumerate(batch.case.samples):
+            offsets = batch.context["offsets"]
+            tokens = entities_of(
+                model,
+                str(sample["text"]),
+                batch.arrays["input_ids"][index],
+                softmax(outputs["logits"][index]),
+                None if offsets is None else offsets[index],
+                batch.context["special"][index],
+            )
+            entities = aggregate(model, tokens, strategy)
+            found.append(
+                [e for e in entities if e.get("entity", e.get("entity_group")) not in ignored]
+            )
+        return found
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The label of every token that is no special one."""
+        made = []
+        for index, special in enumerate(batch.context["special"]):
+            (places,) = np.nonzero(~special)
+            rows = outputs["logits"][index, places]
+            labels = [model.labels[best] for best in rows.argmax(-1).tolist()]
+            made.append(Decision("labels", labels, "logits", (index, places), argmax_margins(rows)))
+        return made
+
+
+TASK = TokenClassification()

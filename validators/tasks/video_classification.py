@@ -1,0 +1,50 @@
+"""Video classification: labels of a film."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward
+from equipoise.validators.tasks.films import film_cases, film_pixels, film_samples
+from equipoise.validators.tasks.labels import TOP, best_labels, label_decisions
+
+
+class VideoClassification:
+    """Models on frames."""
+
+    name = "video-classification"
+    aliases = ()
+    auto_class = "AutoModelForVideoClassification"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A classifier of films."""
+        return model.class_name.endswith("ForVideoClassification")
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Drawn films whose colours move."""
+        return film_samples(model)
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`film_cases`."""
+        return film_cases(samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Pixels of the frames; option ``frame_sampling_rate`` of the case takes every so many."""
+        return Batch(case, film_pixels(model, case))
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """The ``top_k`` (5) best labels; option ``function_to_apply``."""
+        function = options.get("function_to_apply")
+        return best_labels(model, outputs["logits"], function, options.get("top_k", TOP))
+
+    decisions = label_decisions
+
+
+TASK = VideoClassification()

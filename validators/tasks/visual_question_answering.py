@@ -1,0 +1,63 @@
+"""Visual question answering: a question about a picture, answers as labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward, ranked, sigmoid
+from equipoise.validators.tasks.labels import TOP, label_decisions
+from equipoise.validators.tasks.text import tokenize
+from equipoise.validators.tasks.vision import drawn, image_cases, pixels
+
+
+class VisualQuestionAnswering:
+    """ViLT: text and patches in one encoder."""
+
+    name = "visual-question-answering"
+    aliases = ("vqa",)
+    auto_class = "AutoModelForVisualQuestionAnswering"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A classifier of answers that sees and reads, no document."""
+        return (
+            model.class_name.endswith("ForQuestionAnswering")
+            and model.has_image_processor
+            and not model.model_type.startswith("layoutlm")
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Questions of unequal length on drawn pictures."""
+        questions = ("What colour is the disc?", "What is this?", "Is there a yellow box below?")
+        return [{"image": drawn(index), "question": q} for index, q in enumerate(questions)]
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`image_cases`."""
+        return image_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokens and pixels."""
+        tokens = tokenize(model, case, [str(sample["question"]) for sample in case.samples])
+        return Batch(case, {**tokens, **pixels(model, case.samples)})
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """The ``top_k`` (5) best answers, each with a score of its own."""
+        names = list(model.labels.values())
+        return [
+            [
+                {"score": found["score"], "answer": found["label"]}
+                for found in ranked(names, row, options.get("top_k", TOP))
+            ]
+            for row in sigmoid(outputs["logits"])
+        ]
+
+    decisions = label_decisions
+
+
+TASK = VisualQuestionAnswering()

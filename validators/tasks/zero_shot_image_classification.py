@@ -1,0 +1,62 @@
+"""Zero-shot image classification: which sentence fits a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.runner import Arrays
+from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
+from equipoise.validators.tasks.contrastive import best_label, compared, likeliest
+from equipoise.validators.tasks.vision import drawn_samples, image_cases, pixels
+
+TEMPLATE = "This is a photo of {}."
+"""pipeline()'s sentence around a label."""
+
+OUTPUT = "logits_per_image"
+
+
+class ZeroShotImageClassification:
+    """CLIP and its kin."""
+
+    name = "zero-shot-image-classification"
+    aliases = ()
+    auto_class = "AutoModelForZeroShotImageClassification"
+
+    def suits(self, model: ModelFolder) -> bool:
+        """A tower for text and one for pictures, whose vectors are compared."""
+        return (
+            model.class_name.endswith("Model")
+            and "vision_config" in model.config
+            and "text_config" in model.config
+            and model.has_tokenizer
+            and model.has_image_processor
+        )
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Drawn pictures, with labels for what is on them."""
+        return drawn_samples(candidate_labels=["a red disc", "a green disc", "a cat"])
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """See :func:`image_cases`."""
+        return image_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """The media of all samples and the texts of all labels."""
+        return compared(model, case, pixels(model, case.samples), TEMPLATE, OUTPUT)
+
+    run = one_forward
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
+    ) -> list[Any]:
+        """The labels with their scores, from the likeliest on."""
+        return likeliest(model, batch, outputs[OUTPUT])
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """The best label."""
+        return best_label(batch, OUTPUT, outputs[OUTPUT])
+
+
+TASK = ZeroShotImageClassification()
