@@ -9,6 +9,7 @@ from equipoise.convert.errors import EquipoiseError
 from equipoise.validators import divergence, repro
 from equipoise.validators.alignment import weight_names
 from equipoise.validators.forms import Form
+from equipoise.validators.recorder import Recorder
 from equipoise.validators.reference import Measured, Reference
 from equipoise.validators.remote import RemoteRunner
 from equipoise.validators.result import BackendResult
@@ -64,14 +65,16 @@ def look_inside(
 def _passes(
     setup: Setup, one: Measured, runner: RemoteRunner, reference: Reference
 ) -> divergence.Passes:
-    probes = _probes(setup, one)
+    probes = _probes(setup, one, reference)
     truth, ours = reference.modules(probes, one.batch.kwargs)
     return divergence.Passes(truth, ours, divergence.capture(runner, probes, one.batch.kwargs))
 
 
-def _probes(setup: Setup, one: Measured) -> Sequence[Arrays]:
-    """The passes that show the model on a case; a loop's are its last step's."""
-    return setup.task.probe(setup.model, one.batch, one.reference)
+def _probes(setup: Setup, one: Measured, reference: Reference) -> Sequence[Arrays]:
+    """Passes that show the model on a case: of a loop the last one, with a cache the first two."""
+    recorder = Recorder(reference.reference)
+    setup.task.run(recorder, setup.model, one.batch, follow=one.reference)
+    return recorder.steps[:2] or recorder.passes[-1:]
 
 
 def _mask(batch: Batch) -> Array | None:

@@ -84,7 +84,8 @@ def _run(
     """Every case; one that fails does not stop the others while the process lives."""
     cases: list[CaseFigures] = []
     answers: tuple[object, ...] = ()
-    for one in measured:
+    carried = [one for one in measured if runner.caches or not one.batch.case.options.get("cache")]
+    for one in carried:
         setup.request.progress(f"{result.label}: {one.batch.case.name}")
         before = len(runner.account.seconds)
         try:
@@ -98,6 +99,9 @@ def _run(
         cases.append(replace(figures, seconds=seconds))
         if figures.failure and not runner.model.environment.alive:
             break
+    if left := [one.batch.case.name for one in measured if one not in carried]:
+        note = f"it keeps no cache, so these cases were not run: {', '.join(left)}"
+        result = replace(result, notes=(*result.notes, note))
     failures = [f"{case.case}: {case.failure}" for case in cases if case.failure]
     return replace(
         result,

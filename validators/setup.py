@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.errors import InputError
+from equipoise.validators.architectures import pytorch_class
 from equipoise.validators.forms import Form, form_of_model
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.request import Request
 from equipoise.validators.tasks import find_task, task_of
-from equipoise.validators.tasks.base import Batch, Task
+from equipoise.validators.tasks.base import Batch, Task, samples_of
 from equipoise.validators.workers import Workers
 
 
@@ -56,7 +57,7 @@ def prepare(request: Request, workers: Workers, scratch: Path) -> Setup:
         scratch=scratch,
         model=model,
         task=task,
-        class_name=model.class_name,
+        class_name=pytorch_class(model, task),
         pytorch=form_of_model(model, "pytorch", scratch),
         batches=tuple(_batches(request, model, task)),
     )
@@ -75,7 +76,7 @@ def assert_known(request: Request) -> None:
 
 
 def _batches(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
-    samples: Sequence[Mapping[str, Any]] = list(request.samples or own_samples(model, task))
+    samples: Sequence[Mapping[str, Any]] = list(request.samples or samples_of(task, model))
     cases = task.cases(model, samples)
     wanted = request.cases
     if wanted is not None:
@@ -87,8 +88,3 @@ def _batches(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
             )
         cases = [case for case in cases if case.name in wanted]
     return [task.encode(model, case) for case in cases]
-
-
-def own_samples(model: ModelFolder, task: Task) -> Sequence[Mapping[str, Any]]:
-    """The samples that lie in the model's folder, else the task's."""
-    return [sample["inputs"] for sample in model.samples] or task.samples(model)

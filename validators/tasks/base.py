@@ -128,19 +128,6 @@ class Task(Protocol):
         """What is decided and how firmly, read off the reference's outputs."""
         ...
 
-    def probe(self, model: ModelFolder, batch: Batch, reference: Arrays) -> Sequence[Arrays]:
-        """Inputs of passes that show the model's inside on this batch.
-
-        One pass where no loop is run. A loop without cache: one pass over the tokens that the reference
-        chose. With a cache: the prompt, and a step that goes on from it (the reference's first choice).
-        """
-        ...
-
-
-def single_probe(batch: Batch) -> tuple[Arrays, ...]:
-    """One pass with the batch's inputs; what :meth:`Task.probe` is where no loop is run."""
-    return (batch.arrays,)
-
 
 def forward(runner: Runner, batch: Batch) -> Arrays:
     """One forward pass with the inputs that the model takes."""
