@@ -71,6 +71,11 @@ BINS = tuple(range(-12, 5))
 """Edges of the error histogram, as powers of ten; what is smaller falls into the first bin."""
 
 
+ABOUT = ("_gaps", "_scale")
+"""Endings of arrays that say something of an output and are none: how near another choice was, and the scale
+of the numbers that it was computed from."""
+
+
 def judge_output(
     name: str,
     found: Array | None,
@@ -81,6 +86,7 @@ def judge_output(
     precision: str,
     tolerance: Tolerance,
     decisions: Sequence[Decision] = (),
+    scale: float = 0.0,
 ) -> OutputFigures:
     """The figures of one output and the verdict on it.
 
@@ -93,6 +99,7 @@ def judge_output(
         precision: The precision under test.
         tolerance: What is allowed.
         decisions: Those that the reference's value leads to.
+        scale: Of the numbers that it was computed from, where they were larger than the output.
     """
     if found is None:
         return OutputFigures(name, Verdict.DIVERGED, "the backend has no such output")
@@ -105,7 +112,7 @@ def judge_output(
 
     error = distance(pick(found), pick(truth), precision=precision)
     noise = distance(pick(reference), pick(truth), precision=precision)
-    held = _noise(noise, precision, tolerance)
+    held = _noise(noise, precision, tolerance, scale)
     safe, margin = _stand(found, reference, valid, decisions)
     verdict, reason = _verdict(error, held, tolerance, safe=safe)
     if verdict is Verdict.WITHIN_NOISE and identical(pick(found), pick(reference)):
@@ -129,9 +136,11 @@ def within_noise(error: Distance, noise: Distance, precision: str, tolerance: To
     return verdict is Verdict.WITHIN_NOISE
 
 
-def _noise(noise: Distance, precision: str, tolerance: Tolerance) -> tuple[float, float]:
+def _noise(
+    noise: Distance, precision: str, tolerance: Tolerance, scale: float = 0.0
+) -> tuple[float, float]:
     """What errors are held to, as rms and as maximum."""
-    rounding = tolerance.floor * epsilon(precision) * noise.scale
+    rounding = tolerance.floor * epsilon(precision) * max(noise.scale, scale)
     return max(noise.rms, rounding), max(noise.max_abs, 2 * rounding)
 
 
@@ -242,7 +251,7 @@ def judge_case(
     """
     figures = []
     for name, expected in reference.items():
-        if expected.dtype.kind != "f" or name not in truth:
+        if expected.dtype.kind != "f" or name not in truth or name.endswith(ABOUT):
             continue
         if name not in found and required is not None and name not in required:
             continue
@@ -257,6 +266,7 @@ def judge_case(
                 precision=precision,
                 tolerance=tolerance,
                 decisions=mine,
+                scale=float(np.max(reference.get(f"{name}_scale", 0.0))),
             )
         )
     flips = _flips(decisions, own, figures)

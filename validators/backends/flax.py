@@ -9,6 +9,7 @@ from typing import Any
 
 from equipoise.validators.backends import jax_common
 from equipoise.validators.backends.base import Array, Plain, captured, named
+from equipoise.validators.backends.flax_cache import Steps
 from equipoise.validators.worker import flatten
 
 
@@ -88,6 +89,7 @@ class Session(Plain):
         self.info = info
         self.options = options
         self.accepts = frozenset(inspect.signature(type(model).__call__).parameters) - {"self"}
+        self.steps: Steps | None = None
         self.compiled = self._compiled()
         self.caches = hasattr(model, "init_cache")
 
@@ -128,9 +130,9 @@ class Session(Plain):
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
     ) -> tuple[Any, Any]:
         """Keeps the cache, which has a fixed length here, and what the encoder gave."""
-        from equipoise.validators.backends.flax_cache import step
-
-        return step(self.model, inputs, kwargs, state, order)
+        if self.steps is None:
+            self.steps = Steps(self.model)
+        return self.steps(inputs, kwargs, state, order)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None

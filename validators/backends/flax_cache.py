@@ -13,92 +13,82 @@ BEYOND = 128
 """Tokens that a cache has room for beyond the prompt, where the model's positions allow them."""
 
 
-def step(
-    model: Any,
-    inputs: dict[str, Array],
-    kwargs: dict[str, Any],
-    state: Any,
-    order: list[int] | None,
-) -> tuple[Any, Any]:
-    """One call of the decoder; the first makes the cache (and runs the encoder)."""
-    if state is not None and order is not None:
-        state = _reordered(state, order)
-    if hasattr(model, "encode"):
-        return _encoder_decoder(model, inputs, kwargs, state)
-    return _decoder(model, inputs, kwargs, state)
+class Steps:
+    """The compiled decoder of a model, and what a state holds: cache, tokens done, room, encoder's output.
+
+    Args:
+        model: A Flax model of transformers with ``init_cache``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        import jax
+
+        self.model = model
+        self.encodes = hasattr(model, "encode")
+        call = model.decode if self.encodes else model.__call__
+        self.accepted = inspect.signature(call).parameters
+
+        def step(params: Any, cache: Any, inputs: Any) -> Any:
+            outputs = call(
+                **inputs, params=params, past_key_values=cache, return_dict=True, train=False
+            )
+            return dict(outputs)
+
+        self.compiled = jax.jit(step)
+
+    def __call__(
+        self,
+        inputs: dict[str, Array],
+        kwargs: dict[str, Any],
+        state: Any,
+        order: list[int] | None,
+    ) -> tuple[Any, Any]:
+        """One call of the decoder; the first makes the cache (and runs the encoder)."""
+        if state is not None and order is not None:
+            state = _reordered(state, order)
+        tokens = inputs["decoder_input_ids" if self.encodes else "input_ids"]
+        if state is None:
+            state = self._first(inputs, tokens)
+        given = self._of_decoder(inputs, tokens, state)
+        accepted = {name: value for name, value in given.items() if name in self.accepted}
+        outputs = self.compiled(self.model.params, state["cache"], {**accepted, **kwargs})
+        done = state["done"] + tokens.shape[1]
+        return outputs, {**state, "cache": outputs["past_key_values"], "done": done}
+
+    def _of_decoder(self, inputs: dict[str, Array], tokens: Array, state: Any) -> dict[str, Any]:
+        batch, new = tokens.shape
+        done, room = state["done"], state["room"]
+        positions = np.arange(done, done + new)[None].repeat(batch, 0)
+        mask = np.ones((batch, room), np.int64)
+        if self.encodes:
+            own = {"decoder_input_ids": tokens, "encoder_outputs": state["encoded"]}
+            masks = {"decoder_attention_mask": mask, "encoder_attention_mask": state["mask"]}
+            known = {name: value for name, value in masks.items() if value is not None}
+            return {**own, **known, "decoder_position_ids": positions}
+        seen = inputs.get("attention_mask", np.ones((batch, done + new), np.int64))
+        mask[:, : seen.shape[1]] = seen
+        placed = inputs.get("position_ids", positions)
+        return {"input_ids": tokens, "attention_mask": mask, "position_ids": placed}
+
+    def _first(self, inputs: dict[str, Array], tokens: Array) -> dict[str, Any]:
+        batch, new = tokens.shape
+        room = _room(self.model, new)
+        state: dict[str, Any] = {"done": 0, "room": room, "encoded": None, "mask": None}
+        if not self.encodes:
+            return {**state, "cache": self.model.init_cache(batch, room)}
+        names = ("input_ids", "input_features", "pixel_values", "attention_mask")
+        given = {name: inputs[name].copy() for name in names if name in inputs}
+        encoded = self.model.encode(**given, return_dict=True, train=False)
+        mask = given.get("attention_mask") if "input_ids" in given else None
+        cache = self.model.init_cache(batch, room, encoded)
+        return {**state, "cache": cache, "encoded": encoded, "mask": mask}
 
 
 def _room(model: Any, tokens: int) -> int:
-    config = model.config
+    config = getattr(model.config, "decoder", model.config)
     names = ("max_position_embeddings", "n_positions", "max_target_positions")
     held = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
     return int(min([tokens + BEYOND, *held]))
-
-
-def _decoder(
-    model: Any, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any
-) -> tuple[Any, Any]:
-    ids = inputs["input_ids"]
-    batch, new = ids.shape
-    if state is None:
-        length = _room(model, new)
-        state = {"cache": model.init_cache(batch, length), "done": 0, "length": length}
-    done, length = state["done"], state["length"]
-    seen = inputs.get("attention_mask", np.ones((batch, done + new), np.int64))
-    mask = np.ones((batch, length), np.int64)
-    mask[:, : seen.shape[1]] = seen
-    positions = inputs.get("position_ids", np.arange(done, done + new)[None].repeat(batch, 0))
-    outputs = model(
-        input_ids=ids.copy(),
-        attention_mask=mask,
-        position_ids=positions.copy(),
-        past_key_values=state["cache"],
-        return_dict=True,
-        train=False,
-        **kwargs,
-    )
-    return outputs, {"cache": outputs.past_key_values, "done": done + new, "length": length}
-
-
-def _encoder_decoder(
-    model: Any, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any
-) -> tuple[Any, Any]:
-    ids = inputs["decoder_input_ids"]
-    batch, new = ids.shape
-    if state is None:
-        state = _encoded(model, inputs, batch, new)
-    done, length = state["done"], state["length"]
-    accepted = inspect.signature(model.decode).parameters
-    positions = np.arange(done, done + new)[None].repeat(batch, 0)
-    extra: dict[str, Any] = {
-        "decoder_attention_mask": np.ones((batch, length), np.int64),
-        "decoder_position_ids": positions,
-        "encoder_attention_mask": state["mask"],
-    }
-    outputs = model.decode(
-        ids.copy(),
-        state["encoded"],
-        past_key_values=state["cache"],
-        return_dict=True,
-        train=False,
-        **{name: value for name, value in extra.items() if name in accepted and value is not None},
-        **kwargs,
-    )
-    return outputs, {**state, "cache": outputs.past_key_values, "done": done + new}
-
-
-def _encoded(model: Any, inputs: dict[str, Array], batch: int, new: int) -> dict[str, Any]:
-    names = ("input_ids", "input_features", "pixel_values", "attention_mask")
-    given = {name: inputs[name].copy() for name in names if name in inputs}
-    encoded = model.encode(**given, return_dict=True, train=False)
-    length = _room(model, new)
-    return {
-        "cache": model.init_cache(batch, length, encoded),
-        "encoded": encoded,
-        "mask": given.get("attention_mask") if "input_ids" in given else None,
-        "done": 0,
-        "length": length,
-    }
 
 
 def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
@@ -110,5 +100,7 @@ def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
     def picked(value: Any) -> Any:
         return value[rows] if getattr(value, "ndim", 0) > 0 else value
 
-    keys = ("cache", "encoded", "mask")
-    return {**state, **{key: jax.tree.map(picked, state[key]) for key in keys if key in state}}
+    return {
+        **state,
+        **{key: jax.tree.map(picked, state[key]) for key in ("cache", "encoded", "mask")},
+    }

@@ -164,8 +164,10 @@ class Session(Plain):
         backend.clear_session()
 
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        # Keras wants the first argument said, even where a cache stands in for it.
+        given = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
         with place(self.options):
-            return self.model(**tensors, **kwargs, return_dict=True, training=False)
+            return self.model(**given, **kwargs, return_dict=True, training=False)
 
 
 def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
