@@ -34,7 +34,11 @@ class Steps:
             )
             return dict(outputs)
 
+        def encode(params: Any, inputs: Any) -> Any:
+            return model.encode(**inputs, params=params, return_dict=True, train=False)
+
         self.compiled = jax.jit(step)
+        self.encode = jax.jit(encode)
 
     def __call__(
         self,
@@ -75,13 +79,20 @@ class Steps:
         room = _room(self.model, new)
         state: dict[str, Any] = {"done": 0, "room": room, "encoded": None, "mask": None}
         if not self.encodes:
-            return {**state, "cache": self.model.init_cache(batch, room)}
+            return {**state, "cache": self._empty(batch, room)}
         names = ("input_ids", "input_features", "pixel_values", "attention_mask")
         given = {name: inputs[name].copy() for name in names if name in inputs}
-        encoded = self.model.encode(**given, return_dict=True, train=False)
+        encoded = self.encode(self.model.params, given)
         mask = given.get("attention_mask") if "input_ids" in given else None
-        cache = self.model.init_cache(batch, room, encoded)
+        cache = self._empty(batch, room, encoded)
         return {**state, "cache": cache, "encoded": encoded, "mask": mask}
+
+    def _empty(self, batch: int, room: int, *encoded: Any) -> Any:
+        """A cache of zeros, as ``init_cache`` makes it, without initialising the model for it."""
+        import jax
+
+        shapes = jax.eval_shape(lambda: self.model.init_cache(batch, room, *encoded))
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _room(model: Any, tokens: int) -> int:
@@ -98,7 +109,8 @@ def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
     rows = np.asarray(order)
 
     def picked(value: Any) -> Any:
-        return value[rows] if getattr(value, "ndim", 0) > 0 else value
+        # In numpy: XLA would compile a gather for every shape.
+        return np.asarray(value)[rows] if getattr(value, "ndim", 0) > 0 else value
 
     return {
         **state,
