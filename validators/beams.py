@@ -77,7 +77,7 @@ def _start(prompt: Array, search: Search) -> _State:
 def _step(state: _State, feed: Feed, search: Search, prompt: int, length: int) -> None:
     samples, beams = state.running_scores.shape
     rows = state.running[:, :, :length].reshape(samples * beams, length)
-    scores = processed(search, rows, log_softmax(feed(rows, state.order)), prompt)
+    scores = processed(search, rows, log_softmax(feed(rows, state.order)), prompt, feed.padding)
     vocabulary = scores.shape[-1]
     total = scores.reshape(samples, beams, vocabulary) + state.running_scores[:, :, None]
     keep = max(2, 1 + len(search.eos)) * beams
