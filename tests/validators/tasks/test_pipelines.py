@@ -96,7 +96,7 @@ def _compare(found: Any, wanted: Any, where: str) -> None:
     elif isinstance(wanted, dict) and "every37th" in wanted:
         array = np.asarray(found)
         assert list(array.shape) == wanted["shape"], where
-        np.testing.assert_allclose(array.ravel()[::37], wanted["every37th"], atol=TOLERANCE)
+        np.testing.assert_allclose(array.ravel()[::37], wanted["every37th"], TOLERANCE, TOLERANCE)
     elif isinstance(wanted, dict):
         assert set(found) == set(wanted), where
         for key, value in wanted.items():
