@@ -2,7 +2,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test quick lint format oracle bench goldens clean
+.PHONY: help demo test quick lint format oracle bench goldens tasks clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -38,7 +38,9 @@ goldens: .venv-oracle/done  ## Makes the committed golden files again
 	.venv-oracle/bin/python fixtures/make_container_goldens.py
 	.venv-oracle/bin/python fixtures/make_pytorch_goldens.py
 	.venv-oracle/bin/python fixtures/make_bundle_goldens.py
-	.venv-oracle/bin/python fixtures/make_sentiment.py
+
+tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks again (20 minutes)
+	PYTHONPATH=tests/typing_root .venv-oracle/bin/python -m equipoise.fixtures.training
 
 # torch is asked for first and by its exact version: a range, or another package's need, may bring
 # gigabytes of CUDA where a CPU build of this version lies at hand. The package with the real model is
@@ -53,7 +55,7 @@ goldens: .venv-oracle/done  ## Makes the committed golden files again
 .venv-oracle/done: constraints/oracle.txt
 	$(PYTHON) -m venv .venv-oracle
 	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt torch==2.13.0
-	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt transformers==4.57.6 tensorflow tf_keras jax flax sentencepiece pillow
+	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt transformers==4.57.6 tensorflow tf_keras jax flax sentencepiece pillow pandas
 	touch $@
 
 .venv-base/done: pyproject.toml constraints/main.txt

@@ -82,7 +82,7 @@ def _step(state: _State, feed: Feed, search: Search, prompt: int, length: int) -
     rows = state.running[:, :, :length].reshape(samples * beams, length)
     logits = feed(rows, state.order)
     state.scale = np.maximum(state.scale, np.abs(logits).reshape(samples, -1).max(axis=1))
-    scores = processed(search, rows, log_softmax(logits), prompt)
+    scores = processed(search, rows, log_softmax(logits), prompt, feed.padding)
     vocabulary = scores.shape[-1]
     total = scores.reshape(samples, beams, vocabulary) + state.running_scores[:, :, None]
     keep = max(2, 1 + len(search.eos)) * beams

@@ -53,6 +53,11 @@ class Feed:
         self._encoder = "decoder_input_ids" in self._arrays
         self._positions = positions and not self._encoder and "position_ids" in runner.accepts
 
+    @property
+    def padding(self) -> Array | None:
+        """How many tokens of padding each prompt has on its left; None behind an encoder."""
+        return None if self._encoder else padding_of(self._arrays)
+
     def __call__(self, sequences: Array, order: Sequence[int] | None = None) -> Array:
         """The scores after these sequences (rows, vocabulary).
 
@@ -102,3 +107,9 @@ class Feed:
     @staticmethod
     def _last(outputs: Arrays) -> Array:
         return np.asarray(outputs["logits"][:, -1])
+
+
+def padding_of(arrays: Mapping[str, Array]) -> Array | None:
+    """How many tokens of padding each text has on its left."""
+    mask = arrays.get("attention_mask")
+    return None if mask is None else np.asarray((mask != 0).argmax(axis=1))

@@ -78,7 +78,9 @@ def prompt_of(arrays: Mapping[str, Array]) -> Array:
     return arrays["decoder_input_ids" if "decoder_input_ids" in arrays else "input_ids"]
 
 
-def greedy_margins(search: Search, sequences: Array, logits: Array) -> list[Array]:
+def greedy_margins(
+    search: Search, sequences: Array, logits: Array, padding: Array | None = None
+) -> list[Array]:
     """For each sample and step: half the distance of the chosen token's score to the next one's.
 
     The distance is that of the scores as the config changes them; a penalty on repetition can enlarge an
@@ -87,7 +89,7 @@ def greedy_margins(search: Search, sequences: Array, logits: Array) -> list[Arra
     prompt = sequences.shape[1] - logits.shape[1]
     margins = np.empty(logits.shape[:2])
     for step in range(logits.shape[1]):
-        scores = processed(search, sequences[:, : prompt + step], logits[:, step], prompt)
+        scores = processed(search, sequences[:, : prompt + step], logits[:, step], prompt, padding)
         top = np.sort(scores, axis=-1)[:, -2:]
         margins[:, step] = (top[:, 1] - top[:, 0]) / 2
     factor = max(search.repetition_penalty, 1 / search.repetition_penalty)
@@ -110,7 +112,7 @@ def _greedy(feed: Feed, prompt: Array, search: Search, follow: Arrays | None) ->
     logits: list[Array] = []
     while alive.any() and taken.shape[1] < search.limit(prompt.shape[1]):
         raw = feed(taken)
-        best = processed(search, taken, raw, prompt.shape[1]).argmax(axis=-1)
+        best = processed(search, taken, raw, prompt.shape[1], feed.padding).argmax(axis=-1)
         chosen = np.where(alive, best, search.pad)
         # After its end a sample only waits for the others; its numbers mean nothing.
         logits.append(np.where(alive[:, None], raw, 0).astype(raw.dtype))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from equipoise.convert.errors import EquipoiseError, WorkerError
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.forms import CLASSES, Form
+from equipoise.validators.golden import Golden
 from equipoise.validators.inside import look_inside
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.reference import Measured, Reference
@@ -20,7 +21,7 @@ from equipoise.validators.verdict import CaseFigures, judge_case
 
 
 def judge(
-    setup: Setup, form: Form, measured: Sequence[Measured], reference: Reference
+    setup: Setup, form: Form, measured: Sequence[Measured], reference: Reference | Golden
 ) -> BackendResult:
     """The result of one backend."""
     result = BackendResult(form.backend, _label(setup, form), form.origin, str(form.path))
@@ -39,7 +40,7 @@ def judge(
     if problem := _random_weights(runner):
         return replace(result, failure=problem)
     result = _run(setup, result, runner, measured)
-    if not result.failure:
+    if not result.failure and isinstance(reference, Reference):
         result = look_inside(setup, form, result, runner, measured, reference)
     with suppress(WorkerError):  # the process is gone; its failure is told already
         runner.model.drop()
@@ -71,10 +72,12 @@ def _random_weights(runner: RemoteRunner) -> str:
     return f"its loader found no values for {len(missing)} weights, which would be random: {missing[0]}"
 
 
-def _ignored_inputs(setup: Setup, runner: RemoteRunner, reference: Reference) -> tuple[str, ...]:
+def _ignored_inputs(
+    setup: Setup, runner: RemoteRunner, reference: Reference | Golden
+) -> tuple[str, ...]:
     """Inputs of the samples that the backend does not take, though PyTorch does."""
     used = {name for batch in setup.batches for name in batch.arrays}
-    ignored = sorted((used & reference.reference.accepts) - runner.accepts)
+    ignored = sorted((used & reference.accepts) - runner.accepts)
     return (f"it does not take {', '.join(ignored)}",) if ignored else ()
 
 

@@ -105,7 +105,13 @@ class Search:
         return self.min_length
 
 
-def processed(search: Search, sequences: Array, scores: Array, prompt: int) -> Array:
+def processed(
+    search: Search,
+    sequences: Array,
+    scores: Array,
+    prompt: int,
+    padding: Array | None = None,
+) -> Array:
     """Scores of the next token with everything that the config forbids or forces.
 
     Args:
@@ -113,6 +119,7 @@ def processed(search: Search, sequences: Array, scores: Array, prompt: int) -> A
         sequences: What has been chosen, prompts included (rows, length).
         scores: Logits, or logarithms of probabilities for beams (rows, vocabulary).
         prompt: Length of the prompts.
+        padding: How many tokens of each row are padding on the left: nobody said them.
 
     Returns:
         float64, in the order of transformers' processors.
@@ -120,7 +127,7 @@ def processed(search: Search, sequences: Array, scores: Array, prompt: int) -> A
     scores = scores.astype(np.float64)
     length = sequences.shape[1]
     if search.repetition_penalty != 1.0:
-        _penalise(search.repetition_penalty, sequences, scores)
+        scores = _penalised(search.repetition_penalty, sequences, scores, padding)
     if search.no_repeat:
         for row, banned in enumerate(_repeating(sequences, search.no_repeat)):
             scores[row, banned] = -np.inf
@@ -148,10 +155,13 @@ def _only(scores: Array, tokens: Sequence[int]) -> Array:
     return forced
 
 
-def _penalise(penalty: float, sequences: Array, scores: Array) -> None:
-    rows = np.arange(len(sequences))[:, None]
-    seen = scores[rows, sequences]
-    scores[rows, sequences] = np.where(seen < 0, seen * penalty, seen / penalty)
+def _penalised(penalty: float, sequences: Array, scores: Array, padding: Array | None) -> Array:
+    seen = np.zeros(scores.shape, dtype=bool)
+    starts = padding.tolist() if padding is not None else [0] * len(sequences)
+    for row, start in enumerate(starts):
+        seen[row, sequences[row, start:]] = True
+    less = np.where(scores < 0, scores * penalty, scores / penalty)
+    return np.where(seen, less, scores)
 
 
 def _repeating(sequences: Array, size: int) -> list[list[int]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from equipoise.validators.result import BackendResult
 from equipoise.validators.runner import Arrays
 from equipoise.validators.setup import Setup
 from equipoise.validators.tasks.base import Batch, Decision
-from equipoise.validators.verdict import CaseFigures, OutputFigures, judge_case
+from equipoise.validators.verdict import CaseFigures, judge_case
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Reference:
             )
         return RemoteRunner(model)
 
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Names of the inputs that the model takes."""
+        return self.reference.accepts
+
     def measure(self, batch: Batch) -> Measured:
         """Runs a case on both."""
         setup = self.setup
@@ -79,38 +84,9 @@ class Reference:
         """PyTorch's weights by name."""
         return list(self.reference.model.names())
 
-    def result(self, measured: Sequence[Measured]) -> BackendResult:
-        """The reference as a row of the report: its error is the noise."""
-        setup, model = self.setup, self.reference.model
-        hello = setup.workers.hello("pytorch", apart="-reference")
-        first = measured[0]
-        return BackendResult(
-            backend="pytorch",
-            label="pytorch (reference)",
-            origin=setup.pytorch.origin,
-            source=str(setup.pytorch.path),
-            about=model.about,
-            versions=hello["versions"],
-            cases=tuple(self._noise(one) for one in measured),
-            seconds=sum(sum(one.seconds) for one in measured),
-            peak_bytes=self.reference.account.peak_bytes,
-            answers=tuple(setup.task.decode(setup.model, first.batch, first.reference)),
-        )
-
-    def _noise(self, one: Measured) -> CaseFigures:
-        found = judge_case(
-            one.batch.case.name,
-            one.reference,
-            one.reference,
-            one.truth,
-            valid=one.batch.valid,
-            precision=self.setup.request.precision,
-            tolerance=self.setup.request.allowed,
-            decisions=one.decisions,
-            own=one.decisions,
-        )
-        outputs: tuple[OutputFigures, ...] = found.outputs
-        return CaseFigures(found.case, outputs, found.decisions, (), one.seconds)
+    def about(self) -> tuple[RemoteRunner, Mapping[str, Any]]:
+        """The model at the precision under test, and what its process is."""
+        return self.reference, self.setup.workers.hello("pytorch", apart="-reference")
 
     def close(self) -> None:
         """Frees both models, if their process still runs."""
@@ -129,3 +105,41 @@ class Reference:
     ) -> None:
         if error is None:
             self.close()
+
+
+def reference_row(setup: Setup, reference: object, measured: Sequence[Measured]) -> BackendResult:
+    """The reference as a row of the report: its error is the noise."""
+    first = measured[0]
+    row = BackendResult(
+        backend="pytorch",
+        label="pytorch (reference)",
+        origin="kept" if setup.request.against_golden else setup.pytorch.origin,
+        source=str(setup.request.against_golden or setup.pytorch.path),
+        cases=tuple(_noise(setup, one) for one in measured),
+        seconds=sum(sum(one.seconds) for one in measured),
+        answers=tuple(setup.task.decode(setup.model, first.batch, first.reference)),
+    )
+    if not isinstance(reference, Reference):
+        return row
+    runner, hello = reference.about()
+    return replace(
+        row,
+        about=runner.model.about,
+        versions=hello["versions"],
+        peak_bytes=runner.account.peak_bytes,
+    )
+
+
+def _noise(setup: Setup, one: Measured) -> CaseFigures:
+    found = judge_case(
+        one.batch.case.name,
+        one.reference,
+        one.reference,
+        one.truth,
+        valid=one.batch.valid,
+        precision=setup.request.precision,
+        tolerance=setup.request.allowed,
+        decisions=one.decisions,
+        own=one.decisions,
+    )
+    return replace(found, seconds=one.seconds)

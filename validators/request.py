@@ -36,6 +36,9 @@ class Request:
         divergence: Whether to look for the first module beyond noise.
         depth: Whether to measure the error along the depth of the model.
         repro: A folder for minimal scripts of divergences.
+        save_golden: A folder to keep PyTorch's outputs in.
+        against_golden: A folder that has them; PyTorch is not run.
+        progress: Told what is at work.
     """
 
     model: Path
@@ -52,6 +55,8 @@ class Request:
     divergence: bool = True
     depth: bool = False
     repro: Path | None = None
+    save_golden: Path | None = None
+    against_golden: Path | None = None
     progress: Progress = field(default=lambda text: None)
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, InputError
-from equipoise.validators import machine
+from equipoise.validators import golden, machine
 from equipoise.validators.forms import (
     CLASSES,
     Form,
@@ -16,9 +17,10 @@ from equipoise.validators.forms import (
     form_of_artifact,
     form_of_model,
 )
+from equipoise.validators.golden import Golden
 from equipoise.validators.judging import judge
 from equipoise.validators.pythons import python_of
-from equipoise.validators.reference import Reference
+from equipoise.validators.reference import Reference, reference_row
 from equipoise.validators.request import Request
 from equipoise.validators.result import BackendResult, Report, plain
 from equipoise.validators.setup import Setup, prepare
@@ -46,13 +48,15 @@ def validate(request: Request, workers: Workers | None = None) -> Report:
 def _report(setup: Setup) -> Report:
     request = setup.request
     artifacts = [form_of_artifact(path) for path in request.artifacts]
-    with Reference(setup) as reference:
+    with reference_of(setup) as reference:
         measured = [reference.measure(batch) for batch in setup.batches]
         results = [
             form if isinstance(form, BackendResult) else judge(setup, form, measured, reference)
             for form in [*artifacts, *_own_forms(setup, artifacts)]
         ]
-        row = reference.result(measured)
+        row = reference_row(setup, reference, measured)
+    if request.save_golden is not None:
+        golden.save(request.save_golden, setup, row, measured)
     return Report(
         model=str(request.model),
         model_type=setup.model.model_type,
@@ -67,6 +71,16 @@ def _report(setup: Setup) -> Report:
         reference=row,
         backends=tuple(results),
     )
+
+
+@contextmanager
+def reference_of(setup: Setup) -> Iterator[Reference | Golden]:
+    """PyTorch, or what was kept of it."""
+    if setup.request.against_golden is not None:
+        yield golden.load(setup, setup.request.against_golden)
+        return
+    with Reference(setup) as reference:
+        yield reference
 
 
 def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendResult]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from equipoise.validators.feed import padding_of
 from equipoise.validators.generation import (
     generate,
     greedy_margins,
@@ -13,7 +14,7 @@ from equipoise.validators.generation import (
 )
 from equipoise.validators.logits import Search
 from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays, Runner
+from equipoise.validators.runner import Array, Arrays, Runner
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle
 from equipoise.validators.tasks.text import lengthened, longest
 
@@ -82,12 +83,16 @@ def choices(self: object, model: ModelFolder, batch: Batch, outputs: Arrays) -> 
     search = search_of(model, batch.case.options)
     written = written_tokens(search, outputs["sequences"], prompt_length(batch))
     if search.beams == 1:
-        margins = greedy_margins(search, outputs["sequences"], outputs["logits"])
+        margins = greedy_margins(search, outputs["sequences"], outputs["logits"], _padding(batch))
         return [
             Decision("tokens", tokens, "logits", (index, slice(0, len(tokens))), margins[index])
             for index, tokens in enumerate(written)
         ]
     return [_beam(search, outputs, index, tokens) for index, tokens in enumerate(written)]
+
+
+def _padding(batch: Batch) -> Array | None:
+    return padding_of(batch.arrays) if batch.context and "decoder_only" in batch.context else None
 
 
 def _beam(search: Search, outputs: Arrays, index: int, tokens: list[int]) -> Decision:

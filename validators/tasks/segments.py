@@ -45,13 +45,17 @@ def panoptic(classes: Array, masks: Array, size: tuple[int, int], **options: Any
 
 
 def instances(classes: Array, masks: Array, size: tuple[int, int], **options: Any) -> list[Segment]:
-    """Segments by MaskFormer's other reading: the best pairs of query and label, later ones on top."""
+    """Segments by MaskFormer's other reading: the best pairs of query and label, the best one on top.
+
+    pipeline() takes them in the order of ``topk(sorted=False)``, which torch leaves open: where segments
+    overlap, it may show another one on top.
+    """
     least = float(options.get("threshold", THRESHOLD))
     known = softmax(classes)[:, :-1]
     best = np.argsort(-known, axis=None, kind="stable")[: len(classes)]
     owner = np.full(size, -1)
     found: list[tuple[int, float]] = []
-    for place in best.tolist():
+    for place in best[::-1].tolist():
         query, label = divmod(place, known.shape[1])
         inside = masks[query] > 0
         sure = (sigmoid(masks[query]) * inside).sum() / (inside.sum() + 1e-6)

@@ -44,10 +44,11 @@ def named_task(model: ModelFolder, task: str) -> dict[str, str]:
 
 
 def prefix_of(model: ModelFolder, task: str, sample: Sample) -> str:
-    """What is said before the text: that of the task as the sample names it, else the config's own."""
+    """What is said before the text: that of the task as the sample or the config names it; not twice."""
     tasks = model.config.get("task_specific_params") or {}
-    params = tasks.get(str(sample.get("task", task)), {})
-    return str(params.get("prefix", model.config.get("prefix") or ""))
+    asked = str(sample.get("task") or named_task(model, task).get("task", task))
+    prefix = str(tasks.get(asked, {}).get("prefix", model.config.get("prefix") or ""))
+    return "" if str(sample["text"]).startswith(prefix) else prefix
 
 
 def text_tokens(model: ModelFolder, case: Case, task: str) -> Arrays:

@@ -9,7 +9,7 @@ from equipoise.validators.model import ModelFolder
 from equipoise.validators.runner import Arrays
 from equipoise.validators.tasks.base import Batch, Case, Sample
 from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
-from equipoise.validators.tasks.seq2seq import named_task, text_tokens, translates, writes_text
+from equipoise.validators.tasks.seq2seq import text_tokens, translates, writes_text
 
 
 class Translation:
@@ -30,7 +30,7 @@ class Translation:
             "Good morning!",
             "My brother has lived in Berlin for ten years, but he speaks no German.",
         )
-        return [{"text": text, **named_task(model, self.name)} for text in texts]
+        return [{"text": text} for text in texts]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`writing_cases`."""
