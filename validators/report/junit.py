@@ -26,13 +26,13 @@ def _suite(root: Element, report: Report, result: BackendResult) -> None:
         "errors": 0 if result.absent else sum(case.verdict is Verdict.FAILED for case in cases),
         "skipped": len(cases) if result.absent else 0,
     }
+    about = {
+        "name": result.label,
+        "timestamp": report.date.removesuffix("+00:00"),
+        "time": f"{result.seconds:.6f}",
+    }
     suite = SubElement(
-        root,
-        "testsuite",
-        name=result.label,
-        timestamp=report.date.removesuffix("+00:00"),
-        time=f"{result.seconds:.6f}",
-        **{name: str(value) for name, value in count.items()},
+        root, "testsuite", {**about, **{name: str(value) for name, value in count.items()}}
     )
     for case in cases:
         _case(suite, report, result, case)
