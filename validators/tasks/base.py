@@ -143,6 +143,11 @@ def one_forward(
     return forward(runner, batch)
 
 
+def plain_case(samples: Sequence[Sample], *, cache: bool) -> Case:
+    """What ``pipeline()`` does with samples: as the generation config says, with a cache if there is one."""
+    return Case("pipeline", tuple(samples), {"cache": cache})
+
+
 def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
     """The samples that the folder brings, or the task's own; files of media under their whole paths."""
     brought = [resolved(model.path, entry["inputs"]) for entry in model.samples]

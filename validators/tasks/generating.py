@@ -33,6 +33,8 @@ def writing_cases(
         side: ``left`` for a model without encoder: it goes on from the end of the text.
     """
     shared: dict[str, Any] = {"side": side} if side else {}
+    if side and field:
+        shared["limit"] = _room(model)
     one, three = (samples[0],), cycle(samples, 3)
     cases = [
         Case("greedy", one, {**shared, "beams": 1}),
@@ -45,21 +47,15 @@ def writing_cases(
     ]
     if field:
         long = {**samples[0], field: lengthened(str(samples[0][field]))}
-        limit = longest(model) - (new_tokens(model) if side else 0)
-        cases.append(
-            Case("long", (long,), {**shared, "beams": 1, "cache": True, "limit": max(limit, 2)})
-        )
+        options = {"limit": longest(model), **shared, "beams": 1, "cache": True}
+        cases.append(Case("long", (long,), options))
     return cases
 
 
-def plain_case(model: ModelFolder, samples: Sequence[Sample], side: str | None = None) -> Case:
-    """What ``pipeline()`` does: the beams of the config, with the cache."""
-    return Case("pipeline", tuple(samples), {"cache": True, **({"side": side} if side else {})})
-
-
-def new_tokens(model: ModelFolder) -> int:
-    """How many tokens the config lets the model write at most, after a prompt of one."""
-    return search_of(model, {}).limit(1) - 1
+def _room(model: ModelFolder) -> int:
+    """How long a prompt may be so that what is written after it fits, or a quarter of what fits."""
+    length = longest(model)
+    return max(length - search_of(model, {}).limit(0), length // 4)
 
 
 def write(

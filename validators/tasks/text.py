@@ -81,7 +81,12 @@ def tokenized(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> An
     extra = int(case.options.get("extra", 0))
     if not extra:
         return made
-    wider = {"padding": "max_length", "max_length": made["input_ids"].shape[1] + extra}
+    width = made["input_ids"].shape[1]
+    wider = {"padding": "max_length", "max_length": min(width + extra, length)}
+    if "stride" in given and width < length:
+        wider["stride"] = (
+            0  # nothing is cut, so no parts overlap; a short text may not hold the stride
+        )
     return tokenizer(*texts, **{**given, **wider})
 
 
