@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from equipoise.convert.api import prepare
 from equipoise.convert.errors import EquipoiseError
 from equipoise.validators.remote import Module
@@ -116,6 +118,10 @@ def comparable(reference: Arrays, found: Arrays) -> tuple[Array, Array] | None:
     theirs = found[name] if name else next(iter(found.values()))
     if ours.shape == theirs.shape:
         return ours, theirs
+    if ours.shape[1:] == theirs.shape[1:] and 1 in (len(ours), len(theirs)):
+        # One row for the whole batch is the same in every row.
+        rows = np.broadcast_arrays(ours, theirs)
+        return rows[0], rows[1]
     # TensorFlow and Flax keep channels last.
     last = (0, *range(2, ours.ndim), 1) if ours.ndim > 2 else ()
     if last and tuple(ours.shape[axis] for axis in last) == theirs.shape:

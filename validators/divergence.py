@@ -28,12 +28,21 @@ class Passes:
 
 @dataclass(frozen=True)
 class Point:
-    """One aligned module's figures."""
+    """One aligned module's figures.
+
+    Attributes:
+        pair: The module on both sides.
+        error: Distance of its output from the truth.
+        noise: The same of the reference.
+        beyond: Whether the output is beyond noise.
+        fed_beyond: Whether its first input is; False where inputs are not known.
+    """
 
     pair: Pair
     error: Distance
     noise: Distance
     beyond: bool
+    fed_beyond: bool
 
 
 def capture(
@@ -77,15 +86,25 @@ def points(
     reference = [module for module in passes.reference if module.path in truth]
     found = []
     for pair in align(reference, passes.found, weights, names):
-        both = comparable(truth[pair.reference.path].outputs, pair.found.outputs)
-        own = comparable(truth[pair.reference.path].outputs, pair.reference.outputs)
-        if both is None or own is None:
+        exact = truth[pair.reference.path]
+        out = _figures(exact.outputs, pair.reference.outputs, pair.found.outputs, mask, precision)
+        if out is None:
             continue
-        error = distance(_kept(both[1], mask), _kept(both[0], mask), precision=precision)
-        noise = distance(_kept(own[1], mask), _kept(own[0], mask), precision=precision)
-        beyond = not within_noise(error, noise, precision, MODULE)
-        found.append(Point(pair, error, noise, beyond))
+        fed = _figures(exact.inputs, pair.reference.inputs, pair.found.inputs, mask, precision)
+        found.append(Point(pair, out[0], out[1], out[2], fed is not None and fed[2]))
     return found
+
+
+def _figures(
+    truth: Arrays, reference: Arrays, found: Arrays, mask: Array | None, precision: str
+) -> tuple[Distance, Distance, bool] | None:
+    """Error, noise, and whether the error is beyond it; None where there is nothing to compare."""
+    both, own = comparable(truth, found), comparable(truth, reference)
+    if both is None or own is None:
+        return None
+    error = distance(_kept(both[1], mask), _kept(both[0], mask), precision=precision)
+    noise = distance(_kept(own[1], mask), _kept(own[0], mask), precision=precision)
+    return error, noise, not within_noise(error, noise, precision, MODULE)
 
 
 def _kept(values: Array, mask: Array | None) -> Array:
@@ -103,7 +122,11 @@ def depth(found: Sequence[Point]) -> tuple[Depth, ...]:
 
 
 def first(found: Sequence[Point], case: str) -> Divergence | None:
-    """The first module beyond noise; None when no module is."""
+    """The first module beyond noise; None when no module is.
+
+    A module whose inputs are beyond noise is not to blame though every module before it is fine: something
+    between them is, which belongs to the module around it.
+    """
     for index, point in enumerate(found):
         if point.beyond:
             return _divergence(found, index, case)
@@ -111,10 +134,16 @@ def first(found: Sequence[Point], case: str) -> Divergence | None:
 
 
 def _divergence(found: Sequence[Point], index: int, case: str) -> Divergence:
-    point = found[index]
+    flagged = found[index]
+    by_path = {point.pair.reference.path: point for point in found}
+    point, inner = flagged, ""
+    while point.fed_beyond and (path := point.pair.reference.path.rpartition(".")[0]) in by_path:
+        point, inner = by_path[path], flagged.pair.reference.path
     reference = point.pair.reference
     before = [one for one in found[:index] if _feeds(one.pair.reference, reference)]
     note = "" if before else _beside(found, index)
+    if inner:
+        note = f"what goes into its part {inner} is beyond noise already, no part before it is"
     return Divergence(
         case=case,
         module=reference.path or "(the whole model)",

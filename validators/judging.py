@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, WorkerError
 from equipoise.validators.environment import RemoteModel
@@ -48,6 +49,8 @@ def judge(
 
 
 def _label(setup: Setup, form: Form) -> str:
+    if form.backend.endswith(".py"):
+        return Path(form.backend).stem
     if form.origin != "as given" or form.path == setup.model.path:
         return form.backend
     return f"{form.backend} ({form.path.name})"
@@ -57,7 +60,7 @@ def _load(setup: Setup, form: Form) -> RemoteRunner:
     """The model of a form; an artifact that is a checkpoint names its own class."""
     options = setup.request.options()
     class_name = setup.class_name
-    if form.backend == "pytorch" and (form.path / "config.json").is_file():
+    if form.backend in CLASSES and (form.path / "config.json").is_file():
         class_name = ModelFolder(form.path).class_name or class_name
     if form.from_pt:
         options["from_pt"] = True

@@ -42,7 +42,7 @@ def python_of(backend: str, chosen: Mapping[str, str]) -> Path:
     """The interpreter that is to run a backend.
 
     Args:
-        backend: Its name.
+        backend: Its name, or the path of a file that is one.
         chosen: ``--env`` of the user: a backend's name -> an interpreter or the name of an environment.
 
     Raises:
@@ -50,6 +50,8 @@ def python_of(backend: str, chosen: Mapping[str, str]) -> Path:
     """
     if backend in chosen:
         return _given(chosen[backend])
+    if backend.endswith(".py"):
+        return Path(sys.executable)
     needs = NEEDS.get(backend)
     missing = [name for name in needs if find_spec(name) is None] if needs else []
     if needs and not missing:

@@ -24,7 +24,8 @@ class Request:
     Attributes:
         model: The model's folder.
         artifacts: Programs and checkpoints that should answer like it.
-        backends: Backends to run the model itself on; None: all classes that can be had.
+        backends: Backends to run the model itself on; None: all classes that can be had. A name that ends in
+            ``.py`` is a file that is a backend (see ``backends/base.py``); it gets the PyTorch checkpoint.
         task: The task; None: the one that the model is made for.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: The float dtype under test.

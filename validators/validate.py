@@ -87,6 +87,9 @@ def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendRe
     """The model itself on backends of classes; where it cannot be had, a result that says why."""
     asked = setup.request.backends
     for name in CLASSES if asked is None else asked:
+        if name.endswith(".py"):
+            yield Form(name, setup.pytorch.path)
+            continue
         if name not in backend_names():
             raise InputError("no such backend", found=name, expected=", ".join(backend_names()))
         if name not in CLASSES:

@@ -44,7 +44,7 @@ class Workers:
             return running
         if running is not None:
             running.close()
-        log = self.log / f"{key}.log" if self.log else None
+        log = self.log / f"{Path(key).name}.log" if self.log else None
         self._running[key] = Environment(
             python_of(backend, self.chosen),
             log,

@@ -17,9 +17,12 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from equipoise.validators.worker import to_numpy
 
 Array = np.ndarray[Any, Any]
 
@@ -149,20 +152,75 @@ def named(flat: dict[str, Array]) -> dict[str, Array]:
     return {name or "output": value for name, value in flat.items()}
 
 
-def module_ends(nodes: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """The last value of every module of a graph, in the order in which the modules end.
+@dataclass(frozen=True)
+class Node:
+    """An operation of a program's graph.
 
-    Args:
-        nodes: The module of every node (dotted path) and the node's value, in order.
+    Attributes:
+        path: The module that it came from, dotted.
+        kind: That module's type, where the graph knows it.
+        value: What it computes.
+        inputs: What it computes it from.
+    """
 
-    >>> module_ends([("a", 1), ("a.b", 2), ("a.b", 3), ("a", 4), ("c", 5)])
-    [('a.b', 3), ('a', 4), ('c', 5)]
+    path: str
+    kind: str
+    value: Any
+    inputs: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A module's part of a graph: what goes in first, and what comes out last."""
+
+    path: str
+    kind: str
+    value: Any
+    given: Any
+
+
+def spans(nodes: list[Node]) -> list[Span]:
+    """The modules of a graph, in the order in which they end.
+
+    >>> graph = [Node("a", "", 1, ()), Node("a.b", "", 2, (1,)), Node("a.b", "", 3, (2,)), Node("a", "", 4, (3,))]
+    >>> [(span.path, span.value, span.given) for span in spans(graph)]
+    [('a.b', 3, 1), ('a', 4, None)]
     """
     last: dict[str, int] = {}
-    for index, (path, _) in enumerate(nodes):
-        parts = path.split(".")
+    given: dict[str, Any] = {}
+    home = {node.value: node.path for node in nodes}
+    for index, node in enumerate(nodes):
+        parts = node.path.split(".") if node.path else []
         for depth in range(1, len(parts) + 1):
-            last[".".join(parts[:depth])] = index
+            path = ".".join(parts[:depth])
+            last[path] = index
+            outside = [one for one in node.inputs if one in home and not _within(home[one], path)]
+            if outside:
+                given.setdefault(path, outside[0])
     # Of modules that end with the same node the inner one ends first.
-    ends = sorted((index, -path.count("."), path) for path, index in last.items() if path)
-    return [(path, nodes[index][1]) for index, _, path in ends]
+    ends = sorted((index, -path.count("."), path) for path, index in last.items())
+    kinds = {node.path: node.kind for node in nodes}
+    return [
+        Span(path, kinds.get(path, ""), nodes[index].value, given.get(path))
+        for index, _, path in ends
+    ]
+
+
+def _within(path: str, module: str) -> bool:
+    return path == module or path.startswith(f"{module}.")
+
+
+def seen(found: list[Span], values: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Records of modules from the values of a graph's nodes; what is not floating is passed over."""
+    records = []
+    for span in found:
+        output, given = (_floating(values.get(key)) for key in (span.value, span.given))
+        if output is not None:
+            inputs = {} if given is None else {"0": given}
+            records.append(captured(span.path, span.kind, inputs, {"output": output}))
+    return records
+
+
+def _floating(value: Any) -> Array | None:
+    array = None if value is None else to_numpy(value)
+    return array if array is not None and array.dtype.kind == "f" else None

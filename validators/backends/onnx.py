@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.backends.base import Array, Plain, captured, module_ends
+from equipoise.validators.backends.base import Array, Node, Plain, seen, spans
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -61,24 +61,20 @@ class Session(Plain):
         import onnx
 
         model = onnx.load(self.file)
-        nodes = [
-            (_path(node), node.output[0])
-            for node in model.graph.node
-            if node.output and _path(node)
-        ]
-        ends = module_ends(nodes)
+        found = spans(
+            [
+                Node(path, "", node.output[0], tuple(node.input))
+                for node in model.graph.node
+                if node.output and (path := _path(node))
+            ]
+        )
         have = set(self.outputs)
-        for name in dict.fromkeys(value for _, value in ends if value not in have):
-            model.graph.output.append(onnx.ValueInfoProto(name=name))
+        wanted = {one for span in found for one in (span.value, span.given) if one} - have
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
         session = _open(model.SerializeToString(), self.options, os.path.dirname(self.file))
-        wanted = [value.name for value in session.get_outputs()]
-        values = dict(zip(wanted, session.run(wanted, self._fed(inputs)), strict=True))
-        records = [
-            captured(path, "", {}, {"output": _wide(values[name])})
-            for path, name in ends
-            if np.asarray(values[name]).dtype.kind == "f"
-        ]
-        return {name: values[name] for name in self.outputs}, records
+        every = [value.name for value in session.get_outputs()]
+        values = dict(zip(every, session.run(every, self._fed(inputs)), strict=True))
+        return {name: values[name] for name in self.outputs}, seen(found, values)
 
     def names(self) -> dict[str, list[int]]:
         """Shape of every initializer by name."""
@@ -153,10 +149,6 @@ def _path(node: Any) -> str:
                 "" if any(name.startswith("_empty") for name in modules) else (modules or [""])[-1]
             )
     return ""
-
-
-def _wide(value: Array) -> Array:
-    return value.astype(np.float32) if value.dtype.kind == "V" else value
 
 
 def _precision(file: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.validators.backends import torch_common
-from equipoise.validators.backends.base import Array, Plain, captured, module_ends
+from equipoise.validators.backends.base import Array, Node, Plain, seen, spans
 from equipoise.validators.worker import to_numpy
 
 
@@ -57,10 +57,13 @@ class Session(Plain):
         """The last value of every module, as the nodes' metadata tells which module they came from."""
         from torch.fx import Interpreter
 
-        paths = {node: _path(node) for node in self.module.graph.nodes if _is_tensor(node)}
-        ends = module_ends([(path, node) for node, (path, _) in paths.items()])
-        kinds = dict(paths.values())
-        wanted = {node for _, node in ends}
+        nodes = [
+            Node(*_path(node), node, tuple(node.all_input_nodes))
+            for node in self.module.graph.nodes
+            if _is_tensor(node)
+        ]
+        found = spans(nodes)
+        wanted = {one for span in found for one in (span.value, span.given)}
         values: dict[Any, Any] = {}
 
         class Recording(Interpreter):  # type: ignore[misc]
@@ -72,12 +75,7 @@ class Session(Plain):
 
         tensors = self._tensors(inputs)
         Recording(self.module).run(*(tensors[name] for name in self.arguments))
-        records = [
-            captured(path, kinds.get(path, ""), {}, {"output": values[node]})
-            for path, node in ends
-            if values.get(node) is not None and values[node].dtype.kind == "f"
-        ]
-        return self.run(inputs, kwargs), records
+        return self.run(inputs, kwargs), seen(found, values)
 
     def names(self) -> dict[str, list[int]]:
         """Shape of every weight by name."""

@@ -6,8 +6,7 @@ import re
 from typing import Any
 
 from equipoise.validators.backends import torch_common
-from equipoise.validators.backends.base import Array, Plain, captured, module_ends
-from equipoise.validators.worker import to_numpy
+from equipoise.validators.backends.base import Array, Node, Plain, seen, spans
 
 _LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
 
@@ -53,32 +52,39 @@ class Session(Plain):
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """The last value of every module, as the graph tells which module a node came from."""
+        graph = self.module.inlined_graph.copy()
+        found = spans(self._nodes(graph))
+        wanted = {one for span in found for one in (span.value, span.given) if one is not None}
+        values = [value for value in _tensors_of(graph) if value.debugName() in wanted]
+        results = self._run_for(graph, values, self._tensors(inputs))
+        named = {value.debugName(): one for value, one in zip(values, results, strict=True)}
+        return self.run(inputs, kwargs), seen(found, named)
+
+    def _nodes(self, graph: Any) -> list[Node]:
+        """The graph's operations; a loaded file's nodes leave lists of modules out of their paths."""
+        modules = dict(self.module.named_modules())
+        real = {".".join(_without_lists(modules, path)): path for path in modules}
+        tensors = {value.debugName() for value in _tensors_of(graph)}
+        nodes = []
+        for node in graph.nodes():
+            path, kind = _path(node)
+            inputs = tuple(one.debugName() for one in node.inputs() if one.debugName() in tensors)
+            if node.outputsSize() == 1 and node.output().debugName() in tensors:
+                nodes.append(Node(real.get(path, path), kind, node.output().debugName(), inputs))
+        return nodes
+
+    def _run_for(self, graph: Any, values: list[Any], tensors: dict[str, Any]) -> Any:
+        """The graph's values for these inputs."""
         import torch
 
-        graph = self.module.inlined_graph.copy()
-        nodes = [
-            (_path(node), node.output())
-            for node in graph.nodes()
-            if node.outputsSize() == 1 and str(node.output().type()).startswith("Tensor")
-        ]
-        ends = module_ends([(path, value) for (path, _), value in nodes])
-        kinds = dict(path for path, _ in nodes)
         for _ in list(graph.outputs()):
             graph.eraseOutput(0)
-        values = [value for _, value in ends]
         together = graph.create("prim::TupleConstruct", values)
         together.output().setType(torch._C.TupleType([value.type() for value in values]))
         graph.appendNode(together)
         graph.registerOutput(together.output())
         function = torch._C._create_function_from_graph("forward", graph)
-        tensors = self._tensors(inputs)
-        results = function(self.module._c, *(tensors[name] for name in self.arguments))
-        records = [
-            captured(path, kinds.get(path, ""), {}, {"output": array})
-            for (path, _), value in zip(ends, results, strict=True)
-            if (array := to_numpy(value)) is not None and array.dtype.kind == "f"
-        ]
-        return self.run(inputs, kwargs), records
+        return function(self.module._c, *(tensors[name] for name in self.arguments))
 
     def names(self) -> dict[str, list[int]]:
         """Shape of every weight by name."""
@@ -108,3 +114,21 @@ def _path(node: Any) -> tuple[str, str]:
     """Path and type of the module that a node came from: ``model(Bert).encoder(BertEncoder)``."""
     levels = _LEVEL.findall(node.getModuleHierarchy())
     return ".".join(name for name, _ in levels), levels[-1][1] if levels else ""
+
+
+def _tensors_of(graph: Any) -> list[Any]:
+    """Values of nodes that are tensors."""
+    return [
+        node.output()
+        for node in graph.nodes()
+        if node.outputsSize() == 1 and str(node.output().type()).startswith("Tensor")
+    ]
+
+
+def _without_lists(modules: dict[str, Any], path: str) -> list[str]:
+    parts = path.split(".") if path else []
+    return [
+        part
+        for depth, part in enumerate(parts)
+        if modules[".".join(parts[: depth + 1])].original_name != "ModuleList"
+    ]

@@ -1,0 +1,10 @@
+"""A fault for programs: every position id is one too large."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def patch(model: Any) -> None:
+    embeddings = model.bert.embeddings
+    embeddings.position_ids = embeddings.position_ids.roll(-1)

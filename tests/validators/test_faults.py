@@ -1,0 +1,228 @@
+"""Planted faults: each must be seen, and begin in the right module. And no alarm without a fault."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from task_models import ROOT
+
+from equipoise.convert import convert
+from equipoise.fixtures import programs
+from equipoise.validators.environment import Environment
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.request import Request
+from equipoise.validators.result import BackendResult
+from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.validate import validate
+from equipoise.validators.verdict import Verdict
+from equipoise.validators.workers import Workers
+
+pytestmark = [
+    pytest.mark.transformers,
+    pytest.mark.oracle,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("faults"),
+]
+
+BERT = ROOT / "tasks" / "text-classification"
+GPT2 = ROOT / "tasks" / "text-generation"
+FAULTY = Path(__file__).parent / "faulty"
+FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+Arrays = dict[str, np.ndarray]  # type: ignore[type-arg]
+
+
+@pytest.fixture(scope="module")
+def workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
+    with Workers({"oracle": pytestconfig.getoption("--oracle")}, time_limit=300) as found:
+        yield found
+
+
+def copy(folder: Path, to: Path, change: Callable[[Arrays], None], **config: object) -> Path:
+    """The model with other weights or another config."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(folder, to)
+    tensors = load_file(to / "model.safetensors")
+    change(tensors)
+    save_file(tensors, to / "model.safetensors", {"format": "pt"})
+    values = {**json.loads((to / "config.json").read_text()), **config}
+    (to / "config.json").write_text(json.dumps(values))
+    return to
+
+
+def transposed(tensors: Arrays) -> None:
+    name = "bert.encoder.layer.1.attention.self.value.weight"
+    assert tensors[name].shape[0] == tensors[name].shape[1]
+    tensors[name] = np.ascontiguousarray(tensors[name].T)
+
+
+def swapped_heads(tensors: Arrays) -> None:
+    for leaf in ("weight", "bias"):
+        name = f"bert.encoder.layer.0.attention.self.query.{leaf}"
+        heads = tensors[name].reshape(4, 6, -1)[[1, 0, 2, 3]]
+        tensors[name] = np.ascontiguousarray(heads.reshape(tensors[name].shape))
+
+
+def rounded(tensors: Arrays) -> None:
+    import ml_dtypes
+
+    name = "bert.encoder.layer.1.output.dense.weight"
+    tensors[name] = tensors[name].astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def without_bias(tensors: Arrays) -> None:
+    """The difference of a bias of 1e-4 that is there on one side only."""
+    # Of both signs: the norm that follows takes the mean away.
+    bias = tensors["bert.encoder.layer.0.attention.output.dense.bias"]
+    bias -= np.float32(1e-4) * np.where(np.arange(bias.size) % 3, 1, -1).astype(np.float32)
+
+
+def with_nan(tensors: Arrays) -> None:
+    model = ModelFolder(BERT)
+    (first, *_) = samples_of(task_of(model), model)
+    token = model.tokenizer(first["text"])["input_ids"][2]
+    tensors["bert.embeddings.word_embeddings.weight"][token] = np.nan
+
+
+def nothing(tensors: Arrays) -> None:
+    pass
+
+
+LAYER = "bert.encoder.layer"
+WEIGHTS = {
+    "transposed": (transposed, {}, f"{LAYER}.1.attention.self.value"),
+    "swapped heads": (swapped_heads, {}, f"{LAYER}.0.attention.self.query"),
+    "bf16 rounding": (rounded, {}, f"{LAYER}.1.output.dense"),
+    "missing bias": (without_bias, {}, f"{LAYER}.0.attention.output.dense"),
+    "nan": (with_nan, {}, "bert.embeddings.word_embeddings"),
+    "epsilon": (nothing, {"layer_norm_eps": 1e-5}, "bert.embeddings.LayerNorm"),
+    "gelu": (nothing, {"hidden_act": "gelu_new"}, f"{LAYER}.0.intermediate.intermediate_act_fn"),
+}
+ELSEWHERE = {
+    # TensorFlow and Flax have no module of its own for it.
+    "gelu": {"tensorflow": f"{LAYER}.0.intermediate", "flax": f"{LAYER}.0.intermediate"},
+    # TF's embeddings are one layer whose tables are weights, not layers.
+    "nan": {"tensorflow": "bert.embeddings"},
+}
+
+
+@pytest.mark.parametrize("backend", ["pytorch", "tensorflow", "flax"])
+@pytest.mark.parametrize("fault", WEIGHTS)
+def test_weights_and_config(fault: str, backend: str, workers: Workers, tmp_path: Path) -> None:
+    change, config, module = WEIGHTS[fault]
+    faulty = copy(BERT, tmp_path / "faulty", change, **config)
+    if backend != "pytorch":
+        convert(faulty, tmp_path / backend, to=backend)
+        faulty = tmp_path / backend
+    result = judged(Request(BERT, [faulty], backends=[]), workers)
+    assert_caught(result, ELSEWHERE.get(fault, {}).get(backend, module))
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
+@pytest.mark.parametrize(
+    ("fault", "module", "cases"),
+    [
+        ("shifted_positions", "bert.embeddings.position_embeddings", None),
+        ("ignored_mask", f"{LAYER}.0.attention.self", ["batch", "padded"]),
+    ],
+)
+def test_programs(
+    fault: str,
+    module: str,
+    cases: list[str] | None,
+    backend: str,
+    workers: Workers,
+    tmp_path: Path,
+) -> None:
+    program = traced(backend, tmp_path, FAULTY / f"{fault}.py", workers)
+    result = judged(Request(BERT, [program], backends=[], cases=cases), workers)
+    assert_caught(result, module)
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
+def test_programs_without_fault(backend: str, workers: Workers, tmp_path: Path) -> None:
+    result = judged(Request(BERT, [traced(backend, tmp_path, None, workers)], backends=[]), workers)
+    assert result.verdict in FINE, result
+    assert len(result.cases) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "case", "module"),
+    [
+        ("stale_cache", "greedy-cache", "transformer.h.0.attn"),
+        ("no_positions", "batch", "transformer.wpe"),
+    ],
+)
+def test_loops(fault: str, case: str, module: str, workers: Workers) -> None:
+    """Faults that only a loop shows: a cache that goes stale, positions in a batch padded on the left."""
+    request = Request(GPT2, backends=[str(FAULTY / f"{fault}.py")], cases=[case])
+    assert_caught(judged(request, workers), module)
+
+
+def test_mask_is_fine_without_padding(workers: Workers, tmp_path: Path) -> None:
+    """Only padded batches can show an ignored mask; a single sample must not raise an alarm."""
+    program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
+    result = judged(Request(BERT, [program], backends=[], cases=["single", "long"]), workers)
+    assert result.verdict in FINE
+
+
+def test_repro_shows_it(workers: Workers, tmp_path: Path) -> None:
+    faulty = copy(BERT, tmp_path / "faulty", transposed)
+    request = Request(BERT, [faulty], backends=[], repro=tmp_path / "repro")
+    result = judged(request, workers)
+    assert result.divergence is not None
+    script = Path(result.divergence.repro) / "repro.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    off = {}
+    for line in done.stdout.splitlines():
+        if "off the truth by" in line:
+            name, _, value = line.partition(": off the truth by ")
+            off[name.strip()] = float(value)
+    assert off["this script"] < 1e-5
+    assert off["reference"] < 1e-5
+    assert off["pytorch (faulty)"] > 0.01
+
+
+def traced(backend: str, folder: Path, patch: Path | None, workers: Workers) -> Path:
+    model = ModelFolder(BERT)
+    task = task_of(model)
+    batch = task.encode(model, task.cases(model, samples_of(task, model))[1])
+    np.savez(folder / "inputs.npz", **batch.arrays)
+    environment: Environment = workers.get("pytorch")
+    return Path(
+        environment.call(
+            programs.__file__,
+            "make",
+            kind=backend,
+            folder=str(BERT),
+            class_name=model.class_name,
+            inputs=str(folder / "inputs.npz"),
+            output=str(folder / backend),
+            patch=str(patch or ""),
+        )
+    )
+
+
+def judged(request: Request, workers: Workers) -> BackendResult:
+    (result,) = validate(request, workers).backends
+    assert not result.failure, result.failure
+    return result
+
+
+def assert_caught(result: BackendResult, module: str) -> None:
+    assert result.verdict in (Verdict.DECISION_SAFE, Verdict.DIVERGED)
+    assert result.divergence is not None, result.notes
+    assert result.divergence.module == module
+    for path, error in result.divergence.inputs.items():
+        assert error < result.divergence.error, path
