@@ -1,0 +1,87 @@
+"""What goes wrong with one backend is that backend's failure: the others go on, the exit code says it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from task_models import ROOT
+
+from equipoise.cli.main import run
+
+pytestmark = [pytest.mark.transformers, pytest.mark.slow]
+
+BERT = str(ROOT / "tasks" / "text-classification")
+FAULTY = Path(__file__).parent / "faulty"
+LAST = ["--cases", "single,batch", "--threads", "1"]
+
+
+def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) -> tuple[int, dict]:  # type: ignore[type-arg]
+    output = tmp_path / "report.json"
+    names = ",".join(str(FAULTY / f"{name}.py") if name != "pytorch" else name for name in backends)
+    code = run(
+        ["validate", BERT, "--backends", names, *LAST, "--json", str(output), *(options or [])]
+    )
+    report = json.loads(output.read_text())
+    return code, {result["label"]: result for result in report["backends"]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "said"),
+    [
+        ("crash", [], "the worker crashed during 'run' (signal 11)"),
+        (
+            "hang",
+            ["--time-limit", "30"],
+            "the worker did not answer 'run' within 30 s and was ended",
+        ),
+        ("memory", [], "MemoryError"),
+    ],
+)
+def test_others_go_on(fault: str, options: list[str], said: str, tmp_path: Path) -> None:
+    code, results = validated(tmp_path, fault, "pytorch", options=options)
+    assert code == 3
+    assert results[fault]["verdict"] == "failed"
+    assert said in results[fault]["failure"]
+    assert results["pytorch"]["verdict"] == "identical"
+    if fault != "memory":
+        assert [case["verdict"] for case in results[fault]["cases"]] == ["identical", "failed"]
+
+
+def test_noise_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, results = validated(tmp_path, "noisy")
+    assert code == 0
+    assert results["noisy"]["verdict"] == "identical"
+    assert "garbage" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'this is no worker at all, it only talks'", "does not answer as a worker"),
+        ("exit 9", "the worker ended during 'hello' with code 9"),
+    ],
+)
+def test_other_programs_are_no_workers(script: str, said: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    options = ["--env", f"pytorch={python}"]
+    names = [f"tensorflow={python}"]
+    output = tmp_path / "report.json"
+    arguments = ["validate", BERT, "--backends", "tensorflow", "--env", *names, *LAST]
+    assert run([*arguments, "--json", str(output)]) == 3
+    (result,) = json.loads(output.read_text())["backends"]
+    assert said in result["failure"]
+    assert run(["validate", BERT, "--backends", "pytorch", *options, *LAST]) == 2
+
+
+def test_memory_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Less than PyTorch itself needs: the reference cannot run, and that is said."""
+    assert run(["validate", BERT, *LAST, "--memory-limit", "100000000"]) == 2
+    assert "worker" in capsys.readouterr().err
