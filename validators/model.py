@@ -124,10 +124,6 @@ class ModelFolder:
         found: list[dict[str, Any]] = self._json("samples.json") or []  # type: ignore[assignment]
         return found
 
-    def resolve(self, name: str) -> str:
-        """The path of a file that a sample names; names are relative to the folder."""
-        return str(self.path / name)
-
     def _config_with_defaults(self) -> dict[str, Any]:
         from transformers import AutoConfig
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,17 +150,18 @@ def plain_case(samples: Sequence[Sample], *, cache: bool) -> Case:
 
 def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
     """The samples that the folder brings, or the task's own; files of media under their whole paths."""
-    brought = [_resolved(model, entry["inputs"]) for entry in model.samples]
+    brought = [resolved(model.path, entry["inputs"]) for entry in model.samples]
     return brought or task.samples(model)
 
 
-def _resolved(model: ModelFolder, value: Any, name: str = "") -> Any:
+def resolved(folder: Path, value: Any, name: str = "") -> Any:
+    """A sample with its files of media under their whole paths; names are relative to ``folder``."""
     if isinstance(value, Mapping):
-        return {key: _resolved(model, inner, key) for key, inner in value.items()}
+        return {key: resolved(folder, inner, key) for key, inner in value.items()}
     if name in MEDIA and isinstance(value, list):
-        return [_resolved(model, inner, name) for inner in value]
+        return [resolved(folder, inner, name) for inner in value]
     if name in MEDIA and isinstance(value, str):
-        return model.resolve(value)
+        return str(folder / value)
     return value
 
 

@@ -1,0 +1,133 @@
+"""What the commands that run models share: options, and what they make of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from equipoise.validators.workers import Workers
+
+FAILED = 3
+"""Exit code: a backend could not be run to the end."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PRECISION = click.Choice(["fp32", "fp16", "bf16"])
+
+
+class Pairs(click.ParamType[tuple[str, str]]):
+    """``NAME=VALUE``."""
+
+    name = "name=value"
+
+    def convert(
+        self,
+        value: str | tuple[str, str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, str]:
+        """The name and the value."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, rest = value.partition("=")
+        if not name or not equals or not rest:
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        return name, rest
+
+
+def running(command: F) -> F:
+    """The options of every command that runs models."""
+    options = (
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
+        click.option(
+            "--env",
+            "environments",
+            type=Pairs(),
+            multiple=True,
+            help="BACKEND=PYTHON: the interpreter (or named environment) of a backend; "
+            "oracle=PYTHON for all of TensorFlow and Flax. Can be given again.",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(0), help="Of each framework; default: all cores."
+        ),
+        click.option(
+            "--time-limit",
+            type=click.FloatRange(0, min_open=True),
+            default=600.0,
+            show_default=True,
+            help="Seconds that one pass may take.",
+        ),
+        click.option(
+            "--memory-limit", type=click.IntRange(1), help="Bytes of each worker process."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def workers(
+    environments: Iterable[tuple[str, str]],
+    time_limit: float | None,
+    memory_limit: int | None,
+    log: Path | None = None,
+) -> Iterator[Workers]:
+    """The worker processes of a command."""
+    # Tokenizers are used in this process; what they say to a terminal is not ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from equipoise.validators.workers import Workers
+
+    with Workers(
+        dict(environments), log=log, time_limit=time_limit, memory_limit=memory_limit
+    ) as found:
+        yield found
+
+
+def cores(threads: int | None) -> int:
+    """How many threads a framework gets."""
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Says on stderr what is at work, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield status.update
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a report; ``-`` is stdout.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from equipoise.convert.errors import OutputError
+
+    if str(path) == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", file=path) from error

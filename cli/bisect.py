@@ -1,0 +1,104 @@
+"""``equipoise bisect``: the first module at which two backends part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run, _validation
+
+if TYPE_CHECKING:
+    from equipoise.validators.result import BackendResult
+
+
+@click.command()
+@click.argument("model")
+@click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--backends", help="Separated by commas: tensorflow, flax; PyTorch is what they are held to."
+)
+@click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
+@click.option(
+    "--precision",
+    type=_validation.PRECISION,
+    default="fp32",
+    show_default=True,
+    help="The float dtype under test.",
+)
+@click.option("--case", "case", help="The case to look at; without it the first that diverges.")
+@click.option("--repro", type=click.Path(path_type=Path), help="Folder for a minimal script.")
+@_run.json_option
+@_validation.running
+@_run.command
+def command(
+    model: str,
+    artifacts: tuple[Path, ...],
+    backends: str | None,
+    task: str | None,
+    precision: str,
+    case: str | None,
+    repro: Path | None,
+    as_json: bool,
+    device: str,
+    environments: tuple[tuple[str, str], ...],
+    threads: int | None,
+    time_limit: float,
+    memory_limit: int | None,
+) -> int:
+    """Show the error along the depth of MODEL on each backend or ARTIFACT, and the first module beyond noise.
+
+    Exit code 1: a module is beyond noise; it is named, and --repro writes a script that shows it.
+    """
+    from equipoise.convert.hub import resolve_source
+    from equipoise.validators.request import PRECISIONS, Request
+    from equipoise.validators.result import plain
+    from equipoise.validators.validate import validate
+
+    names = [name.strip() for name in backends.split(",")] if backends else None
+    with (
+        _validation.workers(environments, time_limit, memory_limit) as workers,
+        _validation.progress() as tell,
+    ):
+        found = validate(
+            Request(
+                model=resolve_source(model),
+                artifacts=artifacts,
+                backends=[name for name in names if name != "pytorch"] if names else None,
+                task=task,
+                device=device,
+                precision=PRECISIONS[precision],
+                cases=[case] if case else None,
+                threads=_validation.cores(threads),
+                depth=True,
+                repro=repro,
+                progress=tell,
+            ),
+            workers,
+        )
+    if as_json:
+        _run.emit([plain(result) for result in found.backends])
+    else:
+        for result in found.backends:
+            _show(result)
+    ran = [result for result in found.backends if not result.absent]
+    if any(result.divergence for result in ran):
+        return _run.DIFFERENCE
+    return _validation.FAILED if any(result.failure for result in ran) else _run.DONE
+
+
+def _show(result: BackendResult) -> None:
+    from equipoise.validators.report.summary import divergence, figure
+
+    click.echo(f"{result.label}: {result.absent or result.failure or result.verdict.value}")
+    rows: list[list[Any]] = [
+        [point.path or "(the whole model)", figure(point.error), figure(point.noise)]
+        for point in result.depth
+    ]
+    if rows:
+        _output.table(("module", "error", "noise"), rows)
+    for note in result.notes:
+        click.echo(f"- {note}")
+    if result.divergence is not None:
+        click.echo(divergence(result))

@@ -1,0 +1,44 @@
+"""``equipoise env``: Python environments for backends that cannot live in this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from equipoise.cli import _output, _run, _validation
+
+
+@click.command()
+@click.argument("action", type=click.Choice(["create", "list"]))
+@click.argument("name", required=False)
+@click.option(
+    "--path", type=click.Path(path_type=Path), help="The folder; default: the user's cache."
+)
+@click.option("--python", help="The interpreter to make it with; default: this one.")
+@click.option("--force", is_flag=True, help="Make it anew where it is there.")
+@_run.command
+def command(
+    action: str, name: str | None, path: Path | None, python: str | None, force: bool
+) -> int:
+    """Create or list environments; ``env create oracle`` has transformers 4.57.6, TensorFlow and Flax."""
+    from equipoise.convert.errors import InputError
+    from equipoise.validators import environments, pythons
+
+    if action == "list":
+        rows = [
+            [
+                one,
+                "there" if pythons.environment_python(one).exists() else "not made",
+                pythons.environment_python(one),
+            ]
+            for one in environments.names()
+        ]
+        _output.table(("environment", "state", "python"), rows)
+        return _run.DONE
+    if name is None:
+        raise InputError("say which environment", expected=", ".join(environments.names()))
+    with _validation.progress() as tell:
+        made = environments.create(name, path, python=python, force=force, tell=tell)
+    click.echo(f"made {made}")
+    return _run.DONE

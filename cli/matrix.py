@@ -1,0 +1,121 @@
+"""``equipoise matrix``: many models on every backend, as one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run, _validation
+
+if TYPE_CHECKING:
+    from equipoise.validators.matrix import Line
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path),
+    help="A folder with a folder of programs for each model, by its name.",
+)
+@click.option(
+    "--precision",
+    type=_validation.PRECISION,
+    default="fp32",
+    show_default=True,
+    help="The float dtype under test.",
+)
+@click.option("--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32.")
+@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), help="Write the table as a Markdown page."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Write every report as JSON; - is stdout.",
+)
+@_validation.running
+@_run.command
+def command(
+    models: tuple[Path, ...],
+    artifacts: Path | None,
+    precision: str,
+    tf32: bool,
+    strict: bool,
+    markdown: Path | None,
+    json_file: Path | None,
+    device: str,
+    environments: tuple[tuple[str, str], ...],
+    threads: int | None,
+    time_limit: float,
+    memory_limit: int | None,
+) -> int:
+    """Run the task of every one of MODELS on every backend and print one table of verdicts.
+
+    A folder without config.json stands for the models in it. Exit codes as of `validate`.
+    """
+    from equipoise.validators.matrix import lines, page
+    from equipoise.validators.request import PRECISIONS
+
+    found: list[Line] = []
+    with (
+        _validation.workers(environments, time_limit, memory_limit) as workers,
+        _validation.progress() as tell,
+    ):
+        for line in lines(
+            models,
+            workers,
+            artifacts=artifacts,
+            precision=PRECISIONS[precision],
+            tf32=tf32,
+            device=device,
+            threads=_validation.cores(threads),
+            progress=tell,
+        ):
+            found.append(line)
+            click.echo(f"{line.name}: {line.summary}", err=True)
+    if markdown is not None:
+        _validation.write(markdown, page(found))
+    if json_file is not None:
+        _validation.write(json_file, _json(found))
+    if str(json_file) != "-":
+        _show(found)
+    return _code(found, strict=strict)
+
+
+def _json(found: list[Line]) -> str:
+    import json
+
+    from equipoise.validators.report import json as report_json
+
+    values: list[Any] = [
+        json.loads(report_json.dumps(line.report))
+        if line.report
+        else {"model": line.name, "error": line.error}
+        for line in found
+    ]
+    return json.dumps(values, indent=2) + "\n"
+
+
+def _show(found: list[Line]) -> None:
+    from equipoise.validators.matrix import columns
+
+    names = columns(found)
+    rows = [[line.name, line.task, *(line.cell(name) for name in names)] for line in found]
+    _output.table(("model", "task", *names), rows)
+    for line in found:
+        for remark in line.remarks():
+            click.echo(f"- {line.name}: {remark}")
+
+
+def _code(found: list[Line], *, strict: bool) -> int:
+    from equipoise.cli.validate import exit_code
+
+    codes = {exit_code(line.report, strict=strict) for line in found if line.report}
+    if any(line.error for line in found):
+        codes.add(_validation.FAILED)
+    return _run.DIFFERENCE if _run.DIFFERENCE in codes else max(codes, default=_run.DONE)

@@ -1,0 +1,84 @@
+"""``equipoise run``: what pipeline() gave, on any backend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from equipoise.cli import _run, _validation
+
+
+@click.command()
+@click.argument("task")
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option(
+    "--backend", help="pytorch, tensorflow, flax; a program's backend follows from its file."
+)
+@click.option(
+    "--companions",
+    type=click.Path(path_type=Path),
+    help="The model's folder, where an artifact has no config and tokenizer beside it.",
+)
+@click.option(
+    "--option",
+    "options",
+    type=_validation.Pairs(),
+    multiple=True,
+    help="Of the pipeline's call, e.g. top_k=3; can be given again.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder for pictures of the result."
+)
+@_validation.running
+@_run.command
+def command(
+    task: str,
+    model: str,
+    inputs: tuple[str, ...],
+    backend: str | None,
+    companions: Path | None,
+    options: tuple[tuple[str, str], ...],
+    output: Path | None,
+    device: str,
+    environments: tuple[tuple[str, str], ...],
+    threads: int | None,
+    time_limit: float,
+    memory_limit: int | None,
+) -> int:
+    """Run TASK of MODEL (a model or an artifact) on INPUTS and print the result as JSON.
+
+    INPUTS are texts or files; where a sample has several parts (question and context, image and labels), give
+    them in that order, as NAME=VALUE, or as one JSON object for each sample. Lists are separated by commas.
+    """
+    with (
+        _validation.workers(environments, time_limit, memory_limit) as workers,
+        _validation.progress(),
+    ):
+        from equipoise.convert.hub import resolve_source
+        from equipoise.validators.running import as_json, run
+
+        results = run(
+            task,
+            resolve_source(model),
+            inputs,
+            backend=backend,
+            companions=companions,
+            device=device,
+            workers=workers,
+            options={name: _parsed(value) for name, value in options},
+            threads=_validation.cores(threads),
+        )
+        _run.emit(as_json(results if len(results) > 1 else results[0], output))
+    return _run.DONE
+
+
+def _parsed(text: str) -> Any:
+    """A JSON value, or the text as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

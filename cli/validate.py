@@ -1,0 +1,183 @@
+"""``equipoise validate``: runs a model's task on every backend and gives a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _output, _run, _validation
+
+if TYPE_CHECKING:
+    from equipoise.validators.result import Report
+    from equipoise.validators.tolerance import Tolerance
+
+
+@click.command()
+@click.argument("model")
+@click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--backends", help="Separated by commas: pytorch, tensorflow, flax, onnx ...")
+@click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
+@click.option(
+    "--precision",
+    type=_validation.PRECISION,
+    default="fp32",
+    show_default=True,
+    help="The float dtype under test.",
+)
+@click.option("--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32.")
+@click.option(
+    "--samples", type=click.Path(path_type=Path), help="A samples.json in place of the model's."
+)
+@click.option("--cases", help="Names of cases, separated by commas; without it all.")
+@click.option(
+    "--atol", type=click.FloatRange(0), help="A distance that is allowed beside the noise."
+)
+@click.option("--rtol", type=click.FloatRange(0), help="The same as a part of the output's scale.")
+@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
+@click.option(
+    "--repro", type=click.Path(path_type=Path), help="Folder for minimal scripts of divergences."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write one self-contained HTML page."
+)
+@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write JSON; - is stdout."
+)
+@click.option(
+    "--save-golden", type=click.Path(path_type=Path), help="Keep PyTorch's answers in this folder."
+)
+@click.option(
+    "--against-golden",
+    type=click.Path(path_type=Path),
+    help="Compare with answers that were kept; PyTorch is not needed.",
+)
+@_validation.running
+@_run.command
+def command(
+    model: str,
+    artifacts: tuple[Path, ...],
+    backends: str | None,
+    task: str | None,
+    precision: str,
+    tf32: bool,
+    samples: Path | None,
+    cases: str | None,
+    atol: float | None,
+    rtol: float | None,
+    strict: bool,
+    repro: Path | None,
+    report: Path | None,
+    junit: Path | None,
+    json_file: Path | None,
+    save_golden: Path | None,
+    against_golden: Path | None,
+    device: str,
+    environments: tuple[tuple[str, str], ...],
+    threads: int | None,
+    time_limit: float,
+    memory_limit: int | None,
+) -> int:
+    """Run the task of MODEL on every backend and say whether each answers like PyTorch.
+
+    ARTIFACTS are programs (ONNX, TorchScript, .pt2, SavedModel, program.jax) or checkpoints that should answer
+    like it. Exit code 1: something diverged; 3: a backend failed; 2: bad input.
+    """
+    from equipoise.convert.hub import resolve_source
+    from equipoise.validators.request import PRECISIONS, Request
+    from equipoise.validators.samples import read_samples
+    from equipoise.validators.validate import validate
+
+    with (
+        _validation.workers(environments, time_limit, memory_limit) as workers,
+        _validation.progress() as tell,
+    ):
+        found = validate(
+            Request(
+                model=resolve_source(model),
+                artifacts=artifacts,
+                backends=_names(backends),
+                task=task,
+                device=device,
+                precision=PRECISIONS[precision],
+                tf32=tf32,
+                samples=read_samples(samples) if samples else None,
+                cases=_names(cases),
+                tolerance=_tolerance(PRECISIONS[precision], atol, rtol),
+                threads=_validation.cores(threads),
+                depth=report is not None,
+                repro=repro,
+                save_golden=save_golden,
+                against_golden=against_golden,
+                progress=tell,
+            ),
+            workers,
+        )
+    _write(found, report, junit, json_file)
+    if str(json_file) != "-":
+        show(found)
+    return exit_code(found, strict=strict)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _tolerance(precision: str, atol: float | None, rtol: float | None) -> Tolerance | None:
+    from equipoise.validators.tolerance import DEFAULTS
+
+    if atol is None and rtol is None:
+        return None
+    return replace(DEFAULTS[precision], atol=atol or 0.0, rtol=rtol or 0.0)
+
+
+def _write(found: Report, report: Path | None, junit: Path | None, json_file: Path | None) -> None:
+    from equipoise.validators.report import html, json
+    from equipoise.validators.report import junit as junit_xml
+
+    if report is not None:
+        _validation.write(report, html.page(found))
+    if junit is not None:
+        _validation.write(junit, junit_xml.document(found))
+    if json_file is not None:
+        _validation.write(json_file, json.dumps(found))
+
+
+def show(found: Report) -> None:
+    """The table and the remarks on the terminal."""
+    from equipoise.validators.report.summary import COLUMNS, remarks, rows
+
+    device = f"{found.precision} on {found.device}"
+    click.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
+    cells: list[list[Any]] = [
+        [
+            r.backend,
+            r.verdict,
+            r.where,
+            r.max_abs,
+            r.noise,
+            r.ratio,
+            r.decisions,
+            r.seconds,
+            r.memory,
+        ]
+        for r in rows(found)
+    ]
+    _output.table(COLUMNS, cells)
+    for remark in remarks(found):
+        click.echo(f"- {remark}")
+    click.echo(f"verdict: {found.verdict.value}")
+
+
+def exit_code(found: Report, *, strict: bool) -> int:
+    """0 fine, 1 diverged (or, if strict, decision-safe), 3 a backend failed; 1 goes before 3."""
+    from equipoise.validators.verdict import Verdict
+
+    verdicts = {result.verdict for result in found.backends if not result.absent}
+    bad = {Verdict.DIVERGED, *([Verdict.DECISION_SAFE] if strict else [])}
+    if verdicts & bad:
+        return _run.DIFFERENCE
+    return _validation.FAILED if Verdict.FAILED in verdicts else _run.DONE

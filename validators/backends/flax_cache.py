@@ -1,0 +1,118 @@
+"""Decoding step by step with the caches of transformers' Flax classes, whose length is fixed from the start."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.backends.base import Array
+
+BEYOND = 128
+"""Tokens that a cache has room for beyond the prompt, where the model's positions allow them."""
+
+
+class Steps:
+    """The compiled decoder of a model, and what a state holds: cache, tokens done, room, encoder's output.
+
+    Args:
+        model: A Flax model of transformers with ``init_cache``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        import jax
+
+        self.model = model
+        self.encodes = hasattr(model, "encode")
+        call = model.decode if self.encodes else model.__call__
+        self.accepted = inspect.signature(call).parameters
+
+        def step(params: Any, cache: Any, inputs: Any) -> Any:
+            outputs = call(
+                **inputs, params=params, past_key_values=cache, return_dict=True, train=False
+            )
+            return dict(outputs)
+
+        def encode(params: Any, inputs: Any) -> Any:
+            return model.encode(**inputs, params=params, return_dict=True, train=False)
+
+        self.compiled = jax.jit(step)
+        self.encode = jax.jit(encode)
+
+    def __call__(
+        self,
+        inputs: dict[str, Array],
+        kwargs: dict[str, Any],
+        state: Any,
+        order: list[int] | None,
+    ) -> tuple[Any, Any]:
+        """One call of the decoder; the first makes the cache (and runs the encoder)."""
+        if state is not None and order is not None:
+            state = _reordered(state, order)
+        tokens = inputs["decoder_input_ids" if self.encodes else "input_ids"]
+        if state is None:
+            state = self._first(inputs, tokens)
+        given = self._of_decoder(inputs, tokens, state)
+        accepted = {name: value for name, value in given.items() if name in self.accepted}
+        outputs = self.compiled(self.model.params, state["cache"], {**accepted, **kwargs})
+        done = state["done"] + tokens.shape[1]
+        return outputs, {**state, "cache": outputs["past_key_values"], "done": done}
+
+    def _of_decoder(self, inputs: dict[str, Array], tokens: Array, state: Any) -> dict[str, Any]:
+        batch, new = tokens.shape
+        done, room = state["done"], state["room"]
+        positions = np.arange(done, done + new)[None].repeat(batch, 0)
+        mask = np.ones((batch, room), np.int64)
+        if self.encodes:
+            own = {"decoder_input_ids": tokens, "encoder_outputs": state["encoded"]}
+            masks = {"decoder_attention_mask": mask, "encoder_attention_mask": state["mask"]}
+            known = {name: value for name, value in masks.items() if value is not None}
+            return {**own, **known, "decoder_position_ids": positions}
+        seen = inputs.get("attention_mask", np.ones((batch, done + new), np.int64))
+        mask[:, : seen.shape[1]] = seen
+        placed = inputs.get("position_ids", positions)
+        return {"input_ids": tokens, "attention_mask": mask, "position_ids": placed}
+
+    def _first(self, inputs: dict[str, Array], tokens: Array) -> dict[str, Any]:
+        batch, new = tokens.shape
+        room = _room(self.model, new)
+        state: dict[str, Any] = {"done": 0, "room": room, "encoded": None, "mask": None}
+        if not self.encodes:
+            return {**state, "cache": self._empty(batch, room)}
+        names = ("input_ids", "input_features", "pixel_values", "attention_mask")
+        given = {name: inputs[name].copy() for name in names if name in inputs}
+        encoded = self.encode(self.model.params, given)
+        mask = given.get("attention_mask") if "input_ids" in given else None
+        cache = self._empty(batch, room, encoded)
+        return {**state, "cache": cache, "encoded": encoded, "mask": mask}
+
+    def _empty(self, batch: int, room: int, *encoded: Any) -> Any:
+        """A cache of zeros, as ``init_cache`` makes it, without initialising the model for it."""
+        import jax
+
+        shapes = jax.eval_shape(lambda: self.model.init_cache(batch, room, *encoded))
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _room(model: Any, tokens: int) -> int:
+    config = getattr(model.config, "decoder", model.config)
+    names = ("max_position_embeddings", "n_positions", "max_target_positions")
+    held = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
+    return int(min([tokens + BEYOND, *held]))
+
+
+def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+    """Rows of the cache and of what the encoder gave; indices of a cache have no batch."""
+    import jax
+
+    rows = np.asarray(order)
+
+    def picked(value: Any) -> Any:
+        # In numpy: XLA would compile a gather for every shape.
+        return np.asarray(value)[rows] if getattr(value, "ndim", 0) > 0 else value
+
+    return {
+        **state,
+        **{key: jax.tree.map(picked, state[key]) for key in ("cache", "encoded", "mask")},
+    }

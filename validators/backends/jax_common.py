@@ -1,0 +1,40 @@
+"""What JAX's backends share: switches that are pinned, and what it runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def pin(options: dict[str, Any]) -> None:
+    """Sets precision of matrix products, the device, and float64 where it is asked for."""
+    import jax
+
+    device = str(options.get("device") or "cpu")
+    platform = "cpu" if device == "cpu" else "gpu"
+    jax.config.update(
+        "jax_default_matmul_precision", "default" if options.get("tf32") else "highest"
+    )
+    jax.config.update("jax_enable_x64", options.get("dtype") == "float64")
+    devices = jax.devices(platform)
+    index = int((device + ":0").split(":")[1])
+    jax.config.update("jax_default_device", devices[index])
+
+
+def dtype(name: str) -> Any:
+    """``jnp.dtype`` of ``bfloat16``."""
+    import jax.numpy as jnp
+
+    return jnp.dtype(name)
+
+
+def about() -> dict[str, Any]:
+    """The device and the switches of :func:`pin` as JAX reports them."""
+    import jax
+
+    device = jax.config.jax_default_device or jax.devices()[0]
+    return {
+        "device": "cuda" if device.platform == "gpu" else device.platform,
+        "hardware": device.device_kind,
+        "tf32": jax.config.jax_default_matmul_precision != "highest",
+        "deterministic": True,
+    }

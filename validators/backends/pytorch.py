@@ -1,0 +1,133 @@
+"""PyTorch in eager mode: the classes of transformers; in float64 it is the truth that others are held to."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import ExitStack
+from typing import Any
+
+from equipoise.validators.backends import torch_common
+from equipoise.validators.backends.base import Array, Plain, captured, named
+from equipoise.validators.worker import flatten
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The model of a folder, in evaluation mode, with eager attention."""
+    import transformers
+
+    torch_common.pin(options)
+    dtype = options.get("dtype")
+    wide = dtype == "float64"
+    # What is computed once (sinusoids, frequencies) stays what float32 gave: the truth has the model's own
+    # values and only wider arithmetic.
+    loaded = "float32" if wide else dtype
+    extra = {"torch_dtype": torch_common.dtype(loaded)} if loaded else {}
+    if int(transformers.__version__.split(".")[0]) >= 5 and extra:
+        extra = {"dtype": extra["torch_dtype"]}
+    cls = getattr(transformers, class_name)
+    model, info = cls.from_pretrained(
+        folder, output_loading_info=True, attn_implementation="eager", **extra
+    )
+    model = model.to(options.get("device") or "cpu").eval()
+    return Session(model.double() if wide else model, info, options)
+
+
+class Session(Plain):
+    """A module of transformers."""
+
+    def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
+        self.model = model
+        self.info = {key: list(value) for key, value in info.items() if key.endswith("_keys")}
+        self.options = options
+        self.accepts = frozenset(inspect.signature(model.forward).parameters)
+        self.caches = "past_key_values" in self.accepts and bool(
+            getattr(model.config.get_text_config(decoder=True), "use_cache", False)
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Device, precision, threads and switches as PyTorch reports them."""
+        parameter = next(self.model.parameters(), None)
+        return {
+            **torch_common.about(parameter.device if parameter is not None else "cpu"),
+            "precision": str(parameter.dtype).removeprefix("torch.")
+            if parameter is not None
+            else "",
+            "implementation": f"transformers.{type(self.model).__name__}",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by their names."""
+        return self._forward(self._tensors(inputs), kwargs)
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """Keeps the cache and what the encoder gave."""
+        before = state if order is None or state is None else self._reordered(state, order)
+        tensors = {**(before or {}), **self._tensors(inputs)}
+        outputs = self._forward(tensors, {**kwargs, "use_cache": True})
+        kept = {"past_key_values": outputs.past_key_values}
+        if outputs.get("encoder_last_hidden_state") is not None:
+            kept["encoder_outputs"] = (outputs.encoder_last_hidden_state,)
+            if "attention_mask" in tensors:
+                kept["attention_mask"] = tensors["attention_mask"]
+        return outputs, kept
+
+    def _reordered(self, state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+        import torch
+
+        rows = torch.tensor(order, device=self.model.device)
+        state["past_key_values"].reorder_cache(rows)
+        if "encoder_outputs" in state:
+            state["encoder_outputs"] = (state["encoder_outputs"][0].index_select(0, rows),)
+        if "attention_mask" in state:
+            state["attention_mask"] = state["attention_mask"].index_select(0, rows)
+        return state
+
+    def capture(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Hooks on every module; one that is called again gets ``#2`` behind its path."""
+        records: list[dict[str, Any]] = []
+        calls: dict[str, int] = {}
+
+        def hook(path: str) -> Any:
+            def after(module: Any, args: Any, options: Any, output: Any) -> None:
+                calls[path] = calls.get(path, 0) + 1
+                again = f"#{calls[path]}" if calls[path] > 1 else ""
+                given = {**flatten(list(args)), **flatten(dict(options))}
+                result = named(flatten(output))
+                records.append(captured(path + again, type(module).__name__, given, result))
+
+            return after
+
+        with ExitStack() as stack:
+            for path, module in self.model.named_modules():
+                handle = module.register_forward_hook(hook(path), with_kwargs=True)
+                stack.callback(handle.remove)
+            tensors = {**(state or {}), **self._tensors(inputs)}
+            outputs = self._forward(tensors, {**kwargs, "use_cache": True} if state else kwargs)
+        return outputs, records
+
+    def names(self) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
+        return {name: list(value.shape) for name, value in self.model.state_dict().items()}
+
+    def save(self, folder: str, options: dict[str, Any]) -> None:
+        """``save_pretrained``."""
+        self.model.save_pretrained(folder, **options)
+
+    def synchronize(self) -> None:
+        """Waits for CUDA."""
+        torch_common.synchronize(self.model.device)
+
+    def peak_bytes(self) -> int:
+        """Of the device where there is one, else of the process."""
+        return torch_common.peak_bytes(self.model.device) or super().peak_bytes()
+
+    def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
+        return torch_common.tensors(inputs, self.model.device, self.model.dtype)
+
+    def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        with torch_common.arithmetic(self.model.dtype):
+            return self.model(**tensors, **kwargs, return_dict=True)

@@ -1,0 +1,110 @@
+"""TorchScript: a traced or scripted module from a file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from equipoise.validators.backends import torch_common
+from equipoise.validators.backends.base import Array, Plain, captured, module_ends
+from equipoise.validators.worker import to_numpy
+
+_LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The module of a file; the file fixes its precision."""
+    import torch
+
+    torch_common.pin(options)
+    module = torch.jit.load(folder, map_location=options.get("device") or "cpu")
+    return Session(module.eval(), options)
+
+
+class Session(Plain):
+    """A ``ScriptModule``."""
+
+    def __init__(self, module: Any, options: dict[str, Any]) -> None:
+        import torch
+
+        self.module = module
+        self.device = torch.device(options.get("device") or "cpu")
+        schema = module._c._get_method("forward").schema
+        self.arguments = [argument.name for argument in schema.arguments[1:]]
+        self.accepts = frozenset(self.arguments)
+        self.names_of_outputs = list(options.get("outputs") or [])
+
+    def about(self) -> dict[str, Any]:
+        """Device, precision, threads and switches as PyTorch reports them."""
+        parameter = next(self.module.parameters(), None)
+        precision = str(parameter.dtype).removeprefix("torch.") if parameter is not None else ""
+        return {
+            **torch_common.about(self.device),
+            "precision": precision,
+            "implementation": "torch.jit",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by the names of the returned dict, or by those given with the options."""
+        result = self.module(**self._tensors(inputs), **_known(kwargs, self.accepts))
+        return torch_common.by_name(result, self.names_of_outputs)
+
+    def capture(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """The last value of every module, as the graph tells which module a node came from."""
+        import torch
+
+        graph = self.module.inlined_graph.copy()
+        nodes = [
+            (_path(node), node.output())
+            for node in graph.nodes()
+            if node.outputsSize() == 1 and str(node.output().type()).startswith("Tensor")
+        ]
+        ends = module_ends([(path, value) for (path, _), value in nodes])
+        kinds = dict(path for path, _ in nodes)
+        for _ in list(graph.outputs()):
+            graph.eraseOutput(0)
+        values = [value for _, value in ends]
+        together = graph.create("prim::TupleConstruct", values)
+        together.output().setType(torch._C.TupleType([value.type() for value in values]))
+        graph.appendNode(together)
+        graph.registerOutput(together.output())
+        function = torch._C._create_function_from_graph("forward", graph)
+        tensors = self._tensors(inputs)
+        results = function(self.module._c, *(tensors[name] for name in self.arguments))
+        records = [
+            captured(path, kinds.get(path, ""), {}, {"output": array})
+            for (path, _), value in zip(ends, results, strict=True)
+            if (array := to_numpy(value)) is not None and array.dtype.kind == "f"
+        ]
+        return self.run(inputs, kwargs), records
+
+    def names(self) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
+        return {name: list(value.shape) for name, value in self.module.state_dict().items()}
+
+    def synchronize(self) -> None:
+        """Waits for CUDA."""
+        torch_common.synchronize(self.device)
+
+    def peak_bytes(self) -> int:
+        """Of the device where there is one, else of the process."""
+        return torch_common.peak_bytes(self.device) or super().peak_bytes()
+
+    def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
+        import torch
+
+        parameter = next(self.module.parameters(), None)
+        precision = parameter.dtype if parameter is not None else torch.float32
+        return torch_common.tensors(inputs, self.device, precision)
+
+
+def _known(kwargs: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name in accepted}
+
+
+def _path(node: Any) -> tuple[str, str]:
+    """Path and type of the module that a node came from: ``model(Bert).encoder(BertEncoder)``."""
+    levels = _LEVEL.findall(node.getModuleHierarchy())
+    return ".".join(name for name, _ in levels), levels[-1][1] if levels else ""

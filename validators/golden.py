@@ -1,0 +1,126 @@
+"""PyTorch's answers, kept in a folder: a later run compares with them and needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.errors import InputError, OutputError
+from equipoise.validators.reference import Measured
+from equipoise.validators.result import BackendResult, plain
+from equipoise.validators.runner import Arrays
+from equipoise.validators.setup import Setup
+from equipoise.validators.tasks.base import Batch
+
+INDEX = "golden.json"
+SCHEMA = 1
+
+
+def save(folder: Path, setup: Setup, row: BackendResult, measured: Sequence[Measured]) -> None:
+    """Writes inputs, outputs and the truth of every case.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    cases = [one.batch.case.name for one in measured]
+    index = {
+        "schema": SCHEMA,
+        "task": setup.task.name,
+        "class": setup.class_name,
+        "precision": setup.request.precision,
+        "accepts": sorted(row.about.get("accepts", ())),
+        "versions": dict(row.versions),
+        "cases": cases,
+        "seconds": [list(one.seconds) for one in measured],
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in measured:
+            for part in ("inputs", "reference", "truth"):
+                values = one.batch.arrays if part == "inputs" else getattr(one, part)
+                np.savez(folder / _file(one.batch.case.name, part), **values)
+        (folder / INDEX).write_text(json.dumps(plain(index), indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", file=folder) from error
+
+
+def _file(case: str, part: str) -> str:
+    return f"{case}.{part}.npz"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Answers that were kept, in the place of :class:`~equipoise.validators.reference.Reference`."""
+
+    setup: Setup
+    folder: Path
+    index: dict[str, Any]
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Names of the inputs that the model takes."""
+        return frozenset(self.index["accepts"])
+
+    def measure(self, batch: Batch) -> Measured:
+        """A case as it was kept.
+
+        Raises:
+            InputError: It was not kept, or the samples give other arrays today.
+        """
+        name = batch.case.name
+        if name not in self.index["cases"]:
+            raise InputError(f"the golden has no case {name}", file=self.folder, hint=_AGAIN)
+        kept = self._read(name, "inputs")
+        for key, value in batch.arrays.items():
+            if key not in kept or not np.array_equal(kept[key], value):
+                raise InputError(
+                    f"the case {name} has other inputs than when the golden was made",
+                    file=self.folder / _file(name, "inputs"),
+                    tensor=key,
+                    hint=f"samples, tokenizer or processor have changed; {_AGAIN}",
+                )
+        reference, truth = self._read(name, "reference"), self._read(name, "truth")
+        decisions = tuple(self.setup.task.decisions(self.setup.model, batch, reference))
+        seconds = tuple(self.index["seconds"][self.index["cases"].index(name)])
+        return Measured(batch, reference, truth, decisions, seconds)
+
+    def _read(self, case: str, part: str) -> Arrays:
+        path = self.folder / _file(case, part)
+        try:
+            with np.load(path, allow_pickle=False) as values:
+                return {name: values[name] for name in values.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"cannot be read: {error}", file=path, hint=_AGAIN) from error
+
+
+_AGAIN = "make it again with --save-golden"
+
+
+def load(setup: Setup, folder: Path) -> Golden:
+    """Opens a golden.
+
+    Raises:
+        InputError: There is none, or it is another task's, class's or precision's.
+    """
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"no golden: {error}", file=path, hint=_AGAIN) from error
+    wanted = {
+        "schema": SCHEMA,
+        "task": setup.task.name,
+        "class": setup.class_name,
+        "precision": setup.request.precision,
+    }
+    for name, value in wanted.items():
+        if index.get(name) != value:
+            raise InputError(
+                f"the golden's {name} is another", file=path, expected=value, found=index.get(name)
+            )
+    return Golden(setup, folder, index)

@@ -1,0 +1,82 @@
+"""A look inside a backend: the error along its depth, and where a divergence begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from equipoise.convert.errors import EquipoiseError
+from equipoise.validators import divergence, repro
+from equipoise.validators.alignment import weight_names
+from equipoise.validators.forms import Form
+from equipoise.validators.recorder import Recorder
+from equipoise.validators.reference import Measured, Reference
+from equipoise.validators.remote import RemoteRunner
+from equipoise.validators.result import BackendResult
+from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.setup import Setup
+from equipoise.validators.tasks.base import Batch
+from equipoise.validators.verdict import Verdict
+
+_FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+
+
+def look_inside(
+    setup: Setup,
+    form: Form,
+    result: BackendResult,
+    runner: RemoteRunner,
+    measured: Sequence[Measured],
+    reference: Reference,
+) -> BackendResult:
+    """Adds depth and divergence to a result, where asked for; a backend that shows nothing says so."""
+    beyond = [
+        one for one, case in zip(measured, result.cases, strict=False) if case.verdict not in _FINE
+    ]
+    find = setup.request.divergence and bool(beyond)
+    if not find and not setup.request.depth:
+        return result
+    one = beyond[0] if find else measured[0]
+    setup.request.progress(f"{result.label}: looking inside")
+    try:
+        passes = _passes(setup, one, runner, reference)
+        points = divergence.points(
+            passes,
+            reference.weights(),
+            {} if form.from_pt else weight_names(setup.pytorch.path, form.backend),
+            mask=_mask(one.batch),
+            precision=setup.request.precision,
+        )
+    except EquipoiseError as error:
+        text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
+        return replace(result, notes=(*result.notes, text))
+    result = replace(result, depth=divergence.depth(points))
+    if not find:
+        return result
+    found = divergence.first(points, one.batch.case.name)
+    if found is None:
+        text = f"no module is beyond noise in the case {one.batch.case.name}: the outputs alone are"
+        return replace(result, notes=(*result.notes, text))
+    if setup.request.repro is not None:
+        found = replace(found, repro=str(repro.write(setup, result, passes, found)))
+    return replace(result, divergence=found)
+
+
+def _passes(
+    setup: Setup, one: Measured, runner: RemoteRunner, reference: Reference
+) -> divergence.Passes:
+    probes = _probes(setup, one, reference)
+    truth, ours = reference.modules(probes, one.batch.kwargs)
+    return divergence.Passes(truth, ours, divergence.capture(runner, probes, one.batch.kwargs))
+
+
+def _probes(setup: Setup, one: Measured, reference: Reference) -> Sequence[Arrays]:
+    """Passes that show the model on a case: of a loop the last one, with a cache the first two."""
+    recorder = Recorder(reference.reference)
+    setup.task.run(recorder, setup.model, one.batch, follow=one.reference)
+    return recorder.steps[:2] or recorder.passes[-1:]
+
+
+def _mask(batch: Batch) -> Array | None:
+    mask = batch.arrays.get("attention_mask")
+    return mask.astype(bool) if mask is not None and mask.ndim == 2 and not mask.all() else None

@@ -1,0 +1,145 @@
+"""PyTorch twice: in float64 as the truth, and at the precision under test as the measure of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+from equipoise.convert.errors import InputError
+from equipoise.validators.divergence import capture
+from equipoise.validators.environment import RemoteModel
+from equipoise.validators.remote import Module, RemoteRunner
+from equipoise.validators.result import BackendResult
+from equipoise.validators.runner import Arrays
+from equipoise.validators.setup import Setup
+from equipoise.validators.tasks.base import Batch, Decision
+from equipoise.validators.verdict import CaseFigures, judge_case
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case on both.
+
+    Attributes:
+        batch: The case's arrays.
+        reference: Outputs at the precision under test.
+        truth: Outputs in float64.
+        decisions: Those read off the reference.
+        seconds: The reference's passes.
+    """
+
+    batch: Batch
+    reference: Arrays
+    truth: Arrays
+    decisions: tuple[Decision, ...]
+    seconds: tuple[float, ...]
+
+
+class Reference:
+    """Both models in one worker process, on the CPU: that is what every device is held to."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.reference = self._load(setup.request.precision)
+        self.truth = self._load("float64")
+
+    def _load(self, precision: str) -> RemoteRunner:
+        setup = self.setup
+        options = {**setup.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
+        environment = setup.workers.get("pytorch", apart="-reference")
+        form = setup.pytorch
+        model = RemoteModel(environment, "pytorch", setup.class_name, form.path, **options)
+        if missing := model.info.get("missing_keys"):
+            raise InputError(
+                f"PyTorch finds no values for {len(missing)} parameters, which would be random",
+                file=form.path,
+                tensor=missing[0],
+                hint="is it another class's checkpoint? `equipoise inspect` shows what it holds",
+            )
+        return RemoteRunner(model)
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Names of the inputs that the model takes."""
+        return self.reference.accepts
+
+    def measure(self, batch: Batch) -> Measured:
+        """Runs a case on both."""
+        setup = self.setup
+        setup.request.progress(f"pytorch: {batch.case.name}")
+        before = len(self.reference.account.seconds)
+        outputs = setup.task.run(self.reference, setup.model, batch)
+        seconds = tuple(self.reference.account.seconds[before:])
+        exact = setup.task.run(self.truth, setup.model, batch, follow=outputs)
+        decisions = tuple(setup.task.decisions(setup.model, batch, outputs))
+        return Measured(batch, outputs, exact, decisions, seconds)
+
+    def modules(self, probes: Sequence[Arrays], kwargs: Any) -> tuple[list[Module], list[Module]]:
+        """Every module's values on truth and reference."""
+        return capture(self.truth, probes, kwargs), capture(self.reference, probes, kwargs)
+
+    def weights(self) -> list[str]:
+        """PyTorch's weights by name."""
+        return list(self.reference.model.names())
+
+    def about(self) -> tuple[RemoteRunner, Mapping[str, Any]]:
+        """The model at the precision under test, and what its process is."""
+        return self.reference, self.setup.workers.hello("pytorch", apart="-reference")
+
+    def close(self) -> None:
+        """Frees both models, if their process still runs."""
+        if self.setup.workers.get("pytorch", apart="-reference").alive:
+            self.truth.model.drop()
+            self.reference.model.drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+
+
+def reference_row(setup: Setup, reference: object, measured: Sequence[Measured]) -> BackendResult:
+    """The reference as a row of the report: its error is the noise."""
+    first = measured[0]
+    row = BackendResult(
+        backend="pytorch",
+        label="pytorch (reference)",
+        origin="kept" if setup.request.against_golden else setup.pytorch.origin,
+        source=str(setup.request.against_golden or setup.pytorch.path),
+        cases=tuple(_noise(setup, one) for one in measured),
+        seconds=sum(sum(one.seconds) for one in measured),
+        answers=tuple(setup.task.decode(setup.model, first.batch, first.reference)),
+    )
+    if not isinstance(reference, Reference):
+        return row
+    runner, hello = reference.about()
+    return replace(
+        row,
+        about=runner.model.about,
+        versions=hello["versions"],
+        peak_bytes=runner.account.peak_bytes,
+    )
+
+
+def _noise(setup: Setup, one: Measured) -> CaseFigures:
+    found = judge_case(
+        one.batch.case.name,
+        one.reference,
+        one.reference,
+        one.truth,
+        valid=one.batch.valid,
+        precision=setup.request.precision,
+        tolerance=setup.request.allowed,
+        decisions=one.decisions,
+        own=one.decisions,
+    )
+    return replace(found, seconds=one.seconds)

@@ -1,0 +1,84 @@
+"""The report as JUnit XML: a suite a backend, a test a case."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from equipoise.validators.report.summary import divergence, figure
+from equipoise.validators.result import BackendResult, Report
+from equipoise.validators.verdict import CaseFigures, Verdict
+
+
+def document(report: Report) -> str:
+    """The XML; ``failure`` is a divergence, ``error`` a backend that did not run, ``skipped`` one that is not here."""
+    root = Element("testsuites", name=f"equipoise {report.task} {report.class_name}")
+    for result in report.backends:
+        _suite(root, report, result)
+    indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(root: Element, report: Report, result: BackendResult) -> None:
+    cases = result.cases or (CaseFigures("load", failure=result.failure),)
+    count = {
+        "tests": len(cases),
+        "failures": sum(case.verdict is Verdict.DIVERGED for case in cases),
+        "errors": 0 if result.absent else sum(case.verdict is Verdict.FAILED for case in cases),
+        "skipped": len(cases) if result.absent else 0,
+    }
+    about = {
+        "name": result.label,
+        "timestamp": report.date.removesuffix("+00:00"),
+        "time": f"{result.seconds:.6f}",
+    }
+    suite = SubElement(
+        root, "testsuite", {**about, **{name: str(value) for name, value in count.items()}}
+    )
+    for case in cases:
+        _case(suite, report, result, case)
+
+
+def _case(suite: Element, report: Report, result: BackendResult, case: CaseFigures) -> None:
+    test = SubElement(
+        suite,
+        "testcase",
+        classname=f"{report.task}.{result.label}",
+        name=case.case,
+        time=f"{sum(case.seconds):.6f}",
+    )
+    if result.absent:
+        SubElement(test, "skipped", message=_plain(result.absent))
+        return
+    if case.verdict is Verdict.FAILED:
+        text = case.failure or "no output was compared"
+        SubElement(test, "error", message=_plain(text.splitlines()[0])).text = _plain(text)
+    elif case.verdict is Verdict.DIVERGED:
+        text = _reasons(result, case)
+        SubElement(test, "failure", message=_plain(text.splitlines()[0])).text = _plain(text)
+    SubElement(test, "system-out").text = _plain(_figures(case))
+
+
+def _reasons(result: BackendResult, case: CaseFigures) -> str:
+    bad = [out for out in case.outputs if out.verdict is Verdict.DIVERGED]
+    lines = [f"{out.name}: {out.reason}" for out in bad] + list(case.flips)
+    if result.divergence is not None and result.divergence.case == case.case:
+        lines.append(divergence(result))
+    return "\n".join(lines) or "diverged"
+
+
+def _figures(case: CaseFigures) -> str:
+    lines = [f"verdict: {case.verdict.value}"]
+    for out in case.outputs:
+        if out.error is None or out.noise is None:
+            continue
+        lines.append(
+            f"{out.name}: {out.verdict.value}, max abs {figure(out.error.max_abs)}, "
+            f"noise {figure(out.noise.max_abs)}, ulp {figure(out.error.ulp)}, "
+            f"cosine {out.error.cosine:.9f}"
+        )
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Without characters that XML cannot hold."""
+    return "".join(c for c in text if c in "\t\n\r" or ord(c) >= 32)

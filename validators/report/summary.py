@@ -1,0 +1,125 @@
+"""The rows that every report shows: one a backend, with its worst figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from equipoise.validators.result import BackendResult, Report
+from equipoise.validators.verdict import CaseFigures, OutputFigures
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backend in a line, as texts.
+
+    Attributes:
+        backend: How it is called.
+        verdict: Its verdict, or ``not run``.
+        where: The case and output with the worst verdict, then the largest part of its limit.
+        max_abs: Largest distance from the truth there.
+        noise: The reference's own there.
+        ratio: Rms error over the noise that it was held to.
+        decisions: How many decisions stand, of how many.
+        seconds: All passes.
+        memory: Most memory held.
+        remark: Why it is not better, or was not run.
+    """
+
+    backend: str
+    verdict: str
+    where: str = ""
+    max_abs: str = ""
+    noise: str = ""
+    ratio: str = ""
+    decisions: str = ""
+    seconds: str = ""
+    memory: str = ""
+    remark: str = ""
+
+
+COLUMNS = (
+    *("backend", "verdict", "worst at", "max abs", "noise", "ratio", "decisions"),
+    *("seconds", "memory"),
+)
+
+
+def row(result: BackendResult) -> Row:
+    """The line of a backend."""
+    if result.absent:
+        return Row(result.label, "not run", remark=result.absent)
+    worst = worst_output(result)
+    made = sum(case.decisions[0] for case in result.cases)
+    kept = sum(case.decisions[1] for case in result.cases)
+    shared = {
+        "decisions": f"{kept}/{made}" if made else "",
+        "seconds": f"{result.seconds:.2f}" if result.cases else "",
+        "memory": f"{result.peak_bytes / 1e6:.0f} MB" if result.peak_bytes else "",
+    }
+    if worst is None:
+        return Row(result.label, result.verdict.value, remark=first_line(result.failure), **shared)
+    case, output = worst
+    return Row(
+        backend=result.label,
+        verdict=result.verdict.value,
+        where=f"{case.case} {output.name}",
+        max_abs=figure(output.error.max_abs if output.error else None),
+        noise=figure(output.noise.max_abs if output.noise else None),
+        ratio=f"{output.ratio:.2f}" if output.ratio is not None else "",
+        remark=first_line(result.failure) or output.reason,
+        **shared,
+    )
+
+
+def rows(report: Report) -> list[Row]:
+    """The reference and every backend."""
+    return [row(result) for result in (report.reference, *report.backends)]
+
+
+def worst_output(result: BackendResult) -> tuple[CaseFigures, OutputFigures] | None:
+    """The output with the worst verdict; of equal ones, that with the largest ratio."""
+    pairs = [(case, output) for case in result.cases for output in case.outputs]
+    return max(pairs, key=lambda pair: (pair[1].verdict.rank, pair[1].ratio or 0.0), default=None)
+
+
+def figure(value: float | None) -> str:
+    """Three digits; nothing for nothing.
+
+    >>> figure(1.23456e-7), figure(0.0), figure(None)
+    ('1.23e-07', '0', '')
+    """
+    return "" if value is None else f"{value:.3g}"
+
+
+def first_line(text: str) -> str:
+    """The first line of an error, which may carry a traceback."""
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def remarks(report: Report) -> list[str]:
+    """What the table has no place for: failures, reasons, notes, flips, first divergences."""
+    found = []
+    for result in (report.reference, *report.backends):
+        line = row(result)
+        if line.remark:
+            found.append(f"{result.label}: {line.remark}")
+        for case in result.cases:
+            found += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
+        found += [f"{result.label}: {note}" for note in result.notes]
+        if result.divergence is not None:
+            found.append(f"{result.label}: {divergence(result)}")
+    return found
+
+
+def divergence(result: BackendResult) -> str:
+    """The first module beyond noise in a sentence."""
+    first = result.divergence
+    if first is None:
+        return ""
+    fed = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
+    text = (
+        f"first beyond noise in the case {first.case}: {first.module} ({first.kind}), "
+        f"relative error {first.error:.3g} against noise {first.noise:.3g}"
+    )
+    text += f"; its inputs are within noise: {fed}" if fed else ""
+    text += f"; {first.note}" if first.note else ""
+    return text + (f"; repro in {first.repro}" if first.repro else "")

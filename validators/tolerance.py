@@ -1,0 +1,63 @@
+"""The one table of tolerances, each with its reason. Loosening one needs a cause in writing.
+
+A tolerance is a factor on the noise that was measured, not a distance: the reference at the precision under
+test is itself off from its own truth in float64, and another correct backend is off by about as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """When a backend counts as within noise, and when an error is too large to be excused by margins.
+
+    Attributes:
+        rms_factor: The root mean square error may be this many times the reference's own.
+        max_factor: The largest error may be this many times the reference's largest.
+        floor: The noise is taken to be at least this many roundings of the output's scale.
+        ceiling: Relative error (rms over the output's rms) beyond which nothing is decision-safe.
+        atol: A distance that the user allows beside the noise.
+        rtol: The same as a part of the truth.
+    """
+
+    rms_factor: float = 4.0
+    max_factor: float = 8.0
+    floor: float = 2.0
+    ceiling: float = 0.01
+    atol: float = 0.0
+    rtol: float = 0.0
+
+
+DEFAULTS: dict[str, Tolerance] = {
+    "float64": Tolerance(),
+    "float32": Tolerance(),
+    "float16": Tolerance(ceiling=0.05),
+    "bfloat16": Tolerance(ceiling=0.1),
+    "int8": Tolerance(ceiling=0.2),
+}
+
+MODULE = Tolerance(rms_factor=8.0, max_factor=16.0, floor=4.0)
+"""For intermediate values: few numbers in one case each, so their noise is known less well."""
+
+REASONS: dict[str, str] = {
+    "rms_factor": (
+        "Correct backends sum in another order and use other kernels for exp, tanh and erf; over all fixtures, "
+        "backends and seeds their rms error stayed below 2.5 times the reference's. A missing bias of 1e-4 or "
+        "an epsilon of 1e-5 for 1e-12 exceeds 10."
+    ),
+    "max_factor": (
+        "The largest of many errors scatters more than their mean: twice the factor of the rms."
+    ),
+    "floor": (
+        "By luck a reference may be nearer to the truth than its last operation's rounding; two roundings of "
+        "the output's scale are what any last addition may cost."
+    ),
+    "ceiling": (
+        "Margins are those of a few samples. An error of more than 1 % (fp16 5 %, bf16 10 %, int8 20 %) of the "
+        "output is a different model whose next input may well flip, and is called diverged."
+    ),
+    "atol": "None unless --atol gives one: a distance says nothing without the model's noise.",
+    "rtol": "None unless --rtol gives one.",
+}

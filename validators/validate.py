@@ -1,0 +1,107 @@
+"""Runs a model's task on every backend and judges each against PyTorch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.validators import golden, machine
+from equipoise.validators.forms import (
+    CLASSES,
+    Form,
+    backend_names,
+    form_of_artifact,
+    form_of_model,
+)
+from equipoise.validators.golden import Golden
+from equipoise.validators.judging import judge
+from equipoise.validators.pythons import python_of
+from equipoise.validators.reference import Reference, reference_row
+from equipoise.validators.request import Request
+from equipoise.validators.result import BackendResult, Report, plain
+from equipoise.validators.setup import Setup, prepare
+from equipoise.validators.workers import Workers
+
+
+def validate(request: Request, workers: Workers | None = None) -> Report:
+    """Runs the task of a model on every backend and gives the verdicts.
+
+    Args:
+        request: What to do.
+        workers: Processes to use; without them, processes are made and ended here.
+
+    Raises:
+        InputError: The model, the task, a sample or an artifact cannot be used.
+        WorkerError: PyTorch itself fails at the model; what any other backend fails at is in the report.
+    """
+    with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
+        if workers is not None:
+            return _report(prepare(request, workers, Path(scratch)))
+        with Workers() as own:
+            return _report(prepare(request, own, Path(scratch)))
+
+
+def _report(setup: Setup) -> Report:
+    request = setup.request
+    artifacts = [form_of_artifact(path) for path in request.artifacts]
+    with reference_of(setup) as reference:
+        measured = [reference.measure(batch) for batch in setup.batches]
+        results = [
+            form if isinstance(form, BackendResult) else judge(setup, form, measured, reference)
+            for form in [*artifacts, *_own_forms(setup, artifacts)]
+        ]
+        row = reference_row(setup, reference, measured)
+    if request.save_golden is not None:
+        golden.save(request.save_golden, setup, row, measured)
+    return Report(
+        model=str(request.model),
+        model_type=setup.model.model_type,
+        class_name=setup.class_name,
+        task=setup.task.name,
+        precision=request.precision,
+        device=request.device,
+        tolerance=request.allowed,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine.about(),
+        samples=tuple(plain(dict(sample)) for sample in setup.batches[0].case.samples),
+        reference=row,
+        backends=tuple(results),
+    )
+
+
+@contextmanager
+def reference_of(setup: Setup) -> Iterator[Reference | Golden]:
+    """PyTorch, or what was kept of it."""
+    if setup.request.against_golden is not None:
+        yield golden.load(setup, setup.request.against_golden)
+        return
+    with Reference(setup) as reference:
+        yield reference
+
+
+def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendResult]:
+    """The model itself on backends of classes; where it cannot be had, a result that says why."""
+    asked = setup.request.backends
+    for name in CLASSES if asked is None else asked:
+        if name not in backend_names():
+            raise InputError("no such backend", found=name, expected=", ".join(backend_names()))
+        if name not in CLASSES:
+            if all(form.backend != name for form in artifacts):
+                yield BackendResult(name, name, failure="no artifact was given for it")
+            continue
+        if asked is None and name == "pytorch" and setup.request.device == "cpu":
+            continue  # it is the reference itself
+        try:
+            python_of(name, setup.workers.chosen)
+            yield form_of_model(setup.model, name, setup.scratch)
+        except EquipoiseError as error:
+            text = error.message.splitlines()[0]
+            yield (
+                BackendResult(name, name, absent=text)
+                if asked is None
+                else BackendResult(name, name, failure=text)
+            )

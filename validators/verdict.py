@@ -1,0 +1,290 @@
+"""The verdict on a backend's outputs: against the truth, by the reference's own noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from equipoise.validators.metrics import (
+    Distance,
+    distance,
+    epsilon,
+    identical,
+    kl_divergence,
+)
+from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.tasks.base import Decision
+from equipoise.validators.tolerance import Tolerance
+
+
+class Verdict(Enum):
+    """What can be said of a backend, best first."""
+
+    IDENTICAL = "identical"
+    WITHIN_NOISE = "within noise"
+    DECISION_SAFE = "decision-safe"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+    @property
+    def rank(self) -> int:
+        """0 is the best."""
+        return list(Verdict).index(self)
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on several things together; none at all is a failure."""
+    return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.FAILED)
+
+
+@dataclass(frozen=True)
+class OutputFigures:
+    """One output of one case.
+
+    Attributes:
+        name: The output.
+        verdict: On this output alone.
+        reason: Why it is no better.
+        error: Distance of the backend from the truth.
+        noise: Distance of the reference from the truth.
+        ratio: ``error.rms`` over the noise it was held to.
+        kl: Kullback-Leibler divergence from the truth, for logits.
+        margin: The smallest margin of the decisions read off this output.
+        errors: Histogram of log10 of absolute errors, see :data:`BINS`.
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    error: Distance | None = None
+    noise: Distance | None = None
+    ratio: float | None = None
+    kl: float | None = None
+    margin: float | None = None
+    errors: tuple[int, ...] = ()
+
+
+BINS = tuple(range(-12, 5))
+"""Edges of the error histogram, as powers of ten; what is smaller falls into the first bin."""
+
+
+ABOUT = ("_gaps", "_scale")
+"""Endings of arrays that say something of an output and are none: how near another choice was, and the scale
+of the numbers that it was computed from."""
+
+
+def judge_output(
+    name: str,
+    found: Array | None,
+    reference: Array,
+    truth: Array,
+    *,
+    valid: Array | None,
+    precision: str,
+    tolerance: Tolerance,
+    decisions: Sequence[Decision] = (),
+    scale: float = 0.0,
+) -> OutputFigures:
+    """The figures of one output and the verdict on it.
+
+    Args:
+        name: Its name.
+        found: What the backend gave, or None.
+        reference: What PyTorch gave at the precision under test.
+        truth: What PyTorch gave in float64.
+        valid: Which leading entries mean something.
+        precision: The precision under test.
+        tolerance: What is allowed.
+        decisions: Those that the reference's value leads to.
+        scale: Of the numbers that it was computed from, where they were larger than the output.
+    """
+    if found is None:
+        return OutputFigures(name, Verdict.DIVERGED, "the backend has no such output")
+    if found.shape != truth.shape:
+        text = f"its shape is {found.shape}, the reference's is {truth.shape}"
+        return OutputFigures(name, Verdict.DIVERGED, text)
+
+    def pick(value: Array) -> Array:
+        return value if valid is None else np.asarray(value[valid])
+
+    error = distance(pick(found), pick(truth), precision=precision)
+    noise = distance(pick(reference), pick(truth), precision=precision)
+    held = _noise(noise, precision, tolerance, scale)
+    safe, margin = _stand(found, reference, valid, decisions)
+    verdict, reason = _verdict(error, held, tolerance, safe=safe)
+    if verdict is Verdict.WITHIN_NOISE and identical(pick(found), pick(reference)):
+        verdict, reason = Verdict.IDENTICAL, ""
+    return OutputFigures(
+        name=name,
+        verdict=verdict,
+        reason=reason,
+        error=error,
+        noise=noise,
+        ratio=error.rms / held[0] if held[0] else None,
+        kl=kl_divergence(pick(found), pick(truth)) if name.endswith("logits") else None,
+        margin=margin,
+        errors=_histogram(pick(found), pick(truth)),
+    )
+
+
+def within_noise(error: Distance, noise: Distance, precision: str, tolerance: Tolerance) -> bool:
+    """Whether an error is what the reference's own noise explains."""
+    verdict, _ = _verdict(error, _noise(noise, precision, tolerance), tolerance, safe=False)
+    return verdict is Verdict.WITHIN_NOISE
+
+
+def _noise(
+    noise: Distance, precision: str, tolerance: Tolerance, scale: float = 0.0
+) -> tuple[float, float]:
+    """What errors are held to, as rms and as maximum."""
+    rounding = tolerance.floor * epsilon(precision) * max(noise.scale, scale)
+    return max(noise.rms, rounding), max(noise.max_abs, 2 * rounding)
+
+
+def _verdict(
+    error: Distance, held: tuple[float, float], tolerance: Tolerance, *, safe: bool
+) -> tuple[Verdict, str]:
+    allowed = tolerance.atol + tolerance.rtol * error.scale
+    if error.nonfinite:
+        return Verdict.DIVERGED, f"{error.nonfinite} values are NaN or infinite on one side only"
+    rms_limit = max(tolerance.rms_factor * held[0], allowed)
+    max_limit = max(tolerance.max_factor * held[1], allowed)
+    if error.rms <= rms_limit and error.max_abs <= max_limit:
+        return Verdict.WITHIN_NOISE, ""
+    reason = (
+        f"rms error {error.rms:.3g} against noise {held[0]:.3g} (limit {rms_limit:.3g}), "
+        f"largest {error.max_abs:.3g} against {held[1]:.3g} (limit {max_limit:.3g})"
+    )
+    if safe and error.relative <= tolerance.ceiling:
+        return Verdict.DECISION_SAFE, reason
+    return Verdict.DIVERGED, reason
+
+
+def _stand(
+    found: Array, reference: Array, valid: Array | None, decisions: Sequence[Decision]
+) -> tuple[bool, float | None]:
+    """Whether every decision stands with the error there is, and the smallest margin; none: not known."""
+    if not decisions:
+        return False, None
+    with np.errstate(invalid="ignore"):
+        off = np.abs(found.astype(np.float64) - reference.astype(np.float64))
+    if valid is not None:
+        off = np.where(valid.reshape(valid.shape + (1,) * (off.ndim - valid.ndim)), off, 0.0)
+    stands, smallest = True, np.inf
+    for decision in decisions:
+        margins = np.asarray(decision.margins, np.float64)
+        rows = off[decision.rows]
+        error = rows.max(axis=tuple(range(margins.ndim, rows.ndim)), initial=0.0)
+        unsafe = ~(error < margins) & ~(error == 0)
+        stands &= bool(unsafe.mean() <= decision.allowance) if unsafe.size else True
+        smallest = min(smallest, float(margins.min(initial=np.inf)))
+    return stands, smallest if np.isfinite(smallest) else None
+
+
+def _histogram(found: Array, truth: Array) -> tuple[int, ...]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.log10(np.abs(found.astype(np.float64) - truth.astype(np.float64)).ravel())
+    error = np.clip(error[~np.isnan(error)], BINS[0], BINS[-1])
+    counts, _ = np.histogram(error, bins=[*BINS, BINS[-1] + 1])
+    return tuple(int(count) for count in counts)
+
+
+@dataclass(frozen=True)
+class CaseFigures:
+    """One case on one backend.
+
+    Attributes:
+        case: Its name.
+        outputs: Every output of the reference.
+        decisions: How many decisions the reference made, and how many of them the backend made too.
+        flips: What was decided otherwise: ``label: POSITIVE -> NEGATIVE``.
+        seconds: The backend's passes.
+        failure: What went wrong, where no figures are.
+    """
+
+    case: str
+    outputs: tuple[OutputFigures, ...] = ()
+    decisions: tuple[int, int] = (0, 0)
+    flips: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = ()
+    failure: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the outputs; a flip of something firm is a divergence whatever the figures say."""
+        if self.failure:
+            return Verdict.FAILED
+        found = worst([output.verdict for output in self.outputs])
+        noisy = found in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+        return Verdict.DIVERGED if self.flips and not noisy else found
+
+
+def judge_case(
+    case: str,
+    found: Arrays,
+    reference: Arrays,
+    truth: Arrays,
+    *,
+    valid: Mapping[str, Array],
+    precision: str,
+    tolerance: Tolerance,
+    decisions: Sequence[Decision],
+    own: Sequence[Decision],
+    required: frozenset[str] | None = None,
+) -> CaseFigures:
+    """The figures of one case.
+
+    Args:
+        case: Its name.
+        found: The backend's outputs.
+        reference: PyTorch's at the precision under test.
+        truth: PyTorch's in float64.
+        valid: Which leading entries of which output mean something.
+        precision: The precision under test.
+        tolerance: What is allowed.
+        decisions: Those read off the reference.
+        own: Those read off the backend's outputs, in the same order.
+        required: Outputs that the backend must have; None: all of the reference's.
+    """
+    figures = []
+    for name, expected in reference.items():
+        if expected.dtype.kind != "f" or name not in truth or name.endswith(ABOUT):
+            continue
+        if name not in found and required is not None and name not in required:
+            continue
+        mine = [decision for decision in decisions if decision.output == name]
+        figures.append(
+            judge_output(
+                name,
+                found.get(name),
+                expected,
+                truth[name],
+                valid=valid.get(name),
+                precision=precision,
+                tolerance=tolerance,
+                decisions=mine,
+                scale=float(np.max(reference.get(f"{name}_scale", 0.0))),
+            )
+        )
+    flips = _flips(decisions, own, figures)
+    return CaseFigures(
+        case, tuple(figures), (len(decisions), len(decisions) - len(flips)), tuple(flips)
+    )
+
+
+def _flips(
+    decisions: Sequence[Decision], own: Sequence[Decision], figures: Sequence[OutputFigures]
+) -> list[str]:
+    """What was decided otherwise. An output with all decisions within their allowance has no flips."""
+    firm = {output.name for output in figures if output.verdict is not Verdict.DECISION_SAFE}
+    changed = [
+        f"{was.name}: {was.value} -> {now.value}"
+        for was, now in zip(decisions, own, strict=False)
+        if was.value != now.value and (was.output in firm or not was.allowance)
+    ]
+    if len(own) != len(decisions):
+        changed.append(f"{len(decisions)} decisions -> {len(own)}")
+    return changed
