@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from equipoise.convert.errors import InputError
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.tasks.base import Task
@@ -21,8 +23,8 @@ _ALSO = {
 
 def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
     """The class names of an auto class by model type; empty if transformers has no such class."""
-    from transformers.models.auto import modeling_auto
-
+    # As an attribute of its package the module is a stand-in where torch is missing; by its name it is itself.
+    modeling_auto = import_module("transformers.models.auto.modeling_auto")
     auto = getattr(modeling_auto, auto_class, None)
     names = auto._model_mapping._model_mapping if auto is not None else {}
     return {

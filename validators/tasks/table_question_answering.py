@@ -47,8 +47,9 @@ class TableQuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """One table, three, and one of twenty times the rows."""
-        table = {name: list(cells) * 20 for name, cells in samples[0]["table"].items()}
+        """One table, three, and one of as many rows as the model can number, 60 at most."""
+        rows = _most_rows(model)
+        table = {name: (list(cells) * rows)[:rows] for name, cells in samples[0]["table"].items()}
         return [
             Case("single", (samples[0],)),
             Case("batch", cycle(samples, 3)),
@@ -107,7 +108,7 @@ class TableQuestionAnswering:
         from pandas import DataFrame  # TAPAS's tokenizer reads nothing else
 
         made = model.tokenizer(
-            table=DataFrame.from_dict(sample["table"]).astype(str),
+            table=DataFrame.from_dict(sample["table"]).astype(str).astype(object),
             queries=str(sample["query"]),
             truncation="drop_rows_to_fit",
             max_length=longest(model),
@@ -122,6 +123,12 @@ class TableQuestionAnswering:
             return "", True
         best = int(outputs["logits_aggregation"][index].argmax())
         return str(labels[str(best)]), best == model.config.get("no_aggregation_label_index")
+
+
+def _most_rows(model: ModelFolder) -> int:
+    """Rows and their ranks are embedded by their number: the sizes are those of the config or TAPAS's own."""
+    sizes = model.config.get("type_vocab_sizes") or [3, 256, 256, 2, 256, 256, 10]
+    return int(min(60, sizes[2] - 1, sizes[4] - 1, sizes[5] - 1))
 
 
 def _pad(array: Array, length: int, model: ModelFolder, name: str) -> Array:

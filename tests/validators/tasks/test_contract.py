@@ -30,6 +30,10 @@ PIPELINES = 26
 and for image-to-image, keypoint-matching and zero-shot-object-detection."""
 
 
+RESOLUTIONS = ("boxes", "depth", "audio")
+"""Decisions whose value is a measure: below the margin it moves, but nobody sees it."""
+
+
 def test_all_are_found() -> None:
     assert len(task_names()) == PIPELINES
     for name in task_names():
@@ -117,6 +121,31 @@ def test_decisions_follow_the_outputs(name: str) -> None:
     again = task.run(runner(name), model, batch, first)
     values = [decision.value for decision in task.decisions(model, batch, first)]
     assert [decision.value for decision in task.decisions(model, batch, again)] == values
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_margins_hold(name: str) -> None:
+    """Errors below its margins leave a decision as it is."""
+    model = folder(name)
+    task = task_of(model)
+    if runner(name).model.can_generate():
+        pytest.skip("see test_generation.py")
+    case = task.cases(model, samples_of(task, model))[1]
+    batch = task.encode(model, case)
+    outputs = task.run(runner(name), model, batch)
+    random = np.random.default_rng(0)
+    for place, decision in enumerate(task.decisions(model, batch, outputs)):
+        if decision.name in RESOLUTIONS or not np.size(decision.margins):
+            continue
+        for _ in range(5):
+            moved = {key: value.astype(np.float64) for key, value in outputs.items()}
+            read = moved[decision.output][decision.rows]
+            margins = np.minimum(decision.margins, 1e3)
+            margins = margins.reshape(margins.shape + (1,) * (read.ndim - margins.ndim))
+            error = random.choice([-0.999, 0.999], read.shape) * margins
+            moved[decision.output][decision.rows] = read + error
+            again = task.decisions(model, batch, moved)[place]
+            assert (again.name, again.value) == (decision.name, decision.value)
 
 
 def test_needs_no_framework() -> None:

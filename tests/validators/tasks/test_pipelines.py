@@ -29,6 +29,11 @@ OTHERWISE = {
 }
 """Where transformers 5 reads a folder otherwise than 4.57.6, whatever is done with it."""
 
+PADDED_OTHERWISE = {
+    "image-segmentation-panoptic": "its convolutions see the padding of smaller pictures"
+}
+"""Models whose answers change when they are padded, in every framework alike."""
+
 TOLERANCE = 1e-4
 """Scores: float32 there, float64 here."""
 
@@ -54,6 +59,8 @@ def test_batch_decides_as_single(name: str) -> None:
     """What a sample gives in a padded batch is what it gives alone."""
     model = folder(name)
     task = task_of(model)
+    if name in PADDED_OTHERWISE:
+        pytest.skip(PADDED_OTHERWISE[name])
     samples = samples_of(task, model)[:3]
     options = task.cases(model, samples)[0].options
     alone = []

@@ -1,0 +1,47 @@
+"""Samples become arrays where PyTorch is not installed: ``equipoise run`` on an artifact needs none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("transformers")
+pytest.importorskip("PIL")
+
+from task_models import FIXTURES, ROOT
+
+NEED_TORCH = {
+    "image-segmentation-panoptic": "MaskFormer's image processor imports torch",
+    "zero-shot-audio-classification": "ClapFeatureExtractor asks for torch",
+}
+"""What transformers 5 itself does not prepare without torch; ASTFeatureExtractor is another."""
+
+CODE = """
+import importlib.util, sys, warnings
+from pathlib import Path
+found = importlib.util.find_spec
+missing = ("torch", "torchvision")
+importlib.util.find_spec = lambda name, *rest: None if name in missing else found(name, *rest)
+warnings.simplefilter("ignore")
+from equipoise.validators.architectures import pytorch_class
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks.base import samples_of
+for path in map(Path, sys.argv[1:]):
+    model = ModelFolder(path)
+    task = task_of(model)
+    pytorch_class(model, task)
+    for case in task.cases(model, samples_of(task, model)):
+        task.encode(model, case)
+print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.transformers
+def test_encodes_without_torch() -> None:
+    folders = [str(ROOT / "tasks" / name) for name in FIXTURES if name not in NEED_TORCH]
+    command = [sys.executable, "-c", CODE, *folders]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.stdout.strip() == "False", made.stderr[-2000:]
