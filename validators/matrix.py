@@ -95,7 +95,7 @@ def lines(
         return lambda text: progress(f"{name}: {text}")
 
     for folder in folders(models):
-        programs = _programs(artifacts / folder.name) if artifacts else []
+        programs = programs_of(artifacts / folder.name) if artifacts else []
         try:
             request = Request(
                 folder,
@@ -125,7 +125,8 @@ def folders(models: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _programs(folder: Path) -> list[Path]:
+def programs_of(folder: Path) -> list[Path]:
+    """The programs that lie in a folder."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
