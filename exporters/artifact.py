@@ -109,7 +109,9 @@ def writing(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[P
     folder.release()
 
 
-def bring_companions(source: Path, target: Path, config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+def bring_companions(
+    source: Path, target: Path, config: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Copies config, tokenizer and processor; gives their names."""
     names = []
     for path in companions(source):

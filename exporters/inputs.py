@@ -33,7 +33,9 @@ class Inputs:
         >>> inputs.shape("x")
         ['batch', 7, 3]
         """
-        return [self.axes[name].get(axis, size) for axis, size in enumerate(self.arrays[name].shape)]
+        return [
+            self.axes[name].get(axis, size) for axis, size in enumerate(self.arrays[name].shape)
+        ]
 
 
 def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int, str]]:
@@ -68,7 +70,11 @@ def _axis_name(name: str, axis: int, rank: int, kind: str) -> str:
         return ("height", "width")[axis - 2]
     if name.startswith("decoder_"):
         return "decoder_sequence" if axis == 1 else f"{name}_{axis}"
-    if axis == 1 and kind in "iub" and name.split("_")[0] in ("input", "attention", "token", "position"):
+    if (
+        axis == 1
+        and kind in "iub"
+        and name.split("_")[0] in ("input", "attention", "token", "position")
+    ):
         return "sequence"
     return f"{name}_{axis}"
 

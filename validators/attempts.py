@@ -78,7 +78,8 @@ class Making:
         folder = self.folder / f"way-{way}"
         folder.mkdir()
         file = folder / "inputs.npz"
-        np.savez(file, **self.inputs.arrays)
+        stored: dict[str, Any] = dict(self.inputs.arrays)
+        np.savez(file, **stored)
         path = folder / self.target.program
         start = perf_counter()
         try:

@@ -29,7 +29,9 @@ def example_inputs(setup: Setup, sizes: Mapping[str, int]) -> Inputs:
     batch = fixed_batch(setup, sizes) if sizes else _plain(setup)
     recorder = _recorded(setup, batch)
     if not recorder.passes:
-        raise InputError(f"{setup.task.name} never runs the model as a whole", file=setup.model.path)
+        raise InputError(
+            f"{setup.task.name} never runs the model as a whole", file=setup.model.path
+        )
     arrays = recorder.passes[-1]
     names = set(arrays)
     alike = [one for one in recorder.passes if set(one) == names]

@@ -147,9 +147,7 @@ def _best(
     return replace(kept[0], tried=tuple(making.tried)), kept[1]
 
 
-def _judged(
-    setup: Setup, made: Made, measured: Sequence[Measured], reference: Reference
-) -> Report:
+def _judged(setup: Setup, made: Made, measured: Sequence[Measured], reference: Reference) -> Report:
     results = [judge(setup, form, measured, reference) for form in forms_of(made)]
     return report_of(setup, reference, measured, results)
 

@@ -24,9 +24,7 @@ def usable_target(name: str) -> tuple[Target, str]:
     try:
         return find_target(name)
     except KeyError:
-        raise InputError(
-            "no such target", found=name, expected=", ".join(target_names())
-        ) from None
+        raise InputError("no such target", found=name, expected=", ".join(target_names())) from None
 
 
 def assert_usable(target: Target, options: Mapping[str, object], chosen: Mapping[str, str]) -> None:
