@@ -57,6 +57,7 @@ class SizeOfAxis(click.ParamType[int | None]):
     "--atol", type=click.FloatRange(0), help="A distance that is allowed beside the noise."
 )
 @click.option("--rtol", type=click.FloatRange(0), help="The same as a part of the output's scale.")
+@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
 @click.option("--ways", help="Which ways to try, separated by commas; without it all.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
 @_validation.running
@@ -76,6 +77,7 @@ def command(
     cases: str | None,
     atol: float | None,
     rtol: float | None,
+    strict: bool,
     ways: str | None,
     force: bool,
     device: str,
@@ -124,7 +126,7 @@ def command(
             workers,
         )
     _run.emit(found.artifact.as_dict()) if as_json else _show(found, output)
-    return exit_code(found.report, strict=False) if found.report else _run.DONE
+    return exit_code(found.report, strict=strict) if found.report else _run.DONE
 
 
 def _show(found: Exported, output: Path) -> None:

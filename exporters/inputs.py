@@ -44,22 +44,48 @@ def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int,
     >>> tokens = [{"input_ids": np.zeros((2, 7), int), "pixel_values": np.zeros((2, 3, 8, 8))}]
     >>> varying_axes(tokens)
     {'input_ids': {0: 'batch', 1: 'sequence'}, 'pixel_values': {0: 'batch'}}
+    >>> labels = [{"input_ids": np.zeros((5, 7), int), "pixel_values": np.zeros((2, 3, 8, 8))}]
+    >>> varying_axes(labels)["pixel_values"]
+    {0: 'pixel_values_batch'}
     """
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    kinds: dict[str, str] = {}
-    for example in examples:
-        for name, value in example.items():
-            shapes.setdefault(name, []).append(value.shape)
-            kinds[name] = value.dtype.kind
+    names = list(dict.fromkeys(name for example in examples for name in example))
     found: dict[str, dict[int, str]] = {}
-    for name, known in shapes.items():
-        rank = len(known[0])
-        same_rank = [shape for shape in known if len(shape) == rank]
-        wanted = {0} if rank else set()
-        wanted |= {1} if rank == 2 else set()
-        wanted |= {axis for axis in range(rank) if len({shape[axis] for shape in same_rank}) > 1}
-        found[name] = {axis: _axis_name(name, axis, rank, kinds[name]) for axis in sorted(wanted)}
-    return found
+    for name in names:
+        values = [example[name] for example in examples if name in example]
+        rank = values[0].ndim
+        known = [value.shape for value in values if value.ndim == rank]
+        wanted = {axis for axis in range(rank) if len({shape[axis] for shape in known}) > 1}
+        wanted |= {0, 1} if rank == 2 else {0} if rank else set()
+        kind = values[0].dtype.kind
+        found[name] = {axis: _axis_name(name, axis, rank, kind) for axis in sorted(wanted)}
+    return _told_apart(found, examples)
+
+
+def _told_apart(
+    axes: dict[str, dict[int, str]], examples: Sequence[Mapping[str, Array]]
+) -> dict[str, dict[int, str]]:
+    """One symbol means one size: pictures and the texts to choose from need not be equally many."""
+    known: dict[str, list[tuple[str, int, str]]] = {}
+    for name, mine in axes.items():
+        for axis, symbol in mine.items():
+            groups = known.setdefault(symbol, [])
+            like = [
+                final for other, at, final in groups if _agree(examples, (name, axis), (other, at))
+            ]
+            mine[axis] = like[0] if like else f"{name}_{symbol}" if groups else symbol
+            groups.append((name, axis, mine[axis]))
+    return axes
+
+
+def _agree(
+    examples: Sequence[Mapping[str, Array]], one: tuple[str, int], other: tuple[str, int]
+) -> bool:
+    """Whether two axes have the same size wherever both are."""
+    return all(
+        example[one[0]].shape[one[1]] == example[other[0]].shape[other[1]]
+        for example in examples
+        if one[0] in example and other[0] in example
+    )
 
 
 def _axis_name(name: str, axis: int, rank: int, kind: str) -> str:
@@ -77,27 +103,3 @@ def _axis_name(name: str, axis: int, rank: int, kind: str) -> str:
     ):
         return "sequence"
     return f"{name}_{axis}"
-
-
-def fixed(
-    arrays: Mapping[str, Array],
-    axes: Mapping[str, Mapping[int, str]],
-    sizes: Mapping[str, int],
-) -> tuple[dict[str, Array], dict[str, dict[int, str]]]:
-    """The example with some dimensions at a stated size, which then no longer vary.
-
-    >>> arrays, axes = fixed({"x": np.array([[1, 2], [3, 4]])}, {"x": {0: "batch", 1: "sequence"}}, {"batch": 3})
-    >>> arrays["x"].tolist(), axes
-    ([[1, 2], [3, 4], [1, 2]], {'x': {1: 'sequence'}})
-    """
-    made: dict[str, Array] = {}
-    left: dict[str, dict[int, str]] = {}
-    for name, value in arrays.items():
-        left[name] = {}
-        for axis, symbol in axes[name].items():
-            if symbol in sizes:
-                value = np.take(value, np.arange(sizes[symbol]) % value.shape[axis], axis=axis)
-            else:
-                left[name][axis] = symbol
-        made[name] = value
-    return made, left

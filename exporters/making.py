@@ -118,18 +118,40 @@ def named(
     model: Any, names: list[str], kwargs: Mapping[str, Any], outputs: list[str] | None = None
 ) -> Any:
     """A module with these positional inputs and a dict of tensors as its output."""
-    import torch
 
     def call(*args: Any, **given: Any) -> Any:
         values = {**dict(zip(names, args, strict=False)), **given}
-        result = model(**values, **kwargs, return_dict=True)
-        return {
-            name: value
-            for name, value in result.items()
-            if torch.is_tensor(value) and (outputs is None or name in outputs)
-        }
+        result = flattened(model(**values, **kwargs, return_dict=True))
+        return {name: value for name, value in result.items() if outputs is None or name in outputs}
 
     return with_signature(model, names, call)
+
+
+CACHES = ("past_key_values", "past_buckets_states", "mems")
+"""Outputs that are state, not results."""
+
+
+def flattened(result: Any) -> dict[str, Any]:
+    """The tensors of nested outputs by dotted names, caches left out, each a tensor of its own.
+
+    One tensor may be returned under two names; a graph's output has only one.
+    """
+    import torch
+
+    found: dict[str, Any] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if torch.is_tensor(value):
+            again = any(value is other for other in found.values())
+            found[path] = value.clone() if again else value
+        elif hasattr(value, "items") or isinstance(value, (list, tuple)):
+            pairs = value.items() if hasattr(value, "items") else enumerate(value)
+            for name, inner in pairs:
+                if path or name not in CACHES:
+                    walk(inner, f"{path}.{name}" if path else str(name))
+
+    walk(result, "")
+    return found
 
 
 def with_signature(model: Any, names: list[str], call: Any) -> Any:

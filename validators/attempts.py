@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from equipoise.exporters.base import Target
 from equipoise.exporters.inputs import Inputs
 from equipoise.validators.result import Report
 from equipoise.validators.setup import Setup
+from equipoise.validators.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,27 @@ class Making:
 
     def judged(self, made: Made, report: Report) -> None:
         """Notes the verdict on what the last way made."""
-        reason = "" if report.verdict.rank < 3 else _where(report)
+        reason = _where(report)
         self.tried[-1] = replace(self.tried[-1], verdict=report.verdict.value, reason=reason)
 
 
+_FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CAUSE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Violation|Unsupported\w*|Interrupt)\b: .*")
+
+
 def reason_of(error: WorkerError) -> str:
-    """What went wrong in one line, without the trace of the process."""
-    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
-    return lines[0].removeprefix("'call' failed: ")[:500] if lines else "it failed without a word"
+    """What went wrong in a line or two: what was told, and the first cause in the trace of the process.
+
+    >>> reason_of(WorkerError("'call' failed: ConversionError: no\\nTrace:\\nValueError: histc\\nConversionError: no"))
+    'ConversionError: no (ValueError: histc)'
+    """
+    lines = [line for line in _COLOUR.sub("", error.message).splitlines() if line.strip()]
+    told = lines[0].removeprefix("'call' failed: ").strip()[:300] if lines else "no word of it"
+    causes = [line for line in lines[1:] if _CAUSE.fullmatch(line)]
+    if causes and not causes[0].startswith(told[:60]):
+        return f"{told} ({causes[0][:300]})"
+    return told
 
 
 def _where(report: Report) -> str:
@@ -136,7 +151,7 @@ def _where(report: Report) -> str:
             return f"{result.label}: {result.failure.splitlines()[0][:300]}"
         for case in result.cases:
             for output in case.outputs:
-                if output.verdict.rank >= 3:
+                if output.verdict not in _FINE:
                     return f"{result.label}: {case.case}: {output.name}: {output.reason}"
             if case.flips:
                 return f"{result.label}: {case.case}: {case.flips[0]}"

@@ -28,7 +28,8 @@ from equipoise.validators.validate import report_of
 from equipoise.validators.verdict import Verdict
 from equipoise.validators.workers import Workers
 
-BAD = (Verdict.DIVERGED, Verdict.FAILED)
+FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+"""Verdicts that end the search: at one precision an exporter has no cause to be beyond noise."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _best(
             making.judged(made, report)
             if kept is None or report.verdict.rank < kept[1].verdict.rank:
                 kept = (made, report)
-            if report.verdict not in BAD:
+            if report.verdict in FINE:
                 break
     if kept is None:
         raise no_way(making)

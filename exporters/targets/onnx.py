@@ -75,7 +75,8 @@ def _trace(source: Source, opset: int | None, path: Path) -> Any:
     model = onnx_ir.load(str(path))
     onnx_ir.external_data.load_to_model(model)
     for value in model.graph.outputs:
-        value.shape = None  # the tracer wrote down the example's
+        # The tracer wrote down the example's sizes.
+        value.shape = onnx_ir.Shape([None] * len(value.shape or ()))
     return model
 
 
@@ -154,9 +155,7 @@ def _shape(value: Any) -> dict[str, Any]:
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     return {
         "dtype": str(kind),
-        "shape": [one.dim_param or one.dim_value for one in tensor.shape.dim]
-        if tensor.HasField("shape")
-        else None,
+        "shape": [one.dim_param or (one.dim_value or None) for one in tensor.shape.dim],
     }
 
 
