@@ -141,4 +141,8 @@ def _show(found: Exported, output: Path) -> None:
         show(found.report)
     else:
         click.echo("not judged")
-    click.echo(f"wrote {output / artifact.program}")
+    files = (
+        [artifact.program] if artifact.program else [g["file"] for g in artifact.graphs.values()]
+    )
+    for name in files:
+        click.echo(f"wrote {output / name}")

@@ -51,9 +51,8 @@ class Artifact:
         class_name: PyTorch's class.
         model_type: As in the config.
         target: The target; it is the backend's name too.
-        program: The file, or the folder's graphs by what they do.
+        program: The file; empty where there are several graphs.
         exporter: The way that was kept, and the versions of what took part.
-        opset: Of ONNX.
         precision: Of the weights.
         device: Where it was exported.
         inputs: Dtype and dimensions by name.
@@ -61,6 +60,8 @@ class Artifact:
         settings: What was asked for.
         verdict: What the validator found, or that it was not asked.
         tried: Every way, in order.
+        opset: Of ONNX.
+        graphs: Where there are several: by what each does its file, inputs and outputs.
         files: Size and hash of every file.
         companions: Names of config, tokenizer and processor files.
         notes: What else there is to know.
@@ -80,6 +81,7 @@ class Artifact:
     verdict: Mapping[str, Any]
     tried: tuple[Attempt, ...]
     opset: int | None = None
+    graphs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     companions: tuple[str, ...] = ()

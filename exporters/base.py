@@ -65,6 +65,15 @@ class Target(Protocol):
         ...
 
 
+def argument_name(name: str) -> str:
+    """An input's name as a Python argument.
+
+    >>> argument_name("past_key_values.0.key")
+    'past_key_values__0__key'
+    """
+    return name.replace(".", "__")
+
+
 def target_names() -> list[str]:
     """All targets: ours, then those of other packages."""
     from equipoise.exporters import targets

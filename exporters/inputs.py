@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -20,11 +19,13 @@ class Inputs:
         arrays: One example of each input.
         axes: For each input the axes that vary, and what the program calls them.
         kwargs: Plain values that the model's forward gets beside them.
+        caches: Whether the task goes on with a cache, and the model keeps one.
     """
 
     arrays: Mapping[str, Array]
     axes: Mapping[str, Mapping[int, str]]
     kwargs: Mapping[str, Any]
+    caches: bool = False
 
     def shape(self, name: str) -> list[int | str]:
         """The dimensions of an input, names for those that vary.

@@ -6,6 +6,7 @@ A crash, a hang or a lack of memory of an exporter ends that process and not the
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.base import Source, Target
+from equipoise.exporters.base import Source, Target, argument_name
 
 
 def make(
@@ -51,15 +52,15 @@ def make(
     """
     start = time.perf_counter()
     model = loaded(folder, class_name, dtype, device)
-    note = _experts(model)
+    note = experts(model)
     if patch:
         import runpy
 
         runpy.run_path(patch)["patch"](model)
     tensors = tensors_of(inputs, model)
     source = source_of(model, tensors, axes, dict(kwargs or {}), outputs, dict(options or {}))
-    about = _target(target).make(way, source, Path(output))
-    shapes = {name: _described(value) for name, value in _first(source).items()}
+    about = target_of(target).make(way, source, Path(output))
+    shapes = {name: _described(value) for name, value in first(source).items()}
     notes = [*about.pop("notes", []), *note]
     seconds = time.perf_counter() - start
     return {"outputs": shapes, "seconds": seconds, "notes": notes, **about}
@@ -155,8 +156,13 @@ def flattened(result: Any) -> dict[str, Any]:
 
 
 def with_signature(model: Any, names: list[str], call: Any) -> Any:
-    """A module around a model whose forward is ``call`` with arguments of these names."""
+    """A module around a model whose forward is ``call`` with arguments of these names.
+
+    Where a name has dots, the argument has underscores.
+    """
     import torch
+
+    whole = {argument_name(name): name for name in names}
 
     class Named(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -164,12 +170,12 @@ def with_signature(model: Any, names: list[str], call: Any) -> Any:
             self.model = model
 
             def forward(*args: Any, **kwargs: Any) -> Any:
-                return call(*args, **kwargs)
+                return call(*args, **{whole[name]: value for name, value in kwargs.items()})
 
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
             # Tracers take the inputs' names from the signature.
             forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-                [inspect.Parameter(name, kind) for name in names]
+                [inspect.Parameter(name, kind) for name in whole]
             )
             self.forward = forward
 
@@ -180,7 +186,7 @@ def _parameters(model: Any) -> Any:
     return inspect.signature(model.forward).parameters
 
 
-def _experts(model: Any) -> list[str]:
+def experts(model: Any) -> list[str]:
     """Mixtures of experts compute all of them at once: exporters know no grouped product."""
     if not getattr(model, "_can_set_experts_implementation", lambda: False)():
         return []
@@ -190,7 +196,8 @@ def _experts(model: Any) -> list[str]:
     return ["experts are computed by batched_mm"]
 
 
-def _first(source: Source) -> dict[str, Any]:
+def first(source: Source) -> dict[str, Any]:
+    """What the example gives."""
     result: dict[str, Any] = source.module(*source.tensors.values())
     return result
 
@@ -199,11 +206,13 @@ def _described(value: Any) -> dict[str, Any]:
     return {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
 
 
-def _target(file: str) -> Target:
+def target_of(file: str) -> Target:
+    """The target of a file."""
     spec = spec_from_file_location(f"target_{Path(file).stem}", file)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(file)
     module = module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     target: Target = module.TARGET
     return target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from equipoise.exporters.base import Source
+from equipoise.exporters.base import Source, argument_name
 
 
 def exported(source: Source) -> Any:
@@ -34,7 +34,8 @@ def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
     config = exporter.config_class(dynamic_shapes=_shapes(source), **settings)
     wrapped = source.module
     wrapped.config = source.model.config
-    program, _ = exporter.export_program(wrapped, dict(source.tensors), config)
+    tensors = {argument_name(name): value for name, value in source.tensors.items()}
+    program, _ = exporter.export_program(wrapped, tensors, config)
     return program
 
 
@@ -43,4 +44,6 @@ def _shapes(source: Source) -> dict[str, dict[int, Any]]:
     import torch
 
     auto = torch.export.Dim.AUTO
-    return {name: dict.fromkeys(source.axes[name], auto) for name in source.tensors}
+    return {
+        argument_name(name): dict.fromkeys(source.axes[name], auto) for name in source.tensors
+    }

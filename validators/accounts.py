@@ -29,22 +29,23 @@ def account(
     folder = making.folder
     names = bring_companions(setup.pytorch.path, folder, _config(setup))
     versions = setup.workers.hello("pytorch")["versions"]
-    program = folder / made.path.name
+    graphs = made.about.get("graphs", {})
     return Artifact(
         source=_source(setup),
         task=setup.task.name,
         class_name=setup.class_name,
         model_type=setup.model.model_type,
         target=target.name,
-        program=program.name,
+        program="" if graphs else made.path.name,
+        graphs=graphs,
         exporter={
             "way": made.way,
-            "how": target.ways[made.way],
+            "how": made.how,
             "versions": {name: versions[name] for name in _VERSIONS if name in versions},
         },
         precision=setup.request.precision,
         device=setup.request.device,
-        inputs=_inputs(making),
+        inputs=made.about.get("graph_inputs") or _inputs(making),
         outputs=made.about.get("graph_outputs") or made.about.get("outputs", {}),
         verdict=verdict_of(report),
         tried=made.tried,

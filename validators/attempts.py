@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from equipoise.convert.errors import InputError, WorkerError
-from equipoise.exporters import making as worker_side
+from equipoise.exporters import caching, making
 from equipoise.exporters.artifact import Attempt
 from equipoise.exporters.base import Target
 from equipoise.exporters.inputs import Inputs
@@ -28,7 +29,8 @@ class Made:
     Attributes:
         target: The target's name.
         way: The way's name.
-        path: The program.
+        path: The program, or the folder with its graphs.
+        how: The way in words.
         about: What the worker said of it: outputs, opset, notes.
         made: Whether there is a program at all.
         tried: Every way, once all is over.
@@ -37,6 +39,7 @@ class Made:
     target: str
     way: str
     path: Path
+    how: str
     about: Mapping[str, Any] = field(default_factory=dict)
     made: bool = True
     tried: tuple[Attempt, ...] = ()
@@ -69,15 +72,17 @@ class Making:
     tried: list[Attempt] = field(default_factory=list)
 
     def all(self) -> Iterator[Made]:
-        """Each way in turn; the next one only when it is asked for."""
-        for way, how in self.target.ways.items():
-            if self.ways is None or way in self.ways:
-                yield self._one(way, how)
+        """Each way in turn, with a cache first; the next one only when it is asked for."""
+        with_cache = self.inputs.caches and getattr(self.target, "caches", False)
+        for cached in (True, False) if with_cache else (False,):
+            for way, how in self.target.ways.items():
+                if self.ways is None or way in self.ways:
+                    yield self._one(way, f"{how}, with a cache" if cached else how, cached=cached)
 
-    def _one(self, way: str, how: str) -> Made:
+    def _one(self, way: str, how: str, *, cached: bool) -> Made:
         setup = self.setup
         setup.request.progress(f"{self.target.name}: {how}")
-        folder = self.folder / f"way-{way}"
+        folder = self.folder / f"way-{way}{'-cache' * cached}"
         folder.mkdir()
         file = folder / "inputs.npz"
         stored: dict[str, Any] = dict(self.inputs.arrays)
@@ -85,17 +90,18 @@ class Making:
         path = folder / self.target.program
         start = perf_counter()
         try:
-            about = self._call(way, file, path)
+            about = self._call(caching if cached else making, way, file, path)
         except WorkerError as error:
             seconds = perf_counter() - start
             self.tried.append(Attempt(way, how, reason=reason_of(error), seconds=seconds))
-            return Made(self.target.name, way, path, made=False)
+            return Made(self.target.name, way, path, how, made=False)
         finally:
             file.unlink()
         self.tried.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
-        return Made(self.target.name, way, path, about)
+        place = folder if about.get("graphs") else path
+        return Made(self.target.name, way, place, how, about)
 
-    def _call(self, way: str, file: Path, path: Path) -> dict[str, Any]:
+    def _call(self, worker_side: ModuleType, way: str, file: Path, path: Path) -> dict[str, Any]:
         setup = self.setup
         environment = setup.workers.get("pytorch")
         axes = {
@@ -103,7 +109,7 @@ class Making:
             for name, one in self.inputs.axes.items()
         }
         about: dict[str, Any] = environment.call(
-            worker_side.__file__,
+            str(worker_side.__file__),
             "make",
             target=self.file,
             way=way,
@@ -132,9 +138,9 @@ _CAUSE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Violation|Unsupported\w*|I
 
 
 def reason_of(error: WorkerError) -> str:
-    """What went wrong in a line or two: what was told, and the first cause in the trace of the process.
+    r"""What went wrong in a line or two: what was told, and the first cause in the trace of the process.
 
-    >>> reason_of(WorkerError("'call' failed: ConversionError: no\\nTrace:\\nValueError: histc\\nConversionError: no"))
+    >>> reason_of(WorkerError("'call' failed: ConversionError: no\nTrace:\nValueError: histc\nConversionError: no"))
     'ConversionError: no (ValueError: histc)'
     """
     lines = [line for line in _COLOUR.sub("", error.message).splitlines() if line.strip()]

@@ -45,7 +45,8 @@ def example_inputs(setup: Setup, sizes: Mapping[str, int]) -> Inputs:
         for name in arrays
     }
     _assert_sizes(setup, sizes, axes, left)
-    return Inputs(arrays, left, dict(batch.kwargs))
+    wants = any(one.case.options.get("cache") for one in setup.batches)
+    return Inputs(arrays, left, dict(batch.kwargs), wants and recorder.caches and not sizes)
 
 
 def fixed_batch(setup: Setup, sizes: Mapping[str, int]) -> Batch:

@@ -116,6 +116,8 @@ def _backend_of(path: Path) -> str | None:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return "saved-model"
+        if (path / "encoder_model.onnx").exists() and (path / "decoder_model.onnx").exists():
+            return "onnx"
         return "jax-program" if (path / "program.jax").exists() else None
     if path.suffix == ".onnx":
         return "onnx"

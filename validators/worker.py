@@ -249,6 +249,7 @@ def _module_of_file(file: str) -> Any:
     if spec is None or spec.loader is None:
         raise FileNotFoundError(file)
     module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the names in their annotations
     spec.loader.exec_module(module)
     return module
 

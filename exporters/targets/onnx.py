@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.onnx_files import drop_unused, share, write
 from equipoise.exporters.tracing import by_transformers, exported
-
-LARGEST_INLINE = 1 << 30
-"""Bytes of weights that stay in the file itself; a file of protobuf ends at 2 GiB, the graph included."""
-
-OLDEST_TRACED = 18
-"""The oldest opset that the exporter of exported programs writes; older ones it leaves to a converter."""
 
 
 class Onnx:
@@ -22,6 +17,7 @@ class Onnx:
     program = "model.onnx"
     extra = "onnx"
     needs = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+    caches = True
     ways = {  # noqa: RUF012 - a plain attribute of the protocol
         "dynamo": "torch.export, then torch.onnx.export(dynamo=True)",
         "transformers": "OnnxExporter of transformers.exporters",
@@ -34,8 +30,15 @@ class Onnx:
         make = {"dynamo": _dynamo, "transformers": _transformers, "trace": _trace}[way]
         model = make(source, opset, path)
         _name(model, source)
+        drop_unused(model)
         write(model, path, external=bool(source.options.get("external")))
         return checked(path)
+
+    def share(self, paths: list[Path]) -> None:
+        """Puts the weights of several graphs into one file beside them, each once."""
+        share(paths, paths[0].with_name("weights.data"))
+        for path in paths:
+            checked(path)
 
 
 def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
@@ -113,21 +116,6 @@ def _drop_inner_shapes(model: Any) -> None:
         for value in node.outputs:
             if id(value) not in kept:
                 value.shape = None
-
-
-def write(model: Any, path: Path, *, external: bool) -> None:
-    """Saves a graph; weights go to a file beside it where they are many or where that is asked for."""
-    import onnx_ir
-
-    nbytes = sum(
-        value.const_value.nbytes
-        for value in model.graph.initializers.values()
-        if value.const_value is not None
-    )
-    if external or nbytes > LARGEST_INLINE:
-        onnx_ir.save(model, str(path), external_data=f"{path.name}.data")
-    else:
-        onnx_ir.save(model, str(path))
 
 
 def checked(path: Path) -> dict[str, Any]:

@@ -17,17 +17,24 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
-    """The graph of a file; it fixes its precision."""
-    return Session(folder, options)
+    """The graph of a file, or those of a folder; they fix their precision."""
+    from equipoise.validators.backends import onnx_cache
+
+    if os.path.isdir(folder):
+        return onnx_cache.Seq2Seq(folder, options)
+    session = Session(folder, options)
+    if onnx_cache.has_past(session):
+        return onnx_cache.Decoder(folder, options, session.session)
+    return session
 
 
 class Session(Plain):
     """An ``InferenceSession``."""
 
-    def __init__(self, file: str, options: dict[str, Any]) -> None:
+    def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
         self.file = file
         self.options = options
-        self.session = _open(file, options)
+        self.session = session or _open(file, options)
         self.types = {value.name: value.type for value in self.session.get_inputs()}
         self.accepts = frozenset(self.types)
         self.outputs = [value.name for value in self.session.get_outputs()]
@@ -86,12 +93,12 @@ class Session(Plain):
     def _fed(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Arrays in the types that the graph asks for."""
         return {
-            name: value.astype(_NUMPY[self.types[name]], copy=False)
+            name: value.astype(NUMPY[self.types[name]], copy=False)
             for name, value in inputs.items()
         }
 
 
-_NUMPY = {
+NUMPY = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,

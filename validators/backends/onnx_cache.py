@@ -1,0 +1,127 @@
+"""ONNX graphs that keep a cache: a decoder with its past, or encoder, decoder and decoder with past."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.onnx import NUMPY, Session
+
+PAST, PRESENT = "past_key_values.", "present."
+ENCODER, DECODER = "encoder_model.onnx", "decoder_model.onnx"
+WITH_PAST = "decoder_with_past_model.onnx"
+
+
+def has_past(session: Session) -> bool:
+    """Whether a graph takes a past."""
+    return any(name.startswith(PAST) for name in session.accepts)
+
+
+def is_seq2seq(folder: Path) -> bool:
+    """Whether a folder holds the graphs of an encoder and its decoder."""
+    return (folder / ENCODER).is_file() and (folder / DECODER).is_file()
+
+
+class Decoder(Session):
+    """A decoder in one graph; without a past it begins with an empty one."""
+
+    caches = True
+
+    def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
+        super().__init__(file, options, session)
+        self.past = [name for name in self.types if name.startswith(PAST)]
+        self.accepts = frozenset(self.types) - frozenset(self.past)
+        shapes = {value.name: value.shape for value in self.session.get_inputs()}
+        self.shapes = {name: shapes[name] for name in self.past}
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """Everything at once."""
+        outputs, _ = self.step(inputs, kwargs, None, None)
+        return outputs
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """Feeds what the last step left."""
+        past = {} if state is None else chosen(state, order)
+        values = self.session.run(self.outputs, self._fed({**inputs, **past}))
+        return parted(dict(zip(self.outputs, values, strict=True)))
+
+    def _fed(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        given = dict(inputs)
+        if not any(name in given for name in self.past):
+            rows = len(next(iter(inputs.values())))
+            given.update({name: self._empty(name, rows) for name in self.past})
+        return super()._fed(given)
+
+    def _empty(self, name: str, rows: int) -> Array:
+        _, heads, _, width = self.shapes[name]
+        return np.zeros((rows, heads, 0, width), NUMPY[self.types[name]])
+
+
+class Seq2Seq(Session):
+    """An encoder, a decoder that begins and one that goes on."""
+
+    caches = True
+
+    def __init__(self, folder: str, options: dict[str, Any]) -> None:
+        place = Path(folder)
+        super().__init__(str(place / DECODER), options)
+        self.encoder = Session(str(place / ENCODER), options)
+        self.with_past = Session(str(place / WITH_PAST), options)
+        masked = {"attention_mask"} if "encoder_attention_mask" in self.types else set()
+        self.accepts = self.encoder.accepts | {"decoder_input_ids"} | masked
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """Everything at once."""
+        outputs, _ = self.step(inputs, kwargs, None, None)
+        return outputs
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """The first time through the encoder; then through the decoder with past alone."""
+        tokens = {"input_ids": inputs["decoder_input_ids"]}
+        if state is None:
+            kept = self._encoded(inputs)
+            values = self._given(self, {**tokens, **kept})
+        else:
+            kept = chosen(state, order)
+            values = self._given(self.with_past, {**tokens, **kept})
+        outputs, past = parted(values)
+        return outputs, {**kept, **past}
+
+    def _encoded(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        given = {name: inputs[name] for name in self.encoder.accepts if name in inputs}
+        states = self.encoder.run(given, {})["last_hidden_state"]
+        kept = {"encoder_hidden_states": states}
+        if "attention_mask" in inputs:
+            kept["encoder_attention_mask"] = inputs["attention_mask"]
+        return kept
+
+    @staticmethod
+    def _given(graph: Session, values: dict[str, Array]) -> dict[str, Array]:
+        """A graph's outputs for those of the values that it takes."""
+        fed = graph._fed({name: values[name] for name in graph.types})
+        return dict(zip(graph.outputs, graph.session.run(graph.outputs, fed), strict=True))
+
+
+def chosen(state: dict[str, Array], order: list[int] | None) -> dict[str, Array]:
+    """The rows of a cache to go on with."""
+    if order is None:
+        return state
+    return {name: value[order] for name, value in state.items()}
+
+
+def parted(outputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Results, and the present as the past of the next step."""
+    results = {name: value for name, value in outputs.items() if not name.startswith(PRESENT)}
+    past = {
+        f"{PAST}{name.removeprefix(PRESENT)}": value
+        for name, value in outputs.items()
+        if name.startswith(PRESENT)
+    }
+    return results, past
