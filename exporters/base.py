@@ -69,9 +69,9 @@ def argument_name(name: str) -> str:
     """An input's name as a Python argument.
 
     >>> argument_name("past_key_values.0.key")
-    'past_key_values__0__key'
+    'past_key_values_0_key'
     """
-    return name.replace(".", "__")
+    return name.replace(".", "_")
 
 
 def target_names() -> list[str]:

@@ -44,8 +44,11 @@ class Onnx:
 def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
     import torch
 
+    traced = exported(source)
+    # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
+    traced._guards_code = []
     program = torch.onnx.export(
-        exported(source),
+        traced,
         dynamo=True,
         verbose=False,
         opset_version=opset,
