@@ -44,6 +44,4 @@ def _shapes(source: Source) -> dict[str, dict[int, Any]]:
     import torch
 
     auto = torch.export.Dim.AUTO
-    return {
-        argument_name(name): dict.fromkeys(source.axes[name], auto) for name in source.tensors
-    }
+    return {argument_name(name): dict.fromkeys(source.axes[name], auto) for name in source.tensors}

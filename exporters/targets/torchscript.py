@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.tracing import exported
 
 
 class TorchScript:
@@ -16,20 +15,14 @@ class TorchScript:
     program = "model.pt"
     extra = "torch"
     needs = ("torch", "transformers")
-    ways = {  # noqa: RUF012 - a plain attribute of the protocol
-        "trace": "torch.jit.trace",
-        "export-trace": "torch.export, then torch.jit.trace of the program",
-    }
+    ways = {"trace": "torch.jit.trace"}  # noqa: RUF012 - a plain attribute of the protocol
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
-        """Traces the module, or the program that torch.export makes of it."""
+        """Traces the module; a trace of what torch.export makes of it would have the example's sizes in it."""
         import torch
 
-        module = source.module
-        if way == "export-trace":
-            module = exported(source).module()
         example = tuple(source.tensors.values())
-        traced = torch.jit.trace(module, example, strict=False, check_trace=False)
+        traced = torch.jit.trace(source.module, example, strict=False, check_trace=False)
         traced.save(str(path))
         return {}
 

@@ -1,0 +1,149 @@
+"""``equipoise export`` from one end to the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from equipoise.exporters.artifact import digest, hashes
+
+pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+BERT = FIXTURES / "tasks" / "text-classification"
+SENTIMENT = FIXTURES / "checkpoints" / "sentiment"
+ONE_WAY = ("--ways", "dynamo", "--threads", 1, "--json")
+
+WITHOUT_TORCH = """
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+missing = ("torch", "torchvision")
+PathFinder.find_spec = classmethod(
+    lambda cls, name, *rest: None if name.partition(".")[0] in missing else found(name, *rest)
+)
+"""
+
+
+def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line where neither it nor its workers can import torch."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    probe = [sys.executable, "-c", "import torch"]
+    assert subprocess.run(probe, env=environment, capture_output=True, check=False).returncode
+    command = [sys.executable, "-m", "equipoise.cli", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_from_tensorflow_to_an_answer_without_torch(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = cli("export", SENTIMENT, tmp_path / "out", "--to", "onnx", *ONE_WAY)
+    assert outcome.code == 0, outcome.out + outcome.err
+    found = outcome.data
+    assert found == json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert found["source"] == {
+        "name": "sentiment",
+        "layout": "tensorflow",
+        "form": "converted from tensorflow",
+        "sha256": {"tf_model.h5": digest(SENTIMENT / "tf_model.h5")},
+    }
+    assert (found["task"], found["precision"]) == ("text-classification", "float32")
+    assert found["inputs"]["input_ids"] == {"dtype": "int64", "shape": ["batch", "sequence"]}
+    assert found["outputs"] == {"logits": {"dtype": "float32", "shape": ["batch", 2]}}
+    assert found["verdict"]["judged"]
+    assert [row["optimized"] for row in found["verdict"]["backends"]] == [True, False]
+    assert all(
+        len(row["cases"]) == 4 and row["verdict"] in ("identical", "within noise")
+        for row in found["verdict"]["backends"]
+    )
+    assert found["files"] == hashes(tmp_path / "out")
+    assert str(tmp_path) not in outcome.out
+    done = without_torch(
+        tmp_path, "run", "sentiment-analysis", tmp_path / "out", "a wonderful film"
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["label"] == "POSITIVE"
+    assert answer["score"] == pytest.approx(0.99934, abs=1e-4)
+
+
+def test_not_judged_is_said(cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli("export", BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
+    assert outcome.code == 0, outcome.err
+    assert "not judged" in outcome.out
+    found = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert found["verdict"]["judged"] is False
+    assert found["verdict"]["verdict"] is None
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("artifact.json", "config.json", "model.pt", "special_tokens_map.json"),
+        *("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    ]
+
+
+@pytest.mark.slow
+def test_fixed_sizes(cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli(
+        *("export", BERT, tmp_path / "out", "--to", "onnx", "--batch", 2, "--sequence", 24),
+        *ONE_WAY,
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert outcome.data["inputs"]["input_ids"]["shape"] == [2, 24]
+    assert outcome.data["outputs"]["logits"]["shape"] == [2, 2]
+    assert list(outcome.data["verdict"]["backends"][0]["cases"]) == ["fixed"]
+    assert outcome.data["settings"]["sizes"] == {"batch": 2, "sequence": 24}
+
+
+@pytest.mark.slow
+def test_external_data_and_opset(cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli(
+        *("export", BERT, tmp_path / "out", "--to", "onnx", "--external-data", "--opset", 21),
+        *("--cases", "batch", *ONE_WAY),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert outcome.data["opset"] == 21
+    assert {"model.onnx", "model.onnx.data"} <= set(outcome.data["files"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "dtype"), [("onnx", "fp16"), ("torchscript", "bf16"), ("torch-export", "fp16")]
+)
+def test_precision(target: str, dtype: str, cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli(
+        *("export", BERT, tmp_path / "out", "--to", target, "--dtype", dtype),
+        *("--cases", "single,batch", "--threads", 1, "--json"),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    precision = {"fp16": "float16", "bf16": "bfloat16"}[dtype]
+    assert outcome.data["precision"] == outcome.data["verdict"]["precision"] == precision
+    assert outcome.data["outputs"]["logits"]["dtype"] == precision
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == precision
+
+
+@pytest.mark.slow
+def test_validate_exports_on_the_fly(cli: Callable[..., Any]) -> None:
+    outcome = cli(
+        *("validate", BERT, "--backends", "onnx,torchscript,torch-export", "--cases", "batch"),
+        *("--threads", 1, "--json", "-"),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    rows = outcome.data["backends"]
+    assert [(row["backend"], row["origin"]) for row in rows] == [
+        ("onnx", "exported (dynamo)"),
+        ("torchscript", "exported (trace)"),
+        ("torch-export", "exported (export)"),
+    ]
+    assert {row["verdict"] for row in rows} <= {"identical", "within noise"}

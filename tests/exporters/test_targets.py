@@ -1,0 +1,104 @@
+"""Every target keeps the contract, and every way of it makes a program that computes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from equipoise.exporters import base, making
+from equipoise.exporters.base import find_target, target_names
+from equipoise.exporters.inputs import varying_axes
+from equipoise.validators.environment import RemoteModel
+from equipoise.validators.workers import Workers
+
+pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+
+MODEL = Path(__file__).parents[2] / "fixtures" / "tasks" / "text-classification"
+NAME = "BertForSequenceClassification"
+
+
+def tokens(rows: int, length: int, padding: str = "") -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    made = np.random.default_rng(rows * length).integers(5, 60, (rows, length))
+    mask = np.ones((rows, length), np.int64)
+    if padding == "left":
+        mask[:, : length // 3] = 0
+    elif padding == "right":
+        mask[:, -(length // 3) :] = 0
+    return {"input_ids": made, "attention_mask": mask}
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_contract(name: str) -> None:
+    target, file = find_target(name)
+    assert target.name == name
+    assert Path(file).stem == name.replace("-", "_")
+    assert target.program
+    assert target.extra
+    assert target.needs
+    assert target.ways
+
+
+def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point is a target like those of this package."""
+    module = ModuleType("theirs")
+    module.TARGET = find_target("onnx")[0]  # type: ignore[attr-defined]
+    module.__file__ = "/somewhere/theirs.py"
+
+    class Point:
+        name = "theirs"
+
+        def load(self) -> ModuleType:
+            return module
+
+    monkeypatch.setattr(base, "entry_points", lambda **given: [Point()])
+    assert "theirs" in target_names()
+    assert find_target("theirs")[1] == "/somewhere/theirs.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "way"), [(name, way) for name in target_names() for way in find_target(name)[0].ways]
+)
+def test_shapes_are_free(name: str, way: str, workers: Workers, tmp_path: Path) -> None:
+    """Made at (2, 7), right at (1, 1), (3, 33), the longest there is, and padded on either side."""
+    target, file = find_target(name)
+    example = tokens(2, 7)
+    np.savez(
+        tmp_path / "inputs.npz",
+        input_ids=example["input_ids"],
+        attention_mask=example["attention_mask"],
+    )
+    axes = {
+        key: {str(axis): symbol for axis, symbol in one.items()}
+        for key, one in varying_axes([example]).items()
+    }
+    workers.get("pytorch").call(
+        making.__file__,
+        "make",
+        target=file,
+        way=way,
+        folder=str(MODEL),
+        class_name=NAME,
+        inputs=str(tmp_path / "inputs.npz"),
+        output=str(tmp_path / target.program),
+        axes=axes,
+    )
+    truth = RemoteModel(workers.get("pytorch"), "pytorch", NAME, MODEL, threads=1)
+    program = RemoteModel(workers.get(name), name, "", tmp_path / target.program, threads=1)
+    for batch in (
+        tokens(1, 1),
+        tokens(3, 33),
+        tokens(2, 40),  # as many as the model has positions
+        tokens(3, 12, "left"),
+        tokens(3, 12, "right"),
+    ):
+        expected, found = truth.run(batch)["logits"], program.run(batch)["logits"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    truth.drop()
+    program.drop()
