@@ -110,7 +110,8 @@ class Session(Plain):
         tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
         if self.compiled is not None and not kwargs:
             try:
-                return self.compiled(self.model.params, tensors)
+                # JAX returns before it has computed; the time of a pass is that of its values.
+                return jax.block_until_ready(self.compiled(self.model.params, tensors))
             except (jax.errors.JAXTypeError, TypeError):
                 self.compiled = None
         return self._eager(tensors, kwargs)
