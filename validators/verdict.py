@@ -297,12 +297,14 @@ def _flips(
     changed = []
     for was, now in zip(decisions, own, strict=False):
         mine, theirs = reference.get(was.output), found.get(was.output)
-        near = mine is not None and theirs is not None and mine.shape == theirs.shape
-        if was.value == now.value or (
-            near and stands(was, _off(theirs, mine, valid.get(was.output)))
-        ):
-            continue
-        changed.append(f"{was.name}: {was.value} -> {now.value}")
+        near = (
+            mine is not None
+            and theirs is not None
+            and mine.shape == theirs.shape
+            and stands(was, _off(theirs, mine, valid.get(was.output)))
+        )
+        if was.value != now.value and not near:
+            changed.append(f"{was.name}: {was.value} -> {now.value}")
     if len(own) != len(decisions):
         changed.append(f"{len(decisions)} decisions -> {len(own)}")
     return changed
