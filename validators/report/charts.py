@@ -74,7 +74,7 @@ def _count(decade: int) -> str:
     return str(10**decade) if decade < 5 else power(decade)
 
 
-def depth(label: str, points: Sequence[Depth], first: str = "") -> Html | None:
+def depth(label: str, points: Sequence[Depth], first: str | None = None) -> Html | None:
     """Relative error and noise of one module after the other; ``first`` is the one to be marked."""
     if not points:
         return None
@@ -90,7 +90,7 @@ def depth(label: str, points: Sequence[Depth], first: str = "") -> Html | None:
         parts.append(tag("polyline", class_=css, points=_joined(xs, ys)))
         if len(points) <= 120:
             parts += [_dot(x, y, css) for x, y in zip(xs, ys, strict=True)]
-    marked = [index for index, point in enumerate(points) if first and point.path == first]
+    marked = [index for index, point in enumerate(points) if point.path == first]
     for index in marked[-1:]:
         parts += _mark(xs[index], scale.y(points[index].error), upper, height - bottom, first, width)
     parts += [
