@@ -93,7 +93,9 @@ def _limits(precision: str) -> Any:
     """What numpy knows of its own dtypes alone."""
     import ml_dtypes
 
-    return ml_dtypes.finfo(ml_dtypes.bfloat16 if precision == "bfloat16" else np.dtype(precision))
+    if precision == "bfloat16":
+        return ml_dtypes.finfo(ml_dtypes.bfloat16)  # type: ignore[no-untyped-call]
+    return np.finfo(np.dtype(precision))
 
 
 def root_mean_square(values: Array) -> float:

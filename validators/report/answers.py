@@ -39,9 +39,9 @@ def answers(
 def _pair(reference: Any, found: Any) -> tuple[Html, Html]:
     """Both answers; what differs in ours is marked."""
     theirs, ours = list(_entries(reference)), list(_entries(found))
-    known = {name: value for name, value in theirs}
+    known = dict(theirs)
     lines = [
-        _line(name, value, differs=known.get(name, None), marked=name not in known)
+        _line(name, value, differs=known.get(name), marked=name not in known)
         for name, value in ours
     ]
     missing = [name for name, _ in theirs if name not in {name for name, _ in ours}]
@@ -89,7 +89,7 @@ def _numbers(value: Any) -> bool:
 
 def _short(value: Any) -> str:
     if _is_picture(value):
-        return f"picture {value.size[0]} × {value.size[1]}, {value.mode}"
+        return f"picture {value.size[0]} x {value.size[1]}, {value.mode}"
     if isinstance(value, float) or (hasattr(value, "dtype") and not getattr(value, "shape", ())):
         return f"{value:.4g}" if isinstance(value, float) else str(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -99,7 +99,7 @@ def _short(value: Any) -> str:
 
 
 def _array(value: Any) -> str:
-    shape = " × ".join(map(str, value.shape))
+    shape = " x ".join(map(str, value.shape))
     if not value.size or value.dtype.kind not in "fiub":
         return f"array {shape} of {value.dtype}"
     wide = value.astype(np.float64)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from equipoise.validators.report import charts, tables
 from equipoise.validators.report.answers import answers
 from equipoise.validators.report.figures import errors, figure, outputs
-from equipoise.validators.report.markup import Html, code, join, tag
+from equipoise.validators.report.markup import Html, code, definitions, join, tag
 from equipoise.validators.report.summary import first_line
 from equipoise.validators.result import BackendResult, Divergence, Report
 
@@ -17,7 +17,7 @@ def section(report: Report, result: BackendResult, anchor: str) -> Html:
     parts: Iterator[Html | None] = iter(())
     if not result.absent:
         parts = _parts(report, result)
-    heading = tag("h2", result.label, " ", tables.badge(tables.verdict_of(result)))
+    heading = tag("h2", result.label, " ", tables.badge(tables.verdict_of(result, report)))
     return tag("section", heading, _origin(result), *parts, id=anchor)
 
 
@@ -41,9 +41,11 @@ def _origin(result: BackendResult) -> Html:
     if result.absent:
         return tag("p", f"It was not run: {result.absent}.")
     about = result.about
-    facts = [f"{about[name]}" for name in ("implementation", "precision", "hardware") if about.get(name)]
+    facts = [
+        f"{about[name]}" for name in ("implementation", "precision", "hardware") if about.get(name)
+    ]
     if "threads" in about:
-        facts.append(f"{about['threads']} threads")
+        facts.append(f"threads: {about['threads']}")
     origin = f", {result.origin}" if result.origin else ""
     loaded = join("Loaded ", code(result.source), origin, ". ") if result.source else None
     return tag("p", loaded, f"Ran as {', '.join(facts)}." if facts else None, class_="soft")
@@ -84,7 +86,8 @@ def _divergence(first: Divergence | None) -> Html | None:
         ("module", code(first.module or "(the whole model)")),
         ("class", code(first.kind)),
         ("case", first.case),
-        ("relative error", f"{figure(first.error)} against noise {figure(first.noise)}"),
+        ("relative error", figure(first.error)),
+        ("noise there", figure(first.noise)),
     ]
     if first.there and first.there != first.module:
         facts.append(("called there", code(first.there)))
@@ -94,9 +97,8 @@ def _divergence(first: Divergence | None) -> Html | None:
         facts.append(("note", first.note))
     if first.repro:
         facts.append(("shown by", code(f"{first.repro}/repro.py")))
-    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
-    heading = tag("h3", "Where it begins")
-    return tag("div", heading, tag("dl", rows), class_="callout diverged")
+    listed = definitions(facts, wide=("module", "errors of its inputs", "note", "shown by"))
+    return tag("div", tag("h3", "Where it begins"), listed, class_="callout diverged")
 
 
 def _inputs(first: Divergence) -> Html:
@@ -107,12 +109,15 @@ def _inputs(first: Divergence) -> Html:
 
 
 def _charts(report: Report, result: BackendResult) -> Html | None:
+    itself = result is report.reference
     noise = errors(report.reference, like=result)
+    ours = [0] * len(noise) if itself else errors(result)
     drawn = [
         _figure(
             "How large the errors are",
             "Values of all outputs and cases by absolute error; both axes are logarithmic.",
-            charts.histogram(result.label, errors(result), noise),
+            charts.histogram(result.label, ours, noise),
+            itself,
         ),
         _figure(
             "Error along the depth of the model",
@@ -122,19 +127,19 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
                 result.depth,
                 result.divergence.module if result.divergence else None,
             ),
+            itself,
         ),
     ]
     found = [one for one in drawn if one is not None]
     return tag("div", found, class_="charts" if len(found) > 1 else "charts one") if found else None
 
 
-def _figure(title: str, about: str, chart: Html | None) -> Html | None:
+def _figure(title: str, about: str, chart: Html | None, itself: bool) -> Html | None:
     if chart is None:
         return None
     keys = tag(
         "span",
-        tag("i", class_="key error"),
-        "this backend ",
+        None if itself else (tag("i", class_="key error"), "this backend "),
         tag("i", class_="key noise"),
         "noise of the reference",
         class_="keys",

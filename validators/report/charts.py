@@ -13,7 +13,13 @@ from equipoise.validators.verdict import BINS
 
 
 def histogram(label: str, errors: Sequence[int], noise: Sequence[int]) -> Html | None:
-    """How many values are off by how much, with the reference's own errors behind."""
+    """How many values are off by how much, with the reference's own errors behind.
+
+    Args:
+        label: The backend.
+        errors: Its counts, one for each of :data:`BINS`.
+        noise: The reference's.
+    """
     used = [index for index, pair in enumerate(zip(errors, noise, strict=True)) if any(pair)]
     if not used:
         return None
@@ -29,7 +35,10 @@ def histogram(label: str, errors: Sequence[int], noise: Sequence[int]) -> Html |
     parts: list[Html] = []
     for decade in range(math.floor(top) + 1):
         y = height - bottom - (decade + 0.4) / top * room
-        parts += [_line(left, y, width - 8, y, "grid"), _text(left - 6, y + 4, _count(decade), "end")]
+        parts += [
+            _line(left, y, width - 8, y, "grid"),
+            _text(left - 6, y + 4, _count(decade), "end"),
+        ]
     for place, index in enumerate(bins):
         x = left + place * step
         parts += [
@@ -44,6 +53,8 @@ def histogram(label: str, errors: Sequence[int], noise: Sequence[int]) -> Html |
         ]
         if len(bins) <= 9 or place % 2 == 0:
             parts.append(_text(x, height - bottom + 16, _edge(index)))
+    if bins[-1] + 1 < len(BINS) and (len(bins) <= 9 or len(bins) % 2 == 0):
+        parts.append(_text(width - 12, height - bottom + 16, _edge(bins[-1] + 1)))
     parts.append(_line(left, height - bottom, width - 8, height - bottom, "axis"))
     parts.append(_text((left + width) / 2, height - 3, "absolute error"))
     return _svg(width, height, f"Absolute errors of {label} by power of ten, and the noise", parts)
@@ -92,7 +103,8 @@ def depth(label: str, points: Sequence[Depth], first: str | None = None) -> Html
             parts += [_dot(x, y, css) for x, y in zip(xs, ys, strict=True)]
     marked = [index for index, point in enumerate(points) if point.path == first]
     for index in marked[-1:]:
-        parts += _mark(xs[index], scale.y(points[index].error), upper, height - bottom, first, width)
+        y = scale.y(points[index].error)
+        parts += _mark(xs[index], y, upper, height - bottom, points[index].path, width)
     parts += [
         _hit(x, step, point, upper, height - bottom) for x, point in zip(xs, points, strict=True)
     ]
@@ -136,7 +148,9 @@ class _Scale:
         return found
 
 
-def _bands(points: Sequence[Depth], left: float, step: float, top: float, base: float) -> list[Html]:
+def _bands(
+    points: Sequence[Depth], left: float, step: float, top: float, base: float
+) -> list[Html]:
     """Blocks of the model behind the lines: every other one shaded, named where there is room."""
     parts, start = [], 0
     for number, (key, group) in enumerate(groupby(points, lambda point: _block(point.path))):
@@ -145,7 +159,14 @@ def _bands(points: Sequence[Depth], left: float, step: float, top: float, base: 
         start += count
         if number % 2 == 0:
             parts.append(
-                tag("rect", class_="band", x=f"{x:.1f}", y=top, width=f"{wide:.1f}", height=base - top)
+                tag(
+                    "rect",
+                    class_="band",
+                    x=f"{x:.1f}",
+                    y=top,
+                    width=f"{wide:.1f}",
+                    height=base - top,
+                )
             )
         names = [".".join(key.split(".")[-2:]), key.split(".")[-1]]
         fitting = [name for name in names if len(name) * 6.6 + 4 <= wide]

@@ -16,14 +16,14 @@ def figure(value: float | None, digits: int = 3) -> str:
     """A few digits, and a dash where there is no figure.
 
     >>> figure(1.23456e-7), figure(0.0), figure(None), figure(float("inf")), figure(float("nan"))
-    ('1.23e-07', '0', '–', '∞', 'NaN')
+    ('1.23e-07', '0', '—', '∞', 'NaN')
     """
     if value is None:
-        return "–"
+        return "—"
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else "-∞"
     return f"{value:.{digits}g}"
 
 
@@ -40,10 +40,10 @@ def seconds(value: float | None) -> str:
     """A duration in the unit that suits it.
 
     >>> seconds(0.0042), seconds(2.5), seconds(None)
-    ('4.2 ms', '2.5 s', '–')
+    ('4.2 ms', '2.5 s', '—')
     """
     if value is None:
-        return "–"
+        return "—"
     return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
 
 
@@ -51,10 +51,10 @@ def size(count: int) -> str:
     """Bytes in decimal units.
 
     >>> size(408_000_000), size(0)
-    ('408 MB', '–')
+    ('408 MB', '—')
     """
     if not count:
-        return "–"
+        return "—"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 

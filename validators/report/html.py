@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from equipoise.validators.report import tables
 from equipoise.validators.report.backend import section
-from equipoise.validators.report.markup import Html, code, join, tag
-from equipoise.validators.report.summary import remarks_on
-from equipoise.validators.result import Report
+from equipoise.validators.report.figures import figure
+from equipoise.validators.report.markup import Html, code, definitions, join, tag
+from equipoise.validators.report.summary import row
+from equipoise.validators.result import BackendResult, Report
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -30,14 +33,15 @@ def page(report: Report) -> str:
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(STYLE.read_text(encoding="utf-8"))),
     )
-    results = (report.reference, *report.backends)
+    # Whoever opens a report looks for the backends; the reference is what one looks up.
+    results = enumerate((*report.backends, report.reference))
     body = tag(
         "body",
         _header(report),
         tag(
             "main",
             _overview(report),
-            [section(report, one, tables.anchor(index)) for index, one in enumerate(results)],
+            [section(report, one, tables.anchor(index)) for index, one in results],
             _allowed(report),
             _machines(report),
             _again(report),
@@ -46,22 +50,25 @@ def page(report: Report) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
+_WORDS = re.compile("(?<=[a-z])(?=[A-Z])")
+"""Where a class's name may be broken on a narrow screen."""
+
+
 def _header(report: Report) -> Html:
-    facts = {
-        "Model": code(report.model),
-        "Architecture": report.model_type,
-        "Precision": report.precision,
-        "Device": report.device,
-        "Cases": str(len(report.reference.cases)),
-        "Date": report.date.replace("T", " ").replace("+00:00", " UTC"),
-    }
-    listed = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()]
+    facts: list[tuple[str, object]] = [
+        ("model", code(report.model)),
+        ("architecture", report.model_type),
+        ("precision", report.precision),
+        ("device", report.device),
+        ("cases", len(report.reference.cases)),
+        ("date", report.date.replace("T", " ").replace("+00:00", " UTC")),
+    ]
     return tag(
         "header",
         tag("p", report.task, class_="eyebrow"),
-        tag("h1", report.class_name),
+        tag("h1", [(part, tag("wbr")) for part in _WORDS.split(report.class_name)]),
         tag("p", tables.badge(report.verdict.value), " ", in_words(report), class_="verdict"),
-        tag("dl", listed),
+        definitions(facts, wide=("model", "date")),
         class_=report.verdict.value.replace(" ", "-"),
     )
 
@@ -70,18 +77,18 @@ def in_words(report: Report) -> str:
     """The verdict of all in a sentence."""
     if not report.backends:
         return "Only the reference was run: it is what others would be held to."
-    count = Counter(tables.verdict_of(result) for result in report.backends)
+    count = Counter(tables.verdict_of(result, report) for result in report.backends)
     parts = [f"{count[verdict]} {verdict}" for verdict in tables.SIGNS if count[verdict]]
     number = len(report.backends)
     return f"{number} backend{'s' if number > 1 else ''} against PyTorch: {', '.join(parts)}."
 
 
 def _overview(report: Report) -> Html:
-    results = (report.reference, *report.backends)
+    told = [(result, list(_words(result))) for result in report.backends]
     reasons = [
-        tag("li", tag("b", result.label), ": ", text)
-        for result in results
-        for text in remarks_on(result)
+        tag("li", tag("b", result.label), ": ", "; ".join(texts), ".")
+        for result, texts in told
+        if texts
     ]
     return tag(
         "section",
@@ -91,6 +98,22 @@ def _overview(report: Report) -> Html:
         join(tag("h3", "In words"), tag("ul", reasons)) if reasons else None,
         tag("div", tables.bars(report), class_="pair"),
     )
+
+
+def _words(result: BackendResult) -> Iterator[str]:
+    """Why a backend is no better, in short; its own section has the rest."""
+    if remark := row(result).remark:
+        yield remark.rstrip(".")
+    flips = [f"{flip} in the case {case.case}" for case in result.cases for flip in case.flips]
+    if flips:
+        others = f", and {len(flips) - 1} others" if len(flips) > 1 else ""
+        yield f"decided otherwise: {flips[0]}{others}"
+    if result.divergence is not None:
+        first = result.divergence
+        yield (
+            f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), off by "
+            f"{figure(first.error)} of its scale against {figure(first.noise)}"
+        )
 
 
 _NOISE = (

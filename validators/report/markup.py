@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-VOID = frozenset({"meta", "link", "img", "br"})
+VOID = frozenset({"meta", "link", "img", "br", "wbr"})
 
 
 class Html(str):
@@ -46,9 +46,9 @@ def join(*children: object) -> Html:
 
 
 def escaped(value: object) -> str:
-    """Text of unknown origin, without what HTML or UTF-8 cannot hold.
+    r"""Text of unknown origin, without what HTML or UTF-8 cannot hold.
 
-    >>> escaped('<script>"\\x00')
+    >>> escaped('<script>"\x00')
     '&lt;script&gt;&quot;'
     """
     text = str(value).encode("utf-8", "replace").decode("utf-8")
@@ -71,6 +71,15 @@ def table(caption: str, head: list[object], rows: list[list[object]], *, css: st
     )
     # A box that scrolls must be reachable with the keyboard.
     return tag("div", whole, class_="box", tabindex="0", role="region", aria_label=caption)
+
+
+def definitions(facts: list[tuple[str, object]], *, wide: tuple[str, ...] = ()) -> Html:
+    """Names with their values; those named in ``wide`` get more room."""
+    rows = [
+        tag("div", tag("dt", name), tag("dd", value), class_="wide" if name in wide else None)
+        for name, value in facts
+    ]
+    return tag("dl", rows)
 
 
 def code(text: object) -> Html:

@@ -97,17 +97,17 @@ def first_line(text: str) -> str:
 
 def remarks(report: Report) -> list[str]:
     """What the table has no place for: failures, reasons, notes, flips, first divergences."""
-    results = (report.reference, *report.backends)
-    return [f"{result.label}: {text}" for result in results for text in remarks_on(result)]
-
-
-def remarks_on(result: BackendResult) -> list[str]:
-    """The remarks on one backend."""
-    line = row(result)
-    found = [line.remark] if line.remark else []
-    found += [f"{case.case}: {flip}" for case in result.cases for flip in case.flips]
-    found += result.notes
-    return [*found, divergence(result)] if result.divergence is not None else found
+    found = []
+    for result in (report.reference, *report.backends):
+        line = row(result)
+        if line.remark:
+            found.append(f"{result.label}: {line.remark}")
+        for case in result.cases:
+            found += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
+        found += [f"{result.label}: {note}" for note in result.notes]
+        if result.divergence is not None:
+            found.append(f"{result.label}: {divergence(result)}")
+    return found
 
 
 def divergence(result: BackendResult) -> str:

@@ -22,16 +22,19 @@ from equipoise.validators.tolerance import REASONS
 SIGNS = {
     "identical": "=",
     "within noise": "≈",
-    "decision-safe": "∼",
+    "decision-safe": "~",
     "diverged": "≠",
     "failed": "!",
-    "not run": "–",
+    "not run": "—",
+    "reference": "•",
 }
 """A sign for each verdict, so that colour is not all that tells them apart."""
 
 
-def verdict_of(result: BackendResult) -> str:
-    """The verdict in words; a backend that is not there has none."""
+def verdict_of(result: BackendResult, report: Report) -> str:
+    """The verdict in words; the reference, and a backend that is not there, have none."""
+    if result is report.reference:
+        return "reference"
     return "not run" if result.absent else result.verdict.value
 
 
@@ -47,29 +50,32 @@ def verdicts(report: Report) -> Html:
         *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
         *("decisions kept", "margin", "latency", "memory"),
     ]
-    results = (report.reference, *report.backends)
-    rows = [_verdict_row(result, anchor(index)) for index, result in enumerate(results)]
+    results = (*report.backends, report.reference)
+    rows = [
+        _verdict_row(result, verdict_of(result, report), anchor(index))
+        for index, result in enumerate(results)
+    ]
     return table("Verdict on every backend", head, rows, css="figures verdicts")
 
 
 def anchor(index: int) -> str:
-    """The name of a backend's section; the reference is the first."""
+    """The name of a backend's section; the reference is the last."""
     return f"backend-{index}"
 
 
-def _verdict_row(result: BackendResult, name: str) -> list[object]:
+def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]:
     worst = worst_output(result)
     made = sum(case.decisions[0] for case in result.cases)
     kept = sum(case.decisions[1] for case in result.cases)
     case, output = worst if worst is not None else (None, None)
     return [
         tag("a", result.label, href=f"#{name}"),
-        badge(verdict_of(result)),
-        f"{case.case}, {output.name}" if case and output else "–",
+        badge(verdict),
+        f"{case.case}, {output.name}" if case and output else "—",
         figure(output.error.max_abs if output and output.error else None),
         figure(output.noise.max_abs if output and output.noise else None),
         figure(output.ratio if output else None),
-        f"{kept} of {made}" if made else "–",
+        f"{kept} of {made}" if made else "—",
         figure(margin(result)),
         seconds(latency(result)),
         size(result.peak_bytes),
@@ -80,7 +86,7 @@ def cases(result: BackendResult) -> Html:
     """One line an output of a case, with all figures."""
     head: list[object] = [
         *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "ratio"),
-        *("max rel", "ULP", "cosine", "KL", "margin", "values"),
+        *("max rel", "ULP", "cosine", "KL", "margin"),
     ]
     rows: list[list[object]] = []
     for case, output in outputs(result):
@@ -97,12 +103,12 @@ def cases(result: BackendResult) -> Html:
                 figure(error.cosine, 9),
             ]
             if error
-            else ["–"] * 8
+            else ["—"] * 8
         )
-        last = [figure(output.kl), figure(output.margin), str(error.count) if error else "–"]
+        last = [figure(output.kl), figure(output.margin)]
         rows.append([case.case, output.name, badge(output.verdict.value), *figures, *last])
     rows += [
-        [case.case, "–", badge("failed"), first_line(case.failure), *["–"] * 10]
+        [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 9]
         for case in result.cases
         if case.failure
     ]
@@ -124,14 +130,14 @@ _LEFT_OUT = ("accepts", "caches")
 
 def environments(report: Report) -> Html | None:
     """Versions and hardware, a column a backend."""
-    ran = [one for one in (report.reference, *report.backends) if one.about or one.versions]
+    ran = [one for one in (*report.backends, report.reference) if one.about or one.versions]
     if not ran:
         return None
     rows: list[list[object]] = []
     for part in ("about", "versions"):
         names = dict.fromkeys(key for one in ran for key in getattr(one, part))
         for name in names:
-            values = [getattr(one, part).get(name, "–") for one in ran]
+            values = [getattr(one, part).get(name, "—") for one in ran]
             if name not in _LEFT_OUT:
                 rows.append([name, *map(_worded, values)])
     head: list[object] = ["", *(result.label for result in ran)]
@@ -167,8 +173,10 @@ def modules(result: BackendResult) -> Html:
 
 def bars(report: Report) -> list[Html]:
     """Latency and memory of all backends as bars."""
-    ran = [one for one in (report.reference, *report.backends) if one.cases]
-    speed = [(one.label, latency(one), f"{seconds(latency(one))}, {passes(one)} passes") for one in ran]
+    ran = [one for one in (*report.backends, report.reference) if one.cases]
+    speed = [
+        (one.label, latency(one), f"{seconds(latency(one))}, {passes(one)} passes") for one in ran
+    ]
     memory = [(one.label, float(one.peak_bytes), size(one.peak_bytes)) for one in ran]
     return [
         part
@@ -194,5 +202,5 @@ def _bars(title: str, about: str, values: Sequence[tuple[str, float | None, str]
         )
         for label, value, text in known
     ]
-    caption = tag("caption", title, tag("span", f" – {about}", class_="soft"))
+    caption = tag("caption", title, tag("span", f" — {about}", class_="soft"))
     return tag("table", caption, tag("tbody", rows), class_="bars")
