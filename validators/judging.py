@@ -41,6 +41,7 @@ def judge(
     if problem := _random_weights(runner):
         return replace(result, failure=problem)
     result = _run(setup, result, runner, measured)
+    setup.request.progress(f"{result.label}: judged")
     if not result.failure and isinstance(reference, Reference):
         result = look_inside(setup, form, result, runner, measured, reference)
     with suppress(WorkerError):  # the process is gone; its failure is told already

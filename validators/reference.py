@@ -68,7 +68,7 @@ class Reference:
     def measure(self, batch: Batch) -> Measured:
         """Runs a case on both."""
         setup = self.setup
-        setup.request.progress(f"pytorch: {batch.case.name}")
+        setup.request.progress(f"reference: {batch.case.name}")
         before = len(self.reference.account.seconds)
         outputs = setup.task.run(self.reference, setup.model, batch)
         seconds = tuple(self.reference.account.seconds[before:])

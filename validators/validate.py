@@ -41,12 +41,13 @@ def validate(request: Request, workers: Workers | None = None) -> Report:
     """
     with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
         if workers is not None:
-            return _report(prepare(request, workers, Path(scratch)))
+            return report(prepare(request, workers, Path(scratch)))
         with Workers() as own:
-            return _report(prepare(request, own, Path(scratch)))
+            return report(prepare(request, own, Path(scratch)))
 
 
-def _report(setup: Setup) -> Report:
+def report(setup: Setup) -> Report:
+    """Runs what is set up."""
     request = setup.request
     artifacts = [form_of_artifact(path) for path in request.artifacts]
     with reference_of(setup) as reference:

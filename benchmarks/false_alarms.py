@@ -1,0 +1,150 @@
+"""Counts alarms where there is no fault: every trained fixture, every backend, many draws of the inputs.
+
+    python benchmarks/false_alarms.py [--seeds 20] [--oracle PYTHON] [--programs FOLDER] [NAME ...]
+
+A seed shuffles the tokens of a sample (special ones and padding stay) and adds a tenth of noise to pictures and
+sounds. ``--programs`` is what ``fixtures/make_programs.py`` wrote. The figures go to
+``benchmarks/results/false-alarms.json`` and ``.md``; they are what the factors of ``validators/tolerance.py`` rest on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.errors import EquipoiseError
+from equipoise.validators import machine
+from equipoise.validators.matrix import programs_of
+from equipoise.validators.request import Request
+from equipoise.validators.result import BackendResult
+from equipoise.validators.setup import prepare
+from equipoise.validators.tasks.base import Batch
+from equipoise.validators.validate import report
+from equipoise.validators.verdict import Verdict
+from equipoise.validators.workers import Workers
+
+HERE = Path(__file__).parent
+TASKS = HERE.parent / "fixtures" / "tasks"
+CASES = ("batch", "batch-cache")
+
+
+def main() -> None:
+    """Runs everything and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--oracle")
+    parser.add_argument("--programs", type=Path)
+    given = parser.parse_intermixed_args()
+    names = given.names or sorted(path.parent.name for path in TASKS.glob("*/samples.json"))
+    rows: list[dict[str, Any]] = []
+    with Workers({"oracle": given.oracle} if given.oracle else {}, time_limit=900) as workers:
+        for name in names:
+            try:
+                rows += rows_of(name, given.seeds, given.programs, workers)
+            except EquipoiseError as error:
+                rows.append({"fixture": name, "backend": "pytorch", "failure": error.message})
+            print(json.dumps([row for row in rows if row["fixture"] == name]), flush=True)
+    write(rows, given.seeds)
+
+
+def rows_of(name: str, seeds: int, programs: Path | None, workers: Workers) -> list[dict[str, Any]]:
+    """The figures of one fixture on all its backends."""
+    artifacts = programs_of(programs / name) if programs else []
+    request = Request(TASKS / name, artifacts=artifacts, divergence=False)
+    with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
+        setup = prepare(request, workers, Path(scratch))
+        chosen = [one for one in setup.batches if one.case.name in CASES] or setup.batches[-1:]
+        drawn = [draw(batch, seed) for seed in range(seeds) for batch in chosen]
+        found = report(replace(setup, batches=tuple(drawn)))
+    return [row(name, result) for result in found.backends if not result.absent]
+
+
+def draw(batch: Batch, seed: int) -> Batch:
+    """The batch with other inputs of the same kind."""
+    random = np.random.default_rng(seed)
+    arrays = {name: value.copy() for name, value in batch.arrays.items()}
+    for name, value in arrays.items():
+        if value.dtype.kind == "f":
+            noise = 0.1 * value.std() * random.standard_normal(value.shape)
+            arrays[name] = (value + noise).astype(value.dtype)
+    ids = arrays.get("input_ids")
+    mask = arrays.get("attention_mask", None if ids is None else np.ones_like(ids))
+    if ids is not None and mask is not None and mask.shape == ids.shape:
+        for line, kept in zip(ids, mask, strict=True):
+            inner = np.flatnonzero(kept)[1:-1]
+            line[inner] = line[random.permutation(inner)]
+    case = replace(batch.case, name=f"{batch.case.name} {seed}")
+    return replace(batch, case=case, arrays=arrays)
+
+
+def row(name: str, result: BackendResult) -> dict[str, Any]:
+    """How many draws, how many alarms, and how near the limits the rest came."""
+    ratios: list[float] = []
+    largest: list[float] = []
+    alarms = []
+    for case in result.cases:
+        if case.verdict not in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE):
+            alarms.append(f"{case.case}: {case.failure or [o.reason for o in case.outputs]}"[:300])
+        for output in case.outputs:
+            if output.ratio is not None and output.error is not None and output.noise is not None:
+                ratios.append(output.ratio)
+                largest.append(output.error.max_abs / max(output.noise.max_abs, 1e-300))
+    return {
+        "fixture": name,
+        "backend": result.backend,
+        "draws": len(result.cases),
+        "alarms": alarms,
+        "failure": result.failure.splitlines()[0] if result.failure else "",
+        "ratio": max(ratios, default=0.0),
+        "median": float(np.median(ratios)) if ratios else 0.0,
+    }
+
+
+def write(rows: list[dict[str, Any]], seeds: int) -> None:
+    """The figures as JSON and as a page."""
+    folder = HERE / "results"
+    about = machine.about()
+    values = {"machine": about, "seeds": seeds, "rows": rows}
+    (folder / "false-alarms.json").write_text(json.dumps(values, indent=1) + "\n")
+    backends: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in rows:
+        backends[one["backend"]].append(one)
+    lines = [
+        "# Alarms without a fault",
+        "",
+        f"{seeds} draws of the inputs of every trained fixture on every backend that has a form of it;",
+        f"{about['processor']}, {about['cores']} cores. Ratio: rms error over the noise that it is held to.",
+        "",
+        "| backend | fixtures | draws | alarms | failed | largest ratio | median |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for backend, some in backends.items():
+        ran = [one for one in some if one.get("draws")]
+        lines.append(
+            f"| {backend} | {len(ran)} | {sum(one['draws'] for one in ran)} "
+            f"| {sum(len(one['alarms']) for one in ran if not one['failure'])} "
+            f"| {sum(bool(one['failure']) for one in some)} "
+            f"| {max((one['ratio'] for one in ran), default=0):.2f} "
+            f"| {np.median([one['median'] for one in ran]) if ran else 0:.2f} |"
+        )
+    bad = [one for one in rows if one["failure"] or one.get("alarms")]
+    lines += [
+        "",
+        *(
+            f"- {one['fixture']} on {one['backend']}: {one['failure'] or one['alarms']}"
+            for one in bad
+        ),
+    ]
+    (folder / "false-alarms.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
