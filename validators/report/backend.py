@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from equipoise.validators.report import charts, tables
+from equipoise.validators.report import tables
 from equipoise.validators.report.answers import answers
+from equipoise.validators.report.depths import depth
 from equipoise.validators.report.figures import errors, figure, outputs
+from equipoise.validators.report.histogram import histogram
 from equipoise.validators.report.markup import Html, code, definitions, join, tag
 from equipoise.validators.report.summary import first_line
 from equipoise.validators.result import BackendResult, Divergence, Report
@@ -116,13 +118,13 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
         _figure(
             "How large the errors are",
             "Values of all outputs and cases by absolute error; both axes are logarithmic.",
-            charts.histogram(result.label, ours, noise),
+            histogram(result.label, ours, noise),
             itself,
         ),
         _figure(
             "Error along the depth of the model",
             "Relative error of each module's output, on a logarithmic axis.",
-            charts.depth(
+            depth(
                 result.label,
                 result.depth,
                 result.divergence.module if result.divergence else None,

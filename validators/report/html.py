@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.validators.report import tables
+from equipoise.validators.report import environments, tables
 from equipoise.validators.report.backend import section
+from equipoise.validators.report.bars import bars
 from equipoise.validators.report.figures import figure
 from equipoise.validators.report.markup import Html, code, definitions, join, tag
 from equipoise.validators.report.summary import row
@@ -96,7 +97,7 @@ def _overview(report: Report) -> Html:
         tables.verdicts(report),
         tag("p", _NOISE, class_="soft"),
         join(tag("h3", "In words"), tag("ul", reasons)) if reasons else None,
-        tag("div", tables.bars(report), class_="pair"),
+        tag("div", bars(report), class_="pair"),
     )
 
 
@@ -128,7 +129,7 @@ def _allowed(report: Report) -> Html:
 
 
 def _machines(report: Report) -> Html:
-    tables_of_both = (tables.environments(report), tables.machine(report))
+    tables_of_both = (environments.environments(report), environments.machine(report))
     return tag("section", tag("h2", "Versions and hardware"), tables_of_both)
 
 

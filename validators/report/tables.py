@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from equipoise.validators.report.figures import (
@@ -10,7 +9,6 @@ from equipoise.validators.report.figures import (
     latency,
     margin,
     outputs,
-    passes,
     seconds,
     size,
 )
@@ -125,42 +123,6 @@ def tolerances(report: Report) -> Html:
     return table(f"Allowed at {report.precision}", ["name", "value", "reason"], rows, css="reasons")
 
 
-_LEFT_OUT = ("accepts", "caches")
-
-
-def environments(report: Report) -> Html | None:
-    """Versions and hardware, a column a backend."""
-    ran = [one for one in (*report.backends, report.reference) if one.about or one.versions]
-    if not ran:
-        return None
-    rows: list[list[object]] = []
-    for part in ("about", "versions"):
-        names = dict.fromkeys(key for one in ran for key in getattr(one, part))
-        for name in names:
-            values = [getattr(one, part).get(name, "—") for one in ran]
-            if name not in _LEFT_OUT:
-                rows.append([name, *map(_worded, values)])
-    head: list[object] = ["", *(result.label for result in ran)]
-    return table("What every backend ran on", head, rows, css="figures")
-
-
-def machine(report: Report) -> Html:
-    """The machine that compared."""
-    facts = dict(report.machine)
-    versions = facts.pop("versions", {})
-    listed = {**facts, **(versions if isinstance(versions, dict) else {})}
-    rows: list[list[object]] = [[name, _worded(value)] for name, value in listed.items()]
-    return table("The machine that compared", ["", "here"], rows)
-
-
-def _worded(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return str(value)
-
-
 def modules(result: BackendResult) -> Html:
     """The figures behind the line along the depth."""
     rows: list[list[object]] = [
@@ -169,38 +131,3 @@ def modules(result: BackendResult) -> Html:
     ]
     caption = f"Relative error of {result.label} by module"
     return table(caption, ["module", "error", "noise"], rows, css="figures")
-
-
-def bars(report: Report) -> list[Html]:
-    """Latency and memory of all backends as bars."""
-    ran = [one for one in (*report.backends, report.reference) if one.cases]
-    speed = [
-        (one.label, latency(one), f"{seconds(latency(one))}, {passes(one)} passes") for one in ran
-    ]
-    memory = [(one.label, float(one.peak_bytes), size(one.peak_bytes)) for one in ran]
-    return [
-        part
-        for part in (
-            _bars("Latency", "median of all passes", speed),
-            _bars("Memory", "the most that a backend's process held", memory),
-        )
-        if part is not None
-    ]
-
-
-def _bars(title: str, about: str, values: Sequence[tuple[str, float | None, str]]) -> Html | None:
-    known = [(label, value, text) for label, value, text in values if value]
-    if not known:
-        return None
-    most = max(value for _, value, _ in known)
-    rows = [
-        tag(
-            "tr",
-            tag("th", label, scope="row"),
-            tag("td", tag("span", class_="bar", style=f"width:{max(value / most, 0.004):.1%}")),
-            tag("td", text),
-        )
-        for label, value, text in known
-    ]
-    caption = tag("caption", title, tag("span", f" — {about}", class_="soft"))
-    return tag("table", caption, tag("tbody", rows), class_="bars")

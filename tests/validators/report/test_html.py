@@ -15,7 +15,8 @@ import pytest
 
 from equipoise.validators.report import html
 from equipoise.validators.report.answers import answers
-from equipoise.validators.report.charts import depth, histogram
+from equipoise.validators.report.depths import depth
+from equipoise.validators.report.histogram import histogram
 from equipoise.validators.report.markup import VOID
 from equipoise.validators.result import Depth, Report
 from equipoise.validators.verdict import Verdict
