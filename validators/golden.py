@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +87,13 @@ class Golden:
                     hint=f"samples, tokenizer or processor have changed; {_AGAIN}",
                 )
         reference, truth = self._read(name, "reference"), self._read(name, "truth")
+        for key in reference.keys() & truth.keys():
+            if reference[key].shape != truth[key].shape:
+                raise InputError(
+                    f"{key} has another shape than in {_file(name, 'reference')}",
+                    file=self.folder / _file(name, "truth"),
+                    hint=_AGAIN,
+                )
         decisions = tuple(self.setup.task.decisions(self.setup.model, batch, reference))
         seconds = tuple(self.index["seconds"][self.index["cases"].index(name)])
         return Measured(batch, reference, truth, decisions, seconds)
@@ -92,9 +101,10 @@ class Golden:
     def _read(self, case: str, part: str) -> Arrays:
         path = self.folder / _file(case, part)
         try:
-            with np.load(path, allow_pickle=False) as values:
+            # Opened here: where it is no archive, numpy leaves open what it has opened.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as values:
                 return {name: values[name] for name in values.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"cannot be read: {error}", file=path, hint=_AGAIN) from error
 
 
@@ -112,6 +122,8 @@ def load(setup: Setup, folder: Path) -> Golden:
         index = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"no golden: {error}", file=path, hint=_AGAIN) from error
+    if not isinstance(index, dict):
+        raise InputError("no golden: it is not an object", file=path, hint=_AGAIN)
     wanted = {
         "schema": SCHEMA,
         "task": setup.task.name,
@@ -123,4 +135,6 @@ def load(setup: Setup, folder: Path) -> Golden:
             raise InputError(
                 f"the golden's {name} is another", file=path, expected=value, found=index.get(name)
             )
+    if missing := {"accepts", "cases", "seconds"} - set(index):
+        raise InputError(f"the golden has no {', '.join(sorted(missing))}", file=path, hint=_AGAIN)
     return Golden(setup, folder, index)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, InputError
 from equipoise.validators import golden, machine
+from equipoise.validators.again import command
 from equipoise.validators.forms import (
     CLASSES,
     Form,
@@ -71,6 +72,7 @@ def report(setup: Setup) -> Report:
         samples=tuple(plain(dict(sample)) for sample in setup.batches[0].case.samples),
         reference=row,
         backends=tuple(results),
+        command=command(request, setup.task.name, setup.workers.chosen),
     )
 
 
