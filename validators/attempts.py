@@ -132,9 +132,9 @@ _CAUSE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Violation|Unsupported\w*|I
 
 
 def reason_of(error: WorkerError) -> str:
-    """What went wrong in a line or two: what was told, and the first cause in the trace of the process.
+    r"""What went wrong in a line or two: what was told, and the first cause in the trace of the process.
 
-    >>> reason_of(WorkerError("'call' failed: ConversionError: no\\nTrace:\\nValueError: histc\\nConversionError: no"))
+    >>> reason_of(WorkerError("'call' failed: ConversionError: no\nTrace:\nValueError: histc\nConversionError: no"))
     'ConversionError: no (ValueError: histc)'
     """
     lines = [line for line in _COLOUR.sub("", error.message).splitlines() if line.strip()]

@@ -214,6 +214,12 @@ class RemoteModel:
         names: dict[str, list[int]] = answer["names"]
         return names
 
+    def renamed(self) -> dict[str, str]:
+        """The file's names of weights that the model calls otherwise, with the model's."""
+        answer, _ = self.environment.request("names", model=self.name)
+        renamed: dict[str, str] = answer["renamed"]
+        return renamed
+
     def save(self, folder: str | Path, **options: Any) -> None:
         """The framework's own ``save_pretrained``."""
         self.environment.request("save", model=self.name, folder=str(folder), options=options)

@@ -38,13 +38,19 @@ def save(folder: Path, setup: Setup, row: BackendResult, measured: Sequence[Meas
         "accepts": sorted(row.about.get("accepts", ())),
         "versions": dict(row.versions),
         "cases": cases,
+        "noises": len(measured[0].noises),
         "seconds": [list(one.seconds) for one in measured],
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in measured:
-            for part in ("inputs", "reference", "truth"):
-                values = one.batch.arrays if part == "inputs" else getattr(one, part)
+            parts: dict[str, dict[str, Any]] = {
+                "inputs": one.batch.arrays,
+                "reference": one.reference,
+                "truth": one.truth,
+            }
+            parts.update({f"noise-{index}": value for index, value in enumerate(one.noises)})
+            for part, values in parts.items():
                 np.savez(folder / _file(one.batch.case.name, part), **values)
         (folder / INDEX).write_text(json.dumps(plain(index), indent=2) + "\n")
     except OSError as error:
@@ -68,7 +74,15 @@ class Golden:
         """Names of the inputs that the model takes."""
         return frozenset(self.index["accepts"])
 
-    def measure(self, batch: Batch) -> Measured:
+    def measure(self, batches: Sequence[Batch]) -> list[Measured]:
+        """The cases as they were kept.
+
+        Raises:
+            InputError: One was not kept, or the samples give other arrays today.
+        """
+        return [self._kept(batch) for batch in batches]
+
+    def _kept(self, batch: Batch) -> Measured:
         """A case as it was kept.
 
         Raises:
@@ -96,7 +110,9 @@ class Golden:
                 )
         decisions = tuple(self.setup.task.decisions(self.setup.model, batch, reference))
         seconds = tuple(self.index["seconds"][self.index["cases"].index(name)])
-        return Measured(batch, reference, truth, decisions, seconds)
+        count = int(self.index["noises"])
+        noises = tuple(self._read(name, f"noise-{index}") for index in range(count))
+        return Measured(batch, reference, truth, decisions, seconds, noises)
 
     def _read(self, case: str, part: str) -> Arrays:
         path = self.folder / _file(case, part)

@@ -43,7 +43,7 @@ def look_inside(
         points = divergence.points(
             passes,
             reference.weights(),
-            {} if form.from_pt else weight_names(setup.pytorch.path, form.backend),
+            _weight_names(setup, form, reference),
             mask=_mask(one.batch),
             precision=setup.request.precision,
         )
@@ -60,6 +60,17 @@ def look_inside(
     if setup.request.repro is not None:
         found = replace(found, repro=str(repro.write(setup, result, passes, found)))
     return replace(result, divergence=found)
+
+
+def _weight_names(setup: Setup, form: Form, reference: Reference) -> dict[str, tuple[str, ...]]:
+    """The model's weights that a framework's weight is made of."""
+    if form.from_pt or form.backend not in ("tensorflow", "flax"):
+        return {}
+    renamed = reference.renamed()
+    return {
+        name: tuple(renamed.get(source, source) for source in sources)
+        for name, sources in weight_names(setup.pytorch.path, form.backend).items()
+    }
 
 
 def _passes(

@@ -140,4 +140,5 @@ def _figures(setup: Setup, result: BackendResult, one: Measured, outputs: Arrays
         own=setup.task.decisions(setup.model, one.batch, outputs) if one.decisions else (),
         # Classes of another framework may return less than PyTorch's; what the task reads must be there.
         required=read or None if result.backend in CLASSES else None,
+        noises=one.noises,
     )

@@ -51,7 +51,7 @@ def report(setup: Setup) -> Report:
     request = setup.request
     artifacts = [form_of_artifact(path) for path in request.artifacts]
     with reference_of(setup) as reference:
-        measured = [reference.measure(batch) for batch in setup.batches]
+        measured = reference.measure(setup.batches)
         results = [
             form if isinstance(form, BackendResult) else judge(setup, form, measured, reference)
             for form in [*artifacts, *_own_forms(setup, artifacts)]

@@ -87,6 +87,7 @@ def judge_output(
     tolerance: Tolerance,
     decisions: Sequence[Decision] = (),
     scale: float = 0.0,
+    noises: Sequence[Array] = (),
 ) -> OutputFigures:
     """The figures of one output and the verdict on it.
 
@@ -100,6 +101,8 @@ def judge_output(
         tolerance: What is allowed.
         decisions: Those that the reference's value leads to.
         scale: Of the numbers that it was computed from, where they were larger than the output.
+        noises: The reference again, with every weight moved by one rounding: where it was near the truth by
+            luck, these are not.
     """
     if found is None:
         return OutputFigures(name, Verdict.DIVERGED, "the backend has no such output")
@@ -112,7 +115,12 @@ def judge_output(
 
     error = distance(pick(found), pick(truth), precision=precision)
     noise = distance(pick(reference), pick(truth), precision=precision)
-    held = _noise(noise, precision, tolerance, scale)
+    every = [noise] + [
+        distance(pick(one), pick(truth), precision=precision)
+        for one in noises
+        if one.shape == truth.shape
+    ]
+    held = _held(every, precision, tolerance, scale)
     safe, margin = _stand(found, reference, valid, decisions)
     verdict, reason = _verdict(error, held, tolerance, safe=safe)
     if verdict is Verdict.WITHIN_NOISE and identical(pick(found), pick(reference)):
@@ -132,16 +140,18 @@ def judge_output(
 
 def within_noise(error: Distance, noise: Distance, precision: str, tolerance: Tolerance) -> bool:
     """Whether an error is what the reference's own noise explains."""
-    verdict, _ = _verdict(error, _noise(noise, precision, tolerance), tolerance, safe=False)
+    held = _held([noise], precision, tolerance)
+    verdict, _ = _verdict(error, held, tolerance, safe=False)
     return verdict is Verdict.WITHIN_NOISE
 
 
-def _noise(
-    noise: Distance, precision: str, tolerance: Tolerance, scale: float = 0.0
+def _held(
+    noises: Sequence[Distance], precision: str, tolerance: Tolerance, scale: float = 0.0
 ) -> tuple[float, float]:
     """What errors are held to, as rms and as maximum."""
-    rounding = tolerance.floor * epsilon(precision) * max(noise.scale, scale)
-    return max(noise.rms, rounding), max(noise.max_abs, 2 * rounding)
+    rounding = tolerance.floor * epsilon(precision) * max(noises[0].scale, scale)
+    rms = max(noise.rms for noise in noises)
+    return max(rms, rounding), max(*(noise.max_abs for noise in noises), 2 * rounding)
 
 
 def _verdict(
@@ -245,6 +255,7 @@ def judge_case(
     decisions: Sequence[Decision],
     own: Sequence[Decision],
     required: frozenset[str] | None = None,
+    noises: Sequence[Arrays] = (),
 ) -> CaseFigures:
     """The figures of one case.
 
@@ -259,6 +270,7 @@ def judge_case(
         decisions: Those read off the reference.
         own: Those read off the backend's outputs, in the same order.
         required: Outputs that the backend must have; None: all of the reference's.
+        noises: The reference's outputs with its weights moved by one rounding.
     """
     figures = []
     for name, expected in reference.items():
@@ -278,6 +290,7 @@ def judge_case(
                 tolerance=tolerance,
                 decisions=mine,
                 scale=float(np.max(reference.get(f"{name}_scale", 0.0))),
+                noises=[outputs[name] for outputs in noises if name in outputs],
             )
         )
     flips = _flips(decisions, own, found, reference, valid)

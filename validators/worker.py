@@ -189,7 +189,8 @@ class Worker:
 
     def names(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Lists the weights of a model."""
-        return {"names": self.sessions[header["model"]].names()}, {}
+        session = self.sessions[header["model"]]
+        return {"names": session.names(), "renamed": session.renamed()}, {}
 
     def save(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Writes a model as its framework does."""
