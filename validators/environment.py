@@ -86,7 +86,9 @@ class Environment:
             raise WorkerError(self._ended(op), file=self.python)
         answer, results = frame
         if not answer.pop("ok", False):
-            raise WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
+            failed = WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
+            failed.kind = str(answer.get("kind", ""))
+            raise failed
         return answer, results
 
     @contextmanager

@@ -30,6 +30,10 @@ def judge(
     try:
         hello = setup.workers.hello(form.backend)
         runner = _load(setup, form)
+    except WorkerError as error:
+        if error.kind == "LookupError" and setup.request.backends is None:
+            return replace(result, absent=error.message.splitlines()[0].partition("Error: ")[2])
+        return replace(result, failure=error.message)
     except EquipoiseError as error:
         return replace(result, failure=error.message)
     result = replace(

@@ -169,19 +169,30 @@ def _stand(
     """Whether every decision stands with the error there is, and the smallest margin; none: not known."""
     if not decisions:
         return False, None
+    off = _off(found, reference, valid)
+    smallest = min(
+        float(np.min(np.asarray(decision.margins), initial=np.inf)) for decision in decisions
+    )
+    safe = all(stands(decision, off) for decision in decisions)
+    return safe, smallest if np.isfinite(smallest) else None
+
+
+def _off(found: Array, reference: Array, valid: Array | None) -> Array:
+    """Absolute differences; none where entries mean nothing."""
     with np.errstate(invalid="ignore"):
         off = np.abs(found.astype(np.float64) - reference.astype(np.float64))
     if valid is not None:
         off = np.where(valid.reshape(valid.shape + (1,) * (off.ndim - valid.ndim)), off, 0.0)
-    stands, smallest = True, np.inf
-    for decision in decisions:
-        margins = np.asarray(decision.margins, np.float64)
-        rows = off[decision.rows]
-        error = rows.max(axis=tuple(range(margins.ndim, rows.ndim)), initial=0.0)
-        unsafe = ~(error < margins) & ~(error == 0)
-        stands &= bool(unsafe.mean() <= decision.allowance) if unsafe.size else True
-        smallest = min(smallest, float(margins.min(initial=np.inf)))
-    return stands, smallest if np.isfinite(smallest) else None
+    return off
+
+
+def stands(decision: Decision, off: Array) -> bool:
+    """Whether a decision cannot have flipped by these absolute differences of its output."""
+    margins = np.asarray(decision.margins, np.float64)
+    rows = off[decision.rows]
+    error = rows.max(axis=tuple(range(margins.ndim, rows.ndim)), initial=0.0)
+    unsafe = ~(error < margins) & ~(error == 0)
+    return bool(unsafe.mean() <= decision.allowance) if unsafe.size else True
 
 
 def _histogram(found: Array, truth: Array) -> tuple[int, ...]:
@@ -269,22 +280,31 @@ def judge_case(
                 scale=float(np.max(reference.get(f"{name}_scale", 0.0))),
             )
         )
-    flips = _flips(decisions, own, figures)
+    flips = _flips(decisions, own, found, reference, valid)
     return CaseFigures(
         case, tuple(figures), (len(decisions), len(decisions) - len(flips)), tuple(flips)
     )
 
 
 def _flips(
-    decisions: Sequence[Decision], own: Sequence[Decision], figures: Sequence[OutputFigures]
+    decisions: Sequence[Decision],
+    own: Sequence[Decision],
+    found: Arrays,
+    reference: Arrays,
+    valid: Mapping[str, Array],
 ) -> list[str]:
-    """What was decided otherwise. An output with all decisions within their allowance has no flips."""
-    firm = {output.name for output in figures if output.verdict is not Verdict.DECISION_SAFE}
-    changed = [
-        f"{was.name}: {was.value} -> {now.value}"
-        for was, now in zip(decisions, own, strict=False)
-        if was.value != now.value and (was.output in firm or not was.allowance)
-    ]
+    """What was decided otherwise. A value that is not equal but within its margin (a depth) is no flip."""
+    changed = []
+    for was, now in zip(decisions, own, strict=False):
+        mine, theirs = reference.get(was.output), found.get(was.output)
+        near = (
+            mine is not None
+            and theirs is not None
+            and mine.shape == theirs.shape
+            and stands(was, _off(theirs, mine, valid.get(was.output)))
+        )
+        if was.value != now.value and not near:
+            changed.append(f"{was.name}: {was.value} -> {now.value}")
     if len(own) != len(decisions):
         changed.append(f"{len(decisions)} decisions -> {len(own)}")
     return changed

@@ -229,7 +229,8 @@ class Worker:
             answer, results = operations[header["op"]](header, arrays)
         except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
             text = f"{type(error).__name__}: {error}"
-            return {"ok": False, "error": text, "trace": traceback.format_exc()}, {}
+            kind = type(error).__name__
+            return {"ok": False, "error": text, "kind": kind, "trace": traceback.format_exc()}, {}
         return {"ok": True, **answer}, results
 
 

@@ -19,7 +19,9 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
     jax_common.pin(options)
     mend_jax()
-    cls = getattr(transformers, f"Flax{class_name}")
+    cls = getattr(transformers, f"Flax{class_name}", None)
+    if cls is None:
+        raise LookupError(f"transformers has no class Flax{class_name}")
     dtype = jax_common.dtype(options.get("dtype") or "float32")
     if options.get("from_pt"):
         return Session(cls.from_pretrained(folder, from_pt=True, dtype=dtype), {}, options)
