@@ -94,6 +94,11 @@ def workers(
         yield found
 
 
+def names(text: str | None) -> list[str] | None:
+    """What an option separates by commas; None where it was not given."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
 def cores(threads: int | None) -> int:
     """How many threads a framework gets."""
     if threads is not None:

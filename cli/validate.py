@@ -99,14 +99,14 @@ def command(
             Request(
                 model=resolve_source(model),
                 artifacts=artifacts,
-                backends=_names(backends),
+                backends=_validation.names(backends),
                 task=task,
                 device=device,
                 precision=PRECISIONS[precision],
                 tf32=tf32,
                 samples=read_samples(samples) if samples else None,
-                cases=_names(cases),
-                tolerance=_tolerance(PRECISIONS[precision], atol, rtol),
+                cases=_validation.names(cases),
+                tolerance=tolerance(PRECISIONS[precision], atol, rtol),
                 threads=_validation.cores(threads),
                 depth=report is not None,
                 repro=repro,
@@ -122,11 +122,8 @@ def command(
     return exit_code(found, strict=strict)
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _tolerance(precision: str, atol: float | None, rtol: float | None) -> Tolerance | None:
+def tolerance(precision: str, atol: float | None, rtol: float | None) -> Tolerance | None:
+    """The table's entry with what the user allows beside it; None: as it is."""
     from equipoise.validators.tolerance import DEFAULTS
 
     if atol is None and rtol is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.errors import EquipoiseError, InputError
@@ -26,12 +28,16 @@ class Form:
         path: The folder or file.
         origin: ``as given``, ``converted from pytorch``, or how else it came about.
         from_pt: transformers 4.57.6 maps the PyTorch weights itself.
+        options: What the backend is loaded with beside the request's options.
+        label: How reports call it; empty: as they call others.
     """
 
     backend: str
     path: Path
     origin: str = "as given"
     from_pt: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
 
 
 def backend_names() -> tuple[str, ...]:

@@ -54,6 +54,8 @@ def judge(
 
 
 def _label(setup: Setup, form: Form) -> str:
+    if form.label:
+        return form.label
     if form.backend.endswith(".py"):
         return Path(form.backend).stem
     if form.origin != "as given" or form.path == setup.model.path:
@@ -63,7 +65,7 @@ def _label(setup: Setup, form: Form) -> str:
 
 def _load(setup: Setup, form: Form) -> RemoteRunner:
     """The model of a form; an artifact that is a checkpoint names its own class."""
-    options = setup.request.options()
+    options = setup.request.options(**form.options)
     class_name = setup.class_name
     if form.backend in CLASSES and (form.path / "config.json").is_file():
         class_name = ModelFolder(form.path).class_name or class_name

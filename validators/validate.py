@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from equipoise.validators.forms import (
 from equipoise.validators.golden import Golden
 from equipoise.validators.judging import judge
 from equipoise.validators.pythons import python_of
-from equipoise.validators.reference import Reference, reference_row
+from equipoise.validators.reference import Measured, Reference, reference_row
 from equipoise.validators.request import Request
 from equipoise.validators.result import BackendResult, Report, plain
 from equipoise.validators.setup import Setup, prepare
@@ -56,9 +56,20 @@ def report(setup: Setup) -> Report:
             form if isinstance(form, BackendResult) else judge(setup, form, measured, reference)
             for form in [*artifacts, *_own_forms(setup, artifacts)]
         ]
-        row = reference_row(setup, reference, measured)
+        report = report_of(setup, reference, measured, results)
     if request.save_golden is not None:
-        golden.save(request.save_golden, setup, row, measured)
+        golden.save(request.save_golden, setup, report.reference, measured)
+    return report
+
+
+def report_of(
+    setup: Setup,
+    reference: Reference | Golden,
+    measured: Sequence[Measured],
+    results: Sequence[BackendResult],
+) -> Report:
+    """What was found, with all that it was found on."""
+    request = setup.request
     return Report(
         model=str(request.model),
         model_type=setup.model.model_type,
@@ -70,7 +81,7 @@ def report(setup: Setup) -> Report:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine.about(),
         samples=tuple(plain(dict(sample)) for sample in setup.batches[0].case.samples),
-        reference=row,
+        reference=reference_row(setup, reference, measured),
         backends=tuple(results),
         command=command(request, setup.task.name, setup.workers.chosen),
     )
@@ -97,7 +108,7 @@ def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendRe
             raise InputError("no such backend", found=name, expected=", ".join(backend_names()))
         if name not in CLASSES:
             if all(form.backend != name for form in artifacts):
-                yield BackendResult(name, name, failure="no artifact was given for it")
+                yield _program(setup, name)
             continue
         if asked is None and name == "pytorch" and setup.request.device == "cpu":
             continue  # it is the reference itself
@@ -111,3 +122,17 @@ def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendRe
                 if asked is None
                 else BackendResult(name, name, failure=text)
             )
+
+
+def _program(setup: Setup, name: str) -> Form | BackendResult:
+    """A program that is made for the occasion, where a target of that name makes such."""
+    from equipoise.exporters.base import target_names
+    from equipoise.validators.exporting import on_the_fly
+
+    if name not in target_names():
+        return BackendResult(name, name, failure="no artifact was given for it")
+    setup.request.progress(f"{name}: exporting")
+    try:
+        return on_the_fly(setup, name)
+    except EquipoiseError as error:
+        return BackendResult(name, name, failure=str(error).splitlines()[0])

@@ -38,7 +38,7 @@ import numpy as np
 
 LIBRARIES = (
     *("transformers", "torch", "tensorflow", "tf_keras", "jax", "flax", "numpy"),
-    *("onnx", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
 )
 
 LARGEST_HEADER = 1 << 30
@@ -255,13 +255,19 @@ def _module_of_file(file: str) -> Any:
 
 
 def stand_in_for_package(folder: str) -> None:
-    """Makes ``equipoise.validators`` importable from the folder of this file, and from nowhere else.
+    """Makes ``equipoise.validators`` and ``exporters`` importable from beside this file, and from nowhere else.
 
     In the other environment nothing of ours is installed, and in ours the parent of the folder need not be
     importable either; the backends import one another and this file by their full names.
     """
     me = sys.modules[__name__]
-    for name, paths in (("equipoise", []), ("equipoise.validators", [folder])):
+    exporters = os.path.join(os.path.dirname(folder), "exporters")
+    packages: dict[str, list[str]] = {
+        "equipoise": [],
+        "equipoise.validators": [folder],
+        "equipoise.exporters": [exporters],
+    }
+    for name, paths in packages.items():
         module = types.ModuleType(name)
         module.__path__ = paths
         sys.modules[name] = module

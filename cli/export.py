@@ -1,0 +1,144 @@
+"""``equipoise export``: makes a program of a model and proves that it answers like it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from equipoise.cli import _run, _validation
+from equipoise.cli.validate import exit_code, show, tolerance
+
+if TYPE_CHECKING:
+    from equipoise.validators.exporting import Exported
+
+
+class SizeOfAxis(click.ParamType[int | None]):
+    """``dynamic``, or a size for good."""
+
+    name = "dynamic|n"
+
+    def convert(
+        self,
+        value: str | int | None,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int | None:
+        """The size; None where it may vary."""
+        if value is None or isinstance(value, int):
+            return value
+        if value == "dynamic":
+            return None
+        if not value.isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither 'dynamic' nor a size", param, ctx)
+        return int(value)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--to", "target", required=True, help="onnx, torchscript, torch-export.")
+@click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
+@click.option(
+    "--dtype",
+    type=_validation.PRECISION,
+    default="fp32",
+    show_default=True,
+    help="Of the weights; the verdict is at that precision.",
+)
+@click.option("--opset", type=click.IntRange(1), help="Of ONNX; default: PyTorch's choice.")
+@click.option("--batch", type=SizeOfAxis(), help="A size for good; default: dynamic.")
+@click.option("--sequence", type=SizeOfAxis(), help="The same of the length of texts.")
+@click.option("--external-data", is_flag=True, help="Weights of ONNX in a file of their own.")
+@click.option("--no-validate", is_flag=True, help="Do not judge; artifact.json says so.")
+@click.option("--cases", help="Names of cases to judge by, separated by commas; without it all.")
+@click.option(
+    "--atol", type=click.FloatRange(0), help="A distance that is allowed beside the noise."
+)
+@click.option("--rtol", type=click.FloatRange(0), help="The same as a part of the output's scale.")
+@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
+@click.option("--ways", help="Which ways to try, separated by commas; without it all.")
+@click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
+@_validation.running
+@_run.json_option
+@_run.command
+def command(
+    model: str,
+    output: Path,
+    target: str,
+    task: str | None,
+    dtype: str,
+    opset: int | None,
+    batch: int | None,
+    sequence: int | None,
+    external_data: bool,
+    no_validate: bool,
+    cases: str | None,
+    atol: float | None,
+    rtol: float | None,
+    strict: bool,
+    ways: str | None,
+    force: bool,
+    device: str,
+    environments: tuple[tuple[str, str], ...],
+    threads: int | None,
+    time_limit: float,
+    memory_limit: int | None,
+    as_json: bool,
+) -> int:
+    """Make a program of MODEL in the folder OUTPUT and judge it on all cases of its task.
+
+    OUTPUT gets the program, config, tokenizer and processor, and artifact.json with the verdict. Ways of exporting
+    are tried one after the other until the validator is content. Exit code 1: the program diverged, and is kept and
+    marked; 3: it could not be run; 2: bad input.
+    """
+    from equipoise.validators.exporting import Export, export
+    from equipoise.validators.request import PRECISIONS, Request
+
+    precision = PRECISIONS[dtype]
+    sizes = {"batch": batch, "sequence": sequence}
+    with (
+        _validation.workers(environments, time_limit, memory_limit) as workers,
+        _validation.progress() as tell,
+    ):
+        request = Request(
+            model=Path(model),
+            task=task,
+            device=device,
+            precision=precision,
+            cases=_validation.names(cases),
+            tolerance=tolerance(precision, atol, rtol),
+            threads=_validation.cores(threads),
+            progress=tell,
+        )
+        found = export(
+            Export(
+                request=request,
+                output=output,
+                target=target,
+                sizes={name: size for name, size in sizes.items() if size is not None},
+                judged=not no_validate,
+                force=force,
+                ways=_validation.names(ways),
+                options={"opset": opset, "external": external_data},
+            ),
+            workers,
+        )
+    _run.emit(found.artifact.as_dict()) if as_json else _show(found, output)
+    return exit_code(found.report, strict=strict) if found.report else _run.DONE
+
+
+def _show(found: Exported, output: Path) -> None:
+    artifact = found.artifact
+    for one in artifact.tried:
+        said = one.verdict or ("failed" if one.reason else "made")
+        reason = f": {one.reason}" if one.reason else ""
+        click.echo(f"{one.way} ({one.how}), {one.seconds:.1f} s: {said}{reason}")
+    for note in artifact.notes:
+        click.echo(f"- {note}")
+    if found.report is not None:
+        show(found.report)
+    else:
+        click.echo("not judged")
+    click.echo(f"wrote {output / artifact.program}")

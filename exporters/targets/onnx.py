@@ -1,0 +1,162 @@
+"""ONNX: a graph that ONNX Runtime and many others run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.tracing import by_transformers, exported
+
+LARGEST_INLINE = 1 << 30
+"""Bytes of weights that stay in the file itself; a file of protobuf ends at 2 GiB, the graph included."""
+
+OLDEST_TRACED = 18
+"""The oldest opset that the exporter of exported programs writes; older ones it leaves to a converter."""
+
+
+class Onnx:
+    """A graph whose inputs and outputs have the names of the field."""
+
+    name = "onnx"
+    program = "model.onnx"
+    extra = "onnx"
+    needs = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+    ways = {  # noqa: RUF012 - a plain attribute of the protocol
+        "dynamo": "torch.export, then torch.onnx.export(dynamo=True)",
+        "transformers": "OnnxExporter of transformers.exporters",
+        "trace": "torch.onnx.export(dynamo=False), which traces with torch.jit",
+    }
+
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        """Exports, names inputs and outputs, and has the result checked with shape inference."""
+        opset = source.options.get("opset")
+        make = {"dynamo": _dynamo, "transformers": _transformers, "trace": _trace}[way]
+        model = make(source, opset, path)
+        _name(model, source)
+        write(model, path, external=bool(source.options.get("external")))
+        return checked(path)
+
+
+def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
+    import torch
+
+    program = torch.onnx.export(
+        exported(source),
+        dynamo=True,
+        verbose=False,
+        opset_version=opset,
+        output_names=list(source.outputs),
+        optimize=True,
+    )
+    return program.model
+
+
+def _transformers(source: Source, opset: int | None, path: Path) -> Any:
+    return by_transformers(source, "onnx", opset_version=opset)
+
+
+def _trace(source: Source, opset: int | None, path: Path) -> Any:
+    import onnx_ir
+    import torch
+
+    names = list(source.tensors)
+    axes = {name: dict(source.axes[name]) for name in names}
+    torch.onnx.export(
+        source.module,
+        tuple(source.tensors.values()),
+        str(path),
+        dynamo=False,
+        input_names=names,
+        output_names=list(source.outputs),
+        dynamic_axes=axes,
+        opset_version=opset,
+    )
+    model = onnx_ir.load(str(path))
+    onnx_ir.external_data.load_to_model(model)
+    for value in model.graph.outputs:
+        # The tracer wrote down the example's sizes.
+        value.shape = onnx_ir.Shape([None] * len(value.shape or ()))
+    return model
+
+
+def _name(model: Any, source: Source) -> None:
+    """The graph's axes carry the symbols of the source; its outputs the names of the model's."""
+    import onnx_ir
+
+    known = dict(zip((value.name for value in model.graph.inputs), source.tensors, strict=False))
+    symbols: dict[str, str] = {}
+    for value in model.graph.inputs:
+        name = known[value.name] if value.name not in source.axes else value.name
+        value.name = name
+        for axis, symbol in source.axes[name].items():
+            if value.shape is not None and not isinstance(value.shape[axis], int):
+                symbols[_symbol(value.shape[axis])] = symbol
+    for value, name in zip(model.graph.outputs, source.outputs, strict=False):
+        value.name = name
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None:
+            sizes = [symbols.get(_symbol(size), size) for size in value.shape]
+            value.shape = onnx_ir.Shape(sizes)
+    _drop_inner_shapes(model)
+
+
+def _symbol(size: Any) -> str:
+    return str(getattr(size, "value", size))
+
+
+def _drop_inner_shapes(model: Any) -> None:
+    """Shapes of inner values were noted with other symbols; whoever needs them infers them again."""
+    kept = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+    kept |= {id(value) for value in model.graph.initializers.values()}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if id(value) not in kept:
+                value.shape = None
+
+
+def write(model: Any, path: Path, *, external: bool) -> None:
+    """Saves a graph; weights go to a file beside it where they are many or where that is asked for."""
+    import onnx_ir
+
+    nbytes = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    if external or nbytes > LARGEST_INLINE:
+        onnx_ir.save(model, str(path), external_data=f"{path.name}.data")
+    else:
+        onnx_ir.save(model, str(path))
+
+
+def checked(path: Path) -> dict[str, Any]:
+    """What the written file says of itself, after ``onnx.checker`` has gone through it.
+
+    Raises:
+        onnx.checker.ValidationError: The file breaks the rules of ONNX, or shapes do not fit.
+    """
+    import onnx
+
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(str(path), load_external_data=False)
+    (opset,) = (one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    return {
+        "opset": opset,
+        "graph_inputs": {value.name: _shape(value) for value in model.graph.input},
+        "graph_outputs": {value.name: _shape(value) for value in model.graph.output},
+    }
+
+
+def _shape(value: Any) -> dict[str, Any]:
+    import onnx
+
+    tensor = value.type.tensor_type
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return {
+        "dtype": str(kind),
+        "shape": [one.dim_param or (one.dim_value or None) for one in tensor.shape.dim],
+    }
+
+
+TARGET = Onnx()

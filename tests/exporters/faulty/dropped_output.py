@@ -1,0 +1,21 @@
+"""An ONNX target with a fault: the last output of the model is not among the program's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.making import named
+from equipoise.exporters.targets.onnx import Onnx
+
+
+class Faulty(Onnx):
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        kept = list(source.outputs[:-1])
+        module = named(source.model, list(source.tensors), source.kwargs, kept)
+        return super().make(way, replace(source, module=module, outputs=tuple(kept)), path)
+
+
+TARGET = Faulty()

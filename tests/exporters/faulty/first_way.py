@@ -1,0 +1,25 @@
+"""An ONNX target whose first way has the fault that the mask has no effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.targets.onnx import Onnx
+
+
+class Faulty(Onnx):
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        if way == "dynamo":
+            forward = source.model.forward
+
+            def faulty(**inputs: Any) -> Any:
+                mask = inputs["attention_mask"]
+                return forward(**{**inputs, "attention_mask": mask * 0 + 1})
+
+            source.model.forward = faulty
+        return super().make(way, source, path)
+
+
+TARGET = Faulty()

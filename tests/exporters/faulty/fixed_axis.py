@@ -1,0 +1,19 @@
+"""An ONNX target with a fault: the length of the example is the only one that the graph takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.targets.onnx import Onnx
+
+
+class Faulty(Onnx):
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        axes = {name: {0: one[0]} for name, one in source.axes.items()}
+        return super().make(way, replace(source, axes=axes), path)
+
+
+TARGET = Faulty()

@@ -1,0 +1,28 @@
+"""An ONNX target with a fault: no more tokens are read than the example had, and nobody complains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.targets.onnx import Onnx
+
+
+class Faulty(Onnx):
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        forward = source.model.forward
+        length = int(source.tensors["input_ids"].shape[1])
+
+        def faulty(**inputs: Any) -> Any:
+            import torch
+
+            mask = inputs["attention_mask"]
+            read = torch.arange(mask.shape[1]) < length
+            return forward(**{**inputs, "attention_mask": mask * read.to(mask.dtype)})
+
+        source.model.forward = faulty
+        return super().make(way, source, path)
+
+
+TARGET = Faulty()

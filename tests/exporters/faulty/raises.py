@@ -1,0 +1,18 @@
+"""An ONNX target that gives up in every way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.targets.onnx import Onnx
+
+
+class Faulty(Onnx):
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        path.write_text("half")
+        raise ValueError("not today")
+
+
+TARGET = Faulty()

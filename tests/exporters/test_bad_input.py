@@ -1,0 +1,162 @@
+"""What cannot be exported is refused in words, and nothing half written stays behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from equipoise.validators import accounts, exporting, targets
+
+pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+
+ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
+BERT = ROOT / "text-classification"
+
+
+def refused(cli: Callable[..., Any], tmp_path: Path, *arguments: object) -> str:
+    """What a refusal says; the folder must be as it was."""
+    outcome = cli("export", *arguments)
+    assert outcome.code == 2, outcome.out + outcome.err
+    assert outcome.err.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+    return str(outcome.err)
+
+
+def test_unknown_task(cli: Callable[..., Any], tmp_path: Path) -> None:
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--task", "dreaming")
+    assert "dreaming" in said
+
+
+def test_another_models_task(cli: Callable[..., Any], tmp_path: Path) -> None:
+    said = refused(
+        cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--task", "depth-estimation"
+    )
+    assert "transformers has no class of this model for depth-estimation" in said
+
+
+def test_no_task(cli: Callable[..., Any], tmp_path: Path, tmp_path_factory: Any) -> None:
+    model = tmp_path_factory.mktemp("model") / "model"
+    shutil.copytree(BERT, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(
+        json.dumps({**config, "architectures": ["BertForNextSentencePrediction"]})
+    )
+    said = refused(cli, tmp_path, model, tmp_path / "out", "--to", "onnx")
+    assert "--task" in said
+
+
+def test_no_model(cli: Callable[..., Any], tmp_path: Path) -> None:
+    said = refused(cli, tmp_path, tmp_path / "nothing", tmp_path / "out", "--to", "onnx")
+    assert "there is no such file or folder" in said
+
+
+def test_unknown_target(cli: Callable[..., Any], tmp_path: Path) -> None:
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "coreml")
+    assert "expected: onnx, torch-export, torchscript" in said
+
+
+def test_missing_extra(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "find_spec", lambda name: None if name == "onnxscript" else name)
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
+    assert "the target 'onnx' needs onnxscript" in said
+    assert "pip install 'equipoise[onnx]'" in said
+
+
+def test_old_opset(cli: Callable[..., Any], tmp_path: Path) -> None:
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--opset", 11)
+    assert "the opset is too old" in said
+    assert "18 or newer" in said
+
+
+def test_opset_of_another_target(cli: Callable[..., Any], tmp_path: Path) -> None:
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--opset", 20)
+    assert "torchscript has no opset" in said
+
+
+def test_no_such_axis(cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = ROOT / "image-classification"
+    said = refused(cli, tmp_path, folder, tmp_path / "out", "--to", "onnx", "--sequence", 8)
+    assert "have no axis sequence" in said
+
+
+def test_occupied_output(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    outcome = cli("export", BERT, tmp_path / "out", "--to", "onnx")
+    assert outcome.code == 2
+    assert "--force" in outcome.err
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+
+
+def test_full_disk_before(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
+    assert "the disk is too full" in said
+
+
+def test_full_disk_while_writing(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(accounts, "bring_companions", full)
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
+    assert "No space left on device" in said
+    assert "make room" in said
+
+
+def test_every_way_fails(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = (targets.find_target("onnx")[0], str(Path(__file__).parent / "faulty" / "raises.py"))
+    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--no-validate")
+    assert "every way to onnx failed" in said
+    assert "dynamo: ValueError: not today" in said
+    assert "trace: ValueError: not today" in said
+
+
+def test_interrupt(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "example_inputs", interrupted)
+    assert cli("export", BERT, tmp_path / "out", "--to", "onnx").code == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_interrupt_for_real(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "equipoise.cli", "export", str(BERT), str(tmp_path / "out")]
+    process = subprocess.Popen([*command, "--to", "onnx"], stderr=subprocess.PIPE)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.partial/way-*")) and time.monotonic() < limit:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,81 @@
+"""Exporters that export wrongly and say nothing: the command's own verdict catches each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from equipoise.exporters.targets.onnx import TARGET
+from equipoise.validators import targets
+
+pytestmark = [
+    pytest.mark.transformers,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("exports"),
+]
+
+ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
+FAULTY = Path(__file__).parent / "faulty"
+
+
+@pytest.mark.parametrize(
+    ("fault", "model", "verdict", "said"),
+    [
+        ("ignored_mask", "text-classification", "diverged", "batch: logits"),
+        ("epsilon", "text-classification", "decision-safe", "logits: rms error"),
+        ("frozen_length", "text-classification", "diverged", "long: logits"),
+        ("fixed_axis", "text-classification", "failed", "Got invalid dimensions for input"),
+        ("dropped_output", "question-answering", "failed", "KeyError('end_logits')"),
+    ],
+)
+def test_caught(
+    fault: str,
+    model: str,
+    verdict: str,
+    said: str,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    faulty = (TARGET, str(FAULTY / f"{fault}.py"))
+    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    outcome = cli(
+        *("export", ROOT / model, tmp_path / "out", "--to", "onnx", "--ways", "dynamo"),
+        *("--threads", 1, "--strict"),
+    )
+    assert outcome.code == (3 if verdict == "failed" else 1), outcome.out + outcome.err
+    # The artifact is there, and marked.
+    found = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert found["verdict"]["verdict"] == verdict
+    (tried,) = found["tried"]
+    assert tried["verdict"] == verdict
+    assert said in tried["reason"]
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_the_next_way_is_tried(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A way that diverges is put down, and the next that does not is kept."""
+    faulty = (TARGET, str(FAULTY / "first_way.py"))
+    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    outcome = cli(
+        *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
+        *("--cases", "batch", "--threads", 1, "--json"),
+    )
+    assert outcome.code == 0, outcome.err
+    tried = outcome.data["tried"]
+    assert [(one["way"], one["verdict"]) for one in tried] == [
+        ("dynamo", "diverged"),
+        ("transformers", "within noise"),
+    ]
+    assert outcome.data["exporter"]["way"] == "transformers"
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not any(name.startswith(("way-", ".")) for name in names)
