@@ -27,6 +27,19 @@ OPTIONS = {
     ],
     "diff": ["--json", "A", "B"],
     "env": ["--force", "--path", "--python", "ACTION", "NAME"],
+    "export": [
+        *("--atol", "--batch", "--cases", "--device", "--dtype", "--env", "--external-data"),
+        *(
+            "--force",
+            "--json",
+            "--memory-limit",
+            "--no-validate",
+            "--opset",
+            "--rtol",
+            "--sequence",
+        ),
+        *("--strict", "--task", "--threads", "--time-limit", "--to", "--ways", "MODEL", "OUTPUT"),
+    ],
     "inspect": [
         *("--architecture", "--config", "--from", "--json", "--revision", "--tensors", "SOURCE"),
     ],
