@@ -50,6 +50,11 @@ def look_inside(
     except EquipoiseError as error:
         text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
         return replace(result, notes=(*result.notes, text))
+    if not points:
+        text = (
+            "its modules cannot be matched with PyTorch's: no weights or names tell which is which"
+        )
+        return replace(result, notes=(*result.notes, text))
     result = replace(result, depth=divergence.depth(points))
     if not find:
         return result

@@ -26,7 +26,7 @@ def table(command: click.Command) -> str:
 def _value(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         return "\\|".join(option.type.choices)
-    name = option.type.name.upper().removesuffix(" RANGE")
+    name = option.type.name.upper().removesuffix(" RANGE").replace("|", "\\|")
     return "FILE" if isinstance(option.type, click.Path) else name
 
 
