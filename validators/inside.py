@@ -45,7 +45,7 @@ def look_inside(
             reference.weights(),
             _weight_names(setup, form, reference),
             mask=_mask(one.batch),
-            precision=setup.request.precision,
+            precision=setup.request.rounding,
         )
     except EquipoiseError as error:
         text = f"its modules cannot be seen: {error.message.splitlines()[0]}"

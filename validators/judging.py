@@ -134,7 +134,7 @@ def _figures(setup: Setup, result: BackendResult, one: Measured, outputs: Arrays
         one.reference,
         one.truth,
         valid=one.batch.valid,
-        precision=setup.request.precision,
+        precision=setup.request.rounding,
         tolerance=setup.request.allowed,
         decisions=one.decisions,
         own=setup.task.decisions(setup.model, one.batch, outputs) if one.decisions else (),

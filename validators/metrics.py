@@ -9,6 +9,9 @@ import numpy as np
 
 from equipoise.validators.runner import Array, log_softmax
 
+TF32 = "tf32"
+"""The precision of float32 products whose factors are rounded to TensorFloat-32."""
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -85,7 +88,12 @@ def steps(values: Array, precision: str) -> Array:
 
 
 def epsilon(precision: str) -> float:
-    """Half a unit in the last place at 1: the largest relative error of one rounding."""
+    """Half a unit in the last place at 1: the largest relative error of one rounding.
+
+    TensorFloat-32 keeps ten bits of a factor's fraction.
+    """
+    if precision == TF32:
+        return 2.0**-11
     return float(_limits(precision).eps) / 2
 
 
@@ -93,6 +101,8 @@ def _limits(precision: str) -> Any:
     """What numpy knows of its own dtypes alone."""
     import ml_dtypes
 
+    if precision == TF32:
+        return np.finfo(np.float32)
     if precision == "bfloat16":
         return ml_dtypes.finfo(ml_dtypes.bfloat16)  # type: ignore[no-untyped-call]
     return np.finfo(np.dtype(precision))

@@ -162,7 +162,7 @@ def _noise(setup: Setup, one: Measured) -> CaseFigures:
         one.reference,
         one.truth,
         valid=one.batch.valid,
-        precision=setup.request.precision,
+        precision=setup.request.rounding,
         tolerance=setup.request.allowed,
         decisions=one.decisions,
         own=one.decisions,
