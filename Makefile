@@ -1,5 +1,6 @@
 # The two commands of the README, `make demo` and `make test`, do all the set-up on a fresh machine.
 PYTHON := $(shell command -v python3.11 || command -v python3)
+ORACLE := --env oracle=.venv-oracle/bin/python
 QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo test quick lint format oracle bench goldens tasks clean
@@ -7,11 +8,14 @@ QUIET := --quiet --disable-pip-version-check
 help:  ## Lists the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-demo: .venv-base/done  ## Sets up and converts a small TensorFlow checkpoint, with the proof
-	.venv-base/bin/equipoise inspect fixtures/checkpoints/sentiment
-	.venv-base/bin/equipoise convert fixtures/checkpoints/sentiment demo-out --to pytorch --force
-	.venv-base/bin/equipoise verify demo-out --source fixtures/checkpoints/sentiment
-	.venv-base/bin/equipoise diff fixtures/checkpoints/sentiment demo-out
+demo: .venv/done .venv-oracle/done  ## Sets up, converts a small TensorFlow checkpoint, runs it on every backend
+	.venv/bin/equipoise inspect fixtures/checkpoints/sentiment
+	.venv/bin/equipoise convert fixtures/checkpoints/sentiment demo-out/pytorch --to pytorch --force
+	.venv/bin/equipoise convert fixtures/checkpoints/sentiment demo-out/flax --to flax --force
+	.venv/bin/equipoise diff fixtures/checkpoints/sentiment demo-out/flax
+	.venv/bin/equipoise run sentiment-analysis fixtures/checkpoints/sentiment "A wonderful film." --backend tensorflow $(ORACLE)
+	.venv/bin/equipoise validate fixtures/checkpoints/sentiment demo-out/flax \
+	    --backends tensorflow,flax,onnx,torchscript,torch-export $(ORACLE) --report demo-out/report.html
 
 test: .venv/done .venv-oracle/done .venv-base/done lint  ## Sets up and runs everything, the oracle included
 	.venv/bin/pytest --numprocesses 2 --dist worksteal
@@ -34,10 +38,19 @@ oracle: .venv-oracle/done  ## Makes the environment with transformers 4.57.6, Te
 bench: .venv/done .venv-oracle/done  ## Measures speed and memory, as ratios in one run
 	.venv/bin/python benchmarks/run.py
 
+matrix: .venv/done .venv-oracle/done  ## Runs every task on every backend and writes docs/tasks.md
+	.venv/bin/python fixtures/make_programs.py .cache/programs --oracle .venv-oracle/bin/python
+	.venv/bin/equipoise matrix fixtures/tasks --artifacts .cache/programs $(ORACLE) --threads 1 --markdown docs/tasks.md
+
+alarms: .venv/done .venv-oracle/done  ## Counts alarms without a fault over twenty draws of the inputs
+	.venv/bin/python fixtures/make_programs.py .cache/programs --oracle .venv-oracle/bin/python
+	.venv/bin/python benchmarks/false_alarms.py --oracle .venv-oracle/bin/python --programs .cache/programs
+
 goldens: .venv-oracle/done  ## Makes the committed golden files again
 	.venv-oracle/bin/python fixtures/make_container_goldens.py
 	.venv-oracle/bin/python fixtures/make_pytorch_goldens.py
 	.venv-oracle/bin/python fixtures/make_bundle_goldens.py
+	.venv-oracle/bin/python fixtures/make_pipeline_goldens.py
 
 tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks again (20 minutes)
 	PYTHONPATH=tests/typing_root .venv-oracle/bin/python -m equipoise.fixtures.training

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--oracle")
     parser.add_argument("--programs", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     names = given.names or sorted(path.parent.name for path in TASKS.glob("*/samples.json"))
     rows: list[dict[str, Any]] = []
     with Workers({"oracle": given.oracle} if given.oracle else {}, time_limit=900) as workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -145,25 +145,11 @@ def _write(found: Report, report: Path | None, junit: Path | None, json_file: Pa
 
 def show(found: Report) -> None:
     """The table and the remarks on the terminal."""
-    from equipoise.validators.report.summary import COLUMNS, remarks, rows
+    from equipoise.validators.report.summary import COLUMNS, cells, remarks, rows
 
     device = f"{found.precision} on {found.device}"
     click.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
-    cells: list[list[Any]] = [
-        [
-            r.backend,
-            r.verdict,
-            r.where,
-            r.max_abs,
-            r.noise,
-            r.ratio,
-            r.decisions,
-            r.seconds,
-            r.memory,
-        ]
-        for r in rows(found)
-    ]
-    _output.table(COLUMNS, cells)
+    _output.table(COLUMNS, [cells(line) for line in rows(found)])
     for remark in remarks(found):
         click.echo(f"- {remark}")
     click.echo(f"verdict: {found.verdict.value}")

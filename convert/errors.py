@@ -131,4 +131,10 @@ class SpecError(EquipoiseError):
 
 
 class WorkerError(EquipoiseError):
-    """The worker process in another Python environment failed or went away."""
+    """The worker process in another Python environment failed or went away.
+
+    Attributes:
+        kind: The name of the exception over there; empty where the process itself failed.
+    """
+
+    kind = ""

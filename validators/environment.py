@@ -86,7 +86,9 @@ class Environment:
             raise WorkerError(self._ended(op), file=self.python)
         answer, results = frame
         if not answer.pop("ok", False):
-            raise WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
+            failed = WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
+            failed.kind = str(answer.get("kind", ""))
+            raise failed
         return answer, results
 
     @contextmanager
@@ -211,6 +213,12 @@ class RemoteModel:
         answer, _ = self.environment.request("names", model=self.name)
         names: dict[str, list[int]] = answer["names"]
         return names
+
+    def renamed(self) -> dict[str, str]:
+        """The file's names of weights that the model calls otherwise, with the model's."""
+        answer, _ = self.environment.request("names", model=self.name)
+        renamed: dict[str, str] = answer["renamed"]
+        return renamed
 
     def save(self, folder: str | Path, **options: Any) -> None:
         """The framework's own ``save_pretrained``."""

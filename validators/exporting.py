@@ -137,7 +137,7 @@ def _best(
     kept: tuple[Made, Report] | None = None
     setup = _restricted(setup, wanted.sizes)
     with Reference(setup) as reference:
-        measured = [reference.measure(batch) for batch in setup.batches]
+        measured = reference.measure(setup.batches)
         for made in making.all():
             if not made.made:
                 continue

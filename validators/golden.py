@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +38,19 @@ def save(folder: Path, setup: Setup, row: BackendResult, measured: Sequence[Meas
         "accepts": sorted(row.about.get("accepts", ())),
         "versions": dict(row.versions),
         "cases": cases,
+        "noises": len(measured[0].noises),
         "seconds": [list(one.seconds) for one in measured],
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in measured:
-            for part in ("inputs", "reference", "truth"):
-                values = one.batch.arrays if part == "inputs" else getattr(one, part)
+            parts: dict[str, dict[str, Any]] = {
+                "inputs": one.batch.arrays,
+                "reference": one.reference,
+                "truth": one.truth,
+            }
+            parts.update({f"noise-{index}": value for index, value in enumerate(one.noises)})
+            for part, values in parts.items():
                 np.savez(folder / _file(one.batch.case.name, part), **values)
         (folder / INDEX).write_text(json.dumps(plain(index), indent=2) + "\n")
     except OSError as error:
@@ -66,7 +74,15 @@ class Golden:
         """Names of the inputs that the model takes."""
         return frozenset(self.index["accepts"])
 
-    def measure(self, batch: Batch) -> Measured:
+    def measure(self, batches: Sequence[Batch]) -> list[Measured]:
+        """The cases as they were kept.
+
+        Raises:
+            InputError: One was not kept, or the samples give other arrays today.
+        """
+        return [self._kept(batch) for batch in batches]
+
+    def _kept(self, batch: Batch) -> Measured:
         """A case as it was kept.
 
         Raises:
@@ -85,16 +101,26 @@ class Golden:
                     hint=f"samples, tokenizer or processor have changed; {_AGAIN}",
                 )
         reference, truth = self._read(name, "reference"), self._read(name, "truth")
+        for key in reference.keys() & truth.keys():
+            if reference[key].shape != truth[key].shape:
+                raise InputError(
+                    f"{key} has another shape than in {_file(name, 'reference')}",
+                    file=self.folder / _file(name, "truth"),
+                    hint=_AGAIN,
+                )
         decisions = tuple(self.setup.task.decisions(self.setup.model, batch, reference))
         seconds = tuple(self.index["seconds"][self.index["cases"].index(name)])
-        return Measured(batch, reference, truth, decisions, seconds)
+        count = int(self.index["noises"])
+        noises = tuple(self._read(name, f"noise-{index}") for index in range(count))
+        return Measured(batch, reference, truth, decisions, seconds, noises)
 
     def _read(self, case: str, part: str) -> Arrays:
         path = self.folder / _file(case, part)
         try:
-            with np.load(path, allow_pickle=False) as values:
+            # Opened here: where it is no archive, numpy leaves open what it has opened.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as values:
                 return {name: values[name] for name in values.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"cannot be read: {error}", file=path, hint=_AGAIN) from error
 
 
@@ -112,6 +138,8 @@ def load(setup: Setup, folder: Path) -> Golden:
         index = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"no golden: {error}", file=path, hint=_AGAIN) from error
+    if not isinstance(index, dict):
+        raise InputError("no golden: it is not an object", file=path, hint=_AGAIN)
     wanted = {
         "schema": SCHEMA,
         "task": setup.task.name,
@@ -123,4 +151,6 @@ def load(setup: Setup, folder: Path) -> Golden:
             raise InputError(
                 f"the golden's {name} is another", file=path, expected=value, found=index.get(name)
             )
+    if missing := {"accepts", "cases", "seconds"} - set(index):
+        raise InputError(f"the golden has no {', '.join(sorted(missing))}", file=path, hint=_AGAIN)
     return Golden(setup, folder, index)

@@ -43,12 +43,17 @@ def look_inside(
         points = divergence.points(
             passes,
             reference.weights(),
-            {} if form.from_pt else weight_names(setup.pytorch.path, form.backend),
+            _weight_names(setup, form, reference),
             mask=_mask(one.batch),
-            precision=setup.request.precision,
+            precision=setup.request.rounding,
         )
     except EquipoiseError as error:
         text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
+        return replace(result, notes=(*result.notes, text))
+    if not points:
+        text = (
+            "its modules cannot be matched with PyTorch's: no weights or names tell which is which"
+        )
         return replace(result, notes=(*result.notes, text))
     result = replace(result, depth=divergence.depth(points))
     if not find:
@@ -60,6 +65,17 @@ def look_inside(
     if setup.request.repro is not None:
         found = replace(found, repro=str(repro.write(setup, result, passes, found)))
     return replace(result, divergence=found)
+
+
+def _weight_names(setup: Setup, form: Form, reference: Reference) -> dict[str, tuple[str, ...]]:
+    """The model's weights that a framework's weight is made of."""
+    if form.from_pt or form.backend not in ("tensorflow", "flax"):
+        return {}
+    renamed = reference.renamed()
+    return {
+        name: tuple(renamed.get(source, source) for source in sources)
+        for name, sources in weight_names(setup.pytorch.path, form.backend).items()
+    }
 
 
 def _passes(

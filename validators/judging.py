@@ -30,6 +30,10 @@ def judge(
     try:
         hello = setup.workers.hello(form.backend)
         runner = _load(setup, form)
+    except WorkerError as error:
+        if error.kind == "LookupError" and setup.request.backends is None:
+            return replace(result, absent=error.message.splitlines()[0].partition("Error: ")[2])
+        return replace(result, failure=error.message)
     except EquipoiseError as error:
         return replace(result, failure=error.message)
     result = replace(
@@ -41,6 +45,7 @@ def judge(
     if problem := _random_weights(runner):
         return replace(result, failure=problem)
     result = _run(setup, result, runner, measured)
+    setup.request.progress(f"{result.label}: judged")
     if not result.failure and isinstance(reference, Reference):
         result = look_inside(setup, form, result, runner, measured, reference)
     with suppress(WorkerError):  # the process is gone; its failure is told already
@@ -129,10 +134,11 @@ def _figures(setup: Setup, result: BackendResult, one: Measured, outputs: Arrays
         one.reference,
         one.truth,
         valid=one.batch.valid,
-        precision=setup.request.precision,
+        precision=setup.request.rounding,
         tolerance=setup.request.allowed,
         decisions=one.decisions,
         own=setup.task.decisions(setup.model, one.batch, outputs) if one.decisions else (),
         # Classes of another framework may return less than PyTorch's; what the task reads must be there.
         required=read or None if result.backend in CLASSES else None,
+        noises=one.noises,
     )

@@ -164,4 +164,27 @@ def page(found: Sequence[Line]) -> str:
         for line in found
     ]
     notes = [f"- {line.name}: {remark}" for line in found for remark in line.remarks()]
-    return "\n".join([*head, *body, "", *notes]) + "\n"
+    return "\n".join([*_about(found), *head, *body, "", *notes]) + "\n"
+
+
+def _about(found: Sequence[Line]) -> list[str]:
+    """What was run, where and when."""
+    reports = [line.report for line in found if line.report]
+    if not reports:
+        return []
+    first = reports[0]
+    versions = {**first.machine["versions"], **first.reference.versions}
+    for result in (result for report in reports for result in report.backends):
+        versions = {**result.versions, **versions}
+    shown = ("torch", "onnxruntime", "tensorflow", "jax", "flax", "transformers")
+    listed = ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
+    return [
+        "# Tasks and backends",
+        "",
+        "Written by `equipoise matrix`. Each model was run on every case of its task; a cell is the worst verdict and",
+        "the largest ratio of rms error to the noise that it is held to, a dash where the model has no form for the backend.",
+        "",
+        f"{first.precision} on {first.device}, {first.date[:10]}, {first.machine['processor']}, {listed};",
+        "TensorFlow and Flax classes are those of transformers 4.57.6.",
+        "",
+    ]

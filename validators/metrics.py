@@ -9,6 +9,9 @@ import numpy as np
 
 from equipoise.validators.runner import Array, log_softmax
 
+TF32 = "tf32"
+"""The precision of float32 products whose factors are rounded to TensorFloat-32."""
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -78,23 +81,31 @@ def distance(found: Array, truth: Array, *, precision: str) -> Distance:
 
 def steps(values: Array, precision: str) -> Array:
     """The distance from each value to the next one of a precision, subnormals aside."""
-    info = np.finfo(_dtype(precision))
+    info = _limits(precision)
     magnitude = np.maximum(np.abs(values), float(info.tiny))
     exponent = np.floor(np.log2(magnitude))
     return np.asarray(np.exp2(exponent) * float(info.eps))
 
 
 def epsilon(precision: str) -> float:
-    """Half a unit in the last place at 1: the largest relative error of one rounding."""
-    return float(np.finfo(_dtype(precision)).eps) / 2
+    """Half a unit in the last place at 1: the largest relative error of one rounding.
+
+    TensorFloat-32 keeps ten bits of a factor's fraction.
+    """
+    if precision == TF32:
+        return 2.0**-11
+    return float(_limits(precision).eps) / 2
 
 
-def _dtype(precision: str) -> Any:
+def _limits(precision: str) -> Any:
+    """What numpy knows of its own dtypes alone."""
     import ml_dtypes
 
+    if precision == TF32:
+        return np.finfo(np.float32)
     if precision == "bfloat16":
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(precision)
+        return ml_dtypes.finfo(ml_dtypes.bfloat16)  # type: ignore[no-untyped-call]
+    return np.finfo(np.dtype(precision))
 
 
 def root_mean_square(values: Array) -> float:

@@ -17,6 +17,9 @@ from equipoise.validators.setup import Setup
 from equipoise.validators.tasks.base import Batch, Decision
 from equipoise.validators.verdict import CaseFigures, judge_case
 
+DRAWS = 2
+"""How often the reference is run with moved weights: one reference may be near the truth by luck."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -28,6 +31,7 @@ class Measured:
         truth: Outputs in float64.
         decisions: Those read off the reference.
         seconds: The reference's passes.
+        noises: The reference's outputs with every weight moved by one rounding, drawn :data:`DRAWS` times.
     """
 
     batch: Batch
@@ -35,6 +39,7 @@ class Measured:
     truth: Arrays
     decisions: tuple[Decision, ...]
     seconds: tuple[float, ...]
+    noises: tuple[Arrays, ...] = ()
 
 
 class Reference:
@@ -45,9 +50,11 @@ class Reference:
         self.reference = self._load(setup.request.precision)
         self.truth = self._load("float64")
 
-    def _load(self, precision: str) -> RemoteRunner:
+    def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:
         setup = self.setup
         options = {**setup.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
+        if jitter is not None:
+            options["jitter"] = jitter
         environment = setup.workers.get("pytorch", apart="-reference")
         form = setup.pytorch
         model = RemoteModel(environment, "pytorch", setup.class_name, form.path, **options)
@@ -65,10 +72,24 @@ class Reference:
         """Names of the inputs that the model takes."""
         return self.reference.accepts
 
-    def measure(self, batch: Batch) -> Measured:
+    def measure(self, batches: Sequence[Batch]) -> list[Measured]:
+        """Runs every case on both, and on the reference with moved weights."""
+        measured = [self._measure(batch) for batch in batches]
+        for seed in range(DRAWS):
+            runner = self._load(self.setup.request.precision, jitter=seed)
+            for index, one in enumerate(measured):
+                self.setup.request.progress(f"noise {seed + 1}: {one.batch.case.name}")
+                outputs = self.setup.task.run(
+                    runner, self.setup.model, one.batch, follow=one.reference
+                )
+                measured[index] = replace(one, noises=(*one.noises, outputs))
+            runner.model.drop()
+        return measured
+
+    def _measure(self, batch: Batch) -> Measured:
         """Runs a case on both."""
         setup = self.setup
-        setup.request.progress(f"pytorch: {batch.case.name}")
+        setup.request.progress(f"reference: {batch.case.name}")
         before = len(self.reference.account.seconds)
         outputs = setup.task.run(self.reference, setup.model, batch)
         seconds = tuple(self.reference.account.seconds[before:])
@@ -83,6 +104,10 @@ class Reference:
     def weights(self) -> list[str]:
         """PyTorch's weights by name."""
         return list(self.reference.model.names())
+
+    def renamed(self) -> dict[str, str]:
+        """The file's names of weights that the model calls otherwise, with the model's."""
+        return self.reference.model.renamed()
 
     def about(self) -> tuple[RemoteRunner, Mapping[str, Any]]:
         """The model at the precision under test, and what its process is."""
@@ -137,9 +162,10 @@ def _noise(setup: Setup, one: Measured) -> CaseFigures:
         one.reference,
         one.truth,
         valid=one.batch.valid,
-        precision=setup.request.precision,
+        precision=setup.request.rounding,
         tolerance=setup.request.allowed,
         decisions=one.decisions,
         own=one.decisions,
+        noises=one.noises,
     )
     return replace(found, seconds=one.seconds)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.errors import InputError
+from equipoise.validators.metrics import TF32
 from equipoise.validators.tolerance import DEFAULTS, Tolerance
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
@@ -68,6 +69,11 @@ class Request:
                 "no such precision", found=self.precision, expected=", ".join(PRECISIONS.values())
             )
         return self.tolerance or DEFAULTS[self.precision]
+
+    @property
+    def rounding(self) -> str:
+        """What a product's factors are rounded to: the precision, or TensorFloat-32."""
+        return TF32 if self.tf32 and self.precision == "float32" else self.precision
 
     def options(self, **more: Any) -> dict[str, Any]:
         """What every backend is loaded with."""

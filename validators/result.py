@@ -116,6 +116,7 @@ class Report:
         samples: The samples as plain data.
         reference: PyTorch at the precision under test, whose noise is the measure.
         backends: The others, in the order asked for.
+        command: The command line that does it again.
     """
 
     model: str
@@ -130,6 +131,7 @@ class Report:
     samples: tuple[Any, ...]
     reference: BackendResult
     backends: tuple[BackendResult, ...]
+    command: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ from equipoise.validators.forms import CLASSES, Form, form_of_artifact, form_of_
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.remote import RemoteRunner
 from equipoise.validators.tasks import find_task
-from equipoise.validators.tasks.base import Case, Sample, Task
+from equipoise.validators.tasks.base import Sample, Task, plain_case
 from equipoise.validators.workers import Workers
 
 _LISTS = ("candidate_labels", "video")
@@ -95,9 +96,33 @@ def _answer(
     sample: Sample,
     options: Mapping[str, Any],
 ) -> Any:
-    batch = task.encode(model, Case("pipeline", (sample,), {"cache": runner.caches}))
+    of_answer, of_case = parted(options)
+    case = plain_case((sample,), cache=runner.caches)
+    batch = task.encode(model, replace(case, options={**case.options, **of_case}))
     outputs = task.run(runner, model, batch)
-    return task.decode(model, batch, outputs, **options)[0]
+    return task.decode(model, batch, outputs, **of_answer)[0]
+
+
+_OF_CASE = {
+    "num_beams": "beams",
+    "max_new_tokens": "max_new_tokens",
+    "points_per_crop": "points_per_side",
+}
+"""Options of pipeline() that say how the model is called, by our names."""
+
+
+def parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a pipeline's call, parted into those of the answer and those of calling the model.
+
+    Raises:
+        InputError: Tokens are to be drawn at random; every backend would draw others.
+    """
+    every = {**options, **(options.get("generate_kwargs") or {})}
+    every.pop("generate_kwargs", None)
+    if every.pop("do_sample", False):
+        raise InputError("nothing is sampled here", hint="do_sample=false, or beams: num_beams=4")
+    case = {ours: every.pop(theirs) for theirs, ours in _OF_CASE.items() if theirs in every}
+    return every, case
 
 
 def samples_from(

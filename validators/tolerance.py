@@ -22,8 +22,8 @@ class Tolerance:
         rtol: The same as a part of the truth.
     """
 
-    rms_factor: float = 4.0
-    max_factor: float = 8.0
+    rms_factor: float = 8.0
+    max_factor: float = 16.0
     floor: float = 2.0
     ceiling: float = 0.01
     atol: float = 0.0
@@ -38,14 +38,15 @@ DEFAULTS: dict[str, Tolerance] = {
     "int8": Tolerance(ceiling=0.2),
 }
 
-MODULE = Tolerance(rms_factor=8.0, max_factor=16.0, floor=4.0)
+MODULE = Tolerance(rms_factor=16.0, max_factor=32.0, floor=4.0)
 """For intermediate values: few numbers in one case each, so their noise is known less well."""
 
 REASONS: dict[str, str] = {
     "rms_factor": (
-        "Correct backends sum in another order and use other kernels for exp, tanh and erf; over all fixtures, "
-        "backends and seeds their rms error stayed below 2.5 times the reference's. A missing bias of 1e-4 or "
-        "an epsilon of 1e-5 for 1e-12 exceeds 10."
+        "Correct backends sum in another order and use other kernels for exp, tanh and erf; Flax computes variances "
+        "as E[x^2] - E[x]^2, which costs digits where the mean is large. Over all fixtures, backends and 20 draws "
+        "of inputs the rms error stayed below 5 times the noise (benchmarks/results/false-alarms.md); a bias of "
+        "1e-4, an epsilon of 1e-5 for 1e-12 or the rounding of one layer to bf16 exceed 20."
     ),
     "max_factor": (
         "The largest of many errors scatters more than their mean: twice the factor of the rms."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, InputError
 from equipoise.validators import golden, machine
+from equipoise.validators.again import command
 from equipoise.validators.forms import (
     CLASSES,
     Form,
@@ -50,7 +51,7 @@ def report(setup: Setup) -> Report:
     request = setup.request
     artifacts = [form_of_artifact(path) for path in request.artifacts]
     with reference_of(setup) as reference:
-        measured = [reference.measure(batch) for batch in setup.batches]
+        measured = reference.measure(setup.batches)
         results = [
             form if isinstance(form, BackendResult) else judge(setup, form, measured, reference)
             for form in [*artifacts, *_own_forms(setup, artifacts)]
@@ -82,6 +83,7 @@ def report_of(
         samples=tuple(plain(dict(sample)) for sample in setup.batches[0].case.samples),
         reference=reference_row(setup, reference, measured),
         backends=tuple(results),
+        command=command(request, setup.task.name, setup.workers.chosen),
     )
 
 

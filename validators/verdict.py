@@ -87,6 +87,7 @@ def judge_output(
     tolerance: Tolerance,
     decisions: Sequence[Decision] = (),
     scale: float = 0.0,
+    noises: Sequence[Array] = (),
 ) -> OutputFigures:
     """The figures of one output and the verdict on it.
 
@@ -100,6 +101,8 @@ def judge_output(
         tolerance: What is allowed.
         decisions: Those that the reference's value leads to.
         scale: Of the numbers that it was computed from, where they were larger than the output.
+        noises: The reference again, with every weight moved by one rounding: where it was near the truth by
+            luck, these are not.
     """
     if found is None:
         return OutputFigures(name, Verdict.DIVERGED, "the backend has no such output")
@@ -112,7 +115,12 @@ def judge_output(
 
     error = distance(pick(found), pick(truth), precision=precision)
     noise = distance(pick(reference), pick(truth), precision=precision)
-    held = _noise(noise, precision, tolerance, scale)
+    every = [noise] + [
+        distance(pick(one), pick(truth), precision=precision)
+        for one in noises
+        if one.shape == truth.shape
+    ]
+    held = _held(every, precision, tolerance, scale)
     safe, margin = _stand(found, reference, valid, decisions)
     verdict, reason = _verdict(error, held, tolerance, safe=safe)
     if verdict is Verdict.WITHIN_NOISE and identical(pick(found), pick(reference)):
@@ -132,16 +140,18 @@ def judge_output(
 
 def within_noise(error: Distance, noise: Distance, precision: str, tolerance: Tolerance) -> bool:
     """Whether an error is what the reference's own noise explains."""
-    verdict, _ = _verdict(error, _noise(noise, precision, tolerance), tolerance, safe=False)
+    held = _held([noise], precision, tolerance)
+    verdict, _ = _verdict(error, held, tolerance, safe=False)
     return verdict is Verdict.WITHIN_NOISE
 
 
-def _noise(
-    noise: Distance, precision: str, tolerance: Tolerance, scale: float = 0.0
+def _held(
+    noises: Sequence[Distance], precision: str, tolerance: Tolerance, scale: float = 0.0
 ) -> tuple[float, float]:
     """What errors are held to, as rms and as maximum."""
-    rounding = tolerance.floor * epsilon(precision) * max(noise.scale, scale)
-    return max(noise.rms, rounding), max(noise.max_abs, 2 * rounding)
+    rounding = tolerance.floor * epsilon(precision) * max(noises[0].scale, scale)
+    rms = max(noise.rms for noise in noises)
+    return max(rms, rounding), max(*(noise.max_abs for noise in noises), 2 * rounding)
 
 
 def _verdict(
@@ -169,19 +179,30 @@ def _stand(
     """Whether every decision stands with the error there is, and the smallest margin; none: not known."""
     if not decisions:
         return False, None
+    off = _off(found, reference, valid)
+    smallest = min(
+        float(np.min(np.asarray(decision.margins), initial=np.inf)) for decision in decisions
+    )
+    safe = all(stands(decision, off) for decision in decisions)
+    return safe, smallest if np.isfinite(smallest) else None
+
+
+def _off(found: Array, reference: Array, valid: Array | None) -> Array:
+    """Absolute differences; none where entries mean nothing."""
     with np.errstate(invalid="ignore"):
         off = np.abs(found.astype(np.float64) - reference.astype(np.float64))
     if valid is not None:
         off = np.where(valid.reshape(valid.shape + (1,) * (off.ndim - valid.ndim)), off, 0.0)
-    stands, smallest = True, np.inf
-    for decision in decisions:
-        margins = np.asarray(decision.margins, np.float64)
-        rows = off[decision.rows]
-        error = rows.max(axis=tuple(range(margins.ndim, rows.ndim)), initial=0.0)
-        unsafe = ~(error < margins) & ~(error == 0)
-        stands &= bool(unsafe.mean() <= decision.allowance) if unsafe.size else True
-        smallest = min(smallest, float(margins.min(initial=np.inf)))
-    return stands, smallest if np.isfinite(smallest) else None
+    return off
+
+
+def stands(decision: Decision, off: Array) -> bool:
+    """Whether a decision cannot have flipped by these absolute differences of its output."""
+    margins = np.asarray(decision.margins, np.float64)
+    rows = off[decision.rows]
+    error = rows.max(axis=tuple(range(margins.ndim, rows.ndim)), initial=0.0)
+    unsafe = ~(error < margins) & ~(error == 0)
+    return bool(unsafe.mean() <= decision.allowance) if unsafe.size else True
 
 
 def _histogram(found: Array, truth: Array) -> tuple[int, ...]:
@@ -234,6 +255,7 @@ def judge_case(
     decisions: Sequence[Decision],
     own: Sequence[Decision],
     required: frozenset[str] | None = None,
+    noises: Sequence[Arrays] = (),
 ) -> CaseFigures:
     """The figures of one case.
 
@@ -248,6 +270,7 @@ def judge_case(
         decisions: Those read off the reference.
         own: Those read off the backend's outputs, in the same order.
         required: Outputs that the backend must have; None: all of the reference's.
+        noises: The reference's outputs with its weights moved by one rounding.
     """
     figures = []
     for name, expected in reference.items():
@@ -267,24 +290,34 @@ def judge_case(
                 tolerance=tolerance,
                 decisions=mine,
                 scale=float(np.max(reference.get(f"{name}_scale", 0.0))),
+                noises=[outputs[name] for outputs in noises if name in outputs],
             )
         )
-    flips = _flips(decisions, own, figures)
+    flips = _flips(decisions, own, found, reference, valid)
     return CaseFigures(
         case, tuple(figures), (len(decisions), len(decisions) - len(flips)), tuple(flips)
     )
 
 
 def _flips(
-    decisions: Sequence[Decision], own: Sequence[Decision], figures: Sequence[OutputFigures]
+    decisions: Sequence[Decision],
+    own: Sequence[Decision],
+    found: Arrays,
+    reference: Arrays,
+    valid: Mapping[str, Array],
 ) -> list[str]:
-    """What was decided otherwise. An output with all decisions within their allowance has no flips."""
-    firm = {output.name for output in figures if output.verdict is not Verdict.DECISION_SAFE}
-    changed = [
-        f"{was.name}: {was.value} -> {now.value}"
-        for was, now in zip(decisions, own, strict=False)
-        if was.value != now.value and (was.output in firm or not was.allowance)
-    ]
+    """What was decided otherwise. A value that is not equal but within its margin (a depth) is no flip."""
+    changed = []
+    for was, now in zip(decisions, own, strict=False):
+        mine, theirs = reference.get(was.output), found.get(was.output)
+        near = (
+            mine is not None
+            and theirs is not None
+            and mine.shape == theirs.shape
+            and stands(was, _off(theirs, mine, valid.get(was.output)))
+        )
+        if was.value != now.value and not near:
+            changed.append(f"{was.name}: {was.value} -> {now.value}")
     if len(own) != len(decisions):
         changed.append(f"{len(decisions)} decisions -> {len(own)}")
     return changed

@@ -189,7 +189,8 @@ class Worker:
 
     def names(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Lists the weights of a model."""
-        return {"names": self.sessions[header["model"]].names()}, {}
+        session = self.sessions[header["model"]]
+        return {"names": session.names(), "renamed": session.renamed()}, {}
 
     def save(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Writes a model as its framework does."""
@@ -229,7 +230,8 @@ class Worker:
             answer, results = operations[header["op"]](header, arrays)
         except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
             text = f"{type(error).__name__}: {error}"
-            return {"ok": False, "error": text, "trace": traceback.format_exc()}, {}
+            kind = type(error).__name__
+            return {"ok": False, "error": text, "kind": kind, "trace": traceback.format_exc()}, {}
         return {"ok": True, **answer}, results
 
 

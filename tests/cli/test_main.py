@@ -17,15 +17,47 @@ from equipoise.cli import main
 from equipoise.cli._types import Size
 
 OPTIONS = {
+    "bisect": [
+        *("--backends", "--case", "--device", "--env", "--json", "--memory-limit", "--precision"),
+        *("--repro", "--task", "--threads", "--time-limit", "ARTIFACTS", "MODEL"),
+    ],
     "convert": [
         *("--allow", "--architecture", "--config", "--dry-run", "--dtype", "--force", "--from"),
         *("--json", "--max-shard-size", "--revision", "--to", "OUTPUT", "SOURCE"),
     ],
     "diff": ["--json", "A", "B"],
+    "env": ["--force", "--path", "--python", "ACTION", "NAME"],
+    "export": [
+        *("--atol", "--batch", "--cases", "--device", "--dtype", "--env", "--external-data"),
+        *(
+            "--force",
+            "--json",
+            "--memory-limit",
+            "--no-validate",
+            "--opset",
+            "--rtol",
+            "--sequence",
+        ),
+        *("--strict", "--task", "--threads", "--time-limit", "--to", "--ways", "MODEL", "OUTPUT"),
+    ],
     "inspect": [
         *("--architecture", "--config", "--from", "--json", "--revision", "--tensors", "SOURCE"),
     ],
+    "matrix": [
+        *("--artifacts", "--device", "--env", "--json", "--markdown", "--memory-limit"),
+        *("--precision", "--strict", "--tf32", "--threads", "--time-limit", "MODELS"),
+    ],
     "routes": ["--from", "--json", "--mermaid", "--to"],
+    "run": [
+        *("--backend", "--companions", "--device", "--env", "--memory-limit", "--option"),
+        *("--output", "--threads", "--time-limit", "INPUTS", "MODEL", "TASK"),
+    ],
+    "validate": [
+        *("--against-golden", "--atol", "--backends", "--cases", "--device", "--env", "--json"),
+        *("--junit", "--memory-limit", "--precision", "--report", "--repro", "--rtol", "--samples"),
+        *("--save-golden", "--strict", "--task", "--tf32", "--threads", "--time-limit"),
+        *("ARTIFACTS", "MODEL"),
+    ],
     "verify": ["--config", "--json", "--revision", "--source", "OUTPUT"],
 }
 """The whole surface. People's scripts depend on it: take nothing away."""

@@ -26,7 +26,8 @@ def table(command: click.Command) -> str:
 def _value(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         return "\\|".join(option.type.choices)
-    return "FILE" if isinstance(option.type, click.Path) else option.type.name.upper()
+    name = option.type.name.upper().removesuffix(" RANGE").replace("|", "\\|")
+    return "FILE" if isinstance(option.type, click.Path) else name
 
 
 @pytest.mark.parametrize("name", main.root.list_commands(CONTEXT))

@@ -6,6 +6,7 @@
     device      cpu, cuda, cuda:1
     threads     how many the framework may use within an operation; 0 leaves it alone
     tf32        whether matrix products of float32 may be rounded to TensorFloat-32 (default: no)
+    jitter      a seed: moves every weight of PyTorch's model to a neighbouring number of its precision
     from_pt     TensorFlow and Flax classes read a PyTorch checkpoint themselves
     provider    of ONNX Runtime, e.g. TensorrtExecutionProvider
     optimize    whether ONNX Runtime may rewrite the graph (default: yes)
@@ -68,6 +69,10 @@ class Session(Protocol):
         """Shape of every weight by the framework's own name."""
         ...
 
+    def renamed(self) -> dict[str, str]:
+        """The file's names of weights that the model calls otherwise, with the model's."""
+        ...
+
     def save(self, folder: str, options: dict[str, Any]) -> None:
         """The framework's own ``save_pretrained``."""
         ...
@@ -110,6 +115,10 @@ class Plain:
 
     def names(self) -> dict[str, list[int]]:
         """No weights are known by name."""
+        return {}
+
+    def renamed(self) -> dict[str, str]:
+        """Nothing is called otherwise than in the file."""
         return {}
 
     def save(self, folder: str, options: dict[str, Any]) -> None:

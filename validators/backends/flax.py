@@ -18,8 +18,10 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     import transformers
 
     jax_common.pin(options)
-    _mend_jax()
-    cls = getattr(transformers, f"Flax{class_name}")
+    mend_jax()
+    cls = getattr(transformers, f"Flax{class_name}", None)
+    if cls is None:
+        raise LookupError(f"transformers has no class Flax{class_name}")
     dtype = jax_common.dtype(options.get("dtype") or "float32")
     if options.get("from_pt"):
         return Session(cls.from_pretrained(folder, from_pt=True, dtype=dtype), {}, options)
@@ -66,7 +68,7 @@ def _mismatched(params: Any, expected: Any) -> list[str]:
     ]
 
 
-def _mend_jax() -> None:
+def mend_jax() -> None:
     """T5 of 4.57.6 says ``jnp.clip(a_max=)``, which newer JAX refuses."""
     import jax.numpy as jnp
 
@@ -110,7 +112,8 @@ class Session(Plain):
         tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
         if self.compiled is not None and not kwargs:
             try:
-                return self.compiled(self.model.params, tensors)
+                # JAX returns before it has computed; the time of a pass is that of its values.
+                return jax.block_until_ready(self.compiled(self.model.params, tensors))
             except (jax.errors.JAXTypeError, TypeError):
                 self.compiled = None
         return self._eager(tensors, kwargs)

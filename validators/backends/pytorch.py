@@ -29,16 +29,21 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
         folder, output_loading_info=True, attn_implementation="eager", **extra
     )
     model = model.to(options.get("device") or "cpu").eval()
-    return Session(model.double() if wide else model, info, options)
+    if options.get("jitter") is not None:
+        torch_common.jitter(model, int(options["jitter"]))
+    return Session(model.double() if wide else model, info, options, folder)
 
 
 class Session(Plain):
     """A module of transformers."""
 
-    def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
+    def __init__(
+        self, model: Any, info: dict[str, Any], options: dict[str, Any], folder: str = ""
+    ) -> None:
         self.model = model
         self.info = {key: list(value) for key, value in info.items() if key.endswith("_keys")}
         self.options = options
+        self.folder = folder
         self.accepts = frozenset(inspect.signature(model.forward).parameters)
         self.caches = "past_key_values" in self.accepts and bool(
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
@@ -113,6 +118,32 @@ class Session(Plain):
         """Shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.model.state_dict().items()}
 
+    def renamed(self) -> dict[str, str]:
+        """The file's names of weights that the model calls otherwise (transformers 5 renames some on loading).
+
+        Found by their values: a weight that only the model has is one that only the file has.
+        """
+        from glob import glob
+        from os.path import join
+
+        from safetensors import safe_open
+
+        state = self.model.state_dict()
+        found: dict[str, str] = {}
+        for file in sorted(glob(join(self.folder, "*.safetensors"))):
+            with safe_open(file, "pt") as tensors:
+                ours = set(tensors.keys())
+                rest = [name for name in state if name not in ours]
+                for name in tensors.keys():  # noqa: SIM118 - no mapping
+                    if name in state or not rest:
+                        continue
+                    value = tensors.get_tensor(name)
+                    same = next((one for one in rest if _same(state[one], value)), None)
+                    if same is not None:
+                        rest.remove(same)
+                        found[name] = same
+        return found
+
     def save(self, folder: str, options: dict[str, Any]) -> None:
         """``save_pretrained``."""
         self.model.save_pretrained(folder, **options)
@@ -131,3 +162,12 @@ class Session(Plain):
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
         with torch_common.arithmetic(self.model.dtype):
             return self.model(**tensors, **kwargs, return_dict=True)
+
+
+def _same(parameter: Any, value: Any) -> bool:
+    """Whether a weight has the values of the file, whose dtype may be another."""
+    import torch
+
+    return parameter.shape == value.shape and bool(
+        torch.equal(parameter.cpu(), value.to(parameter.dtype))
+    )

@@ -16,7 +16,9 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     if options.get("dtype") not in (None, "float32"):
         raise ValueError(f"the TF classes compute in float32, not in {options['dtype']}")
     pin(options)
-    cls = getattr(transformers, f"TF{class_name}")
+    cls = getattr(transformers, f"TF{class_name}", None)
+    if cls is None:
+        raise LookupError(f"transformers has no class TF{class_name}")
     extra = {"from_pt": True} if options.get("from_pt") else {}
     with place(options):
         model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)

@@ -57,6 +57,21 @@ def tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[str, 
     return made
 
 
+def jitter(model: Any, seed: int) -> None:
+    """Moves every weight to the next number of its precision, up or down by chance.
+
+    What an output moves by then is the model's own sensitivity to one rounding of each weight.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            up = torch.rand(parameter.shape, generator=generator) < 0.5
+            towards = torch.where(up, torch.inf, -torch.inf).to(parameter)
+            parameter.copy_(torch.nextafter(parameter, towards))
+
+
 def arithmetic(precision: Any) -> AbstractContextManager[Any]:
     """In float64 nothing inside the model narrows to float32; elsewhere nothing is changed."""
     import torch

@@ -14,8 +14,10 @@ SCHEMA = 1
 
 def dumps(report: Report) -> str:
     """One JSON document; numbers that JSON does not have become null."""
-    values = {"schema": SCHEMA, **plain(report)}
-    return json.dumps(_finite(values), indent=2, ensure_ascii=False) + "\n"
+    values = _finite({"schema": SCHEMA, **plain(report)})
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A path that is no UTF-8 has halves of surrogates, which no file can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _finite(value: Any) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from equipoise.validators.report.summary import divergence, figure
+from equipoise.validators.report.summary import divergence, figure, first_line
 from equipoise.validators.result import BackendResult, Report
 from equipoise.validators.verdict import CaseFigures, Verdict
 
 
 def document(report: Report) -> str:
     """The XML; ``failure`` is a divergence, ``error`` a backend that did not run, ``skipped`` one that is not here."""
-    root = Element("testsuites", name=f"equipoise {report.task} {report.class_name}")
+    root = Element("testsuites", name=_plain(f"equipoise {report.task} {report.class_name}"))
     for result in report.backends:
         _suite(root, report, result)
     indent(root)
@@ -27,8 +27,8 @@ def _suite(root: Element, report: Report, result: BackendResult) -> None:
         "skipped": len(cases) if result.absent else 0,
     }
     about = {
-        "name": result.label,
-        "timestamp": report.date.removesuffix("+00:00"),
+        "name": _plain(result.label),
+        "timestamp": _plain(report.date.removesuffix("+00:00")),
         "time": f"{result.seconds:.6f}",
     }
     suite = SubElement(
@@ -42,8 +42,8 @@ def _case(suite: Element, report: Report, result: BackendResult, case: CaseFigur
     test = SubElement(
         suite,
         "testcase",
-        classname=f"{report.task}.{result.label}",
-        name=case.case,
+        classname=_plain(f"{report.task}.{result.label}"),
+        name=_plain(case.case),
         time=f"{sum(case.seconds):.6f}",
     )
     if result.absent:
@@ -51,10 +51,10 @@ def _case(suite: Element, report: Report, result: BackendResult, case: CaseFigur
         return
     if case.verdict is Verdict.FAILED:
         text = case.failure or "no output was compared"
-        SubElement(test, "error", message=_plain(text.splitlines()[0])).text = _plain(text)
+        SubElement(test, "error", message=_plain(first_line(text))).text = _plain(text)
     elif case.verdict is Verdict.DIVERGED:
         text = _reasons(result, case)
-        SubElement(test, "failure", message=_plain(text.splitlines()[0])).text = _plain(text)
+        SubElement(test, "failure", message=_plain(first_line(text))).text = _plain(text)
     SubElement(test, "system-out").text = _plain(_figures(case))
 
 
@@ -81,4 +81,5 @@ def _figures(case: CaseFigures) -> str:
 
 def _plain(text: str) -> str:
     """Without characters that XML cannot hold."""
-    return "".join(c for c in text if c in "\t\n\r" or ord(c) >= 32)
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c for c in whole if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff"))

@@ -75,6 +75,26 @@ def rows(report: Report) -> list[Row]:
     return [row(result) for result in (report.reference, *report.backends)]
 
 
+def cells(line: Row) -> list[str]:
+    """A line's texts in the order of :data:`COLUMNS`."""
+    figures = [line.max_abs, line.noise, line.ratio, line.decisions, line.seconds, line.memory]
+    return [line.backend, line.verdict, line.where, *figures]
+
+
+def text(report: Report) -> str:
+    """The table with the remarks beneath, as plain text."""
+    head = f"{report.task}  {report.class_name}  {report.model}"
+    lines = [list(COLUMNS), *(cells(line) for line in rows(report))]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    told = [f"- {remark}" for remark in remarks(report)]
+    where = f"{report.precision} on {report.device}"
+    return "\n".join([f"{head}  {where}", *table, *told, f"verdict: {report.verdict.value}"])
+
+
 def worst_output(result: BackendResult) -> tuple[CaseFigures, OutputFigures] | None:
     """The output with the worst verdict; of equal ones, that with the largest ratio."""
     pairs = [(case, output) for case in result.cases for output in case.outputs]

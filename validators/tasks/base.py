@@ -177,7 +177,8 @@ def ranked(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[
 
 def sigmoid(logits: Array) -> Array:
     """Probabilities of yes or no, computed in float64."""
-    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
+    # exp(-log(1 + exp(-x))): large negative logits do not overflow.
+    return np.asarray(np.exp(-np.logaddexp(0, -logits.astype(np.float64))))
 
 
 def argmax_margins(scores: Array) -> Array:

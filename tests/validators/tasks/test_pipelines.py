@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ pytest.importorskip("PIL")
 
 from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
+from equipoise.validators.running import parted
 from equipoise.validators.tasks import task_of
 from equipoise.validators.tasks.base import Case, samples_of
 
@@ -46,12 +47,15 @@ def test_as_pipeline(name: str) -> None:
     model = folder(name)
     task = task_of(model)
     for call in golden["calls"]:
-        options, case_options = _options(call["options"])
+        options, case_options = parted(call["options"])
         for sample, wanted in zip(samples_of(task, model), call["results"], strict=True):
-            batch = task.encode(model, Case("pipeline", (sample,), case_options))
+            batch = task.encode(
+                model,
+                Case("pipeline", (sample,), {"cache": "beams" in case_options, **case_options}),
+            )
             outputs = task.run(runner(name), model, batch)
             (found,) = task.decode(model, batch, outputs, **options)
-            _compare(found, wanted, f"{name} {call['options']}")
+            compare(found, wanted, f"{name} {call['options']}")
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -79,19 +83,7 @@ def test_every_fixture_has_a_golden() -> None:
     assert set(FIXTURES) == set(GOLDENS)
 
 
-def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A pipeline's options, parted into those of decoding and those of a case."""
-    options = {**given, **given.get("generate_kwargs", {})}
-    case: dict[str, Any] = {"cache": True} if "num_beams" in options else {}
-    for theirs, ours in (("num_beams", "beams"), ("points_per_crop", "points_per_side")):
-        if theirs in options:
-            case[ours] = options.pop(theirs)
-    for name in ("generate_kwargs", "do_sample"):
-        options.pop(name, None)
-    return options, case
-
-
-def _compare(found: Any, wanted: Any, where: str) -> None:
+def compare(found: Any, wanted: Any, where: str) -> None:
     if isinstance(wanted, list) and len(wanted) == 1 and isinstance(found, dict):
         wanted = wanted[0]
     if isinstance(wanted, dict) and "packed" in wanted:
@@ -107,11 +99,11 @@ def _compare(found: Any, wanted: Any, where: str) -> None:
     elif isinstance(wanted, dict):
         assert set(found) == set(wanted), where
         for key, value in wanted.items():
-            _compare(found[key], value, f"{where} {key}")
+            compare(found[key], value, f"{where} {key}")
     elif isinstance(wanted, list):
         assert len(found) == len(wanted), where
         for index, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-            _compare(ours, theirs, f"{where} {index}")
+            compare(ours, theirs, f"{where} {index}")
     elif isinstance(wanted, float):
         assert found == pytest.approx(wanted, abs=TOLERANCE), where
     else:

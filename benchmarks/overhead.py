@@ -1,0 +1,87 @@
+"""What a validation costs beside the passes that it makes: a model of BERT-base's size, real texts.
+
+    python benchmarks/overhead.py [--oracle PYTHON] [--layers 12]
+
+From the first pass of a backend to its judgement: seconds by the clock over the seconds that the worker
+measured within the model. Loading is left out. Figures go to ``benchmarks/results/overhead.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from equipoise.validators import machine
+from equipoise.validators.request import Request
+from equipoise.validators.validate import validate
+from equipoise.validators.workers import Workers
+
+HERE = Path(__file__).parent
+TASK = HERE.parent / "fixtures" / "tasks" / "text-classification"
+
+
+def main() -> None:
+    """Builds, runs, writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--oracle")
+    parser.add_argument("--layers", type=int, default=12)
+    given = parser.parse_args()
+    moments: list[tuple[float, str]] = []
+    with tempfile.TemporaryDirectory() as work:
+        model = build(Path(work) / "model", given.layers)
+        chosen = {"oracle": given.oracle} if given.oracle else {}
+        with Workers(chosen) as workers:
+            request = Request(
+                model,
+                backends=["pytorch", *(["tensorflow", "flax"] if chosen else [])],
+                divergence=False,
+                threads=2,
+                progress=lambda text: moments.append((time.perf_counter(), text)),
+            )
+            report = validate(request, workers)
+    rows = []
+    for result in report.backends:
+        clock = spent(moments, result.label)
+        rows.append(
+            {
+                "backend": result.backend,
+                "clock": clock,
+                "passes": result.seconds,
+                "ratio": clock / result.seconds,
+                "verdict": result.verdict.value,
+            }
+        )
+        print(rows[-1], flush=True)
+    values = {"machine": machine.about(), "layers": given.layers, "rows": rows}
+    (HERE / "results" / "overhead.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+def spent(moments: list[tuple[float, str]], label: str) -> float:
+    """Seconds from a backend's first case to what came after its last one."""
+    own = [(moment, text) for moment, text in moments if text.startswith(f"{label}: ")]
+    passes = [moment for moment, text in own if not text.endswith((": loading", ": judged"))]
+    (judged,) = [moment for moment, text in own if text.endswith(": judged")]
+    return judged - passes[0]
+
+
+def build(folder: Path, layers: int) -> Path:
+    """BERT-base with random weights and the fixture's words."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    names = {0: "NEGATIVE", 1: "POSITIVE"}
+    config = transformers.BertConfig(num_hidden_layers=layers, id2label=names)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"):
+        if (TASK / name).exists():
+            shutil.copy(TASK / name, folder)
+    return folder
+
+
+if __name__ == "__main__":
+    main()

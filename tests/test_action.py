@@ -1,0 +1,167 @@
+"""The action for GitHub: its scripts are run here with an ``equipoise`` that only notes what it was told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from equipoise.cli import main
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[1]
+CONTEXT = click.Context(main.root)
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the action needs bash")
+
+
+@pytest.fixture(scope="module")
+def action() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    return values
+
+
+def step(action: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (one for one in action["runs"]["steps"] if one.get("name") == name)
+    return dict(found)
+
+
+@dataclass
+class Done:
+    """What a step did."""
+
+    code: int
+    told: list[str]
+    outputs: dict[str, str]
+    summary: str
+    folder: Path = field(default_factory=Path)
+
+
+def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str) -> Done:
+    """The step ``Validate`` with inputs, and defaults for all others."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    fake = bin_folder / "equipoise"
+    note = (
+        f'python3 -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$@" > {folder}/told.json'
+    )
+    fake.write_text(f"#!/bin/bash\n{note}\necho the table\nexit {code}\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    found = step(action, "Validate")
+    given = {name: str(one.get("default", "")) for name, one in action["inputs"].items()}
+    given.update({name.replace("_", "-"): value for name, value in inputs.items()})
+    variables = {
+        name: given[re.fullmatch(r"\$\{\{ inputs\.([a-z-]+) \}\}", text)[1]]  # type: ignore[index]
+        for name, text in found["env"].items()
+    }
+    environment = {
+        **os.environ,
+        **variables,
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "RUNNER_TEMP": str(folder / "temp"),
+        "GITHUB_OUTPUT": str(folder / "output"),
+        "GITHUB_STEP_SUMMARY": str(folder / "summary"),
+    }
+    # As GitHub runs `shell: bash`.
+    bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", found["run"]]
+    done = subprocess.run(bash, env=environment, cwd=folder, capture_output=True, check=False)
+    lines = (folder / "output").read_text().splitlines()
+    return Done(
+        done.returncode,
+        json.loads((folder / "told.json").read_text()),
+        dict(line.split("=", 1) for line in lines),
+        (folder / "summary").read_text(),
+        folder,
+    )
+
+
+def parsed(told: list[str]) -> dict[str, Any]:
+    """The arguments as the command itself reads them; an option that it does not have is an error."""
+    name, *arguments = told
+    command = main.root.get_command(CONTEXT, name)
+    assert command is not None
+    return command.make_context(name, arguments).params
+
+
+def test_defaults(action: dict[str, Any], tmp_path: Path) -> None:
+    done = validate(action, tmp_path, model="models/bert")
+    found = parsed(done.told)
+    reports = tmp_path / "temp" / "equipoise-reports" / "equipoise"
+    assert (found["model"], found["artifacts"], found["backends"]) == ("models/bert", (), None)
+    assert (found["precision"], found["strict"], found["task"]) == ("fp32", False, None)
+    assert found["environments"] == (
+        ("oracle", str(tmp_path / "temp" / "equipoise-oracle" / "bin" / "python")),
+    )
+    assert found["report"] == reports / "report.html"
+    assert (found["json_file"], found["junit"]) == (reports / "report.json", reports / "junit.xml")
+    assert done.code == 0
+    assert done.outputs == {"report": str(reports), "exit-code": "0"}
+    assert done.summary == "### Equipoise: equipoise\n\n~~~text\nthe table\n~~~\n"
+
+
+def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
+    done = validate(
+        action,
+        tmp_path,
+        code=1,
+        model="-odd model",
+        artifacts="a b.onnx\nprogram.pt2\n",
+        backends="flax,tensorflow",
+        task="fill-mask",
+        precision="bf16",
+        strict="true",
+        args="--cases single,batch --threads 1",
+        oracle="false",
+        report_name="bf16",
+    )
+    found = parsed(done.told)
+    assert found["model"] == "-odd model"
+    assert found["artifacts"] == (Path("a b.onnx"), Path("program.pt2"))
+    assert (found["backends"], found["task"]) == ("flax,tensorflow", "fill-mask")
+    assert (found["precision"], found["strict"], found["environments"]) == ("bf16", True, ())
+    assert (found["cases"], found["threads"]) == ("single,batch", 1)
+    assert (done.code, done.outputs["exit-code"]) == (1, "1")
+    assert done.outputs["report"].endswith("/bf16")
+
+
+def test_inputs_are_no_commands(action: dict[str, Any], tmp_path: Path) -> None:
+    """The shell must not see what a stranger's branch calls its files."""
+    attack = "$(touch pwned) `touch pwned` ; touch pwned"
+    done = validate(action, tmp_path, model=attack, artifacts=attack, task=attack, args=attack)
+    assert done.told.count(attack) == 3
+    assert not (tmp_path / "pwned").exists()
+    for one in action["runs"]["steps"]:
+        assert "${{" not in one.get("run", "")
+
+
+def test_environment_is_made_as_the_command_takes_it(action: dict[str, Any]) -> None:
+    words = step(action, "Make the environment of TensorFlow and Flax")["run"].split()
+    assert words[0] == "equipoise"
+    found = parsed([word.strip('"') for word in words[1:]])
+    assert (found["action"], found["name"], found["force"]) == ("create", "oracle", True)
+
+
+def test_every_input_is_used(action: dict[str, Any]) -> None:
+    text = (ROOT / "action.yml").read_text(encoding="utf-8")
+    used = set(re.findall(r"inputs\.([a-z-]+)", text))
+    assert used == set(action["inputs"])
+    assert all(one["description"].endswith(".") for one in action["inputs"].values())
+
+
+def test_extras_and_requirements_exist(action: dict[str, Any]) -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = action["inputs"]["extras"]["default"].split(",")
+    assert set(extras) <= set(project["optional-dependencies"])
+    assert list((ROOT / "validators" / "requirements").glob("*.txt"))

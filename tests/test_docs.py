@@ -1,0 +1,100 @@
+"""The pages say what is so: their tables are made from the code, and their examples run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.validators import pytest_plugin, tasks
+from equipoise.validators.report.tables import SIGNS
+from equipoise.validators.request import PRECISIONS, Request
+from equipoise.validators.tolerance import DEFAULTS, MODULE, REASONS, Tolerance
+from equipoise.validators.validate import validate
+from equipoise.validators.verdict import Verdict
+
+DOCS = Path(__file__).parents[1] / "docs"
+BERT = Path(__file__).parents[1] / "fixtures" / "tasks" / "text-classification"
+VALIDATE = (DOCS / "validate.md").read_text(encoding="utf-8")
+SHOWN = ("fp32", "fp16", "bf16")
+
+
+def tolerances() -> str:
+    """The table of what is allowed."""
+    rows = [f"| name | {' | '.join(SHOWN)} | reason |", "| --- | --- | --- | --- | --- |"]
+    for name in (one.name for one in fields(Tolerance)):
+        values = [f"{getattr(DEFAULTS[PRECISIONS[one]], name):g}" for one in SHOWN]
+        rows.append(f"| `{name}` | {' | '.join(values)} | {REASONS[name]} |")
+    return "\n".join(rows)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The blocks of code of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_table_of_tolerances() -> None:
+    assert tolerances() in VALIDATE
+
+
+def test_factors_within_a_model() -> None:
+    """The page says that they are twice as large."""
+    default = DEFAULTS["float32"]
+    assert MODULE.rms_factor == 2 * default.rms_factor
+    assert MODULE.max_factor == 2 * default.max_factor
+
+
+def test_every_verdict_is_explained() -> None:
+    assert {one.value for one in Verdict} | {"not run", "reference"} == set(SIGNS)
+    for verdict, sign in SIGNS.items():
+        if verdict != "reference":
+            assert f"| `{sign}` | {verdict} | " in VALIDATE
+
+
+def test_pages_name_no_place_of_ours() -> None:
+    for page in DOCS.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"/tmp/|/home/|/root/|/work/", text), page
+
+
+def test_options_of_the_plugin() -> None:
+    text = (DOCS / "ci.md").read_text(encoding="utf-8")
+    source = Path(pytest_plugin.__file__).read_text(encoding="utf-8")
+    options = set(re.findall(r'"(--equipoise-[a-z]+)"', source))
+    assert options == set(re.findall(r"--equipoise-[a-z]+", text)) != set()
+    arguments = set(pytest_plugin.Parity.__call__.__annotations__) - {"return", "model"}
+    assert [name for name in arguments if name not in text] == []
+
+
+@pytest.mark.transformers
+@pytest.mark.slow
+def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    backend, task = blocks(VALIDATE, "python")
+    (tmp_path / "my_backend.py").write_text(backend)
+    (tmp_path / "my_task.py").write_text(task)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Entry:
+        name = "toxicity"
+
+        @staticmethod
+        def load() -> Any:
+            return import_module("my_task").TASK
+
+    monkeypatch.setattr(
+        tasks, "entry_points", lambda group: [Entry] if group == tasks.GROUP else []
+    )
+    mine = str(tmp_path / "my_backend.py")
+    report = validate(Request(BERT, backends=[mine], task="toxicity", cases=["single", "batch"]))
+    (result,) = report.backends
+    assert (report.task, result.label, result.failure) == ("toxicity", "my_backend", "")
+    assert result.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+    assert result.about["implementation"] == "mine"
+    assert report.command.startswith("equipoise validate ")
+    assert f"--backends {mine}" in report.command
+    assert tasks.task_of(tasks.ModelFolder(BERT)).name == "text-classification"

@@ -1,0 +1,199 @@
+"""The page: whole, harmless, and with every figure in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import made_reports as made
+import numpy as np
+import pytest
+
+from equipoise.validators.report import html
+from equipoise.validators.report.answers import answers
+from equipoise.validators.report.depths import depth
+from equipoise.validators.report.histogram import histogram
+from equipoise.validators.report.markup import VOID
+from equipoise.validators.result import Depth, Report
+from equipoise.validators.verdict import Verdict
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Reader(HTMLParser):
+    """Elements, their attributes and the text that a person sees; refuses what is not well nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        assert not [name for name in given if name.startswith("on")]
+        self.links += [str(given[name]) for name in ("href", "src") if name in given]
+        self.ids += [str(given["id"])] if "id" in given else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data + " "
+
+
+def read(report: Report) -> Reader:
+    reader = Reader()
+    reader.feed(html.page(report))
+    reader.close()
+    assert reader.open == []
+    reader.text = re.sub(r"\s+", " ", reader.text)
+    return reader
+
+
+MANY_CASES = made.backend(cases=tuple(made.case(f"case {index}") for index in range(30)))
+DEEP = made.backend(
+    depth=tuple(
+        Depth(f"model.layers.{n // 9}.part{n % 9}", 10.0 ** (n % 5 - 9), 1e-8) for n in range(400)
+    )
+)
+ODD = made.backend(
+    cases=(
+        made.case(
+            "single",
+            made.output(Verdict.DIVERGED, replace(made.NOISE, max_abs=NAN, rms=INF), ratio=NAN),
+        ),
+        made.case(
+            "batch", replace(made.output(Verdict.DIVERGED), error=None, noise=None, ratio=None)
+        ),
+    ),
+    depth=(Depth("a", NAN, 0.0), Depth("", INF, NAN)),
+    answers=({"score": NAN},),
+)
+REPORTS = {
+    "full": made.full(),
+    "none": made.report(),
+    "failures alone": made.report(made.failed(), made.failed()),
+    "absent alone": made.report(made.absent()),
+    "many cases": made.report(MANY_CASES),
+    "deep": made.report(DEEP),
+    "odd figures": made.report(ODD),
+    "hostile": made.hostile(),
+    "no cases at all": made.report(made.backend(cases=(), depth=(), answers=())),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_page_is_whole(name: str) -> None:
+    reader = read(REPORTS[name])
+    assert reader.tags.count("h1") == 1
+    assert "script" not in reader.tags
+    assert reader.tags.count("table") == reader.tags.count("caption")
+    # It must not reach for anything: links lead within the page, pictures are in it.
+    assert all(link.startswith(("#backend-", "data:")) for link in reader.links)
+    assert {link[1:] for link in reader.links if link.startswith("#")} == set(reader.ids)
+
+
+def test_pages_show_the_figures() -> None:
+    text = read(made.full()).text
+    for said in (
+        "text-classification",
+        "Bert For Sequence Classification",
+        "5 backends against PyTorch: 1 within noise, 1 decision-safe, 1 diverged, 1 failed, 1 not run.",
+        "2026-01-02 03:04:05 UTC",
+        "pytorch (faulty) ≠ diverged single, logits 4.9 2e-07 4.3e+07 3 of 4 0.25 3 ms 758 MB",
+        "single logits ≠ diverged 4.9 4.3 2e-07 1e-07 4.3e+07 1.2 1.6e+07 -0.98 1e-13 0.25",
+        "single , decided otherwise: label: A -> B",
+        "module bert.encoder.layer.1.attention class BertAttention case single relative error 1.3",
+        "called there layer_1/attention errors of its inputs bert.encoder.layer.0 1.1e-07",
+        "shown by repro/faulty/repro.py",
+        "first beyond noise: bert.encoder.layer.1.attention",
+        "classifier: error ∞, noise 2e-07",
+        "label: POSITIVE score: 0.9994 label: ≠ NEGATIVE score: ≠ 0.7765",
+        "It could not be run to its end: batch: the worker crashed during 'run' (signal 11)",
+        "It was not run: it has no environment.",
+        "it does not take token_type_ids",
+        "rms_factor 4 Correct backends sum in another order",
+        "Run it again equipoise validate /models/bert",
+    ):
+        assert said in text, said
+
+
+def test_verdicts_in_words_without_backends() -> None:
+    assert html.in_words(made.report()).startswith("Only the reference was run")
+
+
+def test_hostile_texts_stay_texts() -> None:
+    text = html.page(made.hostile())
+    text.encode("utf-8")
+    shown = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>[31m?"
+    assert shown in unescape(text)
+    assert "<script" not in text
+    assert text.count("</style>") == 1
+    assert "\x1b" not in text
+
+
+def test_histogram_draws_what_was_counted() -> None:
+    drawn = histogram("flax", made.histogram(-7, 10), made.histogram(-8, 1000))
+    assert drawn is not None
+    svg = ElementTree.fromstring(drawn)
+    bars = {
+        css: [float(one.attrib["height"]) for one in svg if one.attrib.get("class") == css]
+        for css in ("noise", "error")
+    }
+    assert len(bars["noise"]) == len(bars["error"]) == 2
+    assert bars["noise"][1] == bars["error"][0] == 0
+    # A log axis that begins 0.4 decades below 1.
+    assert bars["noise"][0] / bars["error"][1] == pytest.approx(3.4 / 1.4, rel=0.01)
+    titles = [one.text for one in svg.iter("title")]
+    assert "10⁻⁷ to 10⁻⁶: 10 here, 0 reference" in titles
+    assert histogram("flax", [0] * 17, [0] * 17) is None
+
+
+def test_line_along_the_depth() -> None:
+    points = (Depth("a.0", 1e-8, 1e-8), Depth("a.1", 1e-6, 1e-8), Depth("b", 0.0, NAN))
+    drawn = depth("flax", points, "a.1")
+    assert drawn is not None
+    svg = ElementTree.fromstring(drawn)
+    noise, error = (one.attrib["points"].split() for one in svg.iter("polyline"))
+    ys = [float(pair.partition(",")[2]) for pair in error]
+    assert ys[1] < ys[0] < ys[2]  # the larger the error, the higher
+    assert float(noise[0].partition(",")[2]) == ys[0]
+    assert float(noise[2].partition(",")[2]) < ys[1]  # NaN lies above all
+    (mark,) = (one for one in svg.iter("circle") if one.attrib["class"] == "first")
+    assert f"{mark.attrib['cx']},{mark.attrib['cy']}" == error[1]
+    assert depth("flax", ()) is None
+
+
+def test_answers_with_arrays_and_pictures() -> None:
+    image = pytest.importorskip("PIL.Image")
+    plain, changed = image.new("L", (8, 4)), image.new("L", (8, 4), 255)
+    theirs = {"mask": plain, "audio": np.zeros((1, 50)), "vector": [[0.5] * 20], "kept": plain}
+    ours = {"mask": changed, "audio": np.ones((1, 50)), "vector": [[0.5] * 20], "kept": plain}
+    shown = answers(["x"], [theirs], [ours], "flax")
+    assert shown is not None
+    assert shown.count("data:image/png;base64,") == 4
+    marked = re.findall("<mark>≠ (.*?)</mark>", shown)
+    assert marked == [
+        "picture 8 x 4, L",
+        "array 1 x 50 of float64, from 1 to 1, mean 1",
+    ]
+    assert "array 1 x 20 of float64, from 0.5 to 0.5, mean 0.5" in shown
+    assert answers(["x"], [theirs], [], "flax") is None
+
+
+def test_answers_that_are_missing() -> None:
+    shown = answers([], [[{"word": "Anna"}, {"word": "Rome"}]], [[{"word": "Anna"}]], "flax")
+    assert shown is not None
+    assert "≠ missing: [0].word, [1].word" in shown
+    assert json.dumps("Rome")[1:-1] in shown

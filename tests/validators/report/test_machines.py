@@ -1,0 +1,175 @@
+"""Reports for machines: JUnit, JSON, and the rows that all share."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree
+
+import made_reports as made
+
+from equipoise.cli.validate import exit_code
+from equipoise.validators.report import json as report_json
+from equipoise.validators.report import junit
+from equipoise.validators.report.summary import divergence, remarks, row, rows
+from equipoise.validators.result import Report, plain
+from equipoise.validators.verdict import Verdict
+
+REPORT = {
+    *("schema", "model", "model_type", "class_name", "task", "precision", "device", "tolerance"),
+    *("date", "machine", "samples", "reference", "backends", "command", "verdict"),
+}
+BACKEND = {
+    *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
+    *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict"),
+}
+CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
+OUTPUT = {
+    *("name", "verdict", "reason", "error", "noise", "ratio", "kl", "margin", "errors"),
+}
+DISTANCE = {"count", "max_abs", "rms", "max_rel", "ulp", "cosine", "scale", "nonfinite"}
+DIVERGENCE = {
+    *("case", "module", "kind", "there", "error", "noise", "inputs", "note", "repro"),
+}
+
+
+def test_json_names_are_frozen() -> None:
+    """Whoever reads reports relies on these; a change needs another ``schema``."""
+    values = json.loads(report_json.dumps(made.full()))
+    assert values["schema"] == 1
+    assert set(values) == REPORT
+    bad = values["backends"][0]
+    assert set(bad) == set(values["reference"]) == BACKEND
+    assert set(bad["cases"][0]) == CASE
+    assert set(bad["cases"][0]["outputs"][0]) == OUTPUT
+    assert set(bad["cases"][0]["outputs"][0]["error"]) == DISTANCE
+    assert set(bad["divergence"]) == DIVERGENCE
+    assert set(bad["depth"][0]) == {"path", "error", "noise"}
+    names = {"rms_factor", "max_factor", "floor", "ceiling", "atol", "rtol"}
+    assert set(values["tolerance"]) == names
+    verdicts = [one["verdict"] for one in values["backends"]]
+    assert verdicts == ["diverged", "within noise", "decision-safe", "failed", "failed"]
+    assert bad["cases"][0]["outputs"][0]["error"]["max_abs"] == 4.9
+
+
+def refused(name: str) -> Any:
+    raise ValueError(name)
+
+
+def test_json_has_no_nan() -> None:
+    odd = replace(made.NOISE, max_abs=math.nan, rms=math.inf)
+    one = made.backend(cases=(made.case("single", made.output(error=odd, ratio=-math.inf)),))
+    values = json.loads(report_json.dumps(made.report(one)), parse_constant=refused)
+    found = values["backends"][0]["cases"][0]["outputs"][0]
+    assert (found["error"]["max_abs"], found["error"]["rms"], found["ratio"]) == (None, None, None)
+
+
+def test_json_of_hostile_texts() -> None:
+    values = json.loads(report_json.dumps(made.hostile()).encode("utf-8"))
+    assert values["task"] == made.HOSTILE.replace("\udcff", "?")
+
+
+def suites(report: Report) -> dict[str, ElementTree.Element]:
+    root = ElementTree.fromstring(junit.document(report).encode())
+    assert root.tag == "testsuites"
+    return {suite.attrib["name"]: suite for suite in root}
+
+
+def counts(suite: ElementTree.Element) -> list[int]:
+    return [int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")]
+
+
+def test_junit_counts() -> None:
+    found = suites(made.full())
+    assert {name: counts(suite) for name, suite in found.items()} == {
+        "pytorch (faulty)": [2, 2, 0, 0],
+        "flax": [2, 0, 0, 0],
+        "onnx": [1, 0, 0, 0],
+        "crash": [2, 0, 1, 0],
+        "tensorflow": [1, 0, 0, 1],
+    }
+    for suite in found.values():
+        told = [len(suite.findall(f"testcase/{kind}")) for kind in ("failure", "error", "skipped")]
+        assert told == counts(suite)[1:]
+        assert len(suite.findall("testcase")) == counts(suite)[0]
+    assert found["flax"].attrib["timestamp"] == "2026-01-02T03:04:05"
+    assert found["flax"].attrib["time"] == "0.012000"
+
+
+def test_junit_says_why() -> None:
+    found = suites(made.full())
+    failure = found["pytorch (faulty)"].find("testcase/failure")
+    assert failure is not None
+    assert failure.attrib["message"] == "logits: rms error 4.3"
+    assert "label: A -> B" in str(failure.text)
+    assert "first beyond noise in the case single: bert.encoder.layer.1.attention" in str(
+        failure.text
+    )
+    error = found["crash"].find("testcase/error")
+    assert error is not None
+    assert error.attrib["message"] == "the worker crashed during 'run' (signal 11)"
+    assert "Traceback" in str(error.text)
+    skipped = found["tensorflow"].find("testcase/skipped")
+    assert skipped is not None
+    assert skipped.attrib["message"] == "it has no environment"
+    out = found["flax"].find("testcase/system-out")
+    assert out is not None
+    assert "logits: within noise, max abs 2e-07, noise 2e-07, ulp 3" in str(out.text)
+
+
+def test_junit_of_hostile_texts() -> None:
+    """Characters that XML cannot hold are left out; the rest is text."""
+    (first, second) = ElementTree.fromstring(junit.document(made.hostile()).encode("utf-8"))
+    assert "<script>" in first.attrib["name"]
+    assert counts(first) == [2, 1, 1, 0]
+    assert counts(second) == [1, 0, 0, 1]
+
+
+def test_rows() -> None:
+    found = {one.backend: one for one in rows(made.full())}
+    assert next(iter(found)) == "pytorch (reference)"
+    bad = found["pytorch (faulty)"]
+    assert (bad.verdict, bad.where) == ("diverged", "single logits")
+    assert (bad.max_abs, bad.noise, bad.ratio, bad.decisions) == (
+        "4.9",
+        "2e-07",
+        "43000000.00",
+        "3/4",
+    )
+    assert (bad.seconds, bad.memory, bad.remark) == ("0.01", "758 MB", "rms error 4.3")
+    gone = found["tensorflow"]
+    assert (gone.verdict, gone.remark, gone.where) == ("not run", "it has no environment", "")
+    assert found["crash"].remark == "batch: the worker crashed during 'run' (signal 11)"
+    empty = row(made.backend(cases=(), failure="load failed\nwith a trace"))
+    assert (empty.verdict, empty.remark, empty.seconds) == ("failed", "load failed", "")
+
+
+def test_remarks() -> None:
+    found = remarks(made.report(made.diverged(), made.absent()))
+    assert found[:3] == [
+        "pytorch (faulty): rms error 4.3",
+        "pytorch (faulty): single: label: A -> B",
+        "pytorch (faulty): it does not take token_type_ids",
+    ]
+    assert found[3].endswith(
+        "its inputs are within noise: bert.encoder.layer.0 (1.1e-07); repro in repro/faulty"
+    )
+    assert found[4] == "tensorflow: it has no environment"
+    assert divergence(made.backend()) == ""
+
+
+def test_verdict_of_all_and_exit_code() -> None:
+    assert made.full().verdict is Verdict.FAILED
+    assert exit_code(made.full(), strict=False) == 1
+    assert made.report().verdict is made.report(made.absent()).verdict is Verdict.IDENTICAL
+    assert exit_code(made.report(made.absent()), strict=True) == 0
+    assert exit_code(made.report(made.failed()), strict=False) == 3
+    assert exit_code(made.report(made.safe()), strict=False) == 0
+    assert exit_code(made.report(made.safe()), strict=True) == 1
+
+
+def test_plain_values() -> None:
+    assert plain((Verdict.DIVERGED, {1: made.NOISE}))[0] == "diverged"
+    assert plain({1: made.Depth("a", 1.0, 0.5)}) == {"1": {"path": "a", "error": 1.0, "noise": 0.5}}

@@ -1,0 +1,179 @@
+"""Answers that were kept: the same verdicts without PyTorch, and no comparison with what does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from task_models import ROOT
+
+from equipoise.cli.main import run
+
+pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("golden")]
+
+BERT = ROOT / "tasks" / "text-classification"
+BACKEND = Path(__file__).parent / "faulty" / "noisy.py"
+CASES = ["--cases", "single,batch", "--threads", "1"]
+
+
+def validated(folder: Path, *options: object) -> tuple[int, Any]:
+    """Exit code and report of a run on a backend that is a file."""
+    output = folder / "report.json"
+    output.unlink(missing_ok=True)
+    arguments = ["validate", BERT, "--backends", BACKEND, *CASES, "--json", output, *options]
+    code = run([str(one) for one in arguments])
+    return code, json.loads(output.read_text()) if output.exists() else None
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A golden, and the report of the run that made it."""
+    place = tmp_path_factory.mktemp("kept")
+    code, report = validated(place, "--save-golden", place / "golden")
+    assert code == 0
+    return place / "golden", report
+
+
+@pytest.fixture
+def golden(kept: tuple[Path, Any], tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return shutil.copytree(kept[0], tmp_path / "golden")
+
+
+@pytest.fixture
+def no_pytorch(tmp_path: Path) -> list[str]:
+    """Options with which the backend pytorch cannot run."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 9\n")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    return ["--env", f"pytorch={python}"]
+
+
+def test_same_verdicts_without_pytorch(
+    kept: tuple[Path, Any], no_pytorch: list[str], tmp_path: Path
+) -> None:
+    golden, live = kept
+    assert validated(tmp_path, *no_pytorch)[0] == 2
+    code, report = validated(tmp_path, *no_pytorch, "--against-golden", golden)
+    assert code == 0
+    (result,) = report["backends"]
+    assert [case["case"] for case in result["cases"]] == ["single", "batch"]
+    for ours, theirs in zip(result["cases"], live["backends"][0]["cases"], strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+    assert report["verdict"] == live["verdict"] == "identical"
+    assert report["reference"]["origin"] == "kept"
+    assert "--against-golden" in report["command"]
+
+
+def test_a_fault_is_seen_against_a_golden(
+    golden: Path, no_pytorch: list[str], tmp_path: Path
+) -> None:
+    """Kept answers that differ by more than noise, as if the backend were wrong."""
+    for part in ("reference", "truth"):
+        path = golden / f"batch.{part}.npz"
+        with np.load(path) as values:
+            changed = {name: -value for name, value in values.items()}
+        np.savez(path, **changed)
+    code, report = validated(tmp_path, *no_pytorch, "--against-golden", golden)
+    assert code == 1
+    assert [case["verdict"] for case in report["backends"][0]["cases"]] == ["identical", "diverged"]
+
+
+def test_changed_samples_are_refused(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = tmp_path / "samples.json"
+    samples.write_text(json.dumps([{"inputs": {"text": "The film was very bad."}}] * 3))
+    code, _ = validated(tmp_path, "--against-golden", golden, "--samples", samples)
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "the case single has other inputs than when the golden was made" in said
+    assert "make it again with --save-golden" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("task", "token-classification", "the golden's task is another"),
+        ("class", "BertForMaskedLM", "the golden's class is another"),
+        ("precision", "float16", "the golden's precision is another"),
+        ("schema", 99, "the golden's schema is another"),
+        ("cases", ["single"], "the golden has no case batch"),
+    ],
+)
+def test_another_golden_is_refused(
+    name: str,
+    value: Any,
+    said: str,
+    golden: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    index = golden / "golden.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), name: value}))
+    assert validated(tmp_path, "--against-golden", golden)[0] == 2
+    assert said in capsys.readouterr().err
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def flipped(path: Path) -> None:
+    """Other bytes in the middle: the archive's checksum does not hold."""
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"\x93NUMPY") + 130
+    raw[place] ^= 0xFF
+    path.write_bytes(bytes(raw))
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def no_archive(path: Path) -> None:
+    path.write_bytes(b"\x80\x04 a pickle that must not be opened")
+
+
+def one_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def other_shapes(path: Path) -> None:
+    np.savez(path, logits=np.zeros((1, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, flipped, emptied, no_archive, Path.unlink, one_array, other_shapes]
+)
+def test_damaged_arrays_are_refused(
+    damage: Any, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(golden / "batch.truth.npz")
+    assert validated(tmp_path, "--against-golden", golden)[0] == 2
+    assert "batch.truth.npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', None])
+def test_damaged_index_is_refused(
+    text: str | None, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = golden / "golden.json"
+    index.unlink() if text is None else index.write_text(text)
+    assert validated(tmp_path, "--against-golden", golden)[0] == 2
+    assert "golden.json" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert validated(tmp_path, "--save-golden", tmp_path / "file" / "golden")[0] == 2
+    assert "cannot be written" in capsys.readouterr().err

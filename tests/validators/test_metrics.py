@@ -1,0 +1,64 @@
+"""Figures of a comparison, with values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from equipoise.validators.metrics import distance, epsilon, identical, kl_divergence, steps
+
+
+@pytest.mark.parametrize(
+    ("precision", "bits"), [("float64", 53), ("float32", 24), ("float16", 11), ("bfloat16", 8)]
+)
+def test_epsilon_and_steps(precision: str, bits: int) -> None:
+    """Of every precision that can be under test."""
+    assert epsilon(precision) == 2.0**-bits
+    found = steps(np.array([1.0, -3.0, 0.25]), precision)
+    assert found.tolist() == [2.0 ** (1 - bits), 2.0 ** (2 - bits), 2.0 ** (-1 - bits)]
+
+
+def test_distance_by_hand() -> None:
+    truth = np.array([4.0, -2.0, 0.001])
+    found = distance(np.array([4.5, -2.0, 0.002]), truth, precision="float32")
+    assert found.count == 3
+    assert found.max_abs == 0.5
+    assert found.rms == pytest.approx(math.sqrt((0.25 + 1e-6) / 3))
+    assert found.max_rel == 0.125  # the third is too small to count
+    assert found.ulp == pytest.approx(
+        0.001 / 2.0**-33
+    )  # it counts there, in the steps of a small value
+    assert found.scale == pytest.approx(math.sqrt((16 + 4 + 1e-6) / 3))
+    assert found.relative == pytest.approx(found.rms / found.scale)
+    assert found.nonfinite == 0
+
+
+def test_distance_in_bfloat16() -> None:
+    """Half a step of 2^-7 is what rounding may cost at 1."""
+    truth = np.array([1.0 + 2.0**-8, 1.5])
+    rounded = truth.astype(ml_dtypes.bfloat16)
+    found = distance(rounded, truth, precision="bfloat16")
+    assert (found.max_abs, found.ulp) == (2.0**-8, 0.5)
+
+
+def test_infinities_and_nan() -> None:
+    inf, nan = math.inf, math.nan
+    found = distance(
+        np.array([-inf, nan, inf, 1.0, nan]),
+        np.array([-inf, nan, 1.0, 1.0, 2.0]),
+        precision="float32",
+    )
+    assert (found.nonfinite, found.max_abs, found.count) == (2, 0.0, 5)
+
+
+def test_identical_and_kl() -> None:
+    zero = np.zeros(2, np.float32)
+    assert identical(zero, zero.copy())
+    assert not identical(zero, -zero)
+    assert not identical(zero, zero.astype(np.float64))
+    p, q = np.log([[0.75, 0.25]]), np.log([[0.5, 0.5]])
+    assert kl_divergence(q, p) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert kl_divergence(p, p + 3.0) == pytest.approx(0.0, abs=1e-15)

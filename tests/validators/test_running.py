@@ -1,0 +1,121 @@
+"""``equipoise run`` gives what pipeline() of transformers 4.57.6 gave, on every backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from task_models import ROOT
+
+from equipoise.cli.main import run as command
+from equipoise.convert.errors import InputError
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.running import parted, run, samples_from
+from equipoise.validators.tasks import find_task, task_of
+from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.workers import Workers
+
+from tasks.test_pipelines import compare  # isort: skip - tests are no package
+
+pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
+
+TOUR = {
+    "text-classification": ("pytorch", "tensorflow", "flax"),
+    "token-classification": ("pytorch", "tensorflow", "flax"),
+    "question-answering": ("pytorch", "tensorflow", "flax"),
+    "fill-mask": ("pytorch", "tensorflow", "flax"),
+    "text-generation": ("pytorch", "tensorflow", "flax"),
+    "summarization": ("pytorch", "tensorflow", "flax"),
+    "translation": ("pytorch", "tensorflow", "flax"),
+    "feature-extraction": ("pytorch", "tensorflow", "flax"),
+    "zero-shot-classification": ("pytorch", "tensorflow", "flax"),
+    "image-classification": ("pytorch", "tensorflow", "flax"),
+    "image-to-text": ("pytorch", "tensorflow", "flax"),
+    "zero-shot-image-classification": ("pytorch", "tensorflow", "flax"),
+    "automatic-speech-recognition-ctc": ("pytorch", "tensorflow", "flax"),
+    "automatic-speech-recognition-seq2seq": ("pytorch", "tensorflow", "flax"),
+    "audio-classification": ("pytorch", "tensorflow"),
+    "document-question-answering": ("pytorch", "tensorflow"),
+    "image-segmentation-semantic": ("pytorch", "tensorflow"),
+    "object-detection": ("pytorch",),
+    "visual-question-answering": ("pytorch",),
+}
+"""The examples of the classic quick tours, and the backends that have a class for the fixture's model."""
+
+
+@pytest.fixture(scope="module")
+def workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
+    with Workers({"oracle": pytestconfig.getoption("--oracle")}, time_limit=300) as found:
+        yield found
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "backend"), [(name, one) for name, backends in TOUR.items() for one in backends]
+)
+def test_as_pipeline(name: str, backend: str, workers: Workers) -> None:
+    golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
+    call = golden["calls"][0]
+    model = ModelFolder(ROOT / "tasks" / name)
+    task = task_of(model)
+    samples = samples_of(task, model)
+    found = run(
+        task.name, model.path, samples, backend=backend, workers=workers, options=call["options"]
+    )
+    for ours, theirs in zip(found, call["results"], strict=True):
+        compare(ours, theirs, f"{name} on {backend}")
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(ROOT / "tasks" / "question-answering")
+    words = ["Where does Anna live?", "Anna lives in London."]
+    assert command(["run", "question-answering", folder, *words, "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == "London"
+    assert found["start"] == 14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-task", "text-classification", "x"], "no such task"),
+        (["question-answering", "question-answering", "only one"], "takes 2 inputs"),
+        (["text-classification", "text-classification", "{broken"], "not JSON"),
+        (["image-classification", "image-classification", "no/such.png"], "no/such.png"),
+        (["text-classification", "text-classification", "x", "--backend", "onnx"], "no program"),
+        (["text-generation", "text-generation", "x", "--option", "do_sample=true"], "sampled"),
+        (["object-detection", "text-classification", "x"], "no class"),
+    ],
+)
+def test_bad_input(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    task, model, *rest = arguments
+    assert command(["run", task, str(ROOT / "tasks" / model), *rest]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_samples_from_texts() -> None:
+    task = find_task("zero-shot-classification")
+    model = ModelFolder(ROOT / "tasks" / "zero-shot-classification")
+    wanted = [{"text": "Goal!", "candidate_labels": ["sport", "food"]}]
+    assert samples_from(task, model, ["Goal!", "sport, food"]) == wanted
+    assert samples_from(task, model, ["candidate_labels=sport,food", "text=Goal!"]) == wanted
+    assert samples_from(task, model, [json.dumps(wanted[0])]) == wanted
+    both = samples_from(find_task("ner"), ModelFolder(Path(wanted_folder())), ["One.", "Two."])
+    assert both == [{"text": "One."}, {"text": "Two."}]
+
+
+def wanted_folder() -> Path:
+    return ROOT / "tasks" / "token-classification"
+
+
+def test_options_are_parted() -> None:
+    given = {"top_k": 2, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
+    assert parted(given) == ({"top_k": 2}, {"beams": 4})
+    with pytest.raises(InputError, match="sampled"):
+        parted({"do_sample": True})

@@ -1,0 +1,157 @@
+"""A plugin of pytest: the fixture ``parity`` runs a model on every backend and fails where one diverges.
+
+pytest loads this file in every run, so nothing but pytest and the standard library may be imported at its top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from equipoise.validators.result import Report
+    from equipoise.validators.workers import Workers
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--equipoise-env`` and ``--equipoise-report``."""
+    group = parser.getgroup("equipoise", "parity of models on several backends")
+    group.addoption(
+        "--equipoise-env",
+        action="append",
+        default=[],
+        metavar="BACKEND=PYTHON",
+        help="interpreter (or named environment) of a backend; oracle=PYTHON for TensorFlow and Flax",
+    )
+    group.addoption(
+        "--equipoise-report", metavar="DIR", help="write a page and a JSON file for each comparison"
+    )
+
+
+@pytest.fixture(scope="session")
+def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
+    """Worker processes, started when first needed and kept for the whole session."""
+    from equipoise.validators.workers import Workers
+
+    with Workers(_environments(pytestconfig.getoption("--equipoise-env"))) as workers:
+        yield workers
+
+
+def _environments(given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    if wrong := [text for text, pair in zip(given, pairs, strict=True) if not all(pair)]:
+        raise pytest.UsageError(f"--equipoise-env {wrong[0]}: expected BACKEND=PYTHON")
+    return {name: python for name, _, python in pairs}
+
+
+@pytest.fixture
+def parity(request: pytest.FixtureRequest, _equipoise_workers: Workers) -> Parity:
+    """Call it with a model's folder; it fails the test unless every backend answers like PyTorch."""
+    folder = request.config.getoption("--equipoise-report")
+    return Parity(_equipoise_workers, request.node.nodeid, Path(folder) if folder else None)
+
+
+class Parity:
+    """What the fixture gives.
+
+    Args:
+        workers: Processes to run models in.
+        name: The test's, for files.
+        folder: Where reports go, or None.
+    """
+
+    def __init__(self, workers: Workers, name: str, folder: Path | None) -> None:
+        self.workers = workers
+        self.name = name
+        self.folder = folder
+        self.count = 0
+
+    def __call__(
+        self,
+        model: str | Path,
+        artifacts: Sequence[str | Path] = (),
+        *,
+        backends: Sequence[str] | None = None,
+        task: str | None = None,
+        precision: str = "fp32",
+        device: str = "cpu",
+        strict: bool = False,
+        samples: str | Path | Sequence[Mapping[str, Any]] | None = None,
+        cases: Sequence[str] | None = None,
+        against_golden: str | Path | None = None,
+    ) -> Report:
+        """Runs the model's task and returns the report.
+
+        Args:
+            model: The model's folder.
+            artifacts: Programs and checkpoints that should answer like it.
+            backends: Backends to run the model itself on; None: all classes that can be had.
+            task: A task of ``pipeline()``; None: the one that the model is made for.
+            precision: ``fp32``, ``fp16`` or ``bf16``.
+            device: ``cpu``, ``cuda`` or ``cuda:1``.
+            strict: Whether decision-safe is a failure too.
+            samples: Samples, or a file of them, in place of the model's.
+            cases: Names of cases; None: all.
+            against_golden: A folder with PyTorch's answers, from ``--save-golden``.
+
+        Raises:
+            AssertionError: A backend diverged or failed, or none was there to compare with.
+            EquipoiseError: The model, the task, a sample or an artifact cannot be used.
+        """
+        __tracebackhide__ = True
+        from equipoise.validators.request import PRECISIONS, Request
+        from equipoise.validators.samples import read_samples
+        from equipoise.validators.validate import validate
+
+        is_file = isinstance(samples, (str, Path))
+        report = validate(
+            Request(
+                model=Path(model),
+                artifacts=[Path(one) for one in artifacts],
+                backends=backends,
+                task=task,
+                precision=PRECISIONS.get(precision, precision),
+                device=device,
+                samples=read_samples(Path(samples)) if is_file else samples,  # type: ignore[arg-type]
+                cases=cases,
+                depth=self.folder is not None,
+                against_golden=Path(against_golden) if against_golden else None,
+            ),
+            self.workers,
+        )
+        self._write(report)
+        if problem := objection(report, strict=strict):
+            raise AssertionError(problem)
+        return report
+
+    def _write(self, report: Report) -> None:
+        if self.folder is None:
+            return
+        from equipoise.validators.report import html, json
+
+        self.count += 1
+        number = f"-{self.count}" if self.count > 1 else ""
+        name = re.sub(r"[^\w.]+", "-", self.name)[-120:].strip("-") + number
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{name}.html").write_text(html.page(report), encoding="utf-8")
+        (self.folder / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def objection(report: Report, *, strict: bool) -> str:
+    """Why a report fails a test, with the table; empty where it does not.
+
+    A test in which nothing was compared has proved nothing, and fails.
+    """
+    from equipoise.validators.report.summary import text
+    from equipoise.validators.verdict import Verdict
+
+    bad = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
+    ran = [result for result in report.backends if not result.absent]
+    names = [f"{one.label} {one.verdict.value}" for one in ran if one.verdict in bad]
+    if not ran:
+        names = ["no backend was there to compare with"]
+    return f"{', '.join(names)}\n\n{text(report)}" if names else ""
