@@ -151,14 +151,19 @@ def write(rows: list[dict[str, Any]], seeds: int) -> None:
             f"| {np.median([one['median'] for one in ran]) if ran else 0:.2f} |"
         )
     bad = [one for one in rows if one["failure"] or one.get("alarms")]
-    lines += [
-        "",
-        *(
-            f"- {one['fixture']} on {one['backend']}: {one['failure'] or one['alarms']}"
-            for one in bad
-        ),
-    ]
+    lines += ["", *(f"- {one['fixture']} on {one['backend']}: {said(one)}" for one in bad)]
     (folder / "false-alarms.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def known(one: dict[str, Any]) -> bool:
+    """Whether it is a difference that there is."""
+    return (one["fixture"], one["backend"]) in EXPLAINED
+
+
+def said(one: dict[str, Any]) -> str:
+    """What is told of a row with alarms or a failure."""
+    explained = EXPLAINED.get((one["fixture"], one["backend"]))
+    return f"finding: {explained}" if explained else one["failure"] or str(one["alarms"][:1])
 
 
 if __name__ == "__main__":
