@@ -51,6 +51,19 @@ class SizeOfAxis(click.ParamType[int | None]):
 @click.option("--batch", type=SizeOfAxis(), help="A size for good; default: dynamic.")
 @click.option("--sequence", type=SizeOfAxis(), help="The same of the length of texts.")
 @click.option("--external-data", is_flag=True, help="Weights of ONNX in a file of their own.")
+@click.option("--optimize", is_flag=True, help="Let ONNX Runtime fuse the graph; it then needs it.")
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8-dynamic"]),
+    help="Matrices of ONNX as int8, judged with the tolerance of int8.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["optimum"]),
+    default="optimum",
+    show_default=True,
+    help="Whose names files, inputs and outputs have.",
+)
 @click.option("--no-validate", is_flag=True, help="Do not judge; artifact.json says so.")
 @click.option("--cases", help="Names of cases to judge by, separated by commas; without it all.")
 @click.option(
@@ -73,6 +86,9 @@ def command(
     batch: int | None,
     sequence: int | None,
     external_data: bool,
+    optimize: bool,
+    quantize: str | None,
+    layout: str,
     no_validate: bool,
     cases: str | None,
     atol: float | None,
@@ -108,7 +124,9 @@ def command(
             device=device,
             precision=precision,
             cases=_validation.names(cases),
-            tolerance=tolerance(precision, atol, rtol),
+            tolerance=tolerance(
+                "int8" if quantize else precision, atol, rtol, fixed=bool(quantize)
+            ),
             threads=_validation.cores(threads),
             progress=tell,
         )
@@ -121,7 +139,12 @@ def command(
                 judged=not no_validate,
                 force=force,
                 ways=_validation.names(ways),
-                options={"opset": opset, "external": external_data},
+                options={
+                    "opset": opset,
+                    "external": external_data,
+                    "optimize": optimize,
+                    "quantize": quantize,
+                },
             ),
             workers,
         )

@@ -122,11 +122,20 @@ def command(
     return exit_code(found, strict=strict)
 
 
-def tolerance(precision: str, atol: float | None, rtol: float | None) -> Tolerance | None:
-    """The table's entry with what the user allows beside it; None: as it is."""
+def tolerance(
+    precision: str, atol: float | None, rtol: float | None, *, fixed: bool = False
+) -> Tolerance | None:
+    """The table's entry with what the user allows beside it; None: as it is.
+
+    Args:
+        precision: The entry.
+        atol: A distance that is allowed.
+        rtol: The same as a part of the scale.
+        fixed: Whether the entry is another than that of the precision under test, so that it must be stated.
+    """
     from equipoise.validators.tolerance import DEFAULTS
 
-    if atol is None and rtol is None:
+    if atol is None and rtol is None and not fixed:
         return None
     return replace(DEFAULTS[precision], atol=atol or 0.0, rtol=rtol or 0.0)
 

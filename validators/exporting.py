@@ -29,7 +29,7 @@ from equipoise.validators.verdict import Verdict
 from equipoise.validators.workers import Workers
 
 FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
-"""Verdicts that end the search: at one precision an exporter has no cause to be beyond noise."""
+"""At one precision an exporter has no cause to be beyond noise."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Export:
         force: Whether a folder that is there may be replaced.
         ways: Which ways to try; None: all of the target, in its order.
         patch: A file with ``patch(model)``, called before exporting: for faults that are planted.
-        options: Of the target: ``opset``, ``external``.
+        options: Of the target: ``opset``, ``external``, ``optimize``, ``quantize``.
     """
 
     request: Request
@@ -145,11 +145,16 @@ def _best(
             making.judged(made, report)
             if kept is None or report.verdict.rank < kept[1].verdict.rank:
                 kept = (made, report)
-            if report.verdict in FINE:
+            if report.verdict in _wanted(wanted):
                 break
     if kept is None:
         raise no_way(making)
     return replace(kept[0], tried=tuple(making.tried)), kept[1]
+
+
+def _wanted(wanted: Export) -> tuple[Verdict, ...]:
+    """Verdicts that end the search: weights of eight bits are beyond noise by nature."""
+    return (*FINE, Verdict.DECISION_SAFE) if wanted.options.get("quantize") else FINE
 
 
 def _judged(setup: Setup, made: Made, measured: Sequence[Measured], reference: Reference) -> Report:

@@ -15,6 +15,15 @@ OLDEST_OPSET = 18
 """The exporters of PyTorch write this one or newer; a converter to older ones gives up without a word."""
 
 
+OF_ONNX = {
+    "opset": "opset",
+    "external": "data outside its file",
+    "optimize": "graph that ONNX Runtime could rewrite",
+    "quantize": "weights of eight bits",
+}
+"""Options that ONNX alone has, and what they are about."""
+
+
 def usable_target(name: str) -> tuple[Target, str]:
     """A target and its file.
 
@@ -40,14 +49,17 @@ def assert_usable(target: Target, options: Mapping[str, object], chosen: Mapping
                 f"the target {target.name!r} needs {', '.join(missing)}",
                 hint=f"pip install 'equipoise[{target.extra}]'",
             )
+    for name, text in OF_ONNX.items():
+        if options.get(name) and target.name != "onnx":
+            raise InputError(f"{target.name} has no {text}", hint=f"leave {_flag(name)} away")
     opset = options.get("opset")
-    if opset is None:
-        return
-    if target.name != "onnx":
-        raise InputError(f"{target.name} has no opset", hint="leave --opset away")
-    if int(str(opset)) < OLDEST_OPSET:
+    if opset is not None and int(str(opset)) < OLDEST_OPSET:
         raise InputError(
             "the opset is too old for PyTorch's exporter",
             found=f"opset {opset}",
             expected=f"{OLDEST_OPSET} or newer",
         )
+
+
+def _flag(name: str) -> str:
+    return "--external-data" if name == "external" else f"--{name}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.onnx_files import drop_unused, share, write
+from equipoise.exporters.onnx_passes import INT8, optimize, quantize
 from equipoise.exporters.tracing import by_transformers, exported
 
 
@@ -32,6 +33,10 @@ class Onnx:
         _name(model, source)
         drop_unused(model)
         write(model, path, external=bool(source.options.get("external")))
+        if source.options.get("optimize"):
+            optimize(path)
+        if source.options.get("quantize") == INT8:
+            quantize(path)
         return checked(path)
 
     def share(self, paths: list[Path]) -> None:

@@ -32,9 +32,12 @@ OPTIONS = {
         *(
             "--force",
             "--json",
+            "--layout",
             "--memory-limit",
             "--no-validate",
             "--opset",
+            "--optimize",
+            "--quantize",
             "--rtol",
             "--sequence",
         ),
