@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from equipoise.validators import pytest_plugin, tasks
+from equipoise.validators.forms import backend_names
 from equipoise.validators.report.tables import SIGNS
 from equipoise.validators.request import PRECISIONS, Request
+from equipoise.validators.tasks import task_names
 from equipoise.validators.tolerance import DEFAULTS, MODULE, REASONS, Tolerance
 from equipoise.validators.validate import validate
 from equipoise.validators.verdict import Verdict
@@ -98,3 +100,20 @@ def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert report.command.startswith("equipoise validate ")
     assert f"--backends {mine}" in report.command
     assert tasks.task_of(tasks.ModelFolder(BERT)).name == "text-classification"
+
+
+def test_the_matrix_has_every_fixture_and_task() -> None:
+    """``make matrix`` writes the page; a model or a task that it lacks makes it stale."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (DOCS / "tasks.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ]
+    head, _, *body = rows
+    assert head[:4] == ["model", "task", "class", "pytorch"]
+    assert set(head[4:]) == set(backend_names()) - {"pytorch"}
+    assert [row[0] for row in body] == sorted(
+        path.parent.name for path in BERT.parent.glob("*/samples.json")
+    )
+    assert {row[1] for row in body} == set(task_names())
+    assert all(row[3] == "reference" for row in body)
