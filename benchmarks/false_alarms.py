@@ -34,6 +34,20 @@ HERE = Path(__file__).parent
 TASKS = HERE.parent / "fixtures" / "tasks"
 CASES = ("batch", "batch-cache")
 
+EXPLAINED = {
+    (
+        "mask-generation",
+        "tensorflow",
+    ): "TFSam has an epsilon of 1e-6 in layer_norm_final_attn where SAM has 1e-5",
+    (
+        "table-question-answering",
+        "onnx",
+    ): "the plain ONNX export of TAPAS is wrong, and the verdict right",
+    ("mask-generation", "onnx"): "the plain ONNX export of SAM fixes the number of points",
+    ("table-question-answering", "tensorflow"): "TFTapas wants tensorflow-probability",
+}
+"""What differs in truth: these are findings, no alarms without a fault."""
+
 
 def main() -> None:
     """Runs everything and writes the figures."""
@@ -123,27 +137,33 @@ def write(rows: list[dict[str, Any]], seeds: int) -> None:
         f"{seeds} draws of the inputs of every trained fixture on every backend that has a form of it;",
         f"{about['processor']}, {about['cores']} cores. Ratio: rms error over the noise that it is held to.",
         "",
-        "| backend | fixtures | draws | alarms | failed | largest ratio | median |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| backend | fixtures | draws | alarms | findings | failed | largest ratio | median |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for backend, some in backends.items():
         ran = [one for one in some if one.get("draws")]
         lines.append(
             f"| {backend} | {len(ran)} | {sum(one['draws'] for one in ran)} "
-            f"| {sum(len(one['alarms']) for one in ran if not one['failure'])} "
-            f"| {sum(bool(one['failure']) for one in some)} "
-            f"| {max((one['ratio'] for one in ran), default=0):.2f} "
+            f"| {sum(len(one['alarms']) for one in ran if not known(one) and not one['failure'])} "
+            f"| {len({one['fixture'] for one in some if known(one)})} "
+            f"| {sum(bool(one['failure']) for one in some if not known(one))} "
+            f"| {max((one['ratio'] for one in ran if not known(one)), default=0):.2f} "
             f"| {np.median([one['median'] for one in ran]) if ran else 0:.2f} |"
         )
     bad = [one for one in rows if one["failure"] or one.get("alarms")]
-    lines += [
-        "",
-        *(
-            f"- {one['fixture']} on {one['backend']}: {one['failure'] or one['alarms']}"
-            for one in bad
-        ),
-    ]
+    lines += ["", *(f"- {one['fixture']} on {one['backend']}: {said(one)}" for one in bad)]
     (folder / "false-alarms.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def known(one: dict[str, Any]) -> bool:
+    """Whether it is a difference that there is."""
+    return (one["fixture"], one["backend"]) in EXPLAINED
+
+
+def said(one: dict[str, Any]) -> str:
+    """What is told of a row with alarms or a failure."""
+    explained = EXPLAINED.get((one["fixture"], one["backend"]))
+    return f"finding: {explained}" if explained else one["failure"] or str(one["alarms"][:1])
 
 
 if __name__ == "__main__":

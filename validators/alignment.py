@@ -133,7 +133,9 @@ def _pytorch(name: str, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]
     bare = _bare(name)
     if names:
         return names.get(bare, (bare,))
-    spelt = bare.replace("_._", ".").replace("/", ".")
+    # TensorFlow's names begin with the model's own: tf_sam_model/vision_encoder/...
+    root, _, rest = bare.partition("/")
+    spelt = (rest if root.startswith("tf_") else bare).replace("_._", ".").replace("/", ".")
     module, _, leaf = spelt.rpartition(".")
     leaves = {"kernel": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
     plain = leaves.get(leaf, "weight" if leaf in ("embedding", "embeddings") else leaf)

@@ -128,6 +128,8 @@ def _run(
 
 def _figures(setup: Setup, result: BackendResult, one: Measured, outputs: Arrays) -> CaseFigures:
     read = frozenset(decision.output for decision in one.decisions)
+    # Outputs of models within the model (text_model_output.pooler_output) may stay inside a program.
+    own = frozenset(name for name in one.reference if "." not in name)
     return judge_case(
         one.batch.case.name,
         outputs,
@@ -139,6 +141,6 @@ def _figures(setup: Setup, result: BackendResult, one: Measured, outputs: Arrays
         decisions=one.decisions,
         own=setup.task.decisions(setup.model, one.batch, outputs) if one.decisions else (),
         # Classes of another framework may return less than PyTorch's; what the task reads must be there.
-        required=read or None if result.backend in CLASSES else None,
+        required=read or None if result.backend in CLASSES else own | read,
         noises=one.noises,
     )

@@ -38,8 +38,8 @@ DEFAULTS: dict[str, Tolerance] = {
     "int8": Tolerance(ceiling=0.2),
 }
 
-MODULE = Tolerance(rms_factor=16.0, max_factor=32.0, floor=4.0)
-"""For intermediate values: few numbers in one case each, so their noise is known less well."""
+MODULE = Tolerance(floor=4.0)
+"""For intermediate values, whose noise is drawn once only."""
 
 REASONS: dict[str, str] = {
     "rms_factor": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from equipoise.validators.result import BackendResult, Report
 from equipoise.validators.verdict import CaseFigures, OutputFigures
@@ -71,8 +71,9 @@ def row(result: BackendResult) -> Row:
 
 
 def rows(report: Report) -> list[Row]:
-    """The reference and every backend."""
-    return [row(result) for result in (report.reference, *report.backends)]
+    """The reference, which has no verdict, and every backend."""
+    first = replace(row(report.reference), verdict="reference")
+    return [first, *(row(result) for result in report.backends)]
 
 
 def cells(line: Row) -> list[str]:

@@ -123,7 +123,7 @@ def test_pages_show_the_figures() -> None:
         "It could not be run to its end: batch: the worker crashed during 'run' (signal 11)",
         "It was not run: it has no environment.",
         "it does not take token_type_ids",
-        "rms_factor 4 Correct backends sum in another order",
+        "rms_factor 8 Correct backends sum in another order",
         "Run it again equipoise validate /models/bert",
     ):
         assert said in text, said
