@@ -37,6 +37,7 @@ def build(
     ):
         raise ValueError("its outputs are random")
     varies, second, other = _another(model, shapes) or ("nothing", first, reference)
+    _keep(model, place)
     truths = _truths(model, first, second)
     batches = zip(("first", "second"), (first, second), (reference, other), truths, strict=True)
     for name, inputs, found, truth in batches:
@@ -46,10 +47,19 @@ def build(
     return {"varies": varies}
 
 
+def _keep(model: Any, place: Path) -> None:
+    import torch
+
+    torch.save(model.state_dict(), place / "state.pt")
+
+
 def _another(model: Any, shapes: dict[str, Any]) -> tuple[str, dict[str, Any], Any] | None:
     """A batch of other sizes, as far as the model itself takes them."""
     for varies, rows, longer in (("batch and sequence", 1, LONGER), ("batch", 1, 0)):
         inputs = _inputs(shapes, model, rows, longer)
+        longest = {name: value.shape[1:] for name, value in inputs.items()}
+        if longer and longest == {name: tuple(shape[1:]) for name, shape in shapes.items()}:
+            continue  # nothing in it has a sequence
         try:
             return varies, inputs, _numbers(model, inputs)
         except (RuntimeError, ValueError, IndexError, TypeError):
@@ -66,8 +76,10 @@ def export(
     start = time.perf_counter()
     torch.set_grad_enabled(False)
     model = _model(model_type, config, class_name)
-    notes = experts(model)
     place = Path(folder)
+    # Some models leave parameters as the memory was; a seed does not give them back.
+    model.load_state_dict(torch.load(place / "state.pt"))
+    notes = experts(model)
     arrays = [_load(place / f"{name}-inputs.npz") for name in ("first", "second")]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}

@@ -157,25 +157,32 @@ def _seq2seq(
     """Encoder, decoder, decoder with past."""
     import inspect
 
-    from transformers import EncoderDecoderCache
-    from transformers.modeling_outputs import BaseModelOutput
-
     encoder = model.get_encoder()
     taken = inspect.signature(encoder.forward).parameters
     sources = {name: tensors[name] for name in tensors if name in taken and "decoder" not in name}
-    states = encoder(**sources, return_dict=True).last_hidden_state
-    mask = (
-        {"encoder_attention_mask": tensors["attention_mask"]} if "attention_mask" in tensors else {}
-    )
-    tokens = tensors["decoder_input_ids"]
 
     def encode(**given: Any) -> dict[str, Any]:
         return {"last_hidden_state": encoder(**given, return_dict=True).last_hidden_state}
 
+    masked = "attention_mask" in tensors
+    mask = {"encoder_attention_mask": tensors["attention_mask"]} if masked else {}
+    encoded = {"encoder_hidden_states": encode(**sources)["last_hidden_state"], **mask}
+    axes = {name: outer[name] for name in sources}
+    decode = _decode(model, kwargs, masked=masked)
+    return [
+        Graph("encoder", encode, sources, axes),
+        *_decoders(decode, tensors["decoder_input_ids"], encoded),
+    ]
+
+
+def _decode(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[..., Any]:
+    """The decoder's pass behind what the encoder gave."""
+    from transformers.modeling_outputs import BaseModelOutput
+
     def decode(given: Mapping[str, Any], cache: Any) -> Any:
-        named = {"attention_mask": given["encoder_attention_mask"]} if mask else {}
+        mask = {"attention_mask": given["encoder_attention_mask"]} if masked else {}
         return model(
-            **named,
+            **mask,
             **kwargs,
             encoder_outputs=BaseModelOutput(last_hidden_state=given["encoder_hidden_states"]),
             decoder_input_ids=given["input_ids"],
@@ -184,14 +191,20 @@ def _seq2seq(
             return_dict=True,
         )
 
+    return decode
+
+
+def _decoders(decode: Callable[..., Any], tokens: Any, encoded: dict[str, Any]) -> list[Graph]:
+    """The decoder that begins and the one that goes on."""
+    from transformers import EncoderDecoderCache
+
+    past = decode({"input_ids": tokens[:, :-NEW], **encoded}, None).past_key_values
+    keys = both(past, "past_key_values.{}")
+    layers = len(keys) // 4
+
     def begin(**given: Any) -> dict[str, Any]:
         result = decode(given, None)
         return {"logits": result.logits, **both(result.past_key_values, "present.{}")}
-
-    begun = {"input_ids": tokens, "encoder_hidden_states": states, **mask}
-    past = decode({**begun, "input_ids": tokens[:, :-NEW]}, None).past_key_values
-    keys = both(past, "past_key_values.{}")
-    layers = len(keys) // 4
 
     def go_on(**given: Any) -> dict[str, Any]:
         own = cache_of(given, "past_key_values.{}.decoder", layers)
@@ -200,9 +213,9 @@ def _seq2seq(
         present = pairs(result.past_key_values.self_attention_cache, "present.{}.decoder")
         return {"logits": result.logits, **present}
 
-    going = {"input_ids": tokens[:, -NEW:], "encoder_hidden_states": states, **mask, **keys}
+    begun = {"input_ids": tokens, **encoded}
+    going = {"input_ids": tokens[:, -NEW:], **encoded, **keys}
     return [
-        Graph("encoder", encode, sources, {name: outer[name] for name in sources}),
         Graph("decoder", begin, begun, _axes(begun)),
         Graph("decoder_with_past", go_on, going, _axes(going)),
     ]
