@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,10 @@ class ModelFolder:
 
     def _load(self, loader: Any) -> Any:
         try:
-            return loader.from_pretrained(str(self.path))
+            with warnings.catch_warnings():
+                # Marian's way of saying that it does not normalise punctuation; nothing here needs it.
+                warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+                return loader.from_pretrained(str(self.path))
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise CheckpointError(
                 f"transformers cannot load the {loader.__name__.removeprefix('Auto').lower()}: {error}",
