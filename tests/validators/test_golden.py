@@ -77,7 +77,7 @@ def test_a_fault_is_seen_against_a_golden(
     golden: Path, no_pytorch: list[str], tmp_path: Path
 ) -> None:
     """Kept answers that differ by more than noise, as if the backend were wrong."""
-    for part in ("reference", "truth"):
+    for part in ("reference", "truth", "noise-0", "noise-1"):
         path = golden / f"batch.{part}.npz"
         with np.load(path) as values:
             changed = {name: -value for name, value in values.items()}
