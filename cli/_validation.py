@@ -125,14 +125,13 @@ def write(path: Path, text: str) -> None:
         OutputError: It cannot be written.
     """
     from equipoise.convert.errors import OutputError
+    from equipoise.convert.output import write_atomic
 
     if str(path) == "-":
         click.echo(text, nl=False)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_atomic(path, text)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", file=path) from error

@@ -72,7 +72,9 @@ class Environment:
         sink = cast("BinaryIO", self._process.stdin)
         with self._watched(op):
             try:
-                worker.write_frame(sink, {"op": op, **arguments}, dict(arrays or {}))
+                # What a process that is gone has said tells more than that it does not listen.
+                with suppress(BrokenPipeError):
+                    worker.write_frame(sink, {"op": op, **arguments}, dict(arrays or {}))
                 frame = worker.read_frame(source)
             except worker.FrameError as error:
                 self._process.kill()
@@ -80,7 +82,7 @@ class Environment:
                     f"the process does not answer as a worker during {op!r}: {error}",
                     file=self.python,
                 ) from error
-            except (BrokenPipeError, ValueError) as error:
+            except ValueError as error:  # closed before
                 raise WorkerError(self._ended(op), file=self.python) from error
         if frame is None:
             raise WorkerError(self._ended(op), file=self.python)
@@ -105,16 +107,11 @@ class Environment:
 
         timer = threading.Timer(self.time_limit, end)
         timer.start()
+        failed: WorkerError | None = None
         try:
             yield
         except WorkerError as error:
-            if late.is_set():
-                raise WorkerError(
-                    f"the worker did not answer {op!r} within {self.time_limit:g} s and was ended",
-                    file=self.python,
-                    hint="allow more with --time-limit",
-                ) from error
-            raise
+            failed = error
         finally:
             timer.cancel()
         if late.is_set():
@@ -122,7 +119,9 @@ class Environment:
                 f"the worker did not answer {op!r} within {self.time_limit:g} s and was ended",
                 file=self.python,
                 hint="allow more with --time-limit",
-            )
+            ) from failed
+        if failed is not None:
+            raise failed
 
     def _ended(self, op: str) -> str:
         code = self._process.wait()
@@ -216,7 +215,7 @@ class RemoteModel:
 
     def renamed(self) -> dict[str, str]:
         """The file's names of weights that the model calls otherwise, with the model's."""
-        answer, _ = self.environment.request("names", model=self.name)
+        answer, _ = self.environment.request("renamed", model=self.name)
         renamed: dict[str, str] = answer["renamed"]
         return renamed
 

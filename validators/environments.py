@@ -56,9 +56,11 @@ def create(
         pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         pip += ["--disable-pip-version-check"]
         # torch first and alone: the exact version may have a build without gigabytes of CUDA at hand.
-        for line in (_torch(requirements), "-r"):
-            tell(f"installing {line if line != '-r' else 'the rest'}")
-            _call([*pip, line, *([str(requirements)] if line == "-r" else [])])
+        torch = _torch(requirements)
+        tell(f"installing {torch}")
+        _call([*pip, torch])
+        tell("installing the rest")
+        _call([*pip, "-r", str(requirements)])
         tell("checking")
         with Environment(place / "bin" / "python") as environment:
             environment.request("hello")

@@ -27,7 +27,6 @@ class Form:
         backend: Its name.
         path: The folder or file.
         origin: ``as given``, ``converted from pytorch``, or how else it came about.
-        from_pt: transformers 4.57.6 maps the PyTorch weights itself.
         options: What the backend is loaded with beside the request's options.
         label: How reports call it; empty: as they call others.
     """
@@ -35,9 +34,13 @@ class Form:
     backend: str
     path: Path
     origin: str = "as given"
-    from_pt: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+
+    @property
+    def from_pt(self) -> bool:
+        """Whether transformers 4.57.6 maps the PyTorch weights itself."""
+        return bool(self.options.get("from_pt"))
 
 
 def backend_names() -> tuple[str, ...]:
@@ -68,7 +71,8 @@ def form_of_model(model: ModelFolder, backend: str, scratch: Path) -> Form:
         given = _as_given(model, "pytorch")
         if backend == "pytorch" or given is None:
             raise
-        return Form(backend, given.path, "mapped by transformers 4.57.6 (from_pt)", from_pt=True)
+        origin = "mapped by transformers 4.57.6 (from_pt)"
+        return Form(backend, given.path, origin, options={"from_pt": True})
 
 
 def _as_given(model: ModelFolder, backend: str) -> Form | None:

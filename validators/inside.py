@@ -9,11 +9,10 @@ from equipoise.convert.errors import EquipoiseError
 from equipoise.validators import divergence, repro
 from equipoise.validators.alignment import weight_names
 from equipoise.validators.forms import Form
-from equipoise.validators.recorder import Recorder
 from equipoise.validators.reference import Measured, Reference
 from equipoise.validators.remote import RemoteRunner
 from equipoise.validators.result import BackendResult
-from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.runner import Array
 from equipoise.validators.setup import Setup
 from equipoise.validators.tasks.base import Batch
 from equipoise.validators.verdict import Verdict
@@ -30,19 +29,20 @@ def look_inside(
     reference: Reference,
 ) -> BackendResult:
     """Adds depth and divergence to a result, where asked for; a backend that shows nothing says so."""
-    beyond = [
-        one for one, case in zip(measured, result.cases, strict=False) if case.verdict not in _FINE
-    ]
+    by_name = {one.batch.case.name: one for one in measured}
+    beyond = [by_name[case.case] for case in result.cases if case.verdict not in _FINE]
     find = setup.request.divergence and bool(beyond)
     if not find and not setup.request.depth:
         return result
     one = beyond[0] if find else measured[0]
     setup.request.progress(f"{result.label}: looking inside")
     try:
-        passes = _passes(setup, one, runner, reference)
+        own = reference.inside(one)
+        found_inside = divergence.capture(runner, own.probes, one.batch.kwargs)
+        passes = divergence.Passes(own.truth, own.reference, found_inside)
         points = divergence.points(
             passes,
-            reference.weights(),
+            reference.weights,
             _weight_names(setup, form, reference),
             mask=_mask(one.batch),
             precision=setup.request.rounding,
@@ -71,26 +71,10 @@ def _weight_names(setup: Setup, form: Form, reference: Reference) -> dict[str, t
     """The model's weights that a framework's weight is made of."""
     if form.from_pt or form.backend not in ("tensorflow", "flax"):
         return {}
-    renamed = reference.renamed()
     return {
-        name: tuple(renamed.get(source, source) for source in sources)
+        name: tuple(reference.renamed.get(source, source) for source in sources)
         for name, sources in weight_names(setup.pytorch.path, form.backend).items()
     }
-
-
-def _passes(
-    setup: Setup, one: Measured, runner: RemoteRunner, reference: Reference
-) -> divergence.Passes:
-    probes = _probes(setup, one, reference)
-    truth, ours = reference.modules(probes, one.batch.kwargs)
-    return divergence.Passes(truth, ours, divergence.capture(runner, probes, one.batch.kwargs))
-
-
-def _probes(setup: Setup, one: Measured, reference: Reference) -> Sequence[Arrays]:
-    """Passes that show the model on a case: of a loop the last one, with a cache the first two."""
-    recorder = Recorder(reference.reference)
-    setup.task.run(recorder, setup.model, one.batch, follow=one.reference)
-    return recorder.steps[:2] or recorder.passes[-1:]
 
 
 def _mask(batch: Batch) -> Array | None:

@@ -69,8 +69,6 @@ def _load(setup: Setup, form: Form) -> RemoteRunner:
     class_name = setup.class_name
     if form.backend in CLASSES and (form.path / "config.json").is_file():
         class_name = ModelFolder(form.path).class_name or class_name
-    if form.from_pt:
-        options["from_pt"] = True
     environment = setup.workers.get(form.backend)
     return RemoteRunner(RemoteModel(environment, form.backend, class_name, form.path, **options))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from equipoise.convert.errors import InputError
 from equipoise.validators.divergence import capture
 from equipoise.validators.environment import RemoteModel
+from equipoise.validators.recorder import Recorder
 from equipoise.validators.remote import Module, RemoteRunner
 from equipoise.validators.result import BackendResult
 from equipoise.validators.runner import Arrays
@@ -42,6 +44,23 @@ class Measured:
     noises: tuple[Arrays, ...] = ()
 
 
+@dataclass(frozen=True)
+class Inside:
+    """Both from within, on one case.
+
+    Attributes:
+        case: Its name.
+        probes: The passes that show it.
+        truth: Every module's values in float64.
+        reference: The same at the precision under test.
+    """
+
+    case: str
+    probes: Sequence[Arrays]
+    truth: Sequence[Module]
+    reference: Sequence[Module]
+
+
 class Reference:
     """Both models in one worker process, on the CPU: that is what every device is held to."""
 
@@ -49,6 +68,7 @@ class Reference:
         self.setup = setup
         self.reference = self._load(setup.request.precision)
         self.truth = self._load("float64")
+        self._inside: Inside | None = None
 
     def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:
         setup = self.setup
@@ -97,14 +117,30 @@ class Reference:
         decisions = tuple(setup.task.decisions(setup.model, batch, outputs))
         return Measured(batch, outputs, exact, decisions, seconds)
 
-    def modules(self, probes: Sequence[Arrays], kwargs: Any) -> tuple[list[Module], list[Module]]:
-        """Every module's values on truth and reference."""
-        return capture(self.truth, probes, kwargs), capture(self.reference, probes, kwargs)
+    def inside(self, one: Measured) -> Inside:
+        """Every module's values on truth and reference; the last case is kept for the next backend."""
+        if self._inside is None or self._inside.case != one.batch.case.name:
+            probes, kwargs = self._probes(one), one.batch.kwargs
+            self._inside = Inside(
+                case=one.batch.case.name,
+                probes=probes,
+                truth=capture(self.truth, probes, kwargs),
+                reference=capture(self.reference, probes, kwargs),
+            )
+        return self._inside
 
+    def _probes(self, one: Measured) -> Sequence[Arrays]:
+        """Passes that show the model on a case: of a loop the last one, with a cache the first two."""
+        recorder = Recorder(self.reference)
+        self.setup.task.run(recorder, self.setup.model, one.batch, follow=one.reference)
+        return recorder.steps[:2] or recorder.passes[-1:]
+
+    @cached_property
     def weights(self) -> list[str]:
         """PyTorch's weights by name."""
         return list(self.reference.model.names())
 
+    @cached_property
     def renamed(self) -> dict[str, str]:
         """The file's names of weights that the model calls otherwise, with the model's."""
         return self.reference.model.renamed()

@@ -81,9 +81,7 @@ def _form(model: ModelFolder, place: Path, backend: str | None, scratch: Path) -
 def _load(
     task: Task, model: ModelFolder, form: Form, workers: Workers, *, device: str, threads: int
 ) -> RemoteRunner:
-    options: dict[str, Any] = {"device": device, "threads": threads}
-    if form.from_pt:
-        options["from_pt"] = True
+    options = {"device": device, "threads": threads, **form.options}
     class_name = pytorch_class(model, task) if form.backend in CLASSES else ""
     environment = workers.get(form.backend)
     return RemoteRunner(RemoteModel(environment, form.backend, class_name, form.path, **options))

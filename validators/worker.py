@@ -15,6 +15,7 @@ A request's header has ``op`` and its arguments; the answer's has ``ok`` and the
     step    {model, kwargs, state, order} + arrays      the same, and the name of the cache that it leaves
     capture {model, kwargs, state} + arrays             the outputs and those of every module on the way
     names   {model}                                     name and shape of every weight
+    renamed {model}                                     the file's names of weights that the model renames
     save    {model, folder, options}                    the framework's own save_pretrained
     drop    {model}                                     forgets the model
     call    {file, function, arguments}                 a function of a Python file: what it returns
@@ -126,7 +127,7 @@ class Worker:
 
     OPS = (
         *("hello", "load", "run", "step", "capture"),
-        *("names", "save", "drop", "call"),
+        *("names", "renamed", "save", "drop", "call"),
     )
 
     def __init__(self) -> None:
@@ -189,8 +190,11 @@ class Worker:
 
     def names(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Lists the weights of a model."""
-        session = self.sessions[header["model"]]
-        return {"names": session.names(), "renamed": session.renamed()}, {}
+        return {"names": self.sessions[header["model"]].names()}, {}
+
+    def renamed(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Lists the weights that a model calls otherwise than its file; reads the file."""
+        return {"renamed": self.sessions[header["model"]].renamed()}, {}
 
     def save(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Writes a model as its framework does."""

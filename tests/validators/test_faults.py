@@ -170,6 +170,17 @@ def test_loops(fault: str, case: str, module: str, workers: Workers) -> None:
     assert_caught(judged(request, workers), module)
 
 
+def test_cases_left_out_do_not_shift_the_others(workers: Workers) -> None:
+    """A program without a cache skips cases; the look inside takes the inputs of the case that is off."""
+    backend = str(FAULTY / "no_positions_no_cache.py")
+    result = judged(Request(GPT2, backends=[backend]), workers)
+    assert any("no cache" in note for note in result.notes)
+    assert_caught(result, "transformer.wpe")
+    assert result.divergence is not None
+    off = [case.case for case in result.cases if case.verdict not in FINE]
+    assert result.divergence.case == off[0]
+
+
 def test_mask_is_fine_without_padding(workers: Workers, tmp_path: Path) -> None:
     """Only padded batches can show an ignored mask; a single sample must not raise an alarm."""
     program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)

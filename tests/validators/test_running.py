@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -106,12 +105,9 @@ def test_samples_from_texts() -> None:
     assert samples_from(task, model, ["Goal!", "sport, food"]) == wanted
     assert samples_from(task, model, ["candidate_labels=sport,food", "text=Goal!"]) == wanted
     assert samples_from(task, model, [json.dumps(wanted[0])]) == wanted
-    both = samples_from(find_task("ner"), ModelFolder(Path(wanted_folder())), ["One.", "Two."])
+    folder = ModelFolder(ROOT / "tasks" / "token-classification")
+    both = samples_from(find_task("ner"), folder, ["One.", "Two."])
     assert both == [{"text": "One."}, {"text": "Two."}]
-
-
-def wanted_folder() -> Path:
-    return ROOT / "tasks" / "token-classification"
 
 
 def test_options_are_parted() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from equipoise.validators.backends import torch_common
-from equipoise.validators.backends.base import Array, Plain, captured, named
+from equipoise.validators.backends.base import Array, captured, named
 from equipoise.validators.worker import flatten
 
 
@@ -34,13 +34,14 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(model.double() if wide else model, info, options, folder)
 
 
-class Session(Plain):
+class Session(torch_common.OnDevice):
     """A module of transformers."""
 
     def __init__(
         self, model: Any, info: dict[str, Any], options: dict[str, Any], folder: str = ""
     ) -> None:
         self.model = model
+        self.device = model.device
         self.info = {key: list(value) for key, value in info.items() if key.endswith("_keys")}
         self.options = options
         self.folder = folder
@@ -147,14 +148,6 @@ class Session(Plain):
     def save(self, folder: str, options: dict[str, Any]) -> None:
         """``save_pretrained``."""
         self.model.save_pretrained(folder, **options)
-
-    def synchronize(self) -> None:
-        """Waits for CUDA."""
-        torch_common.synchronize(self.model.device)
-
-    def peak_bytes(self) -> int:
-        """Of the device where there is one, else of the process."""
-        return torch_common.peak_bytes(self.model.device) or super().peak_bytes()
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
         return torch_common.tensors(inputs, self.model.device, self.model.dtype)

@@ -5,7 +5,25 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.base import Array, Plain
+
+
+class OnDevice(Plain):
+    """What PyTorch's sessions have in common.
+
+    Attributes:
+        device: Where the model is.
+    """
+
+    device: Any
+
+    def synchronize(self) -> None:
+        """Waits for CUDA."""
+        synchronize(self.device)
+
+    def peak_bytes(self) -> int:
+        """Of the device where there is one, else of the process."""
+        return peak_bytes(self.device) or super().peak_bytes()
 
 
 def dtype(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.validators.backends import torch_common
-from equipoise.validators.backends.base import Array, Node, Plain, seen, spans
+from equipoise.validators.backends.base import Array, Node, seen, spans
 from equipoise.validators.worker import to_numpy
 
 
@@ -20,7 +20,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(torch.export.load(folder), options)
 
 
-class Session(Plain):
+class Session(torch_common.OnDevice):
     """An ``ExportedProgram``."""
 
     def __init__(self, program: Any, options: dict[str, Any]) -> None:
@@ -80,14 +80,6 @@ class Session(Plain):
     def names(self) -> dict[str, list[int]]:
         """Shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.program.state_dict.items()}
-
-    def synchronize(self) -> None:
-        """Waits for CUDA."""
-        torch_common.synchronize(self.device)
-
-    def peak_bytes(self) -> int:
-        """Of the device where there is one, else of the process."""
-        return torch_common.peak_bytes(self.device) or super().peak_bytes()
 
     def _arguments(self, inputs: dict[str, Array]) -> tuple[Any, Any]:
         """Positional or by name, as the program was exported."""

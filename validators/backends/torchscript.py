@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from equipoise.validators.backends import torch_common
-from equipoise.validators.backends.base import Array, Node, Plain, seen, spans
+from equipoise.validators.backends.base import Array, Node, seen, spans
 
 _LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
 
@@ -20,7 +20,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(module.eval(), options)
 
 
-class Session(Plain):
+class Session(torch_common.OnDevice):
     """A ``ScriptModule``."""
 
     def __init__(self, module: Any, options: dict[str, Any]) -> None:
@@ -89,14 +89,6 @@ class Session(Plain):
     def names(self) -> dict[str, list[int]]:
         """Shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.module.state_dict().items()}
-
-    def synchronize(self) -> None:
-        """Waits for CUDA."""
-        torch_common.synchronize(self.device)
-
-    def peak_bytes(self) -> int:
-        """Of the device where there is one, else of the process."""
-        return torch_common.peak_bytes(self.device) or super().peak_bytes()
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
         import torch
