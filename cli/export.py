@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from equipoise.cli import _run, _validation
+from equipoise.cli._types import Size
 from equipoise.cli.validate import exit_code, show, tolerance
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class SizeOfAxis(click.ParamType[int | None]):
 @click.option("--batch", type=SizeOfAxis(), help="A size for good; default: dynamic.")
 @click.option("--sequence", type=SizeOfAxis(), help="The same of the length of texts.")
 @click.option("--external-data", is_flag=True, help="Weights of ONNX in a file of their own.")
+@click.option(
+    "--max-shard-size", type=Size(), help="Largest file of ONNX weights: 5GB, 500MB, 2GiB."
+)
+@click.option(
+    "--merged", is_flag=True, help="Behind an encoder: both decoders of ONNX in one file."
+)
 @click.option("--optimize", is_flag=True, help="Let ONNX Runtime fuse the graph; it then needs it.")
 @click.option(
     "--quantize",
@@ -70,7 +77,11 @@ class SizeOfAxis(click.ParamType[int | None]):
     "--atol", type=click.FloatRange(0), help="A distance that is allowed beside the noise."
 )
 @click.option("--rtol", type=click.FloatRange(0), help="The same as a part of the output's scale.")
-@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
+@click.option(
+    "--strict/--no-strict",
+    default=None,
+    help="Exit 1 on decision-safe too; default: strict, but with --quantize not.",
+)
 @click.option("--ways", help="Which ways to try, separated by commas; without it all.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
 @_validation.running
@@ -86,6 +97,8 @@ def command(
     batch: int | None,
     sequence: int | None,
     external_data: bool,
+    max_shard_size: int | None,
+    merged: bool,
     optimize: bool,
     quantize: str | None,
     layout: str,
@@ -93,7 +106,7 @@ def command(
     cases: str | None,
     atol: float | None,
     rtol: float | None,
-    strict: bool,
+    strict: bool | None,
     ways: str | None,
     force: bool,
     device: str,
@@ -106,8 +119,8 @@ def command(
     """Make a program of MODEL in the folder OUTPUT and judge it on all cases of its task.
 
     OUTPUT gets the program, config, tokenizer and processor, and artifact.json with the verdict. Ways of exporting
-    are tried one after the other until the validator is content. Exit code 1: the program diverged, and is kept and
-    marked; 3: it could not be run; 2: bad input.
+    are tried one after the other until the validator is content. Exit code 1: the program is beyond noise, and is kept
+    and marked; 3: it could not be run; 2: bad input.
     """
     from equipoise.validators.exporting import Export, export
     from equipoise.validators.request import PRECISIONS, Request
@@ -142,6 +155,8 @@ def command(
                 options={
                     "opset": opset,
                     "external": external_data,
+                    "max_shard_size": max_shard_size,
+                    "merged": merged,
                     "optimize": optimize,
                     "quantize": quantize,
                 },
@@ -149,7 +164,10 @@ def command(
             workers,
         )
     _run.emit(found.artifact.as_dict()) if as_json else _show(found, output)
-    return exit_code(found.report, strict=strict) if found.report else _run.DONE
+    if found.report is None:
+        return _run.DONE
+    # At one precision nothing but a fault puts a program beyond noise; weights of eight bits are beyond it by nature.
+    return exit_code(found.report, strict=quantize is None if strict is None else strict)
 
 
 def _show(found: Exported, output: Path) -> None:

@@ -95,9 +95,20 @@ def make(
             **tool.make(way, _source(model, graph, options), place / file),
         }
     if seq2seq:
-        tool.share([place / one["file"] for one in made.values()])
+        given = options or {}
+        tool.share([place / one["file"] for one in made.values()], given.get("max_shard_size"))
+        if given.get("merged"):
+            made = _merged(tool, place, made)
     about = _told(made)
     return {**about, "seconds": time.perf_counter() - start, "notes": notes}
+
+
+def _merged(tool: Any, place: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Both decoders in one file."""
+    file = "decoder_model_merged.onnx"
+    first, going = (place / made[role]["file"] for role in ("decoder", "decoder_with_past"))
+    about = {"file": file, **tool.merge(first, going, place / file)}
+    return {"encoder": made["encoder"], "decoder_merged": about}
 
 
 def _told(made: dict[str, Any]) -> dict[str, Any]:
@@ -235,9 +246,10 @@ def pairs(cache: Any, name: str) -> dict[str, Any]:
 
 
 def both(cache: Any, name: str) -> dict[str, Any]:
-    """The same of a cache for itself and for what the encoder gave."""
+    """The same of a cache for itself and for what the encoder gave, layer by layer: optimum goes by the order."""
     own = pairs(cache.self_attention_cache, f"{name}.decoder")
-    return {**own, **pairs(cache.cross_attention_cache, f"{name}.encoder")}
+    every = {**own, **pairs(cache.cross_attention_cache, f"{name}.encoder")}
+    return dict(sorted(every.items(), key=lambda pair: int(pair[0].split(".")[1])))
 
 
 def cache_of(given: Mapping[str, Any], name: str, layers: int) -> Any:

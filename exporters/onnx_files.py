@@ -1,4 +1,4 @@
-"""ONNX files: weights within or beside them, or shared by several graphs."""
+"""ONNX files: weights within or beside them, in files of a limited size, or shared by several graphs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,85 @@ from typing import Any
 LARGEST_INLINE = 1 << 30
 """Bytes of weights that stay in the file itself; a file of protobuf ends at 2 GiB, the graph included."""
 
-SMALLEST_SHARED = 256
+SMALLEST_BESIDE = 256
 """Bytes; what is smaller stays in the graph, where shapes can be inferred from it."""
 
 _PAGE, _LARGE = 4096, 1 << 20
 """Large weights begin at a page, so that they can be mapped into memory."""
 
 
-def write(model: Any, path: Path, *, external: bool) -> None:
-    """Saves a graph; weights go to a file beside it where they are many or where that is asked for."""
+class Weights:
+    """Files of weights beside graphs: what is equal lies there once, and a full file is followed by another.
+
+    Args:
+        first: The file; the next ones are called like it with ``_1``, ``_2`` behind, as transformers.js expects them.
+        limit: The bytes of a file, if one tensor is not more; None: all in one.
+    """
+
+    def __init__(self, first: Path, limit: int | None = None) -> None:
+        self._first = first
+        self._limit = limit
+        self._count = 0
+        self._places: dict[bytes, tuple[str, int]] = {}
+        self._file: Any = open(first, "wb")  # noqa: SIM115 - closed by close()
+
+    def move(self, graph: Any) -> set[Path]:
+        """Puts a graph's weights here and lets it refer to them; gives the files where they were before."""
+        import onnx_ir
+
+        old: set[Path] = set()
+        for value in graph.initializers.values():
+            tensor: Any = value.const_value
+            if tensor is None or tensor.nbytes < SMALLEST_BESIDE:
+                continue
+            if isinstance(tensor, onnx_ir.ExternalTensor):
+                old.add(Path(tensor.path))
+            name, offset = self._stored(tensor.tobytes())
+            value.const_value = onnx_ir.ExternalTensor(
+                name,
+                offset,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=tensor.name,
+                base_dir=str(self._first.parent),
+            )
+        self._file.flush()
+        return old
+
+    def close(self) -> None:
+        """No more is to come."""
+        self._file.close()
+
+    def _stored(self, content: bytes) -> tuple[str, int]:
+        """The file where these bytes lie, and where in it; writes them if they are new."""
+        digest = sha256(content).digest()
+        if digest not in self._places:
+            if self._limit and self._file.tell() and self._file.tell() + len(content) > self._limit:
+                self._next()
+            self._file.write(
+                b"\0" * (-self._file.tell() % (_PAGE if len(content) >= _LARGE else 64))
+            )
+            self._places[digest] = Path(self._file.name).name, self._file.tell()
+            self._file.write(content)
+        return self._places[digest]
+
+    def _next(self) -> None:
+        self._file.close()
+        self._count += 1
+        name = f"{self._first.name}_{self._count}"
+        self._file = open(self._first.with_name(name), "wb")  # noqa: SIM115 - closed by close()
+
+
+def write(model: Any, path: Path, *, external: bool = False, limit: int | None = None) -> None:
+    """Saves a graph; weights go beside it where they are many or where that is asked for.
+
+    Args:
+        model: The graph.
+        path: The file.
+        external: Weights go beside it, however few.
+        limit: The bytes of a file of weights.
+    """
     import onnx_ir
 
     nbytes = sum(
@@ -25,10 +95,22 @@ def write(model: Any, path: Path, *, external: bool) -> None:
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
-    if external or nbytes > LARGEST_INLINE:
-        onnx_ir.save(model, str(path), external_data=f"{path.name}.data")
+    if external or nbytes > min(LARGEST_INLINE, limit or LARGEST_INLINE):
+        weights = Weights(beside(path), limit)
+        weights.move(model.graph)
+        weights.close()
     else:
-        onnx_ir.save(model, str(path))
+        onnx_ir.external_data.load_to_model(model)
+    onnx_ir.save(model, str(path))
+
+
+def beside(path: Path) -> Path:
+    """The (first) file of weights of a graph.
+
+    >>> beside(Path("model.onnx")).name
+    'model.onnx_data'
+    """
+    return path.with_name(f"{path.name}_data")
 
 
 def drop_unused(model: Any) -> None:
@@ -40,47 +122,22 @@ def drop_unused(model: Any) -> None:
         model.graph.inputs.remove(value)
 
 
-def share(paths: list[Path], data: Path) -> None:
+def share(paths: list[Path], data: Path, limit: int | None = None) -> None:
     """Moves the weights of graphs into one file, equal ones once, and makes the graphs refer to it.
 
     Args:
         paths: The graphs, all in the folder of ``data``.
         data: The file to write.
+        limit: The bytes of a file.
     """
     import onnx_ir
 
-    offsets: dict[bytes, int] = {}
+    weights = Weights(data, limit)
     old: set[Path] = set()
-    with open(data, "wb") as file:
-        for path in paths:
-            model = onnx_ir.load(str(path))
-            for value in model.graph.initializers.values():
-                tensor: Any = value.const_value
-                if tensor is None or tensor.nbytes < SMALLEST_SHARED:
-                    continue
-                if isinstance(tensor, onnx_ir.ExternalTensor):
-                    old.add(Path(tensor.path))
-                offset = _stored(tensor.tobytes(), file, offsets)
-                value.const_value = onnx_ir.ExternalTensor(
-                    data.name,
-                    offset,
-                    tensor.nbytes,
-                    tensor.dtype,
-                    shape=tensor.shape,
-                    name=tensor.name,
-                    base_dir=str(data.parent),
-                )
-            file.flush()
-            onnx_ir.save(model, str(path))
+    for path in paths:
+        model = onnx_ir.load(str(path))
+        old |= weights.move(model.graph)
+        onnx_ir.save(model, str(path))
+    weights.close()
     for path in old:
         path.unlink()
-
-
-def _stored(content: bytes, file: Any, offsets: dict[bytes, int]) -> int:
-    """Where these bytes lie in the file; writes them if they are new."""
-    digest = sha256(content).digest()
-    if digest not in offsets:
-        file.write(b"\0" * (-file.tell() % (_PAGE if len(content) >= _LARGE else 64)))
-        offsets[digest] = file.tell()
-        file.write(content)
-    return offsets[digest]

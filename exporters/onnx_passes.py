@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from equipoise.exporters.onnx_files import SMALLEST_BESIDE, beside, write
+
 INT8 = "int8-dynamic"
 """Weights as int8, activations quantized while it runs."""
 
 
-def optimize(path: Path) -> None:
+def optimize(path: Path, *, external: bool = False, limit: int | None = None) -> None:
     """Replaces a graph by what ONNX Runtime rewrites it to; it then runs on ONNX Runtime alone."""
     import onnxruntime
 
@@ -18,11 +20,15 @@ def optimize(path: Path) -> None:
     # The next level lays weights out for the processor at hand.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(made)
+    if beside(path).exists():
+        key = "session.optimized_model_external_initializers"
+        options.add_session_config_entry(f"{key}_file_name", beside(made).name)
+        options.add_session_config_entry(f"{key}_min_size_in_bytes", str(SMALLEST_BESIDE))
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    replace(path, made)
+    replace(path, made, external=external, limit=limit)
 
 
-def quantize(path: Path) -> None:
+def quantize(path: Path, *, external: bool = False, limit: int | None = None) -> None:
     """Replaces a graph by one whose matrices are int8."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -32,21 +38,19 @@ def quantize(path: Path) -> None:
     del model.graph.value_info[:]
     onnx.save(model, str(path))
     made = path.with_name(f"quantized-{path.name}")
-    beside = path.with_name(f"{path.name}.data").exists()
+    many = beside(path).exists()
     quantize_dynamic(
-        str(path), str(made), weight_type=QuantType.QInt8, use_external_data_format=beside
+        str(path), str(made), weight_type=QuantType.QInt8, use_external_data_format=many
     )
-    replace(path, made)
+    replace(path, made, external=external, limit=limit)
 
 
-def replace(path: Path, made: Path) -> None:
+def replace(path: Path, made: Path, *, external: bool = False, limit: int | None = None) -> None:
     """Puts a new graph and its weights in the place of the old one; names within stay right."""
     import onnx_ir
 
-    model = onnx_ir.load(str(made))
-    onnx_ir.external_data.load_to_model(model)
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
-    onnx_ir.save(model, str(path))
+    write(onnx_ir.load(str(made)), path, external=external, limit=limit)
     for file in path.parent.glob(f"{made.name}*"):
         file.unlink()

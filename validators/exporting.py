@@ -45,7 +45,7 @@ class Export:
         force: Whether a folder that is there may be replaced.
         ways: Which ways to try; None: all of the target, in its order.
         patch: A file with ``patch(model)``, called before exporting: for faults that are planted.
-        options: Of the target: ``opset``, ``external``, ``optimize``, ``quantize``.
+        options: Of the target: ``opset``, ``external``, ``max_shard_size``, ``merged``, ``optimize``, ``quantize``.
     """
 
     request: Request

@@ -10,6 +10,7 @@ from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.validators.backends.onnx_cache import is_seq2seq
 from equipoise.validators.model import ModelFolder
 
 CLASSES = ("pytorch", "tensorflow", "flax")
@@ -120,7 +121,7 @@ def _backend_of(path: Path) -> str | None:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return "saved-model"
-        if (path / "encoder_model.onnx").exists() and (path / "decoder_model.onnx").exists():
+        if is_seq2seq(path):
             return "onnx"
         return "jax-program" if (path / "program.jax").exists() else None
     if path.suffix == ".onnx":

@@ -20,6 +20,8 @@ OF_ONNX = {
     "external": "data outside its file",
     "optimize": "graph that ONNX Runtime could rewrite",
     "quantize": "weights of eight bits",
+    "max_shard_size": "data outside its file",
+    "merged": "graphs that could be merged",
 }
 """Options that ONNX alone has, and what they are about."""
 
@@ -62,4 +64,4 @@ def assert_usable(target: Target, options: Mapping[str, object], chosen: Mapping
 
 
 def _flag(name: str) -> str:
-    return "--external-data" if name == "external" else f"--{name}"
+    return "--external-data" if name == "external" else f"--{name.replace('_', '-')}"

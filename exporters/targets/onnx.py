@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.onnx_files import drop_unused, share, write
+from equipoise.exporters.onnx_merge import merge
 from equipoise.exporters.onnx_passes import INT8, optimize, quantize
 from equipoise.exporters.tracing import by_transformers, exported
 
@@ -32,18 +34,27 @@ class Onnx:
         model = make(source, opset, path)
         _name(model, source)
         drop_unused(model)
-        write(model, path, external=bool(source.options.get("external")))
+        placing: dict[str, Any] = {
+            "external": bool(source.options.get("external")),
+            "limit": source.options.get("max_shard_size"),
+        }
+        write(model, path, **placing)
         if source.options.get("optimize"):
-            optimize(path)
+            optimize(path, **placing)
         if source.options.get("quantize") == INT8:
-            quantize(path)
+            quantize(path, **placing)
         return checked(path)
 
-    def share(self, paths: list[Path]) -> None:
-        """Puts the weights of several graphs into one file beside them, each once."""
-        share(paths, paths[0].with_name("weights.data"))
+    def share(self, paths: list[Path], limit: int | None = None) -> None:
+        """Puts the weights of several graphs beside them, each once."""
+        share(paths, paths[0].with_name("weights.data"), limit)
         for path in paths:
             checked(path)
+
+    def merge(self, first: Path, with_past: Path, path: Path) -> dict[str, Any]:
+        """Puts two decoders into one file."""
+        merge(first, with_past, path)
+        return checked(path)
 
 
 def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
@@ -73,18 +84,21 @@ def _trace(source: Source, opset: int | None, path: Path) -> Any:
 
     names = list(source.tensors)
     axes = {name: dict(source.axes[name]) for name in names}
-    torch.onnx.export(
-        source.module,
-        tuple(source.tensors.values()),
-        str(path),
-        dynamo=False,
-        input_names=names,
-        output_names=list(source.outputs),
-        dynamic_axes=axes,
-        opset_version=opset,
-    )
-    model = onnx_ir.load(str(path))
-    onnx_ir.external_data.load_to_model(model)
+    # Beyond 2 GiB the tracer writes a file for every weight.
+    with TemporaryDirectory(dir=path.parent) as folder:
+        file = str(Path(folder) / path.name)
+        torch.onnx.export(
+            source.module,
+            tuple(source.tensors.values()),
+            file,
+            dynamo=False,
+            input_names=names,
+            output_names=list(source.outputs),
+            dynamic_axes=axes,
+            opset_version=opset,
+        )
+        model = onnx_ir.load(file)
+        onnx_ir.external_data.load_to_model(model)
     for value in model.graph.outputs:
         # The tracer wrote down the example's sizes.
         value.shape = onnx_ir.Shape([None] * len(value.shape or ()))

@@ -114,7 +114,28 @@ def test_external_data_and_opset(cli: Callable[..., Any], tmp_path: Path) -> Non
     )
     assert outcome.code == 0, outcome.out + outcome.err
     assert outcome.data["opset"] == 21
-    assert {"model.onnx", "model.onnx.data"} <= set(outcome.data["files"])
+    assert {"model.onnx", "model.onnx_data"} <= set(outcome.data["files"])
+
+
+@pytest.mark.slow
+def test_weights_in_several_files(cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli(
+        *("export", BERT, tmp_path / "out", "--to", "onnx", "--max-shard-size", "20KB"),
+        *("--optimize", "--cases", "batch", *ONE_WAY),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    sizes = {
+        name: about["size"]
+        for name, about in outcome.data["files"].items()
+        if name.startswith("model.onnx_data")
+    }
+    weights = (BERT / "model.safetensors").stat().st_size
+    assert set(sizes) == {
+        *("model.onnx_data", *(f"model.onnx_data_{index}" for index in range(1, len(sizes))))
+    }
+    assert max(sizes.values()) <= 20_000
+    assert 0.9 * weights < sum(sizes.values()) < 1.1 * weights
+    assert not list((tmp_path / "out").glob("optimized*"))
 
 
 @pytest.mark.slow
@@ -154,7 +175,7 @@ def test_validate_exports_on_the_fly(cli: Callable[..., Any]) -> None:
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 def test_eight_bits(name: str, cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli(
-        *("export", FIXTURES / "tasks" / name, tmp_path / "out", "--to", "onnx"),
+        *("export", FIXTURES / "tasks" / name, tmp_path / "out", "--to", "onnx", "--merged"),
         *("--quantize", "int8-dynamic", *ONE_WAY),
     )
     # A model of a few dozen units may be too small for it; then that is said, and never passed over.

@@ -48,7 +48,7 @@ def test_caught(
     monkeypatch.setattr(targets, "find_target", lambda name: faulty)
     outcome = cli(
         *("export", ROOT / model, tmp_path / "out", "--to", "onnx", "--ways", "dynamo"),
-        *("--threads", 1, "--strict"),
+        *("--threads", 1),
     )
     assert outcome.code == (3 if verdict == "failed" else 1), outcome.out + outcome.err
     # The artifact is there, and marked.
@@ -58,6 +58,19 @@ def test_caught(
     assert tried["verdict"] == verdict
     assert said in tried["reason"]
     assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_decision_safe_may_be_accepted(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    faulty = (TARGET, str(FAULTY / "epsilon.py"))
+    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    outcome = cli(
+        *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
+        *("--ways", "dynamo", "--cases", "batch", "--threads", 1, "--no-strict"),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert "verdict: decision-safe" in outcome.out
 
 
 def test_the_next_way_is_tried(

@@ -39,6 +39,7 @@ SEQ2SEQ = [
     "automatic-speech-recognition-seq2seq",
     "image-to-text",
 ]
+MERGED = "decoder_model_merged.onnx"
 GRAPHS = ["decoder_model.onnx", "decoder_with_past_model.onnx", "encoder_model.onnx"]
 
 
@@ -56,8 +57,33 @@ def test_writes_the_same(name: str, workers: Workers, tmp_path: Path) -> None:
     assert_tokens(request, out, workers, tmp_path)
     if name in SEQ2SEQ:
         assert sorted(path.name for path in out.glob("*.onnx")) == GRAPHS
-        weights = sum(path.stat().st_size for path in (ROOT / name).glob("*.safetensors"))
-        assert (out / "weights.data").stat().st_size < 1.15 * weights
+        assert stored(out) < 1.15 * weights(name)
+
+
+@pytest.mark.parametrize("name", ["translation", "image-to-text"])
+def test_both_decoders_in_one_file(name: str, workers: Workers, tmp_path: Path) -> None:
+    request = Request(ROOT / name, divergence=False)
+    out = tmp_path / "out"
+    options = {"merged": True, "max_shard_size": 50_000}
+    found = export(Export(request, out, "onnx", ways=["dynamo"], options=options), workers)
+    assert found.verdict in FINE
+    assert list(found.artifact.graphs) == ["encoder", "decoder_merged"]
+    assert found.artifact.graphs["decoder_merged"]["inputs"]["use_cache_branch"] == {
+        "dtype": "bool",
+        "shape": [1],
+    }
+    assert sorted(path.name for path in out.glob("*.onnx")) == [MERGED, "encoder_model.onnx"]
+    assert_tokens(request, out, workers, tmp_path)
+    assert stored(out) < 1.15 * weights(name)
+    assert (out / "weights.data_1").stat().st_size <= 50_000
+
+
+def stored(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("weights.data*"))
+
+
+def weights(name: str) -> int:
+    return sum(path.stat().st_size for path in (ROOT / name).glob("*.safetensors"))
 
 
 def assert_tokens(request: Request, out: Path, workers: Workers, scratch: Path) -> None:
@@ -99,6 +125,8 @@ def test_names_are_those_of_the_field(workers: Workers, tmp_path: Path) -> None:
         "shape": ["batch", 6, "encoder_sequence", 6],
     }
     presents = [name.replace("past_key_values", "present") for name in past]
-    assert set(graphs["decoder"]["outputs"]) == {"logits", *presents}
-    assert set(given["outputs"]) == {"logits", *(one for one in presents if ".decoder." in one)}
+    # Optimum goes by the order: each layer's own keys and values, then those of the encoder.
+    assert list(graphs["decoder"]["outputs"]) == ["logits", *presents]
+    assert [name for name in given["inputs"] if name in past] == past
+    assert list(given["outputs"]) == ["logits", *(one for one in presents if ".decoder." in one)]
     assert list(graphs["encoder"]["outputs"]) == ["last_hidden_state"]

@@ -67,7 +67,7 @@ class Session(Plain):
         """
         import onnx
 
-        model = onnx.load(self.file)
+        model = onnx.load(self.file, load_external_data=False)
         found = spans(
             [
                 Node(path, "", node.output[0], tuple(node.input))

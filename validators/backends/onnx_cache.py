@@ -13,6 +13,26 @@ from equipoise.validators.backends.onnx import NUMPY, Session
 PAST, PRESENT = "past_key_values.", "present."
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model.onnx"
 WITH_PAST = "decoder_with_past_model.onnx"
+MERGED = "decoder_model_merged.onnx"
+SWITCH = "use_cache_branch"
+"""Input of a merged decoder: whether it goes on."""
+
+
+def past_of(session: Session) -> dict[str, list[Any]]:
+    """The inputs that hold a past, with their shapes."""
+    return {
+        value.name: value.shape
+        for value in session.session.get_inputs()
+        if value.name.startswith(PAST)
+    }
+
+
+def empty(session: Session, rows: int) -> dict[str, Array]:
+    """A past of no tokens."""
+    return {
+        name: np.zeros((rows, shape[1], 0, shape[3]), NUMPY[session.types[name]])
+        for name, shape in past_of(session).items()
+    }
 
 
 def has_past(session: Session) -> bool:
@@ -22,7 +42,8 @@ def has_past(session: Session) -> bool:
 
 def is_seq2seq(folder: Path) -> bool:
     """Whether a folder holds the graphs of an encoder and its decoder."""
-    return (folder / ENCODER).is_file() and (folder / DECODER).is_file()
+    decoders = (folder / DECODER, folder / MERGED)
+    return (folder / ENCODER).is_file() and any(path.is_file() for path in decoders)
 
 
 class Decoder(Session):
@@ -32,10 +53,8 @@ class Decoder(Session):
 
     def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
         super().__init__(file, options, session)
-        self.past = [name for name in self.types if name.startswith(PAST)]
+        self.past = past_of(self)
         self.accepts = frozenset(self.types) - frozenset(self.past)
-        shapes = {value.name: value.shape for value in self.session.get_inputs()}
-        self.shapes = {name: shapes[name] for name in self.past}
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """Everything at once."""
@@ -54,24 +73,21 @@ class Decoder(Session):
         given = dict(inputs)
         if not any(name in given for name in self.past):
             rows = len(next(iter(inputs.values())))
-            given.update({name: self._empty(name, rows) for name in self.past})
+            given.update(empty(self, rows))
         return super()._fed(given)
-
-    def _empty(self, name: str, rows: int) -> Array:
-        _, heads, _, width = self.shapes[name]
-        return np.zeros((rows, heads, 0, width), NUMPY[self.types[name]])
 
 
 class Seq2Seq(Session):
-    """An encoder, a decoder that begins and one that goes on."""
+    """An encoder, a decoder that begins and one that goes on, these two in one file or in two."""
 
     caches = True
 
     def __init__(self, folder: str, options: dict[str, Any]) -> None:
         place = Path(folder)
-        super().__init__(str(place / DECODER), options)
+        self.merged = (place / MERGED).is_file()
+        super().__init__(str(place / (MERGED if self.merged else DECODER)), options)
         self.encoder = Session(str(place / ENCODER), options)
-        self.with_past = Session(str(place / WITH_PAST), options)
+        self.with_past = self if self.merged else Session(str(place / WITH_PAST), options)
         masked = {"attention_mask"} if "encoder_attention_mask" in self.types else set()
         self.accepts = self.encoder.accepts | {"decoder_input_ids"} | masked
 
@@ -87,10 +103,11 @@ class Seq2Seq(Session):
         tokens = {"input_ids": inputs["decoder_input_ids"]}
         if state is None:
             kept = self._encoded(inputs)
-            values = self._given(self, {**tokens, **kept})
+            nothing = empty(self, len(tokens["input_ids"])) if self.merged else {}
+            values = self._given(self, {**tokens, **kept, **nothing}, go_on=False)
         else:
             kept = chosen(state, order)
-            values = self._given(self.with_past, {**tokens, **kept})
+            values = self._given(self.with_past, {**tokens, **kept}, go_on=True)
         outputs, past = parted(values)
         return outputs, {**kept, **past}
 
@@ -103,9 +120,10 @@ class Seq2Seq(Session):
         return kept
 
     @staticmethod
-    def _given(graph: Session, values: dict[str, Array]) -> dict[str, Array]:
+    def _given(graph: Session, values: dict[str, Array], *, go_on: bool) -> dict[str, Array]:
         """A graph's outputs for those of the values that it takes."""
-        fed = graph._fed({name: values[name] for name in graph.types})
+        every = {**values, SWITCH: np.array([go_on])}
+        fed = graph._fed({name: every[name] for name in graph.types})
         return dict(zip(graph.outputs, graph.session.run(graph.outputs, fed), strict=True))
 
 

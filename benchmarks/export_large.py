@@ -1,0 +1,140 @@
+"""Time and memory of exporting a model of three gigabytes to ONNX, against ``torch.onnx.export`` itself.
+
+    python benchmarks/export_large.py [--layers N] [--work FOLDER] [--judged]
+
+Both sides begin from the same folder with one file of safetensors and end with the same graph on disk, each in
+processes of their own. Memory is what all processes of a side hold at once: resident pages, those of mapped files
+included. With ``--judged`` the export is measured once more with the validator, which runs the model in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import machine
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "export-large.json"
+WIDTH = 2048
+PAGE = 4096
+
+PLAIN = """
+import sys
+import numpy as np, torch, transformers
+torch.set_grad_enabled(False)
+torch.set_num_threads({threads})
+cls = transformers.BertForSequenceClassification
+model = cls.from_pretrained(sys.argv[1], attn_implementation="eager", dtype=torch.float32).eval()
+rows = torch.randint(5, 90, (2, 9))
+given = dict(input_ids=rows, attention_mask=torch.ones_like(rows), token_type_ids=torch.zeros_like(rows))
+auto = torch.export.Dim.AUTO
+shapes = {{name: {{0: auto, 1: auto}} for name in given}}
+torch.onnx.export(model, (), sys.argv[2], kwargs=given, dynamo=True, dynamic_shapes=shapes, external_data=True)
+"""
+
+
+def main() -> None:
+    """Measures both and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--judged", action="store_true", help="with the validator too")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.work) as folder:
+        place = Path(folder)
+        sizes = [str(given.layers), str(WIDTH)]
+        maker = str(HERE / "export_large_model.py")
+        subprocess.run([sys.executable, maker, str(place / "model"), *sizes], check=True)
+        weights = (place / "model" / "model.safetensors").stat().st_size
+        (place / "plain").mkdir()
+        script = PLAIN.format(threads=given.threads)
+        command = [sys.executable, "-m", "equipoise.cli", "export", str(place / "model")]
+        settings = ["--to", "onnx", "--ways", "dynamo", "--threads", str(given.threads)]
+        rows = {
+            "torch.onnx.export": [
+                *(sys.executable, "-c", script),
+                *(str(place / "model"), str(place / "plain" / "model.onnx")),
+            ],
+            "equipoise export --no-validate": [
+                *(*command, str(place / "ours"), *settings, "--no-validate")
+            ],
+        }
+        if given.judged:
+            judged = [*command, str(place / "judged"), *settings, "--cases", "single,batch"]
+            rows["equipoise export"] = judged
+        found = {}
+        for name, one in rows.items():
+            found[name] = measured(one, weights)
+            print(name, found[name], flush=True)
+            for made in ("plain", "ours", "judged"):
+                shutil.rmtree(place / made, ignore_errors=True)
+            (place / "plain").mkdir(exist_ok=True)
+    ours, plain = found["equipoise export --no-validate"], found["torch.onnx.export"]
+    values = {
+        "machine": machine.about(None),
+        "weights": weights,
+        "runs": found,
+        "seconds, ours to theirs": round(ours["seconds"] / plain["seconds"], 2),
+    }
+    RESULT.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def measured(command: list[str], weights: int) -> dict[str, Any]:
+    """Seconds, and the most memory that the command and its children held at once."""
+    most = 0
+    done = threading.Event()
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+
+        def watch() -> None:
+            nonlocal most
+            while not done.wait(0.05):
+                most = max(most, sum(resident(pid) for pid in tree(process.pid)))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        code = process.wait()
+        done.set()
+        watching.join()
+        errors.seek(0)
+        if code:
+            raise SystemExit(f"{command[:6]} ended with {code}: {errors.read()[-2000:]}")
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "peak": most,
+        "peak to weights": round(most / weights, 2),
+    }
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for one in found:
+        try:
+            found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+if __name__ == "__main__":
+    main()

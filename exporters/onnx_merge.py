@@ -1,0 +1,137 @@
+"""Two decoders in one ONNX file: the one that begins and the one that goes on are the branches of an ``If``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+SWITCH = "use_cache_branch"
+"""The input that chooses, a boolean of one element; optimum and transformers.js call it so."""
+
+BRANCHES = {"then_branch": "with_past", "else_branch": "first"}
+
+
+def merge(first: Path, with_past: Path, path: Path) -> None:
+    """Writes one graph of two whose weights lie in the same files, and removes the two.
+
+    Its inputs and outputs are those of both. The branch that goes on hands the keys and values of the encoder
+    through, so that both give all outputs.
+
+    Args:
+        first: The decoder for the first tokens.
+        with_past: The decoder that goes on.
+        path: The file to write, in the same folder.
+    """
+    import onnx_ir
+
+    models = {"else_branch": onnx_ir.load(str(first)), "then_branch": onnx_ir.load(str(with_past))}
+    outer = _Outer()
+    for side, model in models.items():
+        outer.take_inputs(model.graph)
+        outer.take_weights(model.graph, BRANCHES[side])
+    begin, going = models["else_branch"].graph, models["then_branch"].graph
+    shapes = {value.name: value for value in (*going.outputs, *begin.outputs)}
+    names = [str(value.name) for value in begin.outputs]
+    branches = {
+        side: _branch(model.graph, BRANCHES[side], names, outer) for side, model in models.items()
+    }
+    switch = onnx_ir.Value(
+        name=SWITCH, type=onnx_ir.TensorType(onnx_ir.DataType.BOOL), shape=onnx_ir.Shape([1])
+    )
+    choice = onnx_ir.Node(
+        "",
+        "If",
+        [switch],
+        [onnx_ir.AttrGraph(side, graph) for side, graph in branches.items()],
+        outputs=[
+            onnx_ir.Value(name=name, type=shapes[name].type, shape=_free(shapes[name].shape))
+            for name in names
+        ],
+    )
+    graph = onnx_ir.Graph(
+        [*outer.inputs.values(), switch],
+        list(choice.outputs),
+        nodes=[choice],
+        initializers=list(outer.weights.values()),
+        opset_imports=dict(begin.opset_imports),
+        name="decoder_merged",
+    )
+    merged = onnx_ir.Model(graph, ir_version=models["else_branch"].ir_version)
+    onnx_ir.save(merged, str(path))
+    for file in (first, with_past):
+        file.unlink()
+
+
+class _Outer:
+    """What both branches see: inputs by name, weights by what they hold."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Any] = {}
+        self.weights: dict[Any, Any] = {}
+
+    def take_inputs(self, graph: Any) -> None:
+        import onnx_ir
+
+        for value in list(graph.inputs):
+            mine = self.inputs.setdefault(
+                value.name, onnx_ir.Value(name=value.name, type=value.type, shape=value.shape)
+            )
+            value.replace_all_uses_with(mine, replace_graph_outputs=True)
+
+    def take_weights(self, graph: Any, branch: str) -> None:
+        import onnx_ir
+
+        for value in list(graph.initializers.values()):
+            key = _content(value.const_value)
+            if key not in self.weights:
+                self.weights[key] = onnx_ir.Value(
+                    name=f"{branch}/{value.name}",
+                    type=value.type or onnx_ir.TensorType(value.const_value.dtype),
+                    shape=value.const_value.shape,
+                    const_value=value.const_value,
+                )
+            value.replace_all_uses_with(self.weights[key], replace_graph_outputs=True)
+
+
+def _content(tensor: Any) -> Any:
+    """What tells weights apart: the place in the file, or the bytes themselves."""
+    import onnx_ir
+
+    shape = tuple(int(size) for size in tensor.shape)
+    if isinstance(tensor, onnx_ir.ExternalTensor):
+        return str(tensor.location), tensor.offset, tensor.dtype, shape
+    return tensor.tobytes(), tensor.dtype, shape
+
+
+def _branch(graph: Any, branch: str, names: list[str], outer: _Outer) -> Any:
+    """The nodes of a graph as a branch with these outputs; names within become the branch's own."""
+    import onnx_ir
+
+    found = {value.name: value for value in graph.outputs}
+    nodes = list(graph)
+    graph.remove(nodes)
+    graph.outputs.clear()
+    outputs = []
+    for name in names:
+        value = found.get(name) or outer.inputs[name.replace("present.", "past_key_values.")]
+        if value.producer() is None:  # an output must be made within the branch
+            node = onnx_ir.Node("", "Identity", [value], outputs=[onnx_ir.Value(name=name)])
+            node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+            nodes.append(node)
+            value = node.outputs[0]
+        outputs.append(value)
+    for index, node in enumerate(nodes):
+        node.name = f"{branch}/{index}_{node.op_type}"
+        for value in node.outputs:
+            if value.name:
+                value.name = f"{branch}/{value.name}"
+    return onnx_ir.Graph([], outputs, nodes=nodes, opset_imports={}, name=branch)
+
+
+def _free(shape: Any) -> Any:
+    """A shape without symbols: those of the branches need not be the same."""
+    import onnx_ir
+
+    if shape is None:
+        return None
+    return onnx_ir.Shape([size if isinstance(size, int) else None for size in shape])
