@@ -38,6 +38,13 @@ def sinusoidal_interleaved(shape: Shape) -> Array:
     return table
 
 
+def rotary_frequencies(shape: Shape) -> Array:
+    """Frequencies of rotary positions, ``10000 ** (-i / count)`` in float32, as ESM of transformers builds them."""
+    (count,) = shape
+    powers = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
+    return (np.float32(1) / np.power(np.float32(10000), powers)).astype(np.float32)
+
+
 def zeros(shape: Shape) -> Array:
     """Zeros of that shape."""
     return np.zeros(shape, np.float32)
@@ -46,6 +53,7 @@ def zeros(shape: Shape) -> Array:
 GENERATORS = {
     "sinusoidal": sinusoidal,
     "sinusoidal_interleaved": sinusoidal_interleaved,
+    "rotary_frequencies": rotary_frequencies,
     "zeros": zeros,
     "unused": zeros,
 }

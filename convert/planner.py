@@ -324,6 +324,15 @@ class Planner:
             notes.append(
                 f"the config names {named[0]}; the tensors are those of {self.expansion.cls.name}"
             )
+        for layout, view in (
+            (self.source.match.layout, self.source.match.view),
+            (self.layout, self.view),
+        ):
+            if view.wrong:
+                name = self.expansion.cls.names[layout]
+                notes.append(
+                    f"{name} answers otherwise than PyTorch from the same weights: {view.wrong}"
+                )
         bare = [n for n, group in self.view.groups.items() if not group]
         if bare and self.form.container == "keras_hdf5":
             notes.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 from equipoise.convert.checkpoint import Checkpoint
 from equipoise.convert.layouts import Format, View
-from equipoise.convert.ops import Shape
+from equipoise.convert.ops import Op, Shape
 from equipoise.convert.rule import Rule
 from equipoise.convert.tensor import TensorHeader
 
@@ -60,6 +60,8 @@ class Check:
         generator: The generator whose values it must have, or None.
         shape: The shape of those values.
         reason: Why the target has no place for a tensor of its own here.
+        ops: The way from the tensor to PyTorch's form, in which the two are compared.
+        other_ops: The same of the other tensor.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Check:
     generator: str | None
     shape: Shape
     reason: str
+    ops: tuple[Op, ...] = ()
+    other_ops: tuple[Op, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -116,9 +116,9 @@ def run_check(check: Check, tensors: Mapping[str, TensorRef]) -> None:
     Raises:
         CoverageError: They differ.
     """
-    found = tensors[check.name].read()
+    (found,) = apply_all(check.ops, (tensors[check.name].read(),))
     if check.other is not None:
-        expected = tensors[check.other].read()
+        (expected,) = apply_all(check.other_ops, (tensors[check.other].read(),))
         what = f"equal to {check.other!r}"
     else:
         expected = generate(str(check.generator), check.shape, found.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from equipoise.convert.account import Account
 from equipoise.convert.expand import Parameter
 from equipoise.convert.layouts import View
+from equipoise.convert.ops import Op
 from equipoise.convert.source import Source
 from equipoise.convert.steps import Check, Entry, Status
 
@@ -34,13 +35,15 @@ def account_for_unwritten(source: Source, layout: str, view: View, account: Acco
         if stored is None or name in kept:
             continue
         reason = view.refused.get(name)
-        twin = _twin(source, name, view)
+        origin = _origin(source, name, view)
+        twin = source.stored_name(origin) if origin is not None else None
         if reason is not None and not source.identical(stored, twin):
             account.refuse(stored, reason)
-        elif twin is not None:
-            _tie(source, stored, twin, f"{layout} stores {name!r} once with {twin!r}", account)
+        elif origin is not None and twin is not None:
+            why = f"{layout} stores {name!r} once with {twin!r}"
+            _tie(source, (name, stored), (origin, twin), why, account)
         elif name in view.left_out:
-            _leave_out(stored, parameter, view.left_out[name], account)
+            _leave_out(source, stored, parameter, view.left_out[name], account)
         elif name not in view.refused:
             account.refuse(stored, f"{layout} has no place for it")
     for name, reason in source.match.ignored.items():
@@ -49,29 +52,42 @@ def account_for_unwritten(source: Source, layout: str, view: View, account: Acco
         account.left_out(name, reason)
 
 
-def _twin(source: Source, name: str, view: View) -> str | None:
-    """The source's tensor that the target uses for a parameter that it shares with another."""
+def _origin(source: Source, name: str, view: View) -> str | None:
+    """The parameter whose tensor in the source the target uses for one that it shares with another."""
     repeats = view.shared.get(name)
     while repeats is not None and repeats in view.shared:
         repeats = view.shared[repeats]
-    origin = source.origin(repeats) if repeats is not None else None
-    return source.stored_name(origin) if origin is not None else None
+    return source.origin(repeats) if repeats is not None else None
 
 
-def _tie(source: Source, stored: str, twin: str, why: str, account: Account) -> None:
+def _tie(
+    source: Source, own: tuple[str, str], twin: tuple[str, str], why: str, account: Account
+) -> None:
+    """Checks that a parameter and its twin, each with its stored name, are equal in PyTorch's form."""
+    (name, stored), (origin, kept) = own, twin
     if account.allowed(stored):
         return
-    reason = f"stored once, as {twin!r}"
-    account.coverage.append(Entry("source", stored, Status.TIED, (twin,), reason))
-    if not source.identical(stored, twin):
+    reason = f"stored once, as {kept!r}"
+    account.coverage.append(Entry("source", stored, Status.TIED, (kept,), reason))
+    if not source.identical(stored, kept):
         shape = source.checkpoint[stored].shape
-        account.checks.append(Check(stored, twin, None, shape, why))
+        ops, other_ops = _ops(source, name), _ops(source, origin)
+        account.checks.append(Check(stored, kept, None, shape, why, ops, other_ops))
 
 
-def _leave_out(stored: str, parameter: Parameter, reason: str, account: Account) -> None:
+def _ops(source: Source, name: str) -> tuple[Op, ...]:
+    """The way from the stored tensor to the parameter in PyTorch's form."""
+    rule = source.inverse[name]
+    return rule.ops if len(rule.sources) == len(rule.targets) == 1 else ()
+
+
+def _leave_out(
+    source: Source, stored: str, parameter: Parameter, reason: str, account: Account
+) -> None:
     if account.allowed(stored):
         return
     account.left_out(stored, reason)
     if parameter.computed not in (None, "unused"):
-        check = Check(stored, None, parameter.computed, parameter.shape, reason)
+        ops = _ops(source, parameter.name)
+        check = Check(stored, None, parameter.computed, parameter.shape, reason, ops)
         account.checks.append(check)

@@ -45,6 +45,7 @@ class View:
         ignored: Templates of names that it may carry without need -> the reason.
         groups: Stored name -> top-level layer in a Keras HDF5 file.
         also_in: Top-level layer -> stored names that it lists too.
+        wrong: Why the class here answers otherwise than PyTorch's from the same weights; empty when it does not.
         root: First component of the full variable names in a Keras HDF5 file.
         roots: Stored name -> its root where it is another; empty for none.
     """
@@ -58,6 +59,7 @@ class View:
     ignored: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     also_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wrong: str = ""
     root: str = ""
     roots: Mapping[str, str] = field(default_factory=dict)
 

@@ -54,7 +54,16 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[View, Irregular]
         for one in expansion.parameters.values()
         if one.tied_to and one.one_tensor and one.name not in shared
     }
-    view = View((*rules, *many), {}, shared, refused, left_out, repeated, ignored)
+    wrong = irregular.table("wrong")
+    view = View(
+        (*rules, *many),
+        shared=shared,
+        refused=refused,
+        left_out=left_out,
+        repeated=repeated,
+        ignored=ignored,
+        wrong=wrong.get(expansion.cls.key, wrong.get("*", "")),
+    )
     return view, irregular
 
 

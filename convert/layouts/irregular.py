@@ -8,6 +8,7 @@
     stored = ["predictions.decoder.bias"]                      ties that this layout stores twice all the same
     refused = { PARAMETER = REASON }                           no place for it
     left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
+    wrong = { CLASS = REASON }                                 classes here that answer otherwise; "*" for all
     ignored = { NAME = REASON }                                may be in files, is not needed
     indices = "."                                              TF: how a number is joined to the name before it
     groups = { "model.shared" = "model" }                      TF: first component -> layer in HDF5; "" for none
@@ -34,8 +35,8 @@ from equipoise.convert.spec import Spec, load_spec
 
 SECTIONS = frozenset(
     (
-        *("paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "ignored", "rules"),
-        *("indices", "groups", "also_in", "roots", "prefixes"),
+        *("paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored"),
+        *("rules", "indices", "groups", "also_in", "roots", "prefixes"),
     )
 )
 

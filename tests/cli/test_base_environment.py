@@ -66,8 +66,9 @@ def test_from_pretrained_says_what_it_needs(python: str) -> None:
     assert "equipoise[torch]" in done.stderr
 
 
-def test_every_family_has_a_case() -> None:
-    assert {case[0] for case in CASES} == {path.stem for path in models.CONFIGS.glob("*.toml")}
+def test_every_case_is_a_family() -> None:
+    """A choice of kinds of models; every family goes through the library in ``tests/oracle``."""
+    assert {case[0] for case in CASES} <= {path.stem for path in models.CONFIGS.glob("*.toml")}
 
 
 @pytest.mark.parametrize(("family", "config", "cls", "hops"), CASES)

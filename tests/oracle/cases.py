@@ -18,6 +18,7 @@ class Case:
 
     family: str
     config: str
+    spec: Spec
     cls: ClassSpec
 
     @property
@@ -32,7 +33,7 @@ def specs(family: str) -> list[Spec]:
 
 def cases() -> list[Case]:
     return [
-        Case(family, config, cls)
+        Case(family, config, spec, cls)
         for family in FAMILIES
         for config in models.config_names(family)
         for spec in specs(family)

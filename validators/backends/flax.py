@@ -91,6 +91,10 @@ class Session(Plain):
         self.info = info
         self.options = options
         self.accepts = frozenset(inspect.signature(type(model).__call__).parameters) - {"self"}
+        # OPT's switch is called otherwise, and off by itself.
+        self.plain: dict[str, Any] = {"return_dict": True}
+        if "train" in self.accepts:
+            self.plain["train"] = False
         self.steps: Steps | None = None
         self.compiled = self._compiled()
         self.caches = hasattr(model, "init_cache")
@@ -119,13 +123,13 @@ class Session(Plain):
         return self._eager(tensors, kwargs)
 
     def _eager(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        return self.model(**tensors, **kwargs, return_dict=True, train=False)
+        return self.model(**tensors, **self.plain, **kwargs)
 
     def _compiled(self) -> Any:
         import jax
 
         def call(params: Any, inputs: Any) -> Any:
-            return dict(self.model(**inputs, params=params, return_dict=True, train=False))
+            return dict(self.model(**inputs, params=params, **self.plain))
 
         return jax.jit(call)
 
