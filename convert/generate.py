@@ -42,7 +42,7 @@ def rotary_frequencies(shape: Shape) -> Array:
     """Frequencies of rotary positions, ``10000 ** (-i / count)`` in float32, as ESM of transformers builds them."""
     (count,) = shape
     powers = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
-    return (np.float32(1) / np.power(np.float32(10000), powers)).astype(np.float32)
+    return np.asarray(np.float32(1) / np.power(np.float32(10000), powers), np.float32)
 
 
 def zeros(shape: Shape) -> Array:

@@ -97,6 +97,7 @@ class Making:
             return Made(self.target.name, way, path, how, made=False)
         finally:
             file.unlink()
+            setup.make_room()
         self.tried.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
         place = folder if about.get("graphs") else path
         return Made(self.target.name, way, place, how, about)

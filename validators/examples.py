@@ -74,6 +74,7 @@ def _recorded(setup: Setup, batch: Batch) -> Recorder:
     recorder = Recorder(RemoteRunner(model))
     setup.task.run(recorder, setup.model, batch)
     model.drop()
+    setup.make_room()
     return recorder
 
 

@@ -93,8 +93,9 @@ def export(wanted: Export, workers: Workers | None = None) -> Exported:
         if not model.is_dir():
             raise InputError("an export needs a model's folder", file=model)
         setup = prepare(replace(wanted.request, model=model), processes, scratch)
-        weights = _weight_bytes(setup.pytorch.path)
-        with folders.writing(wanted.output, model, weights, force=wanted.force) as partial:
+        with folders.writing(
+            wanted.output, model, setup.weight_bytes, force=wanted.force
+        ) as partial:
             return _written(wanted, setup, target, Making(target, file, setup, partial))
 
 
@@ -192,12 +193,3 @@ def on_the_fly(setup: Setup, name: str) -> Form:
     inputs: Inputs = example_inputs(setup, {})
     made = _first(replace(Making(target, file, setup, folder), inputs=inputs))
     return Form(name, made.path, f"exported ({made.way})")
-
-
-def _weight_bytes(folder: Path) -> int:
-    """About what the artifact will take."""
-    from equipoise.convert.companions import companions
-
-    beside = set(companions(folder)) if folder.is_dir() else set()
-    files = [path for path in folder.iterdir() if path.is_file() and path not in beside]
-    return max((path.stat().st_size for path in files), default=0)

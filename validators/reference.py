@@ -15,7 +15,7 @@ from equipoise.validators.recorder import Recorder
 from equipoise.validators.remote import Module, RemoteRunner
 from equipoise.validators.result import BackendResult
 from equipoise.validators.runner import Arrays
-from equipoise.validators.setup import Setup
+from equipoise.validators.setup import REFERENCE, Setup
 from equipoise.validators.tasks.base import Batch, Decision
 from equipoise.validators.verdict import CaseFigures, judge_case
 
@@ -62,20 +62,46 @@ class Inside:
 
 
 class Reference:
-    """Both models in one worker process, on the CPU: that is what every device is held to."""
+    """Both models in one worker process, on the CPU: that is what every device is held to.
+
+    A large model is loaded when it is needed and makes room for the next one.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.reference = self._load(setup.request.precision)
-        self.truth = self._load("float64")
+        self._held: dict[str, RemoteRunner] = {}
+        self._first = self.reference
+        self._hello = setup.workers.hello("pytorch", apart=REFERENCE)
         self._inside: Inside | None = None
+
+    @property
+    def reference(self) -> RemoteRunner:
+        """The model at the precision under test."""
+        return self._model(self.setup.request.precision)
+
+    @property
+    def truth(self) -> RemoteRunner:
+        """The model in float64."""
+        return self._model("float64")
+
+    def _model(self, precision: str) -> RemoteRunner:
+        if precision not in self._held:
+            self._make_room()
+            self._held[precision] = self._load(precision)
+        return self._held[precision]
+
+    def _make_room(self) -> None:
+        """A large model goes before the next one comes."""
+        if self.setup.large:
+            self.setup.make_room()
+            self._held.clear()
 
     def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:
         setup = self.setup
         options = {**setup.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
         if jitter is not None:
             options["jitter"] = jitter
-        environment = setup.workers.get("pytorch", apart="-reference")
+        environment = setup.workers.get("pytorch", apart=REFERENCE)
         form = setup.pytorch
         model = RemoteModel(environment, "pytorch", setup.class_name, form.path, **options)
         if missing := model.info.get("missing_keys"):
@@ -90,32 +116,37 @@ class Reference:
     @property
     def accepts(self) -> frozenset[str]:
         """Names of the inputs that the model takes."""
-        return self.reference.accepts
+        return self._first.accepts
 
     def measure(self, batches: Sequence[Batch]) -> list[Measured]:
         """Runs every case on both, and on the reference with moved weights."""
         measured = [self._measure(batch) for batch in batches]
+        measured = [replace(one, truth=self._run(self.truth, one, "truth")) for one in measured]
         for seed in range(DRAWS):
+            self._make_room()
             runner = self._load(self.setup.request.precision, jitter=seed)
-            for index, one in enumerate(measured):
-                self.setup.request.progress(f"noise {seed + 1}: {one.batch.case.name}")
-                outputs = self.setup.task.run(
-                    runner, self.setup.model, one.batch, follow=one.reference
-                )
-                measured[index] = replace(one, noises=(*one.noises, outputs))
+            measured = [
+                replace(one, noises=(*one.noises, self._run(runner, one, f"noise {seed + 1}")))
+                for one in measured
+            ]
             runner.model.drop()
+        self._make_room()
         return measured
 
     def _measure(self, batch: Batch) -> Measured:
-        """Runs a case on both."""
+        """Runs a case on the reference."""
         setup = self.setup
         setup.request.progress(f"reference: {batch.case.name}")
         before = len(self.reference.account.seconds)
         outputs = setup.task.run(self.reference, setup.model, batch)
         seconds = tuple(self.reference.account.seconds[before:])
-        exact = setup.task.run(self.truth, setup.model, batch, follow=outputs)
         decisions = tuple(setup.task.decisions(setup.model, batch, outputs))
-        return Measured(batch, outputs, exact, decisions, seconds)
+        return Measured(batch, outputs, {}, decisions, seconds)
+
+    def _run(self, runner: RemoteRunner, one: Measured, what: str) -> Arrays:
+        """A case once more, along the way that the reference took."""
+        self.setup.request.progress(f"{what}: {one.batch.case.name}")
+        return self.setup.task.run(runner, self.setup.model, one.batch, follow=one.reference)
 
     def inside(self, one: Measured) -> Inside:
         """Every module's values on truth and reference; the last case is kept for the next backend."""
@@ -147,13 +178,13 @@ class Reference:
 
     def about(self) -> tuple[RemoteRunner, Mapping[str, Any]]:
         """The model at the precision under test, and what its process is."""
-        return self.reference, self.setup.workers.hello("pytorch", apart="-reference")
+        return self._first, self._hello
 
     def close(self) -> None:
-        """Frees both models, if their process still runs."""
-        if self.setup.workers.get("pytorch", apart="-reference").alive:
-            self.truth.model.drop()
-            self.reference.model.drop()
+        """Frees the models, if their process still runs."""
+        for runner in self._held.values():
+            if runner.model.environment.alive:
+                runner.model.drop()
 
     def __enter__(self) -> Self:
         return self

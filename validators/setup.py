@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.errors import InputError
 from equipoise.validators.architectures import pytorch_class
 from equipoise.validators.forms import Form, form_of_model
@@ -15,6 +17,12 @@ from equipoise.validators.request import Request
 from equipoise.validators.tasks import find_task, task_of
 from equipoise.validators.tasks.base import Batch, Task, samples_of
 from equipoise.validators.workers import Workers
+
+LARGE = 1 << 30
+"""Bytes of weights."""
+
+REFERENCE = "-reference"
+"""The process of the reference is not that of the backend."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,22 @@ class Setup:
     class_name: str
     pytorch: Form
     batches: tuple[Batch, ...]
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """What the weights take on disk."""
+        return sum(path.stat().st_size for path in open_checkpoint(self.pytorch.path).files)
+
+    @property
+    def large(self) -> bool:
+        """Whether only one copy of the model is to be in memory at a time."""
+        return self.weight_bytes >= LARGE
+
+    def make_room(self) -> None:
+        """Ends the processes that hold a large model in PyTorch; exporters leave copies behind that nothing frees."""
+        if self.large:
+            self.workers.end("pytorch")
+            self.workers.end("pytorch", apart=REFERENCE)
 
 
 def prepare(request: Request, workers: Workers, scratch: Path) -> Setup:

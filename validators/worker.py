@@ -26,6 +26,7 @@ A request's header has ``op`` and its arguments; the answer's has ``ok`` and the
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import struct
@@ -205,12 +206,15 @@ class Worker:
         """Forgets a model."""
         self.states.pop(f"state-{header['model']}", None)
         self.sessions.pop(header["model"]).close()
+        gc.collect()  # a model and what was made of it refer to each other
         return {}, {}
 
     def call(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Calls a function of a Python file with JSON arguments; gives back its JSON result."""
         function = getattr(_module_of_file(header["file"]), header["function"])
-        return {"result": function(**header["arguments"])}, {}
+        result = function(**header["arguments"])
+        gc.collect()
+        return {"result": result}, {}
 
     @staticmethod
     def _measured(session: Any, start: float) -> dict[str, float]:

@@ -54,6 +54,11 @@ class Workers:
         self._versions.pop(key, None)
         return self._running[key]
 
+    def end(self, backend: str, *, apart: str = "") -> None:
+        """Ends the process of a backend, so that all its memory is free; the next request starts another."""
+        if (running := self._running.pop(backend + apart, None)) is not None:
+            running.close()
+
     def hello(self, backend: str, *, apart: str = "") -> dict[str, Any]:
         """Versions and cores of a backend's environment."""
         key = backend + apart

@@ -2,7 +2,7 @@
 
 ``load(folder, class_name, options)`` returns a :class:`Session`. Options, all with defaults:
 
-    dtype       float64, float32, float16, bfloat16; None keeps the file's
+    dtype       float64 (PyTorch: of the arithmetic), float32, float16, bfloat16; None keeps the file's
     device      cpu, cuda, cuda:1
     threads     how many the framework may use within an operation; 0 leaves it alone
     tf32        whether matrix products of float32 may be rounded to TensorFloat-32 (default: no)

@@ -17,10 +17,8 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
     torch_common.pin(options)
     dtype = options.get("dtype")
-    wide = dtype == "float64"
-    # What is computed once (sinusoids, frequencies) stays what float32 gave: the truth has the model's own
-    # values and only wider arithmetic.
-    loaded = "float32" if wide else dtype
+    # The truth has the model's own values (what is computed once stays what float32 gave) and only wider arithmetic.
+    loaded = "float32" if wide(options) else dtype
     extra = {"torch_dtype": torch_common.dtype(loaded)} if loaded else {}
     if int(transformers.__version__.split(".")[0]) >= 5 and extra:
         extra = {"dtype": extra["torch_dtype"]}
@@ -31,7 +29,12 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     model = model.to(options.get("device") or "cpu").eval()
     if options.get("jitter") is not None:
         torch_common.jitter(model, int(options["jitter"]))
-    return Session(model.double() if wide else model, info, options, folder)
+    return Session(model, info, options, folder)
+
+
+def wide(options: dict[str, Any]) -> bool:
+    """Whether the arithmetic is that of float64."""
+    return options.get("dtype") == "float64"
 
 
 class Session(torch_common.OnDevice):
@@ -45,6 +48,7 @@ class Session(torch_common.OnDevice):
         self.info = {key: list(value) for key, value in info.items() if key.endswith("_keys")}
         self.options = options
         self.folder = folder
+        self.dtype = torch_common.dtype("float64") if wide(options) else model.dtype
         self.accepts = frozenset(inspect.signature(model.forward).parameters)
         self.caches = "past_key_values" in self.accepts and bool(
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
@@ -55,9 +59,7 @@ class Session(torch_common.OnDevice):
         parameter = next(self.model.parameters(), None)
         return {
             **torch_common.about(parameter.device if parameter is not None else "cpu"),
-            "precision": str(parameter.dtype).removeprefix("torch.")
-            if parameter is not None
-            else "",
+            "precision": str(self.dtype).removeprefix("torch.") if parameter is not None else "",
             "implementation": f"transformers.{type(self.model).__name__}",
         }
 
@@ -150,10 +152,10 @@ class Session(torch_common.OnDevice):
         self.model.save_pretrained(folder, **options)
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
-        return torch_common.tensors(inputs, self.model.device, self.model.dtype)
+        return torch_common.tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        with torch_common.arithmetic(self.model.dtype):
+        with torch_common.arithmetic(self.dtype):
             return self.model(**tensors, **kwargs, return_dict=True)
 
 

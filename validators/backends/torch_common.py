@@ -91,45 +91,14 @@ def jitter(model: Any, seed: int) -> None:
 
 
 def arithmetic(precision: Any) -> AbstractContextManager[Any]:
-    """In float64 nothing inside the model narrows to float32; elsewhere nothing is changed."""
+    """In float64 nothing inside the model is narrower; elsewhere nothing is changed."""
     import torch
 
-    return _wide() if precision == torch.float64 else nullcontext()
+    if precision != torch.float64:
+        return nullcontext()
+    from equipoise.validators.backends.torch_wide import wide
 
-
-def _wide() -> AbstractContextManager[Any]:
-    """Turns every ``float32`` that a model's code asks for into ``float64``.
-
-    Models narrow on purpose (norms and rotary positions in float32, ``softmax(dtype=torch.float32)``);
-    computed so, the truth would carry the noise that it is there to measure.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    narrow = {torch.float32, torch.float16, torch.bfloat16}
-
-    def widened(value: Any) -> Any:
-        return torch.float64 if isinstance(value, torch.dtype) and value in narrow else value
-
-    class Wide(TorchFunctionMode):  # type: ignore[misc]
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            if function is torch.Tensor.float:
-                return args[0].double()
-            named = {name: widened(value) for name, value in (kwargs or {}).items()}
-            return function(*map(widened, args), **named)
-
-        def __enter__(self) -> Any:
-            self.before = torch.get_default_dtype()
-            torch.set_default_dtype(torch.float64)
-            return super().__enter__()
-
-        def __exit__(self, *error: object) -> None:
-            torch.set_default_dtype(self.before)
-            super().__exit__(*error)
-
-    return Wide()
+    return wide()
 
 
 def by_name(result: Any, names: list[str]) -> Any:
