@@ -17,6 +17,8 @@ from equipoise.convert.spec import ClassSpec, Module, Spec, load_spec
 
 MAX_REPEAT = 4096
 MAX_PARAMETERS = 200_000
+BARE = ("param", "integers")
+"""Kinds without a module of their own."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Parameter:
     one_tensor: bool = False
     computed: str | None = None
     dtype: str | None = None
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether it is made anew for every layout, each with a dtype of its own, and never copied."""
+        return self.kind == "integers"
 
 
 @dataclass(frozen=True)
@@ -204,14 +211,14 @@ def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
                 shared=tie is not None and scope.holds(tie.when),
                 one_tensor=tie is not None and tie.one_tensor,
                 computed=_computed(scope, written, KINDS[kind], leaf),
-                dtype=KINDS[kind].zeros.get(leaf),
+                dtype=KINDS[kind].integers.get(leaf),
             )
 
 
 def _computed(scope: Scope, written: str, kind: Kind, leaf: str) -> str | None:
-    if leaf in kind.zeros:
-        return "unused"
     entry = scope.spec.computed.get(written)
+    if leaf in kind.integers and entry is None:
+        return "unused"
     if isinstance(entry, Mapping):
         return str(entry["to"]) if scope.holds(entry["when"]) else None
     return entry
@@ -226,7 +233,7 @@ def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
     if name not in KINDS:
         raise SpecError(f"unknown kind {name!r}", file=scope.spec.file, expected=sorted(KINDS))
     kind = KINDS[name]
-    if name == "param":
+    if name in BARE:
         return name, {"shape": tuple(scope.size(arg) for arg in node.args)}
     if len(node.args) != len(kind.arguments):
         raise SpecError(f"{text!r} does not give {kind.arguments}", file=scope.spec.file)
@@ -238,7 +245,7 @@ def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _leaves(scope: Scope, kind: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    if kind == "param":
+    if kind in BARE:
         yield "", arguments["shape"]
         return
     for leaf, shape in KINDS[kind].leaves.items():

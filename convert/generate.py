@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from equipoise.convert.ops import Shape
@@ -45,6 +47,19 @@ def rotary_frequencies(shape: Shape) -> Array:
     return (np.float32(1) / np.power(np.float32(10000), powers)).astype(np.float32)
 
 
+def window_positions(shape: Shape) -> Array:
+    """Relative positions within a square window, numbered by row and column; int64 of ``[area, area]``.
+
+    As ``relative_position_index`` of Swin in transformers 4.57.6.
+    """
+    side = math.isqrt(shape[0])
+    rows, columns = np.divmod(np.arange(side * side), side)
+    down = rows[:, None] - rows[None, :] + side - 1
+    right = columns[:, None] - columns[None, :] + side - 1
+    positions: Array = (down * (2 * side - 1) + right).astype(np.int64)
+    return positions
+
+
 def zeros(shape: Shape) -> Array:
     """Zeros of that shape."""
     return np.zeros(shape, np.float32)
@@ -54,6 +69,7 @@ GENERATORS = {
     "sinusoidal": sinusoidal,
     "sinusoidal_interleaved": sinusoidal_interleaved,
     "rotary_frequencies": rotary_frequencies,
+    "window_positions": window_positions,
     "zeros": zeros,
     "unused": zeros,
 }

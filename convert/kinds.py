@@ -18,13 +18,14 @@ class Kind:
         leaves: Shape of each parameter in PyTorch's axis order, as expressions over the arguments. The
             leaf ``""`` stands for a parameter without a module of its own.
         switches: Keyword arguments with their defaults; ``bias=False`` drops the leaf ``bias``.
-        zeros: Leaves that PyTorch alone keeps, as integer counters that start at zero.
+        integers: Leaves that PyTorch alone keeps, with their dtype: counters that start at zero, unless the
+            spec says how they are computed.
     """
 
     arguments: tuple[str, ...]
     leaves: Mapping[str, tuple[str, ...]]
     switches: Mapping[str, object] = field(default_factory=dict)
-    zeros: Mapping[str, str] = field(default_factory=dict)
+    integers: Mapping[str, str] = field(default_factory=dict)
 
 
 _CONV = {"groups": 1, "bias": True}
@@ -79,8 +80,10 @@ KINDS: dict[str, Kind] = {
             "running_var": ("width",),
             "num_batches_tracked": (),
         },
-        zeros={"num_batches_tracked": "int64"},
+        integers={"num_batches_tracked": "int64"},
     ),
     # A bare parameter; its shape is the list of arguments.
     "param": Kind((), {"": ()}),
+    # A buffer of integers that is never copied: every framework's comes from ``computed``.
+    "integers": Kind((), {"": ()}, integers={"": "int64"}),
 }

@@ -55,12 +55,18 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[View, Irregular]
         if one.tied_to and one.one_tensor and one.name not in shared
     }
     wrong = irregular.table("wrong")
+    dtypes = {
+        one.name: leaf.dtype
+        for one in expansion.parameters.values()
+        if (leaf := dialect.leaves.get((one.kind, one.leaf))) and leaf.dtype
+    }
     view = View(
         (*rules, *many),
         shared=shared,
         refused=refused,
         left_out=left_out,
         repeated=repeated,
+        dtypes=dtypes,
         ignored=ignored,
         wrong=wrong.get(expansion.cls.key, wrong.get("*", "")),
     )
@@ -91,7 +97,11 @@ def _is_stored(
                 refused[parameter.name] = always
             return dialect.ties_by_config
     if (parameter.kind, parameter.leaf) not in dialect.leaves:
-        left_out[parameter.name] = "bookkeeping of PyTorch's training, unused when running"
+        left_out[parameter.name] = (
+            "bookkeeping of PyTorch's training, unused when running"
+            if parameter.computed in (None, "unused")
+            else "follows from the config"
+        )
         return False
     return True
 

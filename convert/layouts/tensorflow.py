@@ -7,15 +7,19 @@ Which files say what around them: ``modeling_tf_utils.py`` of transformers 4.57.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
+from equipoise.convert import template
 from equipoise.convert.expand import Expansion
 from equipoise.convert.layouts import Format, Leaf, View
 from equipoise.convert.layouts.build import Dialect, build_view
 from equipoise.convert.layouts.irregular import Irregular
 from equipoise.convert.ops import AddAxis, Permute
 from equipoise.convert.rule import Rule
+
+_T = TypeVar("_T")
 
 FORMATS = {
     "tensorflow-h5": Format("tensorflow-h5", "keras_hdf5", "tf_model.h5"),
@@ -50,6 +54,7 @@ LEAVES = {
     ("batch_norm", "running_mean"): Leaf("moving_mean"),
     ("batch_norm", "running_var"): Leaf("moving_variance"),
     ("param", ""): Leaf(""),
+    ("integers", ""): Leaf("", dtype="int32"),
 }
 
 
@@ -73,7 +78,7 @@ def view(expansion: Expansion) -> View:
     built, irregular = build_view(expansion, DIALECT)
     names = [name for rule in built.rules for name in rule.targets]
     moved = irregular.get("groups", {})
-    groups = {name: moved.get(name.split("/")[0], name.split("/")[0]) for name in names}
+    groups = {name: _of_first(moved, name, name.split("/")[0]) for name in names}
     also_in = {
         group: tuple(name for name in names if name.startswith(f"{path}/"))
         for group, path in irregular.get("also_in", {}).items()
@@ -86,8 +91,17 @@ def view(expansion: Expansion) -> View:
         groups=groups,
         also_in=also_in,
         root=_snake_case(expansion.cls.names.get("tensorflow", f"TF{expansion.cls.name}")),
-        roots={name: roots[first] for name in names if (first := name.split("/")[0]) in roots},
+        roots={name: root for name in names if (root := _of_first(roots, name, None)) is not None},
     )
+
+
+def _of_first(table: Mapping[str, str], name: str, default: _T) -> str | _T:
+    """The entry for a name's first component; its key may be a template."""
+    first = name.split("/")[0]
+    if first in table:
+        return table[first]
+    found = (value for key, value in table.items() if template.match(key, first) is not None)
+    return next(found, default)
 
 
 def _aliases(rules: Iterable[Rule], expansion: Expansion) -> dict[str, str]:
