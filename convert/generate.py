@@ -60,6 +60,21 @@ def window_positions(shape: Shape) -> Array:
     return positions
 
 
+def offset_positions(shape: Shape) -> Array:
+    """Pairs of places in a square, numbered by how far apart they are; int64 of ``[area, area]``.
+
+    As ``attention_bias_idxs`` of EfficientFormer in transformers 4.57.6: a distance down and right gets the next
+    number when it is first met.
+    """
+    side = math.isqrt(shape[0])
+    rows, columns = np.divmod(np.arange(side * side), side)
+    down = np.abs(rows[:, None] - rows[None, :])
+    right = np.abs(columns[:, None] - columns[None, :])
+    distances = (down * side + right).ravel()
+    numbers = {distance: number for number, distance in enumerate(dict.fromkeys(distances.tolist()))}
+    return np.array([numbers[one] for one in distances.tolist()], np.int64).reshape(shape)
+
+
 def zeros(shape: Shape) -> Array:
     """Zeros of that shape."""
     return np.zeros(shape, np.float32)
@@ -70,6 +85,7 @@ GENERATORS = {
     "sinusoidal_interleaved": sinusoidal_interleaved,
     "rotary_frequencies": rotary_frequencies,
     "window_positions": window_positions,
+    "offset_positions": offset_positions,
     "zeros": zeros,
     "unused": zeros,
 }

@@ -58,6 +58,11 @@ KINDS: dict[str, Kind] = {
         },
         _CONV,
     ),
+    "conv_transpose2d": Kind(
+        ("inputs", "outputs", "height", "width"),
+        {"weight": ("inputs", "outputs // groups", "height", "width"), "bias": ("outputs",)},
+        _CONV,
+    ),
     # A convolution whose weight is direction * magnitude, the magnitude one number a kernel position.
     "weight_norm_conv1d": Kind(
         ("inputs", "outputs", "size"),
