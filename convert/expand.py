@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from equipoise.convert import expr, template
@@ -13,7 +13,7 @@ from equipoise.convert.config import Config
 from equipoise.convert.errors import ArchitectureError, SpecError
 from equipoise.convert.kinds import KINDS, Kind
 from equipoise.convert.ops import Shape
-from equipoise.convert.spec import ClassSpec, Module, Spec, load_spec
+from equipoise.convert.spec import ClassSpec, Module, Part, Spec, load_spec
 
 MAX_REPEAT = 4096
 MAX_PARAMETERS = 200_000
@@ -60,6 +60,27 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Mounted:
+    """A whole class of another spec under a path, e.g. the encoder of an encoder-decoder."""
+
+    under: str
+    expansion: Expansion
+
+    @property
+    def parameters(self) -> Iterator[Parameter]:
+        """Its parameters by their names in the whole."""
+        for one in self.expansion.parameters.values():
+            tied_to = None if one.tied_to is None else f"{self.under}.{one.tied_to}"
+            yield replace(
+                one,
+                name=f"{self.under}.{one.name}",
+                module=f"{self.under}.{one.module}",
+                template=f"{self.under}.{one.template}",
+                tied_to=tied_to,
+            )
+
+
+@dataclass(frozen=True)
 class Expansion:
     """All parameters of one class under one config.
 
@@ -67,13 +88,15 @@ class Expansion:
         spec: Where they come from.
         cls: The class.
         config: The config.
-        parameters: By name, in the order of the spec.
+        parameters: By name, in the order of the spec; those of mounted classes included.
+        mounted: The classes of other specs inside.
     """
 
     spec: Spec
     cls: ClassSpec
     config: Config
     parameters: Mapping[str, Parameter]
+    mounted: tuple[Mounted, ...] = ()
 
 
 class Scope:
@@ -156,14 +179,38 @@ def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
     """
     scope = Scope(spec, config, cls.key)
     parameters: dict[str, Parameter] = {}
-    found = (one for group in cls.groups for one in _group(scope, group))
+    mounted = tuple(_mounted(scope, spec.parts[name]) for name in cls.groups if _mounts(spec, name))
+    found = chain(
+        (one for name in cls.groups if not _mounts(spec, name) for one in _group(scope, name)),
+        (one for part in mounted for one in part.parameters),
+    )
     for parameter in islice(found, MAX_PARAMETERS + 1):
         if parameter.name in parameters:
             raise SpecError(f"{parameter.name!r} is declared twice", file=spec.file)
         parameters[parameter.name] = parameter
     if len(parameters) > MAX_PARAMETERS:
         raise ArchitectureError(f"more than {MAX_PARAMETERS} parameters", file=config.file)
-    return Expansion(spec, cls, scope.config, _with_ties_that_exist(parameters))
+    return Expansion(spec, cls, scope.config, _with_ties_that_exist(parameters), mounted)
+
+
+def _mounts(spec: Spec, group: str) -> bool:
+    return group in spec.parts and spec.parts[group].under is not None
+
+
+def _mounted(scope: Scope, part: Part) -> Mounted:
+    """The class that stands under the part's path, expanded with the nested config."""
+    name = part.spec or scope.lookup(f"{part.config}.model_type")
+    spec = load_spec(name)
+    keys = [key for key in part.classes if spec is not None and key in spec.classes]
+    if spec is None or not keys:
+        raise ArchitectureError(
+            f"no architecture is known for {part.config} of this {scope.spec.model_type}",
+            file=scope.config.file,
+            expected=f"a model type with one of {', '.join(part.classes)}",
+            found=repr(name),
+        )
+    config = scope.config.part(part.config)
+    return Mounted(str(part.under), expand(spec, spec.classes[keys[0]], config))
 
 
 def _with_ties_that_exist(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -178,7 +225,7 @@ def _group(scope: Scope, group: str) -> Iterator[Parameter]:
     name, _, inner = group.partition(":")
     if name in scope.spec.parts:
         part = scope.spec.parts[name]
-        spec = load_spec(part.spec)
+        spec = load_spec(part.spec or "")
         if spec is None:
             raise SpecError(f"part {name!r} names no spec {part.spec!r}", file=scope.spec.file)
         yield from _group(Scope(spec, scope.config.part(part.config), scope.head), inner)

@@ -39,8 +39,12 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.IsNot: operator.is_not,
 }
 _CALLS: dict[str, Callable[..., Any]] = {
-    **{"len": len, "min": min, "max": max, "sum": sum},
-    **{"int": int, "round": round},
+    "len": len,
+    "min": min,
+    "max": max,
+    "sum": sum,
+    "int": int,
+    "round": round,
 }
 
 

@@ -44,7 +44,8 @@ def rotary_frequencies(shape: Shape) -> Array:
     """Frequencies of rotary positions, ``10000 ** (-i / count)`` in float32, as ESM of transformers builds them."""
     (count,) = shape
     powers = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
-    return (np.float32(1) / np.power(np.float32(10000), powers)).astype(np.float32)
+    frequencies: Array = (np.float32(1) / np.power(np.float32(10000), powers)).astype(np.float32)
+    return frequencies
 
 
 def window_positions(shape: Shape) -> Array:
@@ -71,7 +72,9 @@ def offset_positions(shape: Shape) -> Array:
     down = np.abs(rows[:, None] - rows[None, :])
     right = np.abs(columns[:, None] - columns[None, :])
     distances = (down * side + right).ravel()
-    numbers = {distance: number for number, distance in enumerate(dict.fromkeys(distances.tolist()))}
+    numbers = {
+        distance: number for number, distance in enumerate(dict.fromkeys(distances.tolist()))
+    }
     return np.array([numbers[one] for one in distances.tolist()], np.int64).reshape(shape)
 
 

@@ -81,6 +81,7 @@ def view(expansion: Expansion) -> View:
     names = [name for rule in built.rules for name in rule.targets]
     moved = irregular.get("groups", {})
     groups = {name: _of_first(moved, name, name.split("/")[0]) for name in names}
+    groups |= {name: group for name, group in built.groups.items() if name in groups}
     also_in = {
         group: tuple(name for name in names if name.startswith(f"{path}/"))
         for group, path in irregular.get("also_in", {}).items()
@@ -93,7 +94,11 @@ def view(expansion: Expansion) -> View:
         groups=groups,
         also_in=also_in,
         root=_snake_case(expansion.cls.names.get("tensorflow", f"TF{expansion.cls.name}")),
-        roots={name: root for name in names if (root := _of_first(roots, name, None)) is not None},
+        roots={
+            name: root
+            for name in names
+            if (root := _of_first(roots, name, built.roots.get(name))) is not None
+        },
     )
 
 
