@@ -97,6 +97,8 @@ def make(
     if seq2seq:
         tool.share([place / one["file"] for one in made.values()])
     about = _told(made)
+    told = [note for one in made.values() for note in one.get("notes", [])]
+    notes = [*dict.fromkeys(told), *notes]
     return {**about, "seconds": time.perf_counter() - start, "notes": notes}
 
 

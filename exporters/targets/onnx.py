@@ -7,7 +7,7 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.onnx_files import drop_unused, share, write
-from equipoise.exporters.onnx_passes import INT8, optimize, quantize
+from equipoise.exporters.onnx_passes import INT8, keep_padding, optimize, quantize
 from equipoise.exporters.tracing import by_transformers, exported
 
 
@@ -32,12 +32,13 @@ class Onnx:
         model = make(source, opset, path)
         _name(model, source)
         drop_unused(model)
+        notes = keep_padding(model)
         write(model, path, external=bool(source.options.get("external")))
         if source.options.get("optimize"):
             optimize(path)
         if source.options.get("quantize") == INT8:
             quantize(path)
-        return checked(path)
+        return {**checked(path), "notes": notes}
 
     def share(self, paths: list[Path]) -> None:
         """Puts the weights of several graphs into one file beside them, each once."""
