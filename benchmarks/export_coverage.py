@@ -34,6 +34,8 @@ RESULTS = HERE / "results" / "export-coverage.json"
 TARGET = "onnx"
 BY_TORCH_EXPORT = ("dynamo", "transformers")
 """Ways to ONNX that begin with ``torch.export``."""
+RENEWED = 20
+"""Pairs after which the processes are made anew: tracers keep much of what they have seen, and slow down."""
 SECONDS = 120
 """That one step of one way may take."""
 
@@ -51,17 +53,29 @@ def main() -> None:
     done: dict[str, Any] = json.loads(RESULTS.read_text())["pairs"] if RESULTS.exists() else {}
     results = {"types": len(types), "pairs": done}
     limit = time.monotonic() + given.seconds
-    with Workers(time_limit=SECONDS) as workers:
-        for key, entry in pairs(types, given.types, heads=given.heads):
-            if key in done and not (given.again and not good(done[key])):
-                continue
-            if time.monotonic() > limit:
-                break
-            done[key] = _pair(key, entry, done, workers)
-            print(key, done[key]["verdict"], done[key].get("reason", "")[:150], flush=True)
-            RESULTS.parent.mkdir(exist_ok=True)
-            write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    left = [
+        (key, entry)
+        for key, entry in pairs(types, given.types, heads=given.heads)
+        if key not in done or (given.again and not good(done[key]))
+    ]
+    for first in range(0, len(left), RENEWED):
+        with Workers(time_limit=SECONDS) as workers:
+            for key, entry in left[first : first + RENEWED]:
+                start = time.monotonic()
+                if start > limit:
+                    break
+                done[key] = _pair(key, entry, done, workers)
+                _keep(results)
+                took = f"{time.monotonic() - start:.1f} s"
+                print(
+                    key, took, done[key]["verdict"], done[key].get("reason", "")[:150], flush=True
+                )
     write_atomic(PAGE, page(results))
+
+
+def _keep(results: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
 def _pair(
@@ -96,23 +110,42 @@ def _one(
             built = environment.call(WORKER, "build", **given, shapes=shapes, folder=folder)
         except WorkerError as error:
             return {"class": entry["class"], "verdict": "does not run", "reason": reason_of(error)}
-        tried: list[dict[str, str]] = []
-        for way in sorted(find_target(TARGET)[0].ways, key=lambda way: way != served):
-            found = _way(way, given, folder, workers)
-            tried.append(found)
-            if good(found):
-                break
+        tried = _tried(given, served, folder, workers)
+        if not any(map(good, tried)):
+            tried += _with_computed(given, folder, workers)
         best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
         others = [one for one in tried if one is not best]
         refused = _refused(tried, given, folder, workers)
         return {"class": entry["class"], **built, **best, "others": others, **refused}
 
 
+def _tried(
+    given: dict[str, Any], served: str | None, folder: str, workers: Workers
+) -> list[dict[str, Any]]:
+    """The ways up to the first that is right."""
+    tried: list[dict[str, Any]] = []
+    for way in sorted(find_target(TARGET)[0].ways, key=lambda way: way != served):
+        tried.append(_way(way, given, folder, workers))
+        if good(tried[-1]):
+            break
+    return tried
+
+
+def _with_computed(given: dict[str, Any], folder: str, workers: Workers) -> list[dict[str, Any]]:
+    """Once more with positions and the like as inputs, where the model computes them from plain sizes."""
+    try:
+        names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
+    except WorkerError:
+        return []
+    found = _way("transformers", given, folder, workers)
+    return [{**found, "computed": names}]
+
+
 _RANK = [verdict.value for verdict in Verdict] + ["not exported"]
 
 
 def _refused(
-    tried: list[dict[str, str]], given: dict[str, Any], folder: str, workers: Workers
+    tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: Workers
 ) -> dict[str, str]:
     """Why ``torch.export`` takes the model neither plainly nor as transformers calls it; empty if it does."""
     if any(one["way"] in BY_TORCH_EXPORT and one["verdict"] != "not exported" for one in tried):

@@ -98,6 +98,33 @@ def accepts(
     return {}
 
 
+def precompute(
+    model_type: str, config: dict[str, Any], class_name: str, folder: str
+) -> dict[str, Any]:
+    """Adds to both batches what the model computes from plain sizes, as transformers does it for its exporters.
+
+    Raises:
+        ValueError: There is nothing of the kind, or the model gives something else with it.
+    """
+    import torch
+    from transformers.exporters.utils import precompute_export_inputs
+
+    model = _restored(model_type, config, class_name, folder)
+    for batch in ("first", "second"):
+        path = Path(folder) / f"{batch}-inputs.npz"
+        plain = _load(path)
+        tensors = {name: torch.from_numpy(value) for name, value in plain.items()}
+        precompute_export_inputs(model, tensors)
+        more = {name: value.numpy() for name, value in tensors.items() if torch.is_tensor(value)}
+        if more.keys() == plain.keys():
+            raise ValueError("it computes nothing from plain sizes")
+        expected, found = _numbers(model, plain), _numbers(model, more)
+        if any(not np.array_equal(found[name], value) for name, value in expected.items()):
+            raise ValueError("it gives something else with what was computed before")
+        _save(path, more)
+    return {"names": sorted(more.keys() - plain.keys())}
+
+
 def _read_translations_once() -> None:
     """PyTorch reads its translations to ONNX anew for each export: a quarter of the time for a tiny model."""
     from torch.onnx._internal.exporter import _registration
@@ -113,11 +140,8 @@ def _source(
     """The model that was built, as exporters get it."""
     import torch
 
-    torch.set_grad_enabled(False)
-    model = _model(model_type, config, class_name)
+    model = _restored(model_type, config, class_name, folder)
     place = Path(folder)
-    # Some models draw numbers of their own; a seed does not give them back.
-    model.load_state_dict(torch.load(place / "state.pt"))
     notes = experts(model)
     arrays = [_load(place / f"{name}-inputs.npz") for name in ("first", "second")]
     axes = {
@@ -126,6 +150,15 @@ def _source(
     }
     tensors = {name: torch.from_numpy(value) for name, value in arrays[0].items()}
     return source_of(model, tensors, axes, {}, None, {}), notes
+
+
+def _restored(model_type: str, config: dict[str, Any], class_name: str, folder: str) -> Any:
+    """The model that was built. Some draw numbers of their own; a seed does not give them back."""
+    import torch
+
+    model = _model(model_type, config, class_name)
+    model.load_state_dict(torch.load(Path(folder) / "state.pt"))
+    return model
 
 
 def run_onnx(folder: str) -> dict[str, Any]:
