@@ -15,7 +15,7 @@ import numpy as np
 
 from equipoise.exporters.base import Source, find_target
 from equipoise.exporters.inputs import varying_axes
-from equipoise.exporters.making import experts, flattened, source_of
+from equipoise.exporters.making import experts, flattened, prepared, source_of
 from equipoise.exporters.tracing import by_transformers, exported
 
 # A worker reads this file by its path; what lies beside it has to be found too.
@@ -142,7 +142,7 @@ def _source(
 
     model = _restored(model_type, config, class_name, folder)
     place = Path(folder)
-    notes = experts(model)
+    notes = prepared(model)
     arrays = [_load(place / f"{name}-inputs.npz") for name in ("first", "second")]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}

@@ -15,9 +15,9 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.making import (
-    experts,
     first,
     loaded,
+    prepared,
     target_of,
     tensors_of,
     with_signature,
@@ -72,7 +72,7 @@ def make(
     """Writes the graphs beside ``output``; see :func:`equipoise.exporters.making.make`."""
     start = time.perf_counter()
     model = loaded(folder, class_name, dtype, device)
-    notes = experts(model)
+    notes = prepared(model)
     if patch:
         import runpy
 
