@@ -36,6 +36,8 @@ BY_TORCH_EXPORT = ("dynamo", "transformers")
 """Ways to ONNX that begin with ``torch.export``."""
 RENEWED = 20
 """Pairs after which the processes are made anew: tracers keep much of what they have seen, and slow down."""
+OF_TORCH_EXPORT = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
+"""Errors that are its own, and none of the translation to ONNX."""
 SECONDS = 120
 """That one step of one way may take."""
 
@@ -111,11 +113,12 @@ def _one(
         except WorkerError as error:
             return {"class": entry["class"], "verdict": "does not run", "reason": reason_of(error)}
         tried = _tried(given, served, folder, workers)
-        if not any(map(good, tried)):
+        right = any(map(good, tried))
+        refused = _refused(tried, given, folder, workers)
+        if not right:
             tried += _with_computed(given, folder, workers)
         best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
         others = [one for one in tried if one is not best]
-        refused = _refused(tried, given, folder, workers)
         return {"class": entry["class"], **built, **best, "others": others, **refused}
 
 
@@ -147,18 +150,26 @@ _RANK = [verdict.value for verdict in Verdict] + ["not exported"]
 def _refused(
     tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: Workers
 ) -> dict[str, str]:
-    """Why ``torch.export`` takes the model neither plainly nor as transformers calls it; empty if it does."""
-    if any(one["way"] in BY_TORCH_EXPORT and one["verdict"] != "not exported" for one in tried):
-        return {}
-    reason = ""
+    """Why ``torch.export`` takes the model, with its own inputs, neither plainly nor as transformers calls it.
+
+    Empty if it does.
+    """
+    plain = {one["way"]: one for one in tried}
+    reasons = []
     for way in BY_TORCH_EXPORT:
+        found = plain.get(way)
+        if found is not None and found["verdict"] != "not exported":
+            return {}
+        if found is not None and found["reason"].startswith(OF_TORCH_EXPORT):
+            reasons.append(found["reason"])
+            continue
         try:
             workers.get("pytorch").call(WORKER, "accepts", **given, way=way, folder=folder)
         except WorkerError as error:
-            reason = reason or reason_of(error)
+            reasons.append(reason_of(error))
         else:
             return {}
-    return {"refused": reason}
+    return {"refused": reasons[0]}
 
 
 def _way(way: str, given: dict[str, Any], folder: str, workers: Workers) -> dict[str, Any]:

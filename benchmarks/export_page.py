@@ -48,6 +48,7 @@ def _figures(pairs: Pairs, known: int) -> list[str]:
     ran = {key: one for key, one in base.items() if one["verdict"] != "does not run"}
     accepted = {key: one for key, one in ran.items() if "refused" not in one}
     judged = {key for key, one in accepted.items() if good(one)}
+    others = {key for key, one in ran.items() if "refused" in one and good(one)}
     right = {key: one for key, one in pairs.items() if good(one)}
     types = {key.partition(" ")[0] for key in right}
     classes = {(key.partition(" ")[0], one["class"]) for key, one in right.items()}
@@ -56,6 +57,7 @@ def _figures(pairs: Pairs, known: int) -> list[str]:
         ("they run in PyTorch with these inputs, with the same outputs every time", len(ran)),
         ("of those, `torch.export` accepts (plainly, or as transformers calls it)", len(accepted)),
         ("of those, judged", f"{len(judged)} ({_share(len(judged), len(accepted))})"),
+        ("refused by `torch.export`, and judged all the same", len(others)),
         ("model types judged, with any task", len(types)),
         ("pairs of model type and task tried", len(pairs)),
         ("pairs judged", len(right)),
@@ -73,7 +75,8 @@ def _figures(pairs: Pairs, known: int) -> list[str]:
         "",
         "The second batch has one sample more, and where there are texts or waves, longer ones. Where the model itself",
         "takes no other length, or no other batch, it is run as the model takes it; the last column of the last table",
-        "says what was changed.",
+        "says what was changed. What `torch.export` refuses may be right as a trace, or where positions of patches that",
+        "the model computes from plain sizes are inputs: the column of ways says so.",
     ]
 
 
@@ -127,10 +130,15 @@ def _by_type(pairs: Pairs) -> list[str]:
             kind, _, task = key.partition(" ")
             kinds.setdefault(kind, {})[task] = one
     for kind, tasks in kinds.items():
-        ways = _listed(one["way"] for one in tasks.values())
+        ways = _listed(_way(one) for one in tasks.values())
         sizes = _listed(one["varies"] for one in tasks.values())
         lines.append(f"| {kind} | {', '.join(tasks)} | {ways} | {sizes} |")
     return lines
+
+
+def _way(one: dict[str, Any]) -> str:
+    more = f" with {', '.join(one['computed'])} as inputs" if "computed" in one else ""
+    return f"{one['way']}{more}"
 
 
 def _listed(values: Any) -> str:
