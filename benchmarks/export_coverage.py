@@ -114,7 +114,8 @@ def _one(
             return {"class": entry["class"], "verdict": "does not run", "reason": reason_of(error)}
         tried = _tried(given, served, folder, workers)
         right = any(map(good, tried))
-        refused = _refused(tried, given, folder, workers)
+        # Of a head it is asked only where it explains a failure.
+        refused = {} if right and served else _refused(tried, given, folder, workers)
         if not right:
             tried += _with_computed(given, folder, workers)
         best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
