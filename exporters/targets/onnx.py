@@ -8,6 +8,7 @@ from typing import Any
 from equipoise.exporters.base import Source
 from equipoise.exporters.onnx_files import drop_unused, share, write
 from equipoise.exporters.onnx_passes import INT8, keep_padding, optimize, quantize
+from equipoise.exporters.onnx_rules import exact
 from equipoise.exporters.tracing import by_transformers, exported
 
 
@@ -53,6 +54,7 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
     traced = exported(source)
     # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
     traced._guards_code = []
+    exact()
     program = torch.onnx.export(
         traced,
         dynamo=True,
@@ -65,6 +67,7 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
 
 
 def _transformers(source: Source, opset: int | None, path: Path) -> Any:
+    exact()
     return by_transformers(source, "onnx", opset_version=opset)
 
 
