@@ -44,7 +44,7 @@ def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
 @contextmanager
 def _no_more_inputs() -> Iterator[None]:
     """Keeps transformers from adding inputs that it computes from others: a task feeds none but its own."""
-    utils = import_module("transformers.exporters.utils")
+    utils: Any = import_module("transformers.exporters.utils")
     kept = utils.precompute_export_inputs
     utils.precompute_export_inputs = lambda model, inputs: None
     try:
