@@ -94,13 +94,13 @@ def make(
             "file": file,
             **tool.make(way, _source(model, graph, options), place / file),
         }
+    told = [note for one in made.values() for note in one.get("notes", [])]
     if seq2seq:
         given = options or {}
         tool.share([place / one["file"] for one in made.values()], given.get("max_shard_size"))
         if given.get("merged"):
             made = _merged(tool, place, made)
     about = _told(made)
-    told = [note for one in made.values() for note in one.get("notes", [])]
     notes = [*dict.fromkeys(told), *notes]
     return {**about, "seconds": time.perf_counter() - start, "notes": notes}
 
