@@ -1,10 +1,10 @@
 """Which model types of transformers reach a judged program: every one as a tiny random model.
 
-    python benchmarks/export_coverage.py CONFIGS [--seconds N] [TYPE ...]
+    python benchmarks/export_coverage.py CONFIGS [--heads] [--again] [--seconds N] [TYPE ...]
 
 CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config. Results
-go to ``benchmarks/results/export-coverage.json``; what is there already is not done again, so the command can be
-stopped and started. ``docs/export-coverage.md`` is written from it.
+go to ``benchmarks/results/export-coverage.json`` after each model; what is there already is not done again, so the
+command can be stopped and started. ``docs/export-coverage.md`` is written from it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import argparse
 import json
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from export_page import PAGE, good, page
+from export_tasks import BASE, pairs
 
 from equipoise.convert.errors import WorkerError
 from equipoise.convert.output import write_atomic
 from equipoise.exporters.base import find_target
-from equipoise.validators.architectures import mapped_classes
 from equipoise.validators.attempts import reason_of
 from equipoise.validators.tolerance import DEFAULTS
 from equipoise.validators.verdict import Verdict, judge_case
@@ -31,19 +31,15 @@ from equipoise.validators.workers import Workers
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"
 RESULTS = HERE / "results" / "export-coverage.json"
-PAGE = HERE.parent / "docs" / "export-coverage.md"
 TARGET = "onnx"
-HEADS = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "fill-mask": "AutoModelForMaskedLM",
-    "text-generation": "AutoModelForCausalLM",
-    "text2text-generation": "AutoModelForSeq2SeqLM",
-    "image-classification": "AutoModelForImageClassification",
-    "audio-classification": "AutoModelForAudioClassification",
-    "automatic-speech-recognition": "AutoModelForCTC",
-}
+BY_TORCH_EXPORT = ("dynamo", "transformers")
+"""Ways to ONNX that begin with ``torch.export``."""
+RENEWED = 20
+"""Pairs after which the processes are made anew: tracers keep much of what they have seen, and slow down."""
+OF_TORCH_EXPORT = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
+"""Errors that are its own, and none of the translation to ONNX."""
+SECONDS = 120
+"""That one step of one way may take."""
 
 
 def main() -> None:
@@ -53,36 +49,57 @@ def main() -> None:
     parser.add_argument("types", nargs="*")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--heads", action="store_true", help="heads of tasks too")
-    given = parser.parse_args()
+    parser.add_argument("--again", action="store_true", help="those too that reached no program")
+    given = parser.parse_intermixed_args()
     types = json.loads(given.configs.read_text())["types"]
-    done: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    done: dict[str, Any] = json.loads(RESULTS.read_text())["pairs"] if RESULTS.exists() else {}
+    results = {"types": len(types), "pairs": done}
     limit = time.monotonic() + given.seconds
-    with Workers(time_limit=150) as workers:
-        for key, entry in _pairs(types, given.types, heads=given.heads):
-            if key in done:
-                continue
-            if time.monotonic() > limit:
-                break
-            done[key] = _one(key.partition(" ")[0], entry, workers)
-            print(key, done[key]["verdict"], done[key].get("reason", "")[:150], flush=True)
-            RESULTS.parent.mkdir(exist_ok=True)
-            write_atomic(RESULTS, json.dumps(done, indent=1, sort_keys=True) + "\n")
-    write_atomic(PAGE, page(done))
+    left = [
+        (key, entry)
+        for key, entry in pairs(types, given.types, heads=given.heads)
+        if key not in done or (given.again and not good(done[key]))
+    ]
+    for first in range(0, len(left), RENEWED):
+        with Workers(time_limit=SECONDS) as workers:
+            for key, entry in left[first : first + RENEWED]:
+                start = time.monotonic()
+                if start > limit:
+                    break
+                done[key] = _pair(key, entry, done, workers)
+                _keep(results)
+                took = f"{time.monotonic() - start:.1f} s"
+                print(
+                    key, took, done[key]["verdict"], done[key].get("reason", "")[:150], flush=True
+                )
+    write_atomic(PAGE, page(results))
 
 
-def _pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tuple[str, Any]]:
-    """Model types with their base class, then with the head of each task."""
-    chosen = {name: types[name] for name in wanted or sorted(types)}
-    pairs = [(f"{name} feature-extraction", entry) for name, entry in chosen.items()]
-    for task, auto_class in HEADS.items() if heads else ():
-        for name, classes in mapped_classes(auto_class).items():
-            if name in chosen:
-                pairs.append((f"{name} {task}", {**chosen[name], "class": classes[0]}))
-    return pairs
+def _keep(results: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
-def _one(model_type: str, entry: dict[str, Any], workers: Workers) -> dict[str, Any]:
-    """The verdict on one model, and what was tried."""
+def _pair(
+    key: str, entry: dict[str, Any], done: dict[str, Any], workers: Workers
+) -> dict[str, Any]:
+    """One model type and task; a class that another task has already brought is not done again."""
+    model_type, _, task = key.partition(" ")
+    mine = {
+        other: one
+        for other, one in done.items()
+        if other.startswith(f"{model_type} ") and other != key and one["class"] == entry["class"]
+    }
+    if mine and task != "multiple-choice":
+        return next(iter(mine.values()))
+    served = done.get(f"{model_type} {BASE}", {}).get("way")
+    return _one(model_type, entry, served, workers)
+
+
+def _one(
+    model_type: str, entry: dict[str, Any], served: str | None, workers: Workers
+) -> dict[str, Any]:
+    """The verdict on one model, and what was tried; the way that served its body comes first."""
     given = {
         "model_type": model_type,
         "config": entry["config"],
@@ -95,17 +112,65 @@ def _one(model_type: str, entry: dict[str, Any], workers: Workers) -> dict[str, 
             built = environment.call(WORKER, "build", **given, shapes=shapes, folder=folder)
         except WorkerError as error:
             return {"class": entry["class"], "verdict": "does not run", "reason": reason_of(error)}
-        tried: list[dict[str, str]] = []
-        for way in find_target(TARGET)[0].ways:
-            found = _way(way, given, folder, workers)
-            tried.append(found)
-            if found["verdict"] in (Verdict.IDENTICAL.value, Verdict.WITHIN_NOISE.value):
-                break
+        tried = _tried(given, served, folder, workers)
+        right = any(map(good, tried))
+        # Of a head it is asked only where it explains a failure.
+        refused = {} if right and served else _refused(tried, given, folder, workers)
+        if not right:
+            tried += _with_computed(given, folder, workers)
         best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
-        return {"class": entry["class"], **built, **best, "tried": tried}
+        others = [one for one in tried if one is not best]
+        return {"class": entry["class"], **built, **best, "others": others, **refused}
+
+
+def _tried(
+    given: dict[str, Any], served: str | None, folder: str, workers: Workers
+) -> list[dict[str, Any]]:
+    """The ways up to the first that is right."""
+    tried: list[dict[str, Any]] = []
+    for way in sorted(find_target(TARGET)[0].ways, key=lambda way: way != served):
+        tried.append(_way(way, given, folder, workers))
+        if good(tried[-1]):
+            break
+    return tried
+
+
+def _with_computed(given: dict[str, Any], folder: str, workers: Workers) -> list[dict[str, Any]]:
+    """Once more with positions and the like as inputs, where the model computes them from plain sizes."""
+    try:
+        names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
+    except WorkerError:
+        return []
+    found = _way("transformers", given, folder, workers)
+    return [{**found, "computed": names}]
 
 
 _RANK = [verdict.value for verdict in Verdict] + ["not exported"]
+
+
+def _refused(
+    tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: Workers
+) -> dict[str, str]:
+    """Why ``torch.export`` takes the model, with its own inputs, neither plainly nor as transformers calls it.
+
+    Empty if it does.
+    """
+    plain = {one["way"]: one for one in tried}
+    reasons = []
+    for way in BY_TORCH_EXPORT:
+        found = plain.get(way)
+        if found is not None and found["verdict"] != "not exported":
+            return {}
+        if found is not None and found["reason"].startswith(OF_TORCH_EXPORT):
+            reasons.append(found["reason"])
+            continue
+        try:
+            workers.get("pytorch").call(WORKER, "accepts", **given, way=way, folder=folder)
+        except WorkerError as error:
+            reasons.append(reason_of(error))
+        else:
+            return {}
+    return {"refused": reasons[0]}
 
 
 def _way(way: str, given: dict[str, Any], folder: str, workers: Workers) -> dict[str, Any]:
@@ -120,8 +185,8 @@ def _way(way: str, given: dict[str, Any], folder: str, workers: Workers) -> dict
     except WorkerError as error:
         return {"way": way, "verdict": "failed", "reason": reason_of(error)}
     verdict, reason = _judged(Path(folder))
-    seconds = round(made["seconds"], 1)
-    return {"way": way, "verdict": verdict.value, "reason": reason, "seconds": seconds}
+    notes = {"notes": made["notes"]} if made["notes"] else {}
+    return {"way": way, "verdict": verdict.value, "reason": reason, **notes}
 
 
 def _judged(folder: Path) -> tuple[Verdict, str]:
@@ -153,40 +218,6 @@ def _judged(folder: Path) -> tuple[Verdict, str]:
 def _load(path: Path) -> dict[str, Any]:
     with np.load(path) as stored:
         return {name: stored[name] for name in stored.files}
-
-
-def page(done: dict[str, Any]) -> str:
-    """The results as a page."""
-    ran = {key: one for key, one in done.items() if one["verdict"] != "does not run"}
-    good = {key for key, one in ran.items() if one["verdict"] in _RANK[:2]}
-    free = {key for key in good if done[key]["varies"] == "batch and sequence"}
-    counts = Counter(one["verdict"] for one in done.values())
-    share = f"{100 * len(good) / len(ran):.1f} %" if ran else "none"
-    lines = [
-        "# Export coverage",
-        "",
-        "Written by `benchmarks/export_coverage.py` from `benchmarks/results/export-coverage.json`: tiny random models",
-        "of transformers 5, exported to ONNX in the ways that `equipoise export` has, run on ONNX Runtime with its",
-        "rewriting and without, on the traced batch and on another one, and judged against PyTorch in float64.",
-        "",
-        "The run is not complete: well-known families came first, then the rest by their names, so the share below is",
-        "no estimate of the whole.",
-        "",
-        f"Tried {len(done)} pairs of model type and task; {len(ran)} run in PyTorch with these inputs. Of those",
-        f"{len(good)} ({share}) reach a program that is identical or within noise, {len(free)} of them with a batch",
-        "and a sequence other than the traced ones (the rest have no sequence, or the model itself takes no other",
-        "here, and were run at another batch where it takes one).",
-        "",
-        *(f"- {verdict}: {count}" for verdict, count in counts.most_common()),
-        "",
-        "| model type and task | class | way | shapes that vary | verdict | why not |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for key, one in sorted(done.items()):
-        why = "" if key in good else one.get("reason", "").replace("|", "\\|")[:160]
-        cells = (key, one["class"], one.get("way", ""), one.get("varies", ""), one["verdict"], why)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ The judgement is not made here; the arrays go back in files.
 
 from __future__ import annotations
 
-import time
+import inspect
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,16 @@ import numpy as np
 
 from equipoise.exporters.base import Source, find_target
 from equipoise.exporters.inputs import varying_axes
-from equipoise.exporters.making import experts, flattened, source_of
+from equipoise.exporters.making import experts, flattened, prepared, source_of
+from equipoise.exporters.tracing import by_transformers, exported
+
+# A worker reads this file by its path; what lies beside it has to be found too.
+sys.path[:0] = [folder for folder in [str(Path(__file__).parent)] if folder not in sys.path]
 
 LONGER = 5
 """Tokens that the second batch has more than the traced one."""
+WILD = 1e3
+"""No initialization gives a weight beyond it; memory that nobody wrote to does."""
 
 
 def build(
@@ -55,11 +63,11 @@ def _keep(model: Any, place: Path) -> None:
 
 def _another(model: Any, shapes: dict[str, Any]) -> tuple[str, dict[str, Any], Any] | None:
     """A batch of other sizes, as far as the model itself takes them."""
-    for varies, rows, longer in (("batch and sequence", 1, LONGER), ("batch", 1, 0)):
-        inputs = _inputs(shapes, model, rows, longer)
-        longest = {name: value.shape[1:] for name, value in inputs.items()}
-        if longer and longest == {name: tuple(shape[1:]) for name, shape in shapes.items()}:
-            continue  # nothing in it has a sequence
+    from export_inputs import grows
+
+    longer = [("batch and sequence", 1, LONGER)] if grows(_taken(shapes, model)) else []
+    for varies, rows, more in (*longer, ("batch", 1, 0)):
+        inputs = _inputs(shapes, model, rows, more)
         try:
             return varies, inputs, _numbers(model, inputs)
         except (RuntimeError, ValueError, IndexError, TypeError):
@@ -71,25 +79,86 @@ def export(
     model_type: str, config: dict[str, Any], class_name: str, target: str, way: str, folder: str
 ) -> dict[str, Any]:
     """Exports the same model in one way."""
+    _read_translations_once()
+    source, notes = _source(model_type, config, class_name, folder)
+    tool, _ = find_target(target)
+    about = tool.make(way, source, Path(folder) / tool.program)
+    return {"notes": [*about.get("notes", []), *notes]}
+
+
+def accepts(
+    model_type: str, config: dict[str, Any], class_name: str, way: str, folder: str
+) -> dict[str, Any]:
+    """Whether ``torch.export`` takes the model, plain or as transformers calls it; raises if not."""
+    source, _ = _source(model_type, config, class_name, folder)
+    if way == "transformers":
+        by_transformers(source, "dynamo")
+    else:
+        exported(source)
+    return {}
+
+
+def precompute(
+    model_type: str, config: dict[str, Any], class_name: str, folder: str
+) -> dict[str, Any]:
+    """Adds to both batches what the model computes from plain sizes, as transformers does it for its exporters.
+
+    Raises:
+        ValueError: There is nothing of the kind, or the model gives something else with it.
+    """
+    import torch
+    from transformers.exporters.utils import precompute_export_inputs
+
+    model = _restored(model_type, config, class_name, folder)
+    for batch in ("first", "second"):
+        path = Path(folder) / f"{batch}-inputs.npz"
+        plain = _load(path)
+        tensors = {name: torch.from_numpy(value) for name, value in plain.items()}
+        precompute_export_inputs(model, tensors)
+        more = {name: value.numpy() for name, value in tensors.items() if torch.is_tensor(value)}
+        if more.keys() == plain.keys():
+            raise ValueError("it computes nothing from plain sizes")
+        expected, found = _numbers(model, plain), _numbers(model, more)
+        if any(not np.array_equal(found[name], value) for name, value in expected.items()):
+            raise ValueError("it gives something else with what was computed before")
+        _save(path, more)
+    return {"names": sorted(more.keys() - plain.keys())}
+
+
+def _read_translations_once() -> None:
+    """PyTorch reads its translations to ONNX anew for each export: a quarter of the time for a tiny model."""
+    from torch.onnx._internal.exporter import _registration
+
+    registry = _registration.ONNXRegistry
+    if inspect.ismethod(registry.from_torchlib):
+        registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
+
+
+def _source(
+    model_type: str, config: dict[str, Any], class_name: str, folder: str
+) -> tuple[Source, list[str]]:
+    """The model that was built, as exporters get it."""
     import torch
 
-    start = time.perf_counter()
-    torch.set_grad_enabled(False)
-    model = _model(model_type, config, class_name)
+    model = _restored(model_type, config, class_name, folder)
     place = Path(folder)
-    # Some models leave parameters as the memory was; a seed does not give them back.
-    model.load_state_dict(torch.load(place / "state.pt"))
-    notes = experts(model)
+    notes = prepared(model)
     arrays = [_load(place / f"{name}-inputs.npz") for name in ("first", "second")]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}
         for name, one in varying_axes(arrays).items()
     }
     tensors = {name: torch.from_numpy(value) for name, value in arrays[0].items()}
-    source: Source = source_of(model, tensors, axes, {}, None, {})
-    tool, _ = find_target(target)
-    tool.make(way, source, place / tool.program)
-    return {"seconds": time.perf_counter() - start, "notes": notes}
+    return source_of(model, tensors, axes, {}, None, {}), notes
+
+
+def _restored(model_type: str, config: dict[str, Any], class_name: str, folder: str) -> Any:
+    """The model that was built. Some draw numbers of their own; a seed does not give them back."""
+    import torch
+
+    model = _model(model_type, config, class_name)
+    model.load_state_dict(torch.load(Path(folder) / "state.pt"))
+    return model
 
 
 def run_onnx(folder: str) -> dict[str, Any]:
@@ -130,33 +199,47 @@ def _model(model_type: str, config: dict[str, Any], class_name: str) -> Any:
     given = {name: value for name, value in config.items() if name != "model_type"}
     made = transformers.AutoConfig.for_model(model_type, **given)
     made._attn_implementation = "eager"
-    return getattr(transformers, class_name)(made).eval()
+    text = made.get_text_config()
+    if class_name.endswith("ForSequenceClassification") and text.pad_token_id is None:
+        # Without one these heads take one sample only.
+        text.pad_token_id = made.pad_token_id = 0
+    model = getattr(transformers, class_name)(made).eval()
+    _stir(model)
+    return model
+
+
+def _stir(model: Any) -> None:
+    """Weights that are all one number, or not initialized at all, get numbers that tell them apart.
+
+    A router of zeros leaves the choice of experts to the order in which a runtime looks at equal values, and a
+    scale of ones hides that two scales were exchanged.
+    """
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        if weight.is_floating_point() and weight.numel() > 1:
+            noise = 0.02 * torch.randn(weight.shape, generator=random)
+            if not weight.isfinite().all() or weight.abs().max() > WILD:
+                weight.copy_(noise)
+            elif weight.min() == weight.max():
+                weight.add_(noise)
 
 
 def _inputs(shapes: dict[str, Any], model: Any, rows: int, longer: int) -> dict[str, Any]:
-    """Tokens, masks and features of these shapes; padding on the right of the second sample."""
-    made: dict[str, Any] = {}
-    random = np.random.default_rng(0)
+    from export_inputs import inputs
+
     vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", None) or 100)
-    for name, shape in shapes.items():
-        size = list(shape)
-        size[0] += rows
-        if len(size) == 2 and name.endswith(("ids", "mask")):
-            size[1] += longer
-        if name.endswith("mask"):
-            made[name] = np.ones(size, np.int64)
-            if name == "attention_mask" and len(size) == 2 and "pixel_values" not in shapes:
-                made[name][1, -3:] = 0
-        elif name.endswith(("ids", "labels")):
-            made[name] = random.integers(3, max(min(vocabulary, 90), 4), size)
-        else:
-            made[name] = random.standard_normal(size).astype(np.float32)
-    return made
+    return inputs(_taken(shapes, model), model.config.to_dict(), vocabulary, rows, longer)
+
+
+def _taken(shapes: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The inputs that this class has: a head may want fewer than the body."""
+    known = inspect.signature(model.forward).parameters
+    return {name: shape for name, shape in shapes.items() if name in known} or shapes
 
 
 def _numbers(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    import inspect
-
     import torch
 
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}

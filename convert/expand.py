@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from equipoise.convert import expr, template
@@ -13,10 +13,12 @@ from equipoise.convert.config import Config
 from equipoise.convert.errors import ArchitectureError, SpecError
 from equipoise.convert.kinds import KINDS, Kind
 from equipoise.convert.ops import Shape
-from equipoise.convert.spec import ClassSpec, Module, Spec, load_spec
+from equipoise.convert.spec import ClassSpec, Module, Part, Spec, load_spec
 
 MAX_REPEAT = 4096
 MAX_PARAMETERS = 200_000
+BARE = ("param", "integers")
+"""Kinds without a module of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,32 @@ class Parameter:
     computed: str | None = None
     dtype: str | None = None
 
+    @property
+    def rebuilt(self) -> bool:
+        """Whether it is made anew for every layout, each with a dtype of its own, and never copied."""
+        return self.kind == "integers"
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A whole class of another spec under a path, e.g. the encoder of an encoder-decoder."""
+
+    under: str
+    expansion: Expansion
+
+    @property
+    def parameters(self) -> Iterator[Parameter]:
+        """Its parameters by their names in the whole."""
+        for one in self.expansion.parameters.values():
+            tied_to = None if one.tied_to is None else f"{self.under}.{one.tied_to}"
+            yield replace(
+                one,
+                name=f"{self.under}.{one.name}",
+                module=f"{self.under}.{one.module}",
+                template=f"{self.under}.{one.template}",
+                tied_to=tied_to,
+            )
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -60,13 +88,15 @@ class Expansion:
         spec: Where they come from.
         cls: The class.
         config: The config.
-        parameters: By name, in the order of the spec.
+        parameters: By name, in the order of the spec; those of mounted classes included.
+        mounted: The classes of other specs inside.
     """
 
     spec: Spec
     cls: ClassSpec
     config: Config
     parameters: Mapping[str, Parameter]
+    mounted: tuple[Mounted, ...] = ()
 
 
 class Scope:
@@ -149,14 +179,38 @@ def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
     """
     scope = Scope(spec, config, cls.key)
     parameters: dict[str, Parameter] = {}
-    found = (one for group in cls.groups for one in _group(scope, group))
+    mounted = tuple(_mounted(scope, spec.parts[name]) for name in cls.groups if _mounts(spec, name))
+    found = chain(
+        (one for name in cls.groups if not _mounts(spec, name) for one in _group(scope, name)),
+        (one for part in mounted for one in part.parameters),
+    )
     for parameter in islice(found, MAX_PARAMETERS + 1):
         if parameter.name in parameters:
             raise SpecError(f"{parameter.name!r} is declared twice", file=spec.file)
         parameters[parameter.name] = parameter
     if len(parameters) > MAX_PARAMETERS:
         raise ArchitectureError(f"more than {MAX_PARAMETERS} parameters", file=config.file)
-    return Expansion(spec, cls, scope.config, _with_ties_that_exist(parameters))
+    return Expansion(spec, cls, scope.config, _with_ties_that_exist(parameters), mounted)
+
+
+def _mounts(spec: Spec, group: str) -> bool:
+    return group in spec.parts and spec.parts[group].under is not None
+
+
+def _mounted(scope: Scope, part: Part) -> Mounted:
+    """The class that stands under the part's path, expanded with the nested config."""
+    name = part.spec or scope.lookup(f"{part.config}.model_type")
+    spec = load_spec(name)
+    keys = [key for key in part.classes if spec is not None and key in spec.classes]
+    if spec is None or not keys:
+        raise ArchitectureError(
+            f"no architecture is known for {part.config} of this {scope.spec.model_type}",
+            file=scope.config.file,
+            expected=f"a model type with one of {', '.join(part.classes)}",
+            found=repr(name),
+        )
+    config = scope.config.part(part.config)
+    return Mounted(str(part.under), expand(spec, spec.classes[keys[0]], config))
 
 
 def _with_ties_that_exist(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -171,7 +225,7 @@ def _group(scope: Scope, group: str) -> Iterator[Parameter]:
     name, _, inner = group.partition(":")
     if name in scope.spec.parts:
         part = scope.spec.parts[name]
-        spec = load_spec(part.spec)
+        spec = load_spec(part.spec or "")
         if spec is None:
             raise SpecError(f"part {name!r} names no spec {part.spec!r}", file=scope.spec.file)
         yield from _group(Scope(spec, scope.config.part(part.config), scope.head), inner)
@@ -204,14 +258,14 @@ def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
                 shared=tie is not None and scope.holds(tie.when),
                 one_tensor=tie is not None and tie.one_tensor,
                 computed=_computed(scope, written, KINDS[kind], leaf),
-                dtype=KINDS[kind].zeros.get(leaf),
+                dtype=KINDS[kind].integers.get(leaf),
             )
 
 
 def _computed(scope: Scope, written: str, kind: Kind, leaf: str) -> str | None:
-    if leaf in kind.zeros:
-        return "unused"
     entry = scope.spec.computed.get(written)
+    if leaf in kind.integers and entry is None:
+        return "unused"
     if isinstance(entry, Mapping):
         return str(entry["to"]) if scope.holds(entry["when"]) else None
     return entry
@@ -226,7 +280,7 @@ def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
     if name not in KINDS:
         raise SpecError(f"unknown kind {name!r}", file=scope.spec.file, expected=sorted(KINDS))
     kind = KINDS[name]
-    if name == "param":
+    if name in BARE:
         return name, {"shape": tuple(scope.size(arg) for arg in node.args)}
     if len(node.args) != len(kind.arguments):
         raise SpecError(f"{text!r} does not give {kind.arguments}", file=scope.spec.file)
@@ -238,7 +292,7 @@ def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _leaves(scope: Scope, kind: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    if kind == "param":
+    if kind in BARE:
         yield "", arguments["shape"]
         return
     for leaf, shape in KINDS[kind].leaves.items():

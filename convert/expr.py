@@ -2,7 +2,7 @@
 
 A subset of Python's expressions, read with Python's own parser and evaluated by a closed list of node types:
 names, dotted names, numbers, strings, lists, arithmetic, comparisons, ``and``/``or``/``not``, ``a if c else b``,
-subscripts and ``len``, ``min``, ``max``, ``sum``. There are no calls of anything else and no powers.
+subscripts and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. There are no calls of anything else and no powers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
@@ -37,7 +38,14 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
 }
-_CALLS: dict[str, Callable[..., Any]] = {"len": len, "min": min, "max": max, "sum": sum}
+_CALLS: dict[str, Callable[..., Any]] = {
+    "len": len,
+    "min": min,
+    "max": max,
+    "sum": sum,
+    "int": int,
+    "round": round,
+}
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from equipoise.convert.ops import Shape
@@ -39,10 +41,45 @@ def sinusoidal_interleaved(shape: Shape) -> Array:
 
 
 def rotary_frequencies(shape: Shape) -> Array:
-    """Frequencies of rotary positions, ``10000 ** (-i / count)`` in float32, as ESM of transformers builds them."""
+    """Frequencies of rotary positions, ``10000 ** (-i / count)``; float32 of shape ``[count]``.
+
+    As ESM and Transformer-XL of transformers 4.57.6 build them, up to the last bit of ``torch.pow``.
+    """
     (count,) = shape
     powers = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
-    return np.asarray(np.float32(1) / np.power(np.float32(10000), powers), np.float32)
+    bases = np.power(10000.0, powers.astype(np.float64)).astype(np.float32)
+    frequencies: Array = np.float32(1) / bases
+    return frequencies
+
+
+def window_positions(shape: Shape) -> Array:
+    """Relative positions within a square window, numbered by row and column; int64 of ``[area, area]``.
+
+    As ``relative_position_index`` of Swin in transformers 4.57.6.
+    """
+    side = math.isqrt(shape[0])
+    rows, columns = np.divmod(np.arange(side * side), side)
+    down = rows[:, None] - rows[None, :] + side - 1
+    right = columns[:, None] - columns[None, :] + side - 1
+    positions: Array = (down * (2 * side - 1) + right).astype(np.int64)
+    return positions
+
+
+def offset_positions(shape: Shape) -> Array:
+    """Pairs of places in a square, numbered by how far apart they are; int64 of ``[area, area]``.
+
+    As ``attention_bias_idxs`` of EfficientFormer in transformers 4.57.6: a distance down and right gets the next
+    number when it is first met.
+    """
+    side = math.isqrt(shape[0])
+    rows, columns = np.divmod(np.arange(side * side), side)
+    down = np.abs(rows[:, None] - rows[None, :])
+    right = np.abs(columns[:, None] - columns[None, :])
+    distances = (down * side + right).ravel()
+    numbers = {
+        distance: number for number, distance in enumerate(dict.fromkeys(distances.tolist()))
+    }
+    return np.array([numbers[one] for one in distances.tolist()], np.int64).reshape(shape)
 
 
 def zeros(shape: Shape) -> Array:
@@ -54,10 +91,16 @@ GENERATORS = {
     "sinusoidal": sinusoidal,
     "sinusoidal_interleaved": sinusoidal_interleaved,
     "rotary_frequencies": rotary_frequencies,
+    "window_positions": window_positions,
+    "offset_positions": offset_positions,
     "zeros": zeros,
     "unused": zeros,
 }
 """What a spec may name under ``computed``; an ``unused`` tensor may have any value where it is stored."""
+
+
+ROUNDED = frozenset(("rotary_frequencies",))
+"""Those whose last bit depends on the library that computes them."""
 
 
 def generate(name: str, shape: Shape, dtype: DType) -> Array:

@@ -18,13 +18,14 @@ class Kind:
         leaves: Shape of each parameter in PyTorch's axis order, as expressions over the arguments. The
             leaf ``""`` stands for a parameter without a module of its own.
         switches: Keyword arguments with their defaults; ``bias=False`` drops the leaf ``bias``.
-        zeros: Leaves that PyTorch alone keeps, as integer counters that start at zero.
+        integers: Leaves that PyTorch alone keeps, with their dtype: counters that start at zero, unless the
+            spec says how they are computed.
     """
 
     arguments: tuple[str, ...]
     leaves: Mapping[str, tuple[str, ...]]
     switches: Mapping[str, object] = field(default_factory=dict)
-    zeros: Mapping[str, str] = field(default_factory=dict)
+    integers: Mapping[str, str] = field(default_factory=dict)
 
 
 _CONV = {"groups": 1, "bias": True}
@@ -57,6 +58,11 @@ KINDS: dict[str, Kind] = {
         },
         _CONV,
     ),
+    "conv_transpose2d": Kind(
+        ("inputs", "outputs", "height", "width"),
+        {"weight": ("inputs", "outputs // groups", "height", "width"), "bias": ("outputs",)},
+        _CONV,
+    ),
     # A convolution whose weight is direction * magnitude, the magnitude one number a kernel position.
     "weight_norm_conv1d": Kind(
         ("inputs", "outputs", "size"),
@@ -79,8 +85,10 @@ KINDS: dict[str, Kind] = {
             "running_var": ("width",),
             "num_batches_tracked": (),
         },
-        zeros={"num_batches_tracked": "int64"},
+        integers={"num_batches_tracked": "int64"},
     ),
     # A bare parameter; its shape is the list of arguments.
     "param": Kind((), {"": ()}),
+    # A buffer of integers that is never copied: every framework's comes from ``computed``.
+    "integers": Kind((), {"": ()}, integers={"": "int64"}),
 }

@@ -236,7 +236,8 @@ class Planner:
         parameter = self.expansion.parameters[rule.sources[0]]
         if parameter.computed is None or len(rule.sources) > 1:
             return None
-        dtype = dtype_named(parameter.dtype) if parameter.dtype else self._float_dtype()
+        own = self.view.dtypes.get(parameter.name, parameter.dtype)
+        dtype = dtype_named(own) if own else self._float_dtype()
         (shape,) = rule.shapes((parameter.shape,))
         header = self._target_header(rule.targets[0], shape, dtype)
         self.account.coverage.append(

@@ -32,7 +32,9 @@ class Source:
         return self.refs[self.match.stored[stored]]
 
     def origin(self, name: str) -> str | None:
-        """The parameter whose stored tensor serves ``name``: itself, or the one it repeats."""
+        """The parameter whose stored tensor serves ``name``: itself, or the one it repeats; None to rebuild it."""
+        if self.expansion.parameters[name].rebuilt:
+            return None
         rule = self.inverse.get(name)
         if rule is not None and all(one in self.match.stored for one in rule.sources):
             return name

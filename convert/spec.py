@@ -87,10 +87,19 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class Part:
-    """A tower: the modules of another spec, under the same paths, with a nested config."""
+    """A model inside the model, with a nested config.
 
-    spec: str
+    Attributes:
+        config: Name of the nested config.
+        spec: The other spec; None takes the one of the nested config's ``model_type``.
+        under: Path that a whole class stands under; None for a tower, whose groups keep their own paths.
+        classes: Keys of the class that stands there; the first that the spec has.
+    """
+
     config: str
+    spec: str | None = None
+    under: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,7 @@ def _spec(values: dict[str, Any], path: Path) -> Spec:
         defaults=values.get("defaults", {}),
         repeat=values.get("repeat", {}),
         let=values.get("let", {}),
-        parts={key: Part(**value) for key, value in values.get("parts", {}).items()},
+        parts={key: _part(value) for key, value in values.get("parts", {}).items()},
         modules={
             group: tuple(_modules(lines)) for group, lines in values.get("modules", {}).items()
         },
@@ -190,6 +199,10 @@ def _modules(lines: Mapping[str, Any]) -> Iterator[Module]:
             yield Module(path, value)
         else:
             yield Module(path, value["kind"], value["when"])
+
+
+def _part(value: Mapping[str, Any]) -> Part:
+    return Part(**{**value, "classes": tuple(value.get("classes", ()))})
 
 
 def _tie(value: Any) -> Tie:

@@ -32,6 +32,9 @@ def account_for_unwritten(source: Source, layout: str, view: View, account: Acco
     kept = written(view)
     for name, parameter in source.expansion.parameters.items():
         stored = source.stored_name(name)
+        if stored is not None and parameter.rebuilt:
+            _leave_out(source, stored, parameter, "rebuilt from the config", account)
+            continue
         if stored is None or name in kept:
             continue
         reason = view.refused.get(name)

@@ -15,9 +15,9 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.making import (
-    experts,
     first,
     loaded,
+    prepared,
     target_of,
     tensors_of,
     with_signature,
@@ -72,7 +72,7 @@ def make(
     """Writes the graphs beside ``output``; see :func:`equipoise.exporters.making.make`."""
     start = time.perf_counter()
     model = loaded(folder, class_name, dtype, device)
-    notes = experts(model)
+    notes = prepared(model)
     if patch:
         import runpy
 
@@ -94,12 +94,14 @@ def make(
             "file": file,
             **tool.make(way, _source(model, graph, options), place / file),
         }
+    told = [note for one in made.values() for note in one.get("notes", [])]
     if seq2seq:
         given = options or {}
         tool.share([place / one["file"] for one in made.values()], given.get("max_shard_size"))
         if given.get("merged"):
             made = _merged(tool, place, made)
     about = _told(made)
+    notes = [*dict.fromkeys(told), *notes]
     return {**about, "seconds": time.perf_counter() - start, "notes": notes}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.exporters.base import Source, Target, argument_name
+from equipoise.exporters.scanning import as_scan
 
 
 def make(
@@ -52,7 +53,7 @@ def make(
     """
     start = time.perf_counter()
     model = loaded(folder, class_name, dtype, device)
-    note = experts(model)
+    note = prepared(model)
     if patch:
         import runpy
 
@@ -184,6 +185,11 @@ def with_signature(model: Any, names: list[str], call: Any) -> Any:
 
 def _parameters(model: Any) -> Any:
     return inspect.signature(model.forward).parameters
+
+
+def prepared(model: Any) -> list[str]:
+    """What is changed in a model before an exporter sees it; gives what there is to note."""
+    return [*experts(model), *as_scan(model)]
 
 
 def experts(model: Any) -> list[str]:

@@ -1,13 +1,44 @@
-"""What ONNX Runtime makes of an exported graph: fused, or with weights of eight bits."""
+"""What ONNX Runtime makes of an exported graph: fused, kept from a fusion that is wrong, or with weights of eight bits."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from equipoise.exporters.onnx_files import SMALLEST_BESIDE, beside, write
 
 INT8 = "int8-dynamic"
 """Weights as int8, activations quantized while it runs."""
+
+PAD_HAS_AXES = 18
+"""The first opset in which ``Pad`` can name its axes."""
+
+
+def keep_padding(model: Any) -> list[str]:
+    """Keeps ONNX Runtime from fusing a ``Pad`` with the ``MaxPool`` after it; gives what there is to note.
+
+    The pool's own padding counts as lower than everything, the one that is fused in was zeros: where all else is
+    negative the result is another. It fuses no ``Pad`` that names its axes.
+    """
+    import onnx_ir
+
+    if model.opset_imports.get("", 0) < PAD_HAS_AXES:
+        return []
+    kept = 0
+    for pool in model.graph.all_nodes():
+        pad = pool.inputs[0].producer() if pool.op_type == "MaxPool" and pool.inputs[0] else None
+        if pad is None or pad.op_type != "Pad" or len(pad.inputs) > 3:
+            continue
+        rank = len(pool.attributes["kernel_shape"].as_ints()) + 2
+        axes = onnx_ir.Value(
+            name=f"{pad.outputs[0].name}_axes",
+            const_value=onnx_ir.tensor(list(range(rank)), dtype=onnx_ir.DataType.INT64),
+        )
+        model.graph.register_initializer(axes)
+        pad.resize_inputs(4)
+        pad.replace_input_with(3, axes)
+        kept += 1
+    return ["padding before MaxPool names its axes: ONNX Runtime fuses it wrongly"] if kept else []
 
 
 def optimize(path: Path, *, external: bool = False, limit: int | None = None) -> None:

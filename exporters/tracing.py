@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from equipoise.exporters.base import Source, argument_name
@@ -27,16 +30,27 @@ def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
     Raises:
         ImportError: The installed transformers has no exporters.
     """
-    from importlib import import_module
-
     module = import_module(f"transformers.exporters.exporter_{kind}")
     exporter = getattr(module, f"{kind.capitalize()}Exporter")()
     config = exporter.config_class(dynamic_shapes=_shapes(source), **settings)
     wrapped = source.module
     wrapped.config = source.model.config
     tensors = {argument_name(name): value for name, value in source.tensors.items()}
-    program, _ = exporter.export_program(wrapped, tensors, config)
+    with _no_more_inputs():
+        program, _ = exporter.export_program(wrapped, tensors, config)
     return program
+
+
+@contextmanager
+def _no_more_inputs() -> Iterator[None]:
+    """Keeps transformers from adding inputs that it computes from others: a task feeds none but its own."""
+    utils: Any = import_module("transformers.exporters.utils")
+    kept = utils.precompute_export_inputs
+    utils.precompute_export_inputs = lambda model, inputs: None
+    try:
+        yield
+    finally:
+        utils.precompute_export_inputs = kept
 
 
 def _shapes(source: Source) -> dict[str, dict[int, Any]]:

@@ -42,6 +42,7 @@ class View:
             parameter -> the parameter whose tensor serves then.
         refused: Parameters that it has no place for -> the reason.
         left_out: Parameters that it does not store because they follow from the config -> the reason.
+        dtypes: Parameters with a dtype of their own here -> the dtype.
         ignored: Templates of names that it may carry without need -> the reason.
         groups: Stored name -> top-level layer in a Keras HDF5 file.
         also_in: Top-level layer -> stored names that it lists too.
@@ -56,6 +57,7 @@ class View:
     refused: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     repeated: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     also_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -85,10 +87,11 @@ class Format:
 
 @dataclass(frozen=True)
 class Leaf:
-    """How a layout spells one leaf of one kind: its name and the way from PyTorch's axes."""
+    """How a layout spells one leaf of one kind: its name, the way from PyTorch's axes, a dtype of its own."""
 
     name: str
     ops: tuple[Op, ...] = ()
+    dtype: str | None = None
 
 
 def layout_module(name: str) -> ModuleType:

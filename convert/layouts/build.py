@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from equipoise.convert.expand import Expansion, Parameter
+from equipoise.convert import template
+from equipoise.convert.expand import Expansion, Mounted, Parameter
 from equipoise.convert.layouts import Leaf, View
 from equipoise.convert.layouts.irregular import Irregular
 from equipoise.convert.rule import Rule
@@ -44,7 +45,10 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[View, Irregular]
     shared: dict[str, str] = {}
     refused: dict[str, str] = {}
     left_out: dict[str, str] = {}
+    inside = {one.name for part in expansion.mounted for one in part.parameters}
     for parameter in expansion.parameters.values():
+        if parameter.name in inside:
+            continue
         stored = _is_stored(parameter, irregular, dialect, shared, refused, left_out)
         if stored and parameter.name not in covered:
             rules.append(_rule(parameter, irregular, dialect))
@@ -52,19 +56,81 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[View, Irregular]
     repeated = {
         one.name: one.tied_to
         for one in expansion.parameters.values()
-        if one.tied_to and one.one_tensor and one.name not in shared
+        if one.tied_to and one.one_tensor and one.name not in {*shared, *inside}
     }
     wrong = irregular.table("wrong")
+    dtypes = {
+        one.name: leaf.dtype
+        for one in expansion.parameters.values()
+        if one.name not in inside
+        and (leaf := dialect.leaves.get((one.kind, one.leaf)))
+        and leaf.dtype
+    }
     view = View(
         (*rules, *many),
         shared=shared,
         refused=refused,
         left_out=left_out,
         repeated=repeated,
+        dtypes=dtypes,
         ignored=ignored,
         wrong=wrong.get(expansion.cls.key, wrong.get("*", "")),
     )
+    for part in expansion.mounted:
+        view = _joined(view, _moved(part, irregular, dialect))
     return view, irregular
+
+
+def _moved(part: Mounted, irregular: Irregular, dialect: Dialect) -> View:
+    """The view of a mounted class under its path; names of parameters take dots, those of files the layout's."""
+    inner, own = build_view(part.expansion, dialect)
+    start = _spelled(irregular.path_of(part.under, part.under, {}), irregular, dialect)
+    start = f"{start}{dialect.separator}" if start else ""
+
+    # A variable that TensorFlow makes outside of every layer has no root and keeps its name wherever it stands.
+    bare = {first for first, root in own.get("roots", {}).items() if not root}
+
+    def placed(name: str) -> str:
+        return name if name in bare else f"{start}{name}"
+
+    def named(table: Mapping[str, str]) -> dict[str, str]:
+        return {f"{part.under}.{name}": value for name, value in table.items()}
+
+    return View(
+        tuple(
+            Rule(
+                tuple(f"{part.under}.{name}" for name in rule.sources),
+                tuple(placed(name) for name in rule.targets),
+                rule.ops,
+            )
+            for rule in inner.rules
+        ),
+        shared={name: f"{part.under}.{to}" for name, to in named(inner.shared).items()},
+        refused=named(inner.refused),
+        left_out=named(inner.left_out),
+        repeated={name: f"{part.under}.{to}" for name, to in named(inner.repeated).items()},
+        dtypes=named(inner.dtypes),
+        ignored={f"{start}{name}": reason for name, reason in inner.ignored.items()},
+        wrong=inner.wrong,
+        groups=dict.fromkeys(bare, start.split(dialect.separator)[0]) if bare else {},
+        roots=dict.fromkeys(bare, ""),
+    )
+
+
+def _joined(view: View, other: View) -> View:
+    """Both views in one."""
+    return View(
+        (*view.rules, *other.rules),
+        shared={**view.shared, **other.shared},
+        refused={**view.refused, **other.refused},
+        left_out={**view.left_out, **other.left_out},
+        repeated={**view.repeated, **other.repeated},
+        dtypes={**view.dtypes, **other.dtypes},
+        ignored={**view.ignored, **other.ignored},
+        wrong=view.wrong or other.wrong,
+        groups={**view.groups, **other.groups},
+        roots={**view.roots, **other.roots},
+    )
 
 
 def _is_stored(
@@ -91,7 +157,11 @@ def _is_stored(
                 refused[parameter.name] = always
             return dialect.ties_by_config
     if (parameter.kind, parameter.leaf) not in dialect.leaves:
-        left_out[parameter.name] = "bookkeeping of PyTorch's training, unused when running"
+        left_out[parameter.name] = (
+            "bookkeeping of PyTorch's training, unused when running"
+            if parameter.computed in (None, "unused")
+            else "follows from the config"
+        )
         return False
     return True
 
@@ -106,13 +176,18 @@ def _rule(parameter: Parameter, irregular: Irregular, dialect: Dialect) -> Rule:
     )
 
 
-def spell(parameter: Parameter, irregular: Irregular, dialect: Dialect, leaf: str) -> str:
-    """The stored name of a parameter with this leaf."""
-    own = irregular.of_parameter("leaves", parameter)
-    moved, rest = irregular.path(parameter)
-    path = dialect.join(moved, rest, irregular)
+def _spelled(path: tuple[str, str], irregular: Irregular, dialect: Dialect) -> str:
+    """A path as the layout spells it, without the prefix that the base class lacks."""
+    spelled = dialect.join(*path, irregular)
     expansion = irregular.expansion
     if dialect.strips_prefix and expansion.cls.base and expansion.spec.prefix:
-        path = path.removeprefix(expansion.spec.prefix + dialect.separator)
+        return spelled.removeprefix(expansion.spec.prefix + dialect.separator)
+    return spelled
+
+
+def spell(parameter: Parameter, irregular: Irregular, dialect: Dialect, leaf: str) -> str:
+    """The stored name of a parameter with this leaf."""
+    own = template.expand(irregular.of_parameter("leaves", parameter) or "", parameter.indices)
+    path = _spelled(irregular.path(parameter), irregular, dialect)
     last = own or leaf
     return f"{path}{dialect.separator}{last}" if parameter.leaf else path

@@ -30,6 +30,8 @@ LEAVES = {
     ("conv2d", "bias"): Leaf("bias"),
     ("conv3d", "weight"): Leaf("kernel", (Permute((2, 3, 4, 1, 0)),)),
     ("conv3d", "bias"): Leaf("bias"),
+    ("conv_transpose2d", "weight"): Leaf("kernel", (Permute((2, 3, 0, 1)),)),
+    ("conv_transpose2d", "bias"): Leaf("bias"),
     ("weight_norm_conv1d", "weight_g"): Leaf("weight_g"),
     ("weight_norm_conv1d", "weight_v"): Leaf("weight_v"),
     ("weight_norm_conv1d", "bias"): Leaf("bias"),

@@ -49,35 +49,33 @@ class Irregular:
         self.spec = expansion.spec
         self._scope = Scope(expansion.spec, expansion.config, expansion.cls.key)
         self._tables: dict[str, Any] = {}
-        self._holding: dict[str, dict[str, Any]] = {}
-        parts = [load_spec(part.spec) for part in self.spec.parts.values()]
-        for spec in (*(part for part in parts if part), self.spec):
-            self._add(spec, spec.layouts[layout])
+        for part in self.spec.parts.values():
+            tower = load_spec(part.spec) if part.spec and not part.under else None
+            if tower is not None:
+                config = expansion.config.part(part.config)
+                self._add(Scope(tower, config, expansion.cls.key), tower.layouts[layout])
+        self._add(self._scope, self.spec.layouts[layout])
 
-    def _add(self, spec: Spec, section: Mapping[str, Any]) -> None:
+    def _add(self, scope: Scope, section: Mapping[str, Any]) -> None:
+        """Takes a section in; conditions are about the config of the spec that says them."""
+        spec = scope.spec
         unknown = sorted(set(section) - SECTIONS)
         if unknown:
             raise SpecError(f"unknown key {unknown[0]!r} of a layout", file=spec.file)
         for key, value in section.items():
             old = self._tables.get(key)
-            self._tables[key] = {**old, **value} if isinstance(old, dict) else value
+            if isinstance(value, Mapping):
+                value = {**(old or {}), **dict(_holding(value, scope))}
+            self._tables[key] = value
 
     def get(self, key: str, default: Any = None) -> Any:
         """A plain value of the section."""
         return self._tables.get(key, default)
 
     def table(self, key: str) -> dict[str, Any]:
-        """A table of the section, entries whose condition fails left out; worked out once a config."""
-        if key not in self._holding:
-            self._holding[key] = dict(self._entries(key))
-        return self._holding[key]
-
-    def _entries(self, key: str) -> Iterator[tuple[str, Any]]:
-        for name, value in self._tables.get(key, {}).items():
-            if not isinstance(value, Mapping):
-                yield name, value
-            elif self._scope.holds(value["when"]):
-                yield name, value["to"]
+        """A table of the section, entries whose condition fails left out."""
+        table: dict[str, Any] = self._tables.get(key, {})
+        return table
 
     def of_parameter(self, key: str, parameter: Parameter) -> Any:
         """The entry of a table for a parameter, by its template or by its name; None without one."""
@@ -87,16 +85,20 @@ class Irregular:
     def path(self, parameter: Parameter) -> tuple[str, str]:
         """A module's path where the section moves it: (moved start, rest in PyTorch's spelling)."""
         module = parameter.template.removesuffix(f".{parameter.leaf}" if parameter.leaf else "")
+        return self.path_of(module, parameter.module, parameter.indices)
+
+    def path_of(self, module: str, path: str, indices: Mapping[str, int]) -> tuple[str, str]:
+        """The same for the template of a module, its path and its indices."""
         best = max(
             (old for old in self.table("paths") if module == old or module.startswith(f"{old}.")),
             key=len,
             default=None,
         )
         if best is None:
-            return "", parameter.module
+            return "", path
         rest = module[len(best) :].removeprefix(".")
-        moved = template.expand(self.table("paths")[best], parameter.indices)
-        return moved, template.expand(rest, parameter.indices)
+        moved = template.expand(self.table("paths")[best], indices)
+        return moved, template.expand(rest, indices)
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Operations that the section states for a parameter; None when it is regular."""
@@ -132,6 +134,15 @@ class Irregular:
         names = [template.expand(text, inner) for inner in self._scope.loop(rest)]
         self._scope.indices = {}
         return names
+
+
+def _holding(table: Mapping[str, Any], scope: Scope) -> Iterator[tuple[str, Any]]:
+    """The entries of a table whose condition holds."""
+    for name, value in table.items():
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif scope.holds(value["when"]):
+            yield name, value["to"]
 
 
 _OPS: dict[str, Callable[..., Op]] = {

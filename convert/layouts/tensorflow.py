@@ -7,15 +7,19 @@ Which files say what around them: ``modeling_tf_utils.py`` of transformers 4.57.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
+from equipoise.convert import template
 from equipoise.convert.expand import Expansion
 from equipoise.convert.layouts import Format, Leaf, View
 from equipoise.convert.layouts.build import Dialect, build_view
 from equipoise.convert.layouts.irregular import Irregular
 from equipoise.convert.ops import AddAxis, Permute
 from equipoise.convert.rule import Rule
+
+_T = TypeVar("_T")
 
 FORMATS = {
     "tensorflow-h5": Format("tensorflow-h5", "keras_hdf5", "tf_model.h5"),
@@ -38,6 +42,8 @@ LEAVES = {
     ("conv2d", "bias"): Leaf("bias"),
     ("conv3d", "weight"): Leaf("kernel", (Permute((2, 3, 4, 1, 0)),)),
     ("conv3d", "bias"): Leaf("bias"),
+    ("conv_transpose2d", "weight"): Leaf("kernel", (Permute((2, 3, 1, 0)),)),
+    ("conv_transpose2d", "bias"): Leaf("bias"),
     ("weight_norm_conv1d", "weight_g"): Leaf("weight_g", (Permute((2, 0, 1)),)),
     ("weight_norm_conv1d", "weight_v"): Leaf("weight_v"),
     ("weight_norm_conv1d", "bias"): Leaf("bias"),
@@ -50,6 +56,7 @@ LEAVES = {
     ("batch_norm", "running_mean"): Leaf("moving_mean"),
     ("batch_norm", "running_var"): Leaf("moving_variance"),
     ("param", ""): Leaf(""),
+    ("integers", ""): Leaf("", dtype="int32"),
 }
 
 
@@ -73,7 +80,8 @@ def view(expansion: Expansion) -> View:
     built, irregular = build_view(expansion, DIALECT)
     names = [name for rule in built.rules for name in rule.targets]
     moved = irregular.get("groups", {})
-    groups = {name: moved.get(name.split("/")[0], name.split("/")[0]) for name in names}
+    groups = {name: _of_first(moved, name, name.split("/")[0]) for name in names}
+    groups |= {name: group for name, group in built.groups.items() if name in groups}
     also_in = {
         group: tuple(name for name in names if name.startswith(f"{path}/"))
         for group, path in irregular.get("also_in", {}).items()
@@ -86,8 +94,21 @@ def view(expansion: Expansion) -> View:
         groups=groups,
         also_in=also_in,
         root=_snake_case(expansion.cls.names.get("tensorflow", f"TF{expansion.cls.name}")),
-        roots={name: roots[first] for name in names if (first := name.split("/")[0]) in roots},
+        roots={
+            name: root
+            for name in names
+            if (root := _of_first(roots, name, built.roots.get(name))) is not None
+        },
     )
+
+
+def _of_first(table: Mapping[str, str], name: str, default: _T) -> str | _T:
+    """The entry for a name's first component; its key may be a template."""
+    first = name.split("/")[0]
+    if first in table:
+        return table[first]
+    found = (value for key, value in table.items() if template.match(key, first) is not None)
+    return next(found, default)
 
 
 def _aliases(rules: Iterable[Rule], expansion: Expansion) -> dict[str, str]:

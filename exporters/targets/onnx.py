@@ -9,7 +9,8 @@ from typing import Any
 from equipoise.exporters.base import Source
 from equipoise.exporters.onnx_files import drop_unused, share, write
 from equipoise.exporters.onnx_merge import merge
-from equipoise.exporters.onnx_passes import INT8, optimize, quantize
+from equipoise.exporters.onnx_passes import INT8, keep_padding, optimize, quantize
+from equipoise.exporters.onnx_rules import exact
 from equipoise.exporters.tracing import by_transformers, exported
 
 
@@ -34,6 +35,7 @@ class Onnx:
         model = make(source, opset, path)
         _name(model, source)
         drop_unused(model)
+        notes = keep_padding(model)
         placing: dict[str, Any] = {
             "external": bool(source.options.get("external")),
             "limit": source.options.get("max_shard_size"),
@@ -43,7 +45,7 @@ class Onnx:
             optimize(path, **placing)
         if source.options.get("quantize") == INT8:
             quantize(path, **placing)
-        return checked(path)
+        return {**checked(path), "notes": notes}
 
     def share(self, paths: list[Path], limit: int | None = None) -> None:
         """Puts the weights of several graphs beside them, each once."""
@@ -63,6 +65,7 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
     traced = exported(source)
     # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
     traced._guards_code = []
+    exact()
     program = torch.onnx.export(
         traced,
         dynamo=True,
@@ -75,6 +78,7 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
 
 
 def _transformers(source: Source, opset: int | None, path: Path) -> Any:
+    exact()
     return by_transformers(source, "onnx", opset_version=opset)
 
 

@@ -8,8 +8,13 @@ from equipoise.convert.spec import ClassSpec, Spec, load_spec
 from equipoise.fixtures import models
 
 FAMILIES = tuple(sorted(path.stem for path in models.CONFIGS.glob("*.toml")))
-# The classes of one tower of CLIP have model types of their own.
-SPECS = {"clip": ("clip", "clip_text_model", "clip_vision_model")}
+# The classes of one tower have model types of their own.
+SPECS = {
+    "clip": ("clip", "clip_text_model", "clip_vision_model"),
+    "blip": ("blip", "blip_text_model", "blip_vision_model"),
+    "groupvit": ("groupvit", "groupvit_text_model", "groupvit_vision_model"),
+    "sam": ("sam", "sam_vision_model"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def cases() -> list[Case]:
 
 def _meant(wanted: list[str] | None, cls: ClassSpec) -> bool:
     """Whether a configuration is for a class; classes of PyTorch alone have nothing to be compared with."""
-    if set(cls.names) == {"pytorch"}:
+    if set(cls.names) <= {"pytorch"}:
         return False
     plain = {name.removeprefix("TF").removeprefix("Flax") for name in cls.names.values()}
     return wanted is None or bool(plain & set(wanted))

@@ -16,6 +16,7 @@ from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.config import Config
 from equipoise.convert.errors import CoverageError
 from equipoise.convert.expand import expand
+from equipoise.convert.generate import ROUNDED
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 from equipoise.fixtures.inputs import inputs
@@ -47,9 +48,12 @@ def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> None:
     shared = [name for name in expected if name in found]
     assert shared, f"{what}: no output in common: {sorted(found)} and {sorted(expected)}"
     for name in shared:
-        assert found[name].shape == expected[name].shape, f"{what}: {name}"
-        scale = float(np.abs(expected[name]).max()) or 1.0
-        error = float(np.abs(found[name] - expected[name]).max()) / scale
+        wanted = expected[name]
+        # A loss is a number in PyTorch and has an axis in TensorFlow.
+        values = found[name].reshape(wanted.shape) if wanted.size == 1 else found[name]
+        assert values.shape == wanted.shape, f"{what}: {name}"
+        scale = float(np.abs(wanted).max()) or 1.0
+        error = float(np.abs(values - wanted).max()) / scale
         assert error <= TOLERANCE, f"{what}: {name} is off by {error:.2e} of its scale"
 
 
@@ -72,7 +76,9 @@ def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
     # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.
     complete = tmp_path / "complete"
     convert(source, complete, to="pytorch", architecture=case.cls.name)
-    reference = run(oracle, "pytorch", case.cls.name, complete, given)
+    reference = None
+    if "pytorch" not in about.get("cannot_run", {}):
+        reference = run(oracle, "pytorch", case.cls.name, complete, given)
     own: dict[str, Path] = {}
     for layout in ("tensorflow", "flax"):
         if layout not in case.cls.names:
@@ -92,8 +98,9 @@ def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
         own[layout] = tmp_path / f"{layout}-own"
         cls = case.cls.names[layout].removeprefix("TF").removeprefix("Flax")
         safe = form.endswith("safetensors")
-        found = run(oracle, layout, cls, target, given, own[layout], safe)
-        if not wrong:
+        inputs_here = None if reference is None else given
+        found = run(oracle, layout, cls, target, inputs_here, own[layout], safe)
+        if reference is not None and not wrong:
             assert_outputs_agree(found, reference, f"{layout} of {case.name}")
         assert_round_trip(own[layout], source, case, tmp_path)
     if len(own) == 2:
@@ -106,15 +113,15 @@ def run(
     layout: str,
     cls: str,
     folder: Path,
-    given: Outputs,
+    given: Outputs | None,
     save_to: Path | None = None,
     safe: bool = False,
 ) -> Outputs:
-    """Loads with nothing missing and nothing unexpected, runs, and saves as the framework does."""
+    """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does."""
     model = RemoteModel(oracle, layout, cls, folder)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert model.info[key] == [], f"{key} in {layout}"
-    outputs = model.run(given)
+    outputs = {} if given is None else model.run(given)
     if save_to is not None:
         model.save(save_to, safe_serialization=safe)
     model.drop()
@@ -124,7 +131,7 @@ def run(
 def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) -> None:
     """Converted to PyTorch, every tensor is the one it was: no more, no less, no bit changed.
 
-    Tensors that no model reads have only their shape and dtype to keep.
+    Tensors that no model reads, and those whose last bit is the framework's, have only their shape and dtype to keep.
     """
     back = tmp_path / "back"
     convert(folder, back, to="pytorch")
@@ -139,13 +146,14 @@ def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) ->
 
 
 def unread(case: Case, source: Path) -> set[str]:
-    """PyTorch's names of the parameters that the spec calls unused."""
+    """PyTorch's names of the parameters that the spec calls unused, or that frameworks round each in their way."""
     expansion = expand(case.spec, case.cls, Config.read(source / "config.json"))
     return {
         name
         for rule in layout_module("pytorch").view(expansion).rules
         for parameter, name in zip(rule.sources, rule.targets, strict=False)
-        if (one := expansion.parameters[parameter]).computed == "unused" and one.dtype is None
+        if (one := expansion.parameters[parameter]).computed in ("unused", *ROUNDED)
+        and one.dtype is None
     }
 
 

@@ -25,9 +25,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     dtype = jax_common.dtype(options.get("dtype") or "float32")
     if options.get("from_pt"):
         return Session(cls.from_pretrained(folder, from_pt=True, dtype=dtype), {}, options)
-    # `_do_init=False` gives the parameters as they are in the file; nothing is filled in at random.
-    model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
-    model._is_initialized = True
+    model, params = _as_in_the_file(cls, folder, dtype)
     from flax.traverse_util import flatten_dict
 
     want = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
@@ -40,6 +38,19 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     if not info["missing_keys"]:
         model.params = params
     return Session(model, info, options)
+
+
+def _as_in_the_file(cls: Any, folder: str, dtype: Any) -> tuple[Any, Any]:
+    """The model and its parameters, nothing filled in at random where the class can do without."""
+    try:
+        model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
+    except ValueError as error:
+        if "_do_init" not in str(error):
+            raise
+        model = cls.from_pretrained(folder, dtype=dtype)
+        return model, model.params
+    model._is_initialized = True
+    return model, params
 
 
 def _keys_in_file(flax_class: Any, folder: str) -> set[str]:

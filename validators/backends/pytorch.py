@@ -49,7 +49,13 @@ class Session(torch_common.OnDevice):
         self.options = options
         self.folder = folder
         self.dtype = torch_common.dtype("float64") if wide(options) else model.dtype
-        self.accepts = frozenset(inspect.signature(model.forward).parameters)
+        parameters = inspect.signature(model.forward).parameters
+        self.accepts = frozenset(parameters)
+        # RAG always returns its outputs by name and takes no such switch.
+        asks = "return_dict" in parameters or any(
+            one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
+        )
+        self.plain: dict[str, Any] = {"return_dict": True} if asks else {}
         self.caches = "past_key_values" in self.accepts and bool(
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
         )
@@ -156,7 +162,7 @@ class Session(torch_common.OnDevice):
 
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
         with torch_common.arithmetic(self.dtype):
-            return self.model(**tensors, **kwargs, return_dict=True)
+            return self.model(**tensors, **kwargs, **self.plain)
 
 
 def _same(parameter: Any, value: Any) -> bool:

@@ -1,0 +1,137 @@
+"""Inputs of tiny random models, from the shapes that the list of configs gives.
+
+Only numbers that a model would refuse are looked after: token ids within the vocabulary, as many placeholders
+as there are picture or sound features, sizes of pictures that are those of the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+TEXT = 12
+"""Tokens of a text in the list of configs; what a text has more is placeholders of one picture or sound."""
+GRID = (1, 4, 4)
+"""Patches of one picture where pictures are given as lists of patches."""
+SAMPLES = 100
+"""Samples of sound that stand for one token, where a batch of another length is made."""
+FIRST, LAST = 3, 90
+"""Plain tokens: beyond the special ones of most models, within the vocabulary of all but the smallest."""
+PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_index", "audio_token_id")
+TEXTS = ("input_ids", "attention_mask", "token_type_ids", "position_mask", "bbox")
+WHOLE = ("ids", "mask", "labels", "timesteps", "freq", "padding")
+
+
+def inputs(
+    shapes: dict[str, list[int]], config: dict[str, Any], vocabulary: int, rows: int, longer: int
+) -> dict[str, Array]:
+    """One batch; ``rows`` and ``longer`` say how much larger than the shapes it is."""
+    random = np.random.default_rng(0)
+    count = next(iter(_batched(shapes).values()))[0] + rows
+    made: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        size = _size(name, shape, count, longer, shapes)
+        made[name] = _filled(name, size, shapes, config, vocabulary, random)
+    _place(made, shapes, config)
+    return made
+
+
+def grows(shapes: dict[str, list[int]]) -> bool:
+    """Whether there is a sequence that can be made longer."""
+    return any(_size(name, shape, 1, 1, shapes)[1:] != shape[1:] for name, shape in shapes.items())
+
+
+def _batched(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+    """The inputs whose first axis counts the samples, not their patches."""
+    return {name: shape for name, shape in shapes.items() if not _patches(name, shapes)}
+
+
+def _patches(name: str, shapes: dict[str, list[int]]) -> bool:
+    with_grid = any(other.endswith("grid_thw") for other in shapes)
+    return with_grid and name in ("pixel_values", "hidden_states")
+
+
+def _size(
+    name: str, shape: list[int], count: int, longer: int, shapes: dict[str, list[int]]
+) -> list[int]:
+    """A shape in a batch of so many samples."""
+    if _patches(name, shapes):
+        return [count * int(np.prod(GRID)), *shape[1:]]
+    size = [count, *shape[1:]]
+    if len(size) > 1 and name.endswith(TEXTS) and "past" not in name:
+        # Of several texts to choose from, the last axis is the length.
+        size[2 if len(shapes.get("input_ids", ())) == 3 else 1] += longer
+    if name == "input_values":
+        size[-1] += longer * SAMPLES
+    return size
+
+
+def _filled(
+    name: str,
+    size: list[int],
+    shapes: dict[str, list[int]],
+    config: dict[str, Any],
+    vocabulary: int,
+    random: np.random.Generator,
+) -> Array:
+    """Numbers that fit an input's name."""
+    if name.endswith("grid_thw"):
+        return np.tile(np.array(GRID, np.int64), (size[0], 1))
+    if name == "image_sizes":
+        return np.tile(np.array(shapes["pixel_values"][-2:], np.int64), (size[0], 1))
+    if name == "spatial_shapes":
+        return np.tile(np.array(GRID[1:], np.int64), (size[0], 1))
+    if name == "bbox":
+        return np.sort(random.integers(0, LAST, size), axis=-1)
+    if name.endswith("token_type_ids"):
+        return np.zeros(size, np.int64)
+    if name == "image_embeds_position_mask":
+        mask = np.zeros(size, np.int64)
+        mask[:, : min(config["latent_query_num"], shapes[name][1])] = 1
+        return mask
+    if name == "flattened_patches":
+        patches = random.standard_normal(size).astype(np.float32)
+        patches[..., :2] = np.arange(size[1])[:, None]  # the row and the column
+        return patches
+    if name.endswith("mask"):
+        mask = np.ones(size, np.int64)
+        if name == "attention_mask" and "pixel_values" not in shapes:
+            mask[1, ..., -3:] = 0
+        return mask
+    if name.endswith(("freq", "padding")):
+        return np.zeros(size, np.int64)
+    if name.endswith(WHOLE):
+        special = set(_special(config))
+        plain = list(range(FIRST, max(min(vocabulary, LAST), FIRST + 1)))
+        return random.choice([one for one in plain if one not in special] or plain, size)
+    return random.standard_normal(size).astype(np.float32)
+
+
+def _special(config: dict[str, Any]) -> list[int]:
+    """Tokens with a meaning of their own."""
+    found = [
+        value for name, value in config.items() if str(name).endswith(("token_id", "token_index"))
+    ]
+    for value in config.values():
+        if isinstance(value, dict):
+            found += _special(value)
+    return [value for value in found if isinstance(value, int)]
+
+
+def _place(made: dict[str, Array], shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
+    """Puts placeholders of pictures and sounds after the first token of each text."""
+    tokens = [config[name] for name in PLACEHOLDERS if isinstance(config.get(name), int)]
+    if (
+        "input_ids" not in made
+        or not tokens
+        or not set(shapes) & {"pixel_values", "input_features"}
+    ):
+        return
+    where = slice(1, 1 + shapes["input_ids"][1] - TEXT)
+    made["input_ids"][:, where] = tokens[0]
+    if "mm_token_type_ids" in made:
+        made["mm_token_type_ids"][:, where] = 1

@@ -1,0 +1,60 @@
+"""What is changed in a graph for ONNX Runtime leaves its numbers as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx_ir = pytest.importorskip("onnx_ir")
+
+from equipoise.exporters.onnx_passes import keep_padding
+
+
+def padded_pool(path: Path, opset: int) -> None:
+    """Zeros around a picture, then the largest of each 3 by 3."""
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["padded"]),
+        helper.make_node("MaxPool", ["padded"], ["y"], kernel_shape=[3, 3], strides=[2, 2]),
+    ]
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "pool",
+        [helper.make_tensor_value_info("x", kind, ["batch", 1, 4, 4])],
+        [helper.make_tensor_value_info("y", kind, ["batch", 1, 2, 2])],
+        [helper.make_tensor("pads", onnx.TensorProto.INT64, [8], [0, 0, 1, 1, 0, 0, 1, 1])],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
+
+
+def test_padding_before_a_pool_stays(tmp_path: Path) -> None:
+    """All is negative: the zeros around it are the largest where a window reaches them."""
+    path = tmp_path / "model.onnx"
+    padded_pool(path, 18)
+    model = onnx_ir.load(str(path))
+    assert keep_padding(model) == [
+        "padding before MaxPool names its axes: ONNX Runtime fuses it wrongly"
+    ]
+    onnx_ir.save(model, str(path))
+    onnx.checker.check_model(str(path), full_check=True)
+    picture = -np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": picture})
+    np.testing.assert_array_equal(found, [[[[0, 0], [0, -6]]]])
+
+
+def test_nothing_to_keep(tmp_path: Path) -> None:
+    """An older ``Pad`` has no axes, and what is kept once is not kept again."""
+    path = tmp_path / "model.onnx"
+    padded_pool(path, 17)
+    assert keep_padding(onnx_ir.load(str(path))) == []
+    padded_pool(path, 18)
+    model = onnx_ir.load(str(path))
+    keep_padding(model)
+    assert keep_padding(model) == []
