@@ -1,0 +1,114 @@
+"""Large models: the truth without weights of its own, and one copy of the model at a time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from task_models import ROOT
+
+from equipoise.validators import setup as setups
+from equipoise.validators.backends.torch_wide import wide
+from equipoise.validators.environment import Environment
+from equipoise.validators.exporting import Export, export
+from equipoise.validators.request import Request
+from equipoise.validators.validate import validate
+from equipoise.validators.verdict import Verdict
+from equipoise.validators.workers import Workers
+
+pytestmark = [pytest.mark.transformers]
+
+BERT = ROOT / "tasks" / "text-classification"
+
+
+class Narrowing(torch.nn.Module):  # type: ignore[misc, name-defined]
+    """All that models do to narrow, and layers that look at types themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(19, 12)
+        self.norm = torch.nn.LayerNorm(12)
+        self.batch = torch.nn.BatchNorm1d(7)
+        self.heads = torch.nn.MultiheadAttention(12, 3, batch_first=True)
+        self.loop = torch.nn.LSTM(12, 5, batch_first=True, bidirectional=True)
+        self.wave = torch.nn.Conv1d(12, 6, 3, padding=1, padding_mode="circular")
+        self.scale = torch.nn.Parameter(torch.rand(12))
+        self.register_buffer("shift", torch.rand(12))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens) * self.scale + self.shift
+        x = self.norm(x.float()).to(self.norm.weight.dtype)
+        x = torch.nn.functional.softmax(x, dim=-1, dtype=torch.float32).type_as(self.scale)
+        x = self.batch(x) + torch.full_like(x, 0.1, dtype=torch.float32)
+        x[:, 0] = self.shift
+        x = self.heads(x, x, x, need_weights=False)[0]
+        loop, _ = self.loop(x)
+        wave = self.wave(x.transpose(1, 2)).transpose(1, 2)
+        tied = torch.nn.functional.linear(x, self.table.weight)
+        return torch.cat([loop, wave, tied, self.scale.expand(*x.shape[:2], -1)], dim=-1)
+
+
+def test_truth_is_that_of_a_wide_model() -> None:
+    torch.manual_seed(0)
+    model = Narrowing().eval()
+    model.batch.running_mean.copy_(torch.rand(7))
+    model.batch.running_var.copy_(torch.rand(7) + 0.5)
+    tokens = torch.randint(0, 19, (3, 7))
+    with torch.no_grad():
+        narrow = model(tokens)
+        with wide():
+            found = model(tokens)
+        assert {value.dtype for value in model.state_dict().values()} == {
+            torch.float32,
+            torch.int64,
+        }
+        with wide():
+            expected = model.double()(tokens)
+    assert found.dtype == torch.float64
+    assert torch.get_default_dtype() == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    assert 1e-9 < (narrow - expected).abs().max() < 1e-5
+
+
+class Counted(Workers):
+    """Counts how many processes hold a model of PyTorch at once."""
+
+    most = 0
+
+    def get(self, backend: str, *, apart: str = "") -> Environment:
+        found = super().get(backend, apart=apart)
+        held = [key for key in self._running if key.startswith("pytorch")]
+        self.most = max(self.most, len(held))
+        return found
+
+
+@pytest.mark.slow
+def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(setups, "LARGE", 1)
+    with Counted(time_limit=300) as workers:
+        request = Request(BERT, cases=["single", "batch"])
+        found = export(Export(request, tmp_path / "out", "torchscript"), workers)
+        assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+        assert workers.most == 1
+
+
+@pytest.mark.slow
+def test_a_divergence_is_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(BERT, tmp_path / "faulty")
+    tensors = load_file(tmp_path / "faulty" / "model.safetensors")
+    tensors["bert.encoder.layer.0.output.dense.bias"][::2] += 0.5
+    save_file(tensors, tmp_path / "faulty" / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(setups, "LARGE", 1)
+    request = Request(BERT, [tmp_path / "faulty"], backends=[], cases=["single"])
+    (result,) = validate(request).backends
+    assert result.verdict is Verdict.DIVERGED
+    assert result.divergence is not None
+    assert result.divergence.module == "bert.encoder.layer.0.output.dense"
