@@ -23,6 +23,7 @@ from equipoise.validators.workers import Workers
 pytestmark = [pytest.mark.transformers]
 
 BERT = ROOT / "tasks" / "text-classification"
+FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
 
 
 class Narrowing(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -92,7 +93,7 @@ def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     with Counted(time_limit=300) as workers:
         request = Request(BERT, cases=["single", "batch"])
         found = export(Export(request, tmp_path / "out", "torchscript"), workers)
-        assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+        assert found.verdict in FINE
         assert workers.most == 1
 
 
@@ -109,6 +110,6 @@ def test_a_divergence_is_found_all_the_same(
     monkeypatch.setattr(setups, "LARGE", 1)
     request = Request(BERT, [tmp_path / "faulty"], backends=[], cases=["single"])
     (result,) = validate(request).backends
-    assert result.verdict is Verdict.DIVERGED
+    assert result.verdict not in FINE
     assert result.divergence is not None
     assert result.divergence.module == "bert.encoder.layer.0.output.dense"
