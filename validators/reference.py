@@ -93,7 +93,7 @@ class Reference:
     def _make_room(self) -> None:
         """A large model goes before the next one comes."""
         if self.setup.large:
-            self.setup.make_room()
+            self.setup.make_room(REFERENCE)
             self._held.clear()
 
     def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:

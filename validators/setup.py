@@ -59,11 +59,10 @@ class Setup:
         """Whether only one copy of the model is to be in memory at a time."""
         return self.weight_bytes >= LARGE
 
-    def make_room(self) -> None:
-        """Ends the processes that hold a large model in PyTorch; exporters leave copies behind that nothing frees."""
+    def make_room(self, apart: str = "") -> None:
+        """Ends a process that held a large model in PyTorch; exporters leave copies behind that nothing frees."""
         if self.large:
-            self.workers.end("pytorch")
-            self.workers.end("pytorch", apart=REFERENCE)
+            self.workers.end("pytorch", apart=apart)
 
 
 def prepare(request: Request, workers: Workers, scratch: Path) -> Setup:
