@@ -190,4 +190,5 @@ def spell(parameter: Parameter, irregular: Irregular, dialect: Dialect, leaf: st
     own = template.expand(irregular.of_parameter("leaves", parameter) or "", parameter.indices)
     path = _spelled(irregular.path(parameter), irregular, dialect)
     last = own or leaf
-    return f"{path}{dialect.separator}{last}" if parameter.leaf else path
+    parts = (path, last) if parameter.leaf else (path,)
+    return dialect.separator.join(part for part in parts if part)

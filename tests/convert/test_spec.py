@@ -179,3 +179,94 @@ def test_expressions_of_all_files_parse() -> None:
         texts += [module.kind for group in spec.modules.values() for module in group]
         for text in texts:
             parse(text)
+
+
+def test_a_mounted_class_is_spelled_as_it_spells_itself() -> None:
+    """The nested configs say what stands there; names get the path in front, and TensorFlow keeps the part's prefix."""
+    spec = load_spec("encoder-decoder")
+    assert spec is not None
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
+    config = Config(
+        {
+            "encoder": {"model_type": "roberta", **sizes},
+            "decoder": {"model_type": "bert", "add_cross_attention": True, **sizes},
+        }
+    )
+    expansion = expand(spec, spec.classes["Model"], config)
+    query = "attention.self.query"
+    encoder = f"encoder.roberta.encoder.layer.0.{query}.weight"
+    decoder = "decoder.bert.encoder.layer.0.crossattention.self.query.weight"
+    assert expansion.parameters[encoder].shape == (8, 8)
+    stored = {
+        layout: {
+            rule.sources[0]: rule.targets[0] for rule in layout_module(layout).view(expansion).rules
+        }
+        for layout in ("pytorch", "tensorflow", "flax")
+    }
+    assert stored["pytorch"][encoder] == f"encoder.encoder.layer.0.{query}.weight"
+    assert (
+        stored["tensorflow"][encoder]
+        == "encoder/roberta/encoder/layer_._0/attention/self/query/kernel"
+    )
+    assert stored["flax"][encoder] == "encoder/encoder/layer/0/attention/self/query/kernel"
+    assert stored["pytorch"][decoder] == decoder
+    assert (
+        stored["tensorflow"]["decoder.cls.predictions.bias"] == "decoder/mlm___cls/predictions/bias"
+    )
+    tied = "decoder.cls.predictions.decoder.weight"
+    word = "decoder.bert.embeddings.word_embeddings.weight"
+    assert layout_module("tensorflow").view(expansion).shared[tied] == word
+
+
+@pytest.mark.parametrize("named", ["resnet", "nothing"])
+def test_a_part_that_is_unknown_or_unfit_is_refused(named: str) -> None:
+    spec = load_spec("encoder-decoder")
+    assert spec is not None
+    config = Config({"encoder": {"model_type": "bert"}, "decoder": {"model_type": named}})
+    with pytest.raises(ArchitectureError, match="no architecture is known for decoder"):
+        expand(spec, spec.classes["Model"], config)
+
+
+ODD = """
+[repeat]
+stage = "2"
+[modules.body]
+"stage.{stage}.token" = "embedding(3, 4)"
+"stage.{stage}.up" = "conv_transpose2d(6, 4, 2, 3)"
+"stage.{stage}.index" = "integers(4, 4)"
+[classes]
+Model = ["body"]
+[computed]
+"stage.{stage}.index" = "window_positions"
+[tensorflow]
+roots = { "token.{stage}" = "" }
+groups = { "token.{stage}" = "layer" }
+[tensorflow.paths]
+"stage.{stage}.token" = ""
+[tensorflow.leaves]
+"stage.{stage}.token.weight" = "token.{stage}"
+[tensorflow.wrong]
+Model = "it counts from one"
+"""
+
+
+def test_leaves_roots_and_groups_may_have_indices(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, ODD))
+    expansion = expand(spec, spec.classes["Model"], Config({}))
+    view = layout_module("tensorflow").view(expansion)
+    assert view.groups["token.1"] == "layer"
+    assert view.roots["token.0"] == ""
+    assert view.wrong == "it counts from one"
+
+
+def test_transposed_convolutions_and_integers(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, ODD))
+    expansion = expand(spec, spec.classes["Model"], Config({}))
+    index = expansion.parameters["stage.1.index"]
+    assert (index.dtype, index.computed, index.rebuilt) == ("int64", "window_positions", True)
+    assert expansion.parameters["stage.1.up.weight"].shape == (6, 4, 2, 3)
+    views = {name: layout_module(name).view(expansion) for name in ("tensorflow", "flax")}
+    assert views["tensorflow"].dtypes == {f"stage.{i}.index": "int32" for i in (0, 1)}
+    assert views["flax"].left_out["stage.1.index"] == "follows from the config"
+    rules = {rule.sources[0]: rule for rule in views["tensorflow"].rules}
+    assert rules["stage.1.up.weight"].shapes(((6, 4, 2, 3),)) == ((2, 3, 4, 6),)
