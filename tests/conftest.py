@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(ROOT / ".venv-base" / "bin" / "python"),
         help="interpreter of the environment with the base dependencies alone (`make test` makes it)",
     )
+    parser.addoption(
+        "--write-architectures",
+        action="store_true",
+        help="write docs/architectures.md from what the tests of tests/oracle/test_families.py find",
+    )
 
 
 @pytest.fixture(scope="session")

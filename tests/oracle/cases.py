@@ -30,6 +30,22 @@ class Case:
     def name(self) -> str:
         return f"{self.family}-{self.config}-{self.cls.name}"
 
+    def shown(
+        self, layout: str, how: str, *, error: float | None = None, reason: str = ""
+    ) -> dict[str, object]:
+        """What a test found out of this case, for docs/architectures.md."""
+        found: dict[str, object] = {
+            "type": self.spec.model_type,
+            "class": self.cls.name,
+            "config": self.config,
+            "layout": layout,
+            "name": self.cls.names[layout],
+            "how": how,
+        }
+        if error is not None:
+            found["error"] = float(f"{error:.1e}")
+        return {**found, "reason": reason} if reason else found
+
 
 def specs(family: str) -> list[Spec]:
     found = [load_spec(name) for name in SPECS.get(family, (family,))]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from architectures_page import SHOWN
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.config import Config
@@ -44,7 +45,9 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     }
 
 
-def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> None:
+def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
+    """The largest error as a part of its output's scale."""
+    largest = 0.0
     shared = [name for name in expected if name in found]
     assert shared, f"{what}: no output in common: {sorted(found)} and {sorted(expected)}"
     for name in shared:
@@ -55,10 +58,14 @@ def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> None:
         scale = float(np.abs(wanted).max()) or 1.0
         error = float(np.abs(values - wanted).max()) / scale
         assert error <= TOLERANCE, f"{what}: {name} is off by {error:.2e} of its scale"
+        largest = max(largest, error)
+    return largest
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
+def test_class(
+    case: Case, oracle: Environment, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     about = models.about(case.family, case.config)
     source = tmp_path / "pytorch"
     oracle.call(
@@ -88,21 +95,27 @@ def test_class(case: Case, oracle: Environment, tmp_path: Path) -> None:
         if refusal := about.get("refuses", {}).get(layout):
             with pytest.raises(CoverageError, match=refusal):
                 convert(source, target, to=form)
+            record_property(SHOWN, case.shown(layout, "refused", reason=refusal))
             continue
         notes = convert(source, target, to=form).values["notes"]
         wrong = about.get("wrong", {}).get(layout)
         assert any(wrong in note for note in notes) if wrong else not any(map(WRONG.search, notes))
         assert_round_trip(target, source, case, tmp_path)
-        if layout in about.get("cannot_run", {}):
+        if reason := about.get("cannot_run", {}).get(layout):
+            record_property(SHOWN, case.shown(layout, "values", reason=reason))
             continue
         own[layout] = tmp_path / f"{layout}-own"
         cls = case.cls.names[layout].removeprefix("TF").removeprefix("Flax")
         safe = form.endswith("safetensors")
         inputs_here = None if reference is None else given
         found = run(oracle, layout, cls, target, inputs_here, own[layout], safe)
-        if reference is not None and not wrong:
-            assert_outputs_agree(found, reference, f"{layout} of {case.name}")
         assert_round_trip(own[layout], source, case, tmp_path)
+        if reference is None or wrong:
+            reason = wrong or about["cannot_run"]["pytorch"]
+            record_property(SHOWN, case.shown(layout, "values", reason=reason))
+            continue
+        error = assert_outputs_agree(found, reference, f"{layout} of {case.name}")
+        record_property(SHOWN, case.shown(layout, "forward", error=error))
     if len(own) == 2:
         convert(own["tensorflow"], tmp_path / "direct", to="flax")
         assert tensors(tmp_path / "direct") == tensors(tmp_path / "flax")

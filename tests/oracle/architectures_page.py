@@ -1,0 +1,106 @@
+"""``docs/architectures.md``: every class of every type, in both directions, and how that was verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "fixtures" / "architectures.json"
+PAGE = ROOT / "docs" / "architectures.md"
+
+SHOWN = "architecture"
+"""The property under which a test hands its findings over."""
+
+LAYOUTS = {"tensorflow": "TensorFlow", "flax": "Flax"}
+HEAD = """# Architectures
+
+Every TensorFlow and Flax class of transformers 4.57.6, written by `pytest tests/oracle/test_families.py --write-architectures`
+from what those tests found.
+
+- **a number**: PyTorch -> framework by Equipoise, loaded by the class of 4.57.6 with nothing missing and nothing unexpected; all float
+  outputs are within that part of the largest magnitude of PyTorch's. The class saved it again, and Equipoise converted the file it wrote back
+  to PyTorch, bit for bit. The number is the worst over all configurations of the class.
+- **values**: the same without comparing outputs, for the reason below: names, shapes and values, both ways.
+- **refused**: the class cannot hold the model, and the conversion says so; the reason is below.
+- a dash: 4.57.6 has no such class.
+
+For the classes that have both, TensorFlow -> Flax was compared with PyTorch -> Flax, bit for bit.
+"""
+
+
+def write(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Keeps the findings and writes the page."""
+    keys = ("type", "class", "layout", "config")
+    kept = sorted((dict(row) for row in rows), key=lambda row: tuple(row[key] for key in keys))
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in kept)
+    RESULTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    PAGE.write_text(page(kept), encoding="utf-8")
+
+
+def read() -> list[dict[str, Any]]:
+    """The findings that were kept."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The page that the findings make."""
+    classes: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        one = classes.setdefault((row["type"], row["class"]), {})
+        one.setdefault(row["layout"], []).append(row)
+    lines = [HEAD, *_summary(classes), "", *_table(classes), "", *_reasons(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _summary(classes: Mapping[Any, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
+    lines = [
+        "| | classes | by outputs | by values alone | largest error | both ways with the other |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for layout, title in LAYOUTS.items():
+        own = [found[layout] for found in classes.values() if layout in found]
+        ran = [rows for rows in own if any(row["how"] == "forward" for row in rows)]
+        held = [rows for rows in own if any(row["how"] == "values" for row in rows)]
+        errors = [row["error"] for rows in own for row in rows if "error" in row]
+        both = sum(len(found) == 2 for found in classes.values())
+        values = len([rows for rows in held if rows not in ran])
+        cells = (title, len(own), len(ran), values, f"{max(errors, default=0):.1e}", both)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def _table(classes: Mapping[Any, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
+    lines = [
+        "| model type | class | configurations | TensorFlow | Flax |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for (model_type, name), found in sorted(classes.items()):
+        configs = sorted({row["config"] for rows in found.values() for row in rows})
+        cells = [_cell(found.get(layout, [])) for layout in LAYOUTS]
+        lines.append(f"| {model_type} | {name} | {', '.join(configs)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(rows: list[dict[str, Any]]) -> str:
+    """The worst of a class's configurations, and what else there was."""
+    errors = [row["error"] for row in rows if row["how"] == "forward"]
+    said = [f"{max(errors):.1e}"] if errors else []
+    said += [how for how in ("values", "refused") if any(row["how"] == how for row in rows)]
+    return ", ".join(said) or "-"
+
+
+def _reasons(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Reasons",
+        "",
+        "| class | configuration | what was done | why |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        if "reason" in row:
+            lines.append(f"| {row['name']} | {row['config']} | {row['how']} | {row['reason']} |")
+    return lines
