@@ -29,19 +29,10 @@ OPTIONS = {
     "env": ["--force", "--path", "--python", "ACTION", "NAME"],
     "export": [
         *("--atol", "--batch", "--cases", "--device", "--dtype", "--env", "--external-data"),
-        *(
-            "--force",
-            "--json",
-            "--layout",
-            "--memory-limit",
-            "--no-validate",
-            "--opset",
-            "--optimize",
-            "--quantize",
-            "--rtol",
-            "--sequence",
-        ),
-        *("--strict", "--task", "--threads", "--time-limit", "--to", "--ways", "MODEL", "OUTPUT"),
+        *("--force", "--json", "--layout", "--max-shard-size", "--memory-limit", "--merged"),
+        *("--no-validate", "--opset", "--optimize", "--quantize", "--rtol"),
+        *("--sequence", "--strict", "--task", "--threads", "--time-limit", "--to", "--ways"),
+        *("MODEL", "OUTPUT"),
     ],
     "inspect": [
         *("--architecture", "--config", "--from", "--json", "--revision", "--tensors", "SOURCE"),
