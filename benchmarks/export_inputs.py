@@ -107,7 +107,11 @@ def _filled(
     if name.endswith(WHOLE):
         special = set(_special(config))
         plain = list(range(FIRST, max(min(vocabulary, LAST), FIRST + 1)))
-        return random.choice([one for one in plain if one not in special] or plain, size)
+        tokens = random.choice([one for one in plain if one not in special] or plain, size)
+        if name == "input_ids" and config.get("is_encoder_decoder"):
+            # Heads of BART read the state of the last token that ends a text.
+            tokens[..., -1] = config.get("eos_token_id") or tokens[..., -1]
+        return tokens
     return random.standard_normal(size).astype(np.float32)
 
 

@@ -69,6 +69,8 @@ def pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tupl
 def _head(entry: dict[str, Any], task: str, class_name: str) -> dict[str, Any]:
     """A model type with the class of a task, and the inputs that its head wants."""
     shapes = dict(entry["inputs"])
+    if task == "text-classification":
+        shapes.pop("decoder_input_ids", None)  # the model makes them from the text
     if task == "multiple-choice":
         shapes = {
             name: [shape[0], CHOICES, *shape[1:]]
