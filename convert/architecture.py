@@ -65,16 +65,19 @@ def match(expansion: Expansion, layout: str, names: Iterable[str]) -> Match:
     missing = [
         name
         for rule in view.rules
-        if not _may_be_missing(rule.sources, view)
+        if not _may_be_missing(rule.sources, view, expansion)
         for name in rule.targets
         if name not in stored
     ]
     return Match(expansion, layout, view, stored, ignored, tuple(unknown), tuple(missing))
 
 
-def _may_be_missing(parameters: tuple[str, ...], view: View) -> bool:
+def _may_be_missing(parameters: tuple[str, ...], view: View, expansion: Expansion) -> bool:
     optional = (view.shared, view.left_out, view.repeated)
-    return all(any(name in names for names in optional) for name in parameters)
+    return all(
+        any(name in names for names in optional) or expansion.parameters[name].absent
+        for name in parameters
+    )
 
 
 def _ignored(name: str, view: View) -> str | None:

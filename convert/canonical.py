@@ -66,9 +66,9 @@ class _Builder:
                 stored[name] = tuple(ref.name for ref in self._sources(origin))
                 if origin != name:
                     tied[name] = origin
-            elif parameter.computed is not None:
+            elif parameter.generator is not None:
                 tensors[name] = self._generated(parameter)
-                computed[name] = parameter.computed
+                computed[name] = parameter.generator
         return Canonical(
             tensors,
             stored,
@@ -111,7 +111,7 @@ class _Builder:
         dtype = dtype_named(parameter.dtype) if parameter.dtype else self._float_dtype()
 
         def load() -> Array:
-            return generate(str(parameter.computed), parameter.shape, dtype)
+            return generate(str(parameter.generator), parameter.shape, dtype)
 
         return TensorRef(parameter.name, dtype, parameter.shape, self.checkpoint.path, None, load)
 

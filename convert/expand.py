@@ -38,6 +38,7 @@ class Parameter:
         one_tensor: Whether the two are equal even where PyTorch stores both.
         computed: Name of the generator when it follows from the config, or None.
         dtype: Its dtype when it is always the same, e.g. a counter; None for weights.
+        absent: Why zeros stand for it where an old file lacks it; empty where it must be there.
     """
 
     name: str
@@ -52,6 +53,12 @@ class Parameter:
     one_tensor: bool = False
     computed: str | None = None
     dtype: str | None = None
+    absent: str = ""
+
+    @property
+    def generator(self) -> str | None:
+        """What makes it where the source has none."""
+        return "zeros" if self.computed is None and self.absent else self.computed
 
     @property
     def rebuilt(self) -> bool:
@@ -259,6 +266,7 @@ def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
                 one_tensor=tie is not None and tie.one_tensor,
                 computed=_computed(scope, written, KINDS[kind], leaf),
                 dtype=KINDS[kind].integers.get(leaf),
+                absent=scope.spec.absent.get(written, ""),
             )
 
 

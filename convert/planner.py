@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -156,6 +156,7 @@ class Planner:
         self.limit = limit
         self.partial = partial
         self.account = Account(allow)
+        self.filled: list[str] = []
         self.source = Source(checkpoint, find_class(checkpoint, architecture))
         self.expansion = self.source.expansion
         self.view: View = match(self.expansion, layout, ()).view
@@ -232,18 +233,23 @@ class Planner:
         return replace(rule, targets=tuple(name if one == origin else one for one in rule.targets))
 
     def _generated(self, rule: Rule) -> Step | None:
-        """A step for a parameter that follows from the config."""
+        """A step for a parameter that follows from the config, or that old files lack."""
         parameter = self.expansion.parameters[rule.sources[0]]
-        if parameter.computed is None or len(rule.sources) > 1:
+        generator = parameter.generator
+        if generator is None or len(rule.sources) > 1:
             return None
         own = self.view.dtypes.get(parameter.name, parameter.dtype)
         dtype = dtype_named(own) if own else self._float_dtype()
         (shape,) = rule.shapes((parameter.shape,))
         header = self._target_header(rule.targets[0], shape, dtype)
         self.account.coverage.append(
-            Entry("target", header.name, Status.COMPUTED, reason=parameter.computed)
+            Entry("target", header.name, Status.COMPUTED, reason=parameter.absent or generator)
         )
-        return Step((), (rule,), (parameter.name,), rule.targets, (header,), parameter.computed)
+        if parameter.absent:
+            self.filled.append(
+                f"{header.name} is not in the source and is zeros: {parameter.absent}"
+            )
+        return Step((), (rule,), (parameter.name,), rule.targets, (header,), generator)
 
     def _float_dtype(self) -> DType:
         """The dtype of the checkpoint's first floating tensor."""
@@ -312,8 +318,20 @@ class Planner:
             return None
         return replace(header, name=names[name], alias_of=header.name)
 
+    def _spellings(self) -> Iterator[str]:
+        """What is said of names that are none of the class's own, though it is plain what they mean."""
+        stored = self.source.match.stored
+        other = [(name, own) for own, name in stored.items() if name != own]
+        if other:
+            name, own = other[0]
+            yield f"{len(other)} names are spelled otherwise: {name!r} is taken for {own!r}"
+        refs = self.source.refs
+        wrapped = [ref.name for name, ref in refs.items() if ref.name != name]
+        if wrapped and self.source.match.layout == "pytorch":
+            yield f"{len(wrapped)} names have a wrapper's parts in them: {wrapped[0]!r}"
+
     def _notes(self) -> list[str]:
-        notes = list(self.checkpoint.oddities)
+        notes = [*self.checkpoint.oddities, *self._spellings(), *self.filled]
         said = self.checkpoint.layout
         if said is not None and said != self.source.match.layout:
             notes.append(

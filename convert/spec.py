@@ -12,6 +12,7 @@
     [classes]                             class -> groups
     [ties]                                parameter -> the parameter it repeats
     [computed]                            parameter -> how it follows from the config
+    [absent]                              parameter that old files lack -> why zeros do what they did
     [pytorch] [tensorflow] [flax]         what is irregular in that layout
 """
 
@@ -30,7 +31,17 @@ ARCHS = Path(__file__).with_name("archs")
 SECTIONS = frozenset(
     (
         *("model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts"),
-        *("modules", "when", "classes", "ties", "computed", "pytorch", "tensorflow", "flax"),
+        *(
+            "modules",
+            "when",
+            "classes",
+            "ties",
+            "computed",
+            "absent",
+            "pytorch",
+            "tensorflow",
+            "flax",
+        ),
     )
 )
 
@@ -118,6 +129,7 @@ class Spec:
     classes: Mapping[str, ClassSpec]
     ties: Mapping[str, Tie]
     computed: Mapping[str, Any]
+    absent: Mapping[str, str]
     layouts: Mapping[str, Mapping[str, Any]]
 
     def class_named(self, name: str) -> ClassSpec | None:
@@ -189,6 +201,7 @@ def _spec(values: dict[str, Any], path: Path) -> Spec:
         classes=dict(_classes(values, path)),
         ties={key: _tie(value) for key, value in values.get("ties", {}).items()},
         computed=values.get("computed", {}),
+        absent=values.get("absent", {}),
         layouts={name: values.get(name, {}) for name in ("pytorch", "tensorflow", "flax")},
     )
 

@@ -62,11 +62,16 @@ def view(expansion: Expansion) -> View:
     rules = built.rules
     if "batch_norm" in kinds:
         rules = tuple(_in_collection(rule, expansion) for rule in rules)
-    aliases = {}
     prefix = expansion.spec.prefix
-    if expansion.cls.base and prefix:
-        names = [name for rule in rules for name in rule.targets]
-        aliases = {_with_prefix(name, prefix): name for name in names}
+    aliases: dict[str, str] = {}
+    for name in (name for rule in rules for name in rule.targets):
+        spellings = [name]
+        if expansion.cls.base and prefix:
+            spellings.append(_with_prefix(name, prefix))
+        if "batch_norm" not in kinds:
+            # What `model.init` gives, saved as it is.
+            spellings += [f"params/{one}" for one in spellings]
+        aliases.update((one, name) for one in spellings if one != name)
     return replace(built, rules=rules, aliases=aliases)
 
 

@@ -25,6 +25,8 @@ _NEW_WEIGHT_NORM = {
 # Checkpoints that were converted from the first TensorFlow releases spell norms like these.
 _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
+_WRAPPERS = ("module.", "_orig_mod.")
+
 LEAVES = {(kind, leaf): Leaf(leaf) for kind, entry in KINDS.items() for leaf in entry.leaves}
 LEAVES |= {("weight_norm_conv1d", old): Leaf(new) for old, new in _NEW_WEIGHT_NORM.items()}
 
@@ -74,8 +76,10 @@ def _other_prefixes(name: str, expansion: Expansion, irregular: Irregular) -> li
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """The name as it is; data-parallel wrappers leave ``module.`` in front, which is none of the model."""
-    return name.removeprefix("module.")
+    """The name as it is, without what wrappers leave in it: ``module.`` (data parallel), ``_orig_mod.`` (compiled)."""
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
+    return name.replace("._orig_mod.", ".")
 
 
 def encode(name: str, container: str, variant: str, target: View | None) -> str:
