@@ -22,7 +22,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     if cls is None:
         raise LookupError(f"transformers has no class TF{class_name}")
     extra = {"from_pt": True} if options.get("from_pt") else {}
-    with place(options), _variables_first(cls):
+    with place(options), _variables_first(cls, bool(options.get("called_first"))):
         model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
     # The HDF5 loader compares names of layers too; one without weights (dropout_37) cannot miss any.
     empty = {layer.name for layer in model.layers if not layer.weights}
@@ -31,14 +31,16 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
 
 @contextmanager
-def _variables_first(cls: Any) -> Iterator[None]:
-    """Transformer-XL makes its variables when it is first called, which is too late for the loader."""
+def _variables_first(cls: Any, called_first: bool) -> Iterator[None]:
+    """Some models make variables when they are first called, which is too late for the loader."""
+    if not called_first:
+        yield
+        return
     build = cls.build_in_name_scope
 
     def built(self: Any) -> None:
         build(self)
-        if not self.weights:
-            self(self.dummy_inputs)
+        self(self.dummy_inputs)
 
     cls.build_in_name_scope = built
     try:
