@@ -2,7 +2,8 @@
 
     python benchmarks/export_coverage.py CONFIGS [--heads] [--again] [--seconds N] [TYPE ...]
 
-CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config. Results
+CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config;
+``benchmarks/export_configs.json`` is one for transformers 5.23. Results
 go to ``benchmarks/results/export-coverage.json`` after each model; what is there already is not done again, so the
 command can be stopped and started. ``docs/export-coverage.md`` is written from it.
 """

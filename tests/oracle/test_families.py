@@ -108,7 +108,16 @@ def test_class(
         cls = case.cls.names[layout].removeprefix("TF").removeprefix("Flax")
         safe = form.endswith("safetensors")
         inputs_here = None if reference is None else given
-        found = run(oracle, layout, cls, target, inputs_here, own[layout], safe)
+        found = run(
+            oracle,
+            layout,
+            cls,
+            target,
+            inputs_here,
+            own[layout],
+            safe,
+            called_first=layout in about.get("called_first", ()),
+        )
         assert_round_trip(own[layout], source, case, tmp_path)
         if reference is None or wrong:
             reason = wrong or about["cannot_run"]["pytorch"]
@@ -129,9 +138,10 @@ def run(
     given: Outputs | None,
     save_to: Path | None = None,
     safe: bool = False,
+    **options: bool,
 ) -> Outputs:
     """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does."""
-    model = RemoteModel(oracle, layout, cls, folder)
+    model = RemoteModel(oracle, layout, cls, folder, **options)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert model.info[key] == [], f"{key} in {layout}"
     outputs = {} if given is None else model.run(given)
