@@ -134,7 +134,9 @@ def test_weights_in_several_files(cli: Callable[..., Any], tmp_path: Path) -> No
         *("model.onnx_data", *(f"model.onnx_data_{index}" for index in range(1, len(sizes))))
     }
     assert max(sizes.values()) <= 20_000
-    assert 0.9 * weights < sum(sizes.values()) < 1.1 * weights
+    # What is smaller than a few hundred bytes stays in the graph.
+    assert 0.8 * weights < sum(sizes.values()) < 1.1 * weights
+    assert len(sizes) == 3
     assert not list((tmp_path / "out").glob("optimized*"))
 
 

@@ -67,7 +67,7 @@ def test_decision_safe_may_be_accepted(
     monkeypatch.setattr(targets, "find_target", lambda name: faulty)
     outcome = cli(
         *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
-        *("--ways", "dynamo", "--cases", "batch", "--threads", 1, "--no-strict"),
+        *("--ways", "dynamo", "--threads", 1, "--no-strict"),
     )
     assert outcome.code == 0, outcome.out + outcome.err
     assert "verdict: decision-safe" in outcome.out
