@@ -151,7 +151,12 @@ def test_interrupt(
 @pytest.mark.slow
 def test_interrupt_for_real(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "equipoise.cli", "export", str(BERT), str(tmp_path / "out")]
-    process = subprocess.Popen([*command, "--to", "onnx"], stderr=subprocess.PIPE)
+    # What runs in the background of a shell ignores the signal, and its children would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen([*command, "--to", "onnx"], stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     limit = time.monotonic() + 120
     while not list(tmp_path.glob(".out.partial/way-*")) and time.monotonic() < limit:
         assert process.poll() is None
