@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         place = Path(folder)
         sizes = [str(given.layers), str(WIDTH)]
-        maker = str(HERE / "export_large_model.py")
+        maker = str(HERE / "random_bert.py")
         subprocess.run([sys.executable, maker, str(place / "model"), *sizes], check=True)
         weights = (place / "model" / "model.safetensors").stat().st_size
         (place / "plain").mkdir()

@@ -27,7 +27,7 @@ from equipoise.validators.result import BackendResult
 from equipoise.validators.setup import prepare
 from equipoise.validators.tasks.base import Batch
 from equipoise.validators.validate import report
-from equipoise.validators.verdict import Verdict
+from equipoise.validators.verdict import FINE
 from equipoise.validators.workers import Workers
 
 HERE = Path(__file__).parent
@@ -104,7 +104,7 @@ def row(name: str, result: BackendResult) -> dict[str, Any]:
     ratios: list[float] = []
     alarms = []
     for case in result.cases:
-        if case.verdict not in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE):
+        if case.verdict not in FINE:
             alarms.append(f"{case.case}: {case.failure or [o.reason for o in case.outputs]}"[:300])
         for output in case.outputs:
             if output.ratio is not None:

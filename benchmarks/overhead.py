@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
+
+from random_bert import build
 
 from equipoise.validators import machine
 from equipoise.validators.request import Request
@@ -21,7 +22,6 @@ from equipoise.validators.validate import validate
 from equipoise.validators.workers import Workers
 
 HERE = Path(__file__).parent
-TASK = HERE.parent / "fixtures" / "tasks" / "text-classification"
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     moments: list[tuple[float, str]] = []
     with tempfile.TemporaryDirectory() as work:
-        model = build(Path(work) / "model", given.layers)
+        model = build(Path(work) / "model", num_hidden_layers=given.layers)
         chosen = {"oracle": given.oracle} if given.oracle else {}
         with Workers(chosen) as workers:
             request = Request(
@@ -66,21 +66,6 @@ def spent(moments: list[tuple[float, str]], label: str) -> float:
     passes = [moment for moment, text in own if not text.endswith((": loading", ": judged"))]
     (judged,) = [moment for moment, text in own if text.endswith(": judged")]
     return judged - passes[0]
-
-
-def build(folder: Path, layers: int) -> Path:
-    """BERT-base with random weights and the fixture's words."""
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    names = {0: "NEGATIVE", 1: "POSITIVE"}
-    config = transformers.BertConfig(num_hidden_layers=layers, id2label=names)
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    for name in ("vocab.txt", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"):
-        if (TASK / name).exists():
-            shutil.copy(TASK / name, folder)
-    return folder
 
 
 if __name__ == "__main__":

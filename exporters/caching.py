@@ -16,8 +16,7 @@ from typing import Any
 from equipoise.exporters.base import Source
 from equipoise.exporters.making import (
     first,
-    loaded,
-    prepared,
+    opened,
     target_of,
     tensors_of,
     with_signature,
@@ -71,12 +70,7 @@ def make(
 ) -> dict[str, Any]:
     """Writes the graphs beside ``output``; see :func:`equipoise.exporters.making.make`."""
     start = time.perf_counter()
-    model = loaded(folder, class_name, dtype, device)
-    notes = prepared(model)
-    if patch:
-        import runpy
-
-        runpy.run_path(patch)["patch"](model)
+    model, notes = opened(folder, class_name, dtype, device, patch)
     tensors = tensors_of(inputs, model)
     plain = dict(kwargs or {})
     seq2seq = "decoder_input_ids" in tensors

@@ -52,12 +52,7 @@ def make(
         options: What the target takes.
     """
     start = time.perf_counter()
-    model = loaded(folder, class_name, dtype, device)
-    note = prepared(model)
-    if patch:
-        import runpy
-
-        runpy.run_path(patch)["patch"](model)
+    model, note = opened(folder, class_name, dtype, device, patch)
     tensors = tensors_of(inputs, model)
     source = source_of(model, tensors, axes, dict(kwargs or {}), outputs, dict(options or {}))
     about = target_of(target).make(way, source, Path(output))
@@ -65,6 +60,19 @@ def make(
     notes = [*about.pop("notes", []), *note]
     seconds = time.perf_counter() - start
     return {"outputs": shapes, "seconds": seconds, "notes": notes, **about}
+
+
+def opened(
+    folder: str, class_name: str, dtype: str, device: str, patch: str
+) -> tuple[Any, list[str]]:
+    """The model as exporters get to see it, and what there is to note."""
+    model = loaded(folder, class_name, dtype, device)
+    notes = prepared(model)
+    if patch:
+        import runpy
+
+        runpy.run_path(patch)["patch"](model)
+    return model, notes
 
 
 def loaded(folder: str, class_name: str, dtype: str, device: str) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from equipoise.cli.main import run
 from equipoise.validators.environment import Environment
 
 ROOT = Path(__file__).parents[1]
@@ -38,3 +42,30 @@ def oracle(
     log = tmp_path_factory.mktemp("oracle") / "worker.log"
     with Environment(pytestconfig.getoption("--oracle"), log) as environment:
         yield environment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """Standard output as the one JSON document it must be."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs a command line in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = run([str(one) for one in arguments])
+        caught = capsys.readouterr()
+        return Outcome(code, caught.out, caught.err)
+
+    return call

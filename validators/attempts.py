@@ -19,7 +19,7 @@ from equipoise.exporters.base import Target
 from equipoise.exporters.inputs import Inputs
 from equipoise.validators.result import Report
 from equipoise.validators.setup import Setup
-from equipoise.validators.verdict import Verdict
+from equipoise.validators.verdict import FINE
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,6 @@ class Making:
         self.tried[-1] = replace(self.tried[-1], verdict=report.verdict.value, reason=reason)
 
 
-_FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CAUSE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Violation|Unsupported\w*|Interrupt)\b: .*")
 
@@ -158,7 +157,7 @@ def _where(report: Report) -> str:
             return f"{result.label}: {result.failure.splitlines()[0][:300]}"
         for case in result.cases:
             for output in case.outputs:
-                if output.verdict not in _FINE:
+                if output.verdict not in FINE:
                     return f"{result.label}: {case.case}: {output.name}: {output.reason}"
             if case.flips:
                 return f"{result.label}: {case.case}: {case.flips[0]}"

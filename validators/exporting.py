@@ -25,11 +25,8 @@ from equipoise.validators.result import Report
 from equipoise.validators.setup import Setup, prepare
 from equipoise.validators.targets import assert_usable, usable_target
 from equipoise.validators.validate import report_of
-from equipoise.validators.verdict import Verdict
+from equipoise.validators.verdict import FINE, Verdict
 from equipoise.validators.workers import Workers
-
-FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
-"""At one precision an exporter has no cause to be beyond noise."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,7 @@ from equipoise.validators.result import BackendResult
 from equipoise.validators.runner import Array
 from equipoise.validators.setup import Setup
 from equipoise.validators.tasks.base import Batch
-from equipoise.validators.verdict import Verdict
-
-_FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+from equipoise.validators.verdict import FINE
 
 
 def look_inside(
@@ -30,7 +28,7 @@ def look_inside(
 ) -> BackendResult:
     """Adds depth and divergence to a result, where asked for; a backend that shows nothing says so."""
     by_name = {one.batch.case.name: one for one in measured}
-    beyond = [by_name[case.case] for case in result.cases if case.verdict not in _FINE]
+    beyond = [by_name[case.case] for case in result.cases if case.verdict not in FINE]
     find = setup.request.divergence and bool(beyond)
     if not find and not setup.request.depth:
         return result

@@ -35,6 +35,10 @@ class Verdict(Enum):
         return list(Verdict).index(self)
 
 
+FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+"""What an artifact at one precision has no cause to fall short of."""
+
+
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict on several things together; none at all is a failure."""
     return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.FAILED)
@@ -239,7 +243,7 @@ class CaseFigures:
         if self.failure:
             return Verdict.FAILED
         found = worst([output.verdict for output in self.outputs])
-        noisy = found in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+        noisy = found in FINE
         return Verdict.DIVERGED if self.flips and not noisy else found
 
 

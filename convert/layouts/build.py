@@ -45,7 +45,9 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[View, Irregular]
     shared: dict[str, str] = {}
     refused: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    inside = {one.name for part in expansion.mounted for one in part.parameters}
+    inside = {
+        f"{part.under}.{name}" for part in expansion.mounted for name in part.expansion.parameters
+    }
     for parameter in expansion.parameters.values():
         if parameter.name in inside:
             continue

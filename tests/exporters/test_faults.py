@@ -25,6 +25,12 @@ ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
 FAULTY = Path(__file__).parent / "faulty"
 
 
+def plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has programs made by a file that makes them wrong."""
+    faulty = (TARGET, str(FAULTY / f"{fault}.py"))
+    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+
+
 @pytest.mark.parametrize(
     ("fault", "model", "verdict", "said"),
     [
@@ -44,8 +50,7 @@ def test_caught(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    faulty = (TARGET, str(FAULTY / f"{fault}.py"))
-    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    plant(fault, monkeypatch)
     outcome = cli(
         *("export", ROOT / model, tmp_path / "out", "--to", "onnx", "--ways", "dynamo"),
         *("--threads", 1),
@@ -63,8 +68,7 @@ def test_caught(
 def test_decision_safe_may_be_accepted(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    faulty = (TARGET, str(FAULTY / "epsilon.py"))
-    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    plant("epsilon", monkeypatch)
     outcome = cli(
         *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
         *("--ways", "dynamo", "--threads", 1, "--no-strict"),
@@ -77,8 +81,7 @@ def test_the_next_way_is_tried(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A way that diverges is put down, and the next that does not is kept."""
-    faulty = (TARGET, str(FAULTY / "first_way.py"))
-    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+    plant("first_way", monkeypatch)
     outcome = cli(
         *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
         *("--cases", "batch", "--threads", 1, "--json"),

@@ -27,11 +27,11 @@ def past_of(session: Session) -> dict[str, list[Any]]:
     }
 
 
-def empty(session: Session, rows: int) -> dict[str, Array]:
+def empty(session: Decoder | Seq2Seq, rows: int) -> dict[str, Array]:
     """A past of no tokens."""
     return {
         name: np.zeros((rows, shape[1], 0, shape[3]), NUMPY[session.types[name]])
-        for name, shape in past_of(session).items()
+        for name, shape in session.past.items()
     }
 
 
@@ -86,6 +86,7 @@ class Seq2Seq(Session):
         place = Path(folder)
         self.merged = (place / MERGED).is_file()
         super().__init__(str(place / (MERGED if self.merged else DECODER)), options)
+        self.past = past_of(self)
         self.encoder = Session(str(place / ENCODER), options)
         self.with_past = self if self.merged else Session(str(place / WITH_PAST), options)
         masked = {"attention_mask"} if "encoder_attention_mask" in self.types else set()
@@ -103,7 +104,7 @@ class Seq2Seq(Session):
         tokens = {"input_ids": inputs["decoder_input_ids"]}
         if state is None:
             kept = self._encoded(inputs)
-            nothing = empty(self, len(tokens["input_ids"])) if self.merged else {}
+            nothing = empty(self, len(tokens["input_ids"]))
             values = self._given(self, {**tokens, **kept, **nothing}, go_on=False)
         else:
             kept = chosen(state, order)
