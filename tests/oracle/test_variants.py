@@ -13,7 +13,7 @@ from equipoise.validators.environment import Environment, RemoteModel
 
 pytestmark = pytest.mark.oracle
 
-SHARD = 20_000
+SHARD = 10_000
 """Bytes; small enough to cut every model here into several files."""
 
 
