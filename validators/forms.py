@@ -16,7 +16,7 @@ from equipoise.validators.model import ModelFolder
 CLASSES = ("pytorch", "tensorflow", "flax")
 """Backends that run a checkpoint with the classes of transformers."""
 
-PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "jax-program")
+PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo")
 """Backends that run a program."""
 
 
@@ -123,7 +123,7 @@ def _backend_of(path: Path) -> str | None:
             return "saved-model"
         if is_seq2seq(path):
             return "onnx"
-        return "jax-program" if (path / "program.jax").exists() else None
+        return "stablehlo" if (path / "program.jax").exists() else None
     if path.suffix == ".onnx":
         return "onnx"
     if path.suffix == ".pt2":

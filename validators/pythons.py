@@ -16,12 +16,12 @@ NEEDS = {
     "torch-export": ("torch", "transformers"),
     "onnx": ("onnxruntime",),
     "saved-model": ("tensorflow",),
-    "jax-program": ("jax", "flax"),
+    "stablehlo": ("jax", "flax"),
 }
 """Modules that a backend needs in this environment. The classes of TensorFlow and Flax are never in it: they
 end with transformers 4.57.6, which the environment ``oracle`` has."""
 
-ORACLE = ("tensorflow", "flax", "saved-model", "jax-program")
+ORACLE = ("tensorflow", "flax", "saved-model", "stablehlo")
 """Backends that the environment ``oracle`` serves where this one cannot."""
 
 

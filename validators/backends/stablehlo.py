@@ -1,4 +1,4 @@
-"""JAX: a program that ``jax.export`` serialized, with its parameters beside it.
+"""StableHLO: a program that ``jax.export`` serialized, with its parameters beside it.
 
 The folder holds ``program.jax`` and, where the program takes its parameters as its first argument,
 ``flax_model.msgpack``. The program's inputs are one dict of arrays; its outputs are a dict.
@@ -19,9 +19,10 @@ PARAMETERS = "flax_model.msgpack"
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
-    """The program of a folder; it fixes its precision."""
+    """The program of a folder, or of its file; it fixes its precision."""
     jax_common.pin(options)
-    return Session(Path(folder), options)
+    place = Path(folder)
+    return Session(place if place.is_dir() else place.parent, options)
 
 
 class Session(Plain):

@@ -1,0 +1,24 @@
+"""What a graph may have that has no counterpart in JAX."""
+
+from __future__ import annotations
+
+from equipoise.convert.errors import EquipoiseError
+
+
+class LoweringError(EquipoiseError):
+    """An operator that is not known, or that cannot be expressed where sizes are fixed before a program runs.
+
+    Args:
+        message: What is wrong.
+        operator: ATen's name.
+        module: Path of the module of the model that it came from.
+        hint: What to do.
+    """
+
+    def __init__(
+        self, message: str, *, operator: str, module: str, hint: str | None = None
+    ) -> None:
+        self.operator = operator
+        self.module = module
+        where = f"{operator} in {module}" if module else operator
+        super().__init__(f"{where}: {message}", hint=hint)

@@ -1,0 +1,162 @@
+"""Walks a graph of ATen's operators node by node, with arrays of JAX where PyTorch has tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from equipoise.exporters.lowering import plain
+from equipoise.exporters.lowering.dtypes import dtype_of
+from equipoise.exporters.lowering.errors import LoweringError
+from equipoise.exporters.lowering.loops import LOOPS
+from equipoise.exporters.lowering.registry import function_of
+
+WITHOUT_MEANING = frozenset(
+    {"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"}
+)
+"""Arguments that say where and how a tensor lies, not what it holds."""
+WITHOUT_EFFECT = (
+    "aten._assert",
+    "aten.sym_constrain_range",
+    "aten._functional_assert",
+    "aten._functional_sym_constrain",
+    "aten._assert_tensor_metadata",
+)
+"""Operators that only check."""
+
+
+def run(graph_module: Any, values: Sequence[Any]) -> Any:
+    """What the graph returns for these values of its inputs, in their order.
+
+    Raises:
+        LoweringError: An operator is unknown, or not to be had in JAX.
+    """
+    environment: dict[Any, Any] = {}
+    given = iter(values)
+    for node in _needed(graph_module.graph):
+        if node.op == "placeholder":
+            environment[node] = next(given)
+        elif node.op == "get_attr":
+            environment[node] = _attribute(graph_module, node.target)
+        elif node.op == "output":
+            return _resolved(node.args[0], environment)
+        else:
+            environment[node] = _called(node, environment)
+    raise LoweringError("the graph returns nothing", operator="output", module="")
+
+
+def _needed(graph: Any) -> list[Any]:
+    """The nodes that the outputs depend on, in order, and all inputs."""
+    wanted: set[Any] = set()
+    for node in reversed(graph.nodes):
+        if node.op in ("output", "placeholder") or node in wanted:
+            wanted.add(node)
+            wanted.update(node.all_input_nodes)
+    return [node for node in graph.nodes if node in wanted]
+
+
+def _attribute(graph_module: Any, target: str) -> Any:
+    """A graph within the graph, or a constant."""
+    import torch
+
+    found: Any = graph_module
+    for part in target.split("."):
+        found = getattr(found, part)
+    return constant(found) if torch.is_tensor(found) else found
+
+
+def constant(tensor: Any) -> Any:
+    """A tensor as an array of the same bits."""
+    import numpy as np
+    import torch
+    from jax import numpy as jnp
+
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return jnp.asarray(tensor.view(torch.int16).numpy().view(dtype_of(tensor.dtype)))
+    return jnp.asarray(np.asarray(tensor.resolve_conj().resolve_neg()))
+
+
+def _resolved(value: Any, environment: Mapping[Any, Any]) -> Any:
+    """An argument with the values of the nodes in it."""
+    import torch
+
+    if isinstance(value, torch.fx.Node):
+        return environment[value]
+    if isinstance(value, (list, tuple)):
+        return [_resolved(one, environment) for one in value]
+    if isinstance(value, slice):
+        return slice(
+            *(_resolved(one, environment) for one in (value.start, value.stop, value.step))
+        )
+    if isinstance(value, dict):
+        return {name: _resolved(one, environment) for name, one in value.items()}
+    return dtype_of(value) if isinstance(value, torch.dtype) else value
+
+
+def _called(node: Any, environment: Mapping[Any, Any]) -> Any:
+    name = str(node.target)
+    if name.startswith(WITHOUT_EFFECT):
+        return None
+    args = _resolved(node.args, environment)
+    kwargs = {
+        key: _resolved(value, environment)
+        for key, value in node.kwargs.items()
+        if key not in WITHOUT_MEANING
+    }
+    try:
+        result = _function(node, name)(*args, **kwargs)
+    except LoweringError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise LoweringError(text, operator=name, module=module_of(node)) from error
+    _check(result, node, name)
+    return result
+
+
+def _function(node: Any, name: str) -> Callable[..., Any]:
+    import torch
+
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        found: Callable[..., Any] | None = LOOPS.get(node.target.name())
+    elif isinstance(node.target, torch._ops.OpOverload):
+        found = plain.OF_TENSORS.get(name) or function_of(name)
+    else:
+        found = plain.function_of(node.target)
+    if found is None:
+        raise LoweringError(
+            "no such operator is known",
+            operator=name,
+            module=module_of(node),
+            hint="add it to a file of exporters/lowering/ops",
+        )
+    return found
+
+
+def _check(result: Any, node: Any, name: str) -> None:
+    """A result has the dtype and the rank that PyTorch foresaw: anything else is an error of the operator's function."""
+    import torch
+
+    foreseen = node.meta.get("val")
+    pairs = (
+        zip(result, foreseen, strict=False)
+        if isinstance(foreseen, (list, tuple)) and isinstance(result, (list, tuple))
+        else [(result, foreseen)]
+    )
+    for value, wanted in pairs:
+        if not isinstance(wanted, torch.Tensor) or not hasattr(value, "dtype"):
+            continue
+        if value.dtype != dtype_of(wanted.dtype) or value.ndim != wanted.ndim:
+            raise LoweringError(
+                f"gave {value.dtype} with {value.ndim} axes, PyTorch gives {wanted.dtype} with {wanted.ndim}",
+                operator=name,
+                module=module_of(node),
+                hint="its function in exporters/lowering/ops is wrong",
+            )
+
+
+def module_of(node: Any) -> str:
+    """The path of the module that a node came from."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""

@@ -1,0 +1,190 @@
+"""Elementwise functions of two tensors, or of one and a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jax import lax
+from jax import numpy as jnp
+
+from equipoise.exporters.lowering.dtypes import category, floating, promoted, result_dtype
+from equipoise.exporters.lowering.registry import op
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": jnp.equal,
+    "ne": jnp.not_equal,
+    "lt": jnp.less,
+    "le": jnp.less_equal,
+    "gt": jnp.greater,
+    "ge": jnp.greater_equal,
+    "bitwise_and": jnp.bitwise_and,
+    "bitwise_or": jnp.bitwise_or,
+    "bitwise_xor": jnp.bitwise_xor,
+    "__and__": jnp.bitwise_and,
+    "__or__": jnp.bitwise_or,
+    "__xor__": jnp.bitwise_xor,
+    "bitwise_left_shift": jnp.left_shift,
+    "bitwise_right_shift": jnp.right_shift,
+    "__lshift__": jnp.left_shift,
+    "__rshift__": jnp.right_shift,
+    "maximum": jnp.maximum,
+    "minimum": jnp.minimum,
+    "fmax": jnp.fmax,
+    "fmin": jnp.fmin,
+    "mul": jnp.multiply,
+}
+LOGICAL: dict[str, Callable[[Any, Any], Any]] = {
+    "logical_and": jnp.logical_and,
+    "logical_or": jnp.logical_or,
+    "logical_xor": jnp.logical_xor,
+}
+FRACTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "atan2": jnp.arctan2,
+    "copysign": jnp.copysign,
+    "hypot": jnp.hypot,
+}
+
+
+def _together(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Both in their common dtype."""
+
+    def call(x: Any, other: Any) -> Any:
+        return function(*promoted(x, other))
+
+    return call
+
+
+def _fractions(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Both in their common dtype, integers as floats."""
+
+    def call(x: Any, other: Any) -> Any:
+        return function(*promoted(x, other, dtype=floating(result_dtype(x, other))))
+
+    return call
+
+
+for _name, _function in COMPARISONS.items():
+    op(f"aten.{_name}")(_together(_function))
+for _name, _function in LOGICAL.items():
+    op(f"aten.{_name}")(_function)
+for _name, _function in FRACTIONS.items():
+    op(f"aten.{_name}")(_fractions(_function))
+
+
+@op("aten.add")
+def add(x: Any, other: Any, *, alpha: Any = 1) -> Any:
+    x, other = promoted(x, other)
+    if x.dtype == bool:
+        return x | other if alpha else x
+    return x + (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
+
+
+@op("aten.sub")
+def sub(x: Any, other: Any, *, alpha: Any = 1) -> Any:
+    x, other = promoted(x, other)
+    return x - (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
+
+
+def _is_one(alpha: Any) -> bool:
+    return isinstance(alpha, (int, float)) and alpha == 1
+
+
+@op("aten.rsub")
+def rsub(x: Any, other: Any, *, alpha: Any = 1) -> Any:
+    x, other = promoted(x, other)
+    return other - x * jnp.asarray(alpha, x.dtype)
+
+
+@op("aten.div")
+def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    if rounding_mode is None:
+        x, other = promoted(x, other, dtype=floating(result_dtype(x, other)))
+        return x / other
+    x, other = promoted(x, other)
+    if rounding_mode == "floor":
+        return _floor_divided(x, other)
+    return (
+        lax.div(*jnp.broadcast_arrays(x, other)) if category(x.dtype) < 2 else jnp.trunc(x / other)
+    )
+
+
+def _floor_divided(x: Any, other: Any) -> Any:
+    """PyTorch divides what is left by nothing as the quotient: infinite or no number."""
+    if category(x.dtype) < 2:
+        return jnp.floor_divide(x, other)
+    exact = jnp.fmod(x, other)
+    quotient = (x - exact) / other
+    quotient = jnp.where((exact != 0) & ((other < 0) != (exact < 0)), quotient - 1, quotient)
+    floored = jnp.floor(quotient)
+    floored = jnp.where(quotient - floored > 0.5, floored + 1, floored)
+    floored = jnp.where(quotient == 0, jnp.copysign(jnp.zeros((), x.dtype), x / other), floored)
+    return jnp.where(other == 0, x / other, floored)
+
+
+@op("aten.floor_divide")
+def floor_divide(x: Any, other: Any) -> Any:
+    return div(x, other, rounding_mode="floor")
+
+
+@op("aten.remainder")
+def remainder(x: Any, other: Any) -> Any:
+    return jnp.remainder(*promoted(x, other))
+
+
+@op("aten.fmod")
+def fmod(x: Any, other: Any) -> Any:
+    return jnp.fmod(*promoted(x, other))
+
+
+@op("aten.pow")
+def pow(x: Any, exponent: Any) -> Any:
+    if isinstance(exponent, (int, float)) and hasattr(x, "ndim"):
+        dtype = result_dtype(x, exponent)
+        x = jnp.asarray(x, dtype)
+        if exponent == 0.5:
+            return jnp.sqrt(x)
+        if (
+            exponent == int(exponent)
+            and abs(exponent) <= 8
+            and (exponent >= 0 or category(dtype) >= 2)
+        ):
+            return lax.integer_pow(x, int(exponent))
+    return jnp.power(*promoted(x, exponent))
+
+
+@op("aten.where")
+def where(condition: Any, x: Any, other: Any) -> Any:
+    return jnp.where(condition, *promoted(x, other))
+
+
+@op("aten.lerp")
+def lerp(x: Any, end: Any, weight: Any) -> Any:
+    x, end, weight = promoted(x, end, weight)
+    return jnp.where(jnp.abs(weight) < 0.5, x + weight * (end - x), end - (end - x) * (1 - weight))
+
+
+@op("aten.addcmul")
+def addcmul(x: Any, first: Any, second: Any, *, value: Any = 1) -> Any:
+    return add(x, jnp.multiply(*promoted(first, second)), alpha=value)
+
+
+@op("aten.addcdiv")
+def addcdiv(x: Any, first: Any, second: Any, *, value: Any = 1) -> Any:
+    return add(x, div(first, second), alpha=value)
+
+
+@op("aten.masked_fill")
+def masked_fill(x: Any, mask: Any, value: Any) -> Any:
+    return jnp.where(mask, jnp.asarray(value, x.dtype), x)
+
+
+@op("aten.complex")
+def complex(real: Any, imag: Any) -> Any:
+    return lax.complex(*jnp.broadcast_arrays(real, imag))
+
+
+@op("aten.polar")
+def polar(magnitude: Any, angle: Any) -> Any:
+    magnitude, angle = jnp.broadcast_arrays(magnitude, angle)
+    return lax.complex(magnitude * jnp.cos(angle), magnitude * jnp.sin(angle))

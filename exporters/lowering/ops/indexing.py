@@ -1,0 +1,264 @@
+"""Picking and putting by indices. Negative ones count from the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import lax
+from jax import numpy as jnp
+
+from equipoise.exporters.lowering.dtypes import promoted, result_dtype
+from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.sizes import axis_of
+
+SIZE_OF_VALUES = "the size of its result depends on the values of a tensor"
+
+
+@op("aten.embedding")
+def embedding(weight: Any, indices: Any, *_: Any) -> Any:
+    return jnp.take(weight, indices, 0)
+
+
+@op("aten.index_select")
+def index_select(x: Any, dim: int, index: Any) -> Any:
+    return (
+        jnp.take(x, index.reshape(-1), axis_of(dim, x.ndim)).reshape(x.shape)
+        if x.ndim == 0
+        else (jnp.take(x, index.reshape(-1), axis_of(dim, x.ndim)))
+    )
+
+
+@op("aten.index.Tensor", "aten._unsafe_index.Tensor")
+def index(x: Any, indices: Any) -> Any:
+    return x[_where(indices)]
+
+
+def _where(indices: Any) -> tuple[Any, ...]:
+    """Indices as JAX takes them; PyTorch leaves an axis alone with None."""
+    for one in indices:
+        if one is not None and one.dtype == bool:
+            raise NotImplementedError(SIZE_OF_VALUES)
+    return tuple(jnp.s_[:] if one is None else one for one in indices)
+
+
+@op("aten.index_put", "aten._unsafe_index_put")
+def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False, *_: Any) -> Any:
+    masks = [one for one in indices if one is not None and one.dtype == bool]
+    if masks:
+        return _masked_put(x, indices, values, accumulate)
+    place = x.at[_where(indices)]
+    return place.add(values) if accumulate else place.set(values)
+
+
+def _masked_put(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
+    """One mask, and one value for all places or for each of its own, in order."""
+    given = list(indices)
+    while given and given[-1] is None:
+        given.pop()
+    mask = given[-1]
+    if any(one is not None for one in given[:-1]):
+        raise NotImplementedError(SIZE_OF_VALUES)
+    before = len(given) - 1
+    after = x.ndim - before - mask.ndim
+    spread = mask.reshape(*mask.shape, *[1] * after)
+    if values.ndim > after and values.shape[-after - 1] != 1:
+        flat = jnp.cumsum(mask.reshape(-1)) - 1
+        picked = jnp.take(values, jnp.maximum(flat, 0), values.ndim - after - 1)
+        shape = (
+            *values.shape[: values.ndim - after - 1],
+            *mask.shape,
+            *values.shape[values.ndim - after :],
+        )
+        values = picked.reshape(shape)
+    elif values.ndim > after:
+        values = jnp.squeeze(values, values.ndim - after - 1)
+        values = jnp.expand_dims(
+            values, tuple(range(values.ndim - after, values.ndim - after + mask.ndim))
+        )
+    return jnp.where(spread, x + values if accumulate else values.astype(x.dtype), x)
+
+
+@op("aten.gather")
+def gather(x: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
+    if x.ndim == 0:
+        return jnp.broadcast_to(x, index.shape)
+    if index.ndim == 0:
+        return jnp.take(x, index, 0)
+    return x[_along(index, dim)]
+
+
+def _along(index: Any, dim: int) -> tuple[Any, ...]:
+    """Indices of all axes, of which one is given and the others count."""
+    axis = axis_of(dim, index.ndim)
+    return tuple(
+        index if other == axis else lax.broadcasted_iota(jnp.int64, index.shape, other)
+        for other in range(index.ndim)
+    )
+
+
+def _scattered(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
+    if hasattr(source, "ndim") and source.ndim:
+        source = source[tuple(jnp.s_[:size] for size in index.shape)]
+    source = jnp.asarray(source, x.dtype)
+    if x.ndim == 0:
+        x, index = x.reshape(1), index.reshape(1)
+        source = source.reshape(-1)[:1] if source.ndim else source
+        return _scattered(x, 0, index, source, how).reshape(())
+    index = index.reshape(1) if index.ndim == 0 else index
+    return getattr(x.at[_along(index, dim)], how)(jnp.broadcast_to(source, index.shape))
+
+
+@op("aten.scatter")
+def scatter(x: Any, dim: int, index: Any, source: Any, *, reduce: str | None = None) -> Any:
+    how = {None: "set", "add": "add", "multiply": "multiply"}[reduce]
+    return _scattered(x, dim, index, source, how)
+
+
+@op("aten.scatter_add")
+def scatter_add(x: Any, dim: int, index: Any, source: Any) -> Any:
+    return _scattered(x, dim, index, source, "add")
+
+
+_START = {"amax": -jnp.inf, "amin": jnp.inf, "prod": 1, "sum": 0, "mean": 0}
+_HOW = {"amax": "max", "amin": "min", "prod": "multiply", "sum": "add", "mean": "add"}
+
+
+@op("aten.scatter_reduce.two")
+def scatter_reduce(
+    x: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True
+) -> Any:
+    """Where nothing is put, the tensor keeps its own, whether it counts elsewhere or not."""
+    ones = jnp.ones(index.shape, x.dtype)
+    hits = _scattered(jnp.zeros(x.shape, x.dtype), dim, index, ones, "add")
+    start = x
+    if not include_self:
+        start = jnp.where(hits > 0, _neutral(reduce, x.dtype), x)
+    made = _scattered(start, dim, index, source, _HOW[reduce])
+    if reduce != "mean":
+        return made
+    count = jnp.maximum(hits + (1 if include_self else 0), 1)
+    return made / count if jnp.issubdtype(x.dtype, jnp.floating) else made // count
+
+
+def _neutral(reduce: str, dtype: Any) -> Any:
+    value = _START[reduce]
+    if jnp.issubdtype(dtype, jnp.floating) or abs(value) < 2:
+        return jnp.asarray(value, dtype)
+    info = jnp.iinfo(dtype)
+    return jnp.asarray(info.max if value > 0 else info.min, dtype)
+
+
+@op("aten.index_add")
+def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
+    where = (*[jnp.s_[:]] * axis_of(dim, x.ndim), index)
+    return x.at[where].add(source * jnp.asarray(alpha, x.dtype)) if x.ndim else x + source * alpha
+
+
+@op("aten.index_copy")
+def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
+    return (
+        x.at[(*[jnp.s_[:]] * axis_of(dim, x.ndim), index)].set(source)
+        if x.ndim
+        else source.reshape(())
+    )
+
+
+@op("aten.masked_scatter")
+def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
+    shape = jnp.broadcast_shapes(x.shape, mask.shape)
+    x, mask = jnp.broadcast_to(x, shape), jnp.broadcast_to(mask, shape)
+    places = jnp.maximum(jnp.cumsum(mask.reshape(-1)) - 1, 0)
+    picked = jnp.take(source.reshape(-1), places, mode="clip").reshape(shape)
+    return jnp.where(mask, picked, x)
+
+
+@op("aten.repeat_interleave.self_int")
+def repeat_interleave(x: Any, repeats: Any, dim: Any = None, *, output_size: Any = None) -> Any:
+    x, axis = (x.reshape(-1), 0) if dim is None else (x, axis_of(dim, x.ndim))
+    wider = jnp.expand_dims(x, axis + 1)
+    shape = (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
+    final = (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :])
+    return jnp.broadcast_to(wider, shape).reshape(final)
+
+
+@op("aten.repeat_interleave.Tensor")
+def repeat_interleave_tensor(repeats: Any, *, output_size: Any = None) -> Any:
+    """The places as often as they are to be repeated; how many that is has to be known."""
+    if output_size is None:
+        raise NotImplementedError(SIZE_OF_VALUES)
+    ends = jnp.cumsum(repeats)
+    return jnp.searchsorted(ends, jnp.arange(output_size), side="right").astype(jnp.int64)
+
+
+@op("aten.bucketize")
+def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
+    if not hasattr(x, "dtype"):
+        x = jnp.asarray(x, boundaries.dtype)
+    dtype = result_dtype(x, boundaries)
+    found = jnp.searchsorted(
+        boundaries.astype(dtype), x.astype(dtype), side="right" if right else "left"
+    )
+    return found.astype(jnp.int32 if out_int32 else jnp.int64)
+
+
+@op("aten.searchsorted.Tensor")
+def searchsorted(
+    sorted_sequence: Any,
+    x: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Any = None,
+) -> Any:
+    if sorter is not None:
+        sorted_sequence = jnp.take_along_axis(sorted_sequence, sorter, -1)
+    after = right or side == "right"
+    ordered, x = promoted(sorted_sequence[..., None, :], x[..., None])
+    before = (ordered <= x) if after else (ordered < x)
+    return jnp.sum(before, -1, dtype=jnp.int32 if out_int32 else jnp.int64)
+
+
+@op("aten.topk")
+def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    values, places = sort(x, dim, largest)
+    axis = axis_of(dim, x.ndim)
+    if x.ndim == 0:
+        return values, places
+    return lax.slice_in_dim(values, 0, k, axis=axis), lax.slice_in_dim(places, 0, k, axis=axis)
+
+
+@op("aten.sort.default")
+def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
+    return sort_stable(x, stable=True, dim=dim, descending=descending)
+
+
+@op("aten.sort.stable")
+def sort_stable(x: Any, *, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
+    if x.ndim == 0:
+        return x, jnp.zeros((), jnp.int64)
+    places = argsort(x, dim, descending)
+    return x[_along(places, dim)], places
+
+
+@op("aten.argsort")
+def argsort(x: Any, dim: int = -1, descending: bool = False) -> Any:
+    axis = axis_of(dim, x.ndim)
+    places = jnp.argsort(x, axis, stable=True, descending=descending)
+    return places.astype(jnp.int64)
+
+
+@op(
+    "aten.masked_select",
+    "aten.nonzero",
+    "aten.unique_dim",
+    "aten._unique2",
+    "aten.unique_consecutive",
+)
+def of_unknown_size(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError(SIZE_OF_VALUES)
+
+
+@op("aten._local_scalar_dense", "aten.item")
+def local_scalar(x: Any) -> Any:
+    return x.reshape(())

@@ -1,0 +1,47 @@
+"""Products of matrices. Sums of float32 are in float32, never in a shorter format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import lax
+from jax import numpy as jnp
+
+from equipoise.exporters.lowering.dtypes import wide
+from equipoise.exporters.lowering.registry import op
+
+EXACT = lax.Precision.HIGHEST
+
+
+@op("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot")
+def matmul(x: Any, other: Any) -> Any:
+    return jnp.matmul(x, other, precision=EXACT)
+
+
+@op("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
+def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    # The halves are rounded once, after the sum.
+    made = jnp.matmul(first, second, precision=EXACT, preferred_element_type=wide(first.dtype))
+    made = made if alpha == 1 else made * jnp.asarray(alpha, made.dtype)
+    if beta == 0:
+        return made.astype(x.dtype)
+    given = x.astype(made.dtype)
+    return (made + (given if beta == 1 else given * jnp.asarray(beta, made.dtype))).astype(x.dtype)
+
+
+@op("aten.linear")
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    made = jnp.matmul(x, weight.T, precision=EXACT, preferred_element_type=wide(x.dtype))
+    return (made if bias is None else made + bias.astype(made.dtype)).astype(x.dtype)
+
+
+@op("aten.cdist", "aten._cdist_forward")
+def cdist(x: Any, other: Any, p: float = 2.0, compute_mode: Any = None) -> Any:
+    apart = jnp.abs(x[..., :, None, :] - other[..., None, :, :])
+    if p == 2:
+        return jnp.sqrt(jnp.sum(apart * apart, -1))
+    if p == float("inf"):
+        return jnp.max(apart, -1)
+    if p == 0:
+        return jnp.sum((apart != 0).astype(x.dtype), -1)
+    return jnp.sum(apart**p, -1) ** (1 / p)

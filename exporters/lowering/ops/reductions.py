@@ -1,0 +1,246 @@
+"""Sums, means, extremes and what else takes axes away, or runs along one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from equipoise.exporters.lowering.dtypes import category, floating, wide
+from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.sizes import axes_of, axis_of
+
+
+def _summed(x: Any, dtype: Any) -> Any:
+    """What a sum is of: truth values and integers count in int64."""
+    if dtype is not None:
+        return x.astype(dtype)
+    return x.astype(jnp.int64) if category(x.dtype) < 2 else x
+
+
+@op("aten.sum")
+def sum(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    x = _summed(x, dtype)
+    total = jnp.sum(x.astype(wide(x.dtype)), axes_of(dim, x.ndim), keepdims=keepdim)
+    return total.astype(x.dtype)
+
+
+@op("aten.mean")
+def mean(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    x = x if dtype is None else x.astype(dtype)
+    return jnp.mean(x.astype(wide(x.dtype)), axes_of(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
+
+
+@op("aten.prod")
+def prod(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    x = _summed(x, dtype)
+    return jnp.prod(x, axes_of(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
+
+
+@op("aten.amax")
+def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return jnp.max(x, axes_of(dim, x.ndim), keepdims=keepdim)
+
+
+@op("aten.amin")
+def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return jnp.min(x, axes_of(dim, x.ndim), keepdims=keepdim)
+
+
+@op("aten.max.default")
+def max(x: Any) -> Any:
+    return jnp.max(x)
+
+
+@op("aten.min.default")
+def min(x: Any) -> Any:
+    return jnp.min(x)
+
+
+@op("aten.max.dim")
+def max_dim(x: Any, dim: int, keepdim: bool = False) -> Any:
+    return amax(x, [dim], keepdim), argmax(x, dim, keepdim)
+
+
+@op("aten.min.dim")
+def min_dim(x: Any, dim: int, keepdim: bool = False) -> Any:
+    return amin(x, [dim], keepdim), argmin(x, dim, keepdim)
+
+
+@op("aten.argmax")
+def argmax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return _place(jnp.argmax, x, dim, keepdim)
+
+
+@op("aten.argmin")
+def argmin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return _place(jnp.argmin, x, dim, keepdim)
+
+
+def _place(function: Callable[..., Any], x: Any, dim: Any, keepdim: bool) -> Any:
+    if x.ndim == 0:
+        return jnp.zeros((), jnp.int64)
+    return function(x, None if dim is None else axis_of(dim, x.ndim), keepdims=keepdim).astype(
+        jnp.int64
+    )
+
+
+@op("aten.any")
+def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return jnp.any(x, axes_of(dim, x.ndim), keepdims=keepdim)
+
+
+@op("aten.all")
+def all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return jnp.all(x, axes_of(dim, x.ndim), keepdims=keepdim)
+
+
+@op("aten._is_all_true")
+def is_all_true(x: Any) -> Any:
+    return jnp.all(x)
+
+
+@op("aten._is_any_true")
+def is_any_true(x: Any) -> Any:
+    return jnp.any(x)
+
+
+@op("aten.count_nonzero")
+def count_nonzero(x: Any, dim: Any = None) -> Any:
+    return jnp.sum(x != 0, axes_of(dim, x.ndim), dtype=jnp.int64)
+
+
+@op("aten.var")
+def var(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    return var_mean(x, dim, correction=correction, keepdim=keepdim)[0]
+
+
+@op("aten.std")
+def std(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    return jnp.sqrt(var(x, dim, correction=correction, keepdim=keepdim))
+
+
+@op("aten.var_mean")
+def var_mean(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    axes = axes_of(dim, x.ndim)
+    given = x.astype(wide(x.dtype))
+    center = jnp.mean(given, axes, keepdims=True)
+    count = 1
+    for axis in axes:
+        count = count * x.shape[axis]
+    freedom = jnp.maximum(
+        jnp.asarray(count, given.dtype) - (1 if correction is None else correction), 0
+    )
+    apart = jnp.abs(given - center)
+    found = jnp.sum(apart * apart, axes, keepdims=keepdim) / freedom
+    center = center if keepdim else jnp.squeeze(center, axes)
+    return found.astype(x.dtype), center.astype(x.dtype)
+
+
+@op("aten.linalg_vector_norm")
+def linalg_vector_norm(
+    x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    out = x.dtype if dtype is None else dtype
+    size = jnp.abs(x.astype(wide(out)))
+    axes = axes_of(dim, x.ndim)
+    if ord == float("inf"):
+        found = jnp.max(size, axes, keepdims=keepdim)
+    elif ord == float("-inf"):
+        found = jnp.min(size, axes, keepdims=keepdim)
+    elif ord == 0:
+        found = jnp.sum(size != 0, axes, keepdims=keepdim)
+    elif ord == 2:
+        found = jnp.sqrt(jnp.sum(size * size, axes, keepdims=keepdim))
+    else:
+        found = jnp.sum(size**ord, axes, keepdims=keepdim) ** (1 / ord)
+    return found.astype(jnp.abs(jnp.zeros((), out)).dtype)
+
+
+@op("aten.cumsum")
+def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Any:
+    x = _summed(x, dtype)
+    if x.ndim == 0:
+        return x
+    return lax.cumsum(x.astype(wide(x.dtype)), axis_of(dim, x.ndim)).astype(x.dtype)
+
+
+@op("aten.cumprod")
+def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
+    x = _summed(x, dtype)
+    return lax.cumprod(x, axis_of(dim, x.ndim)) if x.ndim else x
+
+
+@op("aten.cummax")
+def cummax(x: Any, dim: int) -> Any:
+    return _extreme_so_far(x, dim, jnp.greater_equal)
+
+
+@op("aten.cummin")
+def cummin(x: Any, dim: int) -> Any:
+    return _extreme_so_far(x, dim, jnp.less_equal)
+
+
+def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
+    """Of equal values PyTorch names the last; what is no number wins."""
+    if x.ndim == 0:
+        return x, jnp.zeros((), jnp.int64)
+    axis = axis_of(dim, x.ndim)
+    places = lax.broadcasted_iota(jnp.int64, x.shape, axis)
+
+    def better(first: Any, second: Any) -> Any:
+        nan = jnp.isnan(first[0]) & ~jnp.isnan(second[0])
+        later = (wins(second[0], first[0]) | jnp.isnan(second[0])) & ~nan
+        return jnp.where(later, second[0], first[0]), jnp.where(later, second[1], first[1])
+
+    return lax.associative_scan(better, (x, places), axis=axis)
+
+
+@op("aten.logcumsumexp")
+def logcumsumexp(x: Any, dim: int) -> Any:
+    return lax.cumlogsumexp(x, axis_of(dim, x.ndim)) if x.ndim else x
+
+
+@op("aten.logsumexp")
+def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    x = x.astype(floating(x.dtype))
+    return jax.scipy.special.logsumexp(x, axes_of(dim, x.ndim), keepdims=keepdim)
+
+
+@op("aten._softmax", "aten.softmax.int")
+def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
+    out = jnp.float32 if half_to_float is True else x.dtype
+    return jax.nn.softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim) if x.ndim else None).astype(
+        out
+    )
+
+
+@op("aten._log_softmax", "aten.log_softmax.int")
+def log_softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
+    out = jnp.float32 if half_to_float is True else x.dtype
+    if x.ndim == 0:
+        return jnp.zeros((), out)
+    return jax.nn.log_softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim)).astype(out)
+
+
+@op("aten.histc")
+def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
+    values = x.reshape(-1).astype(wide(x.dtype))
+    if isinstance(min, (int, float)) and min == max:
+        low, high = jnp.min(values), jnp.max(values)
+        low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)
+    else:
+        low, high = (jnp.asarray(bound, values.dtype) for bound in (min, max))
+    bucket = jnp.floor((values - low) * bins / (high - low)).astype(jnp.int64)
+    bucket = jnp.where(values == high, bins - 1, bucket)
+    inside = (values >= low) & (values <= high)
+    counted = jnp.zeros((bins,), x.dtype)
+    return counted.at[jnp.where(inside, bucket, bins)].add(inside.astype(x.dtype), mode="drop")
+
+
+@op("aten.bincount")
+def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
+    raise NotImplementedError("the size of its result depends on the values")

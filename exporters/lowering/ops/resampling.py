@@ -1,0 +1,391 @@
+"""Pooling and interpolation over the last axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from equipoise.exporters.lowering.dtypes import wide
+from equipoise.exporters.lowering.registry import op
+
+
+def _each(values: Any, rank: int) -> list[Any]:
+    given = list(values) if isinstance(values, (list, tuple)) else [values]
+    return given * rank if len(given) == 1 else given
+
+
+def _windows(
+    x: Any,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil: bool,
+) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """Cells to add at both ends of the last axes, and how many windows there are then."""
+    around, counts = [], []
+    for axis, (size, step, pad, spread) in enumerate(
+        zip(kernel, stride, padding, dilation, strict=True)
+    ):
+        length = x.shape[x.ndim - len(kernel) + axis]
+        reach = spread * (size - 1) + 1
+        free = length + 2 * pad - reach
+        count = (-(-free // step) if ceil else free // step) + 1
+        if ceil and isinstance(count, int) and (count - 1) * step >= length + pad:
+            count -= 1
+        more = (count - 1) * step + reach - length - 2 * pad if ceil else 0
+        around.append((pad, pad + (max(more, 0) if isinstance(more, int) else more)))
+        counts.append(count)
+    return around, counts
+
+
+@op("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices")
+def max_pool_with_indices(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Any:
+    """The largest of each window, and its place on the flattened plane: the first of equals."""
+    rank = len(kernel_size) if len(kernel_size) > 1 else 2
+    kernel, step = _each(kernel_size, rank), _each(stride or kernel_size, rank)
+    pads, spread = _each(padding, rank), _each(dilation, rank)
+    around, counts = _windows(x, kernel, step, pads, spread, ceil_mode)
+    lowest = jnp.asarray(
+        -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min, x.dtype
+    )
+    lead = x.ndim - rank
+    padded = lax.pad(x, lowest, [(0, 0, 0)] * lead + [(*pair, 0) for pair in around])
+    plane = x.shape[lead:]
+    place = jnp.zeros((1,) * rank, jnp.int64)
+    for axis in range(rank):
+        along = jnp.arange(padded.shape[lead + axis], dtype=jnp.int64) - pads[axis]
+        shape = [1] * rank
+        shape[axis] = -1
+        place = place * plane[axis] + along.reshape(shape)
+    best: Any = None
+    for offset in np.ndindex(*kernel):
+        cut = [
+            (first * wide_, first * wide_ + (count - 1) * jump + 1, jump)
+            for first, wide_, count, jump in zip(offset, spread, counts, step, strict=True)
+        ]
+        value, where = padded, jnp.broadcast_to(place, padded.shape[lead:])
+        for axis, (first, last, jump) in enumerate(cut):
+            value = lax.slice_in_dim(value, first, last, jump, lead + axis)
+            where = lax.slice_in_dim(where, first, last, jump, axis)
+        where = jnp.broadcast_to(where, value.shape)
+        if best is None:
+            best = (value, where)
+        else:
+            wins = (value > best[0]) | jnp.isnan(value)
+            best = (jnp.where(wins, value, best[0]), jnp.where(wins, where, best[1]))
+    return best
+
+
+def _avg_pool(
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil: bool,
+    counts_pad: bool,
+    divisor: Any,
+    rank: int,
+) -> Any:
+    kernel, step = _each(kernel_size, rank), _each(stride or kernel_size, rank)
+    pads = _each(padding, rank)
+    around, _ = _windows(x, kernel, step, pads, [1] * rank, ceil)
+    lead = x.ndim - rank
+    window = (*[1] * lead, *kernel)
+    strides = (*[1] * lead, *step)
+    given = x.astype(wide(x.dtype))
+
+    def total(values: Any, pairs: Any) -> Any:
+        zero = jnp.zeros((), values.dtype)
+        return lax.reduce_window(
+            values, zero, lax.add, window, strides, [(0, 0)] * lead + list(pairs)
+        )
+
+    made = total(given, around)
+    if divisor:
+        return (made / divisor).astype(x.dtype)
+    ones = jnp.ones((*[1] * lead, *x.shape[lead:]), given.dtype)
+    if counts_pad:
+        # Cells that only the rounding up added do not count.
+        ones = jnp.pad(ones, [(0, 0)] * lead + [(pad, pad) for pad in pads], constant_values=1)
+        around = [(0, more - pad) for (_, more), pad in zip(around, pads, strict=True)]
+    return (made / total(ones, around)).astype(x.dtype)
+
+
+@op("aten.avg_pool1d")
+def avg_pool1d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    return _avg_pool(x, kernel_size, stride, padding, ceil_mode, count_include_pad, None, 1)
+
+
+@op("aten.avg_pool2d")
+def avg_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
+) -> Any:
+    return _avg_pool(
+        x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, 2
+    )
+
+
+@op("aten.avg_pool3d")
+def avg_pool3d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
+) -> Any:
+    return _avg_pool(
+        x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, 3
+    )
+
+
+@op("aten._adaptive_avg_pool2d", "aten._adaptive_avg_pool3d", "aten.adaptive_avg_pool1d")
+def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
+    """Each cell is the mean from ``floor(i * size / cells)`` to ``ceil((i + 1) * size / cells)``."""
+    made = x.astype(wide(x.dtype))
+    lead = x.ndim - len(output_size)
+    for axis, cells in enumerate(output_size):
+        weights = _shares(x.shape[lead + axis], cells, made.dtype)
+        made = jnp.moveaxis(
+            jnp.tensordot(made, weights, (lead + axis, 0), precision="highest"), -1, lead + axis
+        )
+    return made.astype(x.dtype)
+
+
+def _shares(size: Any, cells: Any, dtype: Any) -> Any:
+    """How much each of ``size`` values counts in each cell."""
+    cell, place = jnp.arange(cells), jnp.arange(size)[:, None]
+    first, last = cell * size // cells, -(-(cell + 1) * size // cells)
+    inside = (place >= first) & (place < last)
+    return inside.astype(dtype) / (last - first).astype(dtype)
+
+
+def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
+    """For each axis: cells of the source for one of the result."""
+    lead = x.ndim - len(sizes)
+    found = []
+    for axis, out in enumerate(sizes):
+        size = x.shape[lead + axis]
+        if align:
+            found.append(
+                (size - 1) / jnp.maximum(jnp.asarray(out, jnp.float32) - 1, 1) if out != 1 else 0.0
+            )
+        elif given is not None and given[axis]:
+            found.append(jnp.float32(1.0 / given[axis]))
+        else:
+            found.append(jnp.asarray(size, jnp.float32) / jnp.asarray(out, jnp.float32))
+    return found
+
+
+def _sizes_of(x: Any, size: Any, factors: Any, rank: int) -> list[Any]:
+    """The sizes of the result: given, or those of the source times the factors."""
+    if size is not None:
+        return list(size)
+    lead = x.ndim - rank
+    return [int(x.shape[lead + axis] * factor) for axis, factor in enumerate(factors)]
+
+
+def _nearest(x: Any, sizes: Any, factors: Any, *, exact: bool = False) -> Any:
+    lead = x.ndim - len(sizes)
+    for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
+        place = jnp.arange(out, dtype=jnp.float32)
+        place = jnp.floor((place + 0.5) * scale if exact else place * scale).astype(jnp.int64)
+        x = jnp.take(x, jnp.minimum(place, x.shape[lead + axis] - 1), lead + axis)
+    return x
+
+
+@op(
+    "aten.upsample_nearest1d.default",
+    "aten.upsample_nearest2d.default",
+    "aten.upsample_nearest3d.default",
+)
+def upsample_nearest(x: Any, output_size: Any, *factors: Any) -> Any:
+    return _nearest(x, output_size, factors or None)
+
+
+@op("aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec", "aten.upsample_nearest3d.vec")
+def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
+    return _nearest(x, _sizes_of(x, output_size, scale_factors, x.ndim - 2), scale_factors)
+
+
+def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
+    lead = x.ndim - len(sizes)
+    made = x.astype(wide(x.dtype))
+    for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, align, factors), strict=True)):
+        length = made.shape[lead + axis]
+        place = jnp.arange(out, dtype=jnp.float32)
+        place = place * scale if align else jnp.maximum((place + 0.5) * scale - 0.5, 0)
+        low = jnp.minimum(jnp.floor(place).astype(jnp.int64), length - 1)
+        high = jnp.minimum(low + 1, length - 1)
+        share = (place - low).astype(made.dtype).reshape(-1, *[1] * (made.ndim - lead - axis - 1))
+        first, second = (jnp.take(made, where, lead + axis) for where in (low, high))
+        made = first * (1 - share) + second * share
+    return made.astype(x.dtype)
+
+
+@op(
+    "aten.upsample_linear1d.default",
+    "aten.upsample_bilinear2d.default",
+    "aten.upsample_trilinear3d.default",
+)
+def upsample_linear(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+    return _linear(x, output_size, align_corners, factors or None)
+
+
+@op("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec", "aten.upsample_trilinear3d.vec")
+def upsample_linear_vec(x: Any, output_size: Any, align_corners: bool, scale_factors: Any) -> Any:
+    sizes = _sizes_of(x, output_size, scale_factors, x.ndim - 2)
+    return _linear(x, sizes, align_corners, scale_factors)
+
+
+def _cubic(distance: Any, a: float) -> Any:
+    """The weight of a value at a distance from 0 to 2."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return jnp.where(distance <= 1, near, jnp.where(distance < 2, far, 0))
+
+
+@op("aten.upsample_bicubic2d.default")
+def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+    lead = x.ndim - 2
+    made = x.astype(wide(x.dtype))
+    scales = _scales(x, output_size, align_corners, factors or None)
+    for axis, (out, scale) in enumerate(zip(output_size, scales, strict=True)):
+        length = made.shape[lead + axis]
+        place = jnp.arange(out, dtype=jnp.float32)
+        place = place * scale if align_corners else (place + 0.5) * scale - 0.5
+        low = jnp.floor(place)
+        total: Any = 0
+        for offset in (-1, 0, 1, 2):
+            where = jnp.clip(low.astype(jnp.int64) + offset, 0, length - 1)
+            weight = _cubic(jnp.abs(place - low - offset), -0.75).astype(made.dtype)
+            weight = weight.reshape(-1, *[1] * (made.ndim - lead - axis - 1))
+            total = total + jnp.take(made, where, lead + axis) * weight
+        made = total
+    return made.astype(x.dtype)
+
+
+@op("aten.upsample_bicubic2d.vec")
+def upsample_bicubic2d_vec(
+    x: Any, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Any:
+    sizes = _sizes_of(x, output_size, scale_factors, 2)
+    return upsample_bicubic2d(x, sizes, align_corners, *(scale_factors or ()))
+
+
+def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a: float) -> Any:
+    """Means weighted by a kernel that is as wide as a cell of the result."""
+    lead = x.ndim - 2
+    made = x.astype(wide(x.dtype))
+    for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, align, factors), strict=True)):
+        length = made.shape[lead + axis]
+        width = jnp.maximum(scale, 1.0)
+        center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
+        place = jnp.arange(length, dtype=jnp.float32)[:, None]
+        first = jnp.maximum((center - reach * width + 0.5).astype(jnp.int64), 0)
+        last = jnp.minimum((center + reach * width + 0.5).astype(jnp.int64), length)
+        distance = jnp.abs((place - center + 0.5) / width)
+        weight = jnp.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, a)
+        weight = jnp.where((place >= first) & (place < last), weight, 0)
+        weight = (weight / jnp.sum(weight, 0)).astype(made.dtype)
+        product = jnp.tensordot(made, weight, (lead + axis, 0), precision="highest")
+        made = jnp.moveaxis(product, -1, lead + axis)
+    return made.astype(x.dtype)
+
+
+@op("aten._upsample_bilinear2d_aa.default")
+def upsample_bilinear2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+    return _antialiased(x, output_size, align_corners, factors or None, 1, 0)
+
+
+@op("aten._upsample_bicubic2d_aa.default")
+def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+    return _antialiased(x, output_size, align_corners, factors or None, 2, -0.5)
+
+
+@op("aten._upsample_bilinear2d_aa.vec")
+def upsample_bilinear2d_aa_vec(
+    x: Any, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Any:
+    sizes = _sizes_of(x, output_size, scale_factors, 2)
+    return _antialiased(x, sizes, align_corners, scale_factors, 1, 0)
+
+
+@op("aten._upsample_bicubic2d_aa.vec")
+def upsample_bicubic2d_aa_vec(
+    x: Any, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Any:
+    sizes = _sizes_of(x, output_size, scale_factors, 2)
+    return _antialiased(x, sizes, align_corners, scale_factors, 2, -0.5)
+
+
+@op("aten.grid_sampler_2d", "aten.grid_sampler")
+def grid_sampler_2d(
+    x: Any, grid: Any, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Any:
+    """``x`` [batch, channels, height, width] at ``grid`` [batch, rows, columns, (x, y)], -1 to 1."""
+    height, width = x.shape[2:]
+    across = _placed(grid[..., 0], width, padding_mode, align_corners)
+    down = _placed(grid[..., 1], height, padding_mode, align_corners)
+    if interpolation_mode == 1:
+        return _picked(x, jnp.round(down), jnp.round(across))
+    if interpolation_mode == 2:
+        raise NotImplementedError("bicubic sampling of a grid")
+    left, top = jnp.floor(across), jnp.floor(down)
+    total: Any = 0
+    for row in (0, 1):
+        for column in (0, 1):
+            share = (1 - jnp.abs(across - left - column)) * (1 - jnp.abs(down - top - row))
+            total = total + _picked(x, top + row, left + column) * share[:, None]
+    return total
+
+
+def _placed(place: Any, size: Any, padding_mode: int, align: bool) -> Any:
+    """A place from -1 to 1 in cells; 0 fills with zeros, 1 stays at the border, 2 reflects."""
+    cells = (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
+    if padding_mode == 2:
+        low, span = (0.0, size - 1) if align else (-0.5, size)
+        away = jnp.abs(cells - low)
+        turns = jnp.floor(away / span)
+        rest = away - turns * span
+        cells = jnp.where(turns % 2 == 0, rest + low, span - rest + low)
+    return jnp.clip(cells, 0, size - 1) if padding_mode else cells
+
+
+def _picked(x: Any, row: Any, column: Any) -> Any:
+    """``x`` at rows and columns [batch, ...]; zeros outside."""
+    height, width = x.shape[2:]
+    inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
+    rows, columns = (
+        jnp.clip(one, 0, size - 1).astype(jnp.int64)
+        for one, size in ((row, height), (column, width))
+    )
+    flat = x.reshape(x.shape[0], x.shape[1], height * width)
+    places = (rows * width + columns).reshape(x.shape[0], 1, -1)
+    found = jnp.take_along_axis(flat, places, 2).reshape(x.shape[0], x.shape[1], *row.shape[1:])
+    return jnp.where(inside[:, None], found, jnp.zeros((), x.dtype))

@@ -1,0 +1,320 @@
+"""Views and copies of tensors in other shapes. In JAX all of them are values of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import lax
+from jax import numpy as jnp
+
+from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.sizes import axis_of, bounded, larger
+
+
+@op("aten.view.default", "aten._unsafe_view", "aten.reshape", "aten._reshape_copy")
+def view(x: Any, size: Any) -> Any:
+    return jnp.reshape(x, tuple(size))
+
+
+@op("aten.view.dtype")
+def view_dtype(x: Any, dtype: Any) -> Any:
+    return lax.bitcast_convert_type(x, dtype)
+
+
+@op(
+    "aten.alias",
+    "aten.clone",
+    "aten.contiguous",
+    "aten.detach",
+    "aten.lift_fresh",
+    "aten.lift_fresh_copy",
+    "aten.resolve_conj",
+    "aten.resolve_neg",
+    "aten.dropout",
+)
+def same(x: Any, *_: Any, **__: Any) -> Any:
+    return x
+
+
+@op("aten._to_copy", "aten.to")
+def to_copy(x: Any, dtype: Any = None, *_: Any, **__: Any) -> Any:
+    if dtype is None or not isinstance(dtype, jnp.dtype):
+        return x
+    real = jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(
+        dtype, jnp.complexfloating
+    )
+    return (jnp.real(x) if real else x).astype(dtype)
+
+
+@op("aten.copy")
+def copy(x: Any, source: Any, non_blocking: bool = False) -> Any:
+    return jnp.broadcast_to(source.astype(x.dtype), x.shape)
+
+
+@op("aten.permute")
+def permute(x: Any, dims: Any) -> Any:
+    return jnp.transpose(x, [axis_of(axis, x.ndim) for axis in dims])
+
+
+@op("aten.transpose.int")
+def transpose(x: Any, dim0: int, dim1: int) -> Any:
+    return jnp.swapaxes(x, dim0, dim1) if x.ndim else x
+
+
+@op("aten.t", "aten.numpy_T")
+def turned(x: Any) -> Any:
+    return x.T
+
+
+@op("aten.movedim")
+def movedim(x: Any, source: Any, destination: Any) -> Any:
+    return jnp.moveaxis(x, source, destination)
+
+
+@op("aten.expand")
+def expand(x: Any, size: Any, *, implicit: bool = False) -> Any:
+    more = len(size) - x.ndim
+    kept = [
+        x.shape[axis - more] if isinstance(wanted, int) and wanted == -1 else wanted
+        for axis, wanted in enumerate(size)
+    ]
+    return jnp.broadcast_to(x, tuple(kept))
+
+
+@op("aten.squeeze.default")
+def squeeze(x: Any) -> Any:
+    return jnp.squeeze(x)
+
+
+@op("aten.squeeze.dim", "aten.squeeze.dims")
+def squeeze_dims(x: Any, dim: Any) -> Any:
+    axes = [dim] if isinstance(dim, int) else dim
+    found = {axis_of(axis, x.ndim) for axis in axes if x.ndim}
+    return jnp.squeeze(x, tuple(axis for axis in sorted(found) if x.shape[axis] == 1))
+
+
+@op("aten.unsqueeze")
+def unsqueeze(x: Any, dim: int) -> Any:
+    return jnp.expand_dims(x, dim)
+
+
+@op("aten.cat")
+def cat(tensors: Any, dim: int = 0) -> Any:
+    # An empty list of numbers joins anything.
+    some = [one for one in tensors if not (one.ndim == 1 and one.shape[0] == 0)] or tensors[:1]
+    dtype = some[0].dtype
+    for one in tensors:
+        dtype = jnp.promote_types(dtype, one.dtype)
+    return jnp.concatenate([one.astype(dtype) for one in some], axis_of(dim, some[0].ndim))
+
+
+@op("aten.stack")
+def stack(tensors: Any, dim: int = 0) -> Any:
+    return jnp.stack(tensors, dim)
+
+
+@op("aten.split_with_sizes")
+def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> list[Any]:
+    pieces, start = [], 0
+    for size in split_sizes:
+        pieces.append(lax.slice_in_dim(x, start, start + size, axis=axis_of(dim, x.ndim)))
+        start = start + size
+    return pieces
+
+
+@op("aten.split.Tensor")
+def split(x: Any, split_size: int, dim: int = 0) -> list[Any]:
+    whole = x.shape[axis_of(dim, x.ndim)]
+    count = -(-whole // split_size) or 1
+    sizes = [split_size] * (count - 1) + [whole - split_size * (count - 1)]
+    return split_with_sizes(x, sizes, dim)
+
+
+@op("aten.chunk")
+def chunk(x: Any, chunks: int, dim: int = 0) -> list[Any]:
+    whole = x.shape[axis_of(dim, x.ndim)]
+    return split(x, -(-whole // chunks) or 1, dim)
+
+
+@op("aten.unbind.int")
+def unbind(x: Any, dim: int = 0) -> list[Any]:
+    return [select(x, dim, index) for index in range(x.shape[axis_of(dim, x.ndim)])]
+
+
+@op("aten.select.int")
+def select(x: Any, dim: int, index: Any) -> Any:
+    axis = axis_of(dim, x.ndim)
+    if hasattr(index, "dtype"):
+        return jnp.take(x, jnp.where(index < 0, index + x.shape[axis], index), axis)
+    start = index + x.shape[axis] if isinstance(index, int) and index < 0 else index
+    return jnp.squeeze(lax.slice_in_dim(x, start, start + 1, axis=axis), axis)
+
+
+@op("aten.slice.Tensor")
+def slice(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+    axis = axis_of(dim, x.ndim)
+    first, last = _bounds(x.shape[axis], start, end)
+    return lax.slice_in_dim(x, first, last, step, axis)
+
+
+def _bounds(size: Any, start: Any, end: Any) -> tuple[Any, Any]:
+    first = bounded(0 if start is None else start, size)
+    return first, larger(first, bounded(end, size))
+
+
+def _placed(x: Any, source: Any, axis: int, first: Any, step: int) -> Any:
+    """The tensor with another at every ``step``-th place along an axis."""
+    places = first + jnp.arange(source.shape[axis]) * step
+    where = (*[jnp.s_[:]] * axis, places)
+    return x.at[where].set(source.astype(x.dtype))
+
+
+@op("aten.slice_scatter")
+def slice_scatter(
+    x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    axis = axis_of(dim, x.ndim)
+    first, last = _bounds(x.shape[axis], start, end)
+    if step == 1 and source.shape[axis] == x.shape[axis]:
+        return jnp.broadcast_to(source.astype(x.dtype), x.shape)
+    wanted = (*x.shape[:axis], -(-(last - first) // step), *x.shape[axis + 1 :])
+    return _placed(x, jnp.broadcast_to(source, wanted), axis, first, step)
+
+
+@op("aten.select_scatter")
+def select_scatter(x: Any, source: Any, dim: int, index: Any) -> Any:
+    axis = axis_of(dim, x.ndim)
+    first = index + x.shape[axis] if isinstance(index, int) and index < 0 else index
+    return _placed(x, jnp.expand_dims(source, axis), axis, first, 1)
+
+
+@op("aten.diagonal", "aten.diagonal_copy")
+def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    return jnp.diagonal(x, offset, dim1, dim2)
+
+
+@op("aten.tril")
+def tril(x: Any, diagonal: Any = 0) -> Any:
+    return jnp.where(_below(x, diagonal), x, jnp.zeros((), x.dtype))
+
+
+@op("aten.triu")
+def triu(x: Any, diagonal: Any = 0) -> Any:
+    return jnp.where(_below(x, diagonal - 1), jnp.zeros((), x.dtype), x)
+
+
+def _below(x: Any, diagonal: Any) -> Any:
+    """Which places lie on or below a diagonal."""
+    shape = x.shape[-2:]
+    rows, columns = (lax.broadcasted_iota(jnp.int64, shape, axis) for axis in (0, 1))
+    return columns <= rows + diagonal
+
+
+@op("aten.flip")
+def flip(x: Any, dims: Any) -> Any:
+    return jnp.flip(x, tuple(axis_of(axis, x.ndim) for axis in dims)) if x.ndim else x
+
+
+@op("aten.roll")
+def roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
+    if not dims:
+        return jnp.roll(x.reshape(-1), shifts[0]).reshape(x.shape)
+    for shift, axis in zip(shifts, dims, strict=True):
+        x = jnp.roll(x, shift, axis)
+    return x
+
+
+@op("aten.repeat")
+def repeat(x: Any, repeats: Any) -> Any:
+    more = len(repeats) - x.ndim
+    shape = (*[1] * more, *x.shape)
+    paired = [part for size in shape for part in (1, size)]
+    wide = [part for count, size in zip(repeats, shape, strict=True) for part in (count, size)]
+    final = tuple(count * size for count, size in zip(repeats, shape, strict=True))
+    return jnp.broadcast_to(x.reshape(paired), wide).reshape(final)
+
+
+@op("aten.unfold")
+def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
+    if x.ndim == 0:
+        return jnp.broadcast_to(x, (size,))
+    axis = axis_of(dimension, x.ndim)
+    count = (x.shape[axis] - size) // step + 1
+    places = jnp.arange(count)[:, None] * step + jnp.arange(size)[None, :]
+    return jnp.moveaxis(jnp.take(x, places, axis), axis + 1, -1)
+
+
+@op("aten.as_strided", "aten.as_strided_copy")
+def as_strided(x: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
+    """Of a tensor that lies in memory row by row: what any value of JAX is."""
+    places = jnp.asarray(storage_offset or 0, jnp.int64)
+    for axis, (count, step) in enumerate(zip(size, stride, strict=True)):
+        along = jnp.arange(count, dtype=jnp.int64) * step
+        places = places + along.reshape(-1, *[1] * (len(size) - axis - 1))
+    return jnp.take(x.reshape(-1), jnp.broadcast_to(places, tuple(size)))
+
+
+@op("aten.constant_pad_nd")
+def constant_pad_nd(x: Any, pad: Any, value: Any = 0) -> Any:
+    """``pad`` is a pair for each axis, the last one first; negative ones cut off."""
+    pairs = [(0, 0, 0)] * x.ndim
+    for index in range(len(pad) // 2):
+        pairs[x.ndim - 1 - index] = (pad[2 * index], pad[2 * index + 1], 0)
+    return lax.pad(x, jnp.asarray(value, x.dtype), pairs)
+
+
+@op("aten.reflection_pad1d", "aten.reflection_pad2d", "aten.reflection_pad3d")
+def reflection_pad(x: Any, padding: Any) -> Any:
+    return _padded(x, padding, "reflect")
+
+
+@op("aten.replication_pad1d", "aten.replication_pad2d", "aten.replication_pad3d")
+def replication_pad(x: Any, padding: Any) -> Any:
+    return _padded(x, padding, "edge")
+
+
+def _padded(x: Any, padding: Any, mode: str) -> Any:
+    pairs = [(0, 0)] * x.ndim
+    for index in range(len(padding) // 2):
+        pairs[x.ndim - 1 - index] = (padding[2 * index], padding[2 * index + 1])
+    return jnp.pad(x, pairs, mode=mode)
+
+
+@op("aten.pixel_shuffle")
+def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
+    *before, channels, height, width = x.shape
+    up = upscale_factor
+    cut = x.reshape(*before, channels // up**2, up, up, height, width)
+    first = len(before)
+    order = (*range(first), first, first + 3, first + 1, first + 4, first + 2)
+    return cut.transpose(order).reshape(*before, channels // up**2, height * up, width * up)
+
+
+@op("aten.pixel_unshuffle")
+def pixel_unshuffle(x: Any, downscale_factor: int) -> Any:
+    *before, channels, height, width = x.shape
+    down = downscale_factor
+    cut = x.reshape(*before, channels, height // down, down, width // down, down)
+    first = len(before)
+    order = (*range(first), first, first + 2, first + 4, first + 1, first + 3)
+    return cut.transpose(order).reshape(*before, channels * down**2, height // down, width // down)
+
+
+@op("aten.view_as_real", "aten.view_as_real_copy")
+def view_as_real(x: Any) -> Any:
+    return jnp.stack([jnp.real(x), jnp.imag(x)], -1)
+
+
+@op("aten.view_as_complex", "aten.view_as_complex_copy")
+def view_as_complex(x: Any) -> Any:
+    return lax.complex(x[..., 0], x[..., 1])
+
+
+@op("aten.real")
+def real(x: Any) -> Any:
+    return jnp.real(x)
+
+
+@op("aten.imag")
+def imag(x: Any) -> Any:
+    return jnp.imag(x)

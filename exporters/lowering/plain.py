@@ -1,0 +1,100 @@
+"""Python's own functions in a graph: arithmetic of sizes."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from equipoise.exporters.lowering.sizes import is_size, larger, smaller
+
+
+def _number(value: Any) -> Any:
+    """A size that takes part in arithmetic of fractions, as a number of the program."""
+    from jax import numpy as jnp
+
+    return jnp.asarray(value).astype(jnp.float64) if is_size(value) else float(value)
+
+
+def _truth(value: Any) -> Any:
+    return not value if isinstance(value, bool) else ~value
+
+
+def _chosen(condition: Any, first: Any, second: Any) -> Any:
+    from jax import numpy as jnp
+
+    if isinstance(condition, bool):
+        return first if condition else second
+    return jnp.where(condition, first, second)
+
+
+def _whole(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
+    """Rounding of what may be a number of the program."""
+
+    def call(value: Any) -> Any:
+        from jax import numpy as jnp
+
+        return (
+            getattr(jnp, name)(value).astype(jnp.int64)
+            if hasattr(value, "dtype")
+            else function(value)
+        )
+
+    return call
+
+
+def _divided(first: Any, second: Any) -> Any:
+    return (
+        first / second
+        if not (is_size(first) or is_size(second))
+        else _number(first) / _number(second)
+    )
+
+
+_NAMED: dict[str, Callable[..., Any]] = {
+    "sym_float": _number,
+    "sym_not": _truth,
+    "sym_ite": _chosen,
+    "sym_max": larger,
+    "sym_min": smaller,
+    "sym_int": _whole(int, "trunc"),
+    "_sym_sqrt": lambda value: _number(value) ** 0.5,
+    "sym_sqrt": lambda value: _number(value) ** 0.5,
+    "sym_sum": lambda values: sum(values),
+}
+_PLAIN: dict[Any, Callable[..., Any]] = {
+    math.ceil: _whole(math.ceil, "ceil"),
+    math.floor: _whole(math.floor, "floor"),
+    math.trunc: _whole(math.trunc, "trunc"),
+    round: _whole(round, "round"),
+    operator.truediv: _divided,
+    **{
+        function: function
+        for function in (
+            *(
+                operator.add,
+                operator.sub,
+                operator.mul,
+                operator.floordiv,
+                operator.mod,
+                operator.neg,
+            ),
+            *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+            *(operator.and_, operator.or_, operator.getitem, operator.pow, operator.abs),
+        )
+    },
+}
+
+OF_TENSORS: dict[str, Callable[..., Any]] = {
+    "aten.sym_size.int": lambda x, dim: x.shape[dim],
+    "aten.sym_numel.default": lambda x: math.prod(x.shape),
+    "aten.sym_stride.int": lambda x, dim: math.prod(x.shape[dim % x.ndim + 1 :]),
+    "aten.sym_storage_offset.default": lambda x: 0,
+}
+"""Operators that tell a tensor's sizes. In JAX a value lies row by row."""
+
+
+def function_of(target: Any) -> Callable[..., Any] | None:
+    """The function for one of Python's or of PyTorch's sizes; None if unknown."""
+    return _PLAIN.get(target) or _NAMED.get(getattr(target, "__name__", ""))

@@ -1,0 +1,61 @@
+"""Sizes: integers, or dimensions whose size is known only when the program is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is a symbolic dimension."""
+    from jax import export
+
+    return bool(export.is_symbolic_dim(value))
+
+
+def smaller(first: Any, second: Any) -> Any:
+    """The smaller of two sizes."""
+    from jax import core
+
+    return core.min_dim(first, second)
+
+
+def larger(first: Any, second: Any) -> Any:
+    """The larger of two sizes."""
+    from jax import core
+
+    return core.max_dim(first, second)
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis counted from the front.
+
+    >>> axis_of(-1, 4), axis_of(0, 0)
+    (3, 0)
+    """
+    return axis % rank if rank else 0
+
+
+def axes_of(axes: Any, rank: int) -> tuple[int, ...]:
+    """Axes counted from the front; None and nothing mean all.
+
+    >>> axes_of([-1], 3), axes_of(None, 2)
+    ((2,), (0, 1))
+    """
+    if axes is None or axes == []:
+        return tuple(range(rank))
+    given = axes if isinstance(axes, (list, tuple)) else [axes]
+    return tuple(axis_of(axis, rank) for axis in given) if rank else ()
+
+
+def bounded(index: Any, size: Any) -> Any:
+    """A bound of a slice as a position: negative ones count from the end, none lies outside.
+
+    >>> bounded(-2, 5), bounded(9, 5), bounded(None, 5)
+    (3, 5, 5)
+    """
+    if index is None or (isinstance(index, int) and index >= 2**62):
+        return size
+    if isinstance(index, int) and index < 0:
+        index = index + size
+        return larger(index, 0)
+    return smaller(index, size)
