@@ -1,11 +1,12 @@
 """Which model types of transformers reach a judged program: every one as a tiny random model.
 
-    python benchmarks/export_coverage.py CONFIGS [--heads] [--again] [--seconds N] [TYPE ...]
+    python benchmarks/export_coverage.py CONFIGS [--target T] [--heads] [--again] [--part 1/2] [--seconds N] [TYPE ...]
 
 CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config;
 ``benchmarks/export_configs.json`` is one for transformers 5.23. Results
-go to ``benchmarks/results/export-coverage.json`` after each model; what is there already is not done again, so the
-command can be stopped and started. ``docs/export-coverage.md`` is written from it.
+go to a file of ``benchmarks/results`` after each model; what is there already is not done again, so the
+command can be stopped and started. Parts may run side by side, each with a file of its own; the next run without
+``--part`` puts them together. A page of ``docs`` is written from the results.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from export_page import PAGE, good, page
+from export_page import good, page
+from export_targets import TARGETS, Kept
 from export_tasks import BASE, pairs
 
 from equipoise.convert.errors import WorkerError
@@ -31,8 +33,6 @@ from equipoise.validators.workers import Workers
 
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"
-RESULTS = HERE / "results" / "export-coverage.json"
-TARGET = "onnx"
 BY_TORCH_EXPORT = ("dynamo", "transformers")
 """Ways to ONNX that begin with ``torch.export``."""
 RENEWED = 20
@@ -51,15 +51,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--heads", action="store_true", help="heads of tasks too")
     parser.add_argument("--again", action="store_true", help="those too that reached no program")
+    parser.add_argument("--target", choices=sorted(TARGETS), default="onnx")
+    parser.add_argument("--part", default="1/1", help="which part of the models, of how many")
     given = parser.parse_intermixed_args()
     types = json.loads(given.configs.read_text())["types"]
-    done: dict[str, Any] = json.loads(RESULTS.read_text())["pairs"] if RESULTS.exists() else {}
-    results = {"types": len(types), "pairs": done}
+    part, parts = (int(number) for number in given.part.split("/"))
+    kept = Kept(given.target, part, parts)
+    done = kept.pairs
     limit = time.monotonic() + given.seconds
     left = [
         (key, entry)
-        for key, entry in pairs(types, given.types, heads=given.heads)
-        if key not in done or (given.again and not good(done[key]))
+        for index, (key, entry) in enumerate(pairs(types, given.types, heads=given.heads))
+        if index % parts == part - 1 and (key not in done or (given.again and not good(done[key])))
     ]
     for first in range(0, len(left), RENEWED):
         with Workers(time_limit=SECONDS) as workers:
@@ -67,22 +70,18 @@ def main() -> None:
                 start = time.monotonic()
                 if start > limit:
                     break
-                done[key] = _pair(key, entry, done, workers)
-                _keep(results)
+                kept.add(key, _pair(key, entry, done, given.target, workers))
                 took = f"{time.monotonic() - start:.1f} s"
                 print(
                     key, took, done[key]["verdict"], done[key].get("reason", "")[:150], flush=True
                 )
-    write_atomic(PAGE, page(results))
-
-
-def _keep(results: dict[str, Any]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    kept.save()
+    if parts == 1:
+        write_atomic(TARGETS[given.target].page, page(given.target, len(types), done))
 
 
 def _pair(
-    key: str, entry: dict[str, Any], done: dict[str, Any], workers: Workers
+    key: str, entry: dict[str, Any], done: dict[str, Any], target: str, workers: Workers
 ) -> dict[str, Any]:
     """One model type and task; a class that another task has already brought is not done again."""
     model_type, _, task = key.partition(" ")
@@ -94,11 +93,11 @@ def _pair(
     if mine and task != "multiple-choice":
         return next(iter(mine.values()))
     served = done.get(f"{model_type} {BASE}", {}).get("way")
-    return _one(model_type, entry, served, workers)
+    return _one(model_type, entry, served, target, workers)
 
 
 def _one(
-    model_type: str, entry: dict[str, Any], served: str | None, workers: Workers
+    model_type: str, entry: dict[str, Any], served: str | None, target: str, workers: Workers
 ) -> dict[str, Any]:
     """The verdict on one model, and what was tried; the way that served its body comes first."""
     given = {
@@ -113,36 +112,38 @@ def _one(
             built = environment.call(WORKER, "build", **given, shapes=shapes, folder=folder)
         except WorkerError as error:
             return {"class": entry["class"], "verdict": "does not run", "reason": reason_of(error)}
-        tried = _tried(given, served, folder, workers)
+        tried = _tried(given, served, target, folder, workers)
         right = any(map(good, tried))
         # Of a head it is asked only where it explains a failure.
         refused = {} if right and served else _refused(tried, given, folder, workers)
         if not right:
-            tried += _with_computed(given, folder, workers)
+            tried += _with_computed(given, target, folder, workers)
         best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
         others = [one for one in tried if one is not best]
         return {"class": entry["class"], **built, **best, "others": others, **refused}
 
 
 def _tried(
-    given: dict[str, Any], served: str | None, folder: str, workers: Workers
+    given: dict[str, Any], served: str | None, target: str, folder: str, workers: Workers
 ) -> list[dict[str, Any]]:
     """The ways up to the first that is right."""
     tried: list[dict[str, Any]] = []
-    for way in sorted(find_target(TARGET)[0].ways, key=lambda way: way != served):
-        tried.append(_way(way, given, folder, workers))
+    for way in sorted(find_target(target)[0].ways, key=lambda way: way != served):
+        tried.append(_way(way, given, target, folder, workers))
         if good(tried[-1]):
             break
     return tried
 
 
-def _with_computed(given: dict[str, Any], folder: str, workers: Workers) -> list[dict[str, Any]]:
+def _with_computed(
+    given: dict[str, Any], target: str, folder: str, workers: Workers
+) -> list[dict[str, Any]]:
     """Once more with positions and the like as inputs, where the model computes them from plain sizes."""
     try:
         names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
     except WorkerError:
         return []
-    found = _way("transformers", given, folder, workers)
+    found = _way("transformers", given, target, folder, workers)
     return [{**found, "computed": names}]
 
 
@@ -174,30 +175,35 @@ def _refused(
     return {"refused": reasons[0]}
 
 
-def _way(way: str, given: dict[str, Any], folder: str, workers: Workers) -> dict[str, Any]:
+def _way(
+    way: str, given: dict[str, Any], target: str, folder: str, workers: Workers
+) -> dict[str, Any]:
     """Exported in one way and judged."""
+    start = time.monotonic()
     try:
         environment = workers.get("pytorch")
-        made = environment.call(WORKER, "export", **given, target=TARGET, way=way, folder=folder)
+        made = environment.call(WORKER, "export", **given, target=target, way=way, folder=folder)
     except WorkerError as error:
         return {"way": way, "verdict": "not exported", "reason": reason_of(error)}
+    seconds = round(time.monotonic() - start, 1)
+    about = TARGETS[target]
     try:
-        workers.get("onnx").call(WORKER, "run_onnx", folder=folder)
+        workers.get(target).call(WORKER, about.run, folder=folder)
     except WorkerError as error:
-        return {"way": way, "verdict": "failed", "reason": reason_of(error)}
-    verdict, reason = _judged(Path(folder))
+        return {"way": way, "verdict": "failed", "reason": reason_of(error), "seconds": seconds}
+    verdict, reason = _judged(Path(folder), about.kinds)
     notes = {"notes": made["notes"]} if made["notes"] else {}
-    return {"way": way, "verdict": verdict.value, "reason": reason, **notes}
+    return {"way": way, "verdict": verdict.value, "reason": reason, "seconds": seconds, **notes}
 
 
-def _judged(folder: Path) -> tuple[Verdict, str]:
-    """The worst over both batches, fused and plain."""
+def _judged(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
+    """The worst over both batches, in all the kinds in which the program was run."""
     worst, reason = Verdict.IDENTICAL, ""
     for batch in ("first", "second"):
         reference, truth = (
             _load(folder / f"{batch}-{kind}.npz") for kind in ("reference", "truth")
         )
-        for kind in ("optimized", "plain"):
+        for kind in kinds:
             case = judge_case(
                 f"{batch} {kind}",
                 _load(folder / f"{batch}-{kind}.npz"),

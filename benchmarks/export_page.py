@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from statistics import median
 from typing import Any
 
+from export_targets import TARGETS
 from export_tasks import BASE, HEADS
 
-PAGE = Path(__file__).parent.parent / "docs" / "export-coverage.md"
 GOOD = ("identical", "within noise")
 REASON = 160
 """Letters of a reason that go into the table."""
@@ -20,19 +20,25 @@ def good(one: dict[str, Any]) -> bool:
     return one["verdict"] in GOOD
 
 
-def page(results: dict[str, Any]) -> str:
-    """The results as a page."""
-    pairs: Pairs = results["pairs"]
+def page(target: str, known: int, pairs: Pairs) -> str:
+    """The results as a page.
+
+    Args:
+        target: The target.
+        known: How many model types there are in the list.
+        pairs: What was found.
+    """
+    about = TARGETS[target]
     lines = [
-        "# Export coverage",
+        f"# {about.title}",
         "",
-        "Written by `benchmarks/export_coverage.py` from `benchmarks/results/export-coverage.json`: tiny random models",
-        "of transformers 5, exported to ONNX in the ways that `equipoise export` has, run on ONNX Runtime with its",
-        "rewriting and without, on the traced batch and on another one, and judged against PyTorch in float64. *Judged*",
-        "is short for: the program is identical or within noise in all of that. Weights that are all one number after",
-        "initialization get noise: a router of zeros chooses experts by the order in which a runtime looks at equal values.",
+        f"Written by `benchmarks/export_coverage.py` from `benchmarks/results/{about.results.name}`: tiny random models",
+        f"of transformers 5, {about.about}, on the traced batch and on another one, and judged",
+        "against PyTorch in float64. *Judged* is short for: the program is identical or within noise in all of that.",
+        "Weights that are all one number after initialization get noise: a router of zeros chooses experts by the order",
+        "in which a runtime looks at equal values.",
         "",
-        *_figures(pairs, results["types"]),
+        *_figures(pairs, known),
         "",
         *_by_task(pairs),
         "",
@@ -64,6 +70,7 @@ def _figures(pairs: Pairs, known: int) -> list[str]:
         ("pairs judged", len(right)),
         ("they are so many pairs of model type and class", len(classes)),
         *((f"judged pairs with another {name}", count) for name, count in _freedom(right)),
+        *_times(right),
     ]
     table = [f"| {text} | {value} |" for text, value in rows]
     incomplete = f"The run is not complete: {known - len(base)} model types were not tried yet."
@@ -87,6 +94,14 @@ def _freedom(right: Pairs) -> list[tuple[str, int]]:
     fixed = counts.pop("nothing", 0)
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
     return [*ordered, *([("input of the same size only", fixed)] if fixed else [])]
+
+
+def _times(right: Pairs) -> list[tuple[str, str]]:
+    """How long making a program took, where that was noted."""
+    seconds = sorted(one["seconds"] for one in right.values() if "seconds" in one)
+    if not seconds:
+        return []
+    return [("seconds to make one: median, longest", f"{median(seconds):.1f}, {seconds[-1]:.1f}")]
 
 
 def _by_task(pairs: Pairs) -> list[str]:

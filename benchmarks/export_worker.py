@@ -188,6 +188,31 @@ def run_onnx(folder: str) -> dict[str, Any]:
     return {}
 
 
+def run_stablehlo(folder: str) -> dict[str, Any]:
+    """Runs the JAX program on both batches, with JAX alone."""
+    from equipoise.validators.backends import stablehlo
+
+    return _run(stablehlo.load(folder, "", {}), Path(folder))
+
+
+def run_saved_model(folder: str) -> dict[str, Any]:
+    """Runs the SavedModel on both batches, with TensorFlow alone."""
+    from equipoise.validators.backends import saved_model
+
+    return _run(saved_model.load(str(Path(folder) / "saved_model" / "1"), "", {}), Path(folder))
+
+
+def _run(session: Any, place: Path) -> dict[str, Any]:
+    for batch in ("first", "second"):
+        given = _load(place / f"{batch}-inputs.npz")
+        inputs = {name: value for name, value in given.items() if name in session.accepts}
+        found = session.run(inputs, {})
+        _save(
+            place / f"{batch}-program.npz", {name: np.asarray(one) for name, one in found.items()}
+        )
+    return {}
+
+
 def _model(model_type: str, config: dict[str, Any], class_name: str) -> Any:
     """The same weights every time."""
     import torch

@@ -1,1 +1,5 @@
-"""Programs out of models."""
+"""Programs out of models, and the loaders of those that other libraries have none for."""
+
+from equipoise.exporters.loading import JaxProgram, load_flax, load_jax
+
+__all__ = ["JaxProgram", "load_flax", "load_jax"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.flax_layout import FlaxLayout, flax_layout
 from equipoise.exporters.lowering.interpret import constant
 from equipoise.exporters.lowering.program import Lowered
-from equipoise.exporters.lowering.symbols import input_specs, narrow
+from equipoise.exporters.lowering.symbols import Specs, input_specs, narrow
+from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
 
-WEIGHTS = "flax_model.msgpack"
 PLATFORMS = ("cpu", "cuda", "tpu")
 WITHIN = "model."
 """Exporters see the model as this attribute of a module that names its inputs."""
@@ -37,16 +36,16 @@ class Program:
 
 @dataclass(frozen=True, eq=False)
 class Callee:
-    """The function that becomes a program: ``call(tree, inputs)`` gives a dict of outputs."""
+    """The function that becomes a program: ``call(weights, inputs)`` gives a dict of outputs."""
 
     lowered: Lowered
-    layout: FlaxLayout
+    layout: WeightLayout
     fixed: Mapping[str, Any]
 
-    def __call__(self, tree: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs by name; integers of 32 bits."""
-        weights = {WITHIN + name: value for name, value in self.layout.weights(tree).items()}
-        found = self.lowered({**self.fixed, **weights}, inputs)
+    def __call__(self, weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs by name, integers of 32 bits; the weights by the layout's names."""
+        own = {WITHIN + name: value for name, value in self.layout.to_pytorch(weights).items()}
+        found = self.lowered({**self.fixed, **own}, inputs)
         return {name: value.astype(_narrow(value.dtype)) for name, value in found.items()}
 
 
@@ -57,43 +56,58 @@ def _narrow(dtype: Any) -> Any:
     return dtype if known is None else narrow(known)
 
 
-def callee(graph: Lowered, source: Source) -> tuple[Callee, dict[str, Any]]:
-    """The function, and the tree of weights that it takes first.
+def callee(graph: Lowered, source: Source, layout: str) -> tuple[Callee, dict[str, Any]]:
+    """The function, and the weights that it takes first: arrays by the layout's names.
 
-    Counters and the like, which Flax does not keep, are constants of the program.
+    Counters and the like, which other frameworks do not keep, are constants of the program.
     """
     kept = {name: value for name, value in graph.weights.items() if value.is_floating_point()}
     fixed = {name: constant(value) for name, value in graph.weights.items() if name not in kept}
     names = [name.removeprefix(WITHIN) for name in kept]
-    layout = flax_layout(source.model, names)
-    tree = layout.tree({name.removeprefix(WITHIN): constant(value) for name, value in kept.items()})
-    return Callee(graph, layout, fixed), tree
+    found = layout_of(source.model, names, layout)
+    weights = {name.removeprefix(WITHIN): constant(value) for name, value in kept.items()}
+    return Callee(graph, found, fixed), found.from_pytorch(weights)
 
 
 def program_of(graph: Lowered, source: Source) -> Program:
-    """Lowers for all platforms, with the sizes that vary left open.
-
-    Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated.
-    """
+    """Lowers for all platforms, with the sizes that vary left open, and the weights as Flax's tree."""
     import jax
     import numpy as np
     from jax import export
-    from jax.extend.core import InconclusiveDimensionOperation
 
     with jax.enable_x64(True):
-        call, tree = callee(graph, source)
-        weights = jax.tree.map(lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype), tree)
-        made, notes = None, [f"weights in the Flax layout: {call.layout.origin}"]
-        for least in (False, True):
-            specs = input_specs(graph.program, graph.names, source.axes, least=least)
-            try:
-                made = export.export(jax.jit(call), platforms=PLATFORMS)(weights, specs)
-                break
-            except Exception as error:
-                if least or not _undecided(error, InconclusiveDimensionOperation):
-                    raise
-                notes.append("sizes that vary are at least what PyTorch assumed, usually 2")
+        call, weights = callee(graph, source, "flax")
+        tree = nested(weights)
+        shapes = jax.tree.map(lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype), tree)
+
+        def whole(tree: Any, inputs: Any) -> Any:
+            return call(flat(tree), inputs)
+
+        made, notes = with_sizes(
+            graph,
+            source,
+            lambda specs: export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, specs.shapes),
+        )
+    notes = [f"weights in the Flax layout: {call.layout.origin}", *notes]
     return Program(made, jax.tree.map(np.asarray, tree), notes)
+
+
+def with_sizes(
+    graph: Lowered, source: Source, make: Callable[[Specs], Any]
+) -> tuple[Any, list[str]]:
+    """What ``make`` makes of the inputs' shapes, and what there is to note.
+
+    Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated.
+    """
+    from jax.extend.core import InconclusiveDimensionOperation
+
+    try:
+        return make(input_specs(graph.program, graph.names, source.axes)), []
+    except Exception as error:
+        if not _undecided(error, InconclusiveDimensionOperation):
+            raise
+    specs = input_specs(graph.program, graph.names, source.axes, least=True)
+    return make(specs), ["sizes that vary are at least what PyTorch assumed, usually 2"]
 
 
 def _undecided(error: BaseException | None, kind: type[BaseException]) -> bool:

@@ -30,6 +30,7 @@ class Made:
         target: The target's name.
         way: The way's name.
         path: The program, or the folder with its graphs.
+        folder: What lies in it becomes the artifact.
         how: The way in words.
         about: What the worker said of it: outputs, opset, notes.
         made: Whether there is a program at all.
@@ -39,6 +40,7 @@ class Made:
     target: str
     way: str
     path: Path
+    folder: Path
     how: str
     about: Mapping[str, Any] = field(default_factory=dict)
     made: bool = True
@@ -94,13 +96,13 @@ class Making:
         except WorkerError as error:
             seconds = perf_counter() - start
             self.tried.append(Attempt(way, how, reason=reason_of(error), seconds=seconds))
-            return Made(self.target.name, way, path, how, made=False)
+            return Made(self.target.name, way, path, folder, how, made=False)
         finally:
             file.unlink()
             setup.make_room()
         self.tried.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
         place = folder if about.get("graphs") else path
-        return Made(self.target.name, way, place, how, about)
+        return Made(self.target.name, way, place, folder, how, about)
 
     def _call(self, worker_side: ModuleType, way: str, file: Path, path: Path) -> dict[str, Any]:
         setup = self.setup

@@ -105,17 +105,13 @@ def _written(wanted: Export, setup: Setup, target: Target, making: Making) -> Ex
         made, report = _best(wanted, setup, target, making)
     else:
         made, report = _first(making), None
-    for path in sorted(_folder(made).iterdir()):
+    for path in sorted(made.folder.iterdir()):
         path.rename(making.folder / path.name)
     for path in sorted(making.folder.glob("way-*")):
         shutil.rmtree(path)
     found = account(wanted, setup, target, making, made, report)
     folders.save(found, making.folder)
     return Exported(found, report)
-
-
-def _folder(made: Made) -> Path:
-    return made.path if made.path.is_dir() else made.path.parent
 
 
 def _first(making: Making) -> Made:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from equipoise.exporters.base import argument_name
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Inputs of a program.
+
+    Attributes:
+        shapes: Shape and dtype of each by name; integers are of JAX's own size, 32 bits.
+        constraints: What is stated of the symbols in the shapes.
+    """
+
+    shapes: dict[str, Any]
+    constraints: list[str]
 
 
 def input_specs(
@@ -14,8 +28,8 @@ def input_specs(
     axes: Mapping[str, Mapping[int, str]],
     *,
     least: bool = False,
-) -> dict[str, Any]:
-    """Shape and dtype of each input by name; integers are of JAX's own size, 32 bits.
+) -> Specs:
+    """The inputs of a program of ``torch.export``, in JAX.
 
     Args:
         program: The ``ExportedProgram``.
@@ -28,7 +42,8 @@ def input_specs(
 
     nodes = _inputs(program)
     symbols = _symbols(nodes, names, axes)
-    scope = export.SymbolicScope(_constraints(program, symbols, least=least))
+    constraints = _constraints(program, symbols, least=least)
+    scope = export.SymbolicScope(constraints)
     specs = {}
     for name, node in zip(names, nodes, strict=True):
         value = node.meta["val"]
@@ -36,7 +51,7 @@ def input_specs(
             ", ".join(_text(size, symbols) for size in value.shape), scope=scope
         )
         specs[name] = jax.ShapeDtypeStruct(shape, narrow(value.dtype))
-    return specs
+    return Specs(specs, constraints)
 
 
 def narrow(torch_dtype: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.loading import WEIGHTS
 from equipoise.exporters.tracing import by_transformers, exported
 
 
@@ -25,7 +26,7 @@ class StableHlo:
         """Exports the module and lowers the graph for CPU, CUDA and TPU at once."""
         from flax.serialization import msgpack_serialize
 
-        from equipoise.exporters.jax_program import WEIGHTS, program_of
+        from equipoise.exporters.jax_program import program_of
         from equipoise.exporters.lowering.program import lowered
 
         traced = exported(source) if way == "export" else by_transformers(source, "dynamo")

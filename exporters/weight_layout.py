@@ -1,6 +1,6 @@
-"""A PyTorch model's weights as Flax spells them, and the way back inside a JAX program.
+"""A PyTorch model's weights as Flax or TensorFlow spell them, and the way back inside a JAX program.
 
-Where the architecture has a file in ``convert/archs`` its Flax layout is that of transformers 4.57.6; the others get the
+Where the architecture has a file in ``convert/archs`` the layout is that of transformers 4.57.6; the others get the
 regular one, which follows from the types of the modules alone.
 """
 
@@ -14,7 +14,6 @@ from equipoise.convert.config import Config
 from equipoise.convert.errors import EquipoiseError
 from equipoise.convert.expand import Expansion, expand
 from equipoise.convert.layouts import layout_module
-from equipoise.convert.layouts.flax import LEAVES
 from equipoise.convert.ops import (
     AddAxis,
     Concat,
@@ -28,8 +27,8 @@ from equipoise.convert.ops import (
 from equipoise.convert.rule import Rule
 from equipoise.convert.spec import load_spec
 
-PARAMS, STATISTICS = "params", "batch_stats"
-"""Flax's collections, where there is more than one."""
+STATISTICS = ("running_mean", "running_var")
+"""What Flax keeps in a collection of its own."""
 _OF_TYPES = {
     "Linear": "linear",
     "NonDynamicallyQuantizableLinear": "linear",
@@ -49,8 +48,8 @@ _OF_TYPES = {
 
 
 @dataclass(frozen=True)
-class FlaxLayout:
-    """Rules from PyTorch's names to paths in Flax's tree (``encoder/layer/0/kernel``).
+class WeightLayout:
+    """Rules from PyTorch's names to those of the layout (``encoder/layer/0/kernel``).
 
     Attributes:
         rules: For every weight.
@@ -60,48 +59,49 @@ class FlaxLayout:
     rules: tuple[Rule, ...]
     origin: str
 
-    def tree(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Nested dicts of arrays, from arrays by PyTorch's names."""
-        return nested(_applied(self.rules, weights))
+    def from_pytorch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Arrays by the layout's names, from arrays by PyTorch's names."""
+        return _applied(self.rules, arrays)
 
-    def weights(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """Arrays by PyTorch's names, from the tree; in a JAX program too."""
-        return _applied([rule.inverse for rule in self.rules], flat(tree))
+    def to_pytorch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Arrays by PyTorch's names, from arrays by the layout's names; in a JAX program too."""
+        return _applied([rule.inverse for rule in self.rules], arrays)
 
 
-def flax_layout(model: Any, names: Iterable[str]) -> FlaxLayout:
-    """The layout of a model of transformers.
+def layout_of(model: Any, names: Iterable[str], layout: str) -> WeightLayout:
+    """How the weights of a model of transformers are called and lie in another layout.
 
     Args:
         model: The model.
         names: Names of the weights that are to be in it, as its ``state_dict`` has them.
+        layout: ``flax`` or ``tensorflow``.
     """
     wanted = set(names)
-    rules = _of_spec(model, wanted)
+    rules = _of_spec(model, wanted, layout)
     if rules is not None:
-        return FlaxLayout(rules, "transformers 4.57.6")
-    return FlaxLayout(_regular(model, wanted), "regular")
+        return WeightLayout(rules, "transformers 4.57.6")
+    return WeightLayout(_regular(model, wanted, layout), "regular")
 
 
-def _of_spec(model: Any, wanted: set[str]) -> tuple[Rule, ...] | None:
+def _of_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
     """The rules of the architecture's file; None where there is none for this class, or it has other names."""
     spec = load_spec(model.config.model_type)
     cls = spec.class_named(type(model).__name__) if spec else None
-    if spec is None or cls is None or "flax" not in cls.names:
+    if spec is None or cls is None or layout not in cls.names:
         return None
     try:
         expansion = expand(spec, cls, Config(model.config.to_dict()))
-        view = layout_module("flax").view(expansion)
+        view = layout_module(layout).view(expansion)
     except EquipoiseError:
         return None
     known = _module_names(expansion, wanted)
-    rules = []
-    for rule in view.rules:
-        if not all(name in known and name not in view.shared for name in rule.sources):
-            continue
-        rules.append(Rule(tuple(known[name] for name in rule.sources), rule.targets, rule.ops))
+    rules = tuple(
+        Rule(tuple(known[name] for name in rule.sources), rule.targets, rule.ops)
+        for rule in view.rules
+        if all(name in known and name not in view.shared for name in rule.sources)
+    )
     covered = {name for rule in rules for name in rule.sources}
-    return tuple(rules) if covered == wanted else None
+    return rules if covered == wanted else None
 
 
 def _module_names(expansion: Expansion, wanted: set[str]) -> dict[str, str]:
@@ -115,20 +115,19 @@ def _module_names(expansion: Expansion, wanted: set[str]) -> dict[str, str]:
     return found
 
 
-def _regular(model: Any, wanted: set[str]) -> tuple[Rule, ...]:
-    """Each weight under its own path; the type of its module says what Flax calls it and how its axes lie."""
-    modules = dict(model.named_modules())
-    kinds = {path: _kind(module) for path, module in modules.items()}
-    collections = "batch_norm" in kinds.values()
+def _regular(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:
+    """Each weight under its own path; the type of its module says what it is called and how its axes lie."""
+    about = layout_module(layout)
+    kinds = {path: _kind(module) for path, module in model.named_modules()}
+    collections = layout == "flax" and "batch_norm" in kinds.values()
     rules = []
     for name in sorted(wanted):
         path, _, leaf = name.rpartition(".")
-        known = LEAVES.get((kinds.get(path) or "", leaf))
+        known = about.LEAVES.get((kinds.get(path) or "", leaf))
         last, ops = (known.name, known.ops) if known else (leaf, ())
-        target = "/".join(part for part in (path.replace(".", "/"), last) if part)
+        target = about.DIALECT.join("", f"{path}.{last}" if path else last, {})
         if collections:
-            place = STATISTICS if leaf in ("running_mean", "running_var") else PARAMS
-            target = f"{place}/{target}"
+            target = f"{'batch_stats' if leaf in STATISTICS else 'params'}/{target}"
         rules.append(Rule((name,), (target,), ops))
     return tuple(rules)
 

@@ -1,0 +1,33 @@
+"""SavedModel: TensorFlow's own programs, out of a JAX program by ``jax2tf``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.tracing import by_transformers, exported
+
+
+class SavedModel:
+    """One version of a servable, as TensorFlow Serving wants it; the signature has the names of the task."""
+
+    name = "saved-model"
+    program = "saved_model/1"
+    extra = "tensorflow"
+    needs = ("torch", "transformers", "jax", "tensorflow")
+    ways = {  # noqa: RUF012 - a plain attribute of the protocol
+        "export": "torch.export, then ATen's operators in JAX, then jax2tf",
+        "transformers": "DynamoExporter of transformers.exporters, then ATen's operators in JAX, then jax2tf",
+    }
+
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        """Exports the module, lowers the graph for CPU and CUDA, and saves it with variables of TensorFlow."""
+        from equipoise.exporters.lowering.program import lowered
+        from equipoise.exporters.tf_program import save
+
+        traced = exported(source) if way == "export" else by_transformers(source, "dynamo")
+        return {"notes": save(lowered(traced, tuple(source.tensors)), source, path)}
+
+
+TARGET = SavedModel()

@@ -1,0 +1,113 @@
+"""A lowered graph as a SavedModel of TensorFlow, whose variables have the names of the TensorFlow layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source, argument_name
+from equipoise.exporters.jax_program import callee, with_sizes
+from equipoise.exporters.lowering.program import Lowered
+from equipoise.exporters.lowering.symbols import Specs
+
+PLATFORMS = ("cpu", "cuda")
+"""What TensorFlow runs on."""
+SIGNATURE = "serving_default"
+
+
+def save(graph: Lowered, source: Source, path: Path) -> list[str]:
+    """Writes the SavedModel; gives what there is to note."""
+    import jax
+    import tensorflow as tf
+
+    with jax.enable_x64(True):
+        call, weights = callee(graph, source, "tensorflow")
+        module = tf.Module()
+        module.weights = {
+            name: tf.Variable(value, name=name, trainable=True) for name, value in weights.items()
+        }
+        with _as_tensorflow_reads():
+            function, notes = with_sizes(
+                graph, source, lambda specs: _function(call, module, specs)
+            )
+        module.call = function
+        tf.saved_model.save(
+            module, str(path), signatures={SIGNATURE: function.get_concrete_function()}
+        )
+    return [f"variables named as in the TensorFlow layout: {call.layout.origin}", *notes]
+
+
+def _function(call: Any, module: Any, specs: Specs) -> Any:
+    """A function of TensorFlow with these inputs; tracing it lowers the program."""
+    import tensorflow as tf
+    from jax.experimental import jax2tf
+
+    shapes = specs.shapes
+    known = {argument_name(name): name for name in shapes}
+
+    def named(weights: Any, inputs: Any) -> Any:
+        return call(weights, {known[name]: value for name, value in inputs.items()})
+
+    converted = jax2tf.convert(
+        named,
+        polymorphic_shapes=[None, {name: _text(shapes[full]) for name, full in known.items()}],
+        polymorphic_constraints=specs.constraints,
+        with_gradient=False,
+        native_serialization_platforms=PLATFORMS,
+    )
+    signature = [
+        tf.TensorSpec(
+            [size if isinstance(size, int) else None for size in shapes[full].shape],
+            tf.as_dtype(shapes[full].dtype),
+            name,
+        )
+        for name, full in known.items()
+    ]
+
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
+    def serve(*inputs: Any) -> Any:
+        return converted(module.weights, dict(zip(known, inputs, strict=True)))
+
+    serve.get_concrete_function()
+    return serve
+
+
+def _text(spec: Any) -> str:
+    return f"({', '.join(str(size) for size in spec.shape)})" if spec.shape else "()"
+
+
+@contextmanager
+def _as_tensorflow_reads() -> Iterator[None]:
+    """Has JAX write StableHLO that the installed TensorFlow reads; there is no setting for it.
+
+    JAX writes what readers four weeks old know. TensorFlow 2.21 reads 1.13 where JAX 0.10 writes 1.15, and fails only
+    when the program is run. And it does not look into composites, which JAX makes of functions beyond StableHLO (erf):
+    their bodies keep open sizes. So those functions are spelled out first.
+    """
+    writer: Any = import_module("jax._src.export._export")
+    kept = writer._module_to_bytecode
+    writer._module_to_bytecode = _serialized
+    try:
+        yield
+    finally:
+        writer._module_to_bytecode = kept
+
+
+def _serialized(module: Any) -> bytes:
+    """A module of StableHLO in TensorFlow's version of it."""
+    dialect: Any = import_module("jaxlib.mlir.dialects.stablehlo")
+    passes: Any = import_module("jaxlib.mlir.passmanager").PassManager
+    reader: Any = import_module("tensorflow.compiler.mlir.stablehlo.stablehlo")
+    backend: Any = import_module("jax._src.lib")._jax.mlir
+    dialect.register_stablehlo_passes()
+    with module.context:
+        spelled_out = passes.parse("builtin.module(func.func(chlo-legalize-to-stablehlo))")
+        spelled_out.run(module.operation)
+    version = reader.get_smaller_version(
+        dialect.get_current_version(), reader.get_current_version()
+    )
+    made: bytes = backend.serialize_portable_artifact(module, version, False)
+    return made
