@@ -99,6 +99,7 @@ def test_shapes_are_free(name: str, way: str, workers: Workers, tmp_path: Path) 
         tokens(3, 12, "right"),
     ):
         expected, found = truth.run(batch)["logits"], program.run(batch)["logits"]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+        # The runtimes have functions like tanh of their own, right to a few units in the last place.
+        np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
     truth.drop()
     program.drop()

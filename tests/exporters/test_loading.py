@@ -1,0 +1,251 @@
+"""What ``--to stablehlo`` writes, as a function of JAX and as a module of Flax: values, gradients, training."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("jax")
+pytest.importorskip("flax")
+
+from equipoise.convert.errors import ContainerError, InputError
+from equipoise.exporters import load_flax, load_jax, making
+from equipoise.exporters.base import find_target
+from equipoise.exporters.inputs import varying_axes
+from equipoise.validators.workers import Workers
+
+pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+
+TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
+BERT = TASKS / "text-classification"
+NAME = "BertForSequenceClassification"
+LABELS = np.array([0, 1, 1])
+RATE = 1e-3
+
+
+def tokens(rows: int, length: int) -> dict[str, Any]:
+    made = np.random.default_rng(rows).integers(5, 60, (rows, length))
+    mask = np.ones((rows, length), np.int64)
+    mask[0, length // 2 :] = 0
+    return {"input_ids": made, "attention_mask": mask}
+
+
+@pytest.fixture(scope="module")
+def programs(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a JAX program of a model with these inputs."""
+
+    def make(model: Path, name: str, **inputs: Any) -> Path:
+        folder = tmp_path_factory.mktemp("program")
+        np.savez(folder / "inputs.npz", **inputs)
+        axes = {
+            key: {str(axis): symbol for axis, symbol in one.items()}
+            for key, one in varying_axes([inputs]).items()
+        }
+        workers.get("pytorch").call(
+            making.__file__,
+            "make",
+            target=find_target("stablehlo")[1],
+            way="export",
+            folder=str(model),
+            class_name=name,
+            inputs=str(folder / "inputs.npz"),
+            output=str(folder / "program.jax"),
+            axes=axes,
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def bert(programs: Callable[..., Path]) -> Path:
+    return programs(BERT, NAME, **tokens(2, 7))
+
+
+@pytest.fixture
+def pytorch() -> Iterator[Any]:
+    """The same model in PyTorch, without dropout."""
+    import torch
+    import transformers
+
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    yield transformers.BertForSequenceClassification.from_pretrained(
+        BERT, attn_implementation="eager"
+    ).eval()
+    torch.set_grad_enabled(before)
+
+
+def loss_of(model: Any, inputs: dict[str, Any]) -> Any:
+    import torch
+
+    given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    return torch.nn.functional.cross_entropy(model(**given).logits, torch.from_numpy(LABELS))
+
+
+def flax_loss(model: Any, inputs: dict[str, Any]) -> Any:
+    from jax import numpy as jnp
+    from jax.nn import log_softmax
+
+    chosen = log_softmax(model(**inputs)["logits"])[np.arange(len(LABELS)), LABELS]
+    return -jnp.mean(chosen)
+
+
+def test_a_function_of_jax(bert: Path, pytorch: Any) -> None:
+    import torch
+
+    program = load_jax(bert)
+    assert {name: str(spec.dtype) for name, spec in program.inputs.items()} == {
+        "attention_mask": "int32",
+        "input_ids": "int32",
+    }
+    assert program.exported.platforms == ("cpu", "cuda", "tpu")
+    for rows, length in ((1, 1), (3, 33)):
+        inputs = tokens(rows, length)
+        with torch.no_grad():
+            expected = pytorch(**{n: torch.from_numpy(v) for n, v in inputs.items()}).logits
+        np.testing.assert_allclose(program(**inputs)["logits"], expected.numpy(), rtol=0, atol=4e-6)
+
+
+def test_names_of_the_flax_layout(bert: Path, pytorch: Any) -> None:
+    """The tree is the one that 4.57.6's Flax class has; weights of its files can be put in as they are."""
+    tree = load_jax(bert).parameters
+    kernel = tree["bert"]["encoder"]["layer"]["0"]["attention"]["self"]["query"]["kernel"]
+    weight = pytorch.bert.encoder.layer[0].attention.self.query.weight.detach().numpy()
+    assert np.array_equal(kernel, weight.T)
+    assert set(tree) == {"bert", "classifier"}
+    assert set(tree["bert"]["embeddings"]["LayerNorm"]) == {"scale", "bias"}
+
+
+def test_gradients(bert: Path, pytorch: Any) -> None:
+    from flax import nnx
+
+    inputs = tokens(3, 9)
+    loss = loss_of(pytorch, inputs)
+    loss.backward()
+    found, gradients = nnx.value_and_grad(flax_loss)(load_flax(bert), inputs)
+    assert float(found) == pytest.approx(loss.item(), rel=1e-5)
+    plain = nnx.to_pure_dict(gradients)["bert"]
+    for mine, theirs in (
+        (plain["embeddings"]["word_embeddings"]["embedding"], "embeddings.word_embeddings.weight"),
+        (plain["encoder"]["layer"]["1"]["output"]["dense"]["kernel"].T, "encoder.layer.1.output.dense.weight"),
+        (plain["encoder"]["layer"]["0"]["output"]["LayerNorm"]["scale"], "encoder.layer.0.output.LayerNorm.weight"),
+        (plain["pooler"]["dense"]["bias"], "pooler.dense.bias"),
+    ):  # fmt: skip
+        expected = pytorch.bert.get_parameter(theirs).grad.numpy()
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_training(bert: Path, pytorch: Any) -> None:
+    """Twenty steps of AdamW go the same way as PyTorch's."""
+    import optax
+    import torch
+    from flax import nnx
+
+    inputs = tokens(3, 9)
+    theirs = torch.optim.AdamW(pytorch.parameters(), lr=RATE, weight_decay=0.01)
+    model = load_flax(bert)
+    optimizer = nnx.Optimizer(model, optax.adamw(RATE, weight_decay=0.01), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model: Any, optimizer: Any) -> Any:
+        loss, gradients = nnx.value_and_grad(flax_loss)(model, inputs)
+        optimizer.update(model, gradients)
+        return loss
+
+    expected, found = [], []
+    for _ in range(20):
+        theirs.zero_grad()
+        loss = loss_of(pytorch, inputs)
+        loss.backward()
+        theirs.step()
+        expected.append(loss.item())
+        found.append(float(step(model, optimizer)))
+    assert expected[-1] < expected[0] / 2
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_saved_by_orbax(bert: Path, tmp_path: Path) -> None:
+    """What Orbax saved of a changed module is what it gives back."""
+    import orbax.checkpoint as ocp
+    from flax import nnx
+
+    model = load_flax(bert)
+    model.classifier.bias[...] = model.classifier.bias[...] + 1
+    inputs = tokens(2, 5)
+    expected = model(**inputs)["logits"]
+    with ocp.StandardCheckpointer() as saver:
+        saver.save(tmp_path / "state", nnx.state(model))
+        saver.wait_until_finished()
+        again = load_flax(bert)
+        assert not np.array_equal(again(**inputs)["logits"], expected)
+        nnx.update(again, saver.restore(tmp_path / "state", nnx.state(again)))
+    assert np.array_equal(again(**inputs)["logits"], expected)
+
+
+SHARDED = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from equipoise.exporters import load_jax
+program = load_jax(sys.argv[1])
+inputs = {"input_ids": np.arange(5, 33).reshape(4, 7), "attention_mask": np.ones((4, 7), int)}
+inputs = {name: value.astype(np.int32) for name, value in inputs.items()}
+mesh = Mesh(np.array(jax.devices()), ("data",))
+rows = NamedSharding(mesh, PartitionSpec("data"))
+placed = jax.device_put(inputs, rows)
+whole = jax.device_put(program.parameters, NamedSharding(mesh, PartitionSpec()))
+found = jax.jit(program.apply, out_shardings=rows)(whole, placed)["logits"]
+assert len(found.sharding.device_set) == 2
+np.testing.assert_allclose(found, program(**inputs)["logits"], atol=4e-6)
+assert not any(name in sys.modules for name in ("torch", "transformers", "flax"))
+"""
+
+
+def test_sharded_and_without_pytorch(bert: Path) -> None:
+    command = [sys.executable, "-c", SHARDED, str(bert)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_regular_layout(programs: Callable[..., Path]) -> None:
+    """An architecture that never had a Flax class: names from the types of the modules."""
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    folder = programs(
+        TASKS / "image-segmentation-semantic",
+        "SegformerForSemanticSegmentation",
+        pixel_values=pixels,
+    )
+    tree = load_jax(folder).parameters
+    assert set(tree) == {"params", "batch_stats"}
+    head = tree["params"]["decode_head"]
+    assert set(head["classifier"]) == {"kernel", "bias"}
+    assert set(head["batch_norm"]) == {"scale", "bias"}
+    assert set(tree["batch_stats"]["decode_head"]["batch_norm"]) == {"mean", "var"}
+    state = load_flax(folder).batch_stats.decode_head.batch_norm
+    assert type(state.mean).__name__ == "BatchStat"
+
+
+def test_bad_input(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="equipoise export MODEL OUT --to stablehlo"):
+        load_jax(tmp_path)
+    with pytest.raises(InputError, match="attention_mask, input_ids"):
+        load_jax(bert)(input_ids=np.ones((1, 2)))
+    shutil.copytree(bert, tmp_path / "cut")
+    (tmp_path / "cut" / "program.jax").write_bytes((bert / "program.jax").read_bytes()[:100])
+    with pytest.raises(ContainerError, match="not a program of"):
+        load_jax(tmp_path / "cut")
+    shutil.copy(bert / "program.jax", tmp_path / "cut")
+    (tmp_path / "cut" / "flax_model.msgpack").write_bytes(b"\x81")
+    with pytest.raises(ContainerError, match=r"flax_model\.msgpack"):
+        load_jax(tmp_path / "cut")
