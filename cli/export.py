@@ -39,7 +39,9 @@ class SizeOfAxis(click.ParamType[int | None]):
 @click.command()
 @click.argument("model")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--to", "target", required=True, help="onnx, torchscript, torch-export, stablehlo, saved-model.")
+@click.option(
+    "--to", "target", required=True, help="onnx, torchscript, torch-export, stablehlo, saved-model."
+)
 @click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
 @click.option(
     "--dtype",
