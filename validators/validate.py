@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from equipoise.validators.request import Request
 from equipoise.validators.result import BackendResult, Report, plain
 from equipoise.validators.setup import Setup, prepare
 from equipoise.validators.workers import Workers
+
+STAND_INS = {"flax": "stablehlo", "tensorflow": "saved-model"}
+"""Backends of classes -> targets whose programs run on the same framework."""
 
 
 def validate(request: Request, workers: Workers | None = None) -> Report:
@@ -117,11 +121,23 @@ def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendRe
             yield form_of_model(setup.model, name, setup.scratch)
         except EquipoiseError as error:
             text = error.message.splitlines()[0]
-            yield (
-                BackendResult(name, name, absent=text)
-                if asked is None
-                else BackendResult(name, name, failure=text)
-            )
+            if asked is None:
+                yield BackendResult(name, name, absent=text)
+            else:
+                yield _stand_in(setup, name) or BackendResult(name, name, failure=text)
+
+
+def _stand_in(setup: Setup, name: str) -> Form | None:
+    """Where the classes of a framework are not to be had, a program for it that is made from PyTorch's model.
+
+    It shows that the framework's arithmetic agrees; of the mapping of weights only the classes are a proof.
+    """
+    if name not in STAND_INS:
+        return None
+    found = _program(setup, STAND_INS[name])
+    if isinstance(found, BackendResult):
+        return None
+    return replace(found, label=f"{name}: a {found.backend} made from PyTorch")
 
 
 def _program(setup: Setup, name: str) -> Form | BackendResult:

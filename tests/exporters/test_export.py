@@ -173,6 +173,25 @@ def test_validate_exports_on_the_fly(cli: Callable[..., Any]) -> None:
 
 
 @pytest.mark.slow
+def test_programs_stand_in_for_classes(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no environment with the classes of TensorFlow and Flax, it is said what ran instead."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    outcome = cli(
+        *("validate", BERT, "--backends", "flax,tensorflow", "--cases", "batch"),
+        *("--threads", 1, "--json", "-"),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    rows = outcome.data["backends"]
+    assert [(row["label"], row["backend"], row["origin"]) for row in rows] == [
+        ("flax: a stablehlo made from PyTorch", "stablehlo", "exported (export)"),
+        ("tensorflow: a saved-model made from PyTorch", "saved-model", "exported (export)"),
+    ]
+    assert {row["verdict"] for row in rows} <= {"identical", "within noise"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text-classification", "translation"])
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 def test_eight_bits(name: str, cli: Callable[..., Any], tmp_path: Path) -> None:
