@@ -2,7 +2,7 @@
 
 A target's file is read in two places: here, for what it says of itself, and in a worker process by its path, where
 :meth:`Target.make` runs with the framework. So it imports frameworks inside functions only, and of Equipoise
-nothing but this package.
+nothing but this package and ``convert``, whose own imports must be had in that process.
 """
 
 from __future__ import annotations

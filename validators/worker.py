@@ -265,17 +265,18 @@ def _module_of_file(file: str) -> Any:
 
 
 def stand_in_for_package(folder: str) -> None:
-    """Makes ``equipoise.validators`` and ``exporters`` importable from beside this file, and from nowhere else.
+    """Makes ``equipoise.validators`` and what is below it importable from beside this file, and from nowhere else.
 
     In the other environment nothing of ours is installed, and in ours the parent of the folder need not be
     importable either; the backends import one another and this file by their full names.
     """
     me = sys.modules[__name__]
-    exporters = os.path.join(os.path.dirname(folder), "exporters")
+    beside = os.path.dirname(folder)
     packages: dict[str, list[str]] = {
         "equipoise": [],
         "equipoise.validators": [folder],
-        "equipoise.exporters": [exporters],
+        "equipoise.exporters": [os.path.join(beside, "exporters")],
+        "equipoise.convert": [os.path.join(beside, "convert")],
     }
     for name, paths in packages.items():
         module = types.ModuleType(name)
