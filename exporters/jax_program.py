@@ -22,16 +22,14 @@ class Program:
     """What is written.
 
     Attributes:
-        program: Of ``jax.export``.
+        program: Of ``jax.export``, as bytes.
         tree: The weights in the Flax layout, arrays of numpy.
         notes: What there is to know.
-        gradients: How often it can be differentiated.
     """
 
-    program: Any
+    program: bytes
     tree: dict[str, Any]
     notes: list[str]
-    gradients: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +86,18 @@ def program_of(graph: Lowered, source: Source) -> Program:
             source,
             lambda specs: export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, specs.shapes),
         )
-    notes = [f"weights in the Flax layout: {call.layout.origin}", *notes]
-    return Program(made, jax.tree.map(np.asarray, tree), notes)
+        data, missing = _bytes(made)
+    notes = [f"weights in the Flax layout: {call.layout.origin}", *notes, *missing]
+    return Program(data, jax.tree.map(np.asarray, tree), notes)
+
+
+def _bytes(program: Any) -> tuple[bytes, list[str]]:
+    """The program with its gradient, or without one where JAX finds none; and what there is to note."""
+    try:
+        return bytes(program.serialize(vjp_order=1)), []
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        return bytes(program.serialize()), [f"no gradient: {type(error).__name__}: {reason}"]
 
 
 def with_sizes(

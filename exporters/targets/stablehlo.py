@@ -31,7 +31,7 @@ class StableHlo:
 
         traced = exported(source) if way == "export" else by_transformers(source, "dynamo")
         made = program_of(lowered(traced, tuple(source.tensors)), source)
-        path.write_bytes(made.program.serialize(vjp_order=made.gradients))
+        path.write_bytes(made.program)
         path.with_name(WEIGHTS).write_bytes(msgpack_serialize(made.tree))
         return {"notes": made.notes}
 
