@@ -95,7 +95,7 @@ def _bytes(program: Any) -> tuple[bytes, list[str]]:
     """The program with its gradient, or without one where JAX finds none; and what there is to note."""
     try:
         return bytes(program.serialize(vjp_order=1)), []
-    except Exception as error:
+    except (ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         return bytes(program.serialize()), [f"no gradient: {type(error).__name__}: {reason}"]
 
