@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +27,7 @@ from equipoise.convert.derive.models import (
     refusals,
 )
 from equipoise.convert.derive.paths import templates
+from equipoise.convert.derive.reads import Memory, fields_read, recorded
 from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Seen, Variant
 from equipoise.convert.derive.ties import ties
@@ -93,7 +95,7 @@ def derive(source: str, classes: Sequence[str] = ()) -> Derived:
 
 
 def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
-    variants, stuck = explore(lambda changes: _built(kind, changes), alternatives(kind))
+    variants, stuck = explore(partial(_built, kind, Memory()), alternatives(kind))
     prefix, bases = _bases(kind, variants[0].seen)
     placed = [
         replace(
@@ -144,18 +146,25 @@ def spec_of(text: str, model_type: str) -> Spec:
         return read_spec(file)
 
 
-def _built(kind: Type, changes: Mapping[str, Any]) -> Variant | None:
+def _built(kind: Type, memory: Memory, changes: Mapping[str, Any]) -> Variant | None:
     try:
         config = kind.configured(changes)
     except refusals():
         return None
+    values = flatten(config)
     seen: dict[str, Seen] = {}
     for name in kind.classes:
-        try:
-            seen[name] = kind.see(name, config)
-        except refusals():
-            continue
-    return Variant(changes, flatten(config), config.to_dict(), seen) if seen else None
+        is_known, found = memory.find(name, values)
+        if not is_known:
+            with recorded() as read:
+                try:
+                    found = kind.see(name, config)
+                except refusals():
+                    found = None
+            memory.keep(name, fields_read(read, config, values), found)
+        if found is not None:
+            seen[name] = found
+    return Variant(changes, values, config.to_dict(), seen) if seen else None
 
 
 def _bases(kind: Type, seen: Mapping[str, Seen]) -> tuple[str, frozenset[str]]:

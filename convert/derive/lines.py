@@ -52,8 +52,12 @@ class _Lines:
         self.places: dict[tuple[tuple[str, ...], int], list[Place]] = {}
 
     def run(self) -> Lines:
+        built = {
+            name: {at for at, one in enumerate(self.variants) if name in one.seen}
+            for name in self.found.of
+        }
         for text, by_class in self._sites().items():
-            for classes, sites in _clusters(by_class):
+            for classes, sites in _clusters(by_class, built):
                 self._solve(text, classes, sites)
         return self.found
 
@@ -133,22 +137,25 @@ class _Lines:
         return f"{first.kind}({', '.join(texts)})"
 
 
-def _clusters(by_class: Mapping[str, Sites]) -> Iterator[tuple[list[str], Sites]]:
-    """Classes whose modules are alike wherever both have been seen, each with all that was seen of them."""
-    groups: list[tuple[list[str], dict[tuple[int, tuple[int, ...]], Module]]] = []
+def _clusters(
+    by_class: Mapping[str, Sites], built: Mapping[str, set[int]]
+) -> Iterator[tuple[list[str], Sites]]:
+    """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
+    groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], Module]]] = []
     for name, sites in by_class.items():
-        variants = {variant for variant, _ in sites}
-        for names, known in groups:
-            both = variants & {variant for variant, _ in known}
+        for names, variants, known in groups:
+            both = variants & built[name]
             mine = {key: one for key, one in sites.items() if key[0] in both}
             theirs = {key: one for key, one in known.items() if key[0] in both}
             if both and mine == theirs:
                 names.append(name)
+                variants |= built[name]
                 known.update(sites)
                 break
         else:
-            groups.append(([name], dict(sites)))
-    yield from groups
+            groups.append(([name], set(built[name]), dict(sites)))
+    for names, _, known in groups:
+        yield names, known
 
 
 def ranges(

@@ -269,11 +269,26 @@ def _combined(terms: list[Term], target: Vector) -> str | None:
         found = _linear(a, b, target)
         if found is not None:
             return found
+    found = _square(terms, target)
+    if found is not None:
+        return found
     for other in (terms, pairs[:SOME]) if pairs else ():
         for one in _operations(pairs, other, target, None):
             found = _closed(one, target)
             if found is not None:
                 return found
+    return None
+
+
+def _square(terms: list[Term], target: Vector) -> str | None:
+    """A square, perhaps with a few more: patches of a picture and a class token, distances in a window."""
+    for more in range(4):
+        root = np.round(np.sqrt(np.maximum(target - more, 0)))
+        if (root * root + more == target).all() and not (root == root[0]).all():
+            for one in (*terms, *_operations(terms, terms, root, None)):
+                side = _closed(one, root)
+                if side is not None:
+                    return _plus(f"({side}) * ({side})", more)
     return None
 
 

@@ -19,7 +19,7 @@ IDLE = (
     *("gradient_check", "attn_implementation", "_act", "activation", "norm_topk", "begin_supp"),
 )
 """Parts of the names of fields that no parameter's shape depends on."""
-MOST_CONTEXTS = 4
+MOST_CONTEXTS = 6
 MOST_PAIRS = 16
 SMALL = 9
 """A number below it is taken for a count and raised by one; a larger one is doubled."""
@@ -53,11 +53,13 @@ class _Walk:
     def run(self) -> None:
         numbers, switches = self._singles()
         contexts = [one for one in map(self._among, switches) if one is not None]
-        for context in [*contexts, *self._pairs()][:MOST_CONTEXTS]:
-            for field in numbers:
+        contexts += self._pairs()
+        together = self._together(numbers)
+        for place, context in enumerate(contexts):
+            self._add({**together, **context.changes})
+            for field in numbers if place < MOST_CONTEXTS else ():
                 if isinstance(context.values.get(field), int):
                     self._change(context, field)
-        self._together(numbers)
 
     def _singles(self) -> tuple[list[str], list[Mapping[str, Any]]]:
         """Changes each field alone; gives the numbers, and the switches that changed something."""
@@ -68,9 +70,9 @@ class _Walk:
             if isinstance(value, (bool, str)) or value is None:
                 if found is not None:
                     switches.append(found.changes)
-                continue
-            numbers.append(field)
-            if found is not None:
+            else:
+                numbers.append(field)
+            if found is not None and not isinstance(found.values[field], (bool, str)):
                 self._change(self.base, field, start=1, but=found.values[field])
         return numbers, switches
 
@@ -126,18 +128,19 @@ class _Walk:
                 found.append(pair)
         return found
 
-    def _together(self, numbers: list[str]) -> None:
+    def _together(self, numbers: list[str]) -> Mapping[str, Any]:
         """All that can be changed alone, changed at once, as far as the classes take it."""
         alone = [one.changes for one in self.variants if len(one.changes) == 1]
         single = {next(iter(one)): dict(one) for one in alone if next(iter(one)) in numbers}
         every = {name: value for one in single.values() for name, value in one.items()}
         if self._add(every):
-            return
+            return every
         kept: dict[str, Any] = {}
         for change in single.values():
             if self.build({**kept, **change}) is not None:
                 kept.update(change)
         self._add(kept)
+        return kept
 
     def _add(self, changes: Mapping[str, Any]) -> bool:
         known = any(one.changes == changes for one in self.variants)
@@ -165,7 +168,7 @@ def _others(value: Any, texts: frozenset[str]) -> Iterator[Any]:
         case float():
             yield from (2 * value, value / 2, value + 1)
         case None:
-            yield from (16, True, 12)
+            yield from (16, 12, True)
         case str():
             yield from sorted(texts - {value})
             if texts == {value}:

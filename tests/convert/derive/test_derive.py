@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from equipoise.convert import convert, open_checkpoint, verify
+from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.errors import ArchitectureError, InputError
+from equipoise.convert.verify import verify
 
 pytestmark = pytest.mark.transformers
 

@@ -18,6 +18,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"ratio": 3.0},
     {"layers": 5},
     {"inner": 40},
+    {"inner": 56},
     {"flag": True},
     {"width": 96, "heads": 8, "layers": 4},
 )
@@ -32,8 +33,8 @@ VARIANTS = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
         (lambda v: 3 * v["width"], "3 * width"),
         (lambda v: v["width"] // v["heads"], "width // heads"),
         (lambda v: v["layers"] + 1, "layers + 1"),
-        (lambda v: int(v["width"] * v["ratio"]), "int(ratio * width)"),
-        (lambda v: (v["width"] // v["heads"]) ** 2 + 1, "width // heads * (width // heads) + 1"),
+        (lambda v: int(v["width"] * v["ratio"]), "int(width * ratio)"),
+        (lambda v: (v["width"] // v["heads"]) ** 2 + 1, "(width // heads) * (width // heads) + 1"),
         (lambda v: v["inner"] or 4 * v["width"], "(inner) if inner else (4 * width)"),
     ],
 )
@@ -66,5 +67,5 @@ def test_conditions(holds: Any, expected: str) -> None:
 
 def test_what_no_expression_gives_is_said() -> None:
     places = [Place(at, one.values) for at, one in enumerate(VARIANTS)]
-    odd = [3, 17, 5, 91, 26, 8, 44, 2, 63]
+    odd = [3, 17, 5, 91, 26, 8, 44, 2, 63, 12]
     assert Search(VARIANTS).size(places, odd) is None
