@@ -29,6 +29,7 @@ from equipoise.convert.derive.check import tensors
 from equipoise.convert.derive.models import refusals
 from equipoise.convert.errors import EquipoiseError
 from equipoise.convert.expand import expand
+from equipoise.convert.layouts import layout_module
 from equipoise.convert.spec import load_spec, spec_names
 from equipoise.fixtures import models
 
@@ -143,6 +144,12 @@ def own(model_type: str) -> dict[str, Any]:
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
                 ours, _ = tensors(expand(spec, cls, config))
                 needed, allowed = tensors(expand(derived, theirs, config))
+                # A tower alone is spelled with and without its own name; ours takes both.
+                aliases = layout_module("pytorch").view(expand(spec, cls, config)).aliases
+                needed, allowed = (
+                    {aliases.get(n, n): shape for n, shape in one.items()}
+                    for one in (needed, allowed)
+                )
             except EquipoiseError as error:
                 differing.append(f"{cls.name} under {name}: {error.message}")
                 continue
