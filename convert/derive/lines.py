@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from equipoise.convert import expr, template
 from equipoise.convert.derive.paths import Paths
-from equipoise.convert.derive.search import Place, Search
+from equipoise.convert.derive.places import Place
+from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Module, Variant
 from equipoise.convert.expand import BARE, MAX_REPEAT
 from equipoise.convert.kinds import KINDS

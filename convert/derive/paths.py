@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from equipoise.convert.derive.search import Place, Search
+from equipoise.convert.derive.places import Place
+from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Values
 
 NO_INDEX = ("head", "len", "min", "max", "sum", "int", "round")

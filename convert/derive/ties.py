@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from equipoise.convert import template
 from equipoise.convert.derive.lines import ranges
 from equipoise.convert.derive.paths import Path, Paths
-from equipoise.convert.derive.search import Place, Search
+from equipoise.convert.derive.places import Place
+from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Seen, Variant
 
 

@@ -12,7 +12,19 @@ Build = Callable[[Mapping[str, Any]], Variant | None]
 """The classes under the base config with changes; None when no class can be built so."""
 
 IDLE = (
-    *("drop", "_token_id", "token_index", "eps", "init", "theta", "coef", "loss", "temperature"),
+    *(
+        "drop",
+        "_token_id",
+        "token_index",
+        "eps",
+        "initializer",
+        "init_std",
+        "logit_scale_init",
+        "theta",
+        "coef",
+        "loss",
+        "temperature",
+    ),
     *("std", "prob", "smooth", "_id2label", "transformers_version", "return_", "output_att"),
     *("output_hidden", "use_cache", "problem_type", "dtype", "_name_or_path", "model_type"),
     *("architectures", "id2label", "label2id", "chunk_size", "is_encoder_decoder", "version"),
@@ -21,6 +33,8 @@ IDLE = (
 """Parts of the names of fields that no parameter's shape depends on."""
 MOST_CONTEXTS = 6
 MOST_PAIRS = 16
+WIDTHS = ("size", "dim", "width", "embd", "d_model", "channels")
+"""Parts of the names of fields that say how wide something is."""
 SMALL = 9
 """A number below it is taken for a count and raised by one; a larger one is doubled."""
 
@@ -55,6 +69,7 @@ class _Walk:
         contexts = [one for one in map(self._among, switches) if one is not None]
         contexts += self._pairs()
         together = self._together(numbers)
+        self._equal(numbers)
         for place, context in enumerate(contexts):
             self._add({**together, **context.changes})
             for field in numbers if place < MOST_CONTEXTS else ():
@@ -94,8 +109,8 @@ class _Walk:
             changed = _differs(found.seen, parent.seen)
             if changed:
                 self.variants.append(found)
-            if not isinstance(parent.values[field], (str, list)) or (
-                changed and isinstance(parent.values[field], str)
+            if not isinstance(parent.values[field], (str, list, float)) or (
+                changed and isinstance(parent.values[field], (str, float))
             ):
                 return found if changed else None
         if refused and start == 0 and parent is self.base:
@@ -142,6 +157,22 @@ class _Walk:
         self._add(kept)
         return kept
 
+    def _equal(self, numbers: list[str]) -> None:
+        """Two sizes made equal: what lies between them may go then."""
+        moved = [next(iter(one.changes)) for one in self.variants if len(one.changes) == 1]
+        values = self.base.values
+        sizes = [
+            name
+            for name in dict.fromkeys(moved)
+            if name in numbers and type(values[name]) is int and values[name] >= SMALL
+        ]
+        wide = [name for name in sizes if any(part in name for part in WIDTHS)]
+        for one, other in list(combinations(wide, 2))[:MOST_PAIRS]:
+            if values[one] != values[other]:
+                for changes in ({one: values[other]}, {other: values[one]}):
+                    if self._add(changes):
+                        break
+
     def _add(self, changes: Mapping[str, Any]) -> bool:
         known = any(one.changes == changes for one in self.variants)
         found = None if known else self.build(changes)
@@ -166,11 +197,12 @@ def _others(value: Any, texts: frozenset[str]) -> Iterator[Any]:
             if value == 0:
                 yield from (4, 8)
         case float():
-            yield from (2 * value, value / 2, value + 1)
+            yield from (2 * value, value / 2, value + 1, 0.0)
         case None:
             yield from (16, 12, True)
         case str():
             yield from sorted(texts - {value})
+            yield "none"
             if texts == {value}:
                 yield "other"
         case [*items] if items and all(type(one) is int for one in items):

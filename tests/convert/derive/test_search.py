@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from equipoise.convert.derive.search import Place, Search
+from equipoise.convert.derive.places import Place
+from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Variant
 
 BASE = {"width": 24, "heads": 4, "ratio": 2.0, "layers": 3, "inner": None, "flag": False}
