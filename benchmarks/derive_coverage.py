@@ -142,7 +142,7 @@ def own(model_type: str) -> dict[str, Any]:
                 # A span and the order of sentences have two logits, whatever the labels.
                 two = cls.name.endswith(TWO_LABELS)
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
-                ours, _ = tensors(expand(spec, cls, config))
+                ours, ours_allowed = tensors(expand(spec, cls, config))
                 needed, allowed = tensors(expand(derived, theirs, config))
                 # A tower alone is spelled with and without its own name; ours takes both.
                 aliases = layout_module("pytorch").view(expand(spec, cls, config)).aliases
@@ -155,7 +155,11 @@ def own(model_type: str) -> dict[str, Any]:
                 continue
             compared += 1
             # A counter and a computed table may be stored or not: both files are right.
-            odd = {n for n in ours.keys() ^ needed.keys() if n in allowed and n in ours}
+            odd = {
+                n
+                for n in ours.keys() ^ needed.keys()
+                if n in allowed and ours_allowed.get(n) == allowed[n]
+            }
             wrong = {n for n in ours.keys() | needed.keys() if ours.get(n) != needed.get(n)} - odd
             differing += [f"{cls.name} under {name}: {one}" for one in sorted(wrong)[:2]]
     missing = [c.name for c in spec.classes.values() if derived.class_named(c.name) is None]

@@ -31,8 +31,8 @@ IDLE = (
     *("gradient_check", "attn_implementation", "_act", "activation", "norm_topk", "begin_supp"),
 )
 """Parts of the names of fields that no parameter's shape depends on."""
-MOST_CONTEXTS = 6
-MOST_PAIRS = 16
+MOST_CONTEXTS = 4
+MOST_PAIRS = 10
 WIDTHS = ("size", "dim", "width", "embd", "d_model", "channels")
 """Parts of the names of fields that say how wide something is."""
 SMALL = 9
