@@ -18,6 +18,7 @@ EXTRAS = {
     "convert/hub.py",
     "convert/derive/kinds.py",
     "convert/derive/models.py",
+    "convert/derive/reads.py",
 }
 
 
