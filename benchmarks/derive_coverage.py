@@ -231,6 +231,7 @@ def round_trip(model: Path, folder: Path, file: Path) -> str:
 def page(results: dict[str, Any]) -> str:
     """docs/derive-coverage.md."""
     tables = []
+    there = {"own": len(spec_names()), "types": len(json.loads(CONFIGS.read_text())["types"])}
     for title, part in (
         ("The architecture files of Equipoise, derived again", "own"),
         ("Model types of transformers 5.23, to Flax's layout and back", "types"),
@@ -244,7 +245,7 @@ def page(results: dict[str, Any]) -> str:
             if one["result"] != "complete"
         ]
         tables.append(
-            f"## {title}\n\n{len(entries)} tried.\n\n| result | types |\n| --- | --- |\n"
+            f"## {title}\n\n{len(entries)} of {there[part]} tried.\n\n| result | types |\n| --- | --- |\n"
             + "\n".join(rows)
             + "\n\n| type | result | first reason |\n| --- | --- | --- |\n"
             + "\n".join(failed)
@@ -254,7 +255,9 @@ def page(results: dict[str, Any]) -> str:
 
 HEAD = """# How far `equipoise derive` gets
 
-Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote.
+Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote. The run is not finished, and `derive`
+was changed while it ran: `derive_coverage.py own --again` and `types` go on where it stopped. The types are drawn in a seeded
+shuffle.
 
 - **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
   transformers 5 still has and every config of `fixtures/configs`; only the first of these configs was shown to `derive`.
@@ -262,6 +265,7 @@ Written by `benchmarks/derive_coverage.py`, without edits to any file that `deri
   layout and back bit for bit.
 - **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.
 - **round trip**: the file is complete, and the way to Flax and back was refused or changed something.
+- **failed**: it took more than 40 seconds of computing, or the config of fixtures/ is none for transformers 5.
 - **not built**: no class can be built on the meta device, so there is nothing to derive from.
 
 """
