@@ -33,7 +33,10 @@ _MOST = 8
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
-@click.option("--architecture", help="Model type or class, where the config is not to be followed.")
+@click.option(
+    "--architecture",
+    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
+)
 @click.option(
     "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
 )
@@ -43,6 +46,11 @@ _MOST = 8
     type=Allowed(),
     multiple=True,
     help="A tensor that may be lost, and why; can be given again. It ends up in the manifest.",
+)
+@click.option(
+    "--allow-lossy",
+    is_flag=True,
+    help="Convert without what the target's class cannot hold; each loss is told and noted.",
 )
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
@@ -59,6 +67,7 @@ def command(
     config: Path | None,
     layout: str | None,
     allow: tuple[tuple[str, str], ...],
+    allow_lossy: bool,
     revision: str | None,
     as_json: bool,
 ) -> int:
@@ -78,8 +87,12 @@ def command(
         config=config,
         layout=layout,
         allow=dict(allow),
+        allow_lossy=allow_lossy,
         revision=revision,
     )
+    for note in plan.notes:
+        if note.startswith("lost: "):
+            click.echo(f"warning: {note}", err=True)
     if dry_run:
         summary = {"dry_run": True, **_summary(plan)}
         _run.emit(summary) if as_json else _show(plan, summary)

@@ -21,7 +21,10 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @click.command()
 @click.argument("source")
 @click.option("--tensors", "every", is_flag=True, help="List all tensors, not the first and last.")
-@click.option("--architecture", help="Model type or class, where the config is not to be followed.")
+@click.option(
+    "--architecture",
+    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
+)
 @click.option(
     "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
 )

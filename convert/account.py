@@ -14,10 +14,13 @@ class Account:
 
     Args:
         allow: Names in the source's files that may be lost -> the reason.
+        lossy: Whether whatever the target cannot hold may be lost.
     """
 
-    def __init__(self, allow: Mapping[str, str]) -> None:
+    def __init__(self, allow: Mapping[str, str], *, lossy: bool = False) -> None:
         self.allow = allow
+        self.lossy = lossy
+        self.lost: list[str] = []
         self.problems: list[str] = []
         self.coverage: list[Entry] = []
         self.checks: list[Check] = []
@@ -40,14 +43,22 @@ class Account:
 
     def refuse(self, stored: str, reason: str) -> None:
         """A tensor that the target cannot hold."""
-        if not self.allowed(stored):
-            self.problems.append(
-                f"{stored!r} cannot be represented: {reason}; --allow '{stored}=REASON' converts without it"
-            )
+        if self.allowed(stored):
+            return
+        if self.lossy:
+            self.coverage.append(Entry("source", stored, Status.ALLOWED, reason=reason))
+            self.lost.append(f"lost: {stored}: {reason}")
+            return
+        self.problems.append(
+            f"{stored!r} cannot be represented: {reason}; --allow '{stored}=REASON' converts without it, "
+            "--allow-lossy without all such tensors"
+        )
 
     def check_allow(self) -> None:
         """An override that overrides nothing is a mistake, most likely in the name."""
-        used = any(entry.status is Status.ALLOWED for entry in self.coverage)
+        used = any(
+            entry.status is Status.ALLOWED and entry.name in self.allow for entry in self.coverage
+        )
         if self.allow and not used:
             names = ", ".join(list(self.allow)[:4])
             self.problems.append(f"--allow: nothing had to be allowed for {names}")

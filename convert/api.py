@@ -23,6 +23,7 @@ def prepare(
     config: str | Path | None = None,
     layout: str | None = None,
     allow: Mapping[str, str] | None = None,
+    allow_lossy: bool = False,
     revision: str | None = None,
 ) -> Plan:
     """Opens a source and plans its conversion; reads headers only. See :func:`convert`."""
@@ -33,6 +34,7 @@ def prepare(
         dtype=dtype,
         architecture=architecture,
         allow=allow,
+        allow_lossy=allow_lossy,
         max_shard_size=max_shard_size,
     )
 
@@ -49,6 +51,7 @@ def convert(
     config: str | Path | None = None,
     layout: str | None = None,
     allow: Mapping[str, str] | None = None,
+    allow_lossy: bool = False,
     revision: str | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -65,6 +68,7 @@ def convert(
         config: A ``config.json`` that does not lie beside the weights.
         layout: Takes the weights of this layout where the source holds several.
         allow: Tensors that may be lost although the plan would refuse -> the reason.
+        allow_lossy: Leaves out every tensor that the target's class has no place for; the manifest's notes name each.
         revision: Branch, tag or commit of a source on the Hub.
         progress: Called with bytes written, bytes in all, and the tensor at work.
 
@@ -80,6 +84,7 @@ def convert(
         config=config,
         layout=layout,
         allow=allow,
+        allow_lossy=allow_lossy,
         revision=revision,
     )
     return execute(planned, output, force=force, progress=progress)

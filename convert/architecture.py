@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from equipoise.convert import template
 from equipoise.convert.checkpoint import Checkpoint
 from equipoise.convert.config import Config
-from equipoise.convert.errors import ArchitectureError
+from equipoise.convert.errors import ArchitectureError, SpecError
 from equipoise.convert.expand import Expansion, expand
 from equipoise.convert.layouts import View, layout_module, layout_names
-from equipoise.convert.spec import ClassSpec, Spec, load_spec, spec_names
+from equipoise.convert.spec import ClassSpec, Spec, load_spec, read_spec, spec_names
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ def _ignored(name: str, view: View) -> str | None:
 
 
 def find_spec(config: Config | None, architecture: str | None) -> Spec:
-    """The spec for a config, or for ``--architecture`` (a model type or a class name).
+    """The spec for a config, or for ``--architecture`` (a model type, a class name, or an architecture file).
 
     Raises:
         ArchitectureError: There is no config, or no spec for its model type.
     """
+    if architecture is not None and architecture.endswith(".toml"):
+        return _spec_of_file(Path(architecture))
     if architecture is not None:
         spec = load_spec(architecture) or _spec_of_class(architecture)
         if spec is None:
@@ -112,9 +115,24 @@ def find_spec(config: Config | None, architecture: str | None) -> Spec:
             f"unknown architecture: model_type is {config.model_type!r}",
             file=config.file,
             expected="one of " + ", ".join(spec_names()),
-            hint="a new architecture is one TOML file, see docs/architecture-files.md",
+            hint="`equipoise derive` writes an architecture file from PyTorch's model, "
+            "--architecture FILE.toml takes it; see docs/derive.md",
         )
     return spec
+
+
+def _spec_of_file(file: Path) -> Spec:
+    """The spec in a file of the user's own, whose mistakes are the user's too."""
+    try:
+        return read_spec(file)
+    except SpecError as error:
+        raise ArchitectureError(error.message, file=file, expected=error.expected) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArchitectureError(
+            f"not an architecture file: {type(error).__name__} {error}",
+            file=file,
+            hint="docs/architecture-files.md describes them",
+        ) from error
 
 
 def _spec_of_class(name: str) -> Spec | None:

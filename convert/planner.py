@@ -31,6 +31,7 @@ def plan(
     dtype: str | None = None,
     architecture: str | None = None,
     allow: Mapping[str, str] | None = None,
+    allow_lossy: bool = False,
     max_shard_size: int | None = None,
     partial: bool = False,
 ) -> Plan:
@@ -42,6 +43,7 @@ def plan(
         dtype: ``fp32``, ``fp16`` or ``bf16`` casts every floating tensor; None keeps all dtypes.
         architecture: A model type or class, where the config's is not to be followed.
         allow: Tensors that may be lost although the plan would refuse -> the reason; a name may have ``*``.
+        allow_lossy: Leaves out every tensor that the target's class has no place for, and notes it, instead of refusing.
         max_shard_size: Bytes of tensors in a file; None writes one file.
         partial: Leaves unknown, missing and misshapen tensors to the caller instead of refusing them: for a loader
             that reports them itself.
@@ -59,12 +61,14 @@ def plan(
     if checkpoint.layout == layout and architecture is None:
         planned = _same_layout(checkpoint, layout, form, dtype, limit)
     else:
-        planner = Planner(checkpoint, layout, form, dtype, architecture, allowed, limit, partial)
+        account = Account(allowed, lossy=allow_lossy)
+        planner = Planner(checkpoint, layout, form, dtype, architecture, account, limit, partial)
         planned = planner.plan()
     options = {
         "architecture": architecture,
         "max_shard_size": max_shard_size,
         "allow": dict(allow or {}),
+        "allow_lossy": allow_lossy,
     }
     return replace(planned, options=options)
 
@@ -145,7 +149,7 @@ class Planner:
         form: Format,
         dtype: str | None,
         architecture: str | None,
-        allow: dict[str, str],
+        account: Account,
         limit: int,
         partial: bool = False,
     ) -> None:
@@ -155,7 +159,7 @@ class Planner:
         self.dtype = dtype
         self.limit = limit
         self.partial = partial
-        self.account = Account(allow)
+        self.account = account
         self.filled: list[str] = []
         self.source = Source(checkpoint, find_class(checkpoint, architecture))
         self.expansion = self.source.expansion
@@ -331,7 +335,7 @@ class Planner:
             yield f"{len(wrapped)} names have a wrapper's parts in them: {wrapped[0]!r}"
 
     def _notes(self) -> list[str]:
-        notes = [*self.checkpoint.oddities, *self._spellings(), *self.filled]
+        notes = [*self.account.lost, *self.checkpoint.oddities, *self._spellings(), *self.filled]
         said = self.checkpoint.layout
         if said is not None and said != self.source.match.layout:
             notes.append(

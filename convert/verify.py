@@ -170,6 +170,7 @@ class _Run:
                 dtype=self.values["dtype"],
                 architecture=options.get("architecture"),
                 allow=options.get("allow"),
+                allow_lossy=bool(options.get("allow_lossy")),
                 max_shard_size=options.get("max_shard_size"),
             )
         except EquipoiseError as error:

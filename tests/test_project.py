@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("convert", "exporters", "validators", "cli", "fixtures")
 BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack"}
 # Imported inside functions, by the call that needs them and says so.
-EXTRAS = {"convert/from_pretrained.py", "convert/hub.py"}
+EXTRAS = {
+    "convert/from_pretrained.py",
+    "convert/hub.py",
+    "convert/derive/kinds.py",
+    "convert/derive/models.py",
+    "convert/derive/reads.py",
+}
 
 
 def settings() -> dict[str, object]:

@@ -129,6 +129,43 @@ def test_an_allowed_loss_is_in_the_manifest(
     assert cli("verify", tmp_path / "out", "--source", bert).code == 0
 
 
+def test_what_the_class_cannot_hold_is_lost_when_that_is_allowed(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    from equipoise.fixtures.synthetic import write_tensors
+
+    head, bias = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+    tensors = {name: ref.read() for name, ref in open_checkpoint(bert).items()}
+    tensors[head] = tensors["bert.embeddings.word_embeddings.weight"] + np.float32(1)
+    tensors[bias] = tensors["cls.predictions.bias"].copy()
+    write_tensors(bert / "model.safetensors", tensors)
+    config = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    refused = cli("convert", bert, tmp_path / "out", "--to", "tensorflow")
+    assert refused.code == 2
+    assert "--allow-lossy" in refused.err
+    lossy = ("--to", "tensorflow", "--allow-lossy")
+    done = cli("convert", bert, tmp_path / "out", *lossy, "--json")
+    assert done.code == 0
+    reason = "the TF class always ties its head to the word embeddings"
+    assert done.err == f"warning: lost: {head}: {reason}\n"
+    manifest = json.loads((tmp_path / "out" / "equipoise.json").read_text())
+    assert manifest["notes"] == [f"lost: {head}: {reason}"] == done.data["notes"]
+    assert manifest["allowed"] == {head: {"reason": reason, "other": []}}
+    assert cli("verify", tmp_path / "out", "--source", bert).code == 0
+    back = cli("convert", tmp_path / "out", tmp_path / "back", "--to", "pytorch")
+    assert back.code == 0
+    found = open_checkpoint(tmp_path / "back")
+    for name in tensors.keys() - {head, bias}:
+        np.testing.assert_array_equal(found[name].read(), tensors[name])
+    # What belongs to no class stays refused.
+    tensors["extra.weight"] = np.ones(3, np.float32)
+    write_tensors(bert / "model.safetensors", tensors)
+    refused = cli("convert", bert, tmp_path / "no", *lossy)
+    assert refused.code == 2
+    assert "'extra.weight' is unknown" in refused.err
+
+
 def test_allowing_what_is_not_there_is_a_slip(
     cli: Callable[..., Any], bert: Path, tmp_path: Path
 ) -> None:

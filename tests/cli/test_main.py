@@ -22,9 +22,11 @@ OPTIONS = {
         *("--repro", "--task", "--threads", "--time-limit", "ARTIFACTS", "MODEL"),
     ],
     "convert": [
-        *("--allow", "--architecture", "--config", "--dry-run", "--dtype", "--force", "--from"),
-        *("--json", "--max-shard-size", "--revision", "--to", "OUTPUT", "SOURCE"),
+        *("--allow", "--allow-lossy", "--architecture", "--config", "--dry-run", "--dtype"),
+        *("--force", "--from", "--json", "--max-shard-size", "--revision", "--to"),
+        *("OUTPUT", "SOURCE"),
     ],
+    "derive": ["--class", "--force", "--json", "--output", "SOURCE"],
     "diff": ["--json", "A", "B"],
     "env": ["--force", "--path", "--python", "ACTION", "NAME"],
     "export": [

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.steps import DTYPE_NAMES
+from equipoise.convert.tensor import dtype_named
 from equipoise.fixtures import models
 from equipoise.validators.environment import Environment, RemoteModel
 
@@ -25,6 +27,12 @@ def saved(oracle: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict
         ("t5", "odd", "T5ForConditionalGeneration"),
         ("bart", "odd", "BartForConditionalGeneration"),
         ("resnet", "odd", "ResNetForImageClassification"),
+        ("gpt2", "odd", "GPT2LMHeadModel"),
+        ("distilbert", "odd", "DistilBertForMaskedLM"),
+        ("roberta", "odd", "RobertaForSequenceClassification"),
+        ("albert", "odd", "AlbertForTokenClassification"),
+        ("electra", "odd", "ElectraForPreTraining"),
+        ("vit", "odd", "ViTForImageClassification"),
     ):
         folder = tmp_path_factory.mktemp(family)
         oracle.call(
@@ -72,6 +80,43 @@ def test_shards(
     assert len(open_checkpoint(tmp_path / "theirs").files) > 3
     convert(tmp_path / "theirs", tmp_path / "back", to="pytorch")
     assert values(tmp_path / "back") == values(saved[cls])
+
+
+@pytest.mark.parametrize(
+    ("cls", "halves"),
+    [
+        ("BertForMaskedLM", ("fp16", "bf16")),
+        ("T5ForConditionalGeneration", ("bf16", "fp16")),
+        ("BartForConditionalGeneration", ("fp16", "bf16")),
+        ("ResNetForImageClassification", ("bf16", "fp16")),
+        ("GPT2LMHeadModel", ("fp16", "bf16")),
+        ("DistilBertForMaskedLM", ("bf16", "fp16")),
+        ("RobertaForSequenceClassification", ("fp16", "bf16")),
+        ("AlbertForTokenClassification", ("bf16", "fp16")),
+        ("ElectraForPreTraining", ("fp16", "bf16")),
+        ("ViTForImageClassification", ("bf16", "fp16")),
+    ],
+)
+def test_shards_of_half_precision(
+    cls: str, halves: tuple[str, str], saved: dict[str, Path], oracle: Environment, tmp_path: Path
+) -> None:
+    """Both frameworks load them with nothing missing, and every value is the one that NumPy rounds to."""
+    reference = open_checkpoint(saved[cls])
+    for layout, half in zip(("tensorflow", "flax"), halves, strict=True):
+        place = tmp_path / layout
+        form = "tensorflow-safetensors" if layout == "tensorflow" else layout
+        convert(saved[cls], place, to=form, dtype=half, max_shard_size=SHARD // 2)
+        assert len(open_checkpoint(place).files) > 2
+        model = RemoteModel(oracle, layout, cls, place)
+        for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            assert model.info[key] == [], f"{key} in {layout}"
+        model.drop()
+        convert(place, tmp_path / f"{layout}-back", to="pytorch")
+        for name, ref in open_checkpoint(tmp_path / f"{layout}-back").items():
+            wanted = reference[name].read()
+            if reference[name].dtype.kind == "f":
+                wanted = wanted.astype(dtype_named(DTYPE_NAMES[half]))
+            assert ref.read().tobytes() == wanted.tobytes(), name
 
 
 @pytest.mark.parametrize("cls", ["BertForMaskedLM", "BartForConditionalGeneration"])

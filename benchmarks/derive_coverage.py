@@ -1,0 +1,280 @@
+"""How far `equipoise derive` gets: our own architectures again, and the model types of transformers.
+
+    python benchmarks/derive_coverage.py own                 # the TOMLs of convert/archs, under the configs of fixtures/
+    python benchmarks/derive_coverage.py types --limit 200   # types of export_configs.json, in a shuffled order
+    python benchmarks/derive_coverage.py page                # docs/derive-coverage.md from the results
+
+What is done is not done again: results are kept after every type. Needs torch and transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.config import Config
+from equipoise.convert.derive import derive, spec_of
+from equipoise.convert.derive.check import tensors
+from equipoise.convert.derive.models import refusals
+from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.expand import expand
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.spec import load_spec, spec_names
+from equipoise.fixtures import models
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "derive-coverage.json"
+CONFIGS = ROOT / "benchmarks" / "export_configs.json"
+PAGE = ROOT / "docs" / "derive-coverage.md"
+TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
+SECONDS = 40
+"""A type that takes more computing than that counts as failed."""
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["own", "types", "page"])
+    parser.add_argument("--limit", type=int, default=10_000)
+    parser.add_argument("--again", action="store_true", help="what failed before, once more")
+    parser.add_argument("--only", nargs="*", help="these alone, once more")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"own": {}, "types": {}}
+    if options.what == "page":
+        PAGE.write_text(page(results))
+        return
+    if options.what == "own":
+        names, work = list(spec_names()), own
+    else:
+        names, work = list(json.loads(CONFIGS.read_text())["types"]), of_type
+        random.Random(0).shuffle(names)
+    import_module("transformers.models.bert.modeling_bert")  # once, for all the copies
+    done = results[options.what]
+    wanted = [name for name in names if options.only and name in options.only]
+    if not options.only:
+        wanted = [
+            name
+            for name in names[: options.limit]
+            if name not in done or (options.again and done[name]["result"] != "complete")
+        ]
+    for name in wanted:
+        done[name] = _alone(work, name)
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        print(name, done[name]["result"], done[name].get("why", "")[:150], flush=True)
+
+
+def _alone(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
+    """Runs in a copy of this process, which a crash or a hang ends alone."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(work, name, there))
+    start = time.perf_counter()
+    child.start()
+    there.close()  # so that a dead child is heard of
+    found: dict[str, Any] = {"result": "failed", "why": f"took more than {10 * SECONDS} seconds"}
+    try:
+        if here.poll(10 * SECONDS):
+            found = here.recv()
+    except EOFError:
+        found = {
+            "result": "failed",
+            "why": f"the process died, or computed for more than {SECONDS} seconds",
+        }
+    child.kill()
+    child.join()
+    return {**found, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _child(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of computing: other jobs may hold the cores
+    try:
+        answer.send(work(name))
+    except (*refusals(), EquipoiseError) as error:
+        answer.send({"result": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
+
+
+def own(model_type: str) -> dict[str, Any]:
+    """Whether the derived file gives what ours gives, for every class and config of fixtures/."""
+    import transformers
+
+    spec = load_spec(model_type)
+    family = next(
+        (one for one in families(model_type) if (models.CONFIGS / f"{one}.toml").is_file()), ""
+    )
+    assert spec is not None
+    if model_type not in transformers.CONFIG_MAPPING:
+        return {"result": "unknown", "why": "transformers 5 no longer has this type"}
+    kind = transformers.CONFIG_MAPPING[model_type]
+    configs = {}
+    for name in models.config_names(family):
+        values = models.config_values(family, name)
+        parts = [key for key in ("text", "vision") if key in model_type.split("_")]
+        if family != model_type and parts:
+            values = values.get(f"{parts[0]}_config", {})
+        plain = kind().to_dict()
+        values = {
+            key: float(one) if isinstance(plain.get(key), float) else one
+            for key, one in values.items()
+        }
+        configs[name] = kind(**values).to_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / "config.json"
+        first.write_text(json.dumps(next(iter(configs.values())), default=str))
+        found = derive(folder)
+    derived = spec_of(found.text, model_type)
+    differing, compared = [], 0
+    for name, values in configs.items():
+        meant = models.about(family, name).get("classes")
+        for cls in spec.classes.values():
+            theirs = derived.class_named(cls.name)
+            if (meant and cls.name not in meant) or theirs is None:
+                continue
+            try:
+                # A span and the order of sentences have two logits, whatever the labels.
+                two = cls.name.endswith(TWO_LABELS)
+                config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
+                ours, ours_allowed = tensors(expand(spec, cls, config))
+                needed, allowed = tensors(expand(derived, theirs, config))
+                # A tower alone is spelled with and without its own name; ours takes both.
+                aliases = layout_module("pytorch").view(expand(spec, cls, config)).aliases
+                needed, allowed = (
+                    {aliases.get(n, n): shape for n, shape in one.items()}
+                    for one in (needed, allowed)
+                )
+            except EquipoiseError as error:
+                differing.append(f"{cls.name} under {name}: {error.message}")
+                continue
+            compared += 1
+            # A counter and a computed table may be stored or not: both files are right.
+            odd = {
+                n
+                for n in ours.keys() ^ needed.keys()
+                if n in allowed and ours_allowed.get(n) == allowed[n]
+            }
+            wrong = {n for n in ours.keys() | needed.keys() if ours.get(n) != needed.get(n)} - odd
+            differing += [f"{cls.name} under {name}: {one}" for one in sorted(wrong)[:2]]
+    missing = [c.name for c in spec.classes.values() if derived.class_named(c.name) is None]
+    good = compared and not differing
+    why = "; ".join(differing[:3]) or ("" if compared else "nothing to compare")
+    return {
+        "result": "complete" if good else "differs",
+        "why": why,
+        "compared": compared,
+        "not in transformers 5": missing,
+    }
+
+
+def families(model_type: str) -> list[str]:
+    """The families whose configs may be for a type: its own, and that of its tower."""
+    return [model_type, model_type.partition("_text_model")[0].partition("_vision_model")[0]]
+
+
+def of_type(model_type: str) -> dict[str, Any]:
+    """Whether a type is derived completely, and goes to Flax's layout and back bit for bit."""
+    import torch
+    import transformers
+
+    entry = json.loads(CONFIGS.read_text())["types"][model_type]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        values = {**entry["config"], "model_type": model_type, "architectures": [entry["class"]]}
+        (folder / "config.json").write_text(json.dumps(values))
+        try:
+            found = derive(str(folder))
+        except EquipoiseError as error:
+            return {"result": "not built", "why": error.message + f" {error.found}"[:200]}
+        about = {"configs": found.configs, "classes": len(found.classes)}
+        bad = [f"{cls}: {many[0]}" for cls, many in found.classes.items() if many]
+        if bad:
+            return {
+                "result": "incomplete",
+                "why": "; ".join([*found.unsolved, *bad])[:400],
+                **about,
+            }
+        file = folder / "derived.toml"
+        file.write_text(found.text)
+        torch.manual_seed(0)
+        config = transformers.CONFIG_MAPPING[model_type].from_dict(values)
+        cls = entry["class"] if entry["class"] in found.classes else next(iter(found.classes))
+        getattr(transformers, cls)(config).save_pretrained(folder / "model")
+        problem = round_trip(folder / "model", folder, file)
+        return {"result": "round trip" if problem else "complete", "why": problem, **about}
+
+
+def round_trip(model: Path, folder: Path, file: Path) -> str:
+    """PyTorch -> Flax -> PyTorch; says what is otherwise then."""
+    try:
+        convert(model, folder / "flax", to="flax", architecture=str(file))
+        convert(folder / "flax", folder / "back", to="pytorch", architecture=str(file))
+    except EquipoiseError as error:
+        return str(error)[:300]
+    before, after = (
+        {n: (ref.dtype, ref.shape, ref.read().tobytes()) for n, ref in open_checkpoint(one).items()}
+        for one in (model, folder / "back")
+    )
+    wrong = sorted(
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    )
+    return f"{len(wrong)} tensors differ: {wrong[:3]}" if wrong else ""
+
+
+def page(results: dict[str, Any]) -> str:
+    """docs/derive-coverage.md."""
+    tables = []
+    there = {"own": len(spec_names()), "types": len(json.loads(CONFIGS.read_text())["types"])}
+    for title, part in (
+        ("The architecture files of Equipoise, derived again", "own"),
+        ("Model types of transformers 5.23, to Flax's layout and back", "types"),
+    ):
+        entries = results[part]
+        counts = Counter(one["result"] for one in entries.values())
+        rows = [f"| {name} | {count} |" for name, count in counts.most_common()]
+        failed = [
+            f"| {name} | {one['result']} | {_cell(one.get('why', ''))} |"
+            for name, one in sorted(entries.items())
+            if one["result"] != "complete"
+        ]
+        tables.append(
+            f"## {title}\n\n{len(entries)} of {there[part]} tried.\n\n| result | types |\n| --- | --- |\n"
+            + "\n".join(rows)
+            + "\n\n| type | result | first reason |\n| --- | --- | --- |\n"
+            + "\n".join(failed)
+        )
+    return HEAD + "\n\n".join(tables) + "\n"
+
+
+HEAD = """# How far `equipoise derive` gets
+
+Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote. The run is not finished, and `derive`
+was changed while it ran: `derive_coverage.py own --again` and `types` go on where it stopped. The types are drawn in a seeded
+shuffle.
+
+- **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
+  transformers 5 still has and every config of `fixtures/configs`; only the first of these configs was shown to `derive`.
+  Below: every class is given exactly under every config that `derive` tried, and random weights went from PyTorch to Flax's
+  layout and back bit for bit.
+- **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.
+- **round trip**: the file is complete, and the way to Flax and back was refused or changed something.
+- **failed**: it took more than 40 seconds of computing, or the config of fixtures/ is none for transformers 5.
+- **not built**: no class can be built on the meta device, so there is nothing to derive from.
+
+"""
+
+
+def _cell(text: str) -> str:
+    first = text.split("; ")[0].replace("\n", " ").replace("|", "/")
+    return first[:160]
+
+
+if __name__ == "__main__":
+    main()

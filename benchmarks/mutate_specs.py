@@ -1,0 +1,311 @@
+"""Mistakes planted in the architecture files: how many would the suite against transformers 4.57.6 notice?
+
+    PYTHONPATH=tests/oracle python benchmarks/mutate_specs.py [--most 60]
+
+``tests/oracle/test_families.py`` converts random weights of every class under every config of fixtures/, and holds the files
+to 4.57.6: loaded with nothing missing, unexpected or of another shape, saved again bit for bit, outputs equal to 1e-5. To run
+that for thousands of mistakes would take days. What it sees of an architecture file is the file that comes out: names, shapes,
+the operations behind the values, ties, layers of HDF5, refusals. So a mistake counts as caught when, in at least one case of
+that suite and in a framework which that case is run in, it changes any of these, or ends in an error. What changes none
+of them in any case is exactly what that suite cannot see.
+
+Not mutated: ``defaults`` (the suite's config files are complete) and what only files of other origin need (``ignored``,
+``prefixes``, ``absent``), which tests/convert has tests for. No framework is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import random
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert import expr
+from equipoise.convert import spec as specs_module
+from equipoise.convert.config import Config
+from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.expand import expand
+from equipoise.convert.kinds import KINDS
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.spec import ARCHS, Spec, read_spec
+from equipoise.fixtures import models
+
+RESULTS = Path(__file__).with_name("results") / "mutations.json"
+TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
+UNSEEN = ("ignored", "prefixes")
+"""Keys of a layout that only files of other origin need."""
+
+Mutant = tuple[str, str, dict[str, Any]]
+"""Kind of mistake, where, the file's values with it."""
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--most", type=int, default=60, help="mistakes in a file, drawn with a seed"
+    )
+    parser.add_argument("--only", nargs="*", help="these files alone, again")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    for file in sorted(ARCHS.glob("*.toml")):
+        if file.stem in results and file.stem not in (options.only or ()):
+            continue
+        results[file.stem] = _of_file(file, options.most)
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        print(file.stem, results[file.stem]["planted"], results[file.stem]["missed"], flush=True)
+    kinds = Counter(
+        {kind: 0 for one in results.values() for kind in one["by_kind"]},
+    )
+    caught: Counter[str] = Counter()
+    for one in results.values():
+        for kind, (planted, found) in one["by_kind"].items():
+            kinds[kind] += planted
+            caught[kind] += found
+    for kind, planted in kinds.most_common():
+        print(f"| {kind} | {planted} | {caught[kind]} | {100 * caught[kind] / planted:.1f} % |")
+    print(
+        f"| all | {kinds.total()} | {caught.total()} | {100 * caught.total() / kinds.total():.2f} % |"
+    )
+
+
+def _of_file(file: Path, most: int) -> dict[str, Any]:
+    raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    classes = read_spec(file).classes.values()
+    layouts = sorted({name for one in classes for name in one.names} - {"pytorch"})
+    mutants = [*_mutants(raw), *_untransposed(raw, layouts)]
+    drawn = random.Random(file.stem).sample(mutants, min(most, len(mutants)))
+    by_kind: dict[str, list[int]] = {}
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        looks = _Looks(file.stem, Path(folder))
+        for kind, where, values in drawn:
+            count = by_kind.setdefault(kind, [0, 0])
+            count[0] += 1
+            if looks.notice(values):
+                count[1] += 1
+            else:
+                missed.append(f"{kind}: {where}")
+    return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
+
+
+class _Looks:
+    """What the suite sees of one file: its own cases, and those of files that are built from it."""
+
+    def __init__(self, model_type: str, folder: Path) -> None:
+        from cases import cases  # of tests/oracle
+
+        self.model_type = model_type
+        self.folder = folder
+        for file in ARCHS.glob("*.toml"):
+            if file.stem != model_type:
+                (folder / file.name).symlink_to(file)
+        self.cases = [one for one in cases() if self._uses(one.spec)]
+        # Its own cases first, and few of a kind at once: most mistakes show in the first one.
+        self.cases.sort(key=lambda one: one.spec.model_type != model_type)
+        self.right = [_look(one) for one in self.cases]
+
+    def _uses(self, spec: Spec) -> bool:
+        text = spec.file.read_text(encoding="utf-8")
+        extends = f'extends = "{self.model_type}"' in text
+        part = f'spec = "{self.model_type}"' in text
+        return spec.model_type == self.model_type or extends or part or '"encoder"' in text
+
+    def notice(self, values: dict[str, Any]) -> bool:
+        """Whether any case looks otherwise with these values in the file."""
+        (self.folder / f"{self.model_type}.toml").write_text(_toml(values))
+        with _reading(self.folder):
+            pairs = zip(self.cases, self.right, strict=True)
+            return any(_look(case) != right for case, right in pairs)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Takes the architecture files from another folder."""
+    before = specs_module.ARCHS
+    specs_module.ARCHS = folder
+    specs_module.load_spec.cache_clear()
+    try:
+        yield
+    finally:
+        specs_module.ARCHS = before
+        specs_module.load_spec.cache_clear()
+
+
+def _look(case: Any) -> Any:
+    """Everything of a case that ends up in files, or the error."""
+    try:
+        spec = specs_module.load_spec(case.spec.model_type)
+        cls = spec.class_named(case.cls.name) if spec is not None else None
+        if spec is None or cls is None:
+            return "no such class"
+        expansion = expand(spec, cls, Config(_config(case)))
+        return (
+            dict(cls.names),
+            {n: one.shape for n, one in expansion.parameters.items()},
+            [_seen(layout_module(name).view(expansion)) for name in cls.names],
+        )
+    except (EquipoiseError, KeyError, ValueError, TypeError, AttributeError) as error:
+        return type(error).__name__
+
+
+def _seen(view: Any) -> Any:
+    rules = {rule.targets: (rule.sources, rule.ops) for rule in view.rules}
+    return (
+        rules,
+        dict(view.shared),
+        *(frozenset(one) for one in (view.refused, view.left_out, view.repeated)),
+        dict(view.dtypes),
+        dict(view.groups),
+        dict(view.also_in),
+        bool(view.wrong),
+        view.root,
+        dict(view.roots),
+    )
+
+
+def _config(case: Any) -> dict[str, Any]:
+    values = models.config_values(case.family, case.config)
+    parts = [key for key in ("text", "vision") if key in case.spec.model_type.split("_")]
+    if case.family != case.spec.model_type and parts:
+        values = values.get(f"{parts[0]}_config", {})
+    if case.cls.name.endswith(TWO_LABELS):
+        values = {**values, "num_labels": 2}
+    return values
+
+
+def _mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
+    """Every single mistake of the kinds below."""
+    for group, lines in raw.get("modules", {}).items():
+        for path, line in lines.items():
+            yield from _of_line(raw, group, path, line)
+    for section in ("when", "repeat", "let"):
+        for name, text in raw.get(section, {}).items():
+            wrong = f"not ({text})" if section == "when" else f"({text}) + 1"
+            if section != "let":
+                kind = "flipped switch" if section == "when" else "wrong count"
+                yield kind, f"{section}.{name}", _with(raw, (section, name), wrong)
+    for name, tie in raw.get("ties", {}).items():
+        yield "dropped tie", f"ties.{name}", _with(raw, ("ties", name), None)
+        if isinstance(tie, dict) and "when" in tie:
+            flipped = {**tie, "when": f"not ({tie['when']})"}
+            yield "flipped switch", f"ties.{name}", _with(raw, ("ties", name), flipped)
+    for name, line in raw.get("classes", {}).items():
+        yield from _of_class(raw, name, line)
+    for layout in ("pytorch", "tensorflow", "flax"):
+        yield from _of_layout(raw, layout)
+
+
+def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
+    place = ("modules", group, path)
+    where = f"{group}: {path}"
+    text = line if isinstance(line, str) else line["kind"]
+
+    def changed(kind: str) -> Any:
+        return kind if isinstance(line, str) else {**line, "kind": kind}
+
+    yield "dropped tensor", where, _with(raw, place, None)
+    renamed = _with(raw, place, None)
+    renamed["modules"][group][f"{path}_x"] = line
+    yield "wrong name", where, renamed
+    if not isinstance(line, str):
+        wrong = {**line, "when": f"not ({line['when']})"}
+        yield "flipped switch", where, _with(raw, place, wrong)
+    node = expr.parse(text)
+    name = node.func.id  # type: ignore[attr-defined]
+    arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
+    rest = [f"{one.arg}={ast.unparse(one.value)}" for one in node.keywords]  # type: ignore[attr-defined]
+    for at, one in enumerate(arguments):
+        wrong_sizes = [*arguments[:at], f"({one}) + 1", *arguments[at + 1 :]]
+        yield (
+            "wrong size",
+            where,
+            _with(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
+        )
+    if len(arguments) > 1 and arguments[0] != arguments[1]:
+        turned = [arguments[1], arguments[0], *arguments[2:], *rest]
+        yield "swapped sizes", where, _with(raw, place, changed(f"{name}({', '.join(turned)})"))
+    if name == "norm" and not rest:
+        yield "wrong kind", where, _with(raw, place, changed(f"rms_norm({arguments[0]})"))
+    if "bias" in KINDS[name].switches and not rest:
+        text = f"{name}({', '.join([*arguments, 'bias=False'])})"
+        yield "dropped bias", where, _with(raw, place, changed(text))
+
+
+def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
+    """A linear layer whose kernel is taken as it is."""
+    for group, lines in raw.get("modules", {}).items():
+        for path, line in lines.items():
+            text = line if isinstance(line, str) else line["kind"]
+            for layout in layouts if text.startswith("linear(") else ():
+                name = f"{path}.weight"
+                table = raw.get(layout, {}).get("ops", {})
+                values = deepcopy(raw)
+                values.setdefault(layout, {})["ops"] = {**table, name: []}
+                yield "dropped transpose", f"{layout}: {group}: {path}", values
+
+
+def _of_class(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
+    groups = line if isinstance(line, list) else line["groups"] if line else []
+    for group in groups:
+        fewer = [one for one in groups if one != group]
+        value = fewer if isinstance(line, list) else {**line, "groups": fewer}
+        yield "dropped group", f"{name}: {group}", _with(raw, ("classes", name), value)
+    if isinstance(line, dict) and line.get("base"):
+        value = {**line, "base": False}
+        yield "wrong prefix", name, _with(raw, ("classes", name), value)
+
+
+def _of_layout(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
+    """One entry dropped, and two of a table swapped."""
+    for key, table in raw.get(layout, {}).items():
+        if key in UNSEEN:
+            continue
+        if not isinstance(table, dict):
+            yield f"dropped {key}", layout, _with(raw, (layout, key), None)
+            continue
+        for name in table:
+            yield f"dropped {key}", f"{layout}: {name}", _with(raw, (layout, key, name), None)
+        for one, other in zip(list(table), list(table)[1:], strict=False):
+            if key in ("paths", "leaves") and table[one] != table[other]:
+                swapped = _with(raw, (layout, key, one), table[other])
+                swapped[layout][key][other] = table[one]
+                yield "swapped names", f"{layout}: {one}, {other}", swapped
+
+
+def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The values with one replaced, or taken away where it is None."""
+    found = deepcopy(raw)
+    table = found
+    for part in place[:-1]:
+        table = table[part]
+    if value is None:
+        del table[place[-1]]
+    else:
+        table[place[-1]] = value
+    return found
+
+
+def _toml(values: dict[str, Any]) -> str:
+    """TOML with inline tables: plain values first."""
+    return "\n".join(f"{json.dumps(name)} = {_value(one)}" for name, one in values.items()) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""``equipoise derive``: writes an architecture file from PyTorch's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from equipoise.cli import _run
+
+if TYPE_CHECKING:
+    from equipoise.convert.derive import Derived
+
+_MOST = 12
+"""Differences that are shown to a person."""
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The file to write; without it, stdout."
+)
+@click.option("--class", "classes", multiple=True, help="A class to take; can be given again.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@_run.json_option
+@_run.command
+def command(
+    source: str, output: Path | None, classes: tuple[str, ...], force: bool, as_json: bool
+) -> int:
+    """Write the architecture file of SOURCE (a model type, or a folder with config.json) for a person to review.
+
+    Needs torch and transformers. The classes are built without weights under many configs, and the file is held to
+    all of them.
+    """
+    from equipoise.convert.derive import derive
+    from equipoise.convert.errors import OutputError
+
+    if output is not None and output.exists() and not force:
+        raise OutputError("it is there already", file=output, hint="--force replaces it")
+    found = derive(source, classes)
+    if output is not None:
+        try:
+            output.write_text(found.text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot be written: {error.strerror}", file=output) from error
+    elif not as_json:
+        click.echo(found.text, nl=False)
+    if as_json:
+        _run.emit(_summary(found, output))
+    else:
+        _show(found, output)
+    return _run.DONE if found.complete else _run.DIFFERENCE
+
+
+def _summary(found: Derived, output: Path | None) -> dict[str, Any]:
+    return {
+        "model_type": found.model_type,
+        "complete": found.complete,
+        "configs": found.configs,
+        "classes": {name: list(problems) for name, problems in found.classes.items()},
+        "unbuilt": dict(found.unbuilt),
+        "unsolved": list(found.unsolved),
+        "stuck": list(found.stuck),
+        "output": str(output) if output is not None else None,
+        "text": found.text,
+    }
+
+
+def _show(found: Derived, output: Path | None) -> None:
+    """What a reviewer has to know, on stderr: stdout may be the file."""
+    exact = sum(not problems for problems in found.classes.values())
+    click.echo(
+        f"{found.model_type}: {exact} of {len(found.classes)} classes are given exactly, "
+        f"under {found.configs} configs",
+        err=True,
+    )
+    lines = [
+        *(f"not expressed: {one}" for one in found.unsolved),
+        *(f"{name}: {one}" for name, problems in found.classes.items() for one in problems),
+        *(f"{name} cannot be built: {why}" for name, why in found.unbuilt.items()),
+    ]
+    for line in lines[:_MOST]:
+        click.echo(f"  {line}", err=True)
+    if len(lines) > _MOST:
+        click.echo(f"  and {len(lines) - _MOST} more; --json has all", err=True)
+    if found.stuck:
+        click.echo(f"  fields that could not be changed: {', '.join(found.stuck)}", err=True)
+    if output is not None:
+        click.echo(f"wrote {output}", err=True)

@@ -1,0 +1,196 @@
+"""Writes an architecture file from PyTorch's model, for a person to review.
+
+The classes of a model type are built on the meta device under a base config and under many that differ from it
+in a field or two. What changes with what tells sizes, counts and conditions; the file is then held to every
+model that was built. What no expression gives is said, not guessed. Needs torch and transformers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from equipoise.convert.derive.check import differences
+from equipoise.convert.derive.lines import lines
+from equipoise.convert.derive.models import (
+    Type,
+    alternatives,
+    defaults,
+    flatten,
+    open_type,
+    refusals,
+)
+from equipoise.convert.derive.paths import templates
+from equipoise.convert.derive.reads import Memory, fields_read, recorded
+from equipoise.convert.derive.search import Search
+from equipoise.convert.derive.seen import Seen, Variant
+from equipoise.convert.derive.ties import ties
+from equipoise.convert.derive.vary import explore
+from equipoise.convert.derive.write import Draft, listed, text_of
+from equipoise.convert.errors import ArchitectureError
+from equipoise.convert.spec import Spec, read_spec
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An architecture file and what it was held to.
+
+    Attributes:
+        model_type: The model type.
+        text: The file.
+        classes: Class -> what the file gives otherwise than the model; nothing where they are equal.
+        unbuilt: Class -> why it cannot be built from the base config.
+        unsolved: What no expression was found for.
+        stuck: Fields of the config that could not be changed.
+        configs: How many configs the file was held to.
+    """
+
+    model_type: str
+    text: str
+    classes: Mapping[str, Sequence[str]]
+    unbuilt: Mapping[str, str]
+    unsolved: Sequence[str]
+    stuck: Sequence[str]
+    configs: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every class that can be built is given exactly, under every config."""
+        return not any(self.classes.values())
+
+
+def derive(source: str, classes: Sequence[str] = ()) -> Derived:
+    """Derives the architecture file of a model type, or of a folder's.
+
+    Args:
+        source: A model type of transformers, a folder with a ``config.json``, or such a file.
+        classes: Names of the classes to take; without it all of the type.
+
+    Raises:
+        InputError: torch or transformers is missing, or there is no such class.
+        ArchitectureError: transformers does not know the model type, or can build none of its classes.
+    """
+    kind = open_type(source, tuple(classes))
+    with _quiet():
+        unbuilt = {}
+        for name in kind.classes:
+            try:
+                if not kind.see(name, kind.config).shapes:
+                    unbuilt[name] = "it has no tensors"
+            except refusals() as error:
+                unbuilt[name] = f"{type(error).__name__}: {error}"
+        kept = {name: one for name, one in kind.classes.items() if name not in unbuilt}
+        if not kept:
+            raise ArchitectureError(
+                f"no class of {kind.model_type!r} can be built on the meta device",
+                found="; ".join(f"{name}: {why}" for name, why in unbuilt.items()),
+            )
+        return _derive(replace(kind, classes=kept), unbuilt)
+
+
+def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
+    variants, stuck = explore(partial(_built, kind, Memory()), alternatives(kind))
+    prefix, bases = _bases(kind, variants[0].seen)
+    placed = [
+        replace(
+            one,
+            seen={n: seen.under(prefix if n in bases else "") for n, seen in one.seen.items()},
+        )
+        for one in variants
+    ]
+    search = Search(placed)
+    named = {
+        (at, name): seen.modules for at, one in enumerate(placed) for name, seen in one.seen.items()
+    }
+    by_number = {at for at, one in enumerate(placed) if all(map(_counts, one.changes.values()))}
+    paths = templates(named, [one.values for one in placed], by_number, search)
+    found = lines(placed, paths, search)
+    shared = ties(placed, paths, search)
+    unsolved = [f"the count of {one}" for one in paths.unsolved]
+    unsolved += [*found.unsolved, *shared.unsolved]
+    draft = Draft(
+        kind.model_type,
+        prefix,
+        bases,
+        found.of,
+        paths.counts,
+        shared.of,
+        {**variants[0].values, **defaults(kind.config)},
+        (
+            f"Derived from PyTorch's model under {len(variants)} configs; to be reviewed.",
+            *(f"Not expressed: {one}" for one in unsolved),
+            *([f"These fields could not be changed: {listed(stuck, 40)}"] if stuck else []),
+        ),
+    )
+    text = text_of(draft)
+    problems = differences(spec_of(text, kind.model_type), variants)
+    return Derived(kind.model_type, text, problems, unbuilt, unsolved, stuck, len(variants))
+
+
+def _counts(value: Any) -> bool:
+    """Whether a change can make more or fewer of something."""
+    return isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def spec_of(text: str, model_type: str) -> Spec:
+    """A file's text as a spec."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{model_type}.toml"
+        file.write_text(text, encoding="utf-8")
+        return read_spec(file)
+
+
+def _built(kind: Type, memory: Memory, changes: Mapping[str, Any]) -> Variant | None:
+    try:
+        config = kind.configured(changes)
+    except refusals():
+        return None
+    values = flatten(config)
+    seen: dict[str, Seen] = {}
+    for name in kind.classes:
+        is_known, found = memory.find(name, values)
+        if not is_known:
+            with recorded() as read:
+                try:
+                    found = kind.see(name, config)
+                except refusals():
+                    found = None
+            memory.keep(name, fields_read(read, config, values), found)
+        if found is not None:
+            seen[name] = found
+    return Variant(changes, values, config.to_dict(), seen) if seen else None
+
+
+def _bases(kind: Type, seen: Mapping[str, Seen]) -> tuple[str, frozenset[str]]:
+    """The prefix of the type, and the classes whose names lack it while those of others have it."""
+    for prefix in dict.fromkeys(kind.prefixes[name] for name in seen):
+        start = f"{prefix}."
+        having = {n for n, one in seen.items() if any(p.startswith(start) for p in one.shapes)}
+        lacking = {n for n in seen if n not in having and kind.prefixes[n] == prefix}
+        theirs = {name for n in having for name in seen[n].shapes}
+        bases = {
+            n
+            for n in lacking
+            if seen[n].shapes and any(start + p in theirs for p in seen[n].shapes)
+        }
+        if prefix and bases:
+            return prefix, frozenset(bases)
+    return "", frozenset()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings that transformers gives about odd configs."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

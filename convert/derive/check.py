@@ -1,0 +1,62 @@
+"""Holds a derived file to the models it came from: the same names and shapes, under every config that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from equipoise.convert.config import Config
+from equipoise.convert.derive.seen import Seen, Variant
+from equipoise.convert.errors import ArchitectureError, SpecError
+from equipoise.convert.expand import Expansion, expand
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.ops import Shape
+from equipoise.convert.spec import Spec
+
+
+def differences(spec: Spec, variants: Sequence[Variant]) -> dict[str, list[str]]:
+    """Class -> what the file gives otherwise than the model."""
+    found: dict[str, list[str]] = {}
+    for variant in variants:
+        for name, seen in variant.seen.items():
+            problems = found.setdefault(name, [])
+            if variant is not variants[0] and seen is variants[0].seen.get(name):
+                continue  # it reads nothing that was changed
+            problems += [one for one in _of_class(spec, name, variant, seen) if one not in problems]
+    return found
+
+
+def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[str]:
+    cls = spec.class_named(name)
+    if cls is None:
+        return ["the class is missing"]
+    try:
+        needed, allowed = tensors(expand(spec, cls, Config(variant.config)))
+    except (ArchitectureError, SpecError) as error:
+        return [error.message]
+    there = {n: shape for n, shape in seen.shapes.items() if n not in seen.ties}
+    changed = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
+    under = f" (under {changed})" if changed else ""
+    return [
+        *(f"{n} {list(there[n])} is not given{under}" for n in there if n not in allowed),
+        *(f"{n} is given and not there{under}" for n in needed if n not in seen.shapes),
+        *(f"{n} is needed and shared with {seen.ties[n]}{under}" for n in needed if n in seen.ties),
+        *(
+            f"{n} is given as {list(allowed[n])} and is {list(there[n])}{under}"
+            for n in there
+            if n in allowed and allowed[n] != there[n]
+        ),
+    ]
+
+
+def tensors(expansion: Expansion) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """The tensors that a PyTorch file must hold, and those that it may hold, with their shapes."""
+    view = layout_module("pytorch").view(expansion)
+    needed: dict[str, Shape] = {}
+    allowed: dict[str, Shape] = {}
+    for rule in view.rules:
+        shapes = rule.shapes(tuple(expansion.parameters[one].shape for one in rule.sources))
+        given = dict(zip(rule.targets, shapes, strict=True))
+        allowed.update(given)
+        if not any(one in view.shared or one in view.left_out for one in rule.sources):
+            needed.update(given)
+    return needed, allowed

@@ -1,0 +1,182 @@
+"""The lines of a spec: for every template the kind with its sizes as expressions, and the condition it stands under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from equipoise.convert import expr, template
+from equipoise.convert.derive.paths import Paths
+from equipoise.convert.derive.places import Place
+from equipoise.convert.derive.search import Search
+from equipoise.convert.derive.seen import Module, Variant
+from equipoise.convert.expand import BARE, MAX_REPEAT
+from equipoise.convert.kinds import KINDS
+
+Sites = Mapping[tuple[int, tuple[int, ...]], Module]
+"""(variant, indices) -> what is there."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line under ``[modules]``."""
+
+    path: str
+    kind: str
+    when: str = ""
+
+
+@dataclass
+class Lines:
+    """All lines of a type.
+
+    Attributes:
+        of: Class -> its lines.
+        unsolved: What no expression was found for.
+    """
+
+    of: dict[str, list[Line]] = field(default_factory=dict)
+    unsolved: list[str] = field(default_factory=list)
+
+
+def lines(variants: Sequence[Variant], paths: Paths, search: Search) -> Lines:
+    """Works out the lines of every class."""
+    return _Lines(variants, paths, search).run()
+
+
+class _Lines:
+    def __init__(self, variants: Sequence[Variant], paths: Paths, search: Search) -> None:
+        self.variants = variants
+        self.paths = paths
+        self.search = search
+        self.found = Lines({name: [] for name in variants[0].seen})
+        self.places: dict[tuple[tuple[str, ...], int], list[Place]] = {}
+
+    def run(self) -> Lines:
+        built = {
+            name: {at for at, one in enumerate(self.variants) if name in one.seen}
+            for name in self.found.of
+        }
+        for text, by_class in self._sites().items():
+            for classes, sites in _clusters(by_class, built):
+                self._solve(text, classes, sites)
+        return self.found
+
+    def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], Module]]]:
+        """Template -> class -> what is where."""
+        found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], Module]]] = {}
+        for at, variant in enumerate(self.variants):
+            for name, seen in variant.seen.items():
+                for path, module in seen.modules.items():
+                    place = self.paths.paths[path][at, name]
+                    sites = found.setdefault(place.template, {}).setdefault(name, {})
+                    sites[at, tuple(place.indices.values())] = module
+        return found
+
+    def _solve(self, text: str, classes: list[str], sites: Sites) -> None:
+        """The lines of one template for classes that have it alike; on failure class by class."""
+        built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.seen)]
+        lines = self._lines(text, built, sites)
+        for line in lines or ():
+            for name in classes:
+                self.found.of[name].append(line)
+        if lines is None:
+            kinds = ", ".join(sorted({one.kind for one in sites.values()}))
+            self.found.unsolved.append(f"{text} ({kinds}) of {', '.join(classes)}")
+
+    def _lines(self, text: str, built: list[int], sites: Sites) -> list[Line] | None:
+        places = [place for at in built for place in self._places(template.fields(text), at)]
+        everywhere = {(one.variant, tuple(one.indices.values())) for one in places}
+        if not set(sites) <= everywhere:
+            return None
+        found = []
+        for sort in dict.fromkeys(module.sort for module in sites.values()):
+            holds = [
+                (module := sites.get((one.variant, tuple(one.indices.values())))) is not None
+                and module.sort == sort
+                for one in places
+            ]
+            when = self.search.condition(places, holds)
+            inside = [one for one, kept in zip(places, holds, strict=True) if kept]
+            modules = [sites[one.variant, tuple(one.indices.values())] for one in inside]
+            kind = self._kind(inside, modules)
+            if when is None or kind is None:
+                return None
+            found.append(Line(text, kind, when))
+        return found
+
+    def _places(self, indices: tuple[str, ...], at: int) -> list[Place]:
+        if (indices, at) not in self.places:
+            variant = self.variants[at]
+            self.places[indices, at] = [
+                Place(at, variant.values, one)
+                for one in ranges(indices, self.paths.counts, variant)
+            ]
+        return self.places[indices, at]
+
+    def _kind(self, places: list[Place], modules: list[Module]) -> str | None:
+        """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
+        first = modules[0]
+        texts = []
+        for position, (name, _) in enumerate(first.sizes):
+            values = [one.sizes[position][1] for one in modules]
+            text = self.search.size(places, values)
+            if text is None:
+                return None
+            switch = first.kind not in BARE and name in KINDS[first.kind].switches
+            if not switch:
+                texts.append(text)
+            elif text != str(KINDS[first.kind].switches[name]):
+                texts.append(f"{name}={text}")
+        if first.bias is not None:
+            biased = [bool(one.bias) for one in modules]
+            bias = self.search.condition(places, biased) if any(biased) else "False"
+            if bias is None:
+                return None
+            if bias:
+                texts.append(f"bias={bias}")
+        return f"{first.kind}({', '.join(texts)})"
+
+
+def _clusters(
+    by_class: Mapping[str, Sites], built: Mapping[str, set[int]]
+) -> Iterator[tuple[list[str], Sites]]:
+    """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
+    groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], Module]]] = []
+    for name, sites in by_class.items():
+        for names, variants, known in groups:
+            both = variants & built[name]
+            mine = {key: one for key, one in sites.items() if key[0] in both}
+            theirs = {key: one for key, one in known.items() if key[0] in both}
+            if both and mine == theirs:
+                names.append(name)
+                variants |= built[name]
+                known.update(sites)
+                break
+        else:
+            groups.append(([name], set(built[name]), dict(sites)))
+    for names, _, known in groups:
+        yield names, known
+
+
+def ranges(
+    names: Sequence[str], counts: Mapping[str, str], variant: Variant
+) -> Iterator[dict[str, int]]:
+    """Every combination of indices under a variant."""
+
+    def loop(names: Sequence[str], indices: dict[str, int]) -> Iterator[dict[str, int]]:
+        if not names:
+            yield dict(indices)
+            return
+
+        def lookup(name: str) -> object:
+            return indices[name] if name in indices else variant.values[name]
+
+        count = expr.evaluate(counts[names[0]], lookup)
+        for index in range(min(int(count), MAX_REPEAT)):
+            yield from loop(names[1:], {**indices, names[0]: index})
+
+    try:
+        yield from loop(names, {})
+    except (IndexError, KeyError, TypeError, ZeroDivisionError):
+        return

@@ -1,0 +1,284 @@
+"""Builds model classes of transformers on the meta device, where weights have shapes and no bytes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from equipoise.convert.config import read_json
+from equipoise.convert.derive.kinds import module_of
+from equipoise.convert.derive.seen import Module, Seen, Values
+from equipoise.convert.errors import ArchitectureError, InputError
+
+_REFUSALS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
+    *(OSError, RuntimeError, TypeError, ValueError),
+)
+
+
+@cache
+def refusals() -> tuple[type[Exception], ...]:
+    """What a model or its config raises when it cannot be built so."""
+    try:
+        from huggingface_hub.errors import StrictDataclassError
+    except ImportError:  # before the configs were checked
+        return _REFUSALS
+    return (*_REFUSALS, StrictDataclassError)
+
+
+@dataclass(frozen=True)
+class Type:
+    """A model type of transformers.
+
+    Attributes:
+        model_type: Its name.
+        config: The base config, an object of transformers.
+        classes: Its PyTorch classes by name.
+        prefixes: Class -> ``base_model_prefix``.
+        modules: Where the classes are defined.
+        files: What is known of (class, name in the model) -> name in files.
+    """
+
+    model_type: str
+    config: Any
+    classes: Mapping[str, Any]
+    prefixes: Mapping[str, str]
+    modules: tuple[ModuleType, ...]
+    files: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def configured(self, changes: Mapping[str, Any]) -> Any:
+        """The base config with changes.
+
+        Raises:
+            ValueError: The config does not take one of them.
+        """
+        values = deepcopy(self.config.to_dict())
+        for name, value in changes.items():
+            _put(values, name, value)
+        config = type(self.config).from_dict(values)
+        for name, value in changes.items():
+            _set(config, name, value)
+        flat = flatten(config)
+        if any(flat.get(name) != value for name, value in changes.items()):
+            raise ValueError("the config does not keep what is set")
+        return config
+
+    def see(self, name: str, config: Any) -> Seen:
+        """A class under a config; raises what the class raises."""
+        return _seen(self.classes[name], deepcopy(config), self.files)
+
+
+def open_type(source: str, wanted: tuple[str, ...] = ()) -> Type:
+    """A model type by its name, or that of a folder with a ``config.json``.
+
+    Raises:
+        InputError: torch or transformers is not installed, or there are no such classes.
+        ArchitectureError: transformers does not know the type.
+    """
+    for library in ("torch", "transformers"):
+        if find_spec(library) is None:
+            raise InputError(f"derive needs {library}", hint="pip install 'equipoise[torch]'")
+    from transformers import CONFIG_MAPPING
+
+    place = Path(source)
+    file = place / "config.json" if place.is_dir() else place
+    values = read_json(file) if file.is_file() else None
+    model_type = str(values.get("model_type")) if values is not None else source
+    if model_type not in CONFIG_MAPPING:
+        raise ArchitectureError(
+            f"transformers knows no model type {model_type!r}",
+            file=file if values is not None else None,
+            hint="name a model type, or a folder whose config.json has one",
+        )
+    kind = CONFIG_MAPPING[model_type]
+    config = kind() if values is None else kind.from_dict(values)
+    modules = tuple(_modules(kind))
+    classes = {one.__name__: one for module in modules for one in _classes(module, kind)}
+    unknown = [name for name in wanted if name not in classes]
+    if unknown or not classes:
+        raise InputError(
+            f"{model_type} has no class {unknown[0]!r}"
+            if unknown
+            else f"{model_type} has no model class",
+            expected=sorted(classes),
+        )
+    kept = {name: one for name, one in classes.items() if not wanted or name in wanted}
+    prefixes = {name: str(one.base_model_prefix or "") for name, one in kept.items()}
+    return Type(model_type, config, kept, prefixes, modules)
+
+
+def _modules(kind: type) -> Iterator[ModuleType]:
+    """The modeling modules of the package that defines a config."""
+    package = kind.__module__.rpartition(".")[0]
+    folder = Path(str(inspect.getfile(kind))).parent
+    for file in sorted(folder.glob("modeling_*.py")):
+        if not file.stem.startswith(("modeling_tf_", "modeling_flax_")):
+            try:
+                yield import_module(f"{package}.{file.stem}")
+            except refusals():
+                continue  # a module that needs another library
+
+
+def _classes(module: ModuleType, kind: type) -> Iterator[Any]:
+    """The public models that take exactly this config."""
+    from transformers import PreTrainedModel
+
+    for name in getattr(module, "__all__", ()):
+        one = getattr(module, name)
+        is_model = inspect.isclass(one) and issubclass(one, PreTrainedModel)
+        abstract = name.endswith(("PreTrainedModel", "PretrainedModel"))
+        if is_model and not abstract and one.config_class is kind:
+            yield one
+
+
+def alternatives(kind: Type) -> Mapping[str, frozenset[str]]:
+    """Texts that an attribute of the config may be, as far as the source compares it with some: attribute -> texts."""
+    found: dict[str, set[str]] = {}
+    for name in kind.config.to_dict():
+        named = getattr(
+            type(kind.config), f"{name}s", None
+        )  # ResNet's layer_type is one of layer_types
+        if isinstance(named, list) and all(isinstance(one, str) for one in named):
+            found[name] = set(named)
+    for module in kind.modules:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute):
+                texts = {
+                    one.value
+                    for side in node.comparators
+                    for one in ast.walk(side)
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                }
+                found.setdefault(node.left.attr, set()).update(texts)
+    return {name: frozenset(texts) for name, texts in found.items()}
+
+
+def flatten(config: Any) -> Values:
+    """A config's values by dotted name; those of nested configs included, ``num_labels`` too."""
+    flat: dict[str, Any] = {}
+    for name, value in config.to_dict().items():
+        inner = getattr(config, name, None)
+        if hasattr(inner, "to_dict"):
+            flat.update((f"{name}.{key}", one) for key, one in flatten(inner).items())
+        else:
+            flat[name] = value
+    labels = getattr(config, "id2label", None)
+    if labels is not None:
+        flat["num_labels"] = len(labels)
+    return flat
+
+
+def defaults(config: Any) -> Values:
+    """What the classes of a config and of its nested configs fill in."""
+    try:
+        own = flatten(type(config)())
+    except refusals():
+        own = {}
+    found = dict(own)
+    for name in config.to_dict():
+        inner = getattr(config, name, None)
+        if hasattr(inner, "to_dict"):
+            found.update((f"{name}.{key}", one) for key, one in defaults(inner).items())
+    return found
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    if name == "num_labels":
+        return
+    *path, last = name.split(".")
+    for part in path:
+        values = values[part]
+    values[last] = value
+
+
+def _set(config: Any, name: str, value: Any) -> None:
+    """Sets what the config's constructor computes itself, or keeps under another name."""
+    *path, last = name.split(".")
+    for part in path:
+        config = getattr(config, part)
+    if getattr(config, last, None) != value:
+        setattr(config, last, value)
+
+
+def _seen(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> Seen:
+    """The model's modules and tensors under the names that ``save_pretrained`` gives them."""
+    import torch
+    from transformers.initialization import no_init_weights
+
+    with torch.device("meta"), no_init_weights():
+        model = cls(config)
+    ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    state = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in model.state_dict().items()
+        if name not in ignored and isinstance(tensor, torch.Tensor)
+    }
+    saved = _as_saved(model, state, known)
+    own = {id(tensor): name for name, tensor in state.items()}
+    files = {own[id(tensor)]: name for name, tensor in saved.items() if id(tensor) in own}
+    modules: dict[str, Module] = {}
+    rest = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    for path, module in model.named_modules():
+        placed = module_of(path, module, files)
+        if placed is not None and placed[0] not in modules:
+            modules[placed[0]] = placed[1]
+            for name in placed[2]:
+                rest.pop(name, None)
+    modules.update(_made(rest, {files[name] for name in files}))
+    ties = getattr(model, "all_tied_weights_keys", None) or {}
+    return Seen(
+        modules,
+        {
+            files[name]: files[to]
+            for name, to in ties.items()
+            if name in files and to in files and name != to
+        },
+        {name: tuple(tensor.shape) for name, tensor in saved.items()},
+    )
+
+
+def _as_saved(
+    model: Any, state: dict[str, Any], known: dict[tuple[str, str], str]
+) -> dict[str, Any]:
+    """The names of files, which transformers 5 maps its own to; before, they were the same.
+
+    Where it only renames, that is asked for once for each name: there may be hundreds of patterns.
+    """
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:
+        return state
+    cls = type(model).__name__
+    if all((cls, name) in known for name in state):
+        return {known[cls, name]: tensor for name, tensor in state.items()}
+    found: dict[str, Any] = revert_weight_conversion(model, dict(state))
+    own = {id(tensor): name for name, tensor in state.items()}
+    if len(found) == len(state) and all(id(tensor) in own for tensor in found.values()):
+        known.update(((cls, own[id(tensor)]), name) for name, tensor in found.items())
+    return found
+
+
+def _made(rest: Mapping[str, tuple[int, ...]], kept: set[str]) -> Iterator[tuple[str, Module]]:
+    """What belongs to no module of a known kind; matrices that are cut out of a larger tensor are linear layers."""
+    made = {
+        name.removesuffix(".weight")
+        for name, shape in rest.items()
+        if name not in kept and name.endswith(".weight") and len(shape) == 2
+    }
+    for name, shape in rest.items():
+        path, _, leaf = name.rpartition(".")
+        if path in made and leaf in ("weight", "bias"):
+            if leaf == "weight":
+                sizes = (("inputs", shape[1]), ("outputs", shape[0]))
+                yield path, Module("linear", sizes, f"{path}.bias" in rest)
+            continue
+        yield name, Module("param", tuple((str(axis), size) for axis, size in enumerate(shape)))

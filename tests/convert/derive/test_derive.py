@@ -1,0 +1,131 @@
+"""Files derived from PyTorch's models: exact, and good for a conversion to Flax's layout and back."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.errors import ArchitectureError, InputError
+from equipoise.convert.verify import verify
+
+pytestmark = pytest.mark.transformers
+
+LLAMA_LIKE = {
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "vocab_size": 60,
+    "hidden_size": 24,
+    "intermediate_size": 20,
+    "moe_intermediate_size": 10,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+    "num_experts": 3,
+    "num_experts_per_tok": 2,
+    "mlp_only_layers": [1],
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random mixture of experts, an architecture that has no TOML; its second layer is dense."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("moe")
+    values = {key: one for key, one in LLAMA_LIKE.items() if key != "architectures"}
+    config = transformers.CONFIG_MAPPING["qwen3_moe"].from_dict(values)
+    transformers.Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def tensors(folder: Path) -> dict[str, tuple[Any, ...]]:
+    return {
+        name: (ref.dtype, ref.shape, ref.read().tobytes())
+        for name, ref in open_checkpoint(folder).items()
+    }
+
+
+def test_an_unknown_architecture_goes_to_flax_and_back(
+    saved: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    refused = cli("convert", saved, tmp_path / "no", "--to", "flax")
+    assert refused.code == 2
+    assert "equipoise derive" in refused.err
+    file = tmp_path / "moe.toml"
+    done = cli("derive", saved, "--output", file, "--class", "Qwen3MoeForCausalLM")
+    assert done.code == 0, done.err
+    assert "1 of 1 classes are given exactly" in done.err
+    text = tomllib.loads(file.read_text())
+    lines = {path: one for group in text["modules"].values() for path, one in group.items()}
+    assert lines["model.embed_tokens"] == "embedding(vocab_size, hidden_size)"
+    start = "model.layers.{layer}"
+    expert = lines[f"{start}.mlp.experts.{{expert}}.gate_proj"]
+    assert expert["kind"] == "linear(hidden_size, moe_intermediate_size, bias=False)"
+    assert "mlp_only_layers" in expert["when"]
+    assert text["ties"]["lm_head.weight"]["when"] == "tie_word_embeddings"
+    assert cli("derive", saved, "--output", file).code == 2
+
+    flax = tmp_path / "flax"
+    assert cli("convert", saved, flax, "--to", "flax", "--architecture", file).code == 0
+    kernel = open_checkpoint(flax)["model/layers/0/mlp/experts/2/gate_proj/kernel"]
+    weight = open_checkpoint(saved)["model.layers.0.mlp.experts.2.gate_proj.weight"]
+    assert (kernel.read() == weight.read().T).all()
+    assert verify(flax, source=saved).findings == ()
+    back = tmp_path / "back"
+    assert cli("convert", flax, back, "--to", "pytorch", "--architecture", file).code == 0
+    assert tensors(back) == tensors(saved)
+    refused = cli("convert", saved, tmp_path / "tf", "--to", "tensorflow", "--architecture", file)
+    assert refused.code == 2
+    assert "has no class in tensorflow" in refused.err
+
+
+def test_json(cli: Callable[..., Any]) -> None:
+    pytest.importorskip("torch")
+    found = cli("derive", "gpt2", "--class", "GPT2LMHeadModel", "--class", "GPT2Model", "--json")
+    assert found.code == 0
+    assert found.data["classes"] == {"GPT2LMHeadModel": [], "GPT2Model": []}
+    text = tomllib.loads(found.data["text"])
+    assert text["prefix"] == "transformer"
+    assert text["classes"]["Model"]["base"] is True
+    lines = text["modules"]["body"]
+    inner = "(n_inner) if n_inner else (4 * n_embd)"
+    assert lines["transformer.h.{h}.mlp.c_fc"] == f"hf_conv1d(n_embd, {inner})"
+    assert lines["transformer.h.{h}.ln_1"] == "norm(n_embd)"
+    assert text["repeat"] == {"h": "n_layer"}
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from equipoise.convert.derive import derive
+
+    with pytest.raises(ArchitectureError, match="knows no model type 'berd'"):
+        derive("berd")
+    with pytest.raises(InputError, match="has no class 'BertForTea'"):
+        derive("bert", ["BertForTea"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model_type = ", "cannot be read"),
+        ("name = 'X'", "not an architecture file"),
+        ("model_type = 'x'\nweights = 1", "unknown section"),
+    ],
+)
+def test_a_bad_architecture_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "x"}))
+    from safetensors.numpy import save_file
+
+    save_file({}, tmp_path / "model.safetensors")
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    with pytest.raises(ArchitectureError, match=message):
+        convert(tmp_path, tmp_path / "out", to="flax", architecture=str(file))
