@@ -195,14 +195,22 @@ def _sizes_of(x: Any, size: Any, factors: Any, rank: int) -> list[Any]:
     if size is not None:
         return list(size)
     lead = x.ndim - rank
-    return [int(x.shape[lead + axis] * factor) for axis, factor in enumerate(factors)]
+    return [_times(x.shape[lead + axis], factor) for axis, factor in enumerate(factors)]
 
 
-def _nearest(x: Any, sizes: Any, factors: Any, *, exact: bool = False) -> Any:
+def _times(size: Any, factor: float) -> Any:
+    """Rounded down, also of a size that is open: that one takes no fractions."""
+    if isinstance(size, int):
+        return int(size * factor)
+    over, under = float(factor).as_integer_ratio()
+    return size * over // under
+
+
+def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
         place = jnp.arange(out, dtype=jnp.float32)
-        place = jnp.floor((place + 0.5) * scale if exact else place * scale).astype(jnp.int64)
+        place = jnp.floor(place * scale).astype(jnp.int64)
         x = jnp.take(x, jnp.minimum(place, x.shape[lead + axis] - 1), lead + axis)
     return x
 

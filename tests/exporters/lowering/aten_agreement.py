@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from aten_samples import Sample
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""A program that runs once needs no optimizations."""
 ULPS = 8
 """How many steps of float32 a fraction may be off: PyTorch's own differ by as much between machines. Halves: one."""
 SUMS = 8
@@ -60,7 +58,7 @@ def compiled(
         calls = jax.tree.unflatten(tree, filled)
         return [function(*args, **kwargs) for args, kwargs in calls]
 
-    return jax.jit(program, compiler_options=QUICK), arrays
+    return jax.jit(program), arrays
 
 
 def answers(function: Callable[..., Any], samples: Sequence[Sample]) -> list[Any]:

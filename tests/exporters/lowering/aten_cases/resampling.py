@@ -50,6 +50,8 @@ def _means(t: Tensors) -> Iterator[Call]:
     yield call("avg_pool2d.default", t.h(1, 2, 7, 6), [3, 3], [2, 2], [1, 1])
     deep = t.f(1, 2, 5, 4, 6)
     yield call("avg_pool3d.default", deep, [2, 3, 2])
+    yield call("avg_pool3d.default", deep, [2, 3, 2], [2, 2, 1], [1, 1, 0])
+    yield call("avg_pool2d.default", x, [3, 2], [2, 3], [1, 1])
     yield call("avg_pool3d.default", deep, [2, 3, 2], [2, 2, 1], [1, 1, 0], True, False)
     yield call("avg_pool3d.default", deep, [2, 3, 2], [2, 2, 3], [1, 1, 0], True, True)
     yield call("avg_pool3d.default", deep, [2, 3, 2], [2, 2, 1], [1, 1, 0], False, True, 5)
