@@ -116,7 +116,9 @@ def _ordered(t: Tensors) -> Iterator[Call]:
         yield call("sort.default", t.f(3, 5), 0, descending)
     yield call("sort.default", t.f(3, 5))
     yield call("sort.default", t.f())
-    yield call("sort.stable", t.f(3, 5), stable=None)
+    yield call("sort.stable", t.f(2, 3, 4), stable=None)
+    yield call("sort.default", t.f(2, 3, 4))
+    yield call("topk.default", t.of([[[3.0, 1, 2], [6, 5, 4]]] * 3), 2)
     mixed = t.of([[5, 1, 4, 2, 3, 0], [-5, 9, -4, 8, 7, -6]])
     for values in (mixed, mixed.float() / 3, mixed.bfloat16()):
         yield call("topk.default", values, 3)

@@ -29,6 +29,8 @@ def cases(t: Tensors) -> Iterator[Call]:
             yield call("_to_copy.default", source, dtype=dtype)
     yield call("_to_copy.default", x)
     yield call("_to_copy.default", t.f(3), dtype=torch.complex64)
+    yield call("_to_copy.default", t.c(3), dtype=torch.complex128)
+    yield call("_to_copy.default", t.c(3), dtype=torch.float32)
     yield call("copy.default", t.f(2, 3), t.i(3))
     yield call("copy.default", t.i(2, 3), t.f(3) * 4, True)
     yield from _axes(t)
