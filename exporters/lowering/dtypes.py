@@ -64,10 +64,10 @@ def result_dtype(*values: Any) -> Any:
 
 
 def _raised(result: Any, own: Any) -> Any:
-    """A float of a lower rank makes integers floats of its own size; a complex one keeps the size of floats."""
-    from jax import numpy as jnp
-
-    return jnp.promote_types(result, own) if category(result) == 2 else own
+    """The higher category decides; complex numbers are of the size of the floats before them."""
+    if category(result) < 2:
+        return own
+    return np.dtype(np.complex128 if result.itemsize == 8 else np.complex64)
 
 
 def floating(dtype: Any) -> Any:

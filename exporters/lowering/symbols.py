@@ -83,6 +83,10 @@ def _symbols(
                 found[text] = (
                     wanted if wanted not in found.values() else f"{argument_name(name)}_{axis}"
                 )
+    # Of some sizes only multiples are sizes of an input.
+    sizes = [size for node in nodes for size in node.meta["val"].shape if not isinstance(size, int)]
+    for symbol in sorted({str(one) for size in sizes for one in size.node.expr.free_symbols}):
+        found.setdefault(symbol, f"part_{len(found)}")
     return found
 
 

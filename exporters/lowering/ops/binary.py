@@ -21,9 +21,6 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "bitwise_and": jnp.bitwise_and,
     "bitwise_or": jnp.bitwise_or,
     "bitwise_xor": jnp.bitwise_xor,
-    "__and__": jnp.bitwise_and,
-    "__or__": jnp.bitwise_or,
-    "__xor__": jnp.bitwise_xor,
     "bitwise_left_shift": jnp.left_shift,
     "bitwise_right_shift": jnp.right_shift,
     "__lshift__": jnp.left_shift,
@@ -73,27 +70,21 @@ for _name, _function in FRACTIONS.items():
 
 
 @op("aten.add")
-def add(x: Any, other: Any, *, alpha: Any = 1) -> Any:
+def add(x: Any, other: Any, alpha: Any = 1) -> Any:
     x, other = promoted(x, other)
     if x.dtype == bool:
-        return x | other if alpha else x
+        return x | (other & bool(alpha))
     return x + (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
 
 
 @op("aten.sub")
-def sub(x: Any, other: Any, *, alpha: Any = 1) -> Any:
+def sub(x: Any, other: Any, alpha: Any = 1) -> Any:
     x, other = promoted(x, other)
     return x - (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
 
 
 def _is_one(alpha: Any) -> bool:
     return isinstance(alpha, (int, float)) and alpha == 1
-
-
-@op("aten.rsub")
-def rsub(x: Any, other: Any, *, alpha: Any = 1) -> Any:
-    x, other = promoted(x, other)
-    return other - x * jnp.asarray(alpha, x.dtype)
 
 
 @op("aten.div")
@@ -104,9 +95,11 @@ def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     x, other = promoted(x, other)
     if rounding_mode == "floor":
         return _floor_divided(x, other)
-    return (
-        lax.div(*jnp.broadcast_arrays(x, other)) if category(x.dtype) < 2 else jnp.trunc(x / other)
-    )
+    x, other = jnp.broadcast_arrays(x, other)
+    if category(x.dtype) < 2:
+        return lax.div(x, other)
+    # XLA multiplies with the reciprocal of what was broadcast, which is a step off: 7.5 / 0.3 becomes 25.
+    return jnp.trunc(x / lax.optimization_barrier(other))
 
 
 def _floor_divided(x: Any, other: Any) -> Any:
@@ -120,11 +113,6 @@ def _floor_divided(x: Any, other: Any) -> Any:
     floored = jnp.where(quotient - floored > 0.5, floored + 1, floored)
     floored = jnp.where(quotient == 0, jnp.copysign(jnp.zeros((), x.dtype), x / other), floored)
     return jnp.where(other == 0, x / other, floored)
-
-
-@op("aten.floor_divide")
-def floor_divide(x: Any, other: Any) -> Any:
-    return div(x, other, rounding_mode="floor")
 
 
 @op("aten.remainder")
@@ -144,6 +132,8 @@ def pow(x: Any, exponent: Any) -> Any:
         x = jnp.asarray(x, dtype)
         if exponent == 0.5:
             return jnp.sqrt(x)
+        if exponent == -0.5:
+            return lax.rsqrt(x)
         if (
             exponent == int(exponent)
             and abs(exponent) <= 8
@@ -156,27 +146,6 @@ def pow(x: Any, exponent: Any) -> Any:
 @op("aten.where")
 def where(condition: Any, x: Any, other: Any) -> Any:
     return jnp.where(condition, *promoted(x, other))
-
-
-@op("aten.lerp")
-def lerp(x: Any, end: Any, weight: Any) -> Any:
-    x, end, weight = promoted(x, end, weight)
-    return jnp.where(jnp.abs(weight) < 0.5, x + weight * (end - x), end - (end - x) * (1 - weight))
-
-
-@op("aten.addcmul")
-def addcmul(x: Any, first: Any, second: Any, *, value: Any = 1) -> Any:
-    return add(x, jnp.multiply(*promoted(first, second)), alpha=value)
-
-
-@op("aten.addcdiv")
-def addcdiv(x: Any, first: Any, second: Any, *, value: Any = 1) -> Any:
-    return add(x, div(first, second), alpha=value)
-
-
-@op("aten.masked_fill")
-def masked_fill(x: Any, mask: Any, value: Any) -> Any:
-    return jnp.where(mask, jnp.asarray(value, x.dtype), x)
 
 
 @op("aten.complex")

@@ -10,7 +10,7 @@ from equipoise.exporters.lowering.dtypes import result_dtype, scalar_dtype
 from equipoise.exporters.lowering.registry import op
 
 
-@op("aten.full", "aten.full.default")
+@op("aten.full")
 def full(size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
     dtype = dtype or getattr(fill_value, "dtype", None) or scalar_dtype(fill_value)
     return jnp.full(tuple(size), fill_value, dtype)
@@ -21,17 +21,7 @@ def full_like(x: Any, fill_value: Any, *, dtype: Any = None) -> Any:
     return jnp.full(x.shape, fill_value, dtype or x.dtype)
 
 
-@op("aten.new_full")
-def new_full(x: Any, size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
-    return jnp.full(tuple(size), fill_value, dtype or x.dtype)
-
-
-@op("aten.fill")
-def fill(x: Any, value: Any) -> Any:
-    return jnp.full(x.shape, value, x.dtype)
-
-
-@op("aten.zeros", "aten.empty.memory_format", "aten.empty_strided")
+@op("aten.empty.memory_format", "aten.empty_strided")
 def zeros(size: Any, *_: Any, dtype: Any = None) -> Any:
     """What nobody has written to yet may be anything, so it may be zeros."""
     return jnp.zeros(tuple(size), dtype or jnp.float32)
@@ -42,49 +32,9 @@ def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None) -> Any
     return zeros(size, dtype=dtype)
 
 
-@op("aten.ones")
-def ones(size: Any, *, dtype: Any = None) -> Any:
-    return jnp.ones(tuple(size), dtype or jnp.float32)
-
-
-@op("aten.zeros_like", "aten.empty_like")
-def zeros_like(x: Any, *, dtype: Any = None) -> Any:
-    return jnp.zeros(x.shape, dtype or x.dtype)
-
-
-@op("aten.ones_like")
-def ones_like(x: Any, *, dtype: Any = None) -> Any:
-    return jnp.ones(x.shape, dtype or x.dtype)
-
-
-@op("aten.new_zeros", "aten.new_empty")
-def new_zeros(x: Any, size: Any, *, dtype: Any = None) -> Any:
-    return jnp.zeros(tuple(size), dtype or x.dtype)
-
-
-@op("aten.new_ones")
-def new_ones(x: Any, size: Any, *, dtype: Any = None) -> Any:
-    return jnp.ones(tuple(size), dtype or x.dtype)
-
-
 @op("aten.scalar_tensor")
 def scalar_tensor(value: Any, *, dtype: Any = None) -> Any:
     return jnp.asarray(value, dtype or jnp.float32)
-
-
-@op("aten.eye", "aten.eye.m")
-def eye(rows: Any, columns: Any = None, *, dtype: Any = None) -> Any:
-    return jnp.eye(rows, columns, dtype=dtype or jnp.float32)
-
-
-@op("aten.arange.default")
-def arange(end: Any, *, dtype: Any = None) -> Any:
-    return arange_step(0, end, 1, dtype=dtype)
-
-
-@op("aten.arange.start")
-def arange_start(start: Any, end: Any, *, dtype: Any = None) -> Any:
-    return arange_step(start, end, 1, dtype=dtype)
 
 
 @op("aten.arange.start_step")
@@ -94,6 +44,10 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
         whole = result_dtype(*(one for one in (start, end, step)))
         dtype = (
             jnp.dtype(jnp.float32) if jnp.issubdtype(whole, jnp.floating) else jnp.dtype(jnp.int64)
+        )
+    if jnp.issubdtype(dtype, jnp.integer):
+        start, end, step = (
+            int(one) if isinstance(one, float) else one for one in (start, end, step)
         )
     if any(isinstance(one, float) for one in (start, end, step)):
         count = max(0, int(-(-(end - start) // step)))
@@ -105,18 +59,6 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
 
 def _at_least_none(count: Any) -> Any:
     return max(0, count) if isinstance(count, int) else count
-
-
-@op("aten.linspace")
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None) -> Any:
-    dtype = dtype or jnp.float32
-    if steps == 1:
-        return jnp.full((1,), start, dtype)
-    step = (end - start) / (steps - 1)
-    places = jnp.arange(steps)
-    # Each half is counted from its own end.
-    made = jnp.where(places < steps // 2, start + step * places, end - step * (steps - 1 - places))
-    return made.astype(dtype)
 
 
 @op(

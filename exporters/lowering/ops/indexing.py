@@ -7,7 +7,7 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dtypes import promoted, result_dtype
+from equipoise.exporters.lowering.dtypes import promoted
 from equipoise.exporters.lowering.registry import op
 from equipoise.exporters.lowering.sizes import axis_of
 
@@ -21,14 +21,10 @@ def embedding(weight: Any, indices: Any, *_: Any) -> Any:
 
 @op("aten.index_select")
 def index_select(x: Any, dim: int, index: Any) -> Any:
-    return (
-        jnp.take(x, index.reshape(-1), axis_of(dim, x.ndim)).reshape(x.shape)
-        if x.ndim == 0
-        else (jnp.take(x, index.reshape(-1), axis_of(dim, x.ndim)))
-    )
+    return jnp.take(x, index.reshape(-1), axis_of(dim, x.ndim)) if x.ndim else x
 
 
-@op("aten.index.Tensor", "aten._unsafe_index.Tensor")
+@op("aten.index.Tensor")
 def index(x: Any, indices: Any) -> Any:
     return x[_where(indices)]
 
@@ -41,7 +37,7 @@ def _where(indices: Any) -> tuple[Any, ...]:
     return tuple(jnp.s_[:] if one is None else one for one in indices)
 
 
-@op("aten.index_put", "aten._unsafe_index_put")
+@op("aten.index_put")
 def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False, *_: Any) -> Any:
     masks = [one for one in indices if one is not None and one.dtype == bool]
     if masks:
@@ -96,6 +92,9 @@ def _along(index: Any, dim: int) -> tuple[Any, ...]:
     )
 
 
+_OF_TRUTHS = {"add": "max", "multiply": "min"}
+
+
 def _scattered(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
     if hasattr(source, "ndim") and source.ndim:
         source = source[tuple(jnp.s_[:size] for size in index.shape)]
@@ -105,6 +104,8 @@ def _scattered(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
         source = source.reshape(-1)[:1] if source.ndim else source
         return _scattered(x, 0, index, source, how).reshape(())
     index = index.reshape(1) if index.ndim == 0 else index
+    if x.dtype == bool:
+        how = _OF_TRUTHS.get(how, how)
     return getattr(x.at[_along(index, dim)], how)(jnp.broadcast_to(source, index.shape))
 
 
@@ -148,21 +149,6 @@ def _neutral(reduce: str, dtype: Any) -> Any:
     return jnp.asarray(info.max if value > 0 else info.min, dtype)
 
 
-@op("aten.index_add")
-def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
-    where = (*[jnp.s_[:]] * axis_of(dim, x.ndim), index)
-    return x.at[where].add(source * jnp.asarray(alpha, x.dtype)) if x.ndim else x + source * alpha
-
-
-@op("aten.index_copy")
-def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
-    return (
-        x.at[(*[jnp.s_[:]] * axis_of(dim, x.ndim), index)].set(source)
-        if x.ndim
-        else source.reshape(())
-    )
-
-
 @op("aten.masked_scatter")
 def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     shape = jnp.broadcast_shapes(x.shape, mask.shape)
@@ -172,32 +158,19 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     return jnp.where(mask, picked, x)
 
 
-@op("aten.repeat_interleave.self_int")
-def repeat_interleave(x: Any, repeats: Any, dim: Any = None, *, output_size: Any = None) -> Any:
-    x, axis = (x.reshape(-1), 0) if dim is None else (x, axis_of(dim, x.ndim))
-    wider = jnp.expand_dims(x, axis + 1)
-    shape = (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
-    final = (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :])
-    return jnp.broadcast_to(wider, shape).reshape(final)
-
-
 @op("aten.repeat_interleave.Tensor")
 def repeat_interleave_tensor(repeats: Any, *, output_size: Any = None) -> Any:
     """The places as often as they are to be repeated; how many that is has to be known."""
     if output_size is None:
         raise NotImplementedError(SIZE_OF_VALUES)
     ends = jnp.cumsum(repeats)
-    return jnp.searchsorted(ends, jnp.arange(output_size), side="right").astype(jnp.int64)
+    return jnp.searchsorted(ends, jnp.arange(output_size), side="right").astype(repeats.dtype)
 
 
 @op("aten.bucketize")
 def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
-    if not hasattr(x, "dtype"):
-        x = jnp.asarray(x, boundaries.dtype)
-    dtype = result_dtype(x, boundaries)
-    found = jnp.searchsorted(
-        boundaries.astype(dtype), x.astype(dtype), side="right" if right else "left"
-    )
+    x, boundaries = promoted(x, boundaries)
+    found = jnp.searchsorted(boundaries, x, side="right" if right else "left")
     return found.astype(jnp.int32 if out_int32 else jnp.int64)
 
 
@@ -237,15 +210,9 @@ def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
 def sort_stable(x: Any, *, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
-    places = argsort(x, dim, descending)
-    return x[_along(places, dim)], places
-
-
-@op("aten.argsort")
-def argsort(x: Any, dim: int = -1, descending: bool = False) -> Any:
     axis = axis_of(dim, x.ndim)
-    places = jnp.argsort(x, axis, stable=True, descending=descending)
-    return places.astype(jnp.int64)
+    places = jnp.argsort(x, axis, stable=True, descending=descending).astype(jnp.int64)
+    return x[_along(places, dim)], places
 
 
 @op(
@@ -259,6 +226,6 @@ def of_unknown_size(*_: Any, **__: Any) -> Any:
     raise NotImplementedError(SIZE_OF_VALUES)
 
 
-@op("aten._local_scalar_dense", "aten.item")
+@op("aten._local_scalar_dense")
 def local_scalar(x: Any) -> Any:
     return x.reshape(())

@@ -13,12 +13,12 @@ from equipoise.exporters.lowering.registry import op
 EXACT = lax.Precision.HIGHEST
 
 
-@op("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot")
+@op("aten.mm", "aten.bmm")
 def matmul(x: Any, other: Any) -> Any:
     return jnp.matmul(x, other, precision=EXACT)
 
 
-@op("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
+@op("aten.addmm", "aten.addmv")
 def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     # The halves are rounded once, after the sum.
     made = jnp.matmul(first, second, precision=EXACT, preferred_element_type=wide(first.dtype))
@@ -29,13 +29,16 @@ def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     return (made + (given if beta == 1 else given * jnp.asarray(beta, made.dtype))).astype(x.dtype)
 
 
-@op("aten.linear")
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    made = jnp.matmul(x, weight.T, precision=EXACT, preferred_element_type=wide(x.dtype))
-    return (made if bias is None else made + bias.astype(made.dtype)).astype(x.dtype)
+@op("aten.addbmm")
+def addbmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """The sum of the products of all pairs: one product of what stands side by side."""
+    batch, rows, inner = first.shape
+    beside = jnp.swapaxes(first, 0, 1).reshape(rows, batch * inner)
+    below = second.reshape(batch * inner, second.shape[2])
+    return addmm(x, beside, below, beta=beta, alpha=alpha)
 
 
-@op("aten.cdist", "aten._cdist_forward")
+@op("aten._cdist_forward")
 def cdist(x: Any, other: Any, p: float = 2.0, compute_mode: Any = None) -> Any:
     apart = jnp.abs(x[..., :, None, :] - other[..., None, :, :])
     if p == 2:

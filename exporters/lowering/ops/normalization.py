@@ -25,14 +25,7 @@ def native_layer_norm(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps
     made, center, scale = _standard(x.astype(wide(x.dtype)), axes, eps)
     made = made if weight is None else made * weight.astype(made.dtype)
     made = made if bias is None else made + bias.astype(made.dtype)
-    return made.astype(x.dtype), center, scale
-
-
-@op("aten.layer_norm")
-def layer_norm(
-    x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
-) -> Any:
-    return native_layer_norm(x, normalized_shape, weight, bias, eps)[0]
+    return made.astype(x.dtype), center.astype(x.dtype), scale.astype(x.dtype)
 
 
 @op("aten.native_group_norm")
@@ -43,7 +36,12 @@ def native_group_norm(
     axes = tuple(range(2, grouped.ndim))
     made, center, scale = _standard(grouped, axes, eps)
     made = _scaled(made.reshape(x.shape), weight, bias)
-    return made.astype(x.dtype), jnp.squeeze(center, axes), jnp.squeeze(scale, axes)
+    return tuple(one.astype(x.dtype) for one in (made, *_flat(axes, center, scale)))
+
+
+def _flat(axes: tuple[int, ...], *values: Any) -> list[Any]:
+    """The values without these axes, of one cell each."""
+    return [jnp.squeeze(one, axes) for one in values]
 
 
 def _scaled(x: Any, weight: Any, bias: Any) -> Any:
@@ -61,7 +59,7 @@ def batch_norm(
     given = x.astype(wide(x.dtype))
     scale = lax.rsqrt(var.astype(given.dtype) + eps).reshape(shape)
     made = (given - mean.astype(given.dtype).reshape(shape)) * scale
-    empty = jnp.zeros((0,), given.dtype)
+    empty = jnp.zeros((0,), x.dtype)
     return _scaled(made, weight, bias).astype(x.dtype), empty, empty
 
 
@@ -71,15 +69,5 @@ def batch_norm_of_batch(
 ) -> Any:
     axes = (0, *range(2, x.ndim))
     made, center, scale = _standard(x.astype(wide(x.dtype)), axes, eps)
-    made = _scaled(made, weight, bias).astype(x.dtype)
-    return made, jnp.squeeze(center, axes), jnp.squeeze(scale, axes)
-
-
-@op("aten._fused_rms_norm")
-def rms_norm(x: Any, normalized_shape: Any, weight: Any, eps: Any) -> Any:
-    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    given = x.astype(wide(x.dtype))
-    eps = jnp.finfo(x.dtype).eps if eps is None else eps
-    scale = lax.rsqrt(jnp.mean(given * given, axes, keepdims=True) + eps)
-    made = given * scale if weight is None else given * scale * weight.astype(given.dtype)
-    return made.astype(x.dtype), scale
+    made = _scaled(made, weight, bias)
+    return tuple(one.astype(x.dtype) for one in (made, *_flat(axes, center, scale)))

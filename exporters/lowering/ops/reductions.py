@@ -9,7 +9,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dtypes import category, floating, wide
+from equipoise.exporters.lowering.dtypes import category, wide
 from equipoise.exporters.lowering.registry import op
 from equipoise.exporters.lowering.sizes import axes_of, axis_of
 
@@ -93,11 +93,6 @@ def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return jnp.any(x, axes_of(dim, x.ndim), keepdims=keepdim)
 
 
-@op("aten.all")
-def all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return jnp.all(x, axes_of(dim, x.ndim), keepdims=keepdim)
-
-
 @op("aten._is_all_true")
 def is_all_true(x: Any) -> Any:
     return jnp.all(x)
@@ -108,19 +103,9 @@ def is_any_true(x: Any) -> Any:
     return jnp.any(x)
 
 
-@op("aten.count_nonzero")
-def count_nonzero(x: Any, dim: Any = None) -> Any:
-    return jnp.sum(x != 0, axes_of(dim, x.ndim), dtype=jnp.int64)
-
-
 @op("aten.var")
 def var(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
     return var_mean(x, dim, correction=correction, keepdim=keepdim)[0]
-
-
-@op("aten.std")
-def std(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
-    return jnp.sqrt(var(x, dim, correction=correction, keepdim=keepdim))
 
 
 @op("aten.var_mean")
@@ -137,7 +122,7 @@ def var_mean(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool =
     apart = jnp.abs(given - center)
     found = jnp.sum(apart * apart, axes, keepdims=keepdim) / freedom
     center = center if keepdim else jnp.squeeze(center, axes)
-    return found.astype(x.dtype), center.astype(x.dtype)
+    return found.astype(jnp.finfo(x.dtype).dtype), center.astype(x.dtype)
 
 
 @op("aten.linalg_vector_norm")
@@ -204,13 +189,7 @@ def logcumsumexp(x: Any, dim: int) -> Any:
     return lax.cumlogsumexp(x, axis_of(dim, x.ndim)) if x.ndim else x
 
 
-@op("aten.logsumexp")
-def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
-    x = x.astype(floating(x.dtype))
-    return jax.scipy.special.logsumexp(x, axes_of(dim, x.ndim), keepdims=keepdim)
-
-
-@op("aten._softmax", "aten.softmax.int")
+@op("aten._softmax")
 def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     return jax.nn.softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim) if x.ndim else None).astype(
@@ -218,7 +197,7 @@ def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
     )
 
 
-@op("aten._log_softmax", "aten.log_softmax.int")
+@op("aten._log_softmax")
 def log_softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     if x.ndim == 0:

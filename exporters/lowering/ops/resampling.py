@@ -122,18 +122,6 @@ def _avg_pool(
     return (made / total(ones, around)).astype(x.dtype)
 
 
-@op("aten.avg_pool1d")
-def avg_pool1d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Any:
-    return _avg_pool(x, kernel_size, stride, padding, ceil_mode, count_include_pad, None, 1)
-
-
 @op("aten.avg_pool2d")
 def avg_pool2d(
     x: Any,
@@ -164,7 +152,7 @@ def avg_pool3d(
     )
 
 
-@op("aten._adaptive_avg_pool2d", "aten._adaptive_avg_pool3d", "aten.adaptive_avg_pool1d")
+@op("aten._adaptive_avg_pool2d", "aten._adaptive_avg_pool3d")
 def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
     """Each cell is the mean from ``floor(i * size / cells)`` to ``ceil((i + 1) * size / cells)``."""
     made = x.astype(wide(x.dtype))
@@ -207,28 +195,27 @@ def _sizes_of(x: Any, size: Any, factors: Any, rank: int) -> list[Any]:
     if size is not None:
         return list(size)
     lead = x.ndim - rank
-    return [int(x.shape[lead + axis] * factor) for axis, factor in enumerate(factors)]
+    return [_times(x.shape[lead + axis], factor) for axis, factor in enumerate(factors)]
 
 
-def _nearest(x: Any, sizes: Any, factors: Any, *, exact: bool = False) -> Any:
+def _times(size: Any, factor: float) -> Any:
+    """Rounded down, also of a size that is open: that one takes no fractions."""
+    if isinstance(size, int):
+        return int(size * factor)
+    over, under = float(factor).as_integer_ratio()
+    return size * over // under
+
+
+def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
         place = jnp.arange(out, dtype=jnp.float32)
-        place = jnp.floor((place + 0.5) * scale if exact else place * scale).astype(jnp.int64)
+        place = jnp.floor(place * scale).astype(jnp.int64)
         x = jnp.take(x, jnp.minimum(place, x.shape[lead + axis] - 1), lead + axis)
     return x
 
 
-@op(
-    "aten.upsample_nearest1d.default",
-    "aten.upsample_nearest2d.default",
-    "aten.upsample_nearest3d.default",
-)
-def upsample_nearest(x: Any, output_size: Any, *factors: Any) -> Any:
-    return _nearest(x, output_size, factors or None)
-
-
-@op("aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec", "aten.upsample_nearest3d.vec")
+@op("aten.upsample_nearest2d.vec")
 def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
     return _nearest(x, _sizes_of(x, output_size, scale_factors, x.ndim - 2), scale_factors)
 
@@ -248,16 +235,12 @@ def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
     return made.astype(x.dtype)
 
 
-@op(
-    "aten.upsample_linear1d.default",
-    "aten.upsample_bilinear2d.default",
-    "aten.upsample_trilinear3d.default",
-)
+@op("aten.upsample_bilinear2d.default", "aten.upsample_trilinear3d.default")
 def upsample_linear(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
     return _linear(x, output_size, align_corners, factors or None)
 
 
-@op("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec", "aten.upsample_trilinear3d.vec")
+@op("aten.upsample_bilinear2d.vec")
 def upsample_linear_vec(x: Any, output_size: Any, align_corners: bool, scale_factors: Any) -> Any:
     sizes = _sizes_of(x, output_size, scale_factors, x.ndim - 2)
     return _linear(x, sizes, align_corners, scale_factors)
@@ -290,14 +273,6 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
     return made.astype(x.dtype)
 
 
-@op("aten.upsample_bicubic2d.vec")
-def upsample_bicubic2d_vec(
-    x: Any, output_size: Any, align_corners: bool, scale_factors: Any
-) -> Any:
-    sizes = _sizes_of(x, output_size, scale_factors, 2)
-    return upsample_bicubic2d(x, sizes, align_corners, *(scale_factors or ()))
-
-
 def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a: float) -> Any:
     """Means weighted by a kernel that is as wide as a cell of the result."""
     lead = x.ndim - 2
@@ -328,23 +303,7 @@ def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factor
     return _antialiased(x, output_size, align_corners, factors or None, 2, -0.5)
 
 
-@op("aten._upsample_bilinear2d_aa.vec")
-def upsample_bilinear2d_aa_vec(
-    x: Any, output_size: Any, align_corners: bool, scale_factors: Any
-) -> Any:
-    sizes = _sizes_of(x, output_size, scale_factors, 2)
-    return _antialiased(x, sizes, align_corners, scale_factors, 1, 0)
-
-
-@op("aten._upsample_bicubic2d_aa.vec")
-def upsample_bicubic2d_aa_vec(
-    x: Any, output_size: Any, align_corners: bool, scale_factors: Any
-) -> Any:
-    sizes = _sizes_of(x, output_size, scale_factors, 2)
-    return _antialiased(x, sizes, align_corners, scale_factors, 2, -0.5)
-
-
-@op("aten.grid_sampler_2d", "aten.grid_sampler")
+@op("aten.grid_sampler_2d")
 def grid_sampler_2d(
     x: Any, grid: Any, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Any:

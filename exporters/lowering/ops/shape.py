@@ -11,32 +11,27 @@ from equipoise.exporters.lowering.registry import op
 from equipoise.exporters.lowering.sizes import axis_of, bounded, larger
 
 
-@op("aten.view.default", "aten._unsafe_view", "aten.reshape", "aten._reshape_copy")
+@op("aten.view.default", "aten._reshape_copy")
 def view(x: Any, size: Any) -> Any:
     return jnp.reshape(x, tuple(size))
 
 
 @op("aten.view.dtype")
 def view_dtype(x: Any, dtype: Any) -> Any:
-    return lax.bitcast_convert_type(x, dtype)
+    """Of the same bits: the last axis grows or shrinks as cells do."""
+    wider = dtype.itemsize // x.dtype.itemsize
+    if wider > 1:
+        x = x.reshape(*x.shape[:-1], x.shape[-1] // wider, wider)
+    made = lax.bitcast_convert_type(x, dtype)
+    return made if made.ndim <= x.ndim else made.reshape(*x.shape[:-1], -1)
 
 
-@op(
-    "aten.alias",
-    "aten.clone",
-    "aten.contiguous",
-    "aten.detach",
-    "aten.lift_fresh",
-    "aten.lift_fresh_copy",
-    "aten.resolve_conj",
-    "aten.resolve_neg",
-    "aten.dropout",
-)
+@op("aten.alias", "aten.clone", "aten.lift_fresh", "aten.lift_fresh_copy")
 def same(x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
-@op("aten._to_copy", "aten.to")
+@op("aten._to_copy")
 def to_copy(x: Any, dtype: Any = None, *_: Any, **__: Any) -> Any:
     if dtype is None or not isinstance(dtype, jnp.dtype):
         return x
@@ -56,21 +51,6 @@ def permute(x: Any, dims: Any) -> Any:
     return jnp.transpose(x, [axis_of(axis, x.ndim) for axis in dims])
 
 
-@op("aten.transpose.int")
-def transpose(x: Any, dim0: int, dim1: int) -> Any:
-    return jnp.swapaxes(x, dim0, dim1) if x.ndim else x
-
-
-@op("aten.t", "aten.numpy_T")
-def turned(x: Any) -> Any:
-    return x.T
-
-
-@op("aten.movedim")
-def movedim(x: Any, source: Any, destination: Any) -> Any:
-    return jnp.moveaxis(x, source, destination)
-
-
 @op("aten.expand")
 def expand(x: Any, size: Any, *, implicit: bool = False) -> Any:
     more = len(size) - x.ndim
@@ -81,12 +61,7 @@ def expand(x: Any, size: Any, *, implicit: bool = False) -> Any:
     return jnp.broadcast_to(x, tuple(kept))
 
 
-@op("aten.squeeze.default")
-def squeeze(x: Any) -> Any:
-    return jnp.squeeze(x)
-
-
-@op("aten.squeeze.dim", "aten.squeeze.dims")
+@op("aten.squeeze.dims")
 def squeeze_dims(x: Any, dim: Any) -> Any:
     axes = [dim] if isinstance(dim, int) else dim
     found = {axis_of(axis, x.ndim) for axis in axes if x.ndim}
@@ -108,11 +83,6 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     return jnp.concatenate([one.astype(dtype) for one in some], axis_of(dim, some[0].ndim))
 
 
-@op("aten.stack")
-def stack(tensors: Any, dim: int = 0) -> Any:
-    return jnp.stack(tensors, dim)
-
-
 @op("aten.split_with_sizes")
 def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> list[Any]:
     pieces, start = [], 0
@@ -120,25 +90,6 @@ def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> list[Any]:
         pieces.append(lax.slice_in_dim(x, start, start + size, axis=axis_of(dim, x.ndim)))
         start = start + size
     return pieces
-
-
-@op("aten.split.Tensor")
-def split(x: Any, split_size: int, dim: int = 0) -> list[Any]:
-    whole = x.shape[axis_of(dim, x.ndim)]
-    count = -(-whole // split_size) or 1
-    sizes = [split_size] * (count - 1) + [whole - split_size * (count - 1)]
-    return split_with_sizes(x, sizes, dim)
-
-
-@op("aten.chunk")
-def chunk(x: Any, chunks: int, dim: int = 0) -> list[Any]:
-    whole = x.shape[axis_of(dim, x.ndim)]
-    return split(x, -(-whole // chunks) or 1, dim)
-
-
-@op("aten.unbind.int")
-def unbind(x: Any, dim: int = 0) -> list[Any]:
-    return [select(x, dim, index) for index in range(x.shape[axis_of(dim, x.ndim)])]
 
 
 @op("aten.select.int")
@@ -181,47 +132,14 @@ def slice_scatter(
     return _placed(x, jnp.broadcast_to(source, wanted), axis, first, step)
 
 
-@op("aten.select_scatter")
-def select_scatter(x: Any, source: Any, dim: int, index: Any) -> Any:
-    axis = axis_of(dim, x.ndim)
-    first = index + x.shape[axis] if isinstance(index, int) and index < 0 else index
-    return _placed(x, jnp.expand_dims(source, axis), axis, first, 1)
-
-
-@op("aten.diagonal", "aten.diagonal_copy")
+@op("aten.diagonal")
 def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     return jnp.diagonal(x, offset, dim1, dim2)
-
-
-@op("aten.tril")
-def tril(x: Any, diagonal: Any = 0) -> Any:
-    return jnp.where(_below(x, diagonal), x, jnp.zeros((), x.dtype))
-
-
-@op("aten.triu")
-def triu(x: Any, diagonal: Any = 0) -> Any:
-    return jnp.where(_below(x, diagonal - 1), jnp.zeros((), x.dtype), x)
-
-
-def _below(x: Any, diagonal: Any) -> Any:
-    """Which places lie on or below a diagonal."""
-    shape = x.shape[-2:]
-    rows, columns = (lax.broadcasted_iota(jnp.int64, shape, axis) for axis in (0, 1))
-    return columns <= rows + diagonal
 
 
 @op("aten.flip")
 def flip(x: Any, dims: Any) -> Any:
     return jnp.flip(x, tuple(axis_of(axis, x.ndim) for axis in dims)) if x.ndim else x
-
-
-@op("aten.roll")
-def roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
-    if not dims:
-        return jnp.roll(x.reshape(-1), shifts[0]).reshape(x.shape)
-    for shift, axis in zip(shifts, dims, strict=True):
-        x = jnp.roll(x, shift, axis)
-    return x
 
 
 @op("aten.repeat")
@@ -263,43 +181,6 @@ def constant_pad_nd(x: Any, pad: Any, value: Any = 0) -> Any:
     return lax.pad(x, jnp.asarray(value, x.dtype), pairs)
 
 
-@op("aten.reflection_pad1d", "aten.reflection_pad2d", "aten.reflection_pad3d")
-def reflection_pad(x: Any, padding: Any) -> Any:
-    return _padded(x, padding, "reflect")
-
-
-@op("aten.replication_pad1d", "aten.replication_pad2d", "aten.replication_pad3d")
-def replication_pad(x: Any, padding: Any) -> Any:
-    return _padded(x, padding, "edge")
-
-
-def _padded(x: Any, padding: Any, mode: str) -> Any:
-    pairs = [(0, 0)] * x.ndim
-    for index in range(len(padding) // 2):
-        pairs[x.ndim - 1 - index] = (padding[2 * index], padding[2 * index + 1])
-    return jnp.pad(x, pairs, mode=mode)
-
-
-@op("aten.pixel_shuffle")
-def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
-    *before, channels, height, width = x.shape
-    up = upscale_factor
-    cut = x.reshape(*before, channels // up**2, up, up, height, width)
-    first = len(before)
-    order = (*range(first), first, first + 3, first + 1, first + 4, first + 2)
-    return cut.transpose(order).reshape(*before, channels // up**2, height * up, width * up)
-
-
-@op("aten.pixel_unshuffle")
-def pixel_unshuffle(x: Any, downscale_factor: int) -> Any:
-    *before, channels, height, width = x.shape
-    down = downscale_factor
-    cut = x.reshape(*before, channels, height // down, down, width // down, down)
-    first = len(before)
-    order = (*range(first), first, first + 2, first + 4, first + 1, first + 3)
-    return cut.transpose(order).reshape(*before, channels * down**2, height // down, width // down)
-
-
 @op("aten.view_as_real", "aten.view_as_real_copy")
 def view_as_real(x: Any) -> Any:
     return jnp.stack([jnp.real(x), jnp.imag(x)], -1)
@@ -308,13 +189,3 @@ def view_as_real(x: Any) -> Any:
 @op("aten.view_as_complex", "aten.view_as_complex_copy")
 def view_as_complex(x: Any) -> Any:
     return lax.complex(x[..., 0], x[..., 1])
-
-
-@op("aten.real")
-def real(x: Any) -> Any:
-    return jnp.real(x)
-
-
-@op("aten.imag")
-def imag(x: Any) -> Any:
-    return jnp.imag(x)

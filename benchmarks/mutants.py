@@ -1,0 +1,188 @@
+"""Small mistakes, one at a time, in the source of a module."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Add,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.Gt),
+    ast.LtE: (ast.Lt, ast.GtE),
+    ast.Gt: (ast.GtE, ast.Lt),
+    ast.GtE: (ast.Gt, ast.LtE),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+
+
+INERT = ("strict", "precision")
+"""Keywords that change no result on a processor: a check, and what other devices round to."""
+
+
+COMMUTATIVE = ("maximum", "minimum", "larger", "smaller", "promote_types", "multiply")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module with one mistake.
+
+    Attributes:
+        unit: The function, or ``TABLE[key]``, that has it.
+        what: The line before and after.
+        tree: The module.
+    """
+
+    unit: str
+    what: str
+    tree: ast.Module
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """Every mutant of a module's functions and tables of functions."""
+    module = ast.parse(source)
+    for place, node in enumerate(module.body):
+        if isinstance(node, ast.FunctionDef):
+            bare = copy.deepcopy(node)
+            for where, change in _changes(bare):
+                yield _mutant(module, place, where, change, node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            yield from _of_table(module, place, node)
+
+
+def _mutant(
+    module: ast.Module, place: int, where: int, change: Callable[[Any], None], unit: str
+) -> Mutant:
+    tree = copy.deepcopy(module)
+    changed = list(ast.walk(tree.body[place]))[where]
+    line = changed if isinstance(changed, (ast.expr, ast.keyword)) else tree.body[place]
+    before = ast.unparse(line)
+    change(changed)
+    after = ast.unparse(line)
+    return Mutant(
+        unit,
+        f"{getattr(changed, 'lineno', 0)}: {before} -> {after}"[:240],
+        ast.fix_missing_locations(tree),
+    )
+
+
+def _of_table(module: ast.Module, place: int, node: ast.AnnAssign) -> Iterator[Mutant]:
+    """Each entry with the function of the next one that has another."""
+    assert isinstance(node.value, ast.Dict)
+    values = node.value.values
+    texts = [ast.unparse(one) for one in values]
+    for index, key in enumerate(node.value.keys):
+        others = [other for other, text in enumerate(texts) if text != texts[index]]
+        if not others or not isinstance(key, ast.Constant):
+            continue
+        other = next((one for one in others if one > index), others[0])
+        tree = copy.deepcopy(module)
+        table: Any = tree.body[place]
+        table.value.values[index] = copy.deepcopy(values[other])
+        yield Mutant(f"[{key.value}]", f"{texts[index]} -> {texts[other]}", tree)
+
+
+def _skipped(function: ast.FunctionDef) -> set[int]:
+    """Annotations, decorators, docstrings and messages: no part of what is computed."""
+    nodes: list[ast.AST] = [*function.decorator_list]
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg) and node.annotation:
+            nodes.append(node.annotation)
+        if isinstance(node, ast.FunctionDef) and node.returns:
+            nodes.append(node.returns)
+        if isinstance(node, ast.AnnAssign):
+            nodes.append(node.annotation)
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.keyword) and node.arg in INERT):
+            nodes.append(node)
+    return {id(inner) for node in nodes for inner in ast.walk(node)}
+
+
+def _changes(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
+    skipped = _skipped(function)
+    for where, node in enumerate(ast.walk(function)):
+        if id(node) not in skipped:
+            for change in _of_node(node):
+                yield where, change
+
+
+def _of_node(node: ast.AST) -> Iterator[Callable[[Any], None]]:
+    if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+        yield _setting("op", ARITHMETIC[type(node.op)]())
+    elif isinstance(node, ast.Compare):
+        for operator in COMPARISONS.get(type(node.ops[0]), ()):
+            yield _setting("ops", [operator(), *node.ops[1:]])
+    elif isinstance(node, ast.BoolOp):
+        yield _setting("op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
+    elif isinstance(node, ast.UnaryOp):
+        # A number cannot be taken out of its place in the tree; plus does nothing.
+        yield _setting("op", ast.UAdd()) if isinstance(node.op, ast.USub) else _emptied
+    elif isinstance(node, ast.Constant):
+        yield from _of_constant(node.value)
+    elif isinstance(node, ast.Call):
+        for index, keyword in enumerate(node.keywords):
+            if keyword.arg and keyword.arg not in INERT:
+                yield _without(index)
+        plain = not any(isinstance(one, ast.Starred) for one in node.args[:2])
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if len(node.args) >= 2 and plain and name not in COMMUTATIVE:
+            yield _swapped
+
+
+def _of_constant(value: Any) -> Iterator[Callable[[Any], None]]:
+    if isinstance(value, bool):
+        yield _setting("value", not value)
+    elif isinstance(value, int):
+        yield _setting("value", value + 1)
+    elif isinstance(value, float):
+        yield _setting("value", value * 2 if value else 1.0)
+
+
+def _setting(name: str, value: Any) -> Callable[[Any], None]:
+    return lambda node: setattr(node, name, value)
+
+
+def _emptied(node: Any) -> None:
+    """``not x`` becomes ``not not x``, ``~x`` becomes ``~~x``."""
+    node.operand = ast.UnaryOp(type(node.op)(), node.operand)
+
+
+def _without(index: int) -> Callable[[Any], None]:
+    return lambda node: node.keywords.pop(index)
+
+
+def _swapped(node: Any) -> None:
+    node.args[0], node.args[1] = node.args[1], node.args[0]
+
+
+def users(source: str) -> dict[str, set[str]]:
+    """For each function of a module the functions that need it, itself included."""
+    module = ast.parse(source)
+    uses: dict[str, set[str]] = {}
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.AnnAssign)):
+            name = node.name if isinstance(node, ast.FunctionDef) else ast.unparse(node.target)
+            uses[name] = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    found = {name: {name} for name in uses}
+    for _ in uses:
+        for name, inner in uses.items():
+            for one in inner & found.keys():
+                found[one].add(name)
+                found[one] |= found[name]
+    return found

@@ -1,0 +1,168 @@
+"""How many small mistakes in the operators of ``exporters/lowering/ops`` their tests catch.
+
+``python benchmarks/mutate_ops.py`` makes one mistake after the other, in an order that is random and always the same, and
+runs the samples of the operators that it concerns. It stops after ``--minutes`` and goes on where it stopped when it is
+started again; a mistake in a function that has changed since is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import signal
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+OPS = ROOT / "exporters" / "lowering" / "ops"
+RESULTS = Path(__file__).parent / "results" / "mutate-ops.json"
+SECONDS = 30
+"""After this long a mistake counts as caught: it made a loop endless or an array huge."""
+TOGETHER = 6
+"""Samples in one program: the first ones catch most mistakes."""
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "exporters" / "lowering")]
+
+from aten_agreement import compiled, disagreement
+from aten_samples import Sample, samples_of
+from mutants import Mutant, mutants, users
+
+
+def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
+    """The operators of a module with a mistake."""
+    from equipoise.exporters.lowering import registry
+
+    known = registry._FUNCTIONS
+    found: dict[str, Callable[..., Any]] = {}
+    module = types.ModuleType(f"equipoise.exporters.lowering.ops.{family}")
+    registry._FUNCTIONS = found
+    try:
+        exec(compile(tree, family, "exec"), module.__dict__)  # noqa: S102
+    finally:
+        registry._FUNCTIONS = known
+    return found
+
+
+@cache
+def original(name: str, first: int) -> str:
+    """The program of some samples of an operator without a mistake."""
+    from equipoise.exporters.lowering.registry import functions
+
+    return str(program(functions()[name], pieces(name)[first])[0].as_text())
+
+
+@cache
+def pieces(name: str) -> list[list[Sample]]:
+    """The samples of an operator, few at a time."""
+    samples = samples_of(name)
+    return [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
+
+
+def program(function: Callable[..., Any], samples: list[Sample]) -> tuple[Any, Any]:
+    """One of some samples, and its inputs."""
+    made, arrays = compiled(function, samples)
+    return made.lower(arrays), arrays
+
+
+def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]) -> list[str]:
+    """The operators that a mistake concerns, those nearest to it first."""
+    if mutant.unit.startswith("["):
+        return [name for name in known if name.split(".")[1] == mutant.unit[1:-1]]
+    need = users(source)[mutant.unit]
+    paths = {name: getattr(one, "__qualname__", "").split(".") for name, one in known.items()}
+    return [name for name, path in paths.items() if need & set(path)]
+
+
+def caught(mutant: Mutant, source: str, family: str) -> str:
+    """Why a mistake does not go unseen; empty if it does."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            known = registered(mutant.tree, family)
+    except Exception as error:  # noqa: BLE001
+        return type(error).__name__
+    for name in concerned(mutant, source, registered(source, family)):
+        for first, samples in enumerate(pieces(name)):
+            try:
+                lowered, arrays = program(known[name], samples)
+                if lowered.as_text() == original(name, first):
+                    continue
+                given = lowered.compile()(arrays)
+            except Exception as error:  # noqa: BLE001
+                return type(error).__name__
+            for sample, one in zip(samples, given, strict=True):
+                if found := disagreement(sample, one, family):
+                    return f"{sample.operator}: {found}"[:120]
+    return ""
+
+
+def key(family: str, mutant: Mutant, source: str) -> str:
+    """What a mistake is known by: its text and that of its function."""
+    text = f"{family} {mutant.unit} {mutant.what} {hashlib.sha256(source.encode()).hexdigest()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def late(*_: Any) -> None:
+    """Ends what takes too long."""
+    raise TimeoutError
+
+
+def main() -> None:
+    """Tries mistakes until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--only", default="", help="a file of ops")
+    options = parser.parse_args()
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_enable_x64", True)
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, late)
+    kept = json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else []
+    before = {one["key"]: one for one in kept}
+    work = []
+    for path in sorted(OPS.glob("[!_]*.py")):
+        source = path.read_text()
+        work += [(path.stem, source, one) for one in mutants(source) if options.only in path.stem]
+    random.Random(0).shuffle(work)
+    started, found = time.monotonic(), {}
+    for family, source, mutant in work:
+        name = key(family, mutant, source)
+        if name in before:
+            found[name] = before[name]
+        elif time.monotonic() - started < 60 * options.minutes:
+            signal.alarm(SECONDS)
+            try:
+                why = caught(mutant, source, family)
+            except TimeoutError:
+                why = "TimeoutError"
+            finally:
+                signal.alarm(0)
+            where = {"key": name, "file": family, "function": mutant.unit, "what": mutant.what}
+            found[name] = {**where, "caught": why}
+            if not why:
+                print(family, mutant.unit, mutant.what, flush=True)
+        if len(found) % 50 == 0:
+            write(list(found.values()), len(work))
+    print(write(list(found.values()), len(work)))
+
+
+def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
+    """Puts what is known so far in order."""
+    rows = sorted(rows, key=lambda one: (one["file"], one["function"], one["what"]))
+    missed = [one for one in rows if not one["caught"]]
+    summary = {"possible": possible, "tried": len(rows), "caught": len(rows) - len(missed)}
+    RESULTS.write_text(json.dumps({"summary": summary, "mutants": rows}, indent=1) + "\n")
+    return summary
+
+
+if __name__ == "__main__":
+    main()

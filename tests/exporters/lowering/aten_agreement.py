@@ -1,0 +1,155 @@
+"""Whether an operator in JAX gives what PyTorch gives, value by value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from aten_samples import Sample
+
+ULPS = 8
+"""How many steps of float32 a fraction may be off: PyTorch's own differ by as much between machines. Halves: one."""
+SUMS = 8
+"""How many steps of the largest value a sum may be off: its order is free. Halves are summed in float32."""
+CANCELLED = {"gelu": 1e-6, "digamma": 1e-7, "lgamma": 1e-7}
+"""How far off a result near zero may be of what cancels there, in PyTorch itself."""
+ELEMENTWISE = ("unary", "binary")
+"""Files whose operators sum nothing: each value counts for itself, and the signs of zeros too."""
+CANCELLED_HALVES = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
+"""The same of halves: PyTorch rounds there between its steps too."""
+EITHER_ZERO = ("maximum", "minimum", "fmax", "fmin", "relu", "sign")
+"""Operators that may give either zero of the two."""
+MOVED = ("shape", "indexing", "creation")
+"""Files whose operators move values and round nothing."""
+
+
+def converted(value: Any) -> Any:
+    """An argument as the interpreter gives it to an operator."""
+    import torch
+
+    from equipoise.exporters.lowering.dtypes import dtype_of
+    from equipoise.exporters.lowering.interpret import WITHOUT_MEANING, constant
+
+    if torch.is_tensor(value):
+        return constant(value)
+    if isinstance(value, torch.dtype):
+        return dtype_of(value)
+    if isinstance(value, (list, tuple)):
+        return [converted(one) for one in value]
+    if isinstance(value, dict):
+        return {key: converted(one) for key, one in value.items() if key not in WITHOUT_MEANING}
+    return value
+
+
+def compiled(
+    function: Callable[..., Any], samples: Sequence[Sample]
+) -> tuple[Callable[..., Any], Any]:
+    """One program of all samples, whose tensors are its inputs: programs cost far more than what is in them."""
+    import jax
+
+    calls = [(converted(one.args), converted(one.kwargs)) for one in samples]
+    leaves, tree = jax.tree.flatten(calls)
+    arrays = [one for one in leaves if isinstance(one, jax.Array)]
+
+    def program(arrays: Any) -> Any:
+        given = iter(arrays)
+        filled = [next(given) if isinstance(one, jax.Array) else one for one in leaves]
+        calls = jax.tree.unflatten(tree, filled)
+        return [function(*args, **kwargs) for args, kwargs in calls]
+
+    return jax.jit(program), arrays
+
+
+def answers(function: Callable[..., Any], samples: Sequence[Sample]) -> list[Any]:
+    """What the operator in JAX gives for each sample."""
+    import jax
+
+    with jax.enable_x64(True):
+        program, arrays = compiled(function, samples)
+        return list(program(arrays))
+
+
+def disagreement(sample: Sample, given: Any, family: str) -> str | None:
+    """What is wrong with an answer; None if nothing is."""
+    import torch
+
+    expected = sample.expected
+    if not isinstance(expected, (list, tuple)):
+        expected, given = [expected], [given]
+    if len(given) != len(expected):
+        return f"{len(given)} results, PyTorch has {len(expected)}"
+    for value, wanted in zip(given, expected, strict=True):
+        if torch.is_tensor(wanted):
+            found = _different(value, wanted, family, sample.operator)
+        else:
+            found = None if float(value) == wanted else f"{value}, PyTorch has {wanted}"
+        if found:
+            return found
+    return None
+
+
+def _different(value: Any, wanted: Any, family: str, operator: str) -> str | None:
+    from equipoise.exporters.lowering.dtypes import dtype_of
+    from equipoise.exporters.lowering.interpret import constant
+
+    if value.dtype != dtype_of(wanted.dtype) or tuple(value.shape) != tuple(wanted.shape):
+        return f"{value.dtype}{list(value.shape)}, PyTorch has {wanted.dtype}{list(wanted.shape)}"
+    if operator.startswith("aten.empty"):
+        return None
+    ours, theirs = (np.asarray(one) for one in (value, constant(wanted)))
+    good = _same(ours, theirs)
+    name = operator.split(".")[1]
+    if family in ELEMENTWISE and name not in EITHER_ZERO:
+        good &= _signs(ours) == _signs(theirs)
+    if family not in MOVED and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
+        scale = 0.0 if family in ELEMENTWISE else SUMS
+        cancelled = CANCELLED_HALVES if wanted.dtype.itemsize == 2 else CANCELLED
+        good |= _near(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
+    return _shown(ours, theirs, good)
+
+
+def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> Any:
+    """Within the steps that are allowed; zeros only if their signs are the same."""
+    import torch
+
+    info, half = torch.finfo(dtype), dtype.itemsize == 2
+    wide = np.complex128 if dtype.is_complex else np.float64
+    ours, theirs = ours.astype(wide), theirs.astype(wide)
+    finite = np.abs(theirs[np.isfinite(theirs)])
+    largest = float(finite.max()) if finite.size else 0.0
+    steps = (1 if half else ULPS) * np.abs(theirs) + (0 if half else sums) * largest
+    with np.errstate(invalid="ignore"):
+        bound = info.eps * steps + cancelled + info.tiny
+        return np.isfinite(theirs) & (np.abs(ours - theirs) <= bound) & (ours != theirs)
+
+
+def _same(ours: Any, theirs: Any) -> Any:
+    """Equal, or both no number."""
+    with np.errstate(invalid="ignore"):
+        return (ours == theirs) | (_no_number(ours) & _no_number(theirs))
+
+
+def _no_number(values: Any) -> Any:
+    return np.isnan(values) if values.dtype.kind in "fcV" else np.zeros(values.shape, bool)
+
+
+def _signs(values: Any) -> Any:
+    """Which zeros are negative."""
+    if values.dtype.kind not in "fV":
+        return np.zeros(values.shape, bool)
+    return np.signbit(values) & (values == 0)
+
+
+def _shown(ours: Any, theirs: Any, good: Any) -> str | None:
+    if bool(np.all(good)):
+        return None
+    where = tuple(int(one) for one in np.argwhere(~np.atleast_1d(good))[0])
+    mine, other = (np.atleast_1d(one)[where] for one in (ours, theirs))
+    return f"{mine!r} at {list(where)}, PyTorch has {other!r}"
+
+
+def family_of(function: Callable[..., Any]) -> str:
+    """The file of ``ops`` that a function is from; functions of JAX are those of elements."""
+    package, _, module = function.__module__.rpartition(".")
+    return module if package.endswith("lowering.ops") else "unary"

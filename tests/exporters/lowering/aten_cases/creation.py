@@ -1,0 +1,40 @@
+"""Tensors out of numbers: steps of all signs, fractions, every dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aten_cases.tensors import Call, Tensors, call
+
+
+def cases(t: Tensors) -> Iterator[Call]:
+    torch = t.torch
+    for value in (2, 2.5, True, 1 + 2j):
+        yield call("full.default", [2, 3], value)
+        yield call("scalar_tensor.default", value, dtype=torch.complex64)
+    yield call("full.default", [], 2)
+    yield call("full.default", [2], 2.7, dtype=torch.int64)
+    yield call("full.default", [2], 1, dtype=torch.bool)
+    yield call("full.default", [2], float("-inf"), dtype=torch.bfloat16)
+    yield call("full_like.default", t.i(2, 3), 2.7)
+    yield call("full_like.default", t.f(2, 3), 2, dtype=torch.int64)
+    yield call("scalar_tensor.default", 2)
+    yield call("scalar_tensor.default", 2.5, dtype=torch.float64)
+    yield call("scalar_tensor.default", 2, dtype=torch.int64)
+    yield call("empty.memory_format", [2, 3])
+    yield call("empty.memory_format", [2, 3], dtype=torch.int64)
+    yield call("empty_strided.default", [2, 3], [3, 1])
+    yield call("empty_strided.default", [2, 3], [1, 2], dtype=torch.bool)
+    yield call("empty_permuted.default", [2, 3], [1, 0])
+    yield call("empty_permuted.default", [2, 3], [1, 0], dtype=torch.float16)
+    whole = ((0, 5), (0, 5, 2), (5, 0, -2), (-3, 4, 3), (2, 2), (0, 6, 3), (7, 0, -7))
+    for bounds in whole:
+        yield call("arange.start_step", *bounds)
+    yield call("arange.start_step", 0, 5, 2, dtype=torch.float32)
+    yield call("arange.start_step", 0, 5, dtype=torch.bfloat16)
+    yield call("arange.start_step", 0, 5, dtype=torch.int32)
+    fractions = ((0.0, 1.0, 0.1), (0, 2.5), (1.0, -1.0, -0.3), (0.5, 3), (0, 1, 0.25), (1.0, 1.0))
+    for bounds in fractions:
+        yield call("arange.start_step", *bounds)
+    yield call("arange.start_step", 0.0, 5.0, 1.5, dtype=torch.int64)
+    yield call("arange.start_step", 0.0, 5.5, 1.5, dtype=torch.float64)

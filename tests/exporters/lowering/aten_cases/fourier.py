@@ -1,0 +1,21 @@
+"""Fourier transforms: the three norms, each way, odd lengths, half of the answer or all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aten_cases.tensors import Call, Tensors, call
+
+
+def cases(t: Tensors) -> Iterator[Call]:
+    for norm in (0, 1, 2):
+        for onesided in (True, False):
+            yield call("_fft_r2c.default", t.f(3, 5), [1], norm, onesided)
+        yield call("_fft_r2c.default", t.f(3, 4), [0, 1], norm, True)
+        for forward in (True, False):
+            yield call("_fft_c2c.default", t.c(3, 5), [1], norm, forward)
+            yield call("_fft_c2c.default", t.c(3, 4), [0, 1], norm, forward)
+        yield call("_fft_c2r.default", t.c(3, 3), [1], norm, 5)
+        yield call("_fft_c2r.default", t.c(3, 3), [1], norm, 4)
+        yield call("_fft_c2r.default", t.c(3, 3), [0, 1], norm, 4)
+    yield call("_fft_r2c.default", t.f(4, 3), [0], 0, True)

@@ -1,0 +1,61 @@
+"""What the samples are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+
+def call(operator: str, *args: Any, **kwargs: Any) -> Call:
+    """A call of ``aten.<operator>``."""
+    return f"aten.{operator}", args, kwargs
+
+
+class Tensors:
+    """Makes tensors: each of its own values, the same in every run."""
+
+    def __init__(self, seed: int) -> None:
+        import torch
+
+        self.torch = torch
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def f(self, *size: int) -> Any:
+        """Normal float32."""
+        return self.torch.randn(size, generator=self._generator)
+
+    def i(self, *size: int, low: int = -5, high: int = 6) -> Any:
+        """int64 below ``high``."""
+        return self.torch.randint(low, high, size, generator=self._generator)
+
+    def b(self, *size: int) -> Any:
+        """Truth values."""
+        return self.i(*size, low=0, high=2).bool()
+
+    def h(self, *size: int) -> Any:
+        """Normal bfloat16."""
+        return self.f(*size).bfloat16()
+
+    def c(self, *size: int) -> Any:
+        """Complex numbers."""
+        return self.torch.complex(self.f(*size), self.f(*size))
+
+    def of(self, values: Any, dtype: Any = None) -> Any:
+        """These very values."""
+        return self.torch.tensor(values, dtype=dtype)
+
+    @property
+    def odd(self) -> Any:
+        """Numbers at which functions bend."""
+        inf, nan = float("inf"), float("nan")
+        return self.of(
+            [
+                *(0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3),
+                *(6, -7.25, 25, 0.1, 1e-6, 90, inf, -inf, nan, 0.75),
+            ]
+        )
+
+    def all_pairs(self, values: Any, others: Any = None) -> tuple[Any, Any]:
+        """A column and a row."""
+        return values[:, None], (values if others is None else others)[None]

@@ -1,0 +1,92 @@
+"""Calls of ATen's operators with PyTorch's answers, to hold the operators in JAX against."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import aten_cases
+from aten_opinfo import recorded
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One call.
+
+    Attributes:
+        operator: The overload, e.g. ``aten.add.Tensor``.
+        origin: The file that it is from.
+    """
+
+    operator: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    origin: str = ""
+
+    @cached_property
+    def expected(self) -> Any:
+        """PyTorch's answer."""
+        import torch
+
+        _, packet, overload = self.operator.split(".")
+        torch.manual_seed(0)
+        return getattr(getattr(torch.ops.aten, packet), overload)(*self.args, **self.kwargs)
+
+    def __str__(self) -> str:
+        shown = ", ".join(
+            [
+                *map(_shown, self.args),
+                *(f"{key}={_shown(one)}" for key, one in self.kwargs.items()),
+            ]
+        )
+        return f"{self.operator}({shown}) of {self.origin}"
+
+
+def _shown(value: Any) -> str:
+    import torch
+
+    if torch.is_tensor(value):
+        text = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        return text + (f" {value.tolist()}" if value.numel() <= 16 else "")
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_shown, value))}]"
+    return repr(value)
+
+
+def _written() -> Iterator[Sample]:
+    """Those of the files of ``aten_cases``."""
+    from aten_cases.tensors import Tensors
+
+    for module in pkgutil.iter_modules(aten_cases.__path__):
+        if module.name != "tensors":
+            found = importlib.import_module(f"aten_cases.{module.name}")
+            for operator, args, kwargs in found.cases(Tensors(0)):
+                yield Sample(operator, args, kwargs, module.name)
+
+
+@cache
+def _by_operator() -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for sample in _written():
+        found.setdefault(name_of(sample.operator), []).append(sample)
+    return found
+
+
+@cache
+def name_of(overload: str) -> str:
+    """The name under which the registry knows an overload."""
+    from equipoise.exporters.lowering.registry import functions
+
+    packet = overload.rpartition(".")[0]
+    return overload if overload in functions() else packet
+
+
+@cache
+def samples_of(name: str) -> list[Sample]:
+    """All samples of one name of the registry, those written by hand first."""
+    calls = [Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded(name)]
+    return [*_by_operator().get(name, []), *calls]

@@ -1,0 +1,79 @@
+"""Modules as lowered graphs, run in both of their ways, for the tests of the interpreter."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from equipoise.exporters.lowering.program import Lowered
+
+
+def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> Lowered:
+    """The graph of a module for inputs by name; ``dynamic`` as ``torch.export`` takes it."""
+    import torch
+
+    from equipoise.exporters.lowering.program import lowered
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls what it deprecates.
+        program = torch.export.export(
+            module.eval(), (), dict(inputs), dynamic_shapes=dynamic, strict=False
+        )
+        return lowered(program, tuple(inputs))
+
+
+def weights_of(graph: Lowered) -> dict[str, Any]:
+    from equipoise.exporters.lowering.interpret import constant
+
+    return {name: constant(tensor) for name, tensor in graph.weights.items()}
+
+
+def run(graph: Lowered, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """At once, without a program."""
+    import jax
+
+    from equipoise.exporters.lowering.interpret import constant
+
+    with jax.enable_x64(True):
+        given = {name: constant(tensor) for name, tensor in inputs.items()}
+        return graph(weights_of(graph), given)
+
+
+def exported(graph: Lowered, axes: Mapping[str, Mapping[int, str]]) -> Any:
+    """A program whose sizes are open, as a function of inputs by name."""
+    import jax
+    from jax import export
+
+    from equipoise.exporters.lowering.interpret import constant
+    from equipoise.exporters.lowering.symbols import input_specs
+
+    with jax.enable_x64(True):
+        weights = weights_of(graph)
+        shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in weights.items()}
+        specs = input_specs(graph.program, graph.names, axes, least=True)
+        program = export.export(jax.jit(lambda weights, inputs: graph(weights, inputs)))(
+            shapes, specs
+        )
+
+    def call(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        with jax.enable_x64(True):
+            given = {
+                name: constant(tensor).astype(specs[name].dtype) for name, tensor in inputs.items()
+            }
+            return dict(program.call(weights, given))
+
+    return call
+
+
+def assert_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Dtypes, shapes and values; fractions to a millionth of the largest."""
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        value, other = np.asarray(found[name]), tensor.detach().numpy()
+        assert (value.dtype, value.shape) == (other.dtype, other.shape), name
+        largest = float(np.abs(other).max()) if other.size else 0.0
+        bound = 1e-6 * max(largest, 1.0) if other.dtype.kind == "f" else 0
+        np.testing.assert_allclose(value, other, rtol=0, atol=bound, err_msg=name)

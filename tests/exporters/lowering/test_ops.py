@@ -1,0 +1,79 @@
+"""Every operator of ATen that is known, against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aten_agreement import answers, disagreement, family_of
+from aten_samples import samples_of
+
+pytestmark = pytest.mark.transformers
+
+ROOT = Path(__file__).parents[3]
+FAMILIES = sorted(path.stem for path in (ROOT / "exporters/lowering/ops").glob("[!_]*.py"))
+RANDOM = ("rand", "randn", "rand_like", "randn_like", "bernoulli", "multinomial")
+OF_VALUES = ("masked_select", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "bincount")
+REFUSED = frozenset(f"aten.{name}" for name in (*RANDOM, *OF_VALUES))
+"""Operators that no program has: they are known so that the error says why."""
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    from equipoise.exporters.lowering import registry
+
+    return registry.functions()
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own samples call what it deprecates.
+@pytest.mark.parametrize("family", FAMILIES)
+def test_operators_are_those_of_pytorch(family: str) -> None:
+    pytest.importorskip("expecttest", reason="PyTorch's own samples need it")
+    wrong = []
+    for name, function in functions().items():
+        if family_of(function) == family and name not in REFUSED:
+            samples = samples_of(name)
+            if not samples:
+                wrong.append(f"{name} has no sample: add one to a file of aten_cases")
+            for sample, given in zip(samples, answers(function, samples), strict=True):
+                if found := disagreement(sample, given, family):
+                    wrong.append(f"{sample}: {found}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_operator_is_of_a_family() -> None:
+    """So that none goes untried."""
+    assert {family_of(function) for function in functions().values()} == set(FAMILIES)
+
+
+def test_each_family_has_a_file_of_samples() -> None:
+    cases = (Path(__file__).parent / "aten_cases").glob("[!_]*.py")
+    assert {path.stem for path in cases} - {"tensors"} == set(FAMILIES)
+
+
+def test_operators_that_no_program_can_have_say_why() -> None:
+    for name in REFUSED:
+        with pytest.raises(NotImplementedError, match=r"random numbers|depends on the values"):
+            functions()[name](None)
+
+
+def test_names_are_those_of_aten_that_survive_the_decomposition() -> None:
+    """None is misspelled or out of reach: what PyTorch takes apart never comes here."""
+    import torch
+    from torch.export import default_decompositions
+
+    apart = default_decompositions()
+    for name in functions():
+        _, packet, *overload = name.split(".")
+        known = getattr(torch.ops.aten, packet)
+        names = overload or [one for one in known.overloads() if "out" not in one]
+        assert any(getattr(known, one) not in apart for one in names), name
+
+
+def test_an_overload_has_its_own_function_or_that_of_the_operator() -> None:
+    from equipoise.exporters.lowering.registry import function_of
+
+    assert function_of("aten.max.dim") is functions()["aten.max.dim"]
+    assert function_of("aten.add.Tensor") is functions()["aten.add"]
+    assert function_of("aten.no_such.default") is None
