@@ -106,7 +106,8 @@ def _avg_pool(
     given = x.astype(wide(x.dtype))
 
     def total(values: Any, pairs: Any) -> Any:
-        zero = jnp.zeros((), values.dtype)
+        # A number and no array of the program: so JAX sees that it is a sum, which has a gradient.
+        zero = np.zeros((), values.dtype)
         return lax.reduce_window(
             values, zero, lax.add, window, strides, [(0, 0)] * lead + list(pairs)
         )
