@@ -76,7 +76,7 @@ def _joined(t: Tensors) -> Iterator[Call]:
     for dim in (1, -1):
         yield call("split_with_sizes.default", t.f(2, 6), [1, 0, 5], dim)
     yield call("split_with_sizes.default", t.f(6, 2), [2, 4])
-    for dim, index in ((0, 1), (1, -1), (-1, 3), (-2, -3)):
+    for dim, index in ((0, 0), (0, 1), (1, -1), (-1, 3), (-2, -3)):
         yield call("select.int", t.f(2, 3, 4), dim, index)
 
 
