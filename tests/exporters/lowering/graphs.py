@@ -53,7 +53,7 @@ def exported(graph: Lowered, axes: Mapping[str, Mapping[int, str]]) -> Any:
     with jax.enable_x64(True):
         weights = weights_of(graph)
         shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in weights.items()}
-        specs = input_specs(graph.program, graph.names, axes, least=True)
+        specs = input_specs(graph.program, graph.names, axes, least=True).shapes
         program = export.export(jax.jit(lambda weights, inputs: graph(weights, inputs)))(
             shapes, specs
         )

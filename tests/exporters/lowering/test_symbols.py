@@ -24,7 +24,7 @@ def pair(dynamic: Any, size: tuple[int, ...] = (4, 6), other: tuple[int, ...] = 
 def specs(graph: Any, axes: Any, *, least: bool = False) -> dict[str, Any]:
     from equipoise.exporters.lowering.symbols import input_specs
 
-    return input_specs(graph.program, graph.names, axes, least=least)
+    return input_specs(graph.program, graph.names, axes, least=least).shapes
 
 
 def constraints(found: dict[str, Any]) -> set[str]:
