@@ -12,6 +12,7 @@ from typing import Any
 
 from equipoise.convert.errors import ContainerError, InputError
 from equipoise.convert.formats import flax_msgpack
+from equipoise.exporters.weight_layout import nested
 
 PROGRAM, WEIGHTS = "program.jax", "flax_model.msgpack"
 
@@ -81,18 +82,9 @@ def load_jax(folder: str | Path) -> JaxProgram:
     except Exception as error:
         raise ContainerError("not a program of jax.export", file=path, found=error) from error
     args, _ = tree_unflatten(exported.in_tree, exported.in_avals)
-    return JaxProgram(exported, _tree(Path(folder) / WEIGHTS), args[1])
-
-
-def _tree(path: Path) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, tensor in flax_msgpack.read(path).tensors.items():
-        *parents, last = name.split("/")
-        here = tree
-        for part in parents:
-            here = here.setdefault(part, {})
-        here[last] = tensor.read()
-    return tree
+    stored = flax_msgpack.read(Path(folder) / WEIGHTS).tensors
+    weights = {name: tensor.read() for name, tensor in stored.items()}
+    return JaxProgram(exported, nested(weights), args[1])
 
 
 def load_flax(folder: str | Path) -> Any:

@@ -19,6 +19,11 @@ def exported(source: Source) -> Any:
     return torch.export.export(source.module, example, dynamic_shapes=shapes, strict=False)
 
 
+def traced(source: Source, way: str) -> Any:
+    """The program of ``torch.export`` in one of its two ways: ``export``, or ``transformers``."""
+    return exported(source) if way == "export" else by_transformers(source, "dynamo")
+
+
 def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
     """What the exporter of ``transformers.exporters`` makes of the module: it patches what tracers cannot follow.
 

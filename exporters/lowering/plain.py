@@ -61,7 +61,7 @@ _NAMED: dict[str, Callable[..., Any]] = {
     "sym_int": _whole(int, "trunc"),
     "_sym_sqrt": lambda value: _number(value) ** 0.5,
     "sym_sqrt": lambda value: _number(value) ** 0.5,
-    "sym_sum": lambda values: sum(values),
+    "sym_sum": sum,
 }
 _PLAIN: dict[Any, Callable[..., Any]] = {
     math.ceil: _whole(math.ceil, "ceil"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,6 @@ class Lowered:
 
     program: Any
     names: tuple[str, ...]
-    _constants: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def weights(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.tracing import by_transformers, exported
+from equipoise.exporters.tracing import traced
 
 
 class SavedModel:
@@ -26,8 +26,8 @@ class SavedModel:
         from equipoise.exporters.lowering.program import lowered
         from equipoise.exporters.tf_program import save
 
-        traced = exported(source) if way == "export" else by_transformers(source, "dynamo")
-        return {"notes": save(lowered(traced, tuple(source.tensors)), source, path)}
+        graph = lowered(traced(source, way), tuple(source.tensors))
+        return {"notes": save(graph, source, path)}
 
 
 TARGET = SavedModel()

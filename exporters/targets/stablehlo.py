@@ -7,7 +7,7 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.loading import WEIGHTS
-from equipoise.exporters.tracing import by_transformers, exported
+from equipoise.exporters.tracing import traced
 
 
 class StableHlo:
@@ -29,8 +29,7 @@ class StableHlo:
         from equipoise.exporters.jax_program import program_of
         from equipoise.exporters.lowering.program import lowered
 
-        traced = exported(source) if way == "export" else by_transformers(source, "dynamo")
-        made = program_of(lowered(traced, tuple(source.tensors)), source)
+        made = program_of(lowered(traced(source, way), tuple(source.tensors)), source)
         path.write_bytes(made.program)
         path.with_name(WEIGHTS).write_bytes(msgpack_serialize(made.tree))
         return {"notes": made.notes}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.tracing import by_transformers, exported
+from equipoise.exporters.tracing import traced
 
 
 class TorchExport:
@@ -25,8 +25,7 @@ class TorchExport:
         """Exports the module, plainly or as transformers does it."""
         import torch
 
-        program = exported(source) if way == "export" else by_transformers(source, "dynamo")
-        torch.export.save(program, str(path))
+        torch.export.save(traced(source, way), str(path))
         return {}
 
 
