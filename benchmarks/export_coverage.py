@@ -1,11 +1,11 @@
 """Which model types of transformers reach a judged program: every one as a tiny random model.
 
-    python benchmarks/export_coverage.py CONFIGS [--target T] [--heads] [--again] [--part 1/2] [--seconds N] [TYPE ...]
+    python benchmarks/export_coverage.py CONFIGS [--target T ...] [--heads] [--again] [--part 1/2] [--seconds N] [TYPE ...]
 
 CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config;
 ``benchmarks/export_configs.json`` is one for transformers 5.23. Results
 go to a file of ``benchmarks/results`` after each model; what is there already is not done again, so the
-command can be stopped and started. Parts may run side by side, each with a file of its own; the next run without
+command can be stopped and started. Several targets share what is the same for all of them. Parts may run side by side, each with a file of its own; the next run without
 ``--part`` puts them together. A page of ``docs`` is written from the results.
 """
 
@@ -51,76 +51,104 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--heads", action="store_true", help="heads of tasks too")
     parser.add_argument("--again", action="store_true", help="those too that reached no program")
-    parser.add_argument("--target", choices=sorted(TARGETS), default="onnx")
+    parser.add_argument("--target", choices=sorted(TARGETS), action="append", help="default: onnx")
     parser.add_argument("--part", default="1/1", help="which part of the models, of how many")
     given = parser.parse_intermixed_args()
     types = json.loads(given.configs.read_text())["types"]
     part, parts = (int(number) for number in given.part.split("/"))
-    kept = Kept(given.target, part, parts)
-    done = kept.pairs
+    targets = given.target or ["onnx"]
+    kept = {target: Kept(target, part, parts) for target in targets}
     limit = time.monotonic() + given.seconds
-    left = [
-        (key, entry)
-        for index, (key, entry) in enumerate(pairs(types, given.types, heads=given.heads))
-        if index % parts == part - 1 and (key not in done or (given.again and not good(done[key])))
-    ]
+    left = []
+    for index, (key, entry) in enumerate(pairs(types, given.types, heads=given.heads)):
+        missing = [one for one in targets if _to_do(key, kept[one].pairs, again=given.again)]
+        if missing and index % parts == part - 1:
+            left.append((key, entry, missing))
     for first in range(0, len(left), RENEWED):
         with Workers(time_limit=SECONDS) as workers:
-            for key, entry in left[first : first + RENEWED]:
+            for key, entry, missing in left[first : first + RENEWED]:
                 start = time.monotonic()
                 if start > limit:
                     break
-                kept.add(key, _pair(key, entry, done, given.target, workers))
+                done = {target: kept[target].pairs for target in missing}
+                for target, found in _pair(key, entry, done, workers).items():
+                    kept[target].add(key, found)
                 took = f"{time.monotonic() - start:.1f} s"
-                print(
-                    key, took, done[key]["verdict"], done[key].get("reason", "")[:150], flush=True
-                )
-    kept.save()
-    if parts == 1:
-        write_atomic(TARGETS[given.target].page, page(given.target, len(types), done))
+                for target in missing:
+                    found = done[target][key]
+                    said = (target, found["verdict"], found.get("reason", "")[:150])
+                    print(key, took, *said, flush=True)
+    for target in targets:
+        kept[target].save()
+        if parts == 1:
+            write_atomic(TARGETS[target].page, page(target, len(types), kept[target].pairs))
+
+
+def _to_do(key: str, done: dict[str, Any], *, again: bool) -> bool:
+    return key not in done or (again and not good(done[key]))
 
 
 def _pair(
-    key: str, entry: dict[str, Any], done: dict[str, Any], target: str, workers: Workers
-) -> dict[str, Any]:
-    """One model type and task; a class that another task has already brought is not done again."""
+    key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: Workers
+) -> dict[str, dict[str, Any]]:
+    """One model type and task, by target; a class that another task has already brought is not done again."""
     model_type, _, task = key.partition(" ")
-    mine = {
-        other: one
-        for other, one in done.items()
-        if other.startswith(f"{model_type} ") and other != key and one["class"] == entry["class"]
+    found = {}
+    for target, pairs_done in done.items():
+        mine = {
+            other: one
+            for other, one in pairs_done.items()
+            if other.startswith(f"{model_type} ")
+            and other != key
+            and one["class"] == entry["class"]
+        }
+        if mine and task != "multiple-choice":
+            found[target] = next(iter(mine.values()))
+    served = {
+        target: pairs_done.get(f"{model_type} {BASE}", {}).get("way")
+        for target, pairs_done in done.items()
+        if target not in found
     }
-    if mine and task != "multiple-choice":
-        return next(iter(mine.values()))
-    served = done.get(f"{model_type} {BASE}", {}).get("way")
-    return _one(model_type, entry, served, target, workers)
+    return found | (_one(model_type, entry, served, workers) if served else {})
 
 
 def _one(
-    model_type: str, entry: dict[str, Any], served: str | None, target: str, workers: Workers
-) -> dict[str, Any]:
-    """The verdict on one model, and what was tried; the way that served its body comes first."""
+    model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: Workers
+) -> dict[str, dict[str, Any]]:
+    """By target the verdict on one model, and what was tried; the way that served its body comes first."""
     given = {
         "model_type": model_type,
         "config": entry["config"],
         "class_name": entry["class"],
     }
+    about: dict[str, Any] = {"class": entry["class"]}
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            shapes = entry["inputs"]
+
+        def build() -> None:
             environment = workers.get("pytorch")
-            built = environment.call(WORKER, "build", **given, shapes=shapes, folder=folder)
+            shapes = entry["inputs"]
+            about.update(environment.call(WORKER, "build", **given, shapes=shapes, folder=folder))
+
+        try:
+            build()
         except WorkerError as error:
-            return {"class": entry["class"], "verdict": "does not run", "reason": reason_of(error)}
-        tried = _tried(given, served, target, folder, workers)
-        right = any(map(good, tried))
-        # Of a head it is asked only where it explains a failure.
-        refused = {} if right and served else _refused(tried, given, folder, workers)
-        if not right:
-            tried += _with_computed(given, target, folder, workers)
-        best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
-        others = [one for one in tried if one is not best]
-        return {"class": entry["class"], **built, **best, "others": others, **refused}
+            missing = {**about, "verdict": "does not run", "reason": reason_of(error)}
+            return dict.fromkeys(served, missing)
+        refused: dict[str, str] | None = None
+        for target, first in served.items():
+            tried = _tried(given, first, target, folder, workers)
+            right = any(map(good, tried))
+            # Of a head it is asked only where it explains a failure.
+            if refused is None:
+                refused = {} if right and first else _refused(tried, given, folder, workers)
+            if not right:
+                tried += _with_computed(given, target, folder, workers)
+                build()  # the inputs as they were
+            best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
+            others = [one for one in tried if one is not best]
+            found[target] = {**about, **best, "others": others, **refused}
+    return found
 
 
 def _tried(
@@ -157,7 +185,7 @@ def _refused(
 
     Empty if it does.
     """
-    plain = {one["way"]: one for one in tried}
+    plain = {"dynamo" if one["way"] == "export" else one["way"]: one for one in tried}
     reasons = []
     for way in BY_TORCH_EXPORT:
         found = plain.get(way)

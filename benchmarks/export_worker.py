@@ -80,6 +80,7 @@ def export(
 ) -> dict[str, Any]:
     """Exports the same model in one way."""
     _read_translations_once()
+    _make_graphs_once(folder)
     source, notes = _source(model_type, config, class_name, folder)
     tool, _ = find_target(target)
     about = tool.make(way, source, Path(folder) / tool.program)
@@ -132,6 +133,27 @@ def _read_translations_once() -> None:
     registry = _registration.ONNXRegistry
     if inspect.ismethod(registry.from_torchlib):
         registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
+
+
+_GRAPHS: dict[tuple[str, str], Any] = {}
+
+
+def _make_graphs_once(folder: str) -> None:
+    """Two targets of one model begin with the same graph, and most of the time goes into that."""
+    from equipoise.exporters.lowering import program
+
+    for key in [key for key in _GRAPHS if key[0] != folder]:
+        del _GRAPHS[key]
+    plain = getattr(program.graph_of, "plain", program.graph_of)
+
+    def kept(source: Source, way: str) -> Any:
+        key = (folder, f"{way} {sorted(source.tensors)}")
+        if key not in _GRAPHS:
+            _GRAPHS[key] = plain(source, way)
+        return _GRAPHS[key]
+
+    kept.plain = plain  # type: ignore[attr-defined]
+    program.graph_of = kept
 
 
 def _source(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.interpret import constant, run
+from equipoise.exporters.tracing import traced
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,8 @@ class Lowered:
 def lowered(program: Any, names: tuple[str, ...]) -> Lowered:
     """The program with its operators taken apart into ATen's core ones."""
     return Lowered(program.run_decompositions(), names)
+
+
+def graph_of(source: Source, way: str) -> Lowered:
+    """A model's graph, by one of the two ways into ``torch.export``."""
+    return lowered(traced(source, way), tuple(source.tensors))

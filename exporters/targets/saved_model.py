@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.tracing import traced
 
 
 class SavedModel:
@@ -23,11 +22,10 @@ class SavedModel:
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports the module, lowers the graph for CPU and CUDA, and saves it with variables of TensorFlow."""
-        from equipoise.exporters.lowering.program import lowered
+        from equipoise.exporters.lowering import program
         from equipoise.exporters.tf_program import save
 
-        graph = lowered(traced(source, way), tuple(source.tensors))
-        return {"notes": save(graph, source, path)}
+        return {"notes": save(program.graph_of(source, way), source, path)}
 
 
 TARGET = SavedModel()

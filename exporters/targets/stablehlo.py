@@ -7,7 +7,6 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.loading import WEIGHTS
-from equipoise.exporters.tracing import traced
 
 
 class StableHlo:
@@ -27,9 +26,9 @@ class StableHlo:
         from flax.serialization import msgpack_serialize
 
         from equipoise.exporters.jax_program import program_of
-        from equipoise.exporters.lowering.program import lowered
+        from equipoise.exporters.lowering import program
 
-        made = program_of(lowered(traced(source, way), tuple(source.tensors)), source)
+        made = program_of(program.graph_of(source, way), source)
         path.write_bytes(made.program)
         path.with_name(WEIGHTS).write_bytes(msgpack_serialize(made.tree))
         return {"notes": made.notes}
