@@ -57,13 +57,14 @@ def _narrow(dtype: Any) -> Any:
 def callee(graph: Lowered, source: Source, layout: str) -> tuple[Callee, dict[str, Any]]:
     """The function, and the weights that it takes first: arrays by the layout's names.
 
-    Counters and the like, which other frameworks do not keep, are constants of the program.
+    Counters, tables and the like, which other frameworks do not keep, are constants of the program.
     """
-    kept = {name: value for name, value in graph.weights.items() if value.is_floating_point()}
-    fixed = {name: constant(value) for name, value in graph.weights.items() if name not in kept}
-    names = [name.removeprefix(WITHIN) for name in kept]
-    found = layout_of(source.model, names, layout)
-    weights = {name.removeprefix(WITHIN): constant(value) for name, value in kept.items()}
+    floating = [name for name, value in graph.weights.items() if value.is_floating_point()]
+    found = layout_of(source.model, [name.removeprefix(WITHIN) for name in floating], layout)
+    kept = {WITHIN + name for rule in found.rules for name in rule.sources}
+    arrays = {name: constant(value) for name, value in graph.weights.items()}
+    weights = {name.removeprefix(WITHIN): one for name, one in arrays.items() if name in kept}
+    fixed = {name: one for name, one in arrays.items() if name not in kept}
     return Callee(graph, found, fixed), found.from_pytorch(weights)
 
 
