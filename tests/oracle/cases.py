@@ -64,8 +64,6 @@ def cases() -> list[Case]:
 
 
 def _meant(wanted: list[str] | None, cls: ClassSpec) -> bool:
-    """Whether a configuration is for a class; classes of PyTorch alone have nothing to be compared with."""
-    if set(cls.names) <= {"pytorch"}:
-        return False
+    """Whether a configuration is for a class."""
     plain = {name.removeprefix("TF").removeprefix("Flax") for name in cls.names.values()}
     return wanted is None or bool(plain & set(wanted))

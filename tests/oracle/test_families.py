@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import mends
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,7 +17,7 @@ from architectures_page import SHOWN
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.config import Config
 from equipoise.convert.errors import CoverageError
-from equipoise.convert.expand import expand
+from equipoise.convert.expand import Parameter, expand
 from equipoise.convert.generate import ROUNDED
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
@@ -83,9 +84,13 @@ def test_class(
     # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.
     complete = tmp_path / "complete"
     convert(source, complete, to="pytorch", architecture=case.cls.name)
+    mended = about.get("mended", {})
+    for name in mended:
+        oracle.call(mends.__file__, "mend", name=name)
     reference = None
     if "pytorch" not in about.get("cannot_run", {}):
-        reference = run(oracle, "pytorch", case.cls.name, complete, given)
+        follow = named(case, source, lambda one: one.computed is not None)
+        reference = run(oracle, "pytorch", case.cls.name, complete, given, rebuilt=follow)
     own: dict[str, Path] = {}
     for layout in ("tensorflow", "flax"):
         if layout not in case.cls.names:
@@ -119,12 +124,13 @@ def test_class(
             called_first=layout in about.get("called_first", ()),
         )
         assert_round_trip(own[layout], source, case, tmp_path)
-        if reference is None or wrong:
+        if reference is None or (wrong and not mended):
             reason = wrong or about["cannot_run"]["pytorch"]
             record_property(SHOWN, case.shown(layout, "values", reason=reason))
             continue
         error = assert_outputs_agree(found, reference, f"{layout} of {case.name}")
-        record_property(SHOWN, case.shown(layout, "forward", error=error))
+        reason = "; ".join(mended.values())
+        record_property(SHOWN, case.shown(layout, "forward", error=error, reason=reason))
     if len(own) == 2:
         convert(own["tensorflow"], tmp_path / "direct", to="flax")
         assert tensors(tmp_path / "direct") == tensors(tmp_path / "flax")
@@ -138,12 +144,16 @@ def run(
     given: Outputs | None,
     save_to: Path | None = None,
     safe: bool = False,
+    rebuilt: Collection[str] = (),
     **options: bool,
 ) -> Outputs:
-    """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does."""
+    """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does.
+
+    What is ``rebuilt`` from the config may be missing: MarianForCausalLM reports it of its own files.
+    """
     model = RemoteModel(oracle, layout, cls, folder, **options)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        assert model.info[key] == [], f"{key} in {layout}"
+        assert set(model.info[key]) <= set(rebuilt), f"{key} in {layout}"
     outputs = {} if given is None else model.run(given)
     if save_to is not None:
         model.save(save_to, safe_serialization=safe)
@@ -170,13 +180,19 @@ def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) ->
 
 def unread(case: Case, source: Path) -> set[str]:
     """PyTorch's names of the parameters that the spec calls unused, or that frameworks round each in their way."""
+    return named(
+        case, source, lambda one: one.computed in ("unused", *ROUNDED) and one.dtype is None
+    )
+
+
+def named(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[str]:
+    """PyTorch's names of some parameters."""
     expansion = expand(case.spec, case.cls, Config.read(source / "config.json"))
     return {
         name
         for rule in layout_module("pytorch").view(expansion).rules
         for parameter, name in zip(rule.sources, rule.targets, strict=False)
-        if (one := expansion.parameters[parameter]).computed in ("unused", *ROUNDED)
-        and one.dtype is None
+        if wanted(expansion.parameters[parameter])
     }
 
 
