@@ -186,7 +186,8 @@ def _mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
     """Every single mistake of the kinds below."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
-            yield from _of_line(raw, group, path, line)
+            if line is not False:  # taken out of the file it extends
+                yield from _of_line(raw, group, path, line)
     for section in ("when", "repeat", "let"):
         for name, text in raw.get(section, {}).items():
             wrong = f"not ({text})" if section == "when" else f"({text}) + 1"

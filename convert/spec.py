@@ -210,7 +210,7 @@ def _modules(lines: Mapping[str, Any]) -> Iterator[Module]:
     for path, value in lines.items():
         if isinstance(value, str):
             yield Module(path, value)
-        else:
+        elif value is not False:  # a module of the file it extends, taken out
             yield Module(path, value["kind"], value["when"])
 
 
