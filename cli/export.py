@@ -184,8 +184,6 @@ def _show(found: Exported, output: Path) -> None:
         show(found.report)
     else:
         click.echo("not judged")
-    files = (
-        [artifact.program] if artifact.program else [g["file"] for g in artifact.graphs.values()]
-    )
-    for name in files:
+    graphs = [str(graph["file"]) for graph in artifact.graphs.values()]
+    for name in dict.fromkeys([artifact.program] if artifact.program else graphs):
         click.echo(f"wrote {output / name}")

@@ -11,6 +11,7 @@ from typing import Any
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.errors import EquipoiseError, InputError
 from equipoise.validators.backends.onnx_cache import is_seq2seq
+from equipoise.validators.backends.stablehlo import is_program
 from equipoise.validators.model import ModelFolder
 
 CLASSES = ("pytorch", "tensorflow", "flax")
@@ -123,7 +124,7 @@ def _backend_of(path: Path) -> str | None:
             return "saved-model"
         if is_seq2seq(path):
             return "onnx"
-        return "stablehlo" if (path / "program.jax").exists() else None
+        return "stablehlo" if is_program(path) else None
     if path.suffix == ".onnx":
         return "onnx"
     if path.suffix == ".pt2":
