@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from equipoise.convert.errors import InputError
 from equipoise.exporters.inputs import Inputs, varying_axes
@@ -64,7 +65,9 @@ def _plain(setup: Setup) -> Batch:
     """The batch of several samples, else whatever there is; without a cache."""
     plain = [one for one in setup.batches if not one.case.options.get("cache")]
     named = [one for one in plain if one.case.name == "batch"]
-    return (named or plain or list(setup.batches))[0]
+    found = (named or plain or list(setup.batches))[0]
+    options = {name: value for name, value in found.case.options.items() if name != "cache"}
+    return replace(found, case=replace(found.case, options=options))
 
 
 def _recorded(setup: Setup, batch: Batch) -> Recorder:
