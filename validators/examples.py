@@ -62,10 +62,11 @@ def fixed_batch(setup: Setup, sizes: Mapping[str, int]) -> Batch:
 
 
 def _plain(setup: Setup) -> Batch:
-    """The batch of several samples, else whatever there is; without a cache."""
+    """The batch of several samples, else whatever there is, the largest of those with a cache; without a cache."""
     plain = [one for one in setup.batches if not one.case.options.get("cache")]
     named = [one for one in plain if one.case.name == "batch"]
-    found = (named or plain or list(setup.batches))[0]
+    cached = sorted(setup.batches, key=lambda one: -len(one.case.samples))
+    found = (named or plain or cached)[0]
     options = {name: value for name, value in found.case.options.items() if name != "cache"}
     return replace(found, case=replace(found.case, options=options))
 
