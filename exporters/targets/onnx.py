@@ -68,7 +68,8 @@ class Onnx:
 def _merged(made: Mapping[str, dict[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
     """Both decoders in one file."""
     file = path.with_name("decoder_model_merged.onnx")
-    merge(*(path.with_name(made[role]["file"]) for role in ("decoder", "decoder_with_past")), file)
+    first, going = (path.with_name(made[role]["file"]) for role in ("decoder", "decoder_with_past"))
+    merge(first, going, file)
     return {"encoder": made["encoder"], "decoder_merged": {"file": file.name, **checked(file)}}
 
 
