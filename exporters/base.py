@@ -54,6 +54,9 @@ class Target(Protocol):
         extra: The extra of this package that brings what it needs.
         needs: Modules that it needs.
         ways: How it can be made, the first choice first -> in words.
+
+    Where its programs have the sizes of the example for good it has ``fixed = True``, and where it makes weights of
+    eight bits ``quantizes = True``.
     """
 
     name: str
@@ -94,6 +97,11 @@ def argument_name(name: str) -> str:
     'past_key_values_0_key'
     """
     return name.replace(".", "_")
+
+
+def is_fixed(target: Target) -> bool:
+    """Whether the programs of a target have the sizes of the example for good."""
+    return bool(getattr(target, "fixed", False))
 
 
 def target_names() -> list[str]:

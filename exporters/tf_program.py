@@ -24,12 +24,25 @@ def signature_of(role: str) -> str:
 
 def save(graphs: Mapping[str, Graph], path: Path) -> list[str]:
     """Writes the SavedModel, a signature a graph; gives what there is to note."""
+    import tensorflow as tf
+
+    with traced(graphs, PLATFORMS) as (module, functions, notes):
+        signatures = {signature_of(role): function for role, function in functions.items()}
+        tf.saved_model.save(module, str(path), signatures=signatures)
+    return [f"variables named as in the TensorFlow layout: {notes[0]}", *notes[1:]]
+
+
+@contextmanager
+def traced(
+    graphs: Mapping[str, Graph], platforms: tuple[str, ...]
+) -> Iterator[tuple[Any, dict[str, Any], list[str]]]:
+    """A module with the variables, its concrete functions by role, and what there is to note, the names' origin first."""
     import jax
     import tensorflow as tf
 
     with jax.enable_x64(True):
         calls, weights, origin = callees(graphs, "tensorflow")
-        notes = [f"variables named as in the TensorFlow layout: {origin}"]
+        notes = [origin]
         module = tf.Module()
         module.weights = {
             name: tf.Variable(value, name=name, trainable=True) for name, value in weights.items()
@@ -37,15 +50,14 @@ def save(graphs: Mapping[str, Graph], path: Path) -> list[str]:
         module.calls = {}
         with _as_tensorflow_reads():
             for role, graph in graphs.items():
-                function, sizes = with_sizes(graph, partial(_function, calls[role], module))
-                module.calls[signature_of(role)] = function
+                make = partial(_function, calls[role], module, platforms)
+                module.calls[role], sizes = with_sizes(graph, make)
                 notes += sizes
-        signatures = {name: call.get_concrete_function() for name, call in module.calls.items()}
-        tf.saved_model.save(module, str(path), signatures=signatures)
-    return list(dict.fromkeys(notes))
+        functions = {role: call.get_concrete_function() for role, call in module.calls.items()}
+        yield module, functions, list(dict.fromkeys(notes))
 
 
-def _function(call: Any, module: Any, specs: Specs) -> Any:
+def _function(call: Any, module: Any, platforms: tuple[str, ...], specs: Specs) -> Any:
     """A function of TensorFlow with these inputs; tracing it lowers the program."""
     import tensorflow as tf
     from jax.experimental import jax2tf
@@ -61,7 +73,7 @@ def _function(call: Any, module: Any, specs: Specs) -> Any:
         polymorphic_shapes=[None, {name: _text(shapes[full]) for name, full in known.items()}],
         polymorphic_constraints=specs.constraints,
         with_gradient=False,
-        native_serialization_platforms=PLATFORMS,
+        native_serialization_platforms=platforms,
     )
     signature = [
         tf.TensorSpec(

@@ -17,7 +17,7 @@ from equipoise.validators.model import ModelFolder
 CLASSES = ("pytorch", "tensorflow", "flax")
 """Backends that run a checkpoint with the classes of transformers."""
 
-PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo")
+PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo", "tflite")
 """Backends that run a program."""
 
 
@@ -106,7 +106,7 @@ def form_of_artifact(path: str | Path) -> Form:
     raise InputError(
         "not an artifact that a backend can run",
         file=place,
-        expected="*.onnx, TorchScript, *.pt2, a SavedModel, program.jax, or a checkpoint with its config.json",
+        expected="*.onnx, TorchScript, *.pt2, *.tflite, a SavedModel, program.jax, or a checkpoint with its config.json",
     )
 
 
@@ -127,6 +127,8 @@ def _backend_of(path: Path) -> str | None:
         return "stablehlo" if is_program(path) else None
     if path.suffix == ".onnx":
         return "onnx"
+    if path.suffix == ".tflite":
+        return "tflite"
     if path.suffix == ".pt2":
         return "torch-export"
     if path.suffix in (".pt", ".ts", ".torchscript", ".pth") and _is_torchscript(path):

@@ -27,6 +27,7 @@ class Onnx:
         "transformers": "OnnxExporter of transformers.exporters",
         "trace": "torch.onnx.export(dynamo=False), which traces with torch.jit",
     }
+    quantizes = True
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports, names inputs and outputs, and has the result checked with shape inference."""
