@@ -82,20 +82,18 @@ def callees(
 ) -> tuple[dict[str, Callee], dict[str, Any], str]:
     """The functions by role, the weights that each of them takes first, by the layout's names, and whose names these are.
 
-    Counters and the like, which other frameworks do not keep, are constants of the program.
+    Counters, tables and the like, which other frameworks do not keep, are constants of the program.
     """
-    kept: dict[str, Any] = {}
-    fixed: dict[str, Any] = {}
+    every: dict[str, Any] = {}
     for graph in graphs.values():
-        for name, value in graph.lowered.weights.items():
-            if value.is_floating_point():
-                kept.setdefault(name.removeprefix(WITHIN), value)
-            elif name not in fixed:
-                fixed[name] = constant(value)
-    model = next(iter(graphs.values())).source.model
-    found = layout_of(model, kept, layout)
+        every.update(graph.lowered.weights)
+    floating = [name.removeprefix(WITHIN) for name, one in every.items() if one.is_floating_point()]
+    found = layout_of(next(iter(graphs.values())).source.model, floating, layout)
+    kept = {WITHIN + name for rule in found.rules for name in rule.sources}
+    arrays = {name: constant(value) for name, value in every.items()}
+    weights = {name.removeprefix(WITHIN): one for name, one in arrays.items() if name in kept}
+    fixed = {name: one for name, one in arrays.items() if name not in kept}
     made = {role: Callee(graph.lowered, found, fixed) for role, graph in graphs.items()}
-    weights = {name: constant(value) for name, value in kept.items()}
     return made, found.from_pytorch(weights), found.origin
 
 

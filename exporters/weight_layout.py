@@ -52,7 +52,7 @@ class WeightLayout:
     """Rules from PyTorch's names to those of the layout (``encoder/layer/0/kernel``).
 
     Attributes:
-        rules: For every weight.
+        rules: For every weight that the layout keeps: tables that follow from the config it may not.
         origin: ``transformers 4.57.6`` or ``regular``.
     """
 
@@ -94,25 +94,38 @@ def _of_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | No
         view = layout_module(layout).view(expansion)
     except EquipoiseError:
         return None
-    known = _module_names(expansion, wanted)
+    known = _module_names(expansion, _file_names(model, wanted))
     rules = tuple(
         Rule(tuple(known[name] for name in rule.sources), rule.targets, rule.ops)
         for rule in view.rules
         if all(name in known and name not in view.shared for name in rule.sources)
     )
     covered = {name for rule in rules for name in rule.sources}
-    return rules if covered == wanted else None
+    computed = {name for one, name in known.items() if expansion.parameters[one].computed}
+    return rules if covered | computed == wanted else None
 
 
-def _module_names(expansion: Expansion, wanted: set[str]) -> dict[str, str]:
-    """Names of the spec -> those of the model: the base class's lack the prefix."""
-    prefix = f"{expansion.spec.prefix}."
-    found = {}
-    for name in expansion.parameters:
-        short = name.removeprefix(prefix) if expansion.cls.base else name
-        if short in wanted:
-            found[name] = short
-    return found
+def _file_names(model: Any, wanted: set[str]) -> dict[str, str]:
+    """What files call the weights -> what the model calls them: transformers 5 has renamed modules, but not in files."""
+    import torch
+    from transformers.core_model_loading import revert_weight_conversion
+
+    own = {name: torch.empty_like(one, device="meta") for name, one in model.state_dict().items()}
+    names = {id(tensor): name for name, tensor in own.items()}
+    saved = revert_weight_conversion(model, dict(own))
+    found = {file: names[id(tensor)] for file, tensor in saved.items() if id(tensor) in names}
+    return {file: name for file, name in found.items() if name in wanted}
+
+
+def _module_names(expansion: Expansion, files: Mapping[str, str]) -> dict[str, str]:
+    """Names of the spec -> those of the model, by what files call them; some names are spelled in several ways."""
+    view = layout_module("pytorch").view(expansion)
+    stored = {view.aliases.get(file, file): name for file, name in files.items()}
+    return {
+        rule.sources[0]: stored[rule.targets[0]]
+        for rule in view.rules
+        if len(rule.sources) == len(rule.targets) == 1 and rule.targets[0] in stored
+    }
 
 
 def _regular(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:

@@ -40,7 +40,11 @@ def oracle(
 ) -> Iterator[Environment]:
     """The worker with transformers 4.57.6 and both frameworks; one a test process."""
     log = tmp_path_factory.mktemp("oracle") / "worker.log"
-    with Environment(pytestconfig.getoption("--oracle"), log) as environment:
+    with pytest.MonkeyPatch.context() as patch:
+        # Each program of JAX is compiled here and runs once.
+        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        started = Environment(pytestconfig.getoption("--oracle"), log)
+    with started as environment:
         yield environment
 
 

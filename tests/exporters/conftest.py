@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from equipoise.cli import _validation
+from equipoise.exporters import making
+from equipoise.exporters.base import find_target
+from equipoise.exporters.inputs import varying_axes
 from equipoise.validators.workers import Workers
 
 ROOT = Path(__file__).parents[2] / "fixtures"
@@ -33,3 +37,30 @@ def cli(
 
     monkeypatch.setattr(_validation, "workers", shared)
     return cli
+
+
+@pytest.fixture(scope="module")
+def programs(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a JAX program of a model with these inputs."""
+
+    def make(model: Path, name: str, **inputs: Any) -> Path:
+        folder = tmp_path_factory.mktemp("program")
+        np.savez(folder / "inputs.npz", **inputs)
+        axes = {
+            key: {str(axis): symbol for axis, symbol in one.items()}
+            for key, one in varying_axes([inputs]).items()
+        }
+        workers.get("pytorch").call(
+            making.__file__,
+            "make",
+            target=find_target("stablehlo")[1],
+            way="export",
+            folder=str(model),
+            class_name=name,
+            inputs=str(folder / "inputs.npz"),
+            output=str(folder / "program.jax"),
+            axes=axes,
+        )
+        return folder
+
+    return make

@@ -17,18 +17,13 @@ pytest.importorskip("jax")
 pytest.importorskip("flax")
 
 from equipoise.convert.errors import ContainerError, InputError
-from equipoise.exporters import load_flax, load_jax, making
-from equipoise.exporters.base import find_target
-from equipoise.exporters.inputs import varying_axes
-from equipoise.validators.workers import Workers
+from equipoise.exporters import load_flax, load_jax
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
 TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 BERT = TASKS / "text-classification"
 NAME = "BertForSequenceClassification"
-LABELS = np.array([0, 1, 1])
-RATE = 1e-3
 
 
 def tokens(rows: int, length: int) -> dict[str, Any]:
@@ -36,33 +31,6 @@ def tokens(rows: int, length: int) -> dict[str, Any]:
     mask = np.ones((rows, length), np.int64)
     mask[0, length // 2 :] = 0
     return {"input_ids": made, "attention_mask": mask}
-
-
-@pytest.fixture(scope="module")
-def programs(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a JAX program of a model with these inputs."""
-
-    def make(model: Path, name: str, **inputs: Any) -> Path:
-        folder = tmp_path_factory.mktemp("program")
-        np.savez(folder / "inputs.npz", **inputs)
-        axes = {
-            key: {str(axis): symbol for axis, symbol in one.items()}
-            for key, one in varying_axes([inputs]).items()
-        }
-        workers.get("pytorch").call(
-            making.__file__,
-            "make",
-            target=find_target("stablehlo")[1],
-            way="export",
-            folder=str(model),
-            class_name=name,
-            inputs=str(folder / "inputs.npz"),
-            output=str(folder / "program.jax"),
-            axes=axes,
-        )
-        return folder
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -82,21 +50,6 @@ def pytorch() -> Iterator[Any]:
         BERT, attn_implementation="eager"
     ).eval()
     torch.set_grad_enabled(before)
-
-
-def loss_of(model: Any, inputs: dict[str, Any]) -> Any:
-    import torch
-
-    given = {name: torch.from_numpy(value) for name, value in inputs.items()}
-    return torch.nn.functional.cross_entropy(model(**given).logits, torch.from_numpy(LABELS))
-
-
-def flax_loss(model: Any, inputs: dict[str, Any]) -> Any:
-    from jax import numpy as jnp
-    from jax.nn import log_softmax
-
-    chosen = log_softmax(model(**inputs)["logits"])[np.arange(len(LABELS)), LABELS]
-    return -jnp.mean(chosen)
 
 
 def test_a_function_of_jax(bert: Path, pytorch: Any) -> None:
@@ -123,54 +76,6 @@ def test_names_of_the_flax_layout(bert: Path, pytorch: Any) -> None:
     assert np.array_equal(kernel, weight.T)
     assert set(tree) == {"bert", "classifier"}
     assert set(tree["bert"]["embeddings"]["LayerNorm"]) == {"scale", "bias"}
-
-
-def test_gradients(bert: Path, pytorch: Any) -> None:
-    from flax import nnx
-
-    inputs = tokens(3, 9)
-    loss = loss_of(pytorch, inputs)
-    loss.backward()
-    found, gradients = nnx.value_and_grad(flax_loss)(load_flax(bert), inputs)
-    assert float(found) == pytest.approx(loss.item(), rel=1e-5)
-    plain = nnx.to_pure_dict(gradients)["bert"]
-    for mine, theirs in (
-        (plain["embeddings"]["word_embeddings"]["embedding"], "embeddings.word_embeddings.weight"),
-        (plain["encoder"]["layer"]["1"]["output"]["dense"]["kernel"].T, "encoder.layer.1.output.dense.weight"),
-        (plain["encoder"]["layer"]["0"]["output"]["LayerNorm"]["scale"], "encoder.layer.0.output.LayerNorm.weight"),
-        (plain["pooler"]["dense"]["bias"], "pooler.dense.bias"),
-    ):  # fmt: skip
-        expected = pytorch.bert.get_parameter(theirs).grad.numpy()
-        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-def test_training(bert: Path, pytorch: Any) -> None:
-    """Twenty steps of AdamW go the same way as PyTorch's."""
-    import optax
-    import torch
-    from flax import nnx
-
-    inputs = tokens(3, 9)
-    theirs = torch.optim.AdamW(pytorch.parameters(), lr=RATE, weight_decay=0.01)
-    model = load_flax(bert)
-    optimizer = nnx.Optimizer(model, optax.adamw(RATE, weight_decay=0.01), wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model: Any, optimizer: Any) -> Any:
-        loss, gradients = nnx.value_and_grad(flax_loss)(model, inputs)
-        optimizer.update(model, gradients)
-        return loss
-
-    expected, found = [], []
-    for _ in range(20):
-        theirs.zero_grad()
-        loss = loss_of(pytorch, inputs)
-        loss.backward()
-        theirs.step()
-        expected.append(loss.item())
-        found.append(float(step(model, optimizer)))
-    assert expected[-1] < expected[0] / 2
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
 
 
 def test_saved_by_orbax(bert: Path, tmp_path: Path) -> None:

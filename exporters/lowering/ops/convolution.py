@@ -40,7 +40,7 @@ def convolution(
         ]
         steps, spread = [1] * rank, stride
     else:
-        around = [(pad, pad) for pad in padding]
+        x, around = _cut(x, stride, padding, [far + 1 for far in reach])
         steps, spread = stride, [1] * rank
     made = lax.conv_general_dilated(
         x,
@@ -56,6 +56,29 @@ def convolution(
     if bias is not None:
         made = made + bias.astype(made.dtype).reshape(1, -1, *[1] * rank)
     return made.astype(x.dtype)
+
+
+def _cut(
+    x: Any, stride: list[int], padding: list[int], reach: list[int]
+) -> tuple[Any, list[tuple[int, int]]]:
+    """Without what no step reaches at the end of an open size: JAX's gradient wants to know how much that is.
+
+    Args:
+        x: The input.
+        stride: Of each axis in space.
+        padding: At both ends of each.
+        reach: How many places one result covers.
+    """
+    around = [(pad, pad) for pad in padding]
+    for index, (step, pad, size) in enumerate(zip(stride, padding, reach, strict=True)):
+        axis = index + 2
+        if step == 1 or isinstance(x.shape[axis], int):
+            continue
+        padded = jnp.pad(x, [(pad, pad) if one == axis else (0, 0) for one in range(x.ndim)])
+        steps = (padded.shape[axis] - size) // step
+        x = lax.slice_in_dim(padded, 0, steps * step + size, axis=axis)
+        around[index] = (0, 0)
+    return x, around
 
 
 def _turned(weight: Any, groups: int) -> Any:
