@@ -40,7 +40,10 @@ class SizeOfAxis(click.ParamType[int | None]):
 @click.argument("model")
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "target", required=True, help="onnx, torchscript, torch-export, stablehlo, saved-model."
+    "--to",
+    "target",
+    required=True,
+    help="onnx, torchscript, torch-export, stablehlo, saved-model, tflite.",
 )
 @click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
 @click.option(
@@ -64,7 +67,7 @@ class SizeOfAxis(click.ParamType[int | None]):
 @click.option(
     "--quantize",
     type=click.Choice(["int8-dynamic"]),
-    help="Matrices of ONNX as int8, judged with the tolerance of int8.",
+    help="Matrices of ONNX and TFLite as int8, judged with the tolerance of int8.",
 )
 @click.option(
     "--layout",
@@ -184,8 +187,6 @@ def _show(found: Exported, output: Path) -> None:
         show(found.report)
     else:
         click.echo("not judged")
-    files = (
-        [artifact.program] if artifact.program else [g["file"] for g in artifact.graphs.values()]
-    )
-    for name in files:
+    graphs = [str(graph["file"]) for graph in artifact.graphs.values()]
+    for name in dict.fromkeys([artifact.program] if artifact.program else graphs):
         click.echo(f"wrote {output / name}")

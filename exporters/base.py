@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 ENTRY_POINTS = "equipoise.targets"
 """The group under which other packages offer modules that define ``TARGET``."""
@@ -32,6 +32,7 @@ class Source:
         outputs: Names of the outputs in their order.
         kwargs: Plain values that the model's forward gets beside the tensors.
         options: ``opset``, ``optimize``, ``external`` and what else a target takes.
+        empty: Names of axes that may have the size 0.
     """
 
     module: Any
@@ -41,6 +42,7 @@ class Source:
     outputs: tuple[str, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()
 
 
 class Target(Protocol):
@@ -52,6 +54,9 @@ class Target(Protocol):
         extra: The extra of this package that brings what it needs.
         needs: Modules that it needs.
         ways: How it can be made, the first choice first -> in words.
+
+    Where its programs have the sizes of the example for good it has ``fixed = True``, and where it makes weights of
+    eight bits ``quantizes = True``.
     """
 
     name: str
@@ -65,6 +70,26 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class Caching(Protocol):
+    """What a target has beside, if its programs can go on with a cache; see :mod:`equipoise.exporters.caching`."""
+
+    def make_graphs(
+        self, way: str, sources: Mapping[str, Source], path: Path
+    ) -> dict[str, dict[str, Any]]:
+        """Writes what the graphs of a model become; weights that they have in common lie there once.
+
+        Args:
+            way: One of the target's ways.
+            sources: By role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
+            path: The program's file, which is that of the role ``model``; others lie beside it.
+
+        Returns:
+            By role its ``file``, ``graph_inputs``, ``graph_outputs``, and what else there is to say.
+        """
+        ...
+
+
 def argument_name(name: str) -> str:
     """An input's name as a Python argument.
 
@@ -72,6 +97,11 @@ def argument_name(name: str) -> str:
     'past_key_values_0_key'
     """
     return name.replace(".", "_")
+
+
+def is_fixed(target: Target) -> bool:
+    """Whether the programs of a target have the sizes of the example for good."""
+    return bool(getattr(target, "fixed", False))
 
 
 def target_names() -> list[str]:

@@ -2,14 +2,14 @@
 
 A decoder is one graph: tokens and the past (which may be empty) in, scores and the present out. Behind an encoder
 there are three: the encoder, the decoder for the first tokens, and the decoder with past, which no longer needs what
-the encoder gave but as keys and values. Files and names are those that optimum gives them.
+the encoder gave but as keys and values. Names are those that optimum gives them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ AXES = {
     "encoder_hidden_states": {0: "batch", 1: "encoder_sequence"},
 }
 PAST = {0: "batch", 2: "past_sequence"}
+MAY_BE_EMPTY = frozenset({"past_sequence"})
 PARTS = ("key", "value")
 ENCODED = {0: "batch", 2: "encoder_sequence"}
 
@@ -79,32 +80,11 @@ def make(
         _seq2seq(model, tensors, plain, outer) if seq2seq else [_decoder(model, tensors, plain)]
     )
     tool: Any = target_of(target)
-    place = Path(output).parent
-    made: dict[str, Any] = {}
-    for graph in graphs:
-        file = f"{graph.role}_model.onnx" if seq2seq else Path(output).name
-        file = "decoder_with_past_model.onnx" if graph.role == "decoder_with_past" else file
-        made[graph.role] = {
-            "file": file,
-            **tool.make(way, _source(model, graph, options), place / file),
-        }
+    sources = {graph.role: _source(model, graph, options) for graph in graphs}
+    made: dict[str, Any] = tool.make_graphs(way, sources, Path(output))
     told = [note for one in made.values() for note in one.get("notes", [])]
-    if seq2seq:
-        given = options or {}
-        tool.share([place / one["file"] for one in made.values()], given.get("max_shard_size"))
-        if given.get("merged"):
-            made = _merged(tool, place, made)
-    about = _told(made)
     notes = [*dict.fromkeys(told), *notes]
-    return {**about, "seconds": time.perf_counter() - start, "notes": notes}
-
-
-def _merged(tool: Any, place: Path, made: Mapping[str, Any]) -> dict[str, Any]:
-    """Both decoders in one file."""
-    file = "decoder_model_merged.onnx"
-    first, going = (place / made[role]["file"] for role in ("decoder", "decoder_with_past"))
-    about = {"file": file, **tool.merge(first, going, place / file)}
-    return {"encoder": made["encoder"], "decoder_merged": about}
+    return {**_told(made), "seconds": time.perf_counter() - start, "notes": notes}
 
 
 def _told(made: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +93,7 @@ def _told(made: dict[str, Any]) -> dict[str, Any]:
         role: {"file": one["file"], "inputs": one["graph_inputs"], "outputs": one["graph_outputs"]}
         for role, one in made.items()
     }
-    (opset,) = {one["opset"] for one in made.values()}
+    (opset,) = {one.get("opset") for one in made.values()}
     alone = made.get("model")
     if alone is None:
         return {"opset": opset, "graphs": graphs, "outputs": {}}
@@ -128,9 +108,9 @@ def _source(model: Any, graph: Graph, options: Mapping[str, Any] | None) -> Sour
         return graph.call(**{**dict(zip(names, args, strict=False)), **given})
 
     module = with_signature(model, names, call)
-    source = Source(module, model, graph.tensors, graph.axes, (), {}, dict(options or {}))
-    outputs = tuple(first(source))
-    return Source(module, model, graph.tensors, graph.axes, outputs, {}, dict(options or {}))
+    given = dict(options or {})
+    source = Source(module, model, graph.tensors, graph.axes, (), {}, given, MAY_BE_EMPTY)
+    return replace(source, outputs=tuple(first(source)))
 
 
 def _decoder(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Graph:

@@ -1,15 +1,16 @@
-"""A lowered graph as a program of ``jax.export``, whose weights are an argument in the Flax layout."""
+"""Lowered graphs as programs of ``jax.export``, whose weights are an argument in the Flax layout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.interpret import constant
-from equipoise.exporters.lowering.program import Lowered
-from equipoise.exporters.lowering.symbols import Specs, input_specs, narrow
+from equipoise.exporters.lowering.program import Lowered, graph_of
+from equipoise.exporters.lowering.symbols import Specs, described, input_specs, narrow
 from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -18,16 +19,33 @@ WITHIN = "model."
 
 
 @dataclass(frozen=True)
-class Program:
+class Graph:
+    """A part of a model, or all of it, on the way to a program.
+
+    Attributes:
+        lowered: What it computes.
+        source: What it was made of.
+    """
+
+    lowered: Lowered
+    source: Source
+
+    def about(self) -> dict[str, Any]:
+        """Its inputs and outputs as the manifest has them."""
+        return {**described(self.lowered.program, self.lowered.names, self.source.axes)}
+
+
+@dataclass(frozen=True)
+class Programs:
     """What is written.
 
     Attributes:
-        program: Of ``jax.export``, as bytes.
-        tree: The weights in the Flax layout, arrays of numpy.
+        programs: Of ``jax.export``, as bytes, by role.
+        tree: The weights of all of them in the Flax layout, arrays of numpy.
         notes: What there is to know.
     """
 
-    program: bytes
+    programs: dict[str, bytes]
     tree: dict[str, Any]
     notes: list[str]
 
@@ -54,42 +72,57 @@ def _narrow(dtype: Any) -> Any:
     return dtype if known is None else narrow(known)
 
 
-def callee(graph: Lowered, source: Source, layout: str) -> tuple[Callee, dict[str, Any]]:
-    """The function, and the weights that it takes first: arrays by the layout's names.
+def graphs_of(sources: Mapping[str, Source], way: str) -> dict[str, Graph]:
+    """The lowered graphs by role, made in one of the two ways into ``torch.export``."""
+    return {role: Graph(graph_of(source, way), source) for role, source in sources.items()}
+
+
+def callees(
+    graphs: Mapping[str, Graph], layout: str
+) -> tuple[dict[str, Callee], dict[str, Any], str]:
+    """The functions by role, the weights that each of them takes first, by the layout's names, and whose names these are.
 
     Counters, tables and the like, which other frameworks do not keep, are constants of the program.
     """
-    floating = [name for name, value in graph.weights.items() if value.is_floating_point()]
-    found = layout_of(source.model, [name.removeprefix(WITHIN) for name in floating], layout)
+    every: dict[str, Any] = {}
+    for graph in graphs.values():
+        every.update(graph.lowered.weights)
+    floating = [name.removeprefix(WITHIN) for name, one in every.items() if one.is_floating_point()]
+    found = layout_of(next(iter(graphs.values())).source.model, floating, layout)
     kept = {WITHIN + name for rule in found.rules for name in rule.sources}
-    arrays = {name: constant(value) for name, value in graph.weights.items()}
+    arrays = {name: constant(value) for name, value in every.items()}
     weights = {name.removeprefix(WITHIN): one for name, one in arrays.items() if name in kept}
     fixed = {name: one for name, one in arrays.items() if name not in kept}
-    return Callee(graph, found, fixed), found.from_pytorch(weights)
+    made = {role: Callee(graph.lowered, found, fixed) for role, graph in graphs.items()}
+    return made, found.from_pytorch(weights), found.origin
 
 
-def program_of(graph: Lowered, source: Source) -> Program:
-    """Lowers for all platforms, with the sizes that vary left open, and the weights as Flax's tree."""
+def programs_of(graphs: Mapping[str, Graph]) -> Programs:
+    """Lowers for all platforms, with the sizes that vary left open, and the weights as one tree of Flax."""
     import jax
     import numpy as np
-    from jax import export
 
+    made: dict[str, bytes] = {}
     with jax.enable_x64(True):
-        call, weights = callee(graph, source, "flax")
+        calls, weights, origin = callees(graphs, "flax")
+        notes = [f"weights in the Flax layout: {origin}"]
         tree = nested(weights)
         shapes = jax.tree.map(lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype), tree)
+        for role, graph in graphs.items():
+            program, sizes = with_sizes(graph, partial(_exported, calls[role], shapes))
+            made[role], missing = _bytes(program)
+            notes += [*sizes, *missing]
+    return Programs(made, jax.tree.map(np.asarray, tree), list(dict.fromkeys(notes)))
 
-        def whole(tree: Any, inputs: Any) -> Any:
-            return call(flat(tree), inputs)
 
-        made, notes = with_sizes(
-            graph,
-            source,
-            lambda specs: export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, specs.shapes),
-        )
-        data, missing = _bytes(made)
-    notes = [f"weights in the Flax layout: {call.layout.origin}", *notes, *missing]
-    return Program(data, jax.tree.map(np.asarray, tree), notes)
+def _exported(call: Callee, shapes: Any, specs: Specs) -> Any:
+    import jax
+    from jax import export
+
+    def whole(tree: Any, inputs: Any) -> Any:
+        return call(flat(tree), inputs)
+
+    return export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, specs.shapes)
 
 
 def _bytes(program: Any) -> tuple[bytes, list[str]]:
@@ -101,22 +134,21 @@ def _bytes(program: Any) -> tuple[bytes, list[str]]:
         return bytes(program.serialize()), [f"no gradient: {type(error).__name__}: {reason}"]
 
 
-def with_sizes(
-    graph: Lowered, source: Source, make: Callable[[Specs], Any]
-) -> tuple[Any, list[str]]:
+def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[str]]:
     """What ``make`` makes of the inputs' shapes, and what there is to note.
 
     Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated.
     """
     from jax.extend.core import InconclusiveDimensionOperation
 
+    source, lowered = graph.source, graph.lowered
+    specs = partial(input_specs, lowered.program, lowered.names, source.axes, empty=source.empty)
     try:
-        return make(input_specs(graph.program, graph.names, source.axes)), []
+        return make(specs()), []
     except Exception as error:
         if not _undecided(error, InconclusiveDimensionOperation):
             raise
-    specs = input_specs(graph.program, graph.names, source.axes, least=True)
-    return make(specs), ["sizes that vary are at least what PyTorch assumed, usually 2"]
+    return make(specs(least=True)), ["sizes that vary are at least what PyTorch assumed, usually 2"]
 
 
 def _undecided(error: BaseException | None, kind: type[BaseException]) -> bool:

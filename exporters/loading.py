@@ -15,6 +15,9 @@ from equipoise.convert.formats import flax_msgpack
 from equipoise.exporters.weight_layout import nested
 
 PROGRAM, WEIGHTS = "program.jax", "flax_model.msgpack"
+ROLES = ("encoder", "decoder", "decoder_with_past")
+"""The programs of a model behind an encoder, where it keeps a cache: ``encoder.jax`` ..."""
+PAST = "past_key_values."
 
 
 @dataclass(frozen=True)
@@ -42,24 +45,100 @@ class JaxProgram:
     def apply(self, parameters: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The same with weights of the caller's: a pure function, for ``jax.jit`` and ``jax.grad``.
 
+        A past may be left out as a whole, and is empty then.
+
         Raises:
             InputError: An input is missing, or there is none of that name.
         """
         from jax import numpy as jnp
 
-        if inputs.keys() != self.inputs.keys():
+        every = {**self._nothing(inputs), **inputs}
+        if every.keys() != self.inputs.keys():
             raise InputError(
                 "these are not the inputs of the program",
                 expected=", ".join(self.inputs),
                 found=", ".join(inputs) or "none",
             )
-        given = {name: jnp.asarray(inputs[name], spec.dtype) for name, spec in self.inputs.items()}
+        given = {name: jnp.asarray(every[name], spec.dtype) for name, spec in self.inputs.items()}
         found: dict[str, Any] = self.exported.call(parameters, given)
         return found
 
+    def _nothing(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """An empty past, where the program takes one and none is given."""
+        from jax import numpy as jnp
 
-def load_jax(folder: str | Path) -> JaxProgram:
-    """The program of an artifact.
+        past = {name: spec for name, spec in self.inputs.items() if name.startswith(PAST)}
+        if not inputs or past.keys() & inputs.keys():
+            return {}
+        rows = len(next(iter(inputs.values())))
+        return {
+            name: jnp.zeros((rows, spec.shape[1], 0, spec.shape[3]), spec.dtype)
+            for name, spec in past.items()
+        }
+
+
+@dataclass(frozen=True)
+class JaxModel:
+    """All programs of an artifact, which share their weights.
+
+    Attributes:
+        roles: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
+    """
+
+    roles: Mapping[str, JaxProgram]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The weights as nested dicts in the Flax layout."""
+        return next(iter(self.roles.values())).parameters
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Shape and dtype of each input of the model as a whole; open sizes are symbols."""
+        if "model" in self.roles:
+            return dict(self.roles["model"].inputs)
+        decoder = self.roles["decoder"].inputs
+        mask = decoder.get("encoder_attention_mask")
+        return {
+            **({} if mask is None else {"attention_mask": mask}),
+            **self.roles["encoder"].inputs,
+            "decoder_input_ids": decoder["input_ids"],
+        }
+
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        """The outputs by name, from the weights as they were loaded.
+
+        Raises:
+            InputError: An input is missing, or there is none of that name.
+        """
+        return self.apply(self.parameters, inputs)
+
+    def apply(self, parameters: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """One pass of the model as a whole: a pure function of weights and inputs.
+
+        Raises:
+            InputError: An input is missing, or there is none of that name.
+        """
+        if "model" in self.roles:
+            return self.roles["model"].apply(parameters, inputs)
+        if inputs.keys() != self.inputs.keys():
+            raise InputError(
+                "these are not the inputs of the model",
+                expected=", ".join(self.inputs),
+                found=", ".join(inputs) or "none",
+            )
+        encoder, decoder = self.roles["encoder"], self.roles["decoder"]
+        encoded = encoder.apply(parameters, {name: inputs[name] for name in encoder.inputs})
+        given = {
+            "input_ids": inputs["decoder_input_ids"],
+            "encoder_hidden_states": encoded["last_hidden_state"],
+            "encoder_attention_mask": inputs.get("attention_mask"),
+        }
+        return decoder.apply(parameters, {name: given[name] for name in decoder.inputs})
+
+
+def load_jax(folder: str | Path) -> JaxModel:
+    """The program of an artifact, or its programs.
 
     Args:
         folder: What ``equipoise export --to stablehlo`` wrote.
@@ -67,24 +146,37 @@ def load_jax(folder: str | Path) -> JaxProgram:
     Raises:
         InputError: There is none, or it is damaged.
     """
-    from jax import export
-    from jax.tree_util import tree_unflatten
-
-    path = Path(folder) / PROGRAM
-    if not path.is_file():
+    place = Path(folder)
+    files = {"model": place / PROGRAM}
+    if not files["model"].is_file():
+        files = {role: place / f"{role}.jax" for role in ROLES}
+    missing = [path for path in files.values() if not path.is_file()]
+    if missing:
         raise InputError(
             "there is no JAX program",
-            file=path,
+            file=missing[0] if len(missing) < len(files) else place / PROGRAM,
             hint="make one: equipoise export MODEL OUT --to stablehlo",
         )
+    programs = {role: _exported(path) for role, path in files.items()}
+    stored = flax_msgpack.read(place / WEIGHTS).tensors
+    weights = nested({name: tensor.read() for name, tensor in stored.items()})
+    return JaxModel({role: _program(one, weights) for role, one in programs.items()})
+
+
+def _exported(path: Path) -> Any:
+    from jax import export
+
     try:
-        exported = export.deserialize(bytearray(path.read_bytes()))
+        return export.deserialize(bytearray(path.read_bytes()))
     except Exception as error:
         raise ContainerError("not a program of jax.export", file=path, found=error) from error
+
+
+def _program(exported: Any, weights: dict[str, Any]) -> JaxProgram:
+    from jax.tree_util import tree_unflatten
+
     args, _ = tree_unflatten(exported.in_tree, exported.in_avals)
-    stored = flax_msgpack.read(Path(folder) / WEIGHTS).tensors
-    weights = {name: tensor.read() for name, tensor in stored.items()}
-    return JaxProgram(exported, nested(weights), args[1])
+    return JaxProgram(exported, weights, args[1])
 
 
 def load_flax(folder: str | Path) -> Any:

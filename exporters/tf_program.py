@@ -1,46 +1,63 @@
-"""A lowered graph as a SavedModel of TensorFlow, whose variables have the names of the TensorFlow layout."""
+"""Lowered graphs as a SavedModel of TensorFlow, whose variables have the names of the TensorFlow layout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source, argument_name
-from equipoise.exporters.jax_program import callee, with_sizes
-from equipoise.exporters.lowering.program import Lowered
+from equipoise.exporters.base import argument_name
+from equipoise.exporters.jax_program import Graph, callees, with_sizes
 from equipoise.exporters.lowering.symbols import Specs
 
 PLATFORMS = ("cpu", "cuda")
 """What TensorFlow runs on."""
-SIGNATURE = "serving_default"
 
 
-def save(graph: Lowered, source: Source, path: Path) -> list[str]:
-    """Writes the SavedModel; gives what there is to note."""
+def signature_of(role: str) -> str:
+    """What the signature of a graph is called: that of a whole model is the one that is served unasked."""
+    return "serving_default" if role == "model" else role
+
+
+def save(graphs: Mapping[str, Graph], path: Path) -> list[str]:
+    """Writes the SavedModel, a signature a graph; gives what there is to note."""
+    import tensorflow as tf
+
+    with traced(graphs, PLATFORMS) as (module, functions, notes):
+        signatures = {signature_of(role): function for role, function in functions.items()}
+        tf.saved_model.save(module, str(path), signatures=signatures)
+    return [f"variables named as in the TensorFlow layout: {notes[0]}", *notes[1:]]
+
+
+@contextmanager
+def traced(
+    graphs: Mapping[str, Graph], platforms: tuple[str, ...]
+) -> Iterator[tuple[Any, dict[str, Any], list[str]]]:
+    """A module with the variables, its concrete functions by role, and what there is to note, the names' origin first."""
     import jax
     import tensorflow as tf
 
     with jax.enable_x64(True):
-        call, weights = callee(graph, source, "tensorflow")
+        calls, weights, origin = callees(graphs, "tensorflow")
+        notes = [origin]
         module = tf.Module()
         module.weights = {
             name: tf.Variable(value, name=name, trainable=True) for name, value in weights.items()
         }
+        module.calls = {}
         with _as_tensorflow_reads():
-            function, notes = with_sizes(
-                graph, source, lambda specs: _function(call, module, specs)
-            )
-        module.call = function
-        tf.saved_model.save(
-            module, str(path), signatures={SIGNATURE: function.get_concrete_function()}
-        )
-    return [f"variables named as in the TensorFlow layout: {call.layout.origin}", *notes]
+            for role, graph in graphs.items():
+                make = partial(_function, calls[role], module, platforms)
+                module.calls[role], sizes = with_sizes(graph, make)
+                notes += sizes
+        functions = {role: call.get_concrete_function() for role, call in module.calls.items()}
+        yield module, functions, list(dict.fromkeys(notes))
 
 
-def _function(call: Any, module: Any, specs: Specs) -> Any:
+def _function(call: Any, module: Any, platforms: tuple[str, ...], specs: Specs) -> Any:
     """A function of TensorFlow with these inputs; tracing it lowers the program."""
     import tensorflow as tf
     from jax.experimental import jax2tf
@@ -56,7 +73,7 @@ def _function(call: Any, module: Any, specs: Specs) -> Any:
         polymorphic_shapes=[None, {name: _text(shapes[full]) for name, full in known.items()}],
         polymorphic_constraints=specs.constraints,
         with_gradient=False,
-        native_serialization_platforms=PLATFORMS,
+        native_serialization_platforms=platforms,
     )
     signature = [
         tf.TensorSpec(

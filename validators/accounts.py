@@ -36,7 +36,7 @@ def account(
         class_name=setup.class_name,
         model_type=setup.model.model_type,
         target=target.name,
-        program="" if graphs else made.path.name,
+        program="" if graphs else made.path.relative_to(made.folder).as_posix(),
         graphs=graphs,
         exporter={
             "way": made.way,

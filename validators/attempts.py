@@ -15,7 +15,7 @@ import numpy as np
 from equipoise.convert.errors import InputError, WorkerError
 from equipoise.exporters import caching, making
 from equipoise.exporters.artifact import Attempt
-from equipoise.exporters.base import Target
+from equipoise.exporters.base import Caching, Target
 from equipoise.exporters.inputs import Inputs
 from equipoise.validators.result import Report
 from equipoise.validators.setup import Setup
@@ -75,7 +75,7 @@ class Making:
 
     def all(self) -> Iterator[Made]:
         """Each way in turn, with a cache first; the next one only when it is asked for."""
-        with_cache = self.inputs.caches and getattr(self.target, "caches", False)
+        with_cache = self.inputs.caches and isinstance(self.target, Caching)
         for cached in (True, False) if with_cache else (False,):
             for way, how in self.target.ways.items():
                 if self.ways is None or way in self.ways:
@@ -101,7 +101,7 @@ class Making:
             file.unlink()
             setup.make_room()
         self.tried.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
-        place = folder if about.get("graphs") else path
+        place = path if path.exists() else folder
         return Made(self.target.name, way, place, folder, how, about)
 
     def _call(self, worker_side: ModuleType, way: str, file: Path, path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from equipoise.convert.errors import InputError
 from equipoise.exporters.inputs import Inputs, varying_axes
@@ -16,22 +17,26 @@ SIZES = ("batch", "sequence")
 """Axes whose size a user may fix."""
 
 
-def example_inputs(setup: Setup, sizes: Mapping[str, int]) -> Inputs:
+def example_inputs(setup: Setup, sizes: Mapping[str, int], *, fixed: bool = False) -> Inputs:
     """One pass that the task makes on a batch, and which axes vary over all its cases.
 
     Args:
         setup: The model, its task and the cases.
         sizes: Axes that are to have one size for good.
+        fixed: Whether all axes are to have the size of the example for good.
 
     Raises:
-        InputError: The task's inputs have no such axis, or the task never runs the model as a whole.
+        InputError: The task's inputs have no such axis, the task never runs the model as a whole, or not always at
+            the same size though that is fixed.
     """
-    batch = fixed_batch(setup, sizes) if sizes else _plain(setup)
+    batch = fixed_batch(setup, sizes) if sizes or fixed else _plain(setup)
     recorder = _recorded(setup, batch)
     if not recorder.passes:
         raise InputError(
             f"{setup.task.name} never runs the model as a whole", file=setup.model.path
         )
+    if fixed:
+        _assert_one_size(setup, recorder)
     arrays = recorder.passes[-1]
     names = set(arrays)
     alike = [one for one in recorder.passes if set(one) == names]
@@ -41,12 +46,15 @@ def example_inputs(setup: Setup, sizes: Mapping[str, int]) -> Inputs:
     ]
     axes = varying_axes([*alike, *every])
     left = {
-        name: {axis: symbol for axis, symbol in axes[name].items() if symbol not in sizes}
+        name: {
+            axis: symbol for axis, symbol in axes[name].items() if symbol not in sizes and not fixed
+        }
         for name in arrays
     }
-    _assert_sizes(setup, sizes, axes, left)
+    _assert_sizes(setup, sizes, axes)
     wants = any(one.case.options.get("cache") for one in setup.batches)
-    return Inputs(arrays, left, dict(batch.kwargs), wants and recorder.caches and not sizes)
+    caches = wants and recorder.caches and not (sizes or fixed)
+    return Inputs(arrays, left, dict(batch.kwargs), caches)
 
 
 def fixed_batch(setup: Setup, sizes: Mapping[str, int]) -> Batch:
@@ -61,10 +69,13 @@ def fixed_batch(setup: Setup, sizes: Mapping[str, int]) -> Batch:
 
 
 def _plain(setup: Setup) -> Batch:
-    """The batch of several samples, else whatever there is; without a cache."""
+    """The batch of several samples, else whatever there is, the largest of those with a cache; without a cache."""
     plain = [one for one in setup.batches if not one.case.options.get("cache")]
     named = [one for one in plain if one.case.name == "batch"]
-    return (named or plain or list(setup.batches))[0]
+    cached = sorted(setup.batches, key=lambda one: -len(one.case.samples))
+    found = (named or plain or cached)[0]
+    options = {name: value for name, value in found.case.options.items() if name != "cache"}
+    return replace(found, case=replace(found.case, options=options))
 
 
 def _recorded(setup: Setup, batch: Batch) -> Recorder:
@@ -78,11 +89,23 @@ def _recorded(setup: Setup, batch: Batch) -> Recorder:
     return recorder
 
 
+def _assert_one_size(setup: Setup, recorder: Recorder) -> None:
+    """Refuses a task that calls the model at several sizes, as writing a text does."""
+    sizes = {
+        tuple(sorted((name, value.shape) for name, value in one.items())) for one in recorder.passes
+    }
+    if len(sizes) > 1:
+        raise InputError(
+            f"{setup.task.name} runs the model at {len(sizes)} sizes, and the target's programs have one",
+            file=setup.model.path,
+            hint="another target, such as onnx or stablehlo",
+        )
+
+
 def _assert_sizes(
     setup: Setup,
     sizes: Mapping[str, int],
     axes: Mapping[str, Mapping[int, str]],
-    left: Mapping[str, Mapping[int, str]],
 ) -> None:
     """Refuses a size for an axis that no input has."""
     known = {symbol for one in axes.values() for symbol in one.values()}

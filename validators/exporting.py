@@ -12,7 +12,7 @@ from pathlib import Path
 from equipoise.convert.errors import InputError
 from equipoise.convert.hub import resolve_source
 from equipoise.exporters import artifact as folders
-from equipoise.exporters.base import Target
+from equipoise.exporters.base import Target, is_fixed
 from equipoise.exporters.inputs import Inputs
 from equipoise.validators.accounts import account
 from equipoise.validators.attempts import Made, Making, no_way
@@ -97,7 +97,7 @@ def export(wanted: Export, workers: Workers | None = None) -> Exported:
 
 
 def _written(wanted: Export, setup: Setup, target: Target, making: Making) -> Exported:
-    inputs = example_inputs(setup, wanted.sizes)
+    inputs = example_inputs(setup, wanted.sizes, fixed=is_fixed(target))
     making = replace(
         making, inputs=inputs, patch=wanted.patch, options=dict(wanted.options), ways=wanted.ways
     )
@@ -129,7 +129,9 @@ def _best(
     if target.name not in backend_names():
         return _first(making), None
     kept: tuple[Made, Report] | None = None
-    setup = _restricted(setup, wanted.sizes)
+    if wanted.sizes or is_fixed(target):
+        # A program of fixed sizes can take one case alone: that of those sizes.
+        setup = replace(setup, batches=(fixed_batch(setup, wanted.sizes),))
     with Reference(setup) as reference:
         measured = reference.measure(setup.batches)
         for made in making.all():
@@ -167,19 +169,19 @@ def forms_of(made: Made) -> list[Form]:
     ]
 
 
-def _restricted(setup: Setup, sizes: Mapping[str, int]) -> Setup:
-    """The cases that a program of fixed sizes can take: the one of those sizes."""
-    return replace(setup, batches=(fixed_batch(setup, sizes),)) if sizes else setup
-
-
 def on_the_fly(setup: Setup, name: str) -> Form:
     """A program of the setup's model in its scratch folder, by the first way that makes one.
 
     Raises:
-        InputError: The target's packages are not there.
+        InputError: The target's packages are not there, or its programs have one size.
         WorkerError: Every way failed.
     """
     target, file = usable_target(name)
+    if is_fixed(target):
+        raise InputError(
+            f"a program of {name} takes inputs of one size, not all cases",
+            hint=f"equipoise export MODEL OUT --to {name} judges it at that size",
+        )
     assert_usable(target, {}, setup.workers.chosen)
     folder = setup.scratch / f"exported-{name}"
     folder.mkdir()

@@ -11,12 +11,13 @@ from typing import Any
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.errors import EquipoiseError, InputError
 from equipoise.validators.backends.onnx_cache import is_seq2seq
+from equipoise.validators.backends.stablehlo import is_program
 from equipoise.validators.model import ModelFolder
 
 CLASSES = ("pytorch", "tensorflow", "flax")
 """Backends that run a checkpoint with the classes of transformers."""
 
-PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo")
+PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo", "tflite")
 """Backends that run a program."""
 
 
@@ -105,7 +106,7 @@ def form_of_artifact(path: str | Path) -> Form:
     raise InputError(
         "not an artifact that a backend can run",
         file=place,
-        expected="*.onnx, TorchScript, *.pt2, a SavedModel, program.jax, or a checkpoint with its config.json",
+        expected="*.onnx, TorchScript, *.pt2, *.tflite, a SavedModel, program.jax, or a checkpoint with its config.json",
     )
 
 
@@ -123,9 +124,11 @@ def _backend_of(path: Path) -> str | None:
             return "saved-model"
         if is_seq2seq(path):
             return "onnx"
-        return "stablehlo" if (path / "program.jax").exists() else None
+        return "stablehlo" if is_program(path) else None
     if path.suffix == ".onnx":
         return "onnx"
+    if path.suffix == ".tflite":
+        return "tflite"
     if path.suffix == ".pt2":
         return "torch-export"
     if path.suffix in (".pt", ".ts", ".torchscript", ".pth") and _is_torchscript(path):

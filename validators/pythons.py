@@ -16,12 +16,13 @@ NEEDS = {
     "torch-export": ("torch", "transformers"),
     "onnx": ("onnxruntime",),
     "saved-model": ("tensorflow",),
+    "tflite": ("tensorflow",),
     "stablehlo": ("jax", "flax"),
 }
 """Modules that a backend needs in this environment. The classes of TensorFlow and Flax are never in it: they
 end with transformers 4.57.6, which the environment ``oracle`` has."""
 
-ORACLE = ("tensorflow", "flax", "saved-model", "stablehlo")
+ORACLE = ("tensorflow", "flax", "saved-model", "tflite", "stablehlo")
 """Backends that the environment ``oracle`` serves where this one cannot."""
 
 

@@ -19,7 +19,6 @@ OF_ONNX = {
     "opset": "opset",
     "external": "data outside its file",
     "optimize": "graph that ONNX Runtime could rewrite",
-    "quantize": "weights of eight bits",
     "max_shard_size": "data outside its file",
     "merged": "graphs that could be merged",
 }
@@ -53,7 +52,9 @@ def assert_usable(target: Target, options: Mapping[str, object], chosen: Mapping
             )
     for name, text in OF_ONNX.items():
         if options.get(name) and target.name != "onnx":
-            raise InputError(f"{target.name} has no {text}", hint=f"leave {_flag(name)} away")
+            raise _none(target, name, text)
+    if options.get("quantize") and not getattr(target, "quantizes", False):
+        raise _none(target, "quantize", "weights of eight bits")
     opset = options.get("opset")
     if opset is not None and int(str(opset)) < OLDEST_OPSET:
         raise InputError(
@@ -61,6 +62,10 @@ def assert_usable(target: Target, options: Mapping[str, object], chosen: Mapping
             found=f"opset {opset}",
             expected=f"{OLDEST_OPSET} or newer",
         )
+
+
+def _none(target: Target, name: str, text: str) -> InputError:
+    return InputError(f"{target.name} has no {text}", hint=f"leave {_flag(name)} away")
 
 
 def _flag(name: str) -> str:

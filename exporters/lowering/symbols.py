@@ -10,6 +10,27 @@ from equipoise.exporters.base import argument_name
 
 
 @dataclass(frozen=True)
+class Size:
+    """The size of an axis that varies.
+
+    Attributes:
+        name: What it is called.
+        empty: Whether it may be 0.
+    """
+
+    name: str
+    empty: bool = False
+
+    def expression(self, symbol: Any) -> Any:
+        """What stands in JAX's notation for PyTorch's symbol.
+
+        JAX's own symbols are at least 1: what may be 0 is one of them less 1.
+        """
+        kind = type(symbol)
+        return kind(f"{self.name}_plus_1") - 1 if self.empty else kind(self.name)
+
+
+@dataclass(frozen=True)
 class Specs:
     """Inputs of a program.
 
@@ -28,6 +49,7 @@ def input_specs(
     axes: Mapping[str, Mapping[int, str]],
     *,
     least: bool = False,
+    empty: frozenset[str] = frozenset(),
 ) -> Specs:
     """The inputs of a program of ``torch.export``, in JAX.
 
@@ -36,12 +58,13 @@ def input_specs(
         names: Of its inputs, in their order.
         axes: Names for the axes that vary.
         least: Also says what PyTorch assumed of the smallest sizes (usually 2), which the program then insists on.
+        empty: Names of axes that may have the size 0.
     """
     import jax
     from jax import export
 
     nodes = _inputs(program)
-    symbols = _symbols(nodes, names, axes)
+    symbols = _symbols(nodes, names, axes, empty)
     constraints = _constraints(program, symbols, least=least)
     scope = export.SymbolicScope(constraints)
     specs = {}
@@ -52,6 +75,33 @@ def input_specs(
         )
         specs[name] = jax.ShapeDtypeStruct(shape, narrow(value.dtype))
     return Specs(specs, constraints)
+
+
+def described(
+    program: Any, names: tuple[str, ...], axes: Mapping[str, Mapping[int, str]]
+) -> dict[str, dict[str, Any]]:
+    """Dtypes and dimensions of a program's inputs and outputs by name, as plain data."""
+    from torch.utils._pytree import tree_unflatten
+
+    nodes = _inputs(program)
+    symbols = _symbols(nodes, names, axes, frozenset())
+    returned = zip(
+        program.graph.output_node().args[0], program.graph_signature.output_specs, strict=True
+    )
+    results = [node for node, spec in returned if spec.kind.name == "USER_OUTPUT"]
+    sides = {
+        "graph_inputs": dict(zip(names, nodes, strict=True)),
+        "graph_outputs": tree_unflatten(results, program.call_spec.out_spec),
+    }
+    return {
+        side: {name: _described(node.meta["val"], symbols) for name, node in values.items()}
+        for side, values in sides.items()
+    }
+
+
+def _described(value: Any, symbols: Mapping[str, Size]) -> dict[str, Any]:
+    shape = [size if isinstance(size, int) else _text(size, symbols) for size in value.shape]
+    return {"dtype": str(narrow(value.dtype)), "shape": shape}
 
 
 def narrow(torch_dtype: Any) -> Any:
@@ -71,46 +121,51 @@ def _inputs(program: Any) -> list[Any]:
 
 
 def _symbols(
-    nodes: list[Any], names: tuple[str, ...], axes: Mapping[str, Mapping[int, str]]
-) -> dict[str, str]:
+    nodes: list[Any],
+    names: tuple[str, ...],
+    axes: Mapping[str, Mapping[int, str]],
+    empty: frozenset[str],
+) -> dict[str, Size]:
     """PyTorch's symbols -> the names of the axes that they are the size of."""
-    found: dict[str, str] = {}
+    found: dict[str, Size] = {}
     for name, node in zip(names, nodes, strict=True):
         for axis, size in enumerate(node.meta["val"].shape):
             text = str(size)
             if not isinstance(size, int) and text.isidentifier() and text not in found:
-                wanted = argument_name(axes.get(name, {}).get(axis, f"{name}_{axis}"))
-                found[text] = (
-                    wanted if wanted not in found.values() else f"{argument_name(name)}_{axis}"
-                )
+                known = axes.get(name, {}).get(axis, f"{name}_{axis}")
+                wanted = Size(argument_name(known), known in empty)
+                taken = wanted in found.values()
+                again = Size(f"{argument_name(name)}_{axis}", wanted.empty)
+                found[text] = again if taken else wanted
     # Of some sizes only multiples are sizes of an input.
     sizes = [size for node in nodes for size in node.meta["val"].shape if not isinstance(size, int)]
     for symbol in sorted({str(one) for size in sizes for one in size.node.expr.free_symbols}):
-        found.setdefault(symbol, f"part_{len(found)}")
+        found.setdefault(symbol, Size(f"part_{len(found)}"))
     return found
 
 
-def _text(size: Any, symbols: Mapping[str, str]) -> str:
-    """A size in JAX's notation, which is that of sums and products."""
+def _text(size: Any, symbols: Mapping[str, Size]) -> str:
+    """A size in JAX's notation, which is that of sums and products, without parentheses."""
     if isinstance(size, int):
         return str(size)
     expression = size.node.expr
-    names = {symbol: type(symbol)(symbols[str(symbol)]) for symbol in expression.free_symbols}
-    return str(expression.subs(names))
+    named = {symbol: symbols[str(symbol)].expression(symbol) for symbol in expression.free_symbols}
+    return str(expression.subs(named).expand())
 
 
-def _constraints(program: Any, symbols: Mapping[str, str], *, least: bool) -> list[str]:
+def _constraints(program: Any, symbols: Mapping[str, Size], *, least: bool) -> list[str]:
     """What PyTorch knows of the sizes."""
     found = []
     for symbol, span in program.range_constraints.items():
-        name = symbols.get(str(symbol))
-        if name is None:
+        size = symbols.get(str(symbol))
+        if size is None:
             continue
+        text = str(size.expression(symbol))
         lower, upper = (_number(bound) for bound in (span.lower, span.upper))
-        if least and lower is not None and lower > 1:
-            found.append(f"{name} >= {lower}")
+        if least and lower is not None and lower > 1 and not size.empty:
+            found.append(f"{text} >= {lower}")
         if upper is not None:
-            found.append(f"{name} <= {upper}")
+            found.append(f"{text} <= {upper}")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,12 +22,12 @@ class Onnx:
     program = "model.onnx"
     extra = "onnx"
     needs = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
-    caches = True
     ways = {  # noqa: RUF012 - a plain attribute of the protocol
         "dynamo": "torch.export, then torch.onnx.export(dynamo=True)",
         "transformers": "OnnxExporter of transformers.exporters",
         "trace": "torch.onnx.export(dynamo=False), which traces with torch.jit",
     }
+    quantizes = True
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports, names inputs and outputs, and has the result checked with shape inference."""
@@ -47,16 +48,30 @@ class Onnx:
             quantize(path, **placing)
         return {**checked(path), "notes": notes}
 
-    def share(self, paths: list[Path], limit: int | None = None) -> None:
-        """Puts the weights of several graphs beside them, each once."""
-        share(paths, paths[0].with_name("weights.data"), limit)
-        for path in paths:
-            checked(path)
+    def make_graphs(
+        self, way: str, sources: Mapping[str, Source], path: Path
+    ) -> dict[str, dict[str, Any]]:
+        """A file for each graph, called as optimum calls it; several share ``weights.data``."""
+        made: dict[str, dict[str, Any]] = {}
+        for role, source in sources.items():
+            file = path if role == "model" else path.with_name(f"{role}_model.onnx")
+            made[role] = {"file": file.name, **self.make(way, source, file)}
+        if len(made) == 1:
+            return made
+        files = [path.with_name(one["file"]) for one in made.values()]
+        options = sources["encoder"].options
+        share(files, path.with_name("weights.data"), options.get("max_shard_size"))
+        for file in files:
+            checked(file)
+        return _merged(made, path) if options.get("merged") else made
 
-    def merge(self, first: Path, with_past: Path, path: Path) -> dict[str, Any]:
-        """Puts two decoders into one file."""
-        merge(first, with_past, path)
-        return checked(path)
+
+def _merged(made: Mapping[str, dict[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
+    """Both decoders in one file."""
+    file = path.with_name("decoder_model_merged.onnx")
+    first, going = (path.with_name(made[role]["file"]) for role in ("decoder", "decoder_with_past"))
+    merge(first, going, file)
+    return {"encoder": made["encoder"], "decoder_merged": {"file": file.name, **checked(file)}}
 
 
 def _dynamo(source: Source, opset: int | None, path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,26 @@ class SavedModel:
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports the module, lowers the graph for CPU and CUDA, and saves it with variables of TensorFlow."""
-        from equipoise.exporters.lowering import program
-        from equipoise.exporters.tf_program import save
+        return {"notes": self.make_graphs(way, {"model": source}, path)["model"]["notes"]}
 
-        return {"notes": save(program.graph_of(source, way), source, path)}
+    def make_graphs(
+        self, way: str, sources: Mapping[str, Source], path: Path
+    ) -> dict[str, dict[str, Any]]:
+        """The same with several graphs: a signature for each, which all use the same variables."""
+        from equipoise.exporters.jax_program import graphs_of
+        from equipoise.exporters.tf_program import save, signature_of
+
+        graphs = graphs_of(sources, way)
+        notes = save(graphs, path)
+        return {
+            role: {
+                "file": self.program,
+                "signature": signature_of(role),
+                **graph.about(),
+                "notes": notes,
+            }
+            for role, graph in graphs.items()
+        }
 
 
 TARGET = SavedModel()

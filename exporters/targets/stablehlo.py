@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,25 @@ class StableHlo:
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports the module and lowers the graph for CPU, CUDA and TPU at once."""
+        return {"notes": self.make_graphs(way, {"model": source}, path)["model"]["notes"]}
+
+    def make_graphs(
+        self, way: str, sources: Mapping[str, Source], path: Path
+    ) -> dict[str, dict[str, Any]]:
+        """The same with several graphs: a program for each, which all take the same tree of weights."""
         from flax.serialization import msgpack_serialize
 
-        from equipoise.exporters.jax_program import program_of
-        from equipoise.exporters.lowering import program
+        from equipoise.exporters.jax_program import graphs_of, programs_of
 
-        made = program_of(program.graph_of(source, way), source)
-        path.write_bytes(made.program)
+        graphs = graphs_of(sources, way)
+        made = programs_of(graphs)
+        told = {}
+        for role, program in made.programs.items():
+            file = path if role == "model" else path.with_name(f"{role}{path.suffix}")
+            file.write_bytes(program)
+            told[role] = {"file": file.name, **graphs[role].about(), "notes": made.notes}
         path.with_name(WEIGHTS).write_bytes(msgpack_serialize(made.tree))
-        return {"notes": made.notes}
+        return told
 
 
 TARGET = StableHlo()

@@ -67,7 +67,7 @@ def test_no_model(cli: Callable[..., Any], tmp_path: Path) -> None:
 
 def test_unknown_target(cli: Callable[..., Any], tmp_path: Path) -> None:
     said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "coreml")
-    assert "expected: onnx, saved-model, stablehlo, torch-export, torchscript" in said
+    assert "expected: onnx, saved-model, stablehlo, tflite, torch-export, torchscript" in said
 
 
 def test_missing_extra(

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
+from equipoise.exporters import load_jax
 from equipoise.exporters.artifact import read
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.exporting import Export, export
@@ -78,6 +79,66 @@ def test_both_decoders_in_one_file(name: str, workers: Workers, tmp_path: Path) 
     assert (out / "weights.data_1").stat().st_size <= 50_000
 
 
+@pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
+def test_a_decoder_of_other_targets(target: str, workers: Workers, tmp_path: Path) -> None:
+    """One program, whose past may be empty."""
+    name = "text-generation" if target == "stablehlo" else "text-generation-llama"
+    request = Request(ROOT / name, divergence=False, cases=["batch-cache"])
+    found = export(Export(request, tmp_path / "out", target, ways=["export"]), workers)
+    assert_judged(found)
+    assert found.artifact.inputs["past_key_values.0.key"]["shape"][2] == "past_sequence"
+    assert found.artifact.outputs["present.0.key"]["shape"][2] == "past_sequence + sequence"
+
+
+@pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
+def test_behind_an_encoder_of_other_targets(target: str, workers: Workers, tmp_path: Path) -> None:
+    """Few tokens: XLA compiles a program for each of them."""
+    name = "image-to-text" if target == "stablehlo" else "translation-t5"
+    request = Request(ROOT / name, divergence=False)
+    out = tmp_path / "out"
+    found = export(Export(request, out, target, judged=False, ways=["export"]), workers)
+    assert list(found.artifact.graphs) == ["encoder", "decoder", "decoder_with_past"]
+    assert_tokens(request, out, workers, tmp_path, tokens=4, beams=(4,))
+    files = [one["file"] for one in found.artifact.graphs.values()]
+    if target == "stablehlo":
+        assert files == ["encoder.jax", "decoder.jax", "decoder_with_past.jax"]
+        assert (out / "flax_model.msgpack").stat().st_size < 1.15 * weights(name)
+        assert_steps_are_the_whole(out)
+    else:
+        assert set(files) == {"saved_model/1"}
+        data = (out / "saved_model" / "1" / "variables").glob("variables.data*")
+        assert sum(path.stat().st_size for path in data) < 1.15 * weights(name)
+
+
+def assert_judged(found: Any) -> None:
+    """Within noise, with the cache, and every token as PyTorch chose it."""
+    assert found.verdict in FINE
+    (result,) = found.report.backends
+    (case,) = result.cases
+    assert case.case == "batch-cache"
+    assert case.decisions[0] == case.decisions[1] > 0
+
+
+def assert_steps_are_the_whole(folder: Path) -> None:
+    """Three tokens at once, and two and then one with what is kept, give the same scores."""
+    model = load_jax(folder)
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 30, 30)).astype(np.float32)
+    tokens = np.array([[1, 5, 6], [1, 7, 8]])
+    whole = model(pixel_values=pixels, decoder_input_ids=tokens)["logits"]
+    encoded = model.roles["encoder"](pixel_values=pixels)["last_hidden_state"]
+    first = model.roles["decoder"](input_ids=tokens[:, :2], encoder_hidden_states=encoded)
+    past = {
+        name.replace("present", "past_key_values"): value
+        for name, value in first.items()
+        if name != "logits"
+    }
+    going = {**past, "input_ids": tokens[:, 2:], "encoder_hidden_states": encoded}
+    program = model.roles["decoder_with_past"]
+    last = program(**{name: going[name] for name in program.inputs})["logits"]
+    steps = np.concatenate([first["logits"], last], axis=1)
+    np.testing.assert_allclose(steps, whole, rtol=0, atol=1e-5)
+
+
 def stored(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("weights.data*"))
 
@@ -86,8 +147,15 @@ def weights(name: str) -> int:
     return sum(path.stat().st_size for path in (ROOT / name).glob("*.safetensors"))
 
 
-def assert_tokens(request: Request, out: Path, workers: Workers, scratch: Path) -> None:
-    """32 tokens of three samples, greedy and with four beams, with the cache: the same as PyTorch's."""
+def assert_tokens(
+    request: Request,
+    out: Path,
+    workers: Workers,
+    scratch: Path,
+    tokens: int = 32,
+    beams: tuple[int, ...] = (1, 4),
+) -> None:
+    """Tokens of three samples, greedy and with four beams, with the cache: the same as PyTorch's."""
     setup = prepare(request, workers, scratch)
     batch = next(one for one in setup.batches if one.case.name == "batch-cache")
     runners = [
@@ -97,8 +165,8 @@ def assert_tokens(request: Request, out: Path, workers: Workers, scratch: Path) 
             (form_of_artifact(out), ""),
         )
     ]
-    for beams in (1, 4):
-        options: dict[str, Any] = {"beams": beams, "cache": True, "max_new_tokens": 32}
+    for width in beams:
+        options: dict[str, Any] = {"beams": width, "cache": True, "max_new_tokens": tokens}
         theirs, ours = (
             generate(runner, setup.model, batch.arrays, options, **batch.kwargs)["sequences"]
             for runner in runners

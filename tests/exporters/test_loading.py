@@ -60,7 +60,7 @@ def test_a_function_of_jax(bert: Path, pytorch: Any) -> None:
         "attention_mask": "int32",
         "input_ids": "int32",
     }
-    assert program.exported.platforms == ("cpu", "cuda", "tpu")
+    assert program.roles["model"].exported.platforms == ("cpu", "cuda", "tpu")
     for rows, length in ((1, 1), (3, 33)):
         inputs = tokens(rows, length)
         with torch.no_grad():

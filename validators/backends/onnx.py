@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from equipoise.validators.backends.base import Array, Node, Plain, seen, spans
+from equipoise.validators.backends.cached import Input
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -18,12 +20,12 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The graph of a file, or those of a folder; they fix their precision."""
-    from equipoise.validators.backends import onnx_cache
+    from equipoise.validators.backends import cached, onnx_cache
 
     if os.path.isdir(folder):
         return onnx_cache.Seq2Seq(folder, options)
     session = Session(folder, options)
-    if onnx_cache.has_past(session):
+    if cached.has_past(session):
         return onnx_cache.Decoder(folder, options, session.session)
     return session
 
@@ -35,8 +37,11 @@ class Session(Plain):
         self.file = file
         self.options = options
         self.session = session or _open(file, options)
-        self.types = {value.name: value.type for value in self.session.get_inputs()}
-        self.accepts = frozenset(self.types)
+        self.inputs = {
+            value.name: Input(tuple(value.shape), NUMPY[value.type])
+            for value in self.session.get_inputs()
+        }
+        self.accepts = frozenset(self.inputs)
         self.outputs = [value.name for value in self.session.get_outputs()]
 
     def about(self) -> dict[str, Any]:
@@ -55,8 +60,12 @@ class Session(Plain):
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """The outputs by their names."""
-        values = self.session.run(self.outputs, self._fed(inputs))
-        return dict(zip(self.outputs, values, strict=True))
+        return self.call(inputs)
+
+    def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """The same; see :class:`equipoise.validators.backends.cached.Graph`."""
+        found = self.session.run(self.outputs, self._fed(values))
+        return dict(zip(self.outputs, found, strict=True))
 
     def capture(
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
@@ -90,10 +99,10 @@ class Session(Plain):
         graph = onnx.load(self.file, load_external_data=False).graph
         return {value.name: list(value.dims) for value in graph.initializer}
 
-    def _fed(self, inputs: dict[str, Array]) -> dict[str, Array]:
+    def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Arrays in the types that the graph asks for."""
         return {
-            name: value.astype(NUMPY[self.types[name]], copy=False)
+            name: value.astype(self.inputs[name].dtype, copy=False)
             for name, value in inputs.items()
         }
 

@@ -1,12 +1,18 @@
-"""TensorFlow SavedModel: a program with named signatures."""
+"""TensorFlow SavedModel: a program with named signatures, one, or those of an encoder and its decoder with a cache."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from equipoise.validators.backends import cached
 from equipoise.validators.backends.base import Array, Plain
 
 SIGNATURE = "serving_default"
+ROLES = ("encoder", "decoder", "decoder_with_past")
+CHUNK = 16
+"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends.cached.Decoder`."""
+_PAST = "past_key_values_"
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
@@ -17,24 +23,25 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     import tensorflow as tf
 
     with classes.place(options):
-        return Session(tf.saved_model.load(folder), options)
+        return Session(tf.saved_model.load(folder))
 
 
 class Session(Plain):
-    """The serving signature of a SavedModel."""
+    """The signatures of a SavedModel."""
 
-    def __init__(self, program: Any, options: dict[str, Any]) -> None:
-        self.program = program  # the signature does not keep its variables alive
-        self.options = options
-        self.signature = program.signatures[SIGNATURE]
-        self.inputs = self.signature.structured_input_signature[1]
-        self.accepts = frozenset(self.inputs)
+    def __init__(self, program: Any) -> None:
+        self.program = program  # the signatures do not keep its variables alive
+        known = program.signatures
+        chosen = {"model": SIGNATURE} if SIGNATURE in known else {role: role for role in ROLES}
+        self.signatures = {role: Signature(known[name]) for role, name in chosen.items()}
+        self.model = cached.model_of(self.signatures, CHUNK)
+        self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> dict[str, Any]:
         """Device, precision, threads and switches as TensorFlow reports them."""
         from equipoise.validators.backends import tensorflow as classes
 
-        variables = self.signature.variables
+        variables = [one for each in self.signatures.values() for one in each.function.variables]
         floating = [value.dtype.name for value in variables if value.dtype.is_floating]
         return {
             **classes.device_about(),
@@ -44,10 +51,45 @@ class Session(Plain):
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """The outputs by their names."""
+        outputs, _ = self.model.step(inputs, None, None)
+        return outputs
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """The same, going on from a cache."""
+        return self.model.step(inputs, state, order)
+
+
+class Signature:
+    """A function with named inputs and outputs."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        specs = function.structured_input_signature[1]
+        self._own = {_dotted(name): name for name in specs}
+        self.inputs = {
+            name: cached.Input(tuple(specs[own].shape), specs[own].dtype.as_numpy_dtype)
+            for name, own in self._own.items()
+        }
+
+    def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by their names."""
         import tensorflow as tf
 
         tensors = {
-            name: tf.cast(tf.constant(value), self.inputs[name].dtype)
-            for name, value in inputs.items()
+            self._own[name]: tf.cast(tf.constant(value), self.inputs[name].dtype)
+            for name, value in values.items()
         }
-        return self.signature(**tensors)
+        return {name: value.numpy() for name, value in self.function(**tensors).items()}
+
+
+def _dotted(name: str) -> str:
+    """An input's name; TensorFlow's arguments have underscores where the names of a past have dots.
+
+    >>> _dotted("past_key_values_0_key"), _dotted("input_ids")
+    ('past_key_values.0.key', 'input_ids')
+    """
+    if not name.startswith(_PAST):
+        return name
+    return cached.PAST + name.removeprefix(_PAST).replace("_", ".")

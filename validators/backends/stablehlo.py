@@ -1,46 +1,58 @@
-"""StableHLO: a program that ``jax.export`` serialized, with its parameters beside it.
+"""StableHLO: programs that ``jax.export`` serialized, with their parameters beside them.
 
-The folder holds ``program.jax`` and, where the program takes its parameters as its first argument,
-``flax_model.msgpack``. The program's inputs are one dict of arrays; its outputs are a dict.
+The folder holds ``program.jax``, or for a model behind an encoder that keeps a cache ``encoder.jax``, ``decoder.jax`` and
+``decoder_with_past.jax``, and, where programs take their parameters as the first argument, ``flax_model.msgpack``. A
+program's inputs are one dict of arrays; its outputs are a dict.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from equipoise.validators.backends import jax_common
+from equipoise.validators.backends import cached, jax_common
 from equipoise.validators.backends.base import Array, Plain
 
 PROGRAM = "program.jax"
+ROLES = ("encoder", "decoder", "decoder_with_past")
 PARAMETERS = "flax_model.msgpack"
+CHUNK = 16
+"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends.cached.Decoder`."""
+
+
+def is_program(folder: Path) -> bool:
+    """Whether a folder holds a program, or those of an encoder and its decoder."""
+    every = [folder / f"{role}.jax" for role in ROLES]
+    return (folder / PROGRAM).is_file() or all(path.is_file() for path in every)
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
-    """The program of a folder, or of its file; it fixes its precision."""
+    """The programs of a folder, or the one of a file; they fix their precision."""
     jax_common.pin(options)
     place = Path(folder)
-    return Session(place if place.is_dir() else place.parent, options)
+    return Session(place if place.is_dir() else place.parent)
 
 
 class Session(Plain):
-    """An ``Exported`` of JAX."""
+    """One ``Exported`` of JAX, or three."""
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
-        from jax import export
-        from jax.tree_util import tree_unflatten
-
-        self.program = export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
-        args, _ = tree_unflatten(self.program.in_tree, self.program.in_avals)
-        self.parameters = _parameters(folder / PARAMETERS) if len(args) > 1 else None
-        self.inputs = args[-1]
-        self.accepts = frozenset(self.inputs)
+    def __init__(self, folder: Path) -> None:
+        stored = folder / PARAMETERS
+        parameters = _parameters(stored) if stored.is_file() else None
+        whole = {"model": folder / PROGRAM}
+        files = whole if whole["model"].is_file() else {r: folder / f"{r}.jax" for r in ROLES}
+        self.programs = {role: Program(file, parameters) for role, file in files.items()}
+        self.model = cached.model_of(self.programs, CHUNK)
+        self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> dict[str, Any]:
         """Device, precision and switches as JAX reports them."""
-        floating = [str(aval.dtype) for aval in self.program.in_avals if aval.dtype.kind != "i"]
+        programs = [program.exported for program in self.programs.values()]
+        every = [str(one.dtype) for program in programs for one in program.in_avals]
+        floating = [name for name in every if "float" in name]
         return {
             **jax_common.about(),
             "precision": floating[0] if floating else "float32",
@@ -49,14 +61,36 @@ class Session(Plain):
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """The outputs by their names."""
-        import jax
+        outputs, _ = self.model.step(inputs, None, None)
+        return outputs
 
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """The same, going on from a cache."""
+        return self.model.step(inputs, state, order)
+
+
+class Program:
+    """An ``Exported`` with its parameters."""
+
+    def __init__(self, file: Path, parameters: Any) -> None:
+        from jax import export
+        from jax.tree_util import tree_unflatten
+
+        self.exported = export.deserialize(bytearray(file.read_bytes()))
+        args, _ = tree_unflatten(self.exported.in_tree, self.exported.in_avals)
+        self.before = (parameters,) if len(args) > 1 else ()
+        self.inputs = {name: cached.Input(one.shape, one.dtype) for name, one in args[-1].items()}
+
+    def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by their names."""
         given = {
-            name: np.asarray(value, dtype=self.inputs[name].dtype) for name, value in inputs.items()
+            name: np.asarray(value, dtype=self.inputs[name].dtype) for name, value in values.items()
         }
-        before = () if self.parameters is None else (self.parameters,)
-        # JAX returns before it has computed; the time of a pass is that of its values.
-        return jax.block_until_ready(self.program.call(*before, given))
+        # As arrays of numpy: JAX returns before it has computed, and would compile each choice of rows.
+        found = self.exported.call(*self.before, given)
+        return {name: np.asarray(value) for name, value in found.items()}
 
 
 def _parameters(file: Path) -> Any:

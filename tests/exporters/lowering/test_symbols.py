@@ -98,3 +98,31 @@ def test_inputs_and_outputs_are_of_32_bits(name: str, narrow: str) -> None:
     from equipoise.exporters.lowering import symbols
 
     assert np.dtype(symbols.narrow(getattr(torch, name))).name == narrow
+
+
+def test_what_may_be_empty_is_a_size_less_one() -> None:
+    """JAX's own sizes are at least 1."""
+    from torch.export import Dim
+
+    from equipoise.exporters.lowering.symbols import described, input_specs
+
+    graph = pair({"x": {0: Dim("a", max=9), 1: Dim("b")}, "ids": {0: Dim("c")}})
+    axes = {"x": {0: "past", 1: "sequence"}, "ids": {0: "batch"}}
+    found = input_specs(
+        graph.program, graph.names, axes, least=True, empty=frozenset({"past"})
+    ).shapes
+    assert str(found["x"].shape) == "(past_plus_1 - 1, sequence)"
+    assert (
+        "past_plus_1 - 1 <= 9"
+        in input_specs(graph.program, graph.names, axes, empty=frozenset({"past"})).constraints
+    )
+    assert described(graph.program, graph.names, axes) == {
+        "graph_inputs": {
+            "x": {"dtype": "float32", "shape": ["past", "sequence"]},
+            "ids": {"dtype": "int32", "shape": ["batch"]},
+        },
+        "graph_outputs": {
+            "x": {"dtype": "float32", "shape": ["past", "sequence"]},
+            "ids": {"dtype": "int32", "shape": ["batch"]},
+        },
+    }

@@ -1,0 +1,34 @@
+"""TensorFlow Lite: one file for phones and small devices, out of a JAX program by TensorFlow's converter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equipoise.exporters.base import Source
+
+
+class TfLite:
+    """A flat buffer with one signature; its inputs have the sizes of the example for good."""
+
+    name = "tflite"
+    program = "model.tflite"
+    extra = "tensorflow"
+    needs = ("torch", "transformers", "jax", "tensorflow")
+    ways = {  # noqa: RUF012 - a plain attribute of the protocol
+        "export": "torch.export, then ATen's operators in JAX, jax2tf, and tf.lite.TFLiteConverter",
+        "transformers": "DynamoExporter of transformers.exporters, then the same",
+    }
+    fixed = True
+    quantizes = True
+
+    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+        """Exports the module, lowers the graph, and converts it with its weights at the wanted precision."""
+        from equipoise.exporters.tflite_program import convert
+
+        data, notes = convert(source, way)
+        path.write_bytes(data)
+        return {"notes": notes}
+
+
+TARGET = TfLite()

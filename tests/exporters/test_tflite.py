@@ -1,0 +1,86 @@
+"""TensorFlow Lite: programs of one size in three precisions, judged at that size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("jax")
+pytest.importorskip("tensorflow")
+
+from equipoise.convert.errors import WorkerError
+from equipoise.validators.environment import RemoteModel
+from equipoise.validators.exporting import Export, Exported, export
+from equipoise.validators.request import Request
+from equipoise.validators.tolerance import DEFAULTS
+from equipoise.validators.verdict import Verdict
+from equipoise.validators.workers import Workers
+
+pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+
+ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
+MODELS = ["fill-mask", "image-classification"]
+
+
+def made(
+    name: str, out: Path, workers: Workers, precision: str = "float32", **options: object
+) -> Exported:
+    bounds = DEFAULTS["int8"] if options else None
+    request = Request(ROOT / name, precision=precision, tolerance=bounds, divergence=False)
+    return export(Export(request, out, "tflite", ways=["export"], options=options), workers)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_float32(name: str, workers: Workers, tmp_path: Path) -> None:
+    found = made(name, tmp_path / "out", workers)
+    assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+    assert found.report is not None
+    (result,) = found.report.backends
+    assert [case.case for case in result.cases] == ["fixed"]
+    assert result.about["implementation"] == "tf.lite.Interpreter"
+    shapes = {key: about["shape"] for key, about in found.artifact.inputs.items()}
+    assert all(isinstance(size, int) for shape in shapes.values() for size in shape)
+    said = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+    assert f"sizes for good: {said}" in found.artifact.notes
+    # Another size is refused: the interpreter would take it.
+    program = RemoteModel(workers.get("tflite"), "tflite", "", tmp_path / "out" / "model.tflite")
+    wrong = {key: np.zeros([1, *shape[1:]], np.float32) for key, shape in shapes.items()}
+    with pytest.raises(WorkerError, match="the program was made for"):
+        program.run(wrong)
+    program.drop()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_float16(name: str, workers: Workers, tmp_path: Path) -> None:
+    found = made(name, tmp_path / "out", workers, "float16")
+    assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+    assert found.report is not None
+    assert found.report.backends[0].about["precision"] == "float16"
+    assert "weights are stored as float16, and computed with in float32" in found.artifact.notes
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_eight_bits(name: str, workers: Workers, tmp_path: Path) -> None:
+    found = made(name, tmp_path / "out", workers, quantize="int8-dynamic")
+    assert found.verdict is Verdict.DECISION_SAFE
+    assert found.report is not None
+    assert found.report.backends[0].about["precision"] == "int8"
+    (note,) = (one for one in found.artifact.notes if "are int8" in one)
+    assert int(note.split()[0]) > 0
+
+
+def test_refused(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """What has no program of one size, or no weights of that kind, is refused in words."""
+    out = tmp_path / "out"
+    said = cli("export", ROOT / "text-generation", out, "--to", "tflite", "--no-validate")
+    assert said.code == 2
+    assert "sizes, and the target's programs have one" in said.err
+    said = cli("export", ROOT / "fill-mask", out, "--to", "stablehlo", "--quantize", "int8-dynamic")
+    assert said.code == 2
+    assert "stablehlo has no weights of eight bits" in said.err
+    assert list(tmp_path.iterdir()) == []

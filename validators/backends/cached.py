@@ -1,0 +1,185 @@
+"""Decoding with a cache over programs, whatever runs them: a decoder with its past, or encoder, decoder, decoder with past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from equipoise.validators.backends.base import Array
+
+PAST, PRESENT = "past_key_values.", "present."
+SWITCH = "use_cache_branch"
+"""Input of a decoder that was merged of two: whether it goes on."""
+
+State = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a graph takes under a name.
+
+    Attributes:
+        shape: Sizes; what is no integer is open.
+        dtype: Of numpy.
+    """
+
+    shape: tuple[Any, ...]
+    dtype: Any
+
+
+class Graph(Protocol):
+    """A program with named arrays on both sides."""
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """What it takes."""
+        ...
+
+    def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Its outputs for exactly its inputs."""
+        ...
+
+
+class Whole:
+    """A graph without a cache."""
+
+    caches = False
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.accepts = frozenset(graph.inputs)
+
+    def step(
+        self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
+    ) -> tuple[dict[str, Array], State]:
+        """The outputs; there is nothing to go on from."""
+        return self.graph.call(inputs), {}
+
+
+class Decoder:
+    """A decoder in one graph; it begins with an empty past.
+
+    Args:
+        graph: The graph.
+        chunk: The past is filled up on its left, where the mask hides it, to multiples of so many tokens: what compiles
+            a program for each length then compiles it once in so many steps. Only where positions are an input too:
+            a model that counts the past itself would count what was filled up.
+    """
+
+    caches = True
+
+    def __init__(self, graph: Graph, chunk: int = 1) -> None:
+        self.graph = graph
+        self.accepts = frozenset(name for name in graph.inputs if not name.startswith(PAST))
+        self.chunk = chunk if {"attention_mask", "position_ids"} <= self.accepts else 1
+
+    def step(
+        self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
+    ) -> tuple[dict[str, Array], State]:
+        """The outputs after a past, and the past of the next step."""
+        rows = len(next(iter(inputs.values())))
+        past = empty_past(self.graph, rows) if state is None else chosen(state, order)
+        room = -next(iter(past.values())).shape[2] % self.chunk
+        values = {**inputs, **{name: _filled(value, room, 2) for name, value in past.items()}}
+        if room:
+            values["attention_mask"] = _filled(values["attention_mask"], room, 1)
+        results, present = parted(self.graph.call(values))
+        return results, {name: value[:, :, room:] for name, value in present.items()}
+
+
+class Seq2Seq:
+    """An encoder, a decoder that begins and one that goes on, these two in one graph or in two."""
+
+    caches = True
+
+    def __init__(self, encoder: Graph, decoder: Graph, with_past: Graph) -> None:
+        self.encoder, self.decoder, self.with_past = encoder, decoder, with_past
+        masked = {"attention_mask"} if "encoder_attention_mask" in decoder.inputs else set()
+        self.accepts = frozenset({*encoder.inputs, "decoder_input_ids", *masked})
+
+    def step(
+        self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
+    ) -> tuple[dict[str, Array], State]:
+        """The first time through the encoder; then through the decoder with past alone."""
+        tokens = {"input_ids": inputs["decoder_input_ids"]}
+        if state is None:
+            kept = self._encoded(inputs)
+            nothing = empty_past(self.decoder, len(tokens["input_ids"]))
+            values = _given(self.decoder, {**tokens, **kept, **nothing}, go_on=False)
+        else:
+            kept = chosen(state, order)
+            values = _given(self.with_past, {**tokens, **kept}, go_on=True)
+        outputs, past = parted(values)
+        return outputs, {**kept, **past}
+
+    def _encoded(self, inputs: Mapping[str, Array]) -> State:
+        given = {name: inputs[name] for name in self.encoder.inputs if name in inputs}
+        kept = {"encoder_hidden_states": self.encoder.call(given)["last_hidden_state"]}
+        if "attention_mask" in inputs:
+            kept["encoder_attention_mask"] = inputs["attention_mask"]
+        return kept
+
+
+Model = Whole | Decoder | Seq2Seq
+
+
+def model_of(graphs: Mapping[str, Graph], chunk: int = 1) -> Model:
+    """What the graphs are together.
+
+    Args:
+        graphs: By role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
+        chunk: See :class:`Decoder`.
+    """
+    if "model" not in graphs:
+        return Seq2Seq(graphs["encoder"], graphs["decoder"], graphs["decoder_with_past"])
+    graph = graphs["model"]
+    return Decoder(graph, chunk) if has_past(graph) else Whole(graph)
+
+
+def has_past(graph: Graph) -> bool:
+    """Whether a graph takes a past."""
+    return any(name.startswith(PAST) for name in graph.inputs)
+
+
+def empty_past(graph: Graph, rows: int) -> State:
+    """A past of no tokens."""
+    return {
+        name: np.zeros((rows, one.shape[1], 0, one.shape[3]), one.dtype)
+        for name, one in graph.inputs.items()
+        if name.startswith(PAST)
+    }
+
+
+def chosen(state: State, order: list[int] | None) -> State:
+    """The rows of a cache to go on with."""
+    if order is None:
+        return state
+    return {name: value[order] for name, value in state.items()}
+
+
+def parted(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
+    """Results, and the present as the past of the next step."""
+    results = {name: value for name, value in outputs.items() if not name.startswith(PRESENT)}
+    past = {
+        f"{PAST}{name.removeprefix(PRESENT)}": value
+        for name, value in outputs.items()
+        if name.startswith(PRESENT)
+    }
+    return results, past
+
+
+def _filled(value: Array, room: int, axis: int) -> Array:
+    """With so many zeros in front along an axis."""
+    if not room:
+        return value
+    widths = [(room if one == axis else 0, 0) for one in range(value.ndim)]
+    return np.pad(value, widths)
+
+
+def _given(graph: Graph, values: Mapping[str, Array], *, go_on: bool) -> dict[str, Array]:
+    """A graph's outputs for those of the values that it takes."""
+    every = {**values, SWITCH: np.array([go_on])}
+    return graph.call({name: every[name] for name in graph.inputs})

@@ -1,0 +1,64 @@
+"""TensorFlow Lite: a flat buffer whose one signature has inputs of fixed sizes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.backends.base import Array, Plain
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The program of a file; it fixes its precision.
+
+    Raises:
+        ValueError: Another device than the processor is wanted.
+    """
+    if (options.get("device") or "cpu") != "cpu":
+        raise ValueError("the interpreter of TensorFlow Lite runs on the processor alone")
+    return Session(folder, options)
+
+
+class Session(Plain):
+    """A ``tf.lite.Interpreter``."""
+
+    def __init__(self, file: str, options: dict[str, Any]) -> None:
+        import tensorflow as tf
+
+        self.threads = int(options.get("threads") or 0) or len(os.sched_getaffinity(0))
+        self.program = tf.lite.Interpreter(model_path=file, num_threads=self.threads)
+        self.call = self.program.get_signature_runner()
+        self.inputs = self.call.get_input_details()
+        self.accepts = frozenset(self.inputs)
+
+    def about(self) -> dict[str, Any]:
+        """Threads, and the smallest type that weights are stored in."""
+        kinds = {np.dtype(detail["dtype"]).name for detail in self.program.get_tensor_details()}
+        small = [name for name in ("int8", "float16") if name in kinds]
+        return {
+            "device": "cpu",
+            "hardware": "cpu",
+            "threads": self.threads,
+            "tf32": False,
+            "deterministic": True,
+            "precision": small[0] if small else "float32",
+            "implementation": "tf.lite.Interpreter",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by their names.
+
+        Raises:
+            ValueError: An input has not the size that the program was made for.
+        """
+        for name, value in inputs.items():
+            # The interpreter would resize, and compute with constants of the old sizes.
+            size = tuple(self.inputs[name]["shape"].tolist())
+            if value.shape != size:
+                raise ValueError(f"{name} is {value.shape}, the program was made for {size}")
+        given = {
+            name: np.asarray(value, self.inputs[name]["dtype"]) for name, value in inputs.items()
+        }
+        return self.call(**given)
