@@ -245,6 +245,8 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
     """A linear layer whose kernel is taken as it is."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
+            if line is False:
+                continue
             text = line if isinstance(line, str) else line["kind"]
             for layout in layouts if text.startswith("linear(") else ():
                 name = f"{path}.weight"
