@@ -3,7 +3,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 ORACLE := --env oracle=.venv-oracle/bin/python
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test quick lint format oracle bench goldens tasks clean
+.PHONY: help demo test quick representative lint format oracle bench goldens tasks clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -22,6 +22,9 @@ test: .venv/done .venv-oracle/done .venv-base/done lint  ## Sets up and runs eve
 
 quick: .venv/done  ## Runs the tests that need neither the oracle nor much time
 	.venv/bin/pytest --numprocesses 2 -m "not oracle and not slow"
+
+representative: .venv/done .venv-oracle/done  ## Holds one class of each model type to transformers 4.57.6
+	.venv/bin/pytest --numprocesses 2 --dist worksteal -m representative tests/oracle
 
 lint: .venv/done  ## Style, types, layers
 	.venv/bin/ruff check .

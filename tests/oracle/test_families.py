@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,18 @@ def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
     return largest
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def marked() -> Iterator[Any]:
+    """All cases; of each model type one is marked ``representative``, of a class that both frameworks have if there is one."""
+    every = cases()
+    chosen: dict[str, Case] = {}
+    for case in sorted(every, key=lambda case: -len(case.cls.names)):
+        chosen.setdefault(case.spec.model_type, case)
+    for case in every:
+        one = chosen[case.spec.model_type] is case
+        yield pytest.param(case, id=case.name, marks=pytest.mark.representative if one else ())
+
+
+@pytest.mark.parametrize("case", marked())
 def test_class(
     case: Case, oracle: Environment, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
