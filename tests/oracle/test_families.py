@@ -74,7 +74,7 @@ def marked() -> Iterator[Any]:
         yield pytest.param(case, id=case.name, marks=pytest.mark.representative if one else ())
 
 
-@pytest.mark.parametrize("case", marked())
+@pytest.mark.parametrize("case", list(marked()))
 def test_class(
     case: Case, oracle: Environment, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
