@@ -20,6 +20,9 @@ def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, An
         values: list[Any] = [place.values.get(name) for place in places]
         if any(isinstance(one, (bool, type(None))) for one in values) or 0 in values:
             yield name, np.array([bool(one) for one in values], bool)
+        numbers = [one if isinstance(one, (int, float)) else 0 for one in values]
+        if min(numbers) < 0 < max(numbers):  # -1 for what is to be taken from elsewhere
+            yield f"{name} > 0", np.array([one > 0 for one in numbers])
         if any(isinstance(one, str) for one in values):
             for text in sorted({one for one in values if isinstance(one, str)}):
                 yield f"{name} == {text!r}", np.array([one == text for one in values], bool)
@@ -68,10 +71,20 @@ def _of_fields(places: list[Place], fields: list[str]) -> Iterator[tuple[str, An
             equal = np.array([one == text for one in values], bool)
             yield f"{name} == {text!r}", equal
             yield f"{name} != {text!r}", ~equal
+        yield from _of_parts(name, values)
         lists = [one for one in values if isinstance(one, list)]
         if len(lists) == len(values):
             for item in sorted({one for many in lists for one in many if isinstance(one, str)}):
                 yield f"{item!r} in {name}", np.array([item in one for one in lists], bool)
+
+
+def _of_parts(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Words inside a text: ``gated`` of ``gated-gelu``."""
+    texts = [one for one in values if isinstance(one, str)]
+    if len(texts) < len(values):
+        return
+    for part in sorted({part for one in texts for part in one.split("-") if "-" in one}):
+        yield f"{part!r} in {name}", np.array([part in one for one in texts], bool)
 
 
 def _of_indices(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
