@@ -136,6 +136,7 @@ def own(model_type: str) -> dict[str, Any]:
         compared, differing, missing = against(spec, family, configs, derive(first))
         one_config = bool(compared) and not differing
         if not one_config and also:
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             compared, differing, missing = against(spec, family, configs, derive(first, also=also))
     good = compared and not differing
     return {

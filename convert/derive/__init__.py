@@ -130,7 +130,11 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         found.of,
         paths.counts,
         shared.of,
-        {**variants[0].values, **defaults(kind.config)},
+        {
+            **{name: None for one in variants for name in one.values},
+            **variants[0].values,
+            **defaults(kind.config),
+        },
         (
             f"Derived from PyTorch's model under {len(variants)} configs; to be reviewed.",
             *(f"Not expressed: {one}" for one in unsolved),

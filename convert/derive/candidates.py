@@ -11,7 +11,7 @@ SMALL = 9
 """A number below it is taken for a count and raised by one; a larger one is doubled."""
 
 
-def others(value: Any, texts: frozenset[str]) -> Iterator[Any]:
+def others(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
     """Other values of a field, the likeliest first."""
     match value:
         case bool():
@@ -33,8 +33,9 @@ def others(value: Any, texts: frozenset[str]) -> Iterator[Any]:
                 yield "other"
         case [*items] if items and all(type(one) is int for one in items):
             yield [2 * one for one in items]
-            yield [*items, items[-1]]
-            yield [*items, 2 * items[-1]]
+            if len(items) > 3 or name.endswith("s"):  # a window has as many axes as it has
+                yield [*items, items[-1]]
+                yield [*items, 2 * items[-1]]
             for place in range(min(len(items), 4)):
                 yield [2 * one if at == place else one for at, one in enumerate(items)]
         case [*items] if items and all(isinstance(one, (str, bool)) for one in items):

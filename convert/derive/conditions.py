@@ -134,6 +134,12 @@ def _index_and_field(
             f"{index} not in {name}",
             np.array([i not in one for i, one in zip(at, values, strict=True)]),
         )
+        if all(values) and any(i >= len(one) for i, one in zip(at, values, strict=True)):
+            text = f"{name}[{index} % len({name})]"  # the list says what repeats
+            items = [one[i % len(one)] for i, one in zip(at, values, strict=True)]
+            for item in sorted({one for one in items if isinstance(one, str)}):
+                yield f"{text} == {item!r}", np.array([one == item for one in items])
+                yield f"{text} != {item!r}", np.array([one != item for one in items])
         if all(i < len(one) for i, one in zip(at, values, strict=True)):
             items = [one[i] for i, one in zip(at, values, strict=True)]
             yield f"{name}[{index}]", np.array([bool(one) for one in items])

@@ -111,6 +111,11 @@ def combined(terms: list[Term], target: Vector) -> str | None:
         found = _linear(a, b, target)
         if found is not None:
             return found
+    products = [one for one in pairs if " * " in one.text and "//" not in one.text]
+    for a, b in combinations([*products[:SOME], *terms[:8]], 2):
+        found = _linear(a, b, target)
+        if found is not None:
+            return found
     found = _square(terms, target)
     if found is not None:
         return found

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any, Protocol
 
 from equipoise.convert.derive.candidates import SMALL, counts, lists, others
-from equipoise.convert.derive.seen import Seen, Variant, cover, differ
+from equipoise.convert.derive.seen import Variant, cover, differ
 
 
 class Build(Protocol):
@@ -190,7 +190,7 @@ class _Walk:
     def _candidates(self, parent: Variant, field: str) -> Iterator[dict[str, Any]]:
         value = parent.values[field]
         texts = self.texts.get(field.rpartition(".")[2], frozenset())
-        for other in others(value, texts):
+        for other in others(field, value, texts):
             yield {field: other}
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 yield {field: other, **lists(parent.values, value, other)}
