@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from equipoise.convert.derive.candidates import lists
 from equipoise.convert.derive.check import differences
 from equipoise.convert.derive.lines import lines
 from equipoise.convert.derive.models import (
@@ -35,6 +36,11 @@ from equipoise.convert.derive.vary import explore
 from equipoise.convert.derive.write import Draft, listed, text_of
 from equipoise.convert.errors import ArchitectureError
 from equipoise.convert.spec import Spec, read_spec
+
+
+DEEP = 8
+ENOUGH = 6
+"""Of more than the first as many layers are looked at closely: enough for most that is otherwise in every few layers."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Pat
 
 def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
     memory = Memory()
+    whole = kind.config
+    kind = _shallow(kind)
     base = kind.values(kind.config)
     samples = [_see(kind, memory, _otherwise(kind, one, base), one) for one in kind.samples]
     variants, stuck = explore(
@@ -105,6 +113,9 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         _hints(kind, base),
         [one for one in samples if one is not None],
     )
+    if whole is not kind.config:
+        given = _see(kind, memory, _otherwise(kind, whole, base), whole)
+        variants += [given] if given is not None else []
     prefix, bases = _bases(kind, variants[0].seen)
     placed = [
         replace(
@@ -132,8 +143,8 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         shared.of,
         {
             **{name: None for one in variants for name in one.values},
-            **variants[0].values,
-            **defaults(kind.config),
+            **kind.values(whole),
+            **defaults(whole),
         },
         (
             f"Derived from PyTorch's model under {len(variants)} configs; to be reviewed.",
@@ -157,6 +168,24 @@ def spec_of(text: str, model_type: str) -> Spec:
         file = Path(folder) / f"{model_type}.toml"
         file.write_text(text, encoding="utf-8")
         return read_spec(file)
+
+
+def _shallow(kind: Type) -> Type:
+    """The type with fewer layers in its base config, where they are many: each is built over and over."""
+    values = kind.values(kind.config)
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if type(value) is int and value > DEEP and "layers" in name.rpartition(".")[2]:
+            changes |= {name: ENOUGH, **lists(values, value, ENOUGH)}
+    if not changes:
+        return kind
+    try:
+        config = kind.configured(changes)
+        for name in kind.classes:
+            kind.see(name, config)
+    except refusals():
+        return kind
+    return replace(kind, config=config)
 
 
 def _otherwise(kind: Type, sample: Any, base: Values) -> dict[str, Any]:
