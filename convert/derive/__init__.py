@@ -37,7 +37,6 @@ from equipoise.convert.derive.write import Draft, listed, text_of
 from equipoise.convert.errors import ArchitectureError
 from equipoise.convert.spec import Spec, read_spec
 
-
 DEEP = 8
 ENOUGH = 6
 """Of more than the first as many layers are looked at closely: enough for most that is otherwise in every few layers."""

@@ -66,6 +66,62 @@ def test_conditions(holds: Any, expected: str) -> None:
     assert Search(VARIANTS).condition(places, values) == expected
 
 
+MORE: dict[str, Any] = {
+    **{"keys": 3, "key_width": 8, "values": 2, "value_width": 16, "pattern": ["a", "a", "b"]},
+    **{"reach": -1, "length": 32, "sort": "relu", "depth": 7, "flag": True},
+}
+MORE_CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"keys": 4},
+    {"key_width": 16},
+    {"values": 5},
+    {"value_width": 32},
+    {"reach": 10},
+    {"reach": 12},
+    {"length": 64},
+    {"sort": "gated-gelu"},
+    {"sort": "gated-silu"},
+    {"sort": "none"},
+    {"pattern": ["b", "a"]},
+    {"keys": 5, "key_width": 32, "values": 3, "value_width": 8},
+)
+MORE_VARIANTS = [Variant(one, {**MORE, **one}, {}) for one in MORE_CHANGES]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (
+            lambda v: 2 * v["keys"] * v["key_width"] + v["values"] * v["value_width"],
+            "2 * keys * key_width + values * value_width",
+        ),
+        (
+            lambda v: 2 * (v["reach"] if v["reach"] > 0 else v["length"]),
+            "(2 * reach) if reach > 0 else (2 * length)",
+        ),
+    ],
+)
+def test_sizes_of_sums_and_of_what_is_taken_from_elsewhere(size: Any, expected: str) -> None:
+    places = [Place(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
+    values = [size(one.values) for one in MORE_VARIANTS]
+    assert Search(MORE_VARIANTS).size(places, values) == expected
+
+
+def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
+    places = [
+        Place(at, one.values, {"layer": layer})
+        for at, one in enumerate(MORE_VARIANTS)
+        for layer in range(one.values["depth"])
+    ]
+    search = Search(MORE_VARIANTS)
+    cyclic = [
+        (many := one.values["pattern"])[one.indices["layer"] % len(many)] == "b" for one in places
+    ]
+    assert search.condition(places, cyclic) == "pattern[layer % len(pattern)] != 'a'"
+    gated = ["gated" in one.values["sort"] for one in places]
+    assert search.condition(places, gated) == "'gated' in sort"
+
+
 def test_what_no_expression_gives_is_said() -> None:
     places = [Place(at, one.values) for at, one in enumerate(VARIANTS)]
     odd = [3, 17, 5, 91, 26, 8, 44, 2, 63, 12]
