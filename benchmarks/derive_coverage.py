@@ -274,7 +274,8 @@ was changed while it ran: `derive_coverage.py own --again` and `types` go on whe
 shuffle.
 
 - **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
-  transformers 5 still has and every config of `fixtures/configs`; only the first of these configs was shown to `derive`.
+  transformers 5 still has and every config of `fixtures/configs`. `derive` was shown the first of these configs; where that was
+  not enough, the others as well (`--also`), which a line below counts.
   Below: every class is given exactly under every config that `derive` tried, and random weights went from PyTorch to Flax's
   layout and back bit for bit.
 - **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.

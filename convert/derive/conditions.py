@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
@@ -12,6 +13,8 @@ from equipoise.convert.derive.places import Place, numeric, plus
 
 MANY = 24
 """As many numbers may be compared with each other."""
+MOST_CASES = 4
+"""As many conditions may be joined by ``or``."""
 
 
 def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -38,6 +41,7 @@ def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, An
             elif all(isinstance(one, list) for one in whole):
                 lengths = np.array([len(one) for one in whole])
                 yield f"{index} < len({name}) - 1", at < lengths - 1
+                yield f"{index} < len({name})", at < lengths
                 if all(i < len(one) for i, one in zip(at, whole, strict=True)):
                     items = [one[i] for i, one in zip(at, whole, strict=True)]
                     for item in sorted({one for one in items if isinstance(one, str)})[:3]:
@@ -49,11 +53,28 @@ def conditions(places: list[Place], fields: list[str]) -> Iterator[tuple[str, An
     yield from _of_fields(places, fields)
     yield from _of_indices(places, fields)
     numbers = {name: value for name in fields if (value := numeric(places, name)) is not None}
+    numbers |= _elements(places, fields)
     for a, b in combinations(list(numbers)[:MANY], 2):
         yield f"{a} != {b}", numbers[a] != numbers[b]
         yield f"{a} == {b}", numbers[a] == numbers[b]
         yield f"{a} > {b}", numbers[a] > numbers[b]
         yield f"{b} > {a}", numbers[b] > numbers[a]
+
+
+def _elements(places: list[Place], fields: list[str]) -> dict[str, Any]:
+    """The first numbers of lists, and those at an index."""
+    found = {}
+    for name in fields:
+        lists: list[Any] = [place.values.get(name) for place in places]
+        if all(isinstance(many, list) and many and type(many[0]) is int for many in lists):
+            found[f"{name}[0]"] = np.array([many[0] for many in lists], np.float64)
+            for index in places[0].indices:
+                at = [place.indices[index] for place in places]
+                if all(i < len(many) for i, many in zip(at, lists, strict=True)):
+                    items = [many[i] for i, many in zip(at, lists, strict=True)]
+                    if all(type(one) is int for one in items):
+                        found[f"{name}[{index}]"] = np.array(items, np.float64)
+    return found
 
 
 def _of_fields(places: list[Place], fields: list[str]) -> Iterator[tuple[str, Any]]:
@@ -129,6 +150,8 @@ def _index_and_field(
         last = np.array([len(one) - 1 for one in values])
         yield f"{index} < len({name}) - 1", at < last
         yield f"{index} == len({name}) - 1", at == last
+        yield f"{index} < len({name})", at <= last
+        yield f"{index} >= len({name})", at > last
         yield f"{index} in {name}", np.array([i in one for i, one in zip(at, values, strict=True)])
         yield (
             f"{index} not in {name}",
@@ -175,4 +198,26 @@ def matching(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
         for (b, second), (c, third) in combinations(list(kept.values())[:60], 2):
             if ((first & (second | third)) == target).all():
                 return f"({a}) and ({b} or {c})"
+    return _cases(wider[:40], list(kept.values()), target)
+
+
+def _cases(wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: Any) -> str | None:
+    """One condition, and inside it one of several others; none that compares a size with a constant fits by chance."""
+    terms = [one for one in terms if not re.search(r"[<>]=? \d{2,}$", one[0])]
+    if not terms:
+        return None
+    holds = np.stack([one for _, one in terms])
+    for text, inside in [*wider, ("", np.ones_like(target))]:
+        allowed = ~(holds & inside & ~target).any(axis=1)
+        left, chosen = target.copy(), []
+        while left.any() and len(chosen) < MOST_CASES:
+            gains = (holds & left).sum(axis=1) * allowed
+            best = int(np.argmax(gains))
+            if gains[best] == 0:
+                break
+            chosen.append(terms[best][0])
+            left &= ~holds[best]
+        if not left.any():
+            cases = " or ".join(chosen)
+            return f"({text}) and ({cases})" if text else cases
     return None

@@ -237,6 +237,11 @@ class _Walk:
             if name in numbers and type(values[name]) is int and values[name] >= SMALL
         ]
         wide = [name for name in sizes if any(part in name for part in WIDTHS)]
+        for name in dict.fromkeys(moved):
+            first = values[name][0] if isinstance(values[name], list) and values[name] else None
+            for one in wide if type(first) is int and first >= SMALL else ():
+                if values[one] != first:
+                    self._add({one: first})
         for one, other in list(combinations(wide, 2))[:MOST_PAIRS]:
             if values[one] != values[other]:
                 for changes in ({one: values[other]}, {other: values[one]}):

@@ -67,8 +67,16 @@ def test_conditions(holds: Any, expected: str) -> None:
 
 
 MORE: dict[str, Any] = {
-    **{"keys": 3, "key_width": 8, "values": 2, "value_width": 16, "pattern": ["a", "a", "b"]},
-    **{"reach": -1, "length": 32, "sort": "relu", "depth": 7, "flag": True},
+    "keys": 3,
+    "key_width": 8,
+    "values": 2,
+    "value_width": 16,
+    "pattern": ["a", "a", "b"],
+    "reach": -1,
+    "length": 32,
+    "sort": "relu",
+    "depth": 7,
+    "flag": True,
 }
 MORE_CHANGES: tuple[dict[str, Any], ...] = (
     {},
@@ -120,6 +128,28 @@ def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
     assert search.condition(places, cyclic) == "pattern[layer % len(pattern)] != 'a'"
     gated = ["gated" in one.values["sort"] for one in places]
     assert search.condition(places, gated) == "'gated' in sort"
+
+
+def test_a_condition_of_several_cases() -> None:
+    base: dict[str, Any] = {"stem": 16, "widths": [24, 48], "first": False}
+    changes: tuple[dict[str, Any], ...] = (
+        *({}, {"stem": 24}, {"stem": 48}, {"first": True}),
+        *({"first": True, "stem": 24}, {"widths": [16, 48]}),
+    )
+    variants = [Variant(one, {**base, **one}, {}) for one in changes]
+    places = [
+        Place(at, one.values, {"stage": stage, "layer": layer})
+        for at, one in enumerate(variants)
+        for stage in range(2)
+        for layer in range(3)
+    ]
+    shortcut = [
+        at["layer"] == 0 and (at["stage"] > 0 or v["first"] or v["stem"] != v["widths"][0])
+        for at, v in ((one.indices, one.values) for one in places)
+    ]
+    assert Search(variants).condition(places, shortcut) == (
+        "(layer == 0) and (stem != widths[stage] or first or stage != 0)"
+    )
 
 
 def test_what_no_expression_gives_is_said() -> None:
