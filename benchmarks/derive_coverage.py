@@ -164,10 +164,12 @@ def against(
                 # A span and the order of sentences have two logits, whatever the labels.
                 two = cls.name.endswith(TWO_LABELS)
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
-                ours, ours_allowed = tensors(expand(spec, cls, config))
+                expansion = expand(spec, cls, config)
+                ours, ours_allowed = tensors(expansion)
                 needed, allowed = tensors(expand(derived, theirs, config))
                 # A tower alone is spelled with and without its own name; ours takes both.
-                aliases = layout_module("pytorch").view(expand(spec, cls, config)).aliases
+                view = layout_module("pytorch").view(expansion)
+                aliases = view.aliases
                 needed, allowed = (
                     {aliases.get(n, n): shape for n, shape in one.items()}
                     for one in (needed, allowed)
@@ -181,6 +183,15 @@ def against(
                 n
                 for n in ours.keys() ^ needed.keys()
                 if n in allowed and ours_allowed.get(n) == allowed[n]
+            }
+            # Transformers 5 computes what transformers 4 stored: Swin's positions in a window.
+            made = {n for n, one in expansion.parameters.items() if one.computed}
+            odd |= {
+                target
+                for rule in view.rules
+                if made.issuperset(rule.sources)
+                for target in rule.targets
+                if target not in allowed
             }
             wrong = {n for n in ours.keys() | needed.keys() if ours.get(n) != needed.get(n)} - odd
             differing += [f"{cls.name} under {name}: {one}" for one in sorted(wrong)[:2]]
@@ -258,8 +269,16 @@ def page(results: dict[str, Any]) -> str:
             for name, one in sorted(entries.items())
             if one["result"] != "complete"
         ]
+        built = len(entries) - counts["not built"] - counts["unknown"]
+        first = sum(
+            one["result"] == "complete" and one.get("from one config", True)
+            for one in entries.values()
+        )
+        said = f"{len(entries)} of {there[part]} tried; {counts['complete']} of {built} that can be built are complete"
+        if part == "own":
+            said += f", {first} of them from one config alone"
         tables.append(
-            f"## {title}\n\n{len(entries)} of {there[part]} tried.\n\n| result | types |\n| --- | --- |\n"
+            f"## {title}\n\n{said}.\n\n| result | types |\n| --- | --- |\n"
             + "\n".join(rows)
             + "\n\n| type | result | first reason |\n| --- | --- | --- |\n"
             + "\n".join(failed)
@@ -270,18 +289,19 @@ def page(results: dict[str, Any]) -> str:
 HEAD = """# How far `equipoise derive` gets
 
 Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote. The run is not finished, and `derive`
-was changed while it ran: `derive_coverage.py own --again` and `types` go on where it stopped. The types are drawn in a seeded
-shuffle.
+was changed while it ran; what was complete before a change was not run again. `derive_coverage.py own --again` and `types` go on
+where it stopped. The types are drawn in a seeded shuffle.
 
 - **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
   transformers 5 still has and every config of `fixtures/configs`. `derive` was shown the first of these configs; where that was
-  not enough, the others as well (`--also`), which a line below counts.
+  not enough, the others as well (`--also`).
   Below: every class is given exactly under every config that `derive` tried, and random weights went from PyTorch to Flax's
   layout and back bit for bit.
 - **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.
 - **round trip**: the file is complete, and the way to Flax and back was refused or changed something.
 - **failed**: it took more than 40 seconds of computing, or the config of fixtures/ is none for transformers 5.
-- **not built**: no class can be built on the meta device, so there is nothing to derive from.
+- **not built**, **unknown**: no class can be built on the meta device, or transformers 5 no longer has the type, so there is nothing
+  to derive from.
 
 """
 
