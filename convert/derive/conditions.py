@@ -209,7 +209,8 @@ def _cases(wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: A
     holds = np.stack([one for _, one in terms])
     for text, inside in [*wider, ("", np.ones_like(target))]:
         allowed = ~(holds & inside & ~target).any(axis=1)
-        left, chosen = target.copy(), []
+        left = target.copy()
+        chosen: list[str] = []
         while left.any() and len(chosen) < MOST_CASES:
             gains = (holds & left).sum(axis=1) * allowed
             best = int(np.argmax(gains))
