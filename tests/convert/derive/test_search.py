@@ -38,7 +38,7 @@ VARIANTS = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
         (lambda v: (v["width"] // v["heads"]) ** 2 + 1, "(width // heads) * (width // heads) + 1"),
         (
             lambda v: (int((v["width"] + v["heads"]) * 2 / 3) + 7) // 8 * 8,
-            "(int((width + heads) * 2 / 3) + 7) // 8 * 8",
+            "(int((heads + width) * 2 / 3) + 7) // 8 * 8",
         ),
         (lambda v: v["inner"] or 4 * v["width"], "(inner) if inner else (4 * width)"),
     ],
