@@ -295,8 +295,8 @@ where it stopped. The types are drawn in a seeded shuffle.
 - **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
   transformers 5 still has and every config of `fixtures/configs`. `derive` was shown the first of these configs; where that was
   not enough, the others as well (`--also`).
-  Below: every class is given exactly under every config that `derive` tried, and random weights went from PyTorch to Flax's
-  layout and back bit for bit.
+  Below: every class is given exactly under every config that `derive` built it under, and random weights went from PyTorch to
+  Flax's layout and back bit for bit.
 - **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.
 - **round trip**: the file is complete, and the way to Flax and back was refused or changed something.
 - **failed**: it took more than 40 seconds of computing, or the config of fixtures/ is none for transformers 5.

@@ -66,7 +66,7 @@ class Derived:
 
     @property
     def complete(self) -> bool:
-        """Whether every class that can be built is given exactly, under every config."""
+        """Whether every class that can be built is given exactly, under every config that it was built under."""
         return not any(self.classes.values())
 
 
