@@ -22,11 +22,21 @@ _MOST = 12
     "--output", type=click.Path(path_type=Path), help="The file to write; without it, stdout."
 )
 @click.option("--class", "classes", multiple=True, help="A class to take; can be given again.")
+@click.option(
+    "--also",
+    multiple=True,
+    help="A further folder or config of the same model type, to learn from; can be given again.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @_run.json_option
 @_run.command
 def command(
-    source: str, output: Path | None, classes: tuple[str, ...], force: bool, as_json: bool
+    source: str,
+    output: Path | None,
+    classes: tuple[str, ...],
+    also: tuple[str, ...],
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Write the architecture file of SOURCE (a model type, or a folder with config.json) for a person to review.
 
@@ -38,7 +48,7 @@ def command(
 
     if output is not None and output.exists() and not force:
         raise OutputError("it is there already", file=output, hint="--force replaces it")
-    found = derive(source, classes)
+    found = derive(source, classes, also=also)
     if output is not None:
         try:
             output.write_text(found.text, encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -59,6 +59,17 @@ def parse(text: str) -> ast.expr:
         return ast.parse(text, mode="eval").body
     except SyntaxError as error:
         raise SpecError(f"not an expression: {text!r}") from error
+
+
+def names(node: ast.AST) -> Iterator[str]:
+    """The dotted names in an expression, without those of functions."""
+    if isinstance(node, (ast.Attribute, ast.Name)):
+        name = ast.unparse(node)
+        if name not in _CALLS:
+            yield name
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from names(child)
 
 
 def evaluate(expression: str | ast.expr, lookup: Lookup) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from equipoise.convert.derive.candidates import lists
 from equipoise.convert.derive.check import differences
 from equipoise.convert.derive.lines import lines
 from equipoise.convert.derive.models import (
@@ -29,12 +30,16 @@ from equipoise.convert.derive.models import (
 from equipoise.convert.derive.paths import templates
 from equipoise.convert.derive.reads import Memory, fields_read, recorded
 from equipoise.convert.derive.search import Search
-from equipoise.convert.derive.seen import Seen, Variant
+from equipoise.convert.derive.seen import Seen, Values, Variant
 from equipoise.convert.derive.ties import ties
 from equipoise.convert.derive.vary import explore
 from equipoise.convert.derive.write import Draft, listed, text_of
 from equipoise.convert.errors import ArchitectureError
 from equipoise.convert.spec import Spec, read_spec
+
+DEEP = 8
+ENOUGH = 6
+"""Of more than the first as many layers are looked at closely: enough for most that is otherwise in every few layers."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +66,23 @@ class Derived:
 
     @property
     def complete(self) -> bool:
-        """Whether every class that can be built is given exactly, under every config."""
+        """Whether every class that can be built is given exactly, under every config that it was built under."""
         return not any(self.classes.values())
 
 
-def derive(source: str, classes: Sequence[str] = ()) -> Derived:
+def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Path] = ()) -> Derived:
     """Derives the architecture file of a model type, or of a folder's.
 
     Args:
         source: A model type of transformers, a folder with a ``config.json``, or such a file.
         classes: Names of the classes to take; without it all of the type.
+        also: Further folders or configs of the same model type; what they have otherwise is tried as well.
 
     Raises:
-        InputError: torch or transformers is missing, or there is no such class.
+        InputError: torch or transformers is missing, there is no such class, or a further config is none of the type.
         ArchitectureError: transformers does not know the model type, or can build none of its classes.
     """
-    kind = open_type(source, tuple(classes))
+    kind = open_type(source, tuple(classes), tuple(map(str, also)))
     with _quiet():
         unbuilt = {}
         for name in kind.classes:
@@ -95,7 +101,20 @@ def derive(source: str, classes: Sequence[str] = ()) -> Derived:
 
 
 def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
-    variants, stuck = explore(partial(_built, kind, Memory()), alternatives(kind))
+    memory = Memory()
+    whole = kind.config
+    kind = _shallow(kind)
+    base = kind.values(kind.config)
+    samples = [_see(kind, memory, _otherwise(kind, one, base), one) for one in kind.samples]
+    variants, stuck = explore(
+        partial(_built, kind, memory),
+        alternatives(kind),
+        _hints(kind, base),
+        [one for one in samples if one is not None],
+    )
+    if whole is not kind.config:
+        given = _see(kind, memory, _otherwise(kind, whole, base), whole)
+        variants += [given] if given is not None else []
     prefix, bases = _bases(kind, variants[0].seen)
     placed = [
         replace(
@@ -121,7 +140,11 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         found.of,
         paths.counts,
         shared.of,
-        {**variants[0].values, **defaults(kind.config)},
+        {
+            **{name: None for one in variants for name in one.values},
+            **kind.values(whole),
+            **defaults(whole),
+        },
         (
             f"Derived from PyTorch's model under {len(variants)} configs; to be reviewed.",
             *(f"Not expressed: {one}" for one in unsolved),
@@ -146,14 +169,70 @@ def spec_of(text: str, model_type: str) -> Spec:
         return read_spec(file)
 
 
-def _built(kind: Type, memory: Memory, changes: Mapping[str, Any]) -> Variant | None:
+def _shallow(kind: Type) -> Type:
+    """The type with fewer layers in its base config, where they are many: each is built over and over."""
+    values = kind.values(kind.config)
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if type(value) is int and value > DEEP and "layers" in name.rpartition(".")[2]:
+            changes |= {name: ENOUGH, **lists(values, value, ENOUGH)}
+    if not changes:
+        return kind
+    try:
+        config = kind.configured(changes)
+        for name in kind.classes:
+            kind.see(name, config)
+    except refusals():
+        return kind
+    return replace(kind, config=config)
+
+
+def _otherwise(kind: Type, sample: Any, base: Values) -> dict[str, Any]:
+    """What a config has otherwise than the base."""
+    return {
+        name: value
+        for name, value in kind.values(sample).items()
+        if name not in base or base[name] != value
+    }
+
+
+def _hints(kind: Type, base: Values) -> dict[str, list[Any]]:
+    """Field -> values of samples, and the default where it is of another type: None, perhaps, or -1."""
+    found: dict[str, list[Any]] = {}
+    for config in kind.samples:
+        for name, value in _otherwise(kind, config, base).items():
+            if value not in found.setdefault(name, []):
+                found[name].append(value)
+    for name, value in defaults(kind.config).items():
+        own = base.get(name)
+        special = value is None or isinstance(value, (bool, str)) or value in (0, -1)
+        if name in base and special and value != own:
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _built(
+    kind: Type, memory: Memory, changes: Mapping[str, Any], classes: frozenset[str] | None = None
+) -> Variant | None:
     try:
         config = kind.configured(changes)
     except refusals():
         return None
+    return _see(kind, memory, changes, config, classes)
+
+
+def _see(
+    kind: Type,
+    memory: Memory,
+    changes: Mapping[str, Any],
+    config: Any,
+    classes: frozenset[str] | None = None,
+) -> Variant | None:
     values = flatten(config)
     seen: dict[str, Seen] = {}
     for name in kind.classes:
+        if classes is not None and name not in classes:
+            continue
         is_known, found = memory.find(name, values)
         if not is_known:
             with recorded() as read:
@@ -164,7 +243,7 @@ def _built(kind: Type, memory: Memory, changes: Mapping[str, Any]) -> Variant | 
             memory.keep(name, fields_read(read, config, values), found)
         if found is not None:
             seen[name] = found
-    return Variant(changes, values, config.to_dict(), seen) if seen else None
+    return Variant(changes, kind.values(config), config.to_dict(), seen) if seen else None
 
 
 def _bases(kind: Type, seen: Mapping[str, Seen]) -> tuple[str, frozenset[str]]:

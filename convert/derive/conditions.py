@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
@@ -12,6 +13,8 @@ from equipoise.convert.derive.places import Place, numeric, plus
 
 MANY = 24
 """As many numbers may be compared with each other."""
+MOST_CASES = 4
+"""As many conditions may be joined by ``or``."""
 
 
 def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -20,6 +23,9 @@ def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, An
         values: list[Any] = [place.values.get(name) for place in places]
         if any(isinstance(one, (bool, type(None))) for one in values) or 0 in values:
             yield name, np.array([bool(one) for one in values], bool)
+        numbers = [one if isinstance(one, (int, float)) else 0 for one in values]
+        if min(numbers) < 0 < max(numbers):  # -1 for what is to be taken from elsewhere
+            yield f"{name} > 0", np.array([one > 0 for one in numbers])
         if any(isinstance(one, str) for one in values):
             for text in sorted({one for one in values if isinstance(one, str)}):
                 yield f"{name} == {text!r}", np.array([one == text for one in values], bool)
@@ -35,6 +41,7 @@ def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, An
             elif all(isinstance(one, list) for one in whole):
                 lengths = np.array([len(one) for one in whole])
                 yield f"{index} < len({name}) - 1", at < lengths - 1
+                yield f"{index} < len({name})", at < lengths
                 if all(i < len(one) for i, one in zip(at, whole, strict=True)):
                     items = [one[i] for i, one in zip(at, whole, strict=True)]
                     for item in sorted({one for one in items if isinstance(one, str)})[:3]:
@@ -46,11 +53,28 @@ def conditions(places: list[Place], fields: list[str]) -> Iterator[tuple[str, An
     yield from _of_fields(places, fields)
     yield from _of_indices(places, fields)
     numbers = {name: value for name in fields if (value := numeric(places, name)) is not None}
+    numbers |= _elements(places, fields)
     for a, b in combinations(list(numbers)[:MANY], 2):
         yield f"{a} != {b}", numbers[a] != numbers[b]
         yield f"{a} == {b}", numbers[a] == numbers[b]
         yield f"{a} > {b}", numbers[a] > numbers[b]
         yield f"{b} > {a}", numbers[b] > numbers[a]
+
+
+def _elements(places: list[Place], fields: list[str]) -> dict[str, Any]:
+    """The first numbers of lists, and those at an index."""
+    found = {}
+    for name in fields:
+        lists: list[Any] = [place.values.get(name) for place in places]
+        if all(isinstance(many, list) and many and type(many[0]) is int for many in lists):
+            found[f"{name}[0]"] = np.array([many[0] for many in lists], np.float64)
+            for index in places[0].indices:
+                at = [place.indices[index] for place in places]
+                if all(i < len(many) for i, many in zip(at, lists, strict=True)):
+                    items = [many[i] for i, many in zip(at, lists, strict=True)]
+                    if all(type(one) is int for one in items):
+                        found[f"{name}[{index}]"] = np.array(items, np.float64)
+    return found
 
 
 def _of_fields(places: list[Place], fields: list[str]) -> Iterator[tuple[str, Any]]:
@@ -68,10 +92,20 @@ def _of_fields(places: list[Place], fields: list[str]) -> Iterator[tuple[str, An
             equal = np.array([one == text for one in values], bool)
             yield f"{name} == {text!r}", equal
             yield f"{name} != {text!r}", ~equal
+        yield from _of_parts(name, values)
         lists = [one for one in values if isinstance(one, list)]
         if len(lists) == len(values):
             for item in sorted({one for many in lists for one in many if isinstance(one, str)}):
                 yield f"{item!r} in {name}", np.array([item in one for one in lists], bool)
+
+
+def _of_parts(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Words inside a text: ``gated`` of ``gated-gelu``."""
+    texts = [one for one in values if isinstance(one, str)]
+    if len(texts) < len(values):
+        return
+    for part in sorted({part for one in texts for part in one.split("-") if "-" in one}):
+        yield f"{part!r} in {name}", np.array([part in one for one in texts], bool)
 
 
 def _of_indices(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -116,11 +150,19 @@ def _index_and_field(
         last = np.array([len(one) - 1 for one in values])
         yield f"{index} < len({name}) - 1", at < last
         yield f"{index} == len({name}) - 1", at == last
+        yield f"{index} < len({name})", at <= last
+        yield f"{index} >= len({name})", at > last
         yield f"{index} in {name}", np.array([i in one for i, one in zip(at, values, strict=True)])
         yield (
             f"{index} not in {name}",
             np.array([i not in one for i, one in zip(at, values, strict=True)]),
         )
+        if all(values) and any(i >= len(one) for i, one in zip(at, values, strict=True)):
+            text = f"{name}[{index} % len({name})]"  # the list says what repeats
+            items = [one[i % len(one)] for i, one in zip(at, values, strict=True)]
+            for item in sorted({one for one in items if isinstance(one, str)}):
+                yield f"{text} == {item!r}", np.array([one == item for one in items])
+                yield f"{text} != {item!r}", np.array([one != item for one in items])
         if all(i < len(one) for i, one in zip(at, values, strict=True)):
             items = [one[i] for i, one in zip(at, values, strict=True)]
             yield f"{name}[{index}]", np.array([bool(one) for one in items])
@@ -156,4 +198,27 @@ def matching(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
         for (b, second), (c, third) in combinations(list(kept.values())[:60], 2):
             if ((first & (second | third)) == target).all():
                 return f"({a}) and ({b} or {c})"
+    return _cases(wider[:40], list(kept.values()), target)
+
+
+def _cases(wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: Any) -> str | None:
+    """One condition, and inside it one of several others; none that compares a size with a constant fits by chance."""
+    terms = [one for one in terms if not re.search(r"[<>]=? \d{2,}$", one[0])]
+    if not terms:
+        return None
+    holds = np.stack([one for _, one in terms])
+    for text, inside in [*wider, ("", np.ones_like(target))]:
+        allowed = ~(holds & inside & ~target).any(axis=1)
+        left = target.copy()
+        chosen: list[str] = []
+        while left.any() and len(chosen) < MOST_CASES:
+            gains = (holds & left).sum(axis=1) * allowed
+            best = int(np.argmax(gains))
+            if gains[best] == 0:
+                break
+            chosen.append(terms[best][0])
+            left &= ~holds[best]
+        if not left.any():
+            cases = " or ".join(chosen)
+            return f"({text}) and ({cases})" if text else cases
     return None

@@ -21,8 +21,11 @@ from equipoise.convert.errors import ArchitectureError, InputError
 
 _REFUSALS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
-    *(OSError, RuntimeError, TypeError, ValueError),
+    *(NameError, OSError, RuntimeError, TypeError, ValueError),
 )
+
+
+_ABSENT = object()
 
 
 @cache
@@ -45,6 +48,8 @@ class Type:
         classes: Its PyTorch classes by name.
         prefixes: Class -> ``base_model_prefix``.
         modules: Where the classes are defined.
+        samples: Further configs of this architecture that a person has.
+        computed: Fields that the constructor of the config works out from others.
         files: What is known of (class, name in the model) -> name in files.
     """
 
@@ -53,6 +58,8 @@ class Type:
     classes: Mapping[str, Any]
     prefixes: Mapping[str, str]
     modules: tuple[ModuleType, ...]
+    samples: tuple[Any, ...] = ()
+    computed: frozenset[str] = frozenset()
     files: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def configured(self, changes: Mapping[str, Any]) -> Any:
@@ -62,6 +69,8 @@ class Type:
             ValueError: The config does not take one of them.
         """
         values = deepcopy(self.config.to_dict())
+        for name in self.computed:
+            _drop(values, name)
         for name, value in changes.items():
             _put(values, name, value)
         config = type(self.config).from_dict(values)
@@ -72,16 +81,26 @@ class Type:
             raise ValueError("the config does not keep what is set")
         return config
 
+    def values(self, config: Any) -> Values:
+        """A config's values by dotted name, but for what it works out itself."""
+        return {k: value for k, value in flatten(config).items() if k not in self.computed}
+
     def see(self, name: str, config: Any) -> Seen:
         """A class under a config; raises what the class raises."""
         return _seen(self.classes[name], deepcopy(config), self.files)
 
 
-def open_type(source: str, wanted: tuple[str, ...] = ()) -> Type:
+def open_type(source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Type:
     """A model type by its name, or that of a folder with a ``config.json``.
 
+    Args:
+        source: The name, the folder or the file.
+        wanted: Names of the classes to take; all without it.
+        also: Further folders or files of the same model type.
+
     Raises:
-        InputError: torch or transformers is not installed, or there are no such classes.
+        InputError: torch or transformers is not installed, there are no such classes, or a further config is none
+            of this type.
         ArchitectureError: transformers does not know the type.
     """
     for library in ("torch", "transformers"):
@@ -89,8 +108,7 @@ def open_type(source: str, wanted: tuple[str, ...] = ()) -> Type:
             raise InputError(f"derive needs {library}", hint="pip install 'equipoise[torch]'")
     from transformers import CONFIG_MAPPING
 
-    place = Path(source)
-    file = place / "config.json" if place.is_dir() else place
+    file = _config_file(source)
     values = read_json(file) if file.is_file() else None
     model_type = str(values.get("model_type")) if values is not None else source
     if model_type not in CONFIG_MAPPING:
@@ -113,7 +131,51 @@ def open_type(source: str, wanted: tuple[str, ...] = ()) -> Type:
         )
     kept = {name: one for name, one in classes.items() if not wanted or name in wanted}
     prefixes = {name: str(one.base_model_prefix or "") for name, one in kept.items()}
-    return Type(model_type, config, kept, prefixes, modules)
+    samples = tuple(_sample(one, kind) for one in also)
+    return Type(model_type, config, kept, prefixes, modules, samples, frozenset(_computed(config)))
+
+
+def _config_file(source: str) -> Path:
+    place = Path(source)
+    return place / "config.json" if place.is_dir() else place
+
+
+def _sample(source: str, kind: Any) -> Any:
+    """A further config of a type."""
+    file = _config_file(source)
+    values = read_json(file)
+    if values.get("model_type") != kind.model_type:
+        raise InputError(
+            "a further config is of another model type",
+            file=file,
+            expected=kind.model_type,
+            found=values.get("model_type"),
+        )
+    return kind.from_dict(values)
+
+
+def _computed(config: Any) -> Iterator[str]:
+    """Fields that the constructor does not take and sets as they are all the same, as T5's ``is_gated_act``."""
+    values = config.to_dict()
+    taken = {*inspect.signature(type(config)).parameters, *_base_fields(), *dir(type(config))}
+    try:
+        without = type(config).from_dict({k: one for k, one in values.items() if k in taken})
+    except refusals():
+        return
+    for name in values:
+        inner = getattr(config, name, None)
+        if hasattr(inner, "to_dict"):
+            yield from (f"{name}.{one}" for one in _computed(inner))
+        elif name not in taken and getattr(without, name, _ABSENT) == values[name]:
+            yield name
+
+
+@cache
+def _base_fields() -> frozenset[str]:
+    """What every config has."""
+    from transformers import PretrainedConfig
+
+    return frozenset(PretrainedConfig().to_dict())
 
 
 def _modules(kind: type) -> Iterator[ModuleType]:
@@ -149,17 +211,23 @@ def alternatives(kind: Type) -> Mapping[str, frozenset[str]]:
         )  # ResNet's layer_type is one of layer_types
         if isinstance(named, list) and all(isinstance(one, str) for one in named):
             found[name] = set(named)
-    for module in kind.modules:
+    for module in (*kind.modules, import_module(type(kind.config).__module__)):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute):
-                texts = {
-                    one.value
-                    for side in node.comparators
-                    for one in ast.walk(side)
-                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
-                }
-                found.setdefault(node.left.attr, set()).update(texts)
+            match node:
+                case ast.Compare(left=ast.Attribute(attr=name) | ast.Name(id=name)):
+                    found.setdefault(name, set()).update(
+                        text for side in node.comparators for text in _texts(side)
+                    )
+                case ast.AnnAssign(target=ast.Name(id=name)):  # layer_type: Literal["a", "b"]
+                    found.setdefault(name, set()).update(_texts(node.annotation))
     return {name: frozenset(texts) for name, texts in found.items()}
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    """The texts in a piece of source."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Constant) and isinstance(one.value, str):
+            yield one.value
 
 
 def flatten(config: Any) -> Values:
@@ -200,6 +268,13 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
     values[last] = value
 
 
+def _drop(values: dict[str, Any], name: str) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        values = values[part]
+    values.pop(last, None)
+
+
 def _set(config: Any, name: str, value: Any) -> None:
     """Sets what the config's constructor computes itself, or keeps under another name."""
     *path, last = name.split(".")
@@ -218,7 +293,7 @@ def _seen(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> Seen:
         model = cls(config)
     ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     state = {
-        name: torch.empty_like(tensor, device="meta")
+        name: tensor if tensor.is_meta else torch.empty_like(tensor, device="meta")
         for name, tensor in model.state_dict().items()
         if name not in ignored and isinstance(tensor, torch.Tensor)
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from equipoise.convert.derive.places import Place
 from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Values
+from equipoise.convert.expr import names, parse
 
 NO_INDEX = ("head", "len", "min", "max", "sum", "int", "round")
 
@@ -50,7 +53,7 @@ def templates(
         search: Finds the expressions.
     """
     found = Paths()
-    walks = [_Walk(key, path, path.split(".")) for key, paths in named.items() for path in paths]
+    walks = [_Walk(key, path, _parts(path)) for key, paths in named.items() for path in paths]
     depth = max((len(walk.parts) for walk in walks), default=0)
     for level in range(depth):
         groups: dict[str, list[_Walk]] = {}
@@ -61,7 +64,7 @@ def templates(
             if part.isascii() and part.isdigit():
                 groups.setdefault(walk.text, []).append(walk)
             else:
-                walk.add(part)
+                walk.text += part
         for start, members in groups.items():
             _number(start, members, level, found, values, moved_by_numbers, search)
     for walk in walks:
@@ -78,8 +81,11 @@ class _Walk:
     text: str = ""
     indices: dict[str, int] = field(default_factory=dict)
 
-    def add(self, part: str) -> None:
-        self.text = f"{self.text}.{part}" if self.text else part
+
+@cache
+def _parts(path: str) -> list[str]:
+    """A path cut before and behind its numbers: whole words, and those that words end with."""
+    return [part for part in re.split(r"(?<![0-9])(0|[1-9][0-9]*)(?=\.|$)", path) if part]
 
 
 def _number(
@@ -109,18 +115,27 @@ def _number(
                 at = places.index(place)
                 lengths[at] = max(lengths[at], max(numbers) + 1)
         count = search.size(places, lengths)
-        if count is None:
-            found.unsolved.append(start)
-        else:
+        whole = start.endswith(".") or not start
+        if count is None and whole:
+            found.unsolved.append(start.removesuffix("."))
+        elif count is not None and (whole or " if " not in count):  # norm3 is a name as well
             fields = set().union(*values)
             name = _named(start, count, found.counts, {one.split(".")[0] for one in fields})
-            found.counts[name] = count
+            found.counts[name] = _guarded(count, values)
     for walk in members:
         if name is None:
-            walk.add(walk.parts[level])
+            walk.text += walk.parts[level]
         else:
-            walk.add(f"{{{name}}}")
+            walk.text += f"{{{name}}}"
             walk.indices[name] = int(walk.parts[level])
+
+
+def _guarded(count: str, values: list[Values]) -> str:
+    """A count that is none where a field that it names is not set."""
+    for name in dict.fromkeys(names(parse(count))):
+        if any(name in one for one in values) and any(one.get(name) is None for one in values):
+            count = f"({count}) if {name} else (0)"
+    return count
 
 
 def _counts(
@@ -158,5 +173,6 @@ def _named(start: str, count: str, counts: Mapping[str, str], fields: set[str]) 
 def _words(start: str) -> Iterator[str]:
     """The parts of a path that are words, from the end."""
     for part in reversed(start.split(".")):
-        if part and not part.startswith("{") and not part.isdigit():
-            yield part
+        word = part.partition("{")[0].rstrip("_0123456789")
+        if word:
+            yield word

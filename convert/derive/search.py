@@ -17,10 +17,10 @@ from equipoise.convert.derive.places import Place, Vector
 from equipoise.convert.derive.seen import Variant
 from equipoise.convert.derive.terms import combined, terms_of
 
-DEEPEST = 2
+DEEPEST = 3
 """As many cases an expression may tell apart, one inside the other."""
 
-BUDGET = 40
+BUDGET = 120
 """Searches that one size may take."""
 
 

@@ -80,3 +80,32 @@ class Variant:
     values: Values
     config: Mapping[str, Any]
     seen: Mapping[str, Seen] = field(default_factory=dict)
+
+
+def differ(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> bool:
+    """Whether some class is otherwise."""
+    return any(seen[name] != other[name] for name in seen.keys() & other.keys())
+
+
+def cover(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> frozenset[str]:
+    """As few classes as show whatever is otherwise: most of a class is the body that it shares with the rest."""
+    both = seen.keys() & other.keys()
+    known = {path for one in (seen, other) for name in both for path in one[name].modules}
+    left = {name: set(_otherwise(seen[name], other[name], known)) for name in seen if name in both}
+    found = set()
+    while any(left.values()):
+        name = max(left, key=lambda one: len(left[one]))
+        found.add(name)
+        shown = left.pop(name)
+        left = {one: rest - shown for one, rest in left.items()}
+    return frozenset(found)
+
+
+def _otherwise(one: Seen, other: Seen, known: set[str]) -> Iterator[object]:
+    """What two of a class have otherwise; a path without the prefix, where another class has it so."""
+    for a, b in ((one, other), (other, one)):
+        for path, module in a.modules.items():
+            if b.modules.get(path) != module:
+                inner = path.partition(".")[2]
+                yield (inner if inner in known else path), module
+    yield from one.ties.items() ^ other.ties.items()

@@ -19,6 +19,7 @@ MANY = 48
 """As many may be combined two at a time."""
 POWERS = [2**power for power in range(8)]
 """The language has no powers; a list of them stands for those of two."""
+MULTIPLES = (8, 16, 32, 64, 128, 256)
 DIVISORS = (2, 3, 4, 8, 16, 32)
 
 
@@ -72,6 +73,15 @@ def _of_lists(
 ) -> Iterator[tuple[str, list[float]]]:
     """What an expression may take from a list: the element of an index, one at a fixed place, its length."""
     for index in indices:
+        back = [
+            len(one) - 1 - place.indices[index] for one, place in zip(lists, places, strict=True)
+        ]
+        if min(back) >= 0 and all(type(one) in (int, float) for many in lists for one in many):
+            values = [one[i] for i, one in zip(back, lists, strict=True)]
+            yield (
+                f"{name}[len({name}) - 1 - {index}]",
+                values,
+            )  # a decoder goes the encoder's way back
         for shift, text in ((0, index), (-1, f"{index} - 1"), (1, f"{index} + 1")):
             at = [place.indices[index] + shift for place in places]
             if all(0 <= i < len(one) for i, one in zip(at, lists, strict=True)):
@@ -111,7 +121,12 @@ def combined(terms: list[Term], target: Vector) -> str | None:
         found = _linear(a, b, target)
         if found is not None:
             return found
-    found = _square(terms, target)
+    products = [one for one in pairs if " * " in one.text and "//" not in one.text]
+    for a, b in combinations([*products[:SOME], *terms[:8]], 2):
+        found = _linear(a, b, target)
+        if found is not None:
+            return found
+    found = _square(terms, target) or _rounded([*terms, *pairs], target)
     if found is not None:
         return found
     for other in (terms, pairs[:SOME]) if pairs else ():
@@ -131,6 +146,21 @@ def _square(terms: list[Term], target: Vector) -> str | None:
                 side = _closed(one, root)
                 if side is not None:
                     return plus(f"({side}) * ({side})", more)
+    return None
+
+
+def _rounded(terms: list[Term], target: Vector) -> str | None:
+    """A multiple of a power of two, the next one up: gated layers that are to have as many weights as plain ones."""
+    values = np.stack([one.value for one in terms])
+    for factor in (1, 2):
+        for scale, text in ((1.0, "{0}"), (2 / 3, "int({1} * 2 / 3)")):
+            scaled = np.floor(values * scale)
+            for multiple in MULTIPLES:
+                up = np.floor((scaled + multiple - 1) / multiple) * multiple * factor
+                for row in np.flatnonzero((up == target).all(axis=1)):
+                    inner = text.format(terms[row].text, terms[row].factor)
+                    whole = f"({inner} + {multiple - 1}) // {multiple} * {multiple}"
+                    return whole if factor == 1 else f"{factor} * ({whole})"
     return None
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
-from equipoise.convert.derive.seen import Seen, Values, Variant
+from equipoise.convert.derive.candidates import SMALL, counts, lists, others
+from equipoise.convert.derive.seen import Variant, cover, differ
 
-Build = Callable[[Mapping[str, Any]], Variant | None]
-"""The classes under the base config with changes; None when no class can be built so."""
+
+class Build(Protocol):
+    """Builds the classes under the base config with changes; None when none can be built so."""
+
+    def __call__(
+        self, changes: Mapping[str, Any], classes: frozenset[str] | None = None
+    ) -> Variant | None:
+        """Builds these classes, or all."""
+
 
 IDLE = (
     *(
@@ -35,30 +43,51 @@ MOST_CONTEXTS = 4
 MOST_PAIRS = 10
 WIDTHS = ("size", "dim", "width", "embd", "d_model", "channels")
 """Parts of the names of fields that say how wide something is."""
-SMALL = 9
-"""A number below it is taken for a count and raised by one; a larger one is doubled."""
+MOST_SAMPLES = 2
+"""Around as many samples every number is changed."""
 
 
-def explore(build: Build, texts: Mapping[str, frozenset[str]]) -> tuple[list[Variant], list[str]]:
-    """The variants that matter, the base first, and the fields that could not be changed."""
+def explore(
+    build: Build,
+    texts: Mapping[str, frozenset[str]],
+    hints: Mapping[str, Sequence[Any]],
+    samples: Sequence[Variant] = (),
+) -> tuple[list[Variant], list[str]]:
+    """The variants that matter, the base first, and the fields that could not be changed.
+
+    Args:
+        build: Builds the classes.
+        texts: What a text may be instead, by the last part of a field's name.
+        hints: Values of fields that are worth a trial.
+        samples: Variants that a person has configs of.
+    """
     base = build({})
     if base is None:
         return [], []
-    walk = _Walk(build, base, texts)
+    walk = _Walk(build, base, texts, hints, samples)
     walk.run()
     return walk.variants, sorted(walk.stuck)
 
 
 class _Walk:
-    def __init__(self, build: Build, base: Variant, texts: Mapping[str, frozenset[str]]) -> None:
+    def __init__(
+        self,
+        build: Build,
+        base: Variant,
+        texts: Mapping[str, frozenset[str]],
+        hints: Mapping[str, Sequence[Any]],
+        samples: Sequence[Variant],
+    ) -> None:
         self.build = build
         self.base = base
-        self.variants = [base]
+        self.samples = [one for one in samples if differ(one.seen, base.seen)]
+        self.variants = [base, *self.samples]
         self.texts = texts
+        self.hints = hints
         self.fields = [
             name
             for name, value in base.values.items()
-            if not any(part in name for part in IDLE)
+            if not is_idle(name)
             and not isinstance(value, dict)
             and not (value is None and name.endswith("config"))
         ]
@@ -70,11 +99,45 @@ class _Walk:
         contexts += self._pairs()
         together = self._together(numbers)
         self._equal(numbers)
+        contexts += self._hinted()
         for place, context in enumerate(contexts):
             self._add({**together, **context.changes})
-            for field in numbers if place < MOST_CONTEXTS else ():
-                if isinstance(context.values.get(field), int):
-                    self._change(context, field)
+            if place < MOST_CONTEXTS:
+                self._around(context, numbers)
+        for sample in self.samples[:MOST_SAMPLES]:
+            self._back(sample)
+            self._around(sample, numbers)
+
+    def _around(self, context: Variant, numbers: Sequence[str]) -> None:
+        """Changes every number in a context, in the classes that show what the context itself does."""
+        classes = cover(context.seen, self.base.seen)
+        for field in numbers:
+            if isinstance(context.values.get(field), int):
+                self._change(context, field, classes)
+
+    def _hinted(self) -> list[Variant]:
+        """Fields set to the values that samples and the type's own defaults have; gives those that matter."""
+        found = []
+        for field, values in self.hints.items():
+            for value in values if field in self.fields else ():
+                changes = {field: value}
+                if value != self.base.values[field] and self._among(changes) is None:
+                    self._add(changes)
+                    one = self._among(changes)
+                    if one is not None and not isinstance(value, list):
+                        found.append(one)
+        return found
+
+    def _back(self, sample: Variant) -> None:
+        """What a sample has otherwise than the base, one field at a time as in the base."""
+        classes = cover(sample.seen, self.base.seen)
+        for field in sample.changes:
+            if field not in self.fields:
+                continue
+            rest = {name: value for name, value in sample.changes.items() if name != field}
+            found = None if self._among(rest) else self.build(rest, classes)
+            if found is not None and differ(found.seen, sample.seen):
+                self.variants.append(found)
 
     def _singles(self) -> tuple[list[str], list[Mapping[str, Any]]]:
         """Changes each field alone; gives the numbers, and the switches that changed something."""
@@ -88,25 +151,32 @@ class _Walk:
             else:
                 numbers.append(field)
             if found is not None and not isinstance(found.values[field], (bool, str)):
-                self._change(self.base, field, start=1, but=found.values[field])
+                classes = cover(found.seen, self.base.seen)
+                self._change(self.base, field, classes, start=1, but=found.values[field])
         return numbers, switches
 
     def _among(self, changes: Mapping[str, Any]) -> Variant | None:
         return next((one for one in self.variants if one.changes == changes), None)
 
     def _change(
-        self, parent: Variant, field: str, start: int = 0, but: Any = None
+        self,
+        parent: Variant,
+        field: str,
+        classes: frozenset[str] | None = None,
+        *,
+        start: int = 0,
+        but: Any = None,
     ) -> Variant | None:
         """Keeps the first candidate that can be built, when it changes anything."""
         refused = False
         for changes in list(self._candidates(parent, field))[start:]:
             if changes[field] == but:
                 continue
-            found = self.build({**parent.changes, **changes})
+            found = self.build({**parent.changes, **changes}, classes)
             if found is None:
                 refused = True
                 continue
-            changed = _differs(found.seen, parent.seen)
+            changed = differ(found.seen, parent.seen)
             if changed:
                 self.variants.append(found)
             if not isinstance(parent.values[field], (str, list, float)) or (
@@ -119,15 +189,15 @@ class _Walk:
 
     def _candidates(self, parent: Variant, field: str) -> Iterator[dict[str, Any]]:
         value = parent.values[field]
-        others = self.texts.get(field.rpartition(".")[2], frozenset())
-        for other in _others(value, others):
+        texts = self.texts.get(field.rpartition(".")[2], frozenset())
+        for other in others(field, value, texts):
             yield {field: other}
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                yield {field: other, **_lists(parent.values, value, other)}
+                yield {field: other, **lists(parent.values, value, other)}
             if isinstance(value, list) and len(other) != len(value):
-                lists = {**_lists(parent.values, len(value), len(other)), field: other}
-                yield lists
-                yield {**lists, **_counts(parent.values, len(value), len(other))}
+                every = {**lists(parent.values, len(value), len(other)), field: other}
+                yield every
+                yield {**every, **counts(parent.values, len(value), len(other))}
 
     def _pairs(self) -> list[Variant]:
         """Two switches at once, where the second does something only beside the first."""
@@ -167,6 +237,11 @@ class _Walk:
             if name in numbers and type(values[name]) is int and values[name] >= SMALL
         ]
         wide = [name for name in sizes if any(part in name for part in WIDTHS)]
+        for name in dict.fromkeys(moved):
+            first = values[name][0] if isinstance(values[name], list) and values[name] else None
+            for one in wide if type(first) is int and first >= SMALL else ():
+                if values[one] != first:
+                    self._add({one: first})
         for one, other in list(combinations(wide, 2))[:MOST_PAIRS]:
             if values[one] != values[other]:
                 for changes in ({one: values[other]}, {other: values[one]}):
@@ -176,61 +251,11 @@ class _Walk:
     def _add(self, changes: Mapping[str, Any]) -> bool:
         known = any(one.changes == changes for one in self.variants)
         found = None if known else self.build(changes)
-        if found is not None and _differs(found.seen, self.base.seen):
+        if found is not None and differ(found.seen, self.base.seen):
             self.variants.append(found)
         return known or found is not None
 
 
-def _differs(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> bool:
-    return any(seen[name] != other[name] for name in seen.keys() & other.keys())
-
-
-def _others(value: Any, texts: frozenset[str]) -> Iterator[Any]:
-    """Other values of a field, the likeliest first."""
-    match value:
-        case bool():
-            yield not value
-        case int():
-            small = (value + 1, 2 * value, value + 2, value - 1, 3 * value)
-            large = (2 * value, 3 * value, value + 1, value // 2, 4 * value, value + 8)
-            yield from dict.fromkeys(one for one in (small if value < SMALL else large) if one > 0)
-            if value == 0:
-                yield from (4, 8)
-        case float():
-            yield from (2 * value, value / 2, value + 1, 0.0)
-        case None:
-            yield from (16, 12, True)
-        case str():
-            yield from sorted(texts - {value})
-            yield "none"
-            if texts == {value}:
-                yield "other"
-        case [*items] if items and all(type(one) is int for one in items):
-            yield [2 * one for one in items]
-            yield [*items, items[-1]]
-            yield [*items, 2 * items[-1]]
-            for place in range(min(len(items), 4)):
-                yield [2 * one if at == place else one for at, one in enumerate(items)]
-        case [*items] if items and all(isinstance(one, (str, bool)) for one in items):
-            yield items[::-1]
-            yield [items[-1], *items[:-1]]
-            for text in sorted(texts - set(map(str, items))):
-                yield [text, *items[1:]]
-
-
-def _lists(values: Values, count: int, wanted: int) -> dict[str, Any]:
-    """Every list of one length, cut or continued to another."""
-    return {
-        name: [value[place % count] for place in range(wanted)]
-        for name, value in values.items()
-        if isinstance(value, list) and len(value) == count
-    }
-
-
-def _counts(values: Values, count: int, wanted: int) -> dict[str, Any]:
-    """Every number that may be the length of a list."""
-    return {
-        name: wanted
-        for name, value in values.items()
-        if type(value) is int and value == count and ("num" in name or "layers" in name)
-    }
+def is_idle(name: str) -> bool:
+    """Whether no parameter's shape depends on a field, as its name says."""
+    return any(part in name for part in IDLE)

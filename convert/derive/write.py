@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,9 +10,7 @@ from typing import Any
 
 from equipoise.convert.derive.lines import Line
 from equipoise.convert.derive.seen import Values
-from equipoise.convert.expr import parse
-
-_CALLS = frozenset(("len", "min", "max", "sum", "int", "round"))
+from equipoise.convert.expr import names, parse
 
 
 @dataclass(frozen=True)
@@ -141,20 +138,9 @@ def _defaults(draft: Draft) -> Iterator[str]:
         *(when for _, when in draft.ties.values() if when),
         *(text for lines in draft.lines.values() for one in lines for text in (one.kind, one.when)),
     ]
-    named = {name for text in texts if text for name in _names(parse(text))}
+    named = {name for text in texts if text for name in names(parse(text))}
     used = [name for name in draft.defaults if name in named and name != "num_labels"]
     return _table("defaults", {name: draft.defaults[name] for name in used})
-
-
-def _names(node: ast.AST) -> Iterator[str]:
-    """Dotted names in an expression."""
-    if isinstance(node, (ast.Attribute, ast.Name)):
-        name = ast.unparse(node)
-        if name not in _CALLS:
-            yield name
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _names(child)
 
 
 def _table(section: str, values: Mapping[str, Any]) -> Iterator[str]:

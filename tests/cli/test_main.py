@@ -26,7 +26,7 @@ OPTIONS = {
         *("--force", "--from", "--json", "--max-shard-size", "--revision", "--to"),
         *("OUTPUT", "SOURCE"),
     ],
-    "derive": ["--class", "--force", "--json", "--output", "SOURCE"],
+    "derive": ["--also", "--class", "--force", "--json", "--output", "SOURCE"],
     "diff": ["--json", "A", "B"],
     "env": ["--force", "--path", "--python", "ACTION", "NAME"],
     "export": [

@@ -102,6 +102,44 @@ def test_json(cli: Callable[..., Any]) -> None:
     assert text["repeat"] == {"h": "n_layer"}
 
 
+def test_a_further_config_shows_what_the_first_does_not(
+    tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    pytest.importorskip("torch")
+    small = {"model_type": "opt", "hidden_size": 16, "num_hidden_layers": 2, "ffn_dim": 20}
+    small |= {"num_attention_heads": 2, "vocab_size": 40, "max_position_embeddings": 12}
+    small |= {"word_embed_proj_dim": 16}
+    for name, one in (("plain", small), ("narrow", {**small, "word_embed_proj_dim": 8})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(one))
+    plain, narrow = tmp_path / "plain.json", tmp_path / "narrow.json"
+    found = cli("derive", plain, "--class", "OPTModel", "--also", narrow, "--json")
+    assert found.code == 0, found.err
+    text = tomllib.loads(found.data["text"])
+    lines = {path: one for group in text["modules"].values() for path, one in group.items()}
+    projection = next(one for path, one in lines.items() if path.endswith("project_in"))
+    assert projection["kind"] == "linear(word_embed_proj_dim, hidden_size, bias=False)"
+    assert projection["when"] in (
+        "hidden_size != word_embed_proj_dim",
+        "word_embed_proj_dim != hidden_size",
+    )
+    (tmp_path / "other.json").write_text(json.dumps({"model_type": "gpt2"}))
+    refused = cli("derive", plain, "--also", tmp_path / "other.json")
+    assert refused.code == 2
+    assert "a further config is of another model type" in refused.err
+
+
+def test_what_a_config_computes_is_computed_anew(cli: Callable[..., Any]) -> None:
+    pytest.importorskip("torch")
+    found = cli("derive", "t5", "--class", "T5EncoderModel", "--json")
+    assert found.code == 0, found.err
+    text = tomllib.loads(found.data["text"])
+    lines = {path: one for group in text["modules"].values() for path, one in group.items()}
+    gate = lines["encoder.block.{block}.layer.1.DenseReluDense.wi_0"]
+    assert gate["kind"] == "linear(d_model, d_ff, bias=False)"
+    assert "feed_forward_proj" in gate["when"]
+    assert "is_gated_act" not in found.data["text"]
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from equipoise.convert.derive import derive

@@ -36,6 +36,10 @@ VARIANTS = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
         (lambda v: v["layers"] + 1, "layers + 1"),
         (lambda v: int(v["width"] * v["ratio"]), "int(width * ratio)"),
         (lambda v: (v["width"] // v["heads"]) ** 2 + 1, "(width // heads) * (width // heads) + 1"),
+        (
+            lambda v: (int((v["width"] + v["heads"]) * 2 / 3) + 7) // 8 * 8,
+            "(int((heads + width) * 2 / 3) + 7) // 8 * 8",
+        ),
         (lambda v: v["inner"] or 4 * v["width"], "(inner) if inner else (4 * width)"),
     ],
 )
@@ -64,6 +68,92 @@ def test_conditions(holds: Any, expected: str) -> None:
     ]
     values = [holds(one.values, one.indices["layer"]) for one in places]
     assert Search(VARIANTS).condition(places, values) == expected
+
+
+MORE: dict[str, Any] = {
+    "keys": 3,
+    "key_width": 8,
+    "values": 2,
+    "value_width": 16,
+    "pattern": ["a", "a", "b"],
+    "reach": -1,
+    "length": 32,
+    "sort": "relu",
+    "depth": 7,
+    "flag": True,
+}
+MORE_CHANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"keys": 4},
+    {"key_width": 16},
+    {"values": 5},
+    {"value_width": 32},
+    {"reach": 10},
+    {"reach": 12},
+    {"length": 64},
+    {"sort": "gated-gelu"},
+    {"sort": "gated-silu"},
+    {"sort": "none"},
+    {"pattern": ["b", "a"]},
+    {"keys": 5, "key_width": 32, "values": 3, "value_width": 8},
+)
+MORE_VARIANTS = [Variant(one, {**MORE, **one}, {}) for one in MORE_CHANGES]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (
+            lambda v: 2 * v["keys"] * v["key_width"] + v["values"] * v["value_width"],
+            "2 * keys * key_width + values * value_width",
+        ),
+        (
+            lambda v: 2 * (v["reach"] if v["reach"] > 0 else v["length"]),
+            "(2 * reach) if reach > 0 else (2 * length)",
+        ),
+    ],
+)
+def test_sizes_of_sums_and_of_what_is_taken_from_elsewhere(size: Any, expected: str) -> None:
+    places = [Place(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
+    values = [size(one.values) for one in MORE_VARIANTS]
+    assert Search(MORE_VARIANTS).size(places, values) == expected
+
+
+def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
+    places = [
+        Place(at, one.values, {"layer": layer})
+        for at, one in enumerate(MORE_VARIANTS)
+        for layer in range(one.values["depth"])
+    ]
+    search = Search(MORE_VARIANTS)
+    cyclic = [
+        (many := one.values["pattern"])[one.indices["layer"] % len(many)] == "b" for one in places
+    ]
+    assert search.condition(places, cyclic) == "pattern[layer % len(pattern)] != 'a'"
+    gated = ["gated" in one.values["sort"] for one in places]
+    assert search.condition(places, gated) == "'gated' in sort"
+
+
+def test_a_condition_of_several_cases() -> None:
+    base: dict[str, Any] = {"stem": 16, "widths": [24, 48], "first": False}
+    changes: tuple[dict[str, Any], ...] = (
+        *({}, {"stem": 24}, {"stem": 48}, {"first": True}),
+        *({"first": True, "stem": 24}, {"widths": [16, 48]}),
+    )
+    variants = [Variant(one, {**base, **one}, {}) for one in changes]
+    places = [
+        Place(at, one.values, {"stage": stage, "layer": layer})
+        for at, one in enumerate(variants)
+        for stage in range(2)
+        for layer in range(3)
+    ]
+    shortcut = [
+        at["layer"] == 0 and (at["stage"] > 0 or v["first"] or v["stem"] != v["widths"][0])
+        for at, v in ((one.indices, one.values) for one in places)
+    ]
+    assert Search(variants).condition(places, shortcut) == (
+        "(layer == 0) and (stem != widths[stage] or first or stage != 0)"
+    )
 
 
 def test_what_no_expression_gives_is_said() -> None:
