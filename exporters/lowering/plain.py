@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from equipoise.exporters.lowering.sizes import is_size, larger, smaller
+from equipoise.exporters.lowering.sizes import is_size, larger, quotient, remainder, smaller
 
 
 def _number(value: Any) -> Any:
@@ -69,6 +69,8 @@ _PLAIN: dict[Any, Callable[..., Any]] = {
     math.trunc: _whole(math.trunc, "trunc"),
     round: _whole(round, "round"),
     operator.truediv: _divided,
+    operator.floordiv: quotient,
+    operator.mod: remainder,
     **{
         function: function
         for function in (
@@ -76,8 +78,6 @@ _PLAIN: dict[Any, Callable[..., Any]] = {
                 operator.add,
                 operator.sub,
                 operator.mul,
-                operator.floordiv,
-                operator.mod,
                 operator.neg,
             ),
             *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),

@@ -26,6 +26,36 @@ def larger(first: Any, second: Any) -> Any:
     return core.max_dim(first, second)
 
 
+def quotient(first: Any, second: Any) -> Any:
+    """A size divided by another, rounded down, in a form by which equal ones are seen to be equal.
+
+    JAX compares sizes by their text: the whole number that is in a quotient is taken out of it.
+
+    >>> quotient(17, 5)
+    3
+    """
+    if not is_size(first) or not isinstance(second, int):
+        return first // second
+    number = _number_in(first)
+    return (first - number + number % second) // second + number // second
+
+
+def remainder(first: Any, second: Any) -> Any:
+    """What is left of a size after division: spelled out, so that JAX sees what is a multiple.
+
+    >>> remainder(17, 5)
+    2
+    """
+    if not is_size(first) and not is_size(second):
+        return first % second
+    return first - quotient(first, second) * second
+
+
+def _number_in(size: Any) -> int:
+    """The number among the terms of a size. JAX has no public name for it."""
+    return sum(count for term, count in size._sorted_terms if term.is_constant)
+
+
 def axis_of(axis: int, rank: int) -> int:
     """An axis counted from the front.
 

@@ -8,6 +8,7 @@ from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import result_dtype, scalar_dtype
 from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.sizes import quotient
 
 
 @op("aten.full")
@@ -53,7 +54,7 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
         count = max(0, int(-(-(end - start) // step)))
         places = jnp.arange(count, dtype=jnp.float64)
         return (start + places * step).astype(dtype)
-    count = (end - start) if isinstance(step, int) and step == 1 else -((start - end) // step)
+    count = (end - start) if isinstance(step, int) and step == 1 else -quotient(start - end, step)
     return (start + jnp.arange(_at_least_none(count), dtype=jnp.int64) * step).astype(dtype)
 
 

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.sizes import quotient
 
 
 def _each(values: Any, rank: int) -> list[Any]:
@@ -33,7 +34,7 @@ def _windows(
         length = x.shape[x.ndim - len(kernel) + axis]
         reach = spread * (size - 1) + 1
         free = length + 2 * pad - reach
-        count = (-(-free // step) if ceil else free // step) + 1
+        count = (-quotient(-free, step) if ceil else quotient(free, step)) + 1
         if ceil and isinstance(count, int) and (count - 1) * step >= length + pad:
             count -= 1
         more = (count - 1) * step + reach - length - 2 * pad if ceil else 0

@@ -8,7 +8,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import axis_of, bounded, larger
+from equipoise.exporters.lowering.sizes import axis_of, bounded, larger, quotient
 
 
 @op("aten.view.default", "aten._reshape_copy")
@@ -128,7 +128,7 @@ def slice_scatter(
     first, last = _bounds(x.shape[axis], start, end)
     if step == 1 and source.shape[axis] == x.shape[axis]:
         return jnp.broadcast_to(source.astype(x.dtype), x.shape)
-    wanted = (*x.shape[:axis], -(-(last - first) // step), *x.shape[axis + 1 :])
+    wanted = (*x.shape[:axis], -quotient(first - last, step), *x.shape[axis + 1 :])
     return _placed(x, jnp.broadcast_to(source, wanted), axis, first, step)
 
 
@@ -157,7 +157,7 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
     if x.ndim == 0:
         return jnp.broadcast_to(x, (size,))
     axis = axis_of(dimension, x.ndim)
-    count = (x.shape[axis] - size) // step + 1
+    count = quotient(x.shape[axis] - size, step) + 1
     places = jnp.arange(count)[:, None] * step + jnp.arange(size)[None, :]
     return jnp.moveaxis(jnp.take(x, places, axis), axis + 1, -1)
 

@@ -123,6 +123,7 @@ def test_arithmetic_of_sizes() -> None:
                 "up": x.new_zeros(-(-rows // 2)) + rows % 3,
                 "counted": torch.arange(1, rows + 1, 2),
                 "flat": x[:, None].expand(-1, columns).reshape(-1),
+                "chunks": torch.nn.functional.pad(x, (0, (8 - rows % 8) % 8)).reshape(-1, 8).sum(1),
             }
 
     model = Sizes()
@@ -155,3 +156,35 @@ def test_halves_come_back_as_halves() -> None:
     assert found.dtype.name == "bfloat16"
     wanted = model(x).detach().float().numpy()
     np.testing.assert_allclose(found.astype(np.float32), wanted, rtol=2**-7, atol=2**-8)
+
+
+def test_waves_at_other_sizes() -> None:
+    """Two ways through a stride that are added, and a transform over an axis that is open."""
+    import torch
+    from torch import nn
+    from torch.export import Dim
+
+    class Wave(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow = nn.Conv1d(1, 3, 2, stride=2)
+            self.wide = nn.Conv1d(1, 3, 4, stride=2, padding=1)
+
+        def forward(self, wave: Any) -> dict[str, Any]:
+            spectrum = torch.fft.fft2(wave)
+            return {
+                "both": self.narrow(wave) + self.wide(wave),
+                "spectrum": spectrum.real,
+                "phase": torch.fft.rfft(wave, norm="ortho").imag,
+                "back": torch.fft.ifft(spectrum, norm="forward").real,
+            }
+
+    torch.manual_seed(0)
+    model = Wave()
+    free = {0: Dim.DYNAMIC, 2: Dim("half", min=4, max=40) * 2}
+    graph = graph_of(model, {"wave": torch.randn(2, 1, 12)}, {"wave": free})
+    program = exported(graph, {"wave": {0: "batch", 2: "length"}})
+    with torch.no_grad():
+        for size in ((2, 1, 12), (3, 1, 26)):
+            wave = torch.randn(size)
+            assert_same(program({"wave": wave}), model(wave))

@@ -36,6 +36,16 @@ def test_bounds_of_an_open_size() -> None:
     assert sizes.smaller(n, 1) == 1
 
 
+def test_equal_quotients_are_seen_to_be_equal() -> None:
+    n = symbol()
+    assert sizes.quotient(n - 2, 2) + 1 == sizes.quotient(n, 2)
+    assert str(sizes.quotient(n + 7, 5)) == "floordiv(n + 2, 5) + 1"
+    assert (sizes.quotient(17, 5), sizes.quotient(-17, 5), sizes.remainder(-17, 5)) == (3, -4, 3)
+    assert sizes.remainder(4 * n + 3, 4) == 3
+    padded = n + sizes.remainder(8 - sizes.remainder(n, 8), 8)
+    assert padded // 8 * 8 == padded
+
+
 def test_axes_are_counted_from_the_front() -> None:
     assert [sizes.axis_of(axis, 3) for axis in (-1, -3, 0, 2)] == [2, 0, 0, 2]
     assert sizes.axis_of(-1, 0) == 0
