@@ -14,6 +14,7 @@ from equipoise.exporters.lowering.symbols import Specs, described, input_specs, 
 from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+LEAST = "sizes that vary are at least what PyTorch assumed, usually 2"
 WITHIN = "model."
 """Exporters see the model as this attribute of a module that names its inputs."""
 
@@ -137,7 +138,8 @@ def _bytes(program: Any) -> tuple[bytes, list[str]]:
 def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[str]]:
     """What ``make`` makes of the inputs' shapes, and what there is to note.
 
-    Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated.
+    Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated. PyTorch may find
+    that one batch has to be a multiple of another; if JAX cannot follow that, they are one.
     """
     from jax.extend.core import InconclusiveDimensionOperation
 
@@ -146,9 +148,17 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
     try:
         return make(specs()), []
     except Exception as error:
-        if not _undecided(error, InconclusiveDimensionOperation):
+        undecided = _undecided(error, InconclusiveDimensionOperation)
+        united = specs(least=True, united=True)
+        several = str(united.shapes) != str(specs(least=True).shapes)
+        if not (undecided or several):
             raise
-    return make(specs(least=True)), ["sizes that vary are at least what PyTorch assumed, usually 2"]
+    try:
+        return make(specs(least=True)), [LEAST]
+    except Exception:
+        if not several:
+            raise
+    return make(united), [LEAST, "axes of one name have one size"]
 
 
 def _undecided(error: BaseException | None, kind: type[BaseException]) -> bool:

@@ -49,6 +49,7 @@ def input_specs(
     axes: Mapping[str, Mapping[int, str]],
     *,
     least: bool = False,
+    united: bool = False,
     empty: frozenset[str] = frozenset(),
 ) -> Specs:
     """The inputs of a program of ``torch.export``, in JAX.
@@ -58,13 +59,14 @@ def input_specs(
         names: Of its inputs, in their order.
         axes: Names for the axes that vary.
         least: Also says what PyTorch assumed of the smallest sizes (usually 2), which the program then insists on.
+        united: Axes of one name have one size, even if PyTorch would take several.
         empty: Names of axes that may have the size 0.
     """
     import jax
     from jax import export
 
     nodes = _inputs(program)
-    symbols = _symbols(nodes, names, axes, empty)
+    symbols = _symbols(nodes, names, axes, empty, united=united)
     constraints = _constraints(program, symbols, least=least)
     scope = export.SymbolicScope(constraints)
     specs = {}
@@ -125,6 +127,8 @@ def _symbols(
     names: tuple[str, ...],
     axes: Mapping[str, Mapping[int, str]],
     empty: frozenset[str],
+    *,
+    united: bool = False,
 ) -> dict[str, Size]:
     """PyTorch's symbols -> the names of the axes that they are the size of."""
     found: dict[str, Size] = {}
@@ -134,7 +138,7 @@ def _symbols(
             if not isinstance(size, int) and text.isidentifier() and text not in found:
                 known = axes.get(name, {}).get(axis, f"{name}_{axis}")
                 wanted = Size(argument_name(known), known in empty)
-                taken = wanted in found.values()
+                taken = wanted in found.values() and not united
                 again = Size(f"{argument_name(name)}_{axis}", wanted.empty)
                 found[text] = again if taken else wanted
     # Of some sizes only multiples are sizes of an input.
