@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,34 +19,39 @@ pytestmark = pytest.mark.oracle
 
 SHARD = 10_000
 """Bytes; small enough to cut every model here into several files."""
+MODELS = {
+    "BertForMaskedLM": "bert",
+    "T5ForConditionalGeneration": "t5",
+    "BartForConditionalGeneration": "bart",
+    "ResNetForImageClassification": "resnet",
+    "GPT2LMHeadModel": "gpt2",
+    "DistilBertForMaskedLM": "distilbert",
+    "RobertaForSequenceClassification": "roberta",
+    "AlbertForTokenClassification": "albert",
+    "ElectraForPreTraining": "electra",
+    "ViTForImageClassification": "vit",
+}
+"""Ten families, each with a class that both frameworks have."""
 
 
 @pytest.fixture(scope="module")
-def saved(oracle: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    found = {}
-    for family, config, cls in (
-        ("bert", "odd", "BertForMaskedLM"),
-        ("t5", "odd", "T5ForConditionalGeneration"),
-        ("bart", "odd", "BartForConditionalGeneration"),
-        ("resnet", "odd", "ResNetForImageClassification"),
-        ("gpt2", "odd", "GPT2LMHeadModel"),
-        ("distilbert", "odd", "DistilBertForMaskedLM"),
-        ("roberta", "odd", "RobertaForSequenceClassification"),
-        ("albert", "odd", "AlbertForTokenClassification"),
-        ("electra", "odd", "ElectraForPreTraining"),
-        ("vit", "odd", "ViTForImageClassification"),
-    ):
-        folder = tmp_path_factory.mktemp(family)
+def saved(oracle: Environment, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a class's model as PyTorch saved it."""
+
+    @cache
+    def save(cls: str) -> Path:
+        folder = tmp_path_factory.mktemp(MODELS[cls])
         oracle.call(
             models.__file__,
             "save",
-            model_type=family,
-            name=config,
+            model_type=MODELS[cls],
+            name="odd",
             class_name=cls,
             folder=str(folder),
         )
-        found[cls] = folder
-    return found
+        return folder
+
+    return save
 
 
 def values(folder: Path) -> dict[str, bytes]:
@@ -52,20 +59,12 @@ def values(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("form", ["tensorflow-h5", "tensorflow-safetensors", "flax-msgpack"])
-@pytest.mark.parametrize(
-    "cls",
-    [
-        "BertForMaskedLM",
-        "T5ForConditionalGeneration",
-        "BartForConditionalGeneration",
-        "ResNetForImageClassification",
-    ],
-)
+@pytest.mark.parametrize("cls", MODELS)
 def test_shards(
-    form: str, cls: str, saved: dict[str, Path], oracle: Environment, tmp_path: Path
+    form: str, cls: str, saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
 ) -> None:
     layout = form.partition("-")[0]
-    convert(saved[cls], tmp_path / "ours", to=form, max_shard_size=SHARD)
+    convert(saved(cls), tmp_path / "ours", to=form, max_shard_size=SHARD)
     assert len(open_checkpoint(tmp_path / "ours").files) > 3
     model = RemoteModel(oracle, layout, cls, tmp_path / "ours")
     assert [model.info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")] == [
@@ -79,33 +78,20 @@ def test_shards(
     model.drop()
     assert len(open_checkpoint(tmp_path / "theirs").files) > 3
     convert(tmp_path / "theirs", tmp_path / "back", to="pytorch")
-    assert values(tmp_path / "back") == values(saved[cls])
+    assert values(tmp_path / "back") == values(saved(cls))
 
 
-@pytest.mark.parametrize(
-    ("cls", "halves"),
-    [
-        ("BertForMaskedLM", ("fp16", "bf16")),
-        ("T5ForConditionalGeneration", ("bf16", "fp16")),
-        ("BartForConditionalGeneration", ("fp16", "bf16")),
-        ("ResNetForImageClassification", ("bf16", "fp16")),
-        ("GPT2LMHeadModel", ("fp16", "bf16")),
-        ("DistilBertForMaskedLM", ("bf16", "fp16")),
-        ("RobertaForSequenceClassification", ("fp16", "bf16")),
-        ("AlbertForTokenClassification", ("bf16", "fp16")),
-        ("ElectraForPreTraining", ("fp16", "bf16")),
-        ("ViTForImageClassification", ("bf16", "fp16")),
-    ],
-)
+@pytest.mark.parametrize("half", ["fp16", "bf16"])
+@pytest.mark.parametrize("cls", MODELS)
 def test_shards_of_half_precision(
-    cls: str, halves: tuple[str, str], saved: dict[str, Path], oracle: Environment, tmp_path: Path
+    cls: str, half: str, saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
 ) -> None:
     """Both frameworks load them with nothing missing, and every value is the one that NumPy rounds to."""
-    reference = open_checkpoint(saved[cls])
-    for layout, half in zip(("tensorflow", "flax"), halves, strict=True):
+    reference = open_checkpoint(saved(cls))
+    for layout in ("tensorflow", "flax"):
         place = tmp_path / layout
         form = "tensorflow-safetensors" if layout == "tensorflow" else layout
-        convert(saved[cls], place, to=form, dtype=half, max_shard_size=SHARD // 2)
+        convert(saved(cls), place, to=form, dtype=half, max_shard_size=SHARD // 2)
         assert len(open_checkpoint(place).files) > 2
         model = RemoteModel(oracle, layout, cls, place)
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -121,22 +107,24 @@ def test_shards_of_half_precision(
 
 @pytest.mark.parametrize("cls", ["BertForMaskedLM", "BartForConditionalGeneration"])
 def test_saved_model_and_checkpoint(
-    cls: str, saved: dict[str, Path], oracle: Environment, tmp_path: Path
+    cls: str, saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
 ) -> None:
     """A SavedModel's variables and a TensorFlow checkpoint give the PyTorch weights they came from."""
-    convert(saved[cls], tmp_path / "h5", to="tensorflow")
+    convert(saved(cls), tmp_path / "h5", to="tensorflow")
     model = RemoteModel(oracle, "tensorflow", cls, tmp_path / "h5")
     model.save(tmp_path / "saved", saved_model=True)
     model.drop()
     (tmp_path / "saved" / "tf_model.h5").unlink()
     result = convert(tmp_path / "saved", tmp_path / "back", to="pytorch")
     assert result.values["source"]["container"] == "tensor_bundle"
-    assert values(tmp_path / "back") == values(saved[cls])
+    assert values(tmp_path / "back") == values(saved(cls))
     assert (tmp_path / "back" / "config.json").is_file()
 
 
-def test_flax_safetensors(saved: dict[str, Path], oracle: Environment, tmp_path: Path) -> None:
-    source = saved["BertForMaskedLM"]
+def test_flax_safetensors(
+    saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+) -> None:
+    source = saved("BertForMaskedLM")
     convert(source, tmp_path / "ours", to="flax-safetensors")
     model = RemoteModel(oracle, "flax", "BertForMaskedLM", tmp_path / "ours")
     assert model.info["missing_keys"] == model.info["unexpected_keys"] == []
@@ -146,9 +134,9 @@ def test_flax_safetensors(saved: dict[str, Path], oracle: Environment, tmp_path:
     assert values(tmp_path / "back") == values(source)
 
 
-def test_flax_bfloat16(saved: dict[str, Path], oracle: Environment, tmp_path: Path) -> None:
+def test_flax_bfloat16(saved: Callable[[str], Path], oracle: Environment, tmp_path: Path) -> None:
     """Our cast and Flax's own give the same bits, and what Flax saves comes back."""
-    source = saved["BertForMaskedLM"]
+    source = saved("BertForMaskedLM")
     convert(source, tmp_path / "bf16", to="flax", dtype="bf16")
     convert(source, tmp_path / "fp32", to="flax")
     model = RemoteModel(oracle, "flax", "BertForMaskedLM", tmp_path / "fp32")
@@ -163,23 +151,23 @@ def test_flax_bfloat16(saved: dict[str, Path], oracle: Environment, tmp_path: Pa
 
 
 def test_half_precision_in_pytorch(
-    saved: dict[str, Path], oracle: Environment, tmp_path: Path
+    saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
 ) -> None:
-    convert(saved["BertForMaskedLM"], tmp_path / "fp16", to="pytorch-bin", dtype="fp16")
+    convert(saved("BertForMaskedLM"), tmp_path / "fp16", to="pytorch-bin", dtype="fp16")
     model = RemoteModel(oracle, "pytorch", "BertForMaskedLM", tmp_path / "fp16", dtype="float16")
     assert model.info["missing_keys"] == model.info["unexpected_keys"] == []
     model.drop()
-    reference = open_checkpoint(saved["BertForMaskedLM"])
+    reference = open_checkpoint(saved("BertForMaskedLM"))
     for name, ref in open_checkpoint(tmp_path / "fp16").items():
         assert ref.dtype == np.float16
         np.testing.assert_array_equal(ref.read(), reference[name].read().astype(np.float16))
 
 
 def test_flax_writes_the_same_bytes(
-    saved: dict[str, Path], oracle: Environment, tmp_path: Path
+    saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
 ) -> None:
     """After `from_pretrained` Flax's tree is sorted as ours is, so its file is ours to the byte."""
-    convert(saved["T5ForConditionalGeneration"], tmp_path / "ours", to="flax")
+    convert(saved("T5ForConditionalGeneration"), tmp_path / "ours", to="flax")
     model = RemoteModel(oracle, "flax", "T5ForConditionalGeneration", tmp_path / "ours")
     model.save(tmp_path / "theirs")
     model.drop()
