@@ -9,7 +9,7 @@ the operations behind the values, ties, layers of HDF5, refusals. So a mistake c
 that suite and in a framework which that case is run in, it changes any of these, or ends in an error. What changes none
 of them in any case is exactly what that suite cannot see.
 
-Not mutated: ``defaults`` (the suite's config files are complete) and what only files of other origin need (``ignored``,
+Not mutated: transposes of what no file of a layout can hold (refused there, always tied, or of no class), ``defaults`` (the suite's config files are complete) and what only files of other origin need (``ignored``,
 ``prefixes``, ``absent``), which tests/convert has tests for. No framework is needed.
 """
 
@@ -250,10 +250,25 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
             text = line if isinstance(line, str) else line["kind"]
             for layout in layouts if text.startswith("linear(") else ():
                 name = f"{path}.weight"
+                if not _held(raw, layout, group, name):
+                    continue
                 table = raw.get(layout, {}).get("ops", {})
                 values = deepcopy(raw)
                 values.setdefault(layout, {})["ops"] = {**table, name: []}
                 yield "dropped transpose", f"{layout}: {group}: {path}", values
+
+
+def _held(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
+    """Whether there can be a file of that layout with the weight in it: else its place in one is nobody's."""
+    about = raw.get(layout, {})
+    never = (about.get(key, {}).get(name) for key in ("refused", "shared"))
+    classes = [
+        one
+        for one in raw.get("classes", {}).values()
+        if one and group in (one if isinstance(one, list) else one["groups"])
+    ]
+    some = any(isinstance(one, list) or one.get(layout) is not False for one in classes)
+    return not any(isinstance(one, str) for one in never) and (some or not classes)
 
 
 def _of_class(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
