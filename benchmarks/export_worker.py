@@ -135,25 +135,25 @@ def _read_translations_once() -> None:
         registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
 
 
-_GRAPHS: dict[tuple[str, str], Any] = {}
-
-
 def _make_graphs_once(folder: str) -> None:
-    """Two targets of one model begin with the same graph, and most of the time goes into that."""
-    from equipoise.exporters.lowering import program
+    """Two targets of one model begin with the same graph, and most of the time goes into that.
 
-    for key in [key for key in _GRAPHS if key[0] != folder]:
-        del _GRAPHS[key]
-    plain = getattr(program.graph_of, "plain", program.graph_of)
+    What was made is kept with the function: this file is read anew for each call.
+    """
+    from equipoise.exporters import jax_program
+
+    before = jax_program.graph_of
+    plain = getattr(before, "plain", before)
+    graphs = {key: one for key, one in getattr(before, "graphs", {}).items() if key[0] == folder}
 
     def kept(source: Source, way: str) -> Any:
         key = (folder, f"{way} {sorted(source.tensors)}")
-        if key not in _GRAPHS:
-            _GRAPHS[key] = plain(source, way)
-        return _GRAPHS[key]
+        if key not in graphs:
+            graphs[key] = plain(source, way)
+        return graphs[key]
 
-    kept.plain = plain  # type: ignore[attr-defined]
-    program.graph_of = kept
+    kept.plain, kept.graphs = plain, graphs  # type: ignore[attr-defined]
+    jax_program.graph_of = kept
 
 
 def _source(
