@@ -37,9 +37,6 @@ def quotient(first: Any, second: Any) -> Any:
     if not is_size(first) or not isinstance(second, int):
         return first // second
     number = _number_in(first)
-    inner, divisor = _quotient_in(first - number)
-    if divisor > 1:  # a quotient of a quotient is one of the product
-        return quotient(inner + number * divisor, divisor * second)
     return (first - number + number % second) // second + number // second
 
 
@@ -57,19 +54,6 @@ def remainder(first: Any, second: Any) -> Any:
 def _number_in(size: Any) -> int:
     """The number among the terms of a size. JAX has no public name for it."""
     return sum(count for term, count in size._sorted_terms if term.is_constant)
-
-
-def _quotient_in(size: Any) -> tuple[Any, int]:
-    """What is divided and by what, if a size is nothing but a quotient; else the size and 1."""
-    if is_size(size) and len(size._sorted_terms) == 1:
-        term, count = size._sorted_terms[0]
-        if count == 1 and len(term._factors) == 1:
-            factor, power = term._factors[0]
-            if power == 1 and factor.operation == "floordiv":
-                inner, divisor = factor.operands
-                number = _number_in(divisor)
-                return (inner, number) if divisor == number else (size, 1)
-    return size, 1
 
 
 def axis_of(axis: int, rank: int) -> int:

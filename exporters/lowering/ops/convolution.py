@@ -10,7 +10,6 @@ from jax import numpy as jnp
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.ops.matmul import EXACT
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import quotient
 
 
 @op("aten.convolution")
@@ -76,7 +75,7 @@ def _cut(
         if step == 1 or isinstance(x.shape[axis], int):
             continue
         padded = jnp.pad(x, [(pad, pad) if one == axis else (0, 0) for one in range(x.ndim)])
-        steps = quotient(padded.shape[axis] - size, step)
+        steps = (padded.shape[axis] - size) // step
         x = lax.slice_in_dim(padded, 0, steps * step + size, axis=axis)
         around[index] = (0, 0)
     return x, around
