@@ -27,16 +27,17 @@ def larger(first: Any, second: Any) -> Any:
 
 
 def quotient(first: Any, second: Any) -> Any:
-    """A size divided by another, rounded down, in a form by which equal ones are seen to be equal.
+    """A size divided by another, rounded down, in a form by which multiples are seen to be multiples.
 
-    JAX compares sizes by their text: the whole number that is in a quotient is taken out of it.
+    JAX compares sizes by their text: a positive whole number that is in a quotient is taken out of it. A negative
+    one stays, for outside JAX would no longer see that the whole is not negative.
 
     >>> quotient(17, 5)
     3
     """
     if not is_size(first) or not isinstance(second, int):
         return first // second
-    number = _number_in(first)
+    number = max(_number_in(first), 0)
     return (first - number + number % second) // second + number // second
 
 
