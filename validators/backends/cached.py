@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.base import Array, Plain
 
 PAST, PRESENT = "past_key_values.", "present."
 SWITCH = "use_cache_branch"
@@ -124,6 +124,27 @@ class Seq2Seq:
 
 
 Model = Whole | Decoder | Seq2Seq
+
+
+class Stepping(Plain):
+    """A session over graphs, which does what they do together.
+
+    Attributes:
+        model: What :func:`model_of` made of them.
+    """
+
+    model: Model
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by their names."""
+        outputs, _ = self.model.step(inputs, None, None)
+        return outputs
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """The same, going on from a cache."""
+        return self.model.step(inputs, state, order)
 
 
 def model_of(graphs: Mapping[str, Graph], chunk: int = 1) -> Model:

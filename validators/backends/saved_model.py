@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equipoise.validators.backends import cached
-from equipoise.validators.backends.base import Array, Plain
+from equipoise.validators.backends.base import Array
 
 SIGNATURE = "serving_default"
 ROLES = ("encoder", "decoder", "decoder_with_past")
@@ -26,7 +26,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
         return Session(tf.saved_model.load(folder))
 
 
-class Session(Plain):
+class Session(cached.Stepping):
     """The signatures of a SavedModel."""
 
     def __init__(self, program: Any) -> None:
@@ -48,17 +48,6 @@ class Session(Plain):
             "precision": floating[0] if floating else "float32",
             "implementation": "tf.saved_model",
         }
-
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
-        """The outputs by their names."""
-        outputs, _ = self.model.step(inputs, None, None)
-        return outputs
-
-    def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
-        """The same, going on from a cache."""
-        return self.model.step(inputs, state, order)
 
 
 class Signature:

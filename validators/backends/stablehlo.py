@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.validators.backends import cached, jax_common
-from equipoise.validators.backends.base import Array, Plain
+from equipoise.validators.backends.base import Array
 
 PROGRAM = "program.jax"
 ROLES = ("encoder", "decoder", "decoder_with_past")
@@ -36,7 +36,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(place if place.is_dir() else place.parent)
 
 
-class Session(Plain):
+class Session(cached.Stepping):
     """One ``Exported`` of JAX, or three."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,17 +58,6 @@ class Session(Plain):
             "precision": floating[0] if floating else "float32",
             "implementation": "jax.export",
         }
-
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
-        """The outputs by their names."""
-        outputs, _ = self.model.step(inputs, None, None)
-        return outputs
-
-    def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
-        """The same, going on from a cache."""
-        return self.model.step(inputs, state, order)
 
 
 class Program:
