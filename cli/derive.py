@@ -67,6 +67,7 @@ def _summary(found: Derived, output: Path | None) -> dict[str, Any]:
     return {
         "model_type": found.model_type,
         "complete": found.complete,
+        "exact_for_given_config": found.holds_here,
         "configs": found.configs,
         "classes": {name: list(problems) for name, problems in found.classes.items()},
         "unbuilt": dict(found.unbuilt),
@@ -82,11 +83,12 @@ def _show(found: Derived, output: Path | None) -> None:
     exact = sum(not problems for problems in found.classes.values())
     click.echo(
         f"{found.model_type}: {exact} of {len(found.classes)} classes are given exactly, "
-        f"under {found.configs} configs",
+        f"under {found.configs} configs"
+        + ("; all are under the given one" if found.holds_here and not found.complete else ""),
         err=True,
     )
     lines = [
-        *(f"not expressed: {one}" for one in found.unsolved),
+        *(f"as in the given config alone: {one}" for one in found.unsolved),
         *(f"{name}: {one}" for name, problems in found.classes.items() for one in problems),
         *(f"{name} cannot be built: {why}" for name, why in found.unbuilt.items()),
     ]

@@ -51,7 +51,8 @@ class Derived:
         text: The file.
         classes: Class -> what the file gives otherwise than the model; nothing where they are equal.
         unbuilt: Class -> why it cannot be built from the base config.
-        unsolved: What no expression was found for.
+        unsolved: What no expression was found for: it is written as the given config has it.
+        here: Class -> what the file gives otherwise than the model under the given config itself.
         stuck: Fields of the config that could not be changed.
         configs: How many configs the file was held to.
     """
@@ -61,6 +62,7 @@ class Derived:
     classes: Mapping[str, Sequence[str]]
     unbuilt: Mapping[str, str]
     unsolved: Sequence[str]
+    here: Mapping[str, Sequence[str]]
     stuck: Sequence[str]
     configs: int
 
@@ -68,6 +70,11 @@ class Derived:
     def complete(self) -> bool:
         """Whether every class that can be built is given exactly, under every config that it was built under."""
         return not any(self.classes.values())
+
+    @property
+    def holds_here(self) -> bool:
+        """Whether every class is given exactly under the given config, whatever the file gives under others."""
+        return not any(self.here.values())
 
 
 def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Path] = ()) -> Derived:
@@ -112,9 +119,12 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         _hints(kind, base),
         [one for one in samples if one is not None],
     )
+    given = 0
     if whole is not kind.config:
-        given = _see(kind, memory, _otherwise(kind, whole, base), whole)
-        variants += [given] if given is not None else []
+        deep = _see(kind, memory, _otherwise(kind, whole, base), whole)
+        if deep is not None:
+            given = len(variants)
+            variants.append(deep)
     prefix, bases = _bases(kind, variants[0].seen)
     placed = [
         replace(
@@ -129,8 +139,8 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
     }
     by_number = {at for at, one in enumerate(placed) if all(map(_counts, one.changes.values()))}
     paths = templates(named, [one.values for one in placed], by_number, search)
-    found = lines(placed, paths, search)
-    shared = ties(placed, paths, search)
+    found = lines(placed, paths, search, given)
+    shared = ties(placed, paths, search, given)
     unsolved = [f"the count of {one}" for one in paths.unsolved]
     unsolved += [*found.unsolved, *shared.unsolved]
     draft = Draft(
@@ -147,13 +157,15 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         },
         (
             f"Derived from PyTorch's model under {len(variants)} configs; to be reviewed.",
-            *(f"Not expressed: {one}" for one in unsolved),
+            *(f"As the given config has it, no expression was found: {one}" for one in unsolved),
             *([f"These fields could not be changed: {listed(stuck, 40)}"] if stuck else []),
         ),
     )
     text = text_of(draft)
-    problems = differences(spec_of(text, kind.model_type), variants)
-    return Derived(kind.model_type, text, problems, unbuilt, unsolved, stuck, len(variants))
+    spec = spec_of(text, kind.model_type)
+    problems = differences(spec, variants)
+    here = differences(spec, [variants[given]])
+    return Derived(kind.model_type, text, problems, unbuilt, unsolved, here, stuck, len(variants))
 
 
 def _counts(value: Any) -> bool:

@@ -15,14 +15,14 @@ from equipoise.convert.spec import Spec
 
 def differences(spec: Spec, variants: Sequence[Variant]) -> dict[str, list[str]]:
     """Class -> what the file gives otherwise than the model."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for variant in variants:
         for name, seen in variant.seen.items():
-            problems = found.setdefault(name, [])
+            problems = found.setdefault(name, {})
             if variant is not variants[0] and seen is variants[0].seen.get(name):
                 continue  # it reads nothing that was changed
-            problems += [one for one in _of_class(spec, name, variant, seen) if one not in problems]
-    return found
+            problems.update(dict.fromkeys(_of_class(spec, name, variant, seen)))
+    return {name: list(problems) for name, problems in found.items()}
 
 
 def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[str]:

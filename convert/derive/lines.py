@@ -32,23 +32,33 @@ class Lines:
 
     Attributes:
         of: Class -> its lines.
-        unsolved: What no expression was found for.
+        unsolved: What no expression was found for; its lines hold for the given config alone.
     """
 
     of: dict[str, list[Line]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
 
 
-def lines(variants: Sequence[Variant], paths: Paths, search: Search) -> Lines:
-    """Works out the lines of every class."""
-    return _Lines(variants, paths, search).run()
+def lines(variants: Sequence[Variant], paths: Paths, search: Search, given: int = 0) -> Lines:
+    """Works out the lines of every class.
+
+    Args:
+        variants: What was seen.
+        paths: Its paths as templates.
+        search: Finds the expressions.
+        given: The variant whose modules are written one by one where no expression is found.
+    """
+    return _Lines(variants, paths, search, given).run()
 
 
 class _Lines:
-    def __init__(self, variants: Sequence[Variant], paths: Paths, search: Search) -> None:
+    def __init__(
+        self, variants: Sequence[Variant], paths: Paths, search: Search, given: int
+    ) -> None:
         self.variants = variants
         self.paths = paths
         self.search = search
+        self.given = given
         self.found = Lines({name: [] for name in variants[0].seen})
         self.places: dict[tuple[tuple[str, ...], int], list[Place]] = {}
 
@@ -74,15 +84,23 @@ class _Lines:
         return found
 
     def _solve(self, text: str, classes: list[str], sites: Sites) -> None:
-        """The lines of one template for classes that have it alike; on failure class by class."""
+        """The lines of one template for classes that have it alike."""
         built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.seen)]
         lines = self._lines(text, built, sites)
-        for line in lines or ():
-            for name in classes:
-                self.found.of[name].append(line)
         if lines is None:
             kinds = ", ".join(sorted({one.kind for one in sites.values()}))
             self.found.unsolved.append(f"{text} ({kinds}) of {', '.join(classes)}")
+            lines = list(self._as_given(text, sites))
+        for line in lines:
+            for name in classes:
+                self.found.of[name].append(line)
+
+    def _as_given(self, text: str, sites: Sites) -> Iterator[Line]:
+        """A line for every module of a template that the given config has."""
+        for (at, indices), module in sites.items():
+            if at == self.given:
+                place = dict(zip(template.fields(text), indices, strict=True))
+                yield Line(text.format_map(place), _spelled(module))
 
     def _lines(self, text: str, built: list[int], sites: Sites) -> list[Line] | None:
         places = [place for at in built for place in self._places(template.fields(text), at)]
@@ -136,6 +154,19 @@ class _Lines:
             if bias:
                 texts.append(f"bias={bias}")
         return f"{first.kind}({', '.join(texts)})"
+
+
+def _spelled(module: Module) -> str:
+    """A kind with its sizes as numbers."""
+    texts = []
+    for name, size in module.sizes:
+        if module.kind in BARE or name not in KINDS[module.kind].switches:
+            texts.append(str(size))
+        elif size != KINDS[module.kind].switches[name]:
+            texts.append(f"{name}={size}")
+    if module.bias is False:
+        texts.append("bias=False")
+    return f"{module.kind}({', '.join(texts)})"
 
 
 def _clusters(

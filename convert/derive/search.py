@@ -54,8 +54,10 @@ class Search:
         if key not in self.sizes:
             found = None
             for known, fields in enumerate(self._fields(places, values)):
-                self.budget = BUDGET
-                found = found or self._size(places, target, fields, known)
+                told = None if found else _told_apart(places, target, fields)
+                if told is not None:
+                    self.budget = BUDGET
+                    found = self._size(*told, fields, known)
             self.sizes[key] = _whole(found, places)
         return self.sizes[key]
 
@@ -68,7 +70,9 @@ class Search:
         if key not in self.conditions:
             found = None
             for fields in self._fields(places, list(map(int, values))):
-                found = found or matching(conditions(places, fields), target)
+                told = None if found else _told_apart(places, target, fields)
+                if told is not None:
+                    found = matching(conditions(told[0], fields), told[1])
             self.conditions[key] = found
         return self.conditions[key]
 
@@ -112,6 +116,19 @@ class Search:
             if halves[True] is not None and halves[False] is not None:
                 return f"({halves[True]}) if {text} else ({halves[False]})"
         return None
+
+
+def _told_apart(
+    places: Sequence[Place], target: Any, fields: Sequence[str]
+) -> tuple[list[Place], Any] | None:
+    """One place of those that these fields and the indices do not tell apart; None when their values differ."""
+    first: dict[str, int] = {}
+    for at, place in enumerate(places):
+        key = repr(([place.values.get(name) for name in fields], [*place.indices.items()]))
+        if target[first.setdefault(key, at)] != target[at]:
+            return None
+    kept = [*first.values()]
+    return [places[at] for at in kept], target[kept]
 
 
 def _whole(text: str | None, places: Sequence[Place]) -> str | None:

@@ -117,15 +117,10 @@ def combined(terms: list[Term], target: Vector) -> str | None:
         found = _closed(one, target)
         if found is not None:
             return found
-    for a, b in combinations(terms[:8], 2):
-        found = _linear(a, b, target)
-        if found is not None:
-            return found
     products = [one for one in pairs if " * " in one.text and "//" not in one.text]
-    for a, b in combinations([*products[:SOME], *terms[:8]], 2):
-        found = _linear(a, b, target)
-        if found is not None:
-            return found
+    found = _linear(terms[:8], target) or _linear([*products[:SOME], *terms[:8]], target)
+    if found is not None:
+        return found
     found = _square(terms, target) or _rounded([*terms, *pairs], target)
     if found is not None:
         return found
@@ -211,6 +206,17 @@ def _operations(
 
 def _near(rows: Any, target: Vector) -> Any:
     """Which rows are the target after a product and a sum with constants, or a division by a small number."""
+    ends = [int(np.argmin(target)), int(np.argmax(target))]
+    few = list(dict.fromkeys([*ends, *range(min(len(target), 4))]))
+    found = _near_in(
+        rows[:, few], target[few]
+    )  # few rows are, and few columns show most of the others
+    left = np.flatnonzero(found)
+    found[left] = _near_in(rows[left], target)
+    return found
+
+
+def _near_in(rows: Any, target: Vector) -> Any:
     low, high = int(np.argmin(target)), int(np.argmax(target))
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (target[high] - target[low]) / (rows[:, high] - rows[:, low])
@@ -257,15 +263,27 @@ def _closed(term: Term, target: Vector) -> str | None:
     return None
 
 
-def _linear(a: Term, b: Term, target: Vector) -> str | None:
-    """``m * a + n * b + c`` with whole numbers."""
-    matrix = np.stack([a.value, b.value, np.ones_like(target)], axis=1)
-    if np.linalg.matrix_rank(matrix) < 3:
+def _linear(terms: list[Term], target: Vector) -> str | None:
+    """``m * a + n * b + c`` with whole numbers, of two of the terms."""
+    if len(terms) < 2:
         return None
-    solution, *_ = np.linalg.lstsq(matrix, target, rcond=None)
-    m, n, c = (round(one) for one in solution)
-    if m <= 0 or n == 0 or not (matrix @ np.array([m, n, c]) == target).all():
-        return None
-    first = a.text if m == 1 else f"{m} * {a.factor}"
-    second = b.factor if abs(n) == 1 else f"{abs(n)} * {b.factor}"
-    return plus(f"{first} {'+' if n > 0 else '-'} {second}", c)
+    first, second = np.triu_indices(len(terms), 1)
+    values = np.stack([one.value for one in terms])
+    mean = values.mean(axis=1)
+    about, goal = values - mean[:, None], target - target.mean()
+    products, onto = about @ about.T, about @ goal
+    aa, bb, ab = products[first, first], products[second, second], products[first, second]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area = aa * bb - ab * ab
+        m = np.rint((onto[first] * bb - onto[second] * ab) / area)
+        n = np.rint((onto[second] * aa - onto[first] * ab) / area)
+        c = np.rint(target.mean() - m * mean[first] - n * mean[second])
+        flat = area <= 1e-9 * aa * bb
+    for at in np.flatnonzero(~flat & (m > 0) & (n != 0)):
+        a, b = terms[first[at]], terms[second[at]]
+        if (m[at] * a.value + n[at] * b.value + c[at] == target).all():
+            times, factor, rest = int(m[at]), int(n[at]), int(c[at])
+            one = a.text if times == 1 else f"{times} * {a.factor}"
+            other = b.factor if abs(factor) == 1 else f"{abs(factor)} * {b.factor}"
+            return plus(f"{one} {'+' if factor > 0 else '-'} {other}", rest)
+    return None

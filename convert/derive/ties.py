@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.convert import template
@@ -21,8 +21,8 @@ class Ties:
     unsolved: list[str] = field(default_factory=list)
 
 
-def ties(variants: Sequence[Variant], paths: Paths, search: Search) -> Ties:
-    """Works out which parameter repeats which, and when."""
+def ties(variants: Sequence[Variant], paths: Paths, search: Search, given: int = 0) -> Ties:
+    """Works out which parameter repeats which, and when; those of the ``given`` variant where no condition says it."""
     found = Ties()
     for name, targets in _templates(variants, paths).items():
         for target in targets:
@@ -34,7 +34,18 @@ def ties(variants: Sequence[Variant], paths: Paths, search: Search) -> Ties:
                     break
         else:
             found.unsolved.append(f"{name} repeats {' or '.join(targets)}")
+            found.of.update(_as_given(name, variants[given], given, paths))
     return found
+
+
+def _as_given(
+    text: str, variant: Variant, at: int, paths: Paths
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    for cls, seen in variant.seen.items():
+        for name, to in seen.ties.items():
+            own = _parameter(name, (at, cls), paths)
+            if own is not None and own.template == text:
+                yield name, (to, "")
 
 
 def _templates(variants: Sequence[Variant], paths: Paths) -> dict[str, list[str]]:
