@@ -140,6 +140,51 @@ def test_what_a_config_computes_is_computed_anew(cli: Callable[..., Any]) -> Non
     assert "is_gated_act" not in found.data["text"]
 
 
+TEXTNET = {
+    "stem_num_channels": 3,
+    "stem_out_channels": 12,
+    "conv_layer_kernel_sizes": [[[3, 3], [3, 1]], [[3, 3], [1, 3]]],
+    "conv_layer_strides": [[1, 2], [2, 1]],
+    "hidden_sizes": [12, 12, 20],
+    "image_size": [32, 32],
+    "stage_names": ["stem", "stage1", "stage2"],
+    "out_features": ["stage2"],
+    "num_labels": 5,
+}
+
+
+def test_what_has_no_expression_is_written_as_the_given_config_has_it(
+    tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    """A shortcut stands where a stride in a list of lists is one, and the language looks into no list of lists."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    saved = {}
+    for name, strides in (("given", [[1, 2], [2, 1]]), ("other", [[2, 2], [2, 1]])):
+        config = transformers.TextNetConfig(**{**TEXTNET, "conv_layer_strides": strides})
+        saved[name] = tmp_path / name
+        transformers.TextNetForImageClassification(config).save_pretrained(saved[name])
+    file = tmp_path / "textnet.toml"
+    done = cli("derive", saved["given"], "--output", file)
+    assert done.code == 1
+    assert "all are under the given one" in done.err
+    assert "as in the given config alone: textnet.encoder.stages.0.stage.0.rbr_identity" in done.err
+    text = tomllib.loads(file.read_text())
+    lines = {path: one for group in text["modules"].values() for path, one in group.items()}
+    assert lines["textnet.encoder.stages.0.stage.0.rbr_identity"] == "batch_norm(12)"
+
+    flax, back = tmp_path / "flax", tmp_path / "back"
+    assert cli("convert", saved["given"], flax, "--to", "flax", "--architecture", file).code == 0
+    assert cli("convert", flax, back, "--to", "pytorch", "--architecture", file).code == 0
+    assert tensors(back) == tensors(saved["given"])
+    refused = cli(
+        "convert", saved["other"], tmp_path / "no", "--to", "flax", "--architecture", file
+    )
+    assert refused.code == 2
+    assert "rbr_identity" in refused.err
+    assert not (tmp_path / "no").exists()
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from equipoise.convert.derive import derive
