@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+FEATURES = ("pixel_values", "hidden_states")
+"""Beginnings of the names of inputs whose last axis holds features, though they have two axes: patches of pictures."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -56,7 +59,7 @@ def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int,
         rank = values[0].ndim
         known = [value.shape for value in values if value.ndim == rank]
         wanted = {axis for axis in range(rank) if len({shape[axis] for shape in known}) > 1}
-        wanted |= {0, 1} if rank == 2 else {0} if rank else set()
+        wanted |= {0, 1} if rank == 2 and not name.startswith(FEATURES) else {0} if rank else set()
         kind = values[0].dtype.kind
         found[name] = {axis: _axis_name(name, axis, rank, kind) for axis in sorted(wanted)}
     return _told_apart(found, examples)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.lowering.equal import identities
+from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.interpret import constant
 from equipoise.exporters.lowering.program import Lowered, graph_of
 from equipoise.exporters.lowering.symbols import Specs, described, input_specs, narrow
@@ -15,6 +17,8 @@ from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LEAST = "sizes that vary are at least what PyTorch assumed, usually 2"
+MOST_EQUAL = 40
+"""As many sizes may be stated to be equal."""
 WITHIN = "model."
 """Exporters see the model as this attribute of a module that names its inputs."""
 
@@ -139,12 +143,47 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
     """What ``make`` makes of the inputs' shapes, and what there is to note.
 
     Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated. PyTorch may find
-    that one batch has to be a multiple of another; if JAX cannot follow that, they are one.
+    that one batch has to be a multiple of another; if JAX cannot follow that, they are one. Where an operator failed over
+    sizes that are always equal, that is stated too.
     """
+    equal: list[str] = []
+    while True:
+        try:
+            made, notes = _with_sizes(graph, make, equal)
+        except LoweringError as error:
+            specs = input_specs(graph.lowered.program, graph.lowered.names, graph.source.axes)
+            known = [*specs.constraints, *equal]
+            more = identities(error.sizes, known, _traced(specs, graph.source))
+            if not more or len(equal) >= MOST_EQUAL:
+                raise
+            equal += more
+        else:
+            return made, [*notes, *(f"sizes: {one}" for one in equal if "==" not in one)]
+
+
+def _traced(specs: Specs, source: Source) -> dict[str, int]:
+    """The sizes that PyTorch was shown, by JAX's names."""
+    return {
+        str(symbol): size
+        for name, shape in specs.shapes.items()
+        for symbol, size in zip(shape.shape, source.tensors[name].shape, strict=True)
+    }
+
+
+def _with_sizes(
+    graph: Graph, make: Callable[[Specs], Any], equal: Sequence[str]
+) -> tuple[Any, list[str]]:
     from jax.extend.core import InconclusiveDimensionOperation
 
     source, lowered = graph.source, graph.lowered
-    specs = partial(input_specs, lowered.program, lowered.names, source.axes, empty=source.empty)
+    specs = partial(
+        input_specs,
+        lowered.program,
+        lowered.names,
+        source.axes,
+        empty=source.empty,
+        equal=equal,
+    )
     try:
         return make(specs()), []
     except Exception as error:

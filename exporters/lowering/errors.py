@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from equipoise.convert.errors import EquipoiseError
 
 
@@ -13,12 +16,20 @@ class LoweringError(EquipoiseError):
         operator: ATen's name.
         module: Path of the module of the model that it came from.
         hint: What to do.
+        sizes: Sizes that the operator met and that are no plain numbers.
     """
 
     def __init__(
-        self, message: str, *, operator: str, module: str, hint: str | None = None
+        self,
+        message: str,
+        *,
+        operator: str,
+        module: str,
+        hint: str | None = None,
+        sizes: Sequence[Any] = (),
     ) -> None:
         self.operator = operator
         self.module = module
+        self.sizes = sizes
         where = f"{operator} in {module}" if module else operator
         super().__init__(f"{where}: {message}", hint=hint)

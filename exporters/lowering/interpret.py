@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.exporters.lowering import plain
 from equipoise.exporters.lowering.dtypes import dtype_of
+from equipoise.exporters.lowering.equal import sizes_at, symbols_of
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.loops import LOOPS
 from equipoise.exporters.lowering.registry import function_of
@@ -33,6 +34,8 @@ def run(graph_module: Any, values: Sequence[Any]) -> Any:
     """
     environment: dict[Any, Any] = {}
     given = iter(values)
+    inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    symbols = symbols_of(inputs, values)
     for node in _needed(graph_module.graph):
         if node.op == "placeholder":
             environment[node] = next(given)
@@ -41,7 +44,7 @@ def run(graph_module: Any, values: Sequence[Any]) -> Any:
         elif node.op == "output":
             return _resolved(node.args[0], environment)
         else:
-            environment[node] = _called(node, environment)
+            environment[node] = _called(node, environment, symbols)
     raise LoweringError("the graph returns nothing", operator="output", module="")
 
 
@@ -94,7 +97,7 @@ def _resolved(value: Any, environment: Mapping[Any, Any]) -> Any:
     return dtype_of(value) if isinstance(value, torch.dtype) else value
 
 
-def _called(node: Any, environment: Mapping[Any, Any]) -> Any:
+def _called(node: Any, environment: Mapping[Any, Any], symbols: Mapping[str, Any]) -> Any:
     name = str(node.target)
     if name.startswith(WITHOUT_EFFECT):
         return None
@@ -110,7 +113,8 @@ def _called(node: Any, environment: Mapping[Any, Any]) -> Any:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise LoweringError(text, operator=name, module=module_of(node)) from error
+        sizes = sizes_at(node, args, symbols)
+        raise LoweringError(text, operator=name, module=module_of(node), sizes=sizes) from error
     _check(result, node, name)
     return result
 

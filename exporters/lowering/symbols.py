@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def input_specs(
     least: bool = False,
     united: bool = False,
     empty: frozenset[str] = frozenset(),
+    equal: Sequence[str] = (),
 ) -> Specs:
     """The inputs of a program of ``torch.export``, in JAX.
 
@@ -61,13 +62,14 @@ def input_specs(
         least: Also says what PyTorch assumed of the smallest sizes (usually 2), which the program then insists on.
         united: Axes of one name have one size, even if PyTorch would take several.
         empty: Names of axes that may have the size 0.
+        equal: Further constraints: what is equal to what.
     """
     import jax
     from jax import export
 
     nodes = _inputs(program)
     symbols = _symbols(nodes, names, axes, empty, united=united)
-    constraints = _constraints(program, symbols, least=least)
+    constraints = [*_constraints(program, symbols, least=least), *equal]
     scope = export.SymbolicScope(constraints)
     specs = {}
     for name, node in zip(names, nodes, strict=True):

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import category, wide
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import axes_of, axis_of
+from equipoise.exporters.lowering.sizes import axes_of, axis_of, is_size
 
 
 def _summed(x: Any, dtype: Any) -> Any:
@@ -174,6 +174,8 @@ def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
     axis = axis_of(dim, x.ndim)
+    if is_size(x.shape[axis]):
+        return _extreme_of_each(x, axis, wins)
     places = lax.broadcasted_iota(jnp.int64, x.shape, axis)
 
     def better(first: Any, second: Any) -> Any:
@@ -182,6 +184,18 @@ def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
         return jnp.where(later, second[0], first[0]), jnp.where(later, second[1], first[1])
 
     return lax.associative_scan(better, (x, places), axis=axis)
+
+
+def _extreme_of_each(x: Any, axis: int, wins: Callable[[Any, Any], Any]) -> Any:
+    """The same for an axis of open size, where JAX has no scan: every place looks at all before it."""
+    rows = jnp.moveaxis(x, axis, -1)[..., None, :]
+    size = rows.shape[-1]
+    before = jnp.arange(size)[None, :] <= jnp.arange(size)[:, None]
+    extreme = jnp.max if wins is jnp.greater_equal else jnp.min
+    values = extreme(jnp.where(before, rows, rows[..., :1]), -1)
+    equal = before & ((rows == values[..., None]) | jnp.isnan(rows))
+    places = jnp.max(jnp.where(equal, jnp.arange(size), 0), -1)
+    return jnp.moveaxis(values, -1, axis), jnp.moveaxis(places, -1, axis)
 
 
 @op("aten.logcumsumexp")

@@ -1,0 +1,111 @@
+"""Sizes that are always equal are found by their values, and stated so that JAX takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from graphs import assert_same, exported, graph_of, weights_of
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.jax_program import Graph, with_sizes
+from equipoise.exporters.lowering.equal import identities, value_of
+from equipoise.exporters.lowering.symbols import Specs
+
+pytestmark = pytest.mark.transformers
+
+
+def sizes(text: str, constraints: tuple[str, ...] = ()) -> tuple[Any, ...]:
+    export = pytest.importorskip("jax.export")
+    found: tuple[Any, ...] = export.symbolic_shape(text, constraints=constraints)
+    return found
+
+
+def test_the_value_of_a_size() -> None:
+    (size,) = sizes("3*n*floordiv(n, 4) + mod(n, 5)^2 - max(n, 7) + min(m, 2)")
+    assert value_of(size, {"n": 9, "m": 1}) == 3 * 9 * 2 + 4**2 - 9 + 1
+    assert value_of(6, {}) == 6
+
+
+def test_what_is_always_equal_is_stated() -> None:
+    up, padded, other, _ = sizes("- floordiv(- n, 64), n + mod(- n, 64), floordiv(n, 64), n")
+    assert identities([up, 4, other], [], {}) == []
+    (stated,) = identities([64 * up, padded, other], [], {})
+    left, right = stated.split(" == ")
+    found, again = sizes(f"{left}, {right}")
+    assert all(value_of(found - again, {"n": n}) == 0 for n in range(1, 300))
+    # With the constraint JAX sees it, and there is nothing left to state.
+    one, two = sizes("- 64*floordiv(- n, 64), n + mod(- n, 64)", (stated,))
+    assert one == two
+    assert identities([one, two], [stated], {}) == []
+
+
+def test_what_is_equal_up_to_a_length_is_so_under_a_constraint() -> None:
+    tail, whole = sizes("- max(- n + 512, 0) + 512, n")
+    assert identities([tail, whole], [], {"n": 12}) == ["n <= 512"]
+    kept, again = sizes("max(8*floordiv(n, 512) - 7, 0) + 7, 8*floordiv(n, 512)")
+    assert identities([kept, again], [], {"n": 2048}) == ["n >= 512"]
+    assert identities([kept, again], [], {"n": 40}) == []
+
+
+def test_two_symbols_are_not_taken_for_equal_by_chance() -> None:
+    one, other = sizes("n*floordiv(m - 127, 384), 2*n")
+    assert identities([one, other], ["m >= 895"], {"m": 1000, "n": 2}) == []
+
+
+def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
+    """Two strides one after the other, and a cut at the length that is left; at a length that was not traced."""
+    torch = pytest.importorskip("torch")
+    import jax
+    from jax import export
+
+    class Strides(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Conv1d(1, 3, 2, stride=2)
+            self.second = torch.nn.Conv1d(3, 2, 4, stride=4)
+
+        def forward(self, wave: Any) -> dict[str, Any]:
+            found = self.second(self.first(wave))
+            return {"y": found + wave[:, :, : wave.shape[2] // 8]}
+
+    torch.manual_seed(0)
+    model = Strides()
+    tensors = {"wave": torch.randn(2, 1, 40)}
+    axes = {"wave": {0: "batch", 2: "length"}}
+    free = {"wave": {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}}
+    lowered = graph_of(model, tensors, free)
+    graph = Graph(lowered, Source(model, model, tensors, axes, ("y",)))
+
+    def make(specs: Specs) -> Any:
+        call = jax.jit(lambda inputs: lowered(weights_of(lowered), inputs))
+        return export.export(call)(specs.shapes)
+
+    with jax.enable_x64(True):
+        program, notes = with_sizes(graph, make)
+        assert all("length <" not in note for note in notes)
+        for length in (40, 27, 96):
+            wave = torch.randn(3, 1, length)
+            found = program.call({"wave": wave.numpy()})
+            with torch.no_grad():
+                assert_same(found, model(wave))
+
+
+@pytest.mark.parametrize("name", ["cummax", "cummin"])
+def test_extremes_so_far_along_an_open_axis(name: str) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Extremes(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any, count: Any) -> dict[str, Any]:
+            values, places = getattr(torch, name)(x, 1)
+            return {"values": values, "places": places, "counts": getattr(torch, name)(count, 1)[0]}
+
+    free = {one: {1: torch.export.Dim.DYNAMIC} for one in ("x", "count")}
+    inputs = {"x": torch.randn(3, 6, 2), "count": torch.arange(6).reshape(1, 6) % 4}
+    program = exported(graph_of(Extremes(), inputs, free), {"x": {1: "n"}, "count": {1: "m"}})
+    x = torch.tensor([1.0, 3.0, 2.0, 3.0, float("nan"), 5.0, 0.0]).reshape(1, 7, 1).expand(3, 7, 2)
+    given = {"x": x.contiguous(), "count": torch.tensor([[3, 1, 1, 4, 0]])}
+    found = program(given)
+    for output, wanted in Extremes()(**given).items():
+        np.testing.assert_array_equal(np.asarray(found[output]), wanted.numpy())
