@@ -21,27 +21,41 @@ def differences(spec: Spec, variants: Sequence[Variant]) -> dict[str, list[str]]
             problems = found.setdefault(name, {})
             if variant is not variants[0] and seen is variants[0].seen.get(name):
                 continue  # it reads nothing that was changed
-            problems.update(dict.fromkeys(_of_class(spec, name, variant, seen)))
+            problems.update((text, None) for _, text in _of_class(spec, name, variant, seen))
     return {name: list(problems) for name, problems in found.items()}
 
 
-def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[str]:
+def wrong(spec: Spec, variant: Variant) -> set[tuple[str, str]]:
+    """(class, tensor) of what the file gives otherwise than the model under one config."""
+    return {
+        (name, tensor)
+        for name, seen in variant.seen.items()
+        for tensor, _ in _of_class(spec, name, variant, seen)
+    }
+
+
+def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[tuple[str, str]]:
+    """The tensors that are otherwise, and how."""
     cls = spec.class_named(name)
     if cls is None:
-        return ["the class is missing"]
+        return [("", "the class is missing")]
     try:
         needed, allowed = tensors(expand(spec, cls, Config(variant.config)))
     except (ArchitectureError, SpecError) as error:
-        return [error.message]
+        return [("", error.message)]
     there = {n: shape for n, shape in seen.shapes.items() if n not in seen.ties}
     changed = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
     under = f" (under {changed})" if changed else ""
     return [
-        *(f"{n} {list(there[n])} is not given{under}" for n in there if n not in allowed),
-        *(f"{n} is given and not there{under}" for n in needed if n not in seen.shapes),
-        *(f"{n} is needed and shared with {seen.ties[n]}{under}" for n in needed if n in seen.ties),
+        *((n, f"{n} {list(there[n])} is not given{under}") for n in there if n not in allowed),
+        *((n, f"{n} is given and not there{under}") for n in needed if n not in seen.shapes),
         *(
-            f"{n} is given as {list(allowed[n])} and is {list(there[n])}{under}"
+            (n, f"{n} is needed and shared with {seen.ties[n]}{under}")
+            for n in needed
+            if n in seen.ties
+        ),
+        *(
+            (n, f"{n} is given as {list(allowed[n])} and is {list(there[n])}{under}")
             for n in there
             if n in allowed and allowed[n] != there[n]
         ),

@@ -152,11 +152,9 @@ def _index_and_field(
         yield f"{index} == len({name}) - 1", at == last
         yield f"{index} < len({name})", at <= last
         yield f"{index} >= len({name})", at > last
-        yield f"{index} in {name}", np.array([i in one for i, one in zip(at, values, strict=True)])
-        yield (
-            f"{index} not in {name}",
-            np.array([i not in one for i, one in zip(at, values, strict=True)]),
-        )
+        inside = [i in one for i, one in zip(at.tolist(), values, strict=True)]
+        yield f"{index} in {name}", np.array(inside)
+        yield f"{index} not in {name}", ~np.array(inside)
         if all(values) and any(i >= len(one) for i, one in zip(at, values, strict=True)):
             text = f"{name}[{index} % len({name})]"  # the list says what repeats
             items = [one[i % len(one)] for i, one in zip(at, values, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.convert import expr, template
@@ -39,7 +39,13 @@ class Lines:
     unsolved: list[str] = field(default_factory=list)
 
 
-def lines(variants: Sequence[Variant], paths: Paths, search: Search, given: int = 0) -> Lines:
+def lines(
+    variants: Sequence[Variant],
+    paths: Paths,
+    search: Search,
+    given: int = 0,
+    as_given: Collection[str] = (),
+) -> Lines:
     """Works out the lines of every class.
 
     Args:
@@ -47,18 +53,25 @@ def lines(variants: Sequence[Variant], paths: Paths, search: Search, given: int 
         paths: Its paths as templates.
         search: Finds the expressions.
         given: The variant whose modules are written one by one where no expression is found.
+        as_given: Templates of modules that are written so in any case.
     """
-    return _Lines(variants, paths, search, given).run()
+    return _Lines(variants, paths, search, given, as_given).run()
 
 
 class _Lines:
     def __init__(
-        self, variants: Sequence[Variant], paths: Paths, search: Search, given: int
+        self,
+        variants: Sequence[Variant],
+        paths: Paths,
+        search: Search,
+        given: int,
+        as_given: Collection[str],
     ) -> None:
         self.variants = variants
         self.paths = paths
         self.search = search
         self.given = given
+        self.as_given = as_given
         self.found = Lines({name: [] for name in variants[0].seen})
         self.places: dict[tuple[tuple[str, ...], int], list[Place]] = {}
 
@@ -86,7 +99,7 @@ class _Lines:
     def _solve(self, text: str, classes: list[str], sites: Sites) -> None:
         """The lines of one template for classes that have it alike."""
         built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.seen)]
-        lines = self._lines(text, built, sites)
+        lines = None if text in self.as_given else self._lines(text, built, sites)
         if lines is None:
             kinds = ", ".join(sorted({one.kind for one in sites.values()}))
             self.found.unsolved.append(f"{text} ({kinds}) of {', '.join(classes)}")

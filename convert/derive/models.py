@@ -16,6 +16,7 @@ from typing import Any
 
 from equipoise.convert.config import read_json
 from equipoise.convert.derive.kinds import module_of
+from equipoise.convert.derive.reads import nested
 from equipoise.convert.derive.seen import Module, Seen, Values
 from equipoise.convert.errors import ArchitectureError, InputError
 
@@ -86,8 +87,13 @@ class Type:
         return {k: value for k, value in flatten(config).items() if k not in self.computed}
 
     def see(self, name: str, config: Any) -> Seen:
-        """A class under a config; raises what the class raises."""
-        return _seen(self.classes[name], deepcopy(config), self.files)
+        """A class under a config; raises what the class raises, one of :func:`refusals`."""
+        try:
+            return _seen(self.classes[name], deepcopy(config), self.files)
+        except Exception as error:
+            if type(error) is Exception:  # transformers says so little of some configs
+                raise ValueError(str(error)) from error
+            raise
 
 
 def open_type(source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Type:
@@ -162,10 +168,10 @@ def _computed(config: Any) -> Iterator[str]:
         without = type(config).from_dict({k: one for k, one in values.items() if k in taken})
     except refusals():
         return
+    inside = nested(config)
     for name in values:
-        inner = getattr(config, name, None)
-        if hasattr(inner, "to_dict"):
-            yield from (f"{name}.{one}" for one in _computed(inner))
+        if name in inside:
+            yield from (f"{name}.{one}" for one in _computed(inside[name]))
         elif name not in taken and getattr(without, name, _ABSENT) == values[name]:
             yield name
 
@@ -233,10 +239,10 @@ def _texts(node: ast.AST) -> Iterator[str]:
 def flatten(config: Any) -> Values:
     """A config's values by dotted name; those of nested configs included, ``num_labels`` too."""
     flat: dict[str, Any] = {}
+    inside = nested(config)
     for name, value in config.to_dict().items():
-        inner = getattr(config, name, None)
-        if hasattr(inner, "to_dict"):
-            flat.update((f"{name}.{key}", one) for key, one in flatten(inner).items())
+        if name in inside:
+            flat.update((f"{name}.{key}", one) for key, one in flatten(inside[name]).items())
         else:
             flat[name] = value
     labels = getattr(config, "id2label", None)
@@ -252,10 +258,8 @@ def defaults(config: Any) -> Values:
     except refusals():
         own = {}
     found = dict(own)
-    for name in config.to_dict():
-        inner = getattr(config, name, None)
-        if hasattr(inner, "to_dict"):
-            found.update((f"{name}.{key}", one) for key, one in defaults(inner).items())
+    for name, inner in nested(config).items():
+        found.update((f"{name}.{key}", one) for key, one in defaults(inner).items())
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.convert import template
@@ -19,13 +19,30 @@ class Ties:
 
     of: dict[str, tuple[str, str]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
+    as_given: set[str] = field(default_factory=set)
+    """Templates of parameters whose ties are those of the given config: one by one, so their modules have to be as well."""
 
 
-def ties(variants: Sequence[Variant], paths: Paths, search: Search, given: int = 0) -> Ties:
-    """Works out which parameter repeats which, and when; those of the ``given`` variant where no condition says it."""
+def ties(
+    variants: Sequence[Variant],
+    paths: Paths,
+    search: Search,
+    given: int = 0,
+    as_given: Collection[str] = (),
+) -> Ties:
+    """Works out which parameter repeats which, and when.
+
+    Args:
+        variants: What was seen.
+        paths: Its paths as templates.
+        search: Finds the conditions.
+        given: The variant whose ties are written one by one where no condition is found.
+        as_given: Templates of modules that are written so in any case.
+    """
     found = Ties()
     for name, targets in _templates(variants, paths).items():
-        for target in targets:
+        alone = {name, name.rpartition(".")[0]} & set(as_given)
+        for target in () if alone else targets:
             places, holds = _places(name, target, variants, paths)
             if holds is not None:
                 when = search.condition(places, holds)
@@ -34,6 +51,7 @@ def ties(variants: Sequence[Variant], paths: Paths, search: Search, given: int =
                     break
         else:
             found.unsolved.append(f"{name} repeats {' or '.join(targets)}")
+            found.as_given.add(name)
             found.of.update(_as_given(name, variants[given], given, paths))
     return found
 
@@ -43,7 +61,7 @@ def _as_given(
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     for cls, seen in variant.seen.items():
         for name, to in seen.ties.items():
-            own = _parameter(name, (at, cls), paths)
+            own = parameter(name, (at, cls), paths)
             if own is not None and own.template == text:
                 yield name, (to, "")
 
@@ -54,7 +72,7 @@ def _templates(variants: Sequence[Variant], paths: Paths) -> dict[str, list[str]
     for at, variant in enumerate(variants):
         for cls, seen in variant.seen.items():
             for name, to in seen.ties.items():
-                own, other = (_parameter(one, (at, cls), paths) for one in (name, to))
+                own, other = (parameter(one, (at, cls), paths) for one in (name, to))
                 if own is None or other is None:
                     continue
                 text = other.template
@@ -71,7 +89,7 @@ def _templates(variants: Sequence[Variant], paths: Paths) -> dict[str, list[str]
     }
 
 
-def _parameter(name: str, key: tuple[int, str], paths: Paths) -> Path | None:
+def parameter(name: str, key: tuple[int, str], paths: Paths) -> Path | None:
     """A parameter's name as a template: bare, or of a module."""
     if key in paths.paths.get(name, {}):
         return paths.paths[name][key]
