@@ -186,7 +186,13 @@ def _always_zero(size: Any, spans: Mapping[str, tuple[int, int]]) -> bool:
         low, high = spans.get(name, (1, LONGEST))
         inside = [one for one in given if low <= one <= high]
         values.append([*inside, *(low + one for one in given if low + one <= high)])
-    return all(value_of(size, dict(zip(names, at, strict=True))) == 0 for at in product(*values))
+    defined = False
+    for at in product(*values):
+        value = _value(size, dict(zip(names, at, strict=True)))
+        if value:
+            return False
+        defined |= value == 0
+    return defined
 
 
 def _where(
@@ -199,12 +205,12 @@ def _where(
     name, among = names[0], wanted if isinstance(wanted, range) else range(wanted, wanted + 1)
     low, high = spans.get(name, (1, LONGEST))
     last = min(high, traced[name] + LONGER)
-    if value_of(size, {name: traced[name]}) not in among:
+    if _value(size, {name: traced[name]}) not in among:
         return []
     least = most = traced[name]
-    while least > low and value_of(size, {name: least - 1}) in among:
+    while least > low and _value(size, {name: least - 1}) in among:
         least -= 1
-    while most < last and value_of(size, {name: most + 1}) in among:
+    while most < last and _value(size, {name: most + 1}) in among:
         most += 1
     if most == least:
         return []  # only the traced length itself
@@ -225,6 +231,14 @@ def _stated(difference: Any) -> str | None:
     left = type(difference)._from_term(term, 1, difference.scope)
     right = left - difference if count == 1 else left + difference
     return f"{left} == {right}"
+
+
+def _value(size: Any, at: Mapping[str, int]) -> int | None:
+    """A size's value, or None where it would be divided by nought: no program has such sizes."""
+    try:
+        return value_of(size, at)
+    except ZeroDivisionError:
+        return None
 
 
 def value_of(size: Any, at: Mapping[str, int]) -> int:

@@ -311,14 +311,25 @@ def grid_sampler_2d(
 ) -> Any:
     """``x`` [batch, channels, height, width] at ``grid`` [batch, rows, columns, (x, y)], -1 to 1."""
     height, width = x.shape[2:]
-    across = _placed(grid[..., 0], width, padding_mode, align_corners)
-    down = _placed(grid[..., 1], height, padding_mode, align_corners)
+    across = _placed(grid[..., 0], width, align_corners)
+    down = _placed(grid[..., 1], height, align_corners)
+    total: Any = 0
+    if interpolation_mode == 2:
+        left, top = jnp.floor(across), jnp.floor(down)
+        for row in (-1, 0, 1, 2):
+            for column in (-1, 0, 1, 2):
+                share = _cubic(jnp.abs(across - left - column), -0.75)
+                share = share * _cubic(jnp.abs(down - top - row), -0.75)
+                # What is outside is dealt with cell by cell, not at the place between them.
+                rows = _within(top + row, height, padding_mode, align_corners)
+                columns = _within(left + column, width, padding_mode, align_corners)
+                total = total + _picked(x, rows, columns) * share[:, None]
+        return total
+    across = _within(across, width, padding_mode, align_corners)
+    down = _within(down, height, padding_mode, align_corners)
     if interpolation_mode == 1:
         return _picked(x, jnp.round(down), jnp.round(across))
-    if interpolation_mode == 2:
-        raise NotImplementedError("bicubic sampling of a grid")
     left, top = jnp.floor(across), jnp.floor(down)
-    total: Any = 0
     for row in (0, 1):
         for column in (0, 1):
             share = (1 - jnp.abs(across - left - column)) * (1 - jnp.abs(down - top - row))
@@ -326,9 +337,13 @@ def grid_sampler_2d(
     return total
 
 
-def _placed(place: Any, size: Any, padding_mode: int, align: bool) -> Any:
-    """A place from -1 to 1 in cells; 0 fills with zeros, 1 stays at the border, 2 reflects."""
-    cells = (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
+def _placed(place: Any, size: Any, align: bool) -> Any:
+    """A place from -1 to 1 in cells."""
+    return (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
+
+
+def _within(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
+    """Places outside: 0 leaves them, to be filled with zeros, 1 takes the border, 2 reflects."""
     if padding_mode == 2:
         low, span = (0.0, size - 1) if align else (-0.5, size)
         away = jnp.abs(cells - low)

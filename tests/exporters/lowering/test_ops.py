@@ -58,15 +58,6 @@ def test_operators_that_no_program_can_have_say_why() -> None:
             functions()[name](None)
 
 
-def test_cubic_sampling_of_a_grid_is_refused() -> None:
-    import numpy as np
-
-    with pytest.raises(NotImplementedError, match="bicubic"):
-        functions()["aten.grid_sampler_2d"](
-            np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 1, 2)), 2, 0, False
-        )
-
-
 def test_a_place_that_the_program_computes_is_selected() -> None:
     import jax
     import numpy as np

@@ -98,14 +98,15 @@ def _smoothed(t: Tensors) -> Iterator[Call]:
 
 def _grids(t: Tensors) -> Iterator[Call]:
     x, grid = t.f(2, 3, 5, 4), t.f(2, 3, 6, 2) * 1.2
-    for mode in (0, 1):
+    for mode in (0, 1, 2):
         for padding in (0, 1, 2):
             for align in (False, True):
                 yield call("grid_sampler_2d.default", x, grid, mode, padding, align)
     far = t.f(2, 3, 6, 2) * 6
-    yield call("grid_sampler_2d.default", x, far, 0, 2, False)
-    yield call("grid_sampler_2d.default", x, far, 0, 2, True)
+    for mode in (0, 2):
+        for align in (False, True):
+            yield call("grid_sampler_2d.default", x, far, mode, 2, align)
     corners = t.of([[[[-1.0, -1.0], [1.0, 1.0], [0.0, 0.5], [-1.0, 1.0]]]]).expand(2, 1, 4, 2)
-    for mode in (0, 1):
+    for mode in (0, 1, 2):
         for align in (False, True):
             yield call("grid_sampler_2d.default", x, corners.contiguous(), mode, 0, align)
