@@ -290,9 +290,8 @@ def page(results: dict[str, Any]) -> str:
 
 HEAD = """# How far `equipoise derive` gets
 
-Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote. The run is not finished, and `derive`
-was changed while it ran; what was complete before a change was not run again. `derive_coverage.py own --again` and `types` go on
-where it stopped. The types are drawn in a seeded shuffle.
+Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote. What was complete was not run again after
+the last changes to `derive`; `derive_coverage.py own --again` and `types --again` run the rest once more.
 
 - **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
   transformers 5 still has and every config of `fixtures/configs`. `derive` was shown the first of these configs; where that was
@@ -300,7 +299,7 @@ where it stopped. The types are drawn in a seeded shuffle.
   Below: every class is given exactly under every config that `derive` built it under, and random weights went from PyTorch to
   Flax's layout and back bit for bit.
 - **as given**: complete, to Flax's layout and back included, for the given config alone; under others some module is otherwise, since
-  no expression gives its sizes or its condition. Only these were counted as incomplete before `derive` wrote such modules one by one.
+  no expression gives its sizes or its condition. `derive` writes such modules one by one, says so, and exits with 1.
 - **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.
 - **round trip**: the file is complete, and the way to Flax and back was refused or changed something.
 - **failed**: it took more than 120 seconds of computing, or the config of fixtures/ is none for transformers 5.
