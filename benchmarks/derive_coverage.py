@@ -24,8 +24,9 @@ from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.config import Config
-from equipoise.convert.derive import Derived, derive, spec_of
+from equipoise.convert.derive import Derived, derive
 from equipoise.convert.derive.check import tensors
+from equipoise.convert.derive.compose import spec_of
 from equipoise.convert.derive.models import refusals
 from equipoise.convert.errors import EquipoiseError
 from equipoise.convert.expand import expand

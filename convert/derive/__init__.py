@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.convert.derive.candidates import lists
-from equipoise.convert.derive.check import differences, wrong
-from equipoise.convert.derive.lines import lines
+from equipoise.convert.derive.check import differences
+from equipoise.convert.derive.compose import Looks, composed
 from equipoise.convert.derive.models import (
     Type,
     alternatives,
@@ -31,11 +30,8 @@ from equipoise.convert.derive.paths import templates
 from equipoise.convert.derive.reads import Memory, fields_read, recorded
 from equipoise.convert.derive.search import Search
 from equipoise.convert.derive.seen import Seen, Values, Variant
-from equipoise.convert.derive.ties import parameter, ties
 from equipoise.convert.derive.vary import explore
-from equipoise.convert.derive.write import Draft, listed, text_of
 from equipoise.convert.errors import ArchitectureError
-from equipoise.convert.spec import Spec, read_spec
 
 DEEP = 8
 ENOUGH = 6
@@ -139,63 +135,28 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
     }
     by_number = {at for at, one in enumerate(placed) if all(map(_counts, one.changes.values()))}
     paths = templates(named, [one.values for one in placed], by_number, search)
-    alone: set[str] = set()
-    while True:
-        found = lines(placed, paths, search, given, alone)
-        shared = ties(placed, paths, search, given, alone)
-        unsolved = [f"the count of {one}" for one in paths.unsolved]
-        unsolved += [*found.unsolved, *shared.unsolved]
-        draft = Draft(
-            kind.model_type,
-            prefix,
-            bases,
-            found.of,
-            paths.counts,
-            shared.of,
-            {
-                **{name: None for one in variants for name in one.values},
-                **kind.values(whole),
-                **defaults(whole),
-            },
-            (
-                f"Derived from PyTorch's model under {len(variants)} configs; to be reviewed.",
-                *(
-                    f"As the given config has it, no expression was found: {one}"
-                    for one in unsolved
-                ),
-                *([f"These fields could not be changed: {listed(stuck, 40)}"] if stuck else []),
-            ),
-        )
-        text = text_of(draft)
-        spec = spec_of(text, kind.model_type)
-        more = {_module(name) for name in shared.as_given}
-        for cls, name in wrong(spec, variants[given]):
-            place = parameter(f"{prefix}.{name}" if cls in bases else name, (given, cls), paths)
-            more |= {place.template, _module(place.template)} if place is not None else set()
-        if more <= alone:
-            break
-        alone |= more
-    problems = differences(spec, variants)
-    here = differences(spec, [variants[given]])
-    return Derived(kind.model_type, text, problems, unbuilt, unsolved, here, stuck, len(variants))
-
-
-def _module(parameter: str) -> str:
-    """The module that a parameter belongs to."""
-    return parameter.rpartition(".")[0]
+    known = {
+        **{name: None for one in variants for name in one.values},
+        **kind.values(whole),
+        **defaults(whole),
+    }
+    looks = Looks(kind.model_type, variants, placed, given, prefix, bases, paths, known, stuck)
+    file = composed(looks, search)
+    return Derived(
+        kind.model_type,
+        file.text,
+        differences(file.spec, variants),
+        unbuilt,
+        file.unsolved,
+        differences(file.spec, [variants[given]]),
+        stuck,
+        len(variants),
+    )
 
 
 def _counts(value: Any) -> bool:
     """Whether a change can make more or fewer of something."""
     return isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def spec_of(text: str, model_type: str) -> Spec:
-    """A file's text as a spec."""
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / f"{model_type}.toml"
-        file.write_text(text, encoding="utf-8")
-        return read_spec(file)
 
 
 def _shallow(kind: Type) -> Type:
