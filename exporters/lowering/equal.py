@@ -91,7 +91,7 @@ def _numbers_of(value: Any) -> Iterator[int]:
 
 def symbols_of(nodes: Iterable[Any], values: Iterable[Any]) -> dict[str, Any]:
     """PyTorch's symbols -> JAX's sizes, from the inputs of a graph."""
-    found = {}
+    found: dict[str, Any] = {}
     for node, value in zip(nodes, values, strict=True):
         foreseen = getattr(node.meta.get("val"), "shape", ())
         for theirs, ours in zip(foreseen, getattr(value, "shape", ()), strict=False):
