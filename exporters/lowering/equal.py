@@ -120,9 +120,9 @@ def _of_expression(expression: Any, symbols: Mapping[str, Any]) -> Any:
             return sum(parts[1:], parts[0])
         case "Mul":
             return math.prod(parts[1:], start=parts[0])
-        case "FloorDiv" | "CleanDiv":
+        case "FloorDiv" | "CleanDiv" if not is_size(parts[1]):
             return parts[0] // parts[1]
-        case "Mod" | "PythonMod":
+        case "Mod" | "PythonMod" if not is_size(parts[1]):
             return parts[0] % parts[1]
         case "Max" if len(parts) == 2:
             return larger(*parts)
@@ -145,7 +145,8 @@ def identities(
         traced: The sizes by symbol that PyTorch was shown.
     """
     spans = _spans(constraints)
-    differences = [one - other for one, other in combinations(sizes, 2) if is_size(one - other)]
+    plain = [size for size in sizes if not _divided_by_sizes(size)]
+    differences = [one - other for one, other in combinations(plain, 2) if is_size(one - other)]
     found: list[str] = []
     begun = {one.partition(" == ")[0] for one in constraints}
     for difference in differences:
@@ -216,6 +217,25 @@ def _where(
         return []  # only the traced length itself
     found = [f"{name} >= {least}"] if least > low else []
     return [*found, f"{name} <= {most}"] if most < last else found
+
+
+def _divided_by_sizes(size: Any) -> bool:
+    """Whether there is a quotient of two open sizes: JAX asks of each whether it divides by nought, and cannot say."""
+    if not is_size(size):
+        return False
+    operations = [
+        one for term, _ in size._sorted_terms for one, _ in term._factors if one.operation
+    ]
+    return any(
+        (one.operation in ("floordiv", "mod") and _is_open(one.operands[1]))
+        or any(map(_divided_by_sizes, one.operands))
+        for one in operations
+    )
+
+
+def _is_open(size: Any) -> bool:
+    """Whether a size has symbols; within a size JAX writes numbers as sizes too."""
+    return is_size(size) and bool(size._get_vars())
 
 
 def _stated(difference: Any) -> str | None:

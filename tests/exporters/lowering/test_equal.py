@@ -54,6 +54,12 @@ def test_two_symbols_are_not_taken_for_equal_by_chance() -> None:
     assert identities([one, other], ["m >= 895"], {"m": 1000, "n": 2}) == []
 
 
+def test_quotients_of_two_sizes_are_not_stated() -> None:
+    one, other, third = sizes("floordiv(64*n, n), 64*floordiv(n, 64) + mod(n, 64), n")
+    assert identities([one, 64], [], {}) == []
+    assert identities([other, third], [], {}) == ["mod(n, 64) == - 64*floordiv(n, 64) + n"]
+
+
 def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
     """Two strides one after the other, and a cut at the length that is left; at a length that was not traced."""
     torch = pytest.importorskip("torch")
