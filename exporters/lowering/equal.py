@@ -19,34 +19,7 @@ LONGEST = 2**31
 """What no size is longer than."""
 LONGER = 1500
 """As many sizes beyond the traced one are looked at."""
-SAMPLES = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    8,
-    9,
-    15,
-    16,
-    17,
-    31,
-    32,
-    33,
-    63,
-    64,
-    65,
-    96,
-    127,
-    128,
-    129,
-    255,
-    513,
-    1000,
-    4097,
-    10_007,
-)
+SAMPLES = (*range(1, 10), *(2**power + step for power in range(4, 14) for step in (-1, 0, 1)))
 """Values of one symbol; of several, those of a lattice of these."""
 FEWER = (1, 2, 5, 9, 64, 65, 513, 1000, 4097, 10_007)
 
