@@ -242,7 +242,7 @@ def round_trip(model: Path, folder: Path, file: Path) -> str:
         convert(model, folder / "flax", to="flax", architecture=str(file))
         convert(folder / "flax", folder / "back", to="pytorch", architecture=str(file))
     except EquipoiseError as error:
-        return str(error)[:300]
+        return str(error).replace(f"{folder}/", "")[:300]
     before, after = (
         {n: (ref.dtype, ref.shape, ref.read().tobytes()) for n, ref in open_checkpoint(one).items()}
         for one in (model, folder / "back")
