@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from equipoise.convert import template
 from equipoise.convert.errors import SpecError
 
 ARCHS = Path(__file__).with_name("archs")
@@ -163,7 +165,7 @@ def read_spec(path: Path) -> Spec:
     return _spec(_merged(path), path)
 
 
-def _merged(path: Path) -> dict[str, Any]:
+def _merged(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     """The file's tables over those of the file it extends."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -173,7 +175,12 @@ def _merged(path: Path) -> dict[str, Any]:
     if unknown:
         raise SpecError(f"unknown section {unknown[0]!r}", file=path, expected=sorted(SECTIONS))
     base = values.pop("extends", None)
-    return _over(_merged(path.with_name(f"{base}.toml")), values) if base else values
+    if base is None:
+        return values
+    if not isinstance(base, str) or not re.fullmatch(r"\w[\w-]*", base) or base in extending:
+        expected = "the name of another file beside it"
+        raise SpecError("it extends no other file", file=path, expected=expected, found=repr(base))
+    return _over(_merged(path.with_name(f"{base}.toml"), (*extending, base)), values)
 
 
 def _over(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +192,26 @@ def _over(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _check_indices(values: Mapping[str, Any], path: Path) -> None:
+    """Every index in the name of a module has to be counted somewhere."""
+    names = [name for lines in values.get("modules", {}).values() for name in lines]
+    for name in names:
+        for index in template.fields(name):
+            if index not in values.get("repeat", {}):
+                raise SpecError(
+                    f"{name!r} has an index that nothing counts",
+                    file=path,
+                    expected=f"{index!r} under [repeat]",
+                )
+
+
 def _spec(values: dict[str, Any], path: Path) -> Spec:
+    if not isinstance(values["model_type"], str):
+        found = repr(values["model_type"])
+        raise SpecError("model_type is no text", file=path, expected="a name", found=found)
+    if not values.get("classes"):
+        raise SpecError("it has no classes", file=path, expected="a table [classes]")
+    _check_indices(values, path)
     return Spec(
         model_type=values["model_type"],
         file=path,

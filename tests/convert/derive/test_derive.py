@@ -201,6 +201,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         ("model_type = ", "cannot be read"),
         ("name = 'X'", "not an architecture file"),
         ("model_type = 'x'\nweights = 1", "unknown section"),
+        ("model_type = 3", "model_type is no text"),
+        (
+            "model_type = 'x'\n[classes]\nA = ['b']\n[modules.b]\n'a.{i}' = 'linear(2, 3)'",
+            "'a.{i}' has an index that nothing counts",
+        ),
+        ("extends = '../x'\nmodel_type = 'x'", "extends no other file"),
+        ("extends = 'my'\nmodel_type = 'x'", "extends no other file"),
+        ("model_type = 'x'\n[modules.body]\na = 'linear(2, 3)'", "has no classes"),
     ],
 )
 def test_a_bad_architecture_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
