@@ -20,9 +20,13 @@ _MOST = 40
 @click.command()
 @click.argument("a")
 @click.argument("b")
+@click.option(
+    "--architecture",
+    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
+)
 @_run.json_option
 @_run.command
-def command(a: str, b: str, as_json: bool) -> int:
+def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
     """Compare the checkpoints A and B, in any formats, tensor by tensor.
 
     Checkpoints of a known architecture are compared as PyTorch's parameters, ties resolved; others by the names
@@ -32,7 +36,7 @@ def command(a: str, b: str, as_json: bool) -> int:
     from equipoise.convert.diff import compare
 
     with _output.progress("comparing", as_bytes=False) as tell:
-        found = compare(_open(a), _open(b), tell)
+        found = compare(_open(a), _open(b), tell, architecture=architecture)
     _run.emit({"a": a, "b": b, **_data(found)}) if as_json else _show(found)
     return _run.DONE if found.same else _run.DIFFERENCE
 

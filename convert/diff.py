@@ -103,18 +103,24 @@ class _Pairing:
     notes: tuple[str, ...]
 
 
-def compare(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> Comparison:
+def compare(
+    a: Checkpoint,
+    b: Checkpoint,
+    progress: Progress | None = None,
+    *,
+    architecture: str | None = None,
+) -> Comparison:
     """Compares tensor by tensor; holds two tensors in memory.
 
     Where both belong to a known architecture they are compared as PyTorch's parameters: a tied parameter is the
     tensor it is tied to, one that follows from the config is computed. Else their names are compared, which
-    takes checkpoints of one layout.
+    takes checkpoints of one layout. ``architecture`` is what :func:`equipoise.convert.convert` takes under that name.
 
     Raises:
         CheckpointError: The layouts differ and the architecture is not known.
         ContainerError: A file is not what its header said.
     """
-    pairing = _pairing(a, b)
+    pairing = _pairing(a, b, architecture)
     names = list(dict.fromkeys((*pairing.a, *pairing.b)))
     found = []
     for index, name in enumerate(names):
@@ -126,7 +132,7 @@ def compare(a: Checkpoint, b: Checkpoint, progress: Progress | None = None) -> C
     return Comparison(pairing.by, tuple(found), pairing.not_compared, pairing.notes)
 
 
-def _pairing(a: Checkpoint, b: Checkpoint) -> _Pairing:
+def _pairing(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing:
     notes = []
     if a.config is None and b.config is not None:
         a = replace(a, config=b.config)
@@ -134,7 +140,7 @@ def _pairing(a: Checkpoint, b: Checkpoint) -> _Pairing:
     elif b.config is None and a.config is not None:
         b = replace(b, config=a.config)
         notes.append("B has no config.json; the one of A serves both")
-    first, second = _match(a), _match(b)
+    first, second = _match(a, architecture), _match(b, architecture)
     if isinstance(first, Match) and isinstance(second, Match):
         same_layout = first.layout == second.layout
         if first.expansion.spec.model_type == second.expansion.spec.model_type and (
@@ -158,10 +164,12 @@ def _pairing(a: Checkpoint, b: Checkpoint) -> _Pairing:
     return _Pairing("names", a.in_layout(layout), b.in_layout(layout), {}, tuple(notes))
 
 
-def _match(checkpoint: Checkpoint) -> Match | ArchitectureError | SpecError:
+def _match(
+    checkpoint: Checkpoint, architecture: str | None
+) -> Match | ArchitectureError | SpecError:
     """The class that fits, or why there is none."""
     try:
-        return find_class(checkpoint)
+        return find_class(checkpoint, architecture)
     except (ArchitectureError, SpecError) as error:
         return error
 

@@ -27,7 +27,7 @@ OPTIONS = {
         *("OUTPUT", "SOURCE"),
     ],
     "derive": ["--also", "--class", "--force", "--json", "--output", "SOURCE"],
-    "diff": ["--json", "A", "B"],
+    "diff": ["--architecture", "--json", "A", "B"],
     "env": ["--force", "--path", "--python", "ACTION", "NAME"],
     "export": [
         *("--atol", "--batch", "--cases", "--device", "--dtype", "--env", "--external-data"),

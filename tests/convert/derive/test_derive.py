@@ -75,6 +75,9 @@ def test_an_unknown_architecture_goes_to_flax_and_back(
 
     flax = tmp_path / "flax"
     assert cli("convert", saved, flax, "--to", "flax", "--architecture", file).code == 0
+    same = cli("diff", saved, flax, "--architecture", file)
+    assert same.code == 0, same.out + same.err
+    assert cli("diff", saved, flax).code == 2
     kernel = open_checkpoint(flax)["model/layers/0/mlp/experts/2/gate_proj/kernel"]
     weight = open_checkpoint(saved)["model.layers.0.mlp.experts.2.gate_proj.weight"]
     assert (kernel.read() == weight.read().T).all()
