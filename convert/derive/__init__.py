@@ -48,7 +48,7 @@ class Derived:
         classes: Class -> what the file gives otherwise than the model; nothing where they are equal.
         unbuilt: Class -> why it cannot be built from the base config.
         unsolved: What no expression was found for: it is written as the given config has it.
-        here: Class -> what the file gives otherwise than the model under the given config itself.
+        holds_here: Whether every class is given exactly under the given config, whatever the file gives under others.
         stuck: Fields of the config that could not be changed.
         configs: How many configs the file was held to.
     """
@@ -58,7 +58,7 @@ class Derived:
     classes: Mapping[str, Sequence[str]]
     unbuilt: Mapping[str, str]
     unsolved: Sequence[str]
-    here: Mapping[str, Sequence[str]]
+    holds_here: bool
     stuck: Sequence[str]
     configs: int
 
@@ -66,11 +66,6 @@ class Derived:
     def complete(self) -> bool:
         """Whether every class that can be built is given exactly, under every config that it was built under."""
         return not any(self.classes.values())
-
-    @property
-    def holds_here(self) -> bool:
-        """Whether every class is given exactly under the given config, whatever the file gives under others."""
-        return not any(self.here.values())
 
 
 def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Path] = ()) -> Derived:
@@ -148,7 +143,7 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         differences(file.spec, variants),
         unbuilt,
         file.unsolved,
-        differences(file.spec, [variants[given]]),
+        file.holds_here,
         stuck,
         len(variants),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,11 +46,12 @@ class Looks:
 
 @dataclass(frozen=True)
 class Composed:
-    """A file: its text, what it is read as, and what it says of the given config alone."""
+    """A file: its text, what it is read as, what it says of the given config alone, and whether it is exact under that."""
 
     text: str
     spec: Spec
     unsolved: Sequence[str]
+    holds_here: bool
 
 
 def composed(looks: Looks, search: Search) -> Composed:
@@ -58,13 +59,14 @@ def composed(looks: Looks, search: Search) -> Composed:
     as_given: set[str] = set()
     while True:
         found, more = _composed(looks, search, as_given)
-        for cls, name in wrong(found.spec, looks.variants[looks.given]):
+        otherwise = wrong(found.spec, looks.variants[looks.given])
+        for cls, name in otherwise:
             full = f"{looks.prefix}.{name}" if cls in looks.bases else name
             place = parameter(full, (looks.given, cls), looks.paths)
             if place is not None:
                 more |= {place.template, _module(place.template)}
         if more <= as_given:
-            return found
+            return replace(found, holds_here=not otherwise)
         as_given |= more
 
 
@@ -92,7 +94,9 @@ def _composed(looks: Looks, search: Search, as_given: set[str]) -> tuple[Compose
     )
     text = text_of(draft)
     spec = spec_of(text, looks.model_type)
-    return Composed(text, spec, unsolved), {_module(name) for name in shared.as_given}
+    return Composed(text, spec, unsolved, holds_here=False), {
+        _module(name) for name in shared.as_given
+    }
 
 
 def _module(name: str) -> str:

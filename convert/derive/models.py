@@ -168,7 +168,7 @@ def _computed(config: Any) -> Iterator[str]:
         without = type(config).from_dict({k: one for k, one in values.items() if k in taken})
     except refusals():
         return
-    inside = nested(config)
+    inside = nested(config, values)
     for name in values:
         if name in inside:
             yield from (f"{name}.{one}" for one in _computed(inside[name]))
@@ -239,8 +239,9 @@ def _texts(node: ast.AST) -> Iterator[str]:
 def flatten(config: Any) -> Values:
     """A config's values by dotted name; those of nested configs included, ``num_labels`` too."""
     flat: dict[str, Any] = {}
-    inside = nested(config)
-    for name, value in config.to_dict().items():
+    values = config.to_dict()
+    inside = nested(config, values)
+    for name, value in values.items():
         if name in inside:
             flat.update((f"{name}.{key}", one) for key, one in flatten(inside[name]).items())
         else:
@@ -258,7 +259,7 @@ def defaults(config: Any) -> Values:
     except refusals():
         own = {}
     found = dict(own)
-    for name, inner in nested(config).items():
+    for name, inner in nested(config, config.to_dict()).items():
         found.update((f"{name}.{key}", one) for key, one in defaults(inner).items())
     return found
 

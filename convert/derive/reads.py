@@ -38,13 +38,13 @@ def _keys(read: set[tuple[type, str]], config: Any, prefix: str) -> Iterator[str
     for kind, name in read:
         if kind is type(config):
             yield prefix + names.get(name, name)
-    for name, inner in nested(config).items():
+    for name, inner in nested(config, config.to_dict()).items():
         yield from _keys(read, inner, f"{prefix}{name}.")
 
 
-def nested(config: Any) -> dict[str, Any]:
-    """The configs inside a config, by name. Other fields are not touched: some may be read of a layer alone."""
-    names = [name for name, value in config.to_dict().items() if isinstance(value, dict)]
+def nested(config: Any, values: Values) -> dict[str, Any]:
+    """The configs inside a config with these values, by name. Other fields are not touched: some may be read of a layer alone."""
+    names = [name for name, value in values.items() if isinstance(value, dict)]
     found = {name: getattr(config, name, None) for name in names}
     return {name: inner for name, inner in found.items() if hasattr(inner, "to_dict")}
 

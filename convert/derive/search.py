@@ -54,10 +54,12 @@ class Search:
         if key not in self.sizes:
             found = None
             for known, fields in enumerate(self._fields(places, values)):
-                told = None if found else _told_apart(places, target, fields)
+                told = _told_apart(places, target, fields)
                 if told is not None:
                     self.budget = BUDGET
                     found = self._size(*told, fields, known)
+                if found:
+                    break
             self.sizes[key] = _whole(found, places)
         return self.sizes[key]
 
@@ -70,9 +72,11 @@ class Search:
         if key not in self.conditions:
             found = None
             for fields in self._fields(places, list(map(int, values))):
-                told = None if found else _told_apart(places, target, fields)
+                told = _told_apart(places, target, fields)
                 if told is not None:
                     found = matching(conditions(told[0], fields), told[1])
+                if found:
+                    break
             self.conditions[key] = found
         return self.conditions[key]
 

@@ -207,9 +207,8 @@ def _near(rows: Any, target: Vector) -> Any:
     """Which rows are the target after a product and a sum with constants, or a division by a small number."""
     ends = [int(np.argmin(target)), int(np.argmax(target))]
     few = list(dict.fromkeys([*ends, *range(min(len(target), 4))]))
-    found = _near_in(
-        rows[:, few], target[few]
-    )  # few rows are, and few columns show most of the others
+    # Few rows are, and few columns show most of the others.
+    found = _near_in(rows[:, few], target[few])
     left = np.flatnonzero(found)
     found[left] = _near_in(rows[left], target)
     return found

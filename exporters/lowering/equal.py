@@ -127,12 +127,14 @@ def identities(
         if stated is not None and stated.partition(" == ")[0] not in begun:
             begun.add(stated.partition(" == ")[0])
             found.append(stated)
-    lengths = [_where(one, 0, spans, traced) for one in differences]
-    open_sizes = [size for size in sizes if is_size(size)]
-    filled = [_where(one, range(1, LONGEST), spans, traced) for one in open_sizes]
-    for more in (found, *lengths, *filled):
-        if set(more) - set(constraints):
-            return more
+    if found:
+        return found
+    equal = [(one, range(1)) for one in differences]
+    filled = [(size, range(1, LONGEST)) for size in sizes if is_size(size)]
+    for size, among in (*equal, *filled):
+        lengths = _where(size, among, spans, traced)
+        if set(lengths) - set(constraints):
+            return lengths
     return []
 
 
@@ -170,13 +172,13 @@ def _always_zero(size: Any, spans: Mapping[str, tuple[int, int]]) -> bool:
 
 
 def _where(
-    size: Any, wanted: int | range, spans: Mapping[str, tuple[int, int]], traced: Mapping[str, int]
+    size: Any, among: range, spans: Mapping[str, tuple[int, int]], traced: Mapping[str, int]
 ) -> list[str]:
-    """The constraints under which a size of one symbol is what is wanted: as at the traced length, and around it."""
+    """The constraints under which a size of one symbol is among some: as at the traced length, and around it."""
     names = sorted(size._get_vars())
     if len(names) != 1 or names[0] not in traced:
         return []
-    name, among = names[0], wanted if isinstance(wanted, range) else range(wanted, wanted + 1)
+    name = names[0]
     low, high = spans.get(name, (1, LONGEST))
     last = min(high, traced[name] + LONGER)
     if _value(size, {name: traced[name]}) not in among:
