@@ -19,6 +19,10 @@ INTERRUPTED = 130
 P = ParamSpec("P")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+architecture_option = click.option(
+    "--architecture",
+    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
+)
 
 
 def command(run: Callable[P, int]) -> Callable[P, int]:

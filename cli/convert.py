@@ -33,10 +33,7 @@ _MOST = 8
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
-@click.option(
-    "--architecture",
-    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
-)
+@_run.architecture_option
 @click.option(
     "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
 )

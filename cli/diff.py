@@ -20,10 +20,7 @@ _MOST = 40
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--architecture",
-    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
-)
+@_run.architecture_option
 @_run.json_option
 @_run.command
 def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:

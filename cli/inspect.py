@@ -21,10 +21,7 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @click.command()
 @click.argument("source")
 @click.option("--tensors", "every", is_flag=True, help="List all tensors, not the first and last.")
-@click.option(
-    "--architecture",
-    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
-)
+@_run.architecture_option
 @click.option(
     "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
 )

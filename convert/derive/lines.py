@@ -113,7 +113,9 @@ class _Lines:
         for (at, indices), module in sites.items():
             if at == self.given:
                 place = dict(zip(template.fields(text), indices, strict=True))
-                yield Line(text.format_map(place), _spelled(module))
+                sizes = [str(size) for _, size in module.sizes]
+                bias = "False" if module.bias is False else ""
+                yield Line(text.format_map(place), _spelled(module, sizes, bias))
 
     def _lines(self, text: str, built: list[int], sites: Sites) -> list[Line] | None:
         places = [place for at in built for place in self._places(template.fields(text), at)]
@@ -149,36 +151,29 @@ class _Lines:
         """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
         first = modules[0]
         texts = []
-        for position, (name, _) in enumerate(first.sizes):
-            values = [one.sizes[position][1] for one in modules]
-            text = self.search.size(places, values)
+        for position in range(len(first.sizes)):
+            text = self.search.size(places, [one.sizes[position][1] for one in modules])
             if text is None:
                 return None
-            switch = first.kind not in BARE and name in KINDS[first.kind].switches
-            if not switch:
-                texts.append(text)
-            elif text != str(KINDS[first.kind].switches[name]):
-                texts.append(f"{name}={text}")
-        if first.bias is not None:
-            biased = [bool(one.bias) for one in modules]
-            bias = self.search.condition(places, biased) if any(biased) else "False"
-            if bias is None:
-                return None
-            if bias:
-                texts.append(f"bias={bias}")
-        return f"{first.kind}({', '.join(texts)})"
+            texts.append(text)
+        if first.bias is None:
+            return _spelled(first, texts)
+        biased = [bool(one.bias) for one in modules]
+        bias = self.search.condition(places, biased) if any(biased) else "False"
+        return None if bias is None else _spelled(first, texts, bias)
 
 
-def _spelled(module: Module) -> str:
-    """A kind with its sizes as numbers."""
+def _spelled(module: Module, sizes: Sequence[str], bias: str = "") -> str:
+    """A kind with these sizes, and what says whether there is a bias; what is as it is without being said is left out."""
     texts = []
-    for name, size in module.sizes:
-        if module.kind in BARE or name not in KINDS[module.kind].switches:
-            texts.append(str(size))
-        elif size != KINDS[module.kind].switches[name]:
-            texts.append(f"{name}={size}")
-    if module.bias is False:
-        texts.append("bias=False")
+    for (name, _), text in zip(module.sizes, sizes, strict=True):
+        switch = module.kind not in BARE and name in KINDS[module.kind].switches
+        if not switch:
+            texts.append(text)
+        elif text != str(KINDS[module.kind].switches[name]):
+            texts.append(f"{name}={text}")
+    if bias:
+        texts.append(f"bias={bias}")
     return f"{module.kind}({', '.join(texts)})"
 
 
