@@ -39,7 +39,7 @@ RENEWED = 20
 """Pairs after which the processes are made anew: tracers keep much of what they have seen, and slow down."""
 OF_TORCH_EXPORT = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
 """Errors that are its own, and none of the translation to ONNX."""
-SECONDS = 120
+SECONDS = 300
 """That one step of one way may take."""
 
 
