@@ -75,19 +75,22 @@ class Counts:
 def followed(model: Any) -> Iterator[None]:
     """In this context the modules that a model is written in keep sizes that are no numbers."""
     import torch
+    from torch._subclasses import FakeTensor
     from torch._subclasses.functional_tensor import FunctionalTensor
 
     places = {type(part).__module__ for part in model.modules()}
     modules = [sys.modules[place] for place in places if place.startswith("transformers.models.")]
-    tensor, followed_tensor = torch.Tensor, FunctionalTensor
+    tensor = torch.Tensor
     with ExitStack() as stack:
         for module in modules:
             for name, function in (("len", _len), ("range", _range), ("list", _list)):
                 # Where a class of that name is asked for it has to be the class.
                 stack.enter_context(mock.patch.object(module, name, function, create=True))
         for place, name, function in (
-            (tensor, "tolist", _tolist(tensor.tolist)),
-            (followed_tensor, "tolist", _tolist(followed_tensor.tolist)),
+            *(
+                (kind, "tolist", _tolist(kind.tolist))
+                for kind in (tensor, FakeTensor, FunctionalTensor)
+            ),
             (torch.nn.MaxPool1d, "forward", _max_pool),
             (tensor, "split", _split(tensor.split)),
             (torch, "cat", _cat(torch.cat)),
