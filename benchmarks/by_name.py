@@ -98,6 +98,7 @@ def _figures(found: Exported) -> dict[str, Any]:
         "open": _open(found.artifact.inputs),
         "cases": [case.case for case in result.cases],
         "notes": list(found.artifact.notes),
+        "before": [f"{one.how}: {one.reason}" for one in found.artifact.tried if one.reason],
     }
 
 
