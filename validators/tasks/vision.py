@@ -70,7 +70,8 @@ def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
 
 def keeps_size(model: ModelFolder) -> bool:
     """Whether pictures of unequal shape stay so: none of resizing to a square, cropping, padding to one."""
-    config = model.preprocessor_config
+    whole = model.preprocessor_config
+    config = whole.get("image_processor", whole)
     size = config.get("size")
     square = isinstance(size, Mapping) and {"height", "width"} <= set(size)
     square = square and not config.get("keep_aspect_ratio")
