@@ -118,7 +118,7 @@ def _decoder(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Gra
     tokens = tensors["input_ids"]
     past = tokens.shape[1] - NEW
     earlier = {name: value[:, :past] for name, value in tensors.items()}
-    state = model(**earlier, **kwargs, use_cache=True, return_dict=True).past_key_values
+    state = _state(model, {**earlier, **kwargs})
     example = {
         name: value if name == "attention_mask" else value[:, past:]
         for name, value in tensors.items()
@@ -133,6 +133,17 @@ def _decoder(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Gra
 
     axes = {**{name: AXES[name] for name in example}, **dict.fromkeys(keys, PAST)}
     return Graph("model", call, {**example, **keys}, axes)
+
+
+def _state(model: Any, inputs: dict[str, Any]) -> Any:
+    """Keys and values of all tokens in every layer, windows or not: the mask keeps a window as well as forgetting does.
+
+    Of their own, layers with a window would keep its tokens alone, and the past would have several lengths.
+    """
+    from transformers import DynamicCache
+
+    whole = DynamicCache()
+    return model(**inputs, past_key_values=whole, use_cache=True, return_dict=True).past_key_values
 
 
 def _seq2seq(

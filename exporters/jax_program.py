@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -173,8 +174,6 @@ def _traced(specs: Specs, source: Source) -> dict[str, int]:
 def _with_sizes(
     graph: Graph, make: Callable[[Specs], Any], equal: Sequence[str]
 ) -> tuple[Any, list[str]]:
-    from jax.extend.core import InconclusiveDimensionOperation
-
     source, lowered = graph.source, graph.lowered
     specs = partial(
         input_specs,
@@ -184,14 +183,25 @@ def _with_sizes(
         empty=source.empty,
         equal=equal,
     )
-    try:
-        return make(specs()), []
-    except Exception as error:
-        undecided = _undecided(error, InconclusiveDimensionOperation)
-        united = specs(least=True, united=True)
-        several = str(united.shapes) != str(specs(least=True).shapes)
-        if not (undecided or several):
-            raise
+    told: frozenset[str] = frozenset()
+    while True:
+        try:
+            stated = [
+                one for one in specs(least=told).constraints if one not in specs().constraints
+            ]
+            return make(specs(least=told)), [f"sizes: {one}" for one in stated]
+        except Exception as error:
+            question = _undecided(error)
+            # Of the sizes that are asked about, and of no others: a batch of one is as good as any.
+            more = told | _names_in(question, specs().constraints, specs(least=True).constraints)
+            if more > told:
+                told = more
+                continue
+            united = specs(least=True, united=True)
+            several = str(united.shapes) != str(specs(least=True).shapes)
+            if not (question or several):
+                raise
+            break
     try:
         return make(specs(least=True)), [LEAST]
     except Exception:
@@ -200,10 +210,18 @@ def _with_sizes(
     return make(united), [LEAST, "axes of one name have one size"]
 
 
-def _undecided(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether a question about sizes is at the bottom of an error."""
+def _undecided(error: BaseException | None) -> str:
+    """The question about sizes at the bottom of an error; empty if there is none."""
+    from jax.extend.core import InconclusiveDimensionOperation
+
     while error is not None:
-        if isinstance(error, kind):
-            return True
+        if isinstance(error, InconclusiveDimensionOperation):
+            return str(error).splitlines()[0]
         error = error.__cause__ or error.__context__
-    return False
+    return ""
+
+
+def _names_in(question: str, stated: Sequence[str], known: Sequence[str]) -> frozenset[str]:
+    """The sizes in a question of which there is more to state."""
+    named = {one.partition(" ")[0] for one in known if one not in stated}
+    return frozenset(named & set(re.findall(r"\w+", question)))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.exporters.base import Source, Target, argument_name
+from equipoise.exporters.every_patch import with_every_patch
 from equipoise.exporters.scanning import as_scan
 
 
@@ -197,7 +198,7 @@ def _parameters(model: Any) -> Any:
 
 def prepared(model: Any) -> list[str]:
     """What is changed in a model before an exporter sees it; gives what there is to note."""
-    return [*experts(model), *as_scan(model)]
+    return [*experts(model), *as_scan(model), *with_every_patch(model)]
 
 
 def experts(model: Any) -> list[str]:

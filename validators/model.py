@@ -42,7 +42,8 @@ class ModelFolder:
     def generation_config(self) -> dict[str, Any]:
         """What ``generation_config.json`` says; older folders say it in their config, or by its defaults.
 
-        Special tokens that it leaves open are the config's, as in transformers.
+        Special tokens that it leaves open are the config's, as in transformers; BLIP's own ``generate`` begins and ends
+        with those of its text, whatever is stated.
         """
         stated = self._json("generation_config.json") or self._config_with_defaults()
         parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
@@ -50,6 +51,13 @@ class ModelFolder:
             known = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
             if stated.get(name) is None:
                 stated[name] = next(known, None)
+        if self.model_type == "blip":
+            text = self._config_with_defaults()
+            stated.update(
+                bos_token_id=text["bos_token_id"],
+                eos_token_id=text["sep_token_id"],
+                pad_token_id=text["pad_token_id"],
+            )
         return stated
 
     @cached_property

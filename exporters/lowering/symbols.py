@@ -48,7 +48,7 @@ def input_specs(
     names: tuple[str, ...],
     axes: Mapping[str, Mapping[int, str]],
     *,
-    least: bool = False,
+    least: bool | frozenset[str] = False,
     united: bool = False,
     empty: frozenset[str] = frozenset(),
     equal: Sequence[str] = (),
@@ -59,7 +59,8 @@ def input_specs(
         program: The ``ExportedProgram``.
         names: Of its inputs, in their order.
         axes: Names for the axes that vary.
-        least: Also says what PyTorch assumed of the smallest sizes (usually 2), which the program then insists on.
+        least: Also says what PyTorch assumed of the smallest sizes (usually 2), which the program then insists on: of all,
+            or of these names.
         united: Axes of one name have one size, even if PyTorch would take several.
         empty: Names of axes that may have the size 0.
         equal: Further constraints: what is equal to what.
@@ -165,7 +166,9 @@ def _named(symbol: Any, symbols: Mapping[str, Size]) -> Any:
     return known.expression(symbol) if known else type(symbol)(f"picked_{symbol}")
 
 
-def _constraints(program: Any, symbols: Mapping[str, Size], *, least: bool) -> list[str]:
+def _constraints(
+    program: Any, symbols: Mapping[str, Size], *, least: bool | frozenset[str]
+) -> list[str]:
     """What PyTorch knows of the sizes."""
     found = []
     for symbol, span in program.range_constraints.items():
@@ -174,7 +177,8 @@ def _constraints(program: Any, symbols: Mapping[str, Size], *, least: bool) -> l
             continue
         text = str(size.expression(symbol))
         lower, upper = (_number(bound) for bound in (span.lower, span.upper))
-        if least and lower is not None and lower > 1 and not size.empty:
+        told = least if isinstance(least, bool) else size.name in least
+        if told and lower is not None and lower > 1 and not size.empty:
             found.append(f"{text} >= {lower}")
         if upper is not None:
             found.append(f"{text} <= {upper}")

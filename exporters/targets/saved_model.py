@@ -23,7 +23,8 @@ class SavedModel:
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports the module, lowers the graph for CPU and CUDA, and saves it with variables of TensorFlow."""
-        return {"notes": self.make_graphs(way, {"model": source}, path)["model"]["notes"]}
+        made = self.make_graphs(way, {"model": source}, path)["model"]
+        return {name: made[name] for name in ("graph_inputs", "graph_outputs", "notes")}
 
     def make_graphs(
         self, way: str, sources: Mapping[str, Source], path: Path

@@ -24,7 +24,8 @@ class StableHlo:
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports the module and lowers the graph for CPU, CUDA and TPU at once."""
-        return {"notes": self.make_graphs(way, {"model": source}, path)["model"]["notes"]}
+        made = self.make_graphs(way, {"model": source}, path)["model"]
+        return {name: made[name] for name in ("graph_inputs", "graph_outputs", "notes")}
 
     def make_graphs(
         self, way: str, sources: Mapping[str, Source], path: Path

@@ -27,6 +27,8 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
         folder, output_loading_info=True, attn_implementation="eager", **extra
     )
     model = model.to(options.get("device") or "cpu").eval()
+    if wide(options):
+        _one_by_one(model)
     if options.get("jitter") is not None:
         torch_common.jitter(model, int(options["jitter"]))
     return Session(model, info, options, folder)
@@ -35,6 +37,12 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 def wide(options: dict[str, Any]) -> bool:
     """Whether the arithmetic is that of float64."""
     return options.get("dtype") == "float64"
+
+
+def _one_by_one(model: Any) -> None:
+    """Has a mixture's experts computed in a loop: PyTorch's product of all at once knows no float64."""
+    if getattr(model, "_can_set_experts_implementation", lambda: False)():
+        model.set_experts_implementation("eager")
 
 
 class Session(torch_common.OnDevice):

@@ -11,7 +11,13 @@ from equipoise.validators.model import ModelFolder
 from equipoise.validators.runner import Arrays, Runner
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward
 from equipoise.validators.tasks.generating import choices, write, writing_cases
-from equipoise.validators.tasks.pages import MAX_ANSWER, page_answers, page_batch, page_decisions
+from equipoise.validators.tasks.pages import (
+    MAX_ANSWER,
+    of_tokens,
+    page_answers,
+    page_batch,
+    page_decisions,
+)
 from equipoise.validators.tasks.text import tokenize
 from equipoise.validators.tasks.vision import drawn, pixels
 
@@ -75,7 +81,7 @@ class DocumentQuestionAnswering:
         """One forward pass, or a loop of them."""
         if donut(model):
             return write(self, runner, model, batch, follow)
-        return forward(runner, batch)
+        return of_tokens(batch, forward(runner, batch))
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any

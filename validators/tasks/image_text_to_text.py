@@ -28,7 +28,7 @@ class ImageTextToText:
         return (
             ("vision_config" in model.config or "image_token_id" in model.config)
             and model.class_name.endswith(("ForConditionalGeneration", "ForCausalLM"))
-            and model.model_type != "git"
+            and model.model_type not in ("git", "blip")
             and has_class(model, "AutoModelForImageTextToText", "AutoModelForVision2Seq")
         )
 

@@ -15,7 +15,7 @@ from equipoise.validators.tasks.vision import drawn_samples, pixels
 
 
 class ImageToText:
-    """Encoders for pictures with a decoder for text, and GIT."""
+    """Encoders for pictures with a decoder for text, GIT, and BLIP."""
 
     name = "image-to-text"
     aliases = ("image-captioning",)
@@ -25,7 +25,7 @@ class ImageToText:
         """A model that writes and is given pictures alone."""
         donut = (model.config.get("encoder") or {}).get("model_type") == "donut-swin"
         return (model.class_name == "VisionEncoderDecoderModel" and not donut) or (
-            model.class_name == "GitForCausalLM"
+            model.class_name in _GO_ON
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
@@ -37,9 +37,9 @@ class ImageToText:
         return writing_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels of the pictures; GIT goes on from one token."""
+        """Pixels of the pictures; GIT and BLIP go on from one token."""
         arrays = pixels(model, case.samples)
-        if model.class_name != "GitForCausalLM":
+        if model.class_name not in _GO_ON:
             return Batch(case, arrays)
         start = int(model.generation_config["bos_token_id"])
         arrays["input_ids"] = np.full((len(case.samples), 1), start, dtype=np.int64)
@@ -56,5 +56,8 @@ class ImageToText:
 
     decisions = choices
 
+
+_GO_ON = ("GitForCausalLM", "BlipForConditionalGeneration")
+"""Classes whose decoder takes its tokens as ``input_ids``, beside the picture."""
 
 TASK = ImageToText()

@@ -14,6 +14,8 @@ from equipoise.validators.tasks.spans import best_spans, probabilities, span_mar
 from equipoise.validators.tasks.text import int64, longest, tokenized
 from equipoise.validators.tasks.vision import pixels
 
+SCORES = ("start_logits", "end_logits")
+
 MAX_ANSWER = 15
 """Tokens of an answer; pipeline()'s default."""
 
@@ -42,8 +44,14 @@ def page_batch(model: ModelFolder, case: Case) -> Batch:
         "sample": owner,
         "words": words,
     }
-    valid = dict.fromkeys(("start_logits", "end_logits"), arrays["attention_mask"] == 1)
+    valid = dict.fromkeys(SCORES, arrays["attention_mask"] == 1)
     return Batch(case, arrays, valid=valid, context=context)
+
+
+def of_tokens(batch: Batch, outputs: Arrays) -> Arrays:
+    """The scores of the tokens alone: LayoutLMv3 has some for the patches behind them too, where no answer stands."""
+    length = batch.arrays["input_ids"].shape[1]
+    return {name: value[:, :length] if name in SCORES else value for name, value in outputs.items()}
 
 
 def page_answers(

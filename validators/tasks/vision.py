@@ -52,20 +52,37 @@ def picture_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
 
 
 def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-    """One picture, three, and a larger one where the processor keeps sizes apart."""
-    cases = [Case("single", (samples[0],)), Case("batch", cycle(samples, 3))]
-    if keeps_size(model):
-        large = {**samples[0], "image": enlarged(picture(samples[0]))}
-        cases.append(Case("large", (large,)))
-    return cases
+    """One picture, three, and a larger one where the processor keeps sizes apart.
+
+    Where it pads none of them, pictures of one batch have one shape, and one more picture lies on its side.
+    """
+    three = cycle(samples, 3)
+    if not keeps_size(model):
+        return [Case("single", (samples[0],)), Case("batch", three)]
+    first = picture(samples[0])
+    large = Case("large", ({**samples[0], "image": enlarged(first)},))
+    if _pads(model):
+        return [Case("single", (samples[0],)), Case("batch", three), large]
+    alike = tuple({**sample, "image": picture(sample).resize(first.size)} for sample in three)
+    turned = {**samples[0], "image": first.rotate(90, expand=True)}
+    return [Case("single", (samples[0],)), Case("batch", alike), large, Case("turned", (turned,))]
 
 
 def keeps_size(model: ModelFolder) -> bool:
     """Whether pictures of unequal shape stay so: none of resizing to a square, cropping, padding to one."""
-    config = model.preprocessor_config
+    whole = model.preprocessor_config
+    config = whole.get("image_processor", whole)
     size = config.get("size")
     square = isinstance(size, Mapping) and {"height", "width"} <= set(size)
+    square = square and not config.get("keep_aspect_ratio")
     return not (config.get("do_center_crop") or (square and config.get("do_resize", True)))
+
+
+def _pads(model: ModelFolder) -> bool:
+    """Whether pictures of unequal shape come out as one array, with a mask or without."""
+    processor = model.image_processor
+    masks = "pixel_mask" in getattr(processor, "model_input_names", ())
+    return masks or bool(getattr(processor, "do_pad", False))
 
 
 def enlarged(image: Any) -> Any:

@@ -1,0 +1,132 @@
+"""Architectures that never had a TensorFlow or Flax class, by name: a folder, ``equipoise export``, an answer.
+
+    python benchmarks/by_name.py [--target T ...] [--again] [NAME ...]
+
+Makes each folder of ``fixtures/modern``, exports it as the command line does, with the validator's verdict over all cases of
+the task, and asks ``equipoise run`` for an answer on PyTorch and on the program. Results go to
+``benchmarks/results/by-name.json`` after each export; what is there already is not done again. ``docs/jax-by-name.md`` is
+written from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from by_name_page import page
+
+from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.output import write_atomic
+from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.fixtures.modern.recipe import Recipe
+from equipoise.validators.exporting import Export, Exported, export
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.request import Request
+from equipoise.validators.running import as_json, run
+from equipoise.validators.tasks import find_task
+from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.workers import Workers
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "by-name.json"
+PAGE = HERE.parent / "docs" / "jax-by-name.md"
+TARGETS = ("stablehlo", "saved-model")
+SECONDS = 600
+"""That one step of one way may take."""
+
+
+def main() -> None:
+    """Goes on where it stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="parts of names and tasks; without them all")
+    parser.add_argument("--target", choices=TARGETS, action="append")
+    parser.add_argument("--again", action="store_true", help="those too that are done")
+    given = parser.parse_intermixed_args()
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    every = recipes()
+    chosen = {
+        key: recipe
+        for key, recipe in every.items()
+        if not given.names or any(name in key for name in given.names)
+    }
+    for key, recipe in chosen.items():
+        for target in given.target or TARGETS:
+            if given.again or target not in kept.get(key, {}).get("targets", {}):
+                entry = kept.setdefault(key, {"class": recipe.class_name, "targets": {}})
+                entry["targets"][target] = _measured(recipe, target)
+                print(key, target, entry["targets"][target], flush=True)
+                write_atomic(RESULTS, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    ordered = {key: kept[key] for key in every if key in kept}
+    write_atomic(PAGE, page(ordered, TARGETS))
+
+
+def _measured(recipe: Recipe, target: str) -> dict[str, Any]:
+    """One export, in processes of its own as for a user."""
+    with tempfile.TemporaryDirectory() as scratch, Workers(time_limit=SECONDS) as workers:
+        folder, out = Path(scratch) / recipe.name, Path(scratch) / "out"
+        make(recipe, folder)
+        request = Request(folder, task=recipe.task, divergence=False, threads=1)
+        start = time.perf_counter()
+        try:
+            found = export(Export(request, out, target), workers)
+        except EquipoiseError as error:
+            return {"verdict": "no program", "why": " ".join(error.message.split())[:400]}
+        return {
+            **_figures(found),
+            "whole": round(time.perf_counter() - start, 1),
+            "answers": _answers(recipe, folder, out, workers),
+        }
+
+
+def _figures(found: Exported) -> dict[str, Any]:
+    assert found.report is not None
+    result = found.report.backends[0]
+    passes = [second for case in result.cases for second in case.seconds]
+    made = found.artifact.tried[-1]
+    return {
+        "verdict": found.report.verdict.value,
+        "why": result.failure,
+        "way": made.way,
+        "seconds": round(made.seconds, 1),
+        "first": round(passes[0], 2) if passes else None,
+        "open": _open(found.artifact.inputs),
+        "cases": [case.case for case in result.cases],
+        "notes": list(found.artifact.notes),
+        "before": [f"{one.how}: {one.reason}" for one in found.artifact.tried if one.reason],
+    }
+
+
+def _open(inputs: Mapping[str, Any]) -> list[str]:
+    """Names of the sizes that vary."""
+    shapes = [size for one in inputs.values() for size in one["shape"]]
+    return list(dict.fromkeys(size for size in shapes if isinstance(size, str)))
+
+
+def _answers(recipe: Recipe, folder: Path, out: Path, workers: Workers) -> str:
+    """Whether ``equipoise run`` says of a sample on the program what it says on PyTorch."""
+    samples = samples_of(find_task(recipe.task), ModelFolder(folder))[:1]
+    one, other = (
+        as_json(run(recipe.task, place, samples, workers=workers)) for place in (folder, out)
+    )
+    return "same" if alike(one, other) else "other"
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two answers are equal, numbers but for rounding."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-5)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)
+
+
+if __name__ == "__main__":
+    main()

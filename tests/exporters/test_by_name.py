@@ -1,0 +1,128 @@
+"""Architectures that never had a complete TensorFlow or Flax class: from a folder to a judged program by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("jax")
+
+from equipoise.exporters import load_jax
+from equipoise.fixtures.modern.folder import make, names, recipes
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.running import as_json, run
+from equipoise.validators.tasks import find_task
+from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.workers import Workers
+
+pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+
+FINE = ("identical", "within noise")
+TEXT, PICTURE = {"batch", "sequence"}, {"batch"}
+PAST = {*TEXT, "past_sequence"}
+OPEN = {
+    "modernbert fill-mask": TEXT,
+    "deberta-v2 question-answering": TEXT,
+    "qwen3 text-generation": PAST,
+    "llama text-generation": PAST,
+    "gemma3_text text-generation": PAST,
+    "phi text-generation": PAST,
+    "mixtral text-generation": PAST,
+    "dinov2 image-classification": PICTURE,
+    "siglip zero-shot-image-classification": {"batch", "pixel_values_batch"},
+    "sam mask-generation": PICTURE,
+    "detr object-detection": {"batch", "height", "width"},
+    "segformer image-segmentation": PICTURE,
+    "depth_anything depth-estimation": {"batch", "height", "width"},
+    "whisper automatic-speech-recognition": {"batch", "sequence"},
+    "wav2vec2-bert automatic-speech-recognition": {"batch"},
+    "clap zero-shot-audio-classification": {"batch"},
+    "layoutlmv3 document-question-answering": TEXT,
+    "vilt visual-question-answering": {*TEXT, "height", "width"},
+    "blip image-to-text": TEXT,
+}
+"""One head of each architecture, and sizes that vary among those of its inputs."""
+IN_TENSORFLOW = (
+    "deberta-v2 question-answering",
+    "qwen3 text-generation",
+    "dinov2 image-classification",
+    "detr object-detection",
+    "wav2vec2-bert automatic-speech-recognition",
+    "layoutlmv3 document-question-answering",
+)
+WRITING = "greedy,batch-cache,long"
+"""Cases of models with a cache: the others compile the program for many more lengths."""
+
+
+def test_every_name_is_here() -> None:
+    assert OPEN.keys() <= recipes().keys()
+    assert sorted(key.partition(" ")[0] for key in OPEN) == sorted(names())
+    assert len(OPEN) == 19
+
+
+@pytest.mark.parametrize("key", OPEN)
+def test_jax(key: str, cli: Callable[..., Any], workers: Workers, tmp_path: Path) -> None:
+    found = exported(key, "stablehlo", cli, tmp_path)
+    sides = [found, *found["graphs"].values()]
+    sizes = {size for one in sides for shape in one["inputs"].values() for size in shape["shape"]}
+    assert OPEN[key] <= sizes
+    assert callable(load_jax(tmp_path / "out"))
+    assert_same_answer(key, workers, tmp_path)
+
+
+@pytest.mark.parametrize("key", IN_TENSORFLOW)
+def test_saved_model(key: str, cli: Callable[..., Any], workers: Workers, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    exported(key, "saved-model", cli, tmp_path)
+    assert_same_answer(key, workers, tmp_path)
+
+
+def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> dict[str, Any]:
+    """What ``artifact.json`` says of the program of a new folder, after every case was judged."""
+    recipe = recipes()[key]
+    make(recipe, tmp_path / "model")
+    cases = ("--cases", WRITING) if "past_sequence" in OPEN[key] else ()
+    outcome = cli(
+        *("export", tmp_path / "model", tmp_path / "out", "--to", target, "--task", recipe.task),
+        *("--threads", 1, "--json", *cases),
+    )
+    assert outcome.code == 0, outcome.out + outcome.err
+    found: dict[str, Any] = outcome.data
+    assert (found["task"], found["class_name"]) == (recipe.task, recipe.class_name)
+    (row,) = found["verdict"]["backends"]
+    assert len(row["cases"]) >= 2
+    for name, case in row["cases"].items():
+        assert case["verdict"] in FINE, (name, case)
+        assert case["decisions"][0] == case["decisions"][1]
+        assert all(one["max_abs"] < 1e-3 for one in case["outputs"].values())
+    return found
+
+
+def assert_same_answer(key: str, workers: Workers, tmp_path: Path) -> None:
+    """``equipoise run`` says on the program what it says on PyTorch."""
+    task = find_task(recipes()[key].task)
+    samples = samples_of(task, ModelFolder(tmp_path / "model"))[-1:]
+    one, other = (
+        as_json(run(task.name, tmp_path / name, samples, workers=workers, threads=1)[0])
+        for name in ("model", "out")
+    )
+    assert one
+    assert_alike(one, other)
+
+
+def assert_alike(one: Any, other: Any) -> None:
+    """Equal in everything but the rounding of numbers."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert_alike(value, other[name])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for value, its in zip(one, other, strict=True):
+            assert_alike(value, its)
+    else:
+        assert other == (pytest.approx(one, rel=1e-3, abs=1e-5) if isinstance(one, float) else one)

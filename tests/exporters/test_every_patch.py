@@ -1,0 +1,60 @@
+"""ViLT with every patch answers as transformers' own, which chooses patches by chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from equipoise.exporters.every_patch import NOTE, with_every_patch
+from equipoise.fixtures.modern.folder import make, recipes
+
+pytestmark = pytest.mark.transformers
+
+
+def model_of(folder: Path) -> Any:
+    if not folder.exists():
+        make(recipes()["vilt visual-question-answering"], folder)
+    return transformers.ViltForQuestionAnswering.from_pretrained(folder).eval()
+
+
+def pictures(*sizes: tuple[int, int]) -> dict[str, Any]:
+    """Pictures in the upper left corner of a batch, and where they end."""
+    random = np.random.default_rng(1)
+    height, width = np.max(sizes, axis=0).tolist()
+    mask = torch.zeros(len(sizes), height, width, dtype=torch.long)
+    for row, (high, wide) in zip(mask, sizes, strict=True):
+        row[:high, :wide] = 1
+    pixels = random.standard_normal((len(sizes), 3, height, width)).astype(np.float32)
+    ids = torch.from_numpy(random.integers(5, 60, (len(sizes), 7)))
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.from_numpy(pixels),
+        "pixel_mask": mask,
+    }
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(32, 32)], [(40, 48), (24, 40), (32, 32)], [(8, 56), (56, 8)], [(8, 8), (16, 8)]]
+)
+def test_same_answers(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
+    plain, whole = model_of(tmp_path / "vilt"), model_of(tmp_path / "vilt")
+    assert with_every_patch(whole) == [NOTE]
+    given = pictures(*sizes)
+    with torch.no_grad():
+        expected, found = plain(**given).logits, whole(**given).logits
+    assert torch.allclose(found, expected, rtol=0, atol=2e-6)
+
+
+def test_left_alone(tmp_path: Path) -> None:
+    """Where the config has patches left out by chance, and in models that have no such part."""
+    model = model_of(tmp_path / "vilt")
+    model.config.max_image_length = 9
+    assert with_every_patch(model) == []
+    assert with_every_patch(torch.nn.Linear(2, 2)) == []

@@ -1,0 +1,86 @@
+"""Tasks on folders of architectures of today: processors in one file, pictures of unequal shape, BLIP's own way to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from torch_runner import TorchRunner
+
+from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks.base import Task, samples_of
+from equipoise.validators.tasks.vision import keeps_size
+
+pytestmark = pytest.mark.transformers
+
+
+def opened(key: str, folder: Path) -> tuple[Task, ModelFolder, TorchRunner]:
+    recipe = recipes()[key]
+    make(recipe, folder)
+    model = ModelFolder(folder)
+    return task_of(model), model, TorchRunner(folder, recipe.class_name)
+
+
+@pytest.mark.parametrize("key", recipes())
+def test_every_folder_says_its_task(key: str, tmp_path: Path) -> None:
+    make(recipes()[key], tmp_path)
+    assert task_of(ModelFolder(tmp_path)).name == recipes()[key].task
+
+
+def test_shapes_of_pictures(tmp_path: Path) -> None:
+    """Depth Anything keeps the shape and pads nothing: one shape in a batch, and both axes vary over the cases."""
+    make(recipes()["depth_anything depth-estimation"], tmp_path)
+    model = ModelFolder(tmp_path)
+    task = task_of(model)
+    shapes = {
+        case.name: task.encode(model, case).arrays["pixel_values"].shape
+        for case in task.cases(model, samples_of(task, model))
+    }
+    assert shapes == {
+        "single": (1, 3, 42, 56),
+        "batch": (3, 3, 42, 56),
+        "large": (1, 3, 42, 70),
+        "turned": (1, 3, 56, 42),
+    }
+
+
+def test_sizes_of_a_processor_in_one_file(tmp_path: Path) -> None:
+    make(recipes()["siglip zero-shot-image-classification"], tmp_path)
+    assert (tmp_path / "processor_config.json").exists()
+    assert not keeps_size(ModelFolder(tmp_path))
+
+
+def test_answers_stand_in_tokens(tmp_path: Path) -> None:
+    """LayoutLMv3 has scores of patches behind those of the tokens."""
+    task, model, runner = opened("layoutlmv3 document-question-answering", tmp_path)
+    for case in task.cases(model, samples_of(task, model)):
+        batch = task.encode(model, case)
+        outputs = task.run(runner, model, batch)
+        assert outputs["start_logits"].shape == batch.arrays["input_ids"].shape
+        assert len(task.decisions(model, batch, outputs)) == 2 * len(case.samples)
+        answers = [found[0]["answer"] for found in task.decode(model, batch, outputs)]
+        for answer, words in zip(answers, batch.context["words"], strict=True):
+            assert answer in " ".join(words)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_blip_writes_what_its_own_generate_does(beams: int, tmp_path: Path) -> None:
+    import torch
+
+    task, model, runner = opened("blip image-to-text", tmp_path)
+    cases: Any = {case.name: case for case in task.cases(model, samples_of(task, model))}
+    batch = task.encode(model, cases["batch" if beams == 1 else "beam"])
+    options = {**batch.case.options, "beams": beams}
+    object.__setattr__(batch.case, "options", options)
+    pictures = torch.from_numpy(batch.arrays["pixel_values"])
+    expected = runner.model.generate(pictures, max_new_tokens=6, num_beams=beams).numpy()
+    found = task.run(runner, model, batch)["sequences"]
+    assert np.array_equal(found, expected)
