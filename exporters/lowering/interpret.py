@@ -9,7 +9,9 @@ from equipoise.exporters.lowering import plain
 from equipoise.exporters.lowering.dtypes import dtype_of
 from equipoise.exporters.lowering.equal import sizes_at, symbols_of
 from equipoise.exporters.lowering.errors import LoweringError
+from equipoise.exporters.lowering.known import known_of, known_of_value
 from equipoise.exporters.lowering.loops import LOOPS
+from equipoise.exporters.lowering.ratio import Ratio
 from equipoise.exporters.lowering.registry import function_of
 
 WITHOUT_MEANING = frozenset(
@@ -33,19 +35,48 @@ def run(graph_module: Any, values: Sequence[Any]) -> Any:
         LoweringError: An operator is unknown, or not to be had in JAX.
     """
     environment: dict[Any, Any] = {}
+    known: dict[Any, Any] = {}
     given = iter(values)
     inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     symbols = symbols_of(inputs, values)
     for node in _needed(graph_module.graph):
         if node.op == "placeholder":
             environment[node] = next(given)
+            known[node] = known_of_value(environment[node])
         elif node.op == "get_attr":
             environment[node] = _attribute(graph_module, node.target)
+            known[node] = known_of_value(environment[node])
         elif node.op == "output":
             return _resolved(node.args[0], environment)
         else:
-            environment[node] = _called(node, environment, symbols)
+            size = _taken_out(node, known)
+            if size is None:
+                environment[node] = _called(node, environment, symbols)
+                known[node] = _followed(node, environment, known)
+            else:
+                environment[node] = size
     raise LoweringError("the graph returns nothing", operator="output", module="")
+
+
+def _taken_out(node: Any, known: Mapping[Any, Any]) -> Any:
+    """The size that a node takes out of a tensor, if it is known; None if not, and of other nodes."""
+    if str(node.target) != "aten._local_scalar_dense.default":
+        return None
+    values = known.get(node.args[0])
+    return None if values is None else values.item()
+
+
+def _followed(node: Any, environment: Mapping[Any, Any], known: Mapping[Any, Any]) -> Any:
+    """What is known of the tensor that a node makes; None if it is not all known."""
+    import torch
+
+    def value(one: Any) -> Any:
+        if isinstance(one, torch.fx.Node):
+            is_tensor = isinstance(one.meta.get("val"), torch.Tensor)
+            return known.get(one) if is_tensor else environment[one]
+        return [value(inner) for inner in one] if isinstance(one, (list, tuple)) else one
+
+    return known_of(node, [value(one) for one in node.args], node.kwargs)
 
 
 def _needed(graph: Any) -> list[Any]:
@@ -69,15 +100,19 @@ def _attribute(graph_module: Any, target: str) -> Any:
 
 
 def constant(tensor: Any) -> Any:
-    """A tensor as an array of the same bits."""
+    """A tensor as an array of the same bits, of which it is known what is in it."""
+    import jax
     import numpy as np
     import torch
     from jax import numpy as jnp
 
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:
-        return jnp.asarray(tensor.view(torch.int16).numpy().view(dtype_of(tensor.dtype)))
-    return jnp.asarray(np.asarray(tensor.resolve_conj().resolve_neg()))
+        plain = tensor.view(torch.int16).numpy().view(dtype_of(tensor.dtype))
+    else:
+        plain = np.asarray(tensor.resolve_conj().resolve_neg())
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(plain)
 
 
 def _resolved(value: Any, environment: Mapping[Any, Any]) -> Any:
@@ -98,10 +133,14 @@ def _resolved(value: Any, environment: Mapping[Any, Any]) -> Any:
 
 
 def _called(node: Any, environment: Mapping[Any, Any], symbols: Mapping[str, Any]) -> Any:
+    import torch
+
     name = str(node.target)
     if name.startswith(WITHOUT_EFFECT):
         return None
     args = _resolved(node.args, environment)
+    if isinstance(node.target, torch._ops.OpOverload):
+        args = [one.number() if isinstance(one, Ratio) else one for one in args]
     kwargs = {
         key: _resolved(value, environment)
         for key, value in node.kwargs.items()

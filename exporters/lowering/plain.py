@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from equipoise.exporters.lowering.ratio import Ratio, divided
 from equipoise.exporters.lowering.sizes import is_size, larger, quotient, remainder, smaller
 
 
@@ -14,6 +15,8 @@ def _number(value: Any) -> Any:
     """A size that takes part in arithmetic of fractions, as a number of the program."""
     from jax import numpy as jnp
 
+    if isinstance(value, Ratio):
+        return value.number()
     return jnp.asarray(value).astype(jnp.float64) if is_size(value) else float(value)
 
 
@@ -35,6 +38,8 @@ def _whole(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
     def call(value: Any) -> Any:
         from jax import numpy as jnp
 
+        if isinstance(value, Ratio) and name in ("trunc", "round"):
+            value = value.number()
         return (
             getattr(jnp, name)(value).astype(jnp.int64)
             if hasattr(value, "dtype")
@@ -45,11 +50,10 @@ def _whole(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
 
 
 def _divided(first: Any, second: Any) -> Any:
-    return (
-        first / second
-        if not (is_size(first) or is_size(second))
-        else _number(first) / _number(second)
-    )
+    if isinstance(first, Ratio) or is_size(first) or is_size(second):
+        ratio = divided(first, second)
+        return _number(first) / _number(second) if ratio is None else ratio
+    return first / second
 
 
 _NAMED: dict[str, Callable[..., Any]] = {

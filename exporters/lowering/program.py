@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.following import followed
 from equipoise.exporters.lowering.interpret import constant, run
 from equipoise.exporters.tracing import traced
 
@@ -95,4 +96,5 @@ def lowered(program: Any, names: tuple[str, ...]) -> Lowered:
 
 def graph_of(source: Source, way: str) -> Lowered:
     """A model's graph, by one of the two ways into ``torch.export``."""
-    return lowered(traced(source, way), tuple(source.tensors))
+    with followed(source.model):
+        return lowered(traced(source, way), tuple(source.tensors))

@@ -156,8 +156,14 @@ def _text(size: Any, symbols: Mapping[str, Size]) -> str:
     if isinstance(size, int):
         return str(size)
     expression = size.node.expr
-    named = {symbol: symbols[str(symbol)].expression(symbol) for symbol in expression.free_symbols}
+    named = {symbol: _named(symbol, symbols) for symbol in expression.free_symbols}
     return str(expression.subs(named).expand())
+
+
+def _named(symbol: Any, symbols: Mapping[str, Size]) -> Any:
+    """A symbol by the name of its axis; what only the values of a tensor decide is called ``picked``."""
+    known = symbols.get(str(symbol))
+    return known.expression(symbol) if known else type(symbol)(f"picked_{symbol}")
 
 
 def _constraints(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jax import lax
@@ -26,21 +27,49 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
 
 @op("aten.index.Tensor")
 def index(x: Any, indices: Any) -> Any:
+    if _has_mask(indices):
+        return _picked(x, indices)
     return x[_where(indices)]
+
+
+def _has_mask(indices: Any) -> bool:
+    return any(one is not None and one.dtype == bool for one in indices)
+
+
+def _mask_in(indices: Any) -> tuple[Any, int]:
+    """The mask of indices that have no other, and how many axes are before it."""
+    given = list(indices)
+    while given and given[-1] is None:
+        given.pop()
+    if any(one is not None for one in given[:-1]):
+        raise NotImplementedError(SIZE_OF_VALUES)
+    return given[-1], len(given) - 1
+
+
+def _picked(x: Any, indices: Any) -> Any:
+    """What a mask picks, in order and at the front of as many rows as the mask has places.
+
+    How many are picked is known only when the program runs. The rows beyond are no numbers, so that whatever mixes
+    them with the others shows it; what takes rows in order, as putting them back by a mask does, never comes to them.
+    """
+    mask, before = _mask_in(indices)
+    shape = (*x.shape[:before], math.prod(mask.shape), *x.shape[before + mask.ndim :])
+    flat = mask.reshape(shape[before])
+    rows = jnp.take(x.reshape(shape), jnp.argsort(~flat, stable=True), before)
+    is_picked = jnp.arange(shape[before]) < jnp.sum(flat)
+    spread = is_picked.reshape(-1, *[1] * (x.ndim - before - mask.ndim))
+    beyond = jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 0
+    return jnp.where(spread, rows, jnp.asarray(beyond, x.dtype))
 
 
 def _where(indices: Any) -> tuple[Any, ...]:
     """Indices as JAX takes them; PyTorch leaves an axis alone with None."""
-    for one in indices:
-        if one is not None and one.dtype == bool:
-            raise NotImplementedError(SIZE_OF_VALUES)
     return tuple(jnp.s_[:] if one is None else one for one in indices)
 
 
 @op("aten.index_put")
 def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False, *_: Any) -> Any:
-    masks = [one for one in indices if one is not None and one.dtype == bool]
-    if masks:
+    if _has_mask(indices):
         return _masked_put(x, indices, values, accumulate)
     place = x.at[_where(indices)]
     return place.add(values) if accumulate else place.set(values)
@@ -48,13 +77,7 @@ def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False, *_: A
 
 def _masked_put(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
     """One mask, and one value for all places or for each of its own, in order."""
-    given = list(indices)
-    while given and given[-1] is None:
-        given.pop()
-    mask = given[-1]
-    if any(one is not None for one in given[:-1]):
-        raise NotImplementedError(SIZE_OF_VALUES)
-    before = len(given) - 1
+    mask, before = _mask_in(indices)
     after = x.ndim - before - mask.ndim
     spread = mask.reshape(*mask.shape, *[1] * after)
     if values.ndim > after and values.shape[-after - 1] != 1:

@@ -1,0 +1,191 @@
+"""What Python makes numbers of while ``torch.export`` follows a model: lengths, and lists of the parts of a batch.
+
+``len(x)``, ``range(n)`` and ``list(x)`` want plain numbers, so a size that they see is that of the example for ever. In the
+modules that models are written in, other functions stand in for them while a model is followed. They give the same
+where sizes are numbers, and keep those that are not. Parts of a batch that are only put together again are kept
+together; anything else that is done to them ends with an error, and nothing is exported.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+
+class Rows:
+    """The parts of a tensor along its first axis, still together.
+
+    It stands in a list for all of them and has what is done to each row alike.
+    """
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+
+    @property
+    def shape(self) -> Sequence[Any]:
+        """Only the last size is one of each part."""
+        return _LastSize(self.tensor)
+
+    def reshape(self, *shape: Any) -> Rows:
+        """Rows of as many features as before.
+
+        Raises:
+            TypeError: The shape is another one.
+        """
+        if len(shape) != 2 or shape[0] != -1 or shape[1] != self.shape[-1]:
+            raise TypeError(f"parts of a batch that are not all known have no shape {shape}")
+        return Rows(self.tensor.reshape(-1, self.tensor.shape[-1]))
+
+
+class _LastSize(Sequence[Any]):
+    def __init__(self, tensor: Any) -> None:
+        self.last = tensor.shape[-1]
+
+    def __len__(self) -> int:
+        raise TypeError("the parts of a batch are not all known")
+
+    def __getitem__(self, index: Any) -> Any:
+        if index != -1:
+            raise TypeError("the parts of a batch are not all known")
+        return self.last
+
+
+class Counts:
+    """The numbers in a tensor whose length is open, as a list that nobody has looked into yet."""
+
+    def __init__(self, tensor: Any, listed: Any) -> None:
+        self.tensor = tensor
+        self.listed = listed
+
+    def __len__(self) -> int:
+        return len(self.listed())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.listed())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.listed()[index]
+
+
+@contextmanager
+def followed(model: Any) -> Iterator[None]:
+    """In this context the modules that a model is written in keep sizes that are no numbers."""
+    import torch
+    from torch._subclasses import FakeTensor
+    from torch._subclasses.functional_tensor import FunctionalTensor
+
+    places = {type(part).__module__ for part in model.modules()}
+    modules = [sys.modules[place] for place in places if place.startswith("transformers.models.")]
+    tensor = torch.Tensor
+    with ExitStack() as stack:
+        for module in modules:
+            for name, function in (("len", _len), ("range", _range), ("list", _list)):
+                # Where a class of that name is asked for it has to be the class.
+                stack.enter_context(mock.patch.object(module, name, function, create=True))
+        for place, name, function in (
+            *(
+                (kind, "tolist", _tolist(kind.tolist))
+                for kind in (tensor, FakeTensor, FunctionalTensor)
+            ),
+            (torch.nn.MaxPool1d, "forward", _max_pool),
+            (tensor, "split", _split(tensor.split)),
+            (torch, "cat", _cat(torch.cat)),
+        ):
+            stack.enter_context(mock.patch.object(place, name, function))
+        yield
+
+
+def _is_open(size: Any) -> bool:
+    """Whether a size is none of the numbers that it is in the example."""
+    import torch
+
+    return isinstance(size, torch.SymInt) and not size.node.is_constant()
+
+
+def _len(value: Any) -> Any:
+    import torch
+
+    if torch.is_tensor(value) and value.ndim and _is_open(value.shape[0]):
+        return value.shape[0]
+    return builtins.len(value)
+
+
+def _range(*bounds: Any) -> Any:
+    """Where the end is open, how often the step goes into it is a number, not the end."""
+    start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+    if not _is_open(stop) or _is_open(start) or _is_open(step) or step < 2:
+        return builtins.range(*bounds)
+    count = int((stop - start + step - 1) // step)
+    return builtins.range(start, start + count * step, step)
+
+
+class _List(type):
+    """The class ``list`` but for tensors whose first axis is open."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, builtins.list)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, builtins.list)
+
+    def __call__(cls, *values: Any) -> Any:
+        import torch
+
+        if values and torch.is_tensor(values[0]) and values[0].ndim > 1:
+            tensor = values[0]
+            if _is_open(tensor.shape[0]):
+                return [Rows(tensor.flatten(0, 1))]
+        return builtins.list(*values)
+
+    def __getitem__(cls, item: Any) -> Any:
+        return builtins.list[item]
+
+
+class _list(metaclass=_List):  # noqa: N801 - stands in for the builtin of that name
+    pass
+
+
+def _tolist(plain: Any) -> Any:
+    def tolist(self: Any) -> Any:
+        if self.ndim == 1 and _is_open(self.shape[0]):
+            return Counts(self, lambda: plain(self))
+        return plain(self)
+
+    return tolist
+
+
+def _max_pool(self: Any, x: Any) -> Any:
+    """In one dimension PyTorch wants a length that is a number."""
+    import torch
+
+    sizes = (self.kernel_size, self.stride, self.padding, self.dilation)
+    pairs = [(neutral, size) for neutral, size in zip((1, 1, 0, 1), sizes, strict=True)]
+    pooled = torch.nn.functional.max_pool2d(x[..., None, :], *pairs, ceil_mode=self.ceil_mode)
+    return pooled[..., 0, :]
+
+
+def _split(plain: Any) -> Any:
+    def split(self: Any, sizes: Any, dim: int = 0) -> Any:
+        if isinstance(sizes, Counts):
+            if dim == 0:
+                return [Rows(self)]
+            sizes = builtins.list(sizes)
+        return plain(self, sizes, dim)
+
+    return split
+
+
+def _cat(plain: Any) -> Any:
+    def cat(tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+        first = tensors[0] if isinstance(tensors, (builtins.list, tuple)) and tensors else None
+        if isinstance(first, Rows):
+            if builtins.len(tensors) > 1 or dim != 0:
+                raise TypeError("parts of a batch that are not all known are only put together")
+            return first.tensor
+        return plain(tensors, dim=dim, **kwargs)
+
+    return cat

@@ -1,0 +1,170 @@
+"""Recurrences as ``scan``, which a program counts itself: by the names of what computes them token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+TOKENS_FIRST = (1, 0, 2)
+"""Batch, token, feature -> token, batch, feature; and back."""
+
+
+def _scan(step: Callable[..., Any], state: Any, steps: Any) -> Any:
+    from torch._higher_order_ops.scan import scan
+
+    return scan(step, state, steps)
+
+
+def mamba(
+    hidden_states: Any,
+    dt: Any,
+    A: Any,  # noqa: N803 - names of transformers
+    B: Any,  # noqa: N803
+    C: Any,  # noqa: N803
+    D: Any = None,  # noqa: N803
+    z: Any = None,
+    delta_bias: Any = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    **_: Any,
+) -> Any:
+    """``state = decay * state + update``, read by ``C``."""
+    import torch
+
+    if delta_bias is not None:
+        dt = dt + delta_bias.to(dt.dtype)[..., None]
+    if delta_softplus:
+        dt = torch.nn.functional.softplus(dt)
+    decay = torch.exp(A[None, :, None, :] * dt[..., None])
+    update = dt[..., None] * B.transpose(1, 2)[:, None].float() * hidden_states[..., None].float()
+    tokens_first = (2, 0, 1, 3)
+
+    def step(state: Any, now: Any) -> Any:
+        state = now[0] * state + now[1]
+        return state, state.clone()
+
+    steps = (decay.permute(tokens_first), update.permute(tokens_first))
+    last, states = _scan(step, torch.zeros_like(update[:, :, 0]), steps)
+    states = states.permute(1, 0, 2, 3).to(hidden_states.dtype)
+    result = torch.matmul(states, C.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
+    if D is not None:
+        result = result + hidden_states * D[None, :, None]
+    if z is not None:
+        result = result * torch.nn.functional.silu(z)
+    return (result, last) if return_last_state else result
+
+
+def rwkv(
+    time_decay: Any,
+    time_first: Any,
+    key: Any,
+    value: Any,
+    state: Any = None,
+    return_state: bool = False,
+) -> Any:
+    """A quotient of two sums that decay, each kept by its largest exponent."""
+    import torch
+
+    decay = -torch.exp(time_decay)
+    nothing = torch.zeros_like(key[:, 0], dtype=torch.float32)
+    begun = list(state) if state is not None else [nothing, nothing.clone(), nothing - 1e38]
+
+    def step(state: Any, now: Any) -> Any:
+        above, below, largest = state
+        key, value = now
+        top = torch.maximum(largest, key + time_first)
+        old, new = torch.exp(largest - top), torch.exp(key + time_first - top)
+        given = (old * above + new * value) / (old * below + new)
+        top = torch.maximum(largest + decay, key)
+        old, new = torch.exp(largest + decay - top), torch.exp(key - top)
+        return [old * above + new * value, old * below + new, top], given
+
+    steps = [key.float().permute(TOKENS_FIRST), value.float().permute(TOKENS_FIRST)]
+    last, given = _scan(step, begun, steps)
+    output = given.permute(TOKENS_FIRST).to(key.dtype)
+    return output, last if return_state or state is not None else state
+
+
+def linear_rnn(
+    _module: Any,
+    hidden_states: Any,
+    recurrent_gate: Any,
+    reset: Any,
+    recurrent_states: Any,
+    acc_dtype: Any = None,
+) -> Any:
+    """``state = gate * state + input``, RecurrentGemma's."""
+    import torch
+
+    dtype = acc_dtype or torch.float32
+    gate = (recurrent_gate * ~reset).to(dtype)
+    begun = recurrent_states
+    if begun is None:
+        begun = torch.zeros_like(hidden_states[:, 0], dtype=dtype)
+
+    def step(state: Any, now: Any) -> Any:
+        state = now[0] * state + now[1]
+        return state, state.clone()
+
+    steps = [gate.permute(TOKENS_FIRST), hidden_states.to(dtype).permute(TOKENS_FIRST)]
+    last, states = _scan(step, begun, steps)
+    return states.permute(TOKENS_FIRST).to(hidden_states.dtype), last
+
+
+def lstm(module: Any, x: Any, state: Any = None) -> Any:
+    """PyTorch's own, layer by layer; what dropout would be between layers is none in a program."""
+    import torch
+
+    many = x.ndim == 3
+    tokens = x if many else x[:, None]
+    tokens = tokens.transpose(0, 1) if module.batch_first and many else tokens
+    ways = 2 if module.bidirectional else 1
+    if state is None:
+        nothing = torch.zeros_like(tokens[0, :, :1])
+        begun = nothing.expand(-1, module.hidden_size)
+        hidden = cell = [begun] * (module.num_layers * ways)
+    else:
+        hidden, cell = (list((one if many else one[:, None]).unbind(0)) for one in state)
+    ends: list[Any] = []
+    for layer in range(module.num_layers):
+        made = [
+            _lstm_layer(module, tokens, hidden[at], cell[at], f"l{layer}{suffix}")
+            for suffix, at in (("", layer * ways), ("_reverse", layer * ways + 1))[:ways]
+        ]
+        tokens = torch.cat([one for one, _ in made], -1) if ways > 1 else made[0][0]
+        ends += [end for _, end in made]
+    last = tuple(torch.stack([end[part] for end in ends]) for part in (0, 1))
+    if not many:
+        return tokens[:, 0], tuple(one[:, 0] for one in last)
+    return tokens.transpose(0, 1) if module.batch_first else tokens, last
+
+
+def _lstm_layer(module: Any, tokens: Any, hidden: Any, cell: Any, name: str) -> Any:
+    import torch
+
+    weights, own = getattr(module, f"weight_ih_{name}"), getattr(module, f"weight_hh_{name}")
+    bias = getattr(module, f"bias_ih_{name}") + getattr(module, f"bias_hh_{name}")
+    backwards = name.endswith("_reverse")
+    given = torch.nn.functional.linear(tokens.flip(0) if backwards else tokens, weights, bias)
+
+    def step(state: Any, now: Any) -> Any:
+        hidden, cell = state
+        opened, kept, new, shown = (now + hidden @ own.T).chunk(4, -1)
+        cell = torch.sigmoid(kept) * cell + torch.sigmoid(opened) * torch.tanh(new)
+        hidden = torch.sigmoid(shown) * torch.tanh(cell)
+        return [hidden, cell], hidden.clone()
+
+    last, made = _scan(step, [hidden.clone(), cell.clone()], given)
+    return made.flip(0) if backwards else made, last
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "mamba_selective_scan": mamba,
+    "rwkv_linear_attention_cpu": rwkv,
+}
+"""By the names that transformers calls them by, in the module of each model that has them."""
+METHODS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("RecurrentGemmaRglru", "_rnn_scan"): linear_rnn,
+    ("LSTM", "forward"): lstm,
+}
+"""By class and name."""
