@@ -1,6 +1,6 @@
 """What Python makes numbers of while ``torch.export`` follows a model: lengths, and lists of the parts of a batch.
 
-``len(x)``, ``range(n)`` and ``list(x)`` want plain numbers, so a size that they see is that of the example for ever. In the
+``len(x)``, ``int(n)``, ``range(n)`` and ``list(x)`` want plain numbers, so a size that they see is that of the example for ever. In the
 modules that models are written in, other functions stand in for them while a model is followed. They give the same
 where sizes are numbers, and keep those that are not. Parts of a batch that are only put together again are kept
 together; anything else that is done to them ends with an error, and nothing is exported.
@@ -83,7 +83,12 @@ def followed(model: Any) -> Iterator[None]:
     tensor = torch.Tensor
     with ExitStack() as stack:
         for module in modules:
-            for name, function in (("len", _len), ("range", _range), ("list", _list)):
+            for name, function in (
+                ("len", _len),
+                ("int", _int),
+                ("range", _range),
+                ("list", _list),
+            ):
                 # Where a class of that name is asked for it has to be the class.
                 stack.enter_context(mock.patch.object(module, name, function, create=True))
         for place, name, function in (
@@ -121,6 +126,23 @@ def _range(*bounds: Any) -> Any:
         return builtins.range(*bounds)
     count = int((stop - start + step - 1) // step)
     return builtins.range(start, start + count * step, step)
+
+
+class _Int(type):
+    """The class ``int`` but for sizes that are open."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, builtins.int)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, builtins.int)
+
+    def __call__(cls, *values: Any) -> Any:
+        return values[0] if values and _is_open(values[0]) else builtins.int(*values)
+
+
+class _int(metaclass=_Int):  # noqa: N801 - stands in for the builtin of that name
+    pass
 
 
 class _List(type):

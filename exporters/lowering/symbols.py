@@ -85,11 +85,11 @@ def input_specs(
 def described(
     program: Any, names: tuple[str, ...], axes: Mapping[str, Mapping[int, str]]
 ) -> dict[str, dict[str, Any]]:
-    """Dtypes and dimensions of a program's inputs and outputs by name, as plain data."""
+    """Dtypes and dimensions of a program's inputs and outputs by name, as plain data; axes of one name are one."""
     from torch.utils._pytree import tree_unflatten
 
     nodes = _inputs(program)
-    symbols = _symbols(nodes, names, axes, frozenset())
+    symbols = _symbols(nodes, names, axes, frozenset(), united=True)
     returned = zip(
         program.graph.output_node().args[0], program.graph_signature.output_specs, strict=True
     )

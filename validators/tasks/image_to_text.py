@@ -33,8 +33,10 @@ class ImageToText:
         return drawn_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`writing_cases`."""
-        return writing_cases(model, samples)
+        """See :func:`writing_cases`; the class of BLIP gives no cache away."""
+        cases = writing_cases(model, samples)
+        blip = model.model_type == "blip"
+        return [case for case in cases if not (blip and case.options.get("cache"))]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels of the pictures; GIT and BLIP go on from one token."""
