@@ -9,10 +9,9 @@ from jax import lax
 from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import promoted
+from equipoise.exporters.lowering.errors import SIZE_OF_VALUES
 from equipoise.exporters.lowering.registry import op
 from equipoise.exporters.lowering.sizes import axis_of
-
-SIZE_OF_VALUES = "the size of its result depends on the values of a tensor"
 
 
 @op("aten.embedding")
