@@ -12,6 +12,7 @@ from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.equal import identities
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.interpret import constant
+from equipoise.exporters.lowering.multiples import Multiple, found_in
 from equipoise.exporters.lowering.program import Lowered, graph_of
 from equipoise.exporters.lowering.symbols import Specs, described, input_specs, narrow
 from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
@@ -145,21 +146,29 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
 
     Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated. PyTorch may find
     that one batch has to be a multiple of another; if JAX cannot follow that, they are one. Where an operator failed over
-    sizes that are always equal, that is stated too.
+    sizes that are always equal, that is stated too, and where it failed over a size that is divided by another, the first
+    is written as a multiple.
     """
     equal: list[str] = []
+    multiples: dict[str, Multiple] = {}
     while True:
         try:
-            made, notes = _with_sizes(graph, make, equal)
+            made, notes = _with_sizes(graph, make, equal, multiples)
         except LoweringError as error:
             specs = input_specs(graph.lowered.program, graph.lowered.names, graph.source.axes)
-            known = [*specs.constraints, *equal]
-            more = identities(error.sizes, known, _traced(specs, graph.source))
+            traced = _traced(specs, graph.source)
+            divided = found_in(error.sizes, _undecided(error), multiples, traced)
+            if divided:
+                multiples |= divided
+                continue
+            more = identities(error.sizes, [*specs.constraints, *equal], traced)
             if not more or len(equal) >= MOST_EQUAL:
                 raise
             equal += more
         else:
-            return made, [*notes, *(f"sizes: {one}" for one in equal if "==" not in one)]
+            notes += [f"sizes: {one}" for one in equal if "==" not in one]
+            notes += [f"sizes: {one} is a multiple of {of}" for one, of in multiples.items()]
+            return made, notes
 
 
 def _traced(specs: Specs, source: Source) -> dict[str, int]:
@@ -172,7 +181,10 @@ def _traced(specs: Specs, source: Source) -> dict[str, int]:
 
 
 def _with_sizes(
-    graph: Graph, make: Callable[[Specs], Any], equal: Sequence[str]
+    graph: Graph,
+    make: Callable[[Specs], Any],
+    equal: Sequence[str],
+    multiples: Mapping[str, Multiple],
 ) -> tuple[Any, list[str]]:
     source, lowered = graph.source, graph.lowered
     specs = partial(
@@ -182,6 +194,7 @@ def _with_sizes(
         source.axes,
         empty=source.empty,
         equal=equal,
+        multiples=multiples,
     )
     told: frozenset[str] = frozenset()
     while True:
