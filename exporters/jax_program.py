@@ -12,7 +12,7 @@ from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.equal import identities
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.interpret import constant
-from equipoise.exporters.lowering.multiples import Multiple, found_in
+from equipoise.exporters.lowering.multiples import Multiple, Written, found_in
 from equipoise.exporters.lowering.program import Lowered, graph_of
 from equipoise.exporters.lowering.symbols import Specs, described, input_specs, narrow
 from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
@@ -150,16 +150,16 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
     is written as a multiple.
     """
     equal: list[str] = []
-    multiples: dict[str, Multiple] = {}
+    written: dict[str, Written] = {}
     while True:
         try:
-            made, notes = _with_sizes(graph, make, equal, multiples)
+            made, notes = _with_sizes(graph, make, equal, written)
         except LoweringError as error:
             specs = input_specs(graph.lowered.program, graph.lowered.names, graph.source.axes)
             traced = _traced(specs, graph.source)
-            divided = found_in(error.sizes, _undecided(error), multiples, traced)
-            if divided:
-                multiples |= divided
+            products = found_in(error.sizes, _undecided(error), written, traced)
+            if products:
+                written |= products
                 continue
             more = identities(error.sizes, [*specs.constraints, *equal], traced)
             if not more or len(equal) >= MOST_EQUAL:
@@ -167,7 +167,8 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
             equal += more
         else:
             notes += [f"sizes: {one}" for one in equal if "==" not in one]
-            notes += [f"sizes: {one} is a multiple of {of}" for one, of in multiples.items()]
+            multiples = {name: one for name, one in written.items() if isinstance(one, Multiple)}
+            notes += [f"sizes: {name} {one.said()}" for name, one in multiples.items()]
             return made, notes
 
 
@@ -184,7 +185,7 @@ def _with_sizes(
     graph: Graph,
     make: Callable[[Specs], Any],
     equal: Sequence[str],
-    multiples: Mapping[str, Multiple],
+    written: Mapping[str, Written],
 ) -> tuple[Any, list[str]]:
     source, lowered = graph.source, graph.lowered
     specs = partial(
@@ -194,7 +195,7 @@ def _with_sizes(
         source.axes,
         empty=source.empty,
         equal=equal,
-        multiples=multiples,
+        written=written,
     )
     told: frozenset[str] = frozenset()
     while True:

@@ -1,7 +1,8 @@
 """Sizes that are multiples of others: so many patches in each of so many pictures, and four of them become one.
 
 PyTorch counts all patches, divides them, and assumes that nothing is left. JAX wants to see that, so the size is written as a
-product from the start: ``patches`` as ``4 * patches_of_each * (limits - 1)``.
+product from the start: ``patches`` as ``4 * patches_of_each``, or as ``16 * (limits - 1)``. JAX finds one unknown in a size,
+not two, so patches that are divided among pictures are as many in each as in the example.
 """
 
 from __future__ import annotations
@@ -10,16 +11,39 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from equipoise.exporters.lowering.equal import is_open, value_of
 from equipoise.exporters.lowering.sizes import is_size
 
-NAMES = re.compile(r"[a-zA-Z_]\w*")
+PLAIN = re.compile(r"([a-zA-Z_]\w*)(?: - (\d+))?")
 OF_EACH = "_of_each"
 """Behind the name of a size: how often what it is a multiple of goes into it."""
 REMAINDER = re.compile(r"The remainder mod\((.+), -? ?(\d+)\) should be 0")
 """What JAX says where it cannot divide."""
+
+
+class Written(Protocol):
+    """How a size is written in JAX's notation, other than by its name."""
+
+    def expression(self, name: str, symbol: Any) -> Any:
+        """A sum of products of symbols of the kind of this one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """A size as a number and what it is beyond it.
+
+    Attributes:
+        number: The number.
+    """
+
+    number: int
+
+    def expression(self, name: str, symbol: Any) -> Any:
+        """What is beyond, and the number."""
+        return type(symbol)(f"{name}_beyond_{self.number}") + self.number
 
 
 @dataclass(frozen=True)
@@ -27,29 +51,30 @@ class Multiple:
     """What a size is a multiple of.
 
     Attributes:
-        number: A number,
-        of: times a sum of other sizes.
+        number: A number, times
+        name: another size; if there is none, times anything;
+        less: what the other size is taken less of.
     """
 
     number: int = 1
-    of: str = "1"
+    name: str = ""
+    less: int = 0
 
-    def __str__(self) -> str:
-        return self.of if self.number == 1 else f"{self.number}*({self.of})"
+    def said(self) -> str:
+        """What there is to note of the size."""
+        if not self.name:
+            return f"is a multiple of {self.number}"
+        return f"is {self.number}*{f'({self.name} - {self.less})' if self.less else self.name}"
 
     def expression(self, name: str, symbol: Any) -> Any:
-        """The size of a name, as a sum of products of symbols of this kind."""
-        import sympy
-
-        kind = type(symbol)
-        known = {one: kind(one) for one in NAMES.findall(self.of)}
-        of = sympy.sympify(self.of, locals=known)
-        return (self.number * kind(f"{name}{OF_EACH}") * of).expand()
+        """The product."""
+        known = f"{self.name}_beyond_{self.less}" if self.less else self.name
+        return self.number * type(symbol)(known or f"{name}{OF_EACH}")
 
 
 def found_in(
-    sizes: Iterable[Any], question: str, known: Mapping[str, Multiple], traced: Mapping[str, int]
-) -> dict[str, Multiple]:
+    sizes: Iterable[Any], question: str, known: Mapping[str, Written], traced: Mapping[str, int]
+) -> dict[str, Written]:
     """What more is to be written as a multiple after an operator failed.
 
     Args:
@@ -58,25 +83,32 @@ def found_in(
         known: What is written as multiples already.
         traced: The sizes by symbol that PyTorch was shown; nothing is assumed that does not hold for them.
     """
-    made = {name: Multiple(of=of) for name, of in _shared(sizes, traced).items()}
-    if made.keys() - known.keys():
-        return {name: one for name, one in made.items() if name not in known}
+    for name, of in _shared(sizes, traced).items():
+        if name not in known and of.name not in known:
+            return {name: of, **({of.name: Beyond(of.less)} if of.less else {})}
     number, names = _left_over(question)
     for name in sorted(names & traced.keys()):
         before = known.get(name, Multiple())
-        if number > 1 and not traced[name] % (before.number * number):
+        if (
+            number > 1
+            and isinstance(before, Multiple)
+            and not traced[name] % (before.number * number)
+        ):
             return {name: replace(before, number=before.number * number)}
     return {}
 
 
-def _shared(sizes: Iterable[Any], traced: Mapping[str, int]) -> dict[str, str]:
-    """Symbols that are divided by sums of others, without a remainder at the traced sizes -> these sums."""
-    found: dict[str, str] = {}
+def _shared(sizes: Iterable[Any], traced: Mapping[str, int]) -> dict[str, Multiple]:
+    """Symbols that are divided by another, or by one less a number, without a remainder at the traced sizes."""
+    found: dict[str, Multiple] = {}
     for first, second in _quotients(sizes):
         names = first._get_vars() | second._get_vars() if is_size(first) else set()
-        plain = len(names) > 1 and str(first) in names and "(" not in str(second)
-        if plain and names <= traced.keys() and not traced[str(first)] % value_of(second, traced):
-            found.setdefault(str(first), str(second))
+        by = PLAIN.fullmatch(str(second))
+        if len(names) < 2 or by is None or str(first) not in names or not names <= traced.keys():
+            continue
+        count, left = divmod(traced[str(first)], value_of(second, traced))
+        if not left:
+            found.setdefault(str(first), Multiple(count, by[1], int(by[2] or 0)))
     return found
 
 

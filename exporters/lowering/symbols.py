@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from equipoise.exporters.base import argument_name
-from equipoise.exporters.lowering.multiples import Multiple
+from equipoise.exporters.lowering.multiples import Written
 
 
 @dataclass(frozen=True)
@@ -17,20 +17,20 @@ class Size:
     Attributes:
         name: What it is called.
         empty: Whether it may be 0.
-        multiple: What it is a multiple of, if of anything.
+        written: How it is written, if not by its name.
     """
 
     name: str
     empty: bool = False
-    multiple: Multiple | None = None
+    written: Written | None = None
 
     def expression(self, symbol: Any) -> Any:
         """What stands in JAX's notation for PyTorch's symbol.
 
         JAX's own symbols are at least 1: what may be 0 is one of them less 1.
         """
-        if self.multiple:
-            return self.multiple.expression(self.name, symbol)
+        if self.written:
+            return self.written.expression(self.name, symbol)
         kind = type(symbol)
         return kind(f"{self.name}_plus_1") - 1 if self.empty else kind(self.name)
 
@@ -57,7 +57,7 @@ def input_specs(
     united: bool = False,
     empty: frozenset[str] = frozenset(),
     equal: Sequence[str] = (),
-    multiples: Mapping[str, Multiple] | None = None,
+    written: Mapping[str, Written] | None = None,
 ) -> Specs:
     """The inputs of a program of ``torch.export``, in JAX.
 
@@ -70,14 +70,14 @@ def input_specs(
         united: Axes of one name have one size, even if PyTorch would take several.
         empty: Names of axes that may have the size 0.
         equal: Further constraints: what is equal to what.
-        multiples: Names of axes -> what their sizes are multiples of.
+        written: Names of axes -> how their sizes are written, if not by the name.
     """
     import jax
     from jax import export
 
     nodes = _inputs(program)
     symbols = {
-        symbol: replace(size, multiple=(multiples or {}).get(size.name))
+        symbol: replace(size, written=(written or {}).get(size.name))
         for symbol, size in _symbols(nodes, names, axes, empty, united=united).items()
     }
     constraints = [*_constraints(program, symbols, least=least), *equal]
