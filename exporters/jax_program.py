@@ -151,9 +151,10 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
     """
     equal: list[str] = []
     written: dict[str, Written] = {}
+    told: set[str] = set()
     while True:
         try:
-            made, notes = _with_sizes(graph, make, equal, written)
+            made, notes = _with_sizes(graph, make, equal, written, told)
         except LoweringError as error:
             specs = input_specs(graph.lowered.program, graph.lowered.names, graph.source.axes)
             traced = _traced(specs, graph.source)
@@ -186,7 +187,9 @@ def _with_sizes(
     make: Callable[[Specs], Any],
     equal: Sequence[str],
     written: Mapping[str, Written],
+    told: set[str],
 ) -> tuple[Any, list[str]]:
+    """One attempt; the names of sizes whose least is stated are added to ``told``."""
     source, lowered = graph.source, graph.lowered
     specs = partial(
         input_specs,
@@ -197,19 +200,17 @@ def _with_sizes(
         equal=equal,
         written=written,
     )
-    told: frozenset[str] = frozenset()
     while True:
         try:
-            stated = [
-                one for one in specs(least=told).constraints if one not in specs().constraints
-            ]
-            return make(specs(least=told)), [f"sizes: {one}" for one in stated]
+            least = specs(least=frozenset(told))
+            stated = [one for one in least.constraints if ">=" in one and one not in equal]
+            return make(least), [f"sizes: {one}" for one in stated]
         except Exception as error:
             question = _undecided(error)
             # Of the sizes that are asked about, and of no others: a batch of one is as good as any.
-            more = told | _names_in(question, specs().constraints, specs(least=True).constraints)
-            if more > told:
-                told = more
+            more = _names_in(question, specs().constraints, specs(least=True).constraints)
+            if more - told:
+                told |= more
                 continue
             united = specs(least=True, united=True)
             several = str(united.shapes) != str(specs(least=True).shapes)

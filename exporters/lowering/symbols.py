@@ -188,7 +188,8 @@ def _constraints(
         text = str(size.expression(symbol))
         lower, upper = (_number(bound) for bound in (span.lower, span.upper))
         told = least if isinstance(least, bool) else size.name in least
-        if told and lower is not None and lower > 1 and not size.empty:
+        # Of 2 PyTorch assumes it; a larger number a window or a table needs.
+        if lower is not None and (lower > 2 or (told and lower > 1)) and not size.empty:
             found.append(f"{text} >= {lower}")
         if upper is not None:
             found.append(f"{text} <= {upper}")
