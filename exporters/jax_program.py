@@ -12,7 +12,7 @@ from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.equal import identities
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.interpret import constant
-from equipoise.exporters.lowering.multiples import Multiple, Written, found_in
+from equipoise.exporters.lowering.multiples import Written, alike, found_in
 from equipoise.exporters.lowering.program import Lowered, graph_of
 from equipoise.exporters.lowering.symbols import Specs, described, input_specs, narrow
 from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
@@ -163,13 +163,16 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
                 written |= products
                 continue
             more = identities(error.sizes, [*specs.constraints, *equal], traced)
-            if not more or len(equal) >= MOST_EQUAL:
+            same = {} if more else alike(error.sizes, written, traced)
+            if not (more or same) or len(equal) >= MOST_EQUAL:
                 raise
             equal += more
+            written |= same
         else:
             notes += [f"sizes: {one}" for one in equal if "==" not in one]
-            multiples = {name: one for name, one in written.items() if isinstance(one, Multiple)}
-            notes += [f"sizes: {name} {one.said()}" for name, one in multiples.items()]
+            notes += [
+                f"sizes: {name} {said}" for name, one in written.items() if (said := one.said())
+            ]
             return made, notes
 
 

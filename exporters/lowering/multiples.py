@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Protocol
 
 from equipoise.exporters.lowering.equal import is_open, value_of
@@ -30,6 +31,10 @@ class Written(Protocol):
         """A sum of products of symbols of the kind of this one."""
         ...
 
+    def said(self) -> str:
+        """What there is to note of the size; nothing if it may be what it was."""
+        ...
+
 
 @dataclass(frozen=True)
 class Beyond:
@@ -44,6 +49,10 @@ class Beyond:
     def expression(self, name: str, symbol: Any) -> Any:
         """What is beyond, and the number."""
         return type(symbol)(f"{name}_beyond_{self.number}") + self.number
+
+    def said(self) -> str:
+        """Nothing."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,51 @@ class Multiple:
         """The product."""
         known = f"{self.name}_beyond_{self.less}" if self.less else self.name
         return self.number * type(symbol)(known or f"{name}{OF_EACH}")
+
+
+@dataclass(frozen=True)
+class Same:
+    """A size that is another one.
+
+    Attributes:
+        other: The other size's name, or a number.
+    """
+
+    other: str | int
+
+    def said(self) -> str:
+        """What there is to note of the size."""
+        return f"is {self.other}"
+
+    def expression(self, name: str, symbol: Any) -> Any:
+        """The other one."""
+        return symbol * 0 + self.other if isinstance(self.other, int) else type(symbol)(self.other)
+
+
+def alike(
+    sizes: Iterable[Any], known: Mapping[str, Written], traced: Mapping[str, int]
+) -> dict[str, Written]:
+    """A size that PyTorch takes for another without having said so: masks are as long as what they are of.
+
+    Of two open sizes that are equal at the traced lengths and differ by one symbol.
+    """
+    for first, second in combinations([one for one in sizes if is_size(one)], 2):
+        terms = (first - second)._sorted_terms if is_size(first - second) else ()
+        named = sorted(
+            (str(term), count)
+            for term, count in terms
+            if not term.is_constant and str(term) in traced and str(term) not in known
+        )
+        number = sum(count for term, count in terms if term.is_constant)
+        others = len(terms) - len(named) - bool(number)
+        if others or any(abs(count) != 1 for _, count in named):
+            continue
+        match named:
+            case [(name, count)] if traced[name] == -number * count:
+                return {name: Same(traced[name])}
+            case [(one, _), (other, _)] if number == 0 and traced[one] == traced[other]:
+                return {one: Same(other)}
+    return {}
 
 
 def found_in(
