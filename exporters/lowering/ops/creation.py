@@ -52,10 +52,10 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
         )
     if any(isinstance(one, float) for one in (start, end, step)):
         count = max(0, int(-(-(end - start) // step)))
-        places = jnp.arange(count, dtype=jnp.float64)
+        places = jnp.arange(count)
         return (start + places * step).astype(dtype)
     count = (end - start) if isinstance(step, int) and step == 1 else -quotient(start - end, step)
-    return (start + jnp.arange(_at_least_none(count), dtype=jnp.int64) * step).astype(dtype)
+    return (start + jnp.arange(_at_least_none(count)) * step).astype(dtype)
 
 
 def _at_least_none(count: Any) -> Any:

@@ -75,7 +75,7 @@ def _masked_put(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
 
 
 @op("aten.gather")
-def gather(x: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
+def gather(x: Any, dim: int, index: Any, **_: Any) -> Any:
     if x.ndim == 0:
         return jnp.broadcast_to(x, index.shape)
     if index.ndim == 0:
@@ -101,8 +101,7 @@ def _scattered(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
     source = jnp.asarray(source, x.dtype)
     if x.ndim == 0:
         x, index = x.reshape(1), index.reshape(1)
-        source = source.reshape(-1)[:1] if source.ndim else source
-        return _scattered(x, 0, index, source, how).reshape(())
+        return _scattered(x, 0, index, source.reshape(1), how).reshape(())
     index = index.reshape(1) if index.ndim == 0 else index
     if x.dtype == bool:
         how = _OF_TRUTHS.get(how, how)
@@ -193,7 +192,7 @@ def searchsorted(
 
 
 @op("aten.topk")
-def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, *_: Any, **__: Any) -> Any:
     values, places = sort(x, dim, largest)
     axis = axis_of(dim, x.ndim)
     if x.ndim == 0:
@@ -203,15 +202,15 @@ def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = Tru
 
 @op("aten.sort.default")
 def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
-    return sort_stable(x, stable=True, dim=dim, descending=descending)
+    return sort_stable(x, dim=dim, descending=descending)
 
 
 @op("aten.sort.stable")
-def sort_stable(x: Any, *, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
+def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) -> Any:
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
     axis = axis_of(dim, x.ndim)
-    places = jnp.argsort(x, axis, stable=True, descending=descending).astype(jnp.int64)
+    places = jnp.argsort(x, axis, descending=descending).astype(jnp.int64)
     return x[_along(places, dim)], places
 
 

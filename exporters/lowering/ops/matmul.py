@@ -39,7 +39,7 @@ def addbmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) ->
 
 
 @op("aten._cdist_forward")
-def cdist(x: Any, other: Any, p: float = 2.0, compute_mode: Any = None) -> Any:
+def cdist(x: Any, other: Any, p: float, *_: Any) -> Any:
     apart = jnp.abs(x[..., :, None, :] - other[..., None, :, :])
     if p == 2:
         return jnp.sqrt(jnp.sum(apart * apart, -1))

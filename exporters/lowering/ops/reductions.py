@@ -179,8 +179,7 @@ def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
     places = lax.broadcasted_iota(jnp.int64, x.shape, axis)
 
     def better(first: Any, second: Any) -> Any:
-        nan = jnp.isnan(first[0]) & ~jnp.isnan(second[0])
-        later = (wins(second[0], first[0]) | jnp.isnan(second[0])) & ~nan
+        later = wins(second[0], first[0]) | jnp.isnan(second[0])
         return jnp.where(later, second[0], first[0]), jnp.where(later, second[1], first[1])
 
     return lax.associative_scan(better, (x, places), axis=axis)
@@ -204,7 +203,7 @@ def logcumsumexp(x: Any, dim: int) -> Any:
 
 
 @op("aten._softmax")
-def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
+def softmax(x: Any, dim: int, half_to_float: Any) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     return jax.nn.softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim) if x.ndim else None).astype(
         out
@@ -212,7 +211,7 @@ def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
 
 
 @op("aten._log_softmax")
-def log_softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
+def log_softmax(x: Any, dim: int, half_to_float: Any) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     if x.ndim == 0:
         return jnp.zeros((), out)
@@ -231,7 +230,7 @@ def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
     bucket = jnp.where(values == high, bins - 1, bucket)
     inside = (values >= low) & (values <= high)
     counted = jnp.zeros((bins,), x.dtype)
-    return counted.at[jnp.where(inside, bucket, bins)].add(inside.astype(x.dtype), mode="drop")
+    return counted.at[bucket].add(inside.astype(x.dtype))
 
 
 @op("aten.bincount")

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import quotient
+from equipoise.exporters.lowering.sizes import quotient, smaller
 
 
 def _each(values: Any, rank: int) -> list[Any]:
@@ -35,8 +35,9 @@ def _windows(
         reach = spread * (size - 1) + 1
         free = length + 2 * pad - reach
         count = (-quotient(-free, step) if ceil else quotient(free, step)) + 1
-        if ceil and isinstance(count, int) and (count - 1) * step >= length + pad:
-            count -= 1
+        if ceil and step + pad > reach:
+            # None begins behind the last cell.
+            count = smaller(count, -quotient(-(length + pad), step))
         more = (count - 1) * step + reach - length - 2 * pad if ceil else 0
         around.append((pad, pad + (max(more, 0) if isinstance(more, int) else more)))
         counts.append(count)
@@ -53,7 +54,7 @@ def max_pool_with_indices(
     ceil_mode: bool = False,
 ) -> Any:
     """The largest of each window, and its place on the flattened plane: the first of equals."""
-    rank = len(kernel_size) if len(kernel_size) > 1 else 2
+    rank = max(len(kernel_size), 2)
     kernel, step = _each(kernel_size, rank), _each(stride or kernel_size, rank)
     pads, spread = _each(padding, rank), _each(dilation, rank)
     around, counts = _windows(x, kernel, step, pads, spread, ceil_mode)
@@ -65,7 +66,7 @@ def max_pool_with_indices(
     plane = x.shape[lead:]
     place = jnp.zeros((1,) * rank, jnp.int64)
     for axis in range(rank):
-        along = jnp.arange(padded.shape[lead + axis], dtype=jnp.int64) - pads[axis]
+        along = jnp.arange(padded.shape[lead + axis]) - pads[axis]
         shape = [1] * rank
         shape[axis] = -1
         place = place * plane[axis] + along.reshape(shape)
@@ -183,7 +184,9 @@ def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
         size = x.shape[lead + axis]
         if align:
             found.append(
-                (size - 1) / jnp.maximum(jnp.asarray(out, jnp.float32) - 1, 1) if out != 1 else 0.0
+                (size - 1) / jnp.maximum(jnp.asarray(out, jnp.float32) - 1, 1)
+                if out != 1
+                else jnp.float32(0)
             )
         elif given is not None and given[axis]:
             found.append(jnp.float32(1.0 / given[axis]))
@@ -192,12 +195,11 @@ def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
     return found
 
 
-def _sizes_of(x: Any, size: Any, factors: Any, rank: int) -> list[Any]:
+def _sizes_of(x: Any, size: Any, factors: Any) -> list[Any]:
     """The sizes of the result: given, or those of the source times the factors."""
     if size is not None:
         return list(size)
-    lead = x.ndim - rank
-    return [_times(x.shape[lead + axis], factor) for axis, factor in enumerate(factors)]
+    return [_times(length, factor) for length, factor in zip(x.shape[2:], factors, strict=True)]
 
 
 def _times(size: Any, factor: float) -> Any:
@@ -213,13 +215,13 @@ def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
         place = jnp.arange(out, dtype=jnp.float32)
         place = jnp.floor(place * scale).astype(jnp.int64)
-        x = jnp.take(x, jnp.minimum(place, x.shape[lead + axis] - 1), lead + axis)
+        x = jnp.take(x, place, lead + axis)
     return x
 
 
 @op("aten.upsample_nearest2d.vec")
 def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
-    return _nearest(x, _sizes_of(x, output_size, scale_factors, x.ndim - 2), scale_factors)
+    return _nearest(x, _sizes_of(x, output_size, scale_factors), scale_factors)
 
 
 def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
@@ -244,7 +246,7 @@ def upsample_linear(x: Any, output_size: Any, align_corners: bool, *factors: Any
 
 @op("aten.upsample_bilinear2d.vec")
 def upsample_linear_vec(x: Any, output_size: Any, align_corners: bool, scale_factors: Any) -> Any:
-    sizes = _sizes_of(x, output_size, scale_factors, x.ndim - 2)
+    sizes = _sizes_of(x, output_size, scale_factors)
     return _linear(x, sizes, align_corners, scale_factors)
 
 
@@ -275,7 +277,15 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
     return made.astype(x.dtype)
 
 
-def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a: float) -> Any:
+def _triangle(distance: Any) -> Any:
+    return jnp.maximum(1 - distance, 0)
+
+
+def _smooth(distance: Any) -> Any:
+    return _cubic(distance, -0.5)
+
+
+def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> Any:
     """Means weighted by a kernel that is as wide as a cell of the result."""
     lead = x.ndim - 2
     made = x.astype(wide(x.dtype))
@@ -284,11 +294,7 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a:
         width = jnp.maximum(scale, 1.0)
         center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
         place = jnp.arange(length, dtype=jnp.float32)[:, None]
-        first = jnp.maximum((center - reach * width + 0.5).astype(jnp.int64), 0)
-        last = jnp.minimum((center + reach * width + 0.5).astype(jnp.int64), length)
-        distance = jnp.abs((place - center + 0.5) / width)
-        weight = jnp.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, a)
-        weight = jnp.where((place >= first) & (place < last), weight, 0)
+        weight = kernel(jnp.abs((place - center + 0.5) / width))
         weight = (weight / jnp.sum(weight, 0)).astype(made.dtype)
         product = jnp.tensordot(made, weight, (lead + axis, 0), precision="highest")
         made = jnp.moveaxis(product, -1, lead + axis)
@@ -297,12 +303,12 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a:
 
 @op("aten._upsample_bilinear2d_aa.default")
 def upsample_bilinear2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _antialiased(x, output_size, align_corners, factors or None, 1, 0)
+    return _antialiased(x, output_size, align_corners, factors or None, _triangle)
 
 
 @op("aten._upsample_bicubic2d_aa.default")
 def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _antialiased(x, output_size, align_corners, factors or None, 2, -0.5)
+    return _antialiased(x, output_size, align_corners, factors or None, _smooth)
 
 
 @op("aten.grid_sampler_2d")

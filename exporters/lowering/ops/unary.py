@@ -131,7 +131,7 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
 @op("aten.elu")
 def elu(x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Any:
     negative = jnp.expm1(jnp.minimum(x, 0) * input_scale) * alpha
-    return (jnp.where(x > 0, x, negative) * scale).astype(x.dtype)
+    return (jnp.where(x >= 0, x, negative) * scale).astype(x.dtype)
 
 
 @op("aten.leaky_relu")
