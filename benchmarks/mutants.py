@@ -43,7 +43,7 @@ SHOWN = (ast.expr, ast.stmt, ast.keyword, ast.arguments)
 """What a mistake is shown in."""
 COMMUTATIVE = (
     *("max", "min", "maximum", "minimum", "larger", "smaller", "multiply", "clip"),
-    *("promote_types", "result_dtype", "broadcast_shapes"),
+    *("promote_types", "result_dtype", "result_type", "broadcast_shapes"),
 )
 """Functions that do not mind which of their first two arguments comes first."""
 BUILTIN = ("max", "min")

@@ -142,10 +142,10 @@ def scatter_reduce(
 
 def _neutral(reduce: str, dtype: Any) -> Any:
     value = _START[reduce]
-    if jnp.issubdtype(dtype, jnp.floating) or abs(value) < 2:
+    if jnp.issubdtype(dtype, jnp.floating) or abs(value) != jnp.inf:
         return jnp.asarray(value, dtype)
     info = jnp.iinfo(dtype)
-    return jnp.asarray(info.max if value > 0 else info.min, dtype)
+    return jnp.asarray(info.max if value == jnp.inf else info.min, dtype)
 
 
 @op("aten.masked_scatter")
@@ -153,7 +153,7 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     shape = jnp.broadcast_shapes(x.shape, mask.shape)
     x, mask = jnp.broadcast_to(x, shape), jnp.broadcast_to(mask, shape)
     places = jnp.maximum(jnp.cumsum(mask.reshape(-1)) - 1, 0)
-    picked = jnp.take(source.reshape(-1), places, mode="clip").reshape(shape)
+    picked = jnp.take(source.reshape(-1), places).reshape(shape)
     return jnp.where(mask, picked, x)
 
 

@@ -213,8 +213,7 @@ def _times(size: Any, factor: float) -> Any:
 def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
-        place = jnp.arange(out, dtype=jnp.float32)
-        place = jnp.floor(place * scale).astype(jnp.int64)
+        place = jnp.floor(jnp.arange(out) * scale).astype(jnp.int64)
         x = jnp.take(x, place, lead + axis)
     return x
 
@@ -293,7 +292,7 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> 
         length = made.shape[lead + axis]
         width = jnp.maximum(scale, 1.0)
         center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
-        place = jnp.arange(length, dtype=jnp.float32)[:, None]
+        place = jnp.arange(length)[:, None]
         weight = kernel(jnp.abs((place - center + 0.5) / width))
         weight = (weight / jnp.sum(weight, 0)).astype(made.dtype)
         product = jnp.tensordot(made, weight, (lead + axis, 0), precision="highest")

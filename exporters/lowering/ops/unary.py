@@ -11,7 +11,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.scipy import special
 
-from equipoise.exporters.lowering.dtypes import category, floating, promoted, wide
+from equipoise.exporters.lowering.dtypes import floating, promoted, wide
 from equipoise.exporters.lowering.registry import op
 
 
@@ -20,15 +20,6 @@ def _fraction(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def call(x: Any) -> Any:
         return function(x.astype(floating(x.dtype)))
-
-    return call
-
-
-def _whole(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Integers stay what they are."""
-
-    def call(x: Any) -> Any:
-        return x if category(x.dtype) < 2 else function(x)
 
     return call
 
@@ -98,7 +89,7 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
 for _name, _function in FRACTIONS.items():
     op(f"aten.{_name}")(_fraction(_function))
 for _name, _function in WHOLES.items():
-    op(f"aten.{_name}.default")(_whole(_function))
+    op(f"aten.{_name}.default")(_function)
 for _name, _function in PLAIN.items():
     op(f"aten.{_name}")(_function)
 

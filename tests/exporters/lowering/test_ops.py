@@ -56,17 +56,6 @@ def test_operators_that_no_program_can_have_say_why() -> None:
             functions()[name](None)
 
 
-def test_a_place_that_the_program_computes_is_selected() -> None:
-    import jax
-    import numpy as np
-
-    x = np.arange(6).reshape(2, 3)
-    with jax.enable_x64(True):
-        for index in (0, 2, -1):
-            found = functions()["aten.select.int"](x, 1, jax.numpy.asarray(index))
-            assert found.tolist() == x[:, index].tolist()
-
-
 def test_names_are_those_of_aten_that_survive_the_decomposition() -> None:
     """None is misspelled or out of reach: what PyTorch takes apart never comes here."""
     import torch

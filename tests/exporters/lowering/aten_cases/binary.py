@@ -76,6 +76,8 @@ def _quotients(t: Tensors) -> Iterator[Call]:
         yield call("div.Tensor_mode", *t.all_pairs(t.f(6), t.f(5) * 0.01), rounding_mode=mode)
         yield call("div.Tensor_mode", t.of([7, -7, 1]), t.of(2.0), rounding_mode=mode)
         yield call("div.Tensor_mode", t.of([5, 9], t.torch.uint8), 2, rounding_mode=mode)
+        wide = t.of([9762862.0, -6697055.0]), t.of([1.4442534446716309, 0.8122267723083496])
+        yield call("div.Tensor_mode", *wide, rounding_mode=mode)
         yield call("div.Tensor_mode", t.h(6), t.h(6), rounding_mode=mode)
     yield call("div.Tensor_mode", t.f(3), 2.0, rounding_mode=None)
     yield call("div.Tensor", *whole)

@@ -148,10 +148,10 @@ def _searched(t: Tensors) -> Iterator[Call]:
 
 
 def refused_cases(t: Tensors) -> Iterator[Call]:
-    """How many places a mask has, no program knows."""
+    """How many places a mask has beside those of another index, no program knows."""
     flags = t.of([True, False, True])
-    yield call("index.Tensor", t.f(3, 4), [flags])
-    yield call("index.Tensor", t.f(4, 3), [None, flags])
+    yield call("index.Tensor", t.f(3, 4), [flags, t.of([0, 1])])
+    yield call("index.Tensor", t.f(4, 3), [t.of([0, 1]), flags])
     yield call("index_put.default", t.f(3, 4), [flags, t.of([0, 1])], t.of(2.5))
     yield call("index_put.default", t.f(4, 3), [t.of([0, 1]), flags], t.of(2.5))
     yield call("index_put.default", t.f(4, 2, 3), [t.of([0, 1]), None, flags], t.of(2.5))
