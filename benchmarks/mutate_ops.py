@@ -94,7 +94,7 @@ def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]])
     """The operators that a mistake concerns, those nearest to it first."""
     if mutant.unit.startswith("["):
         return [name for name in known if name.split(".")[1] == mutant.unit[1:-1]]
-    need = users(source)[mutant.unit]
+    need = users(source)[mutant.unit.partition("[")[0]]
     paths = {name: getattr(one, "__qualname__", "").split(".") for name, one in known.items()}
     return [name for name, path in paths.items() if need & set(path)]
 
@@ -184,13 +184,14 @@ def main() -> None:
 
 def tried(mutant: Mutant, source: str, family: str) -> str:
     """Why a mistake does not go unseen, within the time for one."""
-    signal.alarm(SECONDS)
+    # Again each second: an exception in a callback of the garbage collector is lost.
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
     try:
         return caught(mutant, source, family)
     except TimeoutError:
         return "TimeoutError"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:

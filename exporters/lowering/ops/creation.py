@@ -43,9 +43,7 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
     """Numbers from the first: each is computed from its place, not from the one before."""
     if dtype is None:
         whole = result_dtype(*(one for one in (start, end, step)))
-        dtype = (
-            jnp.dtype(jnp.float32) if jnp.issubdtype(whole, jnp.floating) else jnp.dtype(jnp.int64)
-        )
+        dtype = jnp.float32 if jnp.issubdtype(whole, jnp.floating) else jnp.int64
     if jnp.issubdtype(dtype, jnp.integer):
         start, end, step = (
             int(one) if isinstance(one, float) else one for one in (start, end, step)

@@ -210,7 +210,7 @@ def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) ->
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
     axis = axis_of(dim, x.ndim)
-    places = jnp.argsort(x, axis, descending=descending).astype(jnp.int64)
+    places = jnp.argsort(x, axis, descending=descending)
     return x[_along(places, dim)], places
 
 

@@ -25,8 +25,7 @@ def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     made = made if alpha == 1 else made * jnp.asarray(alpha, made.dtype)
     if beta == 0:
         return made.astype(x.dtype)
-    given = x.astype(made.dtype)
-    return (made + (given if beta == 1 else given * jnp.asarray(beta, made.dtype))).astype(x.dtype)
+    return (made + (x if beta == 1 else x * jnp.asarray(beta, made.dtype))).astype(x.dtype)
 
 
 @op("aten.addbmm")

@@ -142,7 +142,7 @@ def linalg_vector_norm(
         found = jnp.sqrt(jnp.sum(size * size, axes, keepdims=keepdim))
     else:
         found = jnp.sum(size**ord, axes, keepdims=keepdim) ** (1 / ord)
-    return found.astype(jnp.abs(jnp.zeros((), out)).dtype)
+    return found.astype(jnp.finfo(out).dtype)
 
 
 @op("aten.cumsum")
@@ -226,11 +226,11 @@ def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
         low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)
     else:
         low, high = (jnp.asarray(bound, values.dtype) for bound in (min, max))
-    bucket = jnp.floor((values - low) * bins / (high - low)).astype(jnp.int64)
+    bucket = ((values - low) * bins / (high - low)).astype(jnp.int64)
     bucket = jnp.where(values == high, bins - 1, bucket)
     inside = (values >= low) & (values <= high)
     counted = jnp.zeros((bins,), x.dtype)
-    return counted.at[bucket].add(inside.astype(x.dtype))
+    return counted.at[bucket].add(inside)
 
 
 @op("aten.bincount")

@@ -64,7 +64,7 @@ def max_pool_with_indices(
     lead = x.ndim - rank
     padded = lax.pad(x, lowest, [(0, 0, 0)] * lead + [(*pair, 0) for pair in around])
     plane = x.shape[lead:]
-    place = jnp.zeros((1,) * rank, jnp.int64)
+    place: Any = 0
     for axis in range(rank):
         along = jnp.arange(padded.shape[lead + axis]) - pads[axis]
         shape = [1] * rank
@@ -173,7 +173,7 @@ def _shares(size: Any, cells: Any, dtype: Any) -> Any:
     cell, place = jnp.arange(cells), jnp.arange(size)[:, None]
     first, last = cell * size // cells, -(-(cell + 1) * size // cells)
     inside = (place >= first) & (place < last)
-    return inside.astype(dtype) / (last - first).astype(dtype)
+    return inside.astype(dtype) / (last - first)
 
 
 def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
@@ -213,7 +213,7 @@ def _times(size: Any, factor: float) -> Any:
 def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
-        place = jnp.floor(jnp.arange(out) * scale).astype(jnp.int64)
+        place = (jnp.arange(out) * scale).astype(jnp.int64)
         x = jnp.take(x, place, lead + axis)
     return x
 
@@ -230,9 +230,9 @@ def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
         length = made.shape[lead + axis]
         place = jnp.arange(out, dtype=jnp.float32)
         place = place * scale if align else jnp.maximum((place + 0.5) * scale - 0.5, 0)
-        low = jnp.minimum(jnp.floor(place).astype(jnp.int64), length - 1)
+        low = jnp.minimum(place.astype(jnp.int64), length - 1)
         high = jnp.minimum(low + 1, length - 1)
-        share = (place - low).astype(made.dtype).reshape(-1, *[1] * (made.ndim - lead - axis - 1))
+        share = (place - low).reshape(-1, *[1] * (made.ndim - lead - axis - 1))
         first, second = (jnp.take(made, where, lead + axis) for where in (low, high))
         made = first * (1 - share) + second * share
     return made.astype(x.dtype)
@@ -351,7 +351,7 @@ def _within(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
     """Places outside: 0 leaves them, to be filled with zeros, 1 takes the border, 2 reflects."""
     if padding_mode == 2:
         low, span = (0.0, size - 1) if align else (-0.5, size)
-        away = jnp.abs(cells - low)
+        away = cells - low
         turns = jnp.floor(away / span)
         rest = away - turns * span
         cells = jnp.where(turns % 2 == 0, rest + low, span - rest + low)

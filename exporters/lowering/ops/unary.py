@@ -102,7 +102,7 @@ def round_decimals(x: Any, *, decimals: int) -> Any:
 @op("aten.sign")
 def sign(x: Any) -> Any:
     """What is no number has none."""
-    return x if x.dtype == bool else jnp.where(jnp.isnan(x), 0, jnp.sign(x)).astype(x.dtype)
+    return x if x.dtype == bool else jnp.where(jnp.isnan(x), 0, jnp.sign(x))
 
 
 @op("aten.relu")
@@ -122,12 +122,12 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
 @op("aten.elu")
 def elu(x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Any:
     negative = jnp.expm1(jnp.minimum(x, 0) * input_scale) * alpha
-    return (jnp.where(x >= 0, x, negative) * scale).astype(x.dtype)
+    return jnp.where(x >= 0, x, negative) * scale
 
 
 @op("aten.leaky_relu")
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    return jnp.where(x > 0, x, x * negative_slope).astype(x.dtype)
+    return jnp.where(x > 0, x, x * negative_slope)
 
 
 @op("aten.hardtanh")

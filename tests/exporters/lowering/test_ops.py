@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,15 @@ def test_each_operator_is_of_a_family() -> None:
 def test_each_family_has_a_file_of_samples() -> None:
     cases = (Path(__file__).parent / "aten_cases").glob("[!_]*.py")
     assert {path.stem for path in cases} - {"tensors"} == set(FAMILIES)
+
+
+def test_each_operator_has_a_mistake_that_its_samples_show() -> None:
+    """``benchmarks/mutate_ops.py`` made them; a new operator needs another run."""
+    rows = json.loads((ROOT / "benchmarks/results/mutate-ops.json").read_text())["mutants"]
+    shown = {one["function"] for one in rows if one["caught"]}
+    for name, function in functions().items():
+        if name not in REFUSED:
+            assert {f"[{name.split('.')[1]}]", function.__name__} & shown, name
 
 
 def test_operators_that_no_program_can_have_say_why() -> None:

@@ -93,6 +93,8 @@ def _scattered(t: Tensors) -> Iterator[Call]:
     for reduce in ("add", "multiply"):
         yield call("scatter.reduce", x, 0, places, source, reduce=reduce)
         yield call("scatter.value_reduce", x, 0, places, 2.5, reduce=reduce)
+        truths = t.of([[True, False, True, False], [False] * 4, [True] * 4])
+        yield call("scatter.reduce", truths, 0, places, t.b(2, 4), reduce=reduce)
     yield call("scatter_add.default", x, 0, places, source)
     yield call("scatter_add.default", t.i(3, 4), 1, t.of([[1, 1]]), t.i(2, 3))
     for reduce in ("sum", "prod", "mean", "amax", "amin"):

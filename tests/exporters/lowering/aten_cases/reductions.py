@@ -29,6 +29,10 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("prod.dim_int", t.b(3, 2), 1)
     yield call("prod.dim_int", t.i(3, 2), 0, dtype=t.torch.float32)
     yield call("prod.default", t.h(6))
+    yield call("prod.default", t.i(3), dtype=t.torch.int32)
+    yield call("sum.default", t.i(3), dtype=t.torch.int32)
+    yield call("cumsum.default", t.i(3), 0, dtype=t.torch.int32)
+    yield call("cumprod.default", t.i(3), 0, dtype=t.torch.int32)
     yield from _extremes(t)
     yield from _truths(t)
     yield from _spreads(t)
@@ -81,6 +85,7 @@ def _spreads(t: Tensors) -> Iterator[Call]:
         yield call(f"{name}.correction", x, None, correction=2)
         yield call(f"{name}.correction", x)
         yield call(f"{name}.correction", t.h(20), [0], correction=1)
+        yield call(f"{name}.correction", t.h(40) * 0.125 + 3, [0])
         yield call(f"{name}.correction", t.c(6), [0])
         yield call(f"{name}.correction", t.f(3, 1), [1])
         yield call(f"{name}.correction", t.f(3, 2), [1], correction=3)
@@ -127,6 +132,7 @@ def _softmaxes(t: Tensors) -> Iterator[Call]:
         yield call(f"{name}.default", t.of([[-INF, -INF]]), 1, False)
         yield call(f"{name}.default", t.f(), 0, False)
         yield call(f"{name}.default", t.h(3, 4), -1, False)
+        yield call(f"{name}.default", t.f(3, 4).half(), -1, True)
         yield call(f"{name}.default", t.f(2, 3, 4) * 9, 1, False)
 
 
@@ -136,6 +142,7 @@ def _counted(t: Tensors) -> Iterator[Call]:
     yield call("histc.default", x, 5)
     yield call("histc.default", x)
     yield call("histc.default", x, 4, 1, 3)
+    yield call("histc.default", t.h(20), 3, -1, 1)
     yield call("histc.default", t.of([2.0, 2.0]), 4)
     yield call("histc.default", t.of([2.0, 2.0]), 3, 2, 2)
     yield call("histc.default", t.i(20, low=0).float(), 6, 0, 5)
@@ -158,6 +165,7 @@ def open_cases(t: Tensors) -> Iterator[Call]:
             (falling, -1),
             (falling.T.contiguous(), 0),
             (t.i(2, 11, 3), 1),
+            (t.f(11, 2, 3), 0),
         ):
             yield call(f"{name}.default", values, dim)
     for name in ("cumsum", "cumprod", "logcumsumexp"):

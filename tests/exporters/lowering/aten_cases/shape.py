@@ -76,6 +76,7 @@ def _joined(t: Tensors) -> Iterator[Call]:
     yield call("cat.default", [t.f(0), t.f(2)])
     yield call("cat.default", [t.i(2), t.h(2), t.f(2)])
     yield call("cat.default", [t.i(0), t.f(2, 3)])
+    yield call("cat.default", [t.f(0), t.i(2, 3)])
     yield call("cat.default", [t.b(2, 2), t.i(2, 2)], 1)
     for dim in (1, -1):
         yield call("split_with_sizes.default", t.f(2, 6), [1, 0, 5], dim)
@@ -108,6 +109,7 @@ def _windows(t: Tensors) -> Iterator[Call]:
     yield call("unfold.default", x, 1, 3, 2)
     yield call("unfold.default", x, -1, 7, 1)
     yield call("unfold.default", x, 0, 2, 1)
+    yield call("unfold.default", t.f(4, 3, 2), 0, 2, 1)
     yield call("unfold.default", t.f(), 0, 1, 1)
     for name in ("as_strided", "as_strided_copy"):
         yield call(f"{name}.default", x, [2, 3], [7, 2])
