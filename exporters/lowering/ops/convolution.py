@@ -55,7 +55,7 @@ def convolution(
         preferred_element_type=wide(x.dtype),
     )
     if bias is not None:
-        made = made + bias.astype(made.dtype).reshape(1, -1, *[1] * rank)
+        made = made + bias.reshape(1, -1, *[1] * rank)
     return made.astype(x.dtype)
 
 
