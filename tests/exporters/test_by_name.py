@@ -22,7 +22,7 @@ from equipoise.validators.workers import Workers
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
 FINE = ("identical", "within noise")
-TEXT, PICTURE = {"batch", "sequence"}, {"batch"}
+TEXT, PICTURE, SHAPES = {"batch", "sequence"}, {"batch"}, {"batch", "height", "width"}
 PAST = {*TEXT, "past_sequence"}
 OPEN = {
     "modernbert fill-mask": TEXT,
@@ -35,14 +35,14 @@ OPEN = {
     "dinov2 image-classification": PICTURE,
     "siglip zero-shot-image-classification": {"batch", "pixel_values_batch"},
     "sam mask-generation": PICTURE,
-    "detr object-detection": {"batch", "height", "width"},
+    "detr object-detection": SHAPES,
     "segformer image-segmentation": PICTURE,
-    "depth_anything depth-estimation": {"batch", "height", "width"},
-    "whisper automatic-speech-recognition": {"batch", "sequence"},
-    "wav2vec2-bert automatic-speech-recognition": {"batch"},
-    "clap zero-shot-audio-classification": {"batch"},
+    "depth_anything depth-estimation": SHAPES,
+    "whisper automatic-speech-recognition": PAST,
+    "wav2vec2-bert automatic-speech-recognition": {"batch", "input_features_1"},
+    "clap zero-shot-audio-classification": {"batch", "input_features_batch"},
     "layoutlmv3 document-question-answering": TEXT,
-    "vilt visual-question-answering": {*TEXT, "height", "width"},
+    "vilt visual-question-answering": {*TEXT, *SHAPES},
     "blip image-to-text": TEXT,
 }
 """One head of each architecture, and sizes that vary among those of its inputs."""
@@ -54,8 +54,12 @@ IN_TENSORFLOW = (
     "wav2vec2-bert automatic-speech-recognition",
     "layoutlmv3 document-question-answering",
 )
-WRITING = "greedy,batch-cache,long"
-"""Cases of models with a cache: the others compile the program for many more lengths."""
+CASES = {
+    "text-generation": "greedy-cache,batch-cache,long",
+    "automatic-speech-recognition": "greedy-cache,batch-cache",
+    "image-to-text": "greedy,batch",
+}
+"""Of models that write: the other cases compile the program for many more lengths."""
 
 
 def test_every_name_is_here() -> None:
@@ -85,7 +89,7 @@ def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> 
     """What ``artifact.json`` says of the program of a new folder, after every case was judged."""
     recipe = recipes()[key]
     make(recipe, tmp_path / "model")
-    cases = ("--cases", WRITING) if "past_sequence" in OPEN[key] else ()
+    cases = ("--cases", CASES[recipe.task]) if recipe.writes else ()
     outcome = cli(
         *("export", tmp_path / "model", tmp_path / "out", "--to", target, "--task", recipe.task),
         *("--threads", 1, "--json", *cases),
