@@ -174,42 +174,24 @@ def _always_zero(size: Any, spans: Mapping[str, tuple[int, int]]) -> bool:
 def _where(
     size: Any, among: range, spans: Mapping[str, tuple[int, int]], traced: Mapping[str, int]
 ) -> list[str]:
-    """The constraints on one symbol under which a size is among some: as at the traced length, and around it.
-
-    Where a size has more symbols, the others may be any: of ``batch * (n // 384 - 1)``, ``n`` decides whether it is positive.
-    """
+    """The constraints under which a size of one symbol is among some: as at the traced length, and around it."""
     names = sorted(size._get_vars())
-    if not set(names) <= traced.keys() or _value(size, traced) not in among:
+    if len(names) != 1 or names[0] not in traced:
         return []
-    for name in names:
-        least, most = _around(size, among, name, spans.get(name, (1, LONGEST)), traced)
-        ends = [{**other, name: end} for end in (least, most) for other in _others(names, name)]
-        if most == least or any(_value(size, at) not in among for at in ends):
-            continue  # only the traced length itself, or the others decide too
-        low, high = spans.get(name, (1, LONGEST))
-        found = [f"{name} >= {least}"] if least > low else []
-        return [*found, f"{name} <= {most}"] if most < min(high, traced[name] + LONGER) else found
-    return []
-
-
-def _around(
-    size: Any, among: range, name: str, span: tuple[int, int], traced: Mapping[str, int]
-) -> tuple[int, int]:
-    """The first and the last value of a symbol around the traced one with which a size stays among some."""
-    low, high = span
+    name = names[0]
+    low, high = spans.get(name, (1, LONGEST))
     last = min(high, traced[name] + LONGER)
+    if _value(size, {name: traced[name]}) not in among:
+        return []
     least = most = traced[name]
-    while least > low and _value(size, {**traced, name: least - 1}) in among:
+    while least > low and _value(size, {name: least - 1}) in among:
         least -= 1
-    while most < last and _value(size, {**traced, name: most + 1}) in among:
+    while most < last and _value(size, {name: most + 1}) in among:
         most += 1
-    return least, most
-
-
-def _others(names: Sequence[str], name: str) -> list[dict[str, int]]:
-    """Values of all symbols but one."""
-    others = [one for one in names if one != name]
-    return [dict(zip(others, at, strict=True)) for at in product(FEWER, repeat=len(others))]
+    if most == least:
+        return []  # only the traced length itself
+    found = [f"{name} >= {least}"] if least > low else []
+    return [*found, f"{name} <= {most}"] if most < last else found
 
 
 def _divided_by_sizes(size: Any) -> bool:

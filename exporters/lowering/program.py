@@ -91,7 +91,17 @@ def lowered(program: Any, names: tuple[str, ...]) -> Lowered:
     """The program with its operators taken apart into ATen's core ones."""
     # JAX has its own checks of sizes, and torch 2.13 fails at running these on a length that is a sum of two others.
     program._guards_code = []
-    return Lowered(program.run_decompositions(), names)
+    return Lowered(program.run_decompositions(decompositions()), names)
+
+
+def decompositions() -> Any:
+    """PyTorch's own, less those of products: taken apart they flatten axes whose sizes are open, and what comes out is larger."""
+    import torch
+
+    found = torch.export.default_decompositions()
+    for name in ("linear", "matmul"):
+        found.pop(getattr(torch.ops.aten, name).default)
+    return found
 
 
 def graph_of(source: Source, way: str) -> Lowered:

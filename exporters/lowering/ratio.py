@@ -54,6 +54,18 @@ class Ratio:
     def __pow__(self, other: Any) -> Any:
         return self.number() ** other
 
+    def __lt__(self, other: Any) -> Any:
+        return self.number() < other
+
+    def __le__(self, other: Any) -> Any:
+        return self.number() <= other
+
+    def __gt__(self, other: Any) -> Any:
+        return self.number() > other
+
+    def __ge__(self, other: Any) -> Any:
+        return self.number() >= other
+
     def __floor__(self) -> Any:
         return quotient(self.above, self.below)
 

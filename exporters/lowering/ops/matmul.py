@@ -13,7 +13,16 @@ from equipoise.exporters.lowering.registry import op
 EXACT = lax.Precision.HIGHEST
 
 
-@op("aten.mm", "aten.bmm")
+@op("aten.linear")
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """Over the last axis. The halves are rounded once, after the sum."""
+    axes = (((x.ndim - 1,), (weight.ndim - 1,)), ((), ()))
+    total = wide(x.dtype)
+    made = lax.dot_general(x, weight, axes, precision=EXACT, preferred_element_type=total)
+    return (made if bias is None else made + bias.astype(total)).astype(x.dtype)
+
+
+@op("aten.mm", "aten.bmm", "aten.matmul")
 def matmul(x: Any, other: Any) -> Any:
     return jnp.matmul(x, other, precision=EXACT)
 

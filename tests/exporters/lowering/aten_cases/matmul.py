@@ -13,6 +13,18 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("mm.default", t.h(3, 40), t.h(40, 2))
     yield call("bmm.default", t.f(2, 3, 4), t.f(2, 4, 5))
     yield call("bmm.default", t.h(2, 3, 4), t.h(2, 4, 5))
+    for x in (t.f(3, 40), t.f(2, 3, 40), t.f(40)):
+        yield call("linear.default", x, t.f(5, 40))
+        yield call("linear.default", x, t.f(5, 40), t.f(5))
+    yield call("linear.default", t.h(2, 3, 40), t.h(5, 40), t.h(5))
+    yield call("linear.default", t.f(2, 3, 40), t.f(40))
+    yield call("linear.default", t.i(2, 3, 4), t.i(5, 4), t.i(5))
+    for first, second in (
+        *(((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)), ((2, 3, 4), (4,))),
+        *(((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (7, 4, 5)), ((4,), (2, 4, 5))),
+    ):
+        yield call("matmul.default", t.f(*first), t.f(*second))
+        yield call("matmul.default", t.h(*first), t.h(*second))
     shapes = {"addmm": ((3, 4), (4, 2)), "addmv": ((3, 4), (4,)), "addbmm": ((5, 3, 4), (5, 4, 2))}
     for name, (first, second) in shapes.items():
         out = (3,) if name == "addmv" else (3, 2)
