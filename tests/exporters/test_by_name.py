@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -13,6 +14,7 @@ pytest.importorskip("jax")
 
 from equipoise.exporters import load_jax
 from equipoise.fixtures.modern.folder import make, names, recipes
+from equipoise.validators.environment import RemoteModel
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.running import as_json, run
 from equipoise.validators.tasks import find_task
@@ -62,6 +64,10 @@ CASES = {
 """Of models that write: the other cases compile the program for many more lengths."""
 
 
+CALLED = ("modernbert fill-mask", "dinov2 image-classification", "vilt visual-question-answering")
+"""Here the program is called in this process too."""
+
+
 def test_every_name_is_here() -> None:
     assert OPEN.keys() <= recipes().keys()
     assert sorted(key.partition(" ")[0] for key in OPEN) == sorted(names())
@@ -74,7 +80,8 @@ def test_jax(key: str, cli: Callable[..., Any], workers: Workers, tmp_path: Path
     sides = [found, *found["graphs"].values()]
     sizes = {size for one in sides for shape in one["inputs"].values() for size in shape["shape"]}
     assert OPEN[key] <= sizes
-    assert callable(load_jax(tmp_path / "out"))
+    if key in CALLED:
+        assert_called(key, workers, tmp_path)
     assert_same_answer(key, workers, tmp_path)
 
 
@@ -104,6 +111,19 @@ def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> 
         assert case["decisions"][0] == case["decisions"][1]
         assert all(one["max_abs"] < 1e-3 for one in case["outputs"].values())
     return found
+
+
+def assert_called(key: str, workers: Workers, tmp_path: Path) -> None:
+    """``load_jax`` gives a function of the task's arrays with PyTorch's numbers."""
+    recipe, model = recipes()[key], ModelFolder(tmp_path / "model")
+    task = find_task(recipe.task)
+    batch = task.encode(model, task.cases(model, samples_of(task, model))[1])
+    program = load_jax(tmp_path / "out")
+    given = {name: batch.arrays[name] for name in program.inputs}
+    truth = RemoteModel(workers.get("pytorch"), "pytorch", recipe.class_name, model.path, threads=1)
+    expected = truth.run(given)["logits"]
+    truth.drop()
+    np.testing.assert_allclose(program(**given)["logits"], expected, rtol=0, atol=1e-5)
 
 
 def assert_same_answer(key: str, workers: Workers, tmp_path: Path) -> None:
