@@ -109,7 +109,7 @@ def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> 
     for name, case in row["cases"].items():
         assert case["verdict"] in FINE, (name, case)
         assert case["decisions"][0] == case["decisions"][1]
-        assert all(one["max_abs"] < 1e-3 for one in case["outputs"].values())
+        assert all(one["max_abs"] < 1e-2 for one in case["outputs"].values())
     return found
 
 
