@@ -1,0 +1,50 @@
+"""Where JAX asks about a size, the smallest one is stated; a batch that it does not ask about may be one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("jax")
+
+from graphs import graph_of, weights_of
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.jax_program import Graph, with_sizes
+from equipoise.exporters.lowering.symbols import Specs
+
+
+class Stretched(torch.nn.Module):  # type: ignore[misc]
+    """Resampling wants a size that is not empty, which a seventh of a height may be."""
+
+    def forward(self, pixels: Any) -> dict[str, Any]:
+        small = torch.nn.functional.avg_pool2d(pixels, 7)
+        wide = torch.nn.functional.interpolate(small, size=pixels.shape[2:], mode="bilinear")
+        return {"y": wide + pixels}
+
+
+def test_of_those_alone() -> None:
+    import jax
+    import numpy as np
+    from jax import export
+
+    auto = torch.export.Dim.AUTO
+    tensors = {"pixels": torch.randn(3, 2, 28, 42)}
+    lowered = graph_of(Stretched(), tensors, {"pixels": {0: auto, 2: auto, 3: auto}})
+    axes = {"pixels": {0: "batch", 2: "height", 3: "width"}}
+    model = Stretched()
+    graph = Graph(lowered, Source(model, model, tensors, axes, ("y",)))
+
+    def make(specs: Specs) -> Any:
+        call = jax.jit(lambda inputs: lowered(weights_of(lowered), inputs))
+        return export.export(call)(specs.shapes)
+
+    with jax.enable_x64(True):
+        program, notes = with_sizes(graph, make)
+        assert {note.split(" >= ")[0] for note in notes} == {"sizes: height", "sizes: width"}
+        for size in ((1, 2, 14, 21), (2, 2, 35, 30)):
+            pixels = torch.randn(size)
+            found = program.call({"pixels": pixels.numpy()})
+            np.testing.assert_allclose(found["y"], model(pixels)["y"].numpy(), rtol=0, atol=1e-6)
