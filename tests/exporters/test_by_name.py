@@ -1,4 +1,4 @@
-"""Architectures that never had a complete TensorFlow or Flax class: from a folder to a judged program by their names."""
+"""Architectures of today, most of which had no class in TensorFlow or Flax: from a folder to a judged program by name."""
 
 from __future__ import annotations
 
