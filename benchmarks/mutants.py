@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +35,34 @@ COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
 }
 
 
+_PAIRS = (
+    *(("max", "min"), ("maximum", "minimum"), ("argmax", "argmin"), ("amax", "amin")),
+    *(("any", "all"), ("sum", "prod"), ("mean", "sum"), ("cumsum", "cumprod")),
+    *(("cumlogsumexp", "cumsum"), ("floor", "ceil"), ("round", "floor"), ("trunc", "round")),
+    *(("sin", "cos"), ("real", "imag"), ("rsqrt", "sqrt"), ("expm1", "exp"), ("erf", "tanh")),
+    *(("greater_equal", "greater"), ("less_equal", "less"), ("softmax", "log_softmax")),
+    *(("remainder", "fmod"), ("fftn", "ifftn"), ("rfftn", "fftn"), ("irfftn", "ifftn")),
+    *(("isnan", "isinf"), ("larger", "smaller"), ("zeros", "ones"), ("pad", "roll")),
+    *(("int64", "int32"), ("float32", "float64"), ("complex64", "complex128"), ("flip", "roll")),
+    *(("div", "rem"), ("floor_divide", "divide"), ("swapaxes", "moveaxis"), ("power", "multiply")),
+)
+ALIKE = {other: one for one, other in _PAIRS} | dict(_PAIRS)
+"""Functions, and dtypes, that one may take for each other."""
 INERT = ("strict", "precision")
 """Keywords that change no result on a processor: a check, and what other devices round to."""
 
 
-COMMUTATIVE = ("maximum", "minimum", "larger", "smaller", "promote_types", "multiply")
+SHOWN = (ast.expr, ast.stmt, ast.keyword, ast.arguments)
+"""What a mistake is shown in."""
+LIBRARIES = ("jnp", "lax", "special", "jax.nn")
+"""Where functions of arrays are from: without one, its argument is left."""
+COMMUTATIVE = (
+    *("max", "min", "maximum", "minimum", "larger", "smaller", "multiply", "clip"),
+    *("promote_types", "result_dtype", "result_type", "broadcast_shapes"),
+)
+"""Functions that do not mind which of their first two arguments comes first."""
+BUILTIN = ("max", "min")
+"""Of those, what has axes where it is not Python's own."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +70,16 @@ class Mutant:
     """A module with one mistake.
 
     Attributes:
-        unit: The function, or ``TABLE[key]``, that has it.
-        what: The line before and after.
+        unit: The function that has it; ``[key]`` of a table of operators, ``table[key]`` of another.
+        what: What it changes, before and after: no other mistake of the unit reads the same.
         tree: The module.
+        source: The function without it; empty for a table, of which ``what`` has all.
     """
 
     unit: str
     what: str
     tree: ast.Module
+    source: str = ""
 
 
 def mutants(source: str) -> Iterator[Mutant]:
@@ -60,32 +87,74 @@ def mutants(source: str) -> Iterator[Mutant]:
     module = ast.parse(source)
     for place, node in enumerate(module.body):
         if isinstance(node, ast.FunctionDef):
-            bare = copy.deepcopy(node)
-            for where, change in _changes(bare):
-                yield _mutant(module, place, where, change, node.name)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            yield from _of_function(module, place, node)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
             yield from _of_table(module, place, node)
 
 
-def _mutant(
-    module: ast.Module, place: int, where: int, change: Callable[[Any], None], unit: str
-) -> Mutant:
-    tree = copy.deepcopy(module)
-    changed = list(ast.walk(tree.body[place]))[where]
-    line = changed if isinstance(changed, (ast.expr, ast.keyword)) else tree.body[place]
-    before = ast.unparse(line)
-    change(changed)
-    after = ast.unparse(line)
-    return Mutant(
-        unit,
-        f"{getattr(changed, 'lineno', 0)}: {before} -> {after}"[:240],
-        ast.fix_missing_locations(tree),
-    )
+def _of_function(module: ast.Module, place: int, node: ast.FunctionDef) -> Iterator[Mutant]:
+    changes = [*_changes(node)] or [*_doubled_answers(node)]
+    made = [_changed(node, where, change) for where, change in changes]
+    source = ast.unparse(node)
+    texts = _told_apart([chain for _, chain in made])
+    for changed, what in zip((changed for changed, _ in made), texts, strict=True):
+        tree = copy.copy(module)
+        tree.body = [*module.body[:place], changed, *module.body[place + 1 :]]
+        yield Mutant(node.name, what, ast.fix_missing_locations(tree), source)
 
 
-def _of_table(module: ast.Module, place: int, node: ast.AnnAssign) -> Iterator[Mutant]:
-    """Each entry with the function of the next one that has another."""
-    assert isinstance(node.value, ast.Dict)
+def _changed(
+    function: ast.FunctionDef, where: int, change: Callable[[Any], None]
+) -> tuple[ast.FunctionDef, list[str]]:
+    """The function with a mistake, and what it changes: the node alone, what that is in, and so on outwards."""
+    made = copy.deepcopy(function)
+    node = list(ast.walk(made))[where]
+    around = _outwards(made, node)
+    before = [ast.unparse(one) for one in around]
+    change(node)
+    after = [ast.unparse(one) for one in around]
+    return made, [_difference(*pair) for pair in zip(before, after, strict=True)]
+
+
+def _outwards(function: ast.FunctionDef, node: ast.AST) -> list[ast.AST]:
+    above = {
+        id(inner): outer for outer in ast.walk(function) for inner in ast.iter_child_nodes(outer)
+    }
+    found = [node]
+    while id(found[-1]) in above:
+        found.append(above[id(found[-1])])
+    return [one for one in found if isinstance(one, SHOWN)]
+
+
+def _difference(before: str, after: str) -> str:
+    """Both texts, short: of what is the same at their ends only a little."""
+    before, after = (" ".join(one.split()) for one in (before, after))
+    if max(len(before), len(after)) > 90:
+        same = itertools.takewhile(
+            lambda pair: pair[0] == pair[1], zip(before, after, strict=False)
+        )
+        at = len(list(same))
+        head = max(at - 30, 0)
+        before, after = (("..." if head else "") + one[head : at + 60] for one in (before, after))
+    return f"{before} -> {after}"
+
+
+def _told_apart(chains: list[list[str]]) -> list[str]:
+    """For each mistake the innermost text that says more than the node alone and that no other has."""
+    times = Counter(text for chain in chains for text in set(chain))
+    found, seen = [], Counter[str]()
+    for chain in chains:
+        text = next((one for one in chain[1:] if times[one] == 1), chain[-1])
+        text = chain[0] if " " in chain[0].partition(" -> ")[0] and times[chain[0]] == 1 else text
+        seen[text] += 1
+        found.append(text if seen[text] == 1 else f"{text} ({seen[text]})")
+    return found
+
+
+def _of_table(module: ast.Module, place: int, node: Any) -> Iterator[Mutant]:
+    """Each entry with what the next one has that has something else."""
+    # A table of operators has its type written down; others belong to the functions that look into them.
+    name = "" if isinstance(node, ast.AnnAssign) else ast.unparse(node.targets[0])
     values = node.value.values
     texts = [ast.unparse(one) for one in values]
     for index, key in enumerate(node.value.keys):
@@ -96,7 +165,7 @@ def _of_table(module: ast.Module, place: int, node: ast.AnnAssign) -> Iterator[M
         tree = copy.deepcopy(module)
         table: Any = tree.body[place]
         table.value.values[index] = copy.deepcopy(values[other])
-        yield Mutant(f"[{key.value}]", f"{texts[index]} -> {texts[other]}", tree)
+        yield Mutant(f"{name}[{key.value}]", f"{texts[index]} -> {texts[other]}", tree)
 
 
 def _skipped(function: ast.FunctionDef) -> set[int]:
@@ -122,6 +191,17 @@ def _changes(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], N
                 yield where, change
 
 
+def _doubled_answers(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
+    """For a function in which there is nothing else to get wrong."""
+    for where, node in enumerate(ast.walk(function)):
+        if isinstance(node, ast.Return):
+            yield where, _doubled
+
+
+def _doubled(node: Any) -> None:
+    node.value = ast.BinOp(node.value, ast.Add(), node.value)
+
+
 def _of_node(node: ast.AST) -> Iterator[Callable[[Any], None]]:
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
         yield _setting("op", ARITHMETIC[type(node.op)]())
@@ -135,13 +215,26 @@ def _of_node(node: ast.AST) -> Iterator[Callable[[Any], None]]:
         yield _setting("op", ast.UAdd()) if isinstance(node.op, ast.USub) else _emptied
     elif isinstance(node, ast.Constant):
         yield from _of_constant(node.value)
+    elif isinstance(node, ast.Attribute) and node.attr in ALIKE:
+        yield _setting("attr", ALIKE[node.attr])
+    elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
+        # Comparisons and what is put together of them have mistakes of their own.
+        if not isinstance(node.test, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
+            yield _turned
     elif isinstance(node, ast.Call):
         for index, keyword in enumerate(node.keywords):
             if keyword.arg and keyword.arg not in INERT:
                 yield _without(index)
+        if isinstance(node.func, ast.Name) and node.func.id in ALIKE:
+            yield _renamed
         plain = not any(isinstance(one, ast.Starred) for one in node.args[:2])
-        name = ast.unparse(node.func).rpartition(".")[2]
-        if len(node.args) >= 2 and plain and name not in COMMUTATIVE:
+        module, _, name = ast.unparse(node.func).rpartition(".")
+        free = name in COMMUTATIVE and not (module and name in BUILTIN)
+        if name == "astype" and isinstance(node.func, ast.Attribute):
+            yield _without_cast
+        elif len(node.args) == 1 and not node.keywords and plain and module in LIBRARIES:
+            yield _without_call
+        if len({ast.unparse(one) for one in node.args[:2]}) == 2 and plain and not free:
             yield _swapped
 
 
@@ -167,6 +260,28 @@ def _without(index: int) -> Callable[[Any], None]:
     return lambda node: node.keywords.pop(index)
 
 
+def _renamed(node: Any) -> None:
+    node.func.id = ALIKE[node.func.id]
+
+
+def _turned(node: Any) -> None:
+    node.test = ast.UnaryOp(ast.Not(), node.test)
+
+
+def _without_cast(node: Any) -> None:
+    _become(node, node.func.value)
+
+
+def _without_call(node: Any) -> None:
+    _become(node, node.args[0])
+
+
+def _become(node: Any, other: Any) -> None:
+    """In its place: what holds it is not known here."""
+    node.__class__ = other.__class__
+    node.__dict__ = other.__dict__
+
+
 def _swapped(node: Any) -> None:
     node.args[0], node.args[1] = node.args[1], node.args[0]
 
@@ -176,9 +291,16 @@ def users(source: str) -> dict[str, set[str]]:
     module = ast.parse(source)
     uses: dict[str, set[str]] = {}
     for node in module.body:
-        if isinstance(node, (ast.FunctionDef, ast.AnnAssign)):
-            name = node.name if isinstance(node, ast.FunctionDef) else ast.unparse(node.target)
-            uses[name] = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        if isinstance(node, ast.FunctionDef):
+            uses[node.name] = _names(node)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            uses[ast.unparse(target)] = _names(node)
+    for node in module.body:
+        if isinstance(node, ast.For):
+            # What a loop puts around the functions of a table needs them.
+            for name in _names(node) & uses.keys() - _names(node.iter):
+                uses[name] |= _names(node.iter)
     found = {name: {name} for name in uses}
     for _ in uses:
         for name, inner in uses.items():
@@ -186,3 +308,7 @@ def users(source: str) -> dict[str, set[str]]:
                 found[one].add(name)
                 found[one] |= found[name]
     return found
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}

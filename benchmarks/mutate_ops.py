@@ -2,18 +2,23 @@
 
 ``python benchmarks/mutate_ops.py`` makes one mistake after the other, in an order that is random and always the same, and
 runs the samples of the operators that it concerns. It stops after ``--minutes`` and goes on where it stopped when it is
-started again; a mistake in a function that has changed since is made anew.
+started again; a mistake in a function that has changed since is made anew, and so is one that no sample has shown yet.
+
+Those that change nothing that PyTorch allows are named, each with the reason, in ``results/mutate-ops-equivalent.toml``.
+They are made all the same: what a sample shows is no such mistake.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import random
 import signal
 import sys
 import time
+import tomllib
 import types
 import warnings
 from collections.abc import Callable
@@ -24,14 +29,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 OPS = ROOT / "exporters" / "lowering" / "ops"
 RESULTS = Path(__file__).parent / "results" / "mutate-ops.json"
+EQUIVALENT = RESULTS.with_name("mutate-ops-equivalent.toml")
 SECONDS = 30
 """After this long a mistake counts as caught: it made a loop endless or an array huge."""
 TOGETHER = 6
 """Samples in one program: the first ones catch most mistakes."""
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "exporters" / "lowering")]
 
-from aten_agreement import compiled, disagreement
-from aten_samples import Sample, samples_of
+from aten_agreement import DOUBLES, Program, disagreement, is_refused
+from aten_samples import Sample, kind_of, samples_of
 from mutants import Mutant, mutants, users
 
 
@@ -55,27 +61,40 @@ def original(name: str, first: int) -> str:
     """The program of some samples of an operator without a mistake."""
     from equipoise.exporters.lowering.registry import functions
 
-    return str(program(functions()[name], pieces(name)[first])[0].as_text())
+    return Program(functions()[name], pieces(name)[first]).text
 
 
 @cache
 def pieces(name: str) -> list[list[Sample]]:
-    """The samples of an operator, few at a time."""
-    samples = samples_of(name)
-    return [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
+    """The samples of an operator, few at a time, and each of one kind."""
+    found = []
+    for _, some in itertools.groupby(samples_of(name), kind_of):
+        samples = list(some)
+        found += [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
+    return found
 
 
-def program(function: Callable[..., Any], samples: list[Sample]) -> tuple[Any, Any]:
-    """One of some samples, and its inputs."""
-    made, arrays = compiled(function, samples)
-    return made.lower(arrays), arrays
+def seen(function: Callable[..., Any], name: str, first: int, family: str) -> str:
+    """What some samples say of a mistake."""
+    samples = pieces(name)[first]
+    if samples[0].refused:
+        return "" if all(is_refused(function, one) for one in samples) else "not refused"
+    program = Program(function, samples)
+    if program.text == original(name, first):
+        return ""
+    if program.doubles():
+        return DOUBLES
+    for sample, one in zip(samples, program.answers(), strict=True):
+        if found := disagreement(sample, one, family):
+            return f"{sample.operator}: {found}"
+    return ""
 
 
 def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]) -> list[str]:
     """The operators that a mistake concerns, those nearest to it first."""
     if mutant.unit.startswith("["):
         return [name for name in known if name.split(".")[1] == mutant.unit[1:-1]]
-    need = users(source)[mutant.unit]
+    need = users(source)[mutant.unit.partition("[")[0]]
     paths = {name: getattr(one, "__qualname__", "").split(".") for name, one in known.items()}
     return [name for name, path in paths.items() if need & set(path)]
 
@@ -89,24 +108,31 @@ def caught(mutant: Mutant, source: str, family: str) -> str:
     except Exception as error:  # noqa: BLE001
         return type(error).__name__
     for name in concerned(mutant, source, registered(source, family)):
-        for first, samples in enumerate(pieces(name)):
+        for first in range(len(pieces(name))):
             try:
-                lowered, arrays = program(known[name], samples)
-                if lowered.as_text() == original(name, first):
-                    continue
-                given = lowered.compile()(arrays)
+                found = seen(known[name], name, first, family)
             except Exception as error:  # noqa: BLE001
                 return type(error).__name__
-            for sample, one in zip(samples, given, strict=True):
-                if found := disagreement(sample, one, family):
-                    return f"{sample.operator}: {found}"[:120]
+            if found:
+                return found[:120]
     return ""
 
 
-def key(family: str, mutant: Mutant, source: str) -> str:
+def key(family: str, mutant: Mutant) -> str:
     """What a mistake is known by: its text and that of its function."""
-    text = f"{family} {mutant.unit} {mutant.what} {hashlib.sha256(source.encode()).hexdigest()}"
+    text = f"{family} {mutant.unit} {mutant.what} {mutant.source}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def equivalent() -> dict[tuple[str, str, str], str]:
+    """Why mistakes are none, by file, function and what they change."""
+    files = tomllib.loads(EQUIVALENT.read_text())
+    return {
+        (file, function, what): why
+        for file, functions in files.items()
+        for function, mistakes in functions.items()
+        for what, why in mistakes.items()
+    }
 
 
 def late(*_: Any) -> None:
@@ -127,39 +153,59 @@ def main() -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, late)
     kept = json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else []
-    before = {one["key"]: one for one in kept}
+    before = {one["key"]: one["caught"] for one in kept}
+    reasons = equivalent()
     work = []
     for path in sorted(OPS.glob("[!_]*.py")):
         source = path.read_text()
-        work += [(path.stem, source, one) for one in mutants(source) if options.only in path.stem]
+        work += [(path.stem, source, one) for one in mutants(source)]
     random.Random(0).shuffle(work)
     started, found = time.monotonic(), {}
     for family, source, mutant in work:
-        name = key(family, mutant, source)
-        if name in before:
-            found[name] = before[name]
-        elif time.monotonic() - started < 60 * options.minutes:
-            signal.alarm(SECONDS)
-            try:
-                why = caught(mutant, source, family)
-            except TimeoutError:
-                why = "TimeoutError"
-            finally:
-                signal.alarm(0)
-            where = {"key": name, "file": family, "function": mutant.unit, "what": mutant.what}
-            found[name] = {**where, "caught": why}
-            if not why:
-                print(family, mutant.unit, mutant.what, flush=True)
+        name = key(family, mutant)
+        why = before.get(name)
+        if not why and options.only in family and time.monotonic() - started < 60 * options.minutes:
+            why = tried(mutant, source, family)
+        if why is None:
+            continue
+        where = {"file": family, "function": mutant.unit, "what": mutant.what}
+        reason = reasons.pop(tuple(where.values()), "")
+        found[name] = {"key": name, **where, "caught": why}
+        if reason:
+            found[name]["equivalent"] = reason
+        if bool(why) == bool(reason):
+            print("NOT EQUIVALENT" if why else "missed", *where.values(), flush=True)
         if len(found) % 50 == 0:
             write(list(found.values()), len(work))
+    for one in reasons:
+        print("no such mistake:", *one)
     print(write(list(found.values()), len(work)))
+
+
+def tried(mutant: Mutant, source: str, family: str) -> str:
+    """Why a mistake does not go unseen, within the time for one."""
+    # Again each second: an exception in a callback of the garbage collector is lost.
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+    try:
+        return caught(mutant, source, family)
+    except TimeoutError:
+        return "TimeoutError"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
     """Puts what is known so far in order."""
     rows = sorted(rows, key=lambda one: (one["file"], one["function"], one["what"]))
-    missed = [one for one in rows if not one["caught"]]
-    summary = {"possible": possible, "tried": len(rows), "caught": len(rows) - len(missed)}
+    same = sum("equivalent" in one and not one["caught"] for one in rows)
+    seen = sum(bool(one["caught"]) for one in rows)
+    summary = {
+        "possible": possible,
+        "tried": len(rows),
+        "caught": seen,
+        "equivalent": same,
+        "missed": len(rows) - seen - same,
+    }
     RESULTS.write_text(json.dumps({"summary": summary, "mutants": rows}, indent=1) + "\n")
     return summary
 

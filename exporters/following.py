@@ -97,6 +97,7 @@ def followed(model: Any) -> Iterator[None]:
                 for kind in (tensor, FakeTensor, FunctionalTensor)
             ),
             (torch.nn.MaxPool1d, "forward", _max_pool),
+            (torch.nn.Module, "to", _to(torch.nn.Module.to)),
             (tensor, "split", _split(tensor.split)),
             (torch, "cat", _cat(torch.cat)),
         ):
@@ -188,6 +189,25 @@ def _max_pool(self: Any, x: Any) -> Any:
     pairs = [(neutral, size) for neutral, size in zip((1, 1, 0, 1), sizes, strict=True)]
     pooled = torch.nn.functional.max_pool2d(x[..., None, :], *pairs, ceil_mode=self.ceil_mode)
     return pooled[..., 0, :]
+
+
+def _to(plain: Any) -> Any:
+    """A part that a model casts while it runs stays as it is if it is so already: others are in use by the tracer."""
+
+    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
+        tensors = [*self.parameters(), *self.buffers()]
+        if all(
+            device in (None, one.device)
+            and (dtype in (None, one.dtype) or not one.is_floating_point())
+            for one in tensors
+        ):
+            return self
+        return plain(self, *args, **kwargs)
+
+    return to
 
 
 def _split(plain: Any) -> Any:

@@ -12,6 +12,7 @@ from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.equal import identities
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.interpret import constant
+from equipoise.exporters.lowering.multiples import Written, alike, found_in
 from equipoise.exporters.lowering.program import Lowered, graph_of
 from equipoise.exporters.lowering.symbols import Specs, described, input_specs, narrow
 from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
@@ -145,21 +146,34 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
 
     Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated. PyTorch may find
     that one batch has to be a multiple of another; if JAX cannot follow that, they are one. Where an operator failed over
-    sizes that are always equal, that is stated too.
+    sizes that are always equal, that is stated too, and where it failed over a size that is divided by another, the first
+    is written as a multiple.
     """
     equal: list[str] = []
+    written: dict[str, Written] = {}
+    told: set[str] = set()
     while True:
         try:
-            made, notes = _with_sizes(graph, make, equal)
+            made, notes = _with_sizes(graph, make, equal, written, told)
         except LoweringError as error:
             specs = input_specs(graph.lowered.program, graph.lowered.names, graph.source.axes)
-            known = [*specs.constraints, *equal]
-            more = identities(error.sizes, known, _traced(specs, graph.source))
-            if not more or len(equal) >= MOST_EQUAL:
+            traced = _traced(specs, graph.source)
+            products = found_in(error.sizes, _undecided(error), written, traced)
+            if products:
+                written |= products
+                continue
+            more = identities(error.sizes, [*specs.constraints, *equal], traced)
+            same = {} if more else alike(error.sizes, written, traced)
+            if not (more or same) or len(equal) >= MOST_EQUAL:
                 raise
             equal += more
+            written |= same
         else:
-            return made, [*notes, *(f"sizes: {one}" for one in equal if "==" not in one)]
+            notes += [f"sizes: {one}" for one in equal if "==" not in one]
+            notes += [
+                f"sizes: {name} {said}" for name, one in written.items() if (said := one.said())
+            ]
+            return made, notes
 
 
 def _traced(specs: Specs, source: Source) -> dict[str, int]:
@@ -172,8 +186,13 @@ def _traced(specs: Specs, source: Source) -> dict[str, int]:
 
 
 def _with_sizes(
-    graph: Graph, make: Callable[[Specs], Any], equal: Sequence[str]
+    graph: Graph,
+    make: Callable[[Specs], Any],
+    equal: Sequence[str],
+    written: Mapping[str, Written],
+    told: set[str],
 ) -> tuple[Any, list[str]]:
+    """One attempt; the names of sizes whose least is stated are added to ``told``."""
     source, lowered = graph.source, graph.lowered
     specs = partial(
         input_specs,
@@ -182,20 +201,19 @@ def _with_sizes(
         source.axes,
         empty=source.empty,
         equal=equal,
+        written=written,
     )
-    told: frozenset[str] = frozenset()
     while True:
         try:
-            stated = [
-                one for one in specs(least=told).constraints if one not in specs().constraints
-            ]
-            return make(specs(least=told)), [f"sizes: {one}" for one in stated]
+            least = specs(least=frozenset(told))
+            stated = [one for one in least.constraints if ">=" in one and one not in equal]
+            return make(least), [f"sizes: {one}" for one in stated]
         except Exception as error:
             question = _undecided(error)
             # Of the sizes that are asked about, and of no others: a batch of one is as good as any.
-            more = told | _names_in(question, specs().constraints, specs(least=True).constraints)
-            if more > told:
-                told = more
+            more = _names_in(question, specs().constraints, specs(least=True).constraints)
+            if more - told:
+                told |= more
                 continue
             united = specs(least=True, united=True)
             several = str(united.shapes) != str(specs(least=True).shapes)

@@ -202,13 +202,13 @@ def _divided_by_sizes(size: Any) -> bool:
         one for term, _ in size._sorted_terms for one, _ in term._factors if one.operation
     ]
     return any(
-        (one.operation in ("floordiv", "mod") and _is_open(one.operands[1]))
+        (one.operation in ("floordiv", "mod") and is_open(one.operands[1]))
         or any(map(_divided_by_sizes, one.operands))
         for one in operations
     )
 
 
-def _is_open(size: Any) -> bool:
+def is_open(size: Any) -> bool:
     """Whether a size has symbols; within a size JAX writes numbers as sizes too."""
     return is_size(size) and bool(size._get_vars())
 

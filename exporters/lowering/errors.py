@@ -7,6 +7,8 @@ from typing import Any
 
 from equipoise.convert.errors import EquipoiseError
 
+SIZE_OF_VALUES = "the size of its result depends on the values of a tensor"
+
 
 class LoweringError(EquipoiseError):
     """An operator that is not known, or that cannot be expressed where sizes are fixed before a program runs.

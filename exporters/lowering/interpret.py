@@ -8,7 +8,7 @@ from typing import Any
 from equipoise.exporters.lowering import plain
 from equipoise.exporters.lowering.dtypes import dtype_of
 from equipoise.exporters.lowering.equal import sizes_at, symbols_of
-from equipoise.exporters.lowering.errors import LoweringError
+from equipoise.exporters.lowering.errors import SIZE_OF_VALUES, LoweringError
 from equipoise.exporters.lowering.known import known_of, known_of_value
 from equipoise.exporters.lowering.loops import LOOPS
 from equipoise.exporters.lowering.ratio import Ratio
@@ -18,6 +18,8 @@ WITHOUT_MEANING = frozenset(
     {"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"}
 )
 """Arguments that say where and how a tensor lies, not what it holds."""
+IN_ORDER = ("aten.index_put", "aten.masked_scatter", "aten.sym_")
+"""Operators that take picked rows in order, as many as there are, or ask how many they are."""
 WITHOUT_EFFECT = (
     "aten._assert",
     "aten.sym_constrain_range",
@@ -36,6 +38,7 @@ def run(graph_module: Any, values: Sequence[Any]) -> Any:
     """
     environment: dict[Any, Any] = {}
     known: dict[Any, Any] = {}
+    picked: set[str] = set()
     given = iter(values)
     inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     symbols = symbols_of(inputs, values)
@@ -49,6 +52,7 @@ def run(graph_module: Any, values: Sequence[Any]) -> Any:
         elif node.op == "output":
             return _resolved(node.args[0], environment)
         else:
+            _refuse_mixed_rows(node, picked)
             size = _taken_out(node, known)
             if size is None:
                 environment[node] = _called(node, environment, symbols)
@@ -56,6 +60,39 @@ def run(graph_module: Any, values: Sequence[Any]) -> Any:
             else:
                 environment[node] = size
     raise LoweringError("the graph returns nothing", operator="output", module="")
+
+
+def _refuse_mixed_rows(node: Any, picked: set[str]) -> None:
+    """Rows that a mask has picked are taken in order or each for itself; what mixes them would see the rows beyond.
+
+    Args:
+        node: Of the graph.
+        picked: PyTorch's symbols for how many rows masks have picked; those of this node are added.
+
+    Raises:
+        LoweringError: The node makes something without rows out of the rows.
+    """
+    name, made = str(node.target), _symbols_in(node)
+    if name == "aten.index.Tensor":
+        picked |= made - set().union(*map(_symbols_in, node.all_input_nodes))
+    elif name.startswith("aten.") and not name.startswith((*IN_ORDER, *WITHOUT_EFFECT)):
+        # Two masks that pick equally many have two symbols, of which a sum of their rows keeps one.
+        met = set().union(*map(_symbols_in, node.all_input_nodes))
+        if met & picked and not made & picked:
+            raise LoweringError(SIZE_OF_VALUES, operator=name, module=module_of(node))
+
+
+def _symbols_in(node: Any) -> set[str]:
+    """PyTorch's symbols in the shapes of a node's tensors."""
+    value = node.meta.get("val")
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return {
+        str(symbol)
+        for one in values
+        for size in getattr(one, "shape", ())
+        if not isinstance(size, int)
+        for symbol in size.node.expr.free_symbols
+    }
 
 
 def _taken_out(node: Any, known: Mapping[Any, Any]) -> Any:

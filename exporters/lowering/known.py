@@ -146,15 +146,13 @@ def _slice(
     return x[tuple(where)]
 
 
-def _product(x: Values, dim: int | None = None, keepdim: bool = False) -> Values:
-    found = np.multiply.reduce(x, axis=dim, keepdims=keepdim)
-    return found if isinstance(found, np.ndarray) else _objects([found], ())
+def _reduced(function: Callable[..., Any]) -> Callable[..., Values]:
+    def call(x: Values, dim: Any = None, keepdim: bool = False) -> Values:
+        axis = tuple(dim) if isinstance(dim, (list, tuple)) else dim
+        found = function(x, axis=None if axis == () else axis, keepdims=keepdim)
+        return found if isinstance(found, np.ndarray) else _objects([found], ())
 
-
-def _sum(x: Values, dim: Any = None, keepdim: bool = False) -> Values:
-    axis = tuple(dim) if isinstance(dim, (list, tuple)) and dim else None
-    found = np.add.reduce(x, axis=axis if dim else None, keepdims=keepdim)
-    return found if isinstance(found, np.ndarray) else _objects([found], ())
+    return call
 
 
 _RULES: dict[str, Callable[..., Values]] = {
@@ -180,8 +178,8 @@ _RULES: dict[str, Callable[..., Values]] = {
     "expand": lambda x, size: np.broadcast_to(x, tuple(size)),
     "permute": lambda x, dims: np.transpose(x, dims),
     "cat": lambda tensors, dim=0: np.concatenate(tensors, dim),
-    "prod": _product,
-    "sum": _sum,
+    "prod": _reduced(np.prod),
+    "sum": _reduced(np.sum),
 }
 """By ATen's names without overloads: what comes of tensors of which all is known."""
 

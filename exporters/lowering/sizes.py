@@ -37,8 +37,29 @@ def quotient(first: Any, second: Any) -> Any:
     """
     if not is_size(first) or not isinstance(second, int):
         return first // second
+    within = _quotient_in(first)
+    if within is not None and second > 0:
+        inner, by, more = within
+        return quotient(inner + more * by, by * second)
     number = max(_number_in(first), 0)
     return (first - number + number % second) // second + number // second
+
+
+def _quotient_in(size: Any) -> tuple[Any, int, int] | None:
+    """What a size is a quotient of, by which number, and what is added to it; None if it is no such sum.
+
+    A quotient of a quotient is one quotient: a stack of convolutions would nest them, and JAX takes ever longer to
+    compare such sizes, by the power of their depth.
+    """
+    terms = [(term, count) for term, count in size._sorted_terms if not term.is_constant]
+    if len(terms) != 1 or terms[0][1] != 1:
+        return None
+    factors = list(terms[0][0]._factors)
+    if len(factors) != 1 or factors[0][1] != 1 or factors[0][0].operation != "floordiv":
+        return None
+    inner, by = factors[0][0].operands
+    number = None if by._get_vars() else int(by)
+    return (inner, number, _number_in(size)) if number is not None and number > 0 else None
 
 
 def remainder(first: Any, second: Any) -> Any:

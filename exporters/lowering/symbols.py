@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from equipoise.exporters.base import argument_name
+from equipoise.exporters.lowering.multiples import Written
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,20 @@ class Size:
     Attributes:
         name: What it is called.
         empty: Whether it may be 0.
+        written: How it is written, if not by its name.
     """
 
     name: str
     empty: bool = False
+    written: Written | None = None
 
     def expression(self, symbol: Any) -> Any:
         """What stands in JAX's notation for PyTorch's symbol.
 
         JAX's own symbols are at least 1: what may be 0 is one of them less 1.
         """
+        if self.written:
+            return self.written.expression(self.name, symbol)
         kind = type(symbol)
         return kind(f"{self.name}_plus_1") - 1 if self.empty else kind(self.name)
 
@@ -52,6 +57,7 @@ def input_specs(
     united: bool = False,
     empty: frozenset[str] = frozenset(),
     equal: Sequence[str] = (),
+    written: Mapping[str, Written] | None = None,
 ) -> Specs:
     """The inputs of a program of ``torch.export``, in JAX.
 
@@ -64,12 +70,16 @@ def input_specs(
         united: Axes of one name have one size, even if PyTorch would take several.
         empty: Names of axes that may have the size 0.
         equal: Further constraints: what is equal to what.
+        written: Names of axes -> how their sizes are written, if not by the name.
     """
     import jax
     from jax import export
 
     nodes = _inputs(program)
-    symbols = _symbols(nodes, names, axes, empty, united=united)
+    symbols = {
+        symbol: replace(size, written=(written or {}).get(size.name))
+        for symbol, size in _symbols(nodes, names, axes, empty, united=united).items()
+    }
     constraints = [*_constraints(program, symbols, least=least), *equal]
     scope = export.SymbolicScope(constraints)
     specs = {}
@@ -178,7 +188,8 @@ def _constraints(
         text = str(size.expression(symbol))
         lower, upper = (_number(bound) for bound in (span.lower, span.upper))
         told = least if isinstance(least, bool) else size.name in least
-        if told and lower is not None and lower > 1 and not size.empty:
+        # Of 2 PyTorch assumes it; a larger number a window or a table needs.
+        if lower is not None and (lower > 2 or (told and lower > 1)) and not size.empty:
             found.append(f"{text} >= {lower}")
         if upper is not None:
             found.append(f"{text} <= {upper}")

@@ -47,3 +47,91 @@ def test_a_longer_text() -> None:
 def test_no_recurrence() -> None:
     """Any other model is left alone."""
     assert as_scan(torch.nn.Linear(2, 2)) == []
+
+
+class Tokens(torch.nn.Module):  # type: ignore[misc]
+    """A part of a model over tokens, as a module of one input."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        made, (hidden, cell) = self.part(x)
+        again, _ = self.part(x, (hidden + 1, cell - 1))
+        return made, hidden, cell, again
+
+
+def right_at_other_lengths(
+    module: torch.nn.Module, examples: list[torch.Tensor], axis: int
+) -> None:
+    """Exported at the first, right at all, with the loop and, outside of ``torch.export``, without."""
+    with torch.no_grad():
+        expected = [module(one) for one in examples]
+        assert as_scan(module)
+        shapes = ({axis: torch.export.Dim.DYNAMIC},)
+        made = torch.export.export(module, (examples[0],), dynamic_shapes=shapes, strict=False)
+        for one, truth in zip(examples, expected, strict=True):
+            torch.testing.assert_close(made.module()(one), truth, rtol=0, atol=2e-6)
+            torch.testing.assert_close(module(one), truth, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_first": True},
+        {"num_layers": 2, "bidirectional": True},
+        {"num_layers": 3, "dropout": 0.5},
+    ],
+)
+def test_lstm(settings: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    module = Tokens(torch.nn.LSTM(5, 4, **settings)).eval()
+    first = settings.get("batch_first", False)
+    examples = [torch.randn((3, n, 5) if first else (n, 3, 5)) for n in (7, 12)]
+    right_at_other_lengths(module, examples, 1 if first else 0)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The tensor attributes"
+)  # PyTorch's own of what the module keeps.
+def test_lstm_that_the_loop_does_not_know() -> None:
+    """One that projects goes on as it was."""
+    torch.manual_seed(0)
+    module = Tokens(torch.nn.LSTM(5, 4, proj_size=3)).eval()
+    as_scan(module)
+    x = torch.randn(7, 3, 5)
+    with torch.no_grad():
+        made = torch.export.export(module, (x,), strict=False)
+        torch.testing.assert_close(made.module()(x), module(x))
+
+
+def text_model(name: str, **config: object) -> Plain:
+    torch.manual_seed(0)
+    made = getattr(transformers, f"{name}Config")(**config)
+    return Plain(getattr(transformers, f"{name}Model")(made).eval())
+
+
+def test_rwkv() -> None:
+    module = text_model(
+        "Rwkv", vocab_size=50, hidden_size=16, attention_hidden_size=16, num_hidden_layers=2
+    )
+    right_at_other_lengths(module, [torch.arange(2 * n).reshape(2, n) % 50 for n in (7, 31)], 1)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The tensor attributes"
+)  # PyTorch's own of what the module keeps.
+def test_recurrent_gemma() -> None:
+    module = text_model(
+        "RecurrentGemma",
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        lru_width=16,
+        attention_window_size=64,
+        head_dim=8,
+    )
+    right_at_other_lengths(module, [torch.arange(2 * n).reshape(2, n) % 50 for n in (7, 31)], 1)

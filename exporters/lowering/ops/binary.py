@@ -128,17 +128,12 @@ def fmod(x: Any, other: Any) -> Any:
 @op("aten.pow")
 def pow(x: Any, exponent: Any) -> Any:
     if isinstance(exponent, (int, float)) and hasattr(x, "ndim"):
-        dtype = result_dtype(x, exponent)
-        x = jnp.asarray(x, dtype)
+        x = jnp.asarray(x, result_dtype(x, exponent))
         if exponent == 0.5:
             return jnp.sqrt(x)
         if exponent == -0.5:
             return lax.rsqrt(x)
-        if (
-            exponent == int(exponent)
-            and abs(exponent) <= 8
-            and (exponent >= 0 or category(dtype) >= 2)
-        ):
+        if abs(exponent) <= 8 and exponent == int(exponent):
             return lax.integer_pow(x, int(exponent))
     return jnp.power(*promoted(x, exponent))
 

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.ops.matmul import EXACT
 from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.sizes import quotient
 
 
 @op("aten.convolution")
@@ -54,7 +55,7 @@ def convolution(
         preferred_element_type=wide(x.dtype),
     )
     if bias is not None:
-        made = made + bias.astype(made.dtype).reshape(1, -1, *[1] * rank)
+        made = made + bias.reshape(1, -1, *[1] * rank)
     return made.astype(x.dtype)
 
 
@@ -74,9 +75,13 @@ def _cut(
         axis = index + 2
         if step == 1 or isinstance(x.shape[axis], int):
             continue
-        padded = jnp.pad(x, [(pad, pad) if one == axis else (0, 0) for one in range(x.ndim)])
-        steps = (padded.shape[axis] - size) // step
-        x = lax.slice_in_dim(padded, 0, steps * step + size, axis=axis)
+        whole = x.shape[axis] + 2 * pad
+        reached = quotient(whole - size, step) * step + size
+        # What is cut off is negative padding: of a slice JAX would ask whether it lies within.
+        config = [
+            (pad, pad + reached - whole, 0) if one == axis else (0, 0, 0) for one in range(x.ndim)
+        ]
+        x = lax.pad(x, jnp.zeros((), x.dtype), config)
         around[index] = (0, 0)
     return x, around
 

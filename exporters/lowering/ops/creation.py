@@ -43,19 +43,17 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
     """Numbers from the first: each is computed from its place, not from the one before."""
     if dtype is None:
         whole = result_dtype(*(one for one in (start, end, step)))
-        dtype = (
-            jnp.dtype(jnp.float32) if jnp.issubdtype(whole, jnp.floating) else jnp.dtype(jnp.int64)
-        )
+        dtype = jnp.float32 if jnp.issubdtype(whole, jnp.floating) else jnp.int64
     if jnp.issubdtype(dtype, jnp.integer):
         start, end, step = (
             int(one) if isinstance(one, float) else one for one in (start, end, step)
         )
     if any(isinstance(one, float) for one in (start, end, step)):
         count = max(0, int(-(-(end - start) // step)))
-        places = jnp.arange(count, dtype=jnp.float64)
+        places = jnp.arange(count)
         return (start + places * step).astype(dtype)
     count = (end - start) if isinstance(step, int) and step == 1 else -quotient(start - end, step)
-    return (start + jnp.arange(_at_least_none(count), dtype=jnp.int64) * step).astype(dtype)
+    return (start + jnp.arange(_at_least_none(count)) * step).astype(dtype)
 
 
 def _at_least_none(count: Any) -> Any:

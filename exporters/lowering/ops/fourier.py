@@ -57,9 +57,7 @@ def _of_open_sizes(x: Any, dim: Any, normalization: int, sign: int) -> Any:
         turns = (
             places[:, None] * places[None, :]
         ) % size  # whole turns out, before there are fractions
-        angles = (turns.astype(jnp.float64) * (2 * jnp.pi / jnp.asarray(size, jnp.float64))).astype(
-            exact
-        )
+        angles = (turns * (2 * jnp.pi / jnp.asarray(size, jnp.float64))).astype(exact)
         scale = jnp.asarray(size, exact) ** (-normalization / 2)
         matrix = lax.complex(jnp.cos(angles), sign * jnp.sin(angles)) * scale
         made = jnp.moveaxis(

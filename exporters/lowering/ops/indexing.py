@@ -9,10 +9,9 @@ from jax import lax
 from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import promoted
+from equipoise.exporters.lowering.errors import SIZE_OF_VALUES
 from equipoise.exporters.lowering.registry import op
 from equipoise.exporters.lowering.sizes import axis_of
-
-SIZE_OF_VALUES = "the size of its result depends on the values of a tensor"
 
 
 @op("aten.embedding")
@@ -98,7 +97,7 @@ def _masked_put(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
 
 
 @op("aten.gather")
-def gather(x: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
+def gather(x: Any, dim: int, index: Any, **_: Any) -> Any:
     if x.ndim == 0:
         return jnp.broadcast_to(x, index.shape)
     if index.ndim == 0:
@@ -124,8 +123,7 @@ def _scattered(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
     source = jnp.asarray(source, x.dtype)
     if x.ndim == 0:
         x, index = x.reshape(1), index.reshape(1)
-        source = source.reshape(-1)[:1] if source.ndim else source
-        return _scattered(x, 0, index, source, how).reshape(())
+        return _scattered(x, 0, index, source.reshape(1), how).reshape(())
     index = index.reshape(1) if index.ndim == 0 else index
     if x.dtype == bool:
         how = _OF_TRUTHS.get(how, how)
@@ -166,10 +164,10 @@ def scatter_reduce(
 
 def _neutral(reduce: str, dtype: Any) -> Any:
     value = _START[reduce]
-    if jnp.issubdtype(dtype, jnp.floating) or abs(value) < 2:
+    if jnp.issubdtype(dtype, jnp.floating) or abs(value) != jnp.inf:
         return jnp.asarray(value, dtype)
     info = jnp.iinfo(dtype)
-    return jnp.asarray(info.max if value > 0 else info.min, dtype)
+    return jnp.asarray(info.max if value == jnp.inf else info.min, dtype)
 
 
 @op("aten.masked_scatter")
@@ -177,7 +175,7 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     shape = jnp.broadcast_shapes(x.shape, mask.shape)
     x, mask = jnp.broadcast_to(x, shape), jnp.broadcast_to(mask, shape)
     places = jnp.maximum(jnp.cumsum(mask.reshape(-1)) - 1, 0)
-    picked = jnp.take(source.reshape(-1), places, mode="clip").reshape(shape)
+    picked = jnp.take(source.reshape(-1), places).reshape(shape)
     return jnp.where(mask, picked, x)
 
 
@@ -216,7 +214,7 @@ def searchsorted(
 
 
 @op("aten.topk")
-def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, *_: Any, **__: Any) -> Any:
     values, places = sort(x, dim, largest)
     axis = axis_of(dim, x.ndim)
     if x.ndim == 0:
@@ -226,15 +224,15 @@ def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = Tru
 
 @op("aten.sort.default")
 def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
-    return sort_stable(x, stable=True, dim=dim, descending=descending)
+    return sort_stable(x, dim=dim, descending=descending)
 
 
 @op("aten.sort.stable")
-def sort_stable(x: Any, *, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
+def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) -> Any:
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
     axis = axis_of(dim, x.ndim)
-    places = jnp.argsort(x, axis, stable=True, descending=descending).astype(jnp.int64)
+    places = jnp.argsort(x, axis, descending=descending)
     return x[_along(places, dim)], places
 
 

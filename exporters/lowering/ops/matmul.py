@@ -34,8 +34,7 @@ def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     made = made if alpha == 1 else made * jnp.asarray(alpha, made.dtype)
     if beta == 0:
         return made.astype(x.dtype)
-    given = x.astype(made.dtype)
-    return (made + (given if beta == 1 else given * jnp.asarray(beta, made.dtype))).astype(x.dtype)
+    return (made + (x if beta == 1 else x * jnp.asarray(beta, made.dtype))).astype(x.dtype)
 
 
 @op("aten.addbmm")
@@ -48,7 +47,7 @@ def addbmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) ->
 
 
 @op("aten._cdist_forward")
-def cdist(x: Any, other: Any, p: float = 2.0, compute_mode: Any = None) -> Any:
+def cdist(x: Any, other: Any, p: float, *_: Any) -> Any:
     apart = jnp.abs(x[..., :, None, :] - other[..., None, :, :])
     if p == 2:
         return jnp.sqrt(jnp.sum(apart * apart, -1))

@@ -23,8 +23,8 @@ def _standard(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]
 def native_layer_norm(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     made, center, scale = _standard(x.astype(wide(x.dtype)), axes, eps)
-    made = made if weight is None else made * weight.astype(made.dtype)
-    made = made if bias is None else made + bias.astype(made.dtype)
+    made = made if weight is None else made * weight
+    made = made if bias is None else made + bias
     return made.astype(x.dtype), center.astype(x.dtype), scale.astype(x.dtype)
 
 
@@ -47,8 +47,8 @@ def _flat(axes: tuple[int, ...], *values: Any) -> list[Any]:
 def _scaled(x: Any, weight: Any, bias: Any) -> Any:
     """By a weight and a bias of each channel."""
     shape = (1, -1, *[1] * (x.ndim - 2))
-    x = x if weight is None else x * weight.astype(x.dtype).reshape(shape)
-    return x if bias is None else x + bias.astype(x.dtype).reshape(shape)
+    x = x if weight is None else x * weight.reshape(shape)
+    return x if bias is None else x + bias.reshape(shape)
 
 
 @op("aten._native_batch_norm_legit_no_training")
@@ -58,7 +58,7 @@ def batch_norm(
     shape = (1, -1, *[1] * (x.ndim - 2))
     given = x.astype(wide(x.dtype))
     scale = lax.rsqrt(var.astype(given.dtype) + eps).reshape(shape)
-    made = (given - mean.astype(given.dtype).reshape(shape)) * scale
+    made = (given - mean.reshape(shape)) * scale
     empty = jnp.zeros((0,), x.dtype)
     return _scaled(made, weight, bias).astype(x.dtype), empty, empty
 

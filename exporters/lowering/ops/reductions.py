@@ -142,7 +142,7 @@ def linalg_vector_norm(
         found = jnp.sqrt(jnp.sum(size * size, axes, keepdims=keepdim))
     else:
         found = jnp.sum(size**ord, axes, keepdims=keepdim) ** (1 / ord)
-    return found.astype(jnp.abs(jnp.zeros((), out)).dtype)
+    return found.astype(jnp.finfo(out).dtype)
 
 
 @op("aten.cumsum")
@@ -179,8 +179,7 @@ def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
     places = lax.broadcasted_iota(jnp.int64, x.shape, axis)
 
     def better(first: Any, second: Any) -> Any:
-        nan = jnp.isnan(first[0]) & ~jnp.isnan(second[0])
-        later = (wins(second[0], first[0]) | jnp.isnan(second[0])) & ~nan
+        later = wins(second[0], first[0]) | jnp.isnan(second[0])
         return jnp.where(later, second[0], first[0]), jnp.where(later, second[1], first[1])
 
     return lax.associative_scan(better, (x, places), axis=axis)
@@ -204,7 +203,7 @@ def logcumsumexp(x: Any, dim: int) -> Any:
 
 
 @op("aten._softmax")
-def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
+def softmax(x: Any, dim: int, half_to_float: Any) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     return jax.nn.softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim) if x.ndim else None).astype(
         out
@@ -212,7 +211,7 @@ def softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
 
 
 @op("aten._log_softmax")
-def log_softmax(x: Any, dim: int, half_to_float: Any = False) -> Any:
+def log_softmax(x: Any, dim: int, half_to_float: Any) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     if x.ndim == 0:
         return jnp.zeros((), out)
@@ -227,11 +226,11 @@ def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
         low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)
     else:
         low, high = (jnp.asarray(bound, values.dtype) for bound in (min, max))
-    bucket = jnp.floor((values - low) * bins / (high - low)).astype(jnp.int64)
+    bucket = ((values - low) * bins / (high - low)).astype(jnp.int64)
     bucket = jnp.where(values == high, bins - 1, bucket)
     inside = (values >= low) & (values <= high)
     counted = jnp.zeros((bins,), x.dtype)
-    return counted.at[jnp.where(inside, bucket, bins)].add(inside.astype(x.dtype), mode="drop")
+    return counted.at[bucket].add(inside)
 
 
 @op("aten.bincount")

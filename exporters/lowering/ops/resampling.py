@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import quotient
+from equipoise.exporters.lowering.sizes import quotient, smaller
 
 
 def _each(values: Any, rank: int) -> list[Any]:
@@ -35,8 +35,9 @@ def _windows(
         reach = spread * (size - 1) + 1
         free = length + 2 * pad - reach
         count = (-quotient(-free, step) if ceil else quotient(free, step)) + 1
-        if ceil and isinstance(count, int) and (count - 1) * step >= length + pad:
-            count -= 1
+        if ceil and step + pad > reach:
+            # None begins behind the last cell.
+            count = smaller(count, -quotient(-(length + pad), step))
         more = (count - 1) * step + reach - length - 2 * pad if ceil else 0
         around.append((pad, pad + (max(more, 0) if isinstance(more, int) else more)))
         counts.append(count)
@@ -53,7 +54,7 @@ def max_pool_with_indices(
     ceil_mode: bool = False,
 ) -> Any:
     """The largest of each window, and its place on the flattened plane: the first of equals."""
-    rank = len(kernel_size) if len(kernel_size) > 1 else 2
+    rank = max(len(kernel_size), 2)
     kernel, step = _each(kernel_size, rank), _each(stride or kernel_size, rank)
     pads, spread = _each(padding, rank), _each(dilation, rank)
     around, counts = _windows(x, kernel, step, pads, spread, ceil_mode)
@@ -63,9 +64,9 @@ def max_pool_with_indices(
     lead = x.ndim - rank
     padded = lax.pad(x, lowest, [(0, 0, 0)] * lead + [(*pair, 0) for pair in around])
     plane = x.shape[lead:]
-    place = jnp.zeros((1,) * rank, jnp.int64)
+    place: Any = 0
     for axis in range(rank):
-        along = jnp.arange(padded.shape[lead + axis], dtype=jnp.int64) - pads[axis]
+        along = jnp.arange(padded.shape[lead + axis]) - pads[axis]
         shape = [1] * rank
         shape[axis] = -1
         place = place * plane[axis] + along.reshape(shape)
@@ -172,7 +173,7 @@ def _shares(size: Any, cells: Any, dtype: Any) -> Any:
     cell, place = jnp.arange(cells), jnp.arange(size)[:, None]
     first, last = cell * size // cells, -(-(cell + 1) * size // cells)
     inside = (place >= first) & (place < last)
-    return inside.astype(dtype) / (last - first).astype(dtype)
+    return inside.astype(dtype) / (last - first)
 
 
 def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
@@ -183,7 +184,9 @@ def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
         size = x.shape[lead + axis]
         if align:
             found.append(
-                (size - 1) / jnp.maximum(jnp.asarray(out, jnp.float32) - 1, 1) if out != 1 else 0.0
+                (size - 1) / jnp.maximum(jnp.asarray(out, jnp.float32) - 1, 1)
+                if out != 1
+                else jnp.float32(0)
             )
         elif given is not None and given[axis]:
             found.append(jnp.float32(1.0 / given[axis]))
@@ -192,12 +195,11 @@ def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
     return found
 
 
-def _sizes_of(x: Any, size: Any, factors: Any, rank: int) -> list[Any]:
+def _sizes_of(x: Any, size: Any, factors: Any) -> list[Any]:
     """The sizes of the result: given, or those of the source times the factors."""
     if size is not None:
         return list(size)
-    lead = x.ndim - rank
-    return [_times(x.shape[lead + axis], factor) for axis, factor in enumerate(factors)]
+    return [_times(length, factor) for length, factor in zip(x.shape[2:], factors, strict=True)]
 
 
 def _times(size: Any, factor: float) -> Any:
@@ -211,15 +213,14 @@ def _times(size: Any, factor: float) -> Any:
 def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
-        place = jnp.arange(out, dtype=jnp.float32)
-        place = jnp.floor(place * scale).astype(jnp.int64)
-        x = jnp.take(x, jnp.minimum(place, x.shape[lead + axis] - 1), lead + axis)
+        place = (jnp.arange(out) * scale).astype(jnp.int64)
+        x = jnp.take(x, place, lead + axis)
     return x
 
 
 @op("aten.upsample_nearest2d.vec")
 def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
-    return _nearest(x, _sizes_of(x, output_size, scale_factors, x.ndim - 2), scale_factors)
+    return _nearest(x, _sizes_of(x, output_size, scale_factors), scale_factors)
 
 
 def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
@@ -229,9 +230,9 @@ def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
         length = made.shape[lead + axis]
         place = jnp.arange(out, dtype=jnp.float32)
         place = place * scale if align else jnp.maximum((place + 0.5) * scale - 0.5, 0)
-        low = jnp.minimum(jnp.floor(place).astype(jnp.int64), length - 1)
+        low = jnp.minimum(place.astype(jnp.int64), length - 1)
         high = jnp.minimum(low + 1, length - 1)
-        share = (place - low).astype(made.dtype).reshape(-1, *[1] * (made.ndim - lead - axis - 1))
+        share = (place - low).reshape(-1, *[1] * (made.ndim - lead - axis - 1))
         first, second = (jnp.take(made, where, lead + axis) for where in (low, high))
         made = first * (1 - share) + second * share
     return made.astype(x.dtype)
@@ -244,7 +245,7 @@ def upsample_linear(x: Any, output_size: Any, align_corners: bool, *factors: Any
 
 @op("aten.upsample_bilinear2d.vec")
 def upsample_linear_vec(x: Any, output_size: Any, align_corners: bool, scale_factors: Any) -> Any:
-    sizes = _sizes_of(x, output_size, scale_factors, x.ndim - 2)
+    sizes = _sizes_of(x, output_size, scale_factors)
     return _linear(x, sizes, align_corners, scale_factors)
 
 
@@ -275,7 +276,15 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
     return made.astype(x.dtype)
 
 
-def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a: float) -> Any:
+def _triangle(distance: Any) -> Any:
+    return jnp.maximum(1 - distance, 0)
+
+
+def _smooth(distance: Any) -> Any:
+    return _cubic(distance, -0.5)
+
+
+def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> Any:
     """Means weighted by a kernel that is as wide as a cell of the result."""
     lead = x.ndim - 2
     made = x.astype(wide(x.dtype))
@@ -283,12 +292,8 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a:
         length = made.shape[lead + axis]
         width = jnp.maximum(scale, 1.0)
         center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
-        place = jnp.arange(length, dtype=jnp.float32)[:, None]
-        first = jnp.maximum((center - reach * width + 0.5).astype(jnp.int64), 0)
-        last = jnp.minimum((center + reach * width + 0.5).astype(jnp.int64), length)
-        distance = jnp.abs((place - center + 0.5) / width)
-        weight = jnp.maximum(1 - distance, 0) if reach == 1 else _cubic(distance, a)
-        weight = jnp.where((place >= first) & (place < last), weight, 0)
+        place = jnp.arange(length)[:, None]
+        weight = kernel(jnp.abs((place - center + 0.5) / width))
         weight = (weight / jnp.sum(weight, 0)).astype(made.dtype)
         product = jnp.tensordot(made, weight, (lead + axis, 0), precision="highest")
         made = jnp.moveaxis(product, -1, lead + axis)
@@ -297,12 +302,12 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, reach: float, a:
 
 @op("aten._upsample_bilinear2d_aa.default")
 def upsample_bilinear2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _antialiased(x, output_size, align_corners, factors or None, 1, 0)
+    return _antialiased(x, output_size, align_corners, factors or None, _triangle)
 
 
 @op("aten._upsample_bicubic2d_aa.default")
 def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _antialiased(x, output_size, align_corners, factors or None, 2, -0.5)
+    return _antialiased(x, output_size, align_corners, factors or None, _smooth)
 
 
 @op("aten.grid_sampler_2d")
@@ -346,7 +351,7 @@ def _within(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
     """Places outside: 0 leaves them, to be filled with zeros, 1 takes the border, 2 reflects."""
     if padding_mode == 2:
         low, span = (0.0, size - 1) if align else (-0.5, size)
-        away = jnp.abs(cells - low)
+        away = cells - low
         turns = jnp.floor(away / span)
         rest = away - turns * span
         cells = jnp.where(turns % 2 == 0, rest + low, span - rest + low)

@@ -32,8 +32,8 @@ def same(x: Any, *_: Any, **__: Any) -> Any:
 
 
 @op("aten._to_copy")
-def to_copy(x: Any, dtype: Any = None, *_: Any, **__: Any) -> Any:
-    if dtype is None or not isinstance(dtype, jnp.dtype):
+def to_copy(x: Any, *, dtype: Any = None, **_: Any) -> Any:
+    if dtype is None:
         return x
     real = jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(
         dtype, jnp.complexfloating
@@ -42,7 +42,7 @@ def to_copy(x: Any, dtype: Any = None, *_: Any, **__: Any) -> Any:
 
 
 @op("aten.copy")
-def copy(x: Any, source: Any, non_blocking: bool = False) -> Any:
+def copy(x: Any, source: Any, *_: Any) -> Any:
     return jnp.broadcast_to(source.astype(x.dtype), x.shape)
 
 
@@ -52,7 +52,7 @@ def permute(x: Any, dims: Any) -> Any:
 
 
 @op("aten.expand")
-def expand(x: Any, size: Any, *, implicit: bool = False) -> Any:
+def expand(x: Any, size: Any, **_: Any) -> Any:
     more = len(size) - x.ndim
     kept = [
         x.shape[axis - more] if isinstance(wanted, int) and wanted == -1 else wanted
@@ -125,11 +125,10 @@ def slice_scatter(
     x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Any:
     axis = axis_of(dim, x.ndim)
-    first, last = _bounds(x.shape[axis], start, end)
-    if step == 1 and source.shape[axis] == x.shape[axis]:
-        return jnp.broadcast_to(source.astype(x.dtype), x.shape)
-    wanted = (*x.shape[:axis], -quotient(first - last, step), *x.shape[axis + 1 :])
-    return _placed(x, jnp.broadcast_to(source, wanted), axis, first, step)
+    first, _ = _bounds(x.shape[axis], start, end)
+    if source.shape[axis] == x.shape[axis]:
+        return source.astype(x.dtype)
+    return _placed(x, source, axis, first, step)
 
 
 @op("aten.diagonal")
@@ -167,7 +166,7 @@ def as_strided(x: Any, size: Any, stride: Any, storage_offset: Any = None) -> An
     """Of a tensor that lies in memory row by row: what any value of JAX is."""
     places = jnp.asarray(storage_offset or 0, jnp.int64)
     for axis, (count, step) in enumerate(zip(size, stride, strict=True)):
-        along = jnp.arange(count, dtype=jnp.int64) * step
+        along = jnp.arange(count) * step
         places = places + along.reshape(-1, *[1] * (len(size) - axis - 1))
     return jnp.take(x.reshape(-1), jnp.broadcast_to(places, tuple(size)))
 

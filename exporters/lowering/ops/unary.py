@@ -11,7 +11,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.scipy import special
 
-from equipoise.exporters.lowering.dtypes import category, floating, promoted, wide
+from equipoise.exporters.lowering.dtypes import floating, promoted, wide
 from equipoise.exporters.lowering.registry import op
 
 
@@ -20,15 +20,6 @@ def _fraction(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def call(x: Any) -> Any:
         return function(x.astype(floating(x.dtype)))
-
-    return call
-
-
-def _whole(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Integers stay what they are."""
-
-    def call(x: Any) -> Any:
-        return x if category(x.dtype) < 2 else function(x)
 
     return call
 
@@ -98,7 +89,7 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
 for _name, _function in FRACTIONS.items():
     op(f"aten.{_name}")(_fraction(_function))
 for _name, _function in WHOLES.items():
-    op(f"aten.{_name}.default")(_whole(_function))
+    op(f"aten.{_name}.default")(_function)
 for _name, _function in PLAIN.items():
     op(f"aten.{_name}")(_function)
 
@@ -111,7 +102,7 @@ def round_decimals(x: Any, *, decimals: int) -> Any:
 @op("aten.sign")
 def sign(x: Any) -> Any:
     """What is no number has none."""
-    return x if x.dtype == bool else jnp.where(jnp.isnan(x), 0, jnp.sign(x)).astype(x.dtype)
+    return x if x.dtype == bool else jnp.where(jnp.isnan(x), 0, jnp.sign(x))
 
 
 @op("aten.relu")
@@ -131,12 +122,12 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
 @op("aten.elu")
 def elu(x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Any:
     negative = jnp.expm1(jnp.minimum(x, 0) * input_scale) * alpha
-    return (jnp.where(x > 0, x, negative) * scale).astype(x.dtype)
+    return jnp.where(x >= 0, x, negative) * scale
 
 
 @op("aten.leaky_relu")
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    return jnp.where(x > 0, x, x * negative_slope).astype(x.dtype)
+    return jnp.where(x > 0, x, x * negative_slope)
 
 
 @op("aten.hardtanh")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from aten_samples import Sample
+from aten_cases.tensors import OPEN, Size
+from aten_samples import Sample, kind_of
 
 ULPS = 8
 """How many steps of float32 a fraction may be off: PyTorch's own differ by as much between machines. Halves: one."""
@@ -20,11 +22,23 @@ CANCELLED_HALVES = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
 """The same of halves: PyTorch rounds there between its steps too."""
 EITHER_ZERO = ("maximum", "minimum", "fmax", "fmin", "relu", "sign")
 """Operators that may give either zero of the two."""
+DOUBLED = frozenset(
+    ("digamma", "erfc", "exp2", "lgamma", "_fft_c2c", "_fft_r2c", "avg_pool2d", "avg_pool3d")
+)
+"""Operators that are computed in float64: float32 is too far off for them, in JAX; means of integers need it."""
+DOUBLES = "computes in float64, PyTorch in float32"
+DIFFERENTIATED = frozenset(("convolution",))
+"""Operators that do something for their gradient alone, where sizes are open: JAX has to find one."""
 MOVED = ("shape", "indexing", "creation")
 """Files whose operators move values and round nothing."""
+WHOLE = (
+    "aten.div.Tensor_mode",
+    *(f"aten.{name}.default" for name in ("ceil", "floor", "trunc", "round")),
+)
+"""Operators whose results are whole numbers: none may be off as long as a step is less than one."""
 
 
-def converted(value: Any) -> Any:
+def converted(value: Any, sizes: Any = None) -> Any:
     """An argument as the interpreter gives it to an operator."""
     import torch
 
@@ -36,38 +50,108 @@ def converted(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return dtype_of(value)
     if isinstance(value, (list, tuple)):
-        return [converted(one) for one in value]
+        return [converted(one, sizes) for one in value]
     if isinstance(value, dict):
-        return {key: converted(one) for key, one in value.items() if key not in WITHOUT_MEANING}
-    return value
+        return {
+            key: converted(one, sizes) for key, one in value.items() if key not in WITHOUT_MEANING
+        }
+    return sizes(value.text) if sizes and isinstance(value, Size) else value
 
 
-def compiled(
-    function: Callable[..., Any], samples: Sequence[Sample]
-) -> tuple[Callable[..., Any], Any]:
-    """One program of all samples, whose tensors are its inputs: programs cost far more than what is in them."""
+class Program:
+    """One program of some samples, whose tensors are its inputs: programs cost far more than what is in them."""
+
+    def __init__(self, function: Callable[..., Any], samples: Sequence[Sample]) -> None:
+        import jax
+        from jax import export
+
+        self._samples = samples
+        sizes = _sizes() if samples[0].opened else None
+        calls = [(converted(one.args, sizes), converted(one.kwargs, sizes)) for one in samples]
+        leaves, tree = jax.tree.flatten(calls)
+        # The first one is for its sizes: JAX wants to find each open size in an input.
+        first = np.zeros([size for size, text in OPEN.items() if text in "nm"], bool)
+        self._arrays = [first, *(one for one in leaves if isinstance(one, jax.Array))]
+
+        def program(arrays: Any) -> Any:
+            given = iter(arrays[1:])
+            filled = [next(given) if isinstance(one, jax.Array) else one for one in leaves]
+            calls = jax.tree.unflatten(tree, filled)
+            return [function(*args, **kwargs) for args, kwargs in calls]
+
+        made = jax.jit(program)
+        if sizes:
+            opened = export.export(made)([_of_open_sizes(one, sizes) for one in self._arrays])
+            made = jax.jit(opened.call)
+            if {one.operator.split(".")[1] for one in samples} <= DIFFERENTIATED:
+                opened.vjp()
+        self._lowered = made.lower(self._arrays)
+        self.text = opened.mlir_module() if sizes else self._lowered.as_text()
+
+    def doubles(self) -> bool:
+        """Whether it computes in float64 where PyTorch does not: slow on some devices, missing on others."""
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        if {one.operator.split(".")[1] for one in self._samples} & DOUBLED:
+            return False
+        wide = (torch.float64, torch.complex128)
+        values = tree_leaves([(one.args, one.kwargs, one.expected) for one in self._samples])
+        given = {one.dtype if torch.is_tensor(one) else one for one in values}
+        return "f64" in self.text and not any(one in wide for one in given)
+
+    def answers(self) -> list[Any]:
+        """What the operator gives for each sample."""
+        return list(self._lowered.compile()(self._arrays))
+
+
+def _sizes() -> Callable[[str], Any]:
+    """What a text means, with sizes that are open."""
+    from jax import export
+
+    bounds = ["n >= 6", "n <= 50", "m >= 6", "m <= 50"]
+    found = dict(zip("nm", export.symbolic_shape("n, m", constraints=bounds), strict=True))
+    return lambda text: eval(text, {}, found)
+
+
+def _of_open_sizes(array: Any, sizes: Callable[[str], Any]) -> Any:
     import jax
 
-    calls = [(converted(one.args), converted(one.kwargs)) for one in samples]
-    leaves, tree = jax.tree.flatten(calls)
-    arrays = [one for one in leaves if isinstance(one, jax.Array)]
-
-    def program(arrays: Any) -> Any:
-        given = iter(arrays)
-        filled = [next(given) if isinstance(one, jax.Array) else one for one in leaves]
-        calls = jax.tree.unflatten(tree, filled)
-        return [function(*args, **kwargs) for args, kwargs in calls]
-
-    return jax.jit(program), arrays
+    shape = [sizes(OPEN[size]) if size in OPEN else size for size in array.shape]
+    return jax.ShapeDtypeStruct(shape, array.dtype)
 
 
-def answers(function: Callable[..., Any], samples: Sequence[Sample]) -> list[Any]:
-    """What the operator in JAX gives for each sample."""
+def faults(function: Callable[..., Any], samples: Sequence[Sample], family: str) -> list[str]:
+    """What is wrong with the operator in JAX."""
     import jax
 
+    found = []
     with jax.enable_x64(True):
-        program, arrays = compiled(function, samples)
-        return list(program(arrays))
+        for _, some in itertools.groupby(samples, kind_of):
+            found += _faults_of_kind(function, list(some), family)
+    return found
+
+
+def _faults_of_kind(
+    function: Callable[..., Any], samples: Sequence[Sample], family: str
+) -> list[str]:
+    if samples[0].refused:
+        return [f"{one}: not refused" for one in samples if not is_refused(function, one)]
+    program = Program(function, samples)
+    found = [f"{samples[0].operator}: {DOUBLES}"] if program.doubles() else []
+    for sample, given in zip(samples, program.answers(), strict=True):
+        if wrong := disagreement(sample, given, family):
+            found.append(f"{sample}: {wrong}")
+    return found
+
+
+def is_refused(function: Callable[..., Any], sample: Sample) -> bool:
+    """Whether the operator says that no program can do it."""
+    try:
+        Program(function, [sample])
+    except NotImplementedError:
+        return True
+    return False
 
 
 def disagreement(sample: Sample, given: Any, family: str) -> str | None:
@@ -105,7 +189,8 @@ def _different(value: Any, wanted: Any, family: str, operator: str) -> str | Non
     if family not in MOVED and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
         scale = 0.0 if family in ELEMENTWISE else SUMS
         cancelled = CANCELLED_HALVES if wanted.dtype.itemsize == 2 else CANCELLED
-        good |= _near(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
+        near = _near(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
+        good |= near & (np.abs(theirs) >= 2**24) if operator in WHOLE else near
     return _shown(ours, theirs, good)
 
 

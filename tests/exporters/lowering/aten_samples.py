@@ -12,6 +12,15 @@ from typing import Any
 import aten_cases
 from aten_opinfo import recorded
 
+ON_CUDA = ("_softmax", "_log_softmax")
+"""Operators that no CPU has where their last argument is true: what they mean is what PyTorch takes them apart to."""
+KINDS: dict[str, dict[str, bool]] = {
+    "cases": {},
+    "open_cases": {"opened": True},
+    "refused_cases": {"refused": True},
+}
+"""What the samples of a function of a file of ``aten_cases`` are."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -20,12 +29,16 @@ class Sample:
     Attributes:
         operator: The overload, e.g. ``aten.add.Tensor``.
         origin: The file that it is from.
+        opened: Whether axes of certain lengths are of open sizes, for which see ``aten_cases.tensors``.
+        refused: Whether no program can do it.
     """
 
     operator: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
+    opened: bool = False
+    refused: bool = False
 
     @cached_property
     def expected(self) -> Any:
@@ -34,7 +47,10 @@ class Sample:
 
         _, packet, overload = self.operator.split(".")
         torch.manual_seed(0)
-        return getattr(getattr(torch.ops.aten, packet), overload)(*self.args, **self.kwargs)
+        function = getattr(getattr(torch.ops.aten, packet), overload)
+        if packet in ON_CUDA and self.args[-1] is True:
+            function = torch._decomp.decomposition_table[function]
+        return function(*self.args, **self.kwargs)
 
     def __str__(self) -> str:
         shown = ", ".join(
@@ -43,7 +59,8 @@ class Sample:
                 *(f"{key}={_shown(one)}" for key, one in self.kwargs.items()),
             ]
         )
-        return f"{self.operator}({shown}) of {self.origin}"
+        kind = ", open" if self.opened else ""
+        return f"{self.operator}({shown}) of {self.origin}{kind}"
 
 
 def _shown(value: Any) -> str:
@@ -62,10 +79,10 @@ def _written() -> Iterator[Sample]:
     from aten_cases.tensors import Tensors
 
     for module in pkgutil.iter_modules(aten_cases.__path__):
-        if module.name != "tensors":
-            found = importlib.import_module(f"aten_cases.{module.name}")
-            for operator, args, kwargs in found.cases(Tensors(0)):
-                yield Sample(operator, args, kwargs, module.name)
+        found = importlib.import_module(f"aten_cases.{module.name}")
+        for seed, (function, kind) in enumerate(KINDS.items()):
+            for operator, args, kwargs in getattr(found, function, lambda _: ())(Tensors(seed)):
+                yield Sample(operator, args, kwargs, module.name, **kind)
 
 
 @cache
@@ -87,6 +104,11 @@ def name_of(overload: str) -> str:
 
 @cache
 def samples_of(name: str) -> list[Sample]:
-    """All samples of one name of the registry, those written by hand first."""
+    """All samples of one name of the registry: those written by hand, PyTorch's own, then other kinds."""
     calls = [Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded(name)]
-    return [*_by_operator().get(name, []), *calls]
+    return sorted([*_by_operator().get(name, []), *calls], key=kind_of)
+
+
+def kind_of(sample: Sample) -> int:
+    """Samples of one kind can be in one program."""
+    return 2 * sample.refused + sample.opened

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from aten_cases.tensors import Call, Tensors, call
 
+INF, NAN = float("inf"), float("nan")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 EXTREMES = ("maximum", "minimum", "fmax", "fmin", "atan2", "copysign", "hypot")
 BITS = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift")
@@ -67,8 +68,7 @@ def _sums(t: Tensors) -> Iterator[Call]:
 
 
 def _quotients(t: Tensors) -> Iterator[Call]:
-    inf, nan = float("inf"), float("nan")
-    ends = t.of([0.0, -0.0, 1, -1, 0.3, 3, -3, 7.5, 1e-30, 1e30, 0.1, inf, -inf, nan])
+    ends = t.of([0.0, -0.0, 1, -1, 0.3, 3, -3, 7.5, 1e-30, 1e30, 0.1, INF, -INF, NAN])
     whole = t.all_pairs(t.of([7, -7, 0, 5, -1, 6]), t.of([2, -2, 3, -5, 1]))
     for mode in ("floor", "trunc"):
         yield call("div.Tensor_mode", *t.all_pairs(ends), rounding_mode=mode)
@@ -76,6 +76,8 @@ def _quotients(t: Tensors) -> Iterator[Call]:
         yield call("div.Tensor_mode", *t.all_pairs(t.f(6), t.f(5) * 0.01), rounding_mode=mode)
         yield call("div.Tensor_mode", t.of([7, -7, 1]), t.of(2.0), rounding_mode=mode)
         yield call("div.Tensor_mode", t.of([5, 9], t.torch.uint8), 2, rounding_mode=mode)
+        wide = t.of([9762862.0, -6697055.0]), t.of([1.4442534446716309, 0.8122267723083496])
+        yield call("div.Tensor_mode", *wide, rounding_mode=mode)
         yield call("div.Tensor_mode", t.h(6), t.h(6), rounding_mode=mode)
     yield call("div.Tensor_mode", t.f(3), 2.0, rounding_mode=None)
     yield call("div.Tensor", *whole)
@@ -85,8 +87,10 @@ def _quotients(t: Tensors) -> Iterator[Call]:
 
 
 def _powers(t: Tensors) -> Iterator[Call]:
-    for exponent in (2, 3, 0, 1, -1, -2, 0.5, -0.5, 1.5, 8, 9, 2.0, 2.5, -9.0):
+    for exponent in (2, 3, 0, 1, -1, -2, 0.5, -0.5, 1.5, 8, 9, 2.0, 2.5, -9.0, INF, -INF, NAN):
         yield call("pow.Tensor_Scalar", t.odd, exponent)
+    for exponent in (41, -35, 64.0):
+        yield call("pow.Tensor_Scalar", t.of([0.75, -1.3, 1.01, 2.0]), exponent)
     for exponent in (0, 1, 2, 3, 9, 0.5, 2.0):
         yield call("pow.Tensor_Scalar", t.of([3, -2, 0, 1]), exponent)
     yield call("pow.Tensor_Scalar", t.of([3, 2, 1]), -1.0)

@@ -27,3 +27,17 @@ def cases(t: Tensors) -> Iterator[Call]:
     z = t.f(1, 2, 3, 4, 3)
     yield plain(z, t.f(3, 2, 2, 2, 2), t.f(3), [1], [1], [1], False, [0], 1)
     yield plain(z, t.f(2, 3, 2, 1, 2), None, [1, 2, 1], [0], [1], True, [0, 1, 0], 1)
+
+
+def open_cases(t: Tensors) -> Iterator[Call]:
+    """What no step reaches is cut off, on one axis and on two."""
+    name = "convolution.default"
+    x, weight = t.f(2, 4, 11), t.f(6, 2, 3)
+    for stride, padding, dilation in ((1, 0, 1), (2, 1, 1), (3, 2, 1), (4, 0, 1), (2, 0, 2)):
+        yield call(name, x, weight, None, [stride], [padding], [dilation], False, [0], 2)
+    yield call(name, x, t.f(4, 3, 3), None, [2], [1], [1], True, [1], 2)
+    y = t.f(1, 2, 7, 11)
+    yield call(name, y, t.f(3, 2, 3, 2), t.f(3), [2, 3], [1, 0], [1, 1], False, [0, 0], 1)
+    yield call(name, y, t.f(3, 2, 2, 3), t.f(3), [3, 4], [0, 1], [2, 1], False, [0, 0], 1)
+    yield call(name, t.f(1, 2, 4, 11), t.f(3, 2, 2, 3), None, [3], [1], [1], False, [0], 1)
+    yield call(name, t.f(1, 2, 11, 4), t.f(3, 2, 3, 2), None, [3], [1], [1], False, [0], 1)

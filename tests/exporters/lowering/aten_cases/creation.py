@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aten_cases.tensors import Call, Tensors, call
+from aten_cases.tensors import Call, Size, Tensors, call
 
 
 def cases(t: Tensors) -> Iterator[Call]:
@@ -38,3 +38,18 @@ def cases(t: Tensors) -> Iterator[Call]:
         yield call("arange.start_step", *bounds)
     yield call("arange.start_step", 0.0, 5.0, 1.5, dtype=torch.int64)
     yield call("arange.start_step", 0.0, 5.5, 1.5, dtype=torch.float64)
+
+
+def open_cases(t: Tensors) -> Iterator[Call]:
+    torch = t.torch
+    yield call("full.default", [2, Size.of("n")], 2.5)
+    yield call("full.default", [Size.of("n")], Size.of("m"))
+    yield call("full_like.default", t.f(2, 11), 3)
+    yield call("empty.memory_format", [Size.of("n"), 3])
+    yield call("scalar_tensor.default", Size.of("n"), dtype=torch.int64)
+    bounds = ((0, "n", 1), (0, "n", 2), (2, "n", 3), ("n", 0, -3), ("-n", "m", 1), ("m", "2*n", 4))
+    for ends in bounds:
+        yield call(
+            "arange.start_step", *(Size.of(one) if isinstance(one, str) else one for one in ends)
+        )
+    yield call("arange.start_step", 0, Size.of("n"), dtype=torch.float32)

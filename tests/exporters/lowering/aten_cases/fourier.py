@@ -19,3 +19,18 @@ def cases(t: Tensors) -> Iterator[Call]:
         yield call("_fft_c2r.default", t.c(3, 3), [1], norm, 4)
         yield call("_fft_c2r.default", t.c(3, 3), [0, 1], norm, 4)
     yield call("_fft_r2c.default", t.f(4, 3), [0], 0, True)
+
+
+def open_cases(t: Tensors) -> Iterator[Call]:
+    """Lengths that are open are not for JAX's own transform."""
+    for norm in (0, 1, 2):
+        yield call("_fft_r2c.default", t.f(3, 11), [1], norm, True)
+        yield call("_fft_r2c.default", t.f(11, 7), [0, 1], norm, True)
+        for forward in (True, False):
+            yield call("_fft_c2c.default", t.c(11, 3), [0], norm, forward)
+    yield call("_fft_r2c.default", t.f(2, 11, 7), [1], 0, False)
+    yield call("_fft_r2c.default", t.f(2, 7, 11), [2, 1], 0, True)
+    yield call("_fft_r2c.default", t.f(11, 3), [1], 0, True)
+    yield call("_fft_r2c.default", t.f(3, 11).double(), [1], 1, True)
+    yield call("_fft_c2c.default", t.c(11, 3), [1], 0, True)
+    yield call("_fft_c2c.default", t.c(2, 11, 7), [1, 2], 2, True)

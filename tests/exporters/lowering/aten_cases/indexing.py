@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aten_cases.tensors import Call, Tensors, call
+from aten_cases.tensors import Call, Size, Tensors, call
 
 
 def cases(t: Tensors) -> Iterator[Call]:
@@ -93,6 +93,8 @@ def _scattered(t: Tensors) -> Iterator[Call]:
     for reduce in ("add", "multiply"):
         yield call("scatter.reduce", x, 0, places, source, reduce=reduce)
         yield call("scatter.value_reduce", x, 0, places, 2.5, reduce=reduce)
+        truths = t.of([[True, False, True, False], [False] * 4, [True] * 4])
+        yield call("scatter.reduce", truths, 0, places, t.b(2, 4), reduce=reduce)
     yield call("scatter_add.default", x, 0, places, source)
     yield call("scatter_add.default", t.i(3, 4), 1, t.of([[1, 1]]), t.i(2, 3))
     for reduce in ("sum", "prod", "mean", "amax", "amin"):
@@ -137,9 +139,40 @@ def _searched(t: Tensors) -> Iterator[Call]:
         yield call("bucketize.Scalar", 0.5, t.of([0, 1]), right=right)
         yield call("searchsorted.Tensor", edges, x, right=right, out_int32=right)
         yield call("searchsorted.Tensor", x, x[:, :2] + 1, right=right)
+    yield call("bucketize.Tensor", x, edges)
+    yield call("searchsorted.Tensor", edges, x)
     for side in ("left", "right"):
         yield call("searchsorted.Tensor", edges, x, side=side)
     order = t.of([2, 0, 3, 1])
     mixed = edges[t.of([1, 3, 0, 2])]
     yield call("searchsorted.Tensor", mixed, x, sorter=order)
     yield call("searchsorted.Tensor", t.of([1, 3]), t.of([2, 3]))
+
+
+def refused_cases(t: Tensors) -> Iterator[Call]:
+    """How many places a mask has beside those of another index, no program knows."""
+    flags = t.of([True, False, True])
+    yield call("index.Tensor", t.f(3, 4), [flags, t.of([0, 1])])
+    yield call("index.Tensor", t.f(4, 3), [t.of([0, 1]), flags])
+    yield call("index_put.default", t.f(3, 4), [flags, t.of([0, 1])], t.of(2.5))
+    yield call("index_put.default", t.f(4, 3), [t.of([0, 1]), flags], t.of(2.5))
+    yield call("index_put.default", t.f(4, 2, 3), [t.of([0, 1]), None, flags], t.of(2.5))
+    yield call("repeat_interleave.Tensor", t.of([2, 0, 3]))
+
+
+def open_cases(t: Tensors) -> Iterator[Call]:
+    x, places = t.f(11, 3), t.of([[0, 6, 2], [1, 1, 3]])
+    yield call("embedding.default", t.f(4, 3), t.of([0, 1, 2, 3, 3, 2, 1]))
+    yield call("index_select.default", x, 0, t.of([10, 0, 4]))
+    yield call("index.Tensor", x, [t.of([0, -1, 2])])
+    yield call("index_put.default", x, [t.of([0, -1])], t.of(2.5), True)
+    yield call("index_put.default", x, [x > 0], t.of(2.5))
+    yield call("gather.default", x, 0, places)
+    yield call("scatter.src", x, 0, places[:1], t.f(11, 3))
+    yield call("masked_scatter.default", x, x > 0, t.f(11, 3))
+    yield call("topk.default", t.f(3, 11), 2)
+    yield call("topk.default", t.f(11), Size.of("n-2"))
+    yield call("sort.default", t.f(3, 11), 1, True)
+    yield call("searchsorted.Tensor", t.f(3, 11).sort().values, t.f(3, 2))
+    yield call("bucketize.Tensor", x, t.f(4).sort().values)
+    yield call("repeat_interleave.Tensor", t.of([2, 0, 5]), output_size=Size.of("m"))

@@ -40,6 +40,10 @@ def cases(t: Tensors) -> Iterator[Call]:
         yield call(f"{name}.default", t.i(*out), t.i(*first), t.i(*second), beta=2, alpha=3)
     yield call("addmm.default", t.h(2), t.h(3, 40), t.h(40, 2))
     yield call("addmm.default", t.h(2), t.h(3, 40), t.h(40, 2), beta=0.5, alpha=2)
+    yield call("addmm.default", t.h(2), t.h(3, 40), t.h(40, 2), beta=0)
+    # What is left of a sum that cancels is nothing where the product was rounded before.
+    first, second = t.h(3, 40), t.h(40, 2)
+    yield call("addmm.default", -(first @ second), first, second)
     for p in (2.0, 1.0, 0.0, 3.0, float("inf")):
         yield call("_cdist_forward.default", t.f(2, 3, 4), t.f(2, 5, 4), p, None)
         yield call("_cdist_forward.default", t.f(1, 3, 4), t.f(2, 5, 4), p, 2)

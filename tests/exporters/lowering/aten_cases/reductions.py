@@ -29,6 +29,10 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("prod.dim_int", t.b(3, 2), 1)
     yield call("prod.dim_int", t.i(3, 2), 0, dtype=t.torch.float32)
     yield call("prod.default", t.h(6))
+    yield call("prod.default", t.i(3), dtype=t.torch.int32)
+    yield call("sum.default", t.i(3), dtype=t.torch.int32)
+    yield call("cumsum.default", t.i(3), 0, dtype=t.torch.int32)
+    yield call("cumprod.default", t.i(3), 0, dtype=t.torch.int32)
     yield from _extremes(t)
     yield from _truths(t)
     yield from _spreads(t)
@@ -81,7 +85,10 @@ def _spreads(t: Tensors) -> Iterator[Call]:
         yield call(f"{name}.correction", x, None, correction=2)
         yield call(f"{name}.correction", x)
         yield call(f"{name}.correction", t.h(20), [0], correction=1)
+        yield call(f"{name}.correction", t.h(40) * 0.125 + 3, [0])
         yield call(f"{name}.correction", t.c(6), [0])
+        yield call(f"{name}.correction", t.f(3, 1), [1])
+        yield call(f"{name}.correction", t.f(3, 2), [1], correction=3)
     for order in (2, 1, 0, INF, -INF, 3, 0.5, -1):
         yield call("linalg_vector_norm.default", x, order, [1])
     yield call("linalg_vector_norm.default", x)
@@ -125,6 +132,7 @@ def _softmaxes(t: Tensors) -> Iterator[Call]:
         yield call(f"{name}.default", t.of([[-INF, -INF]]), 1, False)
         yield call(f"{name}.default", t.f(), 0, False)
         yield call(f"{name}.default", t.h(3, 4), -1, False)
+        yield call(f"{name}.default", t.f(3, 4).half(), -1, True)
         yield call(f"{name}.default", t.f(2, 3, 4) * 9, 1, False)
 
 
@@ -134,7 +142,35 @@ def _counted(t: Tensors) -> Iterator[Call]:
     yield call("histc.default", x, 5)
     yield call("histc.default", x)
     yield call("histc.default", x, 4, 1, 3)
+    yield call("histc.default", t.h(20), 3, -1, 1)
     yield call("histc.default", t.of([2.0, 2.0]), 4)
     yield call("histc.default", t.of([2.0, 2.0]), 3, 2, 2)
     yield call("histc.default", t.i(20, low=0).float(), 6, 0, 5)
     yield call("histc.default", t.f(3, 5), 3, -1, 1)
+
+
+def open_cases(t: Tensors) -> Iterator[Call]:
+    """Axes that are open: how many values they have is known late."""
+    x = t.f(11, 3, 7)
+    for name in ("sum.dim_IntList", "mean.dim", "amax.default", "var.correction"):
+        yield call(name, x, [0])
+        yield call(name, x, [0, -1], keepdim=True)
+    yield call("var_mean.correction", x, [0, 2], correction=0)
+    yield call("linalg_vector_norm.default", x, 2, [0])
+    odd = t.of([[1.0, 1, NAN, 3, NAN, 5, 5], [-INF, 2, 2, INF, INF, -1, 9]])
+    falling = t.of([[3, 3, 1, 2, 1, 0, 0], [0, 0, 0, 4, 4, 5, 5]])
+    for name in ("cummax", "cummin"):
+        for values, dim in (
+            (odd, 1),
+            (falling, -1),
+            (falling.T.contiguous(), 0),
+            (t.i(2, 11, 3), 1),
+            (t.f(11, 2, 3), 0),
+        ):
+            yield call(f"{name}.default", values, dim)
+    for name in ("cumsum", "cumprod", "logcumsumexp"):
+        yield call(f"{name}.default", t.f(2, 11), 1)
+    for name in ("_softmax", "_log_softmax"):
+        yield call(f"{name}.default", t.f(2, 11, 3), 1, False)
+    for name in ("argmax", "argmin"):
+        yield call(f"{name}.default", x, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aten_cases.tensors import Call, Tensors, call
+from aten_cases.tensors import Call, Size, Tensors, call
 
 NAN = float("nan")
 
@@ -82,6 +82,9 @@ def _interpolated(t: Tensors) -> Iterator[Call]:
         deep = t.f(1, 2, 3, 4, 5)
         yield call("upsample_trilinear3d.default", deep, [5, 3, 7], align)
         yield call("upsample_trilinear3d.default", deep, [5, 3, 7], align, 1.8, 0.9, 1.5)
+    # More cells than the factors say: the last ones are of the last value.
+    for name in ("upsample_bilinear2d", "upsample_bicubic2d"):
+        yield call(f"{name}.default", x, [9, 7], False, 1.0, 1.25)
     yield call("upsample_nearest2d.vec", t.h(1, 2, 5, 4), [7, 9], None)
     yield call("upsample_bilinear2d.vec", t.h(1, 2, 5, 4), [7, 9], False, None)
     yield call("upsample_bicubic2d.default", t.h(1, 2, 5, 4), [7, 9], False)
@@ -94,6 +97,7 @@ def _smoothed(t: Tensors) -> Iterator[Call]:
             for align in (False, True):
                 yield call(f"{name}.default", x, size, align)
         yield call(f"{name}.default", x, [4, 3], False, 0.5, 0.4)
+        yield call(f"{name}.default", t.h(1, 2, 9, 8), [4, 11], False)
 
 
 def _grids(t: Tensors) -> Iterator[Call]:
@@ -110,3 +114,29 @@ def _grids(t: Tensors) -> Iterator[Call]:
     for mode in (0, 1, 2):
         for align in (False, True):
             yield call("grid_sampler_2d.default", x, corners.contiguous(), mode, 0, align)
+
+
+def open_cases(t: Tensors) -> Iterator[Call]:
+    """How many windows or cells there are comes of sizes that are open."""
+    x = t.f(1, 2, 11, 7)
+    for rest in (([2, 2],), ([3, 2], [2, 1], [1, 1]), ([3, 2], [3, 2], [1, 0], [1, 2], True)):
+        yield call("max_pool2d_with_indices.default", x, *rest)
+    yield call("max_pool2d_with_indices.default", x, [3], [2], [0], [1], True)
+    yield call("avg_pool2d.default", x, [2, 2])
+    for rounding in (False, True):
+        for counted in (False, True):
+            yield call("avg_pool2d.default", x, [3, 2], [2, 2], [1, 1], rounding, counted)
+    yield call("_adaptive_avg_pool2d.default", x, [3, 4])
+    yield call("_adaptive_avg_pool2d.default", x, [Size.of("m"), 2])
+    doubled, odd = [Size.of("2*n"), Size.of("3*m")], [13, Size.of("n")]
+    yield call("upsample_nearest2d.vec", x, None, [2.0, 3.0])
+    yield call("upsample_nearest2d.vec", x, None, [1.5, 0.25])
+    yield call("upsample_nearest2d.vec", x, doubled, None)
+    for align in (False, True):
+        yield call("upsample_bilinear2d.vec", x, None, align, [2.5, 0.75])
+        for size in (doubled, odd):
+            yield call("upsample_bilinear2d.default", x, size, align)
+            yield call("upsample_bicubic2d.default", x, size, align)
+            yield call("_upsample_bilinear2d_aa.default", x, size, align)
+    for mode, padding in ((0, 0), (1, 1), (2, 2)):
+        yield call("grid_sampler_2d.default", x, t.f(1, 7, 3, 2), mode, padding, False)

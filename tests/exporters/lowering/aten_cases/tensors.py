@@ -7,6 +7,26 @@ from typing import Any
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
+OPEN = {11: "n", 7: "m", 9: "n-2", 5: "(n-1)//2"}
+"""How long the axes are that are open where a sample is one of open sizes, and what that comes of."""
+
+
+class Size(int):
+    """An argument that is a size, or comes of one.
+
+    Attributes:
+        text: What it is of the sizes that are open, e.g. ``2*n``.
+    """
+
+    text: str
+
+    @classmethod
+    def of(cls, text: str) -> Size:
+        found = cls(eval(text, {}, {"n": 11, "m": 7}))
+        found.text = text
+        return found
+
+
 def call(operator: str, *args: Any, **kwargs: Any) -> Call:
     """A call of ``aten.<operator>``."""
     return f"aten.{operator}", args, kwargs

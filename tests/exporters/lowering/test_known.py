@@ -1,0 +1,208 @@
+"""Sizes that go through tensors, fractions of sizes, and sizes that are written as multiples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from graphs import assert_same, exported, graph_of
+
+from equipoise.exporters.lowering.ratio import Ratio, as_ratio, divided
+from equipoise.exporters.lowering.sizes import quotient
+
+pytestmark = pytest.mark.transformers
+
+
+def sizes(text: str) -> Any:
+    from jax import export
+
+    return export.symbolic_shape(text)
+
+
+def padded(stride: int) -> Any:
+    """A module that computes its padding in tensors, as audio codecs do."""
+    import torch
+
+    class Padded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, value in (("kernel", 7), ("stride", stride), ("around", 6)):
+                self.register_buffer(name, torch.tensor(value), persistent=False)
+
+        def forward(self, x: Any) -> dict[str, Any]:
+            length = x.shape[-1]
+            frames = (length - self.kernel + self.around) / self.stride + 1
+            frames = torch.ceil(frames).to(torch.int64) - 1
+            extra = frames * self.stride + self.kernel - self.around - length
+            return {"y": torch.nn.functional.pad(x, (self.around, extra), value=0.5) * 2}
+
+    return Padded()
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_padding_that_tensors_decide(stride: int) -> None:
+    import torch
+
+    module, x = padded(stride), torch.randn(2, 40)
+    call = exported(graph_of(module, {"x": x}, {"x": {1: torch.export.Dim.AUTO}}), {"x": {1: "n"}})
+    for length in (10, 41, 42, 43):
+        x = torch.randn(2, length)
+        assert_same(call({"x": x}), module(x))
+
+
+def test_sizes_of_a_table_of_shapes() -> None:
+    """Taken out of a constant, multiplied, added."""
+    import torch
+
+    class Table(torch.nn.Module):
+        def forward(self, x: Any) -> dict[str, Any]:
+            shapes = torch.tensor([[2, 3], [1, 4]])
+            areas = shapes.prod(1)
+            height, width = shapes[0].tolist()
+            total = areas.sum().item()
+            grid = torch.arange(height)[:, None] + torch.arange(width)
+            return {"y": x.sum(1) + grid.sum() + torch.arange(total).sum()}
+
+    x = torch.randn(2, 12)
+    graph = graph_of(Table(), {"x": x}, {"x": {0: torch.export.Dim.AUTO}})
+    call = exported(graph, {"x": {0: "batch"}})
+    x = torch.randn(5, 12)
+    assert_same(call({"x": x}), Table()(x))
+
+
+def test_a_size_that_an_input_decides_stays_an_error() -> None:
+    import torch
+
+    from equipoise.exporters.lowering.errors import LoweringError
+
+    class Long(torch.nn.Module):
+        def forward(self, x: Any, count: Any) -> dict[str, Any]:
+            length = count.sum().item()
+            torch._check(length >= 2)
+            torch._check(length <= 8)
+            return {"y": torch.zeros(length) + x.sum()}
+
+    inputs = {"x": torch.randn(3), "count": torch.tensor([2, 3])}
+    with pytest.raises((LoweringError, TypeError)):
+        exported(graph_of(Long(), inputs), {})
+
+
+def test_fractions() -> None:
+    import jax
+
+    assert as_ratio(3.0) == Ratio(3, 1)
+    assert as_ratio(0.5) is None
+    half = divided(7, 2)
+    assert half == Ratio(7, 2)
+    assert [math.floor(half), math.ceil(half)] == [3, 4]
+    assert [math.floor(-half), math.ceil(-half)] == [-4, -3]
+    assert (half + 1, half - 1, 1 - half, half * 2) == (
+        Ratio(9, 2),
+        Ratio(5, 2),
+        Ratio(-5, 2),
+        Ratio(14, 2),
+    )
+    assert half / 3 == Ratio(7, 6)
+    assert divided(7, 0) is None
+    assert divided(7, 0.5) is None
+    with jax.enable_x64(True):
+        numbers = [half * 0.5, half / 0.5, 1 / half, half**2]
+        truths = [half < 4, half <= 3, half > 3, half >= 4]
+    assert [float(one) for one in numbers] == pytest.approx([1.75, 7.0, 2 / 7, 12.25])
+    assert [bool(one) for one in truths] == [True, False, True, False]
+
+
+def test_a_quotient_of_a_quotient_is_one() -> None:
+    from equipoise.exporters.lowering.equal import value_of
+
+    (n,) = sizes("n")
+    once = quotient(n - 10, 5) + 1
+    twice = quotient(once - 3, 2) + 1
+    assert str(twice) == "floordiv(n - 20, 10) + 1"
+    for length in range(10, 200):
+        assert value_of(twice, {"n": length}) == ((length - 10) // 5 + 1 - 3) // 2 + 1
+    assert str(quotient(2 * once, 3)) == "floordiv(2*floordiv(n - 10, 5) + 2, 3)"
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [(10, 5, 0), (3, 2, 0), (1, 1, 0), (3, 1, 1), (2, 2, 0), (1, 1, 0), (2, 1, 0), (3, 2, 1)],
+        [(7, 2, 3), (3, 2, 1), (5, 3, 2)],
+    ],
+)
+def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> None:
+    """Kernel, stride, padding of each; sizes that are cut off, and sizes that are not."""
+    import torch
+
+    class Stack(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(
+                torch.nn.Conv1d(3 if index else 1, 3, kernel, stride=stride, padding=padding)
+                for index, (kernel, stride, padding) in enumerate(layers)
+            )
+
+        def forward(self, x: Any) -> dict[str, Any]:
+            for layer in self.layers:
+                x = torch.nn.functional.gelu(layer(x))
+            return {"y": x.transpose(1, 2).flatten(1)}
+
+    torch.manual_seed(0)
+    module, x = Stack(), torch.randn(2, 1, 400)
+    axes = {"x": {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}}
+    call = exported(graph_of(module, {"x": x}, axes), {"x": {0: "batch", 2: "length"}})
+    for length in (400, 451, 503):
+        x = torch.randn(3, 1, length)
+        assert_same(call({"x": x}), module(x))
+
+
+def test_patches_of_pictures_are_multiples() -> None:
+    """As many of each picture, and four of them become one."""
+    from equipoise.exporters.lowering.multiples import Beyond, Multiple, found_in
+
+    (patches, limits) = sizes("p, limits")
+    each = patches // (limits - 1)
+    traced = {"p": 32, "limits": 3}
+    found = found_in([each * limits - each], "", {}, traced)
+    assert found == {"p": Multiple(16, "limits", 1), "limits": Beyond(1)}
+    assert found["p"].said() == "is 16*(limits - 1)"
+    assert found["limits"].said() == ""
+    import sympy
+
+    symbol = sympy.Symbol("s0")
+    assert str(found["p"].expression("p", symbol)) == "16*limits_beyond_1"
+    assert str(found["limits"].expression("limits", symbol)) == "limits_beyond_1 + 1"
+    assert str(Multiple(4).expression("p", symbol)) == "4*p_of_each"
+    question = "Cannot divide: The remainder mod(64*p*n, - 256) should be 0."
+    assert found_in([], question, {}, {"p": 32, "n": 7}) == {"p": Multiple(4)}
+    assert found_in([], question, {}, {"p": 30, "n": 7}) == {}
+    assert found_in([each], "", {}, {"p": 31, "limits": 3}) == {}
+    assert Multiple(4).said() == "is a multiple of 4"
+
+
+def test_sizes_that_pytorch_takes_for_each_other() -> None:
+    from equipoise.exporters.lowering.multiples import Same, alike
+
+    text, mask, faces = sizes("text, mask, faces")
+    traced = {"text": 12, "mask": 12, "faces": 4}
+    assert alike([text, mask], {}, traced) == {"mask": Same("text")}
+    assert alike([text + 4, text + faces], {}, traced) == {"faces": Same(4)}
+    assert alike([text, faces], {}, traced) == {}
+    assert alike([text, 2 * mask], {}, traced) == {}
+    assert alike([text, mask], {"mask": Same("text")}, traced) == {}
+
+
+def test_numbers_are_not_followed_as_sizes() -> None:
+    from jax import numpy as jnp
+
+    from equipoise.exporters.lowering.known import known_of_value
+
+    found = known_of_value(jnp.asarray([[2.0, 3.0]]))
+    assert found is not None
+    assert found.tolist() == [[2, 3]]
+    assert known_of_value(jnp.asarray([0.5])) is None
+    assert known_of_value(jnp.zeros(65, int)) is None
+    assert known_of_value(np.zeros(3)) is None
