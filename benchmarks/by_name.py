@@ -1,4 +1,4 @@
-"""Architectures that never had a TensorFlow or Flax class, by name: a folder, ``equipoise export``, an answer.
+"""Architectures of today, by name: a folder, ``equipoise export``, an answer.
 
     python benchmarks/by_name.py [--target T ...] [--again] [NAME ...]
 
