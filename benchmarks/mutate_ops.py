@@ -70,6 +70,9 @@ def pieces(name: str) -> list[list[Sample]]:
     found = []
     for _, some in itertools.groupby(samples_of(name), kind_of):
         samples = list(some)
+        for one in samples:
+            # What PyTorch cannot do is to end here, and not to be taken for a mistake that was caught.
+            assert one.refused or one.expected is not None
         found += [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
     return found
 
