@@ -217,7 +217,7 @@ def log_softmax(x: Any, dim: int, half_to_float: Any) -> Any:
 
 @op("aten.histc")
 def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
-    values = x.reshape(-1).astype(wide(x.dtype))
+    values = x.reshape(-1)
     if isinstance(min, (int, float)) and min == max:
         low, high = jnp.min(values), jnp.max(values)
         low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)
