@@ -294,7 +294,9 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> 
         center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
         place = jnp.arange(length)[:, None]
         weight = kernel(jnp.abs((place - center + 0.5) / width))
-        product = jnp.tensordot(made, weight / jnp.sum(weight, 0), (lead + axis, 0), precision="highest")
+        product = jnp.tensordot(
+            made, weight / jnp.sum(weight, 0), (lead + axis, 0), precision="highest"
+        )
         made = jnp.moveaxis(product, -1, lead + axis)
     return made.astype(x.dtype)
 
