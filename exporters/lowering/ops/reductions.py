@@ -24,14 +24,13 @@ def _summed(x: Any, dtype: Any) -> Any:
 @op("aten.sum")
 def sum(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     x = _summed(x, dtype)
-    total = jnp.sum(x.astype(wide(x.dtype)), axes_of(dim, x.ndim), keepdims=keepdim)
-    return total.astype(x.dtype)
+    return jnp.sum(x, axes_of(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
 
 
 @op("aten.mean")
 def mean(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     x = x if dtype is None else x.astype(dtype)
-    return jnp.mean(x.astype(wide(x.dtype)), axes_of(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
+    return jnp.mean(x, axes_of(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten.prod")
@@ -83,9 +82,7 @@ def argmin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def _place(function: Callable[..., Any], x: Any, dim: Any, keepdim: bool) -> Any:
     if x.ndim == 0:
         return jnp.zeros((), jnp.int64)
-    return function(x, None if dim is None else axis_of(dim, x.ndim), keepdims=keepdim).astype(
-        jnp.int64
-    )
+    return function(x, None if dim is None else axis_of(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten.any")
@@ -220,7 +217,7 @@ def log_softmax(x: Any, dim: int, half_to_float: Any) -> Any:
 
 @op("aten.histc")
 def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
-    values = x.reshape(-1).astype(wide(x.dtype))
+    values = x.reshape(-1)
     if isinstance(min, (int, float)) and min == max:
         low, high = jnp.min(values), jnp.max(values)
         low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)

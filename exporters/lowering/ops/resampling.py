@@ -225,7 +225,7 @@ def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
 
 def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
-    made = x.astype(wide(x.dtype))
+    made = x
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, align, factors), strict=True)):
         length = made.shape[lead + axis]
         place = jnp.arange(out, dtype=jnp.float32)
@@ -259,7 +259,7 @@ def _cubic(distance: Any, a: float) -> Any:
 @op("aten.upsample_bicubic2d.default")
 def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
     lead = x.ndim - 2
-    made = x.astype(wide(x.dtype))
+    made = x
     scales = _scales(x, output_size, align_corners, factors or None)
     for axis, (out, scale) in enumerate(zip(output_size, scales, strict=True)):
         length = made.shape[lead + axis]
@@ -269,7 +269,7 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
         total: Any = 0
         for offset in (-1, 0, 1, 2):
             where = jnp.clip(low.astype(jnp.int64) + offset, 0, length - 1)
-            weight = _cubic(jnp.abs(place - low - offset), -0.75).astype(made.dtype)
+            weight = _cubic(jnp.abs(place - low - offset), -0.75)
             weight = weight.reshape(-1, *[1] * (made.ndim - lead - axis - 1))
             total = total + jnp.take(made, where, lead + axis) * weight
         made = total
@@ -287,15 +287,16 @@ def _smooth(distance: Any) -> Any:
 def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> Any:
     """Means weighted by a kernel that is as wide as a cell of the result."""
     lead = x.ndim - 2
-    made = x.astype(wide(x.dtype))
+    made = x
     for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, align, factors), strict=True)):
         length = made.shape[lead + axis]
         width = jnp.maximum(scale, 1.0)
         center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
         place = jnp.arange(length)[:, None]
         weight = kernel(jnp.abs((place - center + 0.5) / width))
-        weight = (weight / jnp.sum(weight, 0)).astype(made.dtype)
-        product = jnp.tensordot(made, weight, (lead + axis, 0), precision="highest")
+        product = jnp.tensordot(
+            made, weight / jnp.sum(weight, 0), (lead + axis, 0), precision="highest"
+        )
         made = jnp.moveaxis(product, -1, lead + axis)
     return made.astype(x.dtype)
 

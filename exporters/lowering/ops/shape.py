@@ -164,7 +164,7 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
 @op("aten.as_strided", "aten.as_strided_copy")
 def as_strided(x: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
     """Of a tensor that lies in memory row by row: what any value of JAX is."""
-    places = jnp.asarray(storage_offset or 0, jnp.int64)
+    places: Any = storage_offset or 0
     for axis, (count, step) in enumerate(zip(size, stride, strict=True)):
         along = jnp.arange(count) * step
         places = places + along.reshape(-1, *[1] * (len(size) - axis - 1))

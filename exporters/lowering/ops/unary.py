@@ -36,7 +36,7 @@ def _doubled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _digamma(x: Any) -> Any:
     """Infinite at zero, on the side that the sign of zero says."""
     found = _doubled(special.digamma)(x)
-    return jnp.where(x == 0, -jnp.copysign(jnp.inf, x), found).astype(x.dtype)
+    return jnp.where(x == 0, -jnp.copysign(jnp.inf, x), found)
 
 
 FRACTIONS: dict[str, Callable[[Any], Any]] = {

@@ -28,6 +28,9 @@ def open_cases(t: Tensors) -> Iterator[Call]:
         yield call("_fft_r2c.default", t.f(11, 7), [0, 1], norm, True)
         for forward in (True, False):
             yield call("_fft_c2c.default", t.c(11, 3), [0], norm, forward)
+    yield call("_fft_r2c.default", t.f(4, 11), [0, 1], 0, True)
+    yield call("_fft_c2c.default", t.c(4, 11), [0, 1], 0, True)
+    yield call("_fft_c2c.default", t.c(11, 2, 3), [0], 0, True)
     yield call("_fft_r2c.default", t.f(2, 11, 7), [1], 0, False)
     yield call("_fft_r2c.default", t.f(2, 7, 11), [2, 1], 0, True)
     yield call("_fft_r2c.default", t.f(11, 3), [1], 0, True)

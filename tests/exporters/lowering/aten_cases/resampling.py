@@ -97,7 +97,6 @@ def _smoothed(t: Tensors) -> Iterator[Call]:
             for align in (False, True):
                 yield call(f"{name}.default", x, size, align)
         yield call(f"{name}.default", x, [4, 3], False, 0.5, 0.4)
-        yield call(f"{name}.default", t.h(1, 2, 9, 8), [4, 11], False)
 
 
 def _grids(t: Tensors) -> Iterator[Call]:
