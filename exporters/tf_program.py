@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import argument_name
-from equipoise.exporters.jax_program import Graph, callees, with_sizes
+from equipoise.exporters.jax_program import callees
 from equipoise.exporters.lowering.symbols import Specs
+from equipoise.exporters.open_sizes import Graph, with_sizes
 
 PLATFORMS = ("cpu", "cuda")
 """What TensorFlow runs on."""

@@ -20,7 +20,7 @@ from equipoise.exporters.lowering.sizes import is_size
 PLAIN = re.compile(r"([a-zA-Z_]\w*)(?: - (\d+))?")
 OF_EACH = "_of_each"
 """Behind the name of a size: how often what it is a multiple of goes into it."""
-REMAINDER = re.compile(r"The remainder mod\((.+), -? ?(\d+)\) should be 0")
+REMAINDER = re.compile(r"The remainder mod\((.+), -? ?(\d+)((?:\*\w+)*)\) should be 0")
 """What JAX says where it cannot divide."""
 
 
@@ -100,14 +100,25 @@ class Same:
         return symbol * 0 + self.other if isinstance(self.other, int) else type(symbol)(self.other)
 
 
+def joined(known: Mapping[str, Written], more: Mapping[str, Written]) -> dict[str, Written]:
+    """All of them; a size that is another one, of which there is more to say now, is what that one is."""
+    found: dict[str, Written] = {}
+    for name, one in known.items():
+        other = more.get(str(one.other)) if isinstance(one, Same) else None
+        found[name] = other if isinstance(other, Same) else one
+    return {**found, **more}
+
+
 def alike(
     sizes: Iterable[Any], known: Mapping[str, Written], traced: Mapping[str, int]
 ) -> dict[str, Written]:
     """A size that PyTorch takes for another without having said so: masks are as long as what they are of.
 
-    Of two open sizes that are equal at the traced lengths and differ by one symbol.
+    Of two open sizes that are equal at the traced lengths and differ by one symbol, or are the same but for its name.
     """
     for first, second in combinations([one for one in sizes if is_size(one)], 2):
+        if same := _renamed(first, second, known, traced):
+            return same
         terms = (first - second)._sorted_terms if is_size(first - second) else ()
         named = sorted(
             (str(term), count)
@@ -124,6 +135,34 @@ def alike(
             case [(one, _), (other, _)] if number == 0 and traced[one] == traced[other]:
                 return {one: Same(other)}
     return {}
+
+
+def fixed(
+    sizes: Iterable[Any], known: Mapping[str, Written], traced: Mapping[str, int]
+) -> dict[str, Written]:
+    """The last resort: a length that the operator met is that of the example for good. Batches stay open."""
+    names = {
+        name.removesuffix(OF_EACH) for one in sizes if is_size(one) for name in one._get_vars()
+    }
+    lengths = sorted(name for name in names & traced.keys() if not name.endswith("batch"))
+    left = [name for name in lengths if not isinstance(known.get(name), (Same, Beyond))]
+    return {left[0]: Same(traced[left[0]])} if left else {}
+
+
+def _renamed(
+    first: Any, second: Any, known: Mapping[str, Written], traced: Mapping[str, int]
+) -> dict[str, Written]:
+    """Two sizes of one symbol each that say the same of two symbols of one length."""
+    names = sorted(first._get_vars()), sorted(second._get_vars())
+    if [len(one) for one in names] != [1, 1] or names[0] == names[1]:
+        return {}
+    (mine,), (theirs,) = names
+    renamed = re.sub(rf"\b{mine}\b", theirs, str(first))
+    one, other = sorted((mine, theirs))
+    length = traced.get(one)
+    is_same = length is not None and length == traced.get(other) and one not in known
+    # The order of terms goes by names.
+    return {one: Same(other)} if is_same and sorted(renamed) == sorted(str(second)) else {}
 
 
 def found_in(
@@ -183,6 +222,6 @@ def _left_over(question: str) -> tuple[int, set[str]]:
         return 1, set()
     terms = [term.split("*") for term in re.split(r" [+-] ", found[1].removeprefix("- "))]
     counts = [int(term[0]) if term[0].isdigit() else 1 for term in terms]
-    names = set.intersection(*(set(term) for term in terms))
+    names = set.intersection(*(set(term) for term in terms)) - set(found[3].split("*"))
     by = int(found[2])
     return by // math.gcd(*counts, by), {name.removesuffix(OF_EACH) for name in names}

@@ -186,6 +186,8 @@ def _constraints(
         if size is None:
             continue
         text = str(size.expression(symbol))
+        if text.isdigit():
+            continue
         lower, upper = (_number(bound) for bound in (span.lower, span.upper))
         told = least if isinstance(least, bool) else size.name in least
         # Of 2 PyTorch assumes it; a larger number a window or a table needs.

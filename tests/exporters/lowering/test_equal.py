@@ -9,9 +9,9 @@ import pytest
 from graphs import assert_same, exported, graph_of, weights_of
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.jax_program import Graph, with_sizes
 from equipoise.exporters.lowering.equal import identities, value_of
 from equipoise.exporters.lowering.symbols import Specs
+from equipoise.exporters.open_sizes import Graph, with_sizes
 
 pytestmark = pytest.mark.transformers
 

@@ -12,8 +12,8 @@ pytest.importorskip("jax")
 from graphs import graph_of, weights_of
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.jax_program import Graph, with_sizes
 from equipoise.exporters.lowering.symbols import Specs
+from equipoise.exporters.open_sizes import Graph, with_sizes
 
 
 class Stretched(torch.nn.Module):  # type: ignore[misc]
