@@ -160,6 +160,9 @@ def main() -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", True)
     warnings.simplefilter("ignore")
+    from equipoise.exporters.lowering.registry import functions
+
+    functions()  # all of them before the first mistake is registered
     signal.signal(signal.SIGALRM, late)
     kept = json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else []
     before = {one["key"]: one["caught"] for one in kept}

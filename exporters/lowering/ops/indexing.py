@@ -54,7 +54,8 @@ def _picked(x: Any, indices: Any) -> Any:
     mask, before = _mask_in(indices)
     shape = (*x.shape[:before], math.prod(mask.shape), *x.shape[before + mask.ndim :])
     flat = mask.reshape(shape[before])
-    rows = jnp.take(x.reshape(shape), jnp.argsort(~flat, stable=True), before)
+    first = jnp.argsort(~flat)  # which is stable
+    rows = jnp.take(x.reshape(shape), first, before)
     is_picked = jnp.arange(shape[before]) < jnp.sum(flat)
     spread = is_picked.reshape(-1, *[1] * (x.ndim - before - mask.ndim))
     beyond = jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 0

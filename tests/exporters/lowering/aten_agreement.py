@@ -158,7 +158,7 @@ def disagreement(sample: Sample, given: Any, family: str) -> str | None:
     """What is wrong with an answer; None if nothing is."""
     import torch
 
-    expected = sample.expected
+    expected = _with_rows_beyond(sample)
     if not isinstance(expected, (list, tuple)):
         expected, given = [expected], [given]
     if len(given) != len(expected):
@@ -171,6 +171,25 @@ def disagreement(sample: Sample, given: Any, family: str) -> str | None:
         if found:
             return found
     return None
+
+
+def _with_rows_beyond(sample: Sample) -> Any:
+    """PyTorch's answer; behind what a mask picks no numbers, in as many rows as the mask has places."""
+    import torch
+
+    masks = [
+        (axis, one)
+        for axis, one in enumerate(sample.args[1] if sample.operator == "aten.index.Tensor" else ())
+        if one is not None and one.dtype == torch.bool
+    ]
+    wanted = sample.expected
+    for axis, mask in masks:
+        shape = list(wanted.shape)
+        shape[axis] = mask.numel() - shape[axis]
+        is_fraction = wanted.dtype.is_floating_point or wanted.dtype.is_complex
+        beyond = torch.full(shape, float("nan") if is_fraction else 0, dtype=wanted.dtype)
+        wanted = torch.cat([wanted, beyond], axis)
+    return wanted
 
 
 def _different(value: Any, wanted: Any, family: str, operator: str) -> str | None:

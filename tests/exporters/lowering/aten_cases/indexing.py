@@ -45,6 +45,13 @@ def _index(t: Tensors) -> Iterator[Call]:
         values = t.f(*accumulated.shape)
         yield call("index_put.default", x, indices, values, True)
     yield call("index.Tensor", t.i(4), [t.of([1, -1], t.torch.int32)])
+    for flags, more in ((t.b(3, 4), []), (t.b(4), [None]), (t.b(4, 5), [None]), (t.b(3), [])):
+        for kind in (t.f, t.i, t.h, t.c, t.b):
+            yield call("index.Tensor", kind(3, 4, 5), [*more, flags])
+    yield call("index.Tensor", t.f(500), [t.b(500)])
+    for flags in (t.of([True, True, True]), t.of([False, False, False])):
+        yield call("index.Tensor", t.f(3, 2), [flags, None])
+        yield call("index.Tensor", t.f(2, 3), [None, flags])
 
 
 def _put(t: Tensors) -> Iterator[Call]:
