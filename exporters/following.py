@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -57,8 +57,7 @@ class _LastSize(Sequence[Any]):
 class Counts:
     """The numbers in a tensor whose length is open, as a list that nobody has looked into yet."""
 
-    def __init__(self, tensor: Any, listed: Any) -> None:
-        self.tensor = tensor
+    def __init__(self, listed: Callable[[], list[Any]]) -> None:
         self.listed = listed
 
     def __len__(self) -> int:
@@ -175,7 +174,7 @@ class _list(metaclass=_List):  # noqa: N801 - stands in for the builtin of that 
 def _tolist(plain: Any) -> Any:
     def tolist(self: Any) -> Any:
         if self.ndim == 1 and _is_open(self.shape[0]):
-            return Counts(self, lambda: plain(self))
+            return Counts(lambda: plain(self))
         return plain(self)
 
     return tolist
@@ -211,23 +210,23 @@ def _to(plain: Any) -> Any:
 
 
 def _split(plain: Any) -> Any:
-    def split(self: Any, sizes: Any, dim: int = 0) -> Any:
-        if isinstance(sizes, Counts):
-            if dim == 0:
+    def split(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Counts):
+            if (*args[1:], kwargs.get("dim", 0))[0] == 0:
                 return [Rows(self)]
-            sizes = builtins.list(sizes)
-        return plain(self, sizes, dim)
+            args = (builtins.list(args[0]), *args[1:])
+        return plain(self, *args, **kwargs)
 
     return split
 
 
 def _cat(plain: Any) -> Any:
-    def cat(tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+    def cat(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         first = tensors[0] if isinstance(tensors, (builtins.list, tuple)) and tensors else None
         if isinstance(first, Rows):
-            if builtins.len(tensors) > 1 or dim != 0:
+            if builtins.len(tensors) > 1 or (*args, kwargs.get("dim", 0))[0] != 0:
                 raise TypeError("parts of a batch that are not all known are only put together")
             return first.tensor
-        return plain(tensors, dim=dim, **kwargs)
+        return plain(tensors, *args, **kwargs)
 
     return cat
