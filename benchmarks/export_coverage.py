@@ -216,12 +216,13 @@ def _way(
     seconds = round(time.monotonic() - start, 1)
     about = TARGETS[target]
     try:
-        workers.get(target).call(WORKER, about.run, folder=folder)
+        ran = workers.get(target).call(WORKER, about.run, folder=folder)
     except WorkerError as error:
         return {"way": way, "verdict": "failed", "reason": reason_of(error), "seconds": seconds}
     verdict, reason = _judged(Path(folder), about.kinds)
     notes = {"notes": made["notes"]} if made["notes"] else {}
-    return {"way": way, "verdict": verdict.value, "reason": reason, "seconds": seconds, **notes}
+    told = {"reason": reason, "seconds": seconds, **ran, **notes}
+    return {"way": way, "verdict": verdict.value, **told}
 
 
 def _judged(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:

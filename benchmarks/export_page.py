@@ -82,7 +82,7 @@ def _figures(pairs: Pairs, known: int) -> list[str]:
         *table,
         "",
         "The second batch has one sample more, and where there are texts or waves, longer ones. Where the model itself",
-        "takes no other length, or no other batch, it is run as the model takes it; the last column of the last table",
+        "takes no other length, or no other batch, it is run as the model takes it; the fourth column of the last table",
         "says what was changed. What `torch.export` refuses may be right as a trace, or where positions of patches that",
         "the model computes from plain sizes are inputs: the column of ways says so.",
     ]
@@ -97,11 +97,14 @@ def _freedom(right: Pairs) -> list[tuple[str, int]]:
 
 
 def _times(right: Pairs) -> list[tuple[str, str]]:
-    """How long making a program took, where that was noted."""
-    seconds = sorted(one["seconds"] for one in right.values() if "seconds" in one)
-    if not seconds:
-        return []
-    return [("seconds to make one: median, longest", f"{median(seconds):.1f}, {seconds[-1]:.1f}")]
+    """How long making a program took, and the first call of it, where that was noted."""
+    rows = []
+    for key, text in (("seconds", "make one"), ("first_call", "call one first, compiling it")):
+        seconds = sorted(one[key] for one in right.values() if key in one)
+        if seconds:
+            figures = f"{median(seconds):.1f}, {seconds[-1]:.1f} (of {len(seconds)})"
+            rows.append((f"seconds to {text}: median, longest", figures))
+    return rows
 
 
 def _by_task(pairs: Pairs) -> list[str]:
@@ -134,12 +137,11 @@ def _failures(pairs: Pairs) -> list[str]:
 
 def _by_type(pairs: Pairs) -> list[str]:
     """Every model type with its judged tasks."""
-    lines = [
-        "## Judged, by model type",
-        "",
-        "| model type | tasks | ways | sizes that were changed |",
-        "| --- | --- | --- | --- |",
-    ]
+    titles = ["model type", "tasks", "ways", "sizes that were changed"]
+    is_timed = any("seconds" in one for one in pairs.values())
+    titles += ["seconds to make, and to call first"] if is_timed else []
+    ruler = ["---"] * len(titles)
+    lines = ["## Judged, by model type", "", *(f"| {' | '.join(row)} |" for row in (titles, ruler))]
     kinds: dict[str, Pairs] = {}
     for key, one in sorted(pairs.items()):
         if good(one):
@@ -148,13 +150,20 @@ def _by_type(pairs: Pairs) -> list[str]:
     for kind, tasks in kinds.items():
         ways = _listed(_way(one) for one in tasks.values())
         sizes = _listed(one["varies"] for one in tasks.values())
-        lines.append(f"| {kind} | {', '.join(tasks)} | {ways} | {sizes} |")
+        cells = [kind, ", ".join(tasks), ways, sizes]
+        cells += ["; ".join(map(_seconds, tasks.values()))] if is_timed else []
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def _way(one: dict[str, Any]) -> str:
     more = f" with {', '.join(one['computed'])} as inputs" if "computed" in one else ""
     return f"{one['way']}{more}"
+
+
+def _seconds(one: dict[str, Any]) -> str:
+    """As far as they were noted."""
+    return ", ".join(f"{one[key]:.1f}" for key in ("seconds", "first_call") if key in one)
 
 
 def _listed(values: Any) -> str:

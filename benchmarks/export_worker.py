@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -225,14 +226,16 @@ def run_saved_model(folder: str) -> dict[str, Any]:
 
 
 def _run(session: Any, place: Path) -> dict[str, Any]:
+    """Both batches; gives the seconds of the first call, which compiles."""
+    took = []
     for batch in ("first", "second"):
         given = _load(place / f"{batch}-inputs.npz")
         inputs = {name: value for name, value in given.items() if name in session.accepts}
-        found = session.run(inputs, {})
-        _save(
-            place / f"{batch}-program.npz", {name: np.asarray(one) for name, one in found.items()}
-        )
-    return {}
+        start = time.perf_counter()
+        found = {name: np.asarray(one) for name, one in session.run(inputs, {}).items()}
+        took.append(time.perf_counter() - start)
+        _save(place / f"{batch}-program.npz", found)
+    return {"first_call": round(took[0], 2)}
 
 
 def _model(model_type: str, config: dict[str, Any], class_name: str) -> Any:
