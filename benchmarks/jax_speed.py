@@ -15,6 +15,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,16 @@ def main() -> None:
     for name in given.names or list(CONTESTS):
         rows.append({"model": name, **measured(name, given.rounds)})
         print(rows[-1], flush=True)
-        values = {"machine": machine.about(), "rounds": given.rounds, "rows": rows}
+        today = date.today().isoformat()
+        values = {"date": today, "machine": about(), "rounds": given.rounds, "rows": rows}
         (HERE / "results" / "jax-speed.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+def about() -> dict[str, Any]:
+    """The machine, and the versions of those that are compared."""
+    found = machine.about()
+    versions = {name: version(name) for name in ("torch", "jax", "jaxlib")}
+    return {**found, "versions": {**found["versions"], **versions}}
 
 
 def measured(name: str, rounds: int) -> dict[str, Any]:
