@@ -72,14 +72,16 @@ def _refuse_mixed_rows(node: Any, picked: set[str]) -> None:
     Raises:
         LoweringError: The node makes something without rows out of the rows.
     """
-    name, made = str(node.target), _symbols_in(node)
-    if name == "aten.index.Tensor":
-        picked |= made - set().union(*map(_symbols_in, node.all_input_nodes))
-    elif name.startswith("aten.") and not name.startswith((*IN_ORDER, *WITHOUT_EFFECT)):
-        # Two masks that pick equally many have two symbols, of which a sum of their rows keeps one.
-        met = set().union(*map(_symbols_in, node.all_input_nodes))
-        if met & picked and not made & picked:
-            raise LoweringError(SIZE_OF_VALUES, operator=name, module=module_of(node))
+    name = str(node.target)
+    picks = name == "aten.index.Tensor"
+    if not picks and (not picked or not name.startswith("aten.")):
+        return
+    made, met = _symbols_in(node), set().union(*map(_symbols_in, node.all_input_nodes))
+    if picks:
+        picked |= made - met
+    # Two masks that pick equally many have two symbols, of which a sum of their rows keeps one.
+    elif met & picked and not made & picked and not name.startswith((*IN_ORDER, *WITHOUT_EFFECT)):
+        raise LoweringError(SIZE_OF_VALUES, operator=name, module=module_of(node))
 
 
 def _symbols_in(node: Any) -> set[str]:

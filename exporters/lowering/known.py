@@ -133,6 +133,13 @@ def _copied(x: Values, *_: Any, **__: Any) -> Values:
     return x
 
 
+def _to_copy(x: Values) -> Values:
+    """Whole numbers stay what they are in any dtype; what becomes of a fraction, rounding decides."""
+    if any(isinstance(one, Ratio) for one in x.flat):
+        raise TypeError("a fraction")
+    return x
+
+
 def _select(x: Values, dim: int, index: int) -> Values:
     found = np.take(x, index, dim)
     return found if isinstance(found, np.ndarray) else _objects([found], ())
@@ -159,6 +166,7 @@ _RULES: dict[str, Callable[..., Values]] = {
     "scalar_tensor": lambda value: _each(_in_numbers)(value),
     "full": lambda size, value: _objects([_in_numbers(value)] * math.prod(size), tuple(size)),
     **dict.fromkeys(("clone", "alias", "lift_fresh", "lift_fresh_copy"), _copied),
+    "_to_copy": _to_copy,
     "add": _add,
     "sub": _subtract,
     "mul": lambda x, y: _each(lambda a, b: a * b)(x, _each(_in_numbers)(y)),
@@ -182,13 +190,3 @@ _RULES: dict[str, Callable[..., Values]] = {
     "sum": _reduced(np.sum),
 }
 """By ATen's names without overloads: what comes of tensors of which all is known."""
-
-
-def _to_copy(x: Values) -> Values:
-    """Whole numbers stay what they are in any dtype; what becomes of a fraction, rounding decides."""
-    if any(isinstance(one, Ratio) for one in x.flat):
-        raise TypeError("a fraction")
-    return x
-
-
-_RULES["_to_copy"] = _to_copy
