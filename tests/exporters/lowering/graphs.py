@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from equipoise.exporters.lowering.program import Lowered
+from equipoise.exporters.lowering.symbols import Specs
 
 
 def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> Lowered:
@@ -66,6 +67,15 @@ def exported(graph: Lowered, axes: Mapping[str, Mapping[int, str]]) -> Any:
             return dict(program.call(weights, given))
 
     return call
+
+
+def maker(graph: Lowered) -> Callable[[Specs], Any]:
+    """What makes a program of the inputs' shapes, with the weights in it, as ``with_sizes`` takes it."""
+    import jax
+    from jax import export
+
+    call = jax.jit(lambda inputs: graph(weights_of(graph), inputs))
+    return lambda specs: export.export(call)(specs.shapes)
 
 
 def assert_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

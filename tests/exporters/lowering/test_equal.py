@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import assert_same, exported, graph_of, weights_of
+from graphs import assert_same, exported, graph_of, maker
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.lowering.equal import identities, value_of
-from equipoise.exporters.lowering.symbols import Specs
 from equipoise.exporters.open_sizes import Graph, with_sizes
 
 pytestmark = pytest.mark.transformers
@@ -64,7 +63,6 @@ def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
     """Two strides one after the other, and a cut at the length that is left; at a length that was not traced."""
     torch = pytest.importorskip("torch")
     import jax
-    from jax import export
 
     class Strides(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -84,12 +82,8 @@ def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
     lowered = graph_of(model, tensors, free)
     graph = Graph(lowered, Source(model, model, tensors, axes, ("y",)))
 
-    def make(specs: Specs) -> Any:
-        call = jax.jit(lambda inputs: lowered(weights_of(lowered), inputs))
-        return export.export(call)(specs.shapes)
-
     with jax.enable_x64(True):
-        program, notes = with_sizes(graph, make)
+        program, notes = with_sizes(graph, maker(lowered))
         assert all("length <" not in note for note in notes)
         for length in (40, 27, 96):
             wave = torch.randn(3, 1, length)

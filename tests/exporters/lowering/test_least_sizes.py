@@ -9,10 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("jax")
 
-from graphs import graph_of, weights_of
+from graphs import graph_of, maker
 
 from equipoise.exporters.base import Source
-from equipoise.exporters.lowering.symbols import Specs
 from equipoise.exporters.open_sizes import Graph, with_sizes
 
 
@@ -28,7 +27,6 @@ class Stretched(torch.nn.Module):  # type: ignore[misc]
 def test_of_those_alone() -> None:
     import jax
     import numpy as np
-    from jax import export
 
     auto = torch.export.Dim.AUTO
     tensors = {"pixels": torch.randn(3, 2, 28, 42)}
@@ -37,12 +35,8 @@ def test_of_those_alone() -> None:
     model = Stretched()
     graph = Graph(lowered, Source(model, model, tensors, axes, ("y",)))
 
-    def make(specs: Specs) -> Any:
-        call = jax.jit(lambda inputs: lowered(weights_of(lowered), inputs))
-        return export.export(call)(specs.shapes)
-
     with jax.enable_x64(True):
-        program, notes = with_sizes(graph, make)
+        program, notes = with_sizes(graph, maker(lowered))
         assert {note.split(" >= ")[0] for note in notes} == {"sizes: height", "sizes: width"}
         for size in ((1, 2, 14, 21), (2, 2, 35, 30)):
             pixels = torch.randn(size)
