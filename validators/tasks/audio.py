@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.validators.draws import same_draws
 from equipoise.validators.media import open_audio
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.runner import Array, Arrays
@@ -53,14 +54,16 @@ def sound(model: ModelFolder, sample: Sample) -> Array:
 def features(model: ModelFolder, samples: Sequence[Sample], **options: Any) -> Arrays:
     """What the feature extractor makes of the sounds, padded to the longest where it pads at all.
 
-    Whisper, AST and CLAP have one length for all; the others give a mask.
+    Whisper, AST and CLAP have one length for all; the others give a mask. What an extractor draws
+    is the same each time.
     """
     extractor = model.feature_extractor
     sounds = [sound(model, sample) for sample in samples]
     given: dict[str, Any] = {"sampling_rate": extractor.sampling_rate, "return_tensors": "np"}
     if not _one_length(model):
         given.update(padding=len(sounds) > 1, return_attention_mask=True)
-    made = extractor(sounds, **given, **options)
+    with same_draws():
+        made = extractor(sounds, **given, **options)
     return {name: _plain(np.asarray(value)) for name, value in made.items()}
 
 

@@ -1,0 +1,66 @@
+"""Preparation draws the same each time, and takes nothing from generators that others use."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.validators.draws import same_draws
+from equipoise.validators.model import ModelFolder
+from equipoise.validators.tasks import find_task
+from equipoise.validators.tasks.base import samples_of
+
+
+def test_draws_repeat_and_leave_no_trace() -> None:
+    np.random.seed(7)
+    random.seed(7)
+    expected = np.random.randint(1 << 30), random.randrange(1 << 30)
+    np.random.seed(7)
+    random.seed(7)
+    drawn = []
+    for _ in range(2):
+        with same_draws():
+            drawn.append((np.random.randint(1 << 30), random.randrange(1 << 30)))
+    assert drawn[0] == drawn[1] != expected
+    assert (np.random.randint(1 << 30), random.randrange(1 << 30)) == expected
+
+
+def test_generators_are_given_back_after_an_error() -> None:
+    np.random.seed(7)
+    expected = np.random.randint(1 << 30)
+    np.random.seed(7)
+    with pytest.raises(ZeroDivisionError), same_draws():
+        np.random.randint(2) / 0
+    assert np.random.randint(1 << 30) == expected
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+def test_long_sounds_are_cut_at_the_same_places(truncation: str, tmp_path: Path) -> None:
+    """CLAP's extractor cuts by chance: without a seed, no two runs of one model agree."""
+    pytest.importorskip("torch")
+    from transformers import ClapFeatureExtractor
+
+    make(recipes()["clap zero-shot-audio-classification"], tmp_path / "model")
+    model = ModelFolder(tmp_path / "model")
+    options = {**model.feature_extractor.to_dict(), "truncation": truncation, "feature_size": 64}
+    model.feature_extractor = ClapFeatureExtractor(**options)
+    task = find_task("zero-shot-audio-classification")
+    case = task.cases(model, samples_of(task, model))[1]
+    first, second = (task.encode(model, case).arrays["input_features"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert any(not np.array_equal(first, other) for other in by_chance(model, case, 8))
+
+
+def by_chance(model: ModelFolder, case: Any, times: int) -> list[Any]:
+    """What the extractor itself gives, call after call."""
+    extractor = model.feature_extractor
+    sounds = [sample["audio"]["array"] for sample in case.samples]
+    rate = extractor.sampling_rate
+    calls = (extractor(sounds, sampling_rate=rate, return_tensors="np") for _ in range(times))
+    return [made["input_features"] for made in calls]
