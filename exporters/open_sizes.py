@@ -13,7 +13,7 @@ from equipoise.exporters.lowering.equal import identities
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.multiples import Written, alike, fixed, found_in, joined
 from equipoise.exporters.lowering.program import Lowered
-from equipoise.exporters.lowering.symbols import Specs, described, input_specs
+from equipoise.exporters.lowering.symbols import Specs, described, input_specs, told
 
 LEAST = "sizes that vary are at least what PyTorch assumed, usually 2"
 MOST_EQUAL = 40
@@ -36,9 +36,15 @@ class Graph:
         """Its inputs and outputs as the manifest has them."""
         return {**described(self.lowered.program, self.lowered.names, self.source.axes)}
 
-    def specs(self, **told: Any) -> Specs:
-        """The inputs in JAX, of which this is told."""
-        return input_specs(self.lowered.program, self.lowered.names, self.source.axes, **told)
+    def specs(self, **more: Any) -> Specs:
+        """The inputs in JAX, of which more is told."""
+        program, names, limits = self.lowered.program, self.lowered.names, self.lowered.limits
+        return input_specs(program, names, self.source.axes, limits=limits, **more)
+
+    def limits(self) -> list[str]:
+        """Beyond which sizes it is not the model, in words."""
+        found = self.lowered
+        return told(found.limits, found.program, found.names, self.source.axes)
 
 
 @dataclass
@@ -117,7 +123,9 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
             if not stated.learn(error):
                 raise
         else:
-            return made, [*notes, *stated.notes()]
+            limits = graph.limits()
+            said = {one.partition(" (")[0] for one in limits}
+            return made, [*(one for one in notes if one not in said), *stated.notes(), *limits]
 
 
 def _attempt(stated: Stated, make: Callable[[Specs], Any]) -> tuple[Any, list[str]]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.both_sides import Limit, on_both_sides
 from equipoise.exporters.following import followed
 from equipoise.exporters.lowering.interpret import constant, run
 from equipoise.exporters.tracing import traced
@@ -20,10 +21,12 @@ class Lowered:
     Attributes:
         program: The ``ExportedProgram``, decomposed.
         names: The inputs' names in their order.
+        limits: Sizes beyond which it is not the model.
     """
 
     program: Any
     names: tuple[str, ...]
+    limits: tuple[Limit, ...] = ()
 
     @cached_property
     def weights(self) -> dict[str, Any]:
@@ -87,11 +90,11 @@ class Lowered:
         return values
 
 
-def lowered(program: Any, names: tuple[str, ...]) -> Lowered:
+def lowered(program: Any, names: tuple[str, ...], limits: tuple[Limit, ...] = ()) -> Lowered:
     """The program with its operators taken apart into ATen's core ones."""
     # JAX has its own checks of sizes, and torch 2.13 fails at running these on a length that is a sum of two others.
     program._guards_code = []
-    return Lowered(program.run_decompositions(decompositions()), names)
+    return Lowered(program.run_decompositions(decompositions()), names, limits)
 
 
 def decompositions() -> Any:
@@ -107,4 +110,5 @@ def decompositions() -> Any:
 def graph_of(source: Source, way: str) -> Lowered:
     """A model's graph, by one of the two ways into ``torch.export``."""
     with followed(source.model):
-        return lowered(traced(source, way), tuple(source.tensors))
+        found = on_both_sides(source, lambda one: traced(one, way))
+        return lowered(found.program, tuple(source.tensors), found.limits)

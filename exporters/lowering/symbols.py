@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from equipoise.exporters.base import argument_name
+from equipoise.exporters.both_sides import Limit
+from equipoise.exporters.lowering.conditions import constraint
 from equipoise.exporters.lowering.multiples import Written
 
 
@@ -58,6 +60,7 @@ def input_specs(
     empty: frozenset[str] = frozenset(),
     equal: Sequence[str] = (),
     written: Mapping[str, Written] | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Specs:
     """The inputs of a program of ``torch.export``, in JAX.
 
@@ -71,6 +74,7 @@ def input_specs(
         empty: Names of axes that may have the size 0.
         equal: Further constraints: what is equal to what.
         written: Names of axes -> how their sizes are written, if not by the name.
+        limits: Sizes beyond which the program is not the model; those that JAX cannot be told are left out.
     """
     import jax
     from jax import export
@@ -80,7 +84,9 @@ def input_specs(
         symbol: replace(size, written=(written or {}).get(size.name))
         for symbol, size in _symbols(nodes, names, axes, empty, united=united).items()
     }
-    constraints = [*_constraints(program, symbols, least=least), *equal]
+    stated = [constraint(one.condition, _all_named(one.condition, symbols)) for one in limits]
+    known = [*_constraints(program, symbols, least=least), *(one for one in stated if one), *equal]
+    constraints = list(dict.fromkeys(known))
     scope = export.SymbolicScope(constraints)
     specs = {}
     for name, node in zip(names, nodes, strict=True):
@@ -90,6 +96,22 @@ def input_specs(
         )
         specs[name] = jax.ShapeDtypeStruct(shape, narrow(value.dtype))
     return Specs(specs, constraints)
+
+
+def told(
+    limits: Sequence[Limit],
+    program: Any,
+    names: tuple[str, ...],
+    axes: Mapping[str, Mapping[int, str]],
+) -> list[str]:
+    """Limits in words, sizes by the names of their axes, with the place in the model that has another way beyond."""
+    symbols = _symbols(_inputs(program), names, axes, frozenset(), united=True)
+    found = []
+    for limit in limits:
+        named = _all_named(limit.condition, symbols)
+        text = constraint(limit.condition, named) or str(limit.condition.subs(named))
+        found.append(f"sizes: {text} ({limit.place})")
+    return list(dict.fromkeys(found))
 
 
 def described(
@@ -166,8 +188,11 @@ def _text(size: Any, symbols: Mapping[str, Size]) -> str:
     if isinstance(size, int):
         return str(size)
     expression = size.node.expr
-    named = {symbol: _named(symbol, symbols) for symbol in expression.free_symbols}
-    return str(expression.subs(named).expand())
+    return str(expression.subs(_all_named(expression, symbols)).expand())
+
+
+def _all_named(expression: Any, symbols: Mapping[str, Size]) -> dict[Any, Any]:
+    return {symbol: _named(symbol, symbols) for symbol in expression.free_symbols}
 
 
 def _named(symbol: Any, symbols: Mapping[str, Size]) -> Any:

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.both_sides import on_both_sides
+from equipoise.exporters.lowering.symbols import told
 from equipoise.exporters.onnx_files import drop_unused, share, write
 from equipoise.exporters.onnx_merge import merge
 from equipoise.exporters.onnx_passes import INT8, keep_padding, optimize, quantize
@@ -33,10 +35,10 @@ class Onnx:
         """Exports, names inputs and outputs, and has the result checked with shape inference."""
         opset = source.options.get("opset")
         make = {"dynamo": _dynamo, "transformers": _transformers, "trace": _trace}[way]
-        model = make(source, opset, path)
+        model, notes = make(source, opset, path)
         _name(model, source)
         drop_unused(model)
-        notes = keep_padding(model)
+        notes += keep_padding(model)
         placing: dict[str, Any] = {
             "external": bool(source.options.get("external")),
             "limit": source.options.get("max_shard_size"),
@@ -74,10 +76,11 @@ def _merged(made: Mapping[str, dict[str, Any]], path: Path) -> dict[str, dict[st
     return {"encoder": made["encoder"], "decoder_merged": {"file": file.name, **checked(file)}}
 
 
-def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
+def _dynamo(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str]]:
     import torch
 
-    traced = exported(source)
+    found = on_both_sides(source, exported)
+    traced = found.program
     # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
     traced._guards_code = []
     exact()
@@ -89,15 +92,15 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> Any:
         output_names=list(source.outputs),
         optimize=True,
     )
-    return program.model
+    return program.model, told(found.limits, traced, tuple(source.tensors), source.axes)
 
 
-def _transformers(source: Source, opset: int | None, path: Path) -> Any:
+def _transformers(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str]]:
     exact()
-    return by_transformers(source, "onnx", opset_version=opset)
+    return by_transformers(source, "onnx", opset_version=opset), []
 
 
-def _trace(source: Source, opset: int | None, path: Path) -> Any:
+def _trace(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str]]:
     import onnx_ir
     import torch
 
@@ -121,7 +124,7 @@ def _trace(source: Source, opset: int | None, path: Path) -> Any:
     for value in model.graph.outputs:
         # The tracer wrote down the example's sizes.
         value.shape = onnx_ir.Shape([None] * len(value.shape or ()))
-    return model
+    return model, []
 
 
 def _name(model: Any, source: Source) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.base import Source
+from equipoise.exporters.both_sides import on_both_sides
+from equipoise.exporters.lowering.symbols import told
 from equipoise.exporters.tracing import traced
 
 
@@ -25,8 +27,10 @@ class TorchExport:
         """Exports the module, plainly or as transformers does it."""
         import torch
 
-        torch.export.save(traced(source, way), str(path))
-        return {}
+        found = on_both_sides(source, lambda one: traced(one, way))
+        torch.export.save(found.program, str(path))
+        names = tuple(source.tensors)
+        return {"notes": told(found.limits, found.program, names, source.axes)}
 
 
 TARGET = TorchExport()

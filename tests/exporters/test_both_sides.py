@@ -1,0 +1,204 @@
+"""Models that branch by a size: their programs are right on both sides, or say on which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
+
+from graphs import maker
+
+from equipoise.exporters.base import Source
+from equipoise.exporters.both_sides import Followed, on_both_sides
+from equipoise.exporters.lowering.program import lowered
+from equipoise.exporters.lowering.symbols import told
+from equipoise.exporters.open_sizes import Graph, with_sizes
+from equipoise.exporters.tracing import exported
+
+pytestmark = [
+    pytest.mark.transformers,
+    pytest.mark.xdist_group("exports"),
+    # PyTorch calls what it deprecates.
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
+
+Forward = Callable[[Any], Any]
+
+
+def padded(x: Any) -> Any:
+    """A length that is odd is filled up."""
+    if x.shape[1] % 2:
+        x = torch.nn.functional.pad(x, (0, x.shape[1] % 2))
+    return x.unflatten(1, (-1, 2)).sum(-1)
+
+
+def cut(x: Any) -> Any:
+    """Twice as many positions as pairs, and none too many."""
+    halves = x[:, ::2].repeat_interleave(2, 1)
+    if halves.shape[1] > x.shape[1]:
+        halves = halves[:, : x.shape[1]]
+    return x + halves
+
+
+def doubled(x: Any) -> Any:
+    """Long inputs are something else."""
+    return x * 2 if x.shape[1] > 12 else x
+
+
+def table(x: Any) -> Any:
+    """There are thirty positions."""
+    if x.shape[1] > 30:
+        raise ValueError("too long")
+    return x + torch.arange(x.shape[1])
+
+
+def parity(x: Any) -> Any:
+    """What is done with odd lengths has nothing to do with the rest."""
+    return x.flip(1) if x.shape[1] % 2 else x + 1
+
+
+def shortcut(x: Any) -> Any:
+    """The same either way."""
+    return x.sum(1, keepdim=True) if x.shape[1] > 1 else x
+
+
+def least(x: Any) -> Any:
+    """``min`` asks too: of ten columns the first are taken."""
+    return x[:, : min(x.shape[1], 10)].cumsum(1)
+
+
+def between(x: Any) -> Any:
+    """Two questions, two limits."""
+    return x + 1 if 3 < x.shape[1] < 20 else x
+
+
+def two(x: Any) -> Any:
+    """A condition of two sizes."""
+    return x.mT @ x if x.shape[0] < x.shape[1] else x @ x.mT
+
+
+def plain(x: Any) -> Any:
+    """No question at all."""
+    return x.cumsum(1)
+
+
+def made(forward: Forward, rows: int, length: int) -> tuple[Source, Followed]:
+    class Model(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return {"y": forward(x)}
+
+    model = Model().eval()
+    tensors = {"x": sample(rows, length)}
+    axes = {"x": {0: "batch", 1: "length"}}
+    source = Source(model, model, tensors, axes, ("y",))
+    return source, on_both_sides(source, exported)
+
+
+def sample(rows: int, length: int) -> Any:
+    return torch.randn(rows, length, generator=torch.Generator().manual_seed(length))
+
+
+def limits(source: Source, found: Followed) -> list[str]:
+    said = told(found.limits, found.program, tuple(source.tensors), source.axes)
+    assert all(one.startswith("sizes: ") and f"({__name__}:" in one for one in said)
+    return [one.removeprefix("sizes: ").partition(" (")[0] for one in said]
+
+
+def program(source: Source, found: Followed) -> tuple[Any, list[str]]:
+    """The JAX program, and its notes."""
+    graph = lowered(found.program, tuple(source.tensors), found.limits)
+    with jax.enable_x64(True):
+        exported, notes = with_sizes(Graph(graph, source), maker(graph))
+
+    def call(x: Any) -> Any:
+        with jax.enable_x64(True):
+            return exported.call({"x": np.asarray(x)})["y"]
+
+    return call, notes
+
+
+@pytest.mark.parametrize("length", [6, 7])
+@pytest.mark.parametrize("forward", [padded, cut, shortcut, least, plain])
+def test_one_program_for_both_sides(forward: Forward, length: int) -> None:
+    """Whatever side the example lies on."""
+    source, found = made(forward, 3, length)
+    assert limits(source, found) == []
+    call, notes = program(source, found)
+    assert not [one for one in notes if "length" in one and ">= 2" not in one]
+    for rows, other in ((3, length), (2, 8), (5, 9), (2, 31)):
+        x = sample(rows, other)
+        np.testing.assert_allclose(call(x), forward(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("forward", "length", "expected", "inside", "beyond"),
+    [
+        (doubled, 5, ["length <= 12"], (2, 12), (13, 40)),
+        (doubled, 15, ["length >= 13"], (13, 700), (12, 2)),
+        (table, 5, ["length <= 30"], (2, 30), (31, 64)),
+        (parity, 6, ["mod(length, 2) == 0"], (2, 40), (3, 7)),
+        (between, 6, ["length >= 4", "length <= 19"], (4, 19), (3, 20)),
+    ],
+)
+def test_limits_are_said_and_kept(
+    forward: Forward,
+    length: int,
+    expected: list[str],
+    inside: tuple[int, ...],
+    beyond: tuple[int, ...],
+) -> None:
+    """Where no program is right on both sides, the one there is refuses the other."""
+    source, found = made(forward, 3, length)
+    assert sorted(limits(source, found)) == sorted(expected)
+    call, notes = program(source, found)
+    for text in expected:
+        assert any(one.startswith(f"sizes: {text} ({__name__}:") for one in notes)
+    for other in inside:
+        x = sample(4, other)
+        np.testing.assert_allclose(call(x), forward(x), rtol=1e-5, atol=1e-5)
+    for other in beyond:
+        with pytest.raises(ValueError, match="Input shapes do not match"):
+            call(sample(4, other))
+
+
+def test_a_condition_of_two_sizes() -> None:
+    source, found = made(two, 3, 6)
+    assert limits(source, found) == ["batch <= length - 1"]
+    call, _ = program(source, found)
+    np.testing.assert_allclose(call(sample(4, 9)), two(sample(4, 9)), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="Input shapes do not match"):
+        call(sample(9, 4))
+
+
+def test_a_model_that_takes_none_of_our_inputs_has_no_limits() -> None:
+    """What fails at every other size tells nothing of the branch."""
+    seen = []
+
+    def picky(x: Any) -> Any:
+        if not torch.compiler.is_exporting():
+            seen.append(tuple(x.shape))
+            if tuple(x.shape) != (3, 6):
+                raise ValueError("only these")
+        return x * 2 if x.shape[1] > 12 else x
+
+    source, found = made(picky, 3, 6)
+    assert limits(source, found) == []
+    assert len(set(seen)) > 1
+
+
+def test_a_model_that_draws_has_no_limits() -> None:
+    """Where program and model differ at the example already, nothing is found out by comparing them."""
+    source, found = made(
+        lambda x: torch.rand(x.shape) if x.shape[1] > 12 else torch.rand_like(x), 3, 6
+    )
+    assert limits(source, found) == []
+
+
+def test_sizes_too_large_to_try_are_a_limit() -> None:
+    source, found = made(lambda x: x * 2 if x.shape[1] > 4096 else x * 3, 3, 6)
+    assert limits(source, found) == ["length <= 4096"]
