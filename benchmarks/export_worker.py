@@ -45,6 +45,8 @@ def build(
         not np.array_equal(value, again[name], equal_nan=True) for name, value in reference.items()
     ):
         raise ValueError("its outputs are random")
+    if any(value.size and not np.isfinite(value).any() for value in reference.values()):
+        raise ValueError("an output of it is nothing but NaN")
     varies, second, other = _another(model, shapes) or ("nothing", first, reference)
     _keep(model, place)
     truths = _truths(model, first, second)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from equipoise.exporters.base import Source, argument_name
+from equipoise.exporters.following import followed
 
 
 def exported(source: Source) -> Any:
@@ -16,7 +17,8 @@ def exported(source: Source) -> Any:
 
     example = tuple(source.tensors.values())
     shapes = tuple(_shapes(source).values())
-    return torch.export.export(source.module, example, dynamic_shapes=shapes, strict=False)
+    with followed(source.model):
+        return torch.export.export(source.module, example, dynamic_shapes=shapes, strict=False)
 
 
 def traced(source: Source, way: str) -> Any:
@@ -41,7 +43,7 @@ def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
     wrapped = source.module
     wrapped.config = source.model.config
     tensors = {argument_name(name): value for name, value in source.tensors.items()}
-    with _no_more_inputs():
+    with _no_more_inputs(), followed(source.model):
         program, _ = exporter.export_program(wrapped, tensors, config)
     return program
 

@@ -125,7 +125,7 @@ def kl_divergence(found: Array, truth: Array) -> float:
     p, q = log_softmax(truth), log_softmax(found)
     with np.errstate(invalid="ignore"):
         terms = np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0.0)
-    return float(max(np.nan_to_num(terms.sum(axis=-1), nan=np.inf).max(), 0.0))
+    return float(np.nan_to_num(terms.sum(axis=-1), nan=np.inf).max(initial=0.0))
 
 
 def identical(found: Array, expected: Array) -> bool:

@@ -75,6 +75,9 @@ BINS = tuple(range(-12, 5))
 """Edges of the error histogram, as powers of ten; what is smaller falls into the first bin."""
 
 
+NOTHING = "PyTorch itself gives no finite number here: there is nothing to compare with"
+"""Where all is NaN, equal it may be, but it proves nothing."""
+
 ABOUT = ("_gaps", "_scale")
 """Endings of arrays that say something of an output and are none: how near another choice was, and the scale
 of the numbers that it was computed from."""
@@ -117,12 +120,13 @@ def judge_output(
     def pick(value: Array) -> Array:
         return value if valid is None else np.asarray(value[valid])
 
-    error = distance(pick(found), pick(truth), precision=precision)
-    noise = distance(pick(reference), pick(truth), precision=precision)
+    true = pick(truth)
+    if true.size and not np.isfinite(true).any():
+        return OutputFigures(name, Verdict.FAILED, NOTHING)
+    error = distance(pick(found), true, precision=precision)
+    noise = distance(pick(reference), true, precision=precision)
     every = [noise] + [
-        distance(pick(one), pick(truth), precision=precision)
-        for one in noises
-        if one.shape == truth.shape
+        distance(pick(one), true, precision=precision) for one in noises if one.shape == truth.shape
     ]
     held = _held(every, precision, tolerance, scale)
     safe, margin = _stand(found, reference, valid, decisions)
@@ -136,9 +140,9 @@ def judge_output(
         error=error,
         noise=noise,
         ratio=error.rms / held[0] if held[0] else None,
-        kl=kl_divergence(pick(found), pick(truth)) if name.endswith("logits") else None,
+        kl=kl_divergence(pick(found), true) if name.endswith("logits") else None,
         margin=margin,
-        errors=_histogram(pick(found), pick(truth)),
+        errors=_histogram(pick(found), true),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from typing import Any
 
 FUNCTIONS = {
@@ -62,8 +61,8 @@ def _is_term(expression: Any) -> bool:
 
 def _text(expression: Any) -> str:
     if expression.is_Add:
-        parts = sorted(expression.args, key=lambda one: (one.is_Number, str(one)))
-        return " + ".join(map(_text, parts)).replace("+ -", "- ")
+        terms = sorted(expression.args, key=lambda one: (one.is_Number, str(one)))
+        return " + ".join(map(_text, terms)).replace("+ -", "- ")
     if expression.is_Mul:
         return "*".join(map(_text, sorted(expression.args, key=lambda one: not one.is_Number)))
     if expression.is_Integer or expression.is_Symbol:
@@ -74,4 +73,7 @@ def _text(expression: Any) -> str:
     parts = [_text(one.expand()) for one in expression.args]
     if name in ("max", "min"):  # SymPy keeps these in no order.
         parts.sort()
-    return reduce(lambda first, second: f"{name}({first}, {second})", parts)
+    found = parts[0]
+    for part in parts[1:]:
+        found = f"{name}({found}, {part})"
+    return found

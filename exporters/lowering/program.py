@@ -9,7 +9,6 @@ from typing import Any
 
 from equipoise.exporters.base import Source
 from equipoise.exporters.both_sides import Limit, on_both_sides
-from equipoise.exporters.following import followed
 from equipoise.exporters.lowering.interpret import constant, run
 from equipoise.exporters.tracing import traced
 
@@ -109,6 +108,5 @@ def decompositions() -> Any:
 
 def graph_of(source: Source, way: str) -> Lowered:
     """A model's graph, by one of the two ways into ``torch.export``."""
-    with followed(source.model):
-        found = on_both_sides(source, lambda one: traced(one, way))
-        return lowered(found.program, tuple(source.tensors), found.limits)
+    found = on_both_sides(source, lambda one: traced(one, way))
+    return lowered(found.program, tuple(source.tensors), found.limits)

@@ -13,6 +13,7 @@ from equipoise.exporters.lowering.symbols import told
 from equipoise.exporters.onnx_files import drop_unused, share, write
 from equipoise.exporters.onnx_merge import merge
 from equipoise.exporters.onnx_passes import INT8, keep_padding, optimize, quantize
+from equipoise.exporters.onnx_ready import without_idle_squeezes
 from equipoise.exporters.onnx_rules import exact
 from equipoise.exporters.tracing import by_transformers, exported
 
@@ -83,6 +84,7 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> tuple[Any, list[st
     traced = found.program
     # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
     traced._guards_code = []
+    without_idle_squeezes(traced)
     exact()
     program = torch.onnx.export(
         traced,

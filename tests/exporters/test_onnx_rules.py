@@ -26,7 +26,8 @@ class Norm(torch.nn.Module):  # type: ignore[misc]
 def test_small_constants_stay(tmp_path: Path) -> None:
     """Without its epsilon the first output would be larger by the square root of two."""
     example = torch.full((2, 3), 1e-8)
-    source = Source(Norm().eval(), None, {"x": example}, {"x": {0: "batch"}}, ("y", "z"))
+    norm = Norm().eval()
+    source = Source(norm, norm, {"x": example}, {"x": {0: "batch"}}, ("y", "z"))
     with torch.no_grad():
         find_target("onnx")[0].make("dynamo", source, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("torch")
 
 from task_models import ROOT
 
 from equipoise.cli.main import run
+from equipoise.validators.verdict import NOTHING
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
@@ -51,6 +56,22 @@ def test_others_go_on(fault: str, options: list[str], said: str, tmp_path: Path)
     assert results["pytorch"]["verdict"] == "identical"
     if fault != "memory":
         assert [case["verdict"] for case in results[fault]["cases"]] == ["identical", "failed"]
+
+
+def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
+    """Each side gives NaN, bit by bit the same; a CI must not take that for parity."""
+    model = tmp_path / "model"
+    shutil.copytree(BERT, model)
+    weights = load_file(model / "model.safetensors")
+    weights["classifier.bias"] = np.full_like(weights["classifier.bias"], np.nan)
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    junit, output = tmp_path / "junit.xml", tmp_path / "report.json"
+    files = ["--junit", str(junit), "--json", str(output)]
+    assert run(["validate", str(model), "--backends", "pytorch", *LAST, *files]) == 3
+    (found,) = json.loads(output.read_text())["backends"]
+    assert {case["verdict"] for case in found["cases"]} == {"failed"}
+    errors = ElementTree.parse(junit).getroot().iter("error")
+    assert {one.get("message") for one in errors} == {f"logits: {NOTHING}"}
 
 
 def test_noise_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

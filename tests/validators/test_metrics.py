@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from equipoise.validators.metrics import distance, epsilon, identical, kl_divergence, steps
+from equipoise.validators.tolerance import DEFAULTS
+from equipoise.validators.verdict import NOTHING, OutputFigures, Verdict, judge_output
 
 
 @pytest.mark.parametrize(
@@ -62,3 +64,26 @@ def test_identical_and_kl() -> None:
     p, q = np.log([[0.75, 0.25]]), np.log([[0.5, 0.5]])
     assert kl_divergence(q, p) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     assert kl_divergence(p, p + 3.0) == pytest.approx(0.0, abs=1e-15)
+
+
+def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputFigures:  # type: ignore[type-arg]
+    """An output that is the reference's, bit by bit."""
+    found = truth.astype(np.float32)
+    about = {"precision": "float32", "tolerance": DEFAULTS["float32"]}
+    return judge_output("logits", found, found, truth, valid=valid, **about)  # type: ignore[arg-type]
+
+
+def test_nothing_but_nan_proves_nothing() -> None:
+    """Alike it is, but no mistake could have shown."""
+    empty = np.full((2, 3), math.nan)
+    assert (judged(empty).verdict, judged(empty).reason) == (Verdict.FAILED, NOTHING)
+    assert judged(-np.full((2, 3), math.inf)).verdict is Verdict.FAILED
+    part = np.array([[math.nan, 1.0], [-math.inf, 2.0]])
+    assert judged(part).verdict is Verdict.IDENTICAL
+    assert judged(np.zeros((0, 3))).verdict is Verdict.IDENTICAL
+
+
+def test_nan_where_nothing_counts_is_no_matter() -> None:
+    rows = np.array([[math.nan, math.nan], [1.0, 2.0]])
+    assert judged(rows, np.array([False, True])).verdict is Verdict.IDENTICAL
+    assert judged(rows, np.array([True, False])).verdict is Verdict.FAILED

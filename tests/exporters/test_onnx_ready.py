@@ -1,0 +1,46 @@
+"""What PyTorch's translation to ONNX takes amiss does not reach it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from equipoise.exporters.base import Source, find_target
+
+pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+
+
+class Squeezed(torch.nn.Module):  # type: ignore[misc]
+    """Axes that are open, within the graph and at its end, and one that is 1."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        within = (x.squeeze(1) + 1).squeeze((0, 2))
+        return {"y": within * 2, "z": x.squeeze(1), "w": x.squeeze(2)}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, about itself
+def test_open_axes_are_not_squeezed(tmp_path: Path) -> None:
+    """PyTorch leaves an axis that is not 1 where it is; ONNX says that it cannot be taken out."""
+    model = Squeezed().eval()
+    source = Source(
+        model, model, {"x": sample(2, 5)}, {"x": {0: "batch", 1: "length"}}, ("y", "z", "w")
+    )
+    find_target("onnx")[0].make("dynamo", source, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    x = sample(3, 7)
+    expected: dict[str, Any] = model(x)
+    for found, value in zip(session.run(None, {"x": x.numpy()}), expected.values(), strict=True):
+        assert found.shape == tuple(value.shape)
+        np.testing.assert_allclose(found, value.numpy(), rtol=1e-6)
+
+
+def sample(rows: int, length: int) -> Any:
+    return torch.randn(rows, length, 1, generator=torch.Generator().manual_seed(0))
