@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from unittest import mock
 
+from equipoise.exporters.around import Sizes, simplest, values_near
 from equipoise.exporters.base import Source
 from equipoise.exporters.branches import Branch, noted, values_of
 
-FARTHEST = 600
-"""Sizes as far from the example's are looked at, and those around the numbers of a condition."""
 LARGEST = 64
 """Inputs of as many times the example's elements are tried."""
 MOST = 4
 """As many branches are taken the other way."""
-
-Sizes = Mapping[Any, int]
-"""PyTorch's symbols -> their values."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def on_both_sides(source: Source, make: Callable[[Source], Any]) -> Followed:
     limits = [
         Limit(condition, branch.place)
         for branch in best.wrong
-        for condition in _simplest(branch.holds, best.traced)
+        for condition in simplest(branch.holds, best.traced)
     ]
     return Followed(best.program, tuple(limits))
 
@@ -132,7 +129,8 @@ class _Trial:
         """Whether program and model give the same at these sizes; None where the model fails."""
         inputs = self._inputs(at)
         try:
-            expected = self.source.module(*inputs)
+            with _as_before(self.source.module):
+                expected = self.source.module(*inputs)
         except Exception:  # noqa: BLE001 - a model may fail in any way
             return None
         try:
@@ -193,18 +191,30 @@ class _Trial:
             for (name, tensor), shape in zip(tensors.items(), self._sizes(at), strict=True)
         ]
 
+    @cached_property
+    def _together(self) -> dict[Any, list[Any]]:
+        """Symbols -> all those whose axes have the same name: their sizes are the same, whoever calls."""
+        named: dict[tuple[str, int], list[Any]] = {}
+        for name, shape in zip(self.source.tensors, self._shapes, strict=True):
+            for axis, text in self.source.axes[name].items():
+                size = shape[axis]
+                symbol = None if isinstance(size, int) else size.node.expr
+                if symbol in self.traced:
+                    named.setdefault((text, self.traced[symbol]), []).append(symbol)
+        return {symbol: group for group in named.values() for symbol in group}
+
     def _nearest(self, branch: Branch, *, holds: bool) -> dict[Any, int] | None:
-        """The nearest sizes but the traced ones, of one symbol, at which a branch has this side or the other."""
+        """The nearest sizes but the traced ones, of one axis, at which a branch has this side or the other."""
         traced = self.traced
         given = sorted(branch.holds.free_symbols, key=str)
         tried = [
             (abs(value - traced[symbol]), number, value)
             for number, symbol in enumerate(given)
-            for value in _values(branch.holds, traced[symbol])
+            for value in values_near(branch.holds, traced[symbol])
         ]
         known = {symbol: traced[symbol] for symbol in given}
         for _, number, value in sorted(tried):
-            at = {given[number]: value}
+            at = dict.fromkeys(self._together.get(given[number], [given[number]]), value)
             if bool(branch.holds.xreplace({**known, **at})) is holds and self._are_sizes(at):
                 return at
         return None
@@ -213,32 +223,18 @@ class _Trial:
         return all(size > 0 for shape in self._sizes(at) for size in shape)
 
 
-def _simplest(condition: Any, traced: Sizes) -> list[Any]:
-    """A least and a largest size, where these are the condition; its parts; or it as it is."""
-    import sympy
-
-    if isinstance(condition, sympy.And):
-        return [one for part in condition.args for one in _simplest(part, traced)]
-    if len(condition.free_symbols) > 1:
-        return [condition]
-    (symbol,) = condition.free_symbols
-    at = sorted({traced[symbol], *_values(condition, traced[symbol])})
-    true = [value for value in at if condition.xreplace({symbol: sympy.Integer(value)})]
-    least, most = true[0], true[-1]
-    if true != [value for value in at if least <= value <= most]:
-        return [condition]
-    lower = [sympy.Ge(symbol, least)] if least > at[0] else []
-    return lower + ([sympy.Le(symbol, most)] if most < at[-1] else [])
-
-
-def _values(condition: Any, traced: int) -> Iterator[int]:
-    """Sizes to look at: around the traced one, and around the numbers in the condition."""
-    import sympy
-
-    around = {*range(traced - FARTHEST, traced + FARTHEST + 1)}
-    numbers = {int(number) for number in condition.atoms(sympy.Integer)}
-    around |= {number + step for number in numbers for step in (-1, 0, 1)}
-    return (value for value in around - {traced} if value > 0)
+@contextmanager
+def _as_before(model: Any) -> Iterator[None]:
+    """In this context a model may keep what it likes (tables that grow with the longest input): it is forgotten after it."""
+    before = [(vars(part), dict(vars(part)), dict(part._buffers)) for part in model.modules()]
+    try:
+        yield
+    finally:
+        for attributes, kept, buffers in before:
+            attributes.clear()
+            attributes.update(kept)
+            attributes["_buffers"].clear()
+            attributes["_buffers"].update(buffers)
 
 
 def _resized(tensor: Any, shape: list[int], *, full: bool) -> Any:

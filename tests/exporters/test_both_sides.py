@@ -72,6 +72,12 @@ def least(x: Any) -> Any:
     return x[:, : min(x.shape[1], 10)].cumsum(1)
 
 
+def pooled(x: Any) -> Any:
+    """A question about what is left of a long input."""
+    x = x.unfold(1, 40, 20).mean(-1)
+    return x + 1 if x.shape[1] > 99 else x
+
+
 def between(x: Any) -> Any:
     """Two questions, two limits."""
     return x + 1 if 3 < x.shape[1] < 20 else x
@@ -142,6 +148,8 @@ def test_one_program_for_both_sides(forward: Forward, length: int) -> None:
         (doubled, 15, ["length >= 13"], (13, 700), (12, 2)),
         (table, 5, ["length <= 30"], (2, 30), (31, 64)),
         (parity, 6, ["mod(length, 2) == 0"], (2, 40), (3, 7)),
+        (pooled, 60, ["length <= 2019"], (60, 2019), (2020, 5000)),
+        (pooled, 2500, ["length >= 2020"], (2020, 2519), (2019, 60)),
         (between, 6, ["length >= 4", "length <= 19"], (4, 19), (3, 20)),
     ],
 )
@@ -202,3 +210,42 @@ def test_a_model_that_draws_has_no_limits() -> None:
 def test_sizes_too_large_to_try_are_a_limit() -> None:
     source, found = made(lambda x: x * 2 if x.shape[1] > 4096 else x * 3, 3, 6)
     assert limits(source, found) == ["length <= 4096"]
+
+
+def test_axes_of_one_name_are_one_size() -> None:
+    """A mask is as long as what it masks: what a model would do with a shorter one is no matter."""
+
+    class Masked(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any, mask: Any) -> Any:
+            if mask.shape[1] < x.shape[1]:
+                mask = mask.new_ones(x.shape)
+            return {"y": x * mask[:, : x.shape[1]] * 2 if x.shape[1] < 9 else x}
+
+    model = Masked().eval()
+    tensors = {"x": sample(3, 6), "mask": torch.ones(3, 6)}
+    axes = {name: {0: "batch", 1: "length"} for name in tensors}
+    source = Source(model, model, tensors, axes, ("y",))
+    assert limits(source, on_both_sides(source, exported)) == ["length <= 8"]
+
+
+def test_what_a_model_keeps_of_longer_inputs_is_forgotten() -> None:
+    """Its table grows for good when it is called; the program is that of the model as it was."""
+
+    class Growing(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.longest = 8
+            self.register_buffer("table", torch.arange(8.0))
+
+        def forward(self, x: Any) -> Any:
+            if x.shape[1] > self.longest:
+                self.longest = x.shape[1]
+                self.table = torch.arange(x.shape[1]) * 2.0
+            return {"y": x + self.table[: x.shape[1]]}
+
+    model = Growing().eval()
+    source = Source(model, model, {"x": sample(3, 6)}, {"x": {0: "batch", 1: "length"}}, ("y",))
+    found = on_both_sides(source, exported)
+    assert limits(source, found) == ["length <= 8"]
+    assert (model.longest, model.table.tolist()) == (8, list(range(8)))
+    assert dict(found.program.named_buffers())["table"].tolist() == list(range(8))
