@@ -12,12 +12,15 @@ from typing import Any
 
 from equipoise.convert.errors import ContainerError, InputError
 from equipoise.convert.formats import flax_msgpack
+from equipoise.exporters.artifact import read
 from equipoise.exporters.weight_layout import nested
 
 PROGRAM, WEIGHTS = "program.jax", "flax_model.msgpack"
 ROLES = ("encoder", "decoder", "decoder_with_past")
 """The programs of a model behind an encoder, where it keeps a cache: ``encoder.jax`` ..."""
 PAST = "past_key_values."
+OF_SIZES = ("Input shapes do not match", "Rank mismatch", "Shape mismatch", "Error refining shapes")
+"""How messages of JAX begin that are about the sizes of inputs."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class JaxProgram:
         exported: The program, of ``jax.export``; it takes the tree of weights and a dict of inputs.
         parameters: The weights as nested dicts in the Flax layout.
         inputs: Shape and dtype of each input by name; open sizes are symbols.
+        limits: What ``artifact.json`` notes of the sizes that it takes, as far as that is known.
     """
 
     exported: Any
     parameters: dict[str, Any]
     inputs: Mapping[str, Any]
+    limits: tuple[str, ...] = ()
 
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         """The outputs by name, from the weights as they were loaded.
@@ -48,7 +53,7 @@ class JaxProgram:
         A past may be left out as a whole, and is empty then.
 
         Raises:
-            InputError: An input is missing, or there is none of that name.
+            InputError: An input is missing, there is none of that name, or the program takes none of these sizes.
         """
         from jax import numpy as jnp
 
@@ -60,7 +65,16 @@ class JaxProgram:
                 found=", ".join(inputs) or "none",
             )
         given = {name: jnp.asarray(every[name], spec.dtype) for name, spec in self.inputs.items()}
-        found: dict[str, Any] = self.exported.call(parameters, given)
+        try:
+            found: dict[str, Any] = self.exported.call(parameters, given)
+        except ValueError as error:
+            if not str(error).startswith(OF_SIZES):
+                raise
+            raise InputError(
+                "the program takes no inputs of these sizes",
+                expected="; ".join([_sizes(self.inputs), *self.limits]),
+                found=_sizes(given),
+            ) from error
         return found
 
     def _nothing(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +89,12 @@ class JaxProgram:
             name: jnp.zeros((rows, spec.shape[1], 0, spec.shape[3]), spec.dtype)
             for name, spec in past.items()
         }
+
+
+def _sizes(inputs: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} ({', '.join(map(str, value.shape))})" for name, value in inputs.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,8 @@ def load_jax(folder: str | Path) -> JaxModel:
     programs = {role: _exported(path) for role, path in files.items()}
     stored = flax_msgpack.read(place / WEIGHTS).tensors
     weights = nested({name: tensor.read() for name, tensor in stored.items()})
-    return JaxModel({role: _program(one, weights) for role, one in programs.items()})
+    limits = tuple(one for one in read(place).get("notes", []) if one.startswith("sizes: "))
+    return JaxModel({role: _program(one, weights, limits) for role, one in programs.items()})
 
 
 def _exported(path: Path) -> Any:
@@ -172,11 +193,11 @@ def _exported(path: Path) -> Any:
         raise ContainerError("not a program of jax.export", file=path, found=error) from error
 
 
-def _program(exported: Any, weights: dict[str, Any]) -> JaxProgram:
+def _program(exported: Any, weights: dict[str, Any], limits: tuple[str, ...]) -> JaxProgram:
     from jax.tree_util import tree_unflatten
 
     args, _ = tree_unflatten(exported.in_tree, exported.in_avals)
-    return JaxProgram(exported, weights, args[1])
+    return JaxProgram(exported, weights, args[1], limits)
 
 
 def load_flax(folder: str | Path) -> Any:

@@ -1,0 +1,118 @@
+"""A model with a longest text, in every target that begins with ``torch.export``: the note, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from equipoise.convert.errors import InputError
+from equipoise.exporters import load_jax, making
+from equipoise.exporters.base import find_target
+from equipoise.validators.workers import Workers
+
+pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+
+LONGEST = 13
+NOTE = "sizes: sequence <= 13 (transformers.models.clip.modeling_clip:"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=99,
+        hidden_size=24,
+        intermediate_size=36,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=LONGEST,
+        eos_token_id=98,
+    )
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPTextModel(config).save_pretrained(folder)
+    return folder
+
+
+def made(target: str, model: Path, folder: Path, workers: Workers) -> tuple[Path, list[str]]:
+    """The program's file, and its notes."""
+    tool, file = find_target(target)
+    np.savez(folder / "inputs.npz", **inputs(2, 7))
+    axes = {name: {"0": "batch", "1": "sequence"} for name in inputs(2, 7)}
+    found = workers.get("pytorch").call(
+        making.__file__,
+        "make",
+        target=file,
+        way=next(iter(tool.ways)),
+        folder=str(model),
+        class_name="CLIPTextModel",
+        inputs=str(folder / "inputs.npz"),
+        output=str(folder / tool.program),
+        axes=axes,
+    )
+    return folder / tool.program, found["notes"]
+
+
+def inputs(rows: int, length: int) -> dict[str, Any]:
+    ids = np.random.default_rng(0).integers(3, 90, (rows, length))
+    ids[:, -1] = 98
+    return {"input_ids": ids, "attention_mask": np.ones((rows, length), np.int64)}
+
+
+def expected(model: Path, length: int) -> Any:
+    from transformers import CLIPTextModel
+
+    given = {name: torch.from_numpy(value) for name, value in inputs(3, length).items()}
+    with torch.no_grad():
+        plain = CLIPTextModel.from_pretrained(model, attn_implementation="eager")
+        return plain.eval()(**given).last_hidden_state.numpy()
+
+
+def test_jax(model: Path, workers: Workers, tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    _, notes = made("stablehlo", model, tmp_path, workers)
+    assert any(one.startswith(NOTE) for one in notes)
+    (tmp_path / "artifact.json").write_text(json.dumps({"notes": ["something else", *notes]}))
+    program = load_jax(tmp_path)
+    found = program(**inputs(3, LONGEST))["last_hidden_state"]
+    np.testing.assert_allclose(found, expected(model, LONGEST), rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="sequence <= 13") as refused:
+        program(**inputs(3, LONGEST + 1))
+    assert "something else" not in str(refused.value)
+    assert refused.value.found == "attention_mask (3, 14), input_ids (3, 14)"
+
+
+def test_tensorflow(model: Path, workers: Workers, tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+    file, notes = made("saved-model", model, tmp_path, workers)
+    assert any(one.startswith(NOTE) for one in notes)
+    serve = tf.saved_model.load(str(file)).signatures["serving_default"]
+
+    def call(length: int) -> Any:
+        given = {name: tf.constant(value, tf.int32) for name, value in inputs(3, length).items()}
+        return serve(**given)["last_hidden_state"].numpy()
+
+    np.testing.assert_allclose(call(LONGEST), expected(model, LONGEST), rtol=0, atol=1e-5)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"limit index 14 is larger|sequence <= 13"
+    ):
+        call(LONGEST + 1)
+
+
+@pytest.mark.parametrize("target", ["onnx", "torch-export"])
+def test_pytorch(target: str, model: Path, workers: Workers, tmp_path: Path) -> None:
+    """ONNX has no checks: there the note is all."""
+    file, notes = made(target, model, tmp_path, workers)
+    assert any(one.startswith(NOTE) for one in notes)
+    if target == "torch-export":
+        program = torch.export.load(str(file)).module()
+        with pytest.raises((AssertionError, RuntimeError), match="13"):
+            program(*(torch.from_numpy(value) for value in inputs(3, LONGEST + 1).values()))
