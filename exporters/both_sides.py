@@ -18,6 +18,7 @@ from unittest import mock
 from equipoise.exporters.around import Sizes, simplest, values_near
 from equipoise.exporters.base import Source
 from equipoise.exporters.branches import Branch, noted, values_of
+from equipoise.exporters.tracing import input_nodes
 
 LARGEST = 64
 """Inputs of as many times the example's elements are tried."""
@@ -50,7 +51,7 @@ class Followed:
     """
 
     program: Any
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[Limit, ...]
 
 
 def on_both_sides(source: Source, make: Callable[[Source], Any]) -> Followed:
@@ -71,7 +72,7 @@ def on_both_sides(source: Source, make: Callable[[Source], Any]) -> Followed:
             other = _trial(source, make, {**best.sides, wrong[0].place: not wrong[0].side})
         except Exception:  # noqa: BLE001, S112 - that way it cannot be followed, for whatever reason: the limit stays
             continue
-        on_both = other.agrees({}) and other.agrees(best.beyond[wrong[0]])
+        on_both = other.agrees_here and other.agrees(best.beyond[wrong[0]])
         if on_both and len(other.wrong) < len(best.wrong):
             best = other
     limits = [
@@ -116,7 +117,7 @@ class _Trial:
         of these sizes that it does not take, and they tell nothing.
         """
         found: list[Branch] = []
-        if not self.beyond or not self.agrees({}):
+        if not self.beyond or not self.agrees_here:
             return found
         for branch, at in self.beyond.items():
             agrees = self.agrees(at) if self._can_be_tried(at) else False
@@ -126,6 +127,11 @@ class _Trial:
             if not agrees:
                 found.append(branch)
         return found
+
+    @cached_property
+    def agrees_here(self) -> bool | None:
+        """Whether program and model give the same on the example."""
+        return self.agrees({})
 
     def agrees(self, at: Sizes) -> bool | None:
         """Whether program and model give the same at these sizes; None where the model fails."""
@@ -152,21 +158,16 @@ class _Trial:
     @cached_property
     def _shapes(self) -> list[Any]:
         """Of the inputs, in their order; none if no size is open."""
-        nodes = [node for node in self.program.graph.nodes if node.op == "placeholder"]
-        specs = self.program.graph_signature.input_specs
-        kept = [
-            node for node, spec in zip(nodes, specs, strict=True) if spec.kind.name == "USER_INPUT"
-        ]
-        shapes = [tuple(node.meta["val"].shape) for node in kept]
+        shapes = [tuple(node.meta["val"].shape) for node in input_nodes(self.program)]
         return shapes if any(not isinstance(size, int) for one in shapes for size in one) else []
 
-    @property
+    @cached_property
     def _environment(self) -> Any:
         return next(
             size.node.shape_env for one in self._shapes for size in one if not isinstance(size, int)
         )
 
-    @property
+    @cached_property
     def traced(self) -> dict[Any, int]:
         """The example's sizes."""
         return values_of(self._environment)

@@ -26,6 +26,13 @@ def traced(source: Source, way: str) -> Any:
     return exported(source) if way == "export" else by_transformers(source, "dynamo")
 
 
+def input_nodes(program: Any) -> list[Any]:
+    """The nodes of an ``ExportedProgram`` that stand for the model's inputs, in their order."""
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
+    specs = program.graph_signature.input_specs
+    return [node for node, spec in zip(nodes, specs, strict=True) if spec.kind.name == "USER_INPUT"]
+
+
 def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
     """What the exporter of ``transformers.exporters`` makes of the module: it patches what tracers cannot follow.
 

@@ -117,21 +117,20 @@ def judge_output(
         text = f"its shape is {found.shape}, the reference's is {truth.shape}"
         return OutputFigures(name, Verdict.DIVERGED, text)
 
-    def pick(value: Array) -> Array:
-        return value if valid is None else np.asarray(value[valid])
-
-    true = pick(truth)
+    mine, true = _picked(found, valid), _picked(truth, valid)
     if true.size and not np.isfinite(true).any():
         return OutputFigures(name, Verdict.FAILED, NOTHING)
-    error = distance(pick(found), true, precision=precision)
-    noise = distance(pick(reference), true, precision=precision)
+    error = distance(mine, true, precision=precision)
+    noise = distance(_picked(reference, valid), true, precision=precision)
     every = [noise] + [
-        distance(pick(one), true, precision=precision) for one in noises if one.shape == truth.shape
+        distance(_picked(one, valid), true, precision=precision)
+        for one in noises
+        if one.shape == truth.shape
     ]
     held = _held(every, precision, tolerance, scale)
     safe, margin = _stand(found, reference, valid, decisions)
     verdict, reason = _verdict(error, held, tolerance, safe=safe)
-    if verdict is Verdict.WITHIN_NOISE and identical(pick(found), pick(reference)):
+    if verdict is Verdict.WITHIN_NOISE and identical(mine, _picked(reference, valid)):
         verdict, reason = Verdict.IDENTICAL, ""
     return OutputFigures(
         name=name,
@@ -140,10 +139,15 @@ def judge_output(
         error=error,
         noise=noise,
         ratio=error.rms / held[0] if held[0] else None,
-        kl=kl_divergence(pick(found), true) if name.endswith("logits") else None,
+        kl=kl_divergence(mine, true) if name.endswith("logits") else None,
         margin=margin,
-        errors=_histogram(pick(found), true),
+        errors=_histogram(mine, true),
     )
+
+
+def _picked(value: Array, valid: Array | None) -> Array:
+    """The entries that mean something."""
+    return value if valid is None else np.asarray(value[valid])
 
 
 def within_noise(error: Distance, noise: Distance, precision: str, tolerance: Tolerance) -> bool:

@@ -10,6 +10,7 @@ from equipoise.exporters.base import argument_name
 from equipoise.exporters.both_sides import Limit
 from equipoise.exporters.lowering.conditions import constraint
 from equipoise.exporters.lowering.multiples import Written
+from equipoise.exporters.tracing import input_nodes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def input_specs(
     import jax
     from jax import export
 
-    nodes = _inputs(program)
+    nodes = input_nodes(program)
     symbols = {
         symbol: replace(size, written=(written or {}).get(size.name))
         for symbol, size in _symbols(nodes, names, axes, empty, united=united).items()
@@ -105,7 +106,7 @@ def told(
     axes: Mapping[str, Mapping[int, str]],
 ) -> list[str]:
     """Limits in words, sizes by the names of their axes, with the place in the model that has another way beyond."""
-    symbols = _symbols(_inputs(program), names, axes, frozenset(), united=True)
+    symbols = _symbols(input_nodes(program), names, axes, frozenset(), united=True)
     found = []
     for limit in limits:
         named = _all_named(limit.condition, symbols)
@@ -120,7 +121,7 @@ def described(
     """Dtypes and dimensions of a program's inputs and outputs by name, as plain data; axes of one name are one."""
     from torch.utils._pytree import tree_unflatten
 
-    nodes = _inputs(program)
+    nodes = input_nodes(program)
     symbols = _symbols(nodes, names, axes, frozenset(), united=True)
     returned = zip(
         program.graph.output_node().args[0], program.graph_signature.output_specs, strict=True
@@ -149,12 +150,6 @@ def narrow(torch_dtype: Any) -> Any:
     return {"int64": "int32", "float64": "float32", "complex128": "complex64"}.get(
         found.name, found
     )
-
-
-def _inputs(program: Any) -> list[Any]:
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    specs = program.graph_signature.input_specs
-    return [node for node, spec in zip(nodes, specs, strict=True) if spec.kind.name == "USER_INPUT"]
 
 
 def _symbols(

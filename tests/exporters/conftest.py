@@ -39,28 +39,45 @@ def cli(
     return cli
 
 
-@pytest.fixture(scope="module")
-def programs(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a JAX program of a model with these inputs."""
+@pytest.fixture(scope="session")
+def make_program(workers: Workers) -> Callable[..., list[str]]:
+    """Writes a target's program of a class in one way, from these inputs, into a folder; gives the notes."""
 
-    def make(model: Path, name: str, **inputs: Any) -> Path:
-        folder = tmp_path_factory.mktemp("program")
+    def make(
+        target: str, way: str, model: Path, name: str, folder: Path, **inputs: Any
+    ) -> list[str]:
+        tool, file = find_target(target)
         np.savez(folder / "inputs.npz", **inputs)
         axes = {
             key: {str(axis): symbol for axis, symbol in one.items()}
             for key, one in varying_axes([inputs]).items()
         }
-        workers.get("pytorch").call(
+        found = workers.get("pytorch").call(
             making.__file__,
             "make",
-            target=find_target("stablehlo")[1],
-            way="export",
+            target=file,
+            way=way,
             folder=str(model),
             class_name=name,
             inputs=str(folder / "inputs.npz"),
-            output=str(folder / "program.jax"),
+            output=str(folder / tool.program),
             axes=axes,
         )
+        notes: list[str] = found["notes"]
+        return notes
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def programs(
+    make_program: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Makes a JAX program of a model with these inputs."""
+
+    def make(model: Path, name: str, **inputs: Any) -> Path:
+        folder = tmp_path_factory.mktemp("program")
+        make_program("stablehlo", "export", model, name, folder, **inputs)
         return folder
 
     return make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from equipoise.convert.errors import InputError
-from equipoise.exporters import load_jax, making
+from equipoise.exporters import load_jax
 from equipoise.exporters.base import find_target
-from equipoise.validators.workers import Workers
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
@@ -42,23 +42,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(target: str, model: Path, folder: Path, workers: Workers) -> tuple[Path, list[str]]:
-    """The program's file, and its notes."""
-    tool, file = find_target(target)
-    np.savez(folder / "inputs.npz", **inputs(2, 7))
-    axes = {name: {"0": "batch", "1": "sequence"} for name in inputs(2, 7)}
-    found = workers.get("pytorch").call(
-        making.__file__,
-        "make",
-        target=file,
-        way=next(iter(tool.ways)),
-        folder=str(model),
-        class_name="CLIPTextModel",
-        inputs=str(folder / "inputs.npz"),
-        output=str(folder / tool.program),
-        axes=axes,
-    )
-    return folder / tool.program, found["notes"]
+@pytest.fixture
+def made(
+    model: Path, make_program: Callable[..., list[str]], tmp_path: Path
+) -> Callable[[str], list[str]]:
+    """Writes a target's program, in its first way, into the test's folder; gives the notes."""
+
+    def make(target: str) -> list[str]:
+        way = next(iter(find_target(target)[0].ways))
+        return make_program(target, way, model, "CLIPTextModel", tmp_path, **inputs(2, 7))
+
+    return make
 
 
 def inputs(rows: int, length: int) -> dict[str, Any]:
@@ -76,9 +70,9 @@ def expected(model: Path, length: int) -> Any:
         return plain.eval()(**given).last_hidden_state.numpy()
 
 
-def test_jax(model: Path, workers: Workers, tmp_path: Path) -> None:
+def test_jax(model: Path, made: Callable[[str], list[str]], tmp_path: Path) -> None:
     pytest.importorskip("jax")
-    _, notes = made("stablehlo", model, tmp_path, workers)
+    notes = made("stablehlo")
     assert any(one.startswith(NOTE) for one in notes)
     (tmp_path / "artifact.json").write_text(json.dumps({"notes": ["something else", *notes]}))
     program = load_jax(tmp_path)
@@ -90,11 +84,13 @@ def test_jax(model: Path, workers: Workers, tmp_path: Path) -> None:
     assert refused.value.found == "attention_mask (3, 14), input_ids (3, 14)"
 
 
-def test_tensorflow(model: Path, workers: Workers, tmp_path: Path) -> None:
+def test_tensorflow(model: Path, made: Callable[[str], list[str]], tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
-    file, notes = made("saved-model", model, tmp_path, workers)
+    notes = made("saved-model")
     assert any(one.startswith(NOTE) for one in notes)
-    serve = tf.saved_model.load(str(file)).signatures["serving_default"]
+    serve = tf.saved_model.load(str(tmp_path / find_target("saved-model")[0].program)).signatures[
+        "serving_default"
+    ]
 
     def call(length: int) -> Any:
         given = {name: tf.constant(value, tf.int32) for name, value in inputs(3, length).items()}
@@ -108,11 +104,11 @@ def test_tensorflow(model: Path, workers: Workers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["onnx", "torch-export"])
-def test_pytorch(target: str, model: Path, workers: Workers, tmp_path: Path) -> None:
+def test_pytorch(target: str, made: Callable[[str], list[str]], tmp_path: Path) -> None:
     """ONNX has no checks: there the note is all."""
-    file, notes = made(target, model, tmp_path, workers)
+    notes = made(target)
     assert any(one.startswith(NOTE) for one in notes)
     if target == "torch-export":
-        program = torch.export.load(str(file)).module()
+        program = torch.export.load(str(tmp_path / find_target(target)[0].program)).module()
         with pytest.raises((AssertionError, RuntimeError), match="13"):
             program(*(torch.from_numpy(value) for value in inputs(3, LONGEST + 1).values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +12,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from equipoise.exporters import base, making
+from equipoise.exporters import base
 from equipoise.exporters.base import find_target, target_names
-from equipoise.exporters.inputs import varying_axes
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.workers import Workers
 
@@ -71,32 +71,18 @@ def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         if not base.is_fixed(find_target(name)[0])
     ],
 )
-def test_shapes_are_free(name: str, way: str, workers: Workers, tmp_path: Path) -> None:
+def test_shapes_are_free(
+    name: str,
+    way: str,
+    workers: Workers,
+    make_program: Callable[..., list[str]],
+    tmp_path: Path,
+) -> None:
     """Made at (2, 7), right at (1, 1), (3, 33), the longest there is, and padded on either side."""
-    target, file = find_target(name)
-    example = tokens(2, 7)
-    np.savez(
-        tmp_path / "inputs.npz",
-        input_ids=example["input_ids"],
-        attention_mask=example["attention_mask"],
-    )
-    axes = {
-        key: {str(axis): symbol for axis, symbol in one.items()}
-        for key, one in varying_axes([example]).items()
-    }
-    workers.get("pytorch").call(
-        making.__file__,
-        "make",
-        target=file,
-        way=way,
-        folder=str(MODEL),
-        class_name=NAME,
-        inputs=str(tmp_path / "inputs.npz"),
-        output=str(tmp_path / target.program),
-        axes=axes,
-    )
+    make_program(name, way, MODEL, NAME, tmp_path, **tokens(2, 7))
+    file = tmp_path / find_target(name)[0].program
     truth = RemoteModel(workers.get("pytorch"), "pytorch", NAME, MODEL, threads=1)
-    program = RemoteModel(workers.get(name), name, "", tmp_path / target.program, threads=1)
+    program = RemoteModel(workers.get(name), name, "", file, threads=1)
     for batch in (
         tokens(1, 1),
         tokens(3, 33),

@@ -50,7 +50,7 @@ def _case(suite: Element, report: Report, result: BackendResult, case: CaseFigur
         SubElement(test, "skipped", message=_plain(result.absent))
         return
     if case.verdict is Verdict.FAILED:
-        text = case.failure or _reasons(case, Verdict.FAILED) or "no output was compared"
+        text = case.failure or "\n".join(_reasons(case, Verdict.FAILED)) or "no output was compared"
         SubElement(test, "error", message=_plain(first_line(text))).text = _plain(text)
     elif case.verdict is Verdict.DIVERGED:
         text = _diverged(result, case)
@@ -58,13 +58,13 @@ def _case(suite: Element, report: Report, result: BackendResult, case: CaseFigur
     SubElement(test, "system-out").text = _plain(_figures(case))
 
 
-def _reasons(case: CaseFigures, verdict: Verdict) -> str:
+def _reasons(case: CaseFigures, verdict: Verdict) -> list[str]:
     """Why outputs have this verdict."""
-    return "\n".join(f"{out.name}: {out.reason}" for out in case.outputs if out.verdict is verdict)
+    return [f"{out.name}: {out.reason}" for out in case.outputs if out.verdict is verdict]
 
 
 def _diverged(result: BackendResult, case: CaseFigures) -> str:
-    lines = [*_reasons(case, Verdict.DIVERGED).splitlines(), *case.flips]
+    lines = [*_reasons(case, Verdict.DIVERGED), *case.flips]
     if result.divergence is not None and result.divergence.case == case.case:
         lines.append(divergence(result))
     return "\n".join(lines) or "diverged"
