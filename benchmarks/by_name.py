@@ -25,13 +25,13 @@ from equipoise.convert.errors import EquipoiseError
 from equipoise.convert.output import write_atomic
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.fixtures.modern.recipe import Recipe
-from equipoise.validators.exporting import Export, Exported, export
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.request import Request
-from equipoise.validators.running import as_json, run
+from equipoise.validators.core.request import Request
+from equipoise.validators.export.export import Export, Exported, export
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.pipeline import as_json, run
+from equipoise.validators.runtime.pool import Workers
 from equipoise.validators.tasks import find_task
 from equipoise.validators.tasks.base import samples_of
-from equipoise.validators.workers import Workers
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "by-name.json"

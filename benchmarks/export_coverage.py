@@ -25,11 +25,11 @@ from export_tasks import BASE, pairs
 
 from equipoise.convert.errors import WorkerError
 from equipoise.convert.output import write_atomic
-from equipoise.exporters.base import find_target
-from equipoise.validators.attempts import reason_of
-from equipoise.validators.tolerance import DEFAULTS
-from equipoise.validators.verdict import Verdict, judge_case
-from equipoise.validators.workers import Workers
+from equipoise.exporters.target import find_target
+from equipoise.validators.core.tolerance import DEFAULTS
+from equipoise.validators.export.attempts import reason_of
+from equipoise.validators.judgement.verdict import Verdict, judge_case
+from equipoise.validators.runtime.pool import Workers
 
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"

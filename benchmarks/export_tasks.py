@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from equipoise.validators.architectures import mapped_classes
+from equipoise.validators.models.auto_classes import mapped_classes
 
 BASE = "feature-extraction"
 HEADS = {

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.base import Source, find_target
-from equipoise.exporters.inputs import varying_axes
-from equipoise.exporters.making import experts, flattened, prepared, source_of
-from equipoise.exporters.tracing import by_transformers, exported
+from equipoise.exporters.build import experts, flattened, prepared, source_of
+from equipoise.exporters.example_inputs import varying_axes
+from equipoise.exporters.target import Source, find_target
+from equipoise.exporters.torch_export import by_transformers, exported
 
 # A worker reads this file by its path; what lies beside it has to be found too.
 sys.path[:0] = [folder for folder in [str(Path(__file__).parent)] if folder not in sys.path]
@@ -143,7 +143,7 @@ def _make_graphs_once(folder: str) -> None:
 
     What was made is kept with the function: this file is read anew for each call.
     """
-    from equipoise.exporters import jax_program
+    from equipoise.exporters.programs import jax_program
 
     before = jax_program.graph_of
     plain = getattr(before, "plain", before)
@@ -215,14 +215,14 @@ def run_onnx(folder: str) -> dict[str, Any]:
 
 def run_stablehlo(folder: str) -> dict[str, Any]:
     """Runs the JAX program on both batches, with JAX alone."""
-    from equipoise.validators.backends import stablehlo
+    from equipoise.validators.backends.programs import stablehlo
 
     return _run(stablehlo.load(folder, "", {}), Path(folder))
 
 
 def run_saved_model(folder: str) -> dict[str, Any]:
     """Runs the SavedModel on both batches, with TensorFlow alone."""
-    from equipoise.validators.backends import saved_model
+    from equipoise.validators.backends.programs import saved_model
 
     return _run(saved_model.load(str(Path(folder) / "saved_model" / "1"), "", {}), Path(folder))
 
@@ -309,11 +309,11 @@ def _numbers(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
 def _truths(model: Any, *batches: dict[str, Any]) -> list[dict[str, Any]]:
     import torch
 
-    from equipoise.validators.backends import torch_common
+    from equipoise.validators.backends import _torch
 
     wide = model.double()
     experts(wide)  # the grouped product knows no float64
-    with torch_common.arithmetic(torch.float64):
+    with _torch.arithmetic(torch.float64):
         return [_numbers(wide, batch) for batch in batches]
 
 

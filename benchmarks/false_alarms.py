@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import EquipoiseError
-from equipoise.validators import machine
+from equipoise.validators.core.request import Request
+from equipoise.validators.evaluation import host
+from equipoise.validators.evaluation.context import prepare
+from equipoise.validators.judgement.results import BackendResult
+from equipoise.validators.judgement.verdict import FINE
 from equipoise.validators.matrix import programs_of
-from equipoise.validators.request import Request
-from equipoise.validators.result import BackendResult
-from equipoise.validators.setup import prepare
+from equipoise.validators.runtime.pool import Workers
 from equipoise.validators.tasks.base import Batch
 from equipoise.validators.validate import report
-from equipoise.validators.verdict import FINE
-from equipoise.validators.workers import Workers
 
 HERE = Path(__file__).parent
 TASKS = HERE.parent / "fixtures" / "tasks"
@@ -123,7 +123,7 @@ def row(name: str, result: BackendResult) -> dict[str, Any]:
 def write(rows: list[dict[str, Any]], seeds: int) -> None:
     """The figures as JSON and as a page."""
     folder = HERE / "results"
-    about = machine.about()
+    about = host.about()
     values = {"machine": about, "seeds": seeds, "rows": rows}
     (folder / "false-alarms.json").write_text(json.dumps(values, indent=1) + "\n")
     backends: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters import load_jax, making
-from equipoise.exporters.base import find_target
-from equipoise.exporters.inputs import varying_axes
-from equipoise.validators import machine
+from equipoise.exporters import build, load_jax
+from equipoise.exporters.example_inputs import varying_axes
+from equipoise.exporters.target import find_target
+from equipoise.validators.evaluation import host
 
 HERE = Path(__file__).parent
 TOKENS = 128
@@ -50,7 +50,7 @@ def main() -> None:
 
 def about() -> dict[str, Any]:
     """The machine, and the versions of those that are compared."""
-    found = machine.about()
+    found = host.about()
     versions = {name: version(name) for name in ("torch", "jax", "jaxlib")}
     return {**found, "versions": {**found["versions"], **versions}}
 
@@ -161,12 +161,12 @@ def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
 
 
 def _make_cached(model: Any, tensors: dict[str, Any], folder: Path) -> None:
-    from equipoise.exporters import caching
+    from equipoise.exporters import cache_graphs
 
     model.save_pretrained(folder / "model")
     np.savez(folder / "inputs.npz", **{name: value.numpy() for name, value in tensors.items()})
     axes = {name: {"0": "batch", "1": "sequence"} for name in tensors}
-    caching.make(
+    cache_graphs.make(
         find_target("stablehlo")[1],
         "export",
         str(folder / "model"),
@@ -183,8 +183,8 @@ def _make(model: Any, tensors: dict[str, Any], folder: Path) -> None:
         name: {str(axis): symbol for axis, symbol in one.items()}
         for name, one in varying_axes(arrays).items()
     }
-    making.prepared(model)
-    source = making.source_of(model, tensors, axes, {}, None, {})
+    build.prepared(model)
+    source = build.source_of(model, tensors, axes, {}, None, {})
     target, _ = find_target("stablehlo")
     target.make("export", source, folder / target.program)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from random_bert import build
 
-from equipoise.validators import machine
-from equipoise.validators.request import Request
+from equipoise.validators.core.request import Request
+from equipoise.validators.evaluation import host
+from equipoise.validators.runtime.pool import Workers
 from equipoise.validators.validate import validate
-from equipoise.validators.workers import Workers
 
 HERE = Path(__file__).parent
 
@@ -56,7 +56,7 @@ def main() -> None:
             }
         )
         print(rows[-1], flush=True)
-    values = {"machine": machine.about(), "layers": given.layers, "rows": rows}
+    values = {"machine": host.about(), "layers": given.layers, "rows": rows}
     (HERE / "results" / "overhead.json").write_text(json.dumps(values, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from equipoise.validators.workers import Workers
+    from equipoise.validators.runtime.pool import Workers
 
 FAILED = 3
 """Exit code: a backend could not be run to the end."""
@@ -86,7 +86,7 @@ def workers(
     # Tokenizers are used in this process; what they say to a terminal is not ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from equipoise.validators.workers import Workers
+    from equipoise.validators.runtime.pool import Workers
 
     with Workers(
         dict(environments), log=log, time_limit=time_limit, memory_limit=memory_limit

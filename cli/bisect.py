@@ -10,7 +10,7 @@ import click
 from equipoise.cli import _output, _run, _validation
 
 if TYPE_CHECKING:
-    from equipoise.validators.result import BackendResult
+    from equipoise.validators.judgement.results import BackendResult
 
 
 @click.command()
@@ -52,8 +52,8 @@ def command(
     Exit code 1: a module is beyond noise; it is named, and --repro writes a script that shows it.
     """
     from equipoise.convert.hub import resolve_source
-    from equipoise.validators.request import PRECISIONS, Request
-    from equipoise.validators.result import plain
+    from equipoise.validators.core.request import PRECISIONS, Request
+    from equipoise.validators.judgement.results import plain
     from equipoise.validators.validate import validate
 
     names = [name.strip() for name in backends.split(",")] if backends else None

@@ -23,14 +23,14 @@ def command(
 ) -> int:
     """Create or list environments; ``env create oracle`` has transformers 4.57.6, TensorFlow and Flax."""
     from equipoise.convert.errors import InputError
-    from equipoise.validators import environments, pythons
+    from equipoise.validators.runtime import environments, interpreters
 
     if action == "list":
         rows = [
             [
                 one,
-                "there" if pythons.environment_python(one).exists() else "not made",
-                pythons.environment_python(one),
+                "there" if interpreters.environment_python(one).exists() else "not made",
+                interpreters.environment_python(one),
             ]
             for one in environments.names()
         ]

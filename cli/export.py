@@ -12,7 +12,7 @@ from equipoise.cli._types import Size
 from equipoise.cli.validate import exit_code, show, tolerance
 
 if TYPE_CHECKING:
-    from equipoise.validators.exporting import Exported
+    from equipoise.validators.export.export import Exported
 
 
 class SizeOfAxis(click.ParamType[int | None]):
@@ -127,8 +127,8 @@ def command(
     are tried one after the other until the validator is content. Exit code 1: the program is beyond noise, and is kept
     and marked; 3: it could not be run; 2: bad input.
     """
-    from equipoise.validators.exporting import Export, export
-    from equipoise.validators.request import PRECISIONS, Request
+    from equipoise.validators.core.request import PRECISIONS, Request
+    from equipoise.validators.export.export import Export, export
 
     precision = PRECISIONS[dtype]
     sizes = {"batch": batch, "sequence": sequence}

@@ -58,8 +58,8 @@ def command(
 
     A folder without config.json stands for the models in it. Exit codes as of `validate`.
     """
+    from equipoise.validators.core.request import PRECISIONS
     from equipoise.validators.matrix import lines, page
-    from equipoise.validators.request import PRECISIONS
 
     found: list[Line] = []
     with (
@@ -90,7 +90,7 @@ def command(
 def _json(found: list[Line]) -> str:
     import json
 
-    from equipoise.validators.report import json as report_json
+    from equipoise.validators.report import json_report as report_json
 
     values: list[Any] = [
         json.loads(report_json.dumps(line.report))

@@ -59,7 +59,7 @@ def command(
         _validation.progress(),
     ):
         from equipoise.convert.hub import resolve_source
-        from equipoise.validators.running import as_json, run
+        from equipoise.validators.pipeline import as_json, run
 
         results = run(
             task,

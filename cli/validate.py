@@ -11,8 +11,8 @@ import click
 from equipoise.cli import _output, _run, _validation
 
 if TYPE_CHECKING:
-    from equipoise.validators.result import Report
-    from equipoise.validators.tolerance import Tolerance
+    from equipoise.validators.core.tolerance import Tolerance
+    from equipoise.validators.judgement.results import Report
 
 
 @click.command()
@@ -87,8 +87,8 @@ def command(
     like it. Exit code 1: something diverged; 3: a backend failed; 2: bad input.
     """
     from equipoise.convert.hub import resolve_source
-    from equipoise.validators.request import PRECISIONS, Request
-    from equipoise.validators.samples import read_samples
+    from equipoise.validators.core.request import PRECISIONS, Request
+    from equipoise.validators.models.samples import read_samples
     from equipoise.validators.validate import validate
 
     with (
@@ -133,7 +133,7 @@ def tolerance(
         rtol: The same as a part of the scale.
         fixed: Whether the entry is another than that of the precision under test, so that it must be stated.
     """
-    from equipoise.validators.tolerance import DEFAULTS
+    from equipoise.validators.core.tolerance import DEFAULTS
 
     if atol is None and rtol is None and not fixed:
         return None
@@ -141,15 +141,16 @@ def tolerance(
 
 
 def _write(found: Report, report: Path | None, junit: Path | None, json_file: Path | None) -> None:
-    from equipoise.validators.report import html, json
+    from equipoise.validators.report import json_report
     from equipoise.validators.report import junit as junit_xml
+    from equipoise.validators.report.html import page
 
     if report is not None:
-        _validation.write(report, html.page(found))
+        _validation.write(report, page.page(found))
     if junit is not None:
         _validation.write(junit, junit_xml.document(found))
     if json_file is not None:
-        _validation.write(json_file, json.dumps(found))
+        _validation.write(json_file, json_report.dumps(found))
 
 
 def show(found: Report) -> None:
@@ -166,7 +167,7 @@ def show(found: Report) -> None:
 
 def exit_code(found: Report, *, strict: bool) -> int:
     """0 fine, 1 diverged (or, if strict, decision-safe), 3 a backend failed; 1 goes before 3."""
-    from equipoise.validators.verdict import Verdict
+    from equipoise.validators.judgement.verdict import Verdict
 
     verdicts = {result.verdict for result in found.backends if not result.absent}
     bad = {Verdict.DIVERGED, *([Verdict.DECISION_SAFE] if strict else [])}

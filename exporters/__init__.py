@@ -1,5 +1,5 @@
 """Programs out of models, and the loaders of those that other libraries have none for."""
 
-from equipoise.exporters.loading import JaxModel, JaxProgram, load_flax, load_jax
+from equipoise.exporters.load import JaxModel, JaxProgram, load_flax, load_jax
 
 __all__ = ["JaxModel", "JaxProgram", "load_flax", "load_jax"]

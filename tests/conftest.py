@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.cli.main import run
-from equipoise.validators.environment import Environment
+from equipoise.validators.runtime.process import Environment
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from equipoise.validators import pytest_plugin, tasks
-from equipoise.validators.forms import backend_names
-from equipoise.validators.report.tables import SIGNS
-from equipoise.validators.request import PRECISIONS, Request
+from equipoise.validators.core.request import PRECISIONS, Request
+from equipoise.validators.core.tolerance import DEFAULTS, MODULE, REASONS, Tolerance
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.models.sources import backend_names
+from equipoise.validators.report.html.tables import SIGNS
 from equipoise.validators.tasks import task_names
-from equipoise.validators.tolerance import DEFAULTS, MODULE, REASONS, Tolerance
 from equipoise.validators.validate import validate
-from equipoise.validators.verdict import Verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 BERT = Path(__file__).parents[1] / "fixtures" / "tasks" / "text-classification"

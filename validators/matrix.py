@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.errors import EquipoiseError, InputError
-from equipoise.validators.forms import backend_names, form_of_artifact
+from equipoise.validators.core.request import Progress, Request
+from equipoise.validators.judgement.results import BackendResult, Report
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.models.sources import backend_names, form_of_artifact
 from equipoise.validators.report.summary import first_line, remarks
-from equipoise.validators.request import Progress, Request
-from equipoise.validators.result import BackendResult, Report
+from equipoise.validators.runtime.pool import Workers
 from equipoise.validators.validate import validate
-from equipoise.validators.verdict import Verdict
-from equipoise.validators.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from equipoise.validators.result import Report
-    from equipoise.validators.workers import Workers
+    from equipoise.validators.judgement.results import Report
+    from equipoise.validators.runtime.pool import Workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
     """Worker processes, started when first needed and kept for the whole session."""
-    from equipoise.validators.workers import Workers
+    from equipoise.validators.runtime.pool import Workers
 
     with Workers(_environments(pytestconfig.getoption("--equipoise-env"))) as workers:
         yield workers
@@ -103,8 +103,8 @@ class Parity:
             EquipoiseError: The model, the task, a sample or an artifact cannot be used.
         """
         __tracebackhide__ = True
-        from equipoise.validators.request import PRECISIONS, Request
-        from equipoise.validators.samples import read_samples
+        from equipoise.validators.core.request import PRECISIONS, Request
+        from equipoise.validators.models.samples import read_samples
         from equipoise.validators.validate import validate
 
         is_file = isinstance(samples, (str, Path))
@@ -131,14 +131,15 @@ class Parity:
     def _write(self, report: Report) -> None:
         if self.folder is None:
             return
-        from equipoise.validators.report import html, json
+        from equipoise.validators.report import json_report
+        from equipoise.validators.report.html import page
 
         self.count += 1
         number = f"-{self.count}" if self.count > 1 else ""
         name = re.sub(r"[^\w.]+", "-", self.name)[-120:].strip("-") + number
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{name}.html").write_text(html.page(report), encoding="utf-8")
-        (self.folder / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
+        (self.folder / f"{name}.html").write_text(page.page(report), encoding="utf-8")
+        (self.folder / f"{name}.json").write_text(json_report.dumps(report), encoding="utf-8")
 
 
 def objection(report: Report, *, strict: bool) -> str:
@@ -146,8 +147,8 @@ def objection(report: Report, *, strict: bool) -> str:
 
     A test in which nothing was compared has proved nothing, and fails.
     """
+    from equipoise.validators.judgement.verdict import Verdict
     from equipoise.validators.report.summary import text
-    from equipoise.validators.verdict import Verdict
 
     bad = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
     ran = [result for result in report.backends if not result.absent]

@@ -10,23 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, InputError
-from equipoise.validators import golden, machine
-from equipoise.validators.again import command
-from equipoise.validators.forms import (
+from equipoise.validators.core.request import Request
+from equipoise.validators.evaluation import golden, host
+from equipoise.validators.evaluation.context import Setup, prepare
+from equipoise.validators.evaluation.evaluate import judge
+from equipoise.validators.evaluation.golden import Golden
+from equipoise.validators.evaluation.reference import Measured, Reference, reference_row
+from equipoise.validators.evaluation.rerun_command import command
+from equipoise.validators.judgement.results import BackendResult, Report, plain
+from equipoise.validators.models.sources import (
     CLASSES,
     Form,
     backend_names,
     form_of_artifact,
     form_of_model,
 )
-from equipoise.validators.golden import Golden
-from equipoise.validators.judging import judge
-from equipoise.validators.pythons import python_of
-from equipoise.validators.reference import Measured, Reference, reference_row
-from equipoise.validators.request import Request
-from equipoise.validators.result import BackendResult, Report, plain
-from equipoise.validators.setup import Setup, prepare
-from equipoise.validators.workers import Workers
+from equipoise.validators.runtime.interpreters import python_of
+from equipoise.validators.runtime.pool import Workers
 
 STAND_INS = {"flax": "stablehlo", "tensorflow": "saved-model"}
 """Backends of classes -> targets whose programs run on the same framework."""
@@ -83,7 +83,7 @@ def report_of(
         device=request.device,
         tolerance=request.allowed,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine.about(),
+        machine=host.about(),
         samples=tuple(plain(dict(sample)) for sample in setup.batches[0].case.samples),
         reference=reference_row(setup, reference, measured),
         backends=tuple(results),
@@ -142,8 +142,8 @@ def _stand_in(setup: Setup, name: str) -> Form | None:
 
 def _program(setup: Setup, name: str) -> Form | BackendResult:
     """A program that is made for the occasion, where a target of that name makes such."""
-    from equipoise.exporters.base import target_names
-    from equipoise.validators.exporting import on_the_fly
+    from equipoise.exporters.target import target_names
+    from equipoise.validators.export.export import on_the_fly
 
     if name not in target_names():
         return BackendResult(name, name, failure="no artifact was given for it")

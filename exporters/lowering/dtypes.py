@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.lowering.sizes import is_size
+from equipoise.exporters.lowering.dims import is_size
 
 _KINDS = "bui", "fV", "c"
 """Kinds of numpy's dtypes; ``V`` are bfloat16 and the floats of eight bits."""

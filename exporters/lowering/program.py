@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.both_sides import Limit, on_both_sides
-from equipoise.exporters.lowering.interpret import constant, run
-from equipoise.exporters.tracing import traced
+from equipoise.exporters.lowering.interpreter import constant, run
+from equipoise.exporters.shapes.branch_check import Limit, on_both_sides
+from equipoise.exporters.target import Source
+from equipoise.exporters.torch_export import traced
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Export targets: one file each, found by its name; see :mod:`equipoise.exporters.base`."""
+"""Export targets: one file each, found by its name; see :mod:`equipoise.exporters.target`."""

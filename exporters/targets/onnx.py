@@ -7,15 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.both_sides import on_both_sides
-from equipoise.exporters.lowering.symbols import told
-from equipoise.exporters.onnx_files import drop_unused, share, write
-from equipoise.exporters.onnx_merge import merge
-from equipoise.exporters.onnx_passes import INT8, keep_padding, optimize, quantize
-from equipoise.exporters.onnx_ready import without_idle_squeezes
-from equipoise.exporters.onnx_rules import exact
-from equipoise.exporters.tracing import by_transformers, exported
+from equipoise.exporters.onnx.external_data import drop_unused, share, write
+from equipoise.exporters.onnx.fx_cleanup import without_idle_squeezes
+from equipoise.exporters.onnx.merge_decoders import merge
+from equipoise.exporters.onnx.optimizer_fix import exact
+from equipoise.exporters.onnx.runtime_passes import INT8, keep_padding, optimize, quantize
+from equipoise.exporters.shapes.branch_check import on_both_sides
+from equipoise.exporters.shapes.input_specs import told
+from equipoise.exporters.target import Source
+from equipoise.exporters.torch_export import by_transformers, exported
 
 
 class Onnx:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
+from equipoise.exporters.target import Source
 
 
 class SavedModel:
@@ -30,8 +30,8 @@ class SavedModel:
         self, way: str, sources: Mapping[str, Source], path: Path
     ) -> dict[str, dict[str, Any]]:
         """The same with several graphs: a signature for each, which all use the same variables."""
-        from equipoise.exporters.jax_program import graphs_of
-        from equipoise.exporters.tf_program import save, signature_of
+        from equipoise.exporters.programs.jax_program import graphs_of
+        from equipoise.exporters.programs.tf_function import save, signature_of
 
         graphs = graphs_of(sources, way)
         notes = save(graphs, path)

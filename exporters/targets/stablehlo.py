@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.loading import WEIGHTS
+from equipoise.exporters.load import WEIGHTS
+from equipoise.exporters.target import Source
 
 
 class StableHlo:
@@ -33,7 +33,7 @@ class StableHlo:
         """The same with several graphs: a program for each, which all take the same tree of weights."""
         from flax.serialization import msgpack_serialize
 
-        from equipoise.exporters.jax_program import graphs_of, programs_of
+        from equipoise.exporters.programs.jax_program import graphs_of, programs_of
 
         graphs = graphs_of(sources, way)
         made = programs_of(graphs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
+from equipoise.exporters.target import Source
 
 
 class TfLite:
@@ -24,7 +24,7 @@ class TfLite:
 
     def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
         """Exports the module, lowers the graph, and converts it with its weights at the wanted precision."""
-        from equipoise.exporters.tflite_program import convert
+        from equipoise.exporters.programs.tflite_program import convert
 
         data, notes = convert(source, way)
         path.write_bytes(data)

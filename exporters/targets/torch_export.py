@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.both_sides import on_both_sides
-from equipoise.exporters.lowering.symbols import told
-from equipoise.exporters.tracing import traced
+from equipoise.exporters.shapes.branch_check import on_both_sides
+from equipoise.exporters.shapes.input_specs import told
+from equipoise.exporters.target import Source
+from equipoise.exporters.torch_export import traced
 
 
 class TorchExport:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from equipoise.cli import _validation
-from equipoise.exporters import making
-from equipoise.exporters.base import find_target
-from equipoise.exporters.inputs import varying_axes
-from equipoise.validators.workers import Workers
+from equipoise.exporters import build
+from equipoise.exporters.example_inputs import varying_axes
+from equipoise.exporters.target import find_target
+from equipoise.validators.runtime.pool import Workers
 
 ROOT = Path(__file__).parents[2] / "fixtures"
 
@@ -53,7 +53,7 @@ def make_program(workers: Workers) -> Callable[..., list[str]]:
             for key, one in varying_axes([inputs]).items()
         }
         found = workers.get("pytorch").call(
-            making.__file__,
+            build.__file__,
             "make",
             target=file,
             way=way,

@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from equipoise.validators import accounts, exporting, targets
+from equipoise.validators.export import export, manifest, targets
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -120,7 +120,7 @@ def test_full_disk_while_writing(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(accounts, "bring_companions", full)
+    monkeypatch.setattr(manifest, "bring_companions", full)
     said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
     assert "No space left on device" in said
     assert "make room" in said
@@ -143,7 +143,7 @@ def test_interrupt(
     def interrupted(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "example_inputs", interrupted)
+    monkeypatch.setattr(export, "example_inputs", interrupted)
     assert cli("export", BERT, tmp_path / "out", "--to", "onnx").code == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -13,12 +13,12 @@ jax = pytest.importorskip("jax")
 
 from graphs import maker
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.both_sides import Followed, on_both_sides
 from equipoise.exporters.lowering.program import lowered
-from equipoise.exporters.lowering.symbols import told
-from equipoise.exporters.open_sizes import Graph, with_sizes
-from equipoise.exporters.tracing import exported
+from equipoise.exporters.shapes.branch_check import Followed, on_both_sides
+from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
+from equipoise.exporters.shapes.input_specs import told
+from equipoise.exporters.target import Source
+from equipoise.exporters.torch_export import exported
 
 pytestmark = [
     pytest.mark.transformers,

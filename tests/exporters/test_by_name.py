@@ -14,12 +14,12 @@ pytest.importorskip("jax")
 
 from equipoise.exporters import load_jax
 from equipoise.fixtures.modern.folder import make, names, recipes
-from equipoise.validators.environment import RemoteModel
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.running import as_json, run
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.pipeline import as_json, run
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import RemoteModel
 from equipoise.validators.tasks import find_task
 from equipoise.validators.tasks.base import samples_of
-from equipoise.validators.workers import Workers
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from equipoise.exporters.every_patch import NOTE, with_every_patch
+from equipoise.exporters.patches.vilt import NOTE, with_every_patch
 from equipoise.fixtures.modern.folder import make, recipes
 
 pytestmark = pytest.mark.transformers

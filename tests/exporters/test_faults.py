@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from equipoise.exporters.targets.onnx import TARGET
-from equipoise.validators import targets
+from equipoise.validators.export import targets
 
 pytestmark = [
     pytest.mark.transformers,

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from equipoise.exporters.following import Rows, followed
+from equipoise.exporters.patches.symbolic_builtins import Rows, followed
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 

@@ -13,15 +13,15 @@ pytest.importorskip("onnxruntime")
 
 from equipoise.exporters import load_jax
 from equipoise.exporters.artifact import read
-from equipoise.validators.environment import RemoteModel
-from equipoise.validators.exporting import Export, export
-from equipoise.validators.forms import Form, form_of_artifact
-from equipoise.validators.generation import generate
-from equipoise.validators.remote import RemoteRunner
-from equipoise.validators.request import Request
-from equipoise.validators.setup import prepare
-from equipoise.validators.verdict import Verdict
-from equipoise.validators.workers import Workers
+from equipoise.validators.core.request import Request
+from equipoise.validators.evaluation.context import prepare
+from equipoise.validators.export.export import Export, export
+from equipoise.validators.generation.generate import generate
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.models.sources import Form, form_of_artifact
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.runtime.remote import RemoteRunner
 
 pytestmark = [
     pytest.mark.transformers,

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 from equipoise.convert.errors import InputError
 from equipoise.exporters import load_jax
-from equipoise.exporters.base import find_target
+from equipoise.exporters.target import find_target
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from equipoise.exporters.following import _int
+from equipoise.exporters.patches.symbolic_builtins import _int
 
 pytestmark = pytest.mark.transformers
 

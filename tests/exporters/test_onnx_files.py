@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx_ir = pytest.importorskip("onnx_ir")
 
-from equipoise.exporters.onnx_files import Weights, beside, share, write
+from equipoise.exporters.onnx.external_data import Weights, beside, share, write
 
 A, B, C = (np.arange(size, dtype=np.float32).reshape(-1, 5) + size for size in (100, 200, 300))
 

@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx_ir = pytest.importorskip("onnx_ir")
 
-from equipoise.exporters.onnx_passes import keep_padding
+from equipoise.exporters.onnx.runtime_passes import keep_padding
 
 
 def padded_pool(path: Path, opset: int) -> None:

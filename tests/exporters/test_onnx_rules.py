@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from equipoise.exporters.base import Source, find_target
+from equipoise.exporters.target import Source, find_target
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 

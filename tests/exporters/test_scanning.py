@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", minversion="5")
 
-from equipoise.exporters.scanning import as_scan
+from equipoise.exporters.patches.recurrences import as_scan
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 

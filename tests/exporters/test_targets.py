@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from equipoise.exporters import base
-from equipoise.exporters.base import find_target, target_names
-from equipoise.validators.environment import RemoteModel
-from equipoise.validators.workers import Workers
+from equipoise.exporters import target
+from equipoise.exporters.target import find_target, target_names
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -56,7 +56,7 @@ def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         def load(self) -> ModuleType:
             return module
 
-    monkeypatch.setattr(base, "entry_points", lambda **given: [Point()])
+    monkeypatch.setattr(target, "entry_points", lambda **given: [Point()])
     assert "theirs" in target_names()
     assert find_target("theirs")[1] == "/somewhere/theirs.py"
 
@@ -68,7 +68,7 @@ def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         (name, way)
         for name in target_names()
         for way in find_target(name)[0].ways
-        if not base.is_fixed(find_target(name)[0])
+        if not target.is_fixed(find_target(name)[0])
     ],
 )
 def test_shapes_are_free(

@@ -14,12 +14,12 @@ pytest.importorskip("jax")
 pytest.importorskip("tensorflow")
 
 from equipoise.convert.errors import WorkerError
-from equipoise.validators.environment import RemoteModel
-from equipoise.validators.exporting import Export, Exported, export
-from equipoise.validators.request import Request
-from equipoise.validators.tolerance import DEFAULTS
-from equipoise.validators.verdict import Verdict
-from equipoise.validators.workers import Workers
+from equipoise.validators.core.request import Request
+from equipoise.validators.core.tolerance import DEFAULTS
+from equipoise.validators.export.export import Export, Exported, export
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 

@@ -17,7 +17,7 @@ pytest.importorskip("flax")
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.exporters import load_flax, load_jax
-from equipoise.validators.environment import Environment, RemoteModel
+from equipoise.validators.runtime.process import Environment, RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 

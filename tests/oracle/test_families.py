@@ -22,7 +22,7 @@ from equipoise.convert.generate import ROUNDED
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 from equipoise.fixtures.inputs import inputs
-from equipoise.validators.environment import Environment, RemoteModel
+from equipoise.validators.runtime.process import Environment, RemoteModel
 
 from cases import FAMILIES, Case, cases, specs  # isort: skip - tests are no package
 

@@ -12,7 +12,7 @@ import pytest
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.manifest import Manifest
-from equipoise.validators.environment import Environment, RemoteModel
+from equipoise.validators.runtime.process import Environment, RemoteModel
 
 pytestmark = [pytest.mark.oracle, pytest.mark.transformers]
 

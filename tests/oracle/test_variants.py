@@ -13,7 +13,7 @@ from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.steps import DTYPE_NAMES
 from equipoise.convert.tensor import dtype_named
 from equipoise.fixtures import models
-from equipoise.validators.environment import Environment, RemoteModel
+from equipoise.validators.runtime.process import Environment, RemoteModel
 
 pytestmark = pytest.mark.oracle
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from equipoise.validators.metrics import Distance
-from equipoise.validators.result import BackendResult, Depth, Divergence, Report
-from equipoise.validators.tolerance import DEFAULTS
-from equipoise.validators.verdict import BINS, CaseFigures, OutputFigures, Verdict
+from equipoise.validators.core.tolerance import DEFAULTS
+from equipoise.validators.judgement.metrics import Distance
+from equipoise.validators.judgement.results import BackendResult, Depth, Divergence, Report
+from equipoise.validators.judgement.verdict import BINS, CaseFigures, OutputFigures, Verdict
 
 NOISE = Distance(6, 2e-7, 1e-7, 1e-6, 3.0, 1.0, 2.0, 0)
 HOSTILE = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>\x00\x1b[31m\udcff"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch_runner import TorchRunner
 
-from equipoise.validators.architectures import pytorch_class
-from equipoise.validators.model import ModelFolder
+from equipoise.validators.models.auto_classes import pytorch_class
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks import task_of
 
 ROOT = Path(__file__).parents[2] / "fixtures"

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from equipoise.cli import main
-from equipoise.validators.again import command
-from equipoise.validators.request import Request
-from equipoise.validators.tolerance import Tolerance
+from equipoise.validators.core.request import Request
+from equipoise.validators.core.tolerance import Tolerance
+from equipoise.validators.evaluation.rerun_command import command
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.validators.backends.cached import Decoder, Input, Seq2Seq, Whole, model_of
+from equipoise.validators.backends._graph_cache import Decoder, Input, Seq2Seq, Whole, model_of
 
 TOKENS = np.array([[0, 3, 5, 2, 7, 4, 1], [6, 2, 4, 4, 5, 3, 2]])
 MASK = np.array([[0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])

@@ -14,12 +14,12 @@ import numpy as np
 from task_models import FIXTURES, ROOT
 
 from equipoise.cli.main import run
-from equipoise.validators.environment import RemoteModel
-from equipoise.validators.metrics import TF32, epsilon
-from equipoise.validators.request import Request
+from equipoise.validators.core.request import Request
+from equipoise.validators.judgement.metrics import TF32, epsilon
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import RemoteModel
 from equipoise.validators.validate import validate
-from equipoise.validators.verdict import Verdict
-from equipoise.validators.workers import Workers
 
 BERT = ROOT / "tasks" / "text-classification"
 FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)

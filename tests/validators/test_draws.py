@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from equipoise.fixtures.modern.folder import make, recipes
-from equipoise.validators.draws import same_draws
-from equipoise.validators.model import ModelFolder
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.seeding import same_draws
 from equipoise.validators.tasks import find_task
 from equipoise.validators.tasks.base import samples_of
 

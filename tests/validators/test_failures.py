@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from task_models import ROOT
 
 from equipoise.cli.main import run
-from equipoise.validators.verdict import NOTHING
+from equipoise.validators.judgement.verdict import NOTHING
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 

@@ -18,15 +18,15 @@ from task_models import ROOT
 
 from equipoise.convert import convert
 from equipoise.fixtures import programs
-from equipoise.validators.environment import Environment
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.request import Request
-from equipoise.validators.result import BackendResult
+from equipoise.validators.core.request import Request
+from equipoise.validators.judgement.results import BackendResult
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import Environment
 from equipoise.validators.tasks import task_of
 from equipoise.validators.tasks.base import samples_of
 from equipoise.validators.validate import validate
-from equipoise.validators.verdict import Verdict
-from equipoise.validators.workers import Workers
 
 pytestmark = [
     pytest.mark.transformers,

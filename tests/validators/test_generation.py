@@ -13,10 +13,10 @@ from task_models import FIXTURES, folder, runner
 from torch_runner import TorchRunner
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.generation import generate, greedy_margins, search_of
-from equipoise.validators.logits import Search, processed
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.generation.generate import generate, greedy_margins, search_of
+from equipoise.validators.generation.logits_processors import Search, processed
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks import task_of
 from equipoise.validators.tasks.base import Batch, Case, samples_of
 

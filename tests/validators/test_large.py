@@ -11,14 +11,14 @@ torch = pytest.importorskip("torch")
 
 from task_models import ROOT
 
-from equipoise.validators import setup as setups
-from equipoise.validators.backends.torch_wide import wide
-from equipoise.validators.environment import Environment
-from equipoise.validators.exporting import Export, export
-from equipoise.validators.request import Request
+from equipoise.validators.backends._float64 import wide
+from equipoise.validators.core.request import Request
+from equipoise.validators.evaluation import context as setups
+from equipoise.validators.export.export import Export, export
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import Environment
 from equipoise.validators.validate import validate
-from equipoise.validators.verdict import Verdict
-from equipoise.validators.workers import Workers
 
 pytestmark = [pytest.mark.transformers]
 

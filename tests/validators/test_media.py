@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.media import (
+from equipoise.validators.models.media import (
     open_audio,
     open_frames,
     open_image,

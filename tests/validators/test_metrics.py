@@ -8,9 +8,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from equipoise.validators.metrics import distance, epsilon, identical, kl_divergence, steps
-from equipoise.validators.tolerance import DEFAULTS
-from equipoise.validators.verdict import NOTHING, OutputFigures, Verdict, judge_output
+from equipoise.validators.core.tolerance import DEFAULTS
+from equipoise.validators.judgement.metrics import (
+    distance,
+    epsilon,
+    identical,
+    kl_divergence,
+    steps,
+)
+from equipoise.validators.judgement.verdict import NOTHING, OutputFigures, Verdict, judge_output
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from equipoise.validators import pytest_plugin
 from equipoise.validators import validate as validating
-from equipoise.validators.request import Request
+from equipoise.validators.core.request import Request
 
 pytest_plugins = ["pytester"]
 

@@ -13,11 +13,11 @@ from task_models import ROOT
 
 from equipoise.cli.main import run as command
 from equipoise.convert.errors import InputError
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.running import parted, run, samples_from
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.pipeline import parted, run, samples_from
+from equipoise.validators.runtime.pool import Workers
 from equipoise.validators.tasks import find_task, task_of
 from equipoise.validators.tasks.base import samples_of
-from equipoise.validators.workers import Workers
 
 from tasks.test_pipelines import compare  # isort: skip - tests are no package
 

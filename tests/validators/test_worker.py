@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert.errors import WorkerError
-from equipoise.validators import worker
-from equipoise.validators.environment import Environment
+from equipoise.validators.runtime import worker
+from equipoise.validators.runtime.process import Environment
 
 
 @pytest.mark.parametrize(

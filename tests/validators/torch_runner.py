@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays
 
 
 class TorchRunner:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from equipoise.validators.worker import to_numpy
+from equipoise.validators.runtime.worker import to_numpy
 
 Array = np.ndarray[Any, Any]
 

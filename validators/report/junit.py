@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from equipoise.validators.judgement.results import BackendResult, Report
+from equipoise.validators.judgement.verdict import CaseFigures, Verdict
 from equipoise.validators.report.summary import divergence, figure, first_line
-from equipoise.validators.result import BackendResult, Report
-from equipoise.validators.verdict import CaseFigures, Verdict
 
 
 def document(report: Report) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from equipoise.validators.result import BackendResult, Report
-from equipoise.validators.verdict import CaseFigures, OutputFigures
+from equipoise.validators.judgement.results import BackendResult, Report
+from equipoise.validators.judgement.verdict import CaseFigures, OutputFigures
 
 
 @dataclass(frozen=True)

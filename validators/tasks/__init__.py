@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.model import ModelFolder
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Task
 
 GROUP = "equipoise.tasks"

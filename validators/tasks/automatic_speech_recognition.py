@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.architectures import has_class
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, Runner
-from equipoise.validators.tasks.audio import (
-    audio_cases,
-    features,
-    frames_out,
-    sound,
-    synthesised_samples,
-)
+from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.models.auto_classes import has_class
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -25,7 +18,14 @@ from equipoise.validators.tasks.base import (
     argmax_margins,
     forward,
 )
-from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
+from equipoise.validators.tasks.shared.audio import (
+    audio_cases,
+    features,
+    frames_out,
+    sound,
+    synthesised_samples,
+)
+from equipoise.validators.tasks.shared.generation import choices, texts_of, write, writing_cases
 
 
 class AutomaticSpeechRecognition:

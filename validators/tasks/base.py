@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.models.folder import ModelFolder
 
 Sample = Mapping[str, Any]
 """One sample under the names that ``pipeline()`` gives its inputs; media are paths or opened already."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.vision import (
+from equipoise.validators.tasks.shared.images import (
     drawn_samples,
     image_cases,
     picture_sizes,

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays, Runner
+from equipoise.validators.core.types import Arrays, Runner
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward
-from equipoise.validators.tasks.generating import choices, write, writing_cases
-from equipoise.validators.tasks.pages import (
+from equipoise.validators.tasks.shared.documents import (
     MAX_ANSWER,
     of_tokens,
     page_answers,
     page_batch,
     page_decisions,
 )
-from equipoise.validators.tasks.text import tokenize
-from equipoise.validators.tasks.vision import drawn, pixels
+from equipoise.validators.tasks.shared.generation import choices, write, writing_cases
+from equipoise.validators.tasks.shared.images import drawn, pixels
+from equipoise.validators.tasks.shared.text import tokenize
 
 PROMPT = "<s_docvqa><s_question>{}</s_question><s_answer>"
 """Donut's own."""

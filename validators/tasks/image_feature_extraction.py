@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.vision import drawn_samples, image_cases, pixels
+from equipoise.validators.tasks.shared.images import drawn_samples, image_cases, pixels
 
 
 class ImageFeatureExtraction:

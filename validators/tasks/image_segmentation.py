@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -18,21 +18,21 @@ from equipoise.validators.tasks.base import (
     argmax_margins,
     one_forward,
 )
-from equipoise.validators.tasks.segments import (
-    THRESHOLD,
-    instances,
-    kept_queries,
-    panoptic,
-    semantic,
-    semantic_scores,
-)
-from equipoise.validators.tasks.vision import (
+from equipoise.validators.tasks.shared.images import (
     RIM,
     drawn_samples,
     image_cases,
     picture_sizes,
     pixels,
     resize,
+)
+from equipoise.validators.tasks.shared.segments import (
+    THRESHOLD,
+    instances,
+    kept_queries,
+    panoptic,
+    semantic,
+    semantic_scores,
 )
 
 _MASK2FORMER = (384, 384)

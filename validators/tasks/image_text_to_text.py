@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.architectures import has_class
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.auto_classes import has_class
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.generating import choices, write, writing_cases
-from equipoise.validators.tasks.text import int64
-from equipoise.validators.tasks.vision import drawn, picture
+from equipoise.validators.tasks.shared.generation import choices, write, writing_cases
+from equipoise.validators.tasks.shared.images import drawn, picture
+from equipoise.validators.tasks.shared.text import int64
 
 
 class ImageTextToText:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
-from equipoise.validators.tasks.vision import drawn_samples, pixels
+from equipoise.validators.tasks.shared.generation import choices, texts_of, write, writing_cases
+from equipoise.validators.tasks.shared.images import drawn_samples, pixels
 
 
 class ImageToText:

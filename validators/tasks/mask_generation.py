@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample
-from equipoise.validators.tasks.masks import (
+from equipoise.validators.tasks.shared.images import (
+    RIM,
+    drawn_samples,
+    image_cases,
+    picture_sizes,
+    pixels,
+    resize,
+)
+from equipoise.validators.tasks.shared.masks import (
     IOU,
     OFFSET,
     SAME,
@@ -19,14 +27,6 @@ from equipoise.validators.tasks.masks import (
     grid,
     stability,
     unlike,
-)
-from equipoise.validators.tasks.vision import (
-    RIM,
-    drawn_samples,
-    image_cases,
-    picture_sizes,
-    pixels,
-    resize,
 )
 
 POINTS_PER_SIDE = 32

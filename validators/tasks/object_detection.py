@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, softmax
+from equipoise.validators.core.types import Array, Arrays, softmax
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -18,7 +18,12 @@ from equipoise.validators.tasks.base import (
     one_forward,
     sigmoid,
 )
-from equipoise.validators.tasks.vision import drawn_samples, image_cases, picture_sizes, pixels
+from equipoise.validators.tasks.shared.images import (
+    drawn_samples,
+    image_cases,
+    picture_sizes,
+    pixels,
+)
 
 THRESHOLD = 0.5
 """The least score of a box; pipeline()'s default."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.spans import best_spans, probabilities, span_margin
-from equipoise.validators.tasks.text import int64, longest, text_cases, tokenized
+from equipoise.validators.tasks.shared.spans import best_spans, probabilities, span_margin
+from equipoise.validators.tasks.shared.text import int64, longest, text_cases, tokenized
 
 MAX_ANSWER = 15
 """Tokens of an answer; pipeline()'s default."""

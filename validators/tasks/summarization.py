@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.generating import choices, texts_of, write, writing_cases
-from equipoise.validators.tasks.seq2seq import text_tokens, translates, writes_text
+from equipoise.validators.tasks.shared.generation import choices, texts_of, write, writing_cases
+from equipoise.validators.tasks.shared.seq2seq import text_tokens, translates, writes_text
 
 
 class Summarization:

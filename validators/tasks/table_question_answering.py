@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -19,7 +19,7 @@ from equipoise.validators.tasks.base import (
     one_forward,
     sigmoid,
 )
-from equipoise.validators.tasks.text import int64, longest
+from equipoise.validators.tasks.shared.text import int64, longest
 
 Cells = dict[tuple[int, int], Array]
 """Row and column of a cell, with the places of its tokens."""

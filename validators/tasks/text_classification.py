@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, softmax
+from equipoise.validators.core.types import Array, Arrays, softmax
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -19,7 +19,7 @@ from equipoise.validators.tasks.base import (
     ranked,
     sigmoid,
 )
-from equipoise.validators.tasks.text import text_cases, tokenize
+from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 
 class TextClassification:

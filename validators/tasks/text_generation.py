@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.generating import choices, write, writing_cases
-from equipoise.validators.tasks.text import tokenize
+from equipoise.validators.tasks.shared.generation import choices, write, writing_cases
+from equipoise.validators.tasks.shared.text import tokenize
 
 
 class TextGeneration:

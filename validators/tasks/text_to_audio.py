@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward
-from equipoise.validators.tasks.text import tokenize
+from equipoise.validators.tasks.shared.text import tokenize
 
 STEP = 1 / 32768
 """One step of sound with 16 bits: a change below cannot be stored, and no one hears it."""

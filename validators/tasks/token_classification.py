@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays, softmax
+from equipoise.validators.core.types import Arrays, softmax
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -17,8 +17,8 @@ from equipoise.validators.tasks.base import (
     argmax_margins,
     one_forward,
 )
-from equipoise.validators.tasks.entities import aggregate, entities_of
-from equipoise.validators.tasks.text import int64, real_tokens, text_cases, tokenized
+from equipoise.validators.tasks.shared.entities import aggregate, entities_of
+from equipoise.validators.tasks.shared.text import int64, real_tokens, text_cases, tokenized
 
 
 class TokenClassification:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward, ranked, sigmoid
-from equipoise.validators.tasks.labels import TOP, label_decisions
-from equipoise.validators.tasks.text import tokenize
-from equipoise.validators.tasks.vision import drawn, image_cases, pixels
+from equipoise.validators.tasks.shared.images import drawn, image_cases, pixels
+from equipoise.validators.tasks.shared.labels import TOP, label_decisions
+from equipoise.validators.tasks.shared.text import tokenize
 
 
 class VisualQuestionAnswering:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
-from equipoise.validators.tasks.audio import audio_cases, features, synthesised_samples
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.contrastive import best_label, compared, likeliest
+from equipoise.validators.tasks.shared.audio import audio_cases, features, synthesised_samples
+from equipoise.validators.tasks.shared.contrastive import best_label, compared, likeliest
 
 TEMPLATE = "This is a sound of {}."
 """pipeline()'s sentence around a label."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays, softmax
+from equipoise.validators.core.types import Arrays, softmax
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import (
     Batch,
     Case,
@@ -18,7 +18,7 @@ from equipoise.validators.tasks.base import (
     argmax_margins,
     one_forward,
 )
-from equipoise.validators.tasks.text import text_cases, tokenize
+from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 TEMPLATE = "This example is {}."
 """pipeline()'s hypothesis."""

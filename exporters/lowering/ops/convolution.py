@@ -7,10 +7,10 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import quotient
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.ops.matmul import EXACT
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import quotient
 
 
 @op("aten.convolution")

@@ -6,9 +6,9 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import quotient
 from equipoise.exporters.lowering.dtypes import result_dtype, scalar_dtype
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import quotient
 
 
 @op("aten.full")

@@ -7,9 +7,9 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import axes_of, is_size
 from equipoise.exporters.lowering.ops.matmul import EXACT
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import axes_of, is_size
 
 _FORWARD = {0: "backward", 1: "ortho", 2: "forward"}
 _BACKWARD = {0: "forward", 1: "ortho", 2: "backward"}

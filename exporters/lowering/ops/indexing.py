@@ -8,10 +8,10 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import axis_of
 from equipoise.exporters.lowering.dtypes import promoted
 from equipoise.exporters.lowering.errors import SIZE_OF_VALUES
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import axis_of
 
 
 @op("aten.embedding")

@@ -9,9 +9,9 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import axes_of, axis_of, is_size
 from equipoise.exporters.lowering.dtypes import category, wide
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import axes_of, axis_of, is_size
 
 
 def _summed(x: Any, dtype: Any) -> Any:

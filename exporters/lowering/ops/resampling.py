@@ -8,9 +8,9 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import quotient, smaller
 from equipoise.exporters.lowering.dtypes import wide
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import quotient, smaller
 
 
 def _each(values: Any, rank: int) -> list[Any]:

@@ -7,8 +7,8 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.exporters.lowering.dims import axis_of, bounded, larger, quotient
 from equipoise.exporters.lowering.registry import op
-from equipoise.exporters.lowering.sizes import axis_of, bounded, larger, quotient
 
 
 @op("aten.view.default", "aten._reshape_copy")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.making import named
+from equipoise.exporters.build import named
+from equipoise.exporters.target import Source
 from equipoise.exporters.targets.onnx import Onnx
 
 

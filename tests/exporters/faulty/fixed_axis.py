@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
+from equipoise.exporters.target import Source
 from equipoise.exporters.targets.onnx import Onnx
 
 

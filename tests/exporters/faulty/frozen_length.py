@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.base import Source
+from equipoise.exporters.target import Source
 from equipoise.exporters.targets.onnx import Onnx
 
 

@@ -43,7 +43,7 @@ def converted(value: Any, sizes: Any = None) -> Any:
     import torch
 
     from equipoise.exporters.lowering.dtypes import dtype_of
-    from equipoise.exporters.lowering.interpret import WITHOUT_MEANING, constant
+    from equipoise.exporters.lowering.interpreter import WITHOUT_MEANING, constant
 
     if torch.is_tensor(value):
         return constant(value)
@@ -194,7 +194,7 @@ def _with_rows_beyond(sample: Sample) -> Any:
 
 def _different(value: Any, wanted: Any, family: str, operator: str) -> str | None:
     from equipoise.exporters.lowering.dtypes import dtype_of
-    from equipoise.exporters.lowering.interpret import constant
+    from equipoise.exporters.lowering.interpreter import constant
 
     if value.dtype != dtype_of(wanted.dtype) or tuple(value.shape) != tuple(wanted.shape):
         return f"{value.dtype}{list(value.shape)}, PyTorch has {wanted.dtype}{list(wanted.shape)}"

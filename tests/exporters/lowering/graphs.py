@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.exporters.lowering.program import Lowered
-from equipoise.exporters.lowering.symbols import Specs
+from equipoise.exporters.shapes.input_specs import Specs
 
 
 def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> Lowered:
@@ -27,7 +27,7 @@ def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> Low
 
 
 def weights_of(graph: Lowered) -> dict[str, Any]:
-    from equipoise.exporters.lowering.interpret import constant
+    from equipoise.exporters.lowering.interpreter import constant
 
     return {name: constant(tensor) for name, tensor in graph.weights.items()}
 
@@ -36,7 +36,7 @@ def run(graph: Lowered, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """At once, without a program."""
     import jax
 
-    from equipoise.exporters.lowering.interpret import constant
+    from equipoise.exporters.lowering.interpreter import constant
 
     with jax.enable_x64(True):
         given = {name: constant(tensor) for name, tensor in inputs.items()}
@@ -48,8 +48,8 @@ def exported(graph: Lowered, axes: Mapping[str, Mapping[int, str]]) -> Any:
     import jax
     from jax import export
 
-    from equipoise.exporters.lowering.interpret import constant
-    from equipoise.exporters.lowering.symbols import input_specs
+    from equipoise.exporters.lowering.interpreter import constant
+    from equipoise.exporters.shapes.input_specs import input_specs
 
     with jax.enable_x64(True):
         weights = weights_of(graph)

@@ -13,7 +13,7 @@ sympy = pytest.importorskip("sympy")
 functions = pytest.importorskip("torch.utils._sympy.functions")
 export = pytest.importorskip("jax.export")
 
-from equipoise.exporters.lowering.conditions import constraint
+from equipoise.exporters.shapes.constraints import constraint
 
 pytestmark = pytest.mark.transformers
 

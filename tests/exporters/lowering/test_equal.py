@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from graphs import assert_same, exported, graph_of, maker
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.lowering.equal import identities, value_of
-from equipoise.exporters.open_sizes import Graph, with_sizes
+from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
+from equipoise.exporters.shapes.identities import identities, value_of
+from equipoise.exporters.target import Source
 
 pytestmark = pytest.mark.transformers
 

@@ -170,7 +170,7 @@ def test_constants_keep_their_bits() -> None:
     import jax
     import torch
 
-    from equipoise.exporters.lowering.interpret import constant
+    from equipoise.exporters.lowering.interpreter import constant
 
     with jax.enable_x64(True):
         for tensor in (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from graphs import assert_same, exported, graph_of
 
-from equipoise.exporters.lowering.ratio import Ratio, as_ratio, divided
-from equipoise.exporters.lowering.sizes import quotient
+from equipoise.exporters.lowering.dims import quotient
+from equipoise.exporters.lowering.size_fraction import Ratio, as_ratio, divided
 
 pytestmark = pytest.mark.transformers
 
@@ -115,7 +115,7 @@ def test_fractions() -> None:
 
 
 def test_a_quotient_of_a_quotient_is_one() -> None:
-    from equipoise.exporters.lowering.equal import value_of
+    from equipoise.exporters.shapes.identities import value_of
 
     (n,) = sizes("n")
     once = quotient(n - 10, 5) + 1
@@ -161,7 +161,7 @@ def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> N
 
 def test_patches_of_pictures_are_multiples() -> None:
     """As many of each picture, and four of them become one."""
-    from equipoise.exporters.lowering.multiples import Beyond, Multiple, found_in
+    from equipoise.exporters.shapes.substitutions import Beyond, Multiple, found_in
 
     (patches, limits) = sizes("p, limits")
     each = patches // (limits - 1)
@@ -184,7 +184,7 @@ def test_patches_of_pictures_are_multiples() -> None:
 
 
 def test_sizes_that_pytorch_takes_for_each_other() -> None:
-    from equipoise.exporters.lowering.multiples import Same, alike
+    from equipoise.exporters.shapes.substitutions import Same, alike
 
     text, mask, faces = sizes("text, mask, faces")
     traced = {"text": 12, "mask": 12, "faces": 4}
@@ -198,7 +198,7 @@ def test_sizes_that_pytorch_takes_for_each_other() -> None:
 def test_numbers_are_not_followed_as_sizes() -> None:
     from jax import numpy as jnp
 
-    from equipoise.exporters.lowering.known import known_of_value
+    from equipoise.exporters.lowering.shape_values import known_of_value
 
     found = known_of_value(jnp.asarray([[2.0, 3.0]]))
     assert found is not None

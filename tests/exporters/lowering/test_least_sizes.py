@@ -11,8 +11,8 @@ pytest.importorskip("jax")
 
 from graphs import graph_of, maker
 
-from equipoise.exporters.base import Source
-from equipoise.exporters.open_sizes import Graph, with_sizes
+from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
+from equipoise.exporters.target import Source
 
 
 class Stretched(torch.nn.Module):  # type: ignore[misc]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.exporters.lowering import plain, sizes
+from equipoise.exporters.lowering import dims, python_ops
 
 pytestmark = pytest.mark.transformers
 
@@ -22,38 +22,38 @@ def symbol() -> Any:
     [(None, 5), (2**63 - 1, 5), (2**62, 5), (3, 3), (9, 5), (-2, 3), (-9, 0), (0, 0), (5, 5)],
 )
 def test_a_bound_lies_within(index: int | None, position: int) -> None:
-    assert sizes.bounded(index, 5) == position
+    assert dims.bounded(index, 5) == position
 
 
 def test_bounds_of_an_open_size() -> None:
     n = symbol()
-    assert sizes.bounded(None, n) is n
-    assert str(sizes.bounded(-2, n)) == "n - 2"
-    assert sizes.bounded(1, n) == 1
-    assert sizes.is_size(n)
-    assert not sizes.is_size(3)
-    assert sizes.larger(n, 1) is n or sizes.larger(n, 1) == n
-    assert sizes.smaller(n, 1) == 1
+    assert dims.bounded(None, n) is n
+    assert str(dims.bounded(-2, n)) == "n - 2"
+    assert dims.bounded(1, n) == 1
+    assert dims.is_size(n)
+    assert not dims.is_size(3)
+    assert dims.larger(n, 1) is n or dims.larger(n, 1) == n
+    assert dims.smaller(n, 1) == 1
 
 
 def test_multiples_are_seen_to_be_multiples() -> None:
     n = symbol()
-    assert str(sizes.quotient(n - 7, 5)) == "floordiv(n - 7, 5)"
-    assert str(sizes.quotient(n + 7, 5)) == "floordiv(n + 2, 5) + 1"
-    assert (sizes.quotient(17, 5), sizes.quotient(-17, 5), sizes.remainder(-17, 5)) == (3, -4, 3)
-    assert sizes.remainder(4 * n + 3, 4) == 3
-    padded = n + sizes.remainder(8 - sizes.remainder(n, 8), 8)
+    assert str(dims.quotient(n - 7, 5)) == "floordiv(n - 7, 5)"
+    assert str(dims.quotient(n + 7, 5)) == "floordiv(n + 2, 5) + 1"
+    assert (dims.quotient(17, 5), dims.quotient(-17, 5), dims.remainder(-17, 5)) == (3, -4, 3)
+    assert dims.remainder(4 * n + 3, 4) == 3
+    padded = n + dims.remainder(8 - dims.remainder(n, 8), 8)
     assert padded // 8 * 8 == padded
 
 
 def test_axes_are_counted_from_the_front() -> None:
-    assert [sizes.axis_of(axis, 3) for axis in (-1, -3, 0, 2)] == [2, 0, 0, 2]
-    assert sizes.axis_of(-1, 0) == 0
-    assert sizes.axes_of([-1, 0], 3) == (2, 0)
-    assert sizes.axes_of(-2, 3) == (1,)
-    assert sizes.axes_of([], 2) == (0, 1)
-    assert sizes.axes_of(None, 3) == (0, 1, 2)
-    assert sizes.axes_of([0], 0) == ()
+    assert [dims.axis_of(axis, 3) for axis in (-1, -3, 0, 2)] == [2, 0, 0, 2]
+    assert dims.axis_of(-1, 0) == 0
+    assert dims.axes_of([-1, 0], 3) == (2, 0)
+    assert dims.axes_of(-2, 3) == (1,)
+    assert dims.axes_of([], 2) == (0, 1)
+    assert dims.axes_of(None, 3) == (0, 1, 2)
+    assert dims.axes_of([0], 0) == ()
 
 
 def test_python_s_functions_of_numbers() -> None:
@@ -63,7 +63,7 @@ def test_python_s_functions_of_numbers() -> None:
     import torch
 
     def call(function: Any, *values: Any) -> Any:
-        found = plain.function_of(function)
+        found = python_ops.function_of(function)
         assert found is not None, function
         return found(*values)
 
@@ -80,7 +80,7 @@ def test_python_s_functions_of_numbers() -> None:
     assert [call(one, -2.5) for one in (math.ceil, math.floor, math.trunc)] == [-2, -3, -2]
     assert call(round, 2.6) == 3
     assert call(operator.mod, -7, 3) == 2
-    assert plain.function_of(print) is None
+    assert python_ops.function_of(print) is None
 
 
 def test_python_s_functions_of_open_sizes() -> None:
@@ -94,11 +94,13 @@ def test_python_s_functions_of_open_sizes() -> None:
 
     def program(x: Any) -> Any:
         n = x.shape[0]
-        half = plain.function_of(operator.truediv)(n, 2)  # type: ignore[misc]
-        found = [plain.function_of(one)(half) for one in (math.ceil, math.floor, math.trunc, round)]  # type: ignore[misc]
-        root = plain.function_of(torch._sym_sqrt)(n)  # type: ignore[misc]
-        chosen = plain.function_of(torch.sym_ite)(half > 3, 1, 2)  # type: ignore[misc]
-        return [*found, root, chosen, plain.function_of(torch.sym_not)(half > 3)]  # type: ignore[misc]
+        half = python_ops.function_of(operator.truediv)(n, 2)  # type: ignore[misc]
+        found = [
+            python_ops.function_of(one)(half) for one in (math.ceil, math.floor, math.trunc, round)
+        ]  # type: ignore[misc]
+        root = python_ops.function_of(torch._sym_sqrt)(n)  # type: ignore[misc]
+        chosen = python_ops.function_of(torch.sym_ite)(half > 3, 1, 2)  # type: ignore[misc]
+        return [*found, root, chosen, python_ops.function_of(torch.sym_not)(half > 3)]  # type: ignore[misc]
 
     with jax.enable_x64(True):
         spec = jax.ShapeDtypeStruct((symbol(),), np.float32)
@@ -111,7 +113,11 @@ def test_sizes_of_a_tensor() -> None:
     import numpy as np
 
     x = np.zeros((2, 3, 4))
-    assert plain.OF_TENSORS["aten.sym_size.int"](x, -1) == 4
-    assert plain.OF_TENSORS["aten.sym_numel.default"](x) == 24
-    assert [plain.OF_TENSORS["aten.sym_stride.int"](x, dim) for dim in (0, 1, -1)] == [12, 4, 1]
-    assert plain.OF_TENSORS["aten.sym_storage_offset.default"](x) == 0
+    assert python_ops.OF_TENSORS["aten.sym_size.int"](x, -1) == 4
+    assert python_ops.OF_TENSORS["aten.sym_numel.default"](x) == 24
+    assert [python_ops.OF_TENSORS["aten.sym_stride.int"](x, dim) for dim in (0, 1, -1)] == [
+        12,
+        4,
+        1,
+    ]
+    assert python_ops.OF_TENSORS["aten.sym_storage_offset.default"](x) == 0

@@ -22,7 +22,7 @@ def pair(dynamic: Any, size: tuple[int, ...] = (4, 6), other: tuple[int, ...] = 
 
 
 def specs(graph: Any, axes: Any, *, least: bool = False) -> dict[str, Any]:
-    from equipoise.exporters.lowering.symbols import input_specs
+    from equipoise.exporters.shapes.input_specs import input_specs
 
     return input_specs(graph.program, graph.names, axes, least=least).shapes
 
@@ -97,16 +97,16 @@ def test_inputs_and_outputs_are_of_32_bits(name: str, narrow: str) -> None:
     import numpy as np
     import torch
 
-    from equipoise.exporters.lowering import symbols
+    from equipoise.exporters.shapes import input_specs
 
-    assert np.dtype(symbols.narrow(getattr(torch, name))).name == narrow
+    assert np.dtype(input_specs.narrow(getattr(torch, name))).name == narrow
 
 
 def test_what_may_be_empty_is_a_size_less_one() -> None:
     """JAX's own sizes are at least 1."""
     from torch.export import Dim
 
-    from equipoise.exporters.lowering.symbols import described, input_specs
+    from equipoise.exporters.shapes.input_specs import described, input_specs
 
     graph = pair({"x": {0: Dim("a", max=9), 1: Dim("b")}, "ids": {0: Dim("c")}})
     axes = {"x": {0: "past", 1: "sequence"}, "ids": {0: "batch"}}

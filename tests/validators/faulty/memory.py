@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.backends import pytorch
 from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.classes import pytorch
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from equipoise.validators.backends import pytorch
+from equipoise.validators.backends.classes import pytorch
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from equipoise.validators.backends import pytorch
 from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.classes import pytorch
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:

@@ -13,13 +13,13 @@ import made_reports as made
 import numpy as np
 import pytest
 
-from equipoise.validators.report import html
-from equipoise.validators.report.answers import answers
-from equipoise.validators.report.depths import depth
-from equipoise.validators.report.histogram import histogram
-from equipoise.validators.report.markup import VOID
-from equipoise.validators.result import Depth, Report
-from equipoise.validators.verdict import Verdict
+from equipoise.validators.judgement.results import Depth, Report
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.report.html import page
+from equipoise.validators.report.html.error_by_depth import depth
+from equipoise.validators.report.html.histogram import histogram
+from equipoise.validators.report.html.markup import VOID
+from equipoise.validators.report.html.samples import answers
 
 NAN, INF = float("nan"), float("inf")
 
@@ -54,7 +54,7 @@ class Reader(HTMLParser):
 
 def read(report: Report) -> Reader:
     reader = Reader()
-    reader.feed(html.page(report))
+    reader.feed(page.page(report))
     reader.close()
     assert reader.open == []
     reader.text = re.sub(r"\s+", " ", reader.text)
@@ -130,11 +130,11 @@ def test_pages_show_the_figures() -> None:
 
 
 def test_verdicts_in_words_without_backends() -> None:
-    assert html.in_words(made.report()).startswith("Only the reference was run")
+    assert page.in_words(made.report()).startswith("Only the reference was run")
 
 
 def test_hostile_texts_stay_texts() -> None:
-    text = html.page(made.hostile())
+    text = page.page(made.hostile())
     text.encode("utf-8")
     shown = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>[31m?"
     assert shown in unescape(text)

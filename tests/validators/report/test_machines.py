@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import made_reports as made
 
 from equipoise.cli.validate import exit_code
-from equipoise.validators.report import json as report_json
+from equipoise.validators.judgement.results import Report, plain
+from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.report import json_report as report_json
 from equipoise.validators.report import junit
 from equipoise.validators.report.summary import divergence, remarks, row, rows
-from equipoise.validators.result import Report, plain
-from equipoise.validators.verdict import Verdict
 
 REPORT = {
     *("schema", "model", "model_type", "class_name", "task", "precision", "device", "tolerance"),

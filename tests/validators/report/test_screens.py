@@ -11,8 +11,8 @@ from pathlib import Path
 import made_reports as made
 import pytest
 
-from equipoise.validators.report.html import page
-from equipoise.validators.result import Depth
+from equipoise.validators.judgement.results import Depth
+from equipoise.validators.report.html.page.page import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTHS = (360, 390, 768, 1280, 1600)

@@ -17,9 +17,9 @@ from task_models import FIXTURES, ROOT, folder, runner
 
 from equipoise.convert.errors import InputError
 from equipoise.validators import tasks
-from equipoise.validators.architectures import mapped_classes, pytorch_class
-from equipoise.validators.model import ModelFolder
-from equipoise.validators.runner import Arrays
+from equipoise.validators.core.types import Arrays
+from equipoise.validators.models.auto_classes import mapped_classes, pytorch_class
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks import find_task, task_names, task_of
 from equipoise.validators.tasks.base import Batch, Decision, Task, samples_of
 

@@ -14,10 +14,10 @@ pytest.importorskip("transformers")
 from torch_runner import TorchRunner
 
 from equipoise.fixtures.modern.folder import make, recipes
-from equipoise.validators.model import ModelFolder
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks import task_of
 from equipoise.validators.tasks.base import Task, samples_of
-from equipoise.validators.tasks.vision import keeps_size
+from equipoise.validators.tasks.shared.images import keeps_size
 
 pytestmark = pytest.mark.transformers
 

@@ -16,7 +16,7 @@ pytest.importorskip("PIL")
 
 from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
-from equipoise.validators.running import parted
+from equipoise.validators.pipeline import parted
 from equipoise.validators.tasks import task_of
 from equipoise.validators.tasks.base import Case, samples_of
 

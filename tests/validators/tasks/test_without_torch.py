@@ -25,8 +25,8 @@ found = importlib.util.find_spec
 missing = ("torch", "torchvision")
 importlib.util.find_spec = lambda name, *rest: None if name in missing else found(name, *rest)
 warnings.simplefilter("ignore")
-from equipoise.validators.architectures import pytorch_class
-from equipoise.validators.model import ModelFolder
+from equipoise.validators.models.auto_classes import pytorch_class
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks import task_of
 from equipoise.validators.tasks.base import samples_of
 for path in map(Path, sys.argv[1:]):

@@ -1,0 +1,192 @@
+"""What is known of small tensors before the program runs: those that models make of sizes, and take sizes out of again.
+
+A model may put a length into a tensor, compute with it and its constants, and pad by what comes of it. In JAX the shape of
+an array is known when the program is made, so such tensors are followed beside the program, as sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from equipoise.exporters.lowering.dims import is_size, larger, quotient, remainder, smaller
+from equipoise.exporters.lowering.size_fraction import Ratio, as_ratio, divided
+
+Values = npt.NDArray[Any]
+"""Of objects: integers, sizes, and fractions of sizes."""
+
+MOST = 64
+"""Elements of a tensor that is followed."""
+
+
+def known_of_value(value: Any) -> Values | None:
+    """A constant's values, if they are few and whole."""
+    import jax
+
+    is_constant = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    if not is_constant or value.size > MOST:
+        return None
+    plain = np.asarray(value)
+    if plain.dtype.kind not in "iuf" or not np.array_equal(plain, np.floor(plain)):
+        return None
+    return _objects([int(one) for one in plain.reshape(-1)], plain.shape)
+
+
+def known_of(node: Any, args: Any, kwargs: Mapping[str, Any]) -> Values | None:
+    """What is known of a node's tensor.
+
+    Args:
+        node: Of the graph.
+        args: Its arguments: :data:`Values` for tensors of which all is known, None for others, sizes and numbers.
+        kwargs: Likewise.
+    """
+    rule = _RULES.get(str(node.target).split(".")[1] if "." in str(node.target) else "")
+    shape = getattr(node.meta.get("val"), "shape", None)
+    if rule is None or shape is None or not all(isinstance(size, int) for size in shape):
+        return None
+    if math.prod(shape) > MOST or _unknown(node, args):
+        return None
+    try:
+        found = rule(*args, **{key: one for key, one in kwargs.items() if key in _OPTIONS})
+    except (TypeError, ValueError, ArithmeticError, IndexError):
+        return None  # nothing is known of it, the program computes it
+    return found if found.shape == tuple(shape) and all(map(_is_value, found.flat)) else None
+
+
+_OPTIONS = ("alpha", "rounding_mode")
+
+
+def _unknown(node: Any, args: Any) -> bool:
+    """Whether an argument is a tensor of which something is not known."""
+    import torch
+
+    def is_tensor(one: Any) -> bool:
+        return isinstance(one, torch.fx.Node) and isinstance(one.meta.get("val"), torch.Tensor)
+
+    for given, value in zip(node.args, args, strict=True):
+        many = isinstance(given, (list, tuple))
+        pairs = zip(given, value, strict=True) if many else [(given, value)]
+        if any(is_tensor(one) and known is None for one, known in pairs):
+            return True
+    return False
+
+
+def _objects(values: Any, shape: Any) -> Values:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found.reshape(shape)
+
+
+def _is_value(one: Any) -> bool:
+    return type(one) is int or isinstance(one, Ratio) or is_size(one)
+
+
+def _whole(one: Any) -> Any:
+    """A fraction over 1 as what it is."""
+    return one.above if isinstance(one, Ratio) and one.below == 1 else one
+
+
+def _each(function: Callable[..., Any]) -> Callable[..., Values]:
+    """A function of values as one of tensors."""
+
+    def call(*tensors: Any) -> Values:
+        spread = np.broadcast_arrays(*(np.asarray(one, object) for one in tensors))
+        made = [_whole(function(*one)) for one in zip(*(x.flat for x in spread), strict=True)]
+        return _objects(made, spread[0].shape)
+
+    return call
+
+
+def _in_numbers(one: Any) -> Any:
+    """A whole number that was written as a float, as an integer."""
+    found = as_ratio(one)
+    if found is None:
+        raise TypeError(one)
+    return _whole(found)
+
+
+def _add(x: Any, y: Any, *, alpha: int = 1) -> Values:
+    return _each(lambda a, b: a + b * alpha)(x, _each(_in_numbers)(y))
+
+
+def _subtract(x: Any, y: Any, *, alpha: int = 1) -> Values:
+    return _add(x, y, alpha=-alpha)
+
+
+def _divide(x: Any, y: Any, *, rounding_mode: str | None = None) -> Values:
+    def one(a: Any, b: Any) -> Any:
+        found = divided(a, b)
+        if found is None:
+            raise TypeError((a, b))
+        return math.floor(found) if rounding_mode == "floor" else found
+
+    if rounding_mode == "trunc":
+        raise TypeError(rounding_mode)
+    return _each(one)(x, y)
+
+
+def _copied(x: Values, *_: Any, **__: Any) -> Values:
+    return x
+
+
+def _to_copy(x: Values) -> Values:
+    """Whole numbers stay what they are in any dtype; what becomes of a fraction, rounding decides."""
+    if any(isinstance(one, Ratio) for one in x.flat):
+        raise TypeError("a fraction")
+    return x
+
+
+def _select(x: Values, dim: int, index: int) -> Values:
+    found = np.take(x, index, dim)
+    return found if isinstance(found, np.ndarray) else _objects([found], ())
+
+
+def _slice(
+    x: Values, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Values:
+    where = [slice(None)] * x.ndim
+    where[dim] = slice(start, end, step)
+    return x[tuple(where)]
+
+
+def _reduced(function: Callable[..., Any]) -> Callable[..., Values]:
+    def call(x: Values, dim: Any = None, keepdim: bool = False) -> Values:
+        axis = tuple(dim) if isinstance(dim, (list, tuple)) else dim
+        found = function(x, axis=None if axis == () else axis, keepdims=keepdim)
+        return found if isinstance(found, np.ndarray) else _objects([found], ())
+
+    return call
+
+
+_RULES: dict[str, Callable[..., Values]] = {
+    "scalar_tensor": lambda value: _each(_in_numbers)(value),
+    "full": lambda size, value: _objects([_in_numbers(value)] * math.prod(size), tuple(size)),
+    **dict.fromkeys(("clone", "alias", "lift_fresh", "lift_fresh_copy"), _copied),
+    "_to_copy": _to_copy,
+    "add": _add,
+    "sub": _subtract,
+    "mul": lambda x, y: _each(lambda a, b: a * b)(x, _each(_in_numbers)(y)),
+    "div": _divide,
+    "remainder": _each(remainder),
+    "floor_divide": _each(quotient),
+    "neg": _each(lambda a: -a),
+    "ceil": _each(lambda a: math.ceil(a) if isinstance(a, Ratio) else a),
+    "floor": _each(lambda a: math.floor(a) if isinstance(a, Ratio) else a),
+    "maximum": _each(larger),
+    "minimum": _each(smaller),
+    "select": _select,
+    "slice": _slice,
+    "unsqueeze": lambda x, dim: np.expand_dims(x, dim),
+    "squeeze": lambda x, dim: np.squeeze(x, tuple(dim)),
+    "view": lambda x, size: x.reshape(tuple(size)),
+    "expand": lambda x, size: np.broadcast_to(x, tuple(size)),
+    "permute": lambda x, dims: np.transpose(x, dims),
+    "cat": lambda tensors, dim=0: np.concatenate(tensors, dim),
+    "prod": _reduced(np.prod),
+    "sum": _reduced(np.sum),
+}
+"""By ATen's names without overloads: what comes of tensors of which all is known."""

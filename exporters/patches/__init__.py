@@ -1,0 +1,1 @@
+"""Changes to models that ``torch.export`` cannot follow as they are."""

@@ -1,0 +1,1 @@
+"""JAX and TensorFlow programs made from lowered graphs."""

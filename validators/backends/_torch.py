@@ -1,0 +1,127 @@
+"""What PyTorch's backends share: switches that are pinned, tensors, and arithmetic that stays wide."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from equipoise.validators.backends.base import Array, Plain
+
+
+class OnDevice(Plain):
+    """What PyTorch's sessions have in common.
+
+    Attributes:
+        device: Where the model is.
+    """
+
+    device: Any
+
+    def synchronize(self) -> None:
+        """Waits for CUDA."""
+        synchronize(self.device)
+
+    def peak_bytes(self) -> int:
+        """Of the device where there is one, else of the process."""
+        return peak_bytes(self.device) or super().peak_bytes()
+
+
+def dtype(name: str) -> Any:
+    """``torch.float32`` of ``float32``."""
+    import torch
+
+    return getattr(torch, name)
+
+
+def pin(options: dict[str, Any]) -> None:
+    """Sets what changes results between runs: threads, TF32, reduced-precision sums, cuDNN's choices."""
+    import torch
+
+    torch.set_grad_enabled(False)
+    if options.get("threads"):
+        torch.set_num_threads(int(options["threads"]))
+    tf32 = bool(options.get("tf32"))
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def about(device: Any) -> dict[str, Any]:
+    """The device and every switch of :func:`pin` as PyTorch reports it."""
+    import torch
+
+    kind = torch.device(device)
+    return {
+        "device": str(kind),
+        "hardware": torch.cuda.get_device_name(kind) if kind.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+        "autocast": bool(torch.is_autocast_enabled(kind.type)),
+        "deterministic": bool(torch.are_deterministic_algorithms_enabled()),
+    }
+
+
+def tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[str, Any]:
+    """Arrays as tensors; floating ones in the model's precision."""
+    import torch
+
+    made = {}
+    for name, value in inputs.items():
+        tensor = torch.from_numpy(value.copy()).to(device)
+        made[name] = tensor.to(precision) if tensor.is_floating_point() else tensor
+    return made
+
+
+def jitter(model: Any, seed: int) -> None:
+    """Moves every weight to the next number of its precision, up or down by chance.
+
+    What an output moves by then is the model's own sensitivity to one rounding of each weight.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            up = torch.rand(parameter.shape, generator=generator) < 0.5
+            towards = torch.where(up, torch.inf, -torch.inf).to(parameter)
+            parameter.copy_(torch.nextafter(parameter, towards))
+
+
+def arithmetic(precision: Any) -> AbstractContextManager[Any]:
+    """In float64 nothing inside the model is narrower; elsewhere nothing is changed."""
+    import torch
+
+    if precision != torch.float64:
+        return nullcontext()
+    from equipoise.validators.backends._float64 import wide
+
+    return wide()
+
+
+def by_name(result: Any, names: list[str]) -> Any:
+    """A program's outputs with names: its own, those given, or ``output``."""
+    if hasattr(result, "items"):
+        return result
+    values = list(result) if isinstance(result, (list, tuple)) else [result]
+    if len(names) == len(values):
+        return dict(zip(names, values, strict=True))
+    return {"output": values[0]} if len(values) == 1 else values
+
+
+def synchronize(device: Any) -> None:
+    """Waits for the device where it works on its own."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_bytes(device: Any) -> int:
+    """The most that PyTorch has held on a CUDA device; 0 elsewhere."""
+    import torch
+
+    kind = torch.device(device)
+    return int(torch.cuda.max_memory_allocated(kind)) if kind.type == "cuda" else 0

@@ -1,0 +1,193 @@
+"""Flax: the Flax classes of transformers 4.57.6, the last release that has them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from typing import Any
+
+from equipoise.validators.backends import _jax
+from equipoise.validators.backends.base import Array, Plain, captured, named
+from equipoise.validators.backends.classes._flax_cache import Steps
+from equipoise.validators.runtime.worker import flatten
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The model of a folder with ``flax_model.msgpack`` or safetensors in Flax's layout."""
+    import transformers
+
+    _jax.pin(options)
+    mend_jax()
+    cls = getattr(transformers, f"Flax{class_name}", None)
+    if cls is None:
+        raise LookupError(f"transformers has no class Flax{class_name}")
+    dtype = _jax.dtype(options.get("dtype") or "float32")
+    if options.get("from_pt"):
+        return Session(cls.from_pretrained(folder, from_pt=True, dtype=dtype), {}, options)
+    model, params = _as_in_the_file(cls, folder, dtype)
+    from flax.traverse_util import flatten_dict
+
+    want = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
+    have = _keys_in_file(cls, folder)
+    info = {
+        "missing_keys": sorted(want - have),
+        "unexpected_keys": sorted(have - want),
+        "mismatched_keys": _mismatched(params, model.params_shape_tree),
+    }
+    if not info["missing_keys"]:
+        model.params = params
+    return Session(model, info, options)
+
+
+def _as_in_the_file(cls: Any, folder: str, dtype: Any) -> tuple[Any, Any]:
+    """The model and its parameters, nothing filled in at random where the class can do without."""
+    try:
+        model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
+    except ValueError as error:
+        if "_do_init" not in str(error):
+            raise
+        model = cls.from_pretrained(folder, dtype=dtype)
+        return model, model.params
+    model._is_initialized = True
+    return model, params
+
+
+def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
+    """What the file holds: the loader drops unexpected keys before anybody can see them."""
+    from flax.traverse_util import flatten_dict
+
+    index = os.path.join(folder, "flax_model.msgpack.index.json")
+    if os.path.exists(index):
+        with open(index) as file:
+            return set(json.load(file)["weight_map"])
+    for name in ("flax_model.msgpack", "model.safetensors"):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            return {"/".join(key) for key in flatten_dict(flax_class.load_flax_weights(path))}
+    return set()
+
+
+def _mismatched(params: Any, expected: Any) -> list[str]:
+    from flax.traverse_util import flatten_dict
+
+    wanted = flatten_dict(expected)
+    return [
+        "/".join(key)
+        for key, value in flatten_dict(params).items()
+        if key in wanted and tuple(value.shape) != tuple(wanted[key].shape)
+    ]
+
+
+def mend_jax() -> None:
+    """T5 of 4.57.6 says ``jnp.clip(a_max=)``, which newer JAX refuses."""
+    import jax.numpy as jnp
+
+    clip = jnp.clip
+    if clip.__module__ == __name__:
+        return
+
+    def mended(arr: Any, *args: Any, **kwargs: Any) -> Any:
+        renamed = {{"a_min": "min", "a_max": "max"}.get(k, k): v for k, v in kwargs.items()}
+        return clip(arr, *args, **renamed)
+
+    jnp.clip = mended
+
+
+class Session(Plain):
+    """A Flax model of transformers."""
+
+    def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
+        self.model = model
+        self.info = info
+        self.options = options
+        self.accepts = frozenset(inspect.signature(type(model).__call__).parameters) - {"self"}
+        # OPT's switch is called otherwise, and off by itself.
+        self.plain: dict[str, Any] = {"return_dict": True}
+        if "train" in self.accepts:
+            self.plain["train"] = False
+        self.steps: Steps | None = None
+        self.compiled = self._compiled()
+        self.caches = hasattr(model, "init_cache")
+
+    def about(self) -> dict[str, Any]:
+        """Device, precision and switches as JAX reports them."""
+        return {
+            **_jax.about(),
+            "precision": str(
+                self.model.dtype.dtype if hasattr(self.model.dtype, "dtype") else self.model.dtype
+            ),
+            "implementation": f"transformers.{type(self.model).__name__}",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by their names; compiled, unless the model's code looks at values."""
+        import jax
+
+        tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
+        if self.compiled is not None and not kwargs:
+            try:
+                # JAX returns before it has computed; the time of a pass is that of its values.
+                return jax.block_until_ready(self.compiled(self.model.params, tensors))
+            except (jax.errors.JAXTypeError, TypeError):
+                self.compiled = None
+        return self._eager(tensors, kwargs)
+
+    def _eager(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        return self.model(**tensors, **self.plain, **kwargs)
+
+    def _compiled(self) -> Any:
+        import jax
+
+        def call(params: Any, inputs: Any) -> Any:
+            return dict(self.model(**inputs, params=params, **self.plain))
+
+        return jax.jit(call)
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """Keeps the cache, which has a fixed length here, and what the encoder gave."""
+        if self.steps is None:
+            self.steps = Steps(self.model)
+        return self.steps(inputs, kwargs, state, order)
+
+    def capture(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Every Flax module's call, by its path, with the weights beneath it."""
+        from flax.linen import intercept_methods
+        from flax.traverse_util import flatten_dict
+
+        records: list[dict[str, Any]] = []
+        every = ["/".join(key) for key in flatten_dict(self.model.params)]
+
+        def interceptor(call: Any, args: Any, options: Any, context: Any) -> Any:
+            output = call(*args, **options)
+            if context.method_name == "__call__":
+                path = "/".join(context.module.path)
+                weights = [
+                    name for name in every if f"{name}/".startswith(f"{path}/" if path else "")
+                ]
+                given = {**flatten(list(args)), **flatten(dict(options))}
+                result = named(flatten(output))
+                kind = type(context.module).__name__
+                records.append(captured(path, kind, given, result, weights))
+            return output
+
+        with intercept_methods(interceptor):
+            outputs = self._eager({name: value.copy() for name, value in inputs.items()}, kwargs)
+        return outputs, records
+
+    def names(self) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
+        from flax.traverse_util import flatten_dict
+
+        return {"/".join(key): list(v.shape) for key, v in flatten_dict(self.model.params).items()}
+
+    def save(self, folder: str, options: dict[str, Any]) -> None:
+        """``save_pretrained``; ``bf16`` casts first."""
+        rest = dict(options)
+        if rest.pop("bf16", False):
+            self.model.params = self.model.to_bf16(self.model.params)
+        self.model.save_pretrained(folder, **rest)

@@ -1,0 +1,206 @@
+"""TensorFlow: the TF classes of transformers 4.57.6, the last release that has them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from equipoise.validators.backends.base import Array, Plain, captured, named
+from equipoise.validators.runtime.worker import flatten
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The model of a folder with ``tf_model.h5`` or safetensors in TensorFlow's layout."""
+    import transformers
+
+    if options.get("dtype") not in (None, "float32"):
+        raise ValueError(f"the TF classes compute in float32, not in {options['dtype']}")
+    pin(options)
+    cls = getattr(transformers, f"TF{class_name}", None)
+    if cls is None:
+        raise LookupError(f"transformers has no class TF{class_name}")
+    extra = {"from_pt": True} if options.get("from_pt") else {}
+    with place(options), _variables_first(cls, bool(options.get("called_first"))):
+        model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
+    # The HDF5 loader compares names of layers too; one without weights (dropout_37) cannot miss any.
+    empty = {layer.name for layer in model.layers if not layer.weights}
+    info["missing_keys"] = [name for name in info["missing_keys"] if name not in empty]
+    return Session(model, info, options)
+
+
+@contextmanager
+def _variables_first(cls: Any, called_first: bool) -> Iterator[None]:
+    """Some models make variables when they are first called, which is too late for the loader."""
+    if not called_first:
+        yield
+        return
+    build = cls.build_in_name_scope
+
+    def built(self: Any) -> None:
+        build(self)
+        self(self.dummy_inputs)
+
+    cls.build_in_name_scope = built
+    try:
+        yield
+    finally:
+        del cls.build_in_name_scope
+
+
+def pin(options: dict[str, Any]) -> None:
+    """Threads, determinism and TF32; the thread counts of a process can be set once only."""
+    import tensorflow as tf
+
+    if options.get("threads"):
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(int(options["threads"]))
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError:  # TensorFlow runs already; what it has is reported by about()
+            pass
+    tf.config.experimental.enable_tensor_float_32_execution(bool(options.get("tf32")))
+    if (options.get("device") or "cpu") == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    elif not tf.config.list_physical_devices("GPU"):
+        raise RuntimeError("TensorFlow sees no GPU")
+    else:
+        tf.random.set_seed(0)  # without one, deterministic operations refuse dropout while saving
+        tf.config.experimental.enable_op_determinism()
+
+
+def place(options: dict[str, Any]) -> Any:
+    """The device of the options as a context."""
+    import tensorflow as tf
+
+    device = str(options.get("device") or "cpu")
+    return tf.device("/CPU:0" if device == "cpu" else f"/GPU:{(device + ':0').split(':')[1]}")
+
+
+def device_about() -> dict[str, Any]:
+    """The device and the switches of :func:`pin` as TensorFlow reports them."""
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    return {
+        "device": "cuda" if gpus else "cpu",
+        "hardware": gpus[0].name if gpus else "cpu",
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "deterministic": True,
+    }
+
+
+class Session(Plain):
+    """A Keras model of transformers."""
+
+    def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
+        self.model = model
+        self.info = info
+        self.options = options
+        self.accepts = frozenset(inspect.signature(model.call).parameters)
+        self.caches = "past_key_values" in self.accepts and bool(
+            getattr(model.config, "use_cache", False)
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Device, precision, threads and switches as TensorFlow reports them."""
+        return {
+            **device_about(),
+            "precision": "float32",
+            "implementation": f"transformers.{type(self.model).__name__}",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by their names."""
+        import tensorflow as tf
+
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        return self._forward(tensors, kwargs)
+
+    def step(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
+    ) -> tuple[Any, Any]:
+        """Keeps the cache and what the encoder gave."""
+        import tensorflow as tf
+
+        tensors: dict[str, Any] = {name: tf.constant(value) for name, value in inputs.items()}
+        if state is not None:
+            tensors = {**(state if order is None else _reordered(state, order)), **tensors}
+        outputs = self._forward(tensors, {**kwargs, "use_cache": True})
+        kept = {"past_key_values": outputs.past_key_values}
+        encoded = outputs.get("encoder_last_hidden_state")
+        if encoded is None and "encoder_outputs" in tensors:
+            encoded = tensors["encoder_outputs"][0]
+        if encoded is not None:
+            kept["encoder_outputs"] = (encoded,)
+            if "attention_mask" in tensors:
+                kept["attention_mask"] = tensors["attention_mask"]
+        return outputs, kept
+
+    def capture(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Every Keras layer, named by the scopes that lead to it, with the weights beneath it."""
+        import tensorflow as tf
+        from tf_keras.layers import Layer
+
+        records: list[dict[str, Any]] = []
+        stack: list[str] = []
+        original = Layer.__call__
+
+        def recording(layer: Any, *args: Any, **options: Any) -> Any:
+            stack.append(layer.name)
+            path = "/".join(stack)
+            try:
+                output = original(layer, *args, **options)
+            finally:
+                stack.pop()
+            given = {**flatten(list(args)), **flatten(dict(options))}
+            weights = [weight.name for weight in layer.weights]
+            result = named(flatten(output))
+            records.append(captured(path, type(layer).__name__, given, result, weights))
+            return output
+
+        Layer.__call__ = recording
+        try:
+            outputs = self._forward(
+                {**(state or {}), **{name: tf.constant(value) for name, value in inputs.items()}},
+                {**kwargs, "use_cache": True} if state else kwargs,
+            )
+        finally:
+            Layer.__call__ = original
+        return outputs, records
+
+    def names(self) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
+        return {weight.name: list(weight.shape) for weight in self.model.weights}
+
+    def save(self, folder: str, options: dict[str, Any]) -> None:
+        """``save_pretrained``."""
+        self.model.save_pretrained(folder, **options)
+
+    def close(self) -> None:
+        """Frees what Keras keeps beside the model."""
+        from tf_keras import backend
+
+        backend.clear_session()
+
+    def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        # Keras wants the first argument said, even where a cache stands in for it.
+        given = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
+        with place(self.options):
+            return self.model(**given, **kwargs, return_dict=True, training=False)
+
+
+def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+    """Rows of a cache; GPT-2 stacks keys and values in front of the batch."""
+    import tensorflow as tf
+
+    def rows(tensor: Any) -> Any:
+        return tf.gather(tensor, order, axis=1 if len(tensor.shape) == 5 else 0)
+
+    return {
+        name: tf.nest.map_structure(rows, value) if value is not None else None
+        for name, value in state.items()
+    }

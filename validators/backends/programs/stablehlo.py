@@ -1,0 +1,90 @@
+"""StableHLO: programs that ``jax.export`` serialized, with their parameters beside them.
+
+The folder holds ``program.jax``, or for a model behind an encoder that keeps a cache ``encoder.jax``, ``decoder.jax`` and
+``decoder_with_past.jax``, and, where programs take their parameters as the first argument, ``flax_model.msgpack``. A
+program's inputs are one dict of arrays; its outputs are a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.backends import _graph_cache, _jax
+from equipoise.validators.backends.base import Array
+
+PROGRAM = "program.jax"
+ROLES = ("encoder", "decoder", "decoder_with_past")
+PARAMETERS = "flax_model.msgpack"
+CHUNK = 16
+"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.Decoder`."""
+
+
+def is_program(folder: Path) -> bool:
+    """Whether a folder holds a program, or those of an encoder and its decoder."""
+    every = [folder / f"{role}.jax" for role in ROLES]
+    return (folder / PROGRAM).is_file() or all(path.is_file() for path in every)
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The programs of a folder, or the one of a file; they fix their precision."""
+    _jax.pin(options)
+    place = Path(folder)
+    return Session(place if place.is_dir() else place.parent)
+
+
+class Session(_graph_cache.Stepping):
+    """One ``Exported`` of JAX, or three."""
+
+    def __init__(self, folder: Path) -> None:
+        stored = folder / PARAMETERS
+        parameters = _parameters(stored) if stored.is_file() else None
+        whole = {"model": folder / PROGRAM}
+        files = whole if whole["model"].is_file() else {r: folder / f"{r}.jax" for r in ROLES}
+        self.programs = {role: Program(file, parameters) for role, file in files.items()}
+        self.model = _graph_cache.model_of(self.programs, CHUNK)
+        self.accepts, self.caches = self.model.accepts, self.model.caches
+
+    def about(self) -> dict[str, Any]:
+        """Device, precision and switches as JAX reports them."""
+        programs = [program.exported for program in self.programs.values()]
+        every = [str(one.dtype) for program in programs for one in program.in_avals]
+        floating = [name for name in every if "float" in name]
+        return {
+            **_jax.about(),
+            "precision": floating[0] if floating else "float32",
+            "implementation": "jax.export",
+        }
+
+
+class Program:
+    """An ``Exported`` with its parameters."""
+
+    def __init__(self, file: Path, parameters: Any) -> None:
+        from jax import export
+        from jax.tree_util import tree_unflatten
+
+        self.exported = export.deserialize(bytearray(file.read_bytes()))
+        args, _ = tree_unflatten(self.exported.in_tree, self.exported.in_avals)
+        self.before = (parameters,) if len(args) > 1 else ()
+        self.inputs = {
+            name: _graph_cache.Input(one.shape, one.dtype) for name, one in args[-1].items()
+        }
+
+    def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by their names."""
+        given = {
+            name: np.asarray(value, dtype=self.inputs[name].dtype) for name, value in values.items()
+        }
+        # As arrays of numpy: JAX returns before it has computed, and would compile each choice of rows.
+        found = self.exported.call(*self.before, given)
+        return {name: np.asarray(value) for name, value in found.items()}
+
+
+def _parameters(file: Path) -> Any:
+    from flax.serialization import msgpack_restore
+
+    return msgpack_restore(file.read_bytes())

@@ -1,0 +1,116 @@
+"""torch.export: an exported program (``.pt2``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from equipoise.validators.backends import _torch
+from equipoise.validators.backends.base import Array, Node, seen, spans
+from equipoise.validators.runtime.worker import to_numpy
+
+
+def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+    """The program of a file; the file fixes its precision."""
+    import torch
+
+    _torch.pin(options)
+    # The classes of outputs register themselves with PyTorch's trees when transformers is imported.
+    import transformers  # noqa: F401
+
+    return Session(torch.export.load(folder), options)
+
+
+class Session(_torch.OnDevice):
+    """An ``ExportedProgram``."""
+
+    def __init__(self, program: Any, options: dict[str, Any]) -> None:
+        import torch
+        from torch.export.passes import move_to_device_pass
+
+        self.device = torch.device(options.get("device") or "cpu")
+        if self.device.type != "cpu":
+            program = move_to_device_pass(program, str(self.device))
+        self.program = program
+        self.module = program.module()
+        placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
+        self.arguments = [str(node.target) for node in placeholders]
+        self.accepts = frozenset(self.arguments)
+        self.names_of_outputs = list(options.get("outputs") or [])
+
+    def about(self) -> dict[str, Any]:
+        """Device, precision, threads and switches as PyTorch reports them."""
+        return {
+            **_torch.about(self.device),
+            "precision": str(self._precision()).removeprefix("torch."),
+            "implementation": "torch.export",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by the names of the returned dict, or by those given with the options."""
+        args, named = self._arguments(inputs)
+        result = self.module(*args, **named)
+        return _torch.by_name(result, self.names_of_outputs)
+
+    def capture(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """The last value of every module, as the nodes' metadata tells which module they came from."""
+        from torch.fx import Interpreter
+
+        nodes = [
+            Node(*_path(node), node, tuple(node.all_input_nodes))
+            for node in self.module.graph.nodes
+            if _is_tensor(node)
+        ]
+        found = spans(nodes)
+        wanted = {one for span in found for one in (span.value, span.given)}
+        values: dict[Any, Any] = {}
+
+        class Recording(Interpreter):  # type: ignore[misc]
+            def run_node(self, node: Any) -> Any:
+                result = super().run_node(node)
+                if node in wanted:
+                    values[node] = to_numpy(result)
+                return result
+
+        tensors = self._tensors(inputs)
+        Recording(self.module).run(*(tensors[name] for name in self.arguments))
+        return self.run(inputs, kwargs), seen(found, values)
+
+    def names(self) -> dict[str, list[int]]:
+        """Shape of every weight by name."""
+        return {name: list(value.shape) for name, value in self.program.state_dict.items()}
+
+    def _arguments(self, inputs: dict[str, Array]) -> tuple[Any, Any]:
+        """Positional or by name, as the program was exported."""
+        from torch.utils._pytree import tree_unflatten
+
+        tensors = self._tensors(inputs)
+        flat = [tensors[name] for name in self.arguments]
+        args, named = tree_unflatten(flat, self.program.call_spec.in_spec)
+        return args, named
+
+    def _precision(self) -> Any:
+        import torch
+
+        floating = [
+            value for value in self.program.state_dict.values() if value.is_floating_point()
+        ]
+        return floating[0].dtype if floating else torch.float32
+
+    def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
+        return _torch.tensors(inputs, self.device, self._precision())
+
+
+def _is_tensor(node: Any) -> bool:
+    return node.op == "call_function" and hasattr(node.meta.get("val"), "shape")
+
+
+def _path(node: Any) -> tuple[str, str]:
+    """Path and type of the module that a node came from."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    if not stack:
+        return "", ""
+    path, kind = stack[-1]
+    name = kind if isinstance(kind, str) else kind.__name__
+    return str(path), name.rsplit(".", 1)[-1]

@@ -1,0 +1,1 @@
+"""Types, tolerances and requests that every other folder of the validators builds on."""

@@ -1,0 +1,1 @@
+"""Runs cases on the reference and on backends and judges the outputs."""

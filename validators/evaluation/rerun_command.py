@@ -1,0 +1,38 @@
+"""The command line that runs a validation again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from equipoise.validators.core.request import PRECISIONS, Request
+
+
+def command(request: Request, task: str, chosen: Mapping[str, str]) -> str:
+    """``equipoise validate ...`` with all that decides the result.
+
+    Args:
+        request: What was asked for.
+        task: The task that it turned out to be.
+        chosen: Interpreters of backends, as ``--env`` names them.
+    """
+    names = {dtype: name for name, dtype in PRECISIONS.items()}
+    parts = ["equipoise", "validate", str(request.model), *map(str, request.artifacts)]
+    parts += ["--task", task, "--precision", names[request.precision], "--device", request.device]
+    if request.backends is not None:
+        parts += ["--backends", ",".join(request.backends)]
+    if request.cases is not None:
+        parts += ["--cases", ",".join(request.cases)]
+    if request.tf32:
+        parts.append("--tf32")
+    if request.samples is not None:
+        parts += ["--samples", "samples.json"]
+    for name in ("atol", "rtol"):
+        if value := getattr(request.allowed, name):
+            parts += [f"--{name}", str(value)]
+    if request.against_golden is not None:
+        parts += ["--against-golden", str(request.against_golden)]
+    parts += ["--threads", str(request.threads)]
+    for backend, python in chosen.items():
+        parts += ["--env", f"{backend}={python}"]
+    return shlex.join(parts)

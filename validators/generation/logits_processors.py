@@ -1,0 +1,197 @@
+"""What a generation config does to scores before a token is chosen; arithmetic in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.errors import InputError
+from equipoise.validators.core.types import Array
+
+DEFAULT_NEW_TOKENS = 20
+"""As transformers, when a config names no length."""
+
+_REFUSED = {
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "guidance_scale": 1.0,
+    "num_beam_groups": 1,
+    "sequence_bias": None,
+    "token_healing": False,
+}
+"""Settings that would change the text and that are not followed here, with the value that means off."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How tokens are chosen, from ``generation_config``; sampling is never done."""
+
+    beams: int = 1
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+    min_length: int = 0
+    min_new_tokens: int | None = None
+    eos: tuple[int, ...] = ()
+    pad: int = 0
+    start: int | None = None
+    forced_bos: int | None = None
+    forced_eos: tuple[int, ...] = ()
+    suppress: tuple[int, ...] = ()
+    begin_suppress: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    no_repeat: int = 0
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    positions: int | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
+        """Reads the settings; ``options`` (``beams``, ``max_new_tokens``) are stronger.
+
+        Raises:
+            InputError: A setting would change the text and is not known here.
+        """
+        for name, off in _REFUSED.items():
+            if config.get(name) not in (off, None):
+                raise InputError(
+                    f"generation with {name} is not supported",
+                    found=config[name],
+                    expected=off,
+                    hint="take it out of generation_config.json",
+                )
+        eos = _several(config.get("eos_token_id"))
+        pad = config.get("pad_token_id")
+        start = config.get("decoder_start_token_id")
+        return cls(
+            beams=int(options.get("beams") or config.get("num_beams") or 1),
+            max_length=config.get("max_length"),
+            max_new_tokens=options.get("max_new_tokens") or config.get("max_new_tokens"),
+            min_length=int(config.get("min_length") or 0),
+            min_new_tokens=config.get("min_new_tokens"),
+            eos=eos,
+            pad=int(pad) if pad is not None else (eos[0] if eos else 0),
+            start=config.get("bos_token_id") if start is None else start,
+            forced_bos=config.get("forced_bos_token_id"),
+            forced_eos=_several(config.get("forced_eos_token_id")),
+            suppress=_several(config.get("suppress_tokens")),
+            begin_suppress=_several(config.get("begin_suppress_tokens")),
+            bad_words=_bad_words(config.get("bad_words_ids"), eos),
+            no_repeat=int(config.get("no_repeat_ngram_size") or 0),
+            repetition_penalty=float(config.get("repetition_penalty") or 1.0),
+            length_penalty=_number(config.get("length_penalty"), 1.0),
+            early_stopping=config.get("early_stopping") or False,
+            positions=config.get("max_position_embeddings"),
+        )
+
+    def limit(self, prompt: int) -> int:
+        """How long sequences get, with a prompt of that many tokens."""
+        if self.max_new_tokens is not None:
+            return prompt + int(self.max_new_tokens)
+        # 20 is the default of transformers: it means new tokens when nobody asked for a length.
+        if self.max_length is not None and self.max_length != DEFAULT_NEW_TOKENS:
+            return int(self.max_length)
+        length = prompt + DEFAULT_NEW_TOKENS
+        return min(length, self.positions) if self.positions else length
+
+    def least(self, prompt: int) -> int:
+        """How long sequences are at least before they may end."""
+        if self.min_new_tokens is not None:
+            return prompt + int(self.min_new_tokens)
+        return self.min_length
+
+
+def processed(
+    search: Search,
+    sequences: Array,
+    scores: Array,
+    prompt: int,
+    padding: Array | None = None,
+) -> Array:
+    """Scores of the next token with everything that the config forbids or forces.
+
+    Args:
+        search: The settings.
+        sequences: What has been chosen, prompts included (rows, length).
+        scores: Logits, or logarithms of probabilities for beams (rows, vocabulary).
+        prompt: Length of the prompts.
+        padding: How many tokens of each row are padding on the left: nobody said them.
+
+    Returns:
+        float64, in the order of transformers' processors.
+    """
+    scores = scores.astype(np.float64)
+    length = sequences.shape[1]
+    if search.repetition_penalty != 1.0:
+        scores = _penalised(search.repetition_penalty, sequences, scores, padding)
+    if search.no_repeat:
+        for row, banned in enumerate(_repeating(sequences, search.no_repeat)):
+            scores[row, banned] = -np.inf
+    for word in search.bad_words:
+        _ban_word(word, sequences, scores)
+    if length < search.least(prompt):
+        scores[:, list(search.eos)] = -np.inf
+    if search.forced_bos is not None and length == 1:
+        scores = _only(scores, (search.forced_bos,))
+    if search.forced_eos and length == search.limit(prompt) - 1:
+        scores = _only(scores, search.forced_eos)
+    scores[:, list(search.suppress)] = -np.inf
+    if length == _begin(search, prompt):
+        scores[:, list(search.begin_suppress)] = -np.inf
+    return scores
+
+
+def _begin(search: Search, prompt: int) -> int:
+    return prompt if prompt > 1 or search.forced_bos is None else prompt + 1
+
+
+def _only(scores: Array, tokens: Sequence[int]) -> Array:
+    forced = np.full_like(scores, -np.inf)
+    forced[:, list(tokens)] = 0.0
+    return forced
+
+
+def _penalised(penalty: float, sequences: Array, scores: Array, padding: Array | None) -> Array:
+    seen = np.zeros(scores.shape, dtype=bool)
+    starts = padding.tolist() if padding is not None else [0] * len(sequences)
+    for row, start in enumerate(starts):
+        seen[row, sequences[row, start:]] = True
+    less = np.where(scores < 0, scores * penalty, scores / penalty)
+    return np.where(seen, less, scores)
+
+
+def _repeating(sequences: Array, size: int) -> list[list[int]]:
+    """The tokens that would make each row repeat an n-gram of that size."""
+    banned = []
+    for row in sequences.tolist():
+        tail = row[len(row) - size + 1 :] if len(row) + 1 >= size else None
+        starts = range(len(row) - size + 1)
+        banned.append([row[i + size - 1] for i in starts if row[i : i + size - 1] == tail])
+    return banned
+
+
+def _ban_word(word: tuple[int, ...], sequences: Array, scores: Array) -> None:
+    begin, end = word[:-1], word[-1]
+    if len(begin) > sequences.shape[1]:
+        return
+    tails = sequences[:, sequences.shape[1] - len(begin) :]
+    scores[(tails == np.asarray(begin, dtype=tails.dtype)).all(axis=1), end] = -np.inf
+
+
+def _bad_words(words: Any, eos: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    found = (tuple(int(token) for token in word) for word in words or ())
+    return tuple(word for word in found if word not in {(token,) for token in eos})
+
+
+def _several(value: Any) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return tuple(int(token) for token in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _number(value: Any, default: float) -> float:
+    return default if value is None else float(value)

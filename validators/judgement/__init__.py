@@ -1,0 +1,1 @@
+"""Metrics, verdicts and the diagnosis of a divergence; pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""Model folders: configs, tokenizers, processors, media, and the source that a backend loads."""

@@ -1,0 +1,62 @@
+"""Which class of transformers does a task, by the names in its auto classes; needs no framework."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from equipoise.convert.errors import InputError
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.tasks.base import Task
+
+_ALSO = {
+    "AutoModelForSpeechSeq2Seq": ("AutoModelForCTC",),
+    "AutoModelForSemanticSegmentation": (
+        "AutoModelForUniversalSegmentation",
+        "AutoModelForInstanceSegmentation",
+        "AutoModelForImageSegmentation",
+    ),
+    "AutoModelForTextToWaveform": ("AutoModelForTextToSpectrogram",),
+    "AutoModelForDocumentQuestionAnswering": ("AutoModelForImageTextToText",),
+}
+"""Other auto classes that do the same task."""
+
+
+def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
+    """The class names of an auto class by model type; empty if transformers has no such class."""
+    # As an attribute of its package the module is a stand-in where torch is missing; by its name it is itself.
+    modeling_auto = import_module("transformers.models.auto.modeling_auto")
+    auto = getattr(modeling_auto, auto_class, None)
+    names = auto._model_mapping._model_mapping if auto is not None else {}
+    return {
+        str(kind): (name,) if isinstance(name, str) else tuple(name) for kind, name in names.items()
+    }
+
+
+def pytorch_class(model: ModelFolder, task: Task) -> str:
+    """The PyTorch class that loads the model for the task.
+
+    The config's own class if it is made for the task; else the first of transformers' mapping.
+
+    Raises:
+        InputError: transformers has no class of that model for the task.
+    """
+    if model.class_name and task.suits(model):
+        return model.class_name
+    for auto_class in (task.auto_class, *_ALSO.get(task.auto_class, ())):
+        names = mapped_classes(auto_class).get(model.model_type, ())
+        if names:
+            return model.class_name if model.class_name in names else names[0]
+    raise InputError(
+        f"transformers has no class of this model for {task.name}",
+        file=model.path,
+        found=model.model_type or "no model_type",
+        hint="choose another task with --task",
+    )
+
+
+def has_class(model: ModelFolder, *auto_classes: str) -> bool:
+    """Whether the config's class is one that these auto classes give."""
+    return any(
+        model.class_name in mapped_classes(auto_class).get(model.model_type, ())
+        for auto_class in auto_classes
+    )

@@ -1,0 +1,164 @@
+"""Pictures, sounds and films as arrays."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.errors import InputError
+from equipoise.validators.core.types import Array
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def open_image(source: Any) -> Any:
+    """A picture of PIL in RGB: a path, an array (height, width, 3) or a picture already.
+
+    Raises:
+        InputError: There is no such file, or it is no picture.
+    """
+    image = _pil()
+    if isinstance(source, image.Image):
+        return source.convert("RGB")
+    if isinstance(source, np.ndarray):
+        return image.fromarray(source).convert("RGB")
+    try:
+        with image.open(source) as opened:
+            return opened.convert("RGB")
+    except FileNotFoundError:
+        raise InputError("no such picture", file=Path(source)) from None
+    except OSError as error:
+        raise InputError(
+            "this is no picture that PIL can read",
+            file=Path(source),
+            found=str(error),
+            hint="give a PNG or JPEG file",
+        ) from error
+
+
+def open_frames(source: Any) -> list[Any]:
+    """The frames of a film: a list of pictures, a folder of them in order, or an animated GIF.
+
+    Raises:
+        InputError: There are no frames.
+    """
+    if isinstance(source, str | Path) and not Path(source).is_dir():
+        return _animation(Path(source))
+    if isinstance(source, str | Path):
+        source = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in PICTURES)
+    frames = [open_image(frame) for frame in source]
+    if not frames:
+        raise InputError("the film has no frames", hint="give a folder of pictures, or a list")
+    return frames
+
+
+def open_audio(source: Any, rate: int) -> Array:
+    """Mono sound in float32 at that rate: a WAV file, samples at that rate, or pipeline()'s dictionary.
+
+    Raises:
+        InputError: There is no such file, or it is no WAV file.
+    """
+    if isinstance(source, Mapping):
+        samples = np.asarray(source["raw"] if "raw" in source else source["array"], np.float32)
+        return resample(_mono(samples), int(source["sampling_rate"]), rate)
+    if isinstance(source, np.ndarray | list):
+        return _mono(np.asarray(source, np.float32))
+    samples, given = read_wav(Path(source))
+    return resample(samples, given, rate)
+
+
+def read_wav(path: Path) -> tuple[Array, int]:
+    """Mono samples between -1 and 1, and their rate; 8, 16, 24 or 32 bits.
+
+    Raises:
+        InputError: It is no WAV file of whole numbers.
+    """
+    try:
+        with wave.open(str(path)) as file:
+            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            raw = file.readframes(file.getnframes())
+    except FileNotFoundError:
+        raise InputError("no such sound", file=path) from None
+    except (wave.Error, EOFError) as error:
+        raise InputError(
+            "this is no WAV file of whole numbers",
+            file=path,
+            found=str(error),
+            hint="convert it: ffmpeg -i INPUT -ac 1 -c:a pcm_s16le OUTPUT.wav",
+        ) from error
+    return _mono((_integers(raw, width) / 2 ** (8 * width - 1)).reshape(-1, channels).T), rate
+
+
+def write_wav(path: Path, samples: Array, rate: int) -> None:
+    """Writes mono samples between -1 and 1 with 16 bits."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
+
+
+def resample(samples: Array, given: int, wanted: int) -> Array:
+    """Another rate, by a windowed sinc: the filter of torchaudio, whose numbers ``pipeline()`` uses."""
+    if given == wanted:
+        return samples
+    divisor = int(np.gcd(given, wanted))
+    given, wanted = given // divisor, wanted // divisor
+    cutoff = min(given, wanted) * 0.99
+    width = int(np.ceil(6 * given / cutoff))
+    index = np.arange(-width, width + given) / given
+    times = (np.arange(0, -wanted, -1)[:, None] / wanted + index[None]) * cutoff
+    times = np.clip(times, -6, 6)
+    kernels = np.sinc(times) * np.cos(times * np.pi / 12) ** 2 * cutoff / given
+    padded = np.pad(samples.astype(np.float64), (width, width + given))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, len(index))[::given]
+    length = int(np.ceil(wanted * len(samples) / given))
+    return np.asarray((windows @ kernels.T).ravel()[:length], np.float32)
+
+
+def _integers(raw: bytes, width: int) -> Array:
+    if width == 1:
+        return np.frombuffer(raw, np.uint8).astype(np.float64) - 128
+    if width == 3:
+        bytes3 = np.frombuffer(raw, np.uint8).reshape(-1, 3)
+        padded = np.concatenate([np.zeros((len(bytes3), 1), np.uint8), bytes3], axis=1)
+        return padded.reshape(-1).view("<i4").astype(np.float64) / 256
+    return np.frombuffer(raw, f"<i{width}").astype(np.float64)
+
+
+def _mono(samples: Array) -> Array:
+    mixed = samples if samples.ndim == 1 else samples.mean(axis=0)
+    return np.asarray(mixed, np.float32)
+
+
+def _animation(path: Path) -> list[Any]:
+    image = _pil()
+    try:
+        with image.open(path) as opened:
+            count = getattr(opened, "n_frames", 1)
+            frames = []
+            for index in range(count):
+                opened.seek(index)
+                frames.append(opened.convert("RGB"))
+            return frames
+    except FileNotFoundError:
+        raise InputError("no such film", file=path) from None
+    except OSError as error:
+        raise InputError(
+            "films are read as folders of pictures or animated GIFs",
+            file=path,
+            found=str(error),
+            hint="ffmpeg -i INPUT FOLDER/%04d.png",
+        ) from error
+
+
+def _pil() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InputError("pictures need PIL", hint="pip install 'equipoise[tasks]'") from error
+    return Image

@@ -1,0 +1,150 @@
+"""One backend's part of a report's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from equipoise.validators.judgement.results import BackendResult, Divergence, Report
+from equipoise.validators.report.html import tables
+from equipoise.validators.report.html.error_by_depth import depth
+from equipoise.validators.report.html.histogram import histogram
+from equipoise.validators.report.html.markup import Html, code, definitions, join, tag
+from equipoise.validators.report.html.samples import answers
+from equipoise.validators.report.html.statistics import errors, figure, outputs
+from equipoise.validators.report.summary import first_line
+
+
+def section(report: Report, result: BackendResult, anchor: str) -> Html:
+    """Everything about a backend, the reference too."""
+    parts: Iterator[Html | None] = iter(())
+    if not result.absent:
+        parts = _parts(report, result)
+    heading = tag("h2", result.label, " ", tables.badge(tables.verdict_of(result, report)))
+    return tag("section", heading, _origin(result), *parts, id=anchor)
+
+
+def _parts(report: Report, result: BackendResult) -> Iterator[Html | None]:
+    yield _failure(result)
+    yield _divergence(result.divergence)
+    yield _reasons(result)
+    if result.cases:
+        yield tables.cases(result)
+    yield _charts(report, result)
+    if result is not report.reference:
+        yield answers(report.samples, report.reference.answers, result.answers, result.label)
+    if result.depth:
+        yield tag("details", tag("summary", "Every module's figures"), tables.modules(result))
+    if result.notes:
+        notes = tag("ul", [tag("li", note) for note in result.notes])
+        yield tag("details", tag("summary", f"Notes ({len(result.notes)})"), notes, open="")
+
+
+def _origin(result: BackendResult) -> Html:
+    if result.absent:
+        return tag("p", f"It was not run: {result.absent}.")
+    about = result.about
+    facts = [
+        f"{about[name]}" for name in ("implementation", "precision", "hardware") if about.get(name)
+    ]
+    if "threads" in about:
+        facts.append(f"threads: {about['threads']}")
+    origin = f", {result.origin}" if result.origin else ""
+    loaded = join("Loaded ", code(result.source), origin, ". ") if result.source else None
+    return tag("p", loaded, f"Ran as {', '.join(facts)}." if facts else None, class_="soft")
+
+
+def _failure(result: BackendResult) -> Html | None:
+    if not result.failure:
+        return None
+    line = first_line(result.failure)
+    whole = tag("details", tag("summary", "All it said"), tag("pre", result.failure, tabindex="0"))
+    return tag(
+        "div",
+        tag("p", tag("b", "It could not be run to its end: "), line),
+        whole if result.failure.strip() != line else None,
+        class_="callout failed",
+    )
+
+
+def _reasons(result: BackendResult) -> Html | None:
+    """Why outputs are no better than they are, and what was decided otherwise."""
+    lines = [
+        tag("li", tag("b", f"{case.case}, {output.name}"), f": {output.reason}")
+        for case, output in outputs(result)
+        if output.reason
+    ]
+    lines += [
+        tag("li", tag("b", case.case), ", decided otherwise: ", tag("mark", flip))
+        for case in result.cases
+        for flip in case.flips
+    ]
+    return join(tag("h3", "Reasons"), tag("ul", lines)) if lines else None
+
+
+def _divergence(first: Divergence | None) -> Html | None:
+    if first is None:
+        return None
+    facts: list[tuple[str, object]] = [
+        ("module", code(first.module or "(the whole model)")),
+        ("class", code(first.kind)),
+        ("case", first.case),
+        ("relative error", figure(first.error)),
+        ("noise there", figure(first.noise)),
+    ]
+    if first.there and first.there != first.module:
+        facts.append(("called there", code(first.there)))
+    if first.inputs:
+        facts.append(("errors of its inputs", _inputs(first)))
+    if first.note:
+        facts.append(("note", first.note))
+    if first.repro:
+        facts.append(("shown by", code(f"{first.repro}/repro.py")))
+    listed = definitions(facts, wide=("module", "errors of its inputs", "note", "shown by"))
+    return tag("div", tag("h3", "Where it begins"), listed, class_="callout diverged")
+
+
+def _inputs(first: Divergence) -> Html:
+    lines = [
+        tag("li", code(path), f" {figure(error)}") for path, error in list(first.inputs.items())[:8]
+    ]
+    return tag("ul", lines, class_="plain")
+
+
+def _charts(report: Report, result: BackendResult) -> Html | None:
+    itself = result is report.reference
+    noise = errors(report.reference, like=result)
+    ours = [0] * len(noise) if itself else errors(result)
+    drawn = [
+        _figure(
+            "How large the errors are",
+            "Values of all outputs and cases by absolute error; both axes are logarithmic.",
+            histogram(result.label, ours, noise),
+            itself,
+        ),
+        _figure(
+            "Error along the depth of the model",
+            "Relative error of each module's output, on a logarithmic axis.",
+            depth(
+                result.label,
+                result.depth,
+                result.divergence.module if result.divergence else None,
+            ),
+            itself,
+        ),
+    ]
+    found = [one for one in drawn if one is not None]
+    return tag("div", found, class_="charts" if len(found) > 1 else "charts one") if found else None
+
+
+def _figure(title: str, about: str, chart: Html | None, itself: bool) -> Html | None:
+    if chart is None:
+        return None
+    keys = tag(
+        "span",
+        None if itself else (tag("i", class_="key error"), "this backend "),
+        tag("i", class_="key noise"),
+        "noise of the reference",
+        class_="keys",
+    )
+    caption = tag("figcaption", tag("b", title), tag("span", about, class_="soft"), keys)
+    return tag("figure", caption, tag("div", chart, class_="box", tabindex="0"))

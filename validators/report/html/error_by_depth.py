@@ -1,0 +1,146 @@
+"""The error along the depth of a model, as a line from module to module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from equipoise.validators.judgement.results import Depth
+from equipoise.validators.report.html.markup import Html, tag
+from equipoise.validators.report.html.statistics import figure, power
+from equipoise.validators.report.html.svg import drawing, stroke, word
+
+
+def depth(label: str, points: Sequence[Depth], first: str | None = None) -> Html | None:
+    """Relative error and noise of one module after the other; ``first`` is the one to be marked."""
+    if not points:
+        return None
+    width, height, left, bottom, right, upper = 660, 250, 48, 40, 14, 22
+    scale = _Scale.of(points, upper, height - bottom)
+    step = (width - left - right) / max(len(points), 1)
+    xs = [left + step * (index + 0.5) for index in range(len(points))]
+    parts = _bands(points, left, step, upper, height - bottom)
+    for y, text in scale.ticks():
+        parts += [stroke(left, y, width - right, y, "grid"), word(left - 6, y + 4, text, "end")]
+    for css, values in (("noise", [p.noise for p in points]), ("error", [p.error for p in points])):
+        ys = [scale.y(value) for value in values]
+        parts.append(tag("polyline", class_=css, points=_joined(xs, ys)))
+        if len(points) <= 120:
+            parts += [_dot(x, y, css) for x, y in zip(xs, ys, strict=True)]
+    marked = [index for index, point in enumerate(points) if point.path == first]
+    for index in marked[-1:]:
+        y = scale.y(points[index].error)
+        parts += _mark(xs[index], y, upper, height - bottom, points[index].path, width)
+    parts += [
+        _hit(x, step, point, upper, height - bottom) for x, point in zip(xs, points, strict=True)
+    ]
+    parts.append(stroke(left, height - bottom, width - right, height - bottom, "axis"))
+    parts.append(word((left + width) / 2, height - 4, "modules, in the order in which they end"))
+    title = f"Relative error of {label} in {len(points)} modules along the depth, and the noise"
+    return drawing(width, height, title, parts)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A log axis; zeros lie a step below the smallest figure, what is not finite a step above the largest."""
+
+    low: int
+    high: int
+    zero: bool
+    odd: bool
+    top: float
+    base: float
+
+    @classmethod
+    def of(cls, points: Sequence[Depth], top: float, base: float) -> _Scale:
+        """The axis that holds all points between two heights."""
+        values = [value for point in points for value in (point.error, point.noise)]
+        logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
+        low, high = math.floor(min(logs, default=-8)), math.ceil(max(logs, default=-6))
+        zero, odd = 0.0 in values, any(not math.isfinite(value) for value in values)
+        return cls(low - zero, max(high, low + 1) + odd, zero, odd, top, base)
+
+    def y(self, value: float) -> float:
+        """The height of a figure."""
+        if not math.isfinite(value):
+            place = float(self.high)
+        else:
+            place = math.log10(value) if value > 0 else float(self.low)
+        return self.base - (place - self.low) / (self.high - self.low) * (self.base - self.top)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Heights with the names they have."""
+        every = max(1, math.ceil((self.high - self.low) / 7))
+        found = []
+        for exponent in range(self.low, self.high + 1):
+            name = "0" if self.zero and exponent == self.low else power(exponent)
+            name = "NaN, ∞" if self.odd and exponent == self.high else name
+            if not name.startswith("10") or (exponent - self.low) % every == 0:
+                share = (exponent - self.low) / (self.high - self.low)
+                found.append((self.base - share * (self.base - self.top), name))
+        return found
+
+
+def _bands(
+    points: Sequence[Depth], left: float, step: float, top: float, base: float
+) -> list[Html]:
+    """Blocks of the model behind the lines: every other one shaded, named where there is room."""
+    parts, start = [], 0
+    for number, (key, group) in enumerate(groupby(points, lambda point: _block(point.path))):
+        count = len(list(group))
+        x, wide = left + start * step, count * step
+        start += count
+        if number % 2 == 0:
+            parts.append(
+                tag(
+                    "rect",
+                    class_="band",
+                    x=f"{x:.1f}",
+                    y=top,
+                    width=f"{wide:.1f}",
+                    height=base - top,
+                )
+            )
+        names = [".".join(key.split(".")[-2:]), key.split(".")[-1]]
+        fitting = [name for name in names if len(name) * 6.6 + 4 <= wide]
+        if fitting:
+            parts.append(word(x + wide / 2, base + 15, fitting[0]))
+    return parts
+
+
+def _block(path: str) -> str:
+    """The block that a module is in: up to the first number of its path, or its first two names.
+
+    >>> _block("bert.encoder.layer.1.attention.self"), _block("bert.pooler.dense"), _block("classifier")
+    ('bert.encoder.layer.1', 'bert.pooler', 'classifier')
+    """
+    parts = path.split(".")
+    numbers = [index for index, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[: numbers[0] + 1] if numbers else parts[:2])
+
+
+def _mark(x: float, y: float, top: float, base: float, name: str, width: float) -> list[Html]:
+    anchor = "start" if x < width / 3 else "end" if x > width * 2 / 3 else "middle"
+    shown = name if len(name) < 56 else "…" + name[-54:]
+    return [
+        stroke(x, top - 4, x, base, "first"),
+        tag("circle", class_="first", cx=f"{x:.1f}", cy=f"{y:.1f}", r=6),
+        word(x, top - 8, f"first beyond noise: {shown}", anchor, "first"),
+    ]
+
+
+def _hit(x: float, step: float, point: Depth, top: float, base: float) -> Html:
+    name = point.path or "(the whole model)"
+    text = f"{name}: error {figure(point.error)}, noise {figure(point.noise)}"
+    place = {"x": f"{x - step / 2:.1f}", "width": f"{step:.1f}"}
+    return tag("rect", tag("title", text), class_="hit", y=top, height=base - top, **place)
+
+
+def _joined(xs: Sequence[float], ys: Sequence[float]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+
+
+def _dot(x: float, y: float, css: str) -> Html:
+    return tag("circle", class_=css, cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.5)

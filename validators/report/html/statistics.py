@@ -1,0 +1,91 @@
+"""Figures of a report as texts, and what is computed from them for a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import median
+
+from equipoise.validators.judgement.results import BackendResult
+from equipoise.validators.judgement.verdict import BINS, CaseFigures, OutputFigures
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A few digits, and a dash where there is no figure.
+
+    >>> figure(1.23456e-7), figure(0.0), figure(None), figure(float("inf")), figure(float("nan"))
+    ('1.23e-07', '0', '—', '∞', 'NaN')
+    """
+    if value is None:
+        return "—"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.{digits}g}"
+
+
+def power(exponent: int) -> str:
+    """A power of ten.
+
+    >>> power(-7)
+    '10⁻⁷'
+    """
+    return "10" + str(exponent).translate(_RAISED)
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit that suits it.
+
+    >>> seconds(0.0042), seconds(2.5), seconds(None)
+    ('4.2 ms', '2.5 s', '—')
+    """
+    if value is None:
+        return "—"
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units.
+
+    >>> size(408_000_000), size(0)
+    ('408 MB', '—')
+    """
+    if not count:
+        return "—"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def latency(result: BackendResult) -> float | None:
+    """The median of all passes: the first of them often compiles."""
+    passes = [second for case in result.cases for second in case.seconds]
+    return median(passes) if passes else None
+
+
+def passes(result: BackendResult) -> int:
+    """How many passes there were."""
+    return sum(len(case.seconds) for case in result.cases)
+
+
+def margin(result: BackendResult) -> float | None:
+    """The smallest margin of all decisions."""
+    margins = [output.margin for _, output in outputs(result) if output.margin is not None]
+    return min(margins, default=None)
+
+
+def outputs(result: BackendResult) -> Iterable[tuple[CaseFigures, OutputFigures]]:
+    """Every output of every case."""
+    return ((case, output) for case in result.cases for output in case.outputs)
+
+
+def errors(result: BackendResult, like: BackendResult | None = None) -> list[int]:
+    """The error histogram over all outputs, or over those alone that another backend has."""
+    wanted = None if like is None else {(c.case, o.name) for c, o in outputs(like) if o.errors}
+    total = [0] * len(BINS)
+    for case, output in outputs(result):
+        if wanted is None or (case.case, output.name) in wanted:
+            for index, count in enumerate(output.errors):
+                total[index] += count
+    return total

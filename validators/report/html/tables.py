@@ -1,0 +1,133 @@
+"""Tables of a report's page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from equipoise.validators.core.tolerance import REASONS
+from equipoise.validators.judgement.results import BackendResult, Report
+from equipoise.validators.report.html.markup import Html, code, table, tag
+from equipoise.validators.report.html.statistics import (
+    figure,
+    latency,
+    margin,
+    outputs,
+    seconds,
+    size,
+)
+from equipoise.validators.report.summary import first_line, worst_output
+
+SIGNS = {
+    "identical": "=",
+    "within noise": "≈",
+    "decision-safe": "~",
+    "diverged": "≠",
+    "failed": "!",
+    "not run": "—",
+    "reference": "•",
+}
+"""A sign for each verdict, so that colour is not all that tells them apart."""
+
+
+def verdict_of(result: BackendResult, report: Report) -> str:
+    """The verdict in words; the reference, and a backend that is not there, have none."""
+    if result is report.reference:
+        return "reference"
+    return "not run" if result.absent else result.verdict.value
+
+
+def badge(verdict: str) -> Html:
+    """A verdict with its sign and colour."""
+    sign = tag("span", SIGNS[verdict], aria_hidden="true")
+    return tag("span", sign, f" {verdict}", class_=f"badge {verdict.replace(' ', '-')}")
+
+
+def verdicts(report: Report) -> Html:
+    """One line a backend."""
+    head: list[object] = [
+        *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
+        *("decisions kept", "margin", "latency", "memory"),
+    ]
+    results = (*report.backends, report.reference)
+    rows = [
+        _verdict_row(result, verdict_of(result, report), anchor(index))
+        for index, result in enumerate(results)
+    ]
+    return table("Verdict on every backend", head, rows, css="figures verdicts")
+
+
+def anchor(index: int) -> str:
+    """The name of a backend's section; the reference is the last."""
+    return f"backend-{index}"
+
+
+def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]:
+    worst = worst_output(result)
+    made = sum(case.decisions[0] for case in result.cases)
+    kept = sum(case.decisions[1] for case in result.cases)
+    case, output = worst if worst is not None else (None, None)
+    return [
+        tag("a", result.label, href=f"#{name}"),
+        badge(verdict),
+        f"{case.case}, {output.name}" if case and output else "—",
+        figure(output.error.max_abs if output and output.error else None),
+        figure(output.noise.max_abs if output and output.noise else None),
+        figure(output.ratio if output else None),
+        f"{kept} of {made}" if made else "—",
+        figure(margin(result)),
+        seconds(latency(result)),
+        size(result.peak_bytes),
+    ]
+
+
+def cases(result: BackendResult) -> Html:
+    """One line an output of a case, with all figures."""
+    head: list[object] = [
+        *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "ratio"),
+        *("max rel", "ULP", "cosine", "KL", "margin"),
+    ]
+    rows: list[list[object]] = []
+    for case, output in outputs(result):
+        error, noise = output.error, output.noise
+        figures: list[object] = (
+            [
+                figure(error.max_abs),
+                figure(error.rms),
+                figure(noise.max_abs if noise else None),
+                figure(noise.rms if noise else None),
+                figure(output.ratio),
+                figure(error.max_rel),
+                figure(error.ulp),
+                figure(error.cosine, 9),
+            ]
+            if error
+            else ["—"] * 8
+        )
+        last = [figure(output.kl), figure(output.margin)]
+        rows.append([case.case, output.name, badge(output.verdict.value), *figures, *last])
+    rows += [
+        [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 9]
+        for case in result.cases
+        if case.failure
+    ]
+    caption = f"Figures of {result.label}, case by case"
+    return table(caption, head, rows, css="figures")
+
+
+def tolerances(report: Report) -> Html:
+    """What was allowed, and why."""
+    rows: list[list[object]] = [
+        [code(name), figure(value), REASONS[name]]
+        for name, value in asdict(report.tolerance).items()
+    ]
+    return table(f"Allowed at {report.precision}", ["name", "value", "reason"], rows, css="reasons")
+
+
+def modules(result: BackendResult) -> Html:
+    """The figures behind the line along the depth."""
+    rows: list[list[object]] = [
+        [code(point.path or "(the whole model)"), figure(point.error), figure(point.noise)]
+        for point in result.depth
+    ]
+    caption = f"Relative error of {result.label} by module"
+    return table(caption, ["module", "error", "noise"], rows, css="figures")

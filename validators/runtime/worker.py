@@ -1,0 +1,327 @@
+"""Runs models in another process, in this or another Python environment.
+
+It is started as ``/other/python worker.py`` and speaks frames over its standard input and output. Nothing of
+Equipoise needs to be installed there: the backends come from the folder beside this file.
+
+A frame is an 8-byte little-endian length, a JSON header of that length, then the raw bytes of the arrays that
+the header lists under ``arrays`` (name, dtype, shape), C order, little-endian, one after the other.
+
+A request's header has ``op`` and its arguments; the answer's has ``ok`` and the result, or ``error`` and
+``trace``. One request is answered before the next is read. What libraries print goes to standard error.
+
+    hello   {}                                          versions of Python and of the libraries, hardware
+    load    {model, backend, folder, class, options}    info: missing, unexpected, mismatched keys; about
+    run     {model, kwargs} + arrays                    all float outputs, flattened, by name
+    step    {model, kwargs, state, order} + arrays      the same, and the name of the cache that it leaves
+    capture {model, kwargs, state} + arrays             the outputs and those of every module on the way
+    names   {model}                                     name and shape of every weight
+    renamed {model}                                     the file's names of weights that the model renames
+    save    {model, folder, options}                    the framework's own save_pretrained
+    drop    {model}                                     forgets the model
+    call    {file, function, arguments}                 a function of a Python file: what it returns
+    stop    {}                                          ends the process
+
+``backend`` is a file of ``backends/``; ``class`` is the PyTorch name (``BertModel``).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import struct
+import sys
+import time
+import traceback
+import types
+from typing import Any, BinaryIO
+
+import numpy as np
+
+LIBRARIES = (
+    *("transformers", "torch", "tensorflow", "tf_keras", "jax", "flax", "numpy"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
+)
+
+LARGEST_HEADER = 1 << 30
+"""Bytes; a longer one is no header but the output of something that is no worker."""
+
+
+class FrameError(ValueError):
+    """The other side does not speak this protocol."""
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]] | None:
+    """The next header and its arrays, or None at the end of the stream.
+
+    Raises:
+        FrameError: What came is no frame.
+    """
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    (length,) = struct.unpack("<Q", head)
+    if length > LARGEST_HEADER:
+        raise FrameError(f"not a frame: it begins with {head!r}")
+    try:
+        header = json.loads(stream.read(length))
+        arrays = {name: _read_array(stream, *what) for name, *what in header.pop("arrays", [])}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FrameError(f"not a frame: {error}") from error
+    return header, arrays
+
+
+def _read_array(stream: BinaryIO, dtype: str, shape: list[int]) -> np.ndarray[Any, Any]:
+    kind = np.dtype(dtype)
+    data = stream.read(int(np.prod(shape, dtype=np.int64)) * kind.itemsize)
+    return np.frombuffer(data, kind).reshape(shape)
+
+
+def write_frame(
+    stream: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    """Writes a header and its arrays and flushes."""
+    dense = {
+        name: value if value.flags.c_contiguous else np.array(value, order="C")
+        for name, value in arrays.items()
+    }
+    listed = [[name, value.dtype.str, list(value.shape)] for name, value in dense.items()]
+    text = json.dumps({**header, "arrays": listed}).encode()
+    stream.write(struct.pack("<Q", len(text)) + text)
+    stream.writelines(value.reshape(-1).view(np.uint8).data for value in dense.values())
+    stream.flush()
+
+
+def flatten(value: Any, path: str = "") -> dict[str, np.ndarray[Any, Any]]:
+    """Every float array in nested outputs, by dotted path; other leaves are passed over."""
+    if value is None or isinstance(value, (str, bytes, bool, int, float)):
+        return {}
+    if hasattr(value, "items"):
+        pairs = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        pairs = list(enumerate(value))
+    else:
+        array = to_numpy(value)
+        return {path: array} if array is not None and array.dtype.kind == "f" else {}
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for key, item in pairs:
+        found.update(flatten(item, f"{path}.{key}" if path else str(key)))
+    return found
+
+
+def to_numpy(value: Any) -> np.ndarray[Any, Any] | None:
+    """A framework's tensor as an array, or None when it is none; bfloat16 becomes float32, exactly."""
+    if type(value).__module__.startswith("torch"):
+        if not hasattr(value, "detach"):
+            return None
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    elif not hasattr(value, "__array__"):
+        return None
+    array = np.asarray(value)
+    # bfloat16 and its like are no numpy kind "f"; their values are exact in float32.
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
+
+
+class Worker:
+    """Holds loaded models by name and answers one request at a time."""
+
+    OPS = (
+        *("hello", "load", "run", "step", "capture"),
+        *("names", "renamed", "save", "drop", "call"),
+    )
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Any] = {}
+        self.states: dict[str, Any] = {}
+
+    def hello(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Versions of Python and of the libraries, and the hardware."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        versions = {"python": sys.version.split()[0]}
+        for library in LIBRARIES:
+            try:
+                versions[library] = version(library)
+            except PackageNotFoundError:
+                continue
+        return {"versions": versions, "cores": len(os.sched_getaffinity(0))}, {}
+
+    def load(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Loads a model under a name."""
+        session = _backend(header["backend"]).load(
+            header["folder"], header.get("class") or "", header.get("options") or {}
+        )
+        self.sessions[header["model"]] = session
+        lists = {key: [str(item) for item in value] for key, value in session.info.items()}
+        about = {**session.about(), "accepts": sorted(session.accepts), "caches": session.caches}
+        return {"info": lists, "about": about}, {}
+
+    def run(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Runs a model on arrays."""
+        session = self.sessions[header["model"]]
+        start = time.perf_counter()
+        outputs = session.run(arrays, header.get("kwargs", {}))
+        return self._measured(session, start), flatten(outputs)
+
+    def step(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Runs a model on arrays with the cache of an earlier step and keeps the new one."""
+        session = self.sessions[header["model"]]
+        state = self.states.pop(header["state"]) if header.get("state") else None
+        start = time.perf_counter()
+        outputs, state = session.step(arrays, header.get("kwargs", {}), state, header.get("order"))
+        measured = self._measured(session, start)
+        name = f"state-{header['model']}"
+        self.states[name] = state
+        return {"state": name, **measured}, flatten(outputs)
+
+    def capture(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Runs a model and reports the inputs and outputs of its modules, in the order of their ends."""
+        session = self.sessions[header["model"]]
+        state = self.states.pop(header["state"]) if header.get("state") else None
+        outputs, modules = session.capture(arrays, header.get("kwargs", {}), state)
+        sent = {f"results|{name}": value for name, value in flatten(outputs).items()}
+        listed = []
+        for index, module in enumerate(modules):
+            for side in ("inputs", "outputs"):
+                values = module.pop(side)
+                sent.update({f"{side}/{index}|{name}": value for name, value in values.items()})
+            listed.append(module)
+        return {"modules": listed}, sent
+
+    def names(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Lists the weights of a model."""
+        return {"names": self.sessions[header["model"]].names()}, {}
+
+    def renamed(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Lists the weights that a model calls otherwise than its file; reads the file."""
+        return {"renamed": self.sessions[header["model"]].renamed()}, {}
+
+    def save(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Writes a model as its framework does."""
+        self.sessions[header["model"]].save(header["folder"], header.get("options", {}))
+        return {}, {}
+
+    def drop(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Forgets a model."""
+        self.states.pop(f"state-{header['model']}", None)
+        self.sessions.pop(header["model"]).close()
+        self._collect()
+        return {}, {}
+
+    def call(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        """Calls a function of a Python file with JSON arguments; gives back its JSON result."""
+        function = getattr(_module_of_file(header["file"]), header["function"])
+        result = function(**header["arguments"])
+        self._collect()
+        return {"result": result}, {}
+
+    def _collect(self) -> None:
+        """Frees models: a model and what was made of it refer to each other.
+
+        What is left when no model is held belongs to the libraries. It is not looked at again: with PyTorch and
+        TensorFlow that takes half a second each time.
+        """
+        gc.collect()
+        if not self.sessions:
+            gc.freeze()
+
+    @staticmethod
+    def _measured(session: Any, start: float) -> dict[str, float]:
+        """Seconds of the pass, and the most memory that the process (or its device) has held so far."""
+        session.synchronize()
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "peak_bytes": session.peak_bytes()}
+
+    def serve(self, source: BinaryIO, sink: BinaryIO) -> None:
+        """Answers requests until ``stop`` or the end of the stream."""
+        while (frame := read_frame(source)) is not None:
+            header, arrays = frame
+            if header["op"] == "stop":
+                return
+            answer, results = self._answer(header, arrays)
+            write_frame(sink, answer, results)
+
+    def _answer(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        operations = {op: getattr(self, op) for op in self.OPS}
+        try:
+            answer, results = operations[header["op"]](header, arrays)
+        except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
+            text = f"{type(error).__name__}: {error}"
+            kind = type(error).__name__
+            return {"ok": False, "error": text, "kind": kind, "trace": traceback.format_exc()}, {}
+        return {"ok": True, **answer}, results
+
+
+def _backend(name: str) -> Any:
+    """A backend's module: a file of ``backends/``, or another one given by its path."""
+    from importlib import import_module
+
+    if name.endswith(".py"):
+        return _module_of_file(name)
+    return import_module(f"equipoise.validators.backends.{name.replace('-', '_')}")
+
+
+def _module_of_file(file: str) -> Any:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(f"file_{os.path.basename(file)[:-3]}", file)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(file)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the names in their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def stand_in_for_package(folder: str) -> None:
+    """Makes ``equipoise.validators`` and what is below it importable from beside this file, and from nowhere else.
+
+    In the other environment nothing of ours is installed, and in ours the parent of the folder need not be
+    importable either; the backends import one another and this file by their full names.
+    """
+    me = sys.modules[__name__]
+    beside = os.path.dirname(folder)
+    packages: dict[str, list[str]] = {
+        "equipoise": [],
+        "equipoise.validators": [folder],
+        "equipoise.exporters": [os.path.join(beside, "exporters")],
+        "equipoise.convert": [os.path.join(beside, "convert")],
+    }
+    for name, paths in packages.items():
+        module = types.ModuleType(name)
+        module.__path__ = paths
+        sys.modules[name] = module
+    sys.modules["equipoise.validators.runtime.worker"] = me
+
+
+def limit_memory(nbytes: int) -> None:
+    """Lets the process hold no more address space; what asks for more gets a MemoryError."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
+
+
+def main() -> None:
+    """Serves standard input; keeps standard output for frames alone."""
+    for name, value in (
+        ("TF_USE_LEGACY_KERAS", "1"),
+        ("TF_CPP_MIN_LOG_LEVEL", "3"),
+        ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+        ("HF_HUB_OFFLINE", "1"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)
+    if len(sys.argv) > 1:
+        limit_memory(int(sys.argv[1]))
+    # Tracers make millions of objects that stay: to look for garbage as often as usual is a quarter of their time.
+    gc.set_threshold(20_000, 20, 50)
+    stand_in_for_package(os.path.dirname(os.path.abspath(__file__)))
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    Worker().serve(sys.stdin.buffer, sink)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Entities out of labels of tokens, as ``pipeline()`` groups them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.errors import InputError
+from equipoise.validators.core.types import Array
+from equipoise.validators.models.folder import ModelFolder
+
+Entity = dict[str, Any]
+STRATEGIES = ("none", "simple", "first", "average", "max")
+
+
+def entities_of(
+    model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Any, special: Array
+) -> list[Entity]:
+    """The tokens with their probabilities and places in the text."""
+    found = []
+    for index, row in enumerate(scores):
+        if special[index]:
+            continue
+        word = model.tokenizer.convert_ids_to_tokens(int(ids[index]))
+        start, end, subword = None, None, False
+        if offsets is not None:
+            start, end = (int(place) for place in offsets[index])
+            subword = _is_subword(model, text, word, start, end)
+            if int(ids[index]) == model.tokenizer.unk_token_id:
+                word, subword = text[start:end], False
+        found.append({"word": word, "scores": row, "start": start, "end": end, "index": index,
+                      "is_subword": subword})  # fmt: skip
+    return found
+
+
+def aggregate(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:
+    """Labels of tokens (none), of words (first, average, max), grouped to entities unless none.
+
+    Raises:
+        InputError: There is no such strategy.
+    """
+    strategy = strategy.lower()
+    if strategy not in STRATEGIES:
+        raise InputError(
+            "no such aggregation_strategy", found=strategy, expected=", ".join(STRATEGIES)
+        )
+    if strategy in ("none", "simple"):
+        entities = [_of_token(model, token) for token in tokens]
+    else:
+        entities = [_of_word(model, word, strategy) for word in _words(tokens)]
+    return entities if strategy == "none" else _groups(model, entities)
+
+
+def _is_subword(model: ModelFolder, text: str, word: str, start: int, end: int) -> bool:
+    backend = getattr(model.tokenizer, "_tokenizer", None)
+    if backend and getattr(backend.model, "continuing_subword_prefix", None):
+        return len(word) != end - start
+    return start > 0 and " " not in text[start - 1 : start + 1]
+
+
+def _of_token(model: ModelFolder, token: Entity) -> Entity:
+    best = int(token["scores"].argmax())
+    return {
+        "entity": model.labels[best],
+        "score": float(token["scores"][best]),
+        **{name: token[name] for name in ("index", "word", "start", "end")},
+    }
+
+
+def _words(tokens: list[Entity]) -> list[list[Entity]]:
+    words: list[list[Entity]] = []
+    for token in tokens:
+        if words and token["is_subword"]:
+            words[-1].append(token)
+        else:
+            words.append([token])
+    return words
+
+
+def _of_word(model: ModelFolder, tokens: list[Entity], strategy: str) -> Entity:
+    if strategy == "first":
+        scores = tokens[0]["scores"]
+    elif strategy == "max":
+        scores = max(tokens, key=lambda token: token["scores"].max())["scores"]
+    else:
+        scores = np.mean([token["scores"] for token in tokens], axis=0)
+    best = int(scores.argmax())
+    return {
+        "entity": model.labels[best],
+        "score": float(scores[best]),
+        "word": model.tokenizer.convert_tokens_to_string([token["word"] for token in tokens]),
+        "start": tokens[0]["start"],
+        "end": tokens[-1]["end"],
+    }
+
+
+def _tag(name: str) -> tuple[str, str]:
+    begin, _, rest = name.partition("-")
+    return (begin, rest) if begin in ("B", "I") and rest else ("I", name)
+
+
+def _groups(model: ModelFolder, entities: Sequence[Entity]) -> list[Entity]:
+    groups: list[list[Entity]] = []
+    for entity in entities:
+        begin, tag = _tag(entity["entity"])
+        if groups and begin != "B" and tag == _tag(groups[-1][-1]["entity"])[1]:
+            groups[-1].append(entity)
+        else:
+            groups.append([entity])
+    return [_group(model, group) for group in groups]
+
+
+def _group(model: ModelFolder, entities: list[Entity]) -> Entity:
+    return {
+        "entity_group": entities[0]["entity"].split("-", 1)[-1],
+        "score": float(np.mean([entity["score"] for entity in entities])),
+        "word": model.tokenizer.convert_tokens_to_string([entity["word"] for entity in entities]),
+        "start": entities[0]["start"],
+        "end": entities[-1]["end"],
+    }

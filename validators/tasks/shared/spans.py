@@ -1,0 +1,44 @@
+"""The best span of tokens out of scores of starts and ends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from equipoise.validators.core.types import Array
+
+MASKED = -10000.0
+"""The score of a token that cannot start or end an answer; pipeline()'s number."""
+
+
+def probabilities(logits: Array, allowed: Array) -> Array:
+    """Of one row of tokens; the first counts for the sum and then no more: it stands for no answer."""
+    scores = np.where(allowed, logits.astype(np.float64), MASKED)
+    exponent = np.exp(scores - scores.max())
+    return np.asarray(exponent / exponent.sum())
+
+
+def best_spans(
+    start: Array, end: Array, allowed: Array, count: int, longest: int
+) -> list[tuple[int, int, float]]:
+    """The likeliest spans of at most ``longest`` tokens: first token, last token, probability."""
+    start, end = start.copy(), end.copy()
+    start[0] = end[0] = 0.0
+    scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
+    order = np.argsort(-scores, axis=None, kind="stable")[:count]
+    spans = [divmod(int(place), len(end)) for place in order]
+    return [(s, e, float(scores[s, e])) for s, e in spans if allowed[s] and allowed[e]]
+
+
+def span_margin(start: Array, end: Array, allowed: Array, longest: int) -> float:
+    """How far the logits of both may move before another span is the best: a quarter of the distance.
+
+    A span's score is a sum of two logits: that of the best may lose twice the error and that of the next
+    gain as much.
+    """
+    usable = allowed.copy()
+    usable[0] = False
+    sums = start.astype(np.float64)[:, None] + end.astype(np.float64)[None]
+    sums = np.where(usable[:, None] & usable[None], sums, -np.inf)
+    inside = np.tril(np.triu(np.ones_like(sums)), longest - 1) == 1
+    ranked = np.sort(sums[inside])[-2:]
+    return float(ranked[-1] - ranked[0]) / 4 if len(ranked) > 1 else float("inf")
