@@ -14,10 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.build import experts, flattened, prepared, source_of
+from equipoise.exporters.build import (
+    apply_patches,
+    exportable_model,
+    flatten_outputs,
+    use_batched_experts,
+)
 from equipoise.exporters.example_inputs import varying_axes
-from equipoise.exporters.target import Source, find_target
-from equipoise.exporters.torch_export import by_transformers, exported
+from equipoise.exporters.target import ExportableModel, find_target
+from equipoise.exporters.torch_export import export_program, export_with_transformers
 
 # A worker reads this file by its path; what lies beside it has to be found too.
 sys.path[:0] = [folder for folder in [str(Path(__file__).parent)] if folder not in sys.path]
@@ -96,9 +101,9 @@ def accepts(
     """Whether ``torch.export`` takes the model, plain or as transformers calls it; raises if not."""
     source, _ = _source(model_type, config, class_name, folder)
     if way == "transformers":
-        by_transformers(source, "dynamo")
+        export_with_transformers(source, "dynamo")
     else:
-        exported(source)
+        export_program(source)
     return {}
 
 
@@ -149,7 +154,7 @@ def _make_graphs_once(folder: str) -> None:
     plain = getattr(before, "plain", before)
     graphs = {key: one for key, one in getattr(before, "graphs", {}).items() if key[0] == folder}
 
-    def kept(source: Source, way: str) -> Any:
+    def kept(source: ExportableModel, way: str) -> Any:
         key = (folder, f"{way} {sorted(source.tensors)}")
         if key not in graphs:
             graphs[key] = plain(source, way)
@@ -161,20 +166,20 @@ def _make_graphs_once(folder: str) -> None:
 
 def _source(
     model_type: str, config: dict[str, Any], class_name: str, folder: str
-) -> tuple[Source, list[str]]:
+) -> tuple[ExportableModel, list[str]]:
     """The model that was built, as exporters get it."""
     import torch
 
     model = _restored(model_type, config, class_name, folder)
     place = Path(folder)
-    notes = prepared(model)
+    notes = apply_patches(model)
     arrays = [_load(place / f"{name}-inputs.npz") for name in ("first", "second")]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}
         for name, one in varying_axes(arrays).items()
     }
     tensors = {name: torch.from_numpy(value) for name, value in arrays[0].items()}
-    return source_of(model, tensors, axes, {}, None, {}), notes
+    return exportable_model(model, tensors, axes, {}, None, {}), notes
 
 
 def _restored(model_type: str, config: dict[str, Any], class_name: str, folder: str) -> Any:
@@ -302,7 +307,7 @@ def _numbers(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     plain = (
         {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     )
-    found = flattened(model(**tensors, **plain, return_dict=True))
+    found = flatten_outputs(model(**tensors, **plain, return_dict=True))
     return {name: value.numpy() for name, value in found.items() if value.is_floating_point()}
 
 
@@ -312,7 +317,7 @@ def _truths(model: Any, *batches: dict[str, Any]) -> list[dict[str, Any]]:
     from equipoise.validators.backends import _torch
 
     wide = model.double()
-    experts(wide)  # the grouped product knows no float64
+    use_batched_experts(wide)  # the grouped product knows no float64
     with _torch.arithmetic(torch.float64):
         return [_numbers(wide, batch) for batch in batches]
 

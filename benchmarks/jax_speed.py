@@ -166,7 +166,7 @@ def _make_cached(model: Any, tensors: dict[str, Any], folder: Path) -> None:
     model.save_pretrained(folder / "model")
     np.savez(folder / "inputs.npz", **{name: value.numpy() for name, value in tensors.items()})
     axes = {name: {"0": "batch", "1": "sequence"} for name in tensors}
-    cache_graphs.make(
+    cache_graphs.build(
         find_target("stablehlo")[1],
         "export",
         str(folder / "model"),
@@ -183,8 +183,8 @@ def _make(model: Any, tensors: dict[str, Any], folder: Path) -> None:
         name: {str(axis): symbol for axis, symbol in one.items()}
         for name, one in varying_axes(arrays).items()
     }
-    build.prepared(model)
-    source = build.source_of(model, tensors, axes, {}, None, {})
+    build.apply_patches(model)
+    source = build.exportable_model(model, tensors, axes, {}, None, {})
     target, _ = find_target("stablehlo")
     target.make("export", source, folder / target.program)
 

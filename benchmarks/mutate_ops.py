@@ -59,10 +59,10 @@ def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
 @cache
 def original(name: str, first: int, family: str) -> str:
     """The program of some samples of an operator without a mistake."""
-    from equipoise.exporters.lowering.registry import functions
+    from equipoise.exporters.lowering.registry import registered_functions
 
     samples = pieces(name)[first]
-    program = Program(functions()[name], samples)
+    program = Program(registered_functions()[name], samples)
     for sample, one in zip(samples, program.answers(), strict=True):
         if found := disagreement(sample, one, family):
             # Such a sample would catch whatever it is shown.
@@ -160,9 +160,9 @@ def main() -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", True)
     warnings.simplefilter("ignore")
-    from equipoise.exporters.lowering.registry import functions
+    from equipoise.exporters.lowering.registry import registered_functions
 
-    functions()  # all of them before the first mistake is registered
+    registered_functions()  # all of them before the first mistake is registered
     signal.signal(signal.SIGALRM, late)
     kept = json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else []
     before = {one["key"]: one["caught"] for one in kept}

@@ -15,10 +15,12 @@ from equipoise.convert.companions import OWN, companions
 from equipoise.convert.errors import CheckpointError
 from equipoise.convert.output import OutputFolder, write_atomic
 
-NAME = "artifact.json"
-VERSION = 1
-_BLOCK = 1 << 22
-_LEFT = frozenset({NAME, "samples.json", "pytorch_model.bin.index.json"})
+MANIFEST_NAME = "artifact.json"
+MANIFEST_VERSION = 1
+_HASH_BLOCK_BYTES = 1 << 22
+_COMPANIONS_OF_THE_SOURCE = frozenset(
+    {MANIFEST_NAME, "samples.json", "pytorch_model.bin.index.json"}
+)
 """Companions that say something of the source and nothing of the artifact."""
 
 
@@ -89,11 +91,11 @@ class Artifact:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"version": VERSION, **asdict(self)}
+        return {"version": MANIFEST_VERSION, **asdict(self)}
 
 
 @contextmanager
-def writing(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[Path]:
+def atomic_output_folder(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[Path]:
     """A folder beside the place of the artifact; it takes the place at the end, and is gone on any failure.
 
     Raises:
@@ -111,13 +113,13 @@ def writing(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[P
     folder.release()
 
 
-def bring_companions(
+def copy_companions(
     source: Path, target: Path, config: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
     """Copies config, tokenizer and processor; gives their names."""
     names = []
     for path in companions(source):
-        if path.name not in _LEFT | OWN:
+        if path.name not in _COMPANIONS_OF_THE_SOURCE | OWN:
             shutil.copyfile(path, target / path.name)
             names.append(path.name)
     if config is not None:
@@ -125,40 +127,45 @@ def bring_companions(
     return tuple(names)
 
 
-def hashes(folder: Path) -> dict[str, dict[str, Any]]:
+def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and hash of every file of a folder by name, ``artifact.json`` and hidden ones excepted."""
     return {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": digest(path)}
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "sha256": hash_file(path),
+        }
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != NAME and not path.name.startswith((".", "equipoise."))
+        if path.is_file()
+        and path.name != MANIFEST_NAME
+        and not path.name.startswith((".", "equipoise."))
     }
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """The SHA-256 of a file."""
     made = sha256()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_HASH_BLOCK_BYTES):
             made.update(block)
     return made.hexdigest()
 
 
-def save(artifact: Artifact, folder: Path) -> None:
+def write_manifest(artifact: Artifact, folder: Path) -> None:
     """Writes ``artifact.json``."""
     text = json.dumps(artifact.as_dict(), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / NAME, text)
+    write_atomic(folder / MANIFEST_NAME, text)
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """What ``artifact.json`` of a folder says; empty where there is none.
 
     Raises:
         CheckpointError: It is no JSON.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise CheckpointError(f"not JSON: {error}", file=folder / NAME) from error
+        raise CheckpointError(f"not JSON: {error}", file=folder / MANIFEST_NAME) from error
     return found

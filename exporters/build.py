@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.patches.recurrences import as_scan
-from equipoise.exporters.patches.vilt import with_every_patch
-from equipoise.exporters.target import Source, Target, argument_name
+from equipoise.exporters.patches.recurrences import patch_recurrences
+from equipoise.exporters.patches.vilt import patch_vilt
+from equipoise.exporters.target import ExportableModel, Target, argument_name
 
 
-def make(
+def build(
     target: str,
     way: str,
     folder: str,
@@ -53,22 +53,24 @@ def make(
         options: What the target takes.
     """
     start = time.perf_counter()
-    model, note = opened(folder, class_name, dtype, device, patch)
-    tensors = tensors_of(inputs, model)
-    source = source_of(model, tensors, axes, dict(kwargs or {}), outputs, dict(options or {}))
-    about = target_of(target).make(way, source, Path(output))
-    shapes = {name: _described(value) for name, value in first(source).items()}
+    model, note = load_for_export(folder, class_name, dtype, device, patch)
+    tensors = load_tensors(inputs, model)
+    source = exportable_model(
+        model, tensors, axes, dict(kwargs or {}), outputs, dict(options or {})
+    )
+    about = load_target(target).make(way, source, Path(output))
+    shapes = {name: _describe_tensor(value) for name, value in run_example(source).items()}
     notes = [*about.pop("notes", []), *note]
     seconds = time.perf_counter() - start
     return {"outputs": shapes, "seconds": seconds, "notes": notes, **about}
 
 
-def opened(
+def load_for_export(
     folder: str, class_name: str, dtype: str, device: str, patch: str
 ) -> tuple[Any, list[str]]:
     """The model as exporters get to see it, and what there is to note."""
-    model = loaded(folder, class_name, dtype, device)
-    notes = prepared(model)
+    model = load_model(folder, class_name, dtype, device)
+    notes = apply_patches(model)
     if patch:
         import runpy
 
@@ -76,7 +78,7 @@ def opened(
     return model, notes
 
 
-def loaded(folder: str, class_name: str, dtype: str, device: str) -> Any:
+def load_model(folder: str, class_name: str, dtype: str, device: str) -> Any:
     """The model in evaluation mode, with the attention that the reference has too."""
     import torch
     import transformers
@@ -89,7 +91,7 @@ def loaded(folder: str, class_name: str, dtype: str, device: str) -> Any:
     return model.to(device).eval()
 
 
-def tensors_of(inputs: str, model: Any) -> dict[str, Any]:
+def load_tensors(inputs: str, model: Any) -> dict[str, Any]:
     """The example as tensors, floating ones in the model's precision."""
     import torch
 
@@ -101,20 +103,20 @@ def tensors_of(inputs: str, model: Any) -> dict[str, Any]:
     return tensors
 
 
-def source_of(
+def exportable_model(
     model: Any,
     tensors: dict[str, Any],
     axes: Mapping[str, Mapping[str, str]],
     kwargs: dict[str, Any],
     outputs: list[str] | None,
     options: dict[str, Any],
-) -> Source:
+) -> ExportableModel:
     """The model as exporters get it."""
-    if "use_cache" in _parameters(model):
+    if "use_cache" in _forward_parameters(model):
         kwargs = {"use_cache": False, **kwargs}
-    module = named(model, list(tensors), kwargs, outputs)
+    module = with_named_io(model, list(tensors), kwargs, outputs)
     result = module(*tensors.values())
-    return Source(
+    return ExportableModel(
         module=module,
         model=model,
         tensors=tensors,
@@ -125,24 +127,24 @@ def source_of(
     )
 
 
-def named(
+def with_named_io(
     model: Any, names: list[str], kwargs: Mapping[str, Any], outputs: list[str] | None = None
 ) -> Any:
     """A module with these positional inputs and a dict of tensors as its output."""
 
     def call(*args: Any, **given: Any) -> Any:
         values = {**dict(zip(names, args, strict=False)), **given}
-        result = flattened(model(**values, **kwargs, return_dict=True))
+        result = flatten_outputs(model(**values, **kwargs, return_dict=True))
         return {name: value for name, value in result.items() if outputs is None or name in outputs}
 
     return with_signature(model, names, call)
 
 
-CACHES = ("past_key_values", "past_buckets_states", "mems")
+CACHE_OUTPUTS = ("past_key_values", "past_buckets_states", "mems")
 """Outputs that are state, not results."""
 
 
-def flattened(result: Any) -> dict[str, Any]:
+def flatten_outputs(result: Any) -> dict[str, Any]:
     """The tensors of nested outputs by dotted names, caches left out, each a tensor of its own.
 
     One tensor may be returned under two names; a graph's output has only one.
@@ -158,7 +160,7 @@ def flattened(result: Any) -> dict[str, Any]:
         elif hasattr(value, "items") or isinstance(value, (list, tuple)):
             pairs = value.items() if hasattr(value, "items") else enumerate(value)
             for name, inner in pairs:
-                if path or name not in CACHES:
+                if path or name not in CACHE_OUTPUTS:
                     walk(inner, f"{path}.{name}" if path else str(name))
 
     walk(result, "")
@@ -192,16 +194,16 @@ def with_signature(model: Any, names: list[str], call: Any) -> Any:
     return Named().eval()
 
 
-def _parameters(model: Any) -> Any:
+def _forward_parameters(model: Any) -> Any:
     return inspect.signature(model.forward).parameters
 
 
-def prepared(model: Any) -> list[str]:
+def apply_patches(model: Any) -> list[str]:
     """What is changed in a model before an exporter sees it; gives what there is to note."""
-    return [*experts(model), *as_scan(model), *with_every_patch(model)]
+    return [*use_batched_experts(model), *patch_recurrences(model), *patch_vilt(model)]
 
 
-def experts(model: Any) -> list[str]:
+def use_batched_experts(model: Any) -> list[str]:
     """Mixtures of experts compute all of them at once: exporters know no grouped product."""
     if not getattr(model, "_can_set_experts_implementation", lambda: False)():
         return []
@@ -211,17 +213,17 @@ def experts(model: Any) -> list[str]:
     return ["experts are computed by batched_mm"]
 
 
-def first(source: Source) -> dict[str, Any]:
+def run_example(source: ExportableModel) -> dict[str, Any]:
     """What the example gives."""
     result: dict[str, Any] = source.module(*source.tensors.values())
     return result
 
 
-def _described(value: Any) -> dict[str, Any]:
+def _describe_tensor(value: Any) -> dict[str, Any]:
     return {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
 
 
-def target_of(file: str) -> Target:
+def load_target(file: str) -> Target:
     """The target of a file."""
     spec = spec_from_file_location(f"target_{Path(file).stem}", file)
     if spec is None or spec.loader is None:

@@ -13,27 +13,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.build import first, opened, target_of, tensors_of, with_signature
-from equipoise.exporters.target import Source
+from equipoise.exporters.build import (
+    load_for_export,
+    load_target,
+    load_tensors,
+    run_example,
+    with_signature,
+)
+from equipoise.exporters.target import ExportableModel
 
-NEW = 2
+NEW_TOKENS = 2
 """Tokens of the example that are new: a length of one would be taken for a constant."""
 
-AXES = {
+INPUT_AXES = {
     "input_ids": {0: "batch", 1: "sequence"},
     "position_ids": {0: "batch", 1: "sequence"},
     "attention_mask": {0: "batch", 1: "total_sequence"},
     "encoder_attention_mask": {0: "batch", 1: "encoder_sequence"},
     "encoder_hidden_states": {0: "batch", 1: "encoder_sequence"},
 }
-PAST = {0: "batch", 2: "past_sequence"}
-MAY_BE_EMPTY = frozenset({"past_sequence"})
-PARTS = ("key", "value")
-ENCODED = {0: "batch", 2: "encoder_sequence"}
+PAST_AXES = {0: "batch", 2: "past_sequence"}
+AXES_THAT_MAY_BE_EMPTY = frozenset({"past_sequence"})
+KEY_VALUE = ("key", "value")
+CROSS_ATTENTION_AXES = {0: "batch", 2: "encoder_sequence"}
 
 
 @dataclass(frozen=True)
-class Graph:
+class CacheGraph:
     """One of the graphs.
 
     Attributes:
@@ -49,7 +55,7 @@ class Graph:
     axes: Mapping[str, Mapping[int, str]]
 
 
-def make(
+def build(
     target: str,
     way: str,
     folder: str,
@@ -63,25 +69,27 @@ def make(
     patch: str = "",
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes the graphs beside ``output``; see :func:`equipoise.exporters.build.make`."""
+    """Writes the graphs beside ``output``; see :func:`equipoise.exporters.build.build`."""
     start = time.perf_counter()
-    model, notes = opened(folder, class_name, dtype, device, patch)
-    tensors = tensors_of(inputs, model)
+    model, notes = load_for_export(folder, class_name, dtype, device, patch)
+    tensors = load_tensors(inputs, model)
     plain = dict(kwargs or {})
     seq2seq = "decoder_input_ids" in tensors
     outer = {name: {int(axis): text for axis, text in one.items()} for name, one in axes.items()}
     graphs = (
-        _seq2seq(model, tensors, plain, outer) if seq2seq else [_decoder(model, tensors, plain)]
+        _encoder_decoder_graphs(model, tensors, plain, outer)
+        if seq2seq
+        else [_decoder_graph(model, tensors, plain)]
     )
-    tool: Any = target_of(target)
-    sources = {graph.role: _source(model, graph, options) for graph in graphs}
+    tool: Any = load_target(target)
+    sources = {graph.role: _exportable_graph(model, graph, options) for graph in graphs}
     made: dict[str, Any] = tool.make_graphs(way, sources, Path(output))
     told = [note for one in made.values() for note in one.get("notes", [])]
     notes = [*dict.fromkeys(told), *notes]
-    return {**_told(made), "seconds": time.perf_counter() - start, "notes": notes}
+    return {**_merge_reports(made), "seconds": time.perf_counter() - start, "notes": notes}
 
 
-def _told(made: dict[str, Any]) -> dict[str, Any]:
+def _merge_reports(made: dict[str, Any]) -> dict[str, Any]:
     """What all graphs say, under one roof."""
     graphs = {
         role: {"file": one["file"], "inputs": one["graph_inputs"], "outputs": one["graph_outputs"]}
@@ -95,7 +103,9 @@ def _told(made: dict[str, Any]) -> dict[str, Any]:
     return {"opset": opset, **shapes, "outputs": {}}
 
 
-def _source(model: Any, graph: Graph, options: Mapping[str, Any] | None) -> Source:
+def _exportable_graph(
+    model: Any, graph: CacheGraph, options: Mapping[str, Any] | None
+) -> ExportableModel:
     names = list(graph.tensors)
 
     def call(*args: Any, **given: Any) -> dict[str, Any]:
@@ -103,33 +113,35 @@ def _source(model: Any, graph: Graph, options: Mapping[str, Any] | None) -> Sour
 
     module = with_signature(model, names, call)
     given = dict(options or {})
-    source = Source(module, model, graph.tensors, graph.axes, (), {}, given, MAY_BE_EMPTY)
-    return replace(source, outputs=tuple(first(source)))
+    source = ExportableModel(
+        module, model, graph.tensors, graph.axes, (), {}, given, AXES_THAT_MAY_BE_EMPTY
+    )
+    return replace(source, outputs=tuple(run_example(source)))
 
 
-def _decoder(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Graph:
+def _decoder_graph(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> CacheGraph:
     """A decoder without encoder."""
     tokens = tensors["input_ids"]
-    past = tokens.shape[1] - NEW
+    past = tokens.shape[1] - NEW_TOKENS
     earlier = {name: value[:, :past] for name, value in tensors.items()}
-    state = _state(model, {**earlier, **kwargs})
+    state = _full_cache(model, {**earlier, **kwargs})
     example = {
         name: value if name == "attention_mask" else value[:, past:]
         for name, value in tensors.items()
     }
-    keys = pairs(state, "past_key_values.{}")
+    keys = cache_tensors(state, "past_key_values.{}")
 
     def call(**given: Any) -> dict[str, Any]:
-        cache = cache_of(given, "past_key_values.{}", len(keys) // 2)
+        cache = build_cache(given, "past_key_values.{}", len(keys) // 2)
         plain = {name: given[name] for name in example}
         result = model(**plain, **kwargs, past_key_values=cache, use_cache=True, return_dict=True)
-        return {"logits": result.logits, **pairs(result.past_key_values, "present.{}")}
+        return {"logits": result.logits, **cache_tensors(result.past_key_values, "present.{}")}
 
-    axes = {**{name: AXES[name] for name in example}, **dict.fromkeys(keys, PAST)}
-    return Graph("model", call, {**example, **keys}, axes)
+    axes = {**{name: INPUT_AXES[name] for name in example}, **dict.fromkeys(keys, PAST_AXES)}
+    return CacheGraph("model", call, {**example, **keys}, axes)
 
 
-def _state(model: Any, inputs: dict[str, Any]) -> Any:
+def _full_cache(model: Any, inputs: dict[str, Any]) -> Any:
     """Keys and values of all tokens in every layer, windows or not: the mask keeps a window as well as forgetting does.
 
     Of their own, layers with a window would keep its tokens alone, and the past would have several lengths.
@@ -140,12 +152,12 @@ def _state(model: Any, inputs: dict[str, Any]) -> Any:
     return model(**inputs, past_key_values=whole, use_cache=True, return_dict=True).past_key_values
 
 
-def _seq2seq(
+def _encoder_decoder_graphs(
     model: Any,
     tensors: dict[str, Any],
     kwargs: dict[str, Any],
     outer: Mapping[str, Mapping[int, str]],
-) -> list[Graph]:
+) -> list[CacheGraph]:
     """Encoder, decoder, decoder with past."""
     import inspect
 
@@ -160,14 +172,14 @@ def _seq2seq(
     mask = {"encoder_attention_mask": tensors["attention_mask"]} if masked else {}
     encoded = {"encoder_hidden_states": encode(**sources)["last_hidden_state"], **mask}
     axes = {name: outer[name] for name in sources}
-    decode = _decode(model, kwargs, masked=masked)
+    decode = _decoder_forward(model, kwargs, masked=masked)
     return [
-        Graph("encoder", encode, sources, axes),
-        *_decoders(decode, tensors["decoder_input_ids"], encoded),
+        CacheGraph("encoder", encode, sources, axes),
+        *_decoder_graphs(decode, tensors["decoder_input_ids"], encoded),
     ]
 
 
-def _decode(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[..., Any]:
+def _decoder_forward(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[..., Any]:
     """The decoder's pass behind what the encoder gave."""
     from transformers.modeling_outputs import BaseModelOutput
 
@@ -186,38 +198,46 @@ def _decode(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[...
     return decode
 
 
-def _decoders(decode: Callable[..., Any], tokens: Any, encoded: dict[str, Any]) -> list[Graph]:
+def _decoder_graphs(
+    decode: Callable[..., Any], tokens: Any, encoded: dict[str, Any]
+) -> list[CacheGraph]:
     """The decoder that begins and the one that goes on."""
     from transformers import EncoderDecoderCache
 
-    past = decode({"input_ids": tokens[:, :-NEW], **encoded}, None).past_key_values
-    keys = both(past, "past_key_values.{}")
+    past = decode({"input_ids": tokens[:, :-NEW_TOKENS], **encoded}, None).past_key_values
+    keys = encoder_decoder_cache_tensors(past, "past_key_values.{}")
     layers = len(keys) // 4
 
     def begin(**given: Any) -> dict[str, Any]:
         result = decode(given, None)
-        return {"logits": result.logits, **both(result.past_key_values, "present.{}")}
+        return {
+            "logits": result.logits,
+            **encoder_decoder_cache_tensors(result.past_key_values, "present.{}"),
+        }
 
     def go_on(**given: Any) -> dict[str, Any]:
-        own = cache_of(given, "past_key_values.{}.decoder", layers)
-        cross = cache_of(given, "past_key_values.{}.encoder", layers)
+        own = build_cache(given, "past_key_values.{}.decoder", layers)
+        cross = build_cache(given, "past_key_values.{}.encoder", layers)
         result = decode(given, EncoderDecoderCache(own, cross))
-        present = pairs(result.past_key_values.self_attention_cache, "present.{}.decoder")
+        present = cache_tensors(result.past_key_values.self_attention_cache, "present.{}.decoder")
         return {"logits": result.logits, **present}
 
     begun = {"input_ids": tokens, **encoded}
-    going = {"input_ids": tokens[:, -NEW:], **encoded, **keys}
+    going = {"input_ids": tokens[:, -NEW_TOKENS:], **encoded, **keys}
     return [
-        Graph("decoder", begin, begun, _axes(begun)),
-        Graph("decoder_with_past", go_on, going, _axes(going)),
+        CacheGraph("decoder", begin, begun, _axes_of_inputs(begun)),
+        CacheGraph("decoder_with_past", go_on, going, _axes_of_inputs(going)),
     ]
 
 
-def _axes(tensors: Mapping[str, Any]) -> dict[str, dict[int, str]]:
-    return {name: AXES.get(name, ENCODED if ".encoder." in name else PAST) for name in tensors}
+def _axes_of_inputs(tensors: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    return {
+        name: INPUT_AXES.get(name, CROSS_ATTENTION_AXES if ".encoder." in name else PAST_AXES)
+        for name in tensors
+    }
 
 
-def pairs(cache: Any, name: str) -> dict[str, Any]:
+def cache_tensors(cache: Any, name: str) -> dict[str, Any]:
     """Keys and values of a cache's layers by name."""
     found = {}
     for index, layer in enumerate(cache.layers):
@@ -226,14 +246,14 @@ def pairs(cache: Any, name: str) -> dict[str, Any]:
     return found
 
 
-def both(cache: Any, name: str) -> dict[str, Any]:
+def encoder_decoder_cache_tensors(cache: Any, name: str) -> dict[str, Any]:
     """The same of a cache for itself and for what the encoder gave, layer by layer: optimum goes by the order."""
-    own = pairs(cache.self_attention_cache, f"{name}.decoder")
-    every = {**own, **pairs(cache.cross_attention_cache, f"{name}.encoder")}
+    own = cache_tensors(cache.self_attention_cache, f"{name}.decoder")
+    every = {**own, **cache_tensors(cache.cross_attention_cache, f"{name}.encoder")}
     return dict(sorted(every.items(), key=lambda pair: int(pair[0].split(".")[1])))
 
 
-def cache_of(given: Mapping[str, Any], name: str, layers: int) -> Any:
+def build_cache(given: Mapping[str, Any], name: str, layers: int) -> Any:
     """A cache that holds these tensors."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
@@ -241,7 +261,7 @@ def cache_of(given: Mapping[str, Any], name: str, layers: int) -> Any:
     cache = DynamicCache()
     for index in range(layers):
         layer = DynamicLayer()
-        layer.keys, layer.values = (given[f"{name.format(index)}.{part}"] for part in PARTS)
+        layer.keys, layer.values = (given[f"{name.format(index)}.{part}"] for part in KEY_VALUE)
         layer.dtype, layer.device = layer.keys.dtype, layer.keys.device
         # Not through an update: it would join the tensors to an empty one, and tracers follow.
         layer.is_initialized = True

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-FEATURES = ("pixel_values", "hidden_states")
+FEATURE_INPUT_PREFIXES = ("pixel_values", "hidden_states")
 """Beginnings of the names of inputs whose last axis holds features, though they have two axes: patches of pictures."""
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ExampleInputs:
     """What a program is made with.
 
     Attributes:
@@ -59,13 +59,19 @@ def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int,
         rank = values[0].ndim
         known = [value.shape for value in values if value.ndim == rank]
         wanted = {axis for axis in range(rank) if len({shape[axis] for shape in known}) > 1}
-        wanted |= {0, 1} if rank == 2 and not name.startswith(FEATURES) else {0} if rank else set()
+        wanted |= (
+            {0, 1}
+            if rank == 2 and not name.startswith(FEATURE_INPUT_PREFIXES)
+            else {0}
+            if rank
+            else set()
+        )
         kind = values[0].dtype.kind
         found[name] = {axis: _axis_name(name, axis, rank, kind) for axis in sorted(wanted)}
-    return _told_apart(found, examples)
+    return _split_unequal_axes(found, examples)
 
 
-def _told_apart(
+def _split_unequal_axes(
     axes: dict[str, dict[int, str]], examples: Sequence[Mapping[str, Array]]
 ) -> dict[str, dict[int, str]]:
     """One symbol means one size: pictures and the texts to choose from need not be equally many."""
@@ -74,14 +80,16 @@ def _told_apart(
         for axis, symbol in mine.items():
             groups = known.setdefault(symbol, [])
             like = [
-                final for other, at, final in groups if _agree(examples, (name, axis), (other, at))
+                final
+                for other, at, final in groups
+                if _always_equal(examples, (name, axis), (other, at))
             ]
             mine[axis] = like[0] if like else f"{name}_{symbol}" if groups else symbol
             groups.append((name, axis, mine[axis]))
     return axes
 
 
-def _agree(
+def _always_equal(
     examples: Sequence[Mapping[str, Array]], one: tuple[str, int], other: tuple[str, int]
 ) -> bool:
     """Whether two axes have the same size wherever both are."""

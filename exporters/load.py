@@ -12,14 +12,19 @@ from typing import Any
 
 from equipoise.convert.errors import ContainerError, InputError
 from equipoise.convert.formats import flax_msgpack
-from equipoise.exporters.artifact import read
-from equipoise.exporters.weight_layout import nested
+from equipoise.exporters.artifact import read_manifest
+from equipoise.exporters.weight_layout import nest_paths
 
 PROGRAM, WEIGHTS = "program.jax", "flax_model.msgpack"
 ROLES = ("encoder", "decoder", "decoder_with_past")
 """The programs of a model behind an encoder, where it keeps a cache: ``encoder.jax`` ..."""
-PAST = "past_key_values."
-OF_SIZES = ("Input shapes do not match", "Rank mismatch", "Shape mismatch", "Error refining shapes")
+PAST_PREFIX = "past_key_values."
+SIZE_ERROR_PREFIXES = (
+    "Input shapes do not match",
+    "Rank mismatch",
+    "Shape mismatch",
+    "Error refining shapes",
+)
 """How messages of JAX begin that are about the sizes of inputs."""
 
 
@@ -68,12 +73,12 @@ class JaxProgram:
         try:
             found: dict[str, Any] = self.exported.call(parameters, given)
         except ValueError as error:
-            if not str(error).startswith(OF_SIZES):
+            if not str(error).startswith(SIZE_ERROR_PREFIXES):
                 raise
             raise InputError(
                 "the program takes no inputs of these sizes",
-                expected="; ".join([_sizes(self.inputs), *self.limits]),
-                found=_sizes(given),
+                expected="; ".join([_format_shapes(self.inputs), *self.limits]),
+                found=_format_shapes(given),
             ) from error
         return found
 
@@ -81,7 +86,7 @@ class JaxProgram:
         """An empty past, where the program takes one and none is given."""
         from jax import numpy as jnp
 
-        past = {name: spec for name, spec in self.inputs.items() if name.startswith(PAST)}
+        past = {name: spec for name, spec in self.inputs.items() if name.startswith(PAST_PREFIX)}
         if not inputs or past.keys() & inputs.keys():
             return {}
         rows = len(next(iter(inputs.values())))
@@ -91,7 +96,7 @@ class JaxProgram:
         }
 
 
-def _sizes(inputs: Mapping[str, Any]) -> str:
+def _format_shapes(inputs: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} ({', '.join(map(str, value.shape))})" for name, value in inputs.items()
     )
@@ -177,14 +182,16 @@ def load_jax(folder: str | Path) -> JaxModel:
             file=missing[0] if len(missing) < len(files) else place / PROGRAM,
             hint="make one: equipoise export MODEL OUT --to stablehlo",
         )
-    programs = {role: _exported(path) for role, path in files.items()}
+    programs = {role: _deserialize(path) for role, path in files.items()}
     stored = flax_msgpack.read(place / WEIGHTS).tensors
-    weights = nested({name: tensor.read() for name, tensor in stored.items()})
-    limits = tuple(one for one in read(place).get("notes", []) if one.startswith("sizes: "))
-    return JaxModel({role: _program(one, weights, limits) for role, one in programs.items()})
+    weights = nest_paths({name: tensor.read() for name, tensor in stored.items()})
+    limits = tuple(
+        one for one in read_manifest(place).get("notes", []) if one.startswith("sizes: ")
+    )
+    return JaxModel({role: _jax_program(one, weights, limits) for role, one in programs.items()})
 
 
-def _exported(path: Path) -> Any:
+def _deserialize(path: Path) -> Any:
     from jax import export
 
     try:
@@ -193,7 +200,7 @@ def _exported(path: Path) -> Any:
         raise ContainerError("not a program of jax.export", file=path, found=error) from error
 
 
-def _program(exported: Any, weights: dict[str, Any], limits: tuple[str, ...]) -> JaxProgram:
+def _jax_program(exported: Any, weights: dict[str, Any], limits: tuple[str, ...]) -> JaxProgram:
     from jax.tree_util import tree_unflatten
 
     args, _ = tree_unflatten(exported.in_tree, exported.in_avals)

@@ -16,12 +16,12 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
-ENTRY_POINTS = "equipoise.targets"
+ENTRY_POINT_GROUP = "equipoise.targets"
 """The group under which other packages offer modules that define ``TARGET``."""
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportableModel:
     """A model in a worker process that is to become a program.
 
     Attributes:
@@ -65,17 +65,17 @@ class Target(Protocol):
     needs: tuple[str, ...]
     ways: Mapping[str, str]
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Writes the program to ``path``; gives what there is to say about it (``opset`` ...)."""
         ...
 
 
 @runtime_checkable
-class Caching(Protocol):
+class SupportsKvCache(Protocol):
     """What a target has beside, if its programs can go on with a cache; see :mod:`equipoise.exporters.cache_graphs`."""
 
     def make_graphs(
-        self, way: str, sources: Mapping[str, Source], path: Path
+        self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
         """Writes what the graphs of a model become; weights that they have in common lie there once.
 
@@ -99,7 +99,7 @@ def argument_name(name: str) -> str:
     return name.replace(".", "_")
 
 
-def is_fixed(target: Target) -> bool:
+def has_fixed_sizes(target: Target) -> bool:
     """Whether the programs of a target have the sizes of the example for good."""
     return bool(getattr(target, "fixed", False))
 
@@ -109,7 +109,7 @@ def target_names() -> list[str]:
     from equipoise.exporters import targets
 
     own = sorted(module.name.replace("_", "-") for module in iter_modules(targets.__path__))
-    return own + sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    return own + sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))
 
 
 def find_target(name: str) -> tuple[Target, str]:
@@ -128,7 +128,7 @@ def _module(name: str) -> ModuleType:
 
     if name in {module.name.replace("_", "-") for module in iter_modules(targets.__path__)}:
         return import_module(f"equipoise.exporters.targets.{name.replace('-', '_')}")
-    for point in entry_points(group=ENTRY_POINTS, name=name):
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         module: ModuleType = point.load()
         return module
     raise KeyError(name)

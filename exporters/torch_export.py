@@ -7,23 +7,23 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from equipoise.exporters.patches.symbolic_builtins import followed
-from equipoise.exporters.target import Source, argument_name
+from equipoise.exporters.patches.symbolic_builtins import symbolic_builtins
+from equipoise.exporters.target import ExportableModel, argument_name
 
 
-def exported(source: Source) -> Any:
+def export_program(source: ExportableModel) -> Any:
     """The program of ``torch.export``; PyTorch infers how the axes hang together."""
     import torch
 
     example = tuple(source.tensors.values())
-    shapes = tuple(_shapes(source).values())
-    with followed(source.model):
+    shapes = tuple(_dynamic_shapes(source).values())
+    with symbolic_builtins(source.model):
         return torch.export.export(source.module, example, dynamic_shapes=shapes, strict=False)
 
 
-def traced(source: Source, way: str) -> Any:
+def export_with_strategy(source: ExportableModel, way: str) -> Any:
     """The program of ``torch.export`` in one of its two ways: ``export``, or ``transformers``."""
-    return exported(source) if way == "export" else by_transformers(source, "dynamo")
+    return export_program(source) if way == "export" else export_with_transformers(source, "dynamo")
 
 
 def input_nodes(program: Any) -> list[Any]:
@@ -33,7 +33,7 @@ def input_nodes(program: Any) -> list[Any]:
     return [node for node, spec in zip(nodes, specs, strict=True) if spec.kind.name == "USER_INPUT"]
 
 
-def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
+def export_with_transformers(source: ExportableModel, kind: str, **settings: Any) -> Any:
     """What the exporter of ``transformers.exporters`` makes of the module: it patches what tracers cannot follow.
 
     Args:
@@ -46,17 +46,17 @@ def by_transformers(source: Source, kind: str, **settings: Any) -> Any:
     """
     module = import_module(f"transformers.exporters.exporter_{kind}")
     exporter = getattr(module, f"{kind.capitalize()}Exporter")()
-    config = exporter.config_class(dynamic_shapes=_shapes(source), **settings)
+    config = exporter.config_class(dynamic_shapes=_dynamic_shapes(source), **settings)
     wrapped = source.module
     wrapped.config = source.model.config
     tensors = {argument_name(name): value for name, value in source.tensors.items()}
-    with _no_more_inputs(), followed(source.model):
+    with _without_precomputed_inputs(), symbolic_builtins(source.model):
         program, _ = exporter.export_program(wrapped, tensors, config)
     return program
 
 
 @contextmanager
-def _no_more_inputs() -> Iterator[None]:
+def _without_precomputed_inputs() -> Iterator[None]:
     """Keeps transformers from adding inputs that it computes from others: a task feeds none but its own."""
     utils: Any = import_module("transformers.exporters.utils")
     kept = utils.precompute_export_inputs
@@ -67,7 +67,7 @@ def _no_more_inputs() -> Iterator[None]:
         utils.precompute_export_inputs = kept
 
 
-def _shapes(source: Source) -> dict[str, dict[int, Any]]:
+def _dynamic_shapes(source: ExportableModel) -> dict[str, dict[int, Any]]:
     """Which axes vary. Only where they vary is left open: how they hang together PyTorch finds out."""
     import torch
 

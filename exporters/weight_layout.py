@@ -27,9 +27,9 @@ from equipoise.convert.ops import (
 from equipoise.convert.rule import Rule
 from equipoise.convert.spec import load_spec
 
-STATISTICS = ("running_mean", "running_var")
+BATCH_STATISTICS = ("running_mean", "running_var")
 """What Flax keeps in a collection of its own."""
-_OF_TYPES = {
+_KIND_BY_CLASS_NAME = {
     "Linear": "linear",
     "NonDynamicallyQuantizableLinear": "linear",
     "Conv1D": "hf_conv1d",
@@ -61,14 +61,14 @@ class WeightLayout:
 
     def from_pytorch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays by the layout's names, from arrays by PyTorch's names."""
-        return _applied(self.rules, arrays)
+        return _apply_rules(self.rules, arrays)
 
     def to_pytorch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays by PyTorch's names, from arrays by the layout's names; in a JAX program too."""
-        return _applied([rule.inverse for rule in self.rules], arrays)
+        return _apply_rules([rule.inverse for rule in self.rules], arrays)
 
 
-def layout_of(model: Any, names: Iterable[str], layout: str) -> WeightLayout:
+def weight_layout(model: Any, names: Iterable[str], layout: str) -> WeightLayout:
     """How the weights of a model of transformers are called and lie in another layout.
 
     Args:
@@ -77,13 +77,13 @@ def layout_of(model: Any, names: Iterable[str], layout: str) -> WeightLayout:
         layout: ``flax`` or ``tensorflow``.
     """
     wanted = set(names)
-    rules = _of_spec(model, wanted, layout)
+    rules = _rules_from_spec(model, wanted, layout)
     if rules is not None:
         return WeightLayout(rules, "transformers 4.57.6")
-    return WeightLayout(_regular(model, wanted, layout), "regular")
+    return WeightLayout(_regular_rules(model, wanted, layout), "regular")
 
 
-def _of_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
+def _rules_from_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
     """The rules of the architecture's file; None where there is none for this class, or it has other names."""
     spec = load_spec(model.config.model_type)
     cls = spec.class_named(type(model).__name__) if spec else None
@@ -94,7 +94,7 @@ def _of_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | No
         view = layout_module(layout).view(expansion)
     except EquipoiseError:
         return None
-    known = _module_names(expansion, _file_names(model, wanted))
+    known = _model_names_by_spec_name(expansion, _model_names_by_file_name(model, wanted))
     rules = tuple(
         Rule(tuple(known[name] for name in rule.sources), rule.targets, rule.ops)
         for rule in view.rules
@@ -105,7 +105,7 @@ def _of_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | No
     return rules if covered | computed == wanted else None
 
 
-def _file_names(model: Any, wanted: set[str]) -> dict[str, str]:
+def _model_names_by_file_name(model: Any, wanted: set[str]) -> dict[str, str]:
     """What files call the weights -> what the model calls them: transformers 5 has renamed modules, but not in files."""
     import torch
     from transformers.core_model_loading import revert_weight_conversion
@@ -117,7 +117,7 @@ def _file_names(model: Any, wanted: set[str]) -> dict[str, str]:
     return {file: name for file, name in found.items() if name in wanted}
 
 
-def _module_names(expansion: Expansion, files: Mapping[str, str]) -> dict[str, str]:
+def _model_names_by_spec_name(expansion: Expansion, files: Mapping[str, str]) -> dict[str, str]:
     """Names of the spec -> those of the model, by what files call them; some names are spelled in several ways."""
     view = layout_module("pytorch").view(expansion)
     stored = {view.aliases.get(file, file): name for file, name in files.items()}
@@ -128,10 +128,10 @@ def _module_names(expansion: Expansion, files: Mapping[str, str]) -> dict[str, s
     }
 
 
-def _regular(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:
+def _regular_rules(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:
     """Each weight under its own path; the type of its module says what it is called and how its axes lie."""
     about = layout_module(layout)
-    kinds = {path: _kind(module) for path, module in model.named_modules()}
+    kinds = {path: _module_kind(module) for path, module in model.named_modules()}
     collections = layout == "flax" and "batch_norm" in kinds.values()
     rules = []
     for name in sorted(wanted):
@@ -140,29 +140,29 @@ def _regular(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:
         last, ops = (known.name, known.ops) if known else (leaf, ())
         target = about.DIALECT.join("", f"{path}.{last}" if path else last, {})
         if collections:
-            target = f"{'batch_stats' if leaf in STATISTICS else 'params'}/{target}"
+            target = f"{'batch_stats' if leaf in BATCH_STATISTICS else 'params'}/{target}"
         rules.append(Rule((name,), (target,), ops))
     return tuple(rules)
 
 
-def _kind(module: Any) -> str | None:
+def _module_kind(module: Any) -> str | None:
     name = type(module).__name__
     if name.endswith("RMSNorm"):
         return "rms_norm"
-    return _OF_TYPES.get(name) or ("norm" if name.endswith("LayerNorm") else None)
+    return _KIND_BY_CLASS_NAME.get(name) or ("norm" if name.endswith("LayerNorm") else None)
 
 
-def _applied(rules: Iterable[Rule], arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _apply_rules(rules: Iterable[Rule], arrays: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for rule in rules:
         made = tuple(arrays[name] for name in rule.sources)
         for op in rule.ops:
-            made = _traced(op, made)
+            made = _apply_op(op, made)
         found.update(zip(rule.targets, made, strict=True))
     return found
 
 
-def _traced(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+def _apply_op(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     """An operation on values of a JAX program; those of ``convert`` are numpy's."""
     from jax import numpy as jnp
 
@@ -185,7 +185,7 @@ def _traced(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     raise NotImplementedError(type(op).__name__)
 
 
-def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def nest_paths(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """A tree from paths.
 
     >>> nested({"a/b": 1, "a/c": 2})
@@ -201,7 +201,7 @@ def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Paths from a tree.
 
     >>> flat({"a": {"b": 1, "c": 2}})
@@ -210,5 +210,5 @@ def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in tree.items():
         here = f"{path}/{name}" if path else name
-        found.update(flat(value, here) if isinstance(value, Mapping) else {here: value})
+        found.update(flatten_tree(value, here) if isinstance(value, Mapping) else {here: value})
     return found

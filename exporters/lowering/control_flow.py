@@ -7,9 +7,9 @@ from typing import Any
 
 
 def _run(graph: Any, values: Any) -> Any:
-    from equipoise.exporters.lowering.interpreter import run
+    from equipoise.exporters.lowering.interpreter import interpret
 
-    return run(graph, values)
+    return interpret(graph, values)
 
 
 def _scan(combine: Any, init: Any, xs: Any, additional: Any = ()) -> Any:
@@ -49,7 +49,7 @@ def _while(condition: Any, body: Any, carried: Any, additional: Any = ()) -> Any
     )
 
 
-def _without_gradient(enabled: Any, graph: Any, *operands: Any) -> Any:
+def _set_grad_enabled(enabled: Any, graph: Any, *operands: Any) -> Any:
     return _run(graph, operands)
 
 
@@ -59,11 +59,11 @@ def _autocast(device: Any, dtype: Any, enabled: Any, cache: Any, graph: Any, *op
     return _run(graph, operands)
 
 
-LOOPS: dict[str, Callable[..., Any]] = {
+HIGHER_ORDER_OPS: dict[str, Callable[..., Any]] = {
     "scan": _scan,
     "cond": _cond,
     "while_loop": _while,
-    "wrap_with_set_grad_enabled": _without_gradient,
+    "wrap_with_set_grad_enabled": _set_grad_enabled,
     "wrap_with_autocast": _autocast,
 }
 """By PyTorch's names."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from equipoise.convert.errors import EquipoiseError
 
-SIZE_OF_VALUES = "the size of its result depends on the values of a tensor"
+DATA_DEPENDENT_SIZE = "the size of its result depends on the values of a tensor"
 
 
 class LoweringError(EquipoiseError):

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from equipoise.exporters.lowering.interpreter import constant, run
-from equipoise.exporters.shapes.branch_check import Limit, on_both_sides
-from equipoise.exporters.target import Source
-from equipoise.exporters.torch_export import traced
+from equipoise.exporters.lowering.interpreter import interpret, to_jax_array
+from equipoise.exporters.shapes.branch_check import SizeLimit, check_size_branches
+from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.torch_export import export_with_strategy
 
 
 @dataclass(frozen=True)
-class Lowered:
+class LoweredProgram:
     """A program of ``torch.export`` whose operators are ATen's core ones.
 
     Attributes:
@@ -25,7 +25,7 @@ class Lowered:
 
     program: Any
     names: tuple[str, ...]
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[SizeLimit, ...] = ()
 
     @cached_property
     def weights(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Lowered:
         from torch.utils._pytree import tree_unflatten
 
         values = self._values(weights, inputs)
-        found = run(self.program.graph_module, values)
+        found = interpret(self.program.graph_module, values)
         kept = [
             value
             for value, spec in zip(found, self.program.graph_signature.output_specs, strict=True)
@@ -71,7 +71,7 @@ class Lowered:
         """What the placeholders stand for, in their order."""
         from jax import numpy as jnp
 
-        from equipoise.exporters.lowering.dtypes import dtype_of
+        from equipoise.exporters.lowering.dtypes import to_jax_dtype
 
         given = iter(self.names)
         values: list[Any] = []
@@ -81,19 +81,21 @@ class Lowered:
             kind = spec.kind.name
             if kind == "USER_INPUT":
                 value = inputs[next(given)]
-                values.append(jnp.asarray(value, dtype_of(node.meta["val"].dtype)))
+                values.append(jnp.asarray(value, to_jax_dtype(node.meta["val"].dtype)))
             elif spec.target in self._first_name:
                 values.append(weights[self._first_name[spec.target]])
             else:
-                values.append(constant(self.program.constants[spec.target]))
+                values.append(to_jax_array(self.program.constants[spec.target]))
         return values
 
 
-def lowered(program: Any, names: tuple[str, ...], limits: tuple[Limit, ...] = ()) -> Lowered:
+def lower(
+    program: Any, names: tuple[str, ...], limits: tuple[SizeLimit, ...] = ()
+) -> LoweredProgram:
     """The program with its operators taken apart into ATen's core ones."""
     # JAX has its own checks of sizes, and torch 2.13 fails at running these on a length that is a sum of two others.
     program._guards_code = []
-    return Lowered(program.run_decompositions(decompositions()), names, limits)
+    return LoweredProgram(program.run_decompositions(decompositions()), names, limits)
 
 
 def decompositions() -> Any:
@@ -106,7 +108,7 @@ def decompositions() -> Any:
     return found
 
 
-def graph_of(source: Source, way: str) -> Lowered:
+def lower_model(source: ExportableModel, way: str) -> LoweredProgram:
     """A model's graph, by one of the two ways into ``torch.export``."""
-    found = on_both_sides(source, lambda one: traced(one, way))
-    return lowered(found.program, tuple(source.tensors), found.limits)
+    found = check_size_branches(source, lambda one: export_with_strategy(one, way))
+    return lower(found.program, tuple(source.tensors), found.limits)

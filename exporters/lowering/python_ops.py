@@ -7,24 +7,24 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from equipoise.exporters.lowering.dims import is_size, larger, quotient, remainder, smaller
-from equipoise.exporters.lowering.size_fraction import Ratio, divided
+from equipoise.exporters.lowering.dims import floordiv, is_symbolic, max_dim, min_dim, mod
+from equipoise.exporters.lowering.size_fraction import SizeFraction, divide
 
 
-def _number(value: Any) -> Any:
+def _to_array(value: Any) -> Any:
     """A size that takes part in arithmetic of fractions, as a number of the program."""
     from jax import numpy as jnp
 
-    if isinstance(value, Ratio):
+    if isinstance(value, SizeFraction):
         return value.number()
-    return jnp.asarray(value).astype(jnp.float64) if is_size(value) else float(value)
+    return jnp.asarray(value).astype(jnp.float64) if is_symbolic(value) else float(value)
 
 
-def _truth(value: Any) -> Any:
+def _logical_not(value: Any) -> Any:
     return not value if isinstance(value, bool) else ~value
 
 
-def _chosen(condition: Any, first: Any, second: Any) -> Any:
+def _if_then_else(condition: Any, first: Any, second: Any) -> Any:
     from jax import numpy as jnp
 
     if isinstance(condition, bool):
@@ -32,13 +32,13 @@ def _chosen(condition: Any, first: Any, second: Any) -> Any:
     return jnp.where(condition, first, second)
 
 
-def _whole(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
+def _rounding(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
     """Rounding of what may be a number of the program."""
 
     def call(value: Any) -> Any:
         from jax import numpy as jnp
 
-        if isinstance(value, Ratio) and name in ("trunc", "round"):
+        if isinstance(value, SizeFraction) and name in ("trunc", "round"):
             value = value.number()
         return (
             getattr(jnp, name)(value).astype(jnp.int64)
@@ -49,32 +49,32 @@ def _whole(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
     return call
 
 
-def _divided(first: Any, second: Any) -> Any:
-    if isinstance(first, Ratio) or is_size(first) or is_size(second):
-        ratio = divided(first, second)
-        return _number(first) / _number(second) if ratio is None else ratio
+def _true_divide(first: Any, second: Any) -> Any:
+    if isinstance(first, SizeFraction) or is_symbolic(first) or is_symbolic(second):
+        ratio = divide(first, second)
+        return _to_array(first) / _to_array(second) if ratio is None else ratio
     return first / second
 
 
-_NAMED: dict[str, Callable[..., Any]] = {
-    "sym_float": _number,
-    "sym_not": _truth,
-    "sym_ite": _chosen,
-    "sym_max": larger,
-    "sym_min": smaller,
-    "sym_int": _whole(int, "trunc"),
-    "_sym_sqrt": lambda value: _number(value) ** 0.5,
-    "sym_sqrt": lambda value: _number(value) ** 0.5,
+_SYM_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sym_float": _to_array,
+    "sym_not": _logical_not,
+    "sym_ite": _if_then_else,
+    "sym_max": max_dim,
+    "sym_min": min_dim,
+    "sym_int": _rounding(int, "trunc"),
+    "_sym_sqrt": lambda value: _to_array(value) ** 0.5,
+    "sym_sqrt": lambda value: _to_array(value) ** 0.5,
     "sym_sum": sum,
 }
-_PLAIN: dict[Any, Callable[..., Any]] = {
-    math.ceil: _whole(math.ceil, "ceil"),
-    math.floor: _whole(math.floor, "floor"),
-    math.trunc: _whole(math.trunc, "trunc"),
-    round: _whole(round, "round"),
-    operator.truediv: _divided,
-    operator.floordiv: quotient,
-    operator.mod: remainder,
+_PYTHON_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    math.ceil: _rounding(math.ceil, "ceil"),
+    math.floor: _rounding(math.floor, "floor"),
+    math.trunc: _rounding(math.trunc, "trunc"),
+    round: _rounding(round, "round"),
+    operator.truediv: _true_divide,
+    operator.floordiv: floordiv,
+    operator.mod: mod,
     **{
         function: function
         for function in (
@@ -90,7 +90,7 @@ _PLAIN: dict[Any, Callable[..., Any]] = {
     },
 }
 
-OF_TENSORS: dict[str, Callable[..., Any]] = {
+SHAPE_OPS: dict[str, Callable[..., Any]] = {
     "aten.sym_size.int": lambda x, dim: x.shape[dim],
     "aten.sym_numel.default": lambda x: math.prod(x.shape),
     "aten.sym_stride.int": lambda x, dim: math.prod(x.shape[dim % x.ndim + 1 :]),
@@ -99,6 +99,6 @@ OF_TENSORS: dict[str, Callable[..., Any]] = {
 """Operators that tell a tensor's sizes. In JAX a value lies row by row."""
 
 
-def function_of(target: Any) -> Callable[..., Any] | None:
+def lookup_python(target: Any) -> Callable[..., Any] | None:
     """The function for one of Python's or of PyTorch's sizes; None if unknown."""
-    return _PLAIN.get(target) or _NAMED.get(getattr(target, "__name__", ""))
+    return _PYTHON_FUNCTIONS.get(target) or _SYM_FUNCTIONS.get(getattr(target, "__name__", ""))

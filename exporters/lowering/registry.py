@@ -7,10 +7,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-Function = Callable[..., Any]
-F = TypeVar("F", bound=Function)
+AtenFunction = Callable[..., Any]
+F = TypeVar("F", bound=AtenFunction)
 
-_FUNCTIONS: dict[str, Function] = {}
+_FUNCTIONS: dict[str, AtenFunction] = {}
 
 
 def op(*names: str) -> Callable[[F], F]:
@@ -28,7 +28,7 @@ def op(*names: str) -> Callable[[F], F]:
     return register
 
 
-def functions() -> dict[str, Function]:
+def registered_functions() -> dict[str, AtenFunction]:
     """All operators by name."""
     if not _FUNCTIONS:
         from equipoise.exporters.lowering import ops
@@ -38,7 +38,7 @@ def functions() -> dict[str, Function]:
     return _FUNCTIONS
 
 
-def function_of(name: str) -> Function | None:
+def lookup_aten(name: str) -> AtenFunction | None:
     """The function of an overload (``aten.add.Tensor``): its own, or that of the whole operator; None if unknown."""
-    known = functions()
+    known = registered_functions()
     return known.get(name) or known.get(name.rpartition(".")[0])

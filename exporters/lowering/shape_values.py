@@ -13,54 +13,54 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equipoise.exporters.lowering.dims import is_size, larger, quotient, remainder, smaller
-from equipoise.exporters.lowering.size_fraction import Ratio, as_ratio, divided
+from equipoise.exporters.lowering.dims import floordiv, is_symbolic, max_dim, min_dim, mod
+from equipoise.exporters.lowering.size_fraction import SizeFraction, as_fraction, divide
 
-Values = npt.NDArray[Any]
+ShapeValues = npt.NDArray[Any]
 """Of objects: integers, sizes, and fractions of sizes."""
 
-MOST = 64
+MAX_ELEMENTS = 64
 """Elements of a tensor that is followed."""
 
 
-def known_of_value(value: Any) -> Values | None:
+def fold_constant(value: Any) -> ShapeValues | None:
     """A constant's values, if they are few and whole."""
     import jax
 
     is_constant = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
-    if not is_constant or value.size > MOST:
+    if not is_constant or value.size > MAX_ELEMENTS:
         return None
     plain = np.asarray(value)
     if plain.dtype.kind not in "iuf" or not np.array_equal(plain, np.floor(plain)):
         return None
-    return _objects([int(one) for one in plain.reshape(-1)], plain.shape)
+    return _object_array([int(one) for one in plain.reshape(-1)], plain.shape)
 
 
-def known_of(node: Any, args: Any, kwargs: Mapping[str, Any]) -> Values | None:
+def fold_node(node: Any, args: Any, kwargs: Mapping[str, Any]) -> ShapeValues | None:
     """What is known of a node's tensor.
 
     Args:
         node: Of the graph.
-        args: Its arguments: :data:`Values` for tensors of which all is known, None for others, sizes and numbers.
+        args: Its arguments: :data:`ShapeValues` for tensors of which all is known, None for others, sizes and numbers.
         kwargs: Likewise.
     """
-    rule = _RULES.get(str(node.target).split(".")[1] if "." in str(node.target) else "")
+    rule = _FOLDING_RULES.get(str(node.target).split(".")[1] if "." in str(node.target) else "")
     shape = getattr(node.meta.get("val"), "shape", None)
     if rule is None or shape is None or not all(isinstance(size, int) for size in shape):
         return None
-    if math.prod(shape) > MOST or _unknown(node, args):
+    if math.prod(shape) > MAX_ELEMENTS or _has_unknown_tensor(node, args):
         return None
     try:
-        found = rule(*args, **{key: one for key, one in kwargs.items() if key in _OPTIONS})
+        found = rule(*args, **{key: one for key, one in kwargs.items() if key in _KEYWORDS})
     except (TypeError, ValueError, ArithmeticError, IndexError):
         return None  # nothing is known of it, the program computes it
     return found if found.shape == tuple(shape) and all(map(_is_value, found.flat)) else None
 
 
-_OPTIONS = ("alpha", "rounding_mode")
+_KEYWORDS = ("alpha", "rounding_mode")
 
 
-def _unknown(node: Any, args: Any) -> bool:
+def _has_unknown_tensor(node: Any, args: Any) -> bool:
     """Whether an argument is a tensor of which something is not known."""
     import torch
 
@@ -75,109 +75,109 @@ def _unknown(node: Any, args: Any) -> bool:
     return False
 
 
-def _objects(values: Any, shape: Any) -> Values:
+def _object_array(values: Any, shape: Any) -> ShapeValues:
     found = np.empty(len(values), object)
     found[:] = values
     return found.reshape(shape)
 
 
 def _is_value(one: Any) -> bool:
-    return type(one) is int or isinstance(one, Ratio) or is_size(one)
+    return type(one) is int or isinstance(one, SizeFraction) or is_symbolic(one)
 
 
-def _whole(one: Any) -> Any:
+def _simplify(one: Any) -> Any:
     """A fraction over 1 as what it is."""
-    return one.above if isinstance(one, Ratio) and one.below == 1 else one
+    return one.above if isinstance(one, SizeFraction) and one.below == 1 else one
 
 
-def _each(function: Callable[..., Any]) -> Callable[..., Values]:
+def _elementwise(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
     """A function of values as one of tensors."""
 
-    def call(*tensors: Any) -> Values:
+    def call(*tensors: Any) -> ShapeValues:
         spread = np.broadcast_arrays(*(np.asarray(one, object) for one in tensors))
-        made = [_whole(function(*one)) for one in zip(*(x.flat for x in spread), strict=True)]
-        return _objects(made, spread[0].shape)
+        made = [_simplify(function(*one)) for one in zip(*(x.flat for x in spread), strict=True)]
+        return _object_array(made, spread[0].shape)
 
     return call
 
 
-def _in_numbers(one: Any) -> Any:
+def _to_exact(one: Any) -> Any:
     """A whole number that was written as a float, as an integer."""
-    found = as_ratio(one)
+    found = as_fraction(one)
     if found is None:
         raise TypeError(one)
-    return _whole(found)
+    return _simplify(found)
 
 
-def _add(x: Any, y: Any, *, alpha: int = 1) -> Values:
-    return _each(lambda a, b: a + b * alpha)(x, _each(_in_numbers)(y))
+def _add(x: Any, y: Any, *, alpha: int = 1) -> ShapeValues:
+    return _elementwise(lambda a, b: a + b * alpha)(x, _elementwise(_to_exact)(y))
 
 
-def _subtract(x: Any, y: Any, *, alpha: int = 1) -> Values:
+def _subtract(x: Any, y: Any, *, alpha: int = 1) -> ShapeValues:
     return _add(x, y, alpha=-alpha)
 
 
-def _divide(x: Any, y: Any, *, rounding_mode: str | None = None) -> Values:
+def _divide(x: Any, y: Any, *, rounding_mode: str | None = None) -> ShapeValues:
     def one(a: Any, b: Any) -> Any:
-        found = divided(a, b)
+        found = divide(a, b)
         if found is None:
             raise TypeError((a, b))
         return math.floor(found) if rounding_mode == "floor" else found
 
     if rounding_mode == "trunc":
         raise TypeError(rounding_mode)
-    return _each(one)(x, y)
+    return _elementwise(one)(x, y)
 
 
-def _copied(x: Values, *_: Any, **__: Any) -> Values:
+def _identity(x: ShapeValues, *_: Any, **__: Any) -> ShapeValues:
     return x
 
 
-def _to_copy(x: Values) -> Values:
+def _to_copy(x: ShapeValues) -> ShapeValues:
     """Whole numbers stay what they are in any dtype; what becomes of a fraction, rounding decides."""
-    if any(isinstance(one, Ratio) for one in x.flat):
+    if any(isinstance(one, SizeFraction) for one in x.flat):
         raise TypeError("a fraction")
     return x
 
 
-def _select(x: Values, dim: int, index: int) -> Values:
+def _select(x: ShapeValues, dim: int, index: int) -> ShapeValues:
     found = np.take(x, index, dim)
-    return found if isinstance(found, np.ndarray) else _objects([found], ())
+    return found if isinstance(found, np.ndarray) else _object_array([found], ())
 
 
 def _slice(
-    x: Values, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Values:
+    x: ShapeValues, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> ShapeValues:
     where = [slice(None)] * x.ndim
     where[dim] = slice(start, end, step)
     return x[tuple(where)]
 
 
-def _reduced(function: Callable[..., Any]) -> Callable[..., Values]:
-    def call(x: Values, dim: Any = None, keepdim: bool = False) -> Values:
+def _reduction(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
+    def call(x: ShapeValues, dim: Any = None, keepdim: bool = False) -> ShapeValues:
         axis = tuple(dim) if isinstance(dim, (list, tuple)) else dim
         found = function(x, axis=None if axis == () else axis, keepdims=keepdim)
-        return found if isinstance(found, np.ndarray) else _objects([found], ())
+        return found if isinstance(found, np.ndarray) else _object_array([found], ())
 
     return call
 
 
-_RULES: dict[str, Callable[..., Values]] = {
-    "scalar_tensor": lambda value: _each(_in_numbers)(value),
-    "full": lambda size, value: _objects([_in_numbers(value)] * math.prod(size), tuple(size)),
-    **dict.fromkeys(("clone", "alias", "lift_fresh", "lift_fresh_copy"), _copied),
+_FOLDING_RULES: dict[str, Callable[..., ShapeValues]] = {
+    "scalar_tensor": lambda value: _elementwise(_to_exact)(value),
+    "full": lambda size, value: _object_array([_to_exact(value)] * math.prod(size), tuple(size)),
+    **dict.fromkeys(("clone", "alias", "lift_fresh", "lift_fresh_copy"), _identity),
     "_to_copy": _to_copy,
     "add": _add,
     "sub": _subtract,
-    "mul": lambda x, y: _each(lambda a, b: a * b)(x, _each(_in_numbers)(y)),
+    "mul": lambda x, y: _elementwise(lambda a, b: a * b)(x, _elementwise(_to_exact)(y)),
     "div": _divide,
-    "remainder": _each(remainder),
-    "floor_divide": _each(quotient),
-    "neg": _each(lambda a: -a),
-    "ceil": _each(lambda a: math.ceil(a) if isinstance(a, Ratio) else a),
-    "floor": _each(lambda a: math.floor(a) if isinstance(a, Ratio) else a),
-    "maximum": _each(larger),
-    "minimum": _each(smaller),
+    "remainder": _elementwise(mod),
+    "floor_divide": _elementwise(floordiv),
+    "neg": _elementwise(lambda a: -a),
+    "ceil": _elementwise(lambda a: math.ceil(a) if isinstance(a, SizeFraction) else a),
+    "floor": _elementwise(lambda a: math.floor(a) if isinstance(a, SizeFraction) else a),
+    "maximum": _elementwise(max_dim),
+    "minimum": _elementwise(min_dim),
     "select": _select,
     "slice": _slice,
     "unsqueeze": lambda x, dim: np.expand_dims(x, dim),
@@ -186,7 +186,7 @@ _RULES: dict[str, Callable[..., Values]] = {
     "expand": lambda x, size: np.broadcast_to(x, tuple(size)),
     "permute": lambda x, dims: np.transpose(x, dims),
     "cat": lambda tensors, dim=0: np.concatenate(tensors, dim),
-    "prod": _reduced(np.prod),
-    "sum": _reduced(np.sum),
+    "prod": _reduction(np.prod),
+    "sum": _reduction(np.sum),
 }
 """By ATen's names without overloads: what comes of tensors of which all is known."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.exporters.lowering.dims import is_size, quotient
+from equipoise.exporters.lowering.dims import floordiv, is_symbolic
 
 
 @dataclass(frozen=True)
-class Ratio:
+class SizeFraction:
     """A size over a positive number. As a size's float would lose what is known of it, it is kept apart till it is rounded.
 
     Attributes:
@@ -21,15 +21,17 @@ class Ratio:
     below: int
 
     def __add__(self, other: Any) -> Any:
-        ratio = as_ratio(other)
+        ratio = as_fraction(other)
         if ratio is None:
             return self.number() + other
-        return Ratio(self.above * ratio.below + ratio.above * self.below, self.below * ratio.below)
+        return SizeFraction(
+            self.above * ratio.below + ratio.above * self.below, self.below * ratio.below
+        )
 
     __radd__ = __add__
 
-    def __neg__(self) -> Ratio:
-        return Ratio(-self.above, self.below)
+    def __neg__(self) -> SizeFraction:
+        return SizeFraction(-self.above, self.below)
 
     def __sub__(self, other: Any) -> Any:
         return self + -other
@@ -38,15 +40,19 @@ class Ratio:
         return -self + other
 
     def __mul__(self, other: Any) -> Any:
-        ratio = as_ratio(other)
+        ratio = as_fraction(other)
         if ratio is None:
             return self.number() * other
-        return Ratio(self.above * ratio.above, self.below * ratio.below)
+        return SizeFraction(self.above * ratio.above, self.below * ratio.below)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Any:
-        return Ratio(self.above, self.below * other) if _divides(other) else self.number() / other
+        return (
+            SizeFraction(self.above, self.below * other)
+            if _is_positive_integer(other)
+            else self.number() / other
+        )
 
     def __rtruediv__(self, other: Any) -> Any:
         return other / self.number()
@@ -67,10 +73,10 @@ class Ratio:
         return self.number() >= other
 
     def __floor__(self) -> Any:
-        return quotient(self.above, self.below)
+        return floordiv(self.above, self.below)
 
     def __ceil__(self) -> Any:
-        return -quotient(-self.above, self.below)
+        return -floordiv(-self.above, self.below)
 
     def number(self) -> Any:
         """As a number of the program."""
@@ -79,28 +85,28 @@ class Ratio:
         return jnp.asarray(self.above).astype(jnp.float64) / self.below
 
 
-def _divides(value: Any) -> bool:
+def _is_positive_integer(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def as_ratio(value: Any) -> Ratio | None:
+def as_fraction(value: Any) -> SizeFraction | None:
     """A size or a whole number as a fraction; None of anything else.
 
     >>> as_ratio(3.0), as_ratio(0.5)
     (Ratio(above=3, below=1), None)
     """
-    if isinstance(value, Ratio):
+    if isinstance(value, SizeFraction):
         return value
-    if is_size(value) or isinstance(value, int):
-        return Ratio(value, 1)
+    if is_symbolic(value) or isinstance(value, int):
+        return SizeFraction(value, 1)
     if isinstance(value, float) and value.is_integer():
-        return Ratio(int(value), 1)
+        return SizeFraction(int(value), 1)
     return None
 
 
-def divided(first: Any, second: Any) -> Ratio | None:
+def divide(first: Any, second: Any) -> SizeFraction | None:
     """A quotient that is kept as a fraction; None where the second is no positive number, or nothing is a size."""
-    first = as_ratio(first)
+    first = as_fraction(first)
     if isinstance(second, float) and second.is_integer():
         second = int(second)
-    return first / second if first is not None and _divides(second) else None
+    return first / second if first is not None and _is_positive_integer(second) else None

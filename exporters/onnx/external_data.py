@@ -6,17 +6,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-LARGEST_INLINE = 1 << 30
+MAX_INLINE_BYTES = 1 << 30
 """Bytes of weights that stay in the file itself; a file of protobuf ends at 2 GiB, the graph included."""
 
-SMALLEST_BESIDE = 256
+MIN_EXTERNAL_BYTES = 256
 """Bytes; what is smaller stays in the graph, where shapes can be inferred from it."""
 
-_PAGE, _LARGE = 4096, 1 << 20
+_PAGE_BYTES, _PAGE_ALIGNED_BYTES = 4096, 1 << 20
 """Large weights begin at a page, so that they can be mapped into memory."""
 
 
-class Weights:
+class ExternalDataWriter:
     """Files of weights beside graphs: what is equal lies there once, and a full file is followed by another.
 
     Args:
@@ -38,7 +38,7 @@ class Weights:
         old: set[Path] = set()
         for value in graph.initializers.values():
             tensor: Any = value.const_value
-            if tensor is None or tensor.nbytes < SMALLEST_BESIDE:
+            if tensor is None or tensor.nbytes < MIN_EXTERNAL_BYTES:
                 continue
             if isinstance(tensor, onnx_ir.ExternalTensor):
                 old.add(Path(tensor.path))
@@ -66,7 +66,11 @@ class Weights:
             if self._limit and self._file.tell() and self._file.tell() + len(content) > self._limit:
                 self._next()
             self._file.write(
-                b"\0" * (-self._file.tell() % (_PAGE if len(content) >= _LARGE else 64))
+                b"\0"
+                * (
+                    -self._file.tell()
+                    % (_PAGE_BYTES if len(content) >= _PAGE_ALIGNED_BYTES else 64)
+                )
             )
             self._places[digest] = Path(self._file.name).name, self._file.tell()
             self._file.write(content)
@@ -79,7 +83,7 @@ class Weights:
         self._file = open(self._first.with_name(name), "wb")  # noqa: SIM115 - closed by close()
 
 
-def write(model: Any, path: Path, *, external: bool = False, limit: int | None = None) -> None:
+def save_model(model: Any, path: Path, *, external: bool = False, limit: int | None = None) -> None:
     """Saves a graph; weights go beside it where they are many or where that is asked for.
 
     Args:
@@ -95,8 +99,8 @@ def write(model: Any, path: Path, *, external: bool = False, limit: int | None =
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
-    if external or nbytes > min(LARGEST_INLINE, limit or LARGEST_INLINE):
-        weights = Weights(beside(path), limit)
+    if external or nbytes > min(MAX_INLINE_BYTES, limit or MAX_INLINE_BYTES):
+        weights = ExternalDataWriter(external_data_path(path), limit)
         weights.move(model.graph)
         weights.close()
     else:
@@ -104,7 +108,7 @@ def write(model: Any, path: Path, *, external: bool = False, limit: int | None =
     onnx_ir.save(model, str(path))
 
 
-def beside(path: Path) -> Path:
+def external_data_path(path: Path) -> Path:
     """The (first) file of weights of a graph.
 
     >>> beside(Path("model.onnx")).name
@@ -113,7 +117,7 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}_data")
 
 
-def drop_unused(model: Any) -> None:
+def remove_unused_inputs(model: Any) -> None:
     """Removes inputs that nothing reads: a decoder with past needs no hidden states of the encoder."""
     unused = [
         value for value in model.graph.inputs if not value.uses() and not value.is_graph_output()
@@ -122,7 +126,7 @@ def drop_unused(model: Any) -> None:
         model.graph.inputs.remove(value)
 
 
-def share(paths: list[Path], data: Path, limit: int | None = None) -> None:
+def share_external_data(paths: list[Path], data: Path, limit: int | None = None) -> None:
     """Moves the weights of graphs into one file, equal ones once, and makes the graphs refer to it.
 
     Args:
@@ -132,7 +136,7 @@ def share(paths: list[Path], data: Path, limit: int | None = None) -> None:
     """
     import onnx_ir
 
-    weights = Weights(data, limit)
+    weights = ExternalDataWriter(data, limit)
     old: set[Path] = set()
     for path in paths:
         model = onnx_ir.load(str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def without_idle_squeezes(program: Any) -> None:
+def remove_noop_squeezes(program: Any) -> None:
     """Takes out the ``squeeze`` of an axis that is open: PyTorch leaves it as it is, ONNX insists that its size is 1."""
     import torch
 

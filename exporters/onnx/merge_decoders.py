@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SWITCH = "use_cache_branch"
+USE_CACHE_BRANCH = "use_cache_branch"
 """The input that chooses, a boolean of one element; optimum and transformers.js call it so."""
 
-BRANCHES = {"then_branch": "with_past", "else_branch": "first"}
+BRANCH_NAMES = {"then_branch": "with_past", "else_branch": "first"}
 
 
-def merge(first: Path, with_past: Path, path: Path) -> None:
+def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
     """Writes one graph of two whose weights lie in the same files, and removes the two.
 
     Its inputs and outputs are those of both. The branch that goes on hands the keys and values of the encoder
@@ -25,18 +25,21 @@ def merge(first: Path, with_past: Path, path: Path) -> None:
     import onnx_ir
 
     models = {"else_branch": onnx_ir.load(str(first)), "then_branch": onnx_ir.load(str(with_past))}
-    outer = _Outer()
+    outer = _OuterGraph()
     for side, model in models.items():
         outer.take_inputs(model.graph)
-        outer.take_weights(model.graph, BRANCHES[side])
+        outer.take_weights(model.graph, BRANCH_NAMES[side])
     begin, going = models["else_branch"].graph, models["then_branch"].graph
     shapes = {value.name: value for value in (*going.outputs, *begin.outputs)}
     names = [str(value.name) for value in begin.outputs]
     branches = {
-        side: _branch(model.graph, BRANCHES[side], names, outer) for side, model in models.items()
+        side: _branch_graph(model.graph, BRANCH_NAMES[side], names, outer)
+        for side, model in models.items()
     }
     switch = onnx_ir.Value(
-        name=SWITCH, type=onnx_ir.TensorType(onnx_ir.DataType.BOOL), shape=onnx_ir.Shape([1])
+        name=USE_CACHE_BRANCH,
+        type=onnx_ir.TensorType(onnx_ir.DataType.BOOL),
+        shape=onnx_ir.Shape([1]),
     )
     choice = onnx_ir.Node(
         "",
@@ -44,7 +47,9 @@ def merge(first: Path, with_past: Path, path: Path) -> None:
         [switch],
         [onnx_ir.AttrGraph(side, graph) for side, graph in branches.items()],
         outputs=[
-            onnx_ir.Value(name=name, type=shapes[name].type, shape=_free(shapes[name].shape))
+            onnx_ir.Value(
+                name=name, type=shapes[name].type, shape=_without_symbols(shapes[name].shape)
+            )
             for name in names
         ],
     )
@@ -62,7 +67,7 @@ def merge(first: Path, with_past: Path, path: Path) -> None:
         file.unlink()
 
 
-class _Outer:
+class _OuterGraph:
     """What both branches see: inputs by name, weights by what they hold."""
 
     def __init__(self) -> None:
@@ -82,7 +87,7 @@ class _Outer:
         import onnx_ir
 
         for value in list(graph.initializers.values()):
-            key = _content(value.const_value)
+            key = _weight_key(value.const_value)
             if key not in self.weights:
                 self.weights[key] = onnx_ir.Value(
                     name=f"{branch}/{value.name}",
@@ -93,7 +98,7 @@ class _Outer:
             value.replace_all_uses_with(self.weights[key], replace_graph_outputs=True)
 
 
-def _content(tensor: Any) -> Any:
+def _weight_key(tensor: Any) -> Any:
     """What tells weights apart: the place in the file, or the bytes themselves."""
     import onnx_ir
 
@@ -103,7 +108,7 @@ def _content(tensor: Any) -> Any:
     return tensor.tobytes(), tensor.dtype, shape
 
 
-def _branch(graph: Any, branch: str, names: list[str], outer: _Outer) -> Any:
+def _branch_graph(graph: Any, branch: str, names: list[str], outer: _OuterGraph) -> Any:
     """The nodes of a graph as a branch with these outputs; names within become the branch's own."""
     import onnx_ir
 
@@ -128,7 +133,7 @@ def _branch(graph: Any, branch: str, names: list[str], outer: _Outer) -> Any:
     return onnx_ir.Graph([], outputs, nodes=nodes, opset_imports={}, name=branch)
 
 
-def _free(shape: Any) -> Any:
+def _without_symbols(shape: Any) -> Any:
     """A shape without symbols: those of the branches need not be the same."""
     import onnx_ir
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 
-def exact() -> None:
+def use_exact_elimination_rules() -> None:
     """Has the rules that remove an operation do so only where the constant is exactly zero or one."""
     from onnxscript import rewriter
 
     for rule in rewriter._DEFAULT_REWRITE_RULES:
-        for node in _nodes(rule):
+        for node in _pattern_nodes(rule):
             for value in node.inputs:
                 if getattr(value, "value", None) in (0, 1) and hasattr(value, "_abs_tol"):
                     value._abs_tol = value._rel_tol = 0.0
 
 
-def _nodes(rule: Any) -> Any:
+def _pattern_nodes(rule: Any) -> Any:
     return getattr(getattr(rule, "_target_pattern", None), "_nodes", ())

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.onnx.external_data import SMALLEST_BESIDE, beside, write
+from equipoise.exporters.onnx.external_data import (
+    MIN_EXTERNAL_BYTES,
+    external_data_path,
+    save_model,
+)
 
-INT8 = "int8-dynamic"
+INT8_DYNAMIC = "int8-dynamic"
 """Weights as int8, activations quantized while it runs."""
 
-PAD_HAS_AXES = 18
+FIRST_OPSET_WITH_PAD_AXES = 18
 """The first opset in which ``Pad`` can name its axes."""
 
 
-def keep_padding(model: Any) -> list[str]:
+def prevent_pad_fusion(model: Any) -> list[str]:
     """Keeps ONNX Runtime from fusing a ``Pad`` with the ``MaxPool`` after it; gives what there is to note.
 
     The pool's own padding counts as lower than everything, the one that is fused in was zeros: where all else is
@@ -22,7 +26,7 @@ def keep_padding(model: Any) -> list[str]:
     """
     import onnx_ir
 
-    if model.opset_imports.get("", 0) < PAD_HAS_AXES:
+    if model.opset_imports.get("", 0) < FIRST_OPSET_WITH_PAD_AXES:
         return []
     kept = 0
     for pool in model.graph.all_nodes():
@@ -51,12 +55,12 @@ def optimize(path: Path, *, external: bool = False, limit: int | None = None) ->
     # The next level lays weights out for the processor at hand.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(made)
-    if beside(path).exists():
+    if external_data_path(path).exists():
         key = "session.optimized_model_external_initializers"
-        options.add_session_config_entry(f"{key}_file_name", beside(made).name)
-        options.add_session_config_entry(f"{key}_min_size_in_bytes", str(SMALLEST_BESIDE))
+        options.add_session_config_entry(f"{key}_file_name", external_data_path(made).name)
+        options.add_session_config_entry(f"{key}_min_size_in_bytes", str(MIN_EXTERNAL_BYTES))
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    replace(path, made, external=external, limit=limit)
+    replace_model(path, made, external=external, limit=limit)
 
 
 def quantize(path: Path, *, external: bool = False, limit: int | None = None) -> None:
@@ -69,19 +73,21 @@ def quantize(path: Path, *, external: bool = False, limit: int | None = None) ->
     del model.graph.value_info[:]
     onnx.save(model, str(path))
     made = path.with_name(f"quantized-{path.name}")
-    many = beside(path).exists()
+    many = external_data_path(path).exists()
     quantize_dynamic(
         str(path), str(made), weight_type=QuantType.QInt8, use_external_data_format=many
     )
-    replace(path, made, external=external, limit=limit)
+    replace_model(path, made, external=external, limit=limit)
 
 
-def replace(path: Path, made: Path, *, external: bool = False, limit: int | None = None) -> None:
+def replace_model(
+    path: Path, made: Path, *, external: bool = False, limit: int | None = None
+) -> None:
     """Puts a new graph and its weights in the place of the old one; names within stay right."""
     import onnx_ir
 
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
-    write(onnx_ir.load(str(made)), path, external=external, limit=limit)
+    save_model(onnx_ir.load(str(made)), path, external=external, limit=limit)
     for file in path.parent.glob(f"{made.name}*"):
         file.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-TOKENS_FIRST = (1, 0, 2)
+TIME_MAJOR_AXES = (1, 0, 2)
 """Batch, token, feature -> token, batch, feature; and back."""
 
 
@@ -15,7 +15,7 @@ def _scan(step: Callable[..., Any], state: Any, steps: Any) -> Any:
     return scan(step, state, steps)
 
 
-def mamba(
+def selective_scan(
     hidden_states: Any,
     dt: Any,
     A: Any,  # noqa: N803 - names of transformers
@@ -54,7 +54,7 @@ def mamba(
     return (result, last) if return_last_state else result
 
 
-def rwkv(
+def rwkv_linear_attention(
     time_decay: Any,
     time_first: Any,
     key: Any,
@@ -79,13 +79,13 @@ def rwkv(
         old, new = torch.exp(largest + decay - top), torch.exp(key - top)
         return [old * above + new * value, old * below + new, top], given
 
-    steps = [key.float().permute(TOKENS_FIRST), value.float().permute(TOKENS_FIRST)]
+    steps = [key.float().permute(TIME_MAJOR_AXES), value.float().permute(TIME_MAJOR_AXES)]
     last, given = _scan(step, begun, steps)
-    output = given.permute(TOKENS_FIRST).to(key.dtype)
+    output = given.permute(TIME_MAJOR_AXES).to(key.dtype)
     return output, last if return_state or state is not None else state
 
 
-def linear_rnn(
+def gated_linear_rnn(
     _module: Any,
     hidden_states: Any,
     recurrent_gate: Any,
@@ -106,12 +106,12 @@ def linear_rnn(
         state = now[0] * state + now[1]
         return state, state.clone()
 
-    steps = [gate.permute(TOKENS_FIRST), hidden_states.to(dtype).permute(TOKENS_FIRST)]
+    steps = [gate.permute(TIME_MAJOR_AXES), hidden_states.to(dtype).permute(TIME_MAJOR_AXES)]
     last, states = _scan(step, begun, steps)
-    return states.permute(TOKENS_FIRST).to(hidden_states.dtype), last
+    return states.permute(TIME_MAJOR_AXES).to(hidden_states.dtype), last
 
 
-def lstm(module: Any, x: Any, state: Any = None) -> Any:
+def lstm_forward(module: Any, x: Any, state: Any = None) -> Any:
     """PyTorch's own, layer by layer; what dropout would be between layers is none in a program."""
     import torch
 
@@ -159,12 +159,12 @@ def _lstm_layer(module: Any, tokens: Any, hidden: Any, cell: Any, name: str) -> 
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "mamba_selective_scan": mamba,
-    "rwkv_linear_attention_cpu": rwkv,
+    "mamba_selective_scan": selective_scan,
+    "rwkv_linear_attention_cpu": rwkv_linear_attention,
 }
 """By the names that transformers calls them by, in the module of each model that has them."""
 METHODS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("RecurrentGemmaRglru", "_rnn_scan"): linear_rnn,
-    ("LSTM", "forward"): lstm,
+    ("RecurrentGemmaRglru", "_rnn_scan"): gated_linear_rnn,
+    ("LSTM", "forward"): lstm_forward,
 }
 """By class and name."""

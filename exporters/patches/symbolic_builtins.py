@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 
-class Rows:
+class BatchRows:
     """The parts of a tensor along its first axis, still together.
 
     It stands in a list for all of them and has what is done to each row alike.
@@ -28,9 +28,9 @@ class Rows:
     @property
     def shape(self) -> Sequence[Any]:
         """Only the last size is one of each part."""
-        return _LastSize(self.tensor)
+        return _LastSizeOnly(self.tensor)
 
-    def reshape(self, *shape: Any) -> Rows:
+    def reshape(self, *shape: Any) -> BatchRows:
         """Rows of as many features as before.
 
         Raises:
@@ -38,10 +38,10 @@ class Rows:
         """
         if len(shape) != 2 or shape[0] != -1 or shape[1] != self.shape[-1]:
             raise TypeError(f"parts of a batch that are not all known have no shape {shape}")
-        return Rows(self.tensor.reshape(-1, self.tensor.shape[-1]))
+        return BatchRows(self.tensor.reshape(-1, self.tensor.shape[-1]))
 
 
-class _LastSize(Sequence[Any]):
+class _LastSizeOnly(Sequence[Any]):
     def __init__(self, tensor: Any) -> None:
         self.last = tensor.shape[-1]
 
@@ -54,7 +54,7 @@ class _LastSize(Sequence[Any]):
         return self.last
 
 
-class Counts:
+class LazyToList:
     """The numbers in a tensor whose length is open, as a list that nobody has looked into yet."""
 
     def __init__(self, listed: Callable[[], list[Any]]) -> None:
@@ -71,7 +71,7 @@ class Counts:
 
 
 @contextmanager
-def followed(model: Any) -> Iterator[None]:
+def symbolic_builtins(model: Any) -> Iterator[None]:
     """In this context the modules that a model is written in keep sizes that are no numbers."""
     import torch
     from torch._subclasses import FakeTensor
@@ -92,19 +92,19 @@ def followed(model: Any) -> Iterator[None]:
                 stack.enter_context(mock.patch.object(module, name, function, create=True))
         for place, name, function in (
             *(
-                (kind, "tolist", _tolist(kind.tolist))
+                (kind, "tolist", _patch_tolist(kind.tolist))
                 for kind in (tensor, FakeTensor, FunctionalTensor)
             ),
-            (torch.nn.MaxPool1d, "forward", _max_pool),
-            (torch.nn.Module, "to", _to(torch.nn.Module.to)),
-            (tensor, "split", _split(tensor.split)),
-            (torch, "cat", _cat(torch.cat)),
+            (torch.nn.MaxPool1d, "forward", _max_pool1d),
+            (torch.nn.Module, "to", _patch_module_to(torch.nn.Module.to)),
+            (tensor, "split", _patch_split(tensor.split)),
+            (torch, "cat", _patch_cat(torch.cat)),
         ):
             stack.enter_context(mock.patch.object(place, name, function))
         yield
 
 
-def _is_open(size: Any) -> bool:
+def _is_symbolic(size: Any) -> bool:
     """Whether a size is none of the numbers that it is in the example."""
     import torch
 
@@ -114,7 +114,7 @@ def _is_open(size: Any) -> bool:
 def _len(value: Any) -> Any:
     import torch
 
-    if torch.is_tensor(value) and value.ndim and _is_open(value.shape[0]):
+    if torch.is_tensor(value) and value.ndim and _is_symbolic(value.shape[0]):
         return value.shape[0]
     return builtins.len(value)
 
@@ -122,13 +122,13 @@ def _len(value: Any) -> Any:
 def _range(*bounds: Any) -> Any:
     """Where the end is open, how often the step goes into it is a number, not the end."""
     start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
-    if not _is_open(stop) or _is_open(start) or _is_open(step) or step < 2:
+    if not _is_symbolic(stop) or _is_symbolic(start) or _is_symbolic(step) or step < 2:
         return builtins.range(*bounds)
     count = int((stop - start + step - 1) // step)
     return builtins.range(start, start + count * step, step)
 
 
-class _Int(type):
+class _IntMeta(type):
     """The class ``int`` but for sizes that are open."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -138,14 +138,14 @@ class _Int(type):
         return issubclass(subclass, builtins.int)
 
     def __call__(cls, *values: Any) -> Any:
-        return values[0] if values and _is_open(values[0]) else builtins.int(*values)
+        return values[0] if values and _is_symbolic(values[0]) else builtins.int(*values)
 
 
-class _int(metaclass=_Int):  # noqa: N801 - stands in for the builtin of that name
+class _int(metaclass=_IntMeta):  # noqa: N801 - stands in for the builtin of that name
     pass
 
 
-class _List(type):
+class _ListMeta(type):
     """The class ``list`` but for tensors whose first axis is open."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -159,28 +159,28 @@ class _List(type):
 
         if values and torch.is_tensor(values[0]) and values[0].ndim > 1:
             tensor = values[0]
-            if _is_open(tensor.shape[0]):
-                return [Rows(tensor.flatten(0, 1))]
+            if _is_symbolic(tensor.shape[0]):
+                return [BatchRows(tensor.flatten(0, 1))]
         return builtins.list(*values)
 
     def __getitem__(cls, item: Any) -> Any:
         return builtins.list[item]
 
 
-class _list(metaclass=_List):  # noqa: N801 - stands in for the builtin of that name
+class _list(metaclass=_ListMeta):  # noqa: N801 - stands in for the builtin of that name
     pass
 
 
-def _tolist(plain: Any) -> Any:
+def _patch_tolist(plain: Any) -> Any:
     def tolist(self: Any) -> Any:
-        if self.ndim == 1 and _is_open(self.shape[0]):
-            return Counts(lambda: plain(self))
+        if self.ndim == 1 and _is_symbolic(self.shape[0]):
+            return LazyToList(lambda: plain(self))
         return plain(self)
 
     return tolist
 
 
-def _max_pool(self: Any, x: Any) -> Any:
+def _max_pool1d(self: Any, x: Any) -> Any:
     """In one dimension PyTorch wants a length that is a number."""
     import torch
 
@@ -190,7 +190,7 @@ def _max_pool(self: Any, x: Any) -> Any:
     return pooled[..., 0, :]
 
 
-def _to(plain: Any) -> Any:
+def _patch_module_to(plain: Any) -> Any:
     """A part that a model casts while it runs stays as it is if it is so already: others are in use by the tracer."""
 
     def to(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -209,21 +209,21 @@ def _to(plain: Any) -> Any:
     return to
 
 
-def _split(plain: Any) -> Any:
+def _patch_split(plain: Any) -> Any:
     def split(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], Counts):
+        if args and isinstance(args[0], LazyToList):
             if (*args[1:], kwargs.get("dim", 0))[0] == 0:
-                return [Rows(self)]
+                return [BatchRows(self)]
             args = (builtins.list(args[0]), *args[1:])
         return plain(self, *args, **kwargs)
 
     return split
 
 
-def _cat(plain: Any) -> Any:
+def _patch_cat(plain: Any) -> Any:
     def cat(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         first = tensors[0] if isinstance(tensors, (builtins.list, tuple)) and tensors else None
-        if isinstance(first, Rows):
+        if isinstance(first, BatchRows):
             if builtins.len(tensors) > 1 or (*args, kwargs.get("dim", 0))[0] != 0:
                 raise TypeError("parts of a batch that are not all known are only put together")
             return first.tensor

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from equipoise.exporters.lowering.interpreter import constant
-from equipoise.exporters.lowering.program import Lowered, graph_of
-from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
-from equipoise.exporters.shapes.input_specs import Specs, narrow
-from equipoise.exporters.target import Source
-from equipoise.exporters.weight_layout import WeightLayout, flat, layout_of, nested
+from equipoise.exporters.lowering.interpreter import to_jax_array
+from equipoise.exporters.lowering.program import LoweredProgram, lower_model
+from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
+from equipoise.exporters.shapes.input_specs import InputSpecs, io_dtype
+from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.weight_layout import WeightLayout, flatten_tree, nest_paths, weight_layout
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-WITHIN = "model."
+WRAPPER_PREFIX = "model."
 """Exporters see the model as this attribute of a module that names its inputs."""
 
 
 @dataclass(frozen=True)
-class Programs:
+class SerializedPrograms:
     """What is written.
 
     Attributes:
@@ -35,35 +35,39 @@ class Programs:
 
 
 @dataclass(frozen=True, eq=False)
-class Callee:
+class LoweredFunction:
     """The function that becomes a program: ``call(weights, inputs)`` gives a dict of outputs."""
 
-    lowered: Lowered
+    lowered: LoweredProgram
     layout: WeightLayout
     fixed: Mapping[str, Any]
 
     def __call__(self, weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, integers of 32 bits; the weights by the layout's names."""
-        own = {WITHIN + name: value for name, value in self.layout.to_pytorch(weights).items()}
+        own = {
+            WRAPPER_PREFIX + name: value for name, value in self.layout.to_pytorch(weights).items()
+        }
         found = self.lowered({**self.fixed, **own}, inputs)
-        return {name: value.astype(_narrow(value.dtype)) for name, value in found.items()}
+        return {name: value.astype(_io_dtype(value.dtype)) for name, value in found.items()}
 
 
-def _narrow(dtype: Any) -> Any:
+def _io_dtype(dtype: Any) -> Any:
     import torch
 
     known = getattr(torch, str(dtype), None)
-    return dtype if known is None else narrow(known)
+    return dtype if known is None else io_dtype(known)
 
 
-def graphs_of(sources: Mapping[str, Source], way: str) -> dict[str, Graph]:
+def lower_models(sources: Mapping[str, ExportableModel], way: str) -> dict[str, LoweredGraph]:
     """The lowered graphs by role, made in one of the two ways into ``torch.export``."""
-    return {role: Graph(graph_of(source, way), source) for role, source in sources.items()}
+    return {
+        role: LoweredGraph(lower_model(source, way), source) for role, source in sources.items()
+    }
 
 
-def callees(
-    graphs: Mapping[str, Graph], layout: str
-) -> tuple[dict[str, Callee], dict[str, Any], str]:
+def weight_functions(
+    graphs: Mapping[str, LoweredGraph], layout: str
+) -> tuple[dict[str, LoweredFunction], dict[str, Any], str]:
     """The functions by role, the weights that each of them takes first, by the layout's names, and whose names these are.
 
     Counters, tables and the like, which other frameworks do not keep, are constants of the program.
@@ -71,45 +75,51 @@ def callees(
     every: dict[str, Any] = {}
     for graph in graphs.values():
         every.update(graph.lowered.weights)
-    floating = [name.removeprefix(WITHIN) for name, one in every.items() if one.is_floating_point()]
-    found = layout_of(next(iter(graphs.values())).source.model, floating, layout)
-    kept = {WITHIN + name for rule in found.rules for name in rule.sources}
-    arrays = {name: constant(value) for name, value in every.items()}
-    weights = {name.removeprefix(WITHIN): one for name, one in arrays.items() if name in kept}
+    floating = [
+        name.removeprefix(WRAPPER_PREFIX) for name, one in every.items() if one.is_floating_point()
+    ]
+    found = weight_layout(next(iter(graphs.values())).source.model, floating, layout)
+    kept = {WRAPPER_PREFIX + name for rule in found.rules for name in rule.sources}
+    arrays = {name: to_jax_array(value) for name, value in every.items()}
+    weights = {
+        name.removeprefix(WRAPPER_PREFIX): one for name, one in arrays.items() if name in kept
+    }
     fixed = {name: one for name, one in arrays.items() if name not in kept}
-    made = {role: Callee(graph.lowered, found, fixed) for role, graph in graphs.items()}
+    made = {role: LoweredFunction(graph.lowered, found, fixed) for role, graph in graphs.items()}
     return made, found.from_pytorch(weights), found.origin
 
 
-def programs_of(graphs: Mapping[str, Graph]) -> Programs:
+def export_programs(graphs: Mapping[str, LoweredGraph]) -> SerializedPrograms:
     """Lowers for all platforms, with the sizes that vary left open, and the weights as one tree of Flax."""
     import jax
     import numpy as np
 
     made: dict[str, bytes] = {}
     with jax.enable_x64(True):
-        calls, weights, origin = callees(graphs, "flax")
+        calls, weights, origin = weight_functions(graphs, "flax")
         notes = [f"weights in the Flax layout: {origin}"]
-        tree = nested(weights)
+        tree = nest_paths(weights)
         shapes = jax.tree.map(lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype), tree)
         for role, graph in graphs.items():
-            program, sizes = with_sizes(graph, partial(_exported, calls[role], shapes))
-            made[role], missing = _bytes(program)
+            program, sizes = export_with_constraints(
+                graph, partial(_export_one, calls[role], shapes)
+            )
+            made[role], missing = _serialize(program)
             notes += [*sizes, *missing]
-    return Programs(made, jax.tree.map(np.asarray, tree), list(dict.fromkeys(notes)))
+    return SerializedPrograms(made, jax.tree.map(np.asarray, tree), list(dict.fromkeys(notes)))
 
 
-def _exported(call: Callee, shapes: Any, specs: Specs) -> Any:
+def _export_one(call: LoweredFunction, shapes: Any, specs: InputSpecs) -> Any:
     import jax
     from jax import export
 
     def whole(tree: Any, inputs: Any) -> Any:
-        return call(flat(tree), inputs)
+        return call(flatten_tree(tree), inputs)
 
     return export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, specs.shapes)
 
 
-def _bytes(program: Any) -> tuple[bytes, list[str]]:
+def _serialize(program: Any) -> tuple[bytes, list[str]]:
     """The program with its gradient, or without one where JAX finds none; and what there is to note."""
     try:
         return bytes(program.serialize(vjp_order=1)), []

@@ -9,56 +9,58 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.programs.jax_program import callees
-from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
-from equipoise.exporters.shapes.input_specs import Specs
+from equipoise.exporters.programs.jax_program import weight_functions
+from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
+from equipoise.exporters.shapes.input_specs import InputSpecs
 from equipoise.exporters.target import argument_name
 
 PLATFORMS = ("cpu", "cuda")
 """What TensorFlow runs on."""
 
 
-def signature_of(role: str) -> str:
+def signature_name(role: str) -> str:
     """What the signature of a graph is called: that of a whole model is the one that is served unasked."""
     return "serving_default" if role == "model" else role
 
 
-def save(graphs: Mapping[str, Graph], path: Path) -> list[str]:
+def save_saved_model(graphs: Mapping[str, LoweredGraph], path: Path) -> list[str]:
     """Writes the SavedModel, a signature a graph; gives what there is to note."""
     import tensorflow as tf
 
-    with traced(graphs, PLATFORMS) as (module, functions, notes):
-        signatures = {signature_of(role): function for role, function in functions.items()}
+    with trace_functions(graphs, PLATFORMS) as (module, functions, notes):
+        signatures = {signature_name(role): function for role, function in functions.items()}
         tf.saved_model.save(module, str(path), signatures=signatures)
     return [f"variables named as in the TensorFlow layout: {notes[0]}", *notes[1:]]
 
 
 @contextmanager
-def traced(
-    graphs: Mapping[str, Graph], platforms: tuple[str, ...]
+def trace_functions(
+    graphs: Mapping[str, LoweredGraph], platforms: tuple[str, ...]
 ) -> Iterator[tuple[Any, dict[str, Any], list[str]]]:
     """A module with the variables, its concrete functions by role, and what there is to note, the names' origin first."""
     import jax
     import tensorflow as tf
 
     with jax.enable_x64(True):
-        calls, weights, origin = callees(graphs, "tensorflow")
+        calls, weights, origin = weight_functions(graphs, "tensorflow")
         notes = [origin]
         module = tf.Module()
         module.weights = {
             name: tf.Variable(value, name=name, trainable=True) for name, value in weights.items()
         }
         module.calls = {}
-        with _as_tensorflow_reads():
+        with _stablehlo_for_tensorflow():
             for role, graph in graphs.items():
-                make = partial(_function, calls[role], module, platforms)
-                module.calls[role], sizes = with_sizes(graph, make)
+                make = partial(_concrete_function, calls[role], module, platforms)
+                module.calls[role], sizes = export_with_constraints(graph, make)
                 notes += sizes
         functions = {role: call.get_concrete_function() for role, call in module.calls.items()}
         yield module, functions, list(dict.fromkeys(notes))
 
 
-def _function(call: Any, module: Any, platforms: tuple[str, ...], specs: Specs) -> Any:
+def _concrete_function(
+    call: Any, module: Any, platforms: tuple[str, ...], specs: InputSpecs
+) -> Any:
     """A function of TensorFlow with these inputs; tracing it lowers the program."""
     import tensorflow as tf
     from jax.experimental import jax2tf
@@ -71,7 +73,10 @@ def _function(call: Any, module: Any, platforms: tuple[str, ...], specs: Specs) 
 
     converted = jax2tf.convert(
         named,
-        polymorphic_shapes=[None, {name: _text(shapes[full]) for name, full in known.items()}],
+        polymorphic_shapes=[
+            None,
+            {name: _polymorphic_shape(shapes[full]) for name, full in known.items()},
+        ],
         polymorphic_constraints=specs.constraints,
         with_gradient=False,
         native_serialization_platforms=platforms,
@@ -93,12 +98,12 @@ def _function(call: Any, module: Any, platforms: tuple[str, ...], specs: Specs) 
     return serve
 
 
-def _text(spec: Any) -> str:
+def _polymorphic_shape(spec: Any) -> str:
     return f"({', '.join(str(size) for size in spec.shape)})" if spec.shape else "()"
 
 
 @contextmanager
-def _as_tensorflow_reads() -> Iterator[None]:
+def _stablehlo_for_tensorflow() -> Iterator[None]:
     """Has JAX write StableHLO that the installed TensorFlow reads; there is no setting for it.
 
     JAX writes what readers four weeks old know. TensorFlow 2.21 reads 1.13 where JAX 0.10 writes 1.15, and fails only
@@ -107,14 +112,14 @@ def _as_tensorflow_reads() -> Iterator[None]:
     """
     writer: Any = import_module("jax._src.export._export")
     kept = writer._module_to_bytecode
-    writer._module_to_bytecode = _serialized
+    writer._module_to_bytecode = _serialize
     try:
         yield
     finally:
         writer._module_to_bytecode = kept
 
 
-def _serialized(module: Any) -> bytes:
+def _serialize(module: Any) -> bytes:
     """A module of StableHLO in TensorFlow's version of it."""
     dialect: Any = import_module("jaxlib.mlir.dialects.stablehlo")
     passes: Any = import_module("jaxlib.mlir.passmanager").PassManager

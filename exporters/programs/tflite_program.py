@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from equipoise.exporters.programs.jax_program import graphs_of
-from equipoise.exporters.programs.tf_function import traced
-from equipoise.exporters.target import Source
+from equipoise.exporters.programs.jax_program import lower_models
+from equipoise.exporters.programs.tf_function import trace_functions
+from equipoise.exporters.target import ExportableModel
 
-INT8 = "int8-dynamic"
-SMALLEST = 1024
+INT8_DYNAMIC = "int8-dynamic"
+MIN_INT8_ELEMENTS = 1024
 """Elements of a matrix that the converter makes int8 of."""
 
 
-def convert(source: Source, way: str) -> tuple[bytes, list[str]]:
+def convert_to_tflite(source: ExportableModel, way: str) -> tuple[bytes, list[str]]:
     """The file, and what there is to note."""
     import tensorflow as tf
 
-    half = _dtype(source) == "float16"
-    with _in_float32(source) as wide:
-        graphs = graphs_of({"model": wide}, way)
-        with traced(graphs, ("cpu",)) as (module, functions, notes):
+    half = _model_dtype(source) == "float16"
+    with _as_float32(source) as wide:
+        graphs = lower_models({"model": wide}, way)
+        with trace_functions(graphs, ("cpu",)) as (module, functions, notes):
             (function,) = functions.values()
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
             if half:
@@ -38,17 +38,19 @@ def convert(source: Source, way: str) -> tuple[bytes, list[str]]:
     notes = [*notes[1:], f"sizes for good: {sizes}"]
     if half:
         notes.append("weights are stored as float16, and computed with in float32")
-    if source.options.get("quantize") == INT8:
-        notes.append(f"{_count(data)} tensors are int8: those of {SMALLEST} elements and more")
+    if source.options.get("quantize") == INT8_DYNAMIC:
+        notes.append(
+            f"{_count_int8_tensors(data)} tensors are int8: those of {MIN_INT8_ELEMENTS} elements and more"
+        )
     return data, notes
 
 
-def _dtype(source: Source) -> str:
+def _model_dtype(source: ExportableModel) -> str:
     return str(source.model.dtype).removeprefix("torch.")
 
 
 @contextmanager
-def _in_float32(source: Source) -> Iterator[Source]:
+def _as_float32(source: ExportableModel) -> Iterator[ExportableModel]:
     """The model and its example in float32: operators of TensorFlow Lite compute in nothing else.
 
     Weights of float16 keep their values, and become float16 again afterwards.
@@ -65,7 +67,7 @@ def _in_float32(source: Source) -> Iterator[Source]:
         source.module.to(dtype)
 
 
-def _count(data: bytes) -> int:
+def _count_int8_tensors(data: bytes) -> int:
     """How many tensors of a file are of eight bits."""
     import numpy as np
     import tensorflow as tf

@@ -15,21 +15,21 @@ from functools import cached_property
 from typing import Any
 from unittest import mock
 
-from equipoise.exporters.shapes.probe_sizes import Sizes, simplest, values_near
-from equipoise.exporters.shapes.size_branches import Branch, noted, values_of
-from equipoise.exporters.target import Source
+from equipoise.exporters.shapes.probe_sizes import Sizes, probe_sizes, simplify_condition
+from equipoise.exporters.shapes.size_branches import SizeBranch, record_branches, traced_sizes
+from equipoise.exporters.target import ExportableModel
 from equipoise.exporters.torch_export import input_nodes
 
-LARGEST = 64
+MAX_INPUT_GROWTH = 64
 """Inputs of as many times the example's elements are tried."""
-MOST = 4
+MAX_FLIPPED_BRANCHES = 4
 """As many branches are taken the other way."""
-ROUNDING = 1e-5
+RELATIVE_TOLERANCE = 1e-5
 """Program and model use the same kernels: what they differ by more, as a part of the largest number, is no rounding."""
 
 
 @dataclass(frozen=True)
-class Limit:
+class SizeLimit:
     """What has to be true of the sizes.
 
     Attributes:
@@ -42,7 +42,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Followed:
+class CheckedProgram:
     """A program of ``torch.export``, and within which sizes it is the model.
 
     Attributes:
@@ -51,40 +51,44 @@ class Followed:
     """
 
     program: Any
-    limits: tuple[Limit, ...]
+    limits: tuple[SizeLimit, ...]
 
 
-def on_both_sides(source: Source, make: Callable[[Source], Any]) -> Followed:
+def check_size_branches(
+    source: ExportableModel, make: Callable[[ExportableModel], Any]
+) -> CheckedProgram:
     """The program that ``make`` makes of a model, right on both sides of its branches where one program can be.
 
     Args:
         source: The model.
         make: Gives an ``ExportedProgram``.
     """
-    best = _trial(source, make, {})
+    best = _try_export(source, make, {})
     tried: set[str] = set()
-    while len(tried) < MOST:
+    while len(tried) < MAX_FLIPPED_BRANCHES:
         wrong = [one for one in best.wrong if one.place not in tried]
         if not wrong:
             break
         tried.add(wrong[0].place)
         try:
-            other = _trial(source, make, {**best.sides, wrong[0].place: not wrong[0].side})
+            other = _try_export(source, make, {**best.sides, wrong[0].place: not wrong[0].side})
         except Exception:  # noqa: BLE001, S112 - that way it cannot be followed, for whatever reason: the limit stays
             continue
         on_both = other.agrees_here and other.agrees(best.beyond[wrong[0]])
         if on_both and len(other.wrong) < len(best.wrong):
             best = other
     limits = [
-        Limit(condition, branch.place)
+        SizeLimit(condition, branch.place)
         for branch in best.wrong
-        for condition in simplest(branch.holds, best.traced)
+        for condition in simplify_condition(branch.holds, best.traced)
     ]
-    return Followed(best.program, tuple(limits))
+    return CheckedProgram(best.program, tuple(limits))
 
 
-def _trial(source: Source, make: Callable[[Source], Any], sides: Mapping[str, bool]) -> _Trial:
-    with noted(source.model, sides) as branches:
+def _try_export(
+    source: ExportableModel, make: Callable[[ExportableModel], Any], sides: Mapping[str, bool]
+) -> _Trial:
+    with record_branches(source.model, sides) as branches:
         program = make(source)
     return _Trial(source, program, sides, tuple(branches))
 
@@ -93,15 +97,15 @@ def _trial(source: Source, make: Callable[[Source], Any], sides: Mapping[str, bo
 class _Trial:
     """A program that was made with some branches taken whatever the example says."""
 
-    source: Source
+    source: ExportableModel
     program: Any
     sides: Mapping[str, bool]
-    branches: tuple[Branch, ...]
+    branches: tuple[SizeBranch, ...]
 
     @cached_property
-    def beyond(self) -> dict[Branch, Sizes]:
+    def beyond(self) -> dict[SizeBranch, Sizes]:
         """Branches that have another side -> the sizes there that are nearest to the example's."""
-        found: dict[Branch, Sizes] = {}
+        found: dict[SizeBranch, Sizes] = {}
         for branch in self.branches:
             now = branch.under(self._environment) if self._shapes else None
             at = self._nearest(now, holds=False) if now else None
@@ -110,13 +114,13 @@ class _Trial:
         return found
 
     @cached_property
-    def wrong(self) -> list[Branch]:
+    def wrong(self) -> list[SizeBranch]:
         """Those branches on whose other side the program is not the model.
 
         Where the model itself fails on the other side, it has to work at another size of this side: else it is our inputs
         of these sizes that it does not take, and they tell nothing.
         """
-        found: list[Branch] = []
+        found: list[SizeBranch] = []
         if not self.beyond or not self.agrees_here:
             return found
         for branch, at in self.beyond.items():
@@ -137,7 +141,7 @@ class _Trial:
         """Whether program and model give the same at these sizes; None where the model fails."""
         inputs = self._inputs(at)
         try:
-            with _as_before(self.source.module):
+            with _without_side_effects(self.source.module):
                 expected = self.source.module(*inputs)
         except Exception:  # noqa: BLE001 - a model may fail in any way
             return None
@@ -145,7 +149,7 @@ class _Trial:
             found = self._runnable(*inputs)
         except Exception:  # noqa: BLE001 - and so may its program
             return False
-        return all(_alike(found[name], value) for name, value in expected.items())
+        return all(_allclose(found[name], value) for name, value in expected.items())
 
     @cached_property
     def _runnable(self) -> Any:
@@ -170,7 +174,7 @@ class _Trial:
     @cached_property
     def traced(self) -> dict[Any, int]:
         """The example's sizes."""
-        return values_of(self._environment)
+        return traced_sizes(self._environment)
 
     def _sizes(self, at: Sizes) -> list[list[int]]:
         known = {**self.traced, **at}
@@ -182,7 +186,7 @@ class _Trial:
     def _can_be_tried(self, at: Sizes) -> bool:
         tensors = list(self.source.tensors.values())
         wanted = sum(math.prod(shape) for shape in self._sizes(at))
-        return bool(wanted <= LARGEST * sum(tensor.numel() for tensor in tensors))
+        return bool(wanted <= MAX_INPUT_GROWTH * sum(tensor.numel() for tensor in tensors))
 
     def _inputs(self, at: Sizes) -> list[Any]:
         """The example's, repeated or cut; nothing is masked."""
@@ -190,7 +194,7 @@ class _Trial:
         if not at:
             return list(tensors.values())
         return [
-            _resized(tensor, shape, full=name.endswith("attention_mask"))
+            _resize(tensor, shape, full=name.endswith("attention_mask"))
             for (name, tensor), shape in zip(tensors.items(), self._sizes(at), strict=True)
         ]
 
@@ -206,14 +210,14 @@ class _Trial:
                     named.setdefault((text, self.traced[symbol]), []).append(symbol)
         return {symbol: group for group in named.values() for symbol in group}
 
-    def _nearest(self, branch: Branch, *, holds: bool) -> dict[Any, int] | None:
+    def _nearest(self, branch: SizeBranch, *, holds: bool) -> dict[Any, int] | None:
         """The nearest sizes but the traced ones, of one axis, at which a branch has this side or the other."""
         traced = self.traced
         given = sorted(branch.holds.free_symbols, key=str)
         tried = [
             (abs(value - traced[symbol]), number, value)
             for number, symbol in enumerate(given)
-            for value in values_near(branch.holds, traced[symbol])
+            for value in probe_sizes(branch.holds, traced[symbol])
         ]
         known = {symbol: traced[symbol] for symbol in given}
         for _, number, value in sorted(tried):
@@ -227,7 +231,7 @@ class _Trial:
 
 
 @contextmanager
-def _as_before(model: Any) -> Iterator[None]:
+def _without_side_effects(model: Any) -> Iterator[None]:
     """In this context a model may keep what it likes (tables that grow with the longest input): it is forgotten after it."""
     before = [(vars(part), dict(vars(part)), dict(part._buffers)) for part in model.modules()]
     try:
@@ -240,7 +244,7 @@ def _as_before(model: Any) -> Iterator[None]:
             attributes["_buffers"].update(buffers)
 
 
-def _resized(tensor: Any, shape: list[int], *, full: bool) -> Any:
+def _resize(tensor: Any, shape: list[int], *, full: bool) -> Any:
     import torch
 
     for axis, (old, new) in enumerate(zip(tensor.shape, shape, strict=True)):
@@ -249,7 +253,7 @@ def _resized(tensor: Any, shape: list[int], *, full: bool) -> Any:
     return torch.ones_like(tensor) if full and not tensor.is_floating_point() else tensor
 
 
-def _alike(found: Any, expected: Any) -> bool:
+def _allclose(found: Any, expected: Any) -> bool:
     """Equal but for rounding."""
     import torch
 
@@ -257,6 +261,6 @@ def _alike(found: Any, expected: Any) -> bool:
         return False
     if not found.is_floating_point():
         return bool(torch.equal(found, expected))
-    allowed = max(ROUNDING, 16 * torch.finfo(found.dtype).eps)
+    allowed = max(RELATIVE_TOLERANCE, 16 * torch.finfo(found.dtype).eps)
     largest = float(expected.nan_to_num(0, 0, 0).abs().max()) if expected.numel() else 0.0
     return bool(torch.allclose(found, expected, rtol=0, atol=allowed * largest, equal_nan=True))

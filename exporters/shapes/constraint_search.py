@@ -9,19 +9,30 @@ from functools import partial
 from typing import Any
 
 from equipoise.exporters.lowering.errors import LoweringError
-from equipoise.exporters.lowering.program import Lowered
-from equipoise.exporters.shapes.identities import identities
-from equipoise.exporters.shapes.input_specs import Specs, described, input_specs, told
-from equipoise.exporters.shapes.substitutions import Written, alike, fixed, found_in, joined
-from equipoise.exporters.target import Source
+from equipoise.exporters.lowering.program import LoweredProgram
+from equipoise.exporters.shapes.identities import find_identities
+from equipoise.exporters.shapes.input_specs import (
+    InputSpecs,
+    input_specs,
+    io_signature,
+    limit_notes,
+)
+from equipoise.exporters.shapes.substitutions import (
+    SizeSubstitution,
+    find_equal_sizes,
+    find_multiples,
+    freeze_one_length,
+    merge,
+)
+from equipoise.exporters.target import ExportableModel
 
-LEAST = "sizes that vary are at least what PyTorch assumed, usually 2"
-MOST_EQUAL = 40
+MINIMUM_SIZES_NOTE = "sizes that vary are at least what PyTorch assumed, usually 2"
+MAX_EQUALITIES = 40
 """As many sizes may be stated to be equal."""
 
 
 @dataclass(frozen=True)
-class Graph:
+class LoweredGraph:
     """A part of a model, or all of it, on the way to a program.
 
     Attributes:
@@ -29,14 +40,14 @@ class Graph:
         source: What it was made of.
     """
 
-    lowered: Lowered
-    source: Source
+    lowered: LoweredProgram
+    source: ExportableModel
 
     def about(self) -> dict[str, Any]:
         """Its inputs and outputs as the manifest has them."""
-        return {**described(self.lowered.program, self.lowered.names, self.source.axes)}
+        return {**io_signature(self.lowered.program, self.lowered.names, self.source.axes)}
 
-    def specs(self, **more: Any) -> Specs:
+    def specs(self, **more: Any) -> InputSpecs:
         """The inputs in JAX, of which more is told."""
         program, names, limits = self.lowered.program, self.lowered.names, self.lowered.limits
         return input_specs(program, names, self.source.axes, limits=limits, **more)
@@ -44,11 +55,11 @@ class Graph:
     def limits(self) -> list[str]:
         """Beyond which sizes it is not the model, in words."""
         found = self.lowered
-        return told(found.limits, found.program, found.names, self.source.axes)
+        return limit_notes(found.limits, found.program, found.names, self.source.axes)
 
 
 @dataclass
-class Stated:
+class SizeConstraints:
     """What JAX is told of the sizes of a graph.
 
     Attributes:
@@ -58,12 +69,12 @@ class Stated:
         least: Names of sizes of which it is said how small they may be.
     """
 
-    graph: Graph
+    graph: LoweredGraph
     equal: list[str] = field(default_factory=list)
-    written: dict[str, Written] = field(default_factory=dict)
+    written: dict[str, SizeSubstitution] = field(default_factory=dict)
     least: set[str] = field(default_factory=set)
 
-    def specs(self, **more: Any) -> Specs:
+    def specs(self, **more: Any) -> InputSpecs:
         """The inputs in JAX."""
         empty = self.graph.source.empty
         return self.graph.specs(empty=empty, equal=self.equal, written=self.written, **more)
@@ -74,7 +85,7 @@ class Stated:
         Of those and of no others: a batch of one is as good as any.
         """
         known = {*self.specs(least=True).constraints} - {*self.specs().constraints}
-        named = {one.partition(" ")[0] for one in known} & _names_in(question)
+        named = {one.partition(" ")[0] for one in known} & _words(question)
         found = named - self.least
         self.least |= found
         return bool(found)
@@ -86,19 +97,19 @@ class Stated:
         traced lengths, then sizes that PyTorch takes for each other are one, and at last a length is what it was.
         """
         plain = self.graph.specs()
-        traced = _traced(plain, self.graph.source)
-        products = found_in(error.sizes, _undecided(error), self.written, traced)
+        traced = _traced_sizes(plain, self.graph.source)
+        products = find_multiples(error.sizes, _inconclusive_question(error), self.written, traced)
         if products:
             self.written |= products
             return True
-        more = identities(error.sizes, [*plain.constraints, *self.equal], traced)
-        if len(self.equal) >= MOST_EQUAL:
+        more = find_identities(error.sizes, [*plain.constraints, *self.equal], traced)
+        if len(self.equal) >= MAX_EQUALITIES:
             return False
         self.equal += more
-        same = {} if more else alike(error.sizes, self.written, traced)
-        same = same or ({} if more else fixed(error.sizes, self.written, traced))
-        self.written = joined(self.written, same)
-        self.equal = [one for one in self.equal if not same.keys() & _names_in(one)]
+        same = {} if more else find_equal_sizes(error.sizes, self.written, traced)
+        same = same or ({} if more else freeze_one_length(error.sizes, self.written, traced))
+        self.written = merge(self.written, same)
+        self.equal = [one for one in self.equal if not same.keys() & _words(one)]
         return bool(more or same)
 
     def notes(self) -> list[str]:
@@ -108,17 +119,19 @@ class Stated:
         return [*found, *(f"sizes: {name} {text}" for name, text in said.items() if text)]
 
 
-def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[str]]:
+def export_with_constraints(
+    graph: LoweredGraph, make: Callable[[InputSpecs], Any]
+) -> tuple[Any, list[str]]:
     """What ``make`` makes of the inputs' shapes, and what there is to note.
 
     Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated. PyTorch may find
     that one batch has to be a multiple of another; if JAX cannot follow that, they are one. Where an operator failed over
-    sizes, more is said of them, see :meth:`Stated.learn`.
+    sizes, more is said of them, see :meth:`SizeConstraints.learn`.
     """
-    stated = Stated(graph)
+    stated = SizeConstraints(graph)
     while True:
         try:
-            made, notes = _attempt(stated, make)
+            made, notes = _try_constraints(stated, make)
         except LoweringError as error:
             if not stated.learn(error):
                 raise
@@ -128,7 +141,9 @@ def with_sizes(graph: Graph, make: Callable[[Specs], Any]) -> tuple[Any, list[st
             return made, [*(one for one in notes if one not in said), *stated.notes(), *limits]
 
 
-def _attempt(stated: Stated, make: Callable[[Specs], Any]) -> tuple[Any, list[str]]:
+def _try_constraints(
+    stated: SizeConstraints, make: Callable[[InputSpecs], Any]
+) -> tuple[Any, list[str]]:
     """With as little said of the smallest sizes as JAX is content with."""
     while True:
         try:
@@ -136,7 +151,7 @@ def _attempt(stated: Stated, make: Callable[[Specs], Any]) -> tuple[Any, list[st
             bounds = [one for one in specs.constraints if ">=" in one and one not in stated.equal]
             return make(specs), [f"sizes: {one}" for one in bounds]
         except Exception as error:
-            question = _undecided(error)
+            question = _inconclusive_question(error)
             if stated.ask(question):
                 continue
             united = partial(stated.specs, least=True, united=True)
@@ -145,14 +160,14 @@ def _attempt(stated: Stated, make: Callable[[Specs], Any]) -> tuple[Any, list[st
                 raise
             break
     try:
-        return make(stated.specs(least=True)), [LEAST]
+        return make(stated.specs(least=True)), [MINIMUM_SIZES_NOTE]
     except Exception:
         if not several:
             raise
-    return make(united()), [LEAST, "axes of one name have one size"]
+    return make(united()), [MINIMUM_SIZES_NOTE, "axes of one name have one size"]
 
 
-def _traced(specs: Specs, source: Source) -> dict[str, int]:
+def _traced_sizes(specs: InputSpecs, source: ExportableModel) -> dict[str, int]:
     """The sizes that PyTorch was shown, by JAX's names."""
     return {
         str(symbol): size
@@ -161,7 +176,7 @@ def _traced(specs: Specs, source: Source) -> dict[str, int]:
     }
 
 
-def _undecided(error: BaseException | None) -> str:
+def _inconclusive_question(error: BaseException | None) -> str:
     """The question about sizes at the bottom of an error; empty if there is none."""
     from jax.extend.core import InconclusiveDimensionOperation
 
@@ -172,6 +187,6 @@ def _undecided(error: BaseException | None) -> str:
     return ""
 
 
-def _names_in(text: str) -> set[str]:
+def _words(text: str) -> set[str]:
     """The words of a text, of which some are names of sizes."""
     return set(re.findall(r"\w+", text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FUNCTIONS = {
+JAX_FUNCTIONS = {
     "FloorDiv": "floordiv",
     "CleanDiv": "floordiv",
     "Mod": "mod",
@@ -16,7 +16,7 @@ FUNCTIONS = {
 """Classes of SymPy and of PyTorch -> JAX's names."""
 
 
-def constraint(condition: Any, named: Mapping[Any, Any]) -> str | None:
+def to_jax_constraint(condition: Any, named: Mapping[Any, Any]) -> str | None:
     """A condition as a constraint; None if it is none that JAX can be told.
 
     Args:
@@ -39,7 +39,7 @@ def constraint(condition: Any, named: Mapping[Any, Any]) -> str | None:
         if not _is_term(left):
             return None
     try:
-        return f"{_text(left)} {sign} {_text(right)}"
+        return f"{_to_text(left)} {sign} {_to_text(right)}"
     except KeyError:
         return None
 
@@ -59,18 +59,18 @@ def _is_term(expression: Any) -> bool:
     return bool(expression.free_symbols) and not expression.is_Add
 
 
-def _text(expression: Any) -> str:
+def _to_text(expression: Any) -> str:
     if expression.is_Add:
         terms = sorted(expression.args, key=lambda one: (one.is_Number, str(one)))
-        return " + ".join(map(_text, terms)).replace("+ -", "- ")
+        return " + ".join(map(_to_text, terms)).replace("+ -", "- ")
     if expression.is_Mul:
-        return "*".join(map(_text, sorted(expression.args, key=lambda one: not one.is_Number)))
+        return "*".join(map(_to_text, sorted(expression.args, key=lambda one: not one.is_Number)))
     if expression.is_Integer or expression.is_Symbol:
         return str(expression)
     if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
-        return "*".join([_text(expression.base)] * int(expression.exp))
-    name = FUNCTIONS[type(expression).__name__]
-    parts = [_text(one.expand()) for one in expression.args]
+        return "*".join([_to_text(expression.base)] * int(expression.exp))
+    name = JAX_FUNCTIONS[type(expression).__name__]
+    parts = [_to_text(one.expand()) for one in expression.args]
     if name in ("max", "min"):  # SymPy keeps these in no order.
         parts.sort()
     found = parts[0]

@@ -11,7 +11,7 @@ from unittest import mock
 
 
 @dataclass(frozen=True)
-class Branch:
+class SizeBranch:
     """One question about sizes that a model asked.
 
     Attributes:
@@ -29,14 +29,14 @@ class Branch:
         """What is true on the side that was followed, in SymPy."""
         return self.condition if self.side else ~self.condition
 
-    def under(self, environment: Any) -> Branch | None:
+    def under(self, environment: Any) -> SizeBranch | None:
         """The branch with the sizes that PyTorch found to be equal since; None if it has but one side now."""
         condition = environment.replace(self.condition)
         return replace(self, condition=condition) if condition.free_symbols else None
 
 
 @contextmanager
-def noted(model: Any, sides: Mapping[str, bool]) -> Iterator[list[Branch]]:
+def record_branches(model: Any, sides: Mapping[str, bool]) -> Iterator[list[SizeBranch]]:
     """In this context the branches of a model's code are noted, each once.
 
     Args:
@@ -45,9 +45,9 @@ def noted(model: Any, sides: Mapping[str, bool]) -> Iterator[list[Branch]]:
     """
     import torch
 
-    packages = {_package(type(part).__module__) for part in model.modules()} - {"torch"}
+    packages = {_top_package(type(part).__module__) for part in model.modules()} - {"torch"}
     packages.add("transformers")
-    found: list[Branch] = []
+    found: list[SizeBranch] = []
     plain = torch.SymBool.__bool__
 
     def answer(self: Any) -> bool:
@@ -55,11 +55,11 @@ def noted(model: Any, sides: Mapping[str, bool]) -> Iterator[list[Branch]]:
         if frame.f_code is torch.SymInt.__bool__.__code__ and frame.f_back is not None:
             frame = frame.f_back
         name = str(frame.f_globals.get("__name__", ""))
-        if _package(name) not in packages or not _is_open(self.node):
+        if _top_package(name) not in packages or not _depends_on_sizes(self.node):
             return bool(plain(self))
         condition, place = self.node.expr, f"{name}:{frame.f_lineno}"
         side = sides[place] if place in sides else bool(plain(self))
-        branch = Branch(place, condition, side)
+        branch = SizeBranch(place, condition, side)
         if branch not in found:
             found.append(branch)
         return side
@@ -68,14 +68,14 @@ def noted(model: Any, sides: Mapping[str, bool]) -> Iterator[list[Branch]]:
         yield found
 
 
-def _package(module: str) -> str:
+def _top_package(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _is_open(node: Any) -> bool:
+def _depends_on_sizes(node: Any) -> bool:
     """Whether the answer is neither the same at all sizes nor one about values."""
     environment, condition = node.shape_env, node.expr
-    known = values_of(environment)
+    known = traced_sizes(environment)
     return (
         bool(condition.free_symbols)
         and all(symbol in known for symbol in condition.free_symbols)
@@ -83,7 +83,7 @@ def _is_open(node: Any) -> bool:
     )
 
 
-def values_of(environment: Any) -> dict[Any, int]:
+def traced_sizes(environment: Any) -> dict[Any, int]:
     """The example's sizes by PyTorch's symbols."""
     # PyTorch renamed it after 2.9.
     name = "backed_var_to_val" if hasattr(environment, "backed_var_to_val") else "var_to_val"

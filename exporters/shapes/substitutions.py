@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Protocol
 
-from equipoise.exporters.lowering.dims import is_size
+from equipoise.exporters.lowering.dims import is_symbolic
 from equipoise.exporters.shapes.identities import is_open, value_of
 
-PLAIN = re.compile(r"([a-zA-Z_]\w*)(?: - (\d+))?")
-OF_EACH = "_of_each"
+_NAME_MINUS_NUMBER = re.compile(r"([a-zA-Z_]\w*)(?: - (\d+))?")
+COUNT_SUFFIX = "_of_each"
 """Behind the name of a size: how often what it is a multiple of goes into it."""
-REMAINDER = re.compile(r"The remainder mod\((.+), -? ?(\d+)((?:\*\w+)*)\) should be 0")
+_REMAINDER_MESSAGE = re.compile(r"The remainder mod\((.+), -? ?(\d+)((?:\*\w+)*)\) should be 0")
 """What JAX says where it cannot divide."""
 
 
-class Written(Protocol):
+class SizeSubstitution(Protocol):
     """How a size is written in JAX's notation, other than by its name."""
 
     def expression(self, name: str, symbol: Any) -> Any:
@@ -37,7 +37,7 @@ class Written(Protocol):
 
 
 @dataclass(frozen=True)
-class Beyond:
+class Offset:
     """A size as a number and what it is beyond it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Beyond:
 
 
 @dataclass(frozen=True)
-class Multiple:
+class MultipleOf:
     """What a size is a multiple of.
 
     Attributes:
@@ -78,11 +78,11 @@ class Multiple:
     def expression(self, name: str, symbol: Any) -> Any:
         """The product."""
         known = f"{self.name}_beyond_{self.less}" if self.less else self.name
-        return self.number * type(symbol)(known or f"{name}{OF_EACH}")
+        return self.number * type(symbol)(known or f"{name}{COUNT_SUFFIX}")
 
 
 @dataclass(frozen=True)
-class Same:
+class EqualTo:
     """A size that is another one.
 
     Attributes:
@@ -100,26 +100,28 @@ class Same:
         return symbol * 0 + self.other if isinstance(self.other, int) else type(symbol)(self.other)
 
 
-def joined(known: Mapping[str, Written], more: Mapping[str, Written]) -> dict[str, Written]:
+def merge(
+    known: Mapping[str, SizeSubstitution], more: Mapping[str, SizeSubstitution]
+) -> dict[str, SizeSubstitution]:
     """All of them; a size that is another one, of which there is more to say now, is what that one is."""
-    found: dict[str, Written] = {}
+    found: dict[str, SizeSubstitution] = {}
     for name, one in known.items():
-        other = more.get(str(one.other)) if isinstance(one, Same) else None
-        found[name] = other if isinstance(other, Same) else one
+        other = more.get(str(one.other)) if isinstance(one, EqualTo) else None
+        found[name] = other if isinstance(other, EqualTo) else one
     return {**found, **more}
 
 
-def alike(
-    sizes: Iterable[Any], known: Mapping[str, Written], traced: Mapping[str, int]
-) -> dict[str, Written]:
+def find_equal_sizes(
+    sizes: Iterable[Any], known: Mapping[str, SizeSubstitution], traced: Mapping[str, int]
+) -> dict[str, SizeSubstitution]:
     """A size that PyTorch takes for another without having said so: masks are as long as what they are of.
 
     Of two open sizes that are equal at the traced lengths and differ by one symbol, or are the same but for its name.
     """
-    for first, second in combinations([one for one in sizes if is_size(one)], 2):
-        if same := _renamed(first, second, known, traced):
+    for first, second in combinations([one for one in sizes if is_symbolic(one)], 2):
+        if same := _equal_up_to_name(first, second, known, traced):
             return same
-        terms = (first - second)._sorted_terms if is_size(first - second) else ()
+        terms = (first - second)._sorted_terms if is_symbolic(first - second) else ()
         named = sorted(
             (str(term), count)
             for term, count in terms
@@ -131,27 +133,30 @@ def alike(
             continue
         match named:
             case [(name, count)] if traced[name] == -number * count:
-                return {name: Same(traced[name])}
+                return {name: EqualTo(traced[name])}
             case [(one, _), (other, _)] if number == 0 and traced[one] == traced[other]:
-                return {one: Same(other)}
+                return {one: EqualTo(other)}
     return {}
 
 
-def fixed(
-    sizes: Iterable[Any], known: Mapping[str, Written], traced: Mapping[str, int]
-) -> dict[str, Written]:
+def freeze_one_length(
+    sizes: Iterable[Any], known: Mapping[str, SizeSubstitution], traced: Mapping[str, int]
+) -> dict[str, SizeSubstitution]:
     """The last resort: a length that the operator met is that of the example for good. Batches stay open."""
     names = {
-        name.removesuffix(OF_EACH) for one in sizes if is_size(one) for name in one._get_vars()
+        name.removesuffix(COUNT_SUFFIX)
+        for one in sizes
+        if is_symbolic(one)
+        for name in one._get_vars()
     }
     lengths = sorted(name for name in names & traced.keys() if not name.endswith("batch"))
-    left = [name for name in lengths if not isinstance(known.get(name), (Same, Beyond))]
-    return {left[0]: Same(traced[left[0]])} if left else {}
+    left = [name for name in lengths if not isinstance(known.get(name), (EqualTo, Offset))]
+    return {left[0]: EqualTo(traced[left[0]])} if left else {}
 
 
-def _renamed(
-    first: Any, second: Any, known: Mapping[str, Written], traced: Mapping[str, int]
-) -> dict[str, Written]:
+def _equal_up_to_name(
+    first: Any, second: Any, known: Mapping[str, SizeSubstitution], traced: Mapping[str, int]
+) -> dict[str, SizeSubstitution]:
     """Two sizes of one symbol each that say the same of two symbols of one length."""
     names = sorted(first._get_vars()), sorted(second._get_vars())
     if [len(one) for one in names] != [1, 1] or names[0] == names[1]:
@@ -162,12 +167,15 @@ def _renamed(
     length = traced.get(one)
     is_same = length is not None and length == traced.get(other) and one not in known
     # The order of terms goes by names.
-    return {one: Same(other)} if is_same and sorted(renamed) == sorted(str(second)) else {}
+    return {one: EqualTo(other)} if is_same and sorted(renamed) == sorted(str(second)) else {}
 
 
-def found_in(
-    sizes: Iterable[Any], question: str, known: Mapping[str, Written], traced: Mapping[str, int]
-) -> dict[str, Written]:
+def find_multiples(
+    sizes: Iterable[Any],
+    question: str,
+    known: Mapping[str, SizeSubstitution],
+    traced: Mapping[str, int],
+) -> dict[str, SizeSubstitution]:
     """What more is to be written as a multiple after an operator failed.
 
     Args:
@@ -176,52 +184,52 @@ def found_in(
         known: What is written as multiples already.
         traced: The sizes by symbol that PyTorch was shown; nothing is assumed that does not hold for them.
     """
-    for name, of in _shared(sizes, traced).items():
+    for name, of in _symbolic_multiples(sizes, traced).items():
         if name not in known and of.name not in known:
-            return {name: of, **({of.name: Beyond(of.less)} if of.less else {})}
-    number, names = _left_over(question)
+            return {name: of, **({of.name: Offset(of.less)} if of.less else {})}
+    number, names = _required_divisor(question)
     for name in sorted(names & traced.keys()):
-        before = known.get(name, Multiple())
+        before = known.get(name, MultipleOf())
         if (
             number > 1
-            and isinstance(before, Multiple)
+            and isinstance(before, MultipleOf)
             and not traced[name] % (before.number * number)
         ):
             return {name: replace(before, number=before.number * number)}
     return {}
 
 
-def _shared(sizes: Iterable[Any], traced: Mapping[str, int]) -> dict[str, Multiple]:
+def _symbolic_multiples(sizes: Iterable[Any], traced: Mapping[str, int]) -> dict[str, MultipleOf]:
     """Symbols that are divided by another, or by one less a number, without a remainder at the traced sizes."""
-    found: dict[str, Multiple] = {}
+    found: dict[str, MultipleOf] = {}
     for first, second in _quotients(sizes):
-        names = first._get_vars() | second._get_vars() if is_size(first) else set()
-        by = PLAIN.fullmatch(str(second))
+        names = first._get_vars() | second._get_vars() if is_symbolic(first) else set()
+        by = _NAME_MINUS_NUMBER.fullmatch(str(second))
         if len(names) < 2 or by is None or str(first) not in names or not names <= traced.keys():
             continue
         count, left = divmod(traced[str(first)], value_of(second, traced))
         if not left:
-            found.setdefault(str(first), Multiple(count, by[1], int(by[2] or 0)))
+            found.setdefault(str(first), MultipleOf(count, by[1], int(by[2] or 0)))
     return found
 
 
 def _quotients(sizes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """The operands of all divisions of a size by another, those of quotients within quotients too."""
     for size in sizes:
-        terms = size._sorted_terms if is_size(size) else ()
+        terms = size._sorted_terms if is_symbolic(size) else ()
         for one in (one for term, _ in terms for one, _ in term._factors if one.operation):
             if one.operation in ("floordiv", "mod") and is_open(one.operands[1]):
                 yield one.operands
             yield from _quotients(one.operands)
 
 
-def _left_over(question: str) -> tuple[int, set[str]]:
+def _required_divisor(question: str) -> tuple[int, set[str]]:
     """By which number a product had to be divisible for nothing to be left, and the sizes that are in all of its terms."""
-    found = REMAINDER.search(question)
+    found = _REMAINDER_MESSAGE.search(question)
     if found is None or "(" in found[1]:
         return 1, set()
     terms = [term.split("*") for term in re.split(r" [+-] ", found[1].removeprefix("- "))]
     counts = [int(term[0]) if term[0].isdigit() else 1 for term in terms]
     names = set.intersection(*(set(term) for term in terms)) - set(found[3].split("*"))
     by = int(found[2])
-    return by // math.gcd(*counts, by), {name.removesuffix(OF_EACH) for name in names}
+    return by // math.gcd(*counts, by), {name.removesuffix(COUNT_SUFFIX) for name in names}

@@ -7,15 +7,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.exporters.onnx.external_data import drop_unused, share, write
-from equipoise.exporters.onnx.fx_cleanup import without_idle_squeezes
-from equipoise.exporters.onnx.merge_decoders import merge
-from equipoise.exporters.onnx.optimizer_fix import exact
-from equipoise.exporters.onnx.runtime_passes import INT8, keep_padding, optimize, quantize
-from equipoise.exporters.shapes.branch_check import on_both_sides
-from equipoise.exporters.shapes.input_specs import told
-from equipoise.exporters.target import Source
-from equipoise.exporters.torch_export import by_transformers, exported
+from equipoise.exporters.onnx.external_data import (
+    remove_unused_inputs,
+    save_model,
+    share_external_data,
+)
+from equipoise.exporters.onnx.fx_cleanup import remove_noop_squeezes
+from equipoise.exporters.onnx.merge_decoders import merge_decoders
+from equipoise.exporters.onnx.optimizer_fix import use_exact_elimination_rules
+from equipoise.exporters.onnx.runtime_passes import (
+    INT8_DYNAMIC,
+    optimize,
+    prevent_pad_fusion,
+    quantize,
+)
+from equipoise.exporters.shapes.branch_check import check_size_branches
+from equipoise.exporters.shapes.input_specs import limit_notes
+from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.torch_export import export_program, export_with_transformers
 
 
 class Onnx:
@@ -32,27 +41,31 @@ class Onnx:
     }
     quantizes = True
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Exports, names inputs and outputs, and has the result checked with shape inference."""
         opset = source.options.get("opset")
-        make = {"dynamo": _dynamo, "transformers": _transformers, "trace": _trace}[way]
+        make = {
+            "dynamo": _export_dynamo,
+            "transformers": _export_transformers,
+            "trace": _export_trace,
+        }[way]
         model, notes = make(source, opset, path)
-        _name(model, source)
-        drop_unused(model)
-        notes += keep_padding(model)
+        _name_inputs_and_outputs(model, source)
+        remove_unused_inputs(model)
+        notes += prevent_pad_fusion(model)
         placing: dict[str, Any] = {
             "external": bool(source.options.get("external")),
             "limit": source.options.get("max_shard_size"),
         }
-        write(model, path, **placing)
+        save_model(model, path, **placing)
         if source.options.get("optimize"):
             optimize(path, **placing)
-        if source.options.get("quantize") == INT8:
+        if source.options.get("quantize") == INT8_DYNAMIC:
             quantize(path, **placing)
-        return {**checked(path), "notes": notes}
+        return {**check_and_describe(path), "notes": notes}
 
     def make_graphs(
-        self, way: str, sources: Mapping[str, Source], path: Path
+        self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
         """A file for each graph, called as optimum calls it; several share ``weights.data``."""
         made: dict[str, dict[str, Any]] = {}
@@ -63,29 +76,32 @@ class Onnx:
             return made
         files = [path.with_name(one["file"]) for one in made.values()]
         options = sources["encoder"].options
-        share(files, path.with_name("weights.data"), options.get("max_shard_size"))
+        share_external_data(files, path.with_name("weights.data"), options.get("max_shard_size"))
         for file in files:
-            checked(file)
-        return _merged(made, path) if options.get("merged") else made
+            check_and_describe(file)
+        return _merge_decoders(made, path) if options.get("merged") else made
 
 
-def _merged(made: Mapping[str, dict[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
+def _merge_decoders(made: Mapping[str, dict[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
     """Both decoders in one file."""
     file = path.with_name("decoder_model_merged.onnx")
     first, going = (path.with_name(made[role]["file"]) for role in ("decoder", "decoder_with_past"))
-    merge(first, going, file)
-    return {"encoder": made["encoder"], "decoder_merged": {"file": file.name, **checked(file)}}
+    merge_decoders(first, going, file)
+    return {
+        "encoder": made["encoder"],
+        "decoder_merged": {"file": file.name, **check_and_describe(file)},
+    }
 
 
-def _dynamo(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str]]:
+def _export_dynamo(source: ExportableModel, opset: int | None, path: Path) -> tuple[Any, list[str]]:
     import torch
 
-    found = on_both_sides(source, exported)
+    found = check_size_branches(source, export_program)
     traced = found.program
     # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
     traced._guards_code = []
-    without_idle_squeezes(traced)
-    exact()
+    remove_noop_squeezes(traced)
+    use_exact_elimination_rules()
     program = torch.onnx.export(
         traced,
         dynamo=True,
@@ -94,15 +110,17 @@ def _dynamo(source: Source, opset: int | None, path: Path) -> tuple[Any, list[st
         output_names=list(source.outputs),
         optimize=True,
     )
-    return program.model, told(found.limits, traced, tuple(source.tensors), source.axes)
+    return program.model, limit_notes(found.limits, traced, tuple(source.tensors), source.axes)
 
 
-def _transformers(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str]]:
-    exact()
-    return by_transformers(source, "onnx", opset_version=opset), []
+def _export_transformers(
+    source: ExportableModel, opset: int | None, path: Path
+) -> tuple[Any, list[str]]:
+    use_exact_elimination_rules()
+    return export_with_transformers(source, "onnx", opset_version=opset), []
 
 
-def _trace(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str]]:
+def _export_trace(source: ExportableModel, opset: int | None, path: Path) -> tuple[Any, list[str]]:
     import onnx_ir
     import torch
 
@@ -129,7 +147,7 @@ def _trace(source: Source, opset: int | None, path: Path) -> tuple[Any, list[str
     return model, []
 
 
-def _name(model: Any, source: Source) -> None:
+def _name_inputs_and_outputs(model: Any, source: ExportableModel) -> None:
     """The graph's axes carry the symbols of the source; its outputs the names of the model's."""
     import onnx_ir
 
@@ -140,17 +158,17 @@ def _name(model: Any, source: Source) -> None:
         value.name = name
         for axis, symbol in source.axes[name].items():
             if value.shape is not None and not isinstance(value.shape[axis], int):
-                symbols[_symbol(value.shape[axis])] = symbol
+                symbols[_symbol_text(value.shape[axis])] = symbol
     for value, name in zip(model.graph.outputs, source.outputs, strict=False):
         value.name = name
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.shape is not None:
-            sizes = [symbols.get(_symbol(size), size) for size in value.shape]
+            sizes = [symbols.get(_symbol_text(size), size) for size in value.shape]
             value.shape = onnx_ir.Shape(sizes)
     _drop_inner_shapes(model)
 
 
-def _symbol(size: Any) -> str:
+def _symbol_text(size: Any) -> str:
     return str(getattr(size, "value", size))
 
 
@@ -164,7 +182,7 @@ def _drop_inner_shapes(model: Any) -> None:
                 value.shape = None
 
 
-def checked(path: Path) -> dict[str, Any]:
+def check_and_describe(path: Path) -> dict[str, Any]:
     """What the written file says of itself, after ``onnx.checker`` has gone through it.
 
     Raises:
@@ -177,12 +195,12 @@ def checked(path: Path) -> dict[str, Any]:
     (opset,) = (one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
     return {
         "opset": opset,
-        "graph_inputs": {value.name: _shape(value) for value in model.graph.input},
-        "graph_outputs": {value.name: _shape(value) for value in model.graph.output},
+        "graph_inputs": {value.name: _describe_value(value) for value in model.graph.input},
+        "graph_outputs": {value.name: _describe_value(value) for value in model.graph.output},
     }
 
 
-def _shape(value: Any) -> dict[str, Any]:
+def _describe_value(value: Any) -> dict[str, Any]:
     import onnx
 
     tensor = value.type.tensor_type

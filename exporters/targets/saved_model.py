@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.target import Source
+from equipoise.exporters.target import ExportableModel
 
 
 class SavedModel:
@@ -21,24 +21,24 @@ class SavedModel:
         "transformers": "DynamoExporter of transformers.exporters, then ATen's operators in JAX, then jax2tf",
     }
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Exports the module, lowers the graph for CPU and CUDA, and saves it with variables of TensorFlow."""
         made = self.make_graphs(way, {"model": source}, path)["model"]
         return {name: made[name] for name in ("graph_inputs", "graph_outputs", "notes")}
 
     def make_graphs(
-        self, way: str, sources: Mapping[str, Source], path: Path
+        self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
         """The same with several graphs: a signature for each, which all use the same variables."""
-        from equipoise.exporters.programs.jax_program import graphs_of
-        from equipoise.exporters.programs.tf_function import save, signature_of
+        from equipoise.exporters.programs.jax_program import lower_models
+        from equipoise.exporters.programs.tf_function import save_saved_model, signature_name
 
-        graphs = graphs_of(sources, way)
-        notes = save(graphs, path)
+        graphs = lower_models(sources, way)
+        notes = save_saved_model(graphs, path)
         return {
             role: {
                 "file": self.program,
-                "signature": signature_of(role),
+                "signature": signature_name(role),
                 **graph.about(),
                 "notes": notes,
             }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.load import WEIGHTS
-from equipoise.exporters.target import Source
+from equipoise.exporters.target import ExportableModel
 
 
 class StableHlo:
@@ -22,21 +22,21 @@ class StableHlo:
         "transformers": "DynamoExporter of transformers.exporters, then ATen's operators in JAX",
     }
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Exports the module and lowers the graph for CPU, CUDA and TPU at once."""
         made = self.make_graphs(way, {"model": source}, path)["model"]
         return {name: made[name] for name in ("graph_inputs", "graph_outputs", "notes")}
 
     def make_graphs(
-        self, way: str, sources: Mapping[str, Source], path: Path
+        self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
         """The same with several graphs: a program for each, which all take the same tree of weights."""
         from flax.serialization import msgpack_serialize
 
-        from equipoise.exporters.programs.jax_program import graphs_of, programs_of
+        from equipoise.exporters.programs.jax_program import export_programs, lower_models
 
-        graphs = graphs_of(sources, way)
-        made = programs_of(graphs)
+        graphs = lower_models(sources, way)
+        made = export_programs(graphs)
         told = {}
         for role, program in made.programs.items():
             file = path if role == "model" else path.with_name(f"{role}{path.suffix}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.target import Source
+from equipoise.exporters.target import ExportableModel
 
 
 class TfLite:
@@ -22,11 +22,11 @@ class TfLite:
     fixed = True
     quantizes = True
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Exports the module, lowers the graph, and converts it with its weights at the wanted precision."""
-        from equipoise.exporters.programs.tflite_program import convert
+        from equipoise.exporters.programs.tflite_program import convert_to_tflite
 
-        data, notes = convert(source, way)
+        data, notes = convert_to_tflite(source, way)
         path.write_bytes(data)
         return {"notes": notes}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.shapes.branch_check import on_both_sides
-from equipoise.exporters.shapes.input_specs import told
-from equipoise.exporters.target import Source
-from equipoise.exporters.torch_export import traced
+from equipoise.exporters.shapes.branch_check import check_size_branches
+from equipoise.exporters.shapes.input_specs import limit_notes
+from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.torch_export import export_with_strategy
 
 
 class TorchExport:
@@ -23,14 +23,14 @@ class TorchExport:
         "transformers": "DynamoExporter of transformers.exporters",
     }
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Exports the module, plainly or as transformers does it."""
         import torch
 
-        found = on_both_sides(source, lambda one: traced(one, way))
+        found = check_size_branches(source, lambda one: export_with_strategy(one, way))
         torch.export.save(found.program, str(path))
         names = tuple(source.tensors)
-        return {"notes": told(found.limits, found.program, names, source.axes)}
+        return {"notes": limit_notes(found.limits, found.program, names, source.axes)}
 
 
 TARGET = TorchExport()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.target import Source
+from equipoise.exporters.target import ExportableModel
 
 
 class TorchScript:
@@ -17,7 +17,7 @@ class TorchScript:
     needs = ("torch", "transformers")
     ways = {"trace": "torch.jit.trace"}  # noqa: RUF012 - a plain attribute of the protocol
 
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         """Traces the module; a trace of what torch.export makes of it would have the example's sizes in it."""
         import torch
 

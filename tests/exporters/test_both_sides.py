@@ -13,12 +13,12 @@ jax = pytest.importorskip("jax")
 
 from graphs import maker
 
-from equipoise.exporters.lowering.program import lowered
-from equipoise.exporters.shapes.branch_check import Followed, on_both_sides
-from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
-from equipoise.exporters.shapes.input_specs import told
-from equipoise.exporters.target import Source
-from equipoise.exporters.torch_export import exported
+from equipoise.exporters.lowering.program import lower
+from equipoise.exporters.shapes.branch_check import CheckedProgram, check_size_branches
+from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
+from equipoise.exporters.shapes.input_specs import limit_notes
+from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.torch_export import export_program
 
 pytestmark = [
     pytest.mark.transformers,
@@ -93,7 +93,7 @@ def plain(x: Any) -> Any:
     return x.cumsum(1)
 
 
-def made(forward: Forward, rows: int, length: int) -> tuple[Source, Followed]:
+def made(forward: Forward, rows: int, length: int) -> tuple[ExportableModel, CheckedProgram]:
     class Model(torch.nn.Module):
         def forward(self, x: Any) -> Any:
             return {"y": forward(x)}
@@ -101,25 +101,25 @@ def made(forward: Forward, rows: int, length: int) -> tuple[Source, Followed]:
     model = Model().eval()
     tensors = {"x": sample(rows, length)}
     axes = {"x": {0: "batch", 1: "length"}}
-    source = Source(model, model, tensors, axes, ("y",))
-    return source, on_both_sides(source, exported)
+    source = ExportableModel(model, model, tensors, axes, ("y",))
+    return source, check_size_branches(source, export_program)
 
 
 def sample(rows: int, length: int) -> Any:
     return torch.randn(rows, length, generator=torch.Generator().manual_seed(length))
 
 
-def limits(source: Source, found: Followed) -> list[str]:
-    said = told(found.limits, found.program, tuple(source.tensors), source.axes)
+def limits(source: ExportableModel, found: CheckedProgram) -> list[str]:
+    said = limit_notes(found.limits, found.program, tuple(source.tensors), source.axes)
     assert all(one.startswith("sizes: ") and f"({__name__}:" in one for one in said)
     return [one.removeprefix("sizes: ").partition(" (")[0] for one in said]
 
 
-def program(source: Source, found: Followed) -> tuple[Any, list[str]]:
+def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[str]]:
     """The JAX program, and its notes."""
-    graph = lowered(found.program, tuple(source.tensors), found.limits)
+    graph = lower(found.program, tuple(source.tensors), found.limits)
     with jax.enable_x64(True):
-        exported, notes = with_sizes(Graph(graph, source), maker(graph))
+        exported, notes = export_with_constraints(LoweredGraph(graph, source), maker(graph))
 
     def call(x: Any) -> Any:
         with jax.enable_x64(True):
@@ -224,8 +224,8 @@ def test_axes_of_one_name_are_one_size() -> None:
     model = Masked().eval()
     tensors = {"x": sample(3, 6), "mask": torch.ones(3, 6)}
     axes = {name: {0: "batch", 1: "length"} for name in tensors}
-    source = Source(model, model, tensors, axes, ("y",))
-    assert limits(source, on_both_sides(source, exported)) == ["length <= 8"]
+    source = ExportableModel(model, model, tensors, axes, ("y",))
+    assert limits(source, check_size_branches(source, export_program)) == ["length <= 8"]
 
 
 def test_what_a_model_keeps_of_longer_inputs_is_forgotten() -> None:
@@ -244,8 +244,10 @@ def test_what_a_model_keeps_of_longer_inputs_is_forgotten() -> None:
             return {"y": x + self.table[: x.shape[1]]}
 
     model = Growing().eval()
-    source = Source(model, model, {"x": sample(3, 6)}, {"x": {0: "batch", 1: "length"}}, ("y",))
-    found = on_both_sides(source, exported)
+    source = ExportableModel(
+        model, model, {"x": sample(3, 6)}, {"x": {0: "batch", 1: "length"}}, ("y",)
+    )
+    found = check_size_branches(source, export_program)
     assert limits(source, found) == ["length <= 8"]
     assert (model.longest, model.table.tolist()) == (8, list(range(8)))
     assert dict(found.program.named_buffers())["table"].tolist() == list(range(8))

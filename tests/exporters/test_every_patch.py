@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from equipoise.exporters.patches.vilt import NOTE, with_every_patch
+from equipoise.exporters.patches.vilt import NOTE, patch_vilt
 from equipoise.fixtures.modern.folder import make, recipes
 
 pytestmark = pytest.mark.transformers
@@ -45,7 +45,7 @@ def pictures(*sizes: tuple[int, int]) -> dict[str, Any]:
 )
 def test_same_answers(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
     plain, whole = model_of(tmp_path / "vilt"), model_of(tmp_path / "vilt")
-    assert with_every_patch(whole) == [NOTE]
+    assert patch_vilt(whole) == [NOTE]
     given = pictures(*sizes)
     with torch.no_grad():
         expected, found = plain(**given).logits, whole(**given).logits
@@ -56,5 +56,5 @@ def test_left_alone(tmp_path: Path) -> None:
     """Where the config has patches left out by chance, and in models that have no such part."""
     model = model_of(tmp_path / "vilt")
     model.config.max_image_length = 9
-    assert with_every_patch(model) == []
-    assert with_every_patch(torch.nn.Linear(2, 2)) == []
+    assert patch_vilt(model) == []
+    assert patch_vilt(torch.nn.Linear(2, 2)) == []

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from equipoise.exporters.artifact import digest, hashes
+from equipoise.exporters.artifact import hash_file, hash_files
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -58,7 +58,7 @@ def test_from_tensorflow_to_an_answer_without_torch(
         "name": "sentiment",
         "layout": "tensorflow",
         "form": "converted from tensorflow",
-        "sha256": {"tf_model.h5": digest(SENTIMENT / "tf_model.h5")},
+        "sha256": {"tf_model.h5": hash_file(SENTIMENT / "tf_model.h5")},
     }
     assert (found["task"], found["precision"]) == ("text-classification", "float32")
     assert found["inputs"]["input_ids"] == {"dtype": "int64", "shape": ["batch", "sequence"]}
@@ -69,7 +69,7 @@ def test_from_tensorflow_to_an_answer_without_torch(
         len(row["cases"]) == 4 and row["verdict"] in ("identical", "within noise")
         for row in found["verdict"]["backends"]
     )
-    assert found["files"] == hashes(tmp_path / "out")
+    assert found["files"] == hash_files(tmp_path / "out")
     assert str(tmp_path) not in outcome.out
     done = without_torch(
         tmp_path, "run", "sentiment-analysis", tmp_path / "out", "a wonderful film"

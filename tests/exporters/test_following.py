@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from equipoise.exporters.patches.symbolic_builtins import Rows, followed
+from equipoise.exporters.patches.symbolic_builtins import BatchRows, symbolic_builtins
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -52,7 +52,7 @@ def model() -> Iterator[Callable[[str], Any]]:
 def program(module: Any, inputs: tuple[Any, ...]) -> Any:
     auto = torch.export.Dim.AUTO
     shapes = ({0: auto, 1: auto}, {0: auto})
-    with followed(module):
+    with symbolic_builtins(module):
         return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
 
 
@@ -109,7 +109,7 @@ def test_parts_are_only_put_together(model: Callable[[str], Any], body: str) -> 
 def test_nothing_is_left_behind(model: Callable[[str], Any]) -> None:
     module = model("x")
     before = (torch.cat, torch.Tensor.split, torch.Tensor.tolist, torch.nn.Module.to)
-    with followed(module):
+    with symbolic_builtins(module):
         assert torch.cat is not before[0]
     assert (torch.cat, torch.Tensor.split, torch.Tensor.tolist, torch.nn.Module.to) == before
     assert "len" not in vars(sys.modules[PLACE])
@@ -122,12 +122,12 @@ def test_numbers_are_what_they_were(model: Callable[[str], Any]) -> None:
     )
     x, counts = torch.randn(6, 2), torch.tensor([1, 2, 3])
     expected = module(x, counts)
-    with followed(module):
+    with symbolic_builtins(module):
         torch.testing.assert_close(module(x, counts), expected)
 
 
 def test_rows_have_no_length() -> None:
-    rows = Rows(torch.zeros(4, 3))
+    rows = BatchRows(torch.zeros(4, 3))
     assert rows.shape[-1] == 3
     with pytest.raises(TypeError, match="not all known"):
         len(rows.shape)

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from equipoise.exporters import load_jax
-from equipoise.exporters.artifact import read
+from equipoise.exporters.artifact import read_manifest
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import prepare
 from equipoise.validators.export.export import Export, export
@@ -179,7 +179,7 @@ def assert_tokens(
 def test_names_are_those_of_the_field(workers: Workers, tmp_path: Path) -> None:
     request = Request(ROOT / "translation")
     export(Export(request, tmp_path / "out", "onnx", judged=False, ways=["dynamo"]), workers)
-    graphs = read(tmp_path / "out")["graphs"]
+    graphs = read_manifest(tmp_path / "out")["graphs"]
     past = [
         f"past_key_values.{layer}.{side}.{part}"
         for layer in (0, 1)

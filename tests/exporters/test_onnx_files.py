@@ -11,7 +11,12 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx_ir = pytest.importorskip("onnx_ir")
 
-from equipoise.exporters.onnx.external_data import Weights, beside, share, write
+from equipoise.exporters.onnx.external_data import (
+    ExternalDataWriter,
+    external_data_path,
+    save_model,
+    share_external_data,
+)
 
 A, B, C = (np.arange(size, dtype=np.float32).reshape(-1, 5) + size for size in (100, 200, 300))
 
@@ -44,14 +49,14 @@ def result(path: Path) -> float:
 
 
 def test_few_weights_stay_inside(tmp_path: Path) -> None:
-    write(graph(A, B), tmp_path / "model.onnx")
+    save_model(graph(A, B), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert result(tmp_path / "model.onnx") == A.sum() + B.sum()
 
 
 def test_files_are_limited_and_equal_weights_lie_there_once(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    write(graph(A, B, A, C), path, limit=1300)
+    save_model(graph(A, B, A, C), path, limit=1300)
     sizes = {one.name: one.stat().st_size for one in tmp_path.iterdir() if one != path}
     # 400 and 800 bytes, the second from a boundary of 64 on; 1200 begin a new file.
     assert sizes == {"model.onnx_data": 448 + 800, "model.onnx_data_1": 1200}
@@ -60,17 +65,17 @@ def test_files_are_limited_and_equal_weights_lie_there_once(tmp_path: Path) -> N
 
 def test_a_tensor_above_the_limit_has_a_file_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    write(graph(C, A), path, limit=1000)
-    assert beside(path).stat().st_size == 1200
+    save_model(graph(C, A), path, limit=1000)
+    assert external_data_path(path).stat().st_size == 1200
     assert (tmp_path / "model.onnx_data_1").stat().st_size == 400
     assert result(path) == C.sum() + A.sum()
 
 
 def test_graphs_share(tmp_path: Path) -> None:
     first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
-    write(graph(A, B), first, external=True)
-    write(graph(B, C), second)
-    share([first, second], tmp_path / "weights.data")
+    save_model(graph(A, B), first, external=True)
+    save_model(graph(B, C), second)
+    share_external_data([first, second], tmp_path / "weights.data")
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["first.onnx", "second.onnx", "weights.data"]
     assert (tmp_path / "weights.data").stat().st_size == 448 + 832 + 1200
@@ -79,9 +84,9 @@ def test_graphs_share(tmp_path: Path) -> None:
 
 
 def test_where_they_were_is_told(tmp_path: Path) -> None:
-    write(graph(A), tmp_path / "model.onnx", external=True)
+    save_model(graph(A), tmp_path / "model.onnx", external=True)
     model = onnx_ir.load(tmp_path / "model.onnx")
-    weights = Weights(tmp_path / "other")
+    weights = ExternalDataWriter(tmp_path / "other")
     assert weights.move(model.graph) == {tmp_path / "model.onnx_data"}
     weights.close()
     assert (tmp_path / "other").read_bytes() == A.tobytes()

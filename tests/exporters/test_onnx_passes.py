@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx_ir = pytest.importorskip("onnx_ir")
 
-from equipoise.exporters.onnx.runtime_passes import keep_padding
+from equipoise.exporters.onnx.runtime_passes import prevent_pad_fusion
 
 
 def padded_pool(path: Path, opset: int) -> None:
@@ -38,7 +38,7 @@ def test_padding_before_a_pool_stays(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     padded_pool(path, 18)
     model = onnx_ir.load(str(path))
-    assert keep_padding(model) == [
+    assert prevent_pad_fusion(model) == [
         "padding before MaxPool names its axes: ONNX Runtime fuses it wrongly"
     ]
     onnx_ir.save(model, str(path))
@@ -53,8 +53,8 @@ def test_nothing_to_keep(tmp_path: Path) -> None:
     """An older ``Pad`` has no axes, and what is kept once is not kept again."""
     path = tmp_path / "model.onnx"
     padded_pool(path, 17)
-    assert keep_padding(onnx_ir.load(str(path))) == []
+    assert prevent_pad_fusion(onnx_ir.load(str(path))) == []
     padded_pool(path, 18)
     model = onnx_ir.load(str(path))
-    keep_padding(model)
-    assert keep_padding(model) == []
+    prevent_pad_fusion(model)
+    assert prevent_pad_fusion(model) == []

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from equipoise.exporters.target import Source, find_target
+from equipoise.exporters.target import ExportableModel, find_target
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -28,7 +28,7 @@ class Squeezed(torch.nn.Module):  # type: ignore[misc]
 def test_open_axes_are_not_squeezed(tmp_path: Path) -> None:
     """PyTorch leaves an axis that is not 1 where it is; ONNX says that it cannot be taken out."""
     model = Squeezed().eval()
-    source = Source(
+    source = ExportableModel(
         model, model, {"x": sample(2, 5)}, {"x": {0: "batch", 1: "length"}}, ("y", "z", "w")
     )
     find_target("onnx")[0].make("dynamo", source, tmp_path / "model.onnx")

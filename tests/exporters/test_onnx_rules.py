@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from equipoise.exporters.target import Source, find_target
+from equipoise.exporters.target import ExportableModel, find_target
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -27,7 +27,7 @@ def test_small_constants_stay(tmp_path: Path) -> None:
     """Without its epsilon the first output would be larger by the square root of two."""
     example = torch.full((2, 3), 1e-8)
     norm = Norm().eval()
-    source = Source(norm, norm, {"x": example}, {"x": {0: "batch"}}, ("y", "z"))
+    source = ExportableModel(norm, norm, {"x": example}, {"x": {0: "batch"}}, ("y", "z"))
     with torch.no_grad():
         find_target("onnx")[0].make("dynamo", source, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", minversion="5")
 
-from equipoise.exporters.patches.recurrences import as_scan
+from equipoise.exporters.patches.recurrences import patch_recurrences
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -33,7 +33,7 @@ def test_a_longer_text() -> None:
     texts = [torch.arange(2 * length).reshape(2, length) % 50 for length in (7, 31)]
     with torch.no_grad():
         expected = [plain(text) for text in texts]
-        assert as_scan(model) == [
+        assert patch_recurrences(model) == [
             "under torch.export the recurrence is one scan, its length is free"
         ]
         shapes = {"input_ids": {1: torch.export.Dim.AUTO}}
@@ -46,7 +46,7 @@ def test_a_longer_text() -> None:
 
 def test_no_recurrence() -> None:
     """Any other model is left alone."""
-    assert as_scan(torch.nn.Linear(2, 2)) == []
+    assert patch_recurrences(torch.nn.Linear(2, 2)) == []
 
 
 class Tokens(torch.nn.Module):  # type: ignore[misc]
@@ -68,7 +68,7 @@ def right_at_other_lengths(
     """Exported at the first, right at all, with the loop and, outside of ``torch.export``, without."""
     with torch.no_grad():
         expected = [module(one) for one in examples]
-        assert as_scan(module)
+        assert patch_recurrences(module)
         shapes = ({axis: torch.export.Dim.DYNAMIC},)
         made = torch.export.export(module, (examples[0],), dynamic_shapes=shapes, strict=False)
         for one, truth in zip(examples, expected, strict=True):
@@ -99,7 +99,7 @@ def test_lstm_that_the_loop_does_not_know() -> None:
     """One that projects goes on as it was."""
     torch.manual_seed(0)
     module = Tokens(torch.nn.LSTM(5, 4, proj_size=3)).eval()
-    as_scan(module)
+    patch_recurrences(module)
     x = torch.randn(7, 3, 5)
     with torch.no_grad():
         made = torch.export.export(module, (x,), strict=False)

@@ -15,8 +15,8 @@ import numpy as np
 from equipoise.convert.errors import InputError, WorkerError
 from equipoise.exporters import build, cache_graphs
 from equipoise.exporters.artifact import Attempt
-from equipoise.exporters.example_inputs import Inputs
-from equipoise.exporters.target import Caching, Target
+from equipoise.exporters.example_inputs import ExampleInputs
+from equipoise.exporters.target import SupportsKvCache, Target
 from equipoise.validators.evaluation.context import Setup
 from equipoise.validators.judgement.results import Report
 from equipoise.validators.judgement.verdict import FINE
@@ -67,7 +67,7 @@ class Making:
     file: str
     setup: Setup
     folder: Path
-    inputs: Inputs = field(default_factory=lambda: Inputs({}, {}, {}))
+    inputs: ExampleInputs = field(default_factory=lambda: ExampleInputs({}, {}, {}))
     patch: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     ways: Sequence[str] | None = None
@@ -75,7 +75,7 @@ class Making:
 
     def all(self) -> Iterator[Made]:
         """Each way in turn, with a cache first; the next one only when it is asked for."""
-        with_cache = self.inputs.caches and isinstance(self.target, Caching)
+        with_cache = self.inputs.caches and isinstance(self.target, SupportsKvCache)
         for cached in (True, False) if with_cache else (False,):
             for way, how in self.target.ways.items():
                 if self.ways is None or way in self.ways:

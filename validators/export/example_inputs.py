@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from equipoise.convert.errors import InputError
-from equipoise.exporters.example_inputs import Inputs, varying_axes
+from equipoise.exporters.example_inputs import ExampleInputs, varying_axes
 from equipoise.validators.evaluation.context import Setup
 from equipoise.validators.runtime.process import RemoteModel
 from equipoise.validators.runtime.recorder import Recorder
@@ -17,7 +17,7 @@ SIZES = ("batch", "sequence")
 """Axes whose size a user may fix."""
 
 
-def example_inputs(setup: Setup, sizes: Mapping[str, int], *, fixed: bool = False) -> Inputs:
+def example_inputs(setup: Setup, sizes: Mapping[str, int], *, fixed: bool = False) -> ExampleInputs:
     """One pass that the task makes on a batch, and which axes vary over all its cases.
 
     Args:
@@ -54,7 +54,7 @@ def example_inputs(setup: Setup, sizes: Mapping[str, int], *, fixed: bool = Fals
     _assert_sizes(setup, sizes, axes)
     wants = any(one.case.options.get("cache") for one in setup.batches)
     caches = wants and recorder.caches and not (sizes or fixed)
-    return Inputs(arrays, left, dict(batch.kwargs), caches)
+    return ExampleInputs(arrays, left, dict(batch.kwargs), caches)
 
 
 def fixed_batch(setup: Setup, sizes: Mapping[str, int]) -> Batch:

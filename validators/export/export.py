@@ -12,8 +12,8 @@ from pathlib import Path
 from equipoise.convert.errors import InputError
 from equipoise.convert.hub import resolve_source
 from equipoise.exporters import artifact as folders
-from equipoise.exporters.example_inputs import Inputs
-from equipoise.exporters.target import Target, is_fixed
+from equipoise.exporters.example_inputs import ExampleInputs
+from equipoise.exporters.target import Target, has_fixed_sizes
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import Setup, prepare
 from equipoise.validators.evaluation.evaluate import judge
@@ -90,14 +90,14 @@ def export(wanted: Export, workers: Workers | None = None) -> Exported:
         if not model.is_dir():
             raise InputError("an export needs a model's folder", file=model)
         setup = prepare(replace(wanted.request, model=model), processes, scratch)
-        with folders.writing(
+        with folders.atomic_output_folder(
             wanted.output, model, setup.weight_bytes, force=wanted.force
         ) as partial:
             return _written(wanted, setup, target, Making(target, file, setup, partial))
 
 
 def _written(wanted: Export, setup: Setup, target: Target, making: Making) -> Exported:
-    inputs = example_inputs(setup, wanted.sizes, fixed=is_fixed(target))
+    inputs = example_inputs(setup, wanted.sizes, fixed=has_fixed_sizes(target))
     making = replace(
         making, inputs=inputs, patch=wanted.patch, options=dict(wanted.options), ways=wanted.ways
     )
@@ -110,7 +110,7 @@ def _written(wanted: Export, setup: Setup, target: Target, making: Making) -> Ex
     for path in sorted(making.folder.glob("way-*")):
         shutil.rmtree(path)
     found = account(wanted, setup, target, making, made, report)
-    folders.save(found, making.folder)
+    folders.write_manifest(found, making.folder)
     return Exported(found, report)
 
 
@@ -129,7 +129,7 @@ def _best(
     if target.name not in backend_names():
         return _first(making), None
     kept: tuple[Made, Report] | None = None
-    if wanted.sizes or is_fixed(target):
+    if wanted.sizes or has_fixed_sizes(target):
         # A program of fixed sizes can take one case alone: that of those sizes.
         setup = replace(setup, batches=(fixed_batch(setup, wanted.sizes),))
     with Reference(setup) as reference:
@@ -177,7 +177,7 @@ def on_the_fly(setup: Setup, name: str) -> Form:
         WorkerError: Every way failed.
     """
     target, file = usable_target(name)
-    if is_fixed(target):
+    if has_fixed_sizes(target):
         raise InputError(
             f"a program of {name} takes inputs of one size, not all cases",
             hint=f"equipoise export MODEL OUT --to {name} judges it at that size",
@@ -185,6 +185,6 @@ def on_the_fly(setup: Setup, name: str) -> Form:
     assert_usable(target, {}, setup.workers.chosen)
     folder = setup.scratch / f"exported-{name}"
     folder.mkdir()
-    inputs: Inputs = example_inputs(setup, {})
+    inputs: ExampleInputs = example_inputs(setup, {})
     made = _first(replace(Making(target, file, setup, folder), inputs=inputs))
     return Form(name, made.path, f"exported ({made.way})")

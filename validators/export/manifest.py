@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from equipoise.exporters.artifact import Artifact, bring_companions, digest, hashes
+from equipoise.exporters.artifact import Artifact, copy_companions, hash_file, hash_files
 from equipoise.exporters.target import Target
 from equipoise.validators.evaluation.context import Setup
 from equipoise.validators.export.attempts import Made, Making
@@ -27,7 +27,7 @@ def account(
 ) -> Artifact:
     """The account; copies the companions too."""
     folder = making.folder
-    names = bring_companions(setup.pytorch.path, folder, _config(setup))
+    names = copy_companions(setup.pytorch.path, folder, _config(setup))
     versions = setup.workers.hello("pytorch")["versions"]
     graphs = made.about.get("graphs", {})
     return Artifact(
@@ -54,7 +54,7 @@ def account(
             "sizes": dict(wanted.sizes),
             **{name: value for name, value in wanted.options.items() if value},
         },
-        files=hashes(folder),
+        files=hash_files(folder),
         companions=names,
         notes=tuple(made.about.get("notes", ())),
     )
@@ -119,7 +119,7 @@ def _source(setup: Setup) -> dict[str, Any]:
         "name": setup.model.path.resolve().name,
         "layout": checkpoint.layout or "pytorch",
         "form": setup.pytorch.origin,
-        "sha256": {path.name: digest(path) for path in files},
+        "sha256": {path.name: hash_file(path) for path in files},
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dtypes import category, floating, promoted, result_dtype
+from equipoise.exporters.lowering.dtypes import category, float_dtype, promote, result_dtype
 from equipoise.exporters.lowering.registry import op
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -43,35 +43,35 @@ FRACTIONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _together(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _promoting(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Both in their common dtype."""
 
     def call(x: Any, other: Any) -> Any:
-        return function(*promoted(x, other))
+        return function(*promote(x, other))
 
     return call
 
 
-def _fractions(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _promoting_to_float(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Both in their common dtype, integers as floats."""
 
     def call(x: Any, other: Any) -> Any:
-        return function(*promoted(x, other, dtype=floating(result_dtype(x, other))))
+        return function(*promote(x, other, dtype=float_dtype(result_dtype(x, other))))
 
     return call
 
 
 for _name, _function in COMPARISONS.items():
-    op(f"aten.{_name}")(_together(_function))
+    op(f"aten.{_name}")(_promoting(_function))
 for _name, _function in LOGICAL.items():
     op(f"aten.{_name}")(_function)
 for _name, _function in FRACTIONS.items():
-    op(f"aten.{_name}")(_fractions(_function))
+    op(f"aten.{_name}")(_promoting_to_float(_function))
 
 
 @op("aten.add")
 def add(x: Any, other: Any, alpha: Any = 1) -> Any:
-    x, other = promoted(x, other)
+    x, other = promote(x, other)
     if x.dtype == bool:
         return x | (other & bool(alpha))
     return x + (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
@@ -79,7 +79,7 @@ def add(x: Any, other: Any, alpha: Any = 1) -> Any:
 
 @op("aten.sub")
 def sub(x: Any, other: Any, alpha: Any = 1) -> Any:
-    x, other = promoted(x, other)
+    x, other = promote(x, other)
     return x - (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
 
 
@@ -90,11 +90,11 @@ def _is_one(alpha: Any) -> bool:
 @op("aten.div")
 def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is None:
-        x, other = promoted(x, other, dtype=floating(result_dtype(x, other)))
+        x, other = promote(x, other, dtype=float_dtype(result_dtype(x, other)))
         return x / other
-    x, other = promoted(x, other)
+    x, other = promote(x, other)
     if rounding_mode == "floor":
-        return _floor_divided(x, other)
+        return _floor_divide(x, other)
     x, other = jnp.broadcast_arrays(x, other)
     if category(x.dtype) < 2:
         return lax.div(x, other)
@@ -102,7 +102,7 @@ def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     return jnp.trunc(x / lax.optimization_barrier(other))
 
 
-def _floor_divided(x: Any, other: Any) -> Any:
+def _floor_divide(x: Any, other: Any) -> Any:
     """PyTorch divides what is left by nothing as the quotient: infinite or no number."""
     if category(x.dtype) < 2:
         return jnp.floor_divide(x, other)
@@ -117,12 +117,12 @@ def _floor_divided(x: Any, other: Any) -> Any:
 
 @op("aten.remainder")
 def remainder(x: Any, other: Any) -> Any:
-    return jnp.remainder(*promoted(x, other))
+    return jnp.remainder(*promote(x, other))
 
 
 @op("aten.fmod")
 def fmod(x: Any, other: Any) -> Any:
-    return jnp.fmod(*promoted(x, other))
+    return jnp.fmod(*promote(x, other))
 
 
 @op("aten.pow")
@@ -135,12 +135,12 @@ def pow(x: Any, exponent: Any) -> Any:
             return lax.rsqrt(x)
         if abs(exponent) <= 8 and exponent == int(exponent):
             return lax.integer_pow(x, int(exponent))
-    return jnp.power(*promoted(x, exponent))
+    return jnp.power(*promote(x, exponent))
 
 
 @op("aten.where")
 def where(condition: Any, x: Any, other: Any) -> Any:
-    return jnp.where(condition, *promoted(x, other))
+    return jnp.where(condition, *promote(x, other))
 
 
 @op("aten.complex")

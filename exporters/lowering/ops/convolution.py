@@ -7,9 +7,9 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import quotient
-from equipoise.exporters.lowering.dtypes import wide
-from equipoise.exporters.lowering.ops.matmul import EXACT
+from equipoise.exporters.lowering.dims import floordiv
+from equipoise.exporters.lowering.dtypes import accumulation_dtype
+from equipoise.exporters.lowering.ops.matmul import HIGHEST_PRECISION
 from equipoise.exporters.lowering.registry import op
 
 
@@ -34,14 +34,14 @@ def convolution(
     sizes = weight.shape[2:]
     reach = [step * (size - 1) for step, size in zip(dilation, sizes, strict=True)]
     if transposed:
-        weight = _turned(weight, groups)
+        weight = _flip_kernel(weight, groups)
         around = [
             (far - pad, far - pad + more)
             for far, pad, more in zip(reach, padding, output_padding, strict=True)
         ]
         steps, spread = [1] * rank, stride
     else:
-        x, around = _cut(x, stride, padding, [far + 1 for far in reach])
+        x, around = _crop(x, stride, padding, [far + 1 for far in reach])
         steps, spread = stride, [1] * rank
     made = lax.conv_general_dilated(
         x,
@@ -51,15 +51,15 @@ def convolution(
         lhs_dilation=spread,
         rhs_dilation=dilation,
         feature_group_count=groups,
-        precision=EXACT,
-        preferred_element_type=wide(x.dtype),
+        precision=HIGHEST_PRECISION,
+        preferred_element_type=accumulation_dtype(x.dtype),
     )
     if bias is not None:
         made = made + bias.reshape(1, -1, *[1] * rank)
     return made.astype(x.dtype)
 
 
-def _cut(
+def _crop(
     x: Any, stride: list[int], padding: list[int], reach: list[int]
 ) -> tuple[Any, list[tuple[int, int]]]:
     """Without what no step reaches at the end of an open size: JAX's gradient wants to know how much that is.
@@ -76,7 +76,7 @@ def _cut(
         if step == 1 or isinstance(x.shape[axis], int):
             continue
         whole = x.shape[axis] + 2 * pad
-        reached = quotient(whole - size, step) * step + size
+        reached = floordiv(whole - size, step) * step + size
         # What is cut off is negative padding: of a slice JAX would ask whether it lies within.
         config = [
             (pad, pad + reached - whole, 0) if one == axis else (0, 0, 0) for one in range(x.ndim)
@@ -86,7 +86,7 @@ def _cut(
     return x, around
 
 
-def _turned(weight: Any, groups: int) -> Any:
+def _flip_kernel(weight: Any, groups: int) -> Any:
     """The weight of the convolution that does what a transposed one does: mirrored, outputs first."""
     inputs, outputs = weight.shape[:2]
     sizes = weight.shape[2:]

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import quotient
+from equipoise.exporters.lowering.dims import floordiv
 from equipoise.exporters.lowering.dtypes import result_dtype, scalar_dtype
 from equipoise.exporters.lowering.registry import op
 
@@ -52,11 +52,11 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
         count = max(0, int(-(-(end - start) // step)))
         places = jnp.arange(count)
         return (start + places * step).astype(dtype)
-    count = (end - start) if isinstance(step, int) and step == 1 else -quotient(start - end, step)
-    return (start + jnp.arange(_at_least_none(count)) * step).astype(dtype)
+    count = (end - start) if isinstance(step, int) and step == 1 else -floordiv(start - end, step)
+    return (start + jnp.arange(_non_negative(count)) * step).astype(dtype)
 
 
-def _at_least_none(count: Any) -> Any:
+def _non_negative(count: Any) -> Any:
     return max(0, count) if isinstance(count, int) else count
 
 

@@ -7,40 +7,40 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import axes_of, is_size
-from equipoise.exporters.lowering.ops.matmul import EXACT
+from equipoise.exporters.lowering.dims import is_symbolic, normalize_axes
+from equipoise.exporters.lowering.ops.matmul import HIGHEST_PRECISION
 from equipoise.exporters.lowering.registry import op
 
-_FORWARD = {0: "backward", 1: "ortho", 2: "forward"}
-_BACKWARD = {0: "forward", 1: "ortho", 2: "backward"}
+_FORWARD_NORMS = {0: "backward", 1: "ortho", 2: "forward"}
+_BACKWARD_NORMS = {0: "forward", 1: "ortho", 2: "backward"}
 
 
 @op("aten._fft_r2c")
 def fft_r2c(x: Any, dim: Any, normalization: int, onesided: bool) -> Any:
-    if any(is_size(x.shape[axis]) for axis in axes_of(list(dim), x.ndim)):
-        made = _of_open_sizes(x, dim, normalization, -1)
-        last = axes_of(list(dim), x.ndim)[-1]
+    if any(is_symbolic(x.shape[axis]) for axis in normalize_axes(list(dim), x.ndim)):
+        made = _dft_by_matmul(x, dim, normalization, -1)
+        last = normalize_axes(list(dim), x.ndim)[-1]
         return lax.slice_in_dim(made, 0, x.shape[last] // 2 + 1, axis=last) if onesided else made
     function = jnp.fft.rfftn if onesided else jnp.fft.fftn
-    return function(x, axes=tuple(dim), norm=_FORWARD[normalization])
+    return function(x, axes=tuple(dim), norm=_FORWARD_NORMS[normalization])
 
 
 @op("aten._fft_c2c")
 def fft_c2c(x: Any, dim: Any, normalization: int, forward: bool) -> Any:
-    if any(is_size(x.shape[axis]) for axis in axes_of(list(dim), x.ndim)):
-        return _of_open_sizes(x, dim, normalization, -1 if forward else 1)
+    if any(is_symbolic(x.shape[axis]) for axis in normalize_axes(list(dim), x.ndim)):
+        return _dft_by_matmul(x, dim, normalization, -1 if forward else 1)
     if forward:
-        return jnp.fft.fftn(x, axes=tuple(dim), norm=_FORWARD[normalization])
-    return jnp.fft.ifftn(x, axes=tuple(dim), norm=_BACKWARD[normalization])
+        return jnp.fft.fftn(x, axes=tuple(dim), norm=_FORWARD_NORMS[normalization])
+    return jnp.fft.ifftn(x, axes=tuple(dim), norm=_BACKWARD_NORMS[normalization])
 
 
 @op("aten._fft_c2r")
 def fft_c2r(x: Any, dim: Any, normalization: int, last_dim_size: Any) -> Any:
     sizes = [*(x.shape[axis] for axis in dim[:-1]), last_dim_size]
-    return jnp.fft.irfftn(x, s=sizes, axes=tuple(dim), norm=_BACKWARD[normalization])
+    return jnp.fft.irfftn(x, s=sizes, axes=tuple(dim), norm=_BACKWARD_NORMS[normalization])
 
 
-def _of_open_sizes(x: Any, dim: Any, normalization: int, sign: int) -> Any:
+def _dft_by_matmul(x: Any, dim: Any, normalization: int, sign: int) -> Any:
     """The transform as products with matrices: JAX's own wants to know the size, but on a CPU.
 
     Args:
@@ -51,7 +51,7 @@ def _of_open_sizes(x: Any, dim: Any, normalization: int, sign: int) -> Any:
     """
     made = x.astype(jnp.result_type(x.dtype, jnp.complex64))
     exact = jnp.float32 if made.dtype == jnp.complex64 else jnp.float64
-    for axis in axes_of(list(dim), x.ndim):
+    for axis in normalize_axes(list(dim), x.ndim):
         size = x.shape[axis]
         places = jnp.arange(size)
         turns = (
@@ -61,6 +61,6 @@ def _of_open_sizes(x: Any, dim: Any, normalization: int, sign: int) -> Any:
         scale = jnp.asarray(size, exact) ** (-normalization / 2)
         matrix = lax.complex(jnp.cos(angles), sign * jnp.sin(angles)) * scale
         made = jnp.moveaxis(
-            jnp.matmul(jnp.moveaxis(made, axis, -1), matrix, precision=EXACT), -1, axis
+            jnp.matmul(jnp.moveaxis(made, axis, -1), matrix, precision=HIGHEST_PRECISION), -1, axis
         )
     return made

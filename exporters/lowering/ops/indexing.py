@@ -8,9 +8,9 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import axis_of
-from equipoise.exporters.lowering.dtypes import promoted
-from equipoise.exporters.lowering.errors import SIZE_OF_VALUES
+from equipoise.exporters.lowering.dims import normalize_axis
+from equipoise.exporters.lowering.dtypes import promote
+from equipoise.exporters.lowering.errors import DATA_DEPENDENT_SIZE
 from equipoise.exporters.lowering.registry import op
 
 
@@ -21,37 +21,37 @@ def embedding(weight: Any, indices: Any, *_: Any) -> Any:
 
 @op("aten.index_select")
 def index_select(x: Any, dim: int, index: Any) -> Any:
-    return jnp.take(x, index.reshape(-1), axis_of(dim, x.ndim)) if x.ndim else x
+    return jnp.take(x, index.reshape(-1), normalize_axis(dim, x.ndim)) if x.ndim else x
 
 
 @op("aten.index.Tensor")
 def index(x: Any, indices: Any) -> Any:
     if _has_mask(indices):
-        return _picked(x, indices)
-    return x[_where(indices)]
+        return _select_by_mask(x, indices)
+    return x[_jax_indices(indices)]
 
 
 def _has_mask(indices: Any) -> bool:
     return any(one is not None and one.dtype == bool for one in indices)
 
 
-def _mask_in(indices: Any) -> tuple[Any, int]:
+def _single_mask(indices: Any) -> tuple[Any, int]:
     """The mask of indices that have no other, and how many axes are before it."""
     given = list(indices)
     while given and given[-1] is None:
         given.pop()
     if any(one is not None for one in given[:-1]):
-        raise NotImplementedError(SIZE_OF_VALUES)
+        raise NotImplementedError(DATA_DEPENDENT_SIZE)
     return given[-1], len(given) - 1
 
 
-def _picked(x: Any, indices: Any) -> Any:
+def _select_by_mask(x: Any, indices: Any) -> Any:
     """What a mask picks, in order and at the front of as many rows as the mask has places.
 
     How many are picked is known only when the program runs. The rows beyond are no numbers, so that whatever mixes
     them with the others shows it; what takes rows in order, as putting them back by a mask does, never comes to them.
     """
-    mask, before = _mask_in(indices)
+    mask, before = _single_mask(indices)
     shape = (*x.shape[:before], math.prod(mask.shape), *x.shape[before + mask.ndim :])
     flat = mask.reshape(shape[before])
     first = jnp.argsort(~flat)  # which is stable
@@ -62,7 +62,7 @@ def _picked(x: Any, indices: Any) -> Any:
     return jnp.where(spread, rows, jnp.asarray(beyond, x.dtype))
 
 
-def _where(indices: Any) -> tuple[Any, ...]:
+def _jax_indices(indices: Any) -> tuple[Any, ...]:
     """Indices as JAX takes them; PyTorch leaves an axis alone with None."""
     return tuple(jnp.s_[:] if one is None else one for one in indices)
 
@@ -70,14 +70,14 @@ def _where(indices: Any) -> tuple[Any, ...]:
 @op("aten.index_put")
 def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False, *_: Any) -> Any:
     if _has_mask(indices):
-        return _masked_put(x, indices, values, accumulate)
-    place = x.at[_where(indices)]
+        return _put_by_mask(x, indices, values, accumulate)
+    place = x.at[_jax_indices(indices)]
     return place.add(values) if accumulate else place.set(values)
 
 
-def _masked_put(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
+def _put_by_mask(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
     """One mask, and one value for all places or for each of its own, in order."""
-    mask, before = _mask_in(indices)
+    mask, before = _single_mask(indices)
     after = x.ndim - before - mask.ndim
     spread = mask.reshape(*mask.shape, *[1] * after)
     if values.ndim > after and values.shape[-after - 1] != 1:
@@ -103,47 +103,47 @@ def gather(x: Any, dim: int, index: Any, **_: Any) -> Any:
         return jnp.broadcast_to(x, index.shape)
     if index.ndim == 0:
         return jnp.take(x, index, 0)
-    return x[_along(index, dim)]
+    return x[_indices_along(index, dim)]
 
 
-def _along(index: Any, dim: int) -> tuple[Any, ...]:
+def _indices_along(index: Any, dim: int) -> tuple[Any, ...]:
     """Indices of all axes, of which one is given and the others count."""
-    axis = axis_of(dim, index.ndim)
+    axis = normalize_axis(dim, index.ndim)
     return tuple(
         index if other == axis else lax.broadcasted_iota(jnp.int64, index.shape, other)
         for other in range(index.ndim)
     )
 
 
-_OF_TRUTHS = {"add": "max", "multiply": "min"}
+_BOOLEAN_REDUCTIONS = {"add": "max", "multiply": "min"}
 
 
-def _scattered(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
+def _scatter_at(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
     if hasattr(source, "ndim") and source.ndim:
         source = source[tuple(jnp.s_[:size] for size in index.shape)]
     source = jnp.asarray(source, x.dtype)
     if x.ndim == 0:
         x, index = x.reshape(1), index.reshape(1)
-        return _scattered(x, 0, index, source.reshape(1), how).reshape(())
+        return _scatter_at(x, 0, index, source.reshape(1), how).reshape(())
     index = index.reshape(1) if index.ndim == 0 else index
     if x.dtype == bool:
-        how = _OF_TRUTHS.get(how, how)
-    return getattr(x.at[_along(index, dim)], how)(jnp.broadcast_to(source, index.shape))
+        how = _BOOLEAN_REDUCTIONS.get(how, how)
+    return getattr(x.at[_indices_along(index, dim)], how)(jnp.broadcast_to(source, index.shape))
 
 
 @op("aten.scatter")
 def scatter(x: Any, dim: int, index: Any, source: Any, *, reduce: str | None = None) -> Any:
     how = {None: "set", "add": "add", "multiply": "multiply"}[reduce]
-    return _scattered(x, dim, index, source, how)
+    return _scatter_at(x, dim, index, source, how)
 
 
 @op("aten.scatter_add")
 def scatter_add(x: Any, dim: int, index: Any, source: Any) -> Any:
-    return _scattered(x, dim, index, source, "add")
+    return _scatter_at(x, dim, index, source, "add")
 
 
-_START = {"amax": -jnp.inf, "amin": jnp.inf, "prod": 1, "sum": 0, "mean": 0}
-_HOW = {"amax": "max", "amin": "min", "prod": "multiply", "sum": "add", "mean": "add"}
+_REDUCTION_IDENTITY = {"amax": -jnp.inf, "amin": jnp.inf, "prod": 1, "sum": 0, "mean": 0}
+_SCATTER_METHODS = {"amax": "max", "amin": "min", "prod": "multiply", "sum": "add", "mean": "add"}
 
 
 @op("aten.scatter_reduce.two")
@@ -152,19 +152,19 @@ def scatter_reduce(
 ) -> Any:
     """Where nothing is put, the tensor keeps its own, whether it counts elsewhere or not."""
     ones = jnp.ones(index.shape, x.dtype)
-    hits = _scattered(jnp.zeros(x.shape, x.dtype), dim, index, ones, "add")
+    hits = _scatter_at(jnp.zeros(x.shape, x.dtype), dim, index, ones, "add")
     start = x
     if not include_self:
-        start = jnp.where(hits > 0, _neutral(reduce, x.dtype), x)
-    made = _scattered(start, dim, index, source, _HOW[reduce])
+        start = jnp.where(hits > 0, _identity_element(reduce, x.dtype), x)
+    made = _scatter_at(start, dim, index, source, _SCATTER_METHODS[reduce])
     if reduce != "mean":
         return made
     count = jnp.maximum(hits + (1 if include_self else 0), 1)
     return made / count if jnp.issubdtype(x.dtype, jnp.floating) else made // count
 
 
-def _neutral(reduce: str, dtype: Any) -> Any:
-    value = _START[reduce]
+def _identity_element(reduce: str, dtype: Any) -> Any:
+    value = _REDUCTION_IDENTITY[reduce]
     if jnp.issubdtype(dtype, jnp.floating) or abs(value) != jnp.inf:
         return jnp.asarray(value, dtype)
     info = jnp.iinfo(dtype)
@@ -184,14 +184,14 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
 def repeat_interleave_tensor(repeats: Any, *, output_size: Any = None) -> Any:
     """The places as often as they are to be repeated; how many that is has to be known."""
     if output_size is None:
-        raise NotImplementedError(SIZE_OF_VALUES)
+        raise NotImplementedError(DATA_DEPENDENT_SIZE)
     ends = jnp.cumsum(repeats)
     return jnp.searchsorted(ends, jnp.arange(output_size), side="right").astype(repeats.dtype)
 
 
 @op("aten.bucketize")
 def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
-    x, boundaries = promoted(x, boundaries)
+    x, boundaries = promote(x, boundaries)
     found = jnp.searchsorted(boundaries, x, side="right" if right else "left")
     return found.astype(jnp.int32 if out_int32 else jnp.int64)
 
@@ -209,7 +209,7 @@ def searchsorted(
     if sorter is not None:
         sorted_sequence = jnp.take_along_axis(sorted_sequence, sorter, -1)
     after = right or side == "right"
-    ordered, x = promoted(sorted_sequence[..., None, :], x[..., None])
+    ordered, x = promote(sorted_sequence[..., None, :], x[..., None])
     before = (ordered <= x) if after else (ordered < x)
     return jnp.sum(before, -1, dtype=jnp.int32 if out_int32 else jnp.int64)
 
@@ -217,7 +217,7 @@ def searchsorted(
 @op("aten.topk")
 def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, *_: Any, **__: Any) -> Any:
     values, places = sort(x, dim, largest)
-    axis = axis_of(dim, x.ndim)
+    axis = normalize_axis(dim, x.ndim)
     if x.ndim == 0:
         return values, places
     return lax.slice_in_dim(values, 0, k, axis=axis), lax.slice_in_dim(places, 0, k, axis=axis)
@@ -232,9 +232,9 @@ def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
 def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) -> Any:
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
-    axis = axis_of(dim, x.ndim)
+    axis = normalize_axis(dim, x.ndim)
     places = jnp.argsort(x, axis, descending=descending)
-    return x[_along(places, dim)], places
+    return x[_indices_along(places, dim)], places
 
 
 @op(
@@ -244,8 +244,8 @@ def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) ->
     "aten._unique2",
     "aten.unique_consecutive",
 )
-def of_unknown_size(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError(SIZE_OF_VALUES)
+def refuse_data_dependent_size(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError(DATA_DEPENDENT_SIZE)
 
 
 @op("aten._local_scalar_dense")

@@ -7,30 +7,37 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dtypes import wide
+from equipoise.exporters.lowering.dtypes import accumulation_dtype
 from equipoise.exporters.lowering.registry import op
 
-EXACT = lax.Precision.HIGHEST
+HIGHEST_PRECISION = lax.Precision.HIGHEST
 
 
 @op("aten.linear")
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """Over the last axis. The halves are rounded once, after the sum."""
     axes = (((x.ndim - 1,), (weight.ndim - 1,)), ((), ()))
-    total = wide(x.dtype)
-    made = lax.dot_general(x, weight, axes, precision=EXACT, preferred_element_type=total)
+    total = accumulation_dtype(x.dtype)
+    made = lax.dot_general(
+        x, weight, axes, precision=HIGHEST_PRECISION, preferred_element_type=total
+    )
     return (made if bias is None else made + bias.astype(total)).astype(x.dtype)
 
 
 @op("aten.mm", "aten.bmm", "aten.matmul")
 def matmul(x: Any, other: Any) -> Any:
-    return jnp.matmul(x, other, precision=EXACT)
+    return jnp.matmul(x, other, precision=HIGHEST_PRECISION)
 
 
 @op("aten.addmm", "aten.addmv")
 def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     # The halves are rounded once, after the sum.
-    made = jnp.matmul(first, second, precision=EXACT, preferred_element_type=wide(first.dtype))
+    made = jnp.matmul(
+        first,
+        second,
+        precision=HIGHEST_PRECISION,
+        preferred_element_type=accumulation_dtype(first.dtype),
+    )
     made = made if alpha == 1 else made * jnp.asarray(alpha, made.dtype)
     if beta == 0:
         return made.astype(x.dtype)

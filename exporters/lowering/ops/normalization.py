@@ -7,11 +7,11 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dtypes import wide
+from equipoise.exporters.lowering.dtypes import accumulation_dtype
 from equipoise.exporters.lowering.registry import op
 
 
-def _standard(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
+def _standardize(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
     """Mean 0 and variance 1 over axes; the mean and what was multiplied with, axes kept."""
     center = jnp.mean(x, axes, keepdims=True)
     apart = x - center
@@ -22,7 +22,7 @@ def _standard(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]
 @op("aten.native_layer_norm")
 def native_layer_norm(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    made, center, scale = _standard(x.astype(wide(x.dtype)), axes, eps)
+    made, center, scale = _standardize(x.astype(accumulation_dtype(x.dtype)), axes, eps)
     made = made if weight is None else made * weight
     made = made if bias is None else made + bias
     return made.astype(x.dtype), center.astype(x.dtype), scale.astype(x.dtype)
@@ -32,19 +32,21 @@ def native_layer_norm(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps
 def native_group_norm(
     x: Any, weight: Any, bias: Any, batch: Any, channels: int, size: Any, groups: int, eps: float
 ) -> Any:
-    grouped = x.astype(wide(x.dtype)).reshape(x.shape[0], groups, channels // groups, *x.shape[2:])
+    grouped = x.astype(accumulation_dtype(x.dtype)).reshape(
+        x.shape[0], groups, channels // groups, *x.shape[2:]
+    )
     axes = tuple(range(2, grouped.ndim))
-    made, center, scale = _standard(grouped, axes, eps)
-    made = _scaled(made.reshape(x.shape), weight, bias)
-    return tuple(one.astype(x.dtype) for one in (made, *_flat(axes, center, scale)))
+    made, center, scale = _standardize(grouped, axes, eps)
+    made = _scale_and_shift(made.reshape(x.shape), weight, bias)
+    return tuple(one.astype(x.dtype) for one in (made, *_reduction_axes(axes, center, scale)))
 
 
-def _flat(axes: tuple[int, ...], *values: Any) -> list[Any]:
+def _reduction_axes(axes: tuple[int, ...], *values: Any) -> list[Any]:
     """The values without these axes, of one cell each."""
     return [jnp.squeeze(one, axes) for one in values]
 
 
-def _scaled(x: Any, weight: Any, bias: Any) -> Any:
+def _scale_and_shift(x: Any, weight: Any, bias: Any) -> Any:
     """By a weight and a bias of each channel."""
     shape = (1, -1, *[1] * (x.ndim - 2))
     x = x if weight is None else x * weight.reshape(shape)
@@ -56,11 +58,11 @@ def batch_norm(
     x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
 ) -> Any:
     shape = (1, -1, *[1] * (x.ndim - 2))
-    given = x.astype(wide(x.dtype))
+    given = x.astype(accumulation_dtype(x.dtype))
     scale = lax.rsqrt(var.astype(given.dtype) + eps).reshape(shape)
     made = (given - mean.reshape(shape)) * scale
     empty = jnp.zeros((0,), x.dtype)
-    return _scaled(made, weight, bias).astype(x.dtype), empty, empty
+    return _scale_and_shift(made, weight, bias).astype(x.dtype), empty, empty
 
 
 @op("aten._native_batch_norm_legit.no_stats")
@@ -68,6 +70,6 @@ def batch_norm_of_batch(
     x: Any, weight: Any, bias: Any, training: bool, momentum: float, eps: float
 ) -> Any:
     axes = (0, *range(2, x.ndim))
-    made, center, scale = _standard(x.astype(wide(x.dtype)), axes, eps)
-    made = _scaled(made, weight, bias)
-    return tuple(one.astype(x.dtype) for one in (made, *_flat(axes, center, scale)))
+    made, center, scale = _standardize(x.astype(accumulation_dtype(x.dtype)), axes, eps)
+    made = _scale_and_shift(made, weight, bias)
+    return tuple(one.astype(x.dtype) for one in (made, *_reduction_axes(axes, center, scale)))

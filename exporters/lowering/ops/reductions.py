@@ -9,12 +9,12 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import axes_of, axis_of, is_size
-from equipoise.exporters.lowering.dtypes import category, wide
+from equipoise.exporters.lowering.dims import is_symbolic, normalize_axes, normalize_axis
+from equipoise.exporters.lowering.dtypes import accumulation_dtype, category
 from equipoise.exporters.lowering.registry import op
 
 
-def _summed(x: Any, dtype: Any) -> Any:
+def _sum_in(x: Any, dtype: Any) -> Any:
     """What a sum is of: truth values and integers count in int64."""
     if dtype is not None:
         return x.astype(dtype)
@@ -23,30 +23,30 @@ def _summed(x: Any, dtype: Any) -> Any:
 
 @op("aten.sum")
 def sum(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    x = _summed(x, dtype)
-    return jnp.sum(x, axes_of(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
+    x = _sum_in(x, dtype)
+    return jnp.sum(x, normalize_axes(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
 
 
 @op("aten.mean")
 def mean(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     x = x if dtype is None else x.astype(dtype)
-    return jnp.mean(x, axes_of(dim, x.ndim), keepdims=keepdim)
+    return jnp.mean(x, normalize_axes(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten.prod")
 def prod(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    x = _summed(x, dtype)
-    return jnp.prod(x, axes_of(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
+    x = _sum_in(x, dtype)
+    return jnp.prod(x, normalize_axes(dim, x.ndim), keepdims=keepdim).astype(x.dtype)
 
 
 @op("aten.amax")
 def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return jnp.max(x, axes_of(dim, x.ndim), keepdims=keepdim)
+    return jnp.max(x, normalize_axes(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten.amin")
 def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return jnp.min(x, axes_of(dim, x.ndim), keepdims=keepdim)
+    return jnp.min(x, normalize_axes(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten.max.default")
@@ -71,23 +71,23 @@ def min_dim(x: Any, dim: int, keepdim: bool = False) -> Any:
 
 @op("aten.argmax")
 def argmax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return _place(jnp.argmax, x, dim, keepdim)
+    return _arg_reduction(jnp.argmax, x, dim, keepdim)
 
 
 @op("aten.argmin")
 def argmin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return _place(jnp.argmin, x, dim, keepdim)
+    return _arg_reduction(jnp.argmin, x, dim, keepdim)
 
 
-def _place(function: Callable[..., Any], x: Any, dim: Any, keepdim: bool) -> Any:
+def _arg_reduction(function: Callable[..., Any], x: Any, dim: Any, keepdim: bool) -> Any:
     if x.ndim == 0:
         return jnp.zeros((), jnp.int64)
-    return function(x, None if dim is None else axis_of(dim, x.ndim), keepdims=keepdim)
+    return function(x, None if dim is None else normalize_axis(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten.any")
 def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    return jnp.any(x, axes_of(dim, x.ndim), keepdims=keepdim)
+    return jnp.any(x, normalize_axes(dim, x.ndim), keepdims=keepdim)
 
 
 @op("aten._is_all_true")
@@ -107,8 +107,8 @@ def var(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = Fals
 
 @op("aten.var_mean")
 def var_mean(x: Any, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
-    axes = axes_of(dim, x.ndim)
-    given = x.astype(wide(x.dtype))
+    axes = normalize_axes(dim, x.ndim)
+    given = x.astype(accumulation_dtype(x.dtype))
     center = jnp.mean(given, axes, keepdims=True)
     count = 1
     for axis in axes:
@@ -127,8 +127,8 @@ def linalg_vector_norm(
     x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Any:
     out = x.dtype if dtype is None else dtype
-    size = jnp.abs(x.astype(wide(out)))
-    axes = axes_of(dim, x.ndim)
+    size = jnp.abs(x.astype(accumulation_dtype(out)))
+    axes = normalize_axes(dim, x.ndim)
     if ord == float("inf"):
         found = jnp.max(size, axes, keepdims=keepdim)
     elif ord == float("-inf"):
@@ -144,35 +144,37 @@ def linalg_vector_norm(
 
 @op("aten.cumsum")
 def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Any:
-    x = _summed(x, dtype)
+    x = _sum_in(x, dtype)
     if x.ndim == 0:
         return x
-    return lax.cumsum(x.astype(wide(x.dtype)), axis_of(dim, x.ndim)).astype(x.dtype)
+    return lax.cumsum(x.astype(accumulation_dtype(x.dtype)), normalize_axis(dim, x.ndim)).astype(
+        x.dtype
+    )
 
 
 @op("aten.cumprod")
 def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
-    x = _summed(x, dtype)
-    return lax.cumprod(x, axis_of(dim, x.ndim)) if x.ndim else x
+    x = _sum_in(x, dtype)
+    return lax.cumprod(x, normalize_axis(dim, x.ndim)) if x.ndim else x
 
 
 @op("aten.cummax")
 def cummax(x: Any, dim: int) -> Any:
-    return _extreme_so_far(x, dim, jnp.greater_equal)
+    return _cumulative_extreme(x, dim, jnp.greater_equal)
 
 
 @op("aten.cummin")
 def cummin(x: Any, dim: int) -> Any:
-    return _extreme_so_far(x, dim, jnp.less_equal)
+    return _cumulative_extreme(x, dim, jnp.less_equal)
 
 
-def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
+def _cumulative_extreme(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
     """Of equal values PyTorch names the last; what is no number wins."""
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
-    axis = axis_of(dim, x.ndim)
-    if is_size(x.shape[axis]):
-        return _extreme_of_each(x, axis, wins)
+    axis = normalize_axis(dim, x.ndim)
+    if is_symbolic(x.shape[axis]):
+        return _extreme_of_prefixes(x, axis, wins)
     places = lax.broadcasted_iota(jnp.int64, x.shape, axis)
 
     def better(first: Any, second: Any) -> Any:
@@ -182,7 +184,7 @@ def _extreme_so_far(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> Any:
     return lax.associative_scan(better, (x, places), axis=axis)
 
 
-def _extreme_of_each(x: Any, axis: int, wins: Callable[[Any, Any], Any]) -> Any:
+def _extreme_of_prefixes(x: Any, axis: int, wins: Callable[[Any, Any], Any]) -> Any:
     """The same for an axis of open size, where JAX has no scan: every place looks at all before it."""
     rows = jnp.moveaxis(x, axis, -1)[..., None, :]
     size = rows.shape[-1]
@@ -196,15 +198,15 @@ def _extreme_of_each(x: Any, axis: int, wins: Callable[[Any, Any], Any]) -> Any:
 
 @op("aten.logcumsumexp")
 def logcumsumexp(x: Any, dim: int) -> Any:
-    return lax.cumlogsumexp(x, axis_of(dim, x.ndim)) if x.ndim else x
+    return lax.cumlogsumexp(x, normalize_axis(dim, x.ndim)) if x.ndim else x
 
 
 @op("aten._softmax")
 def softmax(x: Any, dim: int, half_to_float: Any) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
-    return jax.nn.softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim) if x.ndim else None).astype(
-        out
-    )
+    return jax.nn.softmax(
+        x.astype(accumulation_dtype(x.dtype)), normalize_axis(dim, x.ndim) if x.ndim else None
+    ).astype(out)
 
 
 @op("aten._log_softmax")
@@ -212,7 +214,9 @@ def log_softmax(x: Any, dim: int, half_to_float: Any) -> Any:
     out = jnp.float32 if half_to_float is True else x.dtype
     if x.ndim == 0:
         return jnp.zeros((), out)
-    return jax.nn.log_softmax(x.astype(wide(x.dtype)), axis_of(dim, x.ndim)).astype(out)
+    return jax.nn.log_softmax(
+        x.astype(accumulation_dtype(x.dtype)), normalize_axis(dim, x.ndim)
+    ).astype(out)
 
 
 @op("aten.histc")

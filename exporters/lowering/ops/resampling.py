@@ -8,12 +8,12 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import quotient, smaller
-from equipoise.exporters.lowering.dtypes import wide
+from equipoise.exporters.lowering.dims import floordiv, min_dim
+from equipoise.exporters.lowering.dtypes import accumulation_dtype
 from equipoise.exporters.lowering.registry import op
 
 
-def _each(values: Any, rank: int) -> list[Any]:
+def _per_axis(values: Any, rank: int) -> list[Any]:
     given = list(values) if isinstance(values, (list, tuple)) else [values]
     return given * rank if len(given) == 1 else given
 
@@ -34,10 +34,10 @@ def _windows(
         length = x.shape[x.ndim - len(kernel) + axis]
         reach = spread * (size - 1) + 1
         free = length + 2 * pad - reach
-        count = (-quotient(-free, step) if ceil else quotient(free, step)) + 1
+        count = (-floordiv(-free, step) if ceil else floordiv(free, step)) + 1
         if ceil and step + pad > reach:
             # None begins behind the last cell.
-            count = smaller(count, -quotient(-(length + pad), step))
+            count = min_dim(count, -floordiv(-(length + pad), step))
         more = (count - 1) * step + reach - length - 2 * pad if ceil else 0
         around.append((pad, pad + (max(more, 0) if isinstance(more, int) else more)))
         counts.append(count)
@@ -55,8 +55,8 @@ def max_pool_with_indices(
 ) -> Any:
     """The largest of each window, and its place on the flattened plane: the first of equals."""
     rank = max(len(kernel_size), 2)
-    kernel, step = _each(kernel_size, rank), _each(stride or kernel_size, rank)
-    pads, spread = _each(padding, rank), _each(dilation, rank)
+    kernel, step = _per_axis(kernel_size, rank), _per_axis(stride or kernel_size, rank)
+    pads, spread = _per_axis(padding, rank), _per_axis(dilation, rank)
     around, counts = _windows(x, kernel, step, pads, spread, ceil_mode)
     lowest = jnp.asarray(
         -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min, x.dtype
@@ -99,13 +99,13 @@ def _avg_pool(
     divisor: Any,
     rank: int,
 ) -> Any:
-    kernel, step = _each(kernel_size, rank), _each(stride or kernel_size, rank)
-    pads = _each(padding, rank)
+    kernel, step = _per_axis(kernel_size, rank), _per_axis(stride or kernel_size, rank)
+    pads = _per_axis(padding, rank)
     around, _ = _windows(x, kernel, step, pads, [1] * rank, ceil)
     lead = x.ndim - rank
     window = (*[1] * lead, *kernel)
     strides = (*[1] * lead, *step)
-    given = x.astype(wide(x.dtype))
+    given = x.astype(accumulation_dtype(x.dtype))
 
     def total(values: Any, pairs: Any) -> Any:
         # A number and no array of the program: so JAX sees that it is a sum, which has a gradient.
@@ -158,17 +158,17 @@ def avg_pool3d(
 @op("aten._adaptive_avg_pool2d", "aten._adaptive_avg_pool3d")
 def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
     """Each cell is the mean from ``floor(i * size / cells)`` to ``ceil((i + 1) * size / cells)``."""
-    made = x.astype(wide(x.dtype))
+    made = x.astype(accumulation_dtype(x.dtype))
     lead = x.ndim - len(output_size)
     for axis, cells in enumerate(output_size):
-        weights = _shares(x.shape[lead + axis], cells, made.dtype)
+        weights = _adaptive_weights(x.shape[lead + axis], cells, made.dtype)
         made = jnp.moveaxis(
             jnp.tensordot(made, weights, (lead + axis, 0), precision="highest"), -1, lead + axis
         )
     return made.astype(x.dtype)
 
 
-def _shares(size: Any, cells: Any, dtype: Any) -> Any:
+def _adaptive_weights(size: Any, cells: Any, dtype: Any) -> Any:
     """How much each of ``size`` values counts in each cell."""
     cell, place = jnp.arange(cells), jnp.arange(size)[:, None]
     first, last = cell * size // cells, -(-(cell + 1) * size // cells)
@@ -176,7 +176,7 @@ def _shares(size: Any, cells: Any, dtype: Any) -> Any:
     return inside.astype(dtype) / (last - first)
 
 
-def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
+def _scale_factors(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
     """For each axis: cells of the source for one of the result."""
     lead = x.ndim - len(sizes)
     found = []
@@ -195,14 +195,16 @@ def _scales(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
     return found
 
 
-def _sizes_of(x: Any, size: Any, factors: Any) -> list[Any]:
+def _output_sizes(x: Any, size: Any, factors: Any) -> list[Any]:
     """The sizes of the result: given, or those of the source times the factors."""
     if size is not None:
         return list(size)
-    return [_times(length, factor) for length, factor in zip(x.shape[2:], factors, strict=True)]
+    return [
+        _scaled_size(length, factor) for length, factor in zip(x.shape[2:], factors, strict=True)
+    ]
 
 
-def _times(size: Any, factor: float) -> Any:
+def _scaled_size(size: Any, factor: float) -> Any:
     """Rounded down, also of a size that is open: that one takes no fractions."""
     if isinstance(size, int):
         return int(size * factor)
@@ -210,9 +212,11 @@ def _times(size: Any, factor: float) -> Any:
     return size * over // under
 
 
-def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
+def _nearest_along(x: Any, sizes: Any, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
-    for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, False, factors), strict=True)):
+    for axis, (out, scale) in enumerate(
+        zip(sizes, _scale_factors(x, sizes, False, factors), strict=True)
+    ):
         place = (jnp.arange(out) * scale).astype(jnp.int64)
         x = jnp.take(x, place, lead + axis)
     return x
@@ -220,13 +224,15 @@ def _nearest(x: Any, sizes: Any, factors: Any) -> Any:
 
 @op("aten.upsample_nearest2d.vec")
 def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
-    return _nearest(x, _sizes_of(x, output_size, scale_factors), scale_factors)
+    return _nearest_along(x, _output_sizes(x, output_size, scale_factors), scale_factors)
 
 
-def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
+def _linear_along(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
     lead = x.ndim - len(sizes)
     made = x
-    for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, align, factors), strict=True)):
+    for axis, (out, scale) in enumerate(
+        zip(sizes, _scale_factors(x, sizes, align, factors), strict=True)
+    ):
         length = made.shape[lead + axis]
         place = jnp.arange(out, dtype=jnp.float32)
         place = place * scale if align else jnp.maximum((place + 0.5) * scale - 0.5, 0)
@@ -240,16 +246,16 @@ def _linear(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
 
 @op("aten.upsample_bilinear2d.default", "aten.upsample_trilinear3d.default")
 def upsample_linear(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _linear(x, output_size, align_corners, factors or None)
+    return _linear_along(x, output_size, align_corners, factors or None)
 
 
 @op("aten.upsample_bilinear2d.vec")
 def upsample_linear_vec(x: Any, output_size: Any, align_corners: bool, scale_factors: Any) -> Any:
-    sizes = _sizes_of(x, output_size, scale_factors)
-    return _linear(x, sizes, align_corners, scale_factors)
+    sizes = _output_sizes(x, output_size, scale_factors)
+    return _linear_along(x, sizes, align_corners, scale_factors)
 
 
-def _cubic(distance: Any, a: float) -> Any:
+def _cubic_kernel(distance: Any, a: float) -> Any:
     """The weight of a value at a distance from 0 to 2."""
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
@@ -260,7 +266,7 @@ def _cubic(distance: Any, a: float) -> Any:
 def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
     lead = x.ndim - 2
     made = x
-    scales = _scales(x, output_size, align_corners, factors or None)
+    scales = _scale_factors(x, output_size, align_corners, factors or None)
     for axis, (out, scale) in enumerate(zip(output_size, scales, strict=True)):
         length = made.shape[lead + axis]
         place = jnp.arange(out, dtype=jnp.float32)
@@ -269,26 +275,28 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
         total: Any = 0
         for offset in (-1, 0, 1, 2):
             where = jnp.clip(low.astype(jnp.int64) + offset, 0, length - 1)
-            weight = _cubic(jnp.abs(place - low - offset), -0.75)
+            weight = _cubic_kernel(jnp.abs(place - low - offset), -0.75)
             weight = weight.reshape(-1, *[1] * (made.ndim - lead - axis - 1))
             total = total + jnp.take(made, where, lead + axis) * weight
         made = total
     return made.astype(x.dtype)
 
 
-def _triangle(distance: Any) -> Any:
+def _triangle_kernel(distance: Any) -> Any:
     return jnp.maximum(1 - distance, 0)
 
 
-def _smooth(distance: Any) -> Any:
-    return _cubic(distance, -0.5)
+def _antialias_cubic_kernel(distance: Any) -> Any:
+    return _cubic_kernel(distance, -0.5)
 
 
-def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> Any:
+def _resample_antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> Any:
     """Means weighted by a kernel that is as wide as a cell of the result."""
     lead = x.ndim - 2
     made = x
-    for axis, (out, scale) in enumerate(zip(sizes, _scales(x, sizes, align, factors), strict=True)):
+    for axis, (out, scale) in enumerate(
+        zip(sizes, _scale_factors(x, sizes, align, factors), strict=True)
+    ):
         length = made.shape[lead + axis]
         width = jnp.maximum(scale, 1.0)
         center = scale * (jnp.arange(out, dtype=jnp.float32) + 0.5)
@@ -303,12 +311,14 @@ def _antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> 
 
 @op("aten._upsample_bilinear2d_aa.default")
 def upsample_bilinear2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _antialiased(x, output_size, align_corners, factors or None, _triangle)
+    return _resample_antialiased(x, output_size, align_corners, factors or None, _triangle_kernel)
 
 
 @op("aten._upsample_bicubic2d_aa.default")
 def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
-    return _antialiased(x, output_size, align_corners, factors or None, _smooth)
+    return _resample_antialiased(
+        x, output_size, align_corners, factors or None, _antialias_cubic_kernel
+    )
 
 
 @op("aten.grid_sampler_2d")
@@ -317,38 +327,38 @@ def grid_sampler_2d(
 ) -> Any:
     """``x`` [batch, channels, height, width] at ``grid`` [batch, rows, columns, (x, y)], -1 to 1."""
     height, width = x.shape[2:]
-    across = _placed(grid[..., 0], width, align_corners)
-    down = _placed(grid[..., 1], height, align_corners)
+    across = _unnormalize(grid[..., 0], width, align_corners)
+    down = _unnormalize(grid[..., 1], height, align_corners)
     total: Any = 0
     if interpolation_mode == 2:
         left, top = jnp.floor(across), jnp.floor(down)
         for row in (-1, 0, 1, 2):
             for column in (-1, 0, 1, 2):
-                share = _cubic(jnp.abs(across - left - column), -0.75)
-                share = share * _cubic(jnp.abs(down - top - row), -0.75)
+                share = _cubic_kernel(jnp.abs(across - left - column), -0.75)
+                share = share * _cubic_kernel(jnp.abs(down - top - row), -0.75)
                 # What is outside is dealt with cell by cell, not at the place between them.
-                rows = _within(top + row, height, padding_mode, align_corners)
-                columns = _within(left + column, width, padding_mode, align_corners)
-                total = total + _picked(x, rows, columns) * share[:, None]
+                rows = _is_inside(top + row, height, padding_mode, align_corners)
+                columns = _is_inside(left + column, width, padding_mode, align_corners)
+                total = total + _pixels_at(x, rows, columns) * share[:, None]
         return total
-    across = _within(across, width, padding_mode, align_corners)
-    down = _within(down, height, padding_mode, align_corners)
+    across = _is_inside(across, width, padding_mode, align_corners)
+    down = _is_inside(down, height, padding_mode, align_corners)
     if interpolation_mode == 1:
-        return _picked(x, jnp.round(down), jnp.round(across))
+        return _pixels_at(x, jnp.round(down), jnp.round(across))
     left, top = jnp.floor(across), jnp.floor(down)
     for row in (0, 1):
         for column in (0, 1):
             share = (1 - jnp.abs(across - left - column)) * (1 - jnp.abs(down - top - row))
-            total = total + _picked(x, top + row, left + column) * share[:, None]
+            total = total + _pixels_at(x, top + row, left + column) * share[:, None]
     return total
 
 
-def _placed(place: Any, size: Any, align: bool) -> Any:
+def _unnormalize(place: Any, size: Any, align: bool) -> Any:
     """A place from -1 to 1 in cells."""
     return (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
 
 
-def _within(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
+def _is_inside(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
     """Places outside: 0 leaves them, to be filled with zeros, 1 takes the border, 2 reflects."""
     if padding_mode == 2:
         low, span = (0.0, size - 1) if align else (-0.5, size)
@@ -359,7 +369,7 @@ def _within(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
     return jnp.clip(cells, 0, size - 1) if padding_mode else cells
 
 
-def _picked(x: Any, row: Any, column: Any) -> Any:
+def _pixels_at(x: Any, row: Any, column: Any) -> Any:
     """``x`` at rows and columns [batch, ...]; zeros outside."""
     height, width = x.shape[2:]
     inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)

@@ -7,7 +7,7 @@ from typing import Any
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.exporters.lowering.dims import axis_of, bounded, larger, quotient
+from equipoise.exporters.lowering.dims import clamp_bound, floordiv, max_dim, normalize_axis
 from equipoise.exporters.lowering.registry import op
 
 
@@ -27,7 +27,7 @@ def view_dtype(x: Any, dtype: Any) -> Any:
 
 
 @op("aten.alias", "aten.clone", "aten.lift_fresh", "aten.lift_fresh_copy")
-def same(x: Any, *_: Any, **__: Any) -> Any:
+def identity(x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
@@ -48,7 +48,7 @@ def copy(x: Any, source: Any, *_: Any) -> Any:
 
 @op("aten.permute")
 def permute(x: Any, dims: Any) -> Any:
-    return jnp.transpose(x, [axis_of(axis, x.ndim) for axis in dims])
+    return jnp.transpose(x, [normalize_axis(axis, x.ndim) for axis in dims])
 
 
 @op("aten.expand")
@@ -64,7 +64,7 @@ def expand(x: Any, size: Any, **_: Any) -> Any:
 @op("aten.squeeze.dims")
 def squeeze_dims(x: Any, dim: Any) -> Any:
     axes = [dim] if isinstance(dim, int) else dim
-    found = {axis_of(axis, x.ndim) for axis in axes if x.ndim}
+    found = {normalize_axis(axis, x.ndim) for axis in axes if x.ndim}
     return jnp.squeeze(x, tuple(axis for axis in sorted(found) if x.shape[axis] == 1))
 
 
@@ -80,21 +80,21 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     dtype = some[0].dtype
     for one in tensors:
         dtype = jnp.promote_types(dtype, one.dtype)
-    return jnp.concatenate([one.astype(dtype) for one in some], axis_of(dim, some[0].ndim))
+    return jnp.concatenate([one.astype(dtype) for one in some], normalize_axis(dim, some[0].ndim))
 
 
 @op("aten.split_with_sizes")
 def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> list[Any]:
     pieces, start = [], 0
     for size in split_sizes:
-        pieces.append(lax.slice_in_dim(x, start, start + size, axis=axis_of(dim, x.ndim)))
+        pieces.append(lax.slice_in_dim(x, start, start + size, axis=normalize_axis(dim, x.ndim)))
         start = start + size
     return pieces
 
 
 @op("aten.select.int")
 def select(x: Any, dim: int, index: Any) -> Any:
-    axis = axis_of(dim, x.ndim)
+    axis = normalize_axis(dim, x.ndim)
     if hasattr(index, "dtype"):
         return jnp.take(x, jnp.where(index < 0, index + x.shape[axis], index), axis)
     start = index + x.shape[axis] if isinstance(index, int) and index < 0 else index
@@ -103,17 +103,17 @@ def select(x: Any, dim: int, index: Any) -> Any:
 
 @op("aten.slice.Tensor")
 def slice(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
-    axis = axis_of(dim, x.ndim)
-    first, last = _bounds(x.shape[axis], start, end)
+    axis = normalize_axis(dim, x.ndim)
+    first, last = _slice_bounds(x.shape[axis], start, end)
     return lax.slice_in_dim(x, first, last, step, axis)
 
 
-def _bounds(size: Any, start: Any, end: Any) -> tuple[Any, Any]:
-    first = bounded(0 if start is None else start, size)
-    return first, larger(first, bounded(end, size))
+def _slice_bounds(size: Any, start: Any, end: Any) -> tuple[Any, Any]:
+    first = clamp_bound(0 if start is None else start, size)
+    return first, max_dim(first, clamp_bound(end, size))
 
 
-def _placed(x: Any, source: Any, axis: int, first: Any, step: int) -> Any:
+def _assign_slice(x: Any, source: Any, axis: int, first: Any, step: int) -> Any:
     """The tensor with another at every ``step``-th place along an axis."""
     places = first + jnp.arange(source.shape[axis]) * step
     where = (*[jnp.s_[:]] * axis, places)
@@ -124,11 +124,11 @@ def _placed(x: Any, source: Any, axis: int, first: Any, step: int) -> Any:
 def slice_scatter(
     x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Any:
-    axis = axis_of(dim, x.ndim)
-    first, _ = _bounds(x.shape[axis], start, end)
+    axis = normalize_axis(dim, x.ndim)
+    first, _ = _slice_bounds(x.shape[axis], start, end)
     if source.shape[axis] == x.shape[axis]:
         return source.astype(x.dtype)
-    return _placed(x, source, axis, first, step)
+    return _assign_slice(x, source, axis, first, step)
 
 
 @op("aten.diagonal")
@@ -138,7 +138,7 @@ def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
 
 @op("aten.flip")
 def flip(x: Any, dims: Any) -> Any:
-    return jnp.flip(x, tuple(axis_of(axis, x.ndim) for axis in dims)) if x.ndim else x
+    return jnp.flip(x, tuple(normalize_axis(axis, x.ndim) for axis in dims)) if x.ndim else x
 
 
 @op("aten.repeat")
@@ -155,8 +155,8 @@ def repeat(x: Any, repeats: Any) -> Any:
 def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
     if x.ndim == 0:
         return jnp.broadcast_to(x, (size,))
-    axis = axis_of(dimension, x.ndim)
-    count = quotient(x.shape[axis] - size, step) + 1
+    axis = normalize_axis(dimension, x.ndim)
+    count = floordiv(x.shape[axis] - size, step) + 1
     places = jnp.arange(count)[:, None] * step + jnp.arange(size)[None, :]
     return jnp.moveaxis(jnp.take(x, places, axis), axis + 1, -1)
 

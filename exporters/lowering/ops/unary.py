@@ -11,20 +11,20 @@ from jax import lax
 from jax import numpy as jnp
 from jax.scipy import special
 
-from equipoise.exporters.lowering.dtypes import floating, promoted, wide
+from equipoise.exporters.lowering.dtypes import accumulation_dtype, float_dtype, promote
 from equipoise.exporters.lowering.registry import op
 
 
-def _fraction(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _to_float(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Integers become floats first."""
 
     def call(x: Any) -> Any:
-        return function(x.astype(floating(x.dtype)))
+        return function(x.astype(float_dtype(x.dtype)))
 
     return call
 
 
-def _doubled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _in_double(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """JAX's own approximation in float32 is ten steps off and more, that in float64 is not."""
 
     def call(x: Any) -> Any:
@@ -35,7 +35,7 @@ def _doubled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _digamma(x: Any) -> Any:
     """Infinite at zero, on the side that the sign of zero says."""
-    found = _doubled(special.digamma)(x)
+    found = _in_double(special.digamma)(x)
     return jnp.where(x == 0, -jnp.copysign(jnp.inf, x), found)
 
 
@@ -50,12 +50,12 @@ FRACTIONS: dict[str, Callable[[Any], Any]] = {
     "cosh": jnp.cosh,
     "digamma": _digamma,
     "erf": lax.erf,
-    "erfc": _doubled(lax.erfc),
+    "erfc": _in_double(lax.erfc),
     "erfinv": lax.erf_inv,
     "exp": jnp.exp,
-    "exp2": _doubled(jnp.exp2),
+    "exp2": _in_double(jnp.exp2),
     "expm1": jnp.expm1,
-    "lgamma": _doubled(lax.lgamma),
+    "lgamma": _in_double(lax.lgamma),
     "log": jnp.log,
     "log10": jnp.log10,
     "log1p": jnp.log1p,
@@ -87,7 +87,7 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "_conj_physical": jnp.conj,
 }
 for _name, _function in FRACTIONS.items():
-    op(f"aten.{_name}")(_fraction(_function))
+    op(f"aten.{_name}")(_to_float(_function))
 for _name, _function in WHOLES.items():
     op(f"aten.{_name}.default")(_function)
 for _name, _function in PLAIN.items():
@@ -112,7 +112,7 @@ def relu(x: Any) -> Any:
 
 @op("aten.gelu")
 def gelu(x: Any, *, approximate: str = "none") -> Any:
-    y = x.astype(wide(x.dtype))
+    y = x.astype(accumulation_dtype(x.dtype))
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (y + 0.044715 * y * y * y)
         return (0.5 * y * (1 + jnp.tanh(inner))).astype(x.dtype)
@@ -138,7 +138,7 @@ def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
 @op("aten.clamp")
 def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     bounds = [bound for bound in (min, max) if bound is not None]
-    x, *_ = promoted(x, *bounds)
+    x, *_ = promote(x, *bounds)
     if min is not None:
         x = jnp.maximum(x, jnp.asarray(min, x.dtype))
     return x if max is None else jnp.minimum(x, jnp.asarray(max, x.dtype))

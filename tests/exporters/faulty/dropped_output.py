@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.build import named
-from equipoise.exporters.target import Source
+from equipoise.exporters.build import with_named_io
+from equipoise.exporters.target import ExportableModel
 from equipoise.exporters.targets.onnx import Onnx
 
 
 class Faulty(Onnx):
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         kept = list(source.outputs[:-1])
-        module = named(source.model, list(source.tensors), source.kwargs, kept)
+        module = with_named_io(source.model, list(source.tensors), source.kwargs, kept)
         return super().make(way, replace(source, module=module, outputs=tuple(kept)), path)
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.target import Source
+from equipoise.exporters.target import ExportableModel
 from equipoise.exporters.targets.onnx import Onnx
 
 
 class Faulty(Onnx):
-    def make(self, way: str, source: Source, path: Path) -> dict[str, Any]:
+    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
         axes = {name: {0: one[0]} for name, one in source.axes.items()}
         return super().make(way, replace(source, axes=axes), path)
 

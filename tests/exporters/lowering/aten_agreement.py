@@ -42,18 +42,20 @@ def converted(value: Any, sizes: Any = None) -> Any:
     """An argument as the interpreter gives it to an operator."""
     import torch
 
-    from equipoise.exporters.lowering.dtypes import dtype_of
-    from equipoise.exporters.lowering.interpreter import WITHOUT_MEANING, constant
+    from equipoise.exporters.lowering.dtypes import to_jax_dtype
+    from equipoise.exporters.lowering.interpreter import PLACEMENT_ARGUMENTS, to_jax_array
 
     if torch.is_tensor(value):
-        return constant(value)
+        return to_jax_array(value)
     if isinstance(value, torch.dtype):
-        return dtype_of(value)
+        return to_jax_dtype(value)
     if isinstance(value, (list, tuple)):
         return [converted(one, sizes) for one in value]
     if isinstance(value, dict):
         return {
-            key: converted(one, sizes) for key, one in value.items() if key not in WITHOUT_MEANING
+            key: converted(one, sizes)
+            for key, one in value.items()
+            if key not in PLACEMENT_ARGUMENTS
         }
     return sizes(value.text) if sizes and isinstance(value, Size) else value
 
@@ -193,14 +195,14 @@ def _with_rows_beyond(sample: Sample) -> Any:
 
 
 def _different(value: Any, wanted: Any, family: str, operator: str) -> str | None:
-    from equipoise.exporters.lowering.dtypes import dtype_of
-    from equipoise.exporters.lowering.interpreter import constant
+    from equipoise.exporters.lowering.dtypes import to_jax_dtype
+    from equipoise.exporters.lowering.interpreter import to_jax_array
 
-    if value.dtype != dtype_of(wanted.dtype) or tuple(value.shape) != tuple(wanted.shape):
+    if value.dtype != to_jax_dtype(wanted.dtype) or tuple(value.shape) != tuple(wanted.shape):
         return f"{value.dtype}{list(value.shape)}, PyTorch has {wanted.dtype}{list(wanted.shape)}"
     if operator.startswith("aten.empty"):
         return None
-    ours, theirs = (np.asarray(one) for one in (value, constant(wanted)))
+    ours, theirs = (np.asarray(one) for one in (value, to_jax_array(wanted)))
     good = _same(ours, theirs)
     name = operator.split(".")[1]
     if family in ELEMENTWISE and name not in EITHER_ZERO:

@@ -96,10 +96,10 @@ def _by_operator() -> dict[str, list[Sample]]:
 @cache
 def name_of(overload: str) -> str:
     """The name under which the registry knows an overload."""
-    from equipoise.exporters.lowering.registry import functions
+    from equipoise.exporters.lowering.registry import registered_functions
 
     packet = overload.rpartition(".")[0]
-    return overload if overload in functions() else packet
+    return overload if overload in registered_functions() else packet
 
 
 @cache

@@ -8,47 +8,47 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.lowering.program import Lowered
-from equipoise.exporters.shapes.input_specs import Specs
+from equipoise.exporters.lowering.program import LoweredProgram
+from equipoise.exporters.shapes.input_specs import InputSpecs
 
 
-def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> Lowered:
+def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> LoweredProgram:
     """The graph of a module for inputs by name; ``dynamic`` as ``torch.export`` takes it."""
     import torch
 
-    from equipoise.exporters.lowering.program import lowered
+    from equipoise.exporters.lowering.program import lower
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch calls what it deprecates.
         program = torch.export.export(
             module.eval(), (), dict(inputs), dynamic_shapes=dynamic, strict=False
         )
-        return lowered(program, tuple(inputs))
+        return lower(program, tuple(inputs))
 
 
-def weights_of(graph: Lowered) -> dict[str, Any]:
-    from equipoise.exporters.lowering.interpreter import constant
+def weights_of(graph: LoweredProgram) -> dict[str, Any]:
+    from equipoise.exporters.lowering.interpreter import to_jax_array
 
-    return {name: constant(tensor) for name, tensor in graph.weights.items()}
+    return {name: to_jax_array(tensor) for name, tensor in graph.weights.items()}
 
 
-def run(graph: Lowered, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def run(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """At once, without a program."""
     import jax
 
-    from equipoise.exporters.lowering.interpreter import constant
+    from equipoise.exporters.lowering.interpreter import to_jax_array
 
     with jax.enable_x64(True):
-        given = {name: constant(tensor) for name, tensor in inputs.items()}
+        given = {name: to_jax_array(tensor) for name, tensor in inputs.items()}
         return graph(weights_of(graph), given)
 
 
-def exported(graph: Lowered, axes: Mapping[str, Mapping[int, str]]) -> Any:
+def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> Any:
     """A program whose sizes are open, as a function of inputs by name."""
     import jax
     from jax import export
 
-    from equipoise.exporters.lowering.interpreter import constant
+    from equipoise.exporters.lowering.interpreter import to_jax_array
     from equipoise.exporters.shapes.input_specs import input_specs
 
     with jax.enable_x64(True):
@@ -62,14 +62,15 @@ def exported(graph: Lowered, axes: Mapping[str, Mapping[int, str]]) -> Any:
     def call(inputs: Mapping[str, Any]) -> dict[str, Any]:
         with jax.enable_x64(True):
             given = {
-                name: constant(tensor).astype(specs[name].dtype) for name, tensor in inputs.items()
+                name: to_jax_array(tensor).astype(specs[name].dtype)
+                for name, tensor in inputs.items()
             }
             return dict(program.call(weights, given))
 
     return call
 
 
-def maker(graph: Lowered) -> Callable[[Specs], Any]:
+def maker(graph: LoweredProgram) -> Callable[[InputSpecs], Any]:
     """What makes a program of the inputs' shapes, with the weights in it, as ``with_sizes`` takes it."""
     import jax
     from jax import export

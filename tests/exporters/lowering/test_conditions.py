@@ -13,7 +13,7 @@ sympy = pytest.importorskip("sympy")
 functions = pytest.importorskip("torch.utils._sympy.functions")
 export = pytest.importorskip("jax.export")
 
-from equipoise.exporters.shapes.constraints import constraint
+from equipoise.exporters.shapes.constraints import to_jax_constraint
 
 pytestmark = pytest.mark.transformers
 
@@ -48,7 +48,7 @@ CONDITIONS = {
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_constraint(name: str) -> None:
     condition, expected = CONDITIONS[name]
-    assert constraint(condition, NAMED) == expected
+    assert to_jax_constraint(condition, NAMED) == expected
 
 
 @pytest.mark.parametrize("name", [name for name, (_, text) in CONDITIONS.items() if text])

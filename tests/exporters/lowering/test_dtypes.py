@@ -26,7 +26,7 @@ def operands() -> list[tuple[Any, Any]]:
     found: list[tuple[Any, Any]] = [(number, number) for number in NUMBERS]
     for name, shape in itertools.product(NAMES, ((2,), ())):
         kind = getattr(torch, name)
-        found.append((torch.zeros(shape, dtype=kind), np.zeros(shape, dtypes.dtype_of(kind))))
+        found.append((torch.zeros(shape, dtype=kind), np.zeros(shape, dtypes.to_jax_dtype(kind))))
     return found
 
 
@@ -73,17 +73,17 @@ def test_three_values_are_as_two_and_one() -> None:
 def test_what_a_dtype_counts_as(name: str, category: int, floating: str, wide: str) -> None:
     import torch
 
-    dtype = dtypes.dtype_of(getattr(torch, name))
+    dtype = dtypes.to_jax_dtype(getattr(torch, name))
     assert dtypes.category(dtype) == category
-    assert dtypes.floating(dtype).name == floating
-    assert dtypes.wide(dtype).name == wide
+    assert dtypes.float_dtype(dtype).name == floating
+    assert dtypes.accumulation_dtype(dtype).name == wide
 
 
 def test_names_that_pytorch_shortens() -> None:
     import torch
 
-    assert dtypes.dtype_of(torch.half).name == "float16"
-    assert dtypes.dtype_of(torch.long).name == "int64"
+    assert dtypes.to_jax_dtype(torch.half).name == "float16"
+    assert dtypes.to_jax_dtype(torch.long).name == "int64"
 
 
 def test_promoted_values_have_one_dtype() -> None:
@@ -91,7 +91,7 @@ def test_promoted_values_have_one_dtype() -> None:
     import numpy as np
 
     with jax.enable_x64(True):
-        first, second = dtypes.promoted(np.array([1, 2]), 2.5)
+        first, second = dtypes.promote(np.array([1, 2]), 2.5)
         assert (first.dtype, second.dtype) == (np.float32, np.float32)
         assert float(second) == 2.5
-        assert [one.dtype for one in dtypes.promoted(1, 2, dtype=np.int8)] == [np.int8] * 2
+        assert [one.dtype for one in dtypes.promote(1, 2, dtype=np.int8)] == [np.int8] * 2

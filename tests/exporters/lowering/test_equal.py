@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from graphs import assert_same, exported, graph_of, maker
 
-from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
-from equipoise.exporters.shapes.identities import identities, value_of
-from equipoise.exporters.target import Source
+from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
+from equipoise.exporters.shapes.identities import find_identities, value_of
+from equipoise.exporters.target import ExportableModel
 
 pytestmark = pytest.mark.transformers
 
@@ -29,34 +29,34 @@ def test_the_value_of_a_size() -> None:
 
 def test_what_is_always_equal_is_stated() -> None:
     up, padded, other, _ = sizes("- floordiv(- n, 64), n + mod(- n, 64), floordiv(n, 64), n")
-    assert identities([up, 4, other], [], {}) == []
-    (stated,) = identities([64 * up, padded, other], [], {})
+    assert find_identities([up, 4, other], [], {}) == []
+    (stated,) = find_identities([64 * up, padded, other], [], {})
     left, right = stated.split(" == ")
     found, again = sizes(f"{left}, {right}")
     assert all(value_of(found - again, {"n": n}) == 0 for n in range(1, 300))
     # With the constraint JAX sees it, and there is nothing left to state.
     one, two = sizes("- 64*floordiv(- n, 64), n + mod(- n, 64)", (stated,))
     assert one == two
-    assert identities([one, two], [stated], {}) == []
+    assert find_identities([one, two], [stated], {}) == []
 
 
 def test_what_is_equal_up_to_a_length_is_so_under_a_constraint() -> None:
     tail, whole = sizes("- max(- n + 512, 0) + 512, n")
-    assert identities([tail, whole], [], {"n": 12}) == ["n <= 512"]
+    assert find_identities([tail, whole], [], {"n": 12}) == ["n <= 512"]
     kept, again = sizes("max(8*floordiv(n, 512) - 7, 0) + 7, 8*floordiv(n, 512)")
-    assert identities([kept, again], [], {"n": 2048}) == ["n >= 512"]
-    assert identities([kept, again], [], {"n": 40}) == []
+    assert find_identities([kept, again], [], {"n": 2048}) == ["n >= 512"]
+    assert find_identities([kept, again], [], {"n": 40}) == []
 
 
 def test_two_symbols_are_not_taken_for_equal_by_chance() -> None:
     one, other = sizes("n*floordiv(m - 127, 384), 2*n")
-    assert identities([one, other], ["m >= 895"], {"m": 1000, "n": 2}) == []
+    assert find_identities([one, other], ["m >= 895"], {"m": 1000, "n": 2}) == []
 
 
 def test_quotients_of_two_sizes_are_not_stated() -> None:
     one, other, third = sizes("floordiv(64*n, n), 64*floordiv(n, 64) + mod(n, 64), n")
-    assert identities([one, 64], [], {}) == []
-    assert identities([other, third], [], {}) == ["mod(n, 64) == - 64*floordiv(n, 64) + n"]
+    assert find_identities([one, 64], [], {}) == []
+    assert find_identities([other, third], [], {}) == ["mod(n, 64) == - 64*floordiv(n, 64) + n"]
 
 
 def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
@@ -80,10 +80,10 @@ def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
     axes = {"wave": {0: "batch", 2: "length"}}
     free = {"wave": {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}}
     lowered = graph_of(model, tensors, free)
-    graph = Graph(lowered, Source(model, model, tensors, axes, ("y",)))
+    graph = LoweredGraph(lowered, ExportableModel(model, model, tensors, axes, ("y",)))
 
     with jax.enable_x64(True):
-        program, notes = with_sizes(graph, maker(lowered))
+        program, notes = export_with_constraints(graph, maker(lowered))
         assert all("length <" not in note for note in notes)
         for length in (40, 27, 96):
             wave = torch.randn(3, 1, length)

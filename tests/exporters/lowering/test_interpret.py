@@ -114,11 +114,11 @@ def test_an_operator_that_gives_another_dtype(monkeypatch: pytest.MonkeyPatch) -
 
     graph = graph_of(nested(torch.sin), {"x": torch.randn(3)})
     for wrong in (lambda x: x.astype("int32"), lambda x: x[None]):
-        monkeypatch.setitem(registry.functions(), "aten.sin", wrong)
+        monkeypatch.setitem(registry.registered_functions(), "aten.sin", wrong)
         with pytest.raises(LoweringError, match="PyTorch gives") as caught:
             run(graph, {"x": torch.randn(3)})
         assert caught.value.hint == "its function in exporters/lowering/ops is wrong"
-    monkeypatch.setitem(registry.functions(), "aten.sin", jax.numpy.cos)
+    monkeypatch.setitem(registry.registered_functions(), "aten.sin", jax.numpy.cos)
     run(graph, {"x": torch.randn(3)})
 
 
@@ -130,7 +130,7 @@ def test_an_error_of_jax_names_the_operator(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(x: Any) -> Any:
         raise TypeError("first line\nsecond")
 
-    monkeypatch.setitem(registry.functions(), "aten.sin", broken)
+    monkeypatch.setitem(registry.registered_functions(), "aten.sin", broken)
     error = failure(torch.sin)
     assert "TypeError: first line" in str(error)
     assert "second" not in str(error)
@@ -170,7 +170,7 @@ def test_constants_keep_their_bits() -> None:
     import jax
     import torch
 
-    from equipoise.exporters.lowering.interpreter import constant
+    from equipoise.exporters.lowering.interpreter import to_jax_array
 
     with jax.enable_x64(True):
         for tensor in (
@@ -179,4 +179,4 @@ def test_constants_keep_their_bits() -> None:
             torch.tensor([1 + 2j]).conj(),
             torch.tensor([True, False]),
         ):
-            assert constant(tensor).tolist() == tensor.tolist()
+            assert to_jax_array(tensor).tolist() == tensor.tolist()

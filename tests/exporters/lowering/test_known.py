@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from graphs import assert_same, exported, graph_of
 
-from equipoise.exporters.lowering.dims import quotient
-from equipoise.exporters.lowering.size_fraction import Ratio, as_ratio, divided
+from equipoise.exporters.lowering.dims import floordiv
+from equipoise.exporters.lowering.size_fraction import SizeFraction, as_fraction, divide
 
 pytestmark = pytest.mark.transformers
 
@@ -92,21 +92,21 @@ def test_a_size_that_an_input_decides_stays_an_error() -> None:
 def test_fractions() -> None:
     import jax
 
-    assert as_ratio(3.0) == Ratio(3, 1)
-    assert as_ratio(0.5) is None
-    half = divided(7, 2)
-    assert half == Ratio(7, 2)
+    assert as_fraction(3.0) == SizeFraction(3, 1)
+    assert as_fraction(0.5) is None
+    half = divide(7, 2)
+    assert half == SizeFraction(7, 2)
     assert [math.floor(half), math.ceil(half)] == [3, 4]
     assert [math.floor(-half), math.ceil(-half)] == [-4, -3]
     assert (half + 1, half - 1, 1 - half, half * 2) == (
-        Ratio(9, 2),
-        Ratio(5, 2),
-        Ratio(-5, 2),
-        Ratio(14, 2),
+        SizeFraction(9, 2),
+        SizeFraction(5, 2),
+        SizeFraction(-5, 2),
+        SizeFraction(14, 2),
     )
-    assert half / 3 == Ratio(7, 6)
-    assert divided(7, 0) is None
-    assert divided(7, 0.5) is None
+    assert half / 3 == SizeFraction(7, 6)
+    assert divide(7, 0) is None
+    assert divide(7, 0.5) is None
     with jax.enable_x64(True):
         numbers = [half * 0.5, half / 0.5, 1 / half, half**2]
         truths = [half < 4, half <= 3, half > 3, half >= 4]
@@ -118,12 +118,12 @@ def test_a_quotient_of_a_quotient_is_one() -> None:
     from equipoise.exporters.shapes.identities import value_of
 
     (n,) = sizes("n")
-    once = quotient(n - 10, 5) + 1
-    twice = quotient(once - 3, 2) + 1
+    once = floordiv(n - 10, 5) + 1
+    twice = floordiv(once - 3, 2) + 1
     assert str(twice) == "floordiv(n - 20, 10) + 1"
     for length in range(10, 200):
         assert value_of(twice, {"n": length}) == ((length - 10) // 5 + 1 - 3) // 2 + 1
-    assert str(quotient(2 * once, 3)) == "floordiv(2*floordiv(n - 10, 5) + 2, 3)"
+    assert str(floordiv(2 * once, 3)) == "floordiv(2*floordiv(n - 10, 5) + 2, 3)"
 
 
 @pytest.mark.parametrize(
@@ -161,13 +161,13 @@ def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> N
 
 def test_patches_of_pictures_are_multiples() -> None:
     """As many of each picture, and four of them become one."""
-    from equipoise.exporters.shapes.substitutions import Beyond, Multiple, found_in
+    from equipoise.exporters.shapes.substitutions import MultipleOf, Offset, find_multiples
 
     (patches, limits) = sizes("p, limits")
     each = patches // (limits - 1)
     traced = {"p": 32, "limits": 3}
-    found = found_in([each * limits - each], "", {}, traced)
-    assert found == {"p": Multiple(16, "limits", 1), "limits": Beyond(1)}
+    found = find_multiples([each * limits - each], "", {}, traced)
+    assert found == {"p": MultipleOf(16, "limits", 1), "limits": Offset(1)}
     assert found["p"].said() == "is 16*(limits - 1)"
     assert found["limits"].said() == ""
     import sympy
@@ -175,34 +175,34 @@ def test_patches_of_pictures_are_multiples() -> None:
     symbol = sympy.Symbol("s0")
     assert str(found["p"].expression("p", symbol)) == "16*limits_beyond_1"
     assert str(found["limits"].expression("limits", symbol)) == "limits_beyond_1 + 1"
-    assert str(Multiple(4).expression("p", symbol)) == "4*p_of_each"
+    assert str(MultipleOf(4).expression("p", symbol)) == "4*p_of_each"
     question = "Cannot divide: The remainder mod(64*p*n, - 256) should be 0."
-    assert found_in([], question, {}, {"p": 32, "n": 7}) == {"p": Multiple(4)}
-    assert found_in([], question, {}, {"p": 30, "n": 7}) == {}
-    assert found_in([each], "", {}, {"p": 31, "limits": 3}) == {}
-    assert Multiple(4).said() == "is a multiple of 4"
+    assert find_multiples([], question, {}, {"p": 32, "n": 7}) == {"p": MultipleOf(4)}
+    assert find_multiples([], question, {}, {"p": 30, "n": 7}) == {}
+    assert find_multiples([each], "", {}, {"p": 31, "limits": 3}) == {}
+    assert MultipleOf(4).said() == "is a multiple of 4"
 
 
 def test_sizes_that_pytorch_takes_for_each_other() -> None:
-    from equipoise.exporters.shapes.substitutions import Same, alike
+    from equipoise.exporters.shapes.substitutions import EqualTo, find_equal_sizes
 
     text, mask, faces = sizes("text, mask, faces")
     traced = {"text": 12, "mask": 12, "faces": 4}
-    assert alike([text, mask], {}, traced) == {"mask": Same("text")}
-    assert alike([text + 4, text + faces], {}, traced) == {"faces": Same(4)}
-    assert alike([text, faces], {}, traced) == {}
-    assert alike([text, 2 * mask], {}, traced) == {}
-    assert alike([text, mask], {"mask": Same("text")}, traced) == {}
+    assert find_equal_sizes([text, mask], {}, traced) == {"mask": EqualTo("text")}
+    assert find_equal_sizes([text + 4, text + faces], {}, traced) == {"faces": EqualTo(4)}
+    assert find_equal_sizes([text, faces], {}, traced) == {}
+    assert find_equal_sizes([text, 2 * mask], {}, traced) == {}
+    assert find_equal_sizes([text, mask], {"mask": EqualTo("text")}, traced) == {}
 
 
 def test_numbers_are_not_followed_as_sizes() -> None:
     from jax import numpy as jnp
 
-    from equipoise.exporters.lowering.shape_values import known_of_value
+    from equipoise.exporters.lowering.shape_values import fold_constant
 
-    found = known_of_value(jnp.asarray([[2.0, 3.0]]))
+    found = fold_constant(jnp.asarray([[2.0, 3.0]]))
     assert found is not None
     assert found.tolist() == [[2, 3]]
-    assert known_of_value(jnp.asarray([0.5])) is None
-    assert known_of_value(jnp.zeros(65, int)) is None
-    assert known_of_value(np.zeros(3)) is None
+    assert fold_constant(jnp.asarray([0.5])) is None
+    assert fold_constant(jnp.zeros(65, int)) is None
+    assert fold_constant(np.zeros(3)) is None

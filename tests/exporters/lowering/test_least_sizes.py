@@ -11,8 +11,8 @@ pytest.importorskip("jax")
 
 from graphs import graph_of, maker
 
-from equipoise.exporters.shapes.constraint_search import Graph, with_sizes
-from equipoise.exporters.target import Source
+from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
+from equipoise.exporters.target import ExportableModel
 
 
 class Stretched(torch.nn.Module):  # type: ignore[misc]
@@ -33,10 +33,10 @@ def test_of_those_alone() -> None:
     lowered = graph_of(Stretched(), tensors, {"pixels": {0: auto, 2: auto, 3: auto}})
     axes = {"pixels": {0: "batch", 2: "height", 3: "width"}}
     model = Stretched()
-    graph = Graph(lowered, Source(model, model, tensors, axes, ("y",)))
+    graph = LoweredGraph(lowered, ExportableModel(model, model, tensors, axes, ("y",)))
 
     with jax.enable_x64(True):
-        program, notes = with_sizes(graph, maker(lowered))
+        program, notes = export_with_constraints(graph, maker(lowered))
         assert {note.split(" >= ")[0] for note in notes} == {"sizes: height", "sizes: width"}
         for size in ((1, 2, 14, 21), (2, 2, 35, 30)):
             pixels = torch.randn(size)

@@ -24,7 +24,7 @@ REFUSED = frozenset(f"aten.{name}" for name in (*RANDOM, *OF_VALUES))
 def functions() -> dict[str, Callable[..., Any]]:
     from equipoise.exporters.lowering import registry
 
-    return registry.functions()
+    return registry.registered_functions()
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own samples call what it deprecates.
@@ -81,8 +81,8 @@ def test_names_are_those_of_aten_that_survive_the_decomposition() -> None:
 
 
 def test_an_overload_has_its_own_function_or_that_of_the_operator() -> None:
-    from equipoise.exporters.lowering.registry import function_of
+    from equipoise.exporters.lowering.registry import lookup_aten
 
-    assert function_of("aten.max.dim") is functions()["aten.max.dim"]
-    assert function_of("aten.add.Tensor") is functions()["aten.add"]
-    assert function_of("aten.no_such.default") is None
+    assert lookup_aten("aten.max.dim") is functions()["aten.max.dim"]
+    assert lookup_aten("aten.add.Tensor") is functions()["aten.add"]
+    assert lookup_aten("aten.no_such.default") is None

@@ -22,38 +22,38 @@ def symbol() -> Any:
     [(None, 5), (2**63 - 1, 5), (2**62, 5), (3, 3), (9, 5), (-2, 3), (-9, 0), (0, 0), (5, 5)],
 )
 def test_a_bound_lies_within(index: int | None, position: int) -> None:
-    assert dims.bounded(index, 5) == position
+    assert dims.clamp_bound(index, 5) == position
 
 
 def test_bounds_of_an_open_size() -> None:
     n = symbol()
-    assert dims.bounded(None, n) is n
-    assert str(dims.bounded(-2, n)) == "n - 2"
-    assert dims.bounded(1, n) == 1
-    assert dims.is_size(n)
-    assert not dims.is_size(3)
-    assert dims.larger(n, 1) is n or dims.larger(n, 1) == n
-    assert dims.smaller(n, 1) == 1
+    assert dims.clamp_bound(None, n) is n
+    assert str(dims.clamp_bound(-2, n)) == "n - 2"
+    assert dims.clamp_bound(1, n) == 1
+    assert dims.is_symbolic(n)
+    assert not dims.is_symbolic(3)
+    assert dims.max_dim(n, 1) is n or dims.max_dim(n, 1) == n
+    assert dims.min_dim(n, 1) == 1
 
 
 def test_multiples_are_seen_to_be_multiples() -> None:
     n = symbol()
-    assert str(dims.quotient(n - 7, 5)) == "floordiv(n - 7, 5)"
-    assert str(dims.quotient(n + 7, 5)) == "floordiv(n + 2, 5) + 1"
-    assert (dims.quotient(17, 5), dims.quotient(-17, 5), dims.remainder(-17, 5)) == (3, -4, 3)
-    assert dims.remainder(4 * n + 3, 4) == 3
-    padded = n + dims.remainder(8 - dims.remainder(n, 8), 8)
+    assert str(dims.floordiv(n - 7, 5)) == "floordiv(n - 7, 5)"
+    assert str(dims.floordiv(n + 7, 5)) == "floordiv(n + 2, 5) + 1"
+    assert (dims.floordiv(17, 5), dims.floordiv(-17, 5), dims.mod(-17, 5)) == (3, -4, 3)
+    assert dims.mod(4 * n + 3, 4) == 3
+    padded = n + dims.mod(8 - dims.mod(n, 8), 8)
     assert padded // 8 * 8 == padded
 
 
 def test_axes_are_counted_from_the_front() -> None:
-    assert [dims.axis_of(axis, 3) for axis in (-1, -3, 0, 2)] == [2, 0, 0, 2]
-    assert dims.axis_of(-1, 0) == 0
-    assert dims.axes_of([-1, 0], 3) == (2, 0)
-    assert dims.axes_of(-2, 3) == (1,)
-    assert dims.axes_of([], 2) == (0, 1)
-    assert dims.axes_of(None, 3) == (0, 1, 2)
-    assert dims.axes_of([0], 0) == ()
+    assert [dims.normalize_axis(axis, 3) for axis in (-1, -3, 0, 2)] == [2, 0, 0, 2]
+    assert dims.normalize_axis(-1, 0) == 0
+    assert dims.normalize_axes([-1, 0], 3) == (2, 0)
+    assert dims.normalize_axes(-2, 3) == (1,)
+    assert dims.normalize_axes([], 2) == (0, 1)
+    assert dims.normalize_axes(None, 3) == (0, 1, 2)
+    assert dims.normalize_axes([0], 0) == ()
 
 
 def test_python_s_functions_of_numbers() -> None:
@@ -63,7 +63,7 @@ def test_python_s_functions_of_numbers() -> None:
     import torch
 
     def call(function: Any, *values: Any) -> Any:
-        found = python_ops.function_of(function)
+        found = python_ops.lookup_python(function)
         assert found is not None, function
         return found(*values)
 
@@ -80,7 +80,7 @@ def test_python_s_functions_of_numbers() -> None:
     assert [call(one, -2.5) for one in (math.ceil, math.floor, math.trunc)] == [-2, -3, -2]
     assert call(round, 2.6) == 3
     assert call(operator.mod, -7, 3) == 2
-    assert python_ops.function_of(print) is None
+    assert python_ops.lookup_python(print) is None
 
 
 def test_python_s_functions_of_open_sizes() -> None:
@@ -94,13 +94,14 @@ def test_python_s_functions_of_open_sizes() -> None:
 
     def program(x: Any) -> Any:
         n = x.shape[0]
-        half = python_ops.function_of(operator.truediv)(n, 2)  # type: ignore[misc]
+        half = python_ops.lookup_python(operator.truediv)(n, 2)  # type: ignore[misc]
         found = [
-            python_ops.function_of(one)(half) for one in (math.ceil, math.floor, math.trunc, round)
+            python_ops.lookup_python(one)(half)
+            for one in (math.ceil, math.floor, math.trunc, round)
         ]  # type: ignore[misc]
-        root = python_ops.function_of(torch._sym_sqrt)(n)  # type: ignore[misc]
-        chosen = python_ops.function_of(torch.sym_ite)(half > 3, 1, 2)  # type: ignore[misc]
-        return [*found, root, chosen, python_ops.function_of(torch.sym_not)(half > 3)]  # type: ignore[misc]
+        root = python_ops.lookup_python(torch._sym_sqrt)(n)  # type: ignore[misc]
+        chosen = python_ops.lookup_python(torch.sym_ite)(half > 3, 1, 2)  # type: ignore[misc]
+        return [*found, root, chosen, python_ops.lookup_python(torch.sym_not)(half > 3)]  # type: ignore[misc]
 
     with jax.enable_x64(True):
         spec = jax.ShapeDtypeStruct((symbol(),), np.float32)
@@ -113,11 +114,11 @@ def test_sizes_of_a_tensor() -> None:
     import numpy as np
 
     x = np.zeros((2, 3, 4))
-    assert python_ops.OF_TENSORS["aten.sym_size.int"](x, -1) == 4
-    assert python_ops.OF_TENSORS["aten.sym_numel.default"](x) == 24
-    assert [python_ops.OF_TENSORS["aten.sym_stride.int"](x, dim) for dim in (0, 1, -1)] == [
+    assert python_ops.SHAPE_OPS["aten.sym_size.int"](x, -1) == 4
+    assert python_ops.SHAPE_OPS["aten.sym_numel.default"](x) == 24
+    assert [python_ops.SHAPE_OPS["aten.sym_stride.int"](x, dim) for dim in (0, 1, -1)] == [
         12,
         4,
         1,
     ]
-    assert python_ops.OF_TENSORS["aten.sym_storage_offset.default"](x) == 0
+    assert python_ops.SHAPE_OPS["aten.sym_storage_offset.default"](x) == 0

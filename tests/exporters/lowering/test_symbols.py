@@ -99,14 +99,14 @@ def test_inputs_and_outputs_are_of_32_bits(name: str, narrow: str) -> None:
 
     from equipoise.exporters.shapes import input_specs
 
-    assert np.dtype(input_specs.narrow(getattr(torch, name))).name == narrow
+    assert np.dtype(input_specs.io_dtype(getattr(torch, name))).name == narrow
 
 
 def test_what_may_be_empty_is_a_size_less_one() -> None:
     """JAX's own sizes are at least 1."""
     from torch.export import Dim
 
-    from equipoise.exporters.shapes.input_specs import described, input_specs
+    from equipoise.exporters.shapes.input_specs import input_specs, io_signature
 
     graph = pair({"x": {0: Dim("a", max=9), 1: Dim("b")}, "ids": {0: Dim("c")}})
     axes = {"x": {0: "past", 1: "sequence"}, "ids": {0: "batch"}}
@@ -118,7 +118,7 @@ def test_what_may_be_empty_is_a_size_less_one() -> None:
         "past_plus_1 - 1 <= 9"
         in input_specs(graph.program, graph.names, axes, empty=frozenset({"past"})).constraints
     )
-    assert described(graph.program, graph.names, axes) == {
+    assert io_signature(graph.program, graph.names, axes) == {
         "graph_inputs": {
             "x": {"dtype": "float32", "shape": ["past", "sequence"]},
             "ids": {"dtype": "int32", "shape": ["batch"]},
