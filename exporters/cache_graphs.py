@@ -1,29 +1,29 @@
-"""Makes the graphs of a model that writes with a cache. Runs in a worker process, where the framework is.
+"""Splits a text generation model into the graphs that are exported with a KV cache.
 
-A decoder is one graph: tokens and the past (which may be empty) in, scores and the present out. Behind an encoder
-there are three: the encoder, the decoder for the first tokens, and the decoder with past, which no longer needs what
-the encoder gave but as keys and values. Names are those that optimum gives them.
+A decoder-only model becomes one graph: tokens and the past (which may be empty) in, logits and the present out. An
+encoder-decoder model becomes three: the encoder, the decoder for the first tokens, and the decoder with past, which
+reads the encoder's result from cached keys and values only. Names are those of optimum.
 """
 
 from __future__ import annotations
 
-import time
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from equipoise.exporters.build import (
-    load_for_export,
-    load_target,
-    load_tensors,
-    run_example,
-    with_signature,
+from equipoise.convert.core.framework_types import KvCache, TorchModel, TorchTensor
+from equipoise.exporters.cache_names import (
+    KEY_VALUE,
+    PAST_PREFIX,
+    PRESENT_PREFIX,
+    WHOLE_MODEL,
 )
 from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.wrap_model import run_example, with_signature
 
 NEW_TOKENS = 2
-"""Tokens of the example that are new: a length of one would be taken for a constant."""
+"""New tokens in the example: torch.export would specialize a length of one."""
 
 INPUT_AXES = {
     "input_ids": {0: "batch", 1: "sequence"},
@@ -33,9 +33,10 @@ INPUT_AXES = {
     "encoder_hidden_states": {0: "batch", 1: "encoder_sequence"},
 }
 PAST_AXES = {0: "batch", 2: "past_sequence"}
-AXES_THAT_MAY_BE_EMPTY = frozenset({"past_sequence"})
-KEY_VALUE = ("key", "value")
 CROSS_ATTENTION_AXES = {0: "batch", 2: "encoder_sequence"}
+AXES_THAT_MAY_BE_EMPTY = frozenset({"past_sequence"})
+
+Tensors = dict[str, TorchTensor]
 
 
 @dataclass(frozen=True)
@@ -44,147 +45,131 @@ class CacheGraph:
 
     Attributes:
         role: ``model``, ``encoder``, ``decoder`` or ``decoder_with_past``.
-        call: From tensors by name to outputs by name.
-        tensors: The example.
-        axes: Which of their axes vary.
+        call: Maps tensors by name to outputs by name.
+        tensors: Example inputs.
+        axes: The dynamic axes of each input.
     """
 
     role: str
-    call: Callable[..., dict[str, Any]]
-    tensors: dict[str, Any]
+    call: Callable[..., Tensors]
+    tensors: Tensors
     axes: Mapping[str, Mapping[int, str]]
 
 
-def build(
-    target: str,
-    way: str,
-    folder: str,
-    class_name: str,
-    inputs: str,
-    output: str,
-    axes: Mapping[str, Mapping[str, str]],
-    kwargs: Mapping[str, Any] | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    patch: str = "",
-    options: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Writes the graphs beside ``output``; see :func:`equipoise.exporters.build.build`."""
-    start = time.perf_counter()
-    model, notes = load_for_export(folder, class_name, dtype, device, patch)
-    tensors = load_tensors(inputs, model)
-    plain = dict(kwargs or {})
-    seq2seq = "decoder_input_ids" in tensors
-    outer = {name: {int(axis): text for axis, text in one.items()} for name, one in axes.items()}
-    graphs = (
-        _encoder_decoder_graphs(model, tensors, plain, outer)
-        if seq2seq
-        else [_decoder_graph(model, tensors, plain)]
-    )
-    tool: Any = load_target(target)
-    sources = {graph.role: _exportable_graph(model, graph, options) for graph in graphs}
-    made: dict[str, Any] = tool.make_graphs(way, sources, Path(output))
-    told = [note for one in made.values() for note in one.get("notes", [])]
-    notes = [*dict.fromkeys(told), *notes]
-    return {**_merge_reports(made), "seconds": time.perf_counter() - start, "notes": notes}
+def cache_graphs(
+    model: TorchModel,
+    tensors: Tensors,
+    kwargs: dict[str, Any],
+    axes: Mapping[str, Mapping[int, str]],
+    options: Mapping[str, Any],
+) -> dict[str, ExportableModel]:
+    """Returns the graphs of a model by role, ready for a target.
 
-
-def _merge_reports(made: dict[str, Any]) -> dict[str, Any]:
-    """What all graphs say, under one roof."""
-    graphs = {
-        role: {"file": one["file"], "inputs": one["graph_inputs"], "outputs": one["graph_outputs"]}
-        for role, one in made.items()
-    }
-    (opset,) = {one.get("opset") for one in made.values()}
-    alone = made.get("model")
-    if alone is None:
-        return {"opset": opset, "graphs": graphs, "outputs": {}}
-    shapes = {key: alone[key] for key in ("graph_inputs", "graph_outputs")}
-    return {"opset": opset, **shapes, "outputs": {}}
+    Args:
+        model: The model.
+        tensors: Example inputs of one forward pass of the whole model.
+        kwargs: Further keyword arguments of the model's forward.
+        axes: The dynamic axes of the example inputs.
+        options: Options of the target.
+    """
+    if "decoder_input_ids" in tensors:
+        graphs = _encoder_decoder_graphs(model, tensors, kwargs, axes)
+    else:
+        graphs = [_decoder_graph(model, tensors, kwargs)]
+    return {graph.role: _exportable_graph(model, graph, options) for graph in graphs}
 
 
 def _exportable_graph(
-    model: Any, graph: CacheGraph, options: Mapping[str, Any] | None
+    model: TorchModel, graph: CacheGraph, options: Mapping[str, Any]
 ) -> ExportableModel:
     names = list(graph.tensors)
 
-    def call(*args: Any, **given: Any) -> dict[str, Any]:
-        return graph.call(**{**dict(zip(names, args, strict=False)), **given})
+    def call(*args: Any, **inputs: Any) -> Tensors:
+        return graph.call(**{**dict(zip(names, args, strict=False)), **inputs})
 
-    module = with_signature(model, names, call)
-    given = dict(options or {})
-    source = ExportableModel(
-        module, model, graph.tensors, graph.axes, (), {}, given, AXES_THAT_MAY_BE_EMPTY
+    exportable = ExportableModel(
+        module=with_signature(model, names, call),
+        model=model,
+        tensors=graph.tensors,
+        axes=graph.axes,
+        outputs=(),
+        options=options,
+        empty=AXES_THAT_MAY_BE_EMPTY,
     )
-    return replace(source, outputs=tuple(run_example(source)))
+    return replace(exportable, outputs=tuple(run_example(exportable)))
 
 
-def _decoder_graph(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> CacheGraph:
-    """A decoder without encoder."""
-    tokens = tensors["input_ids"]
-    past = tokens.shape[1] - NEW_TOKENS
-    earlier = {name: value[:, :past] for name, value in tensors.items()}
-    state = _full_cache(model, {**earlier, **kwargs})
-    example = {
-        name: value if name == "attention_mask" else value[:, past:]
+def _decoder_graph(model: TorchModel, tensors: Tensors, kwargs: dict[str, Any]) -> CacheGraph:
+    """Returns the graph of a decoder-only model; the example has a past and two new tokens."""
+    past_length = tensors["input_ids"].shape[1] - NEW_TOKENS
+    earlier = {name: value[:, :past_length] for name, value in tensors.items()}
+    past = cache_tensors(_full_cache(model, {**earlier, **kwargs}), f"{PAST_PREFIX}{{}}")
+    inputs = {
+        name: value if name == "attention_mask" else value[:, past_length:]
         for name, value in tensors.items()
     }
-    keys = cache_tensors(state, "past_key_values.{}")
 
-    def call(**given: Any) -> dict[str, Any]:
-        cache = build_cache(given, "past_key_values.{}", len(keys) // 2)
-        plain = {name: given[name] for name in example}
-        result = model(**plain, **kwargs, past_key_values=cache, use_cache=True, return_dict=True)
-        return {"logits": result.logits, **cache_tensors(result.past_key_values, "present.{}")}
+    def call(**given: TorchTensor) -> Tensors:
+        result = model(
+            **{name: given[name] for name in inputs},
+            **kwargs,
+            past_key_values=build_cache(given, f"{PAST_PREFIX}{{}}", len(past) // len(KEY_VALUE)),
+            use_cache=True,
+            return_dict=True,
+        )
+        present = cache_tensors(result.past_key_values, f"{PRESENT_PREFIX}{{}}")
+        return {"logits": result.logits, **present}
 
-    axes = {**{name: INPUT_AXES[name] for name in example}, **dict.fromkeys(keys, PAST_AXES)}
-    return CacheGraph("model", call, {**example, **keys}, axes)
+    axes = {**{name: INPUT_AXES[name] for name in inputs}, **dict.fromkeys(past, PAST_AXES)}
+    return CacheGraph(WHOLE_MODEL, call, {**inputs, **past}, axes)
 
 
-def _full_cache(model: Any, inputs: dict[str, Any]) -> Any:
-    """Keys and values of all tokens in every layer, windows or not: the mask keeps a window as well as forgetting does.
+def _full_cache(model: TorchModel, inputs: dict[str, Any]) -> KvCache:
+    """Runs a model with a cache that keeps all tokens in every layer, sliding windows included.
 
-    Of their own, layers with a window would keep its tokens alone, and the past would have several lengths.
+    A layer with a sliding window would keep the tokens of its window only, so that the past of one graph had several
+    lengths. The attention mask hides what is outside of a window just as well.
     """
     from transformers import DynamicCache
 
-    whole = DynamicCache()
-    return model(**inputs, past_key_values=whole, use_cache=True, return_dict=True).past_key_values
+    cache = DynamicCache()
+    return model(**inputs, past_key_values=cache, use_cache=True, return_dict=True).past_key_values
 
 
 def _encoder_decoder_graphs(
-    model: Any,
-    tensors: dict[str, Any],
+    model: TorchModel,
+    tensors: Tensors,
     kwargs: dict[str, Any],
-    outer: Mapping[str, Mapping[int, str]],
+    axes: Mapping[str, Mapping[int, str]],
 ) -> list[CacheGraph]:
-    """Encoder, decoder, decoder with past."""
-    import inspect
-
+    """Returns encoder, decoder and decoder with past."""
     encoder = model.get_encoder()
-    taken = inspect.signature(encoder.forward).parameters
-    sources = {name: tensors[name] for name in tensors if name in taken and "decoder" not in name}
+    accepted = inspect.signature(encoder.forward).parameters
+    inputs = {
+        name: value for name, value in tensors.items() if name in accepted and "decoder" not in name
+    }
 
-    def encode(**given: Any) -> dict[str, Any]:
+    def encode(**given: TorchTensor) -> Tensors:
         return {"last_hidden_state": encoder(**given, return_dict=True).last_hidden_state}
 
-    masked = "attention_mask" in tensors
-    mask = {"encoder_attention_mask": tensors["attention_mask"]} if masked else {}
-    encoded = {"encoder_hidden_states": encode(**sources)["last_hidden_state"], **mask}
-    axes = {name: outer[name] for name in sources}
-    decode = _decoder_forward(model, kwargs, masked=masked)
+    has_mask = "attention_mask" in tensors
+    mask = {"encoder_attention_mask": tensors["attention_mask"]} if has_mask else {}
+    encoded = {"encoder_hidden_states": encode(**inputs)["last_hidden_state"], **mask}
+    decode = _decoder_forward(model, kwargs, has_mask=has_mask)
     return [
-        CacheGraph("encoder", encode, sources, axes),
+        CacheGraph("encoder", encode, inputs, {name: axes[name] for name in inputs}),
         *_decoder_graphs(decode, tensors["decoder_input_ids"], encoded),
     ]
 
 
-def _decoder_forward(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[..., Any]:
-    """The decoder's pass behind what the encoder gave."""
+def _decoder_forward(
+    model: TorchModel, kwargs: dict[str, Any], *, has_mask: bool
+) -> Callable[[Mapping[str, TorchTensor], KvCache | None], Any]:
+    """Returns the forward pass of the decoder, given the encoder's result and a cache."""
     from transformers.modeling_outputs import BaseModelOutput
 
-    def decode(given: Mapping[str, Any], cache: Any) -> Any:
-        mask = {"attention_mask": given["encoder_attention_mask"]} if masked else {}
+    def decode(given: Mapping[str, TorchTensor], cache: KvCache | None) -> Any:
+        mask = {"attention_mask": given["encoder_attention_mask"]} if has_mask else {}
         return model(
             **mask,
             **kwargs,
@@ -199,71 +184,74 @@ def _decoder_forward(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Cal
 
 
 def _decoder_graphs(
-    decode: Callable[..., Any], tokens: Any, encoded: dict[str, Any]
+    decode: Callable[[Mapping[str, TorchTensor], KvCache | None], Any],
+    tokens: TorchTensor,
+    encoded: Tensors,
 ) -> list[CacheGraph]:
-    """The decoder that begins and the one that goes on."""
+    """Returns the decoder for the first tokens and the one that continues."""
     from transformers import EncoderDecoderCache
 
-    past = decode({"input_ids": tokens[:, :-NEW_TOKENS], **encoded}, None).past_key_values
-    keys = encoder_decoder_cache_tensors(past, "past_key_values.{}")
-    layers = len(keys) // 4
+    cache = decode({"input_ids": tokens[:, :-NEW_TOKENS], **encoded}, None).past_key_values
+    past = encoder_decoder_cache_tensors(cache, f"{PAST_PREFIX}{{}}")
+    layers = len(past) // (2 * len(KEY_VALUE))
 
-    def begin(**given: Any) -> dict[str, Any]:
+    def begin(**given: TorchTensor) -> Tensors:
         result = decode(given, None)
-        return {
-            "logits": result.logits,
-            **encoder_decoder_cache_tensors(result.past_key_values, "present.{}"),
-        }
-
-    def go_on(**given: Any) -> dict[str, Any]:
-        own = build_cache(given, "past_key_values.{}.decoder", layers)
-        cross = build_cache(given, "past_key_values.{}.encoder", layers)
-        result = decode(given, EncoderDecoderCache(own, cross))
-        present = cache_tensors(result.past_key_values.self_attention_cache, "present.{}.decoder")
+        present = encoder_decoder_cache_tensors(result.past_key_values, f"{PRESENT_PREFIX}{{}}")
         return {"logits": result.logits, **present}
 
-    begun = {"input_ids": tokens, **encoded}
-    going = {"input_ids": tokens[:, -NEW_TOKENS:], **encoded, **keys}
+    def go_on(**given: TorchTensor) -> Tensors:
+        self_attention = build_cache(given, f"{PAST_PREFIX}{{}}.decoder", layers)
+        cross_attention = build_cache(given, f"{PAST_PREFIX}{{}}.encoder", layers)
+        result = decode(given, EncoderDecoderCache(self_attention, cross_attention))
+        own = result.past_key_values.self_attention_cache
+        return {"logits": result.logits, **cache_tensors(own, f"{PRESENT_PREFIX}{{}}.decoder")}
+
+    first = {"input_ids": tokens, **encoded}
+    continued = {"input_ids": tokens[:, -NEW_TOKENS:], **encoded, **past}
     return [
-        CacheGraph("decoder", begin, begun, _axes_of_inputs(begun)),
-        CacheGraph("decoder_with_past", go_on, going, _axes_of_inputs(going)),
+        CacheGraph("decoder", begin, first, _axes_of_inputs(first)),
+        CacheGraph("decoder_with_past", go_on, continued, _axes_of_inputs(continued)),
     ]
 
 
-def _axes_of_inputs(tensors: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+def _axes_of_inputs(tensors: Mapping[str, TorchTensor]) -> dict[str, dict[int, str]]:
     return {
         name: INPUT_AXES.get(name, CROSS_ATTENTION_AXES if ".encoder." in name else PAST_AXES)
         for name in tensors
     }
 
 
-def cache_tensors(cache: Any, name: str) -> dict[str, Any]:
-    """Keys and values of a cache's layers by name."""
-    found = {}
+def cache_tensors(cache: KvCache, name: str) -> Tensors:
+    """Returns the keys and values of a cache by name; ``{}`` in the name becomes the layer."""
+    tensors = {}
     for index, layer in enumerate(cache.layers):
-        found[f"{name.format(index)}.key"] = layer.keys
-        found[f"{name.format(index)}.value"] = layer.values
-    return found
+        for part, tensor in zip(KEY_VALUE, (layer.keys, layer.values), strict=True):
+            tensors[f"{name.format(index)}.{part}"] = tensor
+    return tensors
 
 
-def encoder_decoder_cache_tensors(cache: Any, name: str) -> dict[str, Any]:
-    """The same of a cache for itself and for what the encoder gave, layer by layer: optimum goes by the order."""
-    own = cache_tensors(cache.self_attention_cache, f"{name}.decoder")
-    every = {**own, **cache_tensors(cache.cross_attention_cache, f"{name}.encoder")}
-    return dict(sorted(every.items(), key=lambda pair: int(pair[0].split(".")[1])))
+def encoder_decoder_cache_tensors(cache: KvCache, name: str) -> Tensors:
+    """Returns self-attention and cross-attention tensors layer by layer: optimum reads them by their order."""
+    self_attention = cache_tensors(cache.self_attention_cache, f"{name}.decoder")
+    cross_attention = cache_tensors(cache.cross_attention_cache, f"{name}.encoder")
+    tensors = {**self_attention, **cross_attention}
+    return dict(sorted(tensors.items(), key=lambda pair: int(pair[0].split(".")[1])))
 
 
-def build_cache(given: Mapping[str, Any], name: str, layers: int) -> Any:
-    """A cache that holds these tensors."""
+def build_cache(tensors: Mapping[str, TorchTensor], name: str, layers: int) -> KvCache:
+    """Returns a cache that holds these tensors.
+
+    The layers are filled directly: ``update`` would concatenate with an empty tensor, and tracers record that.
+    """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
     cache = DynamicCache()
     for index in range(layers):
         layer = DynamicLayer()
-        layer.keys, layer.values = (given[f"{name.format(index)}.{part}"] for part in KEY_VALUE)
+        layer.keys, layer.values = (tensors[f"{name.format(index)}.{part}"] for part in KEY_VALUE)
         layer.dtype, layer.device = layer.keys.dtype, layer.keys.device
-        # Not through an update: it would join the tensors to an empty one, and tracers follow.
         layer.is_initialized = True
         cache.layers.append(layer)
     return cache

@@ -1,8 +1,8 @@
-"""What an export target is: a file of ``targets/`` that defines ``TARGET``; its name is the file's, with hyphens.
+"""The protocol of export targets. A target is a module of ``targets/`` that defines ``TARGET``, named like the file.
 
-A target's file is read in two places: here, for what it says of itself, and in a worker process by its path, where
-:meth:`Target.make` runs with the framework. So it imports frameworks inside functions only, and of Equipoise
-nothing but this package and ``convert``, whose own imports must be had in that process.
+The module is imported in two processes: here, for what it says about itself, and in a worker process, where
+:meth:`Target.make` runs with the framework. So it imports frameworks inside functions only, and of Equipoise nothing
+but ``exporters`` and ``convert``: their base dependencies are all that the worker's environment must have.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
+
 ENTRY_POINT_GROUP = "equipoise.targets"
 """The group under which other packages offer modules that define ``TARGET``."""
+
+INT8_DYNAMIC = "int8-dynamic"
+"""Value of the option ``quantize``: int8 weights, activations quantized while the program runs."""
 
 
 @dataclass(frozen=True)
 class ExportableModel:
-    """A model in a worker process that is to become a program.
+    """A model in a worker process that is about to be exported.
 
     Attributes:
-        module: Takes the tensors in their order and gives a dict of tensors.
-        model: The model itself, for exporters that want one of transformers.
+        module: Takes the tensors in their order and returns a dict of tensors.
+        model: The model itself, for exporters that need a class of transformers.
         tensors: Example inputs by name.
-        axes: For each input the axes that vary, with the names that the program gives them.
+        axes: The dynamic axes of each input, with their names in the program.
         outputs: Names of the outputs in their order.
-        kwargs: Plain values that the model's forward gets beside the tensors.
-        options: ``opset``, ``optimize``, ``external`` and what else a target takes.
-        empty: Names of axes that may have the size 0.
+        kwargs: Further keyword arguments of the model's forward.
+        options: ``opset``, ``optimize``, ``external`` and whatever else a target accepts.
+        empty: Names of axes that may have size 0.
     """
 
-    module: Any
-    model: Any
-    tensors: Mapping[str, Any]
+    module: TorchModule
+    model: TorchModel
+    tensors: Mapping[str, TorchTensor]
     axes: Mapping[str, Mapping[int, str]]
     outputs: tuple[str, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -46,17 +51,17 @@ class ExportableModel:
 
 
 class Target(Protocol):
-    """A kind of program.
+    """A program format that models are exported to.
 
     Attributes:
-        name: As on the command line.
-        program: How its file is called.
-        extra: The extra of this package that brings what it needs.
-        needs: Modules that it needs.
-        ways: How it can be made, the first choice first -> in words.
+        name: Name on the command line.
+        program: File name of the program in the artifact.
+        extra: The extra of this package that installs what the target needs.
+        needs: Modules that must be importable.
+        ways: Export strategies in the order in which they are tried -> their descriptions.
 
-    Where its programs have the sizes of the example for good it has ``fixed = True``, and where it makes weights of
-    eight bits ``quantizes = True``.
+    A target whose programs only accept the sizes of the example has ``fixed = True``; one that can quantize weights
+    to int8 has ``quantizes = True``.
     """
 
     name: str
@@ -66,32 +71,36 @@ class Target(Protocol):
     ways: Mapping[str, str]
 
     def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        """Writes the program to ``path``; gives what there is to say about it (``opset`` ...)."""
+        """Writes the program to ``path`` with one strategy.
+
+        Returns:
+            A report for artifact.json: ``opset``, ``graph_inputs``, ``graph_outputs``, ``notes``; all optional.
+        """
         ...
 
 
 @runtime_checkable
 class SupportsKvCache(Protocol):
-    """What a target has beside, if its programs can go on with a cache; see :mod:`equipoise.exporters.cache_graphs`."""
+    """A target that also exports graphs with a KV cache; see :mod:`equipoise.exporters.cache_graphs`."""
 
     def make_graphs(
         self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
-        """Writes what the graphs of a model become; weights that they have in common lie there once.
+        """Writes the graphs of a model; weights that several graphs use are stored once.
 
         Args:
-            way: One of the target's ways.
+            way: One of the target's strategies.
             sources: By role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
-            path: The program's file, which is that of the role ``model``; others lie beside it.
+            path: The file of the role ``model``; the files of other roles go into the same folder.
 
         Returns:
-            By role its ``file``, ``graph_inputs``, ``graph_outputs``, and what else there is to say.
+            A report by role: its ``file``, ``graph_inputs``, ``graph_outputs``, and optionally ``opset`` and ``notes``.
         """
         ...
 
 
 def argument_name(name: str) -> str:
-    """An input's name as a Python argument.
+    """Returns the Python argument for the name of an input.
 
     >>> argument_name("past_key_values.0.key")
     'past_key_values_0_key'
@@ -100,33 +109,42 @@ def argument_name(name: str) -> str:
 
 
 def has_fixed_sizes(target: Target) -> bool:
-    """Whether the programs of a target have the sizes of the example for good."""
+    """Checks whether programs of a target only accept the sizes of the example."""
     return bool(getattr(target, "fixed", False))
 
 
 def target_names() -> list[str]:
-    """All targets: ours, then those of other packages."""
-    from equipoise.exporters import targets
-
-    own = sorted(module.name.replace("_", "-") for module in iter_modules(targets.__path__))
-    return own + sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))
+    """Lists all targets: the built-in ones, then those of other packages."""
+    return _own_names() + sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))
 
 
-def find_target(name: str) -> tuple[Target, str]:
-    """A target, and the file that defines it.
+def find_target(name: str) -> Target:
+    """Returns a target by its name, or by the path of a file that defines it.
 
     Raises:
-        KeyError: There is none of that name.
+        KeyError: There is no target of that name.
     """
-    module = _module(name)
-    target: Target = module.TARGET
-    return target, str(module.__file__)
+    target: Target = _find_module(name).TARGET
+    return target
 
 
-def _module(name: str) -> ModuleType:
+def target_reference(name: str) -> str:
+    """Returns what :func:`find_target` takes in a worker process: another package's target goes by its file.
+
+    Raises:
+        KeyError: There is no target of that name.
+    """
+    return name if name in _own_names() else str(_find_module(name).__file__)
+
+
+def _own_names() -> list[str]:
     from equipoise.exporters import targets
 
-    if name in {module.name.replace("_", "-") for module in iter_modules(targets.__path__)}:
+    return sorted(module.name.replace("_", "-") for module in iter_modules(targets.__path__))
+
+
+def _find_module(name: str) -> ModuleType:
+    if name in _own_names():
         return import_module(f"equipoise.exporters.targets.{name.replace('-', '_')}")
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         module: ModuleType = point.load()

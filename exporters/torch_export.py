@@ -1,4 +1,4 @@
-"""What targets of PyTorch share: ``torch.export`` with the axes that vary, plain or as transformers does it."""
+"""Exports a model with ``torch.export``, plainly or through transformers' exporters, with dynamic axes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
+from equipoise.convert.core.framework_types import ExportedProgram, FxNode
 from equipoise.exporters.patches.symbolic_builtins import symbolic_builtins
 from equipoise.exporters.target import ExportableModel, argument_name
 
 
-def export_program(source: ExportableModel) -> Any:
-    """The program of ``torch.export``; PyTorch infers how the axes hang together."""
+def export_program(source: ExportableModel) -> ExportedProgram:
+    """Exports with ``torch.export``; PyTorch infers how the dynamic axes depend on each other."""
     import torch
 
     example = tuple(source.tensors.values())
@@ -21,25 +23,20 @@ def export_program(source: ExportableModel) -> Any:
         return torch.export.export(source.module, example, dynamic_shapes=shapes, strict=False)
 
 
-def export_with_strategy(source: ExportableModel, way: str) -> Any:
-    """The program of ``torch.export`` in one of its two ways: ``export``, or ``transformers``."""
-    return export_program(source) if way == "export" else export_with_transformers(source, "dynamo")
-
-
-def input_nodes(program: Any) -> list[Any]:
-    """The nodes of an ``ExportedProgram`` that stand for the model's inputs, in their order."""
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    specs = program.graph_signature.input_specs
-    return [node for node, spec in zip(nodes, specs, strict=True) if spec.kind.name == "USER_INPUT"]
+def export_with_strategy(source: ExportableModel, way: str) -> ExportedProgram:
+    """Exports with one of the two strategies into ``torch.export``: ``export`` or ``transformers``."""
+    if way == "export":
+        return export_program(source)
+    return export_with_transformers(source, "dynamo")
 
 
 def export_with_transformers(source: ExportableModel, kind: str, **settings: Any) -> Any:
-    """What the exporter of ``transformers.exporters`` makes of the module: it patches what tracers cannot follow.
+    """Exports with ``transformers.exporters``, which patches what tracers cannot follow.
 
     Args:
         source: The model.
-        kind: ``dynamo`` or ``onnx``.
-        settings: Of its config.
+        kind: ``dynamo`` for an ``ExportedProgram``, ``onnx`` for an ONNX model.
+        settings: Settings of the exporter's config.
 
     Raises:
         ImportError: The installed transformers has no exporters.
@@ -55,20 +52,26 @@ def export_with_transformers(source: ExportableModel, kind: str, **settings: Any
     return program
 
 
+def input_nodes(program: ExportedProgram) -> list[FxNode]:
+    """Returns the placeholders of the model's inputs, without those of weights, in their order."""
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
+    specs = program.graph_signature.input_specs
+    return [node for node, spec in zip(nodes, specs, strict=True) if spec.kind.name == "USER_INPUT"]
+
+
 @contextmanager
 def _without_precomputed_inputs() -> Iterator[None]:
-    """Keeps transformers from adding inputs that it computes from others: a task feeds none but its own."""
-    utils: Any = import_module("transformers.exporters.utils")
-    kept = utils.precompute_export_inputs
-    utils.precompute_export_inputs = lambda model, inputs: None
-    try:
+    """Keeps transformers from adding inputs that it computes from others: a task only feeds its own.
+
+    Waits for a switch in ``transformers.exporters`` (5.24 has none).
+    """
+    utils = import_module("transformers.exporters.utils")
+    with mock.patch.object(utils, "precompute_export_inputs", return_value=None):
         yield
-    finally:
-        utils.precompute_export_inputs = kept
 
 
 def _dynamic_shapes(source: ExportableModel) -> dict[str, dict[int, Any]]:
-    """Which axes vary. Only where they vary is left open: how they hang together PyTorch finds out."""
+    """Returns the dynamic axes for ``torch.export``; ``Dim.AUTO`` leaves relations between them to PyTorch."""
     import torch
 
     auto = torch.export.Dim.AUTO

@@ -1,25 +1,33 @@
-"""Walks a graph of ATen's operators node by node, with arrays of JAX where PyTorch has tensors."""
+"""Interprets a graph of ATen operators node by node, with JAX arrays in place of tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from equipoise.convert.core.framework_types import (
+    FxArgument,
+    FxGraph,
+    FxNode,
+    JaxArray,
+    SymbolicDim,
+)
 from equipoise.exporters.lowering import python_ops
 from equipoise.exporters.lowering.control_flow import HIGHER_ORDER_OPS
-from equipoise.exporters.lowering.dtypes import to_jax_dtype
+from equipoise.exporters.lowering.dtypes import to_jax_array, to_jax_dtype
 from equipoise.exporters.lowering.errors import DATA_DEPENDENT_SIZE, LoweringError
+from equipoise.exporters.lowering.program import LoweredProgram
 from equipoise.exporters.lowering.registry import lookup_aten
-from equipoise.exporters.lowering.shape_values import fold_constant, fold_node
+from equipoise.exporters.lowering.shape_values import ShapeValues, fold_constant, fold_node
 from equipoise.exporters.lowering.size_fraction import SizeFraction
-from equipoise.exporters.shapes.identities import sizes_met, torch_symbols
+from equipoise.exporters.lowering.torch_dims import sizes_met, torch_symbols
 
 PLACEMENT_ARGUMENTS = frozenset(
     {"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"}
 )
-"""Arguments that say where and how a tensor lies, not what it holds."""
+"""Arguments that say where and how a tensor is stored, not what it holds."""
 ORDERED_ROW_OPS = ("aten.index_put", "aten.masked_scatter", "aten.sym_")
-"""Operators that take picked rows in order, as many as there are, or ask how many they are."""
+"""Operators that read selected rows in order up to their count, or return that count."""
 ASSERTION_OPS = (
     "aten._assert",
     "aten.sym_constrain_range",
@@ -27,69 +35,95 @@ ASSERTION_OPS = (
     "aten._functional_sym_constrain",
     "aten._assert_tensor_metadata",
 )
-"""Operators that only check."""
+"""Operators that only check something."""
+
+Value = Any
+"""A value in the graph: a JAX array, a size, a number, or a list of these."""
+Environment = Mapping[FxNode, Value]
+"""Nodes -> their values."""
 
 
-def interpret(graph_module: Any, values: Sequence[Any]) -> Any:
-    """What the graph returns for these values of its inputs, in their order.
+def run_program(
+    program: LoweredProgram, weights: Mapping[str, JaxArray], inputs: Mapping[str, Any]
+) -> dict[str, JaxArray]:
+    """Returns the outputs of a program by name.
+
+    Args:
+        program: The program.
+        weights: Arrays by the names of its weights.
+        inputs: Arrays by name; integers may have any width.
 
     Raises:
-        LoweringError: An operator is unknown, or not to be had in JAX.
+        LoweringError: An operator has no counterpart in JAX.
     """
-    environment: dict[Any, Any] = {}
-    known: dict[Any, Any] = {}
-    picked: set[str] = set()
-    given = iter(values)
+    values = program.placeholder_values(weights, inputs)
+    return program.outputs_by_name(interpret(program.program.graph_module, values))
+
+
+def interpret(graph_module: FxGraph, values: Sequence[Value]) -> Any:
+    """Returns the outputs of a graph for these values of its placeholders, in their order.
+
+    Raises:
+        LoweringError: An operator has no counterpart in JAX.
+    """
+    environment: dict[FxNode, Value] = {}
+    folded: dict[FxNode, ShapeValues | None] = {}
+    selected: set[str] = set()
+    remaining = iter(values)
     inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     symbols = torch_symbols(inputs, values)
     for node in _live_nodes(graph_module.graph):
         if node.op == "placeholder":
-            environment[node] = next(given)
-            known[node] = fold_constant(environment[node])
+            environment[node] = next(remaining)
+            folded[node] = fold_constant(environment[node])
         elif node.op == "get_attr":
             environment[node] = _graph_attribute(graph_module, node.target)
-            known[node] = fold_constant(environment[node])
+            folded[node] = fold_constant(environment[node])
         elif node.op == "output":
             return _resolve(node.args[0], environment)
         else:
-            _refuse_mixed_rows(node, picked)
-            size = _folded_scalar(node, known)
+            _refuse_mixed_rows(node, selected)
+            size = _folded_scalar(node, folded)
             if size is None:
                 environment[node] = _call(node, environment, symbols)
-                known[node] = _fold(node, environment, known)
+                folded[node] = _fold(node, environment, folded)
             else:
                 environment[node] = size
     raise LoweringError("the graph returns nothing", operator="output", module="")
 
 
-def _refuse_mixed_rows(node: Any, picked: set[str]) -> None:
-    """Rows that a mask has picked are taken in order or each for itself; what mixes them would see the rows beyond.
+def _refuse_mixed_rows(node: FxNode, selected: set[str]) -> None:
+    """Rejects operators that reduce over rows selected by a boolean mask: they would include the padding rows.
+
+    The number of selected rows is only known when the program runs, so a selection has as many rows as the mask and
+    NaN in those beyond. Reading rows in order, or each on its own, never sees them.
 
     Args:
-        node: Of the graph.
-        picked: PyTorch's symbols for how many rows masks have picked; those of this node are added.
+        node: The node.
+        selected: PyTorch's symbols for numbers of selected rows; those that this node creates are added.
 
     Raises:
-        LoweringError: The node makes something without rows out of the rows.
+        LoweringError: The node combines the selected rows into something without rows.
     """
     name = str(node.target)
-    picks = name == "aten.index.Tensor"
-    if not picks and (not picked or not name.startswith("aten.")):
+    selects = name == "aten.index.Tensor"
+    if not selects and (not selected or not name.startswith("aten.")):
         return
-    made, met = _shape_symbols(node), set().union(*map(_shape_symbols, node.all_input_nodes))
-    if picks:
-        picked |= made - met
-    # Two masks that pick equally many have two symbols, of which a sum of their rows keeps one.
+    result = _shape_symbols(node)
+    inputs: set[str] = set().union(*map(_shape_symbols, node.all_input_nodes))
+    if selects:
+        selected |= result - inputs
+    # Two masks that select equally many rows have two symbols; a sum of their rows keeps one of them.
     elif (
-        met & picked
-        and not made & picked
+        inputs & selected
+        and not result & selected
         and not name.startswith((*ORDERED_ROW_OPS, *ASSERTION_OPS))
     ):
         raise LoweringError(DATA_DEPENDENT_SIZE, operator=name, module=module_path(node))
 
 
-def _shape_symbols(node: Any) -> set[str]:
-    """PyTorch's symbols in the shapes of a node's tensors."""
+def _shape_symbols(node: FxNode) -> set[str]:
+    """Returns PyTorch's symbols in the shapes of a node's tensors."""
     value = node.meta.get("val")
     values = value if isinstance(value, (list, tuple)) else [value]
     return {
@@ -101,30 +135,32 @@ def _shape_symbols(node: Any) -> set[str]:
     }
 
 
-def _folded_scalar(node: Any, known: Mapping[Any, Any]) -> Any:
-    """The size that a node takes out of a tensor, if it is known; None if not, and of other nodes."""
+def _folded_scalar(node: FxNode, folded: Mapping[FxNode, ShapeValues | None]) -> Any:
+    """Returns the size that ``Tensor.item`` takes out of a folded tensor; None for all other nodes."""
     if str(node.target) != "aten._local_scalar_dense.default":
         return None
-    values = known.get(node.args[0])
+    values = folded.get(node.args[0])
     return None if values is None else values.item()
 
 
-def _fold(node: Any, environment: Mapping[Any, Any], known: Mapping[Any, Any]) -> Any:
-    """What is known of the tensor that a node makes; None if it is not all known."""
+def _fold(
+    node: FxNode, environment: Environment, folded: Mapping[FxNode, ShapeValues | None]
+) -> ShapeValues | None:
+    """Constant-folds a node; None if not all of its inputs are known."""
     import torch
 
-    def value(one: Any) -> Any:
+    def value(one: FxArgument) -> Any:
         if isinstance(one, torch.fx.Node):
             is_tensor = isinstance(one.meta.get("val"), torch.Tensor)
-            return known.get(one) if is_tensor else environment[one]
+            return folded.get(one) if is_tensor else environment[one]
         return [value(inner) for inner in one] if isinstance(one, (list, tuple)) else one
 
     return fold_node(node, [value(one) for one in node.args], node.kwargs)
 
 
-def _live_nodes(graph: Any) -> list[Any]:
-    """The nodes that the outputs depend on, in order, and all inputs."""
-    wanted: set[Any] = set()
+def _live_nodes(graph: FxGraph) -> list[FxNode]:
+    """Returns all placeholders and the nodes that the outputs depend on, in order."""
+    wanted: set[FxNode] = set()
     for node in reversed(graph.nodes):
         if node.op in ("output", "placeholder") or node in wanted:
             wanted.add(node)
@@ -132,34 +168,18 @@ def _live_nodes(graph: Any) -> list[Any]:
     return [node for node in graph.nodes if node in wanted]
 
 
-def _graph_attribute(graph_module: Any, target: str) -> Any:
-    """A graph within the graph, or a constant."""
+def _graph_attribute(graph_module: FxGraph, target: str) -> Any:
+    """Returns a subgraph, or a constant as an array."""
     import torch
 
-    found: Any = graph_module
+    found = graph_module
     for part in target.split("."):
         found = getattr(found, part)
     return to_jax_array(found) if torch.is_tensor(found) else found
 
 
-def to_jax_array(tensor: Any) -> Any:
-    """A tensor as an array of the same bits, of which it is known what is in it."""
-    import jax
-    import numpy as np
-    import torch
-    from jax import numpy as jnp
-
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        plain = tensor.view(torch.int16).numpy().view(to_jax_dtype(tensor.dtype))
-    else:
-        plain = np.asarray(tensor.resolve_conj().resolve_neg())
-    with jax.ensure_compile_time_eval():
-        return jnp.asarray(plain)
-
-
-def _resolve(value: Any, environment: Mapping[Any, Any]) -> Any:
-    """An argument with the values of the nodes in it."""
+def _resolve(value: FxArgument, environment: Environment) -> Any:
+    """Replaces the nodes in an argument by their values, and dtypes by JAX's."""
     import torch
 
     if isinstance(value, torch.fx.Node):
@@ -173,7 +193,8 @@ def _resolve(value: Any, environment: Mapping[Any, Any]) -> Any:
     return to_jax_dtype(value) if isinstance(value, torch.dtype) else value
 
 
-def _call(node: Any, environment: Mapping[Any, Any], symbols: Mapping[str, Any]) -> Any:
+def _call(node: FxNode, environment: Environment, symbols: Mapping[str, SymbolicDim]) -> Value:
+    """Calls the JAX function of a node's operator."""
     import torch
 
     name = str(node.target)
@@ -181,7 +202,7 @@ def _call(node: Any, environment: Mapping[Any, Any], symbols: Mapping[str, Any])
         return None
     args = _resolve(node.args, environment)
     if isinstance(node.target, torch._ops.OpOverload):
-        args = [one.number() if isinstance(one, SizeFraction) else one for one in args]
+        args = [one.to_array() if isinstance(one, SizeFraction) else one for one in args]
     kwargs = {
         key: _resolve(value, environment)
         for key, value in node.kwargs.items()
@@ -199,11 +220,18 @@ def _call(node: Any, environment: Mapping[Any, Any], symbols: Mapping[str, Any])
     return result
 
 
-def _lookup(node: Any, name: str) -> Callable[..., Any]:
+def _lookup(node: FxNode, name: str) -> Callable[..., Value]:
+    """Returns the JAX function of a node's operator.
+
+    Raises:
+        LoweringError: There is none.
+    """
     import torch
 
+    found: Callable[..., Value] | None
     if isinstance(node.target, torch._ops.HigherOrderOperator):
-        found: Callable[..., Any] | None = HIGHER_ORDER_OPS.get(node.target.name())
+        higher_order = HIGHER_ORDER_OPS.get(node.target.name())
+        found = None if higher_order is None else higher_order(interpret)
     elif isinstance(node.target, torch._ops.OpOverload):
         found = python_ops.SHAPE_OPS.get(name) or lookup_aten(name)
     else:
@@ -218,15 +246,19 @@ def _lookup(node: Any, name: str) -> Callable[..., Any]:
     return found
 
 
-def _check_result(result: Any, node: Any, name: str) -> None:
-    """A result has the dtype and the rank that PyTorch foresaw: anything else is an error of the operator's function."""
+def _check_result(result: Value, node: FxNode, name: str) -> None:
+    """Checks that a result has the dtype and the rank that PyTorch predicts.
+
+    Raises:
+        LoweringError: It has not, so the operator's function is wrong.
+    """
     import torch
 
-    foreseen = node.meta.get("val")
+    predicted = node.meta.get("val")
     pairs = (
-        zip(result, foreseen, strict=False)
-        if isinstance(foreseen, (list, tuple)) and isinstance(result, (list, tuple))
-        else [(result, foreseen)]
+        zip(result, predicted, strict=False)
+        if isinstance(predicted, (list, tuple)) and isinstance(result, (list, tuple))
+        else [(result, predicted)]
     )
     for value, wanted in pairs:
         if not isinstance(wanted, torch.Tensor) or not hasattr(value, "dtype"):
@@ -240,7 +272,7 @@ def _check_result(result: Any, node: Any, name: str) -> None:
             )
 
 
-def module_path(node: Any) -> str:
-    """The path of the module that a node came from."""
+def module_path(node: FxNode) -> str:
+    """Returns the path of the module that a node came from; empty if it is not known."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""

@@ -1,4 +1,4 @@
-"""Python's own functions in a graph: arithmetic of sizes."""
+"""Functions of Python and of ``torch.sym_*`` that a graph applies to sizes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from equipoise.convert.core.framework_types import JaxArray
 from equipoise.exporters.lowering.dims import floordiv, is_symbolic, max_dim, min_dim, mod
 from equipoise.exporters.lowering.size_fraction import SizeFraction, divide
 
+Number = Any
+"""A size, a fraction of a size, a Python number, or a JAX array without axes."""
 
-def _to_array(value: Any) -> Any:
-    """A size that takes part in arithmetic of fractions, as a number of the program."""
+
+def _to_float(value: Number) -> float | JaxArray:
+    """Returns a number as a float: a symbolic size becomes a float64 array of the program."""
     from jax import numpy as jnp
 
     if isinstance(value, SizeFraction):
-        return value.number()
+        return value.to_array()
     return jnp.asarray(value).astype(jnp.float64) if is_symbolic(value) else float(value)
 
 
@@ -24,7 +28,7 @@ def _logical_not(value: Any) -> Any:
     return not value if isinstance(value, bool) else ~value
 
 
-def _if_then_else(condition: Any, first: Any, second: Any) -> Any:
+def _if_then_else(condition: Any, first: Number, second: Number) -> Number:
     from jax import numpy as jnp
 
     if isinstance(condition, bool):
@@ -32,42 +36,56 @@ def _if_then_else(condition: Any, first: Any, second: Any) -> Any:
     return jnp.where(condition, first, second)
 
 
-def _rounding(function: Callable[[float], int], name: str) -> Callable[[Any], Any]:
-    """Rounding of what may be a number of the program."""
+def _rounding(function: Callable[[float], int], name: str) -> Callable[[Number], Number]:
+    """Returns a rounding function that also takes arrays of the program."""
 
-    def call(value: Any) -> Any:
+    def round_number(value: Number) -> Number:
         from jax import numpy as jnp
 
         if isinstance(value, SizeFraction) and name in ("trunc", "round"):
-            value = value.number()
-        return (
-            getattr(jnp, name)(value).astype(jnp.int64)
-            if hasattr(value, "dtype")
-            else function(value)
-        )
+            value = value.to_array()
+        if hasattr(value, "dtype"):
+            return getattr(jnp, name)(value).astype(jnp.int64)
+        return function(value)
 
-    return call
+    return round_number
 
 
-def _true_divide(first: Any, second: Any) -> Any:
+def _true_divide(first: Number, second: Number) -> Number:
     if isinstance(first, SizeFraction) or is_symbolic(first) or is_symbolic(second):
-        ratio = divide(first, second)
-        return _to_array(first) / _to_array(second) if ratio is None else ratio
+        fraction = divide(first, second)
+        return _to_float(first) / _to_float(second) if fraction is None else fraction
     return first / second
 
 
-_SYM_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sym_float": _to_array,
+def _square_root(value: Number) -> Number:
+    return _to_float(value) ** 0.5
+
+
+_SYM_FUNCTIONS: dict[str, Callable[..., Number]] = {
+    "sym_float": _to_float,
     "sym_not": _logical_not,
     "sym_ite": _if_then_else,
     "sym_max": max_dim,
     "sym_min": min_dim,
     "sym_int": _rounding(int, "trunc"),
-    "_sym_sqrt": lambda value: _to_array(value) ** 0.5,
-    "sym_sqrt": lambda value: _to_array(value) ** 0.5,
+    "_sym_sqrt": _square_root,
+    "sym_sqrt": _square_root,
     "sym_sum": sum,
 }
-_PYTHON_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+"""By their names in ``torch``."""
+
+# fmt: off
+_UNCHANGED = (
+    operator.add, operator.sub, operator.mul, operator.neg, operator.abs, operator.pow,
+    operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
+    operator.and_, operator.or_, operator.getitem,
+)
+# fmt: on
+"""Functions that JAX's symbolic dimensions implement themselves."""
+
+_PYTHON_FUNCTIONS: dict[Any, Callable[..., Number]] = {
+    **{function: function for function in _UNCHANGED},
     math.ceil: _rounding(math.ceil, "ceil"),
     math.floor: _rounding(math.floor, "floor"),
     math.trunc: _rounding(math.trunc, "trunc"),
@@ -75,19 +93,6 @@ _PYTHON_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.truediv: _true_divide,
     operator.floordiv: floordiv,
     operator.mod: mod,
-    **{
-        function: function
-        for function in (
-            *(
-                operator.add,
-                operator.sub,
-                operator.mul,
-                operator.neg,
-            ),
-            *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
-            *(operator.and_, operator.or_, operator.getitem, operator.pow, operator.abs),
-        )
-    },
 }
 
 SHAPE_OPS: dict[str, Callable[..., Any]] = {
@@ -96,9 +101,9 @@ SHAPE_OPS: dict[str, Callable[..., Any]] = {
     "aten.sym_stride.int": lambda x, dim: math.prod(x.shape[dim % x.ndim + 1 :]),
     "aten.sym_storage_offset.default": lambda x: 0,
 }
-"""Operators that tell a tensor's sizes. In JAX a value lies row by row."""
+"""Operators that return sizes and strides of a tensor. A JAX array is always contiguous."""
 
 
-def lookup_python(target: Any) -> Callable[..., Any] | None:
-    """The function for one of Python's or of PyTorch's sizes; None if unknown."""
+def lookup_python(target: Any) -> Callable[..., Number] | None:
+    """Returns the function for one of Python's or of ``torch.sym_*``; None if unknown."""
     return _PYTHON_FUNCTIONS.get(target) or _SYM_FUNCTIONS.get(getattr(target, "__name__", ""))

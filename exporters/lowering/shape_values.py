@@ -1,30 +1,32 @@
-"""What is known of small tensors before the program runs: those that models make of sizes, and take sizes out of again.
+"""Constant-folds small integer tensors that carry shape values.
 
-A model may put a length into a tensor, compute with it and its constants, and pad by what comes of it. In JAX the shape of
-an array is known when the program is made, so such tensors are followed beside the program, as sizes.
+A model may put a length into a tensor, compute with it, and pad by the result. In JAX the shape of an array is fixed
+when the program is made, so such tensors are evaluated beside the program, with sizes as their elements. For example,
+``torch.tensor([n, 3]).prod()`` folds to the size ``3*n``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from equipoise.convert.core.framework_types import FxNode
 from equipoise.exporters.lowering.dims import floordiv, is_symbolic, max_dim, min_dim, mod
 from equipoise.exporters.lowering.size_fraction import SizeFraction, as_fraction, divide
 
 ShapeValues = npt.NDArray[Any]
-"""Of objects: integers, sizes, and fractions of sizes."""
+"""An array of objects: integers, sizes, and fractions of sizes."""
 
 MAX_ELEMENTS = 64
-"""Elements of a tensor that is followed."""
+"""Largest number of elements of a tensor that is folded."""
 
 
 def fold_constant(value: Any) -> ShapeValues | None:
-    """A constant's values, if they are few and whole."""
+    """Returns the values of a constant, if they are few and integral; None otherwise."""
     import jax
 
     is_constant = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
@@ -36,13 +38,13 @@ def fold_constant(value: Any) -> ShapeValues | None:
     return _object_array([int(one) for one in plain.reshape(-1)], plain.shape)
 
 
-def fold_node(node: Any, args: Any, kwargs: Mapping[str, Any]) -> ShapeValues | None:
-    """What is known of a node's tensor.
+def fold_node(node: FxNode, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ShapeValues | None:
+    """Returns the values of a node's tensor; None if they cannot be folded.
 
     Args:
-        node: Of the graph.
-        args: Its arguments: :data:`ShapeValues` for tensors of which all is known, None for others, sizes and numbers.
-        kwargs: Likewise.
+        node: The node.
+        args: Its arguments: :data:`ShapeValues` for folded tensors, None for other tensors, sizes and numbers.
+        kwargs: Its keyword arguments.
     """
     rule = _FOLDING_RULES.get(str(node.target).split(".")[1] if "." in str(node.target) else "")
     shape = getattr(node.meta.get("val"), "shape", None)
@@ -53,15 +55,15 @@ def fold_node(node: Any, args: Any, kwargs: Mapping[str, Any]) -> ShapeValues | 
     try:
         found = rule(*args, **{key: one for key, one in kwargs.items() if key in _KEYWORDS})
     except (TypeError, ValueError, ArithmeticError, IndexError):
-        return None  # nothing is known of it, the program computes it
+        return None  # the program computes it
     return found if found.shape == tuple(shape) and all(map(_is_value, found.flat)) else None
 
 
 _KEYWORDS = ("alpha", "rounding_mode")
 
 
-def _has_unknown_tensor(node: Any, args: Any) -> bool:
-    """Whether an argument is a tensor of which something is not known."""
+def _has_unknown_tensor(node: FxNode, args: Sequence[Any]) -> bool:
+    """Checks whether an argument is a tensor that was not folded."""
     import torch
 
     def is_tensor(one: Any) -> bool:
@@ -86,12 +88,12 @@ def _is_value(one: Any) -> bool:
 
 
 def _simplify(one: Any) -> Any:
-    """A fraction over 1 as what it is."""
-    return one.above if isinstance(one, SizeFraction) and one.below == 1 else one
+    """Returns a fraction over 1 as its numerator."""
+    return one.numerator if isinstance(one, SizeFraction) and one.denominator == 1 else one
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
-    """A function of values as one of tensors."""
+    """Applies a function of values elementwise, with broadcasting."""
 
     def call(*tensors: Any) -> ShapeValues:
         spread = np.broadcast_arrays(*(np.asarray(one, object) for one in tensors))
@@ -102,7 +104,11 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
 
 
 def _to_exact(one: Any) -> Any:
-    """A whole number that was written as a float, as an integer."""
+    """Returns an integral float as an integer.
+
+    Raises:
+        TypeError: The number has a fraction.
+    """
     found = as_fraction(one)
     if found is None:
         raise TypeError(one)
@@ -134,9 +140,13 @@ def _identity(x: ShapeValues, *_: Any, **__: Any) -> ShapeValues:
 
 
 def _to_copy(x: ShapeValues) -> ShapeValues:
-    """Whole numbers stay what they are in any dtype; what becomes of a fraction, rounding decides."""
+    """Integers are the same in any dtype; a fraction would be rounded.
+
+    Raises:
+        TypeError: An element is a fraction.
+    """
     if any(isinstance(one, SizeFraction) for one in x.flat):
-        raise TypeError("a fraction")
+        raise TypeError("a fraction cannot be cast")
     return x
 
 
@@ -189,4 +199,4 @@ _FOLDING_RULES: dict[str, Callable[..., ShapeValues]] = {
     "prod": _reduction(np.prod),
     "sum": _reduction(np.sum),
 }
-"""By ATen's names without overloads: what comes of tensors of which all is known."""
+"""Folding functions by ATen's names without overloads."""

@@ -1,37 +1,42 @@
-"""Fractions of sizes: what a size divided by a number is until it is rounded."""
+"""A symbolic size over an integer, kept exact until it is rounded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from equipoise.convert.core.framework_types import JaxArray, SymbolicDim
 from equipoise.exporters.lowering.dims import floordiv, is_symbolic
 
 
 @dataclass(frozen=True)
 class SizeFraction:
-    """A size over a positive number. As a size's float would lose what is known of it, it is kept apart till it is rounded.
+    """A size divided by a positive integer.
+
+    Converted to a float, a symbolic size would lose what is known about it. A fraction keeps numerator and denominator
+    apart until it is rounded: ``ceil(n / 4)`` stays ``-((-n) // 4)``.
 
     Attributes:
-        above: A size, or an integer.
-        below: An integer, at least 1.
+        numerator: A size.
+        denominator: An integer, at least 1.
     """
 
-    above: Any
-    below: int
+    numerator: SymbolicDim
+    denominator: int
 
     def __add__(self, other: Any) -> Any:
-        ratio = as_fraction(other)
-        if ratio is None:
-            return self.number() + other
+        fraction = as_fraction(other)
+        if fraction is None:
+            return self.to_array() + other
         return SizeFraction(
-            self.above * ratio.below + ratio.above * self.below, self.below * ratio.below
+            self.numerator * fraction.denominator + fraction.numerator * self.denominator,
+            self.denominator * fraction.denominator,
         )
 
     __radd__ = __add__
 
     def __neg__(self) -> SizeFraction:
-        return SizeFraction(-self.above, self.below)
+        return SizeFraction(-self.numerator, self.denominator)
 
     def __sub__(self, other: Any) -> Any:
         return self + -other
@@ -40,49 +45,49 @@ class SizeFraction:
         return -self + other
 
     def __mul__(self, other: Any) -> Any:
-        ratio = as_fraction(other)
-        if ratio is None:
-            return self.number() * other
-        return SizeFraction(self.above * ratio.above, self.below * ratio.below)
+        fraction = as_fraction(other)
+        if fraction is None:
+            return self.to_array() * other
+        return SizeFraction(
+            self.numerator * fraction.numerator, self.denominator * fraction.denominator
+        )
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Any:
-        return (
-            SizeFraction(self.above, self.below * other)
-            if _is_positive_integer(other)
-            else self.number() / other
-        )
+        if _is_positive_integer(other):
+            return SizeFraction(self.numerator, self.denominator * other)
+        return self.to_array() / other
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / self.number()
+        return other / self.to_array()
 
     def __pow__(self, other: Any) -> Any:
-        return self.number() ** other
+        return self.to_array() ** other
 
     def __lt__(self, other: Any) -> Any:
-        return self.number() < other
+        return self.to_array() < other
 
     def __le__(self, other: Any) -> Any:
-        return self.number() <= other
+        return self.to_array() <= other
 
     def __gt__(self, other: Any) -> Any:
-        return self.number() > other
+        return self.to_array() > other
 
     def __ge__(self, other: Any) -> Any:
-        return self.number() >= other
+        return self.to_array() >= other
 
-    def __floor__(self) -> Any:
-        return floordiv(self.above, self.below)
+    def __floor__(self) -> SymbolicDim:
+        return floordiv(self.numerator, self.denominator)
 
-    def __ceil__(self) -> Any:
-        return -floordiv(-self.above, self.below)
+    def __ceil__(self) -> SymbolicDim:
+        return -floordiv(-self.numerator, self.denominator)
 
-    def number(self) -> Any:
-        """As a number of the program."""
+    def to_array(self) -> JaxArray:
+        """Returns the fraction as a float64 array of the program."""
         from jax import numpy as jnp
 
-        return jnp.asarray(self.above).astype(jnp.float64) / self.below
+        return jnp.asarray(self.numerator).astype(jnp.float64) / self.denominator
 
 
 def _is_positive_integer(value: Any) -> bool:
@@ -90,10 +95,10 @@ def _is_positive_integer(value: Any) -> bool:
 
 
 def as_fraction(value: Any) -> SizeFraction | None:
-    """A size or a whole number as a fraction; None of anything else.
+    """Returns a size or an integral number as a fraction; None for anything else.
 
-    >>> as_ratio(3.0), as_ratio(0.5)
-    (Ratio(above=3, below=1), None)
+    >>> as_fraction(3.0), as_fraction(0.5)
+    (SizeFraction(numerator=3, denominator=1), None)
     """
     if isinstance(value, SizeFraction):
         return value
@@ -105,8 +110,11 @@ def as_fraction(value: Any) -> SizeFraction | None:
 
 
 def divide(first: Any, second: Any) -> SizeFraction | None:
-    """A quotient that is kept as a fraction; None where the second is no positive number, or nothing is a size."""
-    first = as_fraction(first)
+    """Returns a quotient as a fraction; None if the divisor is not a positive integer or nothing is a size."""
+    numerator = as_fraction(first)
     if isinstance(second, float) and second.is_integer():
         second = int(second)
-    return first / second if first is not None and _is_positive_integer(second) else None
+    if numerator is None or not _is_positive_integer(second):
+        return None
+    quotient: SizeFraction = numerator / second
+    return quotient

@@ -1,4 +1,4 @@
-"""ONNX files: weights within or beside them, in files of a limited size, or shared by several graphs."""
+"""Saves ONNX models with weights inside or outside of the file, sharded, or shared by several graphs."""
 
 from __future__ import annotations
 
@@ -6,43 +6,47 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from equipoise.convert.core.framework_types import OnnxGraph, OnnxModel
+
 MAX_INLINE_BYTES = 1 << 30
-"""Bytes of weights that stay in the file itself; a file of protobuf ends at 2 GiB, the graph included."""
+"""More bytes of weights are stored outside; a protobuf file ends at 2 GiB, the graph included."""
 
 MIN_EXTERNAL_BYTES = 256
-"""Bytes; what is smaller stays in the graph, where shapes can be inferred from it."""
+"""Smaller tensors stay in the graph, where shape inference can read them."""
 
-_PAGE_BYTES, _PAGE_ALIGNED_BYTES = 4096, 1 << 20
-"""Large weights begin at a page, so that they can be mapped into memory."""
+_PAGE_BYTES = 4096
+_MIN_PAGE_ALIGNED_BYTES = 1 << 20
+"""Tensors of at least this size begin at a page, so that they can be memory-mapped."""
+_ALIGNMENT_BYTES = 64
 
 
 class ExternalDataWriter:
-    """Files of weights beside graphs: what is equal lies there once, and a full file is followed by another.
+    """Writes weights to files beside a graph; equal tensors are stored once.
 
     Args:
-        first: The file; the next ones are called like it with ``_1``, ``_2`` behind, as transformers.js expects them.
-        limit: The bytes of a file, if one tensor is not more; None: all in one.
+        first: The first file; further ones get the suffixes ``_1``, ``_2``, as transformers.js expects.
+        limit: Largest size of a file in bytes, unless one tensor is larger; None writes one file.
     """
 
     def __init__(self, first: Path, limit: int | None = None) -> None:
         self._first = first
         self._limit = limit
         self._count = 0
-        self._places: dict[bytes, tuple[str, int]] = {}
+        self._locations: dict[bytes, tuple[str, int]] = {}
         self._file: Any = open(first, "wb")  # noqa: SIM115 - closed by close()
 
-    def move(self, graph: Any) -> set[Path]:
-        """Puts a graph's weights here and lets it refer to them; gives the files where they were before."""
+    def move(self, graph: OnnxGraph) -> set[Path]:
+        """Moves the weights of a graph here and makes the graph refer to them; returns their former files."""
         import onnx_ir
 
-        old: set[Path] = set()
+        former: set[Path] = set()
         for value in graph.initializers.values():
-            tensor: Any = value.const_value
+            tensor = value.const_value
             if tensor is None or tensor.nbytes < MIN_EXTERNAL_BYTES:
                 continue
             if isinstance(tensor, onnx_ir.ExternalTensor):
-                old.add(Path(tensor.path))
-            name, offset = self._stored(tensor.tobytes())
+                former.add(Path(tensor.path))
+            name, offset = self._store(tensor.tobytes())
             value.const_value = onnx_ir.ExternalTensor(
                 name,
                 offset,
@@ -53,44 +57,42 @@ class ExternalDataWriter:
                 base_dir=str(self._first.parent),
             )
         self._file.flush()
-        return old
+        return former
 
     def close(self) -> None:
-        """No more is to come."""
+        """Closes the last file."""
         self._file.close()
 
-    def _stored(self, content: bytes) -> tuple[str, int]:
-        """The file where these bytes lie, and where in it; writes them if they are new."""
+    def _store(self, content: bytes) -> tuple[str, int]:
+        """Returns file name and offset of these bytes; writes them if they are new."""
         digest = sha256(content).digest()
-        if digest not in self._places:
+        if digest not in self._locations:
             if self._limit and self._file.tell() and self._file.tell() + len(content) > self._limit:
-                self._next()
-            self._file.write(
-                b"\0"
-                * (
-                    -self._file.tell()
-                    % (_PAGE_BYTES if len(content) >= _PAGE_ALIGNED_BYTES else 64)
-                )
-            )
-            self._places[digest] = Path(self._file.name).name, self._file.tell()
+                self._open_next()
+            is_large = len(content) >= _MIN_PAGE_ALIGNED_BYTES
+            alignment = _PAGE_BYTES if is_large else _ALIGNMENT_BYTES
+            self._file.write(b"\0" * (-self._file.tell() % alignment))
+            self._locations[digest] = Path(self._file.name).name, self._file.tell()
             self._file.write(content)
-        return self._places[digest]
+        return self._locations[digest]
 
-    def _next(self) -> None:
+    def _open_next(self) -> None:
         self._file.close()
         self._count += 1
         name = f"{self._first.name}_{self._count}"
         self._file = open(self._first.with_name(name), "wb")  # noqa: SIM115 - closed by close()
 
 
-def save_model(model: Any, path: Path, *, external: bool = False, limit: int | None = None) -> None:
-    """Saves a graph; weights go beside it where they are many or where that is asked for.
+def save_model(
+    model: OnnxModel, path: Path, *, external: bool = False, limit: int | None = None
+) -> None:
+    """Saves a model, with its weights outside of the file if they are large or if that is requested.
 
     Args:
-        model: The graph.
+        model: The model.
         path: The file.
-        external: Weights go beside it, however few.
-        limit: The bytes of a file of weights.
+        external: Stores weights outside however small they are.
+        limit: Largest size of a file of weights in bytes.
     """
     import onnx_ir
 
@@ -100,25 +102,25 @@ def save_model(model: Any, path: Path, *, external: bool = False, limit: int | N
         if value.const_value is not None
     )
     if external or nbytes > min(MAX_INLINE_BYTES, limit or MAX_INLINE_BYTES):
-        weights = ExternalDataWriter(external_data_path(path), limit)
-        weights.move(model.graph)
-        weights.close()
+        writer = ExternalDataWriter(external_data_path(path), limit)
+        writer.move(model.graph)
+        writer.close()
     else:
         onnx_ir.external_data.load_to_model(model)
     onnx_ir.save(model, str(path))
 
 
 def external_data_path(path: Path) -> Path:
-    """The (first) file of weights of a graph.
+    """Returns the (first) file of weights of a model.
 
-    >>> beside(Path("model.onnx")).name
+    >>> external_data_path(Path("model.onnx")).name
     'model.onnx_data'
     """
     return path.with_name(f"{path.name}_data")
 
 
-def remove_unused_inputs(model: Any) -> None:
-    """Removes inputs that nothing reads: a decoder with past needs no hidden states of the encoder."""
+def remove_unused_inputs(model: OnnxModel) -> None:
+    """Removes inputs that no node reads: a decoder with past needs no hidden states of the encoder."""
     unused = [
         value for value in model.graph.inputs if not value.uses() and not value.is_graph_output()
     ]
@@ -127,21 +129,21 @@ def remove_unused_inputs(model: Any) -> None:
 
 
 def share_external_data(paths: list[Path], data: Path, limit: int | None = None) -> None:
-    """Moves the weights of graphs into one file, equal ones once, and makes the graphs refer to it.
+    """Moves the weights of several models into one file; equal tensors are stored once.
 
     Args:
-        paths: The graphs, all in the folder of ``data``.
+        paths: The models, all in the folder of ``data``.
         data: The file to write.
-        limit: The bytes of a file.
+        limit: Largest size of a file of weights in bytes.
     """
     import onnx_ir
 
-    weights = ExternalDataWriter(data, limit)
-    old: set[Path] = set()
+    writer = ExternalDataWriter(data, limit)
+    former: set[Path] = set()
     for path in paths:
         model = onnx_ir.load(str(path))
-        old |= weights.move(model.graph)
+        former |= writer.move(model.graph)
         onnx_ir.save(model, str(path))
-    weights.close()
-    for path in old:
+    writer.close()
+    for path in former:
         path.unlink()

@@ -1,25 +1,26 @@
-"""Two decoders in one ONNX file: the one that begins and the one that goes on are the branches of an ``If``."""
+"""Merges two decoders into one ONNX file: the branches of an ``If``, chosen by ``use_cache_branch``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-USE_CACHE_BRANCH = "use_cache_branch"
-"""The input that chooses, a boolean of one element; optimum and transformers.js call it so."""
+from equipoise.convert.core.framework_types import OnnxGraph, OnnxValue
+from equipoise.exporters.cache_names import USE_CACHE_BRANCH, past_name
 
 BRANCH_NAMES = {"then_branch": "with_past", "else_branch": "first"}
+"""Attributes of ``If`` -> the decoder in that branch."""
 
 
 def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
-    """Writes one graph of two whose weights lie in the same files, and removes the two.
+    """Writes one graph of two whose weights are in the same files, and removes the two.
 
-    Its inputs and outputs are those of both. The branch that goes on hands the keys and values of the encoder
-    through, so that both give all outputs.
+    The merged graph has the inputs and outputs of both. The branch with past passes the cached keys and values of the
+    encoder through, so that both branches have all outputs.
 
     Args:
         first: The decoder for the first tokens.
-        with_past: The decoder that goes on.
+        with_past: The decoder that continues.
         path: The file to write, in the same folder.
     """
     import onnx_ir
@@ -29,8 +30,8 @@ def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
     for side, model in models.items():
         outer.take_inputs(model.graph)
         outer.take_weights(model.graph, BRANCH_NAMES[side])
-    begin, going = models["else_branch"].graph, models["then_branch"].graph
-    shapes = {value.name: value for value in (*going.outputs, *begin.outputs)}
+    begin, continued = models["else_branch"].graph, models["then_branch"].graph
+    shapes = {value.name: value for value in (*continued.outputs, *begin.outputs)}
     names = [str(value.name) for value in begin.outputs]
     branches = {
         side: _branch_graph(model.graph, BRANCH_NAMES[side], names, outer)
@@ -68,22 +69,24 @@ def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
 
 
 class _OuterGraph:
-    """What both branches see: inputs by name, weights by what they hold."""
+    """What both branches see: inputs by name, weights by content."""
 
     def __init__(self) -> None:
-        self.inputs: dict[str, Any] = {}
-        self.weights: dict[Any, Any] = {}
+        self.inputs: dict[str, OnnxValue] = {}
+        self.weights: dict[Any, OnnxValue] = {}
 
-    def take_inputs(self, graph: Any) -> None:
+    def take_inputs(self, graph: OnnxGraph) -> None:
+        """Moves the inputs of a branch here."""
         import onnx_ir
 
         for value in list(graph.inputs):
-            mine = self.inputs.setdefault(
+            shared = self.inputs.setdefault(
                 value.name, onnx_ir.Value(name=value.name, type=value.type, shape=value.shape)
             )
-            value.replace_all_uses_with(mine, replace_graph_outputs=True)
+            value.replace_all_uses_with(shared, replace_graph_outputs=True)
 
-    def take_weights(self, graph: Any, branch: str) -> None:
+    def take_weights(self, graph: OnnxGraph, branch: str) -> None:
+        """Moves the weights of a branch here; equal ones are kept once."""
         import onnx_ir
 
         for value in list(graph.initializers.values()):
@@ -98,8 +101,8 @@ class _OuterGraph:
             value.replace_all_uses_with(self.weights[key], replace_graph_outputs=True)
 
 
-def _weight_key(tensor: Any) -> Any:
-    """What tells weights apart: the place in the file, or the bytes themselves."""
+def _weight_key(tensor: Any) -> tuple[Any, ...]:
+    """Returns what identifies the content of a weight: its location in a file, or its bytes."""
     import onnx_ir
 
     shape = tuple(int(size) for size in tensor.shape)
@@ -108,18 +111,18 @@ def _weight_key(tensor: Any) -> Any:
     return tensor.tobytes(), tensor.dtype, shape
 
 
-def _branch_graph(graph: Any, branch: str, names: list[str], outer: _OuterGraph) -> Any:
-    """The nodes of a graph as a branch with these outputs; names within become the branch's own."""
+def _branch_graph(graph: OnnxGraph, branch: str, names: list[str], outer: _OuterGraph) -> OnnxGraph:
+    """Returns the nodes of a graph as a branch with these outputs; inner names get the branch as a prefix."""
     import onnx_ir
 
-    found = {value.name: value for value in graph.outputs}
+    by_name = {value.name: value for value in graph.outputs}
     nodes = list(graph)
     graph.remove(nodes)
     graph.outputs.clear()
     outputs = []
     for name in names:
-        value = found.get(name) or outer.inputs[name.replace("present.", "past_key_values.")]
-        if value.producer() is None:  # an output must be made within the branch
+        value = by_name.get(name) or outer.inputs[past_name(name)]
+        if value.producer() is None:  # an output of a branch must be produced inside of it
             node = onnx_ir.Node("", "Identity", [value], outputs=[onnx_ir.Value(name=name)])
             node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
             nodes.append(node)
@@ -134,7 +137,7 @@ def _branch_graph(graph: Any, branch: str, names: list[str], outer: _OuterGraph)
 
 
 def _without_symbols(shape: Any) -> Any:
-    """A shape without symbols: those of the branches need not be the same."""
+    """Returns a shape without symbolic sizes: those of the two branches need not be equal."""
     import onnx_ir
 
     if shape is None:

@@ -1,16 +1,18 @@
-"""What onnxscript's optimizer takes for nothing, made exact.
+"""Makes onnxscript's ``x + 0`` and ``x * 1`` elimination exact.
 
-It drops ``x + 0`` and ``x * 1``, and counts as zero what is below 1e-8 and as one what is within 1e-5 of it. The
-epsilon of a norm is often as small as that: without it the output is off, and nothing says so.
+Upstream uses tolerances: it treats constants below 1e-8 as zero and constants within 1e-5 of one as one. The epsilon of
+a norm is often that small; without it outputs are wrong, and nothing reports it. Waits for exact rules in onnxscript
+(tolerances as of 0.7.2).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
 def use_exact_elimination_rules() -> None:
-    """Has the rules that remove an operation do so only where the constant is exactly zero or one."""
+    """Makes the rules that remove an operation require a constant of exactly zero or one."""
     from onnxscript import rewriter
 
     for rule in rewriter._DEFAULT_REWRITE_RULES:
@@ -20,5 +22,6 @@ def use_exact_elimination_rules() -> None:
                     value._abs_tol = value._rel_tol = 0.0
 
 
-def _pattern_nodes(rule: Any) -> Any:
-    return getattr(getattr(rule, "_target_pattern", None), "_nodes", ())
+def _pattern_nodes(rule: Any) -> Iterable[Any]:
+    nodes: Iterable[Any] = getattr(getattr(rule, "_target_pattern", None), "_nodes", ())
+    return nodes

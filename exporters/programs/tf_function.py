@@ -1,4 +1,4 @@
-"""Lowered graphs as a SavedModel of TensorFlow, whose variables have the names of the TensorFlow layout."""
+"""Turns lowered graphs into functions of TensorFlow, whose variables have the names of the TensorFlow layout."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from equipoise.exporters.programs.jax_program import weight_functions
+from equipoise.convert.core.framework_types import TfFunction, TfModule
+from equipoise.exporters.cache_names import WHOLE_MODEL
+from equipoise.exporters.programs.weight_arguments import LoweredFunction, weight_functions
 from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
 from equipoise.exporters.shapes.input_specs import InputSpecs
 from equipoise.exporters.target import argument_name
 
 PLATFORMS = ("cpu", "cuda")
-"""What TensorFlow runs on."""
+"""Platforms that TensorFlow runs on."""
 
 
 def signature_name(role: str) -> str:
-    """What the signature of a graph is called: that of a whole model is the one that is served unasked."""
-    return "serving_default" if role == "model" else role
+    """Returns the signature name of a graph; a whole model uses ``serving_default``."""
+    return "serving_default" if role == WHOLE_MODEL else role
 
 
 def save_saved_model(graphs: Mapping[str, LoweredGraph], path: Path) -> list[str]:
-    """Writes the SavedModel, a signature a graph; gives what there is to note."""
+    """Writes a SavedModel with a signature for each graph; returns notes for artifact.json."""
     import tensorflow as tf
 
     with trace_functions(graphs, PLATFORMS) as (module, functions, notes):
@@ -36,8 +39,8 @@ def save_saved_model(graphs: Mapping[str, LoweredGraph], path: Path) -> list[str
 @contextmanager
 def trace_functions(
     graphs: Mapping[str, LoweredGraph], platforms: tuple[str, ...]
-) -> Iterator[tuple[Any, dict[str, Any], list[str]]]:
-    """A module with the variables, its concrete functions by role, and what there is to note, the names' origin first."""
+) -> Iterator[tuple[TfModule, dict[str, TfFunction], list[str]]]:
+    """Yields a module with the variables, concrete functions by role, and notes, the origin of the names first."""
     import jax
     import tensorflow as tf
 
@@ -51,31 +54,31 @@ def trace_functions(
         module.calls = {}
         with _stablehlo_for_tensorflow():
             for role, graph in graphs.items():
-                make = partial(_concrete_function, calls[role], module, platforms)
-                module.calls[role], sizes = export_with_constraints(graph, make)
-                notes += sizes
+                export = partial(_concrete_function, calls[role], module, platforms)
+                module.calls[role], size_notes = export_with_constraints(graph, export)
+                notes += size_notes
         functions = {role: call.get_concrete_function() for role, call in module.calls.items()}
         yield module, functions, list(dict.fromkeys(notes))
 
 
 def _concrete_function(
-    call: Any, module: Any, platforms: tuple[str, ...], specs: InputSpecs
-) -> Any:
-    """A function of TensorFlow with these inputs; tracing it lowers the program."""
+    call: LoweredFunction, module: TfModule, platforms: tuple[str, ...], specs: InputSpecs
+) -> TfFunction:
+    """Returns a function of TensorFlow with these inputs; tracing it lowers the program."""
     import tensorflow as tf
     from jax.experimental import jax2tf
 
     shapes = specs.shapes
-    known = {argument_name(name): name for name in shapes}
+    arguments = {argument_name(name): name for name in shapes}
 
-    def named(weights: Any, inputs: Any) -> Any:
-        return call(weights, {known[name]: value for name, value in inputs.items()})
+    def with_arguments(weights: Any, inputs: Any) -> Any:
+        return call(weights, {arguments[name]: value for name, value in inputs.items()})
 
     converted = jax2tf.convert(
-        named,
+        with_arguments,
         polymorphic_shapes=[
             None,
-            {name: _polymorphic_shape(shapes[full]) for name, full in known.items()},
+            {name: _polymorphic_shape(shapes[full]) for name, full in arguments.items()},
         ],
         polymorphic_constraints=specs.constraints,
         with_gradient=False,
@@ -87,12 +90,12 @@ def _concrete_function(
             tf.as_dtype(shapes[full].dtype),
             name,
         )
-        for name, full in known.items()
+        for name, full in arguments.items()
     ]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def serve(*inputs: Any) -> Any:
-        return converted(module.weights, dict(zip(known, inputs, strict=True)))
+        return converted(module.weights, dict(zip(arguments, inputs, strict=True)))
 
     serve.get_concrete_function()
     return serve
@@ -104,33 +107,30 @@ def _polymorphic_shape(spec: Any) -> str:
 
 @contextmanager
 def _stablehlo_for_tensorflow() -> Iterator[None]:
-    """Has JAX write StableHLO that the installed TensorFlow reads; there is no setting for it.
+    """Makes JAX write StableHLO that the installed TensorFlow reads; there is no setting for it.
 
-    JAX writes what readers four weeks old know. TensorFlow 2.21 reads 1.13 where JAX 0.10 writes 1.15, and fails only
-    when the program is run. And it does not look into composites, which JAX makes of functions beyond StableHLO (erf):
-    their bodies keep open sizes. So those functions are spelled out first.
+    JAX writes what readers of the last four weeks know. TensorFlow 2.21 reads version 1.13 where JAX 0.10 writes 1.15,
+    and fails only when the program runs. TensorFlow does not look into composites either, which JAX makes of functions
+    outside of StableHLO (``erf``): their bodies keep dynamic sizes. So these functions are expanded first. Waits for a
+    TensorFlow that reads what the installed JAX writes.
     """
-    writer: Any = import_module("jax._src.export._export")
-    kept = writer._module_to_bytecode
-    writer._module_to_bytecode = _serialize
-    try:
+    writer = import_module("jax._src.export._export")
+    with mock.patch.object(writer, "_module_to_bytecode", _serialize):
         yield
-    finally:
-        writer._module_to_bytecode = kept
 
 
 def _serialize(module: Any) -> bytes:
-    """A module of StableHLO in TensorFlow's version of it."""
+    """Serializes a module of StableHLO in the version that TensorFlow reads."""
     dialect: Any = import_module("jaxlib.mlir.dialects.stablehlo")
     passes: Any = import_module("jaxlib.mlir.passmanager").PassManager
     reader: Any = import_module("tensorflow.compiler.mlir.stablehlo.stablehlo")
     backend: Any = import_module("jax._src.lib")._jax.mlir
     dialect.register_stablehlo_passes()
     with module.context:
-        spelled_out = passes.parse("builtin.module(func.func(chlo-legalize-to-stablehlo))")
-        spelled_out.run(module.operation)
+        expanded = passes.parse("builtin.module(func.func(chlo-legalize-to-stablehlo))")
+        expanded.run(module.operation)
     version = reader.get_smaller_version(
         dialect.get_current_version(), reader.get_current_version()
     )
-    made: bytes = backend.serialize_portable_artifact(module, version, False)
-    return made
+    serialized: bytes = backend.serialize_portable_artifact(module, version, False)
+    return serialized

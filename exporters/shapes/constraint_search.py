@@ -1,4 +1,12 @@
-"""Programs whose sizes are open: what JAX has to be told of them is found by trying, and each attempt is told more."""
+"""Searches for the constraints on sizes under which JAX can export a program, weakest restrictions first.
+
+JAX compares sizes by their text and cannot decide some questions about them. Each failed attempt names the sizes over
+which it failed, and the next attempt states more about them. For example, a model pads its input to a multiple of 64:
+PyTorch writes the padded length as ``64*((n + 63)//64)`` in one place and as ``n + (-n) % 64`` in another, and JAX
+refuses to add tensors of these two lengths. The first attempt fails with both sizes; they are found equal at all sampled
+lengths, so the second attempt states ``mod(-n, 64) == 64*floordiv(n + 63, 64) - n`` and succeeds without excluding any
+length.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from equipoise.exporters.lowering.errors import LoweringError
 from equipoise.exporters.lowering.program import LoweredProgram
@@ -17,6 +25,7 @@ from equipoise.exporters.shapes.input_specs import (
     io_signature,
     limit_notes,
 )
+from equipoise.exporters.shapes.limits import SizeLimit
 from equipoise.exporters.shapes.substitutions import (
     SizeSubstitution,
     find_equal_sizes,
@@ -28,147 +37,174 @@ from equipoise.exporters.target import ExportableModel
 
 MINIMUM_SIZES_NOTE = "sizes that vary are at least what PyTorch assumed, usually 2"
 MAX_EQUALITIES = 40
-"""As many sizes may be stated to be equal."""
+"""At most this many equalities are stated."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class LoweredGraph:
-    """A part of a model, or all of it, on the way to a program.
+    """A model, or one graph of it, between ``torch.export`` and the final program.
 
     Attributes:
         lowered: What it computes.
-        source: What it was made of.
+        source: The model that it was exported from.
+        limits: Limits of the exported program.
     """
 
     lowered: LoweredProgram
     source: ExportableModel
+    limits: tuple[SizeLimit, ...] = ()
 
-    def about(self) -> dict[str, Any]:
-        """Its inputs and outputs as the manifest has them."""
+    def describe(self) -> dict[str, Any]:
+        """Returns inputs and outputs as the manifest lists them."""
         return {**io_signature(self.lowered.program, self.lowered.names, self.source.axes)}
 
-    def specs(self, **more: Any) -> InputSpecs:
-        """The inputs in JAX, of which more is told."""
-        program, names, limits = self.lowered.program, self.lowered.names, self.lowered.limits
-        return input_specs(program, names, self.source.axes, limits=limits, **more)
+    def specs(self, **settings: Any) -> InputSpecs:
+        """Returns the inputs in JAX; settings are those of :func:`input_specs`."""
+        program, names = self.lowered.program, self.lowered.names
+        return input_specs(program, names, self.source.axes, limits=self.limits, **settings)
 
-    def limits(self) -> list[str]:
-        """Beyond which sizes it is not the model, in words."""
-        found = self.lowered
-        return limit_notes(found.limits, found.program, found.names, self.source.axes)
+    def limit_notes(self) -> list[str]:
+        """Returns notes for artifact.json about the limits."""
+        return limit_notes(self.limits, self.lowered.program, self.lowered.names, self.source.axes)
 
 
 @dataclass
 class SizeConstraints:
-    """What JAX is told of the sizes of a graph.
+    """What is stated to JAX about the sizes of a graph.
 
     Attributes:
         graph: The graph.
-        equal: Constraints: what is equal to what, and between which lengths.
-        written: Sizes that are written other than by their names.
-        least: Names of sizes of which it is said how small they may be.
+        equal: Constraints: equalities, and intervals of lengths.
+        substitutions: Sizes that are written otherwise than by their names.
+        least: Names of sizes whose minimum is stated.
     """
 
     graph: LoweredGraph
     equal: list[str] = field(default_factory=list)
-    written: dict[str, SizeSubstitution] = field(default_factory=dict)
+    substitutions: dict[str, SizeSubstitution] = field(default_factory=dict)
     least: set[str] = field(default_factory=set)
 
-    def specs(self, **more: Any) -> InputSpecs:
-        """The inputs in JAX."""
-        empty = self.graph.source.empty
-        return self.graph.specs(empty=empty, equal=self.equal, written=self.written, **more)
+    def specs(self, **settings: Any) -> InputSpecs:
+        """Returns the inputs in JAX under these constraints."""
+        return self.graph.specs(
+            empty=self.graph.source.empty,
+            equal=self.equal,
+            substitutions=self.substitutions,
+            **settings,
+        )
 
-    def ask(self, question: str) -> bool:
-        """Says how small the sizes may be that a question is about; gives whether there was more to say of them.
+    def state_minimum(self, question: str) -> bool:
+        """States the minimum of the sizes that a question of JAX is about; returns whether that was new.
 
-        Of those and of no others: a batch of one is as good as any.
+        Other sizes keep their minimum of 1, so that a batch of one stays possible.
         """
-        known = {*self.specs(least=True).constraints} - {*self.specs().constraints}
-        named = {one.partition(" ")[0] for one in known} & _words(question)
+        candidates = {*self.specs(least=True).constraints} - {*self.specs().constraints}
+        named = {one.partition(" ")[0] for one in candidates} & _words(question)
         found = named - self.least
         self.least |= found
         return bool(found)
 
     def learn(self, error: LoweringError) -> bool:
-        """Says more after an operator failed; gives whether there was more to say.
+        """States more about sizes after an operator failed; returns whether there was more to state.
 
-        First sizes that are divided become products, then what is always equal is stated, or what is so around the
-        traced lengths, then sizes that PyTorch takes for each other are one, and at last a length is what it was.
+        Five strategies, the weakest restriction first; one that finds something ends the attempt:
+
+        1. write a size that is divided as a product (:func:`find_multiples`);
+        2. state what is equal at all lengths (:func:`find_identities`);
+        3. state an interval of lengths in which sizes are equal (:func:`find_identities`);
+        4. make two sizes one that PyTorch uses for each other (:func:`find_equal_sizes`);
+        5. fix one length at that of the example (:func:`freeze_one_length`).
         """
         plain = self.graph.specs()
         traced = _traced_sizes(plain, self.graph.source)
-        products = find_multiples(error.sizes, _inconclusive_question(error), self.written, traced)
+        products = find_multiples(
+            error.sizes, _inconclusive_question(error), self.substitutions, traced
+        )
         if products:
-            self.written |= products
+            self.substitutions |= products
             return True
         more = find_identities(error.sizes, [*plain.constraints, *self.equal], traced)
         if len(self.equal) >= MAX_EQUALITIES:
             return False
         self.equal += more
-        same = {} if more else find_equal_sizes(error.sizes, self.written, traced)
-        same = same or ({} if more else freeze_one_length(error.sizes, self.written, traced))
-        self.written = merge(self.written, same)
+        same = {} if more else find_equal_sizes(error.sizes, self.substitutions, traced)
+        same = same or ({} if more else freeze_one_length(error.sizes, self.substitutions, traced))
+        self.substitutions = merge(self.substitutions, same)
         self.equal = [one for one in self.equal if not same.keys() & _words(one)]
         return bool(more or same)
 
     def notes(self) -> list[str]:
-        """What there is to note."""
-        found = [f"sizes: {one}" for one in self.equal if "==" not in one]
-        said = {name: one.said() for name, one in self.written.items()}
-        return [*found, *(f"sizes: {name} {text}" for name, text in said.items() if text)]
+        """Returns notes for artifact.json about what was stated."""
+        intervals = [f"sizes: {one}" for one in self.equal if "==" not in one]
+        texts = {name: one.describe() for name, one in self.substitutions.items()}
+        return [*intervals, *(f"sizes: {name} {text}" for name, text in texts.items() if text)]
 
 
 def export_with_constraints(
-    graph: LoweredGraph, make: Callable[[InputSpecs], Any]
-) -> tuple[Any, list[str]]:
-    """What ``make`` makes of the inputs' shapes, and what there is to note.
+    graph: LoweredGraph, export: Callable[[InputSpecs], T]
+) -> tuple[T, list[str]]:
+    """Exports a graph, adding constraints on its sizes until JAX succeeds.
 
-    Where JAX cannot decide a question about sizes, what PyTorch assumed of them (at least 2) is stated. PyTorch may find
-    that one batch has to be a multiple of another; if JAX cannot follow that, they are one. Where an operator failed over
-    sizes, more is said of them, see :meth:`SizeConstraints.learn`.
+    Where JAX cannot decide a question about sizes, PyTorch's assumed minimum (at least 2) is stated. PyTorch may find
+    that one batch is a multiple of another; if JAX cannot follow that, the two become one. Where an operator failed
+    over sizes, :meth:`SizeConstraints.learn` states more about them.
+
+    Args:
+        graph: The graph.
+        export: Exports it for these inputs.
+
+    Returns:
+        What ``export`` returned, and notes for artifact.json.
+
+    Raises:
+        LoweringError: An operator has no counterpart in JAX, or fails over sizes whatever is stated.
     """
-    stated = SizeConstraints(graph)
+    constraints = SizeConstraints(graph)
     while True:
         try:
-            made, notes = _try_constraints(stated, make)
+            program, notes = _try_constraints(constraints, export)
         except LoweringError as error:
-            if not stated.learn(error):
+            if not constraints.learn(error):
                 raise
         else:
-            limits = graph.limits()
-            said = {one.partition(" (")[0] for one in limits}
-            return made, [*(one for one in notes if one not in said), *stated.notes(), *limits]
+            limits = graph.limit_notes()
+            covered = {one.partition(" (")[0] for one in limits}
+            kept = [one for one in notes if one not in covered]
+            return program, [*kept, *constraints.notes(), *limits]
 
 
 def _try_constraints(
-    stated: SizeConstraints, make: Callable[[InputSpecs], Any]
-) -> tuple[Any, list[str]]:
-    """With as little said of the smallest sizes as JAX is content with."""
+    constraints: SizeConstraints, export: Callable[[InputSpecs], T]
+) -> tuple[T, list[str]]:
+    """Exports with as few stated minimums as JAX accepts."""
     while True:
         try:
-            specs = stated.specs(least=frozenset(stated.least))
-            bounds = [one for one in specs.constraints if ">=" in one and one not in stated.equal]
-            return make(specs), [f"sizes: {one}" for one in bounds]
+            specs = constraints.specs(least=frozenset(constraints.least))
+            bounds = [
+                one for one in specs.constraints if ">=" in one and one not in constraints.equal
+            ]
+            return export(specs), [f"sizes: {one}" for one in bounds]
         except Exception as error:
             question = _inconclusive_question(error)
-            if stated.ask(question):
+            if constraints.state_minimum(question):
                 continue
-            united = partial(stated.specs, least=True, united=True)
-            several = str(united().shapes) != str(stated.specs(least=True).shapes)
-            if not (question or several):
+            united = partial(constraints.specs, least=True, united=True)
+            can_unite = str(united().shapes) != str(constraints.specs(least=True).shapes)
+            if not (question or can_unite):
                 raise
             break
     try:
-        return make(stated.specs(least=True)), [MINIMUM_SIZES_NOTE]
+        return export(constraints.specs(least=True)), [MINIMUM_SIZES_NOTE]
     except Exception:
-        if not several:
+        if not can_unite:
             raise
-    return make(united()), [MINIMUM_SIZES_NOTE, "axes of one name have one size"]
+    return export(united()), [MINIMUM_SIZES_NOTE, "axes of one name have one size"]
 
 
 def _traced_sizes(specs: InputSpecs, source: ExportableModel) -> dict[str, int]:
-    """The sizes that PyTorch was shown, by JAX's names."""
+    """Returns the sizes of the example by JAX's names."""
     return {
         str(symbol): size
         for name, shape in specs.shapes.items()
@@ -177,7 +213,7 @@ def _traced_sizes(specs: InputSpecs, source: ExportableModel) -> dict[str, int]:
 
 
 def _inconclusive_question(error: BaseException | None) -> str:
-    """The question about sizes at the bottom of an error; empty if there is none."""
+    """Returns the question about sizes that JAX could not decide, from the causes of an error; empty if none."""
     from jax.extend.core import InconclusiveDimensionOperation
 
     while error is not None:
@@ -188,5 +224,5 @@ def _inconclusive_question(error: BaseException | None) -> str:
 
 
 def _words(text: str) -> set[str]:
-    """The words of a text, of which some are names of sizes."""
+    """Returns the words of a text, some of which are names of sizes."""
     return set(re.findall(r"\w+", text))

@@ -1,9 +1,10 @@
-"""What is said of sizes in SymPy, PyTorch's way, in the notation of JAX's constraints."""
+"""Translates conditions on sizes from SymPy, as PyTorch states them, to the notation of JAX's constraints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from equipoise.convert.core.framework_types import SympyExpr, SympySymbol
 
 JAX_FUNCTIONS = {
     "FloorDiv": "floordiv",
@@ -16,24 +17,24 @@ JAX_FUNCTIONS = {
 """Classes of SymPy and of PyTorch -> JAX's names."""
 
 
-def to_jax_constraint(condition: Any, named: Mapping[Any, Any]) -> str | None:
-    """A condition as a constraint; None if it is none that JAX can be told.
+def to_jax_constraint(condition: SympyExpr, names: Mapping[SympySymbol, SympyExpr]) -> str | None:
+    """Returns a condition as a constraint of JAX; None if JAX has no such constraint.
 
     Args:
         condition: A relation of sizes.
-        named: Its symbols -> what JAX knows them by.
+        names: Its symbols -> what JAX knows them by.
 
     >>> import sympy
     >>> n = sympy.Symbol("s0", integer=True)
-    >>> constraint(n < 78, {n: sympy.Symbol("length")}), constraint(sympy.Ne(n, 3), {n: n})
+    >>> to_jax_constraint(n < 78, {n: sympy.Symbol("length")}), to_jax_constraint(sympy.Ne(n, 3), {n: n})
     ('length <= 77', None)
     """
     kind = type(condition).__name__
     if kind not in _RELATIONS:
         return None
-    sign, more_left, more_right = _RELATIONS[kind]
-    left, right = (side.subs(named).expand() for side in condition.args)
-    left, right = left + more_left, right + more_right
+    sign, add_left, add_right = _RELATIONS[kind]
+    left, right = (side.subs(names).expand() for side in condition.args)
+    left, right = left + add_left, right + add_right
     if sign == "==" and not _is_term(left):
         left, right = right, left
         if not _is_term(left):
@@ -51,15 +52,20 @@ _RELATIONS = {
     "LessThan": ("<=", 0, 0),
     "StrictLessThan": ("<=", 0, -1),
 }
-"""Classes of relations -> JAX's sign, and what is added left and right of it."""
+"""Classes of relations -> JAX's sign, and what is added to the left and to the right of it."""
 
 
-def _is_term(expression: Any) -> bool:
-    """Whether it may stand left of an equality: JAX puts what is right of it in its place."""
+def _is_term(expression: SympyExpr) -> bool:
+    """Checks whether an expression may be the left side of an equality: JAX replaces it by the right side."""
     return bool(expression.free_symbols) and not expression.is_Add
 
 
-def _to_text(expression: Any) -> str:
+def _to_text(expression: SympyExpr) -> str:
+    """Writes an expression in JAX's notation: sums, products and functions.
+
+    Raises:
+        KeyError: JAX has no such function.
+    """
     if expression.is_Add:
         terms = sorted(expression.args, key=lambda one: (one.is_Number, str(one)))
         return " + ".join(map(_to_text, terms)).replace("+ -", "- ")
@@ -71,9 +77,9 @@ def _to_text(expression: Any) -> str:
         return "*".join([_to_text(expression.base)] * int(expression.exp))
     name = JAX_FUNCTIONS[type(expression).__name__]
     parts = [_to_text(one.expand()) for one in expression.args]
-    if name in ("max", "min"):  # SymPy keeps these in no order.
+    if name in ("max", "min"):  # SymPy does not keep the order of their arguments.
         parts.sort()
-    found = parts[0]
+    text = parts[0]
     for part in parts[1:]:
-        found = f"{name}({found}, {part})"
-    return found
+        text = f"{name}({text}, {part})"
+    return text

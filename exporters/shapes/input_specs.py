@@ -1,4 +1,4 @@
-"""Inputs of a JAX program whose sizes are free, from those of a program of ``torch.export``."""
+"""Describes the inputs of an exported program: shapes with symbolic sizes for JAX, names of axes for people."""
 
 from __future__ import annotations
 
@@ -6,45 +6,61 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from equipoise.exporters.shapes.branch_check import SizeLimit
+from equipoise.convert.core.framework_types import (
+    ExportedProgram,
+    FxNode,
+    JaxDtype,
+    SympyExpr,
+    SympySymbol,
+    TorchDtype,
+    TorchSize,
+)
+from equipoise.exporters.lowering.dtypes import to_jax_dtype
 from equipoise.exporters.shapes.constraints import to_jax_constraint
+from equipoise.exporters.shapes.limits import SizeLimit
 from equipoise.exporters.shapes.substitutions import SizeSubstitution
 from equipoise.exporters.target import argument_name
 from equipoise.exporters.torch_export import input_nodes
 
+LARGEST_FINITE_BOUND = 2**31
+"""Bounds of PyTorch beyond this number mean that there is none."""
+
+AxisNames = Mapping[str, Mapping[int, str]]
+"""The dynamic axes of each input and their names."""
+
 
 @dataclass(frozen=True)
 class AxisSize:
-    """The size of an axis that varies.
+    """The size of a dynamic axis.
 
     Attributes:
-        name: What it is called.
-        empty: Whether it may be 0.
-        written: How it is written, if not by its name.
+        name: Name of the size.
+        may_be_empty: Whether it may be 0.
+        substitution: How the size is written, if not by its name.
     """
 
     name: str
-    empty: bool = False
-    written: SizeSubstitution | None = None
+    may_be_empty: bool = False
+    substitution: SizeSubstitution | None = None
 
-    def expression(self, symbol: Any) -> Any:
-        """What stands in JAX's notation for PyTorch's symbol.
+    def expression(self, symbol: SympySymbol) -> SympyExpr:
+        """Returns what stands for PyTorch's symbol in JAX's notation.
 
-        JAX's own symbols are at least 1: what may be 0 is one of them less 1.
+        JAX's own symbols are at least 1, so a size that may be 0 is written as one of them less 1.
         """
-        if self.written:
-            return self.written.expression(self.name, symbol)
+        if self.substitution:
+            return self.substitution.expression(self.name, symbol)
         kind = type(symbol)
-        return kind(f"{self.name}_plus_1") - 1 if self.empty else kind(self.name)
+        return kind(f"{self.name}_plus_1") - 1 if self.may_be_empty else kind(self.name)
 
 
 @dataclass(frozen=True)
 class InputSpecs:
-    """Inputs of a program.
+    """The inputs of a program in JAX.
 
     Attributes:
-        shapes: Shape and dtype of each by name; integers are of JAX's own size, 32 bits.
-        constraints: What is stated of the symbols in the shapes.
+        shapes: ``jax.ShapeDtypeStruct`` of each input by name; integers have 32 bits, as JAX defaults to.
+        constraints: Constraints on the symbols in the shapes.
     """
 
     shapes: dict[str, Any]
@@ -52,45 +68,45 @@ class InputSpecs:
 
 
 def input_specs(
-    program: Any,
+    program: ExportedProgram,
     names: tuple[str, ...],
-    axes: Mapping[str, Mapping[int, str]],
+    axes: AxisNames,
     *,
     least: bool | frozenset[str] = False,
     united: bool = False,
     empty: frozenset[str] = frozenset(),
     equal: Sequence[str] = (),
-    written: Mapping[str, SizeSubstitution] | None = None,
+    substitutions: Mapping[str, SizeSubstitution] | None = None,
     limits: Sequence[SizeLimit] = (),
 ) -> InputSpecs:
-    """The inputs of a program of ``torch.export``, in JAX.
+    """Returns the inputs of an exported program in JAX.
 
     Args:
-        program: The ``ExportedProgram``.
-        names: Of its inputs, in their order.
-        axes: Names for the axes that vary.
-        least: Also says what PyTorch assumed of the smallest sizes (usually 2), which the program then insists on: of all,
-            or of these names.
-        united: Axes of one name have one size, even if PyTorch would take several.
-        empty: Names of axes that may have the size 0.
-        equal: Further constraints: what is equal to what.
-        written: Names of axes -> how their sizes are written, if not by the name.
-        limits: Sizes beyond which the program is not the model; those that JAX cannot be told are left out.
+        program: The program.
+        names: Names of its inputs in their order.
+        axes: The dynamic axes and their names.
+        least: Sizes for which PyTorch's assumed minimum (usually 2) is stated as a constraint: all, none, or these.
+        united: Gives axes of one name one size, even if PyTorch would accept several.
+        empty: Names of axes that may have size 0.
+        equal: Further constraints, such as equalities of sizes.
+        substitutions: Names of sizes -> how they are written instead.
+        limits: Limits of the program; those that JAX cannot state are left out.
     """
     import jax
     from jax import export
 
     nodes = input_nodes(program)
     symbols = {
-        symbol: replace(size, written=(written or {}).get(size.name))
+        symbol: replace(size, substitution=(substitutions or {}).get(size.name))
         for symbol, size in _axis_sizes(nodes, names, axes, empty, united=united).items()
     }
-    stated = [
-        to_jax_constraint(one.condition, _named_symbols(one.condition, symbols)) for one in limits
+    limit_constraints = [
+        to_jax_constraint(limit.condition, _named_symbols(limit.condition, symbols))
+        for limit in limits
     ]
     known = [
         *_range_constraints(program, symbols, least=least),
-        *(one for one in stated if one),
+        *(one for one in limit_constraints if one),
         *equal,
     ]
     constraints = list(dict.fromkeys(known))
@@ -106,25 +122,22 @@ def input_specs(
 
 
 def limit_notes(
-    limits: Sequence[SizeLimit],
-    program: Any,
-    names: tuple[str, ...],
-    axes: Mapping[str, Mapping[int, str]],
+    limits: Sequence[SizeLimit], program: ExportedProgram, names: tuple[str, ...], axes: AxisNames
 ) -> list[str]:
-    """Limits in words, sizes by the names of their axes, with the place in the model that has another way beyond."""
+    """Returns notes for artifact.json about the limits of a program, with the line of the model that causes each."""
     symbols = _axis_sizes(input_nodes(program), names, axes, frozenset(), united=True)
-    found = []
+    notes = []
     for limit in limits:
         named = _named_symbols(limit.condition, symbols)
         text = to_jax_constraint(limit.condition, named) or str(limit.condition.subs(named))
-        found.append(f"sizes: {text} ({limit.place})")
-    return list(dict.fromkeys(found))
+        notes.append(f"sizes: {text} ({limit.place})")
+    return list(dict.fromkeys(notes))
 
 
 def io_signature(
-    program: Any, names: tuple[str, ...], axes: Mapping[str, Mapping[int, str]]
+    program: ExportedProgram, names: tuple[str, ...], axes: AxisNames
 ) -> dict[str, dict[str, Any]]:
-    """Dtypes and dimensions of a program's inputs and outputs by name, as plain data; axes of one name are one."""
+    """Returns dtype and dimensions of a program's inputs and outputs by name, as plain data for artifact.json."""
     from torch.utils._pytree import tree_unflatten
 
     nodes = input_nodes(program)
@@ -148,10 +161,8 @@ def _describe_value(value: Any, symbols: Mapping[str, AxisSize]) -> dict[str, An
     return {"dtype": str(io_dtype(value.dtype)), "shape": shape}
 
 
-def io_dtype(torch_dtype: Any) -> Any:
-    """JAX's dtype for an input or an output: 32 bits where PyTorch has 64."""
-    from equipoise.exporters.lowering.dtypes import to_jax_dtype
-
+def io_dtype(torch_dtype: TorchDtype) -> JaxDtype:
+    """Returns JAX's dtype for an input or an output: 32 bits where PyTorch has 64."""
     found = to_jax_dtype(torch_dtype)
     return {"int64": "int32", "float64": "float32", "complex128": "complex64"}.get(
         found.name, found
@@ -159,14 +170,14 @@ def io_dtype(torch_dtype: Any) -> Any:
 
 
 def _axis_sizes(
-    nodes: list[Any],
+    nodes: list[FxNode],
     names: tuple[str, ...],
-    axes: Mapping[str, Mapping[int, str]],
+    axes: AxisNames,
     empty: frozenset[str],
     *,
     united: bool = False,
 ) -> dict[str, AxisSize]:
-    """PyTorch's symbols -> the names of the axes that they are the size of."""
+    """Returns PyTorch's symbols -> the sizes of the axes that they stand for."""
     found: dict[str, AxisSize] = {}
     for name, node in zip(names, nodes, strict=True):
         for axis, size in enumerate(node.meta["val"].shape):
@@ -174,38 +185,40 @@ def _axis_sizes(
             if not isinstance(size, int) and text.isidentifier() and text not in found:
                 known = axes.get(name, {}).get(axis, f"{name}_{axis}")
                 wanted = AxisSize(argument_name(known), known in empty)
-                taken = wanted in found.values() and not united
-                again = AxisSize(f"{argument_name(name)}_{axis}", wanted.empty)
-                found[text] = again if taken else wanted
-    # Of some sizes only multiples are sizes of an input.
+                is_taken = wanted in found.values() and not united
+                numbered = AxisSize(f"{argument_name(name)}_{axis}", wanted.may_be_empty)
+                found[text] = numbered if is_taken else wanted
+    # A symbol may occur in multiples only, so that no axis has it as its size.
     sizes = [size for node in nodes for size in node.meta["val"].shape if not isinstance(size, int)]
     for symbol in sorted({str(one) for size in sizes for one in size.node.expr.free_symbols}):
         found.setdefault(symbol, AxisSize(f"part_{len(found)}"))
     return found
 
 
-def _size_text(size: Any, symbols: Mapping[str, AxisSize]) -> str:
-    """A size in JAX's notation, which is that of sums and products, without parentheses."""
+def _size_text(size: TorchSize, symbols: Mapping[str, AxisSize]) -> str:
+    """Returns a size in JAX's notation for shapes: sums and products without parentheses."""
     if isinstance(size, int):
         return str(size)
     expression = size.node.expr
     return str(expression.subs(_named_symbols(expression, symbols)).expand())
 
 
-def _named_symbols(expression: Any, symbols: Mapping[str, AxisSize]) -> dict[Any, Any]:
+def _named_symbols(
+    expression: SympyExpr, symbols: Mapping[str, AxisSize]
+) -> dict[SympySymbol, SympyExpr]:
     return {symbol: _named_symbol(symbol, symbols) for symbol in expression.free_symbols}
 
 
-def _named_symbol(symbol: Any, symbols: Mapping[str, AxisSize]) -> Any:
-    """A symbol by the name of its axis; what only the values of a tensor decide is called ``picked``."""
+def _named_symbol(symbol: SympySymbol, symbols: Mapping[str, AxisSize]) -> SympyExpr:
+    """Returns a symbol by the name of its axis; one that depends on values of a tensor is called ``picked_...``."""
     known = symbols.get(str(symbol))
     return known.expression(symbol) if known else type(symbol)(f"picked_{symbol}")
 
 
 def _range_constraints(
-    program: Any, symbols: Mapping[str, AxisSize], *, least: bool | frozenset[str]
+    program: ExportedProgram, symbols: Mapping[str, AxisSize], *, least: bool | frozenset[str]
 ) -> list[str]:
-    """What PyTorch knows of the sizes."""
+    """Returns the bounds of sizes that PyTorch found."""
     found = []
     for symbol, span in program.range_constraints.items():
         size = symbols.get(str(symbol))
@@ -215,9 +228,9 @@ def _range_constraints(
         if text.isdigit():
             continue
         lower, upper = (_finite_bound(bound) for bound in (span.lower, span.upper))
-        told = least if isinstance(least, bool) else size.name in least
-        # Of 2 PyTorch assumes it; a larger number a window or a table needs.
-        if lower is not None and (lower > 2 or (told and lower > 1)) and not size.empty:
+        is_wanted = least if isinstance(least, bool) else size.name in least
+        # A minimum of 2 is an assumption of PyTorch; a window or a table needs a larger one.
+        if lower is not None and (lower > 2 or (is_wanted and lower > 1)) and not size.may_be_empty:
             found.append(f"{text} >= {lower}")
         if upper is not None:
             found.append(f"{text} <= {upper}")
@@ -225,6 +238,5 @@ def _range_constraints(
 
 
 def _finite_bound(bound: Any) -> int | None:
-    """A bound, unless it is as good as none."""
     value = int(bound) if getattr(bound, "is_Integer", False) else None
-    return value if value is not None and abs(value) < 2**31 else None
+    return value if value is not None and abs(value) < LARGEST_FINITE_BOUND else None

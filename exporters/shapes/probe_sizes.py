@@ -1,20 +1,36 @@
-"""Conditions of sizes, and the sizes around the example's at which they are looked at."""
+"""Samples a size condition near the traced size and simplifies it to bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+
+from equipoise.convert.core.framework_types import SympyExpr, SympySymbol
 
 NEARBY_SIZES = 600
-"""All sizes as near to the example's are looked at, those around the numbers of a condition, and some beyond."""
+"""Every size at most this far from the traced one is probed; further away, ever fewer are."""
 LARGEST_PROBED_SIZE = 2**22
 
-Sizes = Mapping[Any, int]
+Sizes = Mapping[SympySymbol, int]
 """PyTorch's symbols -> their values."""
 
 
-def simplify_condition(condition: Any, traced: Sizes) -> list[Any]:
-    """A least and a largest size, where these are the condition; its parts; or it as it is."""
+def simplify_condition(condition: SympyExpr, traced: Sizes) -> list[SympyExpr]:
+    """Returns an equivalent list of simpler conditions: bounds of one size where that is possible.
+
+    A condition over one size that holds exactly for an interval becomes the bounds of the interval. A conjunction is
+    split. Everything else is returned unchanged. For example, with a traced size of 10:
+
+    >>> import sympy
+    >>> n = sympy.Symbol("n", integer=True)
+    >>> simplify_condition(2 * n + 6 < 160, {n: 10})
+    [n <= 76]
+    >>> simplify_condition(sympy.And(n > 3, n < 20), {n: 10})
+    [n >= 4, n <= 19]
+
+    Args:
+        condition: The condition in SymPy.
+        traced: The sizes of the example, at which the condition holds.
+    """
     import sympy
 
     if isinstance(condition, sympy.And):
@@ -26,28 +42,29 @@ def simplify_condition(condition: Any, traced: Sizes) -> list[Any]:
     def holds(value: int) -> bool:
         return bool(condition.xreplace({symbol: sympy.Integer(value)}))
 
-    at = sorted({traced[symbol], *probe_sizes(condition, traced[symbol])})
-    true = [value for value in at if holds(value)]
+    probed = sorted({traced[symbol], *probe_sizes(condition, traced[symbol])})
+    true = [value for value in probed if holds(value)]
     least, most = true[0], true[-1]
-    if true != [value for value in at if least <= value <= most]:
+    if true != [value for value in probed if least <= value <= most]:
         return [condition]
-    below, above = at[: at.index(least)], at[at.index(most) + 1 :]
-    gaps = (below and below[-1] < least - 1) or (above and above[0] > most + 1)
-    if gaps and _is_periodic(condition):
+    below, above = probed[: probed.index(least)], probed[probed.index(most) + 1 :]
+    has_gaps = (below and below[-1] < least - 1) or (above and above[0] > most + 1)
+    if has_gaps and _is_periodic(condition):
         return [condition]
     lower = [sympy.Ge(symbol, _bisect_edge(least, below[-1], holds))] if below else []
-    return lower + ([sympy.Le(symbol, _bisect_edge(most, above[0], holds))] if above else [])
+    upper = [sympy.Le(symbol, _bisect_edge(most, above[0], holds))] if above else []
+    return lower + upper
 
 
-def _is_periodic(condition: Any) -> bool:
-    """Whether there are remainders in a condition: it may change between any two sizes."""
+def _is_periodic(condition: SympyExpr) -> bool:
+    """Checks whether a condition contains remainders, so that it may change between any two sizes."""
     from torch.utils._sympy.functions import Mod, PythonMod
 
     return bool(condition.atoms(Mod, PythonMod))
 
 
 def _bisect_edge(inside: int, outside: int, holds: Callable[[int], bool]) -> int:
-    """The last size on the way from one inside that is inside itself."""
+    """Returns the last size towards ``outside`` for which the condition still holds."""
     while abs(outside - inside) > 1:
         middle = (inside + outside) // 2
         if holds(middle):
@@ -57,15 +74,15 @@ def _bisect_edge(inside: int, outside: int, holds: Callable[[int], bool]) -> int
     return inside
 
 
-def probe_sizes(condition: Any, traced: int) -> Iterator[int]:
-    """Sizes to look at: around the traced one and the numbers in the condition, and ever fewer beyond."""
+def probe_sizes(condition: SympyExpr, traced: int) -> Iterator[int]:
+    """Yields sizes to probe: near the traced one, near the numbers in the condition, and ever fewer beyond."""
     import sympy
 
-    around = {*range(traced - NEARBY_SIZES, traced + NEARBY_SIZES + 1)}
+    sizes = {*range(traced - NEARBY_SIZES, traced + NEARBY_SIZES + 1)}
     numbers = {int(number) for number in condition.atoms(sympy.Integer)}
-    around |= {number + step for number in numbers for step in (-1, 0, 1)}
+    sizes |= {number + step for number in numbers for step in (-1, 0, 1)}
     far = traced + NEARBY_SIZES
     while far < LARGEST_PROBED_SIZE:
         far += far // 4
-        around.add(far)
-    return (value for value in around - {traced} if 0 < value < LARGEST_PROBED_SIZE * 2)
+        sizes.add(far)
+    return (value for value in sizes - {traced} if 0 < value < LARGEST_PROBED_SIZE * 2)

@@ -1,4 +1,4 @@
-"""Where a model's own code branches by a size that is open: ``torch.export`` follows one side, that of the example."""
+"""Records where a model's own code branches on a dynamic size: ``torch.export`` follows only the example's side."""
 
 from __future__ import annotations
 
@@ -9,63 +9,68 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+from equipoise.convert.core.framework_types import ShapeEnv, SympyExpr, SympySymbol, TorchModel
+
 
 @dataclass(frozen=True)
 class SizeBranch:
-    """One question about sizes that a model asked.
+    """One condition on sizes that a model's code evaluated.
 
     Attributes:
-        place: Module and line of the code that asked.
-        condition: What was asked, in SymPy.
-        side: The answer that was followed.
+        place: Module and line of the code.
+        condition: The condition in SymPy.
+        side: The value of the condition that the export followed.
     """
 
     place: str
-    condition: Any
+    condition: SympyExpr
     side: bool
 
     @property
-    def holds(self) -> Any:
-        """What is true on the side that was followed, in SymPy."""
+    def holds(self) -> SympyExpr:
+        """What is true on the side that the export followed."""
         return self.condition if self.side else ~self.condition
 
-    def under(self, environment: Any) -> SizeBranch | None:
-        """The branch with the sizes that PyTorch found to be equal since; None if it has but one side now."""
+    def simplified(self, environment: ShapeEnv) -> SizeBranch | None:
+        """Returns the branch with the equalities of sizes that PyTorch has found since.
+
+        Returns None if the condition no longer depends on any size.
+        """
         condition = environment.replace(self.condition)
         return replace(self, condition=condition) if condition.free_symbols else None
 
 
 @contextmanager
-def record_branches(model: Any, sides: Mapping[str, bool]) -> Iterator[list[SizeBranch]]:
-    """In this context the branches of a model's code are noted, each once.
+def record_branches(model: TorchModel, sides: Mapping[str, bool]) -> Iterator[list[SizeBranch]]:
+    """Records the branches that a model's code takes on dynamic sizes in this context, each once.
 
     Args:
-        model: The model; its code are the packages that its parts come from, and transformers.
-        sides: Which side to follow, whatever the example says, by the branch's place.
+        model: The model. Its code are the packages of its modules, and transformers.
+        sides: Sides to follow instead of the example's, by the place of the branch.
     """
     import torch
 
     packages = {_top_package(type(part).__module__) for part in model.modules()} - {"torch"}
     packages.add("transformers")
-    found: list[SizeBranch] = []
-    plain = torch.SymBool.__bool__
+    branches: list[SizeBranch] = []
+    original = torch.SymBool.__bool__
 
-    def answer(self: Any) -> bool:
+    def evaluate(self: Any) -> bool:
         frame = sys._getframe(1)
         if frame.f_code is torch.SymInt.__bool__.__code__ and frame.f_back is not None:
             frame = frame.f_back
         name = str(frame.f_globals.get("__name__", ""))
         if _top_package(name) not in packages or not _depends_on_sizes(self.node):
-            return bool(plain(self))
+            return bool(original(self))
         condition, place = self.node.expr, f"{name}:{frame.f_lineno}"
-        side = sides[place] if place in sides else bool(plain(self))
+        side = sides[place] if place in sides else bool(original(self))
         branch = SizeBranch(place, condition, side)
-        if branch not in found:
-            found.append(branch)
+        if branch not in branches:
+            branches.append(branch)
         return side
 
-    with mock.patch.object(torch.SymBool, "__bool__", answer):
-        yield found
+    with mock.patch.object(torch.SymBool, "__bool__", evaluate):
+        yield branches
 
 
 def _top_package(module: str) -> str:
@@ -73,7 +78,7 @@ def _top_package(module: str) -> str:
 
 
 def _depends_on_sizes(node: Any) -> bool:
-    """Whether the answer is neither the same at all sizes nor one about values."""
+    """Checks whether a condition varies with input sizes, and with nothing but input sizes."""
     environment, condition = node.shape_env, node.expr
     known = traced_sizes(environment)
     return (
@@ -83,8 +88,10 @@ def _depends_on_sizes(node: Any) -> bool:
     )
 
 
-def traced_sizes(environment: Any) -> dict[Any, int]:
-    """The example's sizes by PyTorch's symbols."""
-    # PyTorch renamed it after 2.9.
+def traced_sizes(environment: ShapeEnv) -> dict[SympySymbol, int]:
+    """Returns the sizes of the example by PyTorch's symbols.
+
+    The attribute was called ``var_to_val`` until torch 2.9.
+    """
     name = "backed_var_to_val" if hasattr(environment, "backed_var_to_val") else "var_to_val"
     return {symbol: int(value) for symbol, value in getattr(environment, name).items()}

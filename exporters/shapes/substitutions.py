@@ -1,8 +1,9 @@
-"""Sizes that are multiples of others: so many patches in each of so many pictures, and four of them become one.
+"""Writes sizes as products, offsets or other sizes, so that JAX can divide them without a remainder.
 
-PyTorch counts all patches, divides them, and assumes that nothing is left. JAX wants to see that, so the size is written as a
-product from the start: ``patches`` as ``4 * patches_of_each``, or as ``16 * (limits - 1)``. JAX finds one unknown in a size,
-not two, so patches that are divided among pictures are as many in each as in the example.
+PyTorch counts all patches of a batch, divides the count, and assumes that nothing is left over. JAX needs to see that,
+so the size is written as a product from the start: ``patches`` as ``4 * patches_of_each``, or as
+``16 * (limits - 1)``. JAX solves for one unknown in a size, not for two, so patches that are divided among images are
+as many for each image as in the example.
 """
 
 from __future__ import annotations
@@ -12,33 +13,40 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Protocol
 
-from equipoise.exporters.lowering.dims import is_symbolic
-from equipoise.exporters.shapes.identities import is_open, value_of
+from equipoise.convert.core.framework_types import SymbolicDim, SympyExpr, SympySymbol
+from equipoise.exporters.lowering.dims import (
+    depends_on_symbols,
+    evaluate,
+    is_symbolic,
+    operations_in,
+    symbols_in,
+    terms,
+)
 
 _NAME_MINUS_NUMBER = re.compile(r"([a-zA-Z_]\w*)(?: - (\d+))?")
 COUNT_SUFFIX = "_of_each"
-"""Behind the name of a size: how often what it is a multiple of goes into it."""
+"""Suffix of the symbol that counts how often a size contains what it is a multiple of."""
 _REMAINDER_MESSAGE = re.compile(r"The remainder mod\((.+), -? ?(\d+)((?:\*\w+)*)\) should be 0")
-"""What JAX says where it cannot divide."""
+"""What JAX reports where it cannot divide (jax 0.10)."""
 
 
 class SizeSubstitution(Protocol):
-    """How a size is written in JAX's notation, other than by its name."""
+    """How a size is written in JAX's notation instead of by its name."""
 
-    def expression(self, name: str, symbol: Any) -> Any:
-        """A sum of products of symbols of the kind of this one."""
+    def expression(self, name: str, symbol: SympySymbol) -> SympyExpr:
+        """Returns a sum of products of symbols, which have the class of the given one."""
         ...
 
-    def said(self) -> str:
-        """What there is to note of the size; nothing if it may be what it was."""
+    def describe(self) -> str:
+        """Returns the restriction as text for a note; empty if the size is as free as before."""
         ...
 
 
 @dataclass(frozen=True)
 class Offset:
-    """A size as a number and what it is beyond it.
+    """Writes a size as a new symbol plus a number: ``n`` as ``n_beyond_1 + 1``.
 
     Attributes:
         number: The number.
@@ -46,64 +54,69 @@ class Offset:
 
     number: int
 
-    def expression(self, name: str, symbol: Any) -> Any:
-        """What is beyond, and the number."""
+    def expression(self, name: str, symbol: SympySymbol) -> SympyExpr:
+        """Returns the new symbol plus the number."""
         return type(symbol)(f"{name}_beyond_{self.number}") + self.number
 
-    def said(self) -> str:
-        """Nothing."""
+    def describe(self) -> str:
+        """Returns nothing: no size is excluded."""
         return ""
 
 
 @dataclass(frozen=True)
 class MultipleOf:
-    """What a size is a multiple of.
+    """Writes a size as a multiple of a number, or of another size less a number.
+
+    ``MultipleOf(4)`` writes ``patches`` as ``4*patches_of_each``; ``MultipleOf(16, "limits", 1)`` writes it as
+    ``16*limits_beyond_1``, which is ``16*(limits - 1)``.
 
     Attributes:
-        number: A number, times
-        name: another size; if there is none, times anything;
-        less: what the other size is taken less of.
+        number: The integer factor.
+        name: Name of the other size; empty for a multiple of the number alone.
+        less: What is subtracted from the other size.
     """
 
     number: int = 1
     name: str = ""
     less: int = 0
 
-    def said(self) -> str:
-        """What there is to note of the size."""
+    def describe(self) -> str:
+        """Returns the restriction as text for a note."""
         if not self.name:
             return f"is a multiple of {self.number}"
         return f"is {self.number}*{f'({self.name} - {self.less})' if self.less else self.name}"
 
-    def expression(self, name: str, symbol: Any) -> Any:
-        """The product."""
+    def expression(self, name: str, symbol: SympySymbol) -> SympyExpr:
+        """Returns the product."""
         known = f"{self.name}_beyond_{self.less}" if self.less else self.name
         return self.number * type(symbol)(known or f"{name}{COUNT_SUFFIX}")
 
 
 @dataclass(frozen=True)
 class EqualTo:
-    """A size that is another one.
+    """Writes a size as another size, or as an integer.
 
     Attributes:
-        other: The other size's name, or a number.
+        other: Name of the other size, or the integer.
     """
 
     other: str | int
 
-    def said(self) -> str:
-        """What there is to note of the size."""
+    def describe(self) -> str:
+        """Returns the restriction as text for a note."""
         return f"is {self.other}"
 
-    def expression(self, name: str, symbol: Any) -> Any:
-        """The other one."""
+    def expression(self, name: str, symbol: SympySymbol) -> SympyExpr:
+        """Returns the other size."""
         return symbol * 0 + self.other if isinstance(self.other, int) else type(symbol)(self.other)
 
 
-def merge(
-    known: Mapping[str, SizeSubstitution], more: Mapping[str, SizeSubstitution]
-) -> dict[str, SizeSubstitution]:
-    """All of them; a size that is another one, of which there is more to say now, is what that one is."""
+Substitutions = Mapping[str, SizeSubstitution]
+"""Names of sizes -> how they are written."""
+
+
+def merge(known: Substitutions, more: Substitutions) -> dict[str, SizeSubstitution]:
+    """Merges substitutions; a size that equals another follows when that one is set equal to a third."""
     found: dict[str, SizeSubstitution] = {}
     for name, one in known.items():
         other = more.get(str(one.other)) if isinstance(one, EqualTo) else None
@@ -112,23 +125,23 @@ def merge(
 
 
 def find_equal_sizes(
-    sizes: Iterable[Any], known: Mapping[str, SizeSubstitution], traced: Mapping[str, int]
+    sizes: Iterable[SymbolicDim], known: Substitutions, traced: Mapping[str, int]
 ) -> dict[str, SizeSubstitution]:
-    """A size that PyTorch takes for another without having said so: masks are as long as what they are of.
+    """Finds a size that PyTorch uses in place of another without stating it: a mask is as long as what it masks.
 
-    Of two open sizes that are equal at the traced lengths and differ by one symbol, or are the same but for its name.
+    Looks for two symbolic sizes that are equal at the traced sizes and differ by one symbol, or by its name only.
     """
     for first, second in combinations([one for one in sizes if is_symbolic(one)], 2):
         if same := _equal_up_to_name(first, second, known, traced):
             return same
-        terms = (first - second)._sorted_terms if is_symbolic(first - second) else ()
+        parts = terms(first - second)
         named = sorted(
-            (str(term), count)
-            for term, count in terms
-            if not term.is_constant and str(term) in traced and str(term) not in known
+            (term.text, term.count)
+            for term in parts
+            if not term.is_constant and term.text in traced and term.text not in known
         )
-        number = sum(count for term, count in terms if term.is_constant)
-        others = len(terms) - len(named) - bool(number)
+        number = sum(term.count for term in parts if term.is_constant)
+        others = len(parts) - len(named) - bool(number)
         if others or any(abs(count) != 1 for _, count in named):
             continue
         match named:
@@ -140,53 +153,47 @@ def find_equal_sizes(
 
 
 def freeze_one_length(
-    sizes: Iterable[Any], known: Mapping[str, SizeSubstitution], traced: Mapping[str, int]
+    sizes: Iterable[SymbolicDim], known: Substitutions, traced: Mapping[str, int]
 ) -> dict[str, SizeSubstitution]:
-    """The last resort: a length that the operator met is that of the example for good. Batches stay open."""
-    names = {
-        name.removesuffix(COUNT_SUFFIX)
-        for one in sizes
-        if is_symbolic(one)
-        for name in one._get_vars()
-    }
+    """Fixes one length that an operator met at the size of the example; batches stay dynamic. The last resort."""
+    names = {name.removesuffix(COUNT_SUFFIX) for one in sizes for name in symbols_in(one)}
     lengths = sorted(name for name in names & traced.keys() if not name.endswith("batch"))
     left = [name for name in lengths if not isinstance(known.get(name), (EqualTo, Offset))]
     return {left[0]: EqualTo(traced[left[0]])} if left else {}
 
 
 def _equal_up_to_name(
-    first: Any, second: Any, known: Mapping[str, SizeSubstitution], traced: Mapping[str, int]
+    first: SymbolicDim, second: SymbolicDim, known: Substitutions, traced: Mapping[str, int]
 ) -> dict[str, SizeSubstitution]:
-    """Two sizes of one symbol each that say the same of two symbols of one length."""
-    names = sorted(first._get_vars()), sorted(second._get_vars())
+    """Finds two sizes of one symbol each that have the same form and the same traced length."""
+    names = sorted(symbols_in(first)), sorted(symbols_in(second))
     if [len(one) for one in names] != [1, 1] or names[0] == names[1]:
         return {}
     (mine,), (theirs,) = names
     renamed = re.sub(rf"\b{mine}\b", theirs, str(first))
     one, other = sorted((mine, theirs))
     length = traced.get(one)
-    is_same = length is not None and length == traced.get(other) and one not in known
-    # The order of terms goes by names.
-    return {one: EqualTo(other)} if is_same and sorted(renamed) == sorted(str(second)) else {}
+    is_same_length = length is not None and length == traced.get(other) and one not in known
+    # JAX orders terms by name, so the two texts are compared without their order.
+    is_same_form = sorted(renamed) == sorted(str(second))
+    return {one: EqualTo(other)} if is_same_length and is_same_form else {}
 
 
 def find_multiples(
-    sizes: Iterable[Any],
-    question: str,
-    known: Mapping[str, SizeSubstitution],
-    traced: Mapping[str, int],
+    sizes: Iterable[SymbolicDim], question: str, known: Substitutions, traced: Mapping[str, int]
 ) -> dict[str, SizeSubstitution]:
-    """What more is to be written as a multiple after an operator failed.
+    """Returns sizes to write as multiples after an operator failed to divide.
 
     Args:
-        sizes: That the operator met.
+        sizes: Sizes that the operator met.
         question: What JAX could not decide.
-        known: What is written as multiples already.
-        traced: The sizes by symbol that PyTorch was shown; nothing is assumed that does not hold for them.
+        known: Substitutions that are in use already.
+        traced: The sizes of the example by symbol; nothing is assumed that does not hold for them.
     """
-    for name, of in _symbolic_multiples(sizes, traced).items():
-        if name not in known and of.name not in known:
-            return {name: of, **({of.name: Offset(of.less)} if of.less else {})}
+    for name, multiple in _symbolic_multiples(sizes, traced).items():
+        if name not in known and multiple.name not in known:
+            offset = {multiple.name: Offset(multiple.less)} if multiple.less else {}
+            return {name: multiple, **offset}
     number, names = _required_divisor(question)
     for name in sorted(names & traced.keys()):
         before = known.get(name, MultipleOf())
@@ -199,37 +206,42 @@ def find_multiples(
     return {}
 
 
-def _symbolic_multiples(sizes: Iterable[Any], traced: Mapping[str, int]) -> dict[str, MultipleOf]:
-    """Symbols that are divided by another, or by one less a number, without a remainder at the traced sizes."""
+def _symbolic_multiples(
+    sizes: Iterable[SymbolicDim], traced: Mapping[str, int]
+) -> dict[str, MultipleOf]:
+    """Returns symbols that are divided by another symbol (less a number) without remainder at the traced sizes."""
     found: dict[str, MultipleOf] = {}
     for first, second in _quotients(sizes):
-        names = first._get_vars() | second._get_vars() if is_symbolic(first) else set()
+        names = symbols_in(first) | symbols_in(second) if is_symbolic(first) else set()
         by = _NAME_MINUS_NUMBER.fullmatch(str(second))
         if len(names) < 2 or by is None or str(first) not in names or not names <= traced.keys():
             continue
-        count, left = divmod(traced[str(first)], value_of(second, traced))
-        if not left:
+        count, remainder = divmod(traced[str(first)], evaluate(second, traced))
+        if not remainder:
             found.setdefault(str(first), MultipleOf(count, by[1], int(by[2] or 0)))
     return found
 
 
-def _quotients(sizes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """The operands of all divisions of a size by another, those of quotients within quotients too."""
+def _quotients(sizes: Iterable[SymbolicDim]) -> Iterator[tuple[SymbolicDim, SymbolicDim]]:
+    """Yields the operands of all divisions of a size by a symbolic size, nested ones too."""
     for size in sizes:
-        terms = size._sorted_terms if is_symbolic(size) else ()
-        for one in (one for term, _ in terms for one, _ in term._factors if one.operation):
-            if one.operation in ("floordiv", "mod") and is_open(one.operands[1]):
-                yield one.operands
+        for one in operations_in(size):
+            if one.operation in ("floordiv", "mod") and depends_on_symbols(one.operands[1]):
+                yield one.operands[0], one.operands[1]
             yield from _quotients(one.operands)
 
 
 def _required_divisor(question: str) -> tuple[int, set[str]]:
-    """By which number a product had to be divisible for nothing to be left, and the sizes that are in all of its terms."""
+    """Returns the number that a product must be divisible by, and the sizes that occur in all of its terms.
+
+    >>> _required_divisor("The remainder mod(6*a*b + 3*a, 4) should be 0")
+    (4, {'a'})
+    """
     found = _REMAINDER_MESSAGE.search(question)
     if found is None or "(" in found[1]:
         return 1, set()
-    terms = [term.split("*") for term in re.split(r" [+-] ", found[1].removeprefix("- "))]
-    counts = [int(term[0]) if term[0].isdigit() else 1 for term in terms]
-    names = set.intersection(*(set(term) for term in terms)) - set(found[3].split("*"))
+    products = [term.split("*") for term in re.split(r" [+-] ", found[1].removeprefix("- "))]
+    counts = [int(term[0]) if term[0].isdigit() else 1 for term in products]
+    names = set.intersection(*(set(term) for term in products)) - set(found[3].split("*"))
     by = int(found[2])
     return by // math.gcd(*counts, by), {name.removesuffix(COUNT_SUFFIX) for name in names}

@@ -1,4 +1,4 @@
-"""ONNX: a graph that ONNX Runtime and many others run."""
+"""ONNX: a graph that ONNX Runtime and many other runtimes execute."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from equipoise.convert.core.framework_types import OnnxModel, OnnxValue
+from equipoise.exporters.artifact_files import (
+    ONNX_MERGED_DECODER,
+    ONNX_MODEL,
+    ONNX_SHARED_WEIGHTS,
+)
+from equipoise.exporters.cache_names import WHOLE_MODEL
 from equipoise.exporters.onnx.external_data import (
     remove_unused_inputs,
     save_model,
@@ -15,26 +22,21 @@ from equipoise.exporters.onnx.external_data import (
 from equipoise.exporters.onnx.fx_cleanup import remove_noop_squeezes
 from equipoise.exporters.onnx.merge_decoders import merge_decoders
 from equipoise.exporters.onnx.optimizer_fix import use_exact_elimination_rules
-from equipoise.exporters.onnx.runtime_passes import (
-    INT8_DYNAMIC,
-    optimize,
-    prevent_pad_fusion,
-    quantize,
-)
+from equipoise.exporters.onnx.runtime_passes import optimize, prevent_pad_fusion, quantize
 from equipoise.exporters.shapes.branch_check import check_size_branches
 from equipoise.exporters.shapes.input_specs import limit_notes
-from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.target import INT8_DYNAMIC, ExportableModel
 from equipoise.exporters.torch_export import export_program, export_with_transformers
 
 
 class Onnx:
-    """A graph whose inputs and outputs have the names of the field."""
+    """A graph whose inputs and outputs have the names that optimum uses."""
 
     name = "onnx"
-    program = "model.onnx"
+    program = ONNX_MODEL
     extra = "onnx"
     needs = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
-    ways = {  # noqa: RUF012 - a plain attribute of the protocol
+    ways = {  # noqa: RUF012 - an attribute of the protocol
         "dynamo": "torch.export, then torch.onnx.export(dynamo=True)",
         "transformers": "OnnxExporter of transformers.exporters",
         "trace": "torch.onnx.export(dynamo=False), which traces with torch.jit",
@@ -42,91 +44,103 @@ class Onnx:
     quantizes = True
 
     def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        """Exports, names inputs and outputs, and has the result checked with shape inference."""
+        """Exports, names inputs and outputs, saves, and checks the file with shape inference."""
         opset = source.options.get("opset")
-        make = {
+        export = {
             "dynamo": _export_dynamo,
             "transformers": _export_transformers,
             "trace": _export_trace,
         }[way]
-        model, notes = make(source, opset, path)
+        model, notes = export(source, opset, path)
         _name_inputs_and_outputs(model, source)
         remove_unused_inputs(model)
         notes += prevent_pad_fusion(model)
-        placing: dict[str, Any] = {
+        storage: dict[str, Any] = {
             "external": bool(source.options.get("external")),
             "limit": source.options.get("max_shard_size"),
         }
-        save_model(model, path, **placing)
+        save_model(model, path, **storage)
         if source.options.get("optimize"):
-            optimize(path, **placing)
+            optimize(path, **storage)
         if source.options.get("quantize") == INT8_DYNAMIC:
-            quantize(path, **placing)
+            quantize(path, **storage)
         return {**check_and_describe(path), "notes": notes}
 
     def make_graphs(
         self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
-        """A file for each graph, called as optimum calls it; several share ``weights.data``."""
-        made: dict[str, dict[str, Any]] = {}
+        """Writes a file for each graph, named as optimum names it; several graphs share their weights."""
+        reports: dict[str, dict[str, Any]] = {}
         for role, source in sources.items():
-            file = path if role == "model" else path.with_name(f"{role}_model.onnx")
-            made[role] = {"file": file.name, **self.make(way, source, file)}
-        if len(made) == 1:
-            return made
-        files = [path.with_name(one["file"]) for one in made.values()]
+            file = path if role == WHOLE_MODEL else path.with_name(f"{role}_model.onnx")
+            reports[role] = {"file": file.name, **self.make(way, source, file)}
+        if len(reports) == 1:
+            return reports
+        files = [path.with_name(one["file"]) for one in reports.values()]
         options = sources["encoder"].options
-        share_external_data(files, path.with_name("weights.data"), options.get("max_shard_size"))
+        share_external_data(
+            files, path.with_name(ONNX_SHARED_WEIGHTS), options.get("max_shard_size")
+        )
         for file in files:
             check_and_describe(file)
-        return _merge_decoders(made, path) if options.get("merged") else made
+        return _merge_decoder_files(reports, path) if options.get("merged") else reports
 
 
-def _merge_decoders(made: Mapping[str, dict[str, Any]], path: Path) -> dict[str, dict[str, Any]]:
-    """Both decoders in one file."""
-    file = path.with_name("decoder_model_merged.onnx")
-    first, going = (path.with_name(made[role]["file"]) for role in ("decoder", "decoder_with_past"))
-    merge_decoders(first, going, file)
-    return {
-        "encoder": made["encoder"],
-        "decoder_merged": {"file": file.name, **check_and_describe(file)},
-    }
+def _merge_decoder_files(
+    reports: Mapping[str, dict[str, Any]], path: Path
+) -> dict[str, dict[str, Any]]:
+    """Merges both decoders into one file."""
+    file = path.with_name(ONNX_MERGED_DECODER)
+    first, with_past = (
+        path.with_name(reports[role]["file"]) for role in ("decoder", "decoder_with_past")
+    )
+    merge_decoders(first, with_past, file)
+    merged = {"file": file.name, **check_and_describe(file)}
+    return {"encoder": reports["encoder"], "decoder_merged": merged}
 
 
-def _export_dynamo(source: ExportableModel, opset: int | None, path: Path) -> tuple[Any, list[str]]:
+def _export_dynamo(
+    source: ExportableModel, opset: int | None, path: Path
+) -> tuple[OnnxModel, list[str]]:
+    """Exports through ``torch.export``.
+
+    PyTorch's guards are dropped: ONNX has none, and torch 2.13 fails to run them on a length that is the sum of two
+    others.
+    """
     import torch
 
-    found = check_size_branches(source, export_program)
-    traced = found.program
-    # ONNX has no guards, and torch 2.13 fails at running those on a length that is a sum of two others.
-    traced._guards_code = []
-    remove_noop_squeezes(traced)
+    checked = check_size_branches(source, export_program)
+    checked.program._guards_code = []
+    remove_noop_squeezes(checked.program)
     use_exact_elimination_rules()
     program = torch.onnx.export(
-        traced,
+        checked.program,
         dynamo=True,
         verbose=False,
         opset_version=opset,
         output_names=list(source.outputs),
         optimize=True,
     )
-    return program.model, limit_notes(found.limits, traced, tuple(source.tensors), source.axes)
+    notes = limit_notes(checked.limits, checked.program, tuple(source.tensors), source.axes)
+    return program.model, notes
 
 
 def _export_transformers(
     source: ExportableModel, opset: int | None, path: Path
-) -> tuple[Any, list[str]]:
+) -> tuple[OnnxModel, list[str]]:
     use_exact_elimination_rules()
     return export_with_transformers(source, "onnx", opset_version=opset), []
 
 
-def _export_trace(source: ExportableModel, opset: int | None, path: Path) -> tuple[Any, list[str]]:
+def _export_trace(
+    source: ExportableModel, opset: int | None, path: Path
+) -> tuple[OnnxModel, list[str]]:
+    """Exports with the tracer; it writes a file for every weight beyond 2 GiB, hence the folder."""
     import onnx_ir
     import torch
 
     names = list(source.tensors)
     axes = {name: dict(source.axes[name]) for name in names}
-    # Beyond 2 GiB the tracer writes a file for every weight.
     with TemporaryDirectory(dir=path.parent) as folder:
         file = str(Path(folder) / path.name)
         torch.onnx.export(
@@ -142,13 +156,13 @@ def _export_trace(source: ExportableModel, opset: int | None, path: Path) -> tup
         model = onnx_ir.load(file)
         onnx_ir.external_data.load_to_model(model)
     for value in model.graph.outputs:
-        # The tracer wrote down the example's sizes.
+        # The tracer records the sizes of the example.
         value.shape = onnx_ir.Shape([None] * len(value.shape or ()))
     return model, []
 
 
-def _name_inputs_and_outputs(model: Any, source: ExportableModel) -> None:
-    """The graph's axes carry the symbols of the source; its outputs the names of the model's."""
+def _name_inputs_and_outputs(model: OnnxModel, source: ExportableModel) -> None:
+    """Gives inputs and outputs the names of the model, and their dynamic axes the names of the axes."""
     import onnx_ir
 
     known = dict(zip((value.name for value in model.graph.inputs), source.tensors, strict=False))
@@ -172,8 +186,8 @@ def _symbol_text(size: Any) -> str:
     return str(getattr(size, "value", size))
 
 
-def _drop_inner_shapes(model: Any) -> None:
-    """Shapes of inner values were noted with other symbols; whoever needs them infers them again."""
+def _drop_inner_shapes(model: OnnxModel) -> None:
+    """Removes the recorded shapes of inner values, which use other symbols; shape inference restores them."""
     kept = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
     kept |= {id(value) for value in model.graph.initializers.values()}
     for node in model.graph.all_nodes():
@@ -183,10 +197,10 @@ def _drop_inner_shapes(model: Any) -> None:
 
 
 def check_and_describe(path: Path) -> dict[str, Any]:
-    """What the written file says of itself, after ``onnx.checker`` has gone through it.
+    """Checks a written file with ``onnx.checker``; returns its opset, inputs and outputs.
 
     Raises:
-        onnx.checker.ValidationError: The file breaks the rules of ONNX, or shapes do not fit.
+        onnx.checker.ValidationError: The file is not valid ONNX, or shapes do not match.
     """
     import onnx
 
@@ -200,13 +214,13 @@ def check_and_describe(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe_value(value: Any) -> dict[str, Any]:
+def _describe_value(value: OnnxValue) -> dict[str, Any]:
     import onnx
 
     tensor = value.type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     return {
-        "dtype": str(kind),
+        "dtype": str(dtype),
         "shape": [one.dim_param or (one.dim_value or None) for one in tensor.shape.dim],
     }
 

@@ -1,4 +1,4 @@
-"""SavedModel: TensorFlow's own programs, out of a JAX program by ``jax2tf``."""
+"""SavedModel: a program for TensorFlow Serving, made of a JAX program by ``jax2tf``."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from equipoise.exporters.artifact_files import SAVED_MODEL
+from equipoise.exporters.cache_names import WHOLE_MODEL
 from equipoise.exporters.target import ExportableModel
 
 
 class SavedModel:
-    """One version of a servable, as TensorFlow Serving wants it; the signature has the names of the task."""
+    """One version of a servable; its signature has the input and output names of the task."""
 
     name = "saved-model"
-    program = "saved_model/1"
+    program = SAVED_MODEL
     extra = "tensorflow"
     needs = ("torch", "transformers", "jax", "tensorflow")
-    ways = {  # noqa: RUF012 - a plain attribute of the protocol
+    ways = {  # noqa: RUF012 - an attribute of the protocol
         "export": "torch.export, then ATen's operators in JAX, then jax2tf",
         "transformers": "DynamoExporter of transformers.exporters, then ATen's operators in JAX, then jax2tf",
     }
 
     def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        """Exports the module, lowers the graph for CPU and CUDA, and saves it with variables of TensorFlow."""
-        made = self.make_graphs(way, {"model": source}, path)["model"]
-        return {name: made[name] for name in ("graph_inputs", "graph_outputs", "notes")}
+        """Exports the module, lowers the graph for CPU and CUDA, and saves it with TensorFlow variables."""
+        report = self.make_graphs(way, {WHOLE_MODEL: source}, path)[WHOLE_MODEL]
+        return {name: report[name] for name in ("graph_inputs", "graph_outputs", "notes")}
 
     def make_graphs(
         self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
-        """The same with several graphs: a signature for each, which all use the same variables."""
-        from equipoise.exporters.programs.jax_program import lower_models
+        """Saves a signature for each graph; all of them use the same variables."""
+        from equipoise.exporters.programs.lower import lower_models
         from equipoise.exporters.programs.tf_function import save_saved_model, signature_name
 
         graphs = lower_models(sources, way)
@@ -39,7 +41,7 @@ class SavedModel:
             role: {
                 "file": self.program,
                 "signature": signature_name(role),
-                **graph.about(),
+                **graph.describe(),
                 "notes": notes,
             }
             for role, graph in graphs.items()

@@ -1,4 +1,4 @@
-"""torch.export: PyTorch's own programs (``.pt2``)."""
+"""torch.export: PyTorch's own program format (``.pt2``)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from equipoise.exporters.torch_export import export_with_strategy
 
 
 class TorchExport:
-    """An ``ExportedProgram``; its outputs are a dict."""
+    """An ``ExportedProgram`` that returns a dict."""
 
     name = "torch-export"
     program = "model.pt2"
     extra = "torch"
     needs = ("torch", "transformers")
-    ways = {  # noqa: RUF012 - a plain attribute of the protocol
+    ways = {  # noqa: RUF012 - an attribute of the protocol
         "export": "torch.export",
         "transformers": "DynamoExporter of transformers.exporters",
     }
@@ -27,10 +27,10 @@ class TorchExport:
         """Exports the module, plainly or as transformers does it."""
         import torch
 
-        found = check_size_branches(source, lambda one: export_with_strategy(one, way))
-        torch.export.save(found.program, str(path))
+        checked = check_size_branches(source, lambda one: export_with_strategy(one, way))
+        torch.export.save(checked.program, str(path))
         names = tuple(source.tensors)
-        return {"notes": limit_notes(found.limits, found.program, names, source.axes)}
+        return {"notes": limit_notes(checked.limits, checked.program, names, source.axes)}
 
 
 TARGET = TorchExport()

@@ -9,16 +9,16 @@ from equipoise.exporters.target import ExportableModel
 
 
 class TorchScript:
-    """A traced module; its outputs are a dict."""
+    """A traced module that returns a dict."""
 
     name = "torchscript"
     program = "model.pt"
     extra = "torch"
     needs = ("torch", "transformers")
-    ways = {"trace": "torch.jit.trace"}  # noqa: RUF012 - a plain attribute of the protocol
+    ways = {"trace": "torch.jit.trace"}  # noqa: RUF012 - an attribute of the protocol
 
     def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        """Traces the module; a trace of what torch.export makes of it would have the example's sizes in it."""
+        """Traces the module itself: a trace of its exported program would have the sizes of the example."""
         import torch
 
         example = tuple(source.tensors.values())

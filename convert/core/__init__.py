@@ -1,0 +1,1 @@
+"""What everything in convert is built on."""

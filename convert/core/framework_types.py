@@ -1,0 +1,57 @@
+"""Names for the types of optional frameworks, which are not installed where types are checked.
+
+Each is ``Any`` to a type checker and says to a reader which class a value is of.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+TorchTensor: TypeAlias = Any
+"""``torch.Tensor``."""
+TorchModule: TypeAlias = Any
+"""``torch.nn.Module``."""
+TorchModel: TypeAlias = Any
+"""A model of transformers: ``transformers.PreTrainedModel``."""
+TorchDtype: TypeAlias = Any
+"""``torch.dtype``."""
+ExportedProgram: TypeAlias = Any
+"""``torch.export.ExportedProgram``."""
+FxNode: TypeAlias = Any
+"""``torch.fx.Node``."""
+FxGraph: TypeAlias = Any
+"""``torch.fx.GraphModule`` or its graph."""
+FxArgument: TypeAlias = Any
+"""An argument of a node: a node, a number, or a nested list of such."""
+TorchSize: TypeAlias = Any
+"""A size as PyTorch has it: ``int`` or ``torch.SymInt``."""
+ShapeEnv: TypeAlias = Any
+"""``torch.fx.experimental.symbolic_shapes.ShapeEnv``."""
+SympyExpr: TypeAlias = Any
+"""``sympy.Expr``: PyTorch's form of sizes and conditions on sizes."""
+SympySymbol: TypeAlias = Any
+"""``sympy.Symbol``: one dynamic size of PyTorch."""
+KvCache: TypeAlias = Any
+"""``transformers.Cache``."""
+
+SymbolicDim: TypeAlias = Any
+"""A size as JAX has it: ``int`` or a symbolic dimension of ``jax.export``."""
+JaxArray: TypeAlias = Any
+"""``jax.Array``, or a traced value of one."""
+JaxDtype: TypeAlias = Any
+"""``numpy.dtype`` as JAX gives it, bfloat16 included."""
+JaxExported: TypeAlias = Any
+"""``jax.export.Exported``."""
+JaxTree: TypeAlias = Any
+"""A pytree of arrays."""
+
+OnnxModel: TypeAlias = Any
+"""``onnx_ir.Model``."""
+OnnxGraph: TypeAlias = Any
+"""``onnx_ir.Graph``."""
+OnnxValue: TypeAlias = Any
+"""``onnx_ir.Value``."""
+TfFunction: TypeAlias = Any
+"""``tf.types.experimental.ConcreteFunction`` or a ``tf.function``."""
+TfModule: TypeAlias = Any
+"""``tf.Module``."""

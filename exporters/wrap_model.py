@@ -1,0 +1,97 @@
+"""Wraps a model in a module whose inputs and outputs have names, as tracers need it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
+from equipoise.exporters.cache_names import CACHE_OUTPUTS
+from equipoise.exporters.target import ExportableModel, argument_name
+
+
+def with_named_io(
+    model: TorchModel,
+    names: list[str],
+    kwargs: Mapping[str, Any],
+    outputs: Collection[str] | None = None,
+) -> TorchModule:
+    """Returns a module with these positional inputs and a dict of tensors as its output.
+
+    Args:
+        model: The model.
+        names: Names of the inputs in their order.
+        kwargs: Further keyword arguments of the model's forward.
+        outputs: Names of the outputs to keep; None keeps all tensors.
+    """
+
+    def call(*args: Any, **inputs: Any) -> dict[str, TorchTensor]:
+        values = {**dict(zip(names, args, strict=False)), **inputs}
+        result = flatten_outputs(model(**values, **kwargs, return_dict=True))
+        return {name: value for name, value in result.items() if outputs is None or name in outputs}
+
+    return with_signature(model, names, call)
+
+
+def with_signature(
+    model: TorchModel, names: list[str], call: Callable[..., dict[str, TorchTensor]]
+) -> TorchModule:
+    """Returns a module around a model whose forward is ``call`` with arguments of these names.
+
+    Tracers take the names of inputs from the signature. Dots in names become underscores there.
+    """
+    import torch
+
+    arguments = {argument_name(name): name for name in names}
+
+    class NamedModule(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                return call(*args, **{arguments[name]: value for name, value in kwargs.items()})
+
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+                [inspect.Parameter(name, kind) for name in arguments]
+            )
+            self.forward = forward
+
+    return NamedModule().eval()
+
+
+def flatten_outputs(result: Any) -> dict[str, TorchTensor]:
+    """Returns the tensors of nested outputs by dotted names, without caches.
+
+    A model may return one tensor under two names, but an output of a graph has one name only: the second one is
+    a copy.
+    """
+    import torch
+
+    flat: dict[str, TorchTensor] = {}
+
+    def visit(value: Any, path: str) -> None:
+        if torch.is_tensor(value):
+            is_repeated = any(value is other for other in flat.values())
+            flat[path] = value.clone() if is_repeated else value
+        elif hasattr(value, "items") or isinstance(value, (list, tuple)):
+            pairs = value.items() if hasattr(value, "items") else enumerate(value)
+            for name, inner in pairs:
+                if path or name not in CACHE_OUTPUTS:
+                    visit(inner, f"{path}.{name}" if path else str(name))
+
+    visit(result, "")
+    return flat
+
+
+def forward_parameters(model: TorchModel) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of the model's forward by name."""
+    return inspect.signature(model.forward).parameters
+
+
+def run_example(model: ExportableModel) -> dict[str, TorchTensor]:
+    """Returns the outputs for the example inputs."""
+    outputs: dict[str, TorchTensor] = model.module(*model.tensors.values())
+    return outputs
