@@ -26,10 +26,10 @@ from equipoise.convert.output import write_atomic
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.fixtures.modern.recipe import Recipe
 from equipoise.validators.core.request import Request
-from equipoise.validators.export.export import Export, Exported, export
+from equipoise.validators.export.export import ExportRequest, ExportResult, export_model
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.pipeline import as_json, run
-from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.pipeline import run_pipeline, to_json
+from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.tasks import find_task
 from equipoise.validators.tasks.base import samples_of
 
@@ -68,13 +68,13 @@ def main() -> None:
 
 def _measured(recipe: Recipe, target: str) -> dict[str, Any]:
     """One export, in processes of its own as for a user."""
-    with tempfile.TemporaryDirectory() as scratch, Workers(time_limit=SECONDS) as workers:
+    with tempfile.TemporaryDirectory() as scratch, WorkerPool(time_limit=SECONDS) as workers:
         folder, out = Path(scratch) / recipe.name, Path(scratch) / "out"
         make(recipe, folder)
         request = Request(folder, task=recipe.task, divergence=False, threads=1)
         start = time.perf_counter()
         try:
-            found = export(Export(request, out, target), workers)
+            found = export_model(ExportRequest(request, out, target), workers)
         except EquipoiseError as error:
             return {"verdict": "no program", "why": " ".join(error.message.split())[:400]}
         return {
@@ -84,7 +84,7 @@ def _measured(recipe: Recipe, target: str) -> dict[str, Any]:
         }
 
 
-def _figures(found: Exported) -> dict[str, Any]:
+def _figures(found: ExportResult) -> dict[str, Any]:
     assert found.report is not None
     result = found.report.backends[0]
     passes = [second for case in result.cases for second in case.seconds]
@@ -108,11 +108,12 @@ def _open(inputs: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(size for size in shapes if isinstance(size, str)))
 
 
-def _answers(recipe: Recipe, folder: Path, out: Path, workers: Workers) -> str:
+def _answers(recipe: Recipe, folder: Path, out: Path, workers: WorkerPool) -> str:
     """Whether ``equipoise run`` says of a sample on the program what it says on PyTorch."""
     samples = samples_of(find_task(recipe.task), ModelFolder(folder))[:1]
     one, other = (
-        as_json(run(recipe.task, place, samples, workers=workers)) for place in (folder, out)
+        to_json(run_pipeline(recipe.task, place, samples, workers=workers))
+        for place in (folder, out)
     )
     return "same" if alike(one, other) else "other"
 

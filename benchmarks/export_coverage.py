@@ -27,9 +27,10 @@ from equipoise.convert.errors import WorkerError
 from equipoise.convert.output import write_atomic
 from equipoise.exporters.target import find_target
 from equipoise.validators.core.tolerance import DEFAULTS
-from equipoise.validators.export.attempts import reason_of
-from equipoise.validators.judgement.verdict import Verdict, judge_case
-from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.export.attempts import summarize_worker_error
+from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.judgement.verdict import judge_case
+from equipoise.validators.runtime.process import WorkerPool
 
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"
@@ -65,7 +66,7 @@ def main() -> None:
         if missing and index % parts == part - 1:
             left.append((key, entry, missing))
     for first in range(0, len(left), RENEWED):
-        with Workers(time_limit=SECONDS) as workers:
+        with WorkerPool(time_limit=SECONDS) as workers:
             for key, entry, missing in left[first : first + RENEWED]:
                 start = time.monotonic()
                 if start > limit:
@@ -89,7 +90,7 @@ def _to_do(key: str, done: dict[str, Any], *, again: bool) -> bool:
 
 
 def _pair(
-    key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: Workers
+    key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
     """One model type and task, by target; a class that another task has already brought is not done again."""
     model_type, _, task = key.partition(" ")
@@ -113,7 +114,7 @@ def _pair(
 
 
 def _one(
-    model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: Workers
+    model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
     """By target the verdict on one model, and what was tried; the way that served its body comes first."""
     given = {
@@ -133,7 +134,7 @@ def _one(
         try:
             build()
         except WorkerError as error:
-            missing = {**about, "verdict": "does not run", "reason": reason_of(error)}
+            missing = {**about, "verdict": "does not run", "reason": summarize_worker_error(error)}
             return dict.fromkeys(served, missing)
         refused: dict[str, str] | None = None
         for target, first in served.items():
@@ -152,7 +153,7 @@ def _one(
 
 
 def _tried(
-    given: dict[str, Any], served: str | None, target: str, folder: str, workers: Workers
+    given: dict[str, Any], served: str | None, target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
     """The ways up to the first that is right."""
     tried: list[dict[str, Any]] = []
@@ -164,7 +165,7 @@ def _tried(
 
 
 def _with_computed(
-    given: dict[str, Any], target: str, folder: str, workers: Workers
+    given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
     """Once more with positions and the like as inputs, where the model computes them from plain sizes."""
     try:
@@ -179,7 +180,7 @@ _RANK = [verdict.value for verdict in Verdict] + ["not exported"]
 
 
 def _refused(
-    tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: Workers
+    tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: WorkerPool
 ) -> dict[str, str]:
     """Why ``torch.export`` takes the model, with its own inputs, neither plainly nor as transformers calls it.
 
@@ -197,14 +198,14 @@ def _refused(
         try:
             workers.get("pytorch").call(WORKER, "accepts", **given, way=way, folder=folder)
         except WorkerError as error:
-            reasons.append(reason_of(error))
+            reasons.append(summarize_worker_error(error))
         else:
             return {}
     return {"refused": reasons[0]}
 
 
 def _way(
-    way: str, given: dict[str, Any], target: str, folder: str, workers: Workers
+    way: str, given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> dict[str, Any]:
     """Exported in one way and judged."""
     start = time.monotonic()
@@ -212,13 +213,18 @@ def _way(
         environment = workers.get("pytorch")
         made = environment.call(WORKER, "export", **given, target=target, way=way, folder=folder)
     except WorkerError as error:
-        return {"way": way, "verdict": "not exported", "reason": reason_of(error)}
+        return {"way": way, "verdict": "not exported", "reason": summarize_worker_error(error)}
     seconds = round(time.monotonic() - start, 1)
     about = TARGETS[target]
     try:
         ran = workers.get(target).call(WORKER, about.run, folder=folder)
     except WorkerError as error:
-        return {"way": way, "verdict": "failed", "reason": reason_of(error), "seconds": seconds}
+        return {
+            "way": way,
+            "verdict": "failed",
+            "reason": summarize_worker_error(error),
+            "seconds": seconds,
+        }
     verdict, reason = _judged(Path(folder), about.kinds)
     notes = {"notes": made["notes"]} if made["notes"] else {}
     told = {"reason": reason, "seconds": seconds, **ran, **notes}

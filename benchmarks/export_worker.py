@@ -318,7 +318,7 @@ def _truths(model: Any, *batches: dict[str, Any]) -> list[dict[str, Any]]:
 
     wide = model.double()
     use_batched_experts(wide)  # the grouped product knows no float64
-    with _torch.arithmetic(torch.float64):
+    with _torch.arithmetic_mode(torch.float64):
         return [_numbers(wide, batch) for batch in batches]
 
 

@@ -21,14 +21,13 @@ import numpy as np
 
 from equipoise.convert.errors import EquipoiseError
 from equipoise.validators.core.request import Request
+from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation import host
-from equipoise.validators.evaluation.context import prepare
-from equipoise.validators.judgement.results import BackendResult
-from equipoise.validators.judgement.verdict import FINE
-from equipoise.validators.matrix import programs_of
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.tasks.base import Batch
-from equipoise.validators.validate import report
+from equipoise.validators.evaluation.context import prepare_context
+from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult
+from equipoise.validators.matrix import find_programs
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.validate import run_validation
 
 HERE = Path(__file__).parent
 TASKS = HERE.parent / "fixtures" / "tasks"
@@ -59,7 +58,7 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     names = given.names or sorted(path.parent.name for path in TASKS.glob("*/samples.json"))
     rows: list[dict[str, Any]] = []
-    with Workers({"oracle": given.oracle} if given.oracle else {}, time_limit=900) as workers:
+    with WorkerPool({"oracle": given.oracle} if given.oracle else {}, time_limit=900) as workers:
         for name in names:
             try:
                 rows += rows_of(name, given.seeds, given.programs, workers)
@@ -69,15 +68,17 @@ def main() -> None:
     write(rows, given.seeds)
 
 
-def rows_of(name: str, seeds: int, programs: Path | None, workers: Workers) -> list[dict[str, Any]]:
+def rows_of(
+    name: str, seeds: int, programs: Path | None, workers: WorkerPool
+) -> list[dict[str, Any]]:
     """The figures of one fixture on all its backends."""
-    artifacts = programs_of(programs / name) if programs else []
+    artifacts = find_programs(programs / name) if programs else []
     request = Request(TASKS / name, artifacts=artifacts, divergence=False)
     with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
-        setup = prepare(request, workers, Path(scratch))
+        setup = prepare_context(request, workers, Path(scratch))
         chosen = [one for one in setup.batches if one.case.name in CASES] or setup.batches[-1:]
         drawn = [draw(batch, seed) for seed in range(seeds) for batch in chosen]
-        found = report(replace(setup, batches=tuple(drawn)))
+        found = run_validation(replace(setup, batches=tuple(drawn)))
     return [row(name, result) for result in found.backends if not result.absent]
 
 
@@ -104,7 +105,7 @@ def row(name: str, result: BackendResult) -> dict[str, Any]:
     ratios: list[float] = []
     alarms = []
     for case in result.cases:
-        if case.verdict not in FINE:
+        if case.verdict not in PASSING_VERDICTS:
             alarms.append(f"{case.case}: {case.failure or [o.reason for o in case.outputs]}"[:300])
         for output in case.outputs:
             if output.ratio is not None:
@@ -123,7 +124,7 @@ def row(name: str, result: BackendResult) -> dict[str, Any]:
 def write(rows: list[dict[str, Any]], seeds: int) -> None:
     """The figures as JSON and as a page."""
     folder = HERE / "results"
-    about = host.about()
+    about = host.describe_host()
     values = {"machine": about, "seeds": seeds, "rows": rows}
     (folder / "false-alarms.json").write_text(json.dumps(values, indent=1) + "\n")
     backends: dict[str, list[dict[str, Any]]] = defaultdict(list)

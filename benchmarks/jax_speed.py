@@ -50,7 +50,7 @@ def main() -> None:
 
 def about() -> dict[str, Any]:
     """The machine, and the versions of those that are compared."""
-    found = host.about()
+    found = host.describe_host()
     versions = {name: version(name) for name in ("torch", "jax", "jaxlib")}
     return {**found, "versions": {**found["versions"], **versions}}
 

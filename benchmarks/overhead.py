@@ -18,7 +18,7 @@ from random_bert import build
 
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation import host
-from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.validate import validate
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         model = build(Path(work) / "model", num_hidden_layers=given.layers)
         chosen = {"oracle": given.oracle} if given.oracle else {}
-        with Workers(chosen) as workers:
+        with WorkerPool(chosen) as workers:
             request = Request(
                 model,
                 backends=["pytorch", *(["tensorflow", "flax"] if chosen else [])],
@@ -56,7 +56,7 @@ def main() -> None:
             }
         )
         print(rows[-1], flush=True)
-    values = {"machine": host.about(), "layers": given.layers, "rows": rows}
+    values = {"machine": host.describe_host(), "layers": given.layers, "rows": rows}
     (HERE / "results" / "overhead.json").write_text(json.dumps(values, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from equipoise.validators.runtime.pool import Workers
+    from equipoise.validators.runtime.process import WorkerPool
 
 FAILED = 3
 """Exit code: a backend could not be run to the end."""
@@ -81,14 +81,14 @@ def workers(
     time_limit: float | None,
     memory_limit: int | None,
     log: Path | None = None,
-) -> Iterator[Workers]:
+) -> Iterator[WorkerPool]:
     """The worker processes of a command."""
     # Tokenizers are used in this process; what they say to a terminal is not ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from equipoise.validators.runtime.pool import Workers
+    from equipoise.validators.runtime.process import WorkerPool
 
-    with Workers(
+    with WorkerPool(
         dict(environments), log=log, time_limit=time_limit, memory_limit=memory_limit
     ) as found:
         yield found

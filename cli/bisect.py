@@ -52,8 +52,9 @@ def command(
     Exit code 1: a module is beyond noise; it is named, and --repro writes a script that shows it.
     """
     from equipoise.convert.hub import resolve_source
-    from equipoise.validators.core.request import PRECISIONS, Request
-    from equipoise.validators.judgement.results import plain
+    from equipoise.validators.core.precision import PRECISIONS
+    from equipoise.validators.core.request import Request
+    from equipoise.validators.judgement.results import to_json_value
     from equipoise.validators.validate import validate
 
     names = [name.strip() for name in backends.split(",")] if backends else None
@@ -78,7 +79,7 @@ def command(
             workers,
         )
     if as_json:
-        _run.emit([plain(result) for result in found.backends])
+        _run.emit([to_json_value(result) for result in found.backends])
     else:
         for result in found.backends:
             _show(result)
@@ -89,11 +90,11 @@ def command(
 
 
 def _show(result: BackendResult) -> None:
-    from equipoise.validators.report.summary import divergence, figure
+    from equipoise.validators.report.summary import describe_divergence, format_number
 
     click.echo(f"{result.label}: {result.absent or result.failure or result.verdict.value}")
     rows: list[list[Any]] = [
-        [point.path or "(the whole model)", figure(point.error), figure(point.noise)]
+        [point.path or "(the whole model)", format_number(point.error), format_number(point.noise)]
         for point in result.depth
     ]
     if rows:
@@ -101,4 +102,4 @@ def _show(result: BackendResult) -> None:
     for note in result.notes:
         click.echo(f"- {note}")
     if result.divergence is not None:
-        click.echo(divergence(result))
+        click.echo(describe_divergence(result))

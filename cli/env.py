@@ -29,16 +29,18 @@ def command(
         rows = [
             [
                 one,
-                "there" if interpreters.environment_python(one).exists() else "not made",
-                interpreters.environment_python(one),
+                "there" if interpreters.environment_interpreter(one).exists() else "not made",
+                interpreters.environment_interpreter(one),
             ]
-            for one in environments.names()
+            for one in environments.environment_names()
         ]
         _output.table(("environment", "state", "python"), rows)
         return _run.DONE
     if name is None:
-        raise InputError("say which environment", expected=", ".join(environments.names()))
+        raise InputError(
+            "say which environment", expected=", ".join(environments.environment_names())
+        )
     with _validation.progress() as tell:
-        made = environments.create(name, path, python=python, force=force, tell=tell)
+        made = environments.create_environment(name, path, python=python, force=force, tell=tell)
     click.echo(f"made {made}")
     return _run.DONE

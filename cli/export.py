@@ -12,7 +12,7 @@ from equipoise.cli._types import Size
 from equipoise.cli.validate import exit_code, show, tolerance
 
 if TYPE_CHECKING:
-    from equipoise.validators.export.export import Exported
+    from equipoise.validators.export.export import ExportResult
 
 
 class SizeOfAxis(click.ParamType[int | None]):
@@ -127,8 +127,9 @@ def command(
     are tried one after the other until the validator is content. Exit code 1: the program is beyond noise, and is kept
     and marked; 3: it could not be run; 2: bad input.
     """
-    from equipoise.validators.core.request import PRECISIONS, Request
-    from equipoise.validators.export.export import Export, export
+    from equipoise.validators.core.precision import PRECISIONS
+    from equipoise.validators.core.request import Request
+    from equipoise.validators.export.export import ExportRequest, export_model
 
     precision = PRECISIONS[dtype]
     sizes = {"batch": batch, "sequence": sequence}
@@ -148,8 +149,8 @@ def command(
             threads=_validation.cores(threads),
             progress=tell,
         )
-        found = export(
-            Export(
+        found = export_model(
+            ExportRequest(
                 request=request,
                 output=output,
                 target=target,
@@ -175,7 +176,7 @@ def command(
     return exit_code(found.report, strict=quantize is None if strict is None else strict)
 
 
-def _show(found: Exported, output: Path) -> None:
+def _show(found: ExportResult, output: Path) -> None:
     artifact = found.artifact
     for one in artifact.tried:
         said = one.verdict or ("failed" if one.reason else "made")

@@ -10,7 +10,7 @@ import click
 from equipoise.cli import _output, _run, _validation
 
 if TYPE_CHECKING:
-    from equipoise.validators.matrix import Line
+    from equipoise.validators.matrix import ModelRow
 
 
 @click.command()
@@ -58,15 +58,15 @@ def command(
 
     A folder without config.json stands for the models in it. Exit codes as of `validate`.
     """
-    from equipoise.validators.core.request import PRECISIONS
-    from equipoise.validators.matrix import lines, page
+    from equipoise.validators.core.precision import PRECISIONS
+    from equipoise.validators.matrix import to_markdown, validate_models
 
-    found: list[Line] = []
+    found: list[ModelRow] = []
     with (
         _validation.workers(environments, time_limit, memory_limit) as workers,
         _validation.progress() as tell,
     ):
-        for line in lines(
+        for line in validate_models(
             models,
             workers,
             artifacts=artifacts,
@@ -79,7 +79,7 @@ def command(
             found.append(line)
             click.echo(f"{line.name}: {line.summary}", err=True)
     if markdown is not None:
-        _validation.write(markdown, page(found))
+        _validation.write(markdown, to_markdown(found))
     if json_file is not None:
         _validation.write(json_file, _json(found))
     if str(json_file) != "-":
@@ -87,13 +87,13 @@ def command(
     return _code(found, strict=strict)
 
 
-def _json(found: list[Line]) -> str:
+def _json(found: list[ModelRow]) -> str:
     import json
 
     from equipoise.validators.report import json_report as report_json
 
     values: list[Any] = [
-        json.loads(report_json.dumps(line.report))
+        json.loads(report_json.to_json(line.report))
         if line.report
         else {"model": line.name, "error": line.error}
         for line in found
@@ -101,10 +101,10 @@ def _json(found: list[Line]) -> str:
     return json.dumps(values, indent=2) + "\n"
 
 
-def _show(found: list[Line]) -> None:
-    from equipoise.validators.matrix import columns
+def _show(found: list[ModelRow]) -> None:
+    from equipoise.validators.matrix import backend_columns
 
-    names = columns(found)
+    names = backend_columns(found)
     rows = [[line.name, line.task, *(line.cell(name) for name in names)] for line in found]
     _output.table(("model", "task", *names), rows)
     for line in found:
@@ -112,7 +112,7 @@ def _show(found: list[Line]) -> None:
             click.echo(f"- {line.name}: {remark}")
 
 
-def _code(found: list[Line], *, strict: bool) -> int:
+def _code(found: list[ModelRow], *, strict: bool) -> int:
     from equipoise.cli.validate import exit_code
 
     codes = {exit_code(line.report, strict=strict) for line in found if line.report}

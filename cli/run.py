@@ -59,9 +59,9 @@ def command(
         _validation.progress(),
     ):
         from equipoise.convert.hub import resolve_source
-        from equipoise.validators.pipeline import as_json, run
+        from equipoise.validators.pipeline import run_pipeline, to_json
 
-        results = run(
+        results = run_pipeline(
             task,
             resolve_source(model),
             inputs,
@@ -72,7 +72,7 @@ def command(
             options={name: _parsed(value) for name, value in options},
             threads=_validation.cores(threads),
         )
-        _run.emit(as_json(results if len(results) > 1 else results[0], output))
+        _run.emit(to_json(results if len(results) > 1 else results[0], output))
     return _run.DONE
 
 

@@ -87,7 +87,8 @@ def command(
     like it. Exit code 1: something diverged; 3: a backend failed; 2: bad input.
     """
     from equipoise.convert.hub import resolve_source
-    from equipoise.validators.core.request import PRECISIONS, Request
+    from equipoise.validators.core.precision import PRECISIONS
+    from equipoise.validators.core.request import Request
     from equipoise.validators.models.samples import read_samples
     from equipoise.validators.validate import validate
 
@@ -146,20 +147,20 @@ def _write(found: Report, report: Path | None, junit: Path | None, json_file: Pa
     from equipoise.validators.report.html import page
 
     if report is not None:
-        _validation.write(report, page.page(found))
+        _validation.write(report, page.to_html(found))
     if junit is not None:
-        _validation.write(junit, junit_xml.document(found))
+        _validation.write(junit, junit_xml.to_junit(found))
     if json_file is not None:
-        _validation.write(json_file, json_report.dumps(found))
+        _validation.write(json_file, json_report.to_json(found))
 
 
 def show(found: Report) -> None:
     """The table and the remarks on the terminal."""
-    from equipoise.validators.report.summary import COLUMNS, cells, remarks, rows
+    from equipoise.validators.report.summary import COLUMNS, remarks, row_cells, summary_rows
 
     device = f"{found.precision} on {found.device}"
     click.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
-    _output.table(COLUMNS, [cells(line) for line in rows(found)])
+    _output.table(COLUMNS, [row_cells(line) for line in summary_rows(found)])
     for remark in remarks(found):
         click.echo(f"- {remark}")
     click.echo(f"verdict: {found.verdict.value}")
@@ -167,7 +168,7 @@ def show(found: Report) -> None:
 
 def exit_code(found: Report, *, strict: bool) -> int:
     """0 fine, 1 diverged (or, if strict, decision-safe), 3 a backend failed; 1 goes before 3."""
-    from equipoise.validators.judgement.verdict import Verdict
+    from equipoise.validators.judgement.results import Verdict
 
     verdicts = {result.verdict for result in found.backends if not result.absent}
     bad = {Verdict.DIVERGED, *([Verdict.DECISION_SAFE] if strict else [])}

@@ -13,12 +13,10 @@ from typing import Any
 from equipoise.convert.errors import ContainerError, InputError
 from equipoise.convert.formats import flax_msgpack
 from equipoise.exporters.artifact import read_manifest
+from equipoise.exporters.artifact_files import JAX_PROGRAM, JAX_WEIGHTS, jax_program_files
+from equipoise.exporters.cache_names import PAST_PREFIX
 from equipoise.exporters.weight_layout import nest_paths
 
-PROGRAM, WEIGHTS = "program.jax", "flax_model.msgpack"
-ROLES = ("encoder", "decoder", "decoder_with_past")
-"""The programs of a model behind an encoder, where it keeps a cache: ``encoder.jax`` ..."""
-PAST_PREFIX = "past_key_values."
 SIZE_ERROR_PREFIXES = (
     "Input shapes do not match",
     "Rank mismatch",
@@ -172,18 +170,16 @@ def load_jax(folder: str | Path) -> JaxModel:
         InputError: There is none, or it is damaged.
     """
     place = Path(folder)
-    files = {"model": place / PROGRAM}
-    if not files["model"].is_file():
-        files = {role: place / f"{role}.jax" for role in ROLES}
+    files = jax_program_files(place)
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         raise InputError(
             "there is no JAX program",
-            file=missing[0] if len(missing) < len(files) else place / PROGRAM,
+            file=missing[0] if len(missing) < len(files) else place / JAX_PROGRAM,
             hint="make one: equipoise export MODEL OUT --to stablehlo",
         )
     programs = {role: _deserialize(path) for role, path in files.items()}
-    stored = flax_msgpack.read(place / WEIGHTS).tensors
+    stored = flax_msgpack.read(place / JAX_WEIGHTS).tensors
     weights = nest_paths({name: tensor.read() for name, tensor in stored.items()})
     limits = tuple(
         one for one in read_manifest(place).get("notes", []) if one.startswith("sizes: ")

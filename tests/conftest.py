@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.cli.main import run
-from equipoise.validators.runtime.process import Environment
+from equipoise.validators.runtime.process import WorkerProcess
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,13 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def oracle(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Environment]:
+) -> Iterator[WorkerProcess]:
     """The worker with transformers 4.57.6 and both frameworks; one a test process."""
     log = tmp_path_factory.mktemp("oracle") / "worker.log"
     with pytest.MonkeyPatch.context() as patch:
         # Each program of JAX is compiled here and runs once.
         patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-        started = Environment(pytestconfig.getoption("--oracle"), log)
+        started = WorkerProcess(pytestconfig.getoption("--oracle"), log)
     with started as environment:
         yield environment
 

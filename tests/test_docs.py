@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from equipoise.validators import pytest_plugin, tasks
-from equipoise.validators.core.request import PRECISIONS, Request
-from equipoise.validators.core.tolerance import DEFAULTS, MODULE, REASONS, Tolerance
-from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.core.precision import PRECISIONS
+from equipoise.validators.core.request import Request
+from equipoise.validators.core.tolerance import DEFAULTS, MODULE_TOLERANCE, REASONS, Tolerance
+from equipoise.validators.judgement.results import Verdict
 from equipoise.validators.models.sources import backend_names
-from equipoise.validators.report.html.tables import SIGNS
+from equipoise.validators.report.html.tables import VERDICT_SIGNS
 from equipoise.validators.tasks import task_names
 from equipoise.validators.validate import validate
 
@@ -46,13 +47,13 @@ def test_table_of_tolerances() -> None:
 def test_factors_within_a_model() -> None:
     """The page says that the floor is twice as large."""
     default = DEFAULTS["float32"]
-    assert MODULE.floor == 2 * default.floor
-    assert MODULE.rms_factor == default.rms_factor
+    assert MODULE_TOLERANCE.floor == 2 * default.floor
+    assert MODULE_TOLERANCE.rms_factor == default.rms_factor
 
 
 def test_every_verdict_is_explained() -> None:
-    assert {one.value for one in Verdict} | {"not run", "reference"} == set(SIGNS)
-    for verdict, sign in SIGNS.items():
+    assert {one.value for one in Verdict} | {"not run", "reference"} == set(VERDICT_SIGNS)
+    for verdict, sign in VERDICT_SIGNS.items():
         if verdict != "reference":
             assert f"| `{sign}` | {verdict} | " in VALIDATE
 
@@ -89,7 +90,7 @@ def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
             return import_module("my_task").TASK
 
     monkeypatch.setattr(
-        tasks, "entry_points", lambda group: [Entry] if group == tasks.GROUP else []
+        tasks, "entry_points", lambda group: [Entry] if group == tasks.ENTRY_POINT_GROUP else []
     )
     mine = str(tmp_path / "my_backend.py")
     report = validate(Request(BERT, backends=[mine], task="toxicity", cases=["single", "batch"]))
@@ -99,7 +100,7 @@ def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.about["implementation"] == "mine"
     assert report.command.startswith("equipoise validate ")
     assert f"--backends {mine}" in report.command
-    assert tasks.task_of(tasks.ModelFolder(BERT)).name == "text-classification"
+    assert tasks.infer_task(tasks.ModelFolder(BERT)).name == "text-classification"
 
 
 def test_the_matrix_has_every_fixture_and_task() -> None:

@@ -9,16 +9,15 @@ from typing import Any
 
 from equipoise.convert.errors import EquipoiseError, InputError
 from equipoise.validators.core.request import Progress, Request
-from equipoise.validators.judgement.results import BackendResult, Report
-from equipoise.validators.judgement.verdict import Verdict
-from equipoise.validators.models.sources import backend_names, form_of_artifact
+from equipoise.validators.judgement.results import BackendResult, Report, Verdict
+from equipoise.validators.models.sources import backend_names, resolve_artifact
 from equipoise.validators.report.summary import first_line, remarks
-from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.validate import validate
 
 
 @dataclass(frozen=True)
-class Line:
+class ModelRow:
     """One model.
 
     Attributes:
@@ -47,20 +46,22 @@ class Line:
             return "failed" if backend == "pytorch" else "-"
         if backend == "pytorch":
             return (
-                "reference" if not _of(self.report, backend) else _text(_of(self.report, backend))
+                "reference"
+                if not _results_for(self.report, backend)
+                else _cell_text(_results_for(self.report, backend))
             )
-        return _text(_of(self.report, backend))
+        return _cell_text(_results_for(self.report, backend))
 
     def remarks(self) -> list[str]:
         """What the table has no place for."""
         return remarks(self.report) if self.report else [first_line(self.error)]
 
 
-def _of(report: Report, backend: str) -> list[BackendResult]:
+def _results_for(report: Report, backend: str) -> list[BackendResult]:
     return [result for result in report.backends if result.backend == backend]
 
 
-def _text(results: Sequence[BackendResult]) -> str:
+def _cell_text(results: Sequence[BackendResult]) -> str:
     ran = [result for result in results if not result.absent]
     if not ran:
         return "-"
@@ -70,14 +71,14 @@ def _text(results: Sequence[BackendResult]) -> str:
     return f"{result.verdict.value} {max(ratios):.1f}" if noisy and ratios else result.verdict.value
 
 
-def lines(
+def validate_models(
     models: Sequence[Path],
-    workers: Workers,
+    workers: WorkerPool,
     *,
     artifacts: Path | None = None,
     progress: Progress = lambda text: None,
     **options: Any,
-) -> Iterator[Line]:
+) -> Iterator[ModelRow]:
     """Validates one model after the other.
 
     Args:
@@ -94,8 +95,8 @@ def lines(
     def tell(name: str) -> Progress:
         return lambda text: progress(f"{name}: {text}")
 
-    for folder in folders(models):
-        programs = programs_of(artifacts / folder.name) if artifacts else []
+    for folder in model_folders(models):
+        programs = find_programs(artifacts / folder.name) if artifacts else []
         try:
             request = Request(
                 folder,
@@ -103,12 +104,12 @@ def lines(
                 progress=tell(folder.name),
                 **options,
             )
-            yield Line(folder.name, validate(request, workers))
+            yield ModelRow(folder.name, validate(request, workers))
         except EquipoiseError as error:
-            yield Line(folder.name, None, str(error))
+            yield ModelRow(folder.name, None, str(error))
 
 
-def folders(models: Sequence[Path]) -> list[Path]:
+def model_folders(models: Sequence[Path]) -> list[Path]:
     """The model folders among these, and in those that are none.
 
     Raises:
@@ -125,19 +126,19 @@ def folders(models: Sequence[Path]) -> list[Path]:
     return found
 
 
-def programs_of(folder: Path) -> list[Path]:
+def find_programs(folder: Path) -> list[Path]:
     """The programs that lie in a folder."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
-            form_of_artifact(path)
+            resolve_artifact(path)
         except EquipoiseError:
             continue
         found.append(path)
     return found
 
 
-def columns(found: Sequence[Line]) -> list[str]:
+def backend_columns(found: Sequence[ModelRow]) -> list[str]:
     """The backends that occur, in the usual order."""
     have = {result.backend for line in found if line.report for result in line.report.backends} | {
         "pytorch"
@@ -145,9 +146,9 @@ def columns(found: Sequence[Line]) -> list[str]:
     return [name for name in backend_names() if name in have]
 
 
-def page(found: Sequence[Line]) -> str:
+def to_markdown(found: Sequence[ModelRow]) -> str:
     """The table as Markdown, with what it has no place for below it."""
-    names = columns(found)
+    names = backend_columns(found)
     head = ["| model | task | class | " + " | ".join(names) + " |"]
     head.append("| --- " * (3 + len(names)) + "|")
     body = [
@@ -164,10 +165,10 @@ def page(found: Sequence[Line]) -> str:
         for line in found
     ]
     notes = [f"- {line.name}: {remark}" for line in found for remark in line.remarks()]
-    return "\n".join([*_about(found), *head, *body, "", *notes]) + "\n"
+    return "\n".join([*_heading(found), *head, *body, "", *notes]) + "\n"
 
 
-def _about(found: Sequence[Line]) -> list[str]:
+def _heading(found: Sequence[ModelRow]) -> list[str]:
     """What was run, where and when."""
     reports = [line.report for line in found if line.report]
     if not reports:

@@ -11,20 +11,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.convert.errors import InputError
+from equipoise.validators.core.types import Sample
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.sources import CLASSES, Form, form_of_artifact, form_of_model
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import RemoteModel
-from equipoise.validators.runtime.remote import RemoteRunner
+from equipoise.validators.models.sources import (
+    is_class_backend,
+    ModelSource,
+    resolve_artifact,
+    resolve_model,
+)
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 from equipoise.validators.tasks import find_task
-from equipoise.validators.tasks.base import Sample, Task, plain_case
+from equipoise.validators.tasks.base import Task, pipeline_case
 
-_LISTS = ("candidate_labels", "video")
+_LIST_FIELDS = ("candidate_labels", "video")
 """Entries of samples that are lists; on a command line they are separated by commas."""
 
 
-def run(
+def run_pipeline(
     task: str,
     folder: str | Path,
     inputs: Sequence[str | Mapping[str, Any]],
@@ -32,7 +37,7 @@ def run(
     backend: str | None = None,
     companions: str | Path | None = None,
     device: str = "cpu",
-    workers: Workers | None = None,
+    workers: WorkerPool | None = None,
     options: Mapping[str, Any] | None = None,
     threads: int = 0,
 ) -> list[Any]:
@@ -41,7 +46,7 @@ def run(
     Args:
         task: The task's name.
         folder: A model, or an artifact with its companions (config, tokenizer) beside it.
-        inputs: Samples; texts are read as :func:`samples_from` says.
+        inputs: Samples; texts are read as :func:`parse_inputs` says.
         backend: What runs it; None: what the folder holds, PyTorch if it holds a checkpoint.
         companions: The model's folder, where an artifact has no companions beside it.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
@@ -56,52 +61,60 @@ def run(
     found = find_task(task)
     place = Path(folder)
     model = ModelFolder(companions or (place if place.is_dir() else place.parent))
-    samples = samples_from(found, model, inputs)
+    samples = parse_inputs(found, model, inputs)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="equipoise-")))
-        processes = workers or stack.enter_context(Workers())
-        form = _form(model, place, backend, scratch)
-        runner = _load(found, model, form, processes, device=device, threads=threads)
-        return [_answer(found, model, runner, sample, options or {}) for sample in samples]
+        processes = workers or stack.enter_context(WorkerPool())
+        form = _resolve_source(model, place, backend, scratch)
+        runner = _load_runner(found, model, form, processes, device=device, threads=threads)
+        return [_answer_sample(found, model, runner, sample, options or {}) for sample in samples]
 
 
-def _form(model: ModelFolder, place: Path, backend: str | None, scratch: Path) -> Form:
-    if backend in CLASSES:
-        return form_of_model(model, str(backend), scratch)
-    form = form_of_artifact(place)
+def _resolve_source(
+    model: ModelFolder, place: Path, backend: str | None, scratch: Path
+) -> ModelSource:
+    if backend is not None and is_class_backend(backend):
+        return resolve_model(model, str(backend), scratch)
+    form = resolve_artifact(place)
     if backend is not None and form.backend != backend:
         raise InputError(
             f"there is no program for {backend} in it", file=place, found=f"one for {form.backend}"
         )
-    if form.backend in CLASSES and backend is None:
-        return form_of_model(model, "pytorch", scratch)
+    if is_class_backend(form.backend) and backend is None:
+        return resolve_model(model, "pytorch", scratch)
     return form
 
 
-def _load(
-    task: Task, model: ModelFolder, form: Form, workers: Workers, *, device: str, threads: int
+def _load_runner(
+    task: Task,
+    model: ModelFolder,
+    form: ModelSource,
+    workers: WorkerPool,
+    *,
+    device: str,
+    threads: int,
 ) -> RemoteRunner:
     options = {"device": device, "threads": threads, **form.options}
-    class_name = pytorch_class(model, task) if form.backend in CLASSES else ""
+    class_name = pytorch_class(model, task) if is_class_backend(form.backend) else ""
     environment = workers.get(form.backend)
     return RemoteRunner(RemoteModel(environment, form.backend, class_name, form.path, **options))
 
 
-def _answer(
+def _answer_sample(
     task: Task,
     model: ModelFolder,
     runner: RemoteRunner,
     sample: Sample,
     options: Mapping[str, Any],
 ) -> Any:
-    of_answer, of_case = parted(options)
-    case = plain_case((sample,), cache=runner.caches)
+    of_answer, of_case = split_call_options(options)
+    case = pipeline_case((sample,), cache=runner.caches)
     batch = task.encode(model, replace(case, options={**case.options, **of_case}))
     outputs = task.run(runner, model, batch)
     return task.decode(model, batch, outputs, **of_answer)[0]
 
 
-_OF_CASE = {
+_CASE_OPTIONS = {
     "num_beams": "beams",
     "max_new_tokens": "max_new_tokens",
     "points_per_crop": "points_per_side",
@@ -109,7 +122,7 @@ _OF_CASE = {
 """Options of pipeline() that say how the model is called, by our names."""
 
 
-def parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_call_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of a pipeline's call, parted into those of the answer and those of calling the model.
 
     Raises:
@@ -119,11 +132,11 @@ def parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     every.pop("generate_kwargs", None)
     if every.pop("do_sample", False):
         raise InputError("nothing is sampled here", hint="do_sample=false, or beams: num_beams=4")
-    case = {ours: every.pop(theirs) for theirs, ours in _OF_CASE.items() if theirs in every}
+    case = {ours: every.pop(theirs) for theirs, ours in _CASE_OPTIONS.items() if theirs in every}
     return every, case
 
 
-def samples_from(
+def parse_inputs(
     task: Task, model: ModelFolder, inputs: Sequence[str | Mapping[str, Any]]
 ) -> list[Sample]:
     """Samples of what a command line gives.
@@ -135,15 +148,15 @@ def samples_from(
         InputError: Their number or a name does not fit the task.
     """
     fields = list(task.samples(model)[0])
-    objects = [_object(one) for one in inputs]
+    objects = [_parse_object(one) for one in inputs]
     if all(one is not None for one in objects):
         return [one for one in objects if one is not None]
     texts = [str(one) for one in inputs]
     if len(fields) == 1:
-        return [{fields[0]: _value(fields[0], text)} for text in texts]
+        return [{fields[0]: _parse_field(fields[0], text)} for text in texts]
     named = [text.partition("=") for text in texts]
     if all(name in fields for name, _, _ in named):
-        return [{name: _value(name, value) for name, _, value in named}]
+        return [{name: _parse_field(name, value) for name, _, value in named}]
     if len(texts) != len(fields):
         raise InputError(
             f"{task.name} takes {len(fields)} inputs",
@@ -151,10 +164,10 @@ def samples_from(
             found=f"{len(texts)}",
             hint="give them in this order, as NAME=VALUE, or one JSON object for each sample",
         )
-    return [{field: _value(field, text) for field, text in zip(fields, texts, strict=True)}]
+    return [{field: _parse_field(field, text) for field, text in zip(fields, texts, strict=True)}]
 
 
-def _object(one: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _parse_object(one: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
     if isinstance(one, Mapping):
         return one
     if not one.lstrip().startswith("{"):
@@ -166,8 +179,8 @@ def _object(one: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _value(name: str, text: str) -> Any:
-    if name in _LISTS and not Path(text).exists():
+def _parse_field(name: str, text: str) -> Any:
+    if name in _LIST_FIELDS and not Path(text).exists():
         return [part.strip() for part in text.split(",") if part.strip()]
     if name in ("table", "word_boxes"):
         try:
@@ -177,7 +190,7 @@ def _value(name: str, text: str) -> Any:
     return text
 
 
-def as_json(value: Any, folder: Path | None = None, name: str = "0") -> Any:
+def to_json(value: Any, folder: Path | None = None, name: str = "0") -> Any:
     """A result as JSON values; pictures and sounds become files of a folder, or a line about them.
 
     Args:
@@ -186,9 +199,9 @@ def as_json(value: Any, folder: Path | None = None, name: str = "0") -> Any:
         name: How files are called.
     """
     if isinstance(value, Mapping):
-        return {str(key): as_json(one, folder, f"{name}-{key}") for key, one in value.items()}
+        return {str(key): to_json(one, folder, f"{name}-{key}") for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_json(one, folder, f"{name}-{index}") for index, one in enumerate(value)]
+        return [to_json(one, folder, f"{name}-{index}") for index, one in enumerate(value)]
     if hasattr(value, "save") and hasattr(value, "mode"):
         if folder is None:
             return {"picture": {"size": list(value.size), "mode": value.mode}}

@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from equipoise.validators.judgement.results import Report
-    from equipoise.validators.runtime.pool import Workers
+    from equipoise.validators.runtime.process import WorkerPool
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,15 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
+def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
     """Worker processes, started when first needed and kept for the whole session."""
-    from equipoise.validators.runtime.pool import Workers
+    from equipoise.validators.runtime.process import WorkerPool
 
-    with Workers(_environments(pytestconfig.getoption("--equipoise-env"))) as workers:
+    with WorkerPool(_parse_environments(pytestconfig.getoption("--equipoise-env"))) as workers:
         yield workers
 
 
-def _environments(given: Sequence[str]) -> dict[str, str]:
+def _parse_environments(given: Sequence[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     if wrong := [text for text, pair in zip(given, pairs, strict=True) if not all(pair)]:
         raise pytest.UsageError(f"--equipoise-env {wrong[0]}: expected BACKEND=PYTHON")
@@ -49,7 +49,7 @@ def _environments(given: Sequence[str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def parity(request: pytest.FixtureRequest, _equipoise_workers: Workers) -> Parity:
+def parity(request: pytest.FixtureRequest, _equipoise_workers: WorkerPool) -> Parity:
     """Call it with a model's folder; it fails the test unless every backend answers like PyTorch."""
     folder = request.config.getoption("--equipoise-report")
     return Parity(_equipoise_workers, request.node.nodeid, Path(folder) if folder else None)
@@ -64,7 +64,7 @@ class Parity:
         folder: Where reports go, or None.
     """
 
-    def __init__(self, workers: Workers, name: str, folder: Path | None) -> None:
+    def __init__(self, workers: WorkerPool, name: str, folder: Path | None) -> None:
         self.workers = workers
         self.name = name
         self.folder = folder
@@ -103,7 +103,8 @@ class Parity:
             EquipoiseError: The model, the task, a sample or an artifact cannot be used.
         """
         __tracebackhide__ = True
-        from equipoise.validators.core.request import PRECISIONS, Request
+        from equipoise.validators.core.precision import PRECISIONS
+        from equipoise.validators.core.request import Request
         from equipoise.validators.models.samples import read_samples
         from equipoise.validators.validate import validate
 
@@ -124,7 +125,7 @@ class Parity:
             self.workers,
         )
         self._write(report)
-        if problem := objection(report, strict=strict):
+        if problem := failure_message(report, strict=strict):
             raise AssertionError(problem)
         return report
 
@@ -138,21 +139,21 @@ class Parity:
         number = f"-{self.count}" if self.count > 1 else ""
         name = re.sub(r"[^\w.]+", "-", self.name)[-120:].strip("-") + number
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{name}.html").write_text(page.page(report), encoding="utf-8")
-        (self.folder / f"{name}.json").write_text(json_report.dumps(report), encoding="utf-8")
+        (self.folder / f"{name}.html").write_text(page.to_html(report), encoding="utf-8")
+        (self.folder / f"{name}.json").write_text(json_report.to_json(report), encoding="utf-8")
 
 
-def objection(report: Report, *, strict: bool) -> str:
+def failure_message(report: Report, *, strict: bool) -> str:
     """Why a report fails a test, with the table; empty where it does not.
 
     A test in which nothing was compared has proved nothing, and fails.
     """
-    from equipoise.validators.judgement.verdict import Verdict
-    from equipoise.validators.report.summary import text
+    from equipoise.validators.judgement.results import Verdict
+    from equipoise.validators.report.summary import to_text
 
     bad = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
     ran = [result for result in report.backends if not result.absent]
     names = [f"{one.label} {one.verdict.value}" for one in ran if one.verdict in bad]
     if not ran:
         names = ["no backend was there to compare with"]
-    return f"{', '.join(names)}\n\n{text(report)}" if names else ""
+    return f"{', '.join(names)}\n\n{to_text(report)}" if names else ""

@@ -1,4 +1,4 @@
-"""Runs a model's task on every backend and judges each against PyTorch."""
+"""Validates a model: runs its task on every backend and judges each against PyTorch."""
 
 from __future__ import annotations
 
@@ -6,149 +6,128 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.exporters.target import target_names
 from equipoise.validators.core.request import Request
-from equipoise.validators.evaluation import golden, host
-from equipoise.validators.evaluation.context import Setup, prepare
-from equipoise.validators.evaluation.evaluate import judge
-from equipoise.validators.evaluation.golden import Golden
-from equipoise.validators.evaluation.reference import Measured, Reference, reference_row
-from equipoise.validators.evaluation.rerun_command import command
-from equipoise.validators.judgement.results import BackendResult, Report, plain
+from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
+from equipoise.validators.evaluation.evaluate import evaluate_backend
+from equipoise.validators.evaluation.golden import Golden, load_golden, save_golden
+from equipoise.validators.evaluation.reference import ReferenceModels
+from equipoise.validators.evaluation.report_builder import build_report
+from equipoise.validators.export.attempts import export_temporarily
+from equipoise.validators.judgement.results import BackendResult, Report
 from equipoise.validators.models.sources import (
-    CLASSES,
-    Form,
+    ModelSource,
     backend_names,
-    form_of_artifact,
-    form_of_model,
+    class_backends,
+    is_class_backend,
+    resolve_artifact,
+    resolve_model,
 )
-from equipoise.validators.runtime.interpreters import python_of
-from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.interpreters import find_interpreter
+from equipoise.validators.runtime.process import WorkerPool
 
-STAND_INS = {"flax": "stablehlo", "tensorflow": "saved-model"}
+SUBSTITUTE_TARGETS = {"flax": "stablehlo", "tensorflow": "saved-model"}
 """Backends of classes -> targets whose programs run on the same framework."""
 
 
-def validate(request: Request, workers: Workers | None = None) -> Report:
-    """Runs the task of a model on every backend and gives the verdicts.
+def validate(request: Request, pool: WorkerPool | None = None) -> Report:
+    """Runs the task of a model on every backend and returns the verdicts.
 
     Args:
-        request: What to do.
-        workers: Processes to use; without them, processes are made and ended here.
+        request: What to validate, and how.
+        pool: Worker processes to use; None starts and ends processes here.
 
     Raises:
         InputError: The model, the task, a sample or an artifact cannot be used.
-        WorkerError: PyTorch itself fails at the model; what any other backend fails at is in the report.
+        WorkerError: PyTorch itself fails to run the model; failures of other backends are in the report.
     """
     with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
-        if workers is not None:
-            return report(prepare(request, workers, Path(scratch)))
-        with Workers() as own:
-            return report(prepare(request, own, Path(scratch)))
+        if pool is not None:
+            return run_validation(prepare_context(request, pool, Path(scratch)))
+        with WorkerPool() as own:
+            return run_validation(prepare_context(request, own, Path(scratch)))
 
 
-def report(setup: Setup) -> Report:
-    """Runs what is set up."""
-    request = setup.request
-    artifacts = [form_of_artifact(path) for path in request.artifacts]
-    with reference_of(setup) as reference:
-        measured = reference.measure(setup.batches)
-        results = [
-            form if isinstance(form, BackendResult) else judge(setup, form, measured, reference)
-            for form in [*artifacts, *_own_forms(setup, artifacts)]
-        ]
-        report = report_of(setup, reference, measured, results)
+def run_validation(context: EvaluationContext) -> Report:
+    """Runs a prepared validation."""
+    request = context.request
+    artifacts = [resolve_artifact(path) for path in request.artifacts]
+    with open_reference(context) as reference:
+        measured = reference.measure(context.batches)
+        results = [evaluate_backend(context, one, measured, reference) for one in artifacts]
+        for source in _model_sources(context, artifacts):
+            if isinstance(source, ModelSource):
+                results.append(evaluate_backend(context, source, measured, reference))
+            else:
+                results.append(source)
+        report = build_report(context, reference, measured, results)
     if request.save_golden is not None:
-        golden.save(request.save_golden, setup, report.reference, measured)
+        save_golden(request.save_golden, context, report.reference, measured)
     return report
 
 
-def report_of(
-    setup: Setup,
-    reference: Reference | Golden,
-    measured: Sequence[Measured],
-    results: Sequence[BackendResult],
-) -> Report:
-    """What was found, with all that it was found on."""
-    request = setup.request
-    return Report(
-        model=str(request.model),
-        model_type=setup.model.model_type,
-        class_name=setup.class_name,
-        task=setup.task.name,
-        precision=request.precision,
-        device=request.device,
-        tolerance=request.allowed,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=host.about(),
-        samples=tuple(plain(dict(sample)) for sample in setup.batches[0].case.samples),
-        reference=reference_row(setup, reference, measured),
-        backends=tuple(results),
-        command=command(request, setup.task.name, setup.workers.chosen),
-    )
-
-
 @contextmanager
-def reference_of(setup: Setup) -> Iterator[Reference | Golden]:
-    """PyTorch, or what was kept of it."""
-    if setup.request.against_golden is not None:
-        yield golden.load(setup, setup.request.against_golden)
+def open_reference(context: EvaluationContext) -> Iterator[ReferenceModels | Golden]:
+    """Loads PyTorch as the reference, or opens the golden that the request names."""
+    if context.request.against_golden is not None:
+        yield load_golden(context, context.request.against_golden)
         return
-    with Reference(setup) as reference:
+    with ReferenceModels(context) as reference:
         yield reference
 
 
-def _own_forms(setup: Setup, artifacts: list[Form]) -> Iterator[Form | BackendResult]:
-    """The model itself on backends of classes; where it cannot be had, a result that says why."""
-    asked = setup.request.backends
-    for name in CLASSES if asked is None else asked:
+def _model_sources(
+    context: EvaluationContext, artifacts: Sequence[ModelSource]
+) -> Iterator[ModelSource | BackendResult]:
+    """Yields the source of the model itself for each requested backend, or a result that says why there is none."""
+    requested = context.request.backends
+    for name in class_backends() if requested is None else requested:
         if name.endswith(".py"):
-            yield Form(name, setup.pytorch.path)
-            continue
-        if name not in backend_names():
+            yield ModelSource(name, context.pytorch.path)
+        elif name not in backend_names():
             raise InputError("no such backend", found=name, expected=", ".join(backend_names()))
-        if name not in CLASSES:
-            if all(form.backend != name for form in artifacts):
-                yield _program(setup, name)
-            continue
-        if asked is None and name == "pytorch" and setup.request.device == "cpu":
-            continue  # it is the reference itself
-        try:
-            python_of(name, setup.workers.chosen)
-            yield form_of_model(setup.model, name, setup.scratch)
-        except EquipoiseError as error:
-            text = error.message.splitlines()[0]
-            if asked is None:
-                yield BackendResult(name, name, absent=text)
-            else:
-                yield _stand_in(setup, name) or BackendResult(name, name, failure=text)
+        elif not is_class_backend(name):
+            if all(artifact.backend != name for artifact in artifacts):
+                yield _temporary_program(context, name)
+        elif requested is not None or name != "pytorch" or context.request.device != "cpu":
+            # PyTorch on the CPU is the reference itself.
+            yield _class_source(context, name)
 
 
-def _stand_in(setup: Setup, name: str) -> Form | None:
-    """Where the classes of a framework are not to be had, a program for it that is made from PyTorch's model.
+def _class_source(context: EvaluationContext, name: str) -> ModelSource | BackendResult:
+    """Returns the checkpoint in the layout of a backend of classes, or what takes its place."""
+    try:
+        find_interpreter(name, context.pool.chosen)
+        return resolve_model(context.model, name, context.scratch)
+    except EquipoiseError as error:
+        text = error.message.splitlines()[0]
+        if context.request.backends is None:
+            return BackendResult(name, name, absent=text)
+        return _substitute_program(context, name) or BackendResult(name, name, failure=text)
 
-    It shows that the framework's arithmetic agrees; of the mapping of weights only the classes are a proof.
+
+def _substitute_program(context: EvaluationContext, name: str) -> ModelSource | None:
+    """Returns a program made from PyTorch's model, where the classes of a framework are not available.
+
+    It shows that the framework computes the same; only the classes themselves prove the mapping of weights.
     """
-    if name not in STAND_INS:
+    if name not in SUBSTITUTE_TARGETS:
         return None
-    found = _program(setup, STAND_INS[name])
-    if isinstance(found, BackendResult):
+    source = _temporary_program(context, SUBSTITUTE_TARGETS[name])
+    if isinstance(source, BackendResult):
         return None
-    return replace(found, label=f"{name}: a {found.backend} made from PyTorch")
+    return replace(source, label=f"{name}: a {source.backend} made from PyTorch")
 
 
-def _program(setup: Setup, name: str) -> Form | BackendResult:
-    """A program that is made for the occasion, where a target of that name makes such."""
-    from equipoise.exporters.target import target_names
-    from equipoise.validators.export.export import on_the_fly
-
+def _temporary_program(context: EvaluationContext, name: str) -> ModelSource | BackendResult:
+    """Exports the model for a backend of programs, or returns a result that says why not."""
     if name not in target_names():
         return BackendResult(name, name, failure="no artifact was given for it")
-    setup.request.progress(f"{name}: exporting")
+    context.request.progress(f"{name}: exporting")
     try:
-        return on_the_fly(setup, name)
+        return export_temporarily(context, name)
     except EquipoiseError as error:
         return BackendResult(name, name, failure=str(error).splitlines()[0])

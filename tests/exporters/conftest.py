@@ -14,25 +14,25 @@ from equipoise.cli import _validation
 from equipoise.exporters import build
 from equipoise.exporters.example_inputs import varying_axes
 from equipoise.exporters.target import find_target
-from equipoise.validators.runtime.pool import Workers
+from equipoise.validators.runtime.process import WorkerPool
 
 ROOT = Path(__file__).parents[2] / "fixtures"
 
 
 @pytest.fixture(scope="session")
-def workers() -> Iterator[Workers]:
-    with Workers(time_limit=300) as found:
+def workers() -> Iterator[WorkerPool]:
+    with WorkerPool(time_limit=300) as found:
         yield found
 
 
 @pytest.fixture
 def cli(
-    cli: Callable[..., Any], workers: Workers, monkeypatch: pytest.MonkeyPatch
+    cli: Callable[..., Any], workers: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     """Runs a command over the shared processes: each would begin by importing torch."""
 
     @contextmanager
-    def shared(*arguments: Any) -> Iterator[Workers]:
+    def shared(*arguments: Any) -> Iterator[WorkerPool]:
         yield workers
 
     monkeypatch.setattr(_validation, "workers", shared)
@@ -40,7 +40,7 @@ def cli(
 
 
 @pytest.fixture(scope="session")
-def make_program(workers: Workers) -> Callable[..., list[str]]:
+def make_program(workers: WorkerPool) -> Callable[..., list[str]]:
     """Writes a target's program of a class in one way, from these inputs, into a folder; gives the notes."""
 
     def make(

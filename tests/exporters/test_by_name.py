@@ -15,9 +15,9 @@ pytest.importorskip("jax")
 from equipoise.exporters import load_jax
 from equipoise.fixtures.modern.folder import make, names, recipes
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.pipeline import as_json, run
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.pipeline import run_pipeline, to_json
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.runtime.remote import RemoteModel
 from equipoise.validators.tasks import find_task
 from equipoise.validators.tasks.base import samples_of
 
@@ -76,7 +76,7 @@ def test_every_name_is_here() -> None:
 
 
 @pytest.mark.parametrize("key", OPEN)
-def test_jax(key: str, cli: Callable[..., Any], workers: Workers, tmp_path: Path) -> None:
+def test_jax(key: str, cli: Callable[..., Any], workers: WorkerPool, tmp_path: Path) -> None:
     found = exported(key, "stablehlo", cli, tmp_path)
     sides = [found, *found["graphs"].values()]
     sizes = {size for one in sides for shape in one["inputs"].values() for size in shape["shape"]}
@@ -87,7 +87,9 @@ def test_jax(key: str, cli: Callable[..., Any], workers: Workers, tmp_path: Path
 
 
 @pytest.mark.parametrize("key", IN_TENSORFLOW)
-def test_saved_model(key: str, cli: Callable[..., Any], workers: Workers, tmp_path: Path) -> None:
+def test_saved_model(
+    key: str, cli: Callable[..., Any], workers: WorkerPool, tmp_path: Path
+) -> None:
     pytest.importorskip("tensorflow")
     exported(key, "saved-model", cli, tmp_path)
     assert_same_answer(key, workers, tmp_path)
@@ -115,7 +117,7 @@ def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> 
     return found
 
 
-def assert_called(key: str, workers: Workers, tmp_path: Path) -> None:
+def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """``load_jax`` gives a function of the task's arrays with PyTorch's numbers."""
     recipe, model = recipes()[key], ModelFolder(tmp_path / "model")
     task = find_task(recipe.task)
@@ -128,13 +130,15 @@ def assert_called(key: str, workers: Workers, tmp_path: Path) -> None:
     np.testing.assert_allclose(program(**given)["logits"], expected, rtol=0, atol=1e-5)
 
 
-def assert_same_answer(key: str, workers: Workers, tmp_path: Path) -> None:
+def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """``equipoise run`` says on the program what it says on PyTorch."""
     task = find_task(recipes()[key].task)
     samples = samples_of(task, ModelFolder(tmp_path / "model"))[-1:]
     options = {"points_per_crop": 6} if task.name == "mask-generation" else {}
     one, other = (
-        as_json(run(task.name, tmp_path / name, samples, options=options, workers=workers)[0])
+        to_json(
+            run_pipeline(task.name, tmp_path / name, samples, options=options, workers=workers)[0]
+        )
         for name in ("model", "out")
     )
     assert one

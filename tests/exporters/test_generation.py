@@ -14,14 +14,13 @@ pytest.importorskip("onnxruntime")
 from equipoise.exporters import load_jax
 from equipoise.exporters.artifact import read_manifest
 from equipoise.validators.core.request import Request
-from equipoise.validators.evaluation.context import prepare
-from equipoise.validators.export.export import Export, export
+from equipoise.validators.evaluation.context import prepare_context
+from equipoise.validators.export.export import ExportRequest, export_model
 from equipoise.validators.generation.generate import generate
-from equipoise.validators.judgement.verdict import Verdict
-from equipoise.validators.models.sources import Form, form_of_artifact
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import RemoteModel
-from equipoise.validators.runtime.remote import RemoteRunner
+from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.models.sources import ModelSource, resolve_artifact
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 
 pytestmark = [
     pytest.mark.transformers,
@@ -45,10 +44,10 @@ GRAPHS = ["decoder_model.onnx", "decoder_with_past_model.onnx", "encoder_model.o
 
 
 @pytest.mark.parametrize("name", [*DECODERS, *SEQ2SEQ])
-def test_writes_the_same(name: str, workers: Workers, tmp_path: Path) -> None:
+def test_writes_the_same(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     request = Request(ROOT / name, divergence=False)
     out = tmp_path / "out"
-    found = export(Export(request, out, "onnx", ways=["dynamo"]), workers)
+    found = export_model(ExportRequest(request, out, "onnx", ways=["dynamo"]), workers)
     assert found.report is not None
     assert found.verdict in FINE
     for result in found.report.backends:
@@ -62,11 +61,13 @@ def test_writes_the_same(name: str, workers: Workers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["translation", "image-to-text"])
-def test_both_decoders_in_one_file(name: str, workers: Workers, tmp_path: Path) -> None:
+def test_both_decoders_in_one_file(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     request = Request(ROOT / name, divergence=False)
     out = tmp_path / "out"
     options = {"merged": True, "max_shard_size": 50_000}
-    found = export(Export(request, out, "onnx", ways=["dynamo"], options=options), workers)
+    found = export_model(
+        ExportRequest(request, out, "onnx", ways=["dynamo"], options=options), workers
+    )
     assert found.verdict in FINE
     assert list(found.artifact.graphs) == ["encoder", "decoder_merged"]
     assert found.artifact.graphs["decoder_merged"]["inputs"]["use_cache_branch"] == {
@@ -80,23 +81,27 @@ def test_both_decoders_in_one_file(name: str, workers: Workers, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
-def test_a_decoder_of_other_targets(target: str, workers: Workers, tmp_path: Path) -> None:
+def test_a_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: Path) -> None:
     """One program, whose past may be empty."""
     name = "text-generation" if target == "stablehlo" else "text-generation-llama"
     request = Request(ROOT / name, divergence=False, cases=["batch-cache"])
-    found = export(Export(request, tmp_path / "out", target, ways=["export"]), workers)
+    found = export_model(ExportRequest(request, tmp_path / "out", target, ways=["export"]), workers)
     assert_judged(found)
     assert found.artifact.inputs["past_key_values.0.key"]["shape"][2] == "past_sequence"
     assert found.artifact.outputs["present.0.key"]["shape"][2] == "past_sequence + sequence"
 
 
 @pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
-def test_behind_an_encoder_of_other_targets(target: str, workers: Workers, tmp_path: Path) -> None:
+def test_behind_an_encoder_of_other_targets(
+    target: str, workers: WorkerPool, tmp_path: Path
+) -> None:
     """Few tokens: XLA compiles a program for each of them."""
     name = "image-to-text" if target == "stablehlo" else "translation-t5"
     request = Request(ROOT / name, divergence=False)
     out = tmp_path / "out"
-    found = export(Export(request, out, target, judged=False, ways=["export"]), workers)
+    found = export_model(
+        ExportRequest(request, out, target, judged=False, ways=["export"]), workers
+    )
     assert list(found.artifact.graphs) == ["encoder", "decoder", "decoder_with_past"]
     assert_tokens(request, out, workers, tmp_path, tokens=4, beams=(4,))
     files = [one["file"] for one in found.artifact.graphs.values()]
@@ -150,19 +155,19 @@ def weights(name: str) -> int:
 def assert_tokens(
     request: Request,
     out: Path,
-    workers: Workers,
+    workers: WorkerPool,
     scratch: Path,
     tokens: int = 32,
     beams: tuple[int, ...] = (1, 4),
 ) -> None:
     """Tokens of three samples, greedy and with four beams, with the cache: the same as PyTorch's."""
-    setup = prepare(request, workers, scratch)
+    setup = prepare_context(request, workers, scratch)
     batch = next(one for one in setup.batches if one.case.name == "batch-cache")
     runners = [
         RemoteRunner(RemoteModel(workers.get(form.backend), form.backend, name, form.path))
         for form, name in (
-            (Form("pytorch", setup.pytorch.path), setup.class_name),
-            (form_of_artifact(out), ""),
+            (ModelSource("pytorch", setup.pytorch.path), setup.class_name),
+            (resolve_artifact(out), ""),
         )
     ]
     for width in beams:
@@ -176,9 +181,11 @@ def assert_tokens(
         runner.model.drop()
 
 
-def test_names_are_those_of_the_field(workers: Workers, tmp_path: Path) -> None:
+def test_names_are_those_of_the_field(workers: WorkerPool, tmp_path: Path) -> None:
     request = Request(ROOT / "translation")
-    export(Export(request, tmp_path / "out", "onnx", judged=False, ways=["dynamo"]), workers)
+    export_model(
+        ExportRequest(request, tmp_path / "out", "onnx", judged=False, ways=["dynamo"]), workers
+    )
     graphs = read_manifest(tmp_path / "out")["graphs"]
     past = [
         f"past_key_values.{layer}.{side}.{part}"

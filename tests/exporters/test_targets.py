@@ -14,8 +14,8 @@ pytest.importorskip("onnxruntime")
 
 from equipoise.exporters import target
 from equipoise.exporters.target import find_target, target_names
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
@@ -74,7 +74,7 @@ def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shapes_are_free(
     name: str,
     way: str,
-    workers: Workers,
+    workers: WorkerPool,
     make_program: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:

@@ -16,10 +16,10 @@ pytest.importorskip("tensorflow")
 from equipoise.convert.errors import WorkerError
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.tolerance import DEFAULTS
-from equipoise.validators.export.export import Export, Exported, export
-from equipoise.validators.judgement.verdict import Verdict
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.export.export import ExportRequest, ExportResult, export_model
+from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
@@ -28,15 +28,17 @@ MODELS = ["fill-mask", "image-classification"]
 
 
 def made(
-    name: str, out: Path, workers: Workers, precision: str = "float32", **options: object
-) -> Exported:
+    name: str, out: Path, workers: WorkerPool, precision: str = "float32", **options: object
+) -> ExportResult:
     bounds = DEFAULTS["int8"] if options else None
     request = Request(ROOT / name, precision=precision, tolerance=bounds, divergence=False)
-    return export(Export(request, out, "tflite", ways=["export"], options=options), workers)
+    return export_model(
+        ExportRequest(request, out, "tflite", ways=["export"], options=options), workers
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_float32(name: str, workers: Workers, tmp_path: Path) -> None:
+def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     found = made(name, tmp_path / "out", workers)
     assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
     assert found.report is not None
@@ -56,7 +58,7 @@ def test_float32(name: str, workers: Workers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_float16(name: str, workers: Workers, tmp_path: Path) -> None:
+def test_float16(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     found = made(name, tmp_path / "out", workers, "float16")
     assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
     assert found.report is not None
@@ -65,7 +67,7 @@ def test_float16(name: str, workers: Workers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_eight_bits(name: str, workers: Workers, tmp_path: Path) -> None:
+def test_eight_bits(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     found = made(name, tmp_path / "out", workers, quantize="int8-dynamic")
     assert found.verdict is Verdict.DECISION_SAFE
     assert found.report is not None

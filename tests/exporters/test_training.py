@@ -17,7 +17,8 @@ pytest.importorskip("flax")
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.exporters import load_flax, load_jax
-from equipoise.validators.runtime.process import Environment, RemoteModel
+from equipoise.validators.runtime.process import WorkerProcess
+from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
@@ -183,7 +184,7 @@ def compare(model: Trained, theirs: Any, gradients: Any, place: Path) -> None:
 
 @pytest.mark.oracle
 def test_weights_of_transformers_4(
-    model: Trained, folder: Path, oracle: Environment, tmp_path: Path
+    model: Trained, folder: Path, oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     """What its Flax class saved is put beside the program as it is."""
     convert(TASKS / model.task, tmp_path / "flax", to="flax")

@@ -22,7 +22,8 @@ from equipoise.convert.generate import ROUNDED
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 from equipoise.fixtures.inputs import inputs
-from equipoise.validators.runtime.process import Environment, RemoteModel
+from equipoise.validators.runtime.process import WorkerProcess
+from equipoise.validators.runtime.remote import RemoteModel
 
 from cases import FAMILIES, Case, cases, specs  # isort: skip - tests are no package
 
@@ -76,7 +77,10 @@ def marked() -> Iterator[Any]:
 
 @pytest.mark.parametrize("case", list(marked()))
 def test_class(
-    case: Case, oracle: Environment, tmp_path: Path, record_property: Callable[[str, object], None]
+    case: Case,
+    oracle: WorkerProcess,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     about = models.about(case.family, case.config)
     source = tmp_path / "pytorch"
@@ -148,7 +152,7 @@ def test_class(
 
 
 def run(
-    oracle: Environment,
+    oracle: WorkerProcess,
     layout: str,
     cls: str,
     folder: Path,
@@ -208,7 +212,7 @@ def named(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_specs_have_all_classes(family: str, oracle: Environment) -> None:
+def test_specs_have_all_classes(family: str, oracle: WorkerProcess) -> None:
     theirs = oracle.call(models.__file__, "classes", model_type=family)
     for layout, prefix in (("tensorflow", "TF"), ("flax", "Flax")):
         ours = {

@@ -12,7 +12,8 @@ import pytest
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.manifest import Manifest
-from equipoise.validators.runtime.process import Environment, RemoteModel
+from equipoise.validators.runtime.process import WorkerProcess
+from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = [pytest.mark.oracle, pytest.mark.transformers]
 
@@ -46,7 +47,7 @@ def encoded(folder: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def embeddings(
-    oracle: Environment, framework: str, folder: Path, given: dict[str, npt.NDArray[Any]]
+    oracle: WorkerProcess, framework: str, folder: Path, given: dict[str, npt.NDArray[Any]]
 ) -> npt.NDArray[Any]:
     model = RemoteModel(oracle, framework, "BertModel", folder)
     assert model.info["missing_keys"] == []
@@ -58,7 +59,7 @@ def embeddings(
     return normed
 
 
-def test_there_and_back_bit_for_bit(minilm: Path, oracle: Environment, tmp_path: Path) -> None:
+def test_there_and_back_bit_for_bit(minilm: Path, oracle: WorkerProcess, tmp_path: Path) -> None:
     source = open_checkpoint(minilm)
     assert sum(ref.size for name, ref in source.items() if name != BUFFER) == 22_713_216
     given = encoded(minilm)

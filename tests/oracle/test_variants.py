@@ -13,7 +13,8 @@ from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.steps import DTYPE_NAMES
 from equipoise.convert.tensor import dtype_named
 from equipoise.fixtures import models
-from equipoise.validators.runtime.process import Environment, RemoteModel
+from equipoise.validators.runtime.process import WorkerProcess
+from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = pytest.mark.oracle
 
@@ -35,7 +36,7 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def saved(oracle: Environment, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def saved(oracle: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a class's model as PyTorch saved it."""
 
     @cache
@@ -61,7 +62,7 @@ def values(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("form", ["tensorflow-h5", "tensorflow-safetensors", "flax-msgpack"])
 @pytest.mark.parametrize("cls", MODELS)
 def test_shards(
-    form: str, cls: str, saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+    form: str, cls: str, saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     layout = form.partition("-")[0]
     convert(saved(cls), tmp_path / "ours", to=form, max_shard_size=SHARD)
@@ -84,7 +85,7 @@ def test_shards(
 @pytest.mark.parametrize("half", ["fp16", "bf16"])
 @pytest.mark.parametrize("cls", MODELS)
 def test_shards_of_half_precision(
-    cls: str, half: str, saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+    cls: str, half: str, saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     """Both frameworks load them with nothing missing, and every value is the one that NumPy rounds to."""
     reference = open_checkpoint(saved(cls))
@@ -107,7 +108,7 @@ def test_shards_of_half_precision(
 
 @pytest.mark.parametrize("cls", ["BertForMaskedLM", "BartForConditionalGeneration"])
 def test_saved_model_and_checkpoint(
-    cls: str, saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+    cls: str, saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     """A SavedModel's variables and a TensorFlow checkpoint give the PyTorch weights they came from."""
     convert(saved(cls), tmp_path / "h5", to="tensorflow")
@@ -122,7 +123,7 @@ def test_saved_model_and_checkpoint(
 
 
 def test_flax_safetensors(
-    saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+    saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     source = saved("BertForMaskedLM")
     convert(source, tmp_path / "ours", to="flax-safetensors")
@@ -134,7 +135,7 @@ def test_flax_safetensors(
     assert values(tmp_path / "back") == values(source)
 
 
-def test_flax_bfloat16(saved: Callable[[str], Path], oracle: Environment, tmp_path: Path) -> None:
+def test_flax_bfloat16(saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path) -> None:
     """Our cast and Flax's own give the same bits, and what Flax saves comes back."""
     source = saved("BertForMaskedLM")
     convert(source, tmp_path / "bf16", to="flax", dtype="bf16")
@@ -151,7 +152,7 @@ def test_flax_bfloat16(saved: Callable[[str], Path], oracle: Environment, tmp_pa
 
 
 def test_half_precision_in_pytorch(
-    saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+    saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     convert(saved("BertForMaskedLM"), tmp_path / "fp16", to="pytorch-bin", dtype="fp16")
     model = RemoteModel(oracle, "pytorch", "BertForMaskedLM", tmp_path / "fp16", dtype="float16")
@@ -164,7 +165,7 @@ def test_half_precision_in_pytorch(
 
 
 def test_flax_writes_the_same_bytes(
-    saved: Callable[[str], Path], oracle: Environment, tmp_path: Path
+    saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
     """After `from_pretrained` Flax's tree is sorted as ours is, so its file is ours to the byte."""
     convert(saved("T5ForConditionalGeneration"), tmp_path / "ours", to="flax")

@@ -6,22 +6,30 @@ from dataclasses import replace
 from typing import Any
 
 from equipoise.validators.core.tolerance import DEFAULTS
-from equipoise.validators.judgement.metrics import Distance
-from equipoise.validators.judgement.results import BackendResult, Depth, Divergence, Report
-from equipoise.validators.judgement.verdict import BINS, CaseFigures, OutputFigures, Verdict
+from equipoise.validators.judgement.results import (
+    HISTOGRAM_EDGES,
+    BackendResult,
+    CaseMetrics,
+    Divergence,
+    ErrorMetrics,
+    ModuleError,
+    OutputMetrics,
+    Report,
+    Verdict,
+)
 
-NOISE = Distance(6, 2e-7, 1e-7, 1e-6, 3.0, 1.0, 2.0, 0)
+NOISE = ErrorMetrics(6, 2e-7, 1e-7, 1e-6, 3.0, 1.0, 2.0, 0)
 HOSTILE = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>\x00\x1b[31m\udcff"
 
 
 def histogram(exponent: int, count: int = 6) -> tuple[int, ...]:
     """All errors in one power of ten."""
-    return tuple(count if edge == exponent else 0 for edge in BINS)
+    return tuple(count if edge == exponent else 0 for edge in HISTOGRAM_EDGES)
 
 
 def output(
-    verdict: Verdict = Verdict.WITHIN_NOISE, error: Distance = NOISE, **more: Any
-) -> OutputFigures:
+    verdict: Verdict = Verdict.WITHIN_NOISE, error: ErrorMetrics = NOISE, **more: Any
+) -> OutputMetrics:
     """An output as far off as the noise, unless said otherwise."""
     given: dict[str, Any] = {
         "reason": "",
@@ -30,15 +38,15 @@ def output(
         "kl": 1e-13,
         "margin": 0.25,
     }
-    return OutputFigures(
+    return OutputMetrics(
         name="logits", verdict=verdict, error=error, **{**given, "errors": histogram(-7), **more}
     )
 
 
-def case(name: str = "single", *outputs: OutputFigures, **more: Any) -> CaseFigures:
+def case(name: str = "single", *outputs: OutputMetrics, **more: Any) -> CaseMetrics:
     """A case of two passes with two decisions."""
     given: dict[str, Any] = {"decisions": (2, 2), "seconds": (0.004, 0.002)}
-    return CaseFigures(name, outputs or (output(),), **{**given, **more})
+    return CaseMetrics(name, outputs or (output(),), **{**given, **more})
 
 
 def backend(label: str = "flax", **more: Any) -> BackendResult:
@@ -58,7 +66,7 @@ def backend(label: str = "flax", **more: Any) -> BackendResult:
 
 def diverged() -> BackendResult:
     """A backend with everything that a divergence brings."""
-    far = Distance(6, 4.9, 4.3, 1.2, 1.6e7, -0.98, 2.0, 0)
+    far = ErrorMetrics(6, 4.9, 4.3, 1.2, 1.6e7, -0.98, 2.0, 0)
     bad = output(Verdict.DIVERGED, far, reason="rms error 4.3", ratio=4.3e7, errors=histogram(0))
     return backend(
         "pytorch (faulty)",
@@ -66,10 +74,10 @@ def diverged() -> BackendResult:
         answers=({"label": "NEGATIVE", "score": 0.7765},),
         notes=("it does not take token_type_ids",),
         depth=(
-            Depth("bert.embeddings", 0.0, 0.0),
-            Depth("bert.encoder.layer.0.attention", 1e-7, 1e-7),
-            Depth("bert.encoder.layer.1.attention", 1.3, 1e-7),
-            Depth("classifier", float("inf"), 2e-7),
+            ModuleError("bert.embeddings", 0.0, 0.0),
+            ModuleError("bert.encoder.layer.0.attention", 1e-7, 1e-7),
+            ModuleError("bert.encoder.layer.1.attention", 1.3, 1e-7),
+            ModuleError("classifier", float("inf"), 2e-7),
         ),
         divergence=Divergence(
             case="single",
@@ -87,7 +95,7 @@ def diverged() -> BackendResult:
 def failed() -> BackendResult:
     """A backend that crashed in its second case."""
     text = "the worker crashed during 'run' (signal 11)\nTraceback:\n  somewhere"
-    cases = (case("single"), CaseFigures("batch", failure=text))
+    cases = (case("single"), CaseMetrics("batch", failure=text))
     return backend("crash", cases=cases, failure=f"batch: {text}", answers=())
 
 
@@ -139,11 +147,11 @@ def hostile() -> Report:
         versions={HOSTILE: HOSTILE},
         cases=(
             case(HOSTILE, replace(bad, name=HOSTILE), flips=(HOSTILE,)),
-            CaseFigures(HOSTILE, failure=HOSTILE),
+            CaseMetrics(HOSTILE, failure=HOSTILE),
         ),
         failure=f"{HOSTILE}\n{HOSTILE}",
         notes=(HOSTILE,),
-        depth=(Depth(HOSTILE, 1.0, 0.1),),
+        depth=(ModuleError(HOSTILE, 1.0, 0.1),),
         divergence=Divergence(
             *[HOSTILE] * 4, 1.0, 0.1, inputs={HOSTILE: 0.5}, note=HOSTILE, repro=HOSTILE
         ),

@@ -9,7 +9,7 @@ from torch_runner import TorchRunner
 
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks import infer_task
 
 ROOT = Path(__file__).parents[2] / "fixtures"
 FIXTURES = sorted(path.parent.name for path in (ROOT / "tasks").glob("*/samples.json"))
@@ -24,4 +24,4 @@ def folder(name: str) -> ModelFolder:
 @functools.cache
 def runner(name: str) -> TorchRunner:
     model = folder(name)
-    return TorchRunner(model.path, pytorch_class(model, task_of(model)))
+    return TorchRunner(model.path, pytorch_class(model, infer_task(model)))

@@ -11,7 +11,7 @@ import click
 from equipoise.cli import main
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.tolerance import Tolerance
-from equipoise.validators.evaluation.rerun_command import command
+from equipoise.validators.evaluation.rerun_command import rerun_command
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def test_plain_request() -> None:
-    found = command(Request(Path("models/bert")), "fill-mask", {})
+    found = rerun_command(Request(Path("models/bert")), "fill-mask", {})
     assert found == (
         "equipoise validate models/bert --task fill-mask --precision fp32 --device cpu --threads 1"
     )
@@ -44,7 +44,7 @@ def test_everything() -> None:
         threads=3,
         against_golden=Path("golden"),
     )
-    found = parsed(command(request, "fill-mask", {"oracle": "/x y/python"}))
+    found = parsed(rerun_command(request, "fill-mask", {"oracle": "/x y/python"}))
     assert (found["model"], found["artifacts"]) == ("my models/bert", (Path("a b.onnx"),))
     assert (found["backends"], found["task"], found["cases"]) == (
         "flax,my.py",

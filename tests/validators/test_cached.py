@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.validators.backends._graph_cache import Decoder, Input, Seq2Seq, Whole, model_of
+from equipoise.validators.backends._graph_cache import (
+    DecoderGraph,
+    EncoderDecoderGraphs,
+    InputSpec,
+    StatelessGraph,
+    assemble_graphs,
+)
 
 TOKENS = np.array([[0, 3, 5, 2, 7, 4, 1], [6, 2, 4, 4, 5, 3, 2]])
 MASK = np.array([[0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])
@@ -19,9 +25,9 @@ class Attention:
 
     def __init__(self, *left_out: str) -> None:
         names = [name for name in ("attention_mask", "position_ids") if name not in left_out]
-        self.inputs: dict[str, Input] = {
-            **{name: Input(("batch", "sequence"), np.int64) for name in ("input_ids", *names)},
-            "past_key_values.0.key": Input(("batch", 1, "past", 2), np.float64),
+        self.inputs: dict[str, InputSpec] = {
+            **{name: InputSpec(("batch", "sequence"), np.int64) for name in ("input_ids", *names)},
+            "past_key_values.0.key": InputSpec(("batch", 1, "past", 2), np.float64),
         }
         self.lengths: list[int] = []
 
@@ -44,7 +50,7 @@ class Attention:
         }
 
 
-def written(decoder: Decoder, first: int) -> Any:
+def written(decoder: DecoderGraph, first: int) -> Any:
     """What comes of the first tokens at once and of the others one by one, their rows exchanged in between."""
     state, found, order = None, [], None
     rows = np.array([0, 1])
@@ -66,8 +72,8 @@ def written(decoder: Decoder, first: int) -> Any:
 @pytest.mark.parametrize("first", [2, 4, 5])
 def test_a_past_is_filled_up_unseen(first: int) -> None:
     plain, filled = Attention(), Attention()
-    expected = written(Decoder(plain), first)
-    found = written(Decoder(filled, chunk=4), first)
+    expected = written(DecoderGraph(plain), first)
+    found = written(DecoderGraph(filled, chunk=4), first)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
     assert plain.lengths == [0, *range(first, 7)]
     assert filled.lengths == [0, *(-(-length // 4) * 4 for length in range(first, 7))]
@@ -75,7 +81,7 @@ def test_a_past_is_filled_up_unseen(first: int) -> None:
 
 def test_a_model_that_counts_its_past_gets_it_as_it_is() -> None:
     graph = Attention("position_ids")
-    written(Decoder(graph, chunk=4), 3)
+    written(DecoderGraph(graph, chunk=4), 3)
     assert graph.lengths == [0, 3, 4, 5, 6]
 
 
@@ -85,9 +91,9 @@ def test_what_graphs_are_together() -> None:
             super().__init__()
             del self.inputs["past_key_values.0.key"]
 
-    assert isinstance(model_of({"model": Attention()}), Decoder)
-    assert isinstance(model_of({"model": Plain()}), Whole)
+    assert isinstance(assemble_graphs({"model": Attention()}), DecoderGraph)
+    assert isinstance(assemble_graphs({"model": Plain()}), StatelessGraph)
     roles = {role: Plain() for role in ("encoder", "decoder", "decoder_with_past")}
-    together = model_of(roles)
-    assert isinstance(together, Seq2Seq)
+    together = assemble_graphs(roles)
+    assert isinstance(together, EncoderDecoderGraphs)
     assert together.accepts == {"input_ids", "attention_mask", "position_ids", "decoder_input_ids"}

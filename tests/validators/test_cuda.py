@@ -14,11 +14,12 @@ import numpy as np
 from task_models import FIXTURES, ROOT
 
 from equipoise.cli.main import run
+from equipoise.validators.core.precision import TF32
 from equipoise.validators.core.request import Request
-from equipoise.validators.judgement.metrics import TF32, epsilon
-from equipoise.validators.judgement.verdict import Verdict
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.judgement.metrics import unit_roundoff
+from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.runtime.remote import RemoteModel
 from equipoise.validators.validate import validate
 
 BERT = ROOT / "tasks" / "text-classification"
@@ -32,8 +33,8 @@ needs_gpu = [
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers(time_limit=300) as found:
+def workers() -> Iterator[WorkerPool]:
+    with WorkerPool(time_limit=300) as found:
         yield found
 
 
@@ -43,7 +44,7 @@ def workers() -> Iterator[Workers]:
 class TestGpu:
     pytestmark = needs_gpu
 
-    def test_task(self, name: str, tf32: bool, workers: Workers) -> None:
+    def test_task(self, name: str, tf32: bool, workers: WorkerPool) -> None:
         request = Request(ROOT / "tasks" / name, backends=["pytorch"], device="cuda", tf32=tf32)
         (result,) = validate(request, workers).backends
         assert result.about["device"].startswith("cuda")
@@ -57,7 +58,7 @@ class TestGpu:
 class TestHalf:
     pytestmark = needs_gpu
 
-    def test_task(self, name: str, precision: str, workers: Workers) -> None:
+    def test_task(self, name: str, precision: str, workers: WorkerPool) -> None:
         request = Request(
             ROOT / "tasks" / name, backends=["pytorch"], device="cuda", precision=precision
         )
@@ -78,7 +79,7 @@ def test_no_gpu_is_a_failure_of_the_backend(tmp_path: Path) -> None:
 
 
 @pytest.mark.transformers
-def test_no_fall_back_to_the_cpu(workers: Workers, tmp_path: Path) -> None:
+def test_no_fall_back_to_the_cpu(workers: WorkerPool, tmp_path: Path) -> None:
     """A provider that ONNX Runtime does not have is an error, not another provider."""
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -102,5 +103,5 @@ def test_no_fall_back_to_the_cpu(workers: Workers, tmp_path: Path) -> None:
 def test_rounding_of_tf32() -> None:
     request = Request(BERT, tf32=True)
     assert request.rounding == TF32
-    assert epsilon(request.rounding) == 2.0**-11
+    assert unit_roundoff(request.rounding) == 2.0**-11
     assert Request(BERT, tf32=True, precision="bfloat16").rounding == "bfloat16"

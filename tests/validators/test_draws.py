@@ -11,7 +11,7 @@ import pytest
 
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.seeding import same_draws
+from equipoise.validators.models.seeding import fixed_seed
 from equipoise.validators.tasks import find_task
 from equipoise.validators.tasks.base import samples_of
 
@@ -24,7 +24,7 @@ def test_draws_repeat_and_leave_no_trace() -> None:
     random.seed(7)
     drawn = []
     for _ in range(2):
-        with same_draws():
+        with fixed_seed():
             drawn.append((np.random.randint(1 << 30), random.randrange(1 << 30)))
     assert drawn[0] == drawn[1] != expected
     assert (np.random.randint(1 << 30), random.randrange(1 << 30)) == expected
@@ -34,7 +34,7 @@ def test_generators_are_given_back_after_an_error() -> None:
     np.random.seed(7)
     expected = np.random.randint(1 << 30)
     np.random.seed(7)
-    with pytest.raises(ZeroDivisionError), same_draws():
+    with pytest.raises(ZeroDivisionError), fixed_seed():
         np.random.randint(2) / 0
     assert np.random.randint(1 << 30) == expected
 

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from task_models import ROOT
 
 from equipoise.cli.main import run
-from equipoise.validators.judgement.verdict import NOTHING
+from equipoise.validators.judgement.verdict import NO_FINITE_VALUES
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
@@ -71,7 +71,7 @@ def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
     (found,) = json.loads(output.read_text())["backends"]
     assert {case["verdict"] for case in found["cases"]} == {"failed"}
     errors = ElementTree.parse(junit).getroot().iter("error")
-    assert {one.get("message") for one in errors} == {f"logits: {NOTHING}"}
+    assert {one.get("message") for one in errors} == {f"logits: {NO_FINITE_VALUES}"}
 
 
 def test_noise_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,10 @@ from task_models import ROOT
 from equipoise.convert import convert
 from equipoise.fixtures import programs
 from equipoise.validators.core.request import Request
-from equipoise.validators.judgement.results import BackendResult
-from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.judgement.results import BackendResult, Verdict
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import Environment
-from equipoise.validators.tasks import task_of
+from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
+from equipoise.validators.tasks import infer_task
 from equipoise.validators.tasks.base import samples_of
 from equipoise.validators.validate import validate
 
@@ -43,8 +41,8 @@ Arrays = dict[str, np.ndarray]  # type: ignore[type-arg]
 
 
 @pytest.fixture(scope="module")
-def workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
-    with Workers({"oracle": pytestconfig.getoption("--oracle")}, time_limit=300) as found:
+def workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
+    with WorkerPool({"oracle": pytestconfig.getoption("--oracle")}, time_limit=300) as found:
         yield found
 
 
@@ -90,7 +88,7 @@ def without_bias(tensors: Arrays) -> None:
 
 def with_nan(tensors: Arrays) -> None:
     model = ModelFolder(BERT)
-    (first, *_) = samples_of(task_of(model), model)
+    (first, *_) = samples_of(infer_task(model), model)
     token = model.tokenizer(first["text"])["input_ids"][2]
     tensors["bert.embeddings.word_embeddings.weight"][token] = np.nan
 
@@ -119,7 +117,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("backend", ["pytorch", "tensorflow", "flax"])
 @pytest.mark.parametrize("fault", WEIGHTS)
-def test_weights_and_config(fault: str, backend: str, workers: Workers, tmp_path: Path) -> None:
+def test_weights_and_config(fault: str, backend: str, workers: WorkerPool, tmp_path: Path) -> None:
     change, config, module = WEIGHTS[fault]
     faulty = copy(BERT, tmp_path / "faulty", change, **config)
     if backend != "pytorch":
@@ -142,7 +140,7 @@ def test_programs(
     module: str,
     cases: list[str] | None,
     backend: str,
-    workers: Workers,
+    workers: WorkerPool,
     tmp_path: Path,
 ) -> None:
     program = traced(backend, tmp_path, FAULTY / f"{fault}.py", workers)
@@ -151,7 +149,7 @@ def test_programs(
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
-def test_programs_without_fault(backend: str, workers: Workers, tmp_path: Path) -> None:
+def test_programs_without_fault(backend: str, workers: WorkerPool, tmp_path: Path) -> None:
     result = judged(Request(BERT, [traced(backend, tmp_path, None, workers)], backends=[]), workers)
     assert result.verdict in FINE, result
     assert len(result.cases) == 4
@@ -164,13 +162,13 @@ def test_programs_without_fault(backend: str, workers: Workers, tmp_path: Path) 
         ("no_positions", "batch", "transformer.wpe"),
     ],
 )
-def test_loops(fault: str, case: str, module: str, workers: Workers) -> None:
+def test_loops(fault: str, case: str, module: str, workers: WorkerPool) -> None:
     """Faults that only a loop shows: a cache that goes stale, positions in a batch padded on the left."""
     request = Request(GPT2, backends=[str(FAULTY / f"{fault}.py")], cases=[case])
     assert_caught(judged(request, workers), module)
 
 
-def test_cases_left_out_do_not_shift_the_others(workers: Workers) -> None:
+def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
     """A program without a cache skips cases; the look inside takes the inputs of the case that is off."""
     backend = str(FAULTY / "no_positions_no_cache.py")
     result = judged(Request(GPT2, backends=[backend]), workers)
@@ -181,14 +179,14 @@ def test_cases_left_out_do_not_shift_the_others(workers: Workers) -> None:
     assert result.divergence.case == off[0]
 
 
-def test_mask_is_fine_without_padding(workers: Workers, tmp_path: Path) -> None:
+def test_mask_is_fine_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
     """Only padded batches can show an ignored mask; a single sample must not raise an alarm."""
     program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
     result = judged(Request(BERT, [program], backends=[], cases=["single", "long"]), workers)
     assert result.verdict in FINE
 
 
-def test_repro_shows_it(workers: Workers, tmp_path: Path) -> None:
+def test_repro_shows_it(workers: WorkerPool, tmp_path: Path) -> None:
     faulty = copy(BERT, tmp_path / "faulty", transposed)
     request = Request(BERT, [faulty], backends=[], repro=tmp_path / "repro")
     result = judged(request, workers)
@@ -205,12 +203,12 @@ def test_repro_shows_it(workers: Workers, tmp_path: Path) -> None:
     assert off["pytorch (faulty)"] > 0.01
 
 
-def traced(backend: str, folder: Path, patch: Path | None, workers: Workers) -> Path:
+def traced(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) -> Path:
     model = ModelFolder(BERT)
-    task = task_of(model)
+    task = infer_task(model)
     batch = task.encode(model, task.cases(model, samples_of(task, model))[1])
     np.savez(folder / "inputs.npz", **batch.arrays)
-    environment: Environment = workers.get("pytorch")
+    environment: WorkerProcess = workers.get("pytorch")
     return Path(
         environment.call(
             programs.__file__,
@@ -225,7 +223,7 @@ def traced(backend: str, folder: Path, patch: Path | None, workers: Workers) -> 
     )
 
 
-def judged(request: Request, workers: Workers) -> BackendResult:
+def judged(request: Request, workers: WorkerPool) -> BackendResult:
     (result,) = validate(request, workers).backends
     assert not result.failure, result.failure
     return result

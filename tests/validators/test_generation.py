@@ -13,12 +13,12 @@ from task_models import FIXTURES, folder, runner
 from torch_runner import TorchRunner
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Arrays
-from equipoise.validators.generation.generate import generate, greedy_margins, search_of
-from equipoise.validators.generation.logits_processors import Search, processed
+from equipoise.validators.core.types import Arrays, Batch, Case
+from equipoise.validators.generation.generate import generate, generation_settings, greedy_margins
+from equipoise.validators.generation.logits_processors import GenerationSettings, process_logits
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import task_of
-from equipoise.validators.tasks.base import Batch, Case, samples_of
+from equipoise.validators.tasks import infer_task
+from equipoise.validators.tasks.base import samples_of
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -107,7 +107,7 @@ def test_margins_hold() -> None:
     model, runs = folder("text-generation"), runner("text-generation")
     batch = _batch("text-generation", {"beams": 1})
     outputs = generate(runs, model, batch.arrays, {"beams": 1})
-    search = search_of(model, {"beams": 1})
+    search = generation_settings(model, {"beams": 1})
     margins = greedy_margins(search, outputs["sequences"], outputs["logits"])
     for index, row in enumerate(margins):
         logits = outputs["logits"][index, : len(row)].astype(np.float64)
@@ -134,25 +134,27 @@ def test_no_cache_is_said() -> None:
 
 def test_refuses_what_it_does_not_know() -> None:
     with pytest.raises(InputError, match="encoder_no_repeat_ngram_size"):
-        Search.of({"encoder_no_repeat_ngram_size": 3}, {})
+        GenerationSettings.of({"encoder_no_repeat_ngram_size": 3}, {})
 
 
 def test_limits() -> None:
-    assert Search.of({"max_new_tokens": 5}, {}).limit(3) == 8
-    assert Search.of({"max_length": 50}, {}).limit(3) == 50
-    assert Search.of({}, {}).limit(3) == 23
-    assert Search.of({"max_position_embeddings": 21}, {}).limit(3) == 21
-    assert Search.of({"max_new_tokens": 5}, {"max_new_tokens": 2}).limit(3) == 5
+    assert GenerationSettings.of({"max_new_tokens": 5}, {}).limit(3) == 8
+    assert GenerationSettings.of({"max_length": 50}, {}).limit(3) == 50
+    assert GenerationSettings.of({}, {}).limit(3) == 23
+    assert GenerationSettings.of({"max_position_embeddings": 21}, {}).limit(3) == 21
+    assert GenerationSettings.of({"max_new_tokens": 5}, {"max_new_tokens": 2}).limit(3) == 5
 
 
 def test_ngrams_of_one_ban_all_that_was_said() -> None:
-    scores = processed(Search(no_repeat=1), np.array([[2, 3]]), np.zeros((1, 5)), 2)
+    scores = process_logits(
+        GenerationSettings(no_repeat=1), np.array([[2, 3]]), np.zeros((1, 5)), 2
+    )
     assert np.isinf(scores[0]).tolist() == [False, False, True, True, False]
 
 
 def _batch(name: str, options: dict[str, Any]) -> Batch:
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     side = {"side": "left"} if task.name == "text-generation" else {}
     samples = tuple(samples_of(task, model)[:3])
     return task.encode(model, Case("batch", samples, {**side, **options}))

@@ -11,13 +11,12 @@ torch = pytest.importorskip("torch")
 
 from task_models import ROOT
 
-from equipoise.validators.backends._float64 import wide
+from equipoise.validators.backends._float64 import float64_mode
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation import context as setups
-from equipoise.validators.export.export import Export, export
-from equipoise.validators.judgement.verdict import Verdict
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.runtime.process import Environment
+from equipoise.validators.export.export import ExportRequest, export_model
+from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
 from equipoise.validators.validate import validate
 
 pytestmark = [pytest.mark.transformers]
@@ -61,13 +60,13 @@ def test_truth_is_that_of_a_wide_model() -> None:
     tokens = torch.randint(0, 19, (3, 7))
     with torch.no_grad():
         narrow = model(tokens)
-        with wide():
+        with float64_mode():
             found = model(tokens)
         assert {value.dtype for value in model.state_dict().values()} == {
             torch.float32,
             torch.int64,
         }
-        with wide():
+        with float64_mode():
             expected = model.double()(tokens)
     assert found.dtype == torch.float64
     assert torch.get_default_dtype() == torch.float32
@@ -75,12 +74,12 @@ def test_truth_is_that_of_a_wide_model() -> None:
     assert 1e-9 < (narrow - expected).abs().max() < 1e-5
 
 
-class Counted(Workers):
+class Counted(WorkerPool):
     """Counts how many processes hold a model of PyTorch at once."""
 
     most = 0
 
-    def get(self, backend: str, *, apart: str = "") -> Environment:
+    def get(self, backend: str, *, apart: str = "") -> WorkerProcess:
         found = super().get(backend, apart=apart)
         held = [key for key in self._running if key.startswith("pytorch")]
         self.most = max(self.most, len(held))
@@ -92,7 +91,7 @@ def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(setups, "LARGE", 1)
     with Counted(time_limit=300) as workers:
         request = Request(BERT, cases=["single", "batch"])
-        found = export(Export(request, tmp_path / "out", "torchscript"), workers)
+        found = export_model(ExportRequest(request, tmp_path / "out", "torchscript"), workers)
         assert found.verdict in FINE
         assert workers.most == 1
 

@@ -10,13 +10,14 @@ import pytest
 
 from equipoise.validators.core.tolerance import DEFAULTS
 from equipoise.validators.judgement.metrics import (
-    distance,
-    epsilon,
-    identical,
+    is_identical,
     kl_divergence,
-    steps,
+    measure_error,
+    ulp_sizes,
+    unit_roundoff,
 )
-from equipoise.validators.judgement.verdict import NOTHING, OutputFigures, Verdict, judge_output
+from equipoise.validators.judgement.results import OutputMetrics, Verdict
+from equipoise.validators.judgement.verdict import NO_FINITE_VALUES, judge_output
 
 
 @pytest.mark.parametrize(
@@ -24,14 +25,14 @@ from equipoise.validators.judgement.verdict import NOTHING, OutputFigures, Verdi
 )
 def test_epsilon_and_steps(precision: str, bits: int) -> None:
     """Of every precision that can be under test."""
-    assert epsilon(precision) == 2.0**-bits
-    found = steps(np.array([1.0, -3.0, 0.25]), precision)
+    assert unit_roundoff(precision) == 2.0**-bits
+    found = ulp_sizes(np.array([1.0, -3.0, 0.25]), precision)
     assert found.tolist() == [2.0 ** (1 - bits), 2.0 ** (2 - bits), 2.0 ** (-1 - bits)]
 
 
 def test_distance_by_hand() -> None:
     truth = np.array([4.0, -2.0, 0.001])
-    found = distance(np.array([4.5, -2.0, 0.002]), truth, precision="float32")
+    found = measure_error(np.array([4.5, -2.0, 0.002]), truth, precision="float32")
     assert found.count == 3
     assert found.max_abs == 0.5
     assert found.rms == pytest.approx(math.sqrt((0.25 + 1e-6) / 3))
@@ -48,13 +49,13 @@ def test_distance_in_bfloat16() -> None:
     """Half a step of 2^-7 is what rounding may cost at 1."""
     truth = np.array([1.0 + 2.0**-8, 1.5])
     rounded = truth.astype(ml_dtypes.bfloat16)
-    found = distance(rounded, truth, precision="bfloat16")
+    found = measure_error(rounded, truth, precision="bfloat16")
     assert (found.max_abs, found.ulp) == (2.0**-8, 0.5)
 
 
 def test_infinities_and_nan() -> None:
     inf, nan = math.inf, math.nan
-    found = distance(
+    found = measure_error(
         np.array([-inf, nan, inf, 1.0, nan]),
         np.array([-inf, nan, 1.0, 1.0, 2.0]),
         precision="float32",
@@ -64,15 +65,15 @@ def test_infinities_and_nan() -> None:
 
 def test_identical_and_kl() -> None:
     zero = np.zeros(2, np.float32)
-    assert identical(zero, zero.copy())
-    assert not identical(zero, -zero)
-    assert not identical(zero, zero.astype(np.float64))
+    assert is_identical(zero, zero.copy())
+    assert not is_identical(zero, -zero)
+    assert not is_identical(zero, zero.astype(np.float64))
     p, q = np.log([[0.75, 0.25]]), np.log([[0.5, 0.5]])
     assert kl_divergence(q, p) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     assert kl_divergence(p, p + 3.0) == pytest.approx(0.0, abs=1e-15)
 
 
-def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputFigures:  # type: ignore[type-arg]
+def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputMetrics:  # type: ignore[type-arg]
     """An output that is the reference's, bit by bit."""
     found = truth.astype(np.float32)
     about = {"precision": "float32", "tolerance": DEFAULTS["float32"]}
@@ -82,7 +83,7 @@ def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputFigures:
 def test_nothing_but_nan_proves_nothing() -> None:
     """Alike it is, but no mistake could have shown."""
     empty = np.full((2, 3), math.nan)
-    assert (judged(empty).verdict, judged(empty).reason) == (Verdict.FAILED, NOTHING)
+    assert (judged(empty).verdict, judged(empty).reason) == (Verdict.FAILED, NO_FINITE_VALUES)
     assert judged(-np.full((2, 3), math.inf)).verdict is Verdict.FAILED
     part = np.array([[math.nan, 1.0], [-math.inf, 2.0]])
     assert judged(part).verdict is Verdict.IDENTICAL

@@ -205,4 +205,4 @@ def test_a_real_model(run: Any) -> None:
 
 
 def test_objection_is_empty_when_all_is_well() -> None:
-    assert pytest_plugin.objection(made.report(made.backend()), strict=True) == ""
+    assert pytest_plugin.failure_message(made.report(made.backend()), strict=True) == ""

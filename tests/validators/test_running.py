@@ -14,9 +14,9 @@ from task_models import ROOT
 from equipoise.cli.main import run as command
 from equipoise.convert.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.pipeline import parted, run, samples_from
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.tasks import find_task, task_of
+from equipoise.validators.pipeline import parse_inputs, run_pipeline, split_call_options
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.tasks import find_task, infer_task
 from equipoise.validators.tasks.base import samples_of
 
 from tasks.test_pipelines import compare  # isort: skip - tests are no package
@@ -48,8 +48,8 @@ TOUR = {
 
 
 @pytest.fixture(scope="module")
-def workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
-    with Workers({"oracle": pytestconfig.getoption("--oracle")}, time_limit=300) as found:
+def workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
+    with WorkerPool({"oracle": pytestconfig.getoption("--oracle")}, time_limit=300) as found:
         yield found
 
 
@@ -58,13 +58,13 @@ def workers(pytestconfig: pytest.Config) -> Iterator[Workers]:
 @pytest.mark.parametrize(
     ("name", "backend"), [(name, one) for name, backends in TOUR.items() for one in backends]
 )
-def test_as_pipeline(name: str, backend: str, workers: Workers) -> None:
+def test_as_pipeline(name: str, backend: str, workers: WorkerPool) -> None:
     golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
     call = golden["calls"][0]
     model = ModelFolder(ROOT / "tasks" / name)
-    task = task_of(model)
+    task = infer_task(model)
     samples = samples_of(task, model)
-    found = run(
+    found = run_pipeline(
         task.name, model.path, samples, backend=backend, workers=workers, options=call["options"]
     )
     for ours, theirs in zip(found, call["results"], strict=True):
@@ -102,16 +102,16 @@ def test_samples_from_texts() -> None:
     task = find_task("zero-shot-classification")
     model = ModelFolder(ROOT / "tasks" / "zero-shot-classification")
     wanted = [{"text": "Goal!", "candidate_labels": ["sport", "food"]}]
-    assert samples_from(task, model, ["Goal!", "sport, food"]) == wanted
-    assert samples_from(task, model, ["candidate_labels=sport,food", "text=Goal!"]) == wanted
-    assert samples_from(task, model, [json.dumps(wanted[0])]) == wanted
+    assert parse_inputs(task, model, ["Goal!", "sport, food"]) == wanted
+    assert parse_inputs(task, model, ["candidate_labels=sport,food", "text=Goal!"]) == wanted
+    assert parse_inputs(task, model, [json.dumps(wanted[0])]) == wanted
     folder = ModelFolder(ROOT / "tasks" / "token-classification")
-    both = samples_from(find_task("ner"), folder, ["One.", "Two."])
+    both = parse_inputs(find_task("ner"), folder, ["One.", "Two."])
     assert both == [{"text": "One."}, {"text": "Two."}]
 
 
 def test_options_are_parted() -> None:
     given = {"top_k": 2, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
-    assert parted(given) == ({"top_k": 2}, {"beams": 4})
+    assert split_call_options(given) == ({"top_k": 2}, {"beams": 4})
     with pytest.raises(InputError, match="sampled"):
-        parted({"do_sample": True})
+        split_call_options({"do_sample": True})

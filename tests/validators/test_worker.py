@@ -12,7 +12,7 @@ import pytest
 
 from equipoise.convert.errors import WorkerError
 from equipoise.validators.runtime import worker
-from equipoise.validators.runtime.process import Environment
+from equipoise.validators.runtime.process import WorkerProcess
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_flatten_keeps_floats_by_path() -> None:
 def test_versions_and_calls(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     file.write_text("def double(number):\n    print('noise')\n    return {'twice': 2 * number}\n")
-    with Environment(sys.executable) as environment:
+    with WorkerProcess(sys.executable) as environment:
         answer, _ = environment.request("hello")
         assert answer["versions"]["numpy"] == np.__version__
         assert environment.call(file, "double", number=21) == {"twice": 42}
@@ -62,7 +62,7 @@ def test_versions_and_calls(tmp_path: Path) -> None:
 def test_failures_are_answers(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     file.write_text("def fail():\n    raise ValueError('on purpose')\n")
-    with Environment(sys.executable) as environment:
+    with WorkerProcess(sys.executable) as environment:
         with pytest.raises(WorkerError, match="ValueError: on purpose"):
             environment.call(file, "fail")
         with pytest.raises(WorkerError, match="KeyError"):
@@ -73,7 +73,7 @@ def test_failures_are_answers(tmp_path: Path) -> None:
 def test_a_dead_worker_is_named(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     file.write_text("import os\ndef leave():\n    os._exit(7)\n")
-    with Environment(sys.executable) as environment:
+    with WorkerProcess(sys.executable) as environment:
         with pytest.raises(WorkerError, match="ended during 'call' with code 7"):
             environment.call(file, "leave")
         with pytest.raises(WorkerError):
@@ -82,7 +82,7 @@ def test_a_dead_worker_is_named(tmp_path: Path) -> None:
 
 def test_no_such_interpreter(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="no such interpreter"):
-        Environment(tmp_path / "python")
+        WorkerProcess(tmp_path / "python")
 
 
 def test_the_file_needs_nothing_of_ours() -> None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 
-def wide() -> AbstractContextManager[Any]:
+def float64_mode() -> AbstractContextManager[Any]:
     """Widens every tensor where it is used, and every narrower type that a model's code asks for.
 
     Models narrow on purpose (norms and rotary positions in float32, ``softmax(dtype=torch.float32)``);
@@ -40,7 +40,7 @@ def wide() -> AbstractContextManager[Any]:
             if getattr(function, "__name__", "") == "__get__":
                 return widened(function(*args, **given), tensors=False)
             # What is written to stays what it is, and for a size nothing has to be widened.
-            kept = len(args) if function in reading else 1 if _writes(function) else 0
+            kept = len(args) if function in reading else 1 if _is_in_place(function) else 0
             values = [widened(value, tensors=index >= kept) for index, value in enumerate(args)]
             return function(*values, **{name: widened(value) for name, value in given.items()})
 
@@ -56,6 +56,6 @@ def wide() -> AbstractContextManager[Any]:
     return Wide()
 
 
-def _writes(function: Any) -> bool:
+def _is_in_place(function: Any) -> bool:
     name = getattr(function, "__name__", "")
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))

@@ -8,17 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from equipoise.validators.backends.base import Array, Plain
-
-PAST, PRESENT = "past_key_values.", "present."
-SWITCH = "use_cache_branch"
-"""Input of a decoder that was merged of two: whether it goes on."""
+from equipoise.exporters.cache_names import PAST_PREFIX, PRESENT_PREFIX, USE_CACHE_BRANCH, past_name
+from equipoise.validators.backends.base import Array, BaseSession
 
 State = dict[str, Array]
 
 
 @dataclass(frozen=True)
-class Input:
+class InputSpec:
     """What a graph takes under a name.
 
     Attributes:
@@ -30,11 +27,11 @@ class Input:
     dtype: Any
 
 
-class Graph(Protocol):
+class NamedGraph(Protocol):
     """A program with named arrays on both sides."""
 
     @property
-    def inputs(self) -> Mapping[str, Input]:
+    def inputs(self) -> Mapping[str, InputSpec]:
         """What it takes."""
         ...
 
@@ -43,12 +40,12 @@ class Graph(Protocol):
         ...
 
 
-class Whole:
+class StatelessGraph:
     """A graph without a cache."""
 
     caches = False
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: NamedGraph) -> None:
         self.graph = graph
         self.accepts = frozenset(graph.inputs)
 
@@ -59,7 +56,7 @@ class Whole:
         return self.graph.call(inputs), {}
 
 
-class Decoder:
+class DecoderGraph:
     """A decoder in one graph; it begins with an empty past.
 
     Args:
@@ -71,9 +68,9 @@ class Decoder:
 
     caches = True
 
-    def __init__(self, graph: Graph, chunk: int = 1) -> None:
+    def __init__(self, graph: NamedGraph, chunk: int = 1) -> None:
         self.graph = graph
-        self.accepts = frozenset(name for name in graph.inputs if not name.startswith(PAST))
+        self.accepts = frozenset(name for name in graph.inputs if not name.startswith(PAST_PREFIX))
         self.chunk = chunk if {"attention_mask", "position_ids"} <= self.accepts else 1
 
     def step(
@@ -81,21 +78,21 @@ class Decoder:
     ) -> tuple[dict[str, Array], State]:
         """The outputs after a past, and the past of the next step."""
         rows = len(next(iter(inputs.values())))
-        past = empty_past(self.graph, rows) if state is None else chosen(state, order)
+        past = empty_past(self.graph, rows) if state is None else reorder_cache(state, order)
         room = -next(iter(past.values())).shape[2] % self.chunk
-        values = {**inputs, **{name: _filled(value, room, 2) for name, value in past.items()}}
+        values = {**inputs, **{name: _pad_left(value, room, 2) for name, value in past.items()}}
         if room:
-            values["attention_mask"] = _filled(values["attention_mask"], room, 1)
-        results, present = parted(self.graph.call(values))
+            values["attention_mask"] = _pad_left(values["attention_mask"], room, 1)
+        results, present = split_present(self.graph.call(values))
         return results, {name: value[:, :, room:] for name, value in present.items()}
 
 
-class Seq2Seq:
+class EncoderDecoderGraphs:
     """An encoder, a decoder that begins and one that goes on, these two in one graph or in two."""
 
     caches = True
 
-    def __init__(self, encoder: Graph, decoder: Graph, with_past: Graph) -> None:
+    def __init__(self, encoder: NamedGraph, decoder: NamedGraph, with_past: NamedGraph) -> None:
         self.encoder, self.decoder, self.with_past = encoder, decoder, with_past
         masked = {"attention_mask"} if "encoder_attention_mask" in decoder.inputs else set()
         self.accepts = frozenset({*encoder.inputs, "decoder_input_ids", *masked})
@@ -108,11 +105,11 @@ class Seq2Seq:
         if state is None:
             kept = self._encoded(inputs)
             nothing = empty_past(self.decoder, len(tokens["input_ids"]))
-            values = _given(self.decoder, {**tokens, **kept, **nothing}, go_on=False)
+            values = _call_graph(self.decoder, {**tokens, **kept, **nothing}, go_on=False)
         else:
-            kept = chosen(state, order)
-            values = _given(self.with_past, {**tokens, **kept}, go_on=True)
-        outputs, past = parted(values)
+            kept = reorder_cache(state, order)
+            values = _call_graph(self.with_past, {**tokens, **kept}, go_on=True)
+        outputs, past = split_present(values)
         return outputs, {**kept, **past}
 
     def _encoded(self, inputs: Mapping[str, Array]) -> State:
@@ -123,17 +120,17 @@ class Seq2Seq:
         return kept
 
 
-Model = Whole | Decoder | Seq2Seq
+GraphModel = StatelessGraph | DecoderGraph | EncoderDecoderGraphs
 
 
-class Stepping(Plain):
+class GraphSession(BaseSession):
     """A session over graphs, which does what they do together.
 
     Attributes:
-        model: What :func:`model_of` made of them.
+        model: What :func:`assemble_graphs` made of them.
     """
 
-    model: Model
+    model: GraphModel
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """The outputs by their names."""
@@ -147,52 +144,54 @@ class Stepping(Plain):
         return self.model.step(inputs, state, order)
 
 
-def model_of(graphs: Mapping[str, Graph], chunk: int = 1) -> Model:
+def assemble_graphs(graphs: Mapping[str, NamedGraph], chunk: int = 1) -> GraphModel:
     """What the graphs are together.
 
     Args:
         graphs: By role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
-        chunk: See :class:`Decoder`.
+        chunk: See :class:`DecoderGraph`.
     """
     if "model" not in graphs:
-        return Seq2Seq(graphs["encoder"], graphs["decoder"], graphs["decoder_with_past"])
+        return EncoderDecoderGraphs(
+            graphs["encoder"], graphs["decoder"], graphs["decoder_with_past"]
+        )
     graph = graphs["model"]
-    return Decoder(graph, chunk) if has_past(graph) else Whole(graph)
+    return DecoderGraph(graph, chunk) if has_past(graph) else StatelessGraph(graph)
 
 
-def has_past(graph: Graph) -> bool:
+def has_past(graph: NamedGraph) -> bool:
     """Whether a graph takes a past."""
-    return any(name.startswith(PAST) for name in graph.inputs)
+    return any(name.startswith(PAST_PREFIX) for name in graph.inputs)
 
 
-def empty_past(graph: Graph, rows: int) -> State:
+def empty_past(graph: NamedGraph, rows: int) -> State:
     """A past of no tokens."""
     return {
         name: np.zeros((rows, one.shape[1], 0, one.shape[3]), one.dtype)
         for name, one in graph.inputs.items()
-        if name.startswith(PAST)
+        if name.startswith(PAST_PREFIX)
     }
 
 
-def chosen(state: State, order: list[int] | None) -> State:
+def reorder_cache(state: State, order: list[int] | None) -> State:
     """The rows of a cache to go on with."""
     if order is None:
         return state
     return {name: value[order] for name, value in state.items()}
 
 
-def parted(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
+def split_present(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
     """Results, and the present as the past of the next step."""
-    results = {name: value for name, value in outputs.items() if not name.startswith(PRESENT)}
+    results = {
+        name: value for name, value in outputs.items() if not name.startswith(PRESENT_PREFIX)
+    }
     past = {
-        f"{PAST}{name.removeprefix(PRESENT)}": value
-        for name, value in outputs.items()
-        if name.startswith(PRESENT)
+        past_name(name): value for name, value in outputs.items() if name.startswith(PRESENT_PREFIX)
     }
     return results, past
 
 
-def _filled(value: Array, room: int, axis: int) -> Array:
+def _pad_left(value: Array, room: int, axis: int) -> Array:
     """With so many zeros in front along an axis."""
     if not room:
         return value
@@ -200,7 +199,7 @@ def _filled(value: Array, room: int, axis: int) -> Array:
     return np.pad(value, widths)
 
 
-def _given(graph: Graph, values: Mapping[str, Array], *, go_on: bool) -> dict[str, Array]:
+def _call_graph(graph: NamedGraph, values: Mapping[str, Array], *, go_on: bool) -> dict[str, Array]:
     """A graph's outputs for those of the values that it takes."""
-    every = {**values, SWITCH: np.array([go_on])}
+    every = {**values, USE_CACHE_BRANCH: np.array([go_on])}
     return graph.call({name: every[name] for name in graph.inputs})

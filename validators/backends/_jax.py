@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def pin(options: dict[str, Any]) -> None:
+def pin_numerics(options: dict[str, Any]) -> None:
     """Sets precision of matrix products, the device, and float64 where it is asked for."""
     import jax
 
@@ -20,15 +20,15 @@ def pin(options: dict[str, Any]) -> None:
     jax.config.update("jax_default_device", devices[index])
 
 
-def dtype(name: str) -> Any:
+def jax_dtype(name: str) -> Any:
     """``jnp.dtype`` of ``bfloat16``."""
     import jax.numpy as jnp
 
     return jnp.dtype(name)
 
 
-def about() -> dict[str, Any]:
-    """The device and the switches of :func:`pin` as JAX reports them."""
+def describe_runtime() -> dict[str, Any]:
+    """The device and the switches of :func:`pin_numerics` as JAX reports them."""
     import jax
 
     device = jax.config.jax_default_device or jax.devices()[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from equipoise.validators.backends.base import Array, Plain
+from equipoise.validators.backends.base import Array, BaseSession
 
 
-class OnDevice(Plain):
+class TorchSession(BaseSession):
     """What PyTorch's sessions have in common.
 
     Attributes:
@@ -26,14 +26,14 @@ class OnDevice(Plain):
         return peak_bytes(self.device) or super().peak_bytes()
 
 
-def dtype(name: str) -> Any:
+def torch_dtype(name: str) -> Any:
     """``torch.float32`` of ``float32``."""
     import torch
 
     return getattr(torch, name)
 
 
-def pin(options: dict[str, Any]) -> None:
+def pin_numerics(options: dict[str, Any]) -> None:
     """Sets what changes results between runs: threads, TF32, reduced-precision sums, cuDNN's choices."""
     import torch
 
@@ -49,8 +49,8 @@ def pin(options: dict[str, Any]) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def about(device: Any) -> dict[str, Any]:
-    """The device and every switch of :func:`pin` as PyTorch reports it."""
+def describe_runtime(device: Any) -> dict[str, Any]:
+    """The device and every switch of :func:`pin_numerics` as PyTorch reports it."""
     import torch
 
     kind = torch.device(device)
@@ -64,7 +64,7 @@ def about(device: Any) -> dict[str, Any]:
     }
 
 
-def tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[str, Any]:
+def to_tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[str, Any]:
     """Arrays as tensors; floating ones in the model's precision."""
     import torch
 
@@ -75,7 +75,7 @@ def tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[str, 
     return made
 
 
-def jitter(model: Any, seed: int) -> None:
+def perturb_weights(model: Any, seed: int) -> None:
     """Moves every weight to the next number of its precision, up or down by chance.
 
     What an output moves by then is the model's own sensitivity to one rounding of each weight.
@@ -90,18 +90,18 @@ def jitter(model: Any, seed: int) -> None:
             parameter.copy_(torch.nextafter(parameter, towards))
 
 
-def arithmetic(precision: Any) -> AbstractContextManager[Any]:
+def arithmetic_mode(precision: Any) -> AbstractContextManager[Any]:
     """In float64 nothing inside the model is narrower; elsewhere nothing is changed."""
     import torch
 
     if precision != torch.float64:
         return nullcontext()
-    from equipoise.validators.backends._float64 import wide
+    from equipoise.validators.backends._float64 import float64_mode
 
-    return wide()
+    return float64_mode()
 
 
-def by_name(result: Any, names: list[str]) -> Any:
+def outputs_by_name(result: Any, names: list[str]) -> Any:
     """A program's outputs with names: its own, those given, or ``output``."""
     if hasattr(result, "items"):
         return result

@@ -62,7 +62,7 @@ class Session(Protocol):
     def capture(
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
-        """A forward pass that reports every module; see :func:`captured`."""
+        """A forward pass that reports every module; see :func:`module_record`."""
         ...
 
     def names(self) -> dict[str, list[int]]:
@@ -90,7 +90,7 @@ class Session(Protocol):
         ...
 
 
-class Plain:
+class BaseSession:
     """What sessions have in common where a framework gives no cause to differ."""
 
     info: Mapping[str, list[str]] = {}
@@ -137,7 +137,7 @@ class Plain:
         """Nothing is held beyond the object."""
 
 
-def captured(
+def module_record(
     path: str,
     kind: str,
     inputs: dict[str, Array],
@@ -156,13 +156,13 @@ def captured(
     return {"path": path, "kind": kind, "weights": weights, "inputs": inputs, "outputs": outputs}
 
 
-def named(flat: dict[str, Array]) -> dict[str, Array]:
+def name_outputs(flat: dict[str, Array]) -> dict[str, Array]:
     """Flattened outputs; the one without a name is called ``output``."""
     return {name or "output": value for name, value in flat.items()}
 
 
 @dataclass(frozen=True)
-class Node:
+class GraphNode:
     """An operation of a program's graph.
 
     Attributes:
@@ -179,7 +179,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Span:
+class ModuleSpan:
     """A module's part of a graph: what goes in first, and what comes out last."""
 
     path: str
@@ -188,7 +188,7 @@ class Span:
     given: Any
 
 
-def spans(nodes: list[Node]) -> list[Span]:
+def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
     """The modules of a graph, in the order in which they end.
 
     >>> graph = [Node("a", "", 1, ()), Node("a.b", "", 2, (1,)), Node("a.b", "", 3, (2,)), Node("a", "", 4, (3,))]
@@ -210,7 +210,7 @@ def spans(nodes: list[Node]) -> list[Span]:
     ends = sorted((index, -path.count("."), path) for path, index in last.items())
     kinds = {node.path: node.kind for node in nodes}
     return [
-        Span(path, kinds.get(path, ""), nodes[index].value, given.get(path))
+        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, given.get(path))
         for index, _, path in ends
     ]
 
@@ -219,17 +219,17 @@ def _within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
-def seen(found: list[Span], values: Mapping[Any, Any]) -> list[dict[str, Any]]:
+def module_records(found: list[ModuleSpan], values: Mapping[Any, Any]) -> list[dict[str, Any]]:
     """Records of modules from the values of a graph's nodes; what is not floating is passed over."""
     records = []
     for span in found:
-        output, given = (_floating(values.get(key)) for key in (span.value, span.given))
+        output, given = (_float_array(values.get(key)) for key in (span.value, span.given))
         if output is not None:
             inputs = {} if given is None else {"0": given}
-            records.append(captured(span.path, span.kind, inputs, {"output": output}))
+            records.append(module_record(span.path, span.kind, inputs, {"output": output}))
     return records
 
 
-def _floating(value: Any) -> Array | None:
+def _float_array(value: Any) -> Array | None:
     array = None if value is None else to_numpy(value)
     return array if array is not None and array.dtype.kind == "f" else None

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.errors import InputError
+from equipoise.validators.core.precision import PRECISIONS, TF32
 from equipoise.validators.core.tolerance import DEFAULTS, Tolerance
-from equipoise.validators.judgement.metrics import TF32
-
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
-"""What ``--precision`` takes."""
 
 Progress = Callable[[str], None]
 """Told what is at work."""

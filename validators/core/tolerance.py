@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Tolerance] = {
     "int8": Tolerance(ceiling=0.2),
 }
 
-MODULE = Tolerance(floor=4.0)
+MODULE_TOLERANCE = Tolerance(floor=4.0)
 """For intermediate values, whose noise is drawn once only."""
 
 REASONS: dict[str, str] = {

@@ -1,28 +1,31 @@
-"""What tasks and loops ask of a loaded model, wherever it runs."""
+"""Types that tasks, backends, references and reports share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
+"""Arrays by the names of inputs or outputs."""
+
+Sample = Mapping[str, Any]
+"""One sample, with the input names of ``pipeline()``; media are paths or already opened."""
 
 
 class Runner(Protocol):
-    """A loaded model: named arrays in, named arrays out.
+    """A loaded model that maps named arrays to named arrays, wherever it runs.
 
-    Outputs are flattened to dotted names (``logits``, ``past_key_values.0.1``); those that every forward of
-    that class gives are among them, caches are not. Floating outputs keep their width (float64 stays);
-    bfloat16 comes as float32, which holds it exactly.
+    Outputs are flattened to dotted names (``logits``, ``encoder.last_hidden_state``) without caches. Floating-point
+    outputs keep their width (float64 stays float64); bfloat16 is returned as float32, which holds it exactly.
     """
 
     @property
     def accepts(self) -> frozenset[str]:
-        """The names of the inputs that it takes."""
+        """Names of the inputs that the model accepts."""
         ...
 
     @property
@@ -31,7 +34,7 @@ class Runner(Protocol):
         ...
 
     def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
-        """One forward pass; ``kwargs`` are plain values for the model's forward."""
+        """Runs one forward pass; ``kwargs`` are further keyword arguments of the model's forward."""
         ...
 
     def step(
@@ -41,15 +44,15 @@ class Runner(Protocol):
         order: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> tuple[Arrays, str]:
-        """A forward pass that keeps its cache.
+        """Runs one forward pass with a KV cache.
 
         Args:
-            inputs: The first time everything; later the new tokens only (``input_ids`` or
-                ``decoder_input_ids``), with the attention mask over all that has been, and positions if
-                the model takes them. What an encoder gave is kept with the cache.
-            state: The name of the cache to go on from; it is used up by the call.
-            order: Rows of the cache to go on with, e.g. ``[0, 0, 2]``; for beams. None keeps them.
-            kwargs: Plain values for the model's forward.
+            inputs: In the first step all inputs; later the new tokens only (``input_ids`` or ``decoder_input_ids``),
+                with the attention mask over all tokens so far, and position ids if the model accepts them. The
+                encoder's result is kept with the cache.
+            state: Name of the cache to continue from; the call consumes it.
+            order: Rows of the cache to continue with, such as ``[0, 0, 2]`` in beam search. None keeps all rows.
+            kwargs: Further keyword arguments of the model's forward.
 
         Returns:
             The outputs, and the name of the new cache.
@@ -57,15 +60,78 @@ class Runner(Protocol):
         ...
 
 
-def softmax(logits: Array, axis: int = -1) -> Array:
-    """Probabilities, computed in float64."""
-    wide = logits.astype(np.float64)
-    exponent = np.exp(wide - wide.max(axis=axis, keepdims=True))
-    return exponent / exponent.sum(axis=axis, keepdims=True)  # type: ignore[no-any-return]
+@dataclass(frozen=True)
+class Case:
+    """One way to call the model: which samples form a batch, and how they are padded.
+
+    Attributes:
+        name: ``single``, ``batch``, ``padded``, ``long``, ``greedy-cache`` ...
+        samples: The samples of the batch.
+        options: Options of the task's ``encode`` and ``run``, such as ``pad_to``, ``side``, ``beams``.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def log_softmax(logits: Array, axis: int = -1) -> Array:
-    """Logarithms of probabilities, computed in float64."""
-    wide = logits.astype(np.float64)
-    shifted = wide - wide.max(axis=axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))  # type: ignore[no-any-return]
+@dataclass(frozen=True)
+class Batch:
+    """The samples of a case as arrays.
+
+    Attributes:
+        case: The case.
+        arrays: The model's inputs by name.
+        kwargs: Further keyword arguments of the model's forward.
+        valid: Boolean masks by output name; their axes are the leading axes of the output, and False marks padding.
+            Outputs without a mask count as a whole.
+        context: What decoding needs: offsets, sizes, words.
+    """
+
+    case: Case
+    arrays: Arrays
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    valid: Mapping[str, Array] = field(default_factory=dict)
+    context: Any = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A result that a person reads off an output, and how far the output may move before it flips.
+
+    Attributes:
+        name: What is decided: ``label``, ``token 3``, ``span``.
+        value: The decision as plain data.
+        output: Name of the output.
+        rows: Index into that output, as for NumPy, of the entries that decide.
+        margins: For every leading entry of ``output[rows]`` (the shape is a prefix of that shape) the largest absolute
+            error of any element under which the decision holds. For an argmax that is half the distance of the two
+            largest logits; for a threshold, the distance from it.
+        allowance: Share of entries that may exceed their margin, such as pixels at the border of a mask.
+    """
+
+    name: str
+    value: Any
+    output: str
+    rows: Any
+    margins: Array
+    allowance: float = 0.0
+
+
+@dataclass(frozen=True)
+class CapturedModule:
+    """Inputs and outputs of one module in one forward pass.
+
+    Attributes:
+        path: The module's path as the backend names it.
+        kind: Its class.
+        weights: Names of the weights in and below it; None where the path is PyTorch's own.
+        inputs: Its input arrays by name or position.
+        outputs: Its output arrays.
+    """
+
+    path: str
+    kind: str
+    weights: tuple[str, ...] | None
+    inputs: Arrays
+    outputs: Arrays

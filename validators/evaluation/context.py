@@ -1,4 +1,4 @@
-"""A validation before anything runs: the model, its task, and every case as arrays."""
+"""Prepares an evaluation before anything runs: the model, its task, and every case as arrays."""
 
 from __future__ import annotations
 
@@ -11,86 +11,108 @@ from typing import Any
 from equipoise.convert import open_checkpoint
 from equipoise.convert.errors import InputError
 from equipoise.validators.core.request import Request
+from equipoise.validators.core.types import Arrays, Batch, Decision
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.sources import Form, form_of_model
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.tasks import find_task, task_of
-from equipoise.validators.tasks.base import Batch, Task, samples_of
+from equipoise.validators.models.sources import ModelSource, resolve_model
+from equipoise.validators.runtime.process import WorkerPool
+from equipoise.validators.tasks import find_task, infer_task
+from equipoise.validators.tasks.base import Task, samples_of
 
-LARGE = 1 << 30
-"""Bytes of weights."""
+LARGE_MODEL_BYTES = 1 << 30
+"""From this size of weights on, only one copy of a model is in memory at a time."""
 
-REFERENCE = "-reference"
-"""The process of the reference is not that of the backend."""
+REFERENCE_PROCESS = "-reference"
+"""Suffix of the reference's worker process, which is not that of the backend ``pytorch``."""
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What every step of a validation needs.
+class EvaluationContext:
+    """What every step of a validation or an export needs.
 
     Attributes:
-        request: What was asked for.
-        workers: The processes.
-        scratch: A folder that may be written to.
-        model: The model.
+        request: What to validate, and how.
+        pool: The worker processes.
+        scratch: A folder for temporary files.
+        model: The model's folder.
         task: Its task.
         class_name: PyTorch's class.
-        pytorch: The form that PyTorch loads.
-        batches: Every case.
+        pytorch: The source that PyTorch loads.
+        batches: Every case as arrays.
     """
 
     request: Request
-    workers: Workers
+    pool: WorkerPool
     scratch: Path
     model: ModelFolder
     task: Task
     class_name: str
-    pytorch: Form
+    pytorch: ModelSource
     batches: tuple[Batch, ...]
 
     @cached_property
     def weight_bytes(self) -> int:
-        """What the weights take on disk."""
+        """Size of the weights on disk in bytes."""
         return sum(path.stat().st_size for path in open_checkpoint(self.pytorch.path).files)
 
     @property
     def large(self) -> bool:
-        """Whether only one copy of the model is to be in memory at a time."""
-        return self.weight_bytes >= LARGE
+        """Whether only one copy of the model may be in memory at a time."""
+        return self.weight_bytes >= LARGE_MODEL_BYTES
 
-    def make_room(self, apart: str = "") -> None:
-        """Ends a process that held a large model in PyTorch; exporters leave copies behind that nothing frees."""
+    def free_memory(self, suffix: str = "") -> None:
+        """Ends a worker process that held a large PyTorch model; exporters leave copies that nothing frees."""
         if self.large:
-            self.workers.end("pytorch", apart=apart)
+            self.pool.end("pytorch", suffix=suffix)
 
 
-def prepare(request: Request, workers: Workers, scratch: Path) -> Setup:
+@dataclass(frozen=True)
+class ReferenceOutputs:
+    """Outputs of one case on the reference.
+
+    Attributes:
+        batch: The case.
+        reference: Outputs at the precision under test.
+        truth: Outputs in float64.
+        decisions: Decisions read off the outputs at the precision under test.
+        seconds: Duration of each forward pass of the reference.
+        noises: Outputs with every weight perturbed by one rounding, one entry for each draw.
+    """
+
+    batch: Batch
+    reference: Arrays
+    truth: Arrays
+    decisions: tuple[Decision, ...]
+    seconds: tuple[float, ...]
+    noises: tuple[Arrays, ...] = ()
+
+
+def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> EvaluationContext:
     """Reads the model's folder and encodes the samples.
 
     Raises:
         InputError: The model, the task, the precision or a sample cannot be used.
     """
-    assert_known(request)
+    check_request(request)
     model = ModelFolder(request.model)
-    task = find_task(request.task) if request.task else task_of(model)
-    return Setup(
+    task = find_task(request.task) if request.task else infer_task(model)
+    return EvaluationContext(
         request=request,
-        workers=workers,
+        pool=pool,
         scratch=scratch,
         model=model,
         task=task,
         class_name=pytorch_class(model, task),
-        pytorch=form_of_model(model, "pytorch", scratch),
-        batches=tuple(_batches(request, model, task)),
+        pytorch=resolve_model(model, "pytorch", scratch),
+        batches=tuple(_encode_cases(request, model, task)),
     )
 
 
-def assert_known(request: Request) -> None:
-    """Refuses what cannot be meant.
+def check_request(request: Request) -> None:
+    """Checks the names of precision and device.
 
     Raises:
-        InputError: The precision or the device has no such name.
+        InputError: There is no such precision or device.
     """
     _ = request.allowed
     kind, _, index = request.device.partition(":")
@@ -98,16 +120,15 @@ def assert_known(request: Request) -> None:
         raise InputError("no such device", found=request.device, expected="cpu, cuda or cuda:1")
 
 
-def _batches(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
+def _encode_cases(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
     samples: Sequence[Mapping[str, Any]] = list(request.samples or samples_of(task, model))
     cases = task.cases(model, samples)
-    wanted = request.cases
-    if wanted is not None:
-        unknown = set(wanted) - {case.name for case in cases}
+    if request.cases is not None:
+        unknown = set(request.cases) - {case.name for case in cases}
         if unknown:
             raise InputError(
                 f"the task {task.name} has no case {', '.join(sorted(unknown))}",
                 expected=", ".join(case.name for case in cases),
             )
-        cases = [case for case in cases if case.name in wanted]
+        cases = [case for case in cases if case.name in request.cases]
     return [task.encode(model, case) for case in cases]

@@ -1,4 +1,4 @@
-"""One backend: loaded, run on every case, judged; what goes wrong with it becomes part of its result."""
+"""Evaluates one backend: loads it, runs every case, judges the outputs, and locates a divergence."""
 
 from __future__ import annotations
 
@@ -8,30 +8,50 @@ from dataclasses import replace
 from pathlib import Path
 
 from equipoise.convert.errors import EquipoiseError, WorkerError
-from equipoise.validators.core.types import Arrays
-from equipoise.validators.evaluation.context import Setup
+from equipoise.validators.core.types import Array, Arrays, Batch
+from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
-from equipoise.validators.evaluation.inside import look_inside
-from equipoise.validators.evaluation.reference import Measured, Reference
-from equipoise.validators.judgement.results import BackendResult
-from equipoise.validators.judgement.verdict import CaseFigures, judge_case
+from equipoise.validators.evaluation.reference import ReferenceModels
+from equipoise.validators.judgement.diagnosis import (
+    CapturedPasses,
+    compare_modules,
+    error_by_depth,
+    first_divergence,
+)
+from equipoise.validators.judgement.module_matching import map_weight_names
+from equipoise.validators.judgement.repro import write_repro
+from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult, CaseMetrics
+from equipoise.validators.judgement.verdict import judge_case
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.sources import CLASSES, Form
-from equipoise.validators.runtime.process import RemoteModel
-from equipoise.validators.runtime.remote import RemoteRunner
+from equipoise.validators.models.sources import ModelSource, is_class_backend
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
+
+FRAMEWORK_CLASSES = ("tensorflow", "flax")
+"""Backends that run the classes of another framework, with names of their own for modules and weights."""
 
 
-def judge(
-    setup: Setup, form: Form, measured: Sequence[Measured], reference: Reference | Golden
+def evaluate_backend(
+    context: EvaluationContext,
+    source: ModelSource,
+    measured: Sequence[ReferenceOutputs],
+    reference: ReferenceModels | Golden,
 ) -> BackendResult:
-    """The result of one backend."""
-    result = BackendResult(form.backend, _label(setup, form), form.origin, str(form.path))
-    setup.request.progress(f"{result.label}: loading")
+    """Returns the result of one backend; a failure of the backend becomes part of the result.
+
+    Args:
+        context: The model, its task and the worker processes.
+        source: What the backend loads.
+        measured: Outputs of the reference for every case.
+        reference: The reference itself, which is asked for module values where a divergence is located.
+    """
+    label = _label_of(context, source)
+    result = BackendResult(source.backend, label, source.origin, str(source.path))
+    context.request.progress(f"{label}: loading")
     try:
-        hello = setup.workers.hello(form.backend)
-        runner = _load(setup, form)
+        hello = context.pool.hello(source.backend)
+        runner = _load_backend(context, source)
     except WorkerError as error:
-        if error.kind == "LookupError" and setup.request.backends is None:
+        if error.kind == "LookupError" and context.request.backends is None:
             return replace(result, absent=error.message.splitlines()[0].partition("Error: ")[2])
         return replace(result, failure=error.message)
     except EquipoiseError as error:
@@ -40,40 +60,41 @@ def judge(
         result,
         about=runner.model.about,
         versions=hello["versions"],
-        notes=_ignored_inputs(setup, runner, reference),
+        notes=_ignored_inputs(context, runner, reference),
     )
-    if problem := _random_weights(runner):
+    if problem := _missing_weights(runner):
         return replace(result, failure=problem)
-    result = _run(setup, result, runner, measured)
-    setup.request.progress(f"{result.label}: judged")
-    if not result.failure and isinstance(reference, Reference):
-        result = look_inside(setup, form, result, runner, measured, reference)
-    with suppress(WorkerError):  # the process is gone; its failure is told already
+    result = _run_cases(context, result, runner, measured)
+    context.request.progress(f"{label}: judged")
+    if not result.failure and isinstance(reference, ReferenceModels):
+        result = locate_divergence(context, source, result, runner, measured, reference)
+    with suppress(WorkerError):  # the process has ended; its failure is in the result already
         runner.model.drop()
     return result
 
 
-def _label(setup: Setup, form: Form) -> str:
-    if form.label:
-        return form.label
-    if form.backend.endswith(".py"):
-        return Path(form.backend).stem
-    if form.origin != "as given" or form.path == setup.model.path:
-        return form.backend
-    return f"{form.backend} ({form.path.name})"
+def _label_of(context: EvaluationContext, source: ModelSource) -> str:
+    if source.label:
+        return source.label
+    if source.backend.endswith(".py"):
+        return Path(source.backend).stem
+    if source.origin != "as given" or source.path == context.model.path:
+        return source.backend
+    return f"{source.backend} ({source.path.name})"
 
 
-def _load(setup: Setup, form: Form) -> RemoteRunner:
-    """The model of a form; an artifact that is a checkpoint names its own class."""
-    options = setup.request.options(**form.options)
-    class_name = setup.class_name
-    if form.backend in CLASSES and (form.path / "config.json").is_file():
-        class_name = ModelFolder(form.path).class_name or class_name
-    environment = setup.workers.get(form.backend)
-    return RemoteRunner(RemoteModel(environment, form.backend, class_name, form.path, **options))
+def _load_backend(context: EvaluationContext, source: ModelSource) -> RemoteRunner:
+    """Loads a source in its worker process; a checkpoint given as an artifact names its own class."""
+    options = context.request.options(**source.options)
+    class_name = context.class_name
+    if is_class_backend(source.backend) and (source.path / "config.json").is_file():
+        class_name = ModelFolder(source.path).class_name or class_name
+    worker = context.pool.get(source.backend)
+    return RemoteRunner(RemoteModel(worker, source.backend, class_name, source.path, **options))
 
 
-def _random_weights(runner: RemoteRunner) -> str:
+def _missing_weights(runner: RemoteRunner) -> str:
+    """Returns a failure if the backend would run with random weights; empty if not."""
     missing = runner.model.info.get("missing_keys")
     if not missing:
         return ""
@@ -81,37 +102,40 @@ def _random_weights(runner: RemoteRunner) -> str:
 
 
 def _ignored_inputs(
-    setup: Setup, runner: RemoteRunner, reference: Reference | Golden
+    context: EvaluationContext, runner: RemoteRunner, reference: ReferenceModels | Golden
 ) -> tuple[str, ...]:
-    """Inputs of the samples that the backend does not take, though PyTorch does."""
-    used = {name for batch in setup.batches for name in batch.arrays}
+    """Returns a note about inputs that PyTorch accepts and the backend does not."""
+    used = {name for batch in context.batches for name in batch.arrays}
     ignored = sorted((used & reference.accepts) - runner.accepts)
     return (f"it does not take {', '.join(ignored)}",) if ignored else ()
 
 
-def _run(
-    setup: Setup, result: BackendResult, runner: RemoteRunner, measured: Sequence[Measured]
+def _run_cases(
+    context: EvaluationContext,
+    result: BackendResult,
+    runner: RemoteRunner,
+    measured: Sequence[ReferenceOutputs],
 ) -> BackendResult:
-    """Every case; one that fails does not stop the others while the process lives."""
-    cases: list[CaseFigures] = []
+    """Runs every case; a failed one does not stop the others while the worker process lives."""
+    cases: list[CaseMetrics] = []
     answers: tuple[object, ...] = ()
-    carried = [one for one in measured if runner.caches or not one.batch.case.options.get("cache")]
-    for one in carried:
-        setup.request.progress(f"{result.label}: {one.batch.case.name}")
-        before = len(runner.account.seconds)
+    possible = [one for one in measured if runner.caches or not one.batch.case.options.get("cache")]
+    for one in possible:
+        context.request.progress(f"{result.label}: {one.batch.case.name}")
+        before = len(runner.stats.seconds)
         try:
-            outputs = setup.task.run(runner, setup.model, one.batch, follow=one.reference)
-            figures = _figures(setup, result, one, outputs)
-            answers = answers or tuple(setup.task.decode(setup.model, one.batch, outputs))
+            outputs = context.task.run(runner, context.model, one.batch, follow=one.reference)
+            metrics = _judge_outputs(context, result, one, outputs)
+            answers = answers or tuple(context.task.decode(context.model, one.batch, outputs))
         except (EquipoiseError, KeyError, ValueError, IndexError, TypeError) as error:
             text = error.message if isinstance(error, EquipoiseError) else repr(error)
-            figures = CaseFigures(one.batch.case.name, failure=text)
-        seconds = tuple(runner.account.seconds[before:])
-        cases.append(replace(figures, seconds=seconds))
-        if figures.failure and not runner.model.environment.alive:
+            metrics = CaseMetrics(one.batch.case.name, failure=text)
+        seconds = tuple(runner.stats.seconds[before:])
+        cases.append(replace(metrics, seconds=seconds))
+        if metrics.failure and not runner.model.worker.alive:
             break
-    if left := [one.batch.case.name for one in measured if one not in carried]:
-        note = f"it keeps no cache, so these cases were not run: {', '.join(left)}"
+    if skipped := [one.batch.case.name for one in measured if one not in possible]:
+        note = f"it keeps no cache, so these cases were not run: {', '.join(skipped)}"
         result = replace(result, notes=(*result.notes, note))
     failures = [f"{case.case}: {case.failure}" for case in cases if case.failure]
     return replace(
@@ -119,29 +143,117 @@ def _run(
         cases=tuple(cases),
         answers=answers,
         failure=failures[0] if failures else "",
-        seconds=sum(runner.account.seconds),
-        peak_bytes=runner.account.peak_bytes,
+        seconds=sum(runner.stats.seconds),
+        peak_bytes=runner.stats.peak_bytes,
     )
 
 
-def _figures(setup: Setup, result: BackendResult, one: Measured, outputs: Arrays) -> CaseFigures:
-    read = frozenset(decision.output for decision in one.decisions)
-    # Outputs of models within the model (text_model_output.pooler_output) may stay inside a program.
-    own = frozenset(name for name in one.reference if "." not in name)
-    if result.backend in ("tensorflow", "flax"):
-        # Of those, the releases differ: transformers 5 has the projected embedding in CLIP's pooler_output.
+def _judge_outputs(
+    context: EvaluationContext, result: BackendResult, one: ReferenceOutputs, outputs: Arrays
+) -> CaseMetrics:
+    """Judges the outputs of one case.
+
+    Outputs of models within the model (``text_model_output.pooler_output``) may stay inside of a program. In the
+    classes of other frameworks they differ between releases: transformers 5 returns the projected embedding as CLIP's
+    ``pooler_output``. These classes may return less than PyTorch's, but not what the task reads.
+    """
+    read_by_task = frozenset(decision.output for decision in one.decisions)
+    top_level = frozenset(name for name in one.reference if "." not in name)
+    if result.backend in FRAMEWORK_CLASSES:
         outputs = {name: value for name, value in outputs.items() if "." not in name}
+    if is_class_backend(result.backend):
+        required = read_by_task or None
+    else:
+        required = top_level | read_by_task
+    own = context.task.decisions(context.model, one.batch, outputs) if one.decisions else ()
     return judge_case(
         one.batch.case.name,
         outputs,
         one.reference,
         one.truth,
         valid=one.batch.valid,
-        precision=setup.request.rounding,
-        tolerance=setup.request.allowed,
+        precision=context.request.rounding,
+        tolerance=context.request.allowed,
         decisions=one.decisions,
-        own=setup.task.decisions(setup.model, one.batch, outputs) if one.decisions else (),
-        # Classes of another framework may return less than PyTorch's; what the task reads must be there.
-        required=read or None if result.backend in CLASSES else own | read,
+        own=own,
+        required=required,
         noises=one.noises,
     )
+
+
+def locate_divergence(
+    context: EvaluationContext,
+    source: ModelSource,
+    result: BackendResult,
+    runner: RemoteRunner,
+    measured: Sequence[ReferenceOutputs],
+    reference: ReferenceModels,
+) -> BackendResult:
+    """Adds the error by depth and the first module beyond noise to a result, where requested.
+
+    A backend whose modules cannot be captured or matched gets a note that says so.
+    """
+    request = context.request
+    by_name = {one.batch.case.name: one for one in measured}
+    beyond = [by_name[case.case] for case in result.cases if case.verdict not in PASSING_VERDICTS]
+    should_locate = request.divergence and bool(beyond)
+    if not should_locate and not request.depth:
+        return result
+    one = beyond[0] if should_locate else measured[0]
+    request.progress(f"{result.label}: looking inside")
+    try:
+        captures = reference.captures(one)
+        found = capture_modules(runner, captures.probes, one.batch.kwargs)
+        passes = CapturedPasses(captures.truth, captures.reference, found)
+        comparisons = compare_modules(
+            passes,
+            reference.weights,
+            _matched_weight_names(context, source, reference),
+            mask=_padding_mask(one.batch),
+            precision=request.rounding,
+        )
+    except EquipoiseError as error:
+        text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
+        return replace(result, notes=(*result.notes, text))
+    if not comparisons:
+        text = (
+            "its modules cannot be matched with PyTorch's: no weights or names tell which is which"
+        )
+        return replace(result, notes=(*result.notes, text))
+    result = replace(result, depth=error_by_depth(comparisons))
+    if not should_locate:
+        return result
+    divergence = first_divergence(comparisons, one.batch.case.name)
+    if divergence is None:
+        text = f"no module is beyond noise in the case {one.batch.case.name}: the outputs alone are"
+        return replace(result, notes=(*result.notes, text))
+    if request.repro is not None:
+        folder = write_repro(
+            request.repro,
+            result.label,
+            passes,
+            divergence,
+            checkpoint=context.pytorch.path,
+            class_name=context.class_name,
+            config=context.model.config,
+        )
+        divergence = replace(divergence, repro=str(folder))
+    return replace(result, divergence=divergence)
+
+
+def _matched_weight_names(
+    context: EvaluationContext, source: ModelSource, reference: ReferenceModels
+) -> dict[str, tuple[str, ...]]:
+    """Returns the names of a framework's weights -> the names of the PyTorch weights that they are made of."""
+    if source.from_pt or source.backend not in FRAMEWORK_CLASSES:
+        return {}
+    return {
+        name: tuple(reference.renamed.get(one, one) for one in sources)
+        for name, sources in map_weight_names(context.pytorch.path, source.backend).items()
+    }
+
+
+def _padding_mask(batch: Batch) -> Array | None:
+    """Returns the positions of a batch that are no padding; None if there is no padding."""
+    mask = batch.arrays.get("attention_mask")
+    return mask.astype(bool) if mask is not None and mask.ndim == 2 and not mask.all() else None

@@ -1,4 +1,4 @@
-"""PyTorch's answers, kept in a folder: a later run compares with them and needs no PyTorch."""
+"""Goldens: PyTorch's outputs stored in a folder, so that later validations need no PyTorch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError, OutputError
-from equipoise.validators.core.types import Arrays
-from equipoise.validators.evaluation.context import Setup
-from equipoise.validators.evaluation.reference import Measured
-from equipoise.validators.judgement.results import BackendResult, plain
-from equipoise.validators.tasks.base import Batch
+from equipoise.validators.core.types import Arrays, Batch
+from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
+from equipoise.validators.judgement.results import BackendResult, to_json_value
 
-INDEX = "golden.json"
-SCHEMA = 1
+INDEX_NAME = "golden.json"
+SCHEMA_VERSION = 1
 
 
-def save(folder: Path, setup: Setup, row: BackendResult, measured: Sequence[Measured]) -> None:
-    """Writes inputs, outputs and the truth of every case.
+def save_golden(
+    folder: Path, context: EvaluationContext, row: BackendResult, measured: Sequence[ReferenceOutputs]
+) -> None:
+    """Writes inputs, outputs and truth of every case.
 
     Raises:
         OutputError: The folder cannot be written.
     """
     cases = [one.batch.case.name for one in measured]
     index = {
-        "schema": SCHEMA,
-        "task": setup.task.name,
-        "class": setup.class_name,
-        "precision": setup.request.precision,
+        "schema": SCHEMA_VERSION,
+        "task": context.task.name,
+        "class": context.class_name,
+        "precision": context.request.precision,
         "accepts": sorted(row.about.get("accepts", ())),
         "versions": dict(row.versions),
         "cases": cases,
@@ -51,100 +51,100 @@ def save(folder: Path, setup: Setup, row: BackendResult, measured: Sequence[Meas
             }
             parts.update({f"noise-{index}": value for index, value in enumerate(one.noises)})
             for part, values in parts.items():
-                np.savez(folder / _file(one.batch.case.name, part), **values)
-        (folder / INDEX).write_text(json.dumps(plain(index), indent=2) + "\n")
+                np.savez(folder / _file_name(one.batch.case.name, part), **values)
+        (folder / INDEX_NAME).write_text(json.dumps(to_json_value(index), indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", file=folder) from error
 
 
-def _file(case: str, part: str) -> str:
+def _file_name(case: str, part: str) -> str:
     return f"{case}.{part}.npz"
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Answers that were kept, in the place of :class:`~equipoise.validators.evaluation.reference.Reference`."""
+    """Stored outputs, used in place of :class:`~equipoise.validators.evaluation.reference.ReferenceModels`."""
 
-    setup: Setup
+    context: EvaluationContext
     folder: Path
     index: dict[str, Any]
 
     @property
     def accepts(self) -> frozenset[str]:
-        """Names of the inputs that the model takes."""
+        """Names of the inputs that the model accepts."""
         return frozenset(self.index["accepts"])
 
-    def measure(self, batches: Sequence[Batch]) -> list[Measured]:
-        """The cases as they were kept.
+    def measure(self, batches: Sequence[Batch]) -> list[ReferenceOutputs]:
+        """Returns the stored outputs of these cases.
 
         Raises:
-            InputError: One was not kept, or the samples give other arrays today.
+            InputError: A case was not stored, or the samples give other arrays today.
         """
-        return [self._kept(batch) for batch in batches]
+        return [self._stored(batch) for batch in batches]
 
-    def _kept(self, batch: Batch) -> Measured:
-        """A case as it was kept.
+    def _stored(self, batch: Batch) -> ReferenceOutputs:
+        """Returns the stored outputs of a case.
 
         Raises:
-            InputError: It was not kept, or the samples give other arrays today.
+            InputError: The case was not stored, or the samples give other arrays today.
         """
         name = batch.case.name
         if name not in self.index["cases"]:
-            raise InputError(f"the golden has no case {name}", file=self.folder, hint=_AGAIN)
-        kept = self._read(name, "inputs")
+            raise InputError(f"the golden has no case {name}", file=self.folder, hint=_REMAKE_HINT)
+        inputs = self._read(name, "inputs")
         for key, value in batch.arrays.items():
-            if key not in kept or not np.array_equal(kept[key], value):
+            if key not in inputs or not np.array_equal(inputs[key], value):
                 raise InputError(
                     f"the case {name} has other inputs than when the golden was made",
-                    file=self.folder / _file(name, "inputs"),
+                    file=self.folder / _file_name(name, "inputs"),
                     tensor=key,
-                    hint=f"samples, tokenizer or processor have changed; {_AGAIN}",
+                    hint=f"samples, tokenizer or processor have changed; {_REMAKE_HINT}",
                 )
         reference, truth = self._read(name, "reference"), self._read(name, "truth")
         for key in reference.keys() & truth.keys():
             if reference[key].shape != truth[key].shape:
                 raise InputError(
-                    f"{key} has another shape than in {_file(name, 'reference')}",
-                    file=self.folder / _file(name, "truth"),
-                    hint=_AGAIN,
+                    f"{key} has another shape than in {_file_name(name, 'reference')}",
+                    file=self.folder / _file_name(name, "truth"),
+                    hint=_REMAKE_HINT,
                 )
-        decisions = tuple(self.setup.task.decisions(self.setup.model, batch, reference))
+        decisions = tuple(self.context.task.decisions(self.context.model, batch, reference))
         seconds = tuple(self.index["seconds"][self.index["cases"].index(name)])
         count = int(self.index["noises"])
         noises = tuple(self._read(name, f"noise-{index}") for index in range(count))
-        return Measured(batch, reference, truth, decisions, seconds, noises)
+        return ReferenceOutputs(batch, reference, truth, decisions, seconds, noises)
 
     def _read(self, case: str, part: str) -> Arrays:
-        path = self.folder / _file(case, part)
+        path = self.folder / _file_name(case, part)
         try:
-            # Opened here: where it is no archive, numpy leaves open what it has opened.
+            # Opened here: numpy leaves a file open that is no archive.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as values:
                 return {name: values[name] for name in values.files}
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"cannot be read: {error}", file=path, hint=_AGAIN) from error
+            raise InputError(f"cannot be read: {error}", file=path, hint=_REMAKE_HINT) from error
 
 
-_AGAIN = "make it again with --save-golden"
+_REMAKE_HINT = "make it again with --save-golden"
 
 
-def load(setup: Setup, folder: Path) -> Golden:
+def load_golden(context: EvaluationContext, folder: Path) -> Golden:
     """Opens a golden.
 
     Raises:
-        InputError: There is none, or it is another task's, class's or precision's.
+        InputError: There is no golden, or it was made for another task, class or precision.
     """
-    path = folder / INDEX
+    path = folder / INDEX_NAME
     try:
         index = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"no golden: {error}", file=path, hint=_AGAIN) from error
+        raise InputError(f"no golden: {error}", file=path, hint=_REMAKE_HINT) from error
     if not isinstance(index, dict):
-        raise InputError("no golden: it is not an object", file=path, hint=_AGAIN)
+        raise InputError("no golden: it is not an object", file=path, hint=_REMAKE_HINT)
     wanted = {
-        "schema": SCHEMA,
-        "task": setup.task.name,
-        "class": setup.class_name,
-        "precision": setup.request.precision,
+        "schema": SCHEMA_VERSION,
+        "task": context.task.name,
+        "class": context.class_name,
+        "precision": context.request.precision,
     }
     for name, value in wanted.items():
         if index.get(name) != value:
@@ -152,5 +152,7 @@ def load(setup: Setup, folder: Path) -> Golden:
                 f"the golden's {name} is another", file=path, expected=value, found=index.get(name)
             )
     if missing := {"accepts", "cases", "seconds"} - set(index):
-        raise InputError(f"the golden has no {', '.join(sorted(missing))}", file=path, hint=_AGAIN)
-    return Golden(setup, folder, index)
+        raise InputError(
+            f"the golden has no {', '.join(sorted(missing))}", file=path, hint=_REMAKE_HINT
+        )
+    return Golden(context, folder, index)

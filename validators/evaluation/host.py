@@ -7,13 +7,13 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("equipoise", "numpy", "transformers", "tokenizers")
+REPORTED_PACKAGES = ("equipoise", "numpy", "transformers", "tokenizers")
 
 
-def about() -> dict[str, Any]:
+def describe_host() -> dict[str, Any]:
     """Processor, cores, system, and the versions that tasks depend on here."""
     versions = {}
-    for name in PACKAGES:
+    for name in REPORTED_PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

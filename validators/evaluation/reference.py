@@ -1,83 +1,60 @@
-"""PyTorch twice: in float64 as the truth, and at the precision under test as the measure of noise."""
+"""Runs PyTorch as the reference: in float64 as the truth, and at the precision under test to measure noise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Self
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Arrays
-from equipoise.validators.evaluation.context import REFERENCE, Setup
-from equipoise.validators.judgement.diagnosis import capture
-from equipoise.validators.judgement.results import BackendResult
-from equipoise.validators.judgement.verdict import CaseFigures, judge_case
-from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.core.types import Arrays, Batch, CapturedModule
+from equipoise.validators.evaluation.context import (
+    REFERENCE_PROCESS,
+    EvaluationContext,
+    ReferenceOutputs,
+)
 from equipoise.validators.runtime.recorder import Recorder
-from equipoise.validators.runtime.remote import Module, RemoteRunner
-from equipoise.validators.tasks.base import Batch, Decision
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
 
-DRAWS = 2
-"""How often the reference is run with moved weights: one reference may be near the truth by luck."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One case on both.
-
-    Attributes:
-        batch: The case's arrays.
-        reference: Outputs at the precision under test.
-        truth: Outputs in float64.
-        decisions: Those read off the reference.
-        seconds: The reference's passes.
-        noises: The reference's outputs with every weight moved by one rounding, drawn :data:`DRAWS` times.
-    """
-
-    batch: Batch
-    reference: Arrays
-    truth: Arrays
-    decisions: tuple[Decision, ...]
-    seconds: tuple[float, ...]
-    noises: tuple[Arrays, ...] = ()
+NOISE_DRAWS = 2
+"""The reference is run this often with perturbed weights: a single run may be near the truth by luck."""
 
 
 @dataclass(frozen=True)
-class Inside:
-    """Both from within, on one case.
+class ModuleCaptures:
+    """Values of every module on one case.
 
     Attributes:
-        case: Its name.
-        probes: The passes that show it.
-        truth: Every module's values in float64.
-        reference: The same at the precision under test.
+        case: Name of the case.
+        probes: Inputs of the forward passes that were captured.
+        truth: Values of every module in float64.
+        reference: Values of every module at the precision under test.
     """
 
     case: str
     probes: Sequence[Arrays]
-    truth: Sequence[Module]
-    reference: Sequence[Module]
+    truth: Sequence[CapturedModule]
+    reference: Sequence[CapturedModule]
 
 
-class Reference:
-    """Both models in one worker process, on the CPU: that is what every device is held to.
+class ReferenceModels:
+    """The float64 model and the model at the precision under test, in one worker process on the CPU.
 
-    A large model is loaded when it is needed and makes room for the next one.
+    Every device is compared with them. A large model is loaded when it is needed and released before the next one.
     """
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self._held: dict[str, RemoteRunner] = {}
+    def __init__(self, context: EvaluationContext) -> None:
+        self.context = context
+        self._loaded: dict[str, RemoteRunner] = {}
         self._first = self.reference
-        self._hello = setup.workers.hello("pytorch", apart=REFERENCE)
-        self._inside: Inside | None = None
+        self._hello = context.pool.hello("pytorch", suffix=REFERENCE_PROCESS)
+        self._captures: ModuleCaptures | None = None
 
     @property
     def reference(self) -> RemoteRunner:
         """The model at the precision under test."""
-        return self._model(self.setup.request.precision)
+        return self._model(self.context.request.precision)
 
     @property
     def truth(self) -> RemoteRunner:
@@ -85,29 +62,33 @@ class Reference:
         return self._model("float64")
 
     def _model(self, precision: str) -> RemoteRunner:
-        if precision not in self._held:
-            self._make_room()
-            self._held[precision] = self._load(precision)
-        return self._held[precision]
+        if precision not in self._loaded:
+            self._release_large_model()
+            self._loaded[precision] = self._load(precision)
+        return self._loaded[precision]
 
-    def _make_room(self) -> None:
-        """A large model goes before the next one comes."""
-        if self.setup.large:
-            self.setup.make_room(REFERENCE)
-            self._held.clear()
+    def _release_large_model(self) -> None:
+        if self.context.large:
+            self.context.free_memory(REFERENCE_PROCESS)
+            self._loaded.clear()
 
     def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:
-        setup = self.setup
-        options = {**setup.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
+        """Loads the model; ``jitter`` is the seed of a perturbation of its weights.
+
+        Raises:
+            InputError: The checkpoint lacks weights.
+        """
+        context = self.context
+        options = {**context.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
         if jitter is not None:
             options["jitter"] = jitter
-        environment = setup.workers.get("pytorch", apart=REFERENCE)
-        form = setup.pytorch
-        model = RemoteModel(environment, "pytorch", setup.class_name, form.path, **options)
+        worker = context.pool.get("pytorch", suffix=REFERENCE_PROCESS)
+        source = context.pytorch
+        model = RemoteModel(worker, "pytorch", context.class_name, source.path, **options)
         if missing := model.info.get("missing_keys"):
             raise InputError(
                 f"PyTorch finds no values for {len(missing)} parameters, which would be random",
-                file=form.path,
+                file=source.path,
                 tensor=missing[0],
                 hint="is it another class's checkpoint? `equipoise inspect` shows what it holds",
             )
@@ -115,124 +96,80 @@ class Reference:
 
     @property
     def accepts(self) -> frozenset[str]:
-        """Names of the inputs that the model takes."""
+        """Names of the inputs that the model accepts."""
         return self._first.accepts
 
-    def measure(self, batches: Sequence[Batch]) -> list[Measured]:
-        """Runs every case on both, and on the reference with moved weights."""
+    def measure(self, batches: Sequence[Batch]) -> list[ReferenceOutputs]:
+        """Runs every case on both models, and on the reference with perturbed weights."""
         measured = [self._measure(batch) for batch in batches]
-        measured = [replace(one, truth=self._run(self.truth, one, "truth")) for one in measured]
-        for seed in range(DRAWS):
-            self._make_room()
-            runner = self._load(self.setup.request.precision, jitter=seed)
+        measured = [replace(one, truth=self._follow(self.truth, one, "truth")) for one in measured]
+        for seed in range(NOISE_DRAWS):
+            self._release_large_model()
+            runner = self._load(self.context.request.precision, jitter=seed)
             measured = [
-                replace(one, noises=(*one.noises, self._run(runner, one, f"noise {seed + 1}")))
+                replace(one, noises=(*one.noises, self._follow(runner, one, f"noise {seed + 1}")))
                 for one in measured
             ]
             runner.model.drop()
-        self._make_room()
+        self._release_large_model()
         return measured
 
-    def _measure(self, batch: Batch) -> Measured:
-        """Runs a case on the reference."""
-        setup = self.setup
-        setup.request.progress(f"reference: {batch.case.name}")
-        before = len(self.reference.account.seconds)
-        outputs = setup.task.run(self.reference, setup.model, batch)
-        seconds = tuple(self.reference.account.seconds[before:])
-        decisions = tuple(setup.task.decisions(setup.model, batch, outputs))
-        return Measured(batch, outputs, {}, decisions, seconds)
+    def _measure(self, batch: Batch) -> ReferenceOutputs:
+        """Runs a case at the precision under test."""
+        context = self.context
+        context.request.progress(f"reference: {batch.case.name}")
+        before = len(self.reference.stats.seconds)
+        outputs = context.task.run(self.reference, context.model, batch)
+        seconds = tuple(self.reference.stats.seconds[before:])
+        decisions = tuple(context.task.decisions(context.model, batch, outputs))
+        return ReferenceOutputs(batch, outputs, {}, decisions, seconds)
 
-    def _run(self, runner: RemoteRunner, one: Measured, what: str) -> Arrays:
-        """A case once more, along the way that the reference took."""
-        self.setup.request.progress(f"{what}: {one.batch.case.name}")
-        return self.setup.task.run(runner, self.setup.model, one.batch, follow=one.reference)
+    def _follow(self, runner: RemoteRunner, one: ReferenceOutputs, label: str) -> Arrays:
+        """Runs a case again; a generation loop takes the tokens that the reference chose."""
+        self.context.request.progress(f"{label}: {one.batch.case.name}")
+        return self.context.task.run(runner, self.context.model, one.batch, follow=one.reference)
 
-    def inside(self, one: Measured) -> Inside:
-        """Every module's values on truth and reference; the last case is kept for the next backend."""
-        if self._inside is None or self._inside.case != one.batch.case.name:
+    def captures(self, one: ReferenceOutputs) -> ModuleCaptures:
+        """Captures every module of both models; the latest case is kept for the next backend."""
+        if self._captures is None or self._captures.case != one.batch.case.name:
             probes, kwargs = self._probes(one), one.batch.kwargs
-            self._inside = Inside(
+            self._captures = ModuleCaptures(
                 case=one.batch.case.name,
                 probes=probes,
-                truth=capture(self.truth, probes, kwargs),
-                reference=capture(self.reference, probes, kwargs),
+                truth=capture_modules(self.truth, probes, kwargs),
+                reference=capture_modules(self.reference, probes, kwargs),
             )
-        return self._inside
+        return self._captures
 
-    def _probes(self, one: Measured) -> Sequence[Arrays]:
-        """Passes that show the model on a case: of a loop the last one, with a cache the first two."""
+    def _probes(self, one: ReferenceOutputs) -> Sequence[Arrays]:
+        """Returns the inputs of passes to capture: the last one of a loop, or the first two with a cache."""
         recorder = Recorder(self.reference)
-        self.setup.task.run(recorder, self.setup.model, one.batch, follow=one.reference)
+        self.context.task.run(recorder, self.context.model, one.batch, follow=one.reference)
         return recorder.steps[:2] or recorder.passes[-1:]
 
     @cached_property
     def weights(self) -> list[str]:
-        """PyTorch's weights by name."""
+        """Names of PyTorch's weights."""
         return list(self.reference.model.names())
 
     @cached_property
     def renamed(self) -> dict[str, str]:
-        """The file's names of weights that the model calls otherwise, with the model's."""
+        """Names of weights in the file -> their names in the model, where the two differ."""
         return self.reference.model.renamed()
 
-    def about(self) -> tuple[RemoteRunner, Mapping[str, Any]]:
-        """The model at the precision under test, and what its process is."""
+    def describe(self) -> tuple[RemoteRunner, Mapping[str, Any]]:
+        """Returns the model at the precision under test, and the versions in its process."""
         return self._first, self._hello
 
     def close(self) -> None:
-        """Frees the models, if their process still runs."""
-        for runner in self._held.values():
-            if runner.model.environment.alive:
+        """Releases the models if their process still runs."""
+        for runner in self._loaded.values():
+            if runner.model.worker.alive:
                 runner.model.drop()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
             self.close()
-
-
-def reference_row(setup: Setup, reference: object, measured: Sequence[Measured]) -> BackendResult:
-    """The reference as a row of the report: its error is the noise."""
-    first = measured[0]
-    row = BackendResult(
-        backend="pytorch",
-        label="pytorch (reference)",
-        origin="kept" if setup.request.against_golden else setup.pytorch.origin,
-        source=str(setup.request.against_golden or setup.pytorch.path),
-        cases=tuple(_noise(setup, one) for one in measured),
-        seconds=sum(sum(one.seconds) for one in measured),
-        answers=tuple(setup.task.decode(setup.model, first.batch, first.reference)),
-    )
-    if not isinstance(reference, Reference):
-        return row
-    runner, hello = reference.about()
-    return replace(
-        row,
-        about=runner.model.about,
-        versions=hello["versions"],
-        peak_bytes=runner.account.peak_bytes,
-    )
-
-
-def _noise(setup: Setup, one: Measured) -> CaseFigures:
-    found = judge_case(
-        one.batch.case.name,
-        one.reference,
-        one.reference,
-        one.truth,
-        valid=one.batch.valid,
-        precision=setup.request.rounding,
-        tolerance=setup.request.allowed,
-        decisions=one.decisions,
-        own=one.decisions,
-        noises=one.noises,
-    )
-    return replace(found, seconds=one.seconds)

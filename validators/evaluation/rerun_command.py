@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from equipoise.validators.core.request import PRECISIONS, Request
+from equipoise.validators.core.precision import PRECISIONS
+from equipoise.validators.core.request import Request
 
 
-def command(request: Request, task: str, chosen: Mapping[str, str]) -> str:
+def rerun_command(request: Request, task: str, chosen: Mapping[str, str]) -> str:
     """``equipoise validate ...`` with all that decides the result.
 
     Args:

@@ -1,40 +1,45 @@
-"""The ways of a target, tried one after the other in a worker process, each with a record of what came of it."""
+"""Tries the strategies of a target one after the other in a worker process and records the outcome of each."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from equipoise.convert.errors import InputError, WorkerError
-from equipoise.exporters import build, cache_graphs
 from equipoise.exporters.artifact import Attempt
+from equipoise.exporters.build import BuildRequest
 from equipoise.exporters.example_inputs import ExampleInputs
-from equipoise.exporters.target import SupportsKvCache, Target
-from equipoise.validators.evaluation.context import Setup
-from equipoise.validators.judgement.results import Report
-from equipoise.validators.judgement.verdict import FINE
+from equipoise.exporters.target import SupportsKvCache, Target, has_fixed_sizes, target_reference
+from equipoise.validators.evaluation.context import EvaluationContext
+from equipoise.validators.export.example_inputs import example_inputs
+from equipoise.validators.export.targets import check_target, resolve_target
+from equipoise.validators.judgement.results import PASSING_VERDICTS, Report
+from equipoise.validators.models.sources import ModelSource
+
+BUILD_MODULE = "equipoise.exporters.build"
+"""Called in the worker process by this name."""
+MAX_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a way made.
+class ExportedProgramFile:
+    """The outcome of one strategy.
 
     Attributes:
-        target: The target's name.
-        way: The way's name.
+        target: Name of the target.
+        way: Name of the strategy.
         path: The program, or the folder with its graphs.
-        folder: What lies in it becomes the artifact.
-        how: The way in words.
-        about: What the worker said of it: outputs, opset, notes.
-        made: Whether there is a program at all.
-        tried: Every way, once all is over.
+        folder: Its content becomes the artifact.
+        how: Description of the strategy.
+        about: The worker's report: outputs, opset, notes.
+        exists: Whether there is a program at all.
+        tried: All attempts, once the export is over.
     """
 
     target: str
@@ -43,134 +48,181 @@ class Made:
     folder: Path
     how: str
     about: Mapping[str, Any] = field(default_factory=dict)
-    made: bool = True
+    exists: bool = True
     tried: tuple[Attempt, ...] = ()
 
 
-@dataclass(frozen=True)
-class Making:
-    """How programs are made of one model.
+class ExportJob:
+    """Exports one model to one target.
+
+    Args:
+        target: The target.
+        context: The model and its task.
+        folder: Each strategy gets a subfolder of it.
+        inputs: Example inputs.
+        patch: A file with a planted fault, for tests.
+        options: Options of the target.
+        ways: Names of the strategies to try; None tries all.
 
     Attributes:
-        target: The target.
-        file: The file that defines it.
-        setup: The model and its task.
-        folder: Where each way gets a folder of its own.
-        inputs: The example.
-        patch: A planted fault.
-        options: Of the target.
-        ways: Which ways; None: all.
-        tried: What came of them so far.
+        attempts: The outcome of each strategy so far.
     """
 
-    target: Target
-    file: str
-    setup: Setup
-    folder: Path
-    inputs: ExampleInputs = field(default_factory=lambda: ExampleInputs({}, {}, {}))
-    patch: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    ways: Sequence[str] | None = None
-    tried: list[Attempt] = field(default_factory=list)
+    def __init__(
+        self,
+        target: Target,
+        context: EvaluationContext,
+        folder: Path,
+        inputs: ExampleInputs,
+        *,
+        patch: str = "",
+        options: Mapping[str, Any] | None = None,
+        ways: Sequence[str] | None = None,
+    ) -> None:
+        self.target = target
+        self.context = context
+        self.folder = folder
+        self.inputs = inputs
+        self.patch = patch
+        self.options = dict(options or {})
+        self.ways = ways
+        self.attempts: list[Attempt] = []
 
-    def all(self) -> Iterator[Made]:
-        """Each way in turn, with a cache first; the next one only when it is asked for."""
+    def programs(self) -> Iterator[ExportedProgramFile]:
+        """Yields the outcome of each strategy, those with a cache first; the next one runs only when asked for."""
         with_cache = self.inputs.caches and isinstance(self.target, SupportsKvCache)
         for cached in (True, False) if with_cache else (False,):
             for way, how in self.target.ways.items():
                 if self.ways is None or way in self.ways:
-                    yield self._one(way, f"{how}, with a cache" if cached else how, cached=cached)
+                    description = f"{how}, with a cache" if cached else how
+                    yield self._try(way, description, cached=cached)
 
-    def _one(self, way: str, how: str, *, cached: bool) -> Made:
-        setup = self.setup
-        setup.request.progress(f"{self.target.name}: {how}")
+    def _try(self, way: str, how: str, *, cached: bool) -> ExportedProgramFile:
+        context = self.context
+        context.request.progress(f"{self.target.name}: {how}")
         folder = self.folder / f"way-{way}{'-cache' * cached}"
         folder.mkdir()
-        file = folder / "inputs.npz"
-        stored: dict[str, Any] = dict(self.inputs.arrays)
-        np.savez(file, **stored)
+        inputs = folder / "inputs.npz"
+        arrays: dict[str, Any] = dict(self.inputs.arrays)
+        np.savez(inputs, **arrays)
         path = folder / self.target.program
         start = perf_counter()
         try:
-            about = self._call(cache_graphs if cached else build, way, file, path)
+            about = self._build(way, inputs, path, cached=cached)
         except WorkerError as error:
             seconds = perf_counter() - start
-            self.tried.append(Attempt(way, how, reason=reason_of(error), seconds=seconds))
-            return Made(self.target.name, way, path, folder, how, made=False)
+            reason = summarize_worker_error(error)
+            self.attempts.append(Attempt(way, how, reason=reason, seconds=seconds))
+            return ExportedProgramFile(self.target.name, way, path, folder, how, exists=False)
         finally:
-            file.unlink()
-            setup.make_room()
-        self.tried.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
-        place = path if path.exists() else folder
-        return Made(self.target.name, way, place, folder, how, about)
+            inputs.unlink()
+            context.free_memory()
+        self.attempts.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
+        program = path if path.exists() else folder
+        return ExportedProgramFile(self.target.name, way, program, folder, how, about)
 
-    def _call(self, worker_side: ModuleType, way: str, file: Path, path: Path) -> dict[str, Any]:
-        setup = self.setup
-        environment = setup.workers.get("pytorch")
+    def _build(self, way: str, inputs: Path, path: Path, *, cached: bool) -> dict[str, Any]:
+        context = self.context
         axes = {
             name: {str(axis): symbol for axis, symbol in one.items()}
             for name, one in self.inputs.axes.items()
         }
-        about: dict[str, Any] = environment.call(
-            str(worker_side.__file__),
-            "make",
-            target=self.file,
+        request = BuildRequest(
+            target=target_reference(self.target.name),
             way=way,
-            folder=str(setup.pytorch.path),
-            class_name=setup.class_name,
-            inputs=str(file),
+            folder=str(context.pytorch.path),
+            class_name=context.class_name,
+            inputs=str(inputs),
             output=str(path),
             axes=axes,
+            cached=cached,
             kwargs=dict(self.inputs.kwargs),
-            dtype=setup.request.precision,
-            device=setup.request.device,
+            dtype=context.request.precision,
+            device=context.request.device,
             patch=self.patch,
-            options=dict(self.options),
+            options=self.options,
         )
+        worker = context.pool.get("pytorch")
+        about: dict[str, Any] = worker.call(BUILD_MODULE, "build", **asdict(request))
         return about
 
-    def judged(self, made: Made, report: Report) -> None:
-        """Notes the verdict on what the last way made."""
-        reason = _where(report)
-        self.tried[-1] = replace(self.tried[-1], verdict=report.verdict.value, reason=reason)
+    def record_verdict(self, report: Report) -> None:
+        """Adds the verdict on the latest program to its attempt."""
+        verdict, reason = report.verdict.value, _worst_reason(report)
+        self.attempts[-1] = replace(self.attempts[-1], verdict=verdict, reason=reason)
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CAUSE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Violation|Unsupported\w*|Interrupt)\b: .*")
 
 
-def reason_of(error: WorkerError) -> str:
-    r"""What went wrong in a line or two: what was told, and the first cause in the trace of the process.
+def summarize_worker_error(error: WorkerError) -> str:
+    r"""Returns one line: the reported error, and its first cause from the traceback of the worker.
 
-    >>> reason_of(WorkerError("'call' failed: ConversionError: no\nTrace:\nValueError: histc\nConversionError: no"))
+    >>> summarize_worker_error(
+    ...     WorkerError("'call' failed: ConversionError: no\nTrace:\nValueError: histc\nConversionError: no")
+    ... )
     'ConversionError: no (ValueError: histc)'
     """
-    lines = [line for line in _COLOUR.sub("", error.message).splitlines() if line.strip()]
-    told = lines[0].removeprefix("'call' failed: ").strip()[:300] if lines else "no word of it"
+    lines = [line for line in _ANSI_COLOUR.sub("", error.message).splitlines() if line.strip()]
+    if not lines:
+        return "no message"
+    reported = lines[0].removeprefix("'call' failed: ").strip()[:MAX_REASON_CHARACTERS]
     causes = [line for line in lines[1:] if _CAUSE.fullmatch(line)]
-    if causes and not causes[0].startswith(told[:60]):
-        return f"{told} ({causes[0][:300]})"
-    return told
+    if causes and not causes[0].startswith(reported[:60]):
+        return f"{reported} ({causes[0][:MAX_REASON_CHARACTERS]})"
+    return reported
 
 
-def _where(report: Report) -> str:
+def _worst_reason(report: Report) -> str:
+    """Returns the first reason in a report why a backend does not pass; empty if all do."""
     for result in report.backends:
         if result.failure:
-            return f"{result.label}: {result.failure.splitlines()[0][:300]}"
+            return f"{result.label}: {result.failure.splitlines()[0][:MAX_REASON_CHARACTERS]}"
         for case in result.cases:
             for output in case.outputs:
-                if output.verdict not in FINE:
+                if output.verdict not in PASSING_VERDICTS:
                     return f"{result.label}: {case.case}: {output.name}: {output.reason}"
             if case.flips:
                 return f"{result.label}: {case.case}: {case.flips[0]}"
     return ""
 
 
-def no_way(making: Making) -> Exception:
-    """The error when nothing came of any way."""
-    lines = [f"{one.way}: {one.reason}" for one in making.tried]
+def all_attempts_failed(job: ExportJob) -> Exception:
+    """Returns the error for an export without any program."""
+    lines = [f"{one.way}: {one.reason}" for one in job.attempts]
     if not lines:
-        return InputError("no way is left to try", expected=", ".join(making.target.ways))
-    return WorkerError(
-        f"every way to {making.target.name} failed", found="\n            ".join(lines)
-    )
+        return InputError("no way is left to try", expected=", ".join(job.target.ways))
+    return WorkerError(f"every way to {job.target.name} failed", found="\n            ".join(lines))
+
+
+def first_program(job: ExportJob) -> ExportedProgramFile:
+    """Returns the program of the first strategy that produces one.
+
+    Raises:
+        WorkerError: Every strategy failed.
+    """
+    for program in job.programs():
+        if program.exists:
+            return replace(program, tried=tuple(job.attempts))
+    raise all_attempts_failed(job)
+
+
+def export_temporarily(context: EvaluationContext, name: str) -> ModelSource:
+    """Exports the model of a context into its scratch folder, with the first strategy that succeeds.
+
+    Raises:
+        InputError: The target's packages are missing, or its programs only accept one size.
+        WorkerError: Every strategy failed.
+    """
+    target = resolve_target(name)
+    if has_fixed_sizes(target):
+        raise InputError(
+            f"a program of {name} takes inputs of one size, not all cases",
+            hint=f"equipoise export MODEL OUT --to {name} judges it at that size",
+        )
+    check_target(target, {}, context.pool.chosen)
+    folder = context.scratch / f"exported-{name}"
+    folder.mkdir()
+    program = first_program(ExportJob(target, context, folder, example_inputs(context, {})))
+    return ModelSource(name, program.path, f"exported ({program.way})")

@@ -1,4 +1,4 @@
-"""The inputs that a program is made with: what the task itself asks of PyTorch, recorded."""
+"""Example inputs of an export: what the task itself feeds to PyTorch, recorded."""
 
 from __future__ import annotations
 
@@ -7,111 +7,123 @@ from dataclasses import replace
 
 from equipoise.convert.errors import InputError
 from equipoise.exporters.example_inputs import ExampleInputs, varying_axes
-from equipoise.validators.evaluation.context import Setup
-from equipoise.validators.runtime.process import RemoteModel
+from equipoise.validators.core.types import Batch, Case
+from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.runtime.recorder import Recorder
-from equipoise.validators.runtime.remote import RemoteRunner
-from equipoise.validators.tasks.base import Batch, Case, cycle, samples_of
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
+from equipoise.validators.tasks.base import samples_of, take_cyclic
 
-SIZES = ("batch", "sequence")
+FIXABLE_AXES = ("batch", "sequence")
 """Axes whose size a user may fix."""
 
 
-def example_inputs(setup: Setup, sizes: Mapping[str, int], *, fixed: bool = False) -> ExampleInputs:
-    """One pass that the task makes on a batch, and which axes vary over all its cases.
+def example_inputs(
+    context: EvaluationContext, sizes: Mapping[str, int], *, fixed: bool = False
+) -> ExampleInputs:
+    """Returns the inputs of one pass of the task on a batch, and the axes that vary over all of its cases.
 
     Args:
-        setup: The model, its task and the cases.
-        sizes: Axes that are to have one size for good.
-        fixed: Whether all axes are to have the size of the example for good.
+        context: The model, its task and the cases.
+        sizes: Axes -> the only size that the program shall accept.
+        fixed: Whether the program shall only accept the sizes of the example.
 
     Raises:
-        InputError: The task's inputs have no such axis, the task never runs the model as a whole, or not always at
-            the same size though that is fixed.
+        InputError: The task's inputs have no such axis, the task never runs the model as a whole, or it runs it at
+            several sizes although they shall be fixed.
     """
-    batch = fixed_batch(setup, sizes) if sizes or fixed else _plain(setup)
-    recorder = _recorded(setup, batch)
+    is_fixed = bool(sizes) or fixed
+    batch = batch_of_sizes(context, sizes) if is_fixed else _largest_batch(context)
+    recorder = _record_passes(context, batch)
     if not recorder.passes:
         raise InputError(
-            f"{setup.task.name} never runs the model as a whole", file=setup.model.path
+            f"{context.task.name} never runs the model as a whole", file=context.model.path
         )
     if fixed:
-        _assert_one_size(setup, recorder)
+        _check_one_size(context, recorder)
     arrays = recorder.passes[-1]
     names = set(arrays)
-    alike = [one for one in recorder.passes if set(one) == names]
-    every = [
+    passes = [one for one in recorder.passes if set(one) == names]
+    batches = [
         {name: value for name, value in one.arrays.items() if name in names}
-        for one in setup.batches
+        for one in context.batches
     ]
-    axes = varying_axes([*alike, *every])
-    left = {
+    axes = varying_axes([*passes, *batches])
+    dynamic = {
         name: {
             axis: symbol for axis, symbol in axes[name].items() if symbol not in sizes and not fixed
         }
         for name in arrays
     }
-    _assert_sizes(setup, sizes, axes)
-    wants = any(one.case.options.get("cache") for one in setup.batches)
-    caches = wants and recorder.caches and not (sizes or fixed)
-    return ExampleInputs(arrays, left, dict(batch.kwargs), caches)
+    _check_axes(context, sizes, axes)
+    wants_cache = any(one.case.options.get("cache") for one in context.batches)
+    caches = wants_cache and recorder.caches and not is_fixed
+    return ExampleInputs(arrays, dynamic, dict(batch.kwargs), caches)
 
 
-def fixed_batch(setup: Setup, sizes: Mapping[str, int]) -> Batch:
-    """A batch of just these sizes: samples again and again, texts cut or padded."""
-    samples = setup.request.samples or samples_of(setup.task, setup.model)
-    like = _plain(setup).case
+def batch_of_sizes(context: EvaluationContext, sizes: Mapping[str, int]) -> Batch:
+    """Returns a batch of exactly these sizes: samples are repeated, texts are cut or padded."""
+    samples = context.request.samples or samples_of(context.task, context.model)
+    like = _largest_batch(context).case
     length = sizes.get("sequence")
     options = {"limit": length, "extra": length} if length else {}
     count = sizes.get("batch", len(like.samples))
-    case = Case("fixed", cycle(list(samples), count), {**like.options, **options})
-    return setup.task.encode(setup.model, case)
+    case = Case("fixed", take_cyclic(list(samples), count), {**like.options, **options})
+    return context.task.encode(context.model, case)
 
 
-def _plain(setup: Setup) -> Batch:
-    """The batch of several samples, else whatever there is, the largest of those with a cache; without a cache."""
-    plain = [one for one in setup.batches if not one.case.options.get("cache")]
-    named = [one for one in plain if one.case.name == "batch"]
-    cached = sorted(setup.batches, key=lambda one: -len(one.case.samples))
-    found = (named or plain or cached)[0]
-    options = {name: value for name, value in found.case.options.items() if name != "cache"}
-    return replace(found, case=replace(found.case, options=options))
+def _largest_batch(context: EvaluationContext) -> Batch:
+    """Returns the case ``batch``, or else any case, preferring those of many samples; without a cache."""
+    uncached = [one for one in context.batches if not one.case.options.get("cache")]
+    named = [one for one in uncached if one.case.name == "batch"]
+    by_size = sorted(context.batches, key=lambda one: -len(one.case.samples))
+    batch = (named or uncached or by_size)[0]
+    options = {name: value for name, value in batch.case.options.items() if name != "cache"}
+    return replace(batch, case=replace(batch.case, options=options))
 
 
-def _recorded(setup: Setup, batch: Batch) -> Recorder:
-    environment = setup.workers.get("pytorch")
-    options = {"dtype": "float32", "threads": setup.request.threads}
-    model = RemoteModel(environment, "pytorch", setup.class_name, setup.pytorch.path, **options)
+def _record_passes(context: EvaluationContext, batch: Batch) -> Recorder:
+    """Runs a batch on PyTorch and records the inputs of every pass."""
+    worker = context.pool.get("pytorch")
+    options = {"dtype": "float32", "threads": context.request.threads}
+    model = RemoteModel(worker, "pytorch", context.class_name, context.pytorch.path, **options)
     recorder = Recorder(RemoteRunner(model))
-    setup.task.run(recorder, setup.model, batch)
+    context.task.run(recorder, context.model, batch)
     model.drop()
-    setup.make_room()
+    context.free_memory()
     return recorder
 
 
-def _assert_one_size(setup: Setup, recorder: Recorder) -> None:
-    """Refuses a task that calls the model at several sizes, as writing a text does."""
+def _check_one_size(context: EvaluationContext, recorder: Recorder) -> None:
+    """Checks that a task runs the model at one size only, as text generation does not.
+
+    Raises:
+        InputError: It runs the model at several sizes.
+    """
     sizes = {
         tuple(sorted((name, value.shape) for name, value in one.items())) for one in recorder.passes
     }
     if len(sizes) > 1:
         raise InputError(
-            f"{setup.task.name} runs the model at {len(sizes)} sizes, and the target's programs have one",
-            file=setup.model.path,
+            f"{context.task.name} runs the model at {len(sizes)} sizes, and the target's programs have one",
+            file=context.model.path,
             hint="another target, such as onnx or stablehlo",
         )
 
 
-def _assert_sizes(
-    setup: Setup,
+def _check_axes(
+    context: EvaluationContext,
     sizes: Mapping[str, int],
     axes: Mapping[str, Mapping[int, str]],
 ) -> None:
-    """Refuses a size for an axis that no input has."""
+    """Checks that the inputs have the axes whose sizes are fixed.
+
+    Raises:
+        InputError: No input has such an axis.
+    """
     known = {symbol for one in axes.values() for symbol in one.values()}
     for name in sizes:
         if name not in known:
             raise InputError(
-                f"the inputs of {setup.task.name} have no axis {name}",
-                expected=", ".join(sorted(known & set(SIZES))) or "none that can be fixed",
+                f"the inputs of {context.task.name} have no axis {name}",
+                expected=", ".join(sorted(known & set(FIXABLE_AXES))) or "none that can be fixed",
             )

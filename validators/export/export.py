@@ -1,4 +1,4 @@
-"""Makes an artifact of a model: the target's ways one after the other, until the validator is content with one."""
+"""Exports a model to an artifact: tries the strategies of a target until the program of one passes validation."""
 
 from __future__ import annotations
 
@@ -11,38 +11,45 @@ from pathlib import Path
 
 from equipoise.convert.errors import InputError
 from equipoise.convert.hub import resolve_source
-from equipoise.exporters import artifact as folders
-from equipoise.exporters.example_inputs import ExampleInputs
-from equipoise.exporters.target import Target, has_fixed_sizes
+from equipoise.exporters.artifact import Artifact, atomic_output_folder, write_manifest
+from equipoise.exporters.target import has_fixed_sizes
 from equipoise.validators.core.request import Request
-from equipoise.validators.evaluation.context import Setup, prepare
-from equipoise.validators.evaluation.evaluate import judge
-from equipoise.validators.evaluation.reference import Measured, Reference
-from equipoise.validators.export.attempts import Made, Making, no_way
-from equipoise.validators.export.example_inputs import example_inputs, fixed_batch
-from equipoise.validators.export.manifest import account
-from equipoise.validators.export.targets import assert_usable, usable_target
-from equipoise.validators.judgement.results import Report
-from equipoise.validators.judgement.verdict import FINE, Verdict
-from equipoise.validators.models.sources import Form, backend_names
-from equipoise.validators.runtime.pool import Workers
-from equipoise.validators.validate import report_of
+from equipoise.validators.evaluation.context import (
+    EvaluationContext,
+    ReferenceOutputs,
+    prepare_context,
+)
+from equipoise.validators.evaluation.evaluate import evaluate_backend
+from equipoise.validators.evaluation.reference import ReferenceModels
+from equipoise.validators.evaluation.report_builder import build_report
+from equipoise.validators.export.attempts import (
+    ExportedProgramFile,
+    ExportJob,
+    all_attempts_failed,
+    first_program,
+)
+from equipoise.validators.export.example_inputs import batch_of_sizes, example_inputs
+from equipoise.validators.export.manifest import build_manifest
+from equipoise.validators.export.targets import check_target, resolve_target
+from equipoise.validators.judgement.results import PASSING_VERDICTS, Report, Verdict
+from equipoise.validators.models.sources import ModelSource, backend_names
+from equipoise.validators.runtime.process import WorkerPool
 
 
 @dataclass(frozen=True)
-class Export:
-    """An export to be.
+class ExportRequest:
+    """What to export.
 
     Attributes:
         request: The model, its task, precision, device and tolerance, as for a validation.
         output: The folder to write.
-        target: The target's name.
-        sizes: Axes (``batch``, ``sequence``) that are to have one size for good.
-        judged: Whether the validator is asked.
-        force: Whether a folder that is there may be replaced.
-        ways: Which ways to try; None: all of the target, in its order.
-        patch: A file with ``patch(model)``, called before exporting: for faults that are planted.
-        options: Of the target: ``opset``, ``external``, ``max_shard_size``, ``merged``, ``optimize``, ``quantize``.
+        target: Name of the target.
+        sizes: Axes (``batch``, ``sequence``) -> the only size that the program shall accept.
+        judged: Whether to validate the program.
+        force: Whether to replace an existing folder.
+        ways: Names of the strategies to try; None tries all, in the target's order.
+        patch: A file with ``patch(model)``, called before the export; plants faults in tests.
+        options: Options of the target: ``opset``, ``external``, ``max_shard_size``, ``merged``, ``optimize``, ``quantize``.
     """
 
     request: Request
@@ -55,136 +62,126 @@ class Export:
     patch: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def accepted_verdicts(self) -> tuple[Verdict, ...]:
+        """Verdicts that end the search; int8 weights are beyond noise by nature."""
+        if self.options.get("quantize"):
+            return (*PASSING_VERDICTS, Verdict.DECISION_SAFE)
+        return PASSING_VERDICTS
+
 
 @dataclass(frozen=True)
-class Exported:
-    """What came of it.
+class ExportResult:
+    """The outcome of an export.
 
     Attributes:
-        artifact: What ``artifact.json`` says.
-        report: The validator's report on the program that was kept; None where it was not asked.
+        artifact: The content of ``artifact.json``.
+        report: The validation of the program that was kept; None if it was not validated.
     """
 
-    artifact: folders.Artifact
+    artifact: Artifact
     report: Report | None
 
     @property
     def verdict(self) -> Verdict | None:
-        """That on the program; None where none was asked for."""
+        """The verdict on the program; None if it was not validated."""
         return self.report.verdict if self.report else None
 
 
-def export(wanted: Export, workers: Workers | None = None) -> Exported:
-    """Makes the artifact.
+def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> ExportResult:
+    """Exports a model to an artifact.
+
+    Args:
+        request: What to export.
+        pool: Worker processes to use; None starts and ends processes here.
 
     Raises:
         InputError: The model, the task, an option or the output cannot be used; nothing is left behind.
-        WorkerError: Every way failed.
+        WorkerError: Every strategy failed.
     """
-    target, file = usable_target(wanted.target)
+    target = resolve_target(request.target)
     with ExitStack() as stack:
-        processes = workers or stack.enter_context(Workers())
-        assert_usable(target, wanted.options, processes.chosen)
+        processes = pool or stack.enter_context(WorkerPool())
+        check_target(target, request.options, processes.chosen)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="equipoise-")))
-        model = resolve_source(wanted.request.model)
+        model = resolve_source(request.request.model)
         if not model.is_dir():
             raise InputError("an export needs a model's folder", file=model)
-        setup = prepare(replace(wanted.request, model=model), processes, scratch)
-        with folders.atomic_output_folder(
-            wanted.output, model, setup.weight_bytes, force=wanted.force
-        ) as partial:
-            return _written(wanted, setup, target, Making(target, file, setup, partial))
+        context = prepare_context(replace(request.request, model=model), processes, scratch)
+        with atomic_output_folder(
+            request.output, model, context.weight_bytes, force=request.force
+        ) as folder:
+            inputs = example_inputs(context, request.sizes, fixed=has_fixed_sizes(target))
+            job = ExportJob(
+                target,
+                context,
+                folder,
+                inputs,
+                patch=request.patch,
+                options=request.options,
+                ways=request.ways,
+            )
+            return _export_into(folder, request, job)
 
 
-def _written(wanted: Export, setup: Setup, target: Target, making: Making) -> Exported:
-    inputs = example_inputs(setup, wanted.sizes, fixed=has_fixed_sizes(target))
-    making = replace(
-        making, inputs=inputs, patch=wanted.patch, options=dict(wanted.options), ways=wanted.ways
-    )
-    if wanted.judged:
-        made, report = _best(wanted, setup, target, making)
+def _export_into(folder: Path, request: ExportRequest, job: ExportJob) -> ExportResult:
+    """Writes program, companions and manifest into a folder."""
+    if request.judged:
+        program, report = _best_program(request, job)
     else:
-        made, report = _first(making), None
-    for path in sorted(made.folder.iterdir()):
-        path.rename(making.folder / path.name)
-    for path in sorted(making.folder.glob("way-*")):
+        program, report = first_program(job), None
+    for path in sorted(program.folder.iterdir()):
+        path.rename(folder / path.name)
+    for path in sorted(folder.glob("way-*")):
         shutil.rmtree(path)
-    found = account(wanted, setup, target, making, made, report)
-    folders.write_manifest(found, making.folder)
-    return Exported(found, report)
+    artifact = build_manifest(request.sizes, job, program, report)
+    write_manifest(artifact, folder)
+    return ExportResult(artifact, report)
 
 
-def _first(making: Making) -> Made:
-    """The first way that makes anything."""
-    for made in making.all():
-        if made.made:
-            return replace(made, tried=tuple(making.tried))
-    raise no_way(making)
-
-
-def _best(
-    wanted: Export, setup: Setup, target: Target, making: Making
-) -> tuple[Made, Report | None]:
-    """The first way that the validator is content with, or the best of those that it is not."""
+def _best_program(
+    request: ExportRequest, job: ExportJob
+) -> tuple[ExportedProgramFile, Report | None]:
+    """Returns the first program that passes validation, or else the one with the best verdict."""
+    target, context = job.target, job.context
     if target.name not in backend_names():
-        return _first(making), None
-    kept: tuple[Made, Report] | None = None
-    if wanted.sizes or has_fixed_sizes(target):
-        # A program of fixed sizes can take one case alone: that of those sizes.
-        setup = replace(setup, batches=(fixed_batch(setup, wanted.sizes),))
-    with Reference(setup) as reference:
-        measured = reference.measure(setup.batches)
-        for made in making.all():
-            if not made.made:
+        return first_program(job), None
+    best: tuple[ExportedProgramFile, Report] | None = None
+    if request.sizes or has_fixed_sizes(target):
+        # A program of fixed sizes only accepts a case of those sizes.
+        context = replace(context, batches=(batch_of_sizes(context, request.sizes),))
+    with ReferenceModels(context) as reference:
+        measured = reference.measure(context.batches)
+        for program in job.programs():
+            if not program.exists:
                 continue
-            report = _judged(setup, made, measured, reference)
-            making.judged(made, report)
-            if kept is None or report.verdict.rank < kept[1].verdict.rank:
-                kept = (made, report)
-            if report.verdict in _wanted(wanted):
+            report = _validate_program(context, program, measured, reference)
+            job.record_verdict(report)
+            if best is None or report.verdict.rank < best[1].verdict.rank:
+                best = (program, report)
+            if report.verdict in request.accepted_verdicts:
                 break
-    if kept is None:
-        raise no_way(making)
-    return replace(kept[0], tried=tuple(making.tried)), kept[1]
+    if best is None:
+        raise all_attempts_failed(job)
+    return replace(best[0], tried=tuple(job.attempts)), best[1]
 
 
-def _wanted(wanted: Export) -> tuple[Verdict, ...]:
-    """Verdicts that end the search: weights of eight bits are beyond noise by nature."""
-    return (*FINE, Verdict.DECISION_SAFE) if wanted.options.get("quantize") else FINE
-
-
-def _judged(setup: Setup, made: Made, measured: Sequence[Measured], reference: Reference) -> Report:
-    results = [judge(setup, form, measured, reference) for form in forms_of(made)]
-    return report_of(setup, reference, measured, results)
-
-
-def forms_of(made: Made) -> list[Form]:
-    """The forms in which a program is judged: ONNX with the rewriting of ONNX Runtime and without."""
-    backend = made.target
-    if backend != "onnx":
-        return [Form(backend, made.path, made.way)]
-    return [
-        Form(backend, made.path, made.way),
-        Form(backend, made.path, made.way, options={"optimize": False}, label="onnx, as written"),
+def _validate_program(
+    context: EvaluationContext,
+    program: ExportedProgramFile,
+    measured: Sequence[ReferenceOutputs],
+    reference: ReferenceModels,
+) -> Report:
+    results = [
+        evaluate_backend(context, source, measured, reference)
+        for source in sources_to_judge(program)
     ]
+    return build_report(context, reference, measured, results)
 
 
-def on_the_fly(setup: Setup, name: str) -> Form:
-    """A program of the setup's model in its scratch folder, by the first way that makes one.
-
-    Raises:
-        InputError: The target's packages are not there, or its programs have one size.
-        WorkerError: Every way failed.
-    """
-    target, file = usable_target(name)
-    if has_fixed_sizes(target):
-        raise InputError(
-            f"a program of {name} takes inputs of one size, not all cases",
-            hint=f"equipoise export MODEL OUT --to {name} judges it at that size",
-        )
-    assert_usable(target, {}, setup.workers.chosen)
-    folder = setup.scratch / f"exported-{name}"
-    folder.mkdir()
-    inputs: ExampleInputs = example_inputs(setup, {})
-    made = _first(replace(Making(target, file, setup, folder), inputs=inputs))
-    return Form(name, made.path, f"exported ({made.way})")
+def sources_to_judge(program: ExportedProgramFile) -> list[ModelSource]:
+    """Returns the sources that a program is judged as: ONNX with ONNX Runtime's graph optimizations and without."""
+    source = ModelSource(program.target, program.path, program.way)
+    if program.target != "onnx":
+        return [source]
+    return [source, replace(source, options={"optimize": False}, label="onnx, as written")]

@@ -1,69 +1,86 @@
-"""What ``artifact.json`` says of an export, put together from all that took part."""
+"""Builds the manifest of an artifact, ``artifact.json``, from everything that took part in the export."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from equipoise.convert import open_checkpoint
 from equipoise.exporters.artifact import Artifact, copy_companions, hash_file, hash_files
-from equipoise.exporters.target import Target
-from equipoise.validators.evaluation.context import Setup
-from equipoise.validators.export.attempts import Made, Making
-from equipoise.validators.judgement.results import Report, plain
+from equipoise.exporters.example_inputs import ExampleInputs
+from equipoise.validators.evaluation.context import EvaluationContext
+from equipoise.validators.export.attempts import ExportedProgramFile, ExportJob
+from equipoise.validators.judgement.results import (
+    BackendResult,
+    CaseMetrics,
+    Report,
+    to_json_value,
+)
 
-if TYPE_CHECKING:
-    from equipoise.validators.export.export import Export
+_REPORTED_VERSIONS = (
+    "python",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "numpy",
+)
 
-_VERSIONS = ("python", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 
-
-def account(
-    wanted: Export,
-    setup: Setup,
-    target: Target,
-    making: Making,
-    made: Made,
+def build_manifest(
+    sizes: Mapping[str, int],
+    job: ExportJob,
+    program: ExportedProgramFile,
     report: Report | None,
 ) -> Artifact:
-    """The account; copies the companions too."""
-    folder = making.folder
-    names = copy_companions(setup.pytorch.path, folder, _config(setup))
-    versions = setup.workers.hello("pytorch")["versions"]
-    graphs = made.about.get("graphs", {})
+    """Returns the manifest; copies the companions into the artifact first.
+
+    Args:
+        sizes: Axes that the user fixed.
+        job: The export.
+        program: The program that was kept.
+        report: Its validation; None if it was not validated.
+    """
+    context, folder = job.context, job.folder
+    companions = copy_companions(context.pytorch.path, folder, _config_at_precision(context))
+    versions = context.pool.hello("pytorch")["versions"]
+    graphs = program.about.get("graphs", {})
     return Artifact(
-        source=_source(setup),
-        task=setup.task.name,
-        class_name=setup.class_name,
-        model_type=setup.model.model_type,
-        target=target.name,
-        program="" if graphs else made.path.relative_to(made.folder).as_posix(),
+        source=_source_section(context),
+        task=context.task.name,
+        class_name=context.class_name,
+        model_type=context.model.model_type,
+        target=job.target.name,
+        program="" if graphs else program.path.relative_to(program.folder).as_posix(),
         graphs=graphs,
         exporter={
-            "way": made.way,
-            "how": made.how,
-            "versions": {name: versions[name] for name in _VERSIONS if name in versions},
+            "way": program.way,
+            "how": program.how,
+            "versions": {name: versions[name] for name in _REPORTED_VERSIONS if name in versions},
         },
-        precision=setup.request.precision,
-        device=setup.request.device,
-        inputs=made.about.get("graph_inputs") or _inputs(making),
-        outputs=made.about.get("graph_outputs") or made.about.get("outputs", {}),
-        verdict=verdict_of(report),
-        tried=made.tried,
-        opset=made.about.get("opset"),
+        precision=context.request.precision,
+        device=context.request.device,
+        inputs=program.about.get("graph_inputs") or _example_signature(job.inputs),
+        outputs=program.about.get("graph_outputs") or program.about.get("outputs", {}),
+        verdict=verdict_section(report),
+        tried=program.tried,
+        opset=program.about.get("opset"),
         settings={
-            "sizes": dict(wanted.sizes),
-            **{name: value for name, value in wanted.options.items() if value},
+            "sizes": dict(sizes),
+            **{name: value for name, value in job.options.items() if value},
         },
         files=hash_files(folder),
-        companions=names,
-        notes=tuple(made.about.get("notes", ())),
+        companions=companions,
+        notes=tuple(program.about.get("notes", ())),
     )
 
 
-def verdict_of(report: Report | None) -> dict[str, Any]:
-    """The judgement in figures, or that there was none."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+def verdict_section(report: Report | None) -> dict[str, Any]:
+    """Returns the verdict with its figures, or a section that says that the program was not validated."""
     if report is None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         return {"judged": False, "verdict": None, "date": now, "reason": "validation was left out"}
     return {
         "judged": True,
@@ -71,12 +88,12 @@ def verdict_of(report: Report | None) -> dict[str, Any]:
         "date": report.date,
         "precision": report.precision,
         "device": report.device,
-        "tolerance": plain(report.tolerance),
-        "backends": [_row(result) for result in report.backends],
+        "tolerance": to_json_value(report.tolerance),
+        "backends": [_backend_section(result) for result in report.backends],
     }
 
 
-def _row(result: Any) -> dict[str, Any]:
+def _backend_section(result: BackendResult) -> dict[str, Any]:
     about = {key: result.about[key] for key in ("provider", "optimized") if key in result.about}
     return {
         "backend": result.label,
@@ -84,20 +101,20 @@ def _row(result: Any) -> dict[str, Any]:
         **about,
         **({"failure": result.failure} if result.failure else {}),
         "notes": list(result.notes),
-        "cases": {case.case: _case(case) for case in result.cases},
-        **({"divergence": plain(result.divergence)} if result.divergence else {}),
+        "cases": {case.case: _case_section(case) for case in result.cases},
+        **({"divergence": to_json_value(result.divergence)} if result.divergence else {}),
     }
 
 
-def _case(case: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _case_section(case: CaseMetrics) -> dict[str, Any]:
+    section: dict[str, Any] = {
         "verdict": case.verdict.value,
         "decisions": list(case.decisions),
         "flips": list(case.flips),
     }
     if case.failure:
-        return {**found, "failure": case.failure}
-    found["outputs"] = {
+        return {**section, "failure": case.failure}
+    section["outputs"] = {
         output.name: {
             "verdict": output.verdict.value,
             "max_abs": output.error.max_abs if output.error else None,
@@ -106,35 +123,33 @@ def _case(case: Any) -> dict[str, Any]:
         }
         for output in case.outputs
     }
-    return found
+    return section
 
 
-def _source(setup: Setup) -> dict[str, Any]:
-    """The model by its folder's name and the hashes of its weights."""
-    from equipoise.convert import open_checkpoint
-
-    checkpoint = open_checkpoint(setup.model.path)
+def _source_section(context: EvaluationContext) -> dict[str, Any]:
+    """Returns the name of the model's folder and the hashes of its weights."""
+    checkpoint = open_checkpoint(context.model.path)
     files = sorted({path for path in checkpoint.files if path.is_file()})
     return {
-        "name": setup.model.path.resolve().name,
+        "name": context.model.path.resolve().name,
         "layout": checkpoint.layout or "pytorch",
-        "form": setup.pytorch.origin,
+        "form": context.pytorch.origin,
         "sha256": {path.name: hash_file(path) for path in files},
     }
 
 
-def _inputs(making: Making) -> dict[str, Any]:
-    inputs = making.inputs
+def _example_signature(inputs: ExampleInputs) -> dict[str, Any]:
     return {
         name: {"dtype": str(value.dtype), "shape": inputs.shape(name)}
         for name, value in inputs.arrays.items()
     }
 
 
-def _config(setup: Setup) -> dict[str, Any] | None:
-    """The config with the precision of the program, where it names another."""
-    config = dict(setup.model.config)
+def _config_at_precision(context: EvaluationContext) -> dict[str, Any] | None:
+    """Returns the config with the precision of the program, or None if it names no other one."""
+    config = dict(context.model.config)
+    precision = context.request.precision
     names = [name for name in ("dtype", "torch_dtype") if name in config]
-    if all(config[name] == setup.request.precision for name in names):
+    if all(config[name] == precision for name in names):
         return None
-    return {**config, **dict.fromkeys(names, setup.request.precision)}
+    return {**config, **dict.fromkeys(names, precision)}

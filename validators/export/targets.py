@@ -1,4 +1,4 @@
-"""Which targets can be used here, and what to install where one cannot."""
+"""Finds export targets and checks that their packages and options can be used here."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from sys import executable
 
 from equipoise.convert.errors import InputError
 from equipoise.exporters.target import Target, find_target, target_names
-from equipoise.validators.runtime.interpreters import python_of
+from equipoise.validators.runtime.interpreters import find_interpreter
 
-OLDEST_OPSET = 18
-"""The exporters of PyTorch write this one or newer; a converter to older ones gives up without a word."""
+MIN_OPSET = 18
+"""PyTorch's exporter writes this opset or newer; its converter to older ones gives up without an error."""
 
-
-OF_ONNX = {
+ONNX_ONLY_OPTIONS = {
     "opset": "opset",
     "external": "data outside its file",
     "optimize": "graph that ONNX Runtime could rewrite",
     "max_shard_size": "data outside its file",
     "merged": "graphs that could be merged",
 }
-"""Options that ONNX alone has, and what they are about."""
+"""Options that only ONNX has -> what they are about."""
 
 
-def usable_target(name: str) -> tuple[Target, str]:
-    """A target and its file.
+def resolve_target(name: str) -> Target:
+    """Returns a target.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is no target of that name.
     """
     try:
         return find_target(name)
@@ -37,36 +36,41 @@ def usable_target(name: str) -> tuple[Target, str]:
         raise InputError("no such target", found=name, expected=", ".join(target_names())) from None
 
 
-def assert_usable(target: Target, options: Mapping[str, object], chosen: Mapping[str, str]) -> None:
-    """Refuses a target whose packages are missing, and options that it cannot meet.
+def check_target(target: Target, options: Mapping[str, object], chosen: Mapping[str, str]) -> None:
+    """Checks that the packages of a target are installed and that it supports these options.
+
+    Args:
+        target: The target.
+        options: Options of the export.
+        chosen: Interpreters chosen by the user, see :func:`find_interpreter`.
 
     Raises:
         InputError: The message says what to install or to change.
     """
-    if python_of("pytorch", chosen) == Path(executable):
+    if find_interpreter("pytorch", chosen) == Path(executable):
         missing = [name for name in target.needs if find_spec(name) is None]
         if missing:
             raise InputError(
                 f"the target {target.name!r} needs {', '.join(missing)}",
                 hint=f"pip install 'equipoise[{target.extra}]'",
             )
-    for name, text in OF_ONNX.items():
+    for name, subject in ONNX_ONLY_OPTIONS.items():
         if options.get(name) and target.name != "onnx":
-            raise _none(target, name, text)
+            raise _unsupported(target, name, subject)
     if options.get("quantize") and not getattr(target, "quantizes", False):
-        raise _none(target, "quantize", "weights of eight bits")
+        raise _unsupported(target, "quantize", "int8 weights")
     opset = options.get("opset")
-    if opset is not None and int(str(opset)) < OLDEST_OPSET:
+    if opset is not None and int(str(opset)) < MIN_OPSET:
         raise InputError(
             "the opset is too old for PyTorch's exporter",
             found=f"opset {opset}",
-            expected=f"{OLDEST_OPSET} or newer",
+            expected=f"{MIN_OPSET} or newer",
         )
 
 
-def _none(target: Target, name: str, text: str) -> InputError:
-    return InputError(f"{target.name} has no {text}", hint=f"leave {_flag(name)} away")
+def _unsupported(target: Target, name: str, subject: str) -> InputError:
+    return InputError(f"{target.name} has no {subject}", hint=f"leave out {_option_name(name)}")
 
 
-def _flag(name: str) -> str:
+def _option_name(name: str) -> str:
     return "--external-data" if name == "external" else f"--{name.replace('_', '-')}"

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, log_softmax
-from equipoise.validators.generation.decoder_inputs import Feed
-from equipoise.validators.generation.logits_processors import Search, processed
+from equipoise.validators.core.activations import log_softmax
+from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.generation.decoder_inputs import DecoderInputs
+from equipoise.validators.generation.logits_processors import GenerationSettings, process_logits
 
-NEVER = -1.0e9
+MASKED_SCORE = -1.0e9
 """The score of what must not be chosen; transformers' number."""
 
 
 @dataclass
-class _State:
+class _BeamState:
     """Beams of a batch: (samples, beams) and a last axis for sequences."""
 
     running: Array
@@ -31,7 +32,7 @@ class _State:
     stop: bool = False
 
 
-def beam_search(feed: Feed, prompt: Array, search: Search) -> Arrays:
+def beam_search(feed: DecoderInputs, prompt: Array, search: GenerationSettings) -> Arrays:
     """The best sequence of each sample.
 
     Returns:
@@ -39,7 +40,7 @@ def beam_search(feed: Feed, prompt: Array, search: Search) -> Arrays:
         ``sequences_gaps``: the smallest distance, in that unit, of a candidate that was kept to one that
         was dropped; ``sequences_scores_scale``: the largest logit, whose rounding the scores carry.
     """
-    state = _start(prompt, search)
+    state = _initial_state(prompt, search)
     length, limit = prompt.shape[1], search.limit(prompt.shape[1])
     while length < limit and not state.stop:
         _step(state, feed, search, prompt.shape[1], length)
@@ -55,7 +56,7 @@ def beam_search(feed: Feed, prompt: Array, search: Search) -> Arrays:
     }
 
 
-def _start(prompt: Array, search: Search) -> _State:
+def _initial_state(prompt: Array, search: GenerationSettings) -> _BeamState:
     samples, length = prompt.shape
     shape = (samples, search.beams)
     # As transformers: a padding id of 0 counts as none.
@@ -63,12 +64,12 @@ def _start(prompt: Array, search: Search) -> _State:
     tokens = np.full((*shape, search.limit(length)), fill, dtype=np.int64)
     tokens[:, :, :length] = prompt[:, None]
     scores = np.zeros(shape)
-    scores[:, 1:] = NEVER
-    return _State(
+    scores[:, 1:] = MASKED_SCORE
+    return _BeamState(
         running=tokens,
         running_scores=scores,
         finished=tokens.copy(),
-        finished_scores=np.full(shape, NEVER),
+        finished_scores=np.full(shape, MASKED_SCORE),
         finished_lengths=np.full(shape, length),
         ended=np.zeros(shape, dtype=bool),
         open=np.ones((samples, 1), dtype=bool),
@@ -77,32 +78,34 @@ def _start(prompt: Array, search: Search) -> _State:
     )
 
 
-def _step(state: _State, feed: Feed, search: Search, prompt: int, length: int) -> None:
+def _step(
+    state: _BeamState, feed: DecoderInputs, search: GenerationSettings, prompt: int, length: int
+) -> None:
     samples, beams = state.running_scores.shape
     rows = state.running[:, :, :length].reshape(samples * beams, length)
     logits = feed(rows, state.order)
     state.scale = np.maximum(state.scale, np.abs(logits).reshape(samples, -1).max(axis=1))
-    scores = processed(search, rows, log_softmax(logits), prompt, feed.padding)
+    scores = process_logits(search, rows, log_softmax(logits), prompt, feed.padding)
     vocabulary = scores.shape[-1]
     total = scores.reshape(samples, beams, vocabulary) + state.running_scores[:, :, None]
     keep = max(2, 1 + len(search.eos)) * beams
-    top, where = _top(total.reshape(samples, beams * vocabulary), keep)
+    top, where = _top_k(total.reshape(samples, beams * vocabulary), keep)
     beam = where // vocabulary
     candidates = _gather(state.running, beam)
     candidates[:, :, length] = where % vocabulary
     stops = np.isin(candidates[:, :, length], search.eos) | (length + 1 >= search.limit(prompt))
-    _note_gaps(state, search, top, stops)
-    running, kept = _top(top + stops * NEVER, beams)
+    _record_gaps(state, search, top, stops)
+    running, kept = _top_k(top + stops * MASKED_SCORE, beams)
     state.running, state.running_scores = _gather(candidates, kept), running
     sources = np.take_along_axis(beam, kept, axis=1) + np.arange(samples)[:, None] * beams
     state.order = sources.ravel().tolist()
-    _finish(state, search, candidates, top, stops, length + 1, prompt)
-    _close(state, search, stops, length + 1, prompt)
+    _collect_finished(state, search, candidates, top, stops, length + 1, prompt)
+    _update_open(state, search, stops, length + 1, prompt)
 
 
-def _finish(
-    state: _State,
-    search: Search,
+def _collect_finished(
+    state: _BeamState,
+    search: GenerationSettings,
     candidates: Array,
     top: Array,
     stops: Array,
@@ -114,32 +117,34 @@ def _finish(
     counts = stops & (np.arange(top.shape[1]) < beams)
     full = state.ended.all(axis=1, keepdims=True) & (search.early_stopping is True)
     scores = top / (length - prompt) ** search.length_penalty
-    scores = scores + (full * NEVER + ~state.open * NEVER) + ~counts * NEVER
+    scores = scores + (full * MASKED_SCORE + ~state.open * MASKED_SCORE) + ~counts * MASKED_SCORE
     merged = np.concatenate([state.finished_scores, scores], axis=1)
-    state.finished_scores, kept = _top(merged, beams)
+    state.finished_scores, kept = _top_k(merged, beams)
     state.finished = _gather(np.concatenate([state.finished, candidates], axis=1), kept)
     lengths = np.concatenate([state.finished_lengths, np.full(top.shape, length)], axis=1)
     state.finished_lengths = np.take_along_axis(lengths, kept, axis=1)
     state.ended = np.take_along_axis(np.concatenate([state.ended, counts], axis=1), kept, axis=1)
 
 
-def _close(state: _State, search: Search, stops: Array, length: int, prompt: int) -> None:
+def _update_open(
+    state: _BeamState, search: GenerationSettings, stops: Array, length: int, prompt: int
+) -> None:
     """Whether a sample can still get better, and the batch is done."""
     longest = search.early_stopping == "never" and search.length_penalty > 0.0
     written = search.limit(prompt) - prompt if longest else length - prompt
     possible = state.running_scores[:, :1] / written**search.length_penalty
-    worst = np.where(state.ended, state.finished_scores.min(axis=1, keepdims=True), NEVER)
+    worst = np.where(state.ended, state.finished_scores.min(axis=1, keepdims=True), MASKED_SCORE)
     state.open = state.open & (possible > worst).any(axis=1, keepdims=True)
     settled = state.ended.all() and search.early_stopping is True
     state.stop = bool(not state.open.any() or settled or stops.all())
 
 
-def _note_gaps(state: _State, search: Search, top: Array, stops: Array) -> None:
+def _record_gaps(state: _BeamState, search: GenerationSettings, top: Array, stops: Array) -> None:
     """The distance of the last candidate that goes on to the first that does not."""
     beams = state.running_scores.shape[1]
     for sample in range(len(top)):
         full = state.ended[sample].all() and search.early_stopping is True
-        going = top[sample][~stops[sample] & (top[sample] > NEVER / 2)]
+        going = top[sample][~stops[sample] & (top[sample] > MASKED_SCORE / 2)]
         if full or not state.open[sample, 0]:
             continue
         gaps = [state.gaps[sample]]
@@ -151,7 +156,7 @@ def _note_gaps(state: _State, search: Search, top: Array, stops: Array) -> None:
         state.gaps[sample] = min(gaps)
 
 
-def _top(scores: Array, count: int) -> tuple[Array, Array]:
+def _top_k(scores: Array, count: int) -> tuple[Array, Array]:
     where = np.argsort(-scores, axis=-1, kind="stable")[:, :count]
     return np.take_along_axis(scores, where, axis=-1), where
 

@@ -11,7 +11,7 @@ from equipoise.convert.errors import InputError
 from equipoise.validators.core.types import Array, Arrays, Runner
 
 
-class Feed:
+class DecoderInputs:
     """The inputs of a batch, and how they grow with the tokens that were chosen.
 
     Args:
@@ -56,7 +56,7 @@ class Feed:
     @property
     def padding(self) -> Array | None:
         """How many tokens of padding each prompt has on its left; None behind an encoder."""
-        return None if self._encoder else padding_of(self._arrays)
+        return None if self._encoder else left_padding(self._arrays)
 
     def __call__(self, sequences: Array, order: Sequence[int] | None = None) -> Array:
         """The scores after these sequences (rows, vocabulary).
@@ -109,7 +109,7 @@ class Feed:
         return np.asarray(outputs["logits"][:, -1])
 
 
-def padding_of(arrays: Mapping[str, Array]) -> Array | None:
+def left_padding(arrays: Mapping[str, Array]) -> Array | None:
     """How many tokens of padding each text has on its left."""
     mask = arrays.get("attention_mask")
     return None if mask is None else np.asarray((mask != 0).argmax(axis=1))

@@ -9,8 +9,8 @@ import numpy as np
 
 from equipoise.validators.core.types import Array, Arrays, Runner
 from equipoise.validators.generation.beam_search import beam_search
-from equipoise.validators.generation.decoder_inputs import Feed
-from equipoise.validators.generation.logits_processors import Search, processed
+from equipoise.validators.generation.decoder_inputs import DecoderInputs
+from equipoise.validators.generation.logits_processors import GenerationSettings, process_logits
 from equipoise.validators.models.folder import ModelFolder
 
 
@@ -37,23 +37,23 @@ def generate(
         ``sequences`` with the prompts. Greedy search adds ``logits`` (samples, steps, vocabulary) as the model
         gave them, zero after the end of a sample. Beams add ``sequences_scores`` and ``sequences_gaps``.
     """
-    search = search_of(model, options)
+    search = generation_settings(model, options)
     arrays = with_prompt(runner, arrays, search)
-    feed = Feed(
+    feed = DecoderInputs(
         runner,
         arrays,
         kwargs,
         repeat=search.beams,
         cache=bool(options.get("cache")),
-        positions=not _several_axes(model),
+        positions=not _has_multi_axis_positions(model),
     )
-    prompt = prompt_of(arrays)
+    prompt = prompt_tokens(arrays)
     if search.beams > 1:
         return beam_search(feed, prompt, search)
-    return _greedy(feed, prompt, search, follow)
+    return _greedy_search(feed, prompt, search, follow)
 
 
-def search_of(model: ModelFolder, options: Mapping[str, Any]) -> Search:
+def generation_settings(model: ModelFolder, options: Mapping[str, Any]) -> GenerationSettings:
     """The settings of the folder's generation config, under those of a case."""
     config = {**model.generation_config}
     text = model.config.get("text_config") or model.config.get("decoder") or {}
@@ -61,10 +61,10 @@ def search_of(model: ModelFolder, options: Mapping[str, Any]) -> Search:
         "max_position_embeddings",
         model.config.get("max_position_embeddings", text.get("max_position_embeddings")),
     )
-    return Search.of(config, options)
+    return GenerationSettings.of(config, options)
 
 
-def with_prompt(runner: Runner, arrays: Mapping[str, Array], search: Search) -> Arrays:
+def with_prompt(runner: Runner, arrays: Mapping[str, Array], search: GenerationSettings) -> Arrays:
     """The inputs with what a decoder behind an encoder starts from."""
     if "decoder_input_ids" in arrays or "decoder_input_ids" not in runner.accepts:
         return dict(arrays)
@@ -73,13 +73,13 @@ def with_prompt(runner: Runner, arrays: Mapping[str, Array], search: Search) -> 
     return {**arrays, "decoder_input_ids": np.full((samples, 1), start, dtype=np.int64)}
 
 
-def prompt_of(arrays: Mapping[str, Array]) -> Array:
+def prompt_tokens(arrays: Mapping[str, Array]) -> Array:
     """The tokens that writing goes on from."""
     return arrays["decoder_input_ids" if "decoder_input_ids" in arrays else "input_ids"]
 
 
 def greedy_margins(
-    search: Search, sequences: Array, logits: Array, padding: Array | None = None
+    search: GenerationSettings, sequences: Array, logits: Array, padding: Array | None = None
 ) -> list[Array]:
     """For each sample and step: half the distance of the chosen token's score to the next one's.
 
@@ -89,15 +89,17 @@ def greedy_margins(
     prompt = sequences.shape[1] - logits.shape[1]
     margins = np.empty(logits.shape[:2])
     for step in range(logits.shape[1]):
-        scores = processed(search, sequences[:, : prompt + step], logits[:, step], prompt, padding)
+        scores = process_logits(
+            search, sequences[:, : prompt + step], logits[:, step], prompt, padding
+        )
         top = np.sort(scores, axis=-1)[:, -2:]
         margins[:, step] = (top[:, 1] - top[:, 0]) / 2
     factor = max(search.repetition_penalty, 1 / search.repetition_penalty)
-    written = written_tokens(search, sequences, prompt)
+    written = generated_tokens(search, sequences, prompt)
     return [row[: len(tokens)] / factor for row, tokens in zip(margins, written, strict=True)]
 
 
-def written_tokens(search: Search, sequences: Array, prompt: int) -> list[list[int]]:
+def generated_tokens(search: GenerationSettings, sequences: Array, prompt: int) -> list[list[int]]:
     """What each sample wrote, up to its end token."""
     written = []
     for row in sequences[:, prompt:].tolist():
@@ -106,13 +108,15 @@ def written_tokens(search: Search, sequences: Array, prompt: int) -> list[list[i
     return written
 
 
-def _greedy(feed: Feed, prompt: Array, search: Search, follow: Arrays | None) -> Arrays:
+def _greedy_search(
+    feed: DecoderInputs, prompt: Array, search: GenerationSettings, follow: Arrays | None
+) -> Arrays:
     taken, own = prompt, prompt
     alive = np.ones(len(prompt), dtype=bool)
     logits: list[Array] = []
     while alive.any() and taken.shape[1] < search.limit(prompt.shape[1]):
         raw = feed(taken)
-        best = processed(search, taken, raw, prompt.shape[1], feed.padding).argmax(axis=-1)
+        best = process_logits(search, taken, raw, prompt.shape[1], feed.padding).argmax(axis=-1)
         chosen = np.where(alive, best, search.pad)
         # After its end a sample only waits for the others; its numbers mean nothing.
         logits.append(np.where(alive[:, None], raw, 0).astype(raw.dtype))
@@ -124,7 +128,7 @@ def _greedy(feed: Feed, prompt: Array, search: Search, follow: Arrays | None) ->
     return {"logits": np.stack(logits, axis=1), "sequences": own}
 
 
-def _several_axes(model: ModelFolder) -> bool:
+def _has_multi_axis_positions(model: ModelFolder) -> bool:
     """Whether positions have axes for time, height and width, which only the model can work out."""
     for config in (model.config, model.config.get("text_config") or {}):
         for name in ("rope_scaling", "rope_parameters"):

@@ -14,7 +14,7 @@ from equipoise.validators.core.types import Array
 DEFAULT_NEW_TOKENS = 20
 """As transformers, when a config names no length."""
 
-_REFUSED = {
+_UNSUPPORTED_SETTINGS = {
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
     "exponential_decay_length_penalty": None,
@@ -27,7 +27,7 @@ _REFUSED = {
 
 
 @dataclass(frozen=True)
-class Search:
+class GenerationSettings:
     """How tokens are chosen, from ``generation_config``; sampling is never done."""
 
     beams: int = 1
@@ -50,13 +50,13 @@ class Search:
     positions: int | None = None
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
+    def of(cls, config: Mapping[str, Any], options: Mapping[str, Any]) -> GenerationSettings:
         """Reads the settings; ``options`` (``beams``, ``max_new_tokens``) are stronger.
 
         Raises:
             InputError: A setting would change the text and is not known here.
         """
-        for name, off in _REFUSED.items():
+        for name, off in _UNSUPPORTED_SETTINGS.items():
             if config.get(name) not in (off, None):
                 raise InputError(
                     f"generation with {name} is not supported",
@@ -64,7 +64,7 @@ class Search:
                     expected=off,
                     hint="take it out of generation_config.json",
                 )
-        eos = _several(config.get("eos_token_id"))
+        eos = _as_tuple(config.get("eos_token_id"))
         pad = config.get("pad_token_id")
         start = config.get("decoder_start_token_id")
         return cls(
@@ -77,13 +77,13 @@ class Search:
             pad=int(pad) if pad is not None else (eos[0] if eos else 0),
             start=config.get("bos_token_id") if start is None else start,
             forced_bos=config.get("forced_bos_token_id"),
-            forced_eos=_several(config.get("forced_eos_token_id")),
-            suppress=_several(config.get("suppress_tokens")),
-            begin_suppress=_several(config.get("begin_suppress_tokens")),
+            forced_eos=_as_tuple(config.get("forced_eos_token_id")),
+            suppress=_as_tuple(config.get("suppress_tokens")),
+            begin_suppress=_as_tuple(config.get("begin_suppress_tokens")),
             bad_words=_bad_words(config.get("bad_words_ids"), eos),
             no_repeat=int(config.get("no_repeat_ngram_size") or 0),
             repetition_penalty=float(config.get("repetition_penalty") or 1.0),
-            length_penalty=_number(config.get("length_penalty"), 1.0),
+            length_penalty=_float_or(config.get("length_penalty"), 1.0),
             early_stopping=config.get("early_stopping") or False,
             positions=config.get("max_position_embeddings"),
         )
@@ -105,8 +105,8 @@ class Search:
         return self.min_length
 
 
-def processed(
-    search: Search,
+def process_logits(
+    search: GenerationSettings,
     sequences: Array,
     scores: Array,
     prompt: int,
@@ -127,35 +127,37 @@ def processed(
     scores = scores.astype(np.float64)
     length = sequences.shape[1]
     if search.repetition_penalty != 1.0:
-        scores = _penalised(search.repetition_penalty, sequences, scores, padding)
+        scores = _repetition_penalty(search.repetition_penalty, sequences, scores, padding)
     if search.no_repeat:
-        for row, banned in enumerate(_repeating(sequences, search.no_repeat)):
+        for row, banned in enumerate(_repeated_ngram_tokens(sequences, search.no_repeat)):
             scores[row, banned] = -np.inf
     for word in search.bad_words:
-        _ban_word(word, sequences, scores)
+        _ban_sequence(word, sequences, scores)
     if length < search.least(prompt):
         scores[:, list(search.eos)] = -np.inf
     if search.forced_bos is not None and length == 1:
-        scores = _only(scores, (search.forced_bos,))
+        scores = _force_tokens(scores, (search.forced_bos,))
     if search.forced_eos and length == search.limit(prompt) - 1:
-        scores = _only(scores, search.forced_eos)
+        scores = _force_tokens(scores, search.forced_eos)
     scores[:, list(search.suppress)] = -np.inf
-    if length == _begin(search, prompt):
+    if length == _begin_index(search, prompt):
         scores[:, list(search.begin_suppress)] = -np.inf
     return scores
 
 
-def _begin(search: Search, prompt: int) -> int:
+def _begin_index(search: GenerationSettings, prompt: int) -> int:
     return prompt if prompt > 1 or search.forced_bos is None else prompt + 1
 
 
-def _only(scores: Array, tokens: Sequence[int]) -> Array:
+def _force_tokens(scores: Array, tokens: Sequence[int]) -> Array:
     forced = np.full_like(scores, -np.inf)
     forced[:, list(tokens)] = 0.0
     return forced
 
 
-def _penalised(penalty: float, sequences: Array, scores: Array, padding: Array | None) -> Array:
+def _repetition_penalty(
+    penalty: float, sequences: Array, scores: Array, padding: Array | None
+) -> Array:
     seen = np.zeros(scores.shape, dtype=bool)
     starts = padding.tolist() if padding is not None else [0] * len(sequences)
     for row, start in enumerate(starts):
@@ -164,7 +166,7 @@ def _penalised(penalty: float, sequences: Array, scores: Array, padding: Array |
     return np.where(seen, less, scores)
 
 
-def _repeating(sequences: Array, size: int) -> list[list[int]]:
+def _repeated_ngram_tokens(sequences: Array, size: int) -> list[list[int]]:
     """The tokens that would make each row repeat an n-gram of that size."""
     banned = []
     for row in sequences.tolist():
@@ -174,7 +176,7 @@ def _repeating(sequences: Array, size: int) -> list[list[int]]:
     return banned
 
 
-def _ban_word(word: tuple[int, ...], sequences: Array, scores: Array) -> None:
+def _ban_sequence(word: tuple[int, ...], sequences: Array, scores: Array) -> None:
     begin, end = word[:-1], word[-1]
     if len(begin) > sequences.shape[1]:
         return
@@ -187,11 +189,11 @@ def _bad_words(words: Any, eos: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(word for word in found if word not in {(token,) for token in eos})
 
 
-def _several(value: Any) -> tuple[int, ...]:
+def _as_tuple(value: Any) -> tuple[int, ...]:
     if value is None:
         return ()
     return tuple(int(token) for token in (value if isinstance(value, list | tuple) else [value]))
 
 
-def _number(value: Any, default: float) -> float:
+def _float_or(value: Any, default: float) -> float:
     return default if value is None else float(value)

@@ -1,186 +1,193 @@
-"""Which module is the first whose output is beyond noise."""
+"""Compares the modules of a backend with PyTorch's one by one and finds the first one beyond noise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.tolerance import MODULE
-from equipoise.validators.core.types import Array, Arrays
-from equipoise.validators.judgement.metrics import Distance, distance
-from equipoise.validators.judgement.module_matching import Pair, align, comparable
-from equipoise.validators.judgement.results import Depth, Divergence
+from equipoise.validators.core.tolerance import MODULE_TOLERANCE
+from equipoise.validators.core.types import Array, Arrays, CapturedModule
+from equipoise.validators.judgement.metrics import measure_error
+from equipoise.validators.judgement.module_matching import (
+    ModulePair,
+    match_modules,
+    matching_outputs,
+)
+from equipoise.validators.judgement.results import Divergence, ErrorMetrics, ModuleError
 from equipoise.validators.judgement.verdict import within_noise
-from equipoise.validators.runtime.remote import Module, RemoteRunner
 
 
 @dataclass(frozen=True)
-class Passes:
-    """The same probe on the truth, the reference and a backend, with every module's values."""
+class CapturedPasses:
+    """Values of every module in the same forward pass on truth, reference and backend."""
 
-    truth: Sequence[Module]
-    reference: Sequence[Module]
-    found: Sequence[Module]
+    truth: Sequence[CapturedModule]
+    reference: Sequence[CapturedModule]
+    found: Sequence[CapturedModule]
 
 
 @dataclass(frozen=True)
-class Point:
-    """One aligned module's figures.
+class ModuleComparison:
+    """The error of one matched module.
 
     Attributes:
         pair: The module on both sides.
         error: Distance of its output from the truth.
-        noise: The same of the reference.
+        noise: Distance of the reference's output from the truth.
         beyond: Whether the output is beyond noise.
-        fed_beyond: Whether its first input is; False where inputs are not known.
+        input_beyond: Whether its first input is beyond noise; False where inputs are not known.
     """
 
-    pair: Pair
-    error: Distance
-    noise: Distance
+    pair: ModulePair
+    error: ErrorMetrics
+    noise: ErrorMetrics
     beyond: bool
-    fed_beyond: bool
+    input_beyond: bool
 
 
-def capture(
-    runner: RemoteRunner, probes: Sequence[Arrays], kwargs: Mapping[str, Any]
-) -> list[Module]:
-    """Every module's values in the last pass of a probe.
+@dataclass(frozen=True)
+class _Comparer:
+    """Compares captured arrays at one precision, without padding."""
 
-    Args:
-        runner: The model.
-        probes: One pass, or several that go on from one another's cache.
-        kwargs: Plain values for the model's forward.
-    """
-    *before, last = [
-        {name: value for name, value in probe.items() if name in runner.accepts} for probe in probes
-    ]
-    state: str | None = None
-    for probe in before:
-        _, state = runner.step(probe, state, **kwargs)
-    _, modules = runner.capture(last, state=state, **kwargs)
-    return modules
+    mask: Array | None
+    precision: str
+
+    def compare(
+        self, truth: Arrays, reference: Arrays, found: Arrays
+    ) -> tuple[ErrorMetrics, ErrorMetrics, bool] | None:
+        """Returns error, noise, and whether the error is beyond noise; None if the arrays do not match."""
+        ours, theirs = matching_outputs(truth, found), matching_outputs(truth, reference)
+        if ours is None or theirs is None:
+            return None
+        error, noise = self._error(*ours), self._error(*theirs)
+        return error, noise, not within_noise(error, noise, self.precision, MODULE_TOLERANCE)
+
+    def _error(self, truth: Array, found: Array) -> ErrorMetrics:
+        return measure_error(
+            self._without_padding(found), self._without_padding(truth), precision=self.precision
+        )
+
+    def _without_padding(self, values: Array) -> Array:
+        if self.mask is None or values.shape[: self.mask.ndim] != self.mask.shape:
+            return values
+        return np.asarray(values[self.mask])
 
 
-def points(
-    passes: Passes,
+def compare_modules(
+    passes: CapturedPasses,
     weights: Sequence[str],
     names: Mapping[str, tuple[str, ...]],
     *,
     mask: Array | None,
     precision: str,
-) -> list[Point]:
-    """Error and noise of every module that both sides have, in the order in which they ended.
+) -> list[ModuleComparison]:
+    """Returns the error of every module that both sides have, in the order in which the modules ended.
 
     Args:
         passes: The captured values.
-        weights: PyTorch's weights by name.
-        names: Which of them a backend's weight is made of.
-        mask: Which positions of a padded batch mean something.
+        weights: Names of PyTorch's weights.
+        names: Names of the backend's weights -> names of the PyTorch weights that they are made of.
+        mask: Positions of a padded batch that are no padding.
         precision: The precision under test.
     """
+    comparer = _Comparer(mask, precision)
     truth = {module.path: module for module in passes.truth}
     reference = [module for module in passes.reference if module.path in truth]
-    found = []
-    for pair in align(reference, passes.found, weights, names):
+    comparisons = []
+    for pair in match_modules(reference, passes.found, weights, names):
         exact = truth[pair.reference.path]
-        out = _figures(exact.outputs, pair.reference.outputs, pair.found.outputs, mask, precision)
-        if out is None:
+        output = comparer.compare(exact.outputs, pair.reference.outputs, pair.found.outputs)
+        if output is None:
             continue
-        if out[2] and _goes_further(pair, passes, truth, mask, precision):
+        error, noise, beyond = output
+        if beyond and _ends_where_parent_ends(pair, passes, truth, comparer):
             continue
-        fed = _figures(exact.inputs, pair.reference.inputs, pair.found.inputs, mask, precision)
-        found.append(Point(pair, out[0], out[1], out[2], fed is not None and fed[2]))
-    return found
+        inputs = comparer.compare(exact.inputs, pair.reference.inputs, pair.found.inputs)
+        input_beyond = inputs is not None and inputs[2]
+        comparisons.append(ModuleComparison(pair, error, noise, beyond, input_beyond))
+    return comparisons
 
 
-def _goes_further(
-    pair: Pair, passes: Passes, truth: Mapping[str, Module], mask: Array | None, precision: str
+def _ends_where_parent_ends(
+    pair: ModulePair,
+    passes: CapturedPasses,
+    truth: Mapping[str, CapturedModule],
+    comparer: _Comparer,
 ) -> bool:
-    """Whether the backend's module ends where one around PyTorch's does: a dense layer with its activation."""
+    """Checks whether the backend's module computes what the parent of PyTorch's computes.
+
+    A dense layer of Keras includes its activation, which PyTorch applies in the module around the layer.
+    """
     parent = pair.reference.path.rpartition(".")[0]
     for module in passes.reference:
         if module.path and module.path == parent:
             exact = truth[module.path].outputs
-            out = _figures(exact, module.outputs, pair.found.outputs, mask, precision)
-            return out is not None and not out[2]
+            output = comparer.compare(exact, module.outputs, pair.found.outputs)
+            return output is not None and not output[2]
     return False
 
 
-def _figures(
-    truth: Arrays, reference: Arrays, found: Arrays, mask: Array | None, precision: str
-) -> tuple[Distance, Distance, bool] | None:
-    """Error, noise, and whether the error is beyond it; None where there is nothing to compare."""
-    both, own = comparable(truth, found), comparable(truth, reference)
-    if both is None or own is None:
-        return None
-    error = distance(_kept(both[1], mask), _kept(both[0], mask), precision=precision)
-    noise = distance(_kept(own[1], mask), _kept(own[0], mask), precision=precision)
-    return error, noise, not within_noise(error, noise, precision, MODULE)
-
-
-def _kept(values: Array, mask: Array | None) -> Array:
-    if mask is None or values.shape[: mask.ndim] != mask.shape:
-        return values
-    return np.asarray(values[mask])
-
-
-def depth(found: Sequence[Point]) -> tuple[Depth, ...]:
-    """Errors along the depth of the model."""
+def error_by_depth(comparisons: Sequence[ModuleComparison]) -> tuple[ModuleError, ...]:
+    """Returns the error of every module in order."""
     return tuple(
-        Depth(point.pair.reference.path, point.error.relative, point.noise.relative)
-        for point in found
+        ModuleError(one.pair.reference.path, one.error.relative, one.noise.relative)
+        for one in comparisons
     )
 
 
-def first(found: Sequence[Point], case: str) -> Divergence | None:
-    """The first module beyond noise; None when no module is.
+def first_divergence(comparisons: Sequence[ModuleComparison], case: str) -> Divergence | None:
+    """Returns the first module beyond noise; None if there is none.
 
-    A module whose inputs are beyond noise is not to blame though every module before it is fine: something
-    between them is, which belongs to the module around it.
+    A module whose inputs are beyond noise is not at fault even if every module before it is fine: something between
+    the two is, which belongs to the module around them.
     """
-    for index, point in enumerate(found):
-        if point.beyond:
-            return _divergence(found, index, case)
+    for index, comparison in enumerate(comparisons):
+        if comparison.beyond:
+            return _describe_divergence(comparisons, index, case)
     return None
 
 
-def _divergence(found: Sequence[Point], index: int, case: str) -> Divergence:
-    flagged = found[index]
-    by_path = {point.pair.reference.path: point for point in found}
-    point, inner = flagged, ""
-    while point.fed_beyond and (path := point.pair.reference.path.rpartition(".")[0]) in by_path:
-        point, inner = by_path[path], flagged.pair.reference.path
-    reference = point.pair.reference
-    before = [one for one in found[:index] if _feeds(one.pair.reference, reference)]
-    note = "" if before else _beside(found, index)
+def _describe_divergence(
+    comparisons: Sequence[ModuleComparison], index: int, case: str
+) -> Divergence:
+    flagged = comparisons[index]
+    by_path = {one.pair.reference.path: one for one in comparisons}
+    comparison, inner = flagged, ""
+    while (
+        comparison.input_beyond
+        and (path := comparison.pair.reference.path.rpartition(".")[0]) in by_path
+    ):
+        comparison, inner = by_path[path], flagged.pair.reference.path
+    reference = comparison.pair.reference
+    inputs = [one for one in comparisons[:index] if _is_input_of(one.pair.reference, reference)]
+    note = "" if inputs else _describe_last_good(comparisons, index)
     if inner:
         note = f"what goes into its part {inner} is beyond noise already, no part before it is"
     return Divergence(
         case=case,
         module=reference.path or "(the whole model)",
         kind=reference.kind,
-        there=point.pair.found.path,
-        error=point.error.relative,
-        noise=point.noise.relative,
-        inputs={one.pair.reference.path: one.error.relative for one in before},
+        there=comparison.pair.found.path,
+        error=comparison.error.relative,
+        noise=comparison.noise.relative,
+        inputs={one.pair.reference.path: one.error.relative for one in inputs},
         note=note,
     )
 
 
-def _beside(found: Sequence[Point], index: int) -> str:
+def _describe_last_good(comparisons: Sequence[ModuleComparison], index: int) -> str:
     if index == 0:
         return "no module before it could be compared"
-    return f"the last module within noise before it is {found[index - 1].pair.reference.path}"
+    last = comparisons[index - 1].pair.reference.path
+    return f"the last module within noise before it is {last}"
 
 
-def _feeds(giver: Module, taker: Module) -> bool:
-    """Whether one module's output is an input of the other: the same values."""
+def _is_input_of(giver: CapturedModule, taker: CapturedModule) -> bool:
+    """Checks whether an output of one module is an input of another: the same values."""
     return any(
-        given.shape == taken.shape and given.size > 1 and np.array_equal(given, taken)
-        for given in giver.outputs.values()
-        for taken in taker.inputs.values()
+        output.shape == value.shape and output.size > 1 and np.array_equal(output, value)
+        for output in giver.outputs.values()
+        for value in taker.inputs.values()
     )

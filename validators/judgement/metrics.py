@@ -1,104 +1,75 @@
-"""How far one array is from another: the figures of a comparison."""
+"""Measures how far one array is from another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, log_softmax
-
-TF32 = "tf32"
-"""The precision of float32 products whose factors are rounded to TensorFloat-32."""
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far values are from a truth.
-
-    Attributes:
-        count: How many values were compared.
-        max_abs: Largest absolute difference.
-        rms: Root of the mean squared difference.
-        max_rel: Largest relative difference, over values of at least a thousandth of the largest one; below
-            that, relative differences say nothing.
-        ulp: Largest difference in steps of the precision at the truth's magnitude.
-        cosine: Cosine similarity of all values together.
-        scale: Root of the mean square of the truth.
-        nonfinite: How many values are NaN or infinite where the truth is not, or the other way round.
-    """
-
-    count: int
-    max_abs: float
-    rms: float
-    max_rel: float
-    ulp: float
-    cosine: float
-    scale: float
-    nonfinite: int
-
-    @property
-    def relative(self) -> float:
-        """``rms`` as a part of the truth's own; the error of an output as a whole."""
-        return self.rms / self.scale if self.scale else (0.0 if self.rms == 0 else float("inf"))
+from equipoise.validators.core.activations import log_softmax
+from equipoise.validators.core.precision import TF32
+from equipoise.validators.core.types import Array
+from equipoise.validators.judgement.results import ErrorMetrics
 
 
-def distance(found: Array, truth: Array, *, precision: str) -> Distance:
+def measure_error(found: Array, truth: Array, *, precision: str) -> ErrorMetrics:
     """Compares arrays of one shape in float64.
+
+    Values that are infinite or NaN on both sides are equal (attention masks contain infinities).
 
     Args:
         found: The values.
-        truth: What they should be; of any float dtype.
-        precision: The float dtype whose steps ``ulp`` counts.
+        truth: What they should be, of any float dtype.
+        precision: The float dtype whose units in the last place are counted.
     """
     a, b = found.astype(np.float64).ravel(), truth.astype(np.float64).ravel()
-    same = (a == b) | (
-        np.isnan(a) & np.isnan(b)
-    )  # infinities of masks are equal, their difference is not 0
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
     finite = np.isfinite(a) & np.isfinite(b)
     nonfinite = int((~finite & ~same).sum())
     a, b = a[finite], b[finite]
     if not a.size:
-        return Distance(found.size, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, nonfinite)
+        return ErrorMetrics(found.size, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, nonfinite)
     error = np.abs(a - b)
     largest = np.abs(b).max()
     notable = np.abs(b) >= largest / 1000
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = error[notable] / np.abs(b[notable]) if largest else np.zeros(1)
     norms = np.linalg.norm(a) * np.linalg.norm(b)
-    return Distance(
+    return ErrorMetrics(
         count=found.size,
         max_abs=float(error.max()),
         rms=root_mean_square(error),
         max_rel=float(relative.max()),
-        ulp=float((error / steps(b, precision)).max()),
+        ulp=float((error / ulp_sizes(b, precision)).max()),
         cosine=float(a @ b / norms) if norms else float(not error.any()),
         scale=root_mean_square(b),
         nonfinite=nonfinite,
     )
 
 
-def steps(values: Array, precision: str) -> Array:
-    """The distance from each value to the next one of a precision, subnormals aside."""
-    info = _limits(precision)
+def ulp_sizes(values: Array, precision: str) -> Array:
+    """Returns the distance from each value to the next one of a precision, ignoring subnormal numbers."""
+    info = _finfo(precision)
     magnitude = np.maximum(np.abs(values), float(info.tiny))
     exponent = np.floor(np.log2(magnitude))
     return np.asarray(np.exp2(exponent) * float(info.eps))
 
 
-def epsilon(precision: str) -> float:
-    """Half a unit in the last place at 1: the largest relative error of one rounding.
+def unit_roundoff(precision: str) -> float:
+    """Returns half a unit in the last place at 1: the largest relative error of one rounding.
 
     TensorFloat-32 keeps ten bits of a factor's fraction.
+
+    >>> unit_roundoff("float32") == 2.0**-24, unit_roundoff("tf32") == 2.0**-11
+    (True, True)
     """
     if precision == TF32:
         return 2.0**-11
-    return float(_limits(precision).eps) / 2
+    return float(_finfo(precision).eps) / 2
 
 
-def _limits(precision: str) -> Any:
-    """What numpy knows of its own dtypes alone."""
+def _finfo(precision: str) -> Any:
+    """Returns the limits of a float dtype; NumPy itself does not know bfloat16."""
     import ml_dtypes
 
     if precision == TF32:
@@ -109,7 +80,7 @@ def _limits(precision: str) -> Any:
 
 
 def root_mean_square(values: Array) -> float:
-    """Without overflow for large values."""
+    """Returns the root mean square without overflow for large values."""
     largest = float(np.abs(values).max(initial=0.0))
     if not largest or not np.isfinite(largest):
         return largest
@@ -117,7 +88,7 @@ def root_mean_square(values: Array) -> float:
 
 
 def kl_divergence(found: Array, truth: Array) -> float:
-    """Largest Kullback-Leibler divergence KL(truth || found), in nats, of the last axis' distributions.
+    """Returns the largest Kullback-Leibler divergence KL(truth || found) over the last axis, in nats.
 
     >>> kl_divergence(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]))
     0.0
@@ -128,8 +99,8 @@ def kl_divergence(found: Array, truth: Array) -> float:
     return float(np.nan_to_num(terms.sum(axis=-1), nan=np.inf).max(initial=0.0))
 
 
-def identical(found: Array, expected: Array) -> bool:
-    """Whether two arrays have the same dtype, shape and bits."""
+def is_identical(found: Array, expected: Array) -> bool:
+    """Checks whether two arrays have the same dtype, shape and bits."""
     return (
         found.dtype == expected.dtype
         and found.shape == expected.shape

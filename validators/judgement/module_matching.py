@@ -1,4 +1,4 @@
-"""Which module of another framework is which of PyTorch's: by the weights beneath it, or by its path."""
+"""Matches the modules of another framework with PyTorch's: by the weights below them, or by their paths."""
 
 from __future__ import annotations
 
@@ -10,107 +10,113 @@ import numpy as np
 
 from equipoise.convert.api import prepare
 from equipoise.convert.errors import EquipoiseError
-from equipoise.validators.core.types import Array, Arrays
-from equipoise.validators.runtime.remote import Module
+from equipoise.validators.core.types import Array, Arrays, CapturedModule
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One module, as PyTorch has it and as the backend has it."""
+class ModulePair:
+    """One module in PyTorch and in a backend."""
 
-    reference: Module
-    found: Module
+    reference: CapturedModule
+    found: CapturedModule
 
 
-def weight_names(pytorch: Path, backend: str) -> dict[str, tuple[str, ...]]:
-    """The PyTorch weights that a framework's weight is made of, by the framework's name without ``:0``.
+def map_weight_names(pytorch: Path, backend: str) -> dict[str, tuple[str, ...]]:
+    """Returns the names of a framework's weights, without ``:0`` -> the PyTorch weights that they are made of.
 
-    Empty where the architecture is not known; then names are compared as they are spelt.
+    Empty if the architecture is not known; names are then compared by their spelling.
     """
     try:
         plan = prepare(pytorch, to=backend)
     except EquipoiseError:
         return {}
     return {
-        _bare(header.name): tuple(step.sources) for step in plan.steps for header in step.targets
+        _without_index(header.name): tuple(step.sources)
+        for step in plan.steps
+        for header in step.targets
     }
 
 
-def align(
-    reference: Sequence[Module],
-    found: Sequence[Module],
+def match_modules(
+    reference: Sequence[CapturedModule],
+    found: Sequence[CapturedModule],
     weights: Sequence[str],
     names: Mapping[str, tuple[str, ...]],
-) -> list[Pair]:
-    """Pairs of modules, in the order in which PyTorch's ended.
+) -> list[ModulePair]:
+    """Returns pairs of modules, in the order in which PyTorch's ended.
 
     Args:
         reference: PyTorch's modules.
-        found: The backend's.
-        weights: PyTorch's weights by name.
-        names: See :func:`weight_names`.
+        found: The backend's modules.
+        weights: Names of PyTorch's weights.
+        names: The result of :func:`map_weight_names`.
     """
-    by_path = _by_path(reference, found)
-    by_weights = _by_weights(reference, found, weights, names)
-    paired = {**by_path, **by_weights}
-    return [Pair(module, paired[module.path]) for module in reference if module.path in paired]
+    pairs = {
+        **_match_by_path(reference, found),
+        **_match_by_weights(reference, found, weights, names),
+    }
+    return [ModulePair(module, pairs[module.path]) for module in reference if module.path in pairs]
 
 
-def _by_path(reference: Sequence[Module], found: Sequence[Module]) -> dict[str, Module]:
-    """Programs keep PyTorch's paths, below the wrapper that was exported."""
-    plain = [module for module in found if module.weights is None]
+def _match_by_path(
+    reference: Sequence[CapturedModule], found: Sequence[CapturedModule]
+) -> dict[str, CapturedModule]:
+    """Matches by path: programs keep PyTorch's paths, possibly below the wrapper that was exported."""
+    modules = [module for module in found if module.weights is None]
     known = {module.path for module in reference}
-    wrapped = sum(module.path.partition(".")[2] in known for module in plain)
-    direct = sum(module.path in known for module in plain)
+    wrapped = sum(module.path.partition(".")[2] in known for module in modules)
+    direct = sum(module.path in known for module in modules)
 
-    def spelt(path: str) -> str:
+    def without_wrapper(path: str) -> str:
         return path if direct >= wrapped else path.partition(".")[2]
 
-    return {spelt(module.path): module for module in plain}
+    return {without_wrapper(module.path): module for module in modules}
 
 
-def _by_weights(
-    reference: Sequence[Module],
-    found: Sequence[Module],
+def _match_by_weights(
+    reference: Sequence[CapturedModule],
+    found: Sequence[CapturedModule],
     weights: Sequence[str],
     names: Mapping[str, tuple[str, ...]],
-) -> dict[str, Module]:
-    """Modules over the same set of weights are the same; of several, the order of their ends decides."""
-    theirs: dict[frozenset[str], list[Module]] = {}
+) -> dict[str, CapturedModule]:
+    """Matches modules above the same set of weights; among several, the order in which they ended decides."""
+    theirs: dict[frozenset[str], list[CapturedModule]] = {}
     for module in found:
         if module.weights:
-            beneath = frozenset(one for name in module.weights for one in _pytorch(name, names))
-            theirs.setdefault(beneath, []).append(module)
-    ours: dict[frozenset[str], list[Module]] = {}
+            below = frozenset(one for name in module.weights for one in _pytorch_names(name, names))
+            theirs.setdefault(below, []).append(module)
+    ours: dict[frozenset[str], list[CapturedModule]] = {}
     for module in reference:
         path = module.path.partition("#")[0]
-        beneath = frozenset(name for name in weights if name.startswith(f"{path}.") or not path)
-        if beneath and not module.path.partition("#")[1]:
-            ours.setdefault(beneath, []).append(module)
+        below = frozenset(name for name in weights if name.startswith(f"{path}.") or not path)
+        if below and not module.path.partition("#")[1]:
+            ours.setdefault(below, []).append(module)
     pairs = {}
-    for beneath, modules in ours.items():
-        pairs.update(_in_order(modules, theirs.get(beneath, [])))
+    for below, modules in ours.items():
+        pairs.update(_pair_in_order(modules, theirs.get(below, [])))
     return pairs
 
 
-def _in_order(ours: Sequence[Module], theirs: Sequence[Module]) -> dict[str, Module]:
-    """Innermost with innermost, outermost with outermost; all, where there are as many on both sides."""
+def _pair_in_order(
+    ours: Sequence[CapturedModule], theirs: Sequence[CapturedModule]
+) -> dict[str, CapturedModule]:
+    """Pairs innermost with innermost and outermost with outermost; all, if both sides have as many."""
     if not theirs:
         return {}
     if len(ours) == len(theirs):
         pairs = dict(zip((module.path for module in ours), theirs, strict=True))
     else:
         pairs = {ours[-1].path: theirs[-1], ours[0].path: theirs[0]}
-    shapes = {module.path: module for module in ours}
+    by_path = {module.path: module for module in ours}
     return {
         path: module
         for path, module in pairs.items()
-        if comparable(shapes[path].outputs, module.outputs) is not None
+        if matching_outputs(by_path[path].outputs, module.outputs) is not None
     }
 
 
-def comparable(reference: Arrays, found: Arrays) -> tuple[Array, Array] | None:
-    """The first outputs of a module on both sides in one order of axes; None when they do not compare."""
+def matching_outputs(reference: Arrays, found: Arrays) -> tuple[Array, Array] | None:
+    """Returns the first outputs of a module on both sides in the same axis order; None if they do not match."""
     if not reference or not found:
         return None
     name = next((name for name in reference if name in found), None)
@@ -119,28 +125,30 @@ def comparable(reference: Arrays, found: Arrays) -> tuple[Array, Array] | None:
     if ours.shape == theirs.shape:
         return ours, theirs
     if ours.shape[1:] == theirs.shape[1:] and 1 in (len(ours), len(theirs)):
-        # One row for the whole batch is the same in every row.
+        # One row for the whole batch, as position embeddings have it.
         rows = np.broadcast_arrays(ours, theirs)
         return rows[0], rows[1]
     # TensorFlow and Flax keep channels last.
-    last = (0, *range(2, ours.ndim), 1) if ours.ndim > 2 else ()
-    if last and tuple(ours.shape[axis] for axis in last) == theirs.shape:
-        return ours.transpose(last), theirs
+    channels_last = (0, *range(2, ours.ndim), 1) if ours.ndim > 2 else ()
+    if channels_last and tuple(ours.shape[axis] for axis in channels_last) == theirs.shape:
+        return ours.transpose(channels_last), theirs
     return None
 
 
-def _pytorch(name: str, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    bare = _bare(name)
+def _pytorch_names(name: str, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Returns the PyTorch weights of a framework's weight, by its spelling if there is no mapping."""
+    bare = _without_index(name)
     if names:
         return names.get(bare, (bare,))
     # TensorFlow's names begin with the model's own: tf_sam_model/vision_encoder/...
     root, _, rest = bare.partition("/")
-    spelt = (rest if root.startswith("tf_") else bare).replace("_._", ".").replace("/", ".")
-    module, _, leaf = spelt.rpartition(".")
+    dotted = (rest if root.startswith("tf_") else bare).replace("_._", ".").replace("/", ".")
+    module, _, leaf = dotted.rpartition(".")
     leaves = {"kernel": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
-    plain = leaves.get(leaf, "weight" if leaf in ("embedding", "embeddings") else leaf)
-    return (f"{module}.{plain}",)
+    spelling = leaves.get(leaf, "weight" if leaf in ("embedding", "embeddings") else leaf)
+    return (f"{module}.{spelling}",)
 
 
-def _bare(name: str) -> str:
+def _without_index(name: str) -> str:
+    """Removes the output index of a TensorFlow variable: ``kernel:0`` -> ``kernel``."""
     return name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name

@@ -1,22 +1,21 @@
-"""A minimal repro of a divergence: one module, its weights, its inputs, and a script that shows it."""
+"""Writes a minimal repro of a divergence: one module, its weights, its inputs, and a script."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.errors import EquipoiseError
-from equipoise.validators.core.types import Array, Arrays
-from equipoise.validators.evaluation.context import Setup
-from equipoise.validators.judgement.diagnosis import Passes
-from equipoise.validators.judgement.results import BackendResult, Divergence
-from equipoise.validators.runtime.remote import Module
+from equipoise.validators.core.types import Array, Arrays, CapturedModule
+from equipoise.validators.judgement.diagnosis import CapturedPasses
+from equipoise.validators.judgement.results import Divergence
 
-SCRIPT = '''\
+SCRIPT_TEMPLATE = '''\
 """{kind} {module}: what {label} gave for these inputs, and what PyTorch gives.
 
 Needs torch, transformers and safetensors. Beside it: the module's weights and inputs, the truth in float64,
@@ -53,58 +52,77 @@ for name, value in (("this script", first), ("reference", outputs["reference"]),
 '''
 
 
-def write(setup: Setup, result: BackendResult, passes: Passes, found: Divergence) -> Path:
-    """Writes the folder and returns it; its name is made of backend, case and module."""
+def write_repro(
+    parent: Path,
+    label: str,
+    passes: CapturedPasses,
+    divergence: Divergence,
+    *,
+    checkpoint: Path,
+    class_name: str,
+    config: Mapping[str, Any],
+) -> Path:
+    """Writes a folder with one module, its weights, its inputs and a script; returns the folder.
+
+    Args:
+        parent: Where the folder goes; its name consists of backend, case and module.
+        label: Name of the backend in reports.
+        passes: The captured values.
+        divergence: The first module beyond noise.
+        checkpoint: The checkpoint that PyTorch loads.
+        class_name: PyTorch's class.
+        config: The model's config.
+    """
     from safetensors.numpy import save_file
 
-    module = "" if found.module.startswith("(") else found.module
-    name = "-".join([result.label, found.case, module or "model"])
-    folder = Path(setup.request.repro or ".") / "".join(c if c.isalnum() else "-" for c in name)
+    module = "" if divergence.module.startswith("(") else divergence.module
+    name = "-".join([label, divergence.case, module or "model"])
+    folder = parent / "".join(c if c.isalnum() else "-" for c in name)
     folder.mkdir(parents=True, exist_ok=True)
     path = module.partition("#")[0]
-    save_file(_weights(setup, path), folder / "weights.safetensors")
-    reference = _module(passes.reference, module)
-    save_file(_dense(reference.inputs), folder / "inputs.safetensors")
+    save_file(_module_weights(checkpoint, path), folder / "weights.safetensors")
+    reference = _find_module(passes.reference, module)
+    save_file(_contiguous(reference.inputs), folder / "inputs.safetensors")
     outputs = {
-        "truth": _first(_module(passes.truth, module)),
-        "reference": _first(reference),
-        "found": _first(_module(passes.found, found.there)),
+        "truth": _first_output(_find_module(passes.truth, module)),
+        "reference": _first_output(reference),
+        "found": _first_output(_find_module(passes.found, divergence.there)),
     }
-    save_file(_dense(outputs), folder / "outputs.safetensors")
-    (folder / "config.json").write_text(json.dumps(setup.model.config, indent=2) + "\n")
+    save_file(_contiguous(outputs), folder / "outputs.safetensors")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "repro.py").write_text(
-        SCRIPT.format(
-            kind=found.kind,
-            module=found.module,
-            label=result.label,
-            class_name=setup.class_name,
+        SCRIPT_TEMPLATE.format(
+            kind=divergence.kind,
+            module=divergence.module,
+            label=label,
+            class_name=class_name,
             submodule=f'.get_submodule("{path}")' if path else "",
         )
     )
     return folder
 
 
-def _weights(setup: Setup, path: str) -> Arrays:
-    """The weights in and beneath a module, by their names within it."""
+def _module_weights(checkpoint: Path, path: str) -> Arrays:
+    """Returns the weights in and below a module, by their names within it."""
     prefix = f"{path}." if path else ""
-    found = {}
     try:
-        checkpoint = open_checkpoint(setup.pytorch.path, layout="pytorch")
+        tensors = open_checkpoint(checkpoint, layout="pytorch")
     except EquipoiseError:
         return {}
-    for name, ref in checkpoint.items():
-        if name.startswith(prefix):
-            found[name.removeprefix(prefix)] = np.asarray(ref.read())
-    return found
+    return {
+        name.removeprefix(prefix): np.asarray(ref.read())
+        for name, ref in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
-def _module(modules: Sequence[Module], path: str) -> Module:
+def _find_module(modules: Sequence[CapturedModule], path: str) -> CapturedModule:
     return [module for module in modules if module.path == path][-1]
 
 
-def _first(module: Module) -> Array:
+def _first_output(module: CapturedModule) -> Array:
     return next(iter(module.outputs.values()))
 
 
-def _dense(arrays: Arrays) -> Arrays:
+def _contiguous(arrays: Arrays) -> Arrays:
     return {name: np.array(value, order="C") for name, value in arrays.items()}

@@ -1,24 +1,138 @@
-"""What a validation found, as plain frozen data that every report is made from."""
+"""Frozen data of a validation: errors, verdicts, results of backends, the report. All reports are made from these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from equipoise.validators.core.tolerance import Tolerance
-from equipoise.validators.judgement.verdict import CaseFigures, Verdict, worst
+
+HISTOGRAM_EDGES = tuple(range(-12, 5))
+"""Edges of the error histogram as powers of ten; smaller errors fall into the first bin."""
+
+
+class Verdict(Enum):
+    """What can be said about a backend, best first."""
+
+    IDENTICAL = "identical"
+    WITHIN_NOISE = "within noise"
+    DECISION_SAFE = "decision-safe"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+    @property
+    def rank(self) -> int:
+        """Position in the order of verdicts; 0 is the best."""
+        return list(Verdict).index(self)
+
+
+PASSING_VERDICTS = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
+"""Verdicts of a correct program at one precision."""
+
+
+def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """Returns the verdict on several things together; nothing at all counts as failed."""
+    return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.FAILED)
 
 
 @dataclass(frozen=True)
-class Depth:
-    """The error of one module on the way through the model.
+class ErrorMetrics:
+    """The distance of values from a truth.
+
+    Attributes:
+        count: Number of values compared.
+        max_abs: Largest absolute difference.
+        rms: Root mean square of the differences.
+        max_rel: Largest relative difference over values of at least a thousandth of the largest one; below that,
+            relative differences mean nothing.
+        ulp: Largest difference in units in the last place of the precision.
+        cosine: Cosine similarity of all values together.
+        scale: Root mean square of the truth.
+        nonfinite: Number of values that are NaN or infinite on one side only.
+    """
+
+    count: int
+    max_abs: float
+    rms: float
+    max_rel: float
+    ulp: float
+    cosine: float
+    scale: float
+    nonfinite: int
+
+    @property
+    def relative(self) -> float:
+        """``rms`` relative to the truth's: the error of an output as a whole."""
+        return self.rms / self.scale if self.scale else (0.0 if self.rms == 0 else float("inf"))
+
+
+@dataclass(frozen=True)
+class OutputMetrics:
+    """Metrics of one output in one case.
+
+    Attributes:
+        name: Name of the output.
+        verdict: The verdict on this output alone.
+        reason: Why the verdict is not better.
+        error: Distance of the backend from the truth.
+        noise: Distance of the reference from the truth.
+        ratio: ``error.rms`` over the noise that it is compared with.
+        kl: Kullback-Leibler divergence from the truth, for logits.
+        margin: The smallest margin of the decisions read off this output.
+        errors: Histogram of log10 of the absolute errors, with the edges :data:`HISTOGRAM_EDGES`.
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    error: ErrorMetrics | None = None
+    noise: ErrorMetrics | None = None
+    ratio: float | None = None
+    kl: float | None = None
+    margin: float | None = None
+    errors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseMetrics:
+    """Metrics of one case on one backend.
+
+    Attributes:
+        case: Name of the case.
+        outputs: Metrics of every output of the reference.
+        decisions: Number of decisions of the reference, and how many of them the backend made too.
+        flips: Decisions that differ: ``label: POSITIVE -> NEGATIVE``.
+        seconds: Duration of each forward pass of the backend.
+        failure: What went wrong if there are no metrics.
+    """
+
+    case: str
+    outputs: tuple[OutputMetrics, ...] = ()
+    decisions: tuple[int, int] = (0, 0)
+    flips: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = ()
+    failure: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of the outputs; beyond noise, a flipped decision is a divergence whatever the metrics."""
+        if self.failure:
+            return Verdict.FAILED
+        found = worst_verdict([output.verdict for output in self.outputs])
+        passes = found in PASSING_VERDICTS
+        return Verdict.DIVERGED if self.flips and not passes else found
+
+
+@dataclass(frozen=True)
+class ModuleError:
+    """The error of one module's output.
 
     Attributes:
         path: PyTorch's module path.
-        error: Relative error (rms over the truth's) of the backend.
-        noise: The same of the reference.
+        error: Relative error of the backend: rms over the truth's rms.
+        noise: Relative error of the reference.
     """
 
     path: str
@@ -31,14 +145,14 @@ class Divergence:
     """The first module whose output is beyond noise although its inputs are not.
 
     Attributes:
-        case: The case it was found in.
+        case: Name of the case.
         module: PyTorch's module path.
-        kind: Its class.
-        there: The same module as the backend names it.
+        kind: The module's class.
+        there: Path of the same module in the backend.
         error: Relative error of its output.
-        noise: Relative noise of the reference there.
-        inputs: Relative error of what went into it, by the module that gave it; empty where not known.
-        note: What else is known, e.g. that inputs differ already.
+        noise: Relative error of the reference's output.
+        inputs: Relative error of its inputs, by the module that computed them; empty if not known.
+        note: Further remarks, such as that inputs already differ.
         repro: Folder with a minimal script, or empty.
     """
 
@@ -55,24 +169,24 @@ class Divergence:
 
 @dataclass(frozen=True)
 class BackendResult:
-    """One backend's part.
+    """The result of one backend.
 
     Attributes:
-        backend: Its name.
-        label: How reports call it: the backend, and the artifact where several are of one backend.
-        origin: How it got its form of the model.
-        source: What it loaded.
+        backend: Name of the backend.
+        label: Name in reports: the backend, with the artifact where several have the same backend.
+        origin: How the backend's source came about.
+        source: What the backend loaded.
         about: What it really ran on: device, precision, threads, switches.
-        versions: Of the libraries in its environment.
-        cases: The figures.
-        failure: Why there are none or not all: a crash, a time limit, a load that failed.
-        absent: Why it was not run at all though it was not asked for by name.
-        notes: Remarks on it: keys that its loader missed, inputs that it does not take.
-        depth: Error along the depth of the model.
-        divergence: Where it begins, when it diverged.
-        seconds: All its passes together.
-        peak_bytes: The most memory it held.
-        answers: What a person reads off the samples of the first case.
+        versions: Versions of the libraries in its environment.
+        cases: Metrics of the cases.
+        failure: Why some or all cases have no metrics: a crash, a time limit, a failed load.
+        absent: Why the backend was not run, if it was not requested by name.
+        notes: Remarks: keys that its loader missed, inputs that it does not accept.
+        depth: Error of every module in order.
+        divergence: The first module beyond noise, if the backend diverged.
+        seconds: Duration of all forward passes together.
+        peak_bytes: Peak memory.
+        answers: Decoded results of the first case.
     """
 
     backend: str
@@ -81,11 +195,11 @@ class BackendResult:
     source: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    cases: tuple[CaseFigures, ...] = ()
+    cases: tuple[CaseMetrics, ...] = ()
     failure: str = ""
     absent: str = ""
     notes: tuple[str, ...] = ()
-    depth: tuple[Depth, ...] = ()
+    depth: tuple[ModuleError, ...] = ()
     divergence: Divergence | None = None
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -93,30 +207,30 @@ class BackendResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the cases."""
+        """The worst verdict of the cases."""
         if self.failure:
             return Verdict.FAILED
-        return worst([case.verdict for case in self.cases])
+        return worst_verdict([case.verdict for case in self.cases])
 
 
 @dataclass(frozen=True)
 class Report:
-    """A validation.
+    """The report of a validation.
 
     Attributes:
         model: The model's folder.
-        model_type: As in its config.
+        model_type: The model type in its config.
         class_name: PyTorch's class.
-        task: The task's name.
+        task: Name of the task.
         precision: The precision under test.
         device: The device under test.
-        tolerance: What was allowed.
-        date: When, ISO 8601 in UTC.
-        machine: Processor, cores, system, versions here.
+        tolerance: The tolerance that was used.
+        date: Date and time, ISO 8601 in UTC.
+        machine: Processor, cores, system, and versions in this process.
         samples: The samples as plain data.
-        reference: PyTorch at the precision under test, whose noise is the measure.
-        backends: The others, in the order asked for.
-        command: The command line that does it again.
+        reference: PyTorch at the precision under test; its error is the noise.
+        backends: Results of the backends in the order of the request.
+        command: The command line that repeats the validation.
     """
 
     model: str
@@ -135,28 +249,28 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the backends that were run; the reference alone is identical to itself."""
+        """The worst verdict of the backends that were run; without any, the reference is identical to itself."""
         ran = [result.verdict for result in self.backends if not result.absent]
-        return worst(ran) if ran else Verdict.IDENTICAL
+        return worst_verdict(ran) if ran else Verdict.IDENTICAL
 
 
-def plain(value: Any) -> Any:
-    """Frozen data as JSON values; verdicts, also those that are computed, by their text.
+def to_json_value(value: Any) -> Any:
+    """Converts frozen data to JSON values; enums become their values, and computed verdicts are included.
 
-    >>> plain(Verdict.WITHIN_NOISE)
+    >>> to_json_value(Verdict.WITHIN_NOISE)
     'within noise'
     """
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
-        found = {one.name: plain(getattr(value, one.name)) for one in fields(value)}
-        if isinstance(value, (CaseFigures, BackendResult, Report)):
-            found["verdict"] = value.verdict.value
-        return found
+        converted = {one.name: to_json_value(getattr(value, one.name)) for one in fields(value)}
+        if isinstance(value, (CaseMetrics, BackendResult, Report)):
+            converted["verdict"] = value.verdict.value
+        return converted
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): to_json_value(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [to_json_value(one) for one in value]
     if hasattr(value, "item") and not hasattr(value, "__len__"):
         return value.item()
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

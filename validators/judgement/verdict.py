@@ -1,86 +1,61 @@
-"""The verdict on a backend's outputs: against the truth, by the reference's own noise."""
+"""Judges the outputs of a backend against the truth, with the reference's own noise as the measure.
+
+The noise rule: an error is excused if it is a small multiple of the noise. For example, PyTorch in float32 has an rms
+error of 1e-7 against float64 on some input (its *noise*), and ONNX Runtime has one of 3e-7. The limit is
+``rms_factor`` (8) times the noise, 8e-7, so ONNX Runtime is within noise. With a wrong epsilon in a layer norm its
+error is 2e-5, 200 times the noise: diverged, or decision-safe if no decision can have changed.
+
+>>> from dataclasses import replace
+>>> noise = ErrorMetrics(100, 4e-7, 1e-7, 0.0, 0.0, 1.0, 1.0, 0)
+>>> error = ErrorMetrics(100, 1e-6, 3e-7, 0.0, 0.0, 1.0, 1.0, 0)
+>>> within_noise(error, noise, "float32", Tolerance())
+True
+>>> within_noise(replace(error, rms=2e-5, max_abs=1e-4), noise, "float32", Tolerance())
+False
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from equipoise.validators.core.tolerance import Tolerance
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Decision
 from equipoise.validators.judgement.metrics import (
-    Distance,
-    distance,
-    epsilon,
-    identical,
+    is_identical,
     kl_divergence,
+    measure_error,
+    unit_roundoff,
 )
-from equipoise.validators.tasks.base import Decision
+from equipoise.validators.judgement.results import (
+    HISTOGRAM_EDGES,
+    CaseMetrics,
+    ErrorMetrics,
+    OutputMetrics,
+    Verdict,
+)
 
+NO_FINITE_VALUES = "PyTorch itself gives no finite number here: there is nothing to compare with"
+"""Equal NaNs prove nothing."""
 
-class Verdict(Enum):
-    """What can be said of a backend, best first."""
-
-    IDENTICAL = "identical"
-    WITHIN_NOISE = "within noise"
-    DECISION_SAFE = "decision-safe"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-
-    @property
-    def rank(self) -> int:
-        """0 is the best."""
-        return list(Verdict).index(self)
-
-
-FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
-"""What an artifact at one precision has no cause to fall short of."""
-
-
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on several things together; none at all is a failure."""
-    return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.FAILED)
+AUXILIARY_SUFFIXES = ("_gaps", "_scale")
+"""Suffixes of arrays that describe an output and are no outputs themselves: the distance to the next candidate of a
+beam search, and the scale of the numbers that an output was computed from."""
 
 
 @dataclass(frozen=True)
-class OutputFigures:
-    """One output of one case.
+class NoiseFloor:
+    """The noise that errors are compared with.
 
     Attributes:
-        name: The output.
-        verdict: On this output alone.
-        reason: Why it is no better.
-        error: Distance of the backend from the truth.
-        noise: Distance of the reference from the truth.
-        ratio: ``error.rms`` over the noise it was held to.
-        kl: Kullback-Leibler divergence from the truth, for logits.
-        margin: The smallest margin of the decisions read off this output.
-        errors: Histogram of log10 of absolute errors, see :data:`BINS`.
+        rms: Root mean square.
+        max_abs: Largest absolute value.
     """
 
-    name: str
-    verdict: Verdict
-    reason: str
-    error: Distance | None = None
-    noise: Distance | None = None
-    ratio: float | None = None
-    kl: float | None = None
-    margin: float | None = None
-    errors: tuple[int, ...] = ()
-
-
-BINS = tuple(range(-12, 5))
-"""Edges of the error histogram, as powers of ten; what is smaller falls into the first bin."""
-
-
-NOTHING = "PyTorch itself gives no finite number here: there is nothing to compare with"
-"""Where all is NaN, equal it may be, but it proves nothing."""
-
-ABOUT = ("_gaps", "_scale")
-"""Endings of arrays that say something of an output and are none: how near another choice was, and the scale
-of the numbers that it was computed from."""
+    rms: float
+    max_abs: float
 
 
 def judge_output(
@@ -95,123 +70,129 @@ def judge_output(
     decisions: Sequence[Decision] = (),
     scale: float = 0.0,
     noises: Sequence[Array] = (),
-) -> OutputFigures:
-    """The figures of one output and the verdict on it.
+) -> OutputMetrics:
+    """Returns the metrics of one output and the verdict on it.
 
     Args:
-        name: Its name.
-        found: What the backend gave, or None.
-        reference: What PyTorch gave at the precision under test.
-        truth: What PyTorch gave in float64.
-        valid: Which leading entries mean something.
+        name: Name of the output.
+        found: The backend's output, or None if it has none of that name.
+        reference: PyTorch's output at the precision under test.
+        truth: PyTorch's output in float64.
+        valid: Mask of the leading entries that are no padding.
         precision: The precision under test.
-        tolerance: What is allowed.
-        decisions: Those that the reference's value leads to.
-        scale: Of the numbers that it was computed from, where they were larger than the output.
-        noises: The reference again, with every weight moved by one rounding: where it was near the truth by
-            luck, these are not.
+        tolerance: The tolerance.
+        decisions: Decisions that the reference's output leads to.
+        scale: Scale of the numbers that the output was computed from, where it is larger than the output's.
+        noises: The reference's output with every weight perturbed by one rounding: where the reference is near the
+            truth by luck, these are not.
     """
     if found is None:
-        return OutputFigures(name, Verdict.DIVERGED, "the backend has no such output")
+        return OutputMetrics(name, Verdict.DIVERGED, "the backend has no such output")
     if found.shape != truth.shape:
         text = f"its shape is {found.shape}, the reference's is {truth.shape}"
-        return OutputFigures(name, Verdict.DIVERGED, text)
-
-    mine, true = _picked(found, valid), _picked(truth, valid)
-    if true.size and not np.isfinite(true).any():
-        return OutputFigures(name, Verdict.FAILED, NOTHING)
-    error = distance(mine, true, precision=precision)
-    noise = distance(_picked(reference, valid), true, precision=precision)
-    every = [noise] + [
-        distance(_picked(one, valid), true, precision=precision)
+        return OutputMetrics(name, Verdict.DIVERGED, text)
+    values, true_values = _select_valid(found, valid), _select_valid(truth, valid)
+    if true_values.size and not np.isfinite(true_values).any():
+        return OutputMetrics(name, Verdict.FAILED, NO_FINITE_VALUES)
+    error = measure_error(values, true_values, precision=precision)
+    noise = measure_error(_select_valid(reference, valid), true_values, precision=precision)
+    perturbed = [
+        measure_error(_select_valid(one, valid), true_values, precision=precision)
         for one in noises
         if one.shape == truth.shape
     ]
-    held = _held(every, precision, tolerance, scale)
-    safe, margin = _stand(found, reference, valid, decisions)
-    verdict, reason = _verdict(error, held, tolerance, safe=safe)
-    if verdict is Verdict.WITHIN_NOISE and identical(mine, _picked(reference, valid)):
+    floor = _noise_floor([noise, *perturbed], precision, tolerance, scale)
+    holds, margin = _decisions_hold(found, reference, valid, decisions)
+    verdict, reason = _apply_tolerance(error, floor, tolerance, decisions_hold=holds)
+    if verdict is Verdict.WITHIN_NOISE and is_identical(values, _select_valid(reference, valid)):
         verdict, reason = Verdict.IDENTICAL, ""
-    return OutputFigures(
+    return OutputMetrics(
         name=name,
         verdict=verdict,
         reason=reason,
         error=error,
         noise=noise,
-        ratio=error.rms / held[0] if held[0] else None,
-        kl=kl_divergence(mine, true) if name.endswith("logits") else None,
+        ratio=error.rms / floor.rms if floor.rms else None,
+        kl=kl_divergence(values, true_values) if name.endswith("logits") else None,
         margin=margin,
-        errors=_histogram(mine, true),
+        errors=_histogram(values, true_values),
     )
 
 
-def _picked(value: Array, valid: Array | None) -> Array:
-    """The entries that mean something."""
+def _select_valid(value: Array, valid: Array | None) -> Array:
+    """Returns the entries that are no padding."""
     return value if valid is None else np.asarray(value[valid])
 
 
-def within_noise(error: Distance, noise: Distance, precision: str, tolerance: Tolerance) -> bool:
-    """Whether an error is what the reference's own noise explains."""
-    held = _held([noise], precision, tolerance)
-    verdict, _ = _verdict(error, held, tolerance, safe=False)
+def within_noise(
+    error: ErrorMetrics, noise: ErrorMetrics, precision: str, tolerance: Tolerance
+) -> bool:
+    """Checks whether the reference's own noise explains an error."""
+    floor = _noise_floor([noise], precision, tolerance)
+    verdict, _ = _apply_tolerance(error, floor, tolerance, decisions_hold=False)
     return verdict is Verdict.WITHIN_NOISE
 
 
-def _held(
-    noises: Sequence[Distance], precision: str, tolerance: Tolerance, scale: float = 0.0
-) -> tuple[float, float]:
-    """What errors are held to, as rms and as maximum."""
-    rounding = tolerance.floor * epsilon(precision) * max(noises[0].scale, scale)
+def _noise_floor(
+    noises: Sequence[ErrorMetrics], precision: str, tolerance: Tolerance, scale: float = 0.0
+) -> NoiseFloor:
+    """Returns the largest of several noises, but at least a few roundings of the output's scale."""
+    rounding = tolerance.floor * unit_roundoff(precision) * max(noises[0].scale, scale)
     rms = max(noise.rms for noise in noises)
-    return max(rms, rounding), max(*(noise.max_abs for noise in noises), 2 * rounding)
+    return NoiseFloor(max(rms, rounding), max(*(noise.max_abs for noise in noises), 2 * rounding))
 
 
-def _verdict(
-    error: Distance, held: tuple[float, float], tolerance: Tolerance, *, safe: bool
+def _apply_tolerance(
+    error: ErrorMetrics, floor: NoiseFloor, tolerance: Tolerance, *, decisions_hold: bool
 ) -> tuple[Verdict, str]:
+    """Returns the verdict on an error and the reason why it is not better."""
     allowed = tolerance.atol + tolerance.rtol * error.scale
     if error.nonfinite:
         return Verdict.DIVERGED, f"{error.nonfinite} values are NaN or infinite on one side only"
-    rms_limit = max(tolerance.rms_factor * held[0], allowed)
-    max_limit = max(tolerance.max_factor * held[1], allowed)
+    rms_limit = max(tolerance.rms_factor * floor.rms, allowed)
+    max_limit = max(tolerance.max_factor * floor.max_abs, allowed)
     if error.rms <= rms_limit and error.max_abs <= max_limit:
         return Verdict.WITHIN_NOISE, ""
     reason = (
-        f"rms error {error.rms:.3g} against noise {held[0]:.3g} (limit {rms_limit:.3g}), "
-        f"largest {error.max_abs:.3g} against {held[1]:.3g} (limit {max_limit:.3g})"
+        f"rms error {error.rms:.3g} against noise {floor.rms:.3g} (limit {rms_limit:.3g}), "
+        f"largest {error.max_abs:.3g} against {floor.max_abs:.3g} (limit {max_limit:.3g})"
     )
-    if safe and error.relative <= tolerance.ceiling:
+    if decisions_hold and error.relative <= tolerance.ceiling:
         return Verdict.DECISION_SAFE, reason
     return Verdict.DIVERGED, reason
 
 
-def _stand(
+def _decisions_hold(
     found: Array, reference: Array, valid: Array | None, decisions: Sequence[Decision]
 ) -> tuple[bool, float | None]:
-    """Whether every decision stands with the error there is, and the smallest margin; none: not known."""
+    """Returns whether every decision holds under the error, and the smallest margin.
+
+    Without decisions nothing is known: (False, None).
+    """
     if not decisions:
         return False, None
-    off = _off(found, reference, valid)
+    difference = _absolute_difference(found, reference, valid)
     smallest = min(
         float(np.min(np.asarray(decision.margins), initial=np.inf)) for decision in decisions
     )
-    safe = all(stands(decision, off) for decision in decisions)
-    return safe, smallest if np.isfinite(smallest) else None
+    holds = all(decision_holds(decision, difference) for decision in decisions)
+    return holds, smallest if np.isfinite(smallest) else None
 
 
-def _off(found: Array, reference: Array, valid: Array | None) -> Array:
-    """Absolute differences; none where entries mean nothing."""
+def _absolute_difference(found: Array, reference: Array, valid: Array | None) -> Array:
+    """Returns absolute differences, zero for padding."""
     with np.errstate(invalid="ignore"):
-        off = np.abs(found.astype(np.float64) - reference.astype(np.float64))
+        difference = np.abs(found.astype(np.float64) - reference.astype(np.float64))
     if valid is not None:
-        off = np.where(valid.reshape(valid.shape + (1,) * (off.ndim - valid.ndim)), off, 0.0)
-    return off
+        mask = valid.reshape(valid.shape + (1,) * (difference.ndim - valid.ndim))
+        difference = np.where(mask, difference, 0.0)
+    return difference
 
 
-def stands(decision: Decision, off: Array) -> bool:
-    """Whether a decision cannot have flipped by these absolute differences of its output."""
+def decision_holds(decision: Decision, difference: Array) -> bool:
+    """Checks whether a decision cannot have flipped under these absolute differences of its output."""
     margins = np.asarray(decision.margins, np.float64)
-    rows = off[decision.rows]
+    rows = difference[decision.rows]
     error = rows.max(axis=tuple(range(margins.ndim, rows.ndim)), initial=0.0)
     unsafe = ~(error < margins) & ~(error == 0)
     return bool(unsafe.mean() <= decision.allowance) if unsafe.size else True
@@ -220,39 +201,9 @@ def stands(decision: Decision, off: Array) -> bool:
 def _histogram(found: Array, truth: Array) -> tuple[int, ...]:
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.log10(np.abs(found.astype(np.float64) - truth.astype(np.float64)).ravel())
-    error = np.clip(error[~np.isnan(error)], BINS[0], BINS[-1])
-    counts, _ = np.histogram(error, bins=[*BINS, BINS[-1] + 1])
+    error = np.clip(error[~np.isnan(error)], HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    counts, _ = np.histogram(error, bins=[*HISTOGRAM_EDGES, HISTOGRAM_EDGES[-1] + 1])
     return tuple(int(count) for count in counts)
-
-
-@dataclass(frozen=True)
-class CaseFigures:
-    """One case on one backend.
-
-    Attributes:
-        case: Its name.
-        outputs: Every output of the reference.
-        decisions: How many decisions the reference made, and how many of them the backend made too.
-        flips: What was decided otherwise: ``label: POSITIVE -> NEGATIVE``.
-        seconds: The backend's passes.
-        failure: What went wrong, where no figures are.
-    """
-
-    case: str
-    outputs: tuple[OutputFigures, ...] = ()
-    decisions: tuple[int, int] = (0, 0)
-    flips: tuple[str, ...] = ()
-    seconds: tuple[float, ...] = ()
-    failure: str = ""
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of the outputs; a flip of something firm is a divergence whatever the figures say."""
-        if self.failure:
-            return Verdict.FAILED
-        found = worst([output.verdict for output in self.outputs])
-        noisy = found in FINE
-        return Verdict.DIVERGED if self.flips and not noisy else found
 
 
 def judge_case(
@@ -268,30 +219,30 @@ def judge_case(
     own: Sequence[Decision],
     required: frozenset[str] | None = None,
     noises: Sequence[Arrays] = (),
-) -> CaseFigures:
-    """The figures of one case.
+) -> CaseMetrics:
+    """Returns the metrics of one case.
 
     Args:
-        case: Its name.
+        case: Name of the case.
         found: The backend's outputs.
-        reference: PyTorch's at the precision under test.
-        truth: PyTorch's in float64.
-        valid: Which leading entries of which output mean something.
+        reference: PyTorch's outputs at the precision under test.
+        truth: PyTorch's outputs in float64.
+        valid: Masks of the leading entries of outputs that are no padding.
         precision: The precision under test.
-        tolerance: What is allowed.
-        decisions: Those read off the reference.
-        own: Those read off the backend's outputs, in the same order.
-        required: Outputs that the backend must have; None: all of the reference's.
-        noises: The reference's outputs with its weights moved by one rounding.
+        tolerance: The tolerance.
+        decisions: Decisions read off the reference's outputs.
+        own: Decisions read off the backend's outputs, in the same order.
+        required: Outputs that the backend must have; None requires all of the reference's.
+        noises: The reference's outputs with its weights perturbed by one rounding.
     """
-    figures = []
+    metrics = []
     for name, expected in reference.items():
-        if expected.dtype.kind != "f" or name not in truth or name.endswith(ABOUT):
+        is_auxiliary = name.endswith(AUXILIARY_SUFFIXES)
+        if expected.dtype.kind != "f" or name not in truth or is_auxiliary:
             continue
         if name not in found and required is not None and name not in required:
             continue
-        mine = [decision for decision in decisions if decision.output == name]
-        figures.append(
+        metrics.append(
             judge_output(
                 name,
                 found.get(name),
@@ -300,36 +251,35 @@ def judge_case(
                 valid=valid.get(name),
                 precision=precision,
                 tolerance=tolerance,
-                decisions=mine,
+                decisions=[decision for decision in decisions if decision.output == name],
                 scale=float(np.max(reference.get(f"{name}_scale", 0.0))),
                 noises=[outputs[name] for outputs in noises if name in outputs],
             )
         )
-    flips = _flips(decisions, own, found, reference, valid)
-    return CaseFigures(
-        case, tuple(figures), (len(decisions), len(decisions) - len(flips)), tuple(flips)
-    )
+    flips = _find_flips(decisions, own, found, reference, valid)
+    counts = (len(decisions), len(decisions) - len(flips))
+    return CaseMetrics(case, tuple(metrics), counts, tuple(flips))
 
 
-def _flips(
+def _find_flips(
     decisions: Sequence[Decision],
     own: Sequence[Decision],
     found: Arrays,
     reference: Arrays,
     valid: Mapping[str, Array],
 ) -> list[str]:
-    """What was decided otherwise. A value that is not equal but within its margin (a depth) is no flip."""
-    changed = []
+    """Describes the decisions that differ. A value that is not equal but within its margin (a depth) is no flip."""
+    flips = []
     for was, now in zip(decisions, own, strict=False):
-        mine, theirs = reference.get(was.output), found.get(was.output)
-        near = (
-            mine is not None
-            and theirs is not None
-            and mine.shape == theirs.shape
-            and stands(was, _off(theirs, mine, valid.get(was.output)))
+        expected, value = reference.get(was.output), found.get(was.output)
+        is_near = (
+            expected is not None
+            and value is not None
+            and expected.shape == value.shape
+            and decision_holds(was, _absolute_difference(value, expected, valid.get(was.output)))
         )
-        if was.value != now.value and not near:
-            changed.append(f"{was.name}: {was.value} -> {now.value}")
+        if was.value != now.value and not is_near:
+            flips.append(f"{was.name}: {was.value} -> {now.value}")
     if len(own) != len(decisions):
-        changed.append(f"{len(decisions)} decisions -> {len(own)}")
-    return changed
+        flips.append(f"{len(decisions)} decisions -> {len(own)}")
+    return flips

@@ -8,7 +8,7 @@ from equipoise.convert.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Task
 
-_ALSO = {
+_OTHER_AUTO_CLASSES = {
     "AutoModelForSpeechSeq2Seq": ("AutoModelForCTC",),
     "AutoModelForSemanticSegmentation": (
         "AutoModelForUniversalSegmentation",
@@ -42,7 +42,7 @@ def pytorch_class(model: ModelFolder, task: Task) -> str:
     """
     if model.class_name and task.suits(model):
         return model.class_name
-    for auto_class in (task.auto_class, *_ALSO.get(task.auto_class, ())):
+    for auto_class in (task.auto_class, *_OTHER_AUTO_CLASSES.get(task.auto_class, ())):
         names = mapped_classes(auto_class).get(model.model_type, ())
         if names:
             return model.class_name if model.class_name in names else names[0]

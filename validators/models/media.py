@@ -12,7 +12,7 @@ import numpy as np
 from equipoise.convert.errors import InputError
 from equipoise.validators.core.types import Array
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 def open_image(source: Any) -> Any:
@@ -47,9 +47,11 @@ def open_frames(source: Any) -> list[Any]:
         InputError: There are no frames.
     """
     if isinstance(source, str | Path) and not Path(source).is_dir():
-        return _animation(Path(source))
+        return _read_gif(Path(source))
     if isinstance(source, str | Path):
-        source = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in PICTURES)
+        source = sorted(
+            path for path in Path(source).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+        )
     frames = [open_image(frame) for frame in source]
     if not frames:
         raise InputError("the film has no frames", hint="give a folder of pictures, or a list")
@@ -64,9 +66,9 @@ def open_audio(source: Any, rate: int) -> Array:
     """
     if isinstance(source, Mapping):
         samples = np.asarray(source["raw"] if "raw" in source else source["array"], np.float32)
-        return resample(_mono(samples), int(source["sampling_rate"]), rate)
+        return resample(_mix_to_mono(samples), int(source["sampling_rate"]), rate)
     if isinstance(source, np.ndarray | list):
-        return _mono(np.asarray(source, np.float32))
+        return _mix_to_mono(np.asarray(source, np.float32))
     samples, given = read_wav(Path(source))
     return resample(samples, given, rate)
 
@@ -90,7 +92,9 @@ def read_wav(path: Path) -> tuple[Array, int]:
             found=str(error),
             hint="convert it: ffmpeg -i INPUT -ac 1 -c:a pcm_s16le OUTPUT.wav",
         ) from error
-    return _mono((_integers(raw, width) / 2 ** (8 * width - 1)).reshape(-1, channels).T), rate
+    return _mix_to_mono(
+        (_decode_pcm(raw, width) / 2 ** (8 * width - 1)).reshape(-1, channels).T
+    ), rate
 
 
 def write_wav(path: Path, samples: Array, rate: int) -> None:
@@ -120,7 +124,7 @@ def resample(samples: Array, given: int, wanted: int) -> Array:
     return np.asarray((windows @ kernels.T).ravel()[:length], np.float32)
 
 
-def _integers(raw: bytes, width: int) -> Array:
+def _decode_pcm(raw: bytes, width: int) -> Array:
     if width == 1:
         return np.frombuffer(raw, np.uint8).astype(np.float64) - 128
     if width == 3:
@@ -130,12 +134,12 @@ def _integers(raw: bytes, width: int) -> Array:
     return np.frombuffer(raw, f"<i{width}").astype(np.float64)
 
 
-def _mono(samples: Array) -> Array:
+def _mix_to_mono(samples: Array) -> Array:
     mixed = samples if samples.ndim == 1 else samples.mean(axis=0)
     return np.asarray(mixed, np.float32)
 
 
-def _animation(path: Path) -> list[Any]:
+def _read_gif(path: Path) -> list[Any]:
     image = _pil()
     try:
         with image.open(path) as opened:

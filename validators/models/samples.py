@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.tasks.base import resolved
+
+MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
+"""Fields of samples that are files."""
+
+
+def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
+    """A sample with its files of media under their whole paths; names are relative to ``folder``."""
+    if isinstance(value, Mapping):
+        return {key: resolve_media_paths(folder, inner, key) for key, inner in value.items()}
+    if name in MEDIA_FIELDS and isinstance(value, list):
+        return [resolve_media_paths(folder, inner, name) for inner in value]
+    if name in MEDIA_FIELDS and isinstance(value, str):
+        return str(folder / value)
+    return value
 
 
 def read_samples(file: Path) -> list[Mapping[str, Any]]:
@@ -34,4 +47,4 @@ def read_samples(file: Path) -> list[Mapping[str, Any]]:
             expected='[{"inputs": {"text": "..."}}, ...]',
             found=type(values).__name__,
         )
-    return [resolved(file.parent, sample) for sample in samples]
+    return [resolve_media_paths(file.parent, sample) for sample in samples]

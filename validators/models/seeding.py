@@ -10,7 +10,7 @@ import numpy as np
 
 
 @contextmanager
-def same_draws() -> Iterator[None]:
+def fixed_seed() -> Iterator[None]:
     """The shared generators of Python and NumPy begin at one seed, and go on afterwards as if nothing had been.
 
     Some feature extractors draw from them: CLAP's cuts a long sound where chance says, with

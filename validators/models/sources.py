@@ -10,19 +10,20 @@ from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.errors import EquipoiseError, InputError
-from equipoise.validators.backends.programs._onnx_cache import is_seq2seq
-from equipoise.validators.backends.programs.stablehlo import is_program
+from equipoise.exporters.artifact_files import has_jax_program, has_onnx_encoder_decoder
 from equipoise.validators.models.folder import ModelFolder
 
-CLASSES = ("pytorch", "tensorflow", "flax")
-"""Backends that run a checkpoint with the classes of transformers."""
+_CLASS_ORDER = ("pytorch", "tensorflow", "flax")
+_PROGRAM_ORDER = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo", "tflite")
+"""The order in which reports list backends; one that is not listed here comes after these."""
 
-PROGRAMS = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo", "tflite")
-"""Backends that run a program."""
+_BACKENDS = "equipoise.validators.backends"
+_CLASSES = PluginFolder(f"{_BACKENDS}.classes")
+_PROGRAMS = PluginFolder(f"{_BACKENDS}.programs")
 
 
 @dataclass(frozen=True)
-class Form:
+class ModelSource:
     """What a backend loads.
 
     Attributes:
@@ -45,12 +46,32 @@ class Form:
         return bool(self.options.get("from_pt"))
 
 
+def class_backends() -> tuple[str, ...]:
+    """Lists the backends that run a checkpoint with the classes of transformers."""
+    return _in_order(_CLASSES.names(), _CLASS_ORDER)
+
+
+def program_backends() -> tuple[str, ...]:
+    """Lists the backends that run an exported program."""
+    return _in_order(_PROGRAMS.names(), _PROGRAM_ORDER)
+
+
 def backend_names() -> tuple[str, ...]:
-    """All backends, classes first."""
-    return CLASSES + PROGRAMS
+    """Lists all backends, those of classes first."""
+    return class_backends() + program_backends()
 
 
-def form_of_model(model: ModelFolder, backend: str, scratch: Path) -> Form:
+def is_class_backend(name: str) -> bool:
+    """Checks whether a backend runs a checkpoint with the classes of transformers."""
+    return name in _CLASSES.names()
+
+
+def _in_order(names: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
+    known = [name for name in order if name in names]
+    return (*known, *(name for name in names if name not in known))
+
+
+def resolve_model(model: ModelFolder, backend: str, scratch: Path) -> ModelSource:
     """The form of a model's checkpoint for a backend of classes; converts where it must.
 
     Args:
@@ -61,23 +82,23 @@ def form_of_model(model: ModelFolder, backend: str, scratch: Path) -> Form:
     Raises:
         InputError: The checkpoint cannot be had in that layout; the message says why.
     """
-    if (form := _as_given(model, backend)) is not None:
+    if (form := _source_in_layout(model, backend)) is not None:
         return form
     output = scratch / backend
     try:
         source = open_checkpoint(model.path).layout or "its layout"
         if not output.exists():
             convert(model.path, output, to=backend)
-        return Form(backend, output, f"converted from {source}")
+        return ModelSource(backend, output, f"converted from {source}")
     except EquipoiseError:
-        given = _as_given(model, "pytorch")
+        given = _source_in_layout(model, "pytorch")
         if backend == "pytorch" or given is None:
             raise
         origin = "mapped by transformers 4.57.6 (from_pt)"
-        return Form(backend, given.path, origin, options={"from_pt": True})
+        return ModelSource(backend, given.path, origin, options={"from_pt": True})
 
 
-def _as_given(model: ModelFolder, backend: str) -> Form | None:
+def _source_in_layout(model: ModelFolder, backend: str) -> ModelSource | None:
     """The folder itself, when it holds weights in the backend's layout."""
     try:
         found = open_checkpoint(model.path, layout=backend)
@@ -85,10 +106,10 @@ def _as_given(model: ModelFolder, backend: str) -> Form | None:
         return None
     # Safetensors do not always say whose layout they are in; unnamed ones are PyTorch's.
     layout = found.layout or "pytorch"
-    return Form(backend, model.path) if layout == backend else None
+    return ModelSource(backend, model.path) if layout == backend else None
 
 
-def form_of_artifact(path: str | Path) -> Form:
+def resolve_artifact(path: str | Path) -> ModelSource:
     """Which backend runs an artifact, and what of it is to be loaded.
 
     Raises:
@@ -97,12 +118,12 @@ def form_of_artifact(path: str | Path) -> Form:
     place = Path(path)
     if not place.exists():
         raise InputError("there is no such artifact", file=place)
-    for candidate in _candidates(place):
-        if (backend := _backend_of(candidate)) is not None:
-            return Form(backend, candidate)
+    for candidate in _candidate_paths(place):
+        if (backend := _backend_for(candidate)) is not None:
+            return ModelSource(backend, candidate)
     if place.is_dir() and (place / "config.json").exists():
         layout = open_checkpoint(place).layout or "pytorch"
-        return Form(layout, place)
+        return ModelSource(layout, place)
     raise InputError(
         "not an artifact that a backend can run",
         file=place,
@@ -110,7 +131,7 @@ def form_of_artifact(path: str | Path) -> Form:
     )
 
 
-def _candidates(place: Path) -> list[Path]:
+def _candidate_paths(place: Path) -> list[Path]:
     """The artifact itself and what lies in it, in an order that does not depend on the disk."""
     if place.is_file():
         return [place]
@@ -118,13 +139,13 @@ def _candidates(place: Path) -> list[Path]:
     return [place, place / "saved_model" / "1", *inside]
 
 
-def _backend_of(path: Path) -> str | None:
+def _backend_for(path: Path) -> str | None:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return "saved-model"
-        if is_seq2seq(path):
+        if has_onnx_encoder_decoder(path):
             return "onnx"
-        return "stablehlo" if is_program(path) else None
+        return "stablehlo" if has_jax_program(path) else None
     if path.suffix == ".onnx":
         return "onnx"
     if path.suffix == ".tflite":

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from equipoise.validators.judgement.results import BackendResult, Report
-from equipoise.validators.judgement.verdict import CaseFigures, OutputFigures
+from equipoise.validators.judgement.results import BackendResult, CaseMetrics, OutputMetrics, Report
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """One backend in a line, as texts.
 
     Attributes:
@@ -43,10 +42,10 @@ COLUMNS = (
 )
 
 
-def row(result: BackendResult) -> Row:
+def summary_row(result: BackendResult) -> SummaryRow:
     """The line of a backend."""
     if result.absent:
-        return Row(result.label, "not run", remark=result.absent)
+        return SummaryRow(result.label, "not run", remark=result.absent)
     worst = worst_output(result)
     made = sum(case.decisions[0] for case in result.cases)
     kept = sum(case.decisions[1] for case in result.cases)
@@ -56,36 +55,38 @@ def row(result: BackendResult) -> Row:
         "memory": f"{result.peak_bytes / 1e6:.0f} MB" if result.peak_bytes else "",
     }
     if worst is None:
-        return Row(result.label, result.verdict.value, remark=first_line(result.failure), **shared)
+        return SummaryRow(
+            result.label, result.verdict.value, remark=first_line(result.failure), **shared
+        )
     case, output = worst
-    return Row(
+    return SummaryRow(
         backend=result.label,
         verdict=result.verdict.value,
         where=f"{case.case} {output.name}",
-        max_abs=figure(output.error.max_abs if output.error else None),
-        noise=figure(output.noise.max_abs if output.noise else None),
+        max_abs=format_number(output.error.max_abs if output.error else None),
+        noise=format_number(output.noise.max_abs if output.noise else None),
         ratio=f"{output.ratio:.2f}" if output.ratio is not None else "",
         remark=first_line(result.failure) or output.reason,
         **shared,
     )
 
 
-def rows(report: Report) -> list[Row]:
+def summary_rows(report: Report) -> list[SummaryRow]:
     """The reference, which has no verdict, and every backend."""
-    first = replace(row(report.reference), verdict="reference")
-    return [first, *(row(result) for result in report.backends)]
+    first = replace(summary_row(report.reference), verdict="reference")
+    return [first, *(summary_row(result) for result in report.backends)]
 
 
-def cells(line: Row) -> list[str]:
+def row_cells(line: SummaryRow) -> list[str]:
     """A line's texts in the order of :data:`COLUMNS`."""
     figures = [line.max_abs, line.noise, line.ratio, line.decisions, line.seconds, line.memory]
     return [line.backend, line.verdict, line.where, *figures]
 
 
-def text(report: Report) -> str:
+def to_text(report: Report) -> str:
     """The table with the remarks beneath, as plain text."""
     head = f"{report.task}  {report.class_name}  {report.model}"
-    lines = [list(COLUMNS), *(cells(line) for line in rows(report))]
+    lines = [list(COLUMNS), *(row_cells(line) for line in summary_rows(report))]
     widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
     table = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -96,13 +97,13 @@ def text(report: Report) -> str:
     return "\n".join([f"{head}  {where}", *table, *told, f"verdict: {report.verdict.value}"])
 
 
-def worst_output(result: BackendResult) -> tuple[CaseFigures, OutputFigures] | None:
+def worst_output(result: BackendResult) -> tuple[CaseMetrics, OutputMetrics] | None:
     """The output with the worst verdict; of equal ones, that with the largest ratio."""
     pairs = [(case, output) for case in result.cases for output in case.outputs]
     return max(pairs, key=lambda pair: (pair[1].verdict.rank, pair[1].ratio or 0.0), default=None)
 
 
-def figure(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Three digits; nothing for nothing.
 
     >>> figure(1.23456e-7), figure(0.0), figure(None)
@@ -120,18 +121,18 @@ def remarks(report: Report) -> list[str]:
     """What the table has no place for: failures, reasons, notes, flips, first divergences."""
     found = []
     for result in (report.reference, *report.backends):
-        line = row(result)
+        line = summary_row(result)
         if line.remark:
             found.append(f"{result.label}: {line.remark}")
         for case in result.cases:
             found += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
         found += [f"{result.label}: {note}" for note in result.notes]
         if result.divergence is not None:
-            found.append(f"{result.label}: {divergence(result)}")
+            found.append(f"{result.label}: {describe_divergence(result)}")
     return found
 
 
-def divergence(result: BackendResult) -> str:
+def describe_divergence(result: BackendResult) -> str:
     """The first module beyond noise in a sentence."""
     first = result.divergence
     if first is None:

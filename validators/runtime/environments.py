@@ -10,18 +10,18 @@ from pathlib import Path
 
 from equipoise.convert.errors import InputError, WorkerError
 from equipoise.validators.runtime.interpreters import environments_folder
-from equipoise.validators.runtime.process import Environment
+from equipoise.validators.runtime.process import WorkerProcess
 
-REQUIREMENTS = Path(__file__).with_name("requirements")
+REQUIREMENTS_FOLDER = Path(__file__).parents[1] / "requirements"
 """``NAME.txt`` for every named environment: what pip installs, line after line."""
 
 
-def names() -> list[str]:
+def environment_names() -> list[str]:
     """The environments that can be made."""
-    return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
+    return sorted(path.stem for path in REQUIREMENTS_FOLDER.glob("*.txt"))
 
 
-def create(
+def create_environment(
     name: str,
     folder: Path | None = None,
     *,
@@ -32,7 +32,7 @@ def create(
     """Makes an environment and checks that its worker answers; returns its folder.
 
     Args:
-        name: One of :func:`names`.
+        name: One of :func:`environment_names`.
         folder: Where; None: where backends look for it.
         python: The interpreter to make it with; None: this one.
         force: Makes it anew where it is there.
@@ -42,27 +42,27 @@ def create(
         InputError: There is no such environment, or the folder is taken.
         WorkerError: It cannot be made; what pip said is in the message. Nothing is left behind.
     """
-    if name not in names():
-        raise InputError("no such environment", found=name, expected=", ".join(names()))
+    if name not in environment_names():
+        raise InputError("no such environment", found=name, expected=", ".join(environment_names()))
     place = folder or environments_folder() / name
     if place.exists():
         if not force:
             raise InputError("it is there already", file=place, hint="--force makes it anew")
         shutil.rmtree(place)
-    requirements = REQUIREMENTS / f"{name}.txt"
+    requirements = REQUIREMENTS_FOLDER / f"{name}.txt"
     try:
         tell("making the environment")
-        _call([python or sys.executable, "-m", "venv", str(place)])
+        _run_command([python or sys.executable, "-m", "venv", str(place)])
         pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         pip += ["--disable-pip-version-check"]
         # torch first and alone: the exact version may have a build without gigabytes of CUDA at hand.
-        torch = _torch(requirements)
+        torch = _torch_requirement(requirements)
         tell(f"installing {torch}")
-        _call([*pip, torch])
+        _run_command([*pip, torch])
         tell("installing the rest")
-        _call([*pip, "-r", str(requirements)])
+        _run_command([*pip, "-r", str(requirements)])
         tell("checking")
-        with Environment(place / "bin" / "python") as environment:
+        with WorkerProcess(place / "bin" / "python") as environment:
             environment.request("hello")
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -70,12 +70,12 @@ def create(
     return place
 
 
-def _torch(requirements: Path) -> str:
+def _torch_requirement(requirements: Path) -> str:
     lines = requirements.read_text().splitlines()
     return next(line for line in lines if line.startswith("torch=="))
 
 
-def _call(command: list[str]) -> None:
+def _run_command(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkerError(

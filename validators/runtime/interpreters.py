@@ -10,7 +10,7 @@ from pathlib import Path
 
 from equipoise.convert.errors import InputError
 
-NEEDS = {
+REQUIRED_MODULES = {
     "pytorch": ("torch", "transformers"),
     "torchscript": ("torch",),
     "torch-export": ("torch", "transformers"),
@@ -22,7 +22,7 @@ NEEDS = {
 """Modules that a backend needs in this environment. The classes of TensorFlow and Flax are never in it: they
 end with transformers 4.57.6, which the environment ``oracle`` has."""
 
-ORACLE = ("tensorflow", "flax", "saved-model", "tflite", "stablehlo")
+ORACLE_BACKENDS = ("tensorflow", "flax", "saved-model", "tflite", "stablehlo")
 """Backends that the environment ``oracle`` serves where this one cannot."""
 
 
@@ -32,14 +32,14 @@ def environments_folder() -> Path:
     return Path(cache) / "equipoise" / "environments"
 
 
-def environment_python(name: str) -> Path:
+def environment_interpreter(name: str) -> Path:
     """The interpreter of a named environment, whether it is there or not."""
     folder = environments_folder() / name
     windows = folder / "Scripts" / "python.exe"
     return windows if windows.exists() else folder / "bin" / "python"
 
 
-def python_of(backend: str, chosen: Mapping[str, str]) -> Path:
+def find_interpreter(backend: str, chosen: Mapping[str, str]) -> Path:
     """The interpreter that is to run a backend.
 
     Args:
@@ -50,15 +50,19 @@ def python_of(backend: str, chosen: Mapping[str, str]) -> Path:
         InputError: None is there; the message says what to install.
     """
     if backend in chosen:
-        return _given(chosen[backend])
+        return _resolve_interpreter(chosen[backend])
     if backend.endswith(".py"):
         return Path(sys.executable)
-    needs = NEEDS.get(backend)
+    needs = REQUIRED_MODULES.get(backend)
     missing = [name for name in needs if find_spec(name) is None] if needs else []
     if needs and not missing:
         return Path(sys.executable)
-    if backend in ORACLE:
-        oracle = _given(chosen["oracle"]) if "oracle" in chosen else environment_python("oracle")
+    if backend in ORACLE_BACKENDS:
+        oracle = (
+            _resolve_interpreter(chosen["oracle"])
+            if "oracle" in chosen
+            else environment_interpreter("oracle")
+        )
         if oracle.exists():
             return oracle
         raise InputError(
@@ -72,10 +76,10 @@ def python_of(backend: str, chosen: Mapping[str, str]) -> Path:
     )
 
 
-def _given(text: str) -> Path:
+def _resolve_interpreter(text: str) -> Path:
     path = Path(text)
     if path.name == text and not path.exists():
-        path = environment_python(text)
+        path = environment_interpreter(text)
     if path.is_dir():
         path = path / "bin" / "python"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Drives :mod:`equipoise.validators.runtime.worker` in another process, in this or another Python environment."""
+"""Worker processes: one drives :mod:`equipoise.validators.runtime.worker` in this or another Python environment."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
-import numpy as np
-import numpy.typing as npt
-
 from equipoise.convert.errors import WorkerError
+from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.runtime import worker
+from equipoise.validators.runtime.interpreters import find_interpreter
 
-Arrays = dict[str, npt.NDArray[Any]]
-
-_KILLED = -9
+_SIGKILL_CODE = -9
 
 
-class Environment:
-    """A worker process in the environment of the interpreter ``python``.
+class WorkerProcess:
+    """A worker process in the environment of an interpreter.
 
     Args:
-        python: The interpreter; its environment needs numpy and what the requests use.
-        log: File that takes what the libraries print; None throws it away.
-        time_limit: Seconds that one request may take; the process is ended when it takes longer.
-        memory_limit: Bytes of address space that the process may have.
+        python: The interpreter; its environment needs numpy and whatever the requests use.
+        log: File for the output of the libraries; None discards it.
+        time_limit: Seconds that one request may take; a process that takes longer is killed.
+        memory_limit: Bytes of address space that the process may use.
+
+    Raises:
+        WorkerError: There is no such interpreter, or it cannot be started.
     """
 
     def __init__(
@@ -60,19 +59,19 @@ class Environment:
             raise WorkerError(f"it cannot be started: {error}", file=self.python) from error
 
     def request(
-        self, op: str, arrays: Mapping[str, npt.NDArray[Any]] | None = None, /, **arguments: Any
+        self, op: str, arrays: Mapping[str, Array] | None = None, /, **arguments: Any
     ) -> tuple[dict[str, Any], Arrays]:
         """Sends one request and waits for its answer.
 
         Raises:
-            WorkerError: The worker failed at it (the message carries its traceback), went away, took longer
-                than it may, or does not speak the protocol.
+            WorkerError: The worker failed (the message contains its traceback), ended, took longer than the time
+                limit, or does not speak the protocol.
         """
         source = cast("BinaryIO", self._process.stdout)
         sink = cast("BinaryIO", self._process.stdin)
-        with self._watched(op):
+        with self._time_limited(op):
             try:
-                # What a process that is gone has said tells more than that it does not listen.
+                # The exit code of a process that has ended says more than a broken pipe.
                 with suppress(BrokenPipeError):
                     worker.write_frame(sink, {"op": op, **arguments}, dict(arrays or {}))
                 frame = worker.read_frame(source)
@@ -82,50 +81,50 @@ class Environment:
                     f"the process does not answer as a worker during {op!r}: {error}",
                     file=self.python,
                 ) from error
-            except ValueError as error:  # closed before
-                raise WorkerError(self._ended(op), file=self.python) from error
+            except ValueError as error:  # the pipe is closed
+                raise WorkerError(self._exit_message(op), file=self.python) from error
         if frame is None:
-            raise WorkerError(self._ended(op), file=self.python)
+            raise WorkerError(self._exit_message(op), file=self.python)
         answer, results = frame
         if not answer.pop("ok", False):
-            failed = WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
-            failed.kind = str(answer.get("kind", ""))
-            raise failed
+            failure = WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
+            failure.kind = str(answer.get("kind", ""))
+            raise failure
         return answer, results
 
     @contextmanager
-    def _watched(self, op: str) -> Iterator[None]:
-        """Ends the process when the request takes longer than it may."""
+    def _time_limited(self, op: str) -> Iterator[None]:
+        """Kills the process if the request takes longer than the time limit."""
         if self.time_limit is None:
             yield
             return
-        late = threading.Event()
+        expired = threading.Event()
 
-        def end() -> None:
-            late.set()
+        def kill() -> None:
+            expired.set()
             self._process.kill()
 
-        timer = threading.Timer(self.time_limit, end)
+        timer = threading.Timer(self.time_limit, kill)
         timer.start()
-        failed: WorkerError | None = None
+        failure: WorkerError | None = None
         try:
             yield
         except WorkerError as error:
-            failed = error
+            failure = error
         finally:
             timer.cancel()
-        if late.is_set():
+        if expired.is_set():
             raise WorkerError(
                 f"the worker did not answer {op!r} within {self.time_limit:g} s and was ended",
                 file=self.python,
                 hint="allow more with --time-limit",
-            ) from failed
-        if failed is not None:
-            raise failed
+            ) from failure
+        if failure is not None:
+            raise failure
 
-    def _ended(self, op: str) -> str:
+    def _exit_message(self, op: str) -> str:
         code = self._process.wait()
-        if code == _KILLED:
+        if code == _SIGKILL_CODE:
             return f"the worker was killed during {op!r} (signal 9: most often out of memory)"
         if code < 0:
             return f"the worker crashed during {op!r} (signal {-code})"
@@ -136,9 +135,15 @@ class Environment:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def call(self, file: str | Path, function: str, **arguments: Any) -> Any:
-        """Calls a function of a Python file over there with JSON arguments; its JSON result."""
-        answer, _ = self.request("call", file=str(file), function=function, arguments=arguments)
+    def call(self, module: str | Path, function: str, **arguments: Any) -> Any:
+        """Calls a function in the worker with JSON arguments; returns its JSON result.
+
+        Args:
+            module: Dotted name of a module of Equipoise, or the path of a ``.py`` file.
+            function: Name of the function.
+            arguments: Keyword arguments.
+        """
+        answer, _ = self.request("call", module=str(module), function=function, arguments=arguments)
         return answer["result"]
 
     def close(self) -> None:
@@ -148,81 +153,80 @@ class Environment:
             self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
-                with suppress(BrokenPipeError):  # what is left in it has nobody to read it
+                with suppress(BrokenPipeError):  # unread output of an ended process
                     stream.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-class RemoteModel:
-    """A model that lives in an :class:`Environment`.
+class WorkerPool:
+    """The worker processes of a command: one for each backend, kept for the next model, replaced when they die.
 
     Args:
-        environment: Where it is loaded.
-        backend: A file of ``backends/``: ``pytorch``, ``tensorflow``, ``onnx`` ...
-        class_name: PyTorch's class; backends of programs need none.
-        folder: The model's folder, or the program.
-        options: What ``backends/base.py`` lists: ``dtype``, ``device``, ``threads`` ...
-
-    Attributes:
-        info: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of the loading.
-        about: What it really runs on.
+        chosen: Interpreters chosen by the user, see :func:`find_interpreter`.
+        log: A folder for the output of the libraries.
+        time_limit: Seconds that one request may take.
+        memory_limit: Bytes of address space of each process.
     """
-
-    _count = 0
 
     def __init__(
         self,
-        environment: Environment,
-        backend: str,
-        class_name: str,
-        folder: str | Path,
-        **options: Any,
+        chosen: Mapping[str, str] | None = None,
+        *,
+        log: Path | None = None,
+        time_limit: float | None = None,
+        memory_limit: int | None = None,
     ) -> None:
-        RemoteModel._count += 1
-        self.name = f"model-{RemoteModel._count}"
-        self.environment = environment
-        answer, _ = environment.request(
-            "load",
-            model=self.name,
-            backend=backend,
-            folder=str(folder),
-            options=options,
-            **{"class": class_name},
+        self.chosen = dict(chosen or {})
+        self.log = log
+        self.time_limit = time_limit
+        self.memory_limit = memory_limit
+        self._processes: dict[str, WorkerProcess] = {}
+        self._hello: dict[str, dict[str, Any]] = {}
+
+    def get(self, backend: str, *, suffix: str = "") -> WorkerProcess:
+        """Returns the process of a backend; a suffix names a further process for the same backend."""
+        key = backend + suffix
+        process = self._processes.get(key)
+        if process is not None and process.alive:
+            return process
+        if process is not None:
+            process.close()
+        log = self.log / f"{Path(key).name}.log" if self.log else None
+        self._processes[key] = WorkerProcess(
+            find_interpreter(backend, self.chosen),
+            log,
+            time_limit=self.time_limit,
+            memory_limit=self.memory_limit,
         )
-        self.info: dict[str, list[str]] = answer["info"]
-        self.about: dict[str, Any] = answer["about"]
+        self._hello.pop(key, None)
+        return self._processes[key]
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]], **kwargs: Any) -> Arrays:
-        """All float outputs, flattened to dotted names."""
-        _, outputs = self.environment.request("run", inputs, model=self.name, kwargs=kwargs)
-        return {name: np.asarray(value) for name, value in outputs.items()}
+    def end(self, backend: str, *, suffix: str = "") -> None:
+        """Ends the process of a backend to free its memory; the next request starts another."""
+        if (process := self._processes.pop(backend + suffix, None)) is not None:
+            process.close()
 
-    def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by the framework's own name."""
-        answer, _ = self.environment.request("names", model=self.name)
-        names: dict[str, list[int]] = answer["names"]
-        return names
+    def hello(self, backend: str, *, suffix: str = "") -> dict[str, Any]:
+        """Returns versions and cores of a backend's environment."""
+        key = backend + suffix
+        process = self.get(backend, suffix=suffix)
+        if key not in self._hello:
+            self._hello[key], _ = process.request("hello")
+        return self._hello[key]
 
-    def renamed(self) -> dict[str, str]:
-        """The file's names of weights that the model calls otherwise, with the model's."""
-        answer, _ = self.environment.request("renamed", model=self.name)
-        renamed: dict[str, str] = answer["renamed"]
-        return renamed
+    def close(self) -> None:
+        """Ends all processes."""
+        for process in self._processes.values():
+            process.close()
+        self._processes.clear()
 
-    def save(self, folder: str | Path, **options: Any) -> None:
-        """The framework's own ``save_pretrained``."""
-        self.environment.request("save", model=self.name, folder=str(folder), options=options)
+    def __enter__(self) -> Self:
+        return self
 
-    def drop(self) -> None:
-        """Frees the model."""
-        self.environment.request("drop", model=self.name)
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,65 +1,113 @@
-"""A model in a worker process, as tasks and loops see it; keeps account of time and memory."""
+"""Models in worker processes: loading, running, capturing modules, and the cost of all that."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 from typing import Any
 
-from equipoise.validators.core.types import Array, Arrays
-from equipoise.validators.runtime.process import RemoteModel
+import numpy as np
 
-CACHES = ("past_key_values", "past_buckets_states", "mems")
-"""Outputs that are state, not results."""
+from equipoise.exporters.cache_names import CACHE_OUTPUTS
+from equipoise.validators.core.types import Array, Arrays, CapturedModule
+from equipoise.validators.runtime.process import WorkerProcess
+
+_numbers = count(1)
 
 
 @dataclass
-class Account:
-    """What the passes of a model cost.
+class RunStats:
+    """The cost of a model's forward passes.
 
     Attributes:
-        seconds: Of every pass, in order, as the worker measured them.
-        peak_bytes: The most memory that the worker or its device has held.
+        seconds: Duration of each pass in order, as measured by the worker.
+        peak_bytes: Peak memory of the worker or its device.
     """
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
 
     def add(self, answer: Mapping[str, Any]) -> None:
-        """Notes one pass."""
+        """Adds one pass."""
         self.seconds.append(float(answer["seconds"]))
         self.peak_bytes = max(self.peak_bytes, int(answer["peak_bytes"]))
 
 
-@dataclass(frozen=True)
-class Module:
-    """A module's pass as :meth:`RemoteRunner.capture` gives it.
+class RemoteModel:
+    """A model that is loaded in a worker process.
+
+    Args:
+        worker: The process.
+        backend: A backend: ``pytorch``, ``tensorflow``, ``onnx`` ..., or the path of a file that is one.
+        class_name: PyTorch's class; backends of programs ignore it.
+        folder: The model's folder, or the program.
+        options: Options that ``backends/base.py`` lists: ``dtype``, ``device``, ``threads`` ...
 
     Attributes:
-        path: As the backend names it.
-        kind: Its type.
-        weights: The names of the weights in and beneath it, or None where the path is PyTorch's own.
-        inputs: Its arrays by name or position.
-        outputs: What it returned.
+        info: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of the loading.
+        about: What the model really runs on.
     """
 
-    path: str
-    kind: str
-    weights: tuple[str, ...] | None
-    inputs: Arrays
-    outputs: Arrays
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        backend: str,
+        class_name: str,
+        folder: str | Path,
+        **options: Any,
+    ) -> None:
+        self.name = f"model-{next(_numbers)}"
+        self.worker = worker
+        answer, _ = worker.request(
+            "load",
+            model=self.name,
+            backend=backend,
+            folder=str(folder),
+            options=options,
+            **{"class": class_name},
+        )
+        self.info: dict[str, list[str]] = answer["info"]
+        self.about: dict[str, Any] = answer["about"]
+
+    def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
+        """Returns all floating-point outputs by dotted names."""
+        _, outputs = self.worker.request("run", inputs, model=self.name, kwargs=kwargs)
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def names(self) -> dict[str, list[int]]:
+        """Returns the shape of every weight by the framework's own name."""
+        answer, _ = self.worker.request("names", model=self.name)
+        names: dict[str, list[int]] = answer["names"]
+        return names
+
+    def renamed(self) -> dict[str, str]:
+        """Returns names of weights in the file -> names in the model, where the two differ."""
+        answer, _ = self.worker.request("renamed", model=self.name)
+        renamed: dict[str, str] = answer["renamed"]
+        return renamed
+
+    def drop(self) -> None:
+        """Releases the model."""
+        self.worker.request("drop", model=self.name)
 
 
 class RemoteRunner:
-    """A :class:`~equipoise.validators.core.types.Runner` over a model in a worker."""
+    """A :class:`~equipoise.validators.core.types.Runner` of a model in a worker process.
+
+    Attributes:
+        model: The model.
+        stats: The cost of its passes.
+    """
 
     def __init__(self, model: RemoteModel) -> None:
         self.model = model
-        self.account = Account()
+        self.stats = RunStats()
 
     @property
     def accepts(self) -> frozenset[str]:
-        """The names of the inputs that it takes."""
+        """Names of the inputs that the model accepts."""
         return frozenset(self.model.about["accepts"])
 
     @property
@@ -68,10 +116,10 @@ class RemoteRunner:
         return bool(self.model.about["caches"])
 
     def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
-        """One forward pass without a cache."""
-        answer, outputs = self._request("run", inputs, self._kwargs(kwargs))
-        self.account.add(answer)
-        return _results(outputs)
+        """Runs one forward pass without a cache."""
+        answer, outputs = self._request("run", inputs, self._without_cache(kwargs))
+        self.stats.add(answer)
+        return _without_caches(outputs)
 
     def step(
         self,
@@ -80,30 +128,30 @@ class RemoteRunner:
         order: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> tuple[Arrays, str]:
-        """A forward pass that keeps its cache in the worker."""
+        """Runs one forward pass whose cache stays in the worker."""
         rows = None if order is None else [int(row) for row in order]
         answer, outputs = self._request("step", inputs, kwargs, state=state, order=rows)
-        self.account.add(answer)
-        return _results(outputs), str(answer["state"])
+        self.stats.add(answer)
+        return _without_caches(outputs), str(answer["state"])
 
     def capture(
         self, inputs: Mapping[str, Array], state: str | None = None, **kwargs: Any
-    ) -> tuple[Arrays, list[Module]]:
-        """One forward pass that shows every module, in the order in which they ended.
+    ) -> tuple[Arrays, list[CapturedModule]]:
+        """Runs one forward pass and returns every module, in the order in which they ended.
 
         Args:
             inputs: The model's inputs.
-            state: A cache of :meth:`step` to go on from.
-            kwargs: Plain values for the model's forward.
+            state: A cache of :meth:`step` to continue from.
+            kwargs: Further keyword arguments of the model's forward.
         """
-        passed = self._kwargs(kwargs) if state is None else kwargs
+        passed = self._without_cache(kwargs) if state is None else kwargs
         answer, arrays = self._request("capture", inputs, passed, state=state)
         sides: dict[str, Arrays] = {}
         for key, value in arrays.items():
             where, _, name = key.rpartition("|")
             sides.setdefault(where, {})[name] = value
         modules = [
-            Module(
+            CapturedModule(
                 values["path"],
                 values["kind"],
                 None if values["weights"] is None else tuple(values["weights"]),
@@ -112,16 +160,38 @@ class RemoteRunner:
             )
             for number, values in enumerate(answer["modules"])
         ]
-        return _results(sides.get("results", {})), modules
+        return _without_caches(sides.get("results", {})), modules
 
-    def _kwargs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _without_cache(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {"use_cache": False, **kwargs} if "use_cache" in self.accepts else dict(kwargs)
 
-    def _request(self, op: str, inputs: Mapping[str, Array], kwargs: Any, **more: Any) -> Any:
-        return self.model.environment.request(
-            op, inputs, model=self.model.name, kwargs=kwargs, **more
+    def _request(
+        self, op: str, inputs: Mapping[str, Array], kwargs: Mapping[str, Any], **arguments: Any
+    ) -> tuple[dict[str, Any], Arrays]:
+        return self.model.worker.request(
+            op, inputs, model=self.model.name, kwargs=dict(kwargs), **arguments
         )
 
 
-def _results(outputs: Arrays) -> Arrays:
-    return {name: value for name, value in outputs.items() if not name.startswith(CACHES)}
+def _without_caches(outputs: Arrays) -> Arrays:
+    return {name: value for name, value in outputs.items() if not name.startswith(CACHE_OUTPUTS)}
+
+
+def capture_modules(
+    runner: RemoteRunner, probes: Sequence[Arrays], kwargs: Mapping[str, Any]
+) -> list[CapturedModule]:
+    """Returns every module's values in the last of several passes.
+
+    Args:
+        runner: The model.
+        probes: Inputs of one pass, or of several that continue from one another's cache.
+        kwargs: Further keyword arguments of the model's forward.
+    """
+    *before, last = [
+        {name: value for name, value in probe.items() if name in runner.accepts} for probe in probes
+    ]
+    state: str | None = None
+    for probe in before:
+        _, state = runner.step(probe, state, **kwargs)
+    _, modules = runner.capture(last, state=state, **kwargs)
+    return modules

@@ -18,7 +18,7 @@ A request's header has ``op`` and its arguments; the answer's has ``ok`` and the
     renamed {model}                                     the file's names of weights that the model renames
     save    {model, folder, options}                    the framework's own save_pretrained
     drop    {model}                                     forgets the model
-    call    {file, function, arguments}                 a function of a Python file: what it returns
+    call    {module, function, arguments}               what a function returns; module: dotted name or a .py path
     stop    {}                                          ends the process
 
 ``backend`` is a file of ``backends/``; ``class`` is the PyTorch name (``BertModel``).
@@ -34,6 +34,8 @@ import sys
 import time
 import traceback
 import types
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -43,7 +45,7 @@ LIBRARIES = (
     *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
 )
 
-LARGEST_HEADER = 1 << 30
+MAX_HEADER_BYTES = 1 << 30
 """Bytes; a longer one is no header but the output of something that is no worker."""
 
 
@@ -61,7 +63,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray[A
     if len(head) < 8:
         return None
     (length,) = struct.unpack("<Q", head)
-    if length > LARGEST_HEADER:
+    if length > MAX_HEADER_BYTES:
         raise FrameError(f"not a frame: it begins with {head!r}")
     try:
         header = json.loads(stream.read(length))
@@ -149,7 +151,7 @@ class Worker:
 
     def load(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Loads a model under a name."""
-        session = _backend(header["backend"]).load(
+        session = _import_backend(header["backend"]).load(
             header["folder"], header.get("class") or "", header.get("options") or {}
         )
         self.sessions[header["model"]] = session
@@ -210,8 +212,8 @@ class Worker:
         return {}, {}
 
     def call(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
-        """Calls a function of a Python file with JSON arguments; gives back its JSON result."""
-        function = getattr(_module_of_file(header["file"]), header["function"])
+        """Calls a function of a module with JSON arguments; returns its JSON result."""
+        function = getattr(_import_module(header["module"]), header["function"])
         result = function(**header["arguments"])
         self._collect()
         return {"result": result}, {}
@@ -253,18 +255,28 @@ class Worker:
         return {"ok": True, **answer}, results
 
 
-def _backend(name: str) -> Any:
-    """A backend's module: a file of ``backends/``, or another one given by its path."""
-    from importlib import import_module
+BACKENDS = "equipoise.validators.backends"
+BACKEND_FOLDERS = ("classes", "programs")
+"""Subpackages of :data:`BACKENDS`; each module without an underscore is a backend."""
 
+
+def _import_backend(name: str) -> Any:
+    """Imports a backend by its name, or by the path of a user's file."""
     if name.endswith(".py"):
-        return _module_of_file(name)
-    return import_module(f"equipoise.validators.backends.{name.replace('-', '_')}")
+        return _import_file(name)
+    for folder in BACKEND_FOLDERS:
+        module = f"{BACKENDS}.{folder}.{name.replace('-', '_')}"
+        if find_spec(module) is not None:
+            return import_module(module)
+    raise LookupError(f"there is no backend {name!r}")
 
 
-def _module_of_file(file: str) -> Any:
-    from importlib.util import module_from_spec, spec_from_file_location
+def _import_module(name: str) -> Any:
+    """Imports a module by its dotted name, or by the path of a user's file."""
+    return _import_file(name) if name.endswith(".py") else import_module(name)
 
+
+def _import_file(file: str) -> Any:
     spec = spec_from_file_location(f"file_{os.path.basename(file)[:-3]}", file)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(file)
@@ -317,7 +329,7 @@ def main() -> None:
         limit_memory(int(sys.argv[1]))
     # Tracers make millions of objects that stay: to look for garbage as often as usual is a quarter of their time.
     gc.set_threshold(20_000, 20, 50)
-    stand_in_for_package(os.path.dirname(os.path.abspath(__file__)))
+    stand_in_for_package(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     Worker().serve(sys.stdin.buffer, sink)

@@ -11,7 +11,7 @@ from equipoise.convert.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Task
 
-GROUP = "equipoise.tasks"
+ENTRY_POINT_GROUP = "equipoise.tasks"
 """Other packages add tasks as entry points of this group."""
 
 _TRANSLATION = re.compile(r"translation_\w+_to_\w+")
@@ -38,7 +38,9 @@ _SHARED = (
 def task_names() -> list[str]:
     """The names of all tasks."""
     files = {path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py")}
-    return sorted((files - set(_SHARED)) | {entry.name for entry in entry_points(group=GROUP)})
+    return sorted(
+        (files - set(_SHARED)) | {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    )
 
 
 def find_task(name: str) -> Task:
@@ -58,7 +60,7 @@ def find_task(name: str) -> Task:
     raise InputError("no such task", found=name, expected=", ".join(task_names()))
 
 
-def task_of(model: ModelFolder) -> Task:
+def infer_task(model: ModelFolder) -> Task:
     """The task that a model is made for.
 
     Raises:
@@ -76,7 +78,7 @@ def task_of(model: ModelFolder) -> Task:
 
 
 def _load(name: str) -> Task:
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return entry.load()  # type: ignore[no-any-return]
     task: Task = import_module(f"{__name__}.{name.replace('-', '_')}").TASK

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward
-from equipoise.validators.tasks.shared.audio import audio_cases, features, synthesised_samples
-from equipoise.validators.tasks.shared.labels import TOP, best_labels, label_decisions
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.audio import (
+    audio_cases,
+    extract_features,
+    synthetic_audio_samples,
+)
+from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, classify, label_decisions
 
 
 class AudioClassification:
@@ -29,7 +33,7 @@ class AudioClassification:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Synthesised sounds."""
-        return synthesised_samples()
+        return synthetic_audio_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`audio_cases`."""
@@ -37,16 +41,16 @@ class AudioClassification:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Features of the sounds, with a mask where the model takes one."""
-        return Batch(case, features(model, case.samples))
+        return Batch(case, extract_features(model, case.samples))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """The ``top_k`` (5) best labels; option ``function_to_apply``."""
         function = options.get("function_to_apply")
-        return best_labels(model, outputs["logits"], function, options.get("top_k", TOP))
+        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
 
     decisions = label_decisions
 

@@ -7,25 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    forward,
-)
+from equipoise.validators.tasks.base import argmax_margins, forward
 from equipoise.validators.tasks.shared.audio import (
     audio_cases,
-    features,
-    frames_out,
-    sound,
-    synthesised_samples,
+    extract_features,
+    load_audio,
+    synthetic_audio_samples,
+    valid_frames,
 )
-from equipoise.validators.tasks.shared.generation import choices, texts_of, write, writing_cases
+from equipoise.validators.tasks.shared.generation import (
+    decode_texts,
+    generate_text,
+    generation_cases,
+    token_decisions,
+)
 
 
 class AutomaticSpeechRecognition:
@@ -41,7 +39,7 @@ class AutomaticSpeechRecognition:
             model.has_feature_extractor
             and model.has_tokenizer
             and (
-                _ctc(model)
+                _is_ctc(model)
                 or model.class_name.endswith("ForSpeechToText")
                 or has_class(model, "AutoModelForSpeechSeq2Seq")
             )
@@ -49,22 +47,22 @@ class AutomaticSpeechRecognition:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Synthesised sounds: nothing is said in them, but the numbers are compared all the same."""
-        return synthesised_samples()
+        return synthetic_audio_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`audio_cases` and :func:`writing_cases`."""
-        return audio_cases(model, samples) if _ctc(model) else writing_cases(model, samples)
+        """See :func:`audio_cases` and :func:`generation_cases`."""
+        return audio_cases(model, samples) if _is_ctc(model) else generation_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Features of the sounds; for Whisper the tokens that a decoder starts from too."""
-        arrays = features(model, case.samples)
+        arrays = extract_features(model, case.samples)
         if model.model_type == "whisper":
             arrays.pop("attention_mask", None)
             start = np.asarray([_whisper_prompt(model.generation_config)], dtype=np.int64)
             arrays["decoder_input_ids"] = np.repeat(start, len(case.samples), axis=0)
-        if not _ctc(model):
+        if not _is_ctc(model):
             return Batch(case, arrays)
-        lengths = frames_out(model, np.asarray([len(sound(model, s)) for s in case.samples]))
+        lengths = valid_frames(model, np.asarray([len(load_audio(model, s)) for s in case.samples]))
         if "input_features" in arrays:
             lengths = arrays["attention_mask"].sum(axis=1)
         real = np.arange(int(lengths.max()))[None] < lengths[:, None]
@@ -74,29 +72,29 @@ class AutomaticSpeechRecognition:
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
         """One forward pass, or a loop of them."""
-        if _ctc(model):
+        if _is_ctc(model):
             return forward(runner, batch)
-        return write(self, runner, model, batch, follow)
+        return generate_text(self, runner, model, batch, follow)
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """``{"text"}``; for CTC ``return_timestamps`` (char, word) adds ``chunks``."""
-        if not _ctc(model):
-            return [{"text": text} for text in texts_of(model.tokenizer, outputs)]
+        if not _is_ctc(model):
+            return [{"text": text} for text in decode_texts(model.tokenizer, outputs)]
         found = []
         for row, length in zip(outputs["logits"], batch.context["lengths"], strict=True):
             ids = row[:length].argmax(-1)
             result: dict[str, Any] = {"text": str(model.tokenizer.decode(ids))}
             if options.get("return_timestamps"):
-                result["chunks"] = _chunks(model, ids, str(options["return_timestamps"]))
+                result["chunks"] = _ctc_chunks(model, ids, str(options["return_timestamps"]))
             found.append(result)
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """The token of every frame, or those that the decoder writes."""
-        if not _ctc(model):
-            return choices(self, model, batch, outputs)
+        if not _is_ctc(model):
+            return token_decisions(self, model, batch, outputs)
         made = []
         for index, length in enumerate(batch.context["lengths"].tolist()):
             rows = outputs["logits"][index, :length]
@@ -109,7 +107,7 @@ class AutomaticSpeechRecognition:
         return made
 
 
-def _ctc(model: ModelFolder) -> bool:
+def _is_ctc(model: ModelFolder) -> bool:
     return model.class_name.endswith("ForCTC")
 
 
@@ -132,7 +130,7 @@ def _whisper_prompt(config: dict[str, Any]) -> list[int]:
     return tokens
 
 
-def _chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Any]]:
+def _ctc_chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Any]]:
     """Letters or words with the seconds of their begin and end."""
     tokenizer = model.tokenizer
     offsets = tokenizer.decode(ids, output_char_offsets=True)["char_offsets"]

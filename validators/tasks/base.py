@@ -5,80 +5,14 @@ A task is one file in this folder that defines ``TASK``; its name is the file's,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
-
-Sample = Mapping[str, Any]
-"""One sample under the names that ``pipeline()`` gives its inputs; media are paths or opened already."""
-
-
-MEDIA = frozenset({"image", "images", "audio", "video", "frames"})
-"""Names of samples' entries that are files."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One way to call the model: which samples together, and how they are padded.
-
-    Attributes:
-        name: ``single``, ``batch``, ``padded``, ``long``, ``greedy-cache`` ...
-        samples: The samples of the batch.
-        options: What :meth:`Task.encode` and :meth:`Task.run` need to know, e.g. ``pad_to``, ``side``, ``beams``.
-    """
-
-    name: str
-    samples: tuple[Sample, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples as arrays.
-
-    Attributes:
-        case: Where it comes from.
-        arrays: The model's inputs by name.
-        kwargs: Plain values for the model's forward.
-        valid: For outputs by name: which leading entries mean something (bool, its axes are the leading
-            axes of the output). Outputs that are not named count as a whole.
-        context: What decoding needs: offsets, sizes, words.
-    """
-
-    case: Case
-    arrays: Arrays
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    valid: Mapping[str, Array] = field(default_factory=dict)
-    context: Any = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Something that a person reads off an output, and how far the output may move before it flips.
-
-    Attributes:
-        name: What is decided: ``label``, ``token 3``, ``span``.
-        value: The decision as plain data.
-        output: The output it was read from.
-        rows: Index into that output (as for numpy) of what it was read from.
-        margins: For every leading entry of ``output[rows]`` (its shape is a prefix of that shape): the
-            largest absolute error of any element under which the decision stands. For an argmax that is
-            half the distance of the two largest; for a threshold, the distance from it.
-        allowance: The share of entries that may exceed their margin (pixels at the rim of a mask).
-    """
-
-    name: str
-    value: Any
-    output: str
-    rows: Any
-    margins: Array
-    allowance: float = 0.0
+from equipoise.validators.models.samples import resolve_media_paths
 
 
 class Task(Protocol):
@@ -136,36 +70,25 @@ def forward(runner: Runner, batch: Batch) -> Arrays:
     return runner.run(known, **batch.kwargs)
 
 
-def one_forward(
+def run_single_pass(
     self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
 ) -> Arrays:
     """:meth:`Task.run` of a task that needs one forward pass."""
     return forward(runner, batch)
 
 
-def plain_case(samples: Sequence[Sample], *, cache: bool) -> Case:
+def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
     """What ``pipeline()`` does with samples: as the generation config says, with a cache if there is one."""
     return Case("pipeline", tuple(samples), {"cache": cache})
 
 
 def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
     """The samples that the folder brings, or the task's own; files of media under their whole paths."""
-    brought = [resolved(model.path, entry["inputs"]) for entry in model.samples]
+    brought = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
     return brought or task.samples(model)
 
 
-def resolved(folder: Path, value: Any, name: str = "") -> Any:
-    """A sample with its files of media under their whole paths; names are relative to ``folder``."""
-    if isinstance(value, Mapping):
-        return {key: resolved(folder, inner, key) for key, inner in value.items()}
-    if name in MEDIA and isinstance(value, list):
-        return [resolved(folder, inner, name) for inner in value]
-    if name in MEDIA and isinstance(value, str):
-        return str(folder / value)
-    return value
-
-
-def ranked(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Any]]:
+def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Any]]:
     """The best names with their scores; None: all.
 
     >>> ranked(["a", "b"], np.array([0.25, 0.75]), 1)
@@ -173,12 +96,6 @@ def ranked(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[
     """
     order = np.argsort(-scores, kind="stable").tolist()
     return [{"label": names[index], "score": float(scores[index])} for index in order][:top_k]
-
-
-def sigmoid(logits: Array) -> Array:
-    """Probabilities of yes or no, computed in float64."""
-    # exp(-log(1 + exp(-x))): large negative logits do not overflow.
-    return np.asarray(np.exp(-np.logaddexp(0, -logits.astype(np.float64))))
 
 
 def argmax_margins(scores: Array) -> Array:
@@ -193,6 +110,6 @@ def argmax_margins(scores: Array) -> Array:
     )
 
 
-def cycle(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
+def take_cyclic(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
     """The first ``count`` samples, from the start again when there are fewer."""
     return tuple(samples[index % len(samples)] for index in range(count))

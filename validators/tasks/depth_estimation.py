@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
+from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import (
-    drawn_samples,
     image_cases,
-    picture_sizes,
-    pixels,
+    image_sizes,
+    preprocess_images,
     resize,
+    synthetic_image_samples,
 )
 
 
@@ -32,7 +32,7 @@ class DepthEstimation:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures."""
-        return drawn_samples()
+        return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`."""
@@ -40,10 +40,10 @@ class DepthEstimation:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels of the pictures, and their sizes."""
-        arrays = pixels(model, case.samples)
-        return Batch(case, arrays, context=picture_sizes(case.samples))
+        arrays = preprocess_images(model, case.samples)
+        return Batch(case, arrays, context=image_sizes(case.samples))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any

@@ -7,21 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Arrays, Runner
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward
+from equipoise.validators.tasks.base import forward, take_cyclic
 from equipoise.validators.tasks.shared.documents import (
-    MAX_ANSWER,
-    of_tokens,
-    page_answers,
-    page_batch,
-    page_decisions,
+    MAX_ANSWER_TOKENS,
+    document_answers,
+    document_decisions,
+    encode_documents,
+    token_logits,
 )
-from equipoise.validators.tasks.shared.generation import choices, write, writing_cases
-from equipoise.validators.tasks.shared.images import drawn, pixels
+from equipoise.validators.tasks.shared.generation import (
+    generate_text,
+    generation_cases,
+    token_decisions,
+)
+from equipoise.validators.tasks.shared.images import preprocess_images, synthetic_image
 from equipoise.validators.tasks.shared.text import tokenize
 
-PROMPT = "<s_docvqa><s_question>{}</s_question><s_answer>"
+DONUT_PROMPT = "<s_docvqa><s_question>{}</s_question><s_answer>"
 """Donut's own."""
 
 
@@ -35,7 +39,7 @@ class DocumentQuestionAnswering:
     def suits(self, model: ModelFolder) -> bool:
         """LayoutLM with its head for spans, or Donut."""
         layout = model.model_type.startswith("layoutlm")
-        return (layout and model.class_name.endswith("ForQuestionAnswering")) or donut(model)
+        return (layout and model.class_name.endswith("ForQuestionAnswering")) or is_donut(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Pages of unequal numbers of words."""
@@ -45,15 +49,19 @@ class DocumentQuestionAnswering:
             "What is the date?": "Invoice 18 Date 4 May Total 90 Euro Thank you",
         }
         return [
-            {"image": drawn(index), "question": question, "word_boxes": _boxes(text)}
+            {
+                "image": synthetic_image(index),
+                "question": question,
+                "word_boxes": _parse_boxes(text),
+            }
             for index, (question, text) in enumerate(pages.items())
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """One page, three, three padded; for Donut see :func:`writing_cases`, page by page."""
-        if donut(model):
-            return [case for case in writing_cases(model, samples) if len(case.samples) == 1]
-        three = cycle(samples, 3)
+        """One page, three, three padded; for Donut see :func:`generation_cases`, page by page."""
+        if is_donut(model):
+            return [case for case in generation_cases(model, samples) if len(case.samples) == 1]
+        three = take_cyclic(samples, 3)
         return [
             Case("single", (samples[0],)),
             Case("batch", three),
@@ -66,42 +74,45 @@ class DocumentQuestionAnswering:
         Raises:
             InputError: Donut is given several pages whose questions differ in length.
         """
-        if not donut(model):
-            return page_batch(model, case)
-        prompts = [PROMPT.format(sample["question"]) for sample in case.samples]
+        if not is_donut(model):
+            return encode_documents(model, case)
+        prompts = [DONUT_PROMPT.format(sample["question"]) for sample in case.samples]
         tokens = tokenize(model, Case("", ()), prompts, add_special_tokens=False)
         if not tokens["attention_mask"].all():
             raise InputError("Donut takes no padded questions", hint="ask page by page")
-        arrays = {**pixels(model, case.samples), "decoder_input_ids": tokens["input_ids"]}
+        arrays = {
+            **preprocess_images(model, case.samples),
+            "decoder_input_ids": tokens["input_ids"],
+        }
         return Batch(case, arrays)
 
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
         """One forward pass, or a loop of them."""
-        if donut(model):
-            return write(self, runner, model, batch, follow)
-        return of_tokens(batch, forward(runner, batch))
+        if is_donut(model):
+            return generate_text(self, runner, model, batch, follow)
+        return token_logits(batch, forward(runner, batch))
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``."""
-        if donut(model):
+        if is_donut(model):
             return [[{"answer": _donut_answer(model, row)}] for row in outputs["sequences"]]
-        length = int(options.get("max_answer_len", MAX_ANSWER))
+        length = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
         impossible = bool(options.get("handle_impossible_answer"))
         top_k = int(options.get("top_k", 1))
-        return page_answers(batch, outputs, top_k, length, impossible)
+        return document_answers(batch, outputs, top_k, length, impossible)
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Start and end of the answer, or its tokens."""
-        if donut(model):
-            return choices(self, model, batch, outputs)
-        return page_decisions(batch, outputs)
+        if is_donut(model):
+            return token_decisions(self, model, batch, outputs)
+        return document_decisions(batch, outputs)
 
 
-def donut(model: ModelFolder) -> bool:
+def is_donut(model: ModelFolder) -> bool:
     """Whether the model reads a page as a picture and writes the answer."""
     encoder = model.config.get("encoder") or {}
     return model.class_name == "VisionEncoderDecoderModel" and (
@@ -118,7 +129,7 @@ def _donut_answer(model: ModelFolder, ids: Any) -> str | None:
     return found.group(1).strip() if found else None
 
 
-def _boxes(text: str) -> list[Any]:
+def _parse_boxes(text: str) -> list[Any]:
     """Words in lines of four, each with a box in thousandths of the page."""
     return [
         [word, [200 * (i % 4) + 50, 100 * (i // 4) + 50, 200 * (i % 4) + 230, 100 * (i // 4) + 110]]

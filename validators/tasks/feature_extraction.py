@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.shared.text import real_tokens, text_cases, tokenize
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.text import text_cases, token_mask, tokenize
 
 
 class FeatureExtraction:
@@ -51,21 +51,21 @@ class FeatureExtraction:
         """Tokens of the texts; a model with a decoder reads them there as well."""
         arrays = tokenize(model, case, [str(sample["text"]) for sample in case.samples])
         if model.config.get("is_encoder_decoder") and model.class_name.endswith("EncoderModel"):
-            return Batch(case, arrays, valid={"last_hidden_state": real_tokens(arrays)})
+            return Batch(case, arrays, valid={"last_hidden_state": token_mask(arrays)})
         if model.config.get("is_encoder_decoder"):
             arrays["decoder_input_ids"] = arrays["input_ids"]
-        real = real_tokens(arrays)
+        real = token_mask(arrays)
         names = ("last_hidden_state", "encoder_last_hidden_state")
         return Batch(case, arrays, valid=dict.fromkeys(names, real))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """Vectors of the tokens as nested lists, without those of padding."""
         name = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
-        real = real_tokens(batch.arrays)
+        real = token_mask(batch.arrays)
         return [
             [np.asarray(row)[kept].tolist()] for row, kept in zip(outputs[name], real, strict=True)
         ]

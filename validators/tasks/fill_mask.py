@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Arrays, softmax
+from equipoise.validators.core.activations import softmax
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    one_forward,
-)
-from equipoise.validators.tasks.shared.text import real_tokens, text_cases, tokenize
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.shared.text import text_cases, token_mask, tokenize
 
 
 class FillMask:
@@ -63,9 +57,9 @@ class FillMask:
         ]
         if any(not len(places) for places in masks):
             raise InputError("a text has no mask", expected=model.tokenizer.mask_token)
-        return Batch(case, arrays, valid={"logits": real_tokens(arrays)}, context=masks)
+        return Batch(case, arrays, valid={"logits": token_mask(arrays)}, context=masks)
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward
-from equipoise.validators.tasks.shared.images import drawn_samples, image_cases, pixels
-from equipoise.validators.tasks.shared.labels import TOP, best_labels, function_of, label_decisions
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.images import (
+    image_cases,
+    preprocess_images,
+    synthetic_image_samples,
+)
+from equipoise.validators.tasks.shared.labels import (
+    DEFAULT_TOP_K,
+    activation_name,
+    classify,
+    label_decisions,
+)
 
 
 class ImageClassification:
@@ -27,7 +36,7 @@ class ImageClassification:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures."""
-        return drawn_samples()
+        return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`."""
@@ -35,16 +44,16 @@ class ImageClassification:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels of the pictures."""
-        return Batch(case, pixels(model, case.samples))
+        return Batch(case, preprocess_images(model, case.samples))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """The ``top_k`` (5) best labels; option ``function_to_apply``."""
-        function = options.get("function_to_apply") or function_of(model)
-        return best_labels(model, outputs["logits"], function, options.get("top_k", TOP))
+        function = options.get("function_to_apply") or activation_name(model)
+        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
 
     decisions = label_decisions
 

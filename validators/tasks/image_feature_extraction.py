@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.shared.images import drawn_samples, image_cases, pixels
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.images import (
+    image_cases,
+    preprocess_images,
+    synthetic_image_samples,
+)
 
 
 class ImageFeatureExtraction:
@@ -31,7 +35,7 @@ class ImageFeatureExtraction:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures."""
-        return drawn_samples()
+        return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`."""
@@ -39,9 +43,9 @@ class ImageFeatureExtraction:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels of the pictures."""
-        return Batch(case, pixels(model, case.samples))
+        return Batch(case, preprocess_images(model, case.samples))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any

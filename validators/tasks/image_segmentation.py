@@ -8,31 +8,24 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    one_forward,
-)
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass
 from equipoise.validators.tasks.shared.images import (
-    RIM,
-    drawn_samples,
+    BORDER_PIXEL_SHARE,
     image_cases,
-    picture_sizes,
-    pixels,
+    image_sizes,
+    preprocess_images,
     resize,
+    synthetic_image_samples,
 )
 from equipoise.validators.tasks.shared.segments import (
     THRESHOLD,
-    instances,
-    kept_queries,
-    panoptic,
-    semantic,
+    instance_segments,
+    panoptic_segments,
+    select_queries,
     semantic_scores,
+    semantic_segments,
 )
 
 _MASK2FORMER = (384, 384)
@@ -54,7 +47,7 @@ class ImageSegmentation:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures."""
-        return drawn_samples()
+        return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`."""
@@ -62,10 +55,10 @@ class ImageSegmentation:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels of the pictures, and their sizes."""
-        arrays = pixels(model, case.samples)
-        return Batch(case, arrays, context=picture_sizes(case.samples))
+        arrays = preprocess_images(model, case.samples)
+        return Batch(case, arrays, context=image_sizes(case.samples))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -94,13 +87,13 @@ class ImageSegmentation:
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Labels of pixels; or of queries, and the pixels that they claim."""
-        classes, masks = _names(outputs)
+        classes, masks = _output_names(outputs)
         if masks is None:
             return [_pixel_decision(model, outputs, index) for index in range(len(batch.context))]
         made = []
         for index in range(len(batch.context)):
             logits = outputs[classes][index]
-            scores, labels, kept = kept_queries(logits, THRESHOLD)
+            scores, labels, kept = select_queries(logits, THRESHOLD)
             # A probability moves by half the logits' error at most.
             far = np.where(labels == logits.shape[-1] - 1, np.inf, np.abs(scores - THRESHOLD) * 2)
             seen = [model.labels[int(label)] for label in labels[kept]]
@@ -109,7 +102,7 @@ class ImageSegmentation:
             claimed = outputs[masks][index, kept]
             made.append(
                 Decision("masks", (claimed > 0).sum((1, 2)).tolist(), masks, (index, kept),
-                         np.abs(claimed), RIM)
+                         np.abs(claimed), BORDER_PIXEL_SHARE)
             )  # fmt: skip
         return made
 
@@ -122,24 +115,24 @@ class ImageSegmentation:
         subtask: str | None,
         options: dict[str, Any],
     ) -> list[Any]:
-        classes, masks = _names(outputs)
+        classes, masks = _output_names(outputs)
         if masks is None:
             if subtask not in (None, "semantic"):
                 raise InputError(
                     "the model knows no such subtask", found=subtask, expected="semantic"
                 )
-            return list(semantic(outputs["logits"][index], size))
+            return list(semantic_segments(outputs["logits"][index], size))
         logits, claims = outputs[classes][index], outputs[masks][index]
         if model.model_type == "mask2former":
             claims = resize(claims, _MASK2FORMER)
         if subtask == "semantic":
-            return list(semantic(semantic_scores(logits, claims), size))
+            return list(semantic_segments(semantic_scores(logits, claims), size))
         if subtask == "instance" and not model.model_type.startswith("detr"):
-            return list(instances(logits, claims, size, **options))
-        return list(panoptic(logits, claims, size, **options))
+            return list(instance_segments(logits, claims, size, **options))
+        return list(panoptic_segments(logits, claims, size, **options))
 
 
-def _names(outputs: Arrays) -> tuple[str, str | None]:
+def _output_names(outputs: Arrays) -> tuple[str, str | None]:
     """The outputs with the classes and masks of queries; DETR calls them otherwise than MaskFormer."""
     if "class_queries_logits" in outputs:
         return "class_queries_logits", "masks_queries_logits"
@@ -152,7 +145,7 @@ def _pixel_decision(model: ModelFolder, outputs: Arrays, index: int) -> Decision
     value = {model.labels[int(k)]: int(n) for k, n in zip(labels, counts, strict=True)}
     pixel = argmax_margins(np.moveaxis(logits, 0, -1))
     margins = np.broadcast_to(pixel, logits.shape)
-    return Decision("pixels", value, "logits", index, margins, RIM)
+    return Decision("pixels", value, "logits", index, margins, BORDER_PIXEL_SHARE)
 
 
 TASK = ImageSegmentation()

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.shared.generation import choices, write, writing_cases
-from equipoise.validators.tasks.shared.images import drawn, picture
-from equipoise.validators.tasks.shared.text import int64
+from equipoise.validators.tasks.shared.generation import (
+    generate_text,
+    generation_cases,
+    token_decisions,
+)
+from equipoise.validators.tasks.shared.images import load_image, synthetic_image
+from equipoise.validators.tasks.shared.text import to_int64
 
 
 class ImageTextToText:
@@ -37,27 +40,27 @@ class ImageTextToText:
         token = str(getattr(model.processor, "image_token", "<image>"))
         questions = ("What colour is the disc?", "What is this?", "Is there a yellow box below?")
         return [
-            {"image": drawn(index), "text": f"{token} {question}"}
+            {"image": synthetic_image(index), "text": f"{token} {question}"}
             for index, question in enumerate(questions)
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`writing_cases`; no long text: it would repeat the place of the picture."""
-        return writing_cases(model, samples, side="left")
+        """See :func:`generation_cases`; no long text: it would repeat the place of the picture."""
+        return generation_cases(model, samples, side="left")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokens, padded on the left, and pixels."""
         made = model.processor(
-            images=[picture(sample) for sample in case.samples],
+            images=[load_image(sample) for sample in case.samples],
             text=[str(sample["text"]) for sample in case.samples],
             return_tensors="np",
             padding=len(case.samples) > 1,
             padding_side="left",
         )
-        arrays = {name: int64(np.asarray(value)) for name, value in made.items()}
+        arrays = {name: to_int64(np.asarray(value)) for name, value in made.items()}
         return Batch(case, arrays, context={"decoder_only": True})
 
-    run = write
+    run = generate_text
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -76,7 +79,7 @@ class ImageTextToText:
             found.append([{"input_text": asked, "generated_text": whole}])
         return found
 
-    decisions = choices
+    decisions = token_decisions
 
 
 def _decode(tokenizer: Any, ids: Any) -> str:

@@ -7,35 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample
 from equipoise.validators.tasks.shared.images import (
-    RIM,
-    drawn_samples,
+    BORDER_PIXEL_SHARE,
     image_cases,
-    picture_sizes,
-    pixels,
+    image_sizes,
+    preprocess_images,
     resize,
+    synthetic_image_samples,
 )
 from equipoise.validators.tasks.shared.masks import (
-    IOU,
-    OFFSET,
-    SAME,
-    STABILITY,
-    boxes_of,
-    grid,
-    stability,
-    unlike,
+    IOU_THRESHOLD,
+    NMS_IOU_THRESHOLD,
+    STABILITY_OFFSET,
+    STABILITY_THRESHOLD,
+    mask_boxes,
+    non_max_suppression,
+    point_grid,
+    stability_score,
 )
 
 POINTS_PER_SIDE = 32
 """Of pipeline()'s grid."""
 
-FEW_POINTS = 4
+TEST_POINTS_PER_SIDE = 4
 """Of the grid of a case: 16 points show every fault that 1024 show, and their masks fit into memory."""
 
-AT_ONCE = 64
+POINTS_PER_BATCH = 64
 """Points of one forward pass, as pipeline()."""
 
 
@@ -52,23 +51,23 @@ class MaskGeneration:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures."""
-        return drawn_samples()
+        return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`; few points, and more than fit one pass."""
         few = [
-            Case(case.name, case.samples, {"points_per_side": FEW_POINTS})
+            Case(case.name, case.samples, {"points_per_side": TEST_POINTS_PER_SIDE})
             for case in image_cases(model, samples)
         ]
         return [*few, Case("passes", (samples[0],), {"points_per_side": 9})]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels, and the points in them."""
-        arrays = pixels(model, case.samples)
-        sizes = picture_sizes(case.samples)
+        arrays = preprocess_images(model, case.samples)
+        sizes = image_sizes(case.samples)
         arrays.pop("original_sizes", None)
         reshaped = arrays.pop("reshaped_input_sizes").tolist()
-        points = grid(int(case.options.get("points_per_side", POINTS_PER_SIDE)))
+        points = point_grid(int(case.options.get("points_per_side", POINTS_PER_SIDE)))
         scaled = np.stack([points * [width, height] for height, width in reshaped])
         arrays["input_points"] = scaled[:, :, None].astype(np.float32)
         arrays["input_labels"] = np.ones(arrays["input_points"].shape[:3], dtype=np.int64)
@@ -79,8 +78,8 @@ class MaskGeneration:
     ) -> Arrays:
         """``pred_masks`` and ``iou_scores`` of all points, some of them at a time."""
         parts = []
-        for start in range(0, batch.arrays["input_points"].shape[1], AT_ONCE):
-            some = slice(start, start + AT_ONCE)
+        for start in range(0, batch.arrays["input_points"].shape[1], POINTS_PER_BATCH):
+            some = slice(start, start + POINTS_PER_BATCH)
             points = {
                 name: batch.arrays[name][:, some] for name in ("input_points", "input_labels")
             }
@@ -108,17 +107,28 @@ class MaskGeneration:
         made = []
         for index in range(len(batch.case.samples)):
             scores = outputs["iou_scores"][index]
-            good = scores > IOU
+            good = scores > IOU_THRESHOLD
             made.append(
                 Decision(
-                    "good", np.flatnonzero(good).tolist(), "iou_scores", index, np.abs(scores - IOU)
+                    "good",
+                    np.flatnonzero(good).tolist(),
+                    "iou_scores",
+                    index,
+                    np.abs(scores - IOU_THRESHOLD),
                 )
             )
             point, mask = np.nonzero(good)
             logits = outputs["pred_masks"][index, point, mask]
             areas = (logits > 0).sum((1, 2)).tolist()
             made.append(
-                Decision("masks", areas, "pred_masks", (index, point, mask), np.abs(logits), RIM)
+                Decision(
+                    "masks",
+                    areas,
+                    "pred_masks",
+                    (index, point, mask),
+                    np.abs(logits),
+                    BORDER_PIXEL_SHARE,
+                )
             )
         return made
 
@@ -130,13 +140,17 @@ class MaskGeneration:
         scores = outputs["iou_scores"][index].ravel()
         logits = outputs["pred_masks"][index]
         logits = logits.reshape(-1, *logits.shape[-2:])
-        kept = np.flatnonzero(scores > float(options.get("pred_iou_thresh", IOU)))
-        wide = _upscaled(model, logits[kept], batch.context, index)
-        firm = stability(wide, threshold, float(options.get("stability_score_offset", OFFSET)))
-        stable = firm > float(options.get("stability_score_thresh", STABILITY))
+        kept = np.flatnonzero(scores > float(options.get("pred_iou_thresh", IOU_THRESHOLD)))
+        wide = _upscale_masks(model, logits[kept], batch.context, index)
+        firm = stability_score(
+            wide, threshold, float(options.get("stability_score_offset", STABILITY_OFFSET))
+        )
+        stable = firm > float(options.get("stability_score_thresh", STABILITY_THRESHOLD))
         scores, masks = scores[kept][stable], wide[stable] > threshold
-        boxes = boxes_of(masks)
-        order = unlike(boxes, scores, float(options.get("crops_nms_thresh", SAME)))
+        boxes = mask_boxes(masks)
+        order = non_max_suppression(
+            boxes, scores, float(options.get("crops_nms_thresh", NMS_IOU_THRESHOLD))
+        )
         found: dict[str, Any] = {
             "masks": [masks[place] for place in order],
             "scores": scores[order],
@@ -146,7 +160,7 @@ class MaskGeneration:
         return found
 
 
-def _upscaled(model: ModelFolder, logits: Array, context: dict[str, Any], index: int) -> Array:
+def _upscale_masks(model: ModelFolder, logits: Array, context: dict[str, Any], index: int) -> Array:
     """Masks in the size of the picture: to the padded square, cut, then to the picture."""
     pad = model.image_processor.pad_size
     padded = (int(pad["height"]), int(pad["width"]))

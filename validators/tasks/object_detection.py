@@ -7,31 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, softmax
+from equipoise.validators.core.activations import sigmoid, softmax
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    one_forward,
-    sigmoid,
-)
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass
 from equipoise.validators.tasks.shared.images import (
-    drawn_samples,
     image_cases,
-    picture_sizes,
-    pixels,
+    image_sizes,
+    preprocess_images,
+    synthetic_image_samples,
 )
 
-THRESHOLD = 0.5
+SCORE_THRESHOLD = 0.5
 """The least score of a box; pipeline()'s default."""
 
-_TOP = 100
+_MAX_DETECTIONS = 100
 """Boxes that models with independent classes give at most."""
 
-_INDEPENDENT = frozenset(
+_SIGMOID_MODEL_TYPES = frozenset(
     {"conditional_detr", "deformable_detr", "dab-detr", "rt_detr", "rt_detr_v2", "d_fine"}
 )
 """Model types that judge every class by itself, without a class for nothing."""
@@ -50,7 +43,7 @@ class ObjectDetection:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures."""
-        return drawn_samples()
+        return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`; pictures of unequal size come with a mask."""
@@ -58,26 +51,26 @@ class ObjectDetection:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels and their mask, and the sizes of the pictures."""
-        arrays = pixels(model, case.samples)
-        return Batch(case, arrays, context=picture_sizes(case.samples))
+        arrays = preprocess_images(model, case.samples)
+        return Batch(case, arrays, context=image_sizes(case.samples))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """Score, label and box of everything above ``threshold`` (0.5)."""
-        threshold = float(options.get("threshold", THRESHOLD))
+        threshold = float(options.get("threshold", SCORE_THRESHOLD))
         found = []
         for index, (height, width) in enumerate(batch.context):
             scores, labels, queries = self._best(model, outputs["logits"][index])
-            boxes = _corners(outputs["pred_boxes"][index]) * [width, height, width, height]
+            boxes = _to_corners(outputs["pred_boxes"][index]) * [width, height, width, height]
             found.append(
                 [
                     {
                         "score": float(score),
                         "label": model.labels[int(label)],
-                        "box": _named(boxes[query]),
+                        "box": _box_dict(boxes[query]),
                     }
                     for score, label, query in zip(scores, labels, queries, strict=True)
                     if score > threshold
@@ -91,8 +84,8 @@ class ObjectDetection:
         for index, (height, width) in enumerate(batch.context):
             logits = outputs["logits"][index]
             scores, labels, queries = self._best(model, logits)
-            kept = np.unique(queries[scores > THRESHOLD])
-            seen = [model.labels[int(label)] for label in labels[scores > THRESHOLD]]
+            kept = np.unique(queries[scores > SCORE_THRESHOLD])
+            seen = [model.labels[int(label)] for label in labels[scores > SCORE_THRESHOLD]]
             made.append(Decision("objects", seen, "logits", index, self._margins(model, logits)))
             # An edge is a centre and half a width, in shares of the picture: it moves by one and a half
             # errors at most. Half a pixel of that is what nobody sees.
@@ -104,9 +97,9 @@ class ObjectDetection:
     @staticmethod
     def _best(model: ModelFolder, logits: Array) -> tuple[Array, Array, Array]:
         """Scores, labels and queries of the candidates."""
-        if model.model_type in _INDEPENDENT:
+        if model.model_type in _SIGMOID_MODEL_TYPES:
             flat = sigmoid(logits).ravel()
-            order = np.argsort(-flat, kind="stable")[:_TOP]
+            order = np.argsort(-flat, kind="stable")[:_MAX_DETECTIONS]
             return flat[order], order % logits.shape[-1], order // logits.shape[-1]
         known = softmax(logits)[:, :-1]
         return known.max(-1), known.argmax(-1), np.arange(len(known))
@@ -117,20 +110,20 @@ class ObjectDetection:
 
         A probability moves by half the logits' error at most (by a quarter if it is a sigmoid).
         """
-        if model.model_type in _INDEPENDENT:
-            return np.asarray(np.abs(sigmoid(logits) - THRESHOLD).min(-1) * 4)
+        if model.model_type in _SIGMOID_MODEL_TYPES:
+            return np.asarray(np.abs(sigmoid(logits) - SCORE_THRESHOLD).min(-1) * 4)
         known = softmax(logits)[:, :-1].max(-1)
-        far = np.abs(known - THRESHOLD) * 2
+        far = np.abs(known - SCORE_THRESHOLD) * 2
         between = argmax_margins(logits[:, :-1])
-        return np.asarray(np.where(known > THRESHOLD, np.minimum(far, between), far))
+        return np.asarray(np.where(known > SCORE_THRESHOLD, np.minimum(far, between), far))
 
 
-def _corners(boxes: Array) -> Array:
+def _to_corners(boxes: Array) -> Array:
     centre, size = boxes[..., :2].astype(np.float64), boxes[..., 2:].astype(np.float64)
     return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
-def _named(box: Array) -> dict[str, int]:
+def _box_dict(box: Array) -> dict[str, int]:
     # Rounded to float32 first: pipeline() cuts what float32 holds, and 15.9999999 is 16 there.
     values = box.astype(np.float32).astype(int).tolist()
     return dict(zip(("xmin", "ymin", "xmax", "ymax"), values, strict=True))

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.shared.spans import best_spans, probabilities, span_margin
-from equipoise.validators.tasks.shared.text import int64, longest, text_cases, tokenized
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
+from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, text_cases, to_int64
 
-MAX_ANSWER = 15
+MAX_ANSWER_TOKENS = 15
 """Tokens of an answer; pipeline()'s default."""
 
-MAX_LENGTH = 384
+MAX_SEQUENCE_TOKENS = 384
 """Tokens of question and context; longer contexts are read in overlapping parts, as by pipeline()."""
 
 
@@ -51,9 +51,9 @@ class QuestionAnswering:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokens of questions and contexts; one row for every part of a context."""
-        held = int(case.options.get("limit") or min(longest(model), MAX_LENGTH))
+        held = int(case.options.get("limit") or min(max_tokens(model), MAX_SEQUENCE_TOKENS))
         texts = [[str(sample[name]) for sample in case.samples] for name in ("question", "context")]
-        made = tokenized(
+        made = encode_texts(
             model,
             case,
             *texts,
@@ -75,11 +75,11 @@ class QuestionAnswering:
             "sample": np.asarray(made["overflow_to_sample_mapping"]),
         }
         names = set(made) - {"overflow_to_sample_mapping", "offset_mapping"}
-        arrays = {name: int64(np.asarray(made[name])) for name in sorted(names)}
+        arrays = {name: to_int64(np.asarray(made[name])) for name in sorted(names)}
         valid = dict.fromkeys(("start_logits", "end_logits"), arrays["attention_mask"] == 1)
         return Batch(case, arrays, valid=valid, context=context)
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -94,8 +94,8 @@ class QuestionAnswering:
         made = []
         for row, allowed in enumerate(batch.context["allowed"]):
             start, end = outputs["start_logits"][row], outputs["end_logits"][row]
-            margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER))
-            answer = self._spans(batch, outputs, row, 1, MAX_ANSWER)[:1]
+            margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER_TOKENS))
+            answer = self._spans(batch, outputs, row, 1, MAX_ANSWER_TOKENS)[:1]
             value = list(answer[0][:2]) if answer else []
             made += [
                 Decision("start", value[:1], "start_logits", row, margin),
@@ -108,8 +108,8 @@ class QuestionAnswering:
         batch: Batch, outputs: Arrays, row: int, count: int, longest_answer: int
     ) -> list[tuple[int, int, float]]:
         allowed: Array = batch.context["allowed"][row]
-        start = probabilities(outputs["start_logits"][row], allowed)
-        end = probabilities(outputs["end_logits"][row], allowed)
+        start = span_probabilities(outputs["start_logits"][row], allowed)
+        end = span_probabilities(outputs["end_logits"][row], allowed)
         return best_spans(start, end, allowed, count, longest_answer)
 
     def _answer(self, batch: Batch, outputs: Arrays, index: int, options: dict[str, Any]) -> Any:
@@ -120,21 +120,23 @@ class QuestionAnswering:
         null = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
-            starts = probabilities(outputs["start_logits"][row], allowed)
-            ends = probabilities(outputs["end_logits"][row], allowed)
+            starts = span_probabilities(outputs["start_logits"][row], allowed)
+            ends = span_probabilities(outputs["end_logits"][row], allowed)
             null = min(null, float(starts[0] * ends[0]))
             count = top_k * 2 + 10 if align else top_k
-            length = int(options.get("max_answer_len", MAX_ANSWER))
+            length = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
             for first, last, score in best_spans(starts, ends, allowed, count, length):
-                place = _place(batch.context["encodings"][row], first, last, align)
-                _add(answers, text, place, score)
+                place = _character_span(batch.context["encodings"][row], first, last, align)
+                _add_answer(answers, text, place, score)
         if options.get("handle_impossible_answer"):
             answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
         answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
         return answers[0] if len(answers) == 1 else answers
 
 
-def _add(answers: list[dict[str, Any]], text: str, place: tuple[int, int], score: float) -> None:
+def _add_answer(
+    answers: list[dict[str, Any]], text: str, place: tuple[int, int], score: float
+) -> None:
     """Adds an answer, or its score to the same words found elsewhere."""
     words = text[place[0] : place[1]]
     for answer in answers:
@@ -144,7 +146,7 @@ def _add(answers: list[dict[str, Any]], text: str, place: tuple[int, int], score
     answers.append({"score": score, "start": place[0], "end": place[1], "answer": words})
 
 
-def _place(encoding: Any, first: int, last: int, align: bool) -> tuple[int, int]:
+def _character_span(encoding: Any, first: int, last: int, align: bool) -> tuple[int, int]:
     """Where tokens lie in the context: whole words if asked for and known."""
     words = encoding.token_to_word(first), encoding.token_to_word(last)
     if align and None not in words:

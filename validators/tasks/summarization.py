@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.shared.generation import choices, texts_of, write, writing_cases
-from equipoise.validators.tasks.shared.seq2seq import text_tokens, translates, writes_text
+from equipoise.validators.tasks.shared.generation import (
+    decode_texts,
+    generate_text,
+    generation_cases,
+    token_decisions,
+)
+from equipoise.validators.tasks.shared.seq2seq import (
+    generates_text,
+    is_translation_model,
+    tokenize_texts,
+)
 
 
 class Summarization:
@@ -21,7 +29,7 @@ class Summarization:
 
     def suits(self, model: ModelFolder) -> bool:
         """An encoder with a decoder for text whose config does not speak of translation."""
-        return writes_text(model) and not translates(model)
+        return generates_text(model) and not is_translation_model(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Texts of unequal length."""
@@ -37,22 +45,22 @@ class Summarization:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`writing_cases`."""
-        return writing_cases(model, samples, "text")
+        """See :func:`generation_cases`."""
+        return generation_cases(model, samples, "text")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokens of the texts behind the prefix that the config names for the task."""
-        return Batch(case, text_tokens(model, case, "summarization"))
+        return Batch(case, tokenize_texts(model, case, "summarization"))
 
-    run = write
+    run = generate_text
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """``[{"summary_text"}]``."""
-        return [[{"summary_text": text}] for text in texts_of(model.tokenizer, outputs)]
+        return [[{"summary_text": text}] for text in decode_texts(model.tokenizer, outputs)]
 
-    decisions = choices
+    decisions = token_decisions
 
 
 TASK = Summarization()

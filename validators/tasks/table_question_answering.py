@@ -7,19 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.activations import sigmoid
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    cycle,
-    one_forward,
-    sigmoid,
-)
-from equipoise.validators.tasks.shared.text import int64, longest
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass, take_cyclic
+from equipoise.validators.tasks.shared.text import max_tokens, to_int64
 
 Cells = dict[tuple[int, int], Array]
 """Row and column of a cell, with the places of its tokens."""
@@ -48,11 +40,11 @@ class TableQuestionAnswering:
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """One table, three, and one of as many rows as the model can number, 60 at most."""
-        rows = _most_rows(model)
+        rows = _max_rows(model)
         table = {name: (list(cells) * rows)[:rows] for name, cells in samples[0]["table"].items()}
         return [
             Case("single", (samples[0],)),
-            Case("batch", cycle(samples, 3)),
+            Case("batch", take_cyclic(samples, 3)),
             Case("long", ({**samples[0], "table": table},)),
         ]
 
@@ -64,10 +56,10 @@ class TableQuestionAnswering:
             name: np.concatenate([_pad(part[name], length, model, name) for part in made])
             for name in made[0]
         }
-        context = [_cells(row) for row in arrays["token_type_ids"]]
+        context = [_cell_tokens(row) for row in arrays["token_type_ids"]]
         return Batch(case, arrays, valid={"logits": arrays["attention_mask"] == 1}, context=context)
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -76,7 +68,7 @@ class TableQuestionAnswering:
         found = []
         for index, sample in enumerate(batch.case.samples):
             columns = list(sample["table"].values())
-            chosen = _chosen(batch.context[index], outputs["logits"][index])
+            chosen = _selected_cells(batch.context[index], outputs["logits"][index])
             cells = [str(columns[column][row]) for row, column in chosen]
             answer: dict[str, Any] = {"answer": ", ".join(cells)}
             answer.update(coordinates=chosen, cells=cells)
@@ -91,7 +83,7 @@ class TableQuestionAnswering:
         """The cells that are chosen, and the aggregation."""
         made = []
         for index, cells in enumerate(batch.context):
-            chosen = _chosen(cells, outputs["logits"][index])
+            chosen = _selected_cells(cells, outputs["logits"][index])
             made.append(
                 Decision(
                     "cells", chosen, "logits", index, _cell_margin(cells, outputs["logits"][index])
@@ -111,10 +103,10 @@ class TableQuestionAnswering:
             table=DataFrame.from_dict(sample["table"]).astype(str).astype(object),
             queries=str(sample["query"]),
             truncation="drop_rows_to_fit",
-            max_length=longest(model),
+            max_length=max_tokens(model),
             return_tensors="np",
         )
-        return {name: int64(np.asarray(value)) for name, value in made.items()}
+        return {name: to_int64(np.asarray(value)) for name, value in made.items()}
 
     @staticmethod
     def _aggregator(model: ModelFolder, outputs: Arrays, index: int) -> tuple[str, bool]:
@@ -125,7 +117,7 @@ class TableQuestionAnswering:
         return str(labels[str(best)]), best == model.config.get("no_aggregation_label_index")
 
 
-def _most_rows(model: ModelFolder) -> int:
+def _max_rows(model: ModelFolder) -> int:
     """Rows and their ranks are embedded by their number: the sizes are those of the config or TAPAS's own."""
     sizes = model.config.get("type_vocab_sizes") or [3, 256, 256, 2, 256, 256, 10]
     return int(min(60, sizes[2] - 1, sizes[4] - 1, sizes[5] - 1))
@@ -137,7 +129,7 @@ def _pad(array: Array, length: int, model: ModelFolder, name: str) -> Array:
     return np.pad(array, widths, constant_values=fill)
 
 
-def _cells(types: Array) -> Cells:
+def _cell_tokens(types: Array) -> Cells:
     """Where the tokens of each cell are: types are segment, column and row, counted from one."""
     cells: dict[tuple[int, int], list[int]] = {}
     for place, (segment, column, row) in enumerate(types[:, :3].tolist()):
@@ -146,7 +138,7 @@ def _cells(types: Array) -> Cells:
     return {cell: np.asarray(places) for cell, places in sorted(cells.items())}
 
 
-def _chosen(cells: Cells, logits: Array) -> list[tuple[int, int]]:
+def _selected_cells(cells: Cells, logits: Array) -> list[tuple[int, int]]:
     return [cell for cell, places in cells.items() if sigmoid(logits[places]).mean() > 0.5]
 
 

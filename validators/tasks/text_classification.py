@@ -7,18 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, softmax
+from equipoise.validators.core.activations import sigmoid, softmax
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    one_forward,
-    ranked,
-    sigmoid,
-)
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass, top_k_labels
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 
@@ -57,7 +49,7 @@ class TextClassification:
             columns.append([str(sample.get("text_pair", "")) for sample in case.samples])
         return Batch(case, tokenize(model, case, *columns))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -65,7 +57,7 @@ class TextClassification:
         """``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
         names = list(model.labels.values())
         every = [
-            ranked(names, row, options.get("top_k", 1))
+            top_k_labels(names, row, options.get("top_k", 1))
             for row in self._scores(model, outputs["logits"])
         ]
         return every if "top_k" in options else [found[0] for found in every]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample
-from equipoise.validators.tasks.shared.generation import choices, write, writing_cases
+from equipoise.validators.tasks.shared.generation import (
+    generate_text,
+    generation_cases,
+    token_decisions,
+)
 from equipoise.validators.tasks.shared.text import tokenize
 
 
@@ -24,7 +27,7 @@ class TextGeneration:
         return (
             model.class_name.endswith(("ForCausalLM", "LMHeadModel"))
             and not model.config.get("is_encoder_decoder")
-            and model.model_type not in _MASKED
+            and model.model_type not in _MASKED_LM_TYPES
             and model.model_type != "git"
             and model.has_tokenizer
             and not model.has_image_processor
@@ -39,8 +42,8 @@ class TextGeneration:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`writing_cases`."""
-        return writing_cases(model, samples, "text", "left")
+        """See :func:`generation_cases`."""
+        return generation_cases(model, samples, "text", "left")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokens of the texts, padded on the left; chats through the tokenizer's template."""
@@ -53,7 +56,7 @@ class TextGeneration:
         arrays.pop("token_type_ids", None)
         return Batch(case, arrays, context={"decoder_only": True})
 
-    run = write
+    run = generate_text
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -65,14 +68,14 @@ class TextGeneration:
             given = _decode(tokenizer, batch.arrays["input_ids"][index])
             new: Any = _decode(tokenizer, outputs["sequences"][index])[len(given) :]
             if options.get("return_full_text", True):
-                new = _joined(sample["text"], new)
+                new = _append_text(sample["text"], new)
             found.append([{"generated_text": new}])
         return found
 
-    decisions = choices
+    decisions = token_decisions
 
 
-_MASKED = frozenset({"xlm", "flaubert"})
+_MASKED_LM_TYPES = frozenset({"xlm", "flaubert"})
 """Types whose LMHeadModel fills masks."""
 
 
@@ -92,7 +95,7 @@ def _prompt(model: ModelFolder, text: Any) -> str:
     )
 
 
-def _joined(prompt: Any, new: str) -> Any:
+def _append_text(prompt: Any, new: str) -> Any:
     if isinstance(prompt, str):
         return prompt + new
     *before, last = prompt

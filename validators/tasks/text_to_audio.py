@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward
+from equipoise.validators.tasks.base import forward, take_cyclic
 from equipoise.validators.tasks.shared.text import tokenize
 
-STEP = 1 / 32768
+PCM16_STEP = 1 / 32768
 """One step of sound with 16 bits: a change below cannot be stored, and no one hears it."""
 
 
@@ -40,7 +40,7 @@ class TextToAudio:
         long = {**samples[0], "text": " ".join([str(samples[0]["text"])] * 4)}
         return [
             Case("single", (samples[0],)),
-            Case("batch", cycle(samples, 3)),
+            Case("batch", take_cyclic(samples, 3)),
             Case("long", (long,)),
         ]
 
@@ -67,17 +67,17 @@ class TextToAudio:
     ) -> list[Any]:
         """``audio`` (1, samples) and ``sampling_rate``."""
         rate = model.config.get("sampling_rate", model.config.get("sample_rate"))
-        return [{"audio": wave[None], "sampling_rate": rate} for wave in _waves(outputs)]
+        return [{"audio": wave[None], "sampling_rate": rate} for wave in _waveforms(outputs)]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """The sound, in steps of 16 bits."""
         return [
-            Decision("audio", len(wave), "waveform", index, np.asarray(STEP))
-            for index, wave in enumerate(_waves(outputs))
+            Decision("audio", len(wave), "waveform", index, np.asarray(PCM16_STEP))
+            for index, wave in enumerate(_waveforms(outputs))
         ]
 
 
-def _waves(outputs: Arrays) -> list[Array]:
+def _waveforms(outputs: Arrays) -> list[Array]:
     waves = outputs["waveform"]
     lengths = outputs.get("sequence_lengths", np.full(len(waves), waves.shape[1]))
     return [wave[: int(length)] for wave, length in zip(waves, lengths, strict=True)]

@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays, softmax
+from equipoise.validators.core.activations import softmax
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    one_forward,
-)
-from equipoise.validators.tasks.shared.entities import aggregate, entities_of
-from equipoise.validators.tasks.shared.text import int64, real_tokens, text_cases, tokenized
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.shared.entities import aggregate, token_entities
+from equipoise.validators.tasks.shared.text import encode_texts, text_cases, to_int64, token_mask
 
 
 class TokenClassification:
@@ -48,7 +42,7 @@ class TokenClassification:
         """Tokens, and where each comes from."""
         texts = [str(sample["text"]) for sample in case.samples]
         made = dict(
-            tokenized(
+            encode_texts(
                 model,
                 case,
                 texts,
@@ -58,12 +52,12 @@ class TokenClassification:
         )
         special = np.asarray(made.pop("special_tokens_mask")) == 1
         offsets = made.pop("offset_mapping", None)
-        arrays = {name: int64(np.asarray(value)) for name, value in made.items()}
-        real = real_tokens(arrays)
+        arrays = {name: to_int64(np.asarray(value)) for name, value in made.items()}
+        real = token_mask(arrays)
         context = {"special": special | ~real, "offsets": offsets}
         return Batch(case, arrays, valid={"logits": real}, context=context)
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -74,7 +68,7 @@ class TokenClassification:
         found = []
         for index, sample in enumerate(batch.case.samples):
             offsets = batch.context["offsets"]
-            tokens = entities_of(
+            tokens = token_entities(
                 model,
                 str(sample["text"]),
                 batch.arrays["input_ids"][index],

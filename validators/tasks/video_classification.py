@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward
-from equipoise.validators.tasks.shared.labels import TOP, best_labels, label_decisions
-from equipoise.validators.tasks.shared.video import film_cases, film_pixels, film_samples
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, classify, label_decisions
+from equipoise.validators.tasks.shared.video import preprocess_videos, video_cases, video_samples
 
 
 class VideoClassification:
@@ -25,24 +25,24 @@ class VideoClassification:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn films whose colours move."""
-        return film_samples(model)
+        return video_samples(model)
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`film_cases`."""
-        return film_cases(samples)
+        """See :func:`video_cases`."""
+        return video_cases(samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Pixels of the frames; option ``frame_sampling_rate`` of the case takes every so many."""
-        return Batch(case, film_pixels(model, case))
+        return Batch(case, preprocess_videos(model, case))
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """The ``top_k`` (5) best labels; option ``function_to_apply``."""
         function = options.get("function_to_apply")
-        return best_labels(model, outputs["logits"], function, options.get("top_k", TOP))
+        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
 
     decisions = label_decisions
 

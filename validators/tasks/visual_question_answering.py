@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.activations import sigmoid
+from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Sample, one_forward, ranked, sigmoid
-from equipoise.validators.tasks.shared.images import drawn, image_cases, pixels
-from equipoise.validators.tasks.shared.labels import TOP, label_decisions
+from equipoise.validators.tasks.base import run_single_pass, top_k_labels
+from equipoise.validators.tasks.shared.images import image_cases, preprocess_images, synthetic_image
+from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, label_decisions
 from equipoise.validators.tasks.shared.text import tokenize
 
 
@@ -31,7 +32,9 @@ class VisualQuestionAnswering:
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Questions of unequal length on drawn pictures."""
         questions = ("What colour is the disc?", "What is this?", "Is there a yellow box below?")
-        return [{"image": drawn(index), "question": q} for index, q in enumerate(questions)]
+        return [
+            {"image": synthetic_image(index), "question": q} for index, q in enumerate(questions)
+        ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`."""
@@ -40,9 +43,9 @@ class VisualQuestionAnswering:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokens and pixels."""
         tokens = tokenize(model, case, [str(sample["question"]) for sample in case.samples])
-        return Batch(case, {**tokens, **pixels(model, case.samples)})
+        return Batch(case, {**tokens, **preprocess_images(model, case.samples)})
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -52,7 +55,7 @@ class VisualQuestionAnswering:
         return [
             [
                 {"score": found["score"], "answer": found["label"]}
-                for found in ranked(names, row, options.get("top_k", TOP))
+                for found in top_k_labels(names, row, options.get("top_k", DEFAULT_TOP_K))
             ]
             for row in sigmoid(outputs["logits"])
         ]

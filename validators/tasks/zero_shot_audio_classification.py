@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.shared.audio import audio_cases, features, synthesised_samples
-from equipoise.validators.tasks.shared.contrastive import best_label, compared, likeliest
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.audio import (
+    audio_cases,
+    extract_features,
+    synthetic_audio_samples,
+)
+from equipoise.validators.tasks.shared.contrastive import encode_pairs, label_decision, rank_labels
 
-TEMPLATE = "This is a sound of {}."
+DEFAULT_TEMPLATE = "This is a sound of {}."
 """pipeline()'s sentence around a label."""
 
-OUTPUT = "logits_per_audio"
+LOGITS_NAME = "logits_per_audio"
 
 
 class ZeroShotAudioClassification:
@@ -36,7 +40,7 @@ class ZeroShotAudioClassification:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Synthesised sounds, with labels for what is heard."""
-        return synthesised_samples(candidate_labels=["a flute", "a drum", "rain"])
+        return synthetic_audio_samples(candidate_labels=["a flute", "a drum", "rain"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`audio_cases`."""
@@ -44,19 +48,21 @@ class ZeroShotAudioClassification:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """The media of all samples and the texts of all labels."""
-        return compared(model, case, features(model, case.samples), TEMPLATE, OUTPUT)
+        return encode_pairs(
+            model, case, extract_features(model, case.samples), DEFAULT_TEMPLATE, LOGITS_NAME
+        )
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """The labels with their scores, from the likeliest on."""
-        return likeliest(model, batch, outputs[OUTPUT])
+        return rank_labels(model, batch, outputs[LOGITS_NAME])
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """The best label."""
-        return best_label(batch, OUTPUT, outputs[OUTPUT])
+        return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
 
 
 TASK = ZeroShotAudioClassification()

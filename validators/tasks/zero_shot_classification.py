@@ -8,19 +8,13 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Arrays, softmax
+from equipoise.validators.core.activations import softmax
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import (
-    Batch,
-    Case,
-    Decision,
-    Sample,
-    argmax_margins,
-    one_forward,
-)
+from equipoise.validators.tasks.base import argmax_margins, run_single_pass
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
-TEMPLATE = "This example is {}."
+DEFAULT_TEMPLATE = "This example is {}."
 """pipeline()'s hypothesis."""
 
 
@@ -36,7 +30,7 @@ class ZeroShotClassification:
         return (
             model.class_name.endswith("ForSequenceClassification")
             and model.has_tokenizer
-            and _entailment(model) is not None
+            and _entailment_index(model) is not None
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
@@ -57,20 +51,23 @@ class ZeroShotClassification:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """A row for every label of every text."""
         pairs = [
-            (str(sample["text"]), str(sample.get("hypothesis_template", TEMPLATE)).format(label))
+            (
+                str(sample["text"]),
+                str(sample.get("hypothesis_template", DEFAULT_TEMPLATE)).format(label),
+            )
             for sample in case.samples
-            for label in labels_of(sample)
+            for label in candidate_labels(sample)
         ]
         texts, hypotheses = (list(column) for column in zip(*pairs, strict=True))
         arrays = tokenize(model, case, texts, hypotheses, truncation="only_first")
-        ends = np.cumsum([len(labels_of(sample)) for sample in case.samples])
+        ends = np.cumsum([len(candidate_labels(sample)) for sample in case.samples])
         slices = [
-            slice(int(e) - len(labels_of(s)), int(e))
+            slice(int(e) - len(candidate_labels(s)), int(e))
             for s, e in zip(case.samples, ends, strict=True)
         ]
         return Batch(case, arrays, context=slices)
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
@@ -78,8 +75,8 @@ class ZeroShotClassification:
         """The labels from the likeliest on; with ``multi_label`` each is judged by itself."""
         found = []
         for sample, rows in zip(batch.case.samples, batch.context, strict=True):
-            labels, logits = labels_of(sample), outputs["logits"][rows]
-            yes = _entailment(model)
+            labels, logits = candidate_labels(sample), outputs["logits"][rows]
+            yes = _entailment_index(model)
             if options.get("multi_label") or len(labels) == 1:
                 no = -1 if yes == 0 else 0
                 scores = softmax(logits[:, [no, yes]])[:, 1]
@@ -100,7 +97,7 @@ class ZeroShotClassification:
         results = self.decode(model, batch, outputs)
         made = []
         for rows, result in zip(batch.context, results, strict=True):
-            margin = argmax_margins(outputs["logits"][rows][:, _entailment(model)])
+            margin = argmax_margins(outputs["logits"][rows][:, _entailment_index(model)])
             made.append(Decision("label", result["labels"][0], "logits", rows, margin))
         # One number for all rows of a text.
         return [
@@ -111,7 +108,7 @@ class ZeroShotClassification:
         ]
 
 
-def labels_of(sample: Sample) -> list[str]:
+def candidate_labels(sample: Sample) -> list[str]:
     """The candidates; a string of them is split at commas.
 
     Raises:
@@ -127,7 +124,7 @@ def labels_of(sample: Sample) -> list[str]:
     return labels
 
 
-def _entailment(model: ModelFolder) -> int | None:
+def _entailment_index(model: ModelFolder) -> int | None:
     found = (index for index, name in model.labels.items() if name.lower().startswith("entail"))
     return next(found, None)
 

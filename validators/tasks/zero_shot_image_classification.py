@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, one_forward
-from equipoise.validators.tasks.shared.contrastive import best_label, compared, likeliest
-from equipoise.validators.tasks.shared.images import drawn_samples, image_cases, pixels
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.contrastive import encode_pairs, label_decision, rank_labels
+from equipoise.validators.tasks.shared.images import (
+    image_cases,
+    preprocess_images,
+    synthetic_image_samples,
+)
 
-TEMPLATE = "This is a photo of {}."
+DEFAULT_TEMPLATE = "This is a photo of {}."
 """pipeline()'s sentence around a label."""
 
-OUTPUT = "logits_per_image"
+LOGITS_NAME = "logits_per_image"
 
 
 class ZeroShotImageClassification:
@@ -36,7 +40,7 @@ class ZeroShotImageClassification:
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Drawn pictures, with labels for what is on them."""
-        return drawn_samples(candidate_labels=["a red disc", "a green disc", "a cat"])
+        return synthetic_image_samples(candidate_labels=["a red disc", "a green disc", "a cat"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """See :func:`image_cases`."""
@@ -44,19 +48,21 @@ class ZeroShotImageClassification:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """The media of all samples and the texts of all labels."""
-        return compared(model, case, pixels(model, case.samples), TEMPLATE, OUTPUT)
+        return encode_pairs(
+            model, case, preprocess_images(model, case.samples), DEFAULT_TEMPLATE, LOGITS_NAME
+        )
 
-    run = one_forward
+    run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
     ) -> list[Any]:
         """The labels with their scores, from the likeliest on."""
-        return likeliest(model, batch, outputs[OUTPUT])
+        return rank_labels(model, batch, outputs[LOGITS_NAME])
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """The best label."""
-        return best_label(batch, OUTPUT, outputs[OUTPUT])
+        return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
 
 
 TASK = ZeroShotImageClassification()

@@ -13,13 +13,12 @@ import made_reports as made
 import numpy as np
 import pytest
 
-from equipoise.validators.judgement.results import Depth, Report
-from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.judgement.results import ModuleError, Report, Verdict
 from equipoise.validators.report.html import page
-from equipoise.validators.report.html.error_by_depth import depth
-from equipoise.validators.report.html.histogram import histogram
-from equipoise.validators.report.html.markup import VOID
-from equipoise.validators.report.html.samples import answers
+from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
+from equipoise.validators.report.html.histogram import histogram_chart
+from equipoise.validators.report.html.markup import VOID_ELEMENTS
+from equipoise.validators.report.html.samples import answers_section
 
 NAN, INF = float("nan"), float("inf")
 
@@ -41,7 +40,7 @@ class Reader(HTMLParser):
         assert not [name for name in given if name.startswith("on")]
         self.links += [str(given[name]) for name in ("href", "src") if name in given]
         self.ids += [str(given["id"])] if "id" in given else []
-        if tag not in VOID:
+        if tag not in VOID_ELEMENTS:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -54,7 +53,7 @@ class Reader(HTMLParser):
 
 def read(report: Report) -> Reader:
     reader = Reader()
-    reader.feed(page.page(report))
+    reader.feed(page.to_html(report))
     reader.close()
     assert reader.open == []
     reader.text = re.sub(r"\s+", " ", reader.text)
@@ -64,7 +63,8 @@ def read(report: Report) -> Reader:
 MANY_CASES = made.backend(cases=tuple(made.case(f"case {index}") for index in range(30)))
 DEEP = made.backend(
     depth=tuple(
-        Depth(f"model.layers.{n // 9}.part{n % 9}", 10.0 ** (n % 5 - 9), 1e-8) for n in range(400)
+        ModuleError(f"model.layers.{n // 9}.part{n % 9}", 10.0 ** (n % 5 - 9), 1e-8)
+        for n in range(400)
     )
 )
 ODD = made.backend(
@@ -77,7 +77,7 @@ ODD = made.backend(
             "batch", replace(made.output(Verdict.DIVERGED), error=None, noise=None, ratio=None)
         ),
     ),
-    depth=(Depth("a", NAN, 0.0), Depth("", INF, NAN)),
+    depth=(ModuleError("a", NAN, 0.0), ModuleError("", INF, NAN)),
     answers=({"score": NAN},),
 )
 REPORTS = {
@@ -130,11 +130,11 @@ def test_pages_show_the_figures() -> None:
 
 
 def test_verdicts_in_words_without_backends() -> None:
-    assert page.in_words(made.report()).startswith("Only the reference was run")
+    assert page.verdict_sentence(made.report()).startswith("Only the reference was run")
 
 
 def test_hostile_texts_stay_texts() -> None:
-    text = page.page(made.hostile())
+    text = page.to_html(made.hostile())
     text.encode("utf-8")
     shown = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>[31m?"
     assert shown in unescape(text)
@@ -144,7 +144,7 @@ def test_hostile_texts_stay_texts() -> None:
 
 
 def test_histogram_draws_what_was_counted() -> None:
-    drawn = histogram("flax", made.histogram(-7, 10), made.histogram(-8, 1000))
+    drawn = histogram_chart("flax", made.histogram(-7, 10), made.histogram(-8, 1000))
     assert drawn is not None
     svg = ElementTree.fromstring(drawn)
     bars = {
@@ -157,12 +157,16 @@ def test_histogram_draws_what_was_counted() -> None:
     assert bars["noise"][0] / bars["error"][1] == pytest.approx(3.4 / 1.4, rel=0.01)
     titles = [one.text for one in svg.iter("title")]
     assert "10⁻⁷ to 10⁻⁶: 10 here, 0 reference" in titles
-    assert histogram("flax", [0] * 17, [0] * 17) is None
+    assert histogram_chart("flax", [0] * 17, [0] * 17) is None
 
 
 def test_line_along_the_depth() -> None:
-    points = (Depth("a.0", 1e-8, 1e-8), Depth("a.1", 1e-6, 1e-8), Depth("b", 0.0, NAN))
-    drawn = depth("flax", points, "a.1")
+    points = (
+        ModuleError("a.0", 1e-8, 1e-8),
+        ModuleError("a.1", 1e-6, 1e-8),
+        ModuleError("b", 0.0, NAN),
+    )
+    drawn = error_by_depth_chart("flax", points, "a.1")
     assert drawn is not None
     svg = ElementTree.fromstring(drawn)
     noise, error = (one.attrib["points"].split() for one in svg.iter("polyline"))
@@ -172,7 +176,7 @@ def test_line_along_the_depth() -> None:
     assert float(noise[2].partition(",")[2]) < ys[1]  # NaN lies above all
     (mark,) = (one for one in svg.iter("circle") if one.attrib["class"] == "first")
     assert f"{mark.attrib['cx']},{mark.attrib['cy']}" == error[1]
-    assert depth("flax", ()) is None
+    assert error_by_depth_chart("flax", ()) is None
 
 
 def test_answers_with_arrays_and_pictures() -> None:
@@ -180,7 +184,7 @@ def test_answers_with_arrays_and_pictures() -> None:
     plain, changed = image.new("L", (8, 4)), image.new("L", (8, 4), 255)
     theirs = {"mask": plain, "audio": np.zeros((1, 50)), "vector": [[0.5] * 20], "kept": plain}
     ours = {"mask": changed, "audio": np.ones((1, 50)), "vector": [[0.5] * 20], "kept": plain}
-    shown = answers(["x"], [theirs], [ours], "flax")
+    shown = answers_section(["x"], [theirs], [ours], "flax")
     assert shown is not None
     assert shown.count("data:image/png;base64,") == 4
     marked = re.findall("<mark>≠ (.*?)</mark>", shown)
@@ -189,11 +193,13 @@ def test_answers_with_arrays_and_pictures() -> None:
         "array 1 x 50 of float64, from 1 to 1, mean 1",
     ]
     assert "array 1 x 20 of float64, from 0.5 to 0.5, mean 0.5" in shown
-    assert answers(["x"], [theirs], [], "flax") is None
+    assert answers_section(["x"], [theirs], [], "flax") is None
 
 
 def test_answers_that_are_missing() -> None:
-    shown = answers([], [[{"word": "Anna"}, {"word": "Rome"}]], [[{"word": "Anna"}]], "flax")
+    shown = answers_section(
+        [], [[{"word": "Anna"}, {"word": "Rome"}]], [[{"word": "Anna"}]], "flax"
+    )
     assert shown is not None
     assert "≠ missing: [0].word, [1].word" in shown
     assert json.dumps("Rome")[1:-1] in shown

@@ -11,11 +11,15 @@ from xml.etree import ElementTree
 import made_reports as made
 
 from equipoise.cli.validate import exit_code
-from equipoise.validators.judgement.results import Report, plain
-from equipoise.validators.judgement.verdict import Verdict
+from equipoise.validators.judgement.results import Report, Verdict, to_json_value
 from equipoise.validators.report import json_report as report_json
 from equipoise.validators.report import junit
-from equipoise.validators.report.summary import divergence, remarks, row, rows
+from equipoise.validators.report.summary import (
+    describe_divergence,
+    remarks,
+    summary_row,
+    summary_rows,
+)
 
 REPORT = {
     *("schema", "model", "model_type", "class_name", "task", "precision", "device", "tolerance"),
@@ -37,7 +41,7 @@ DIVERGENCE = {
 
 def test_json_names_are_frozen() -> None:
     """Whoever reads reports relies on these; a change needs another ``schema``."""
-    values = json.loads(report_json.dumps(made.full()))
+    values = json.loads(report_json.to_json(made.full()))
     assert values["schema"] == 1
     assert set(values) == REPORT
     bad = values["backends"][0]
@@ -61,18 +65,18 @@ def refused(name: str) -> Any:
 def test_json_has_no_nan() -> None:
     odd = replace(made.NOISE, max_abs=math.nan, rms=math.inf)
     one = made.backend(cases=(made.case("single", made.output(error=odd, ratio=-math.inf)),))
-    values = json.loads(report_json.dumps(made.report(one)), parse_constant=refused)
+    values = json.loads(report_json.to_json(made.report(one)), parse_constant=refused)
     found = values["backends"][0]["cases"][0]["outputs"][0]
     assert (found["error"]["max_abs"], found["error"]["rms"], found["ratio"]) == (None, None, None)
 
 
 def test_json_of_hostile_texts() -> None:
-    values = json.loads(report_json.dumps(made.hostile()).encode("utf-8"))
+    values = json.loads(report_json.to_json(made.hostile()).encode("utf-8"))
     assert values["task"] == made.HOSTILE.replace("\udcff", "?")
 
 
 def suites(report: Report) -> dict[str, ElementTree.Element]:
-    root = ElementTree.fromstring(junit.document(report).encode())
+    root = ElementTree.fromstring(junit.to_junit(report).encode())
     assert root.tag == "testsuites"
     return {suite.attrib["name"]: suite for suite in root}
 
@@ -121,14 +125,14 @@ def test_junit_says_why() -> None:
 
 def test_junit_of_hostile_texts() -> None:
     """Characters that XML cannot hold are left out; the rest is text."""
-    (first, second) = ElementTree.fromstring(junit.document(made.hostile()).encode("utf-8"))
+    (first, second) = ElementTree.fromstring(junit.to_junit(made.hostile()).encode("utf-8"))
     assert "<script>" in first.attrib["name"]
     assert counts(first) == [2, 1, 1, 0]
     assert counts(second) == [1, 0, 0, 1]
 
 
 def test_rows() -> None:
-    found = {one.backend: one for one in rows(made.full())}
+    found = {one.backend: one for one in summary_rows(made.full())}
     assert next(iter(found)) == "pytorch (reference)"
     bad = found["pytorch (faulty)"]
     assert (bad.verdict, bad.where) == ("diverged", "single logits")
@@ -142,7 +146,7 @@ def test_rows() -> None:
     gone = found["tensorflow"]
     assert (gone.verdict, gone.remark, gone.where) == ("not run", "it has no environment", "")
     assert found["crash"].remark == "batch: the worker crashed during 'run' (signal 11)"
-    empty = row(made.backend(cases=(), failure="load failed\nwith a trace"))
+    empty = summary_row(made.backend(cases=(), failure="load failed\nwith a trace"))
     assert (empty.verdict, empty.remark, empty.seconds) == ("failed", "load failed", "")
 
 
@@ -157,7 +161,7 @@ def test_remarks() -> None:
         "its inputs are within noise: bert.encoder.layer.0 (1.1e-07); repro in repro/faulty"
     )
     assert found[4] == "tensorflow: it has no environment"
-    assert divergence(made.backend()) == ""
+    assert describe_divergence(made.backend()) == ""
 
 
 def test_verdict_of_all_and_exit_code() -> None:
@@ -171,5 +175,7 @@ def test_verdict_of_all_and_exit_code() -> None:
 
 
 def test_plain_values() -> None:
-    assert plain((Verdict.DIVERGED, {1: made.NOISE}))[0] == "diverged"
-    assert plain({1: made.Depth("a", 1.0, 0.5)}) == {"1": {"path": "a", "error": 1.0, "noise": 0.5}}
+    assert to_json_value((Verdict.DIVERGED, {1: made.NOISE}))[0] == "diverged"
+    assert to_json_value({1: made.Depth("a", 1.0, 0.5)}) == {
+        "1": {"path": "a", "error": 1.0, "noise": 0.5}
+    }

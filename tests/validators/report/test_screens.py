@@ -11,7 +11,7 @@ from pathlib import Path
 import made_reports as made
 import pytest
 
-from equipoise.validators.judgement.results import Depth
+from equipoise.validators.judgement.results import ModuleError
 from equipoise.validators.report.html.page.page import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -65,7 +65,7 @@ def measured(pages: dict[str, str], folder: Path) -> list[tuple[str, int, int, i
 
 
 def test_nothing_overflows(tmp_path: Path) -> None:
-    deep = tuple(Depth(f"model.layers.{n // 9}.part{n % 9}", 1e-7, 1e-8) for n in range(300))
+    deep = tuple(ModuleError(f"model.layers.{n // 9}.part{n % 9}", 1e-7, 1e-8) for n in range(300))
     long = "AVeryLongNameWithoutAnyPlaceToBreakIt" * 5
     pages = {
         "full": page(made.full()),

@@ -17,11 +17,11 @@ from task_models import FIXTURES, ROOT, folder, runner
 
 from equipoise.convert.errors import InputError
 from equipoise.validators import tasks
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Decision
 from equipoise.validators.models.auto_classes import mapped_classes, pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import find_task, task_names, task_of
-from equipoise.validators.tasks.base import Batch, Decision, Task, samples_of
+from equipoise.validators.tasks import find_task, infer_task, task_names
+from equipoise.validators.tasks.base import Task, samples_of
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -61,7 +61,7 @@ def test_unknown_names() -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_one_task_suits(name: str) -> None:
-    task = task_of(folder(name))
+    task = infer_task(folder(name))
     assert name.startswith(task.name)
     assert pytorch_class(folder(name), task) == folder(name).class_name
 
@@ -70,7 +70,7 @@ def test_one_task_suits(name: str) -> None:
 def test_class_without_architectures(name: str) -> None:
     """The mapping of transformers gives a class of the same model where the config names none."""
     model = ModelFolder(ROOT / "tasks" / name)
-    task = task_of(model)
+    task = infer_task(model)
     right = model.class_name
     model.config = {**model.config, "architectures": []}
     found = pytorch_class(model, task)
@@ -83,7 +83,7 @@ def test_class_without_architectures(name: str) -> None:
 @pytest.mark.parametrize("own", [False, True], ids=["brought", "own"])
 @pytest.mark.parametrize("name", FIXTURES)
 def test_samples(name: str, own: bool) -> None:
-    task, model = task_of(folder(name)), folder(name)
+    task, model = infer_task(folder(name)), folder(name)
     samples = task.samples(model) if own else samples_of(task, model)
     assert len(samples) >= 3
     assert len({_weight(sample) for sample in samples}) > 1, "all of one size"
@@ -94,7 +94,7 @@ def test_samples(name: str, own: bool) -> None:
 def test_cases(name: str, own: bool) -> None:
     """Every case encodes, runs and decodes to one result a sample; shapes of all that is said are right."""
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     samples = task.samples(model) if own else samples_of(task, model)
     cases = task.cases(model, samples)
     assert len({case.name for case in cases}) == len(cases)
@@ -115,7 +115,7 @@ def test_cases(name: str, own: bool) -> None:
 def test_decisions_follow_the_outputs(name: str) -> None:
     """Twice the same, and the reference followed by itself decides as it did."""
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     batch = task.encode(model, task.cases(model, samples_of(task, model))[0])
     first = task.run(runner(name), model, batch)
     again = task.run(runner(name), model, batch, first)
@@ -127,7 +127,7 @@ def test_decisions_follow_the_outputs(name: str) -> None:
 def test_margins_hold(name: str) -> None:
     """Errors below its margins leave a decision as it is."""
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     if runner(name).model.can_generate():
         pytest.skip("see test_generation.py")
     case = task.cases(model, samples_of(task, model))[1]

@@ -13,8 +13,9 @@ pytest.importorskip("PIL")
 
 from task_models import FIXTURES, folder, runner
 
-from equipoise.validators.tasks import task_of
-from equipoise.validators.tasks.base import Case, Sample, samples_of
+from equipoise.validators.core.types import Case, Sample
+from equipoise.validators.tasks import infer_task
+from equipoise.validators.tasks.base import samples_of
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -36,7 +37,7 @@ def test_says_what_is_expected(name: str) -> None:
     if name in OTHERWISE:
         pytest.skip(OTHERWISE[name])
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     case = {"cache": True, **CASES.get(task.name, {})}
     for sample, entry in zip(samples_of(task, model), model.samples, strict=True):
         batch = task.encode(model, Case("pipeline", (sample,), case))

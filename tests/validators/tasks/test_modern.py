@@ -15,7 +15,7 @@ from torch_runner import TorchRunner
 
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks import infer_task
 from equipoise.validators.tasks.base import Task, samples_of
 from equipoise.validators.tasks.shared.images import keeps_size
 
@@ -26,20 +26,20 @@ def opened(key: str, folder: Path) -> tuple[Task, ModelFolder, TorchRunner]:
     recipe = recipes()[key]
     make(recipe, folder)
     model = ModelFolder(folder)
-    return task_of(model), model, TorchRunner(folder, recipe.class_name)
+    return infer_task(model), model, TorchRunner(folder, recipe.class_name)
 
 
 @pytest.mark.parametrize("key", recipes())
 def test_every_folder_says_its_task(key: str, tmp_path: Path) -> None:
     make(recipes()[key], tmp_path)
-    assert task_of(ModelFolder(tmp_path)).name == recipes()[key].task
+    assert infer_task(ModelFolder(tmp_path)).name == recipes()[key].task
 
 
 def test_shapes_of_pictures(tmp_path: Path) -> None:
     """Depth Anything keeps the shape and pads nothing: one shape in a batch, and both axes vary over the cases."""
     make(recipes()["depth_anything depth-estimation"], tmp_path)
     model = ModelFolder(tmp_path)
-    task = task_of(model)
+    task = infer_task(model)
     shapes = {
         case.name: task.encode(model, case).arrays["pixel_values"].shape
         for case in task.cases(model, samples_of(task, model))

@@ -16,9 +16,10 @@ pytest.importorskip("PIL")
 
 from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
-from equipoise.validators.pipeline import parted
-from equipoise.validators.tasks import task_of
-from equipoise.validators.tasks.base import Case, samples_of
+from equipoise.validators.core.types import Case
+from equipoise.validators.pipeline import split_call_options
+from equipoise.validators.tasks import infer_task
+from equipoise.validators.tasks.base import samples_of
 
 pytestmark = [
     pytest.mark.transformers,
@@ -45,9 +46,9 @@ def test_as_pipeline(name: str) -> None:
     if golden["why"] or name in OTHERWISE:
         pytest.skip(golden["why"] or OTHERWISE[name])
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     for call in golden["calls"]:
-        options, case_options = parted(call["options"])
+        options, case_options = split_call_options(call["options"])
         for sample, wanted in zip(samples_of(task, model), call["results"], strict=True):
             batch = task.encode(
                 model,
@@ -62,7 +63,7 @@ def test_as_pipeline(name: str) -> None:
 def test_batch_decides_as_single(name: str) -> None:
     """What a sample gives in a padded batch is what it gives alone."""
     model = folder(name)
-    task = task_of(model)
+    task = infer_task(model)
     if name in PADDED_OTHERWISE:
         pytest.skip(PADDED_OTHERWISE[name])
     samples = samples_of(task, model)[:3]

@@ -9,11 +9,11 @@ import numpy as np
 
 from equipoise.validators.backends.base import Array
 
-BEYOND = 128
+EXTRA_TOKENS = 128
 """Tokens that a cache has room for beyond the prompt, where the model's positions allow them."""
 
 
-class Steps:
+class CachedDecoder:
     """The compiled decoder of a model, and what a state holds: cache, tokens done, room, encoder's output.
 
     Args:
@@ -49,7 +49,7 @@ class Steps:
     ) -> tuple[Any, Any]:
         """One call of the decoder; the first makes the cache (and runs the encoder)."""
         if state is not None and order is not None:
-            state = _reordered(state, order)
+            state = _reorder_state(state, order)
         tokens = inputs["decoder_input_ids" if self.encodes else "input_ids"]
         if state is None:
             state = self._first(inputs, tokens)
@@ -76,7 +76,7 @@ class Steps:
 
     def _first(self, inputs: dict[str, Array], tokens: Array) -> dict[str, Any]:
         batch, new = tokens.shape
-        room = _room(self.model, new)
+        room = _cache_length(self.model, new)
         state: dict[str, Any] = {"done": 0, "room": room, "encoded": None, "mask": None}
         if not self.encodes:
             return {**state, "cache": self._empty(batch, room)}
@@ -95,14 +95,14 @@ class Steps:
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _room(model: Any, tokens: int) -> int:
+def _cache_length(model: Any, tokens: int) -> int:
     config = getattr(model.config, "decoder", model.config)
     names = ("max_position_embeddings", "n_positions", "max_target_positions")
     held = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
-    return int(min([tokens + BEYOND, *held]))
+    return int(min([tokens + EXTRA_TOKENS, *held]))
 
 
-def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+def _reorder_state(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
     """Rows of the cache and of what the encoder gave; indices of a cache have no batch."""
     import jax
 

@@ -8,8 +8,8 @@ import os
 from typing import Any
 
 from equipoise.validators.backends import _jax
-from equipoise.validators.backends.base import Array, Plain, captured, named
-from equipoise.validators.backends.classes._flax_cache import Steps
+from equipoise.validators.backends.base import Array, BaseSession, module_record, name_outputs
+from equipoise.validators.backends.classes._flax_cache import CachedDecoder
 from equipoise.validators.runtime.worker import flatten
 
 
@@ -17,15 +17,15 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The model of a folder with ``flax_model.msgpack`` or safetensors in Flax's layout."""
     import transformers
 
-    _jax.pin(options)
-    mend_jax()
+    _jax.pin_numerics(options)
+    patch_jnp_clip()
     cls = getattr(transformers, f"Flax{class_name}", None)
     if cls is None:
         raise LookupError(f"transformers has no class Flax{class_name}")
-    dtype = _jax.dtype(options.get("dtype") or "float32")
+    dtype = _jax.jax_dtype(options.get("dtype") or "float32")
     if options.get("from_pt"):
         return Session(cls.from_pretrained(folder, from_pt=True, dtype=dtype), {}, options)
-    model, params = _as_in_the_file(cls, folder, dtype)
+    model, params = _load_without_init(cls, folder, dtype)
     from flax.traverse_util import flatten_dict
 
     want = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
@@ -33,14 +33,14 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     info = {
         "missing_keys": sorted(want - have),
         "unexpected_keys": sorted(have - want),
-        "mismatched_keys": _mismatched(params, model.params_shape_tree),
+        "mismatched_keys": _mismatched_keys(params, model.params_shape_tree),
     }
     if not info["missing_keys"]:
         model.params = params
     return Session(model, info, options)
 
 
-def _as_in_the_file(cls: Any, folder: str, dtype: Any) -> tuple[Any, Any]:
+def _load_without_init(cls: Any, folder: str, dtype: Any) -> tuple[Any, Any]:
     """The model and its parameters, nothing filled in at random where the class can do without."""
     try:
         model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
@@ -68,7 +68,7 @@ def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
     return set()
 
 
-def _mismatched(params: Any, expected: Any) -> list[str]:
+def _mismatched_keys(params: Any, expected: Any) -> list[str]:
     from flax.traverse_util import flatten_dict
 
     wanted = flatten_dict(expected)
@@ -79,7 +79,7 @@ def _mismatched(params: Any, expected: Any) -> list[str]:
     ]
 
 
-def mend_jax() -> None:
+def patch_jnp_clip() -> None:
     """T5 of 4.57.6 says ``jnp.clip(a_max=)``, which newer JAX refuses."""
     import jax.numpy as jnp
 
@@ -94,7 +94,7 @@ def mend_jax() -> None:
     jnp.clip = mended
 
 
-class Session(Plain):
+class Session(BaseSession):
     """A Flax model of transformers."""
 
     def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
@@ -106,14 +106,14 @@ class Session(Plain):
         self.plain: dict[str, Any] = {"return_dict": True}
         if "train" in self.accepts:
             self.plain["train"] = False
-        self.steps: Steps | None = None
+        self.steps: CachedDecoder | None = None
         self.compiled = self._compiled()
         self.caches = hasattr(model, "init_cache")
 
     def about(self) -> dict[str, Any]:
         """Device, precision and switches as JAX reports them."""
         return {
-            **_jax.about(),
+            **_jax.describe_runtime(),
             "precision": str(
                 self.model.dtype.dtype if hasattr(self.model.dtype, "dtype") else self.model.dtype
             ),
@@ -149,7 +149,7 @@ class Session(Plain):
     ) -> tuple[Any, Any]:
         """Keeps the cache, which has a fixed length here, and what the encoder gave."""
         if self.steps is None:
-            self.steps = Steps(self.model)
+            self.steps = CachedDecoder(self.model)
         return self.steps(inputs, kwargs, state, order)
 
     def capture(
@@ -170,9 +170,9 @@ class Session(Plain):
                     name for name in every if f"{name}/".startswith(f"{path}/" if path else "")
                 ]
                 given = {**flatten(list(args)), **flatten(dict(options))}
-                result = named(flatten(output))
+                result = name_outputs(flatten(output))
                 kind = type(context.module).__name__
-                records.append(captured(path, kind, given, result, weights))
+                records.append(module_record(path, kind, given, result, weights))
             return output
 
         with intercept_methods(interceptor):

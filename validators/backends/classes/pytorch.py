@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from equipoise.validators.backends import _torch
-from equipoise.validators.backends.base import Array, captured, named
+from equipoise.validators.backends.base import Array, module_record, name_outputs
 from equipoise.validators.runtime.worker import flatten
 
 
@@ -15,11 +15,11 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The model of a folder, in evaluation mode, with eager attention."""
     import transformers
 
-    _torch.pin(options)
+    _torch.pin_numerics(options)
     dtype = options.get("dtype")
     # The truth has the model's own values (what is computed once stays what float32 gave) and only wider arithmetic.
-    loaded = "float32" if wide(options) else dtype
-    extra = {"torch_dtype": _torch.dtype(loaded)} if loaded else {}
+    loaded = "float32" if is_float64(options) else dtype
+    extra = {"torch_dtype": _torch.torch_dtype(loaded)} if loaded else {}
     if int(transformers.__version__.split(".")[0]) >= 5 and extra:
         extra = {"dtype": extra["torch_dtype"]}
     cls = getattr(transformers, class_name)
@@ -27,25 +27,25 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
         folder, output_loading_info=True, attn_implementation="eager", **extra
     )
     model = model.to(options.get("device") or "cpu").eval()
-    if wide(options):
-        _one_by_one(model)
+    if is_float64(options):
+        _compute_experts_in_a_loop(model)
     if options.get("jitter") is not None:
-        _torch.jitter(model, int(options["jitter"]))
+        _torch.perturb_weights(model, int(options["jitter"]))
     return Session(model, info, options, folder)
 
 
-def wide(options: dict[str, Any]) -> bool:
+def is_float64(options: dict[str, Any]) -> bool:
     """Whether the arithmetic is that of float64."""
     return options.get("dtype") == "float64"
 
 
-def _one_by_one(model: Any) -> None:
+def _compute_experts_in_a_loop(model: Any) -> None:
     """Has a mixture's experts computed in a loop: PyTorch's product of all at once knows no float64."""
     if getattr(model, "_can_set_experts_implementation", lambda: False)():
         model.set_experts_implementation("eager")
 
 
-class Session(_torch.OnDevice):
+class Session(_torch.TorchSession):
     """A module of transformers."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Session(_torch.OnDevice):
         self.info = {key: list(value) for key, value in info.items() if key.endswith("_keys")}
         self.options = options
         self.folder = folder
-        self.dtype = _torch.dtype("float64") if wide(options) else model.dtype
+        self.dtype = _torch.torch_dtype("float64") if is_float64(options) else model.dtype
         parameters = inspect.signature(model.forward).parameters
         self.accepts = frozenset(parameters)
         # RAG always returns its outputs by name and takes no such switch.
@@ -72,7 +72,7 @@ class Session(_torch.OnDevice):
         """Device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.model.parameters(), None)
         return {
-            **_torch.about(parameter.device if parameter is not None else "cpu"),
+            **_torch.describe_runtime(parameter.device if parameter is not None else "cpu"),
             "precision": str(self.dtype).removeprefix("torch.") if parameter is not None else "",
             "implementation": f"transformers.{type(self.model).__name__}",
         }
@@ -118,8 +118,8 @@ class Session(_torch.OnDevice):
                 calls[path] = calls.get(path, 0) + 1
                 again = f"#{calls[path]}" if calls[path] > 1 else ""
                 given = {**flatten(list(args)), **flatten(dict(options))}
-                result = named(flatten(output))
-                records.append(captured(path + again, type(module).__name__, given, result))
+                result = name_outputs(flatten(output))
+                records.append(module_record(path + again, type(module).__name__, given, result))
 
             return after
 
@@ -155,7 +155,7 @@ class Session(_torch.OnDevice):
                     if name in state or not rest:
                         continue
                     value = tensors.get_tensor(name)
-                    same = next((one for one in rest if _same(state[one], value)), None)
+                    same = next((one for one in rest if _has_values(state[one], value)), None)
                     if same is not None:
                         rest.remove(same)
                         found[name] = same
@@ -166,14 +166,14 @@ class Session(_torch.OnDevice):
         self.model.save_pretrained(folder, **options)
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
-        return _torch.tensors(inputs, self.model.device, self.dtype)
+        return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        with _torch.arithmetic(self.dtype):
+        with _torch.arithmetic_mode(self.dtype):
             return self.model(**tensors, **kwargs, **self.plain)
 
 
-def _same(parameter: Any, value: Any) -> bool:
+def _has_values(parameter: Any, value: Any) -> bool:
     """Whether a weight has the values of the file, whose dtype may be another."""
     import torch
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from equipoise.validators.backends.base import Array, Plain, captured, named
+from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
+from equipoise.validators.backends.base import Array, BaseSession, module_record, name_outputs
 from equipoise.validators.runtime.worker import flatten
 
 
@@ -17,12 +18,12 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
     if options.get("dtype") not in (None, "float32"):
         raise ValueError(f"the TF classes compute in float32, not in {options['dtype']}")
-    pin(options)
+    pin_numerics(options)
     cls = getattr(transformers, f"TF{class_name}", None)
     if cls is None:
         raise LookupError(f"transformers has no class TF{class_name}")
     extra = {"from_pt": True} if options.get("from_pt") else {}
-    with place(options), _variables_first(cls, bool(options.get("called_first"))):
+    with device_scope(options), _build_variables_first(cls, bool(options.get("called_first"))):
         model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
     # The HDF5 loader compares names of layers too; one without weights (dropout_37) cannot miss any.
     empty = {layer.name for layer in model.layers if not layer.weights}
@@ -31,7 +32,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
 
 @contextmanager
-def _variables_first(cls: Any, called_first: bool) -> Iterator[None]:
+def _build_variables_first(cls: Any, called_first: bool) -> Iterator[None]:
     """Some models make variables when they are first called, which is too late for the loader."""
     if not called_first:
         yield
@@ -49,49 +50,7 @@ def _variables_first(cls: Any, called_first: bool) -> Iterator[None]:
         del cls.build_in_name_scope
 
 
-def pin(options: dict[str, Any]) -> None:
-    """Threads, determinism and TF32; the thread counts of a process can be set once only."""
-    import tensorflow as tf
-
-    if options.get("threads"):
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(int(options["threads"]))
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-        except RuntimeError:  # TensorFlow runs already; what it has is reported by about()
-            pass
-    tf.config.experimental.enable_tensor_float_32_execution(bool(options.get("tf32")))
-    if (options.get("device") or "cpu") == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    elif not tf.config.list_physical_devices("GPU"):
-        raise RuntimeError("TensorFlow sees no GPU")
-    else:
-        tf.random.set_seed(0)  # without one, deterministic operations refuse dropout while saving
-        tf.config.experimental.enable_op_determinism()
-
-
-def place(options: dict[str, Any]) -> Any:
-    """The device of the options as a context."""
-    import tensorflow as tf
-
-    device = str(options.get("device") or "cpu")
-    return tf.device("/CPU:0" if device == "cpu" else f"/GPU:{(device + ':0').split(':')[1]}")
-
-
-def device_about() -> dict[str, Any]:
-    """The device and the switches of :func:`pin` as TensorFlow reports them."""
-    import tensorflow as tf
-
-    gpus = tf.config.get_visible_devices("GPU")
-    return {
-        "device": "cuda" if gpus else "cpu",
-        "hardware": gpus[0].name if gpus else "cpu",
-        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
-        "deterministic": True,
-    }
-
-
-class Session(Plain):
+class Session(BaseSession):
     """A Keras model of transformers."""
 
     def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
@@ -106,7 +65,7 @@ class Session(Plain):
     def about(self) -> dict[str, Any]:
         """Device, precision, threads and switches as TensorFlow reports them."""
         return {
-            **device_about(),
+            **describe_runtime(),
             "precision": "float32",
             "implementation": f"transformers.{type(self.model).__name__}",
         }
@@ -126,7 +85,7 @@ class Session(Plain):
 
         tensors: dict[str, Any] = {name: tf.constant(value) for name, value in inputs.items()}
         if state is not None:
-            tensors = {**(state if order is None else _reordered(state, order)), **tensors}
+            tensors = {**(state if order is None else _reorder_cache(state, order)), **tensors}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
         kept = {"past_key_values": outputs.past_key_values}
         encoded = outputs.get("encoder_last_hidden_state")
@@ -158,8 +117,8 @@ class Session(Plain):
                 stack.pop()
             given = {**flatten(list(args)), **flatten(dict(options))}
             weights = [weight.name for weight in layer.weights]
-            result = named(flatten(output))
-            records.append(captured(path, type(layer).__name__, given, result, weights))
+            result = name_outputs(flatten(output))
+            records.append(module_record(path, type(layer).__name__, given, result, weights))
             return output
 
         Layer.__call__ = recording
@@ -189,11 +148,11 @@ class Session(Plain):
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
         # Keras wants the first argument said, even where a cache stands in for it.
         given = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
-        with place(self.options):
+        with device_scope(self.options):
             return self.model(**given, **kwargs, return_dict=True, training=False)
 
 
-def _reordered(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+def _reorder_cache(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
     """Rows of a cache; GPT-2 stacks keys and values in front of the batch."""
     import tensorflow as tf
 

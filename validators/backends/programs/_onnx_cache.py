@@ -6,26 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from equipoise.exporters.artifact_files import (
+    ONNX_DECODER,
+    ONNX_DECODER_WITH_PAST,
+    ONNX_ENCODER,
+    ONNX_MERGED_DECODER,
+)
 from equipoise.validators.backends import _graph_cache
 from equipoise.validators.backends.base import Array
-from equipoise.validators.backends.programs.onnx import Session
-
-ENCODER, DECODER = "encoder_model.onnx", "decoder_model.onnx"
-WITH_PAST = "decoder_with_past_model.onnx"
-MERGED = "decoder_model_merged.onnx"
+from equipoise.validators.backends.programs._onnx_session import OnnxSession
 
 
-def is_seq2seq(folder: Path) -> bool:
-    """Whether a folder holds the graphs of an encoder and its decoder."""
-    decoders = (folder / DECODER, folder / MERGED)
-    return (folder / ENCODER).is_file() and any(path.is_file() for path in decoders)
-
-
-class Caching(Session):
+class CachedOnnxSession(OnnxSession):
     """Graphs of which one after the other runs; what can be seen inside is that of the first that decodes."""
 
     caches = True
-    model: _graph_cache.Decoder | _graph_cache.Seq2Seq
+    model: _graph_cache.DecoderGraph | _graph_cache.EncoderDecoderGraphs
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """Everything at once."""
@@ -39,12 +35,12 @@ class Caching(Session):
         return self.model.step(inputs, state, order)
 
 
-class Decoder(Caching):
+class DecoderSession(CachedOnnxSession):
     """A decoder in one graph; without a past it begins with an empty one."""
 
     def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
         super().__init__(file, options, session)
-        self.model = _graph_cache.Decoder(self)
+        self.model = _graph_cache.DecoderGraph(self)
         self.accepts = self.model.accepts
 
     def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -52,13 +48,15 @@ class Decoder(Caching):
         return super()._fed({**_graph_cache.empty_past(self, rows), **inputs})
 
 
-class Seq2Seq(Caching):
+class EncoderDecoderSession(CachedOnnxSession):
     """An encoder, a decoder that begins and one that goes on, these two in one file or in two."""
 
     def __init__(self, folder: str, options: dict[str, Any]) -> None:
         place = Path(folder)
-        merged = (place / MERGED).is_file()
-        super().__init__(str(place / (MERGED if merged else DECODER)), options)
-        with_past = self if merged else Session(str(place / WITH_PAST), options)
-        self.model = _graph_cache.Seq2Seq(Session(str(place / ENCODER), options), self, with_past)
+        merged = (place / ONNX_MERGED_DECODER).is_file()
+        super().__init__(str(place / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
+        with_past = self if merged else OnnxSession(str(place / ONNX_DECODER_WITH_PAST), options)
+        self.model = _graph_cache.EncoderDecoderGraphs(
+            OnnxSession(str(place / ONNX_ENCODER), options), self, with_past
+        )
         self.accepts = self.model.accepts

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from equipoise.exporters.cache_names import PAST_PREFIX, ROLES
 from equipoise.validators.backends import _graph_cache
+from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
 from equipoise.validators.backends.base import Array
 
 SIGNATURE = "serving_default"
-ROLES = ("encoder", "decoder", "decoder_with_past")
-CHUNK = 16
-"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.Decoder`."""
-_PAST = "past_key_values_"
+PAST_BUCKET = 16
+"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
+_PAST_ARGUMENT = "past_key_values_"
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The program of a folder; it fixes its precision."""
-    from equipoise.validators.backends.classes import tensorflow as classes
-
-    classes.pin(options)
+    pin_numerics(options)
     import tensorflow as tf
 
-    with classes.place(options):
+    with device_scope(options):
         return Session(tf.saved_model.load(folder))
 
 
-class Session(_graph_cache.Stepping):
+class Session(_graph_cache.GraphSession):
     """The signatures of a SavedModel."""
 
     def __init__(self, program: Any) -> None:
@@ -34,17 +33,15 @@ class Session(_graph_cache.Stepping):
         known = program.signatures
         chosen = {"model": SIGNATURE} if SIGNATURE in known else {role: role for role in ROLES}
         self.signatures = {role: Signature(known[name]) for role, name in chosen.items()}
-        self.model = _graph_cache.model_of(self.signatures, CHUNK)
+        self.model = _graph_cache.assemble_graphs(self.signatures, PAST_BUCKET)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> dict[str, Any]:
         """Device, precision, threads and switches as TensorFlow reports them."""
-        from equipoise.validators.backends.classes import tensorflow as classes
-
         variables = [one for each in self.signatures.values() for one in each.function.variables]
         floating = [value.dtype.name for value in variables if value.dtype.is_floating]
         return {
-            **classes.device_about(),
+            **describe_runtime(),
             "precision": floating[0] if floating else "float32",
             "implementation": "tf.saved_model",
         }
@@ -56,9 +53,9 @@ class Signature:
     def __init__(self, function: Any) -> None:
         self.function = function
         specs = function.structured_input_signature[1]
-        self._own = {_dotted(name): name for name in specs}
+        self._own = {_input_name(name): name for name in specs}
         self.inputs = {
-            name: _graph_cache.Input(tuple(specs[own].shape), specs[own].dtype.as_numpy_dtype)
+            name: _graph_cache.InputSpec(tuple(specs[own].shape), specs[own].dtype.as_numpy_dtype)
             for name, own in self._own.items()
         }
 
@@ -73,12 +70,12 @@ class Signature:
         return {name: value.numpy() for name, value in self.function(**tensors).items()}
 
 
-def _dotted(name: str) -> str:
+def _input_name(name: str) -> str:
     """An input's name; TensorFlow's arguments have underscores where the names of a past have dots.
 
     >>> _dotted("past_key_values_0_key"), _dotted("input_ids")
     ('past_key_values.0.key', 'input_ids')
     """
-    if not name.startswith(_PAST):
+    if not name.startswith(_PAST_ARGUMENT):
         return name
-    return _graph_cache.PAST + name.removeprefix(_PAST).replace("_", ".")
+    return PAST_PREFIX + name.removeprefix(_PAST_ARGUMENT).replace("_", ".")

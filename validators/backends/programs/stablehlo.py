@@ -13,39 +13,30 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.exporters.artifact_files import JAX_WEIGHTS, jax_program_files
 from equipoise.validators.backends import _graph_cache, _jax
 from equipoise.validators.backends.base import Array
 
-PROGRAM = "program.jax"
-ROLES = ("encoder", "decoder", "decoder_with_past")
-PARAMETERS = "flax_model.msgpack"
-CHUNK = 16
-"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.Decoder`."""
-
-
-def is_program(folder: Path) -> bool:
-    """Whether a folder holds a program, or those of an encoder and its decoder."""
-    every = [folder / f"{role}.jax" for role in ROLES]
-    return (folder / PROGRAM).is_file() or all(path.is_file() for path in every)
+PAST_BUCKET = 16
+"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The programs of a folder, or the one of a file; they fix their precision."""
-    _jax.pin(options)
+    _jax.pin_numerics(options)
     place = Path(folder)
     return Session(place if place.is_dir() else place.parent)
 
 
-class Session(_graph_cache.Stepping):
+class Session(_graph_cache.GraphSession):
     """One ``Exported`` of JAX, or three."""
 
     def __init__(self, folder: Path) -> None:
-        stored = folder / PARAMETERS
-        parameters = _parameters(stored) if stored.is_file() else None
-        whole = {"model": folder / PROGRAM}
-        files = whole if whole["model"].is_file() else {r: folder / f"{r}.jax" for r in ROLES}
+        stored = folder / JAX_WEIGHTS
+        parameters = _load_parameters(stored) if stored.is_file() else None
+        files = jax_program_files(folder)
         self.programs = {role: Program(file, parameters) for role, file in files.items()}
-        self.model = _graph_cache.model_of(self.programs, CHUNK)
+        self.model = _graph_cache.assemble_graphs(self.programs, PAST_BUCKET)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> dict[str, Any]:
@@ -54,7 +45,7 @@ class Session(_graph_cache.Stepping):
         every = [str(one.dtype) for program in programs for one in program.in_avals]
         floating = [name for name in every if "float" in name]
         return {
-            **_jax.about(),
+            **_jax.describe_runtime(),
             "precision": floating[0] if floating else "float32",
             "implementation": "jax.export",
         }
@@ -71,7 +62,7 @@ class Program:
         args, _ = tree_unflatten(self.exported.in_tree, self.exported.in_avals)
         self.before = (parameters,) if len(args) > 1 else ()
         self.inputs = {
-            name: _graph_cache.Input(one.shape, one.dtype) for name, one in args[-1].items()
+            name: _graph_cache.InputSpec(one.shape, one.dtype) for name, one in args[-1].items()
         }
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -84,7 +75,7 @@ class Program:
         return {name: np.asarray(value) for name, value in found.items()}
 
 
-def _parameters(file: Path) -> Any:
+def _load_parameters(file: Path) -> Any:
     from flax.serialization import msgpack_restore
 
     return msgpack_restore(file.read_bytes())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.backends.base import Array, Plain
+from equipoise.validators.backends.base import Array, BaseSession
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
@@ -21,7 +21,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(folder, options)
 
 
-class Session(Plain):
+class Session(BaseSession):
     """A ``tf.lite.Interpreter``."""
 
     def __init__(self, file: str, options: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.validators.backends import _torch
-from equipoise.validators.backends.base import Array, Node, seen, spans
+from equipoise.validators.backends.base import Array, GraphNode, module_records, module_spans
 from equipoise.validators.runtime.worker import to_numpy
 
 
@@ -13,14 +13,14 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The program of a file; the file fixes its precision."""
     import torch
 
-    _torch.pin(options)
+    _torch.pin_numerics(options)
     # The classes of outputs register themselves with PyTorch's trees when transformers is imported.
     import transformers  # noqa: F401
 
     return Session(torch.export.load(folder), options)
 
 
-class Session(_torch.OnDevice):
+class Session(_torch.TorchSession):
     """An ``ExportedProgram``."""
 
     def __init__(self, program: Any, options: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Session(_torch.OnDevice):
     def about(self) -> dict[str, Any]:
         """Device, precision, threads and switches as PyTorch reports them."""
         return {
-            **_torch.about(self.device),
+            **_torch.describe_runtime(self.device),
             "precision": str(self._precision()).removeprefix("torch."),
             "implementation": "torch.export",
         }
@@ -49,7 +49,7 @@ class Session(_torch.OnDevice):
         """The outputs by the names of the returned dict, or by those given with the options."""
         args, named = self._arguments(inputs)
         result = self.module(*args, **named)
-        return _torch.by_name(result, self.names_of_outputs)
+        return _torch.outputs_by_name(result, self.names_of_outputs)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
@@ -58,11 +58,11 @@ class Session(_torch.OnDevice):
         from torch.fx import Interpreter
 
         nodes = [
-            Node(*_path(node), node, tuple(node.all_input_nodes))
+            GraphNode(*_module_path(node), node, tuple(node.all_input_nodes))
             for node in self.module.graph.nodes
             if _is_tensor(node)
         ]
-        found = spans(nodes)
+        found = module_spans(nodes)
         wanted = {one for span in found for one in (span.value, span.given)}
         values: dict[Any, Any] = {}
 
@@ -75,7 +75,7 @@ class Session(_torch.OnDevice):
 
         tensors = self._tensors(inputs)
         Recording(self.module).run(*(tensors[name] for name in self.arguments))
-        return self.run(inputs, kwargs), seen(found, values)
+        return self.run(inputs, kwargs), module_records(found, values)
 
     def names(self) -> dict[str, list[int]]:
         """Shape of every weight by name."""
@@ -99,14 +99,14 @@ class Session(_torch.OnDevice):
         return floating[0].dtype if floating else torch.float32
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
-        return _torch.tensors(inputs, self.device, self._precision())
+        return _torch.to_tensors(inputs, self.device, self._precision())
 
 
 def _is_tensor(node: Any) -> bool:
     return node.op == "call_function" and hasattr(node.meta.get("val"), "shape")
 
 
-def _path(node: Any) -> tuple[str, str]:
+def _module_path(node: Any) -> tuple[str, str]:
     """Path and type of the module that a node came from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     if not stack:

@@ -6,21 +6,21 @@ import re
 from typing import Any
 
 from equipoise.validators.backends import _torch
-from equipoise.validators.backends.base import Array, Node, seen, spans
+from equipoise.validators.backends.base import Array, GraphNode, module_records, module_spans
 
-_LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
+_HIERARCHY_LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
 
 
 def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     """The module of a file; the file fixes its precision."""
     import torch
 
-    _torch.pin(options)
+    _torch.pin_numerics(options)
     module = torch.jit.load(folder, map_location=options.get("device") or "cpu")
     return Session(module.eval(), options)
 
 
-class Session(_torch.OnDevice):
+class Session(_torch.TorchSession):
     """A ``ScriptModule``."""
 
     def __init__(self, module: Any, options: dict[str, Any]) -> None:
@@ -38,39 +38,41 @@ class Session(_torch.OnDevice):
         parameter = next(self.module.parameters(), None)
         precision = str(parameter.dtype).removeprefix("torch.") if parameter is not None else ""
         return {
-            **_torch.about(self.device),
+            **_torch.describe_runtime(self.device),
             "precision": precision,
             "implementation": "torch.jit",
         }
 
     def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
         """The outputs by the names of the returned dict, or by those given with the options."""
-        result = self.module(**self._tensors(inputs), **_known(kwargs, self.accepts))
-        return _torch.by_name(result, self.names_of_outputs)
+        result = self.module(**self._tensors(inputs), **_accepted(kwargs, self.accepts))
+        return _torch.outputs_by_name(result, self.names_of_outputs)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
     ) -> tuple[Any, list[dict[str, Any]]]:
         """The last value of every module, as the graph tells which module a node came from."""
         graph = self.module.inlined_graph.copy()
-        found = spans(self._nodes(graph))
+        found = module_spans(self._nodes(graph))
         wanted = {one for span in found for one in (span.value, span.given) if one is not None}
-        values = [value for value in _tensors_of(graph) if value.debugName() in wanted]
+        values = [value for value in _tensor_values(graph) if value.debugName() in wanted]
         results = self._run_for(graph, values, self._tensors(inputs))
         named = {value.debugName(): one for value, one in zip(values, results, strict=True)}
-        return self.run(inputs, kwargs), seen(found, named)
+        return self.run(inputs, kwargs), module_records(found, named)
 
-    def _nodes(self, graph: Any) -> list[Node]:
+    def _nodes(self, graph: Any) -> list[GraphNode]:
         """The graph's operations; a loaded file's nodes leave lists of modules out of their paths."""
         modules = dict(self.module.named_modules())
-        real = {".".join(_without_lists(modules, path)): path for path in modules}
-        tensors = {value.debugName() for value in _tensors_of(graph)}
+        real = {".".join(_path_without_lists(modules, path)): path for path in modules}
+        tensors = {value.debugName() for value in _tensor_values(graph)}
         nodes = []
         for node in graph.nodes():
-            path, kind = _path(node)
+            path, kind = _module_path(node)
             inputs = tuple(one.debugName() for one in node.inputs() if one.debugName() in tensors)
             if node.outputsSize() == 1 and node.output().debugName() in tensors:
-                nodes.append(Node(real.get(path, path), kind, node.output().debugName(), inputs))
+                nodes.append(
+                    GraphNode(real.get(path, path), kind, node.output().debugName(), inputs)
+                )
         return nodes
 
     def _run_for(self, graph: Any, values: list[Any], tensors: dict[str, Any]) -> Any:
@@ -95,20 +97,20 @@ class Session(_torch.OnDevice):
 
         parameter = next(self.module.parameters(), None)
         precision = parameter.dtype if parameter is not None else torch.float32
-        return _torch.tensors(inputs, self.device, precision)
+        return _torch.to_tensors(inputs, self.device, precision)
 
 
-def _known(kwargs: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
+def _accepted(kwargs: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name in accepted}
 
 
-def _path(node: Any) -> tuple[str, str]:
+def _module_path(node: Any) -> tuple[str, str]:
     """Path and type of the module that a node came from: ``model(Bert).encoder(BertEncoder)``."""
-    levels = _LEVEL.findall(node.getModuleHierarchy())
+    levels = _HIERARCHY_LEVEL.findall(node.getModuleHierarchy())
     return ".".join(name for name, _ in levels), levels[-1][1] if levels else ""
 
 
-def _tensors_of(graph: Any) -> list[Any]:
+def _tensor_values(graph: Any) -> list[Any]:
     """Values of nodes that are tensors."""
     return [
         node.output()
@@ -117,7 +119,7 @@ def _tensors_of(graph: Any) -> list[Any]:
     ]
 
 
-def _without_lists(modules: dict[str, Any], path: str) -> list[str]:
+def _path_without_lists(modules: dict[str, Any], path: str) -> list[str]:
     parts = path.split(".") if path else []
     return [
         part

@@ -6,40 +6,42 @@ from collections.abc import Iterator
 
 from equipoise.validators.judgement.results import BackendResult, Divergence, Report
 from equipoise.validators.report.html import tables
-from equipoise.validators.report.html.error_by_depth import depth
-from equipoise.validators.report.html.histogram import histogram
+from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
+from equipoise.validators.report.html.histogram import histogram_chart
 from equipoise.validators.report.html.markup import Html, code, definitions, join, tag
-from equipoise.validators.report.html.samples import answers
-from equipoise.validators.report.html.statistics import errors, figure, outputs
+from equipoise.validators.report.html.samples import answers_section
+from equipoise.validators.report.html.statistics import case_outputs, error_histogram, format_number
 from equipoise.validators.report.summary import first_line
 
 
-def section(report: Report, result: BackendResult, anchor: str) -> Html:
+def backend_section(report: Report, result: BackendResult, anchor: str) -> Html:
     """Everything about a backend, the reference too."""
     parts: Iterator[Html | None] = iter(())
     if not result.absent:
-        parts = _parts(report, result)
+        parts = _section_parts(report, result)
     heading = tag("h2", result.label, " ", tables.badge(tables.verdict_of(result, report)))
-    return tag("section", heading, _origin(result), *parts, id=anchor)
+    return tag("section", heading, _origin_line(result), *parts, id=anchor)
 
 
-def _parts(report: Report, result: BackendResult) -> Iterator[Html | None]:
-    yield _failure(result)
-    yield _divergence(result.divergence)
-    yield _reasons(result)
+def _section_parts(report: Report, result: BackendResult) -> Iterator[Html | None]:
+    yield _failure_callout(result)
+    yield _divergence_callout(result.divergence)
+    yield _reason_list(result)
     if result.cases:
-        yield tables.cases(result)
+        yield tables.case_table(result)
     yield _charts(report, result)
     if result is not report.reference:
-        yield answers(report.samples, report.reference.answers, result.answers, result.label)
+        yield answers_section(
+            report.samples, report.reference.answers, result.answers, result.label
+        )
     if result.depth:
-        yield tag("details", tag("summary", "Every module's figures"), tables.modules(result))
+        yield tag("details", tag("summary", "Every module's figures"), tables.module_table(result))
     if result.notes:
         notes = tag("ul", [tag("li", note) for note in result.notes])
         yield tag("details", tag("summary", f"Notes ({len(result.notes)})"), notes, open="")
 
 
-def _origin(result: BackendResult) -> Html:
+def _origin_line(result: BackendResult) -> Html:
     if result.absent:
         return tag("p", f"It was not run: {result.absent}.")
     about = result.about
@@ -53,7 +55,7 @@ def _origin(result: BackendResult) -> Html:
     return tag("p", loaded, f"Ran as {', '.join(facts)}." if facts else None, class_="soft")
 
 
-def _failure(result: BackendResult) -> Html | None:
+def _failure_callout(result: BackendResult) -> Html | None:
     if not result.failure:
         return None
     line = first_line(result.failure)
@@ -66,11 +68,11 @@ def _failure(result: BackendResult) -> Html | None:
     )
 
 
-def _reasons(result: BackendResult) -> Html | None:
+def _reason_list(result: BackendResult) -> Html | None:
     """Why outputs are no better than they are, and what was decided otherwise."""
     lines = [
         tag("li", tag("b", f"{case.case}, {output.name}"), f": {output.reason}")
-        for case, output in outputs(result)
+        for case, output in case_outputs(result)
         if output.reason
     ]
     lines += [
@@ -81,20 +83,20 @@ def _reasons(result: BackendResult) -> Html | None:
     return join(tag("h3", "Reasons"), tag("ul", lines)) if lines else None
 
 
-def _divergence(first: Divergence | None) -> Html | None:
+def _divergence_callout(first: Divergence | None) -> Html | None:
     if first is None:
         return None
     facts: list[tuple[str, object]] = [
         ("module", code(first.module or "(the whole model)")),
         ("class", code(first.kind)),
         ("case", first.case),
-        ("relative error", figure(first.error)),
-        ("noise there", figure(first.noise)),
+        ("relative error", format_number(first.error)),
+        ("noise there", format_number(first.noise)),
     ]
     if first.there and first.there != first.module:
         facts.append(("called there", code(first.there)))
     if first.inputs:
-        facts.append(("errors of its inputs", _inputs(first)))
+        facts.append(("errors of its inputs", _input_errors(first)))
     if first.note:
         facts.append(("note", first.note))
     if first.repro:
@@ -103,28 +105,29 @@ def _divergence(first: Divergence | None) -> Html | None:
     return tag("div", tag("h3", "Where it begins"), listed, class_="callout diverged")
 
 
-def _inputs(first: Divergence) -> Html:
+def _input_errors(first: Divergence) -> Html:
     lines = [
-        tag("li", code(path), f" {figure(error)}") for path, error in list(first.inputs.items())[:8]
+        tag("li", code(path), f" {format_number(error)}")
+        for path, error in list(first.inputs.items())[:8]
     ]
     return tag("ul", lines, class_="plain")
 
 
 def _charts(report: Report, result: BackendResult) -> Html | None:
     itself = result is report.reference
-    noise = errors(report.reference, like=result)
-    ours = [0] * len(noise) if itself else errors(result)
+    noise = error_histogram(report.reference, like=result)
+    ours = [0] * len(noise) if itself else error_histogram(result)
     drawn = [
-        _figure(
+        _chart_figure(
             "How large the errors are",
             "Values of all outputs and cases by absolute error; both axes are logarithmic.",
-            histogram(result.label, ours, noise),
+            histogram_chart(result.label, ours, noise),
             itself,
         ),
-        _figure(
+        _chart_figure(
             "Error along the depth of the model",
             "Relative error of each module's output, on a logarithmic axis.",
-            depth(
+            error_by_depth_chart(
                 result.label,
                 result.depth,
                 result.divergence.module if result.divergence else None,
@@ -136,7 +139,7 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
     return tag("div", found, class_="charts" if len(found) > 1 else "charts one") if found else None
 
 
-def _figure(title: str, about: str, chart: Html | None, itself: bool) -> Html | None:
+def _chart_figure(title: str, about: str, chart: Html | None, itself: bool) -> Html | None:
     if chart is None:
         return None
     keys = tag(

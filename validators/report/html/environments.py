@@ -5,10 +5,10 @@ from __future__ import annotations
 from equipoise.validators.judgement.results import Report
 from equipoise.validators.report.html.markup import Html, table
 
-_LEFT_OUT = ("accepts", "caches")
+_HIDDEN_FACTS = ("accepts", "caches")
 
 
-def environments(report: Report) -> Html | None:
+def environments_table(report: Report) -> Html | None:
     """Versions and hardware, a column a backend."""
     ran = [one for one in (*report.backends, report.reference) if one.about or one.versions]
     if not ran:
@@ -18,22 +18,22 @@ def environments(report: Report) -> Html | None:
         names = dict.fromkeys(key for one in ran for key in getattr(one, part))
         for name in names:
             values = [getattr(one, part).get(name, "—") for one in ran]
-            if name not in _LEFT_OUT:
-                rows.append([name, *map(_worded, values)])
+            if name not in _HIDDEN_FACTS:
+                rows.append([name, *map(_format_value, values)])
     head: list[object] = ["", *(result.label for result in ran)]
     return table("What every backend ran on", head, rows, css="figures")
 
 
-def machine(report: Report) -> Html:
+def host_list(report: Report) -> Html:
     """The machine that compared."""
     facts = dict(report.machine)
     versions = facts.pop("versions", {})
     listed = {**facts, **(versions if isinstance(versions, dict) else {})}
-    rows: list[list[object]] = [[name, _worded(value)] for name, value in listed.items()]
+    rows: list[list[object]] = [[name, _format_value(value)] for name, value in listed.items()]
     return table("The machine that compared", ["", "here"], rows)
 
 
-def _worded(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):

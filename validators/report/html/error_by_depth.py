@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from equipoise.validators.judgement.results import Depth
+from equipoise.validators.judgement.results import ModuleError
 from equipoise.validators.report.html.markup import Html, tag
-from equipoise.validators.report.html.statistics import figure, power
-from equipoise.validators.report.html.svg import drawing, stroke, word
+from equipoise.validators.report.html.statistics import format_number, format_power
+from equipoise.validators.report.html.svg import line, svg
+from equipoise.validators.report.html.svg import text as word
 
 
-def depth(label: str, points: Sequence[Depth], first: str | None = None) -> Html | None:
+def error_by_depth_chart(
+    label: str, points: Sequence[ModuleError], first: str | None = None
+) -> Html | None:
     """Relative error and noise of one module after the other; ``first`` is the one to be marked."""
     if not points:
         return None
@@ -21,25 +24,26 @@ def depth(label: str, points: Sequence[Depth], first: str | None = None) -> Html
     scale = _Scale.of(points, upper, height - bottom)
     step = (width - left - right) / max(len(points), 1)
     xs = [left + step * (index + 0.5) for index in range(len(points))]
-    parts = _bands(points, left, step, upper, height - bottom)
+    parts = _block_bands(points, left, step, upper, height - bottom)
     for y, text in scale.ticks():
-        parts += [stroke(left, y, width - right, y, "grid"), word(left - 6, y + 4, text, "end")]
+        parts += [line(left, y, width - right, y, "grid"), word(left - 6, y + 4, text, "end")]
     for css, values in (("noise", [p.noise for p in points]), ("error", [p.error for p in points])):
         ys = [scale.y(value) for value in values]
-        parts.append(tag("polyline", class_=css, points=_joined(xs, ys)))
+        parts.append(tag("polyline", class_=css, points=_polyline_points(xs, ys)))
         if len(points) <= 120:
             parts += [_dot(x, y, css) for x, y in zip(xs, ys, strict=True)]
     marked = [index for index, point in enumerate(points) if point.path == first]
     for index in marked[-1:]:
         y = scale.y(points[index].error)
-        parts += _mark(xs[index], y, upper, height - bottom, points[index].path, width)
+        parts += _divergence_mark(xs[index], y, upper, height - bottom, points[index].path, width)
     parts += [
-        _hit(x, step, point, upper, height - bottom) for x, point in zip(xs, points, strict=True)
+        _hover_area(x, step, point, upper, height - bottom)
+        for x, point in zip(xs, points, strict=True)
     ]
-    parts.append(stroke(left, height - bottom, width - right, height - bottom, "axis"))
+    parts.append(line(left, height - bottom, width - right, height - bottom, "axis"))
     parts.append(word((left + width) / 2, height - 4, "modules, in the order in which they end"))
     title = f"Relative error of {label} in {len(points)} modules along the depth, and the noise"
-    return drawing(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class _Scale:
     base: float
 
     @classmethod
-    def of(cls, points: Sequence[Depth], top: float, base: float) -> _Scale:
+    def of(cls, points: Sequence[ModuleError], top: float, base: float) -> _Scale:
         """The axis that holds all points between two heights."""
         values = [value for point in points for value in (point.error, point.noise)]
         logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
@@ -75,7 +79,7 @@ class _Scale:
         every = max(1, math.ceil((self.high - self.low) / 7))
         found = []
         for exponent in range(self.low, self.high + 1):
-            name = "0" if self.zero and exponent == self.low else power(exponent)
+            name = "0" if self.zero and exponent == self.low else format_power(exponent)
             name = "NaN, ∞" if self.odd and exponent == self.high else name
             if not name.startswith("10") or (exponent - self.low) % every == 0:
                 share = (exponent - self.low) / (self.high - self.low)
@@ -83,12 +87,12 @@ class _Scale:
         return found
 
 
-def _bands(
-    points: Sequence[Depth], left: float, step: float, top: float, base: float
+def _block_bands(
+    points: Sequence[ModuleError], left: float, step: float, top: float, base: float
 ) -> list[Html]:
     """Blocks of the model behind the lines: every other one shaded, named where there is room."""
     parts, start = [], 0
-    for number, (key, group) in enumerate(groupby(points, lambda point: _block(point.path))):
+    for number, (key, group) in enumerate(groupby(points, lambda point: _block_name(point.path))):
         count = len(list(group))
         x, wide = left + start * step, count * step
         start += count
@@ -110,7 +114,7 @@ def _bands(
     return parts
 
 
-def _block(path: str) -> str:
+def _block_name(path: str) -> str:
     """The block that a module is in: up to the first number of its path, or its first two names.
 
     >>> _block("bert.encoder.layer.1.attention.self"), _block("bert.pooler.dense"), _block("classifier")
@@ -121,24 +125,26 @@ def _block(path: str) -> str:
     return ".".join(parts[: numbers[0] + 1] if numbers else parts[:2])
 
 
-def _mark(x: float, y: float, top: float, base: float, name: str, width: float) -> list[Html]:
+def _divergence_mark(
+    x: float, y: float, top: float, base: float, name: str, width: float
+) -> list[Html]:
     anchor = "start" if x < width / 3 else "end" if x > width * 2 / 3 else "middle"
     shown = name if len(name) < 56 else "…" + name[-54:]
     return [
-        stroke(x, top - 4, x, base, "first"),
+        line(x, top - 4, x, base, "first"),
         tag("circle", class_="first", cx=f"{x:.1f}", cy=f"{y:.1f}", r=6),
         word(x, top - 8, f"first beyond noise: {shown}", anchor, "first"),
     ]
 
 
-def _hit(x: float, step: float, point: Depth, top: float, base: float) -> Html:
+def _hover_area(x: float, step: float, point: ModuleError, top: float, base: float) -> Html:
     name = point.path or "(the whole model)"
-    text = f"{name}: error {figure(point.error)}, noise {figure(point.noise)}"
+    text = f"{name}: error {format_number(point.error)}, noise {format_number(point.noise)}"
     place = {"x": f"{x - step / 2:.1f}", "width": f"{step:.1f}"}
     return tag("rect", tag("title", text), class_="hit", y=top, height=base - top, **place)
 
 
-def _joined(xs: Sequence[float], ys: Sequence[float]) -> str:
+def _polyline_points(xs: Sequence[float], ys: Sequence[float]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
 
 

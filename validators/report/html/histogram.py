@@ -6,43 +6,41 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equipoise.validators.judgement.verdict import BINS
+from equipoise.validators.judgement.results import HISTOGRAM_EDGES
 from equipoise.validators.report.html.markup import Html, tag
-from equipoise.validators.report.html.statistics import power
-from equipoise.validators.report.html.svg import drawing, stroke, word
+from equipoise.validators.report.html.statistics import format_power
+from equipoise.validators.report.html.svg import line, svg, text
 
 WIDTH, LEFT, RIGHT = 440, 44, 432
 HEIGHT, BASE = 230, 196
 
-FOOT = 0.4
+MIN_BAR_HEIGHT = 0.4
 """Decades below 1 at which the axis of counts begins, so that a single value is a bar."""
 
 
-def histogram(label: str, errors: Sequence[int], noise: Sequence[int]) -> Html | None:
+def histogram_chart(label: str, errors: Sequence[int], noise: Sequence[int]) -> Html | None:
     """How many values are off by how much, with the reference's own errors behind.
 
     Args:
         label: The backend.
-        errors: Its counts, one for each of :data:`BINS`.
+        errors: Its counts, one for each of :data:`HISTOGRAM_EDGES`.
         noise: The reference's.
     """
     used = [index for index, pair in enumerate(zip(errors, noise, strict=True)) if any(pair)]
     if not used:
         return None
-    plot = _Plot(used[0], used[-1] + 1, math.log10(max(*errors, *noise)) + FOOT)
+    plot = _Plot(used[0], used[-1] + 1, math.log10(max(*errors, *noise)) + MIN_BAR_HEIGHT)
     parts = plot.grid()
     for index in range(plot.first, plot.end):
-        title = f"{_between(index)}: {errors[index]} here, {noise[index]} reference"
+        title = f"{_bin_label(index)}: {errors[index]} here, {noise[index]} reference"
         parts += [
             plot.bar(index, 0.84, noise[index], "noise"),
             plot.bar(index, 0.48, errors[index], "error"),
             plot.hit(index, title),
         ]
-    parts += [stroke(LEFT, BASE, RIGHT, BASE, "axis"), *plot.edges()]
-    parts.append(word((LEFT + WIDTH) / 2, HEIGHT - 3, "absolute error"))
-    return drawing(
-        WIDTH, HEIGHT, f"Absolute errors of {label} by power of ten, and the noise", parts
-    )
+    parts += [line(LEFT, BASE, RIGHT, BASE, "axis"), *plot.edges()]
+    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 3, "absolute error"))
+    return svg(WIDTH, HEIGHT, f"Absolute errors of {label} by power of ten, and the noise", parts)
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,15 @@ class _Plot:
 
     def tall(self, decade: float) -> float:
         """The height of a count, given as its logarithm."""
-        return (decade + FOOT) / self.decades * (BASE - 14)
+        return (decade + MIN_BAR_HEIGHT) / self.decades * (BASE - 14)
 
     def grid(self) -> list[Html]:
         """A line at 1, 10, 100 ..."""
         parts = []
-        for decade in range(math.floor(self.decades - FOOT) + 1):
+        for decade in range(math.floor(self.decades - MIN_BAR_HEIGHT) + 1):
             y = BASE - self.tall(decade)
-            name = str(10**decade) if decade < 5 else power(decade)
-            parts += [stroke(LEFT, y, RIGHT, y, "grid"), word(LEFT - 6, y + 4, name, "end")]
+            name = str(10**decade) if decade < 5 else format_power(decade)
+            parts += [line(LEFT, y, RIGHT, y, "grid"), text(LEFT - 6, y + 4, name, "end")]
         return parts
 
     def bar(self, index: int, share: float, count: int, css: str) -> Html:
@@ -95,15 +93,17 @@ class _Plot:
     def edges(self) -> list[Html]:
         """Powers of ten between the bins; every other one where they are many."""
         every = 1 if self.end - self.first <= 9 else 2
-        shown = range(self.first, min(self.end + 1, len(BINS)), every)
-        return [word(min(self.x(edge), RIGHT - 4), BASE + 16, _edge(edge)) for edge in shown]
+        shown = range(self.first, min(self.end + 1, len(HISTOGRAM_EDGES)), every)
+        return [text(min(self.x(edge), RIGHT - 4), BASE + 16, _edge_label(edge)) for edge in shown]
 
 
-def _edge(index: int) -> str:
+def _edge_label(index: int) -> str:
     """The lower edge of a bin; the first one holds all that is smaller, exact values too."""
-    return "0" if index == 0 else power(BINS[index])
+    return "0" if index == 0 else format_power(HISTOGRAM_EDGES[index])
 
 
-def _between(index: int) -> str:
-    upper = "more" if index == len(BINS) - 1 else power(BINS[index] + 1)
-    return f"{_edge(index)} to {upper}"
+def _bin_label(index: int) -> str:
+    upper = (
+        "more" if index == len(HISTOGRAM_EDGES) - 1 else format_power(HISTOGRAM_EDGES[index] + 1)
+    )
+    return f"{_edge_label(index)} to {upper}"

@@ -6,27 +6,39 @@ from collections.abc import Sequence
 
 from equipoise.validators.judgement.results import Report
 from equipoise.validators.report.html.markup import Html, tag
-from equipoise.validators.report.html.statistics import latency, passes, seconds, size
+from equipoise.validators.report.html.statistics import (
+    count_passes,
+    format_bytes,
+    format_seconds,
+    median_latency,
+)
 
 
-def bars(report: Report) -> list[Html]:
+def latency_memory_charts(report: Report) -> list[Html]:
     """Both; what no backend told is left out."""
     ran = [one for one in (*report.backends, report.reference) if one.cases]
     speed = [
-        (one.label, latency(one), f"{seconds(latency(one))}, {passes(one)} passes") for one in ran
+        (
+            one.label,
+            median_latency(one),
+            f"{format_seconds(median_latency(one))}, {count_passes(one)} passes",
+        )
+        for one in ran
     ]
-    memory = [(one.label, float(one.peak_bytes), size(one.peak_bytes)) for one in ran]
+    memory = [(one.label, float(one.peak_bytes), format_bytes(one.peak_bytes)) for one in ran]
     return [
         part
         for part in (
-            _bars("Latency", "median of all passes", speed),
-            _bars("Memory", "the most that a backend's process held", memory),
+            _bar_chart("Latency", "median of all passes", speed),
+            _bar_chart("Memory", "the most that a backend's process held", memory),
         )
         if part is not None
     ]
 
 
-def _bars(title: str, about: str, values: Sequence[tuple[str, float | None, str]]) -> Html | None:
+def _bar_chart(
+    title: str, about: str, values: Sequence[tuple[str, float | None, str]]
+) -> Html | None:
     known = [(label, value, text) for label, value, text in values if value]
     if not known:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-VOID = frozenset({"meta", "link", "img", "br", "wbr"})
+VOID_ELEMENTS = frozenset({"meta", "link", "img", "br", "wbr"})
 
 
 class Html(str):
@@ -23,11 +23,11 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     '<p class="note">a &lt; b<br></p>'
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None and value is not False
     )
-    if name in VOID:
+    if name in VOID_ELEMENTS:
         return Html(f"<{name}{given}>")
     return Html(f"<{name}{given}>{join(*children)}</{name}>")
 
@@ -41,11 +41,11 @@ def join(*children: object) -> Html:
         elif isinstance(child, (list, tuple)):
             parts.append(str(join(*child)))
         elif child is not None:
-            parts.append(escaped(child))
+            parts.append(escape(child))
     return Html("".join(parts))
 
 
-def escaped(value: object) -> str:
+def escape(value: object) -> str:
     r"""Text of unknown origin, without what HTML or UTF-8 cannot hold.
 
     >>> escaped('<script>"\x00')

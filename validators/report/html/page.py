@@ -9,30 +9,30 @@ from pathlib import Path
 
 from equipoise.validators.judgement.results import BackendResult, Report
 from equipoise.validators.report.html import environments, tables
-from equipoise.validators.report.html.backend_section import section
-from equipoise.validators.report.html.latency_memory import bars
+from equipoise.validators.report.html.backend_section import backend_section
+from equipoise.validators.report.html.latency_memory import latency_memory_charts
 from equipoise.validators.report.html.markup import Html, code, definitions, join, tag
-from equipoise.validators.report.html.statistics import figure
-from equipoise.validators.report.summary import row
+from equipoise.validators.report.html.statistics import format_number
+from equipoise.validators.report.summary import summary_row
 
-STYLE = Path(__file__).with_name("page.css")
+STYLESHEET = Path(__file__).with_name("page.css")
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """A page made from strangers' texts may load and run nothing."""
 
 
-def page(report: Report) -> str:
+def to_html(report: Report) -> str:
     """The page."""
     title = f"{report.task}: {report.verdict.value}, {report.class_name}"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=CONTENT_SECURITY_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
         tag("link", rel="icon", href="data:,"),
-        tag("style", Html(STYLE.read_text(encoding="utf-8"))),
+        tag("style", Html(STYLESHEET.read_text(encoding="utf-8"))),
     )
     # Whoever opens a report looks for the backends; the reference is what one looks up.
     results = enumerate((*report.backends, report.reference))
@@ -42,16 +42,16 @@ def page(report: Report) -> str:
         tag(
             "main",
             _overview(report),
-            [section(report, one, tables.anchor(index)) for index, one in results],
-            _allowed(report),
-            _machines(report),
-            _again(report),
+            [backend_section(report, one, tables.backend_anchor(index)) for index, one in results],
+            _tolerance_section(report),
+            _environment_section(report),
+            _rerun_section(report),
         ),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-_WORDS = re.compile("(?<=[a-z])(?=[A-Z])")
+_CAMEL_CASE_BOUNDARY = re.compile("(?<=[a-z])(?=[A-Z])")
 """Where a class's name may be broken on a narrow screen."""
 
 
@@ -67,25 +67,27 @@ def _header(report: Report) -> Html:
     return tag(
         "header",
         tag("p", report.task, class_="eyebrow"),
-        tag("h1", [(part, tag("wbr")) for part in _WORDS.split(report.class_name)]),
-        tag("p", tables.badge(report.verdict.value), " ", in_words(report), class_="verdict"),
+        tag("h1", [(part, tag("wbr")) for part in _CAMEL_CASE_BOUNDARY.split(report.class_name)]),
+        tag(
+            "p", tables.badge(report.verdict.value), " ", verdict_sentence(report), class_="verdict"
+        ),
         definitions(facts, wide=("model", "date")),
         class_=report.verdict.value.replace(" ", "-"),
     )
 
 
-def in_words(report: Report) -> str:
+def verdict_sentence(report: Report) -> str:
     """The verdict of all in a sentence."""
     if not report.backends:
         return "Only the reference was run: it is what others would be held to."
     count = Counter(tables.verdict_of(result, report) for result in report.backends)
-    parts = [f"{count[verdict]} {verdict}" for verdict in tables.SIGNS if count[verdict]]
+    parts = [f"{count[verdict]} {verdict}" for verdict in tables.VERDICT_SIGNS if count[verdict]]
     number = len(report.backends)
     return f"{number} backend{'s' if number > 1 else ''} against PyTorch: {', '.join(parts)}."
 
 
 def _overview(report: Report) -> Html:
-    told = [(result, list(_words(result))) for result in report.backends]
+    told = [(result, list(_verdict_sentences(result))) for result in report.backends]
     reasons = [
         tag("li", tag("b", result.label), ": ", "; ".join(texts), ".")
         for result, texts in told
@@ -94,16 +96,16 @@ def _overview(report: Report) -> Html:
     return tag(
         "section",
         tag("h2", "Verdicts"),
-        tables.verdicts(report),
-        tag("p", _NOISE, class_="soft"),
+        tables.verdict_table(report),
+        tag("p", _NOISE_TEXT, class_="soft"),
         join(tag("h3", "In words"), tag("ul", reasons)) if reasons else None,
-        tag("div", bars(report), class_="pair"),
+        tag("div", latency_memory_charts(report), class_="pair"),
     )
 
 
-def _words(result: BackendResult) -> Iterator[str]:
+def _verdict_sentences(result: BackendResult) -> Iterator[str]:
     """Why a backend is no better, in short; its own section has the rest."""
-    if remark := row(result).remark:
+    if remark := summary_row(result).remark:
         yield remark.rstrip(".")
     flips = [f"{flip} in the case {case.case}" for case in result.cases for flip in case.flips]
     if flips:
@@ -113,27 +115,27 @@ def _words(result: BackendResult) -> Iterator[str]:
         first = result.divergence
         yield (
             f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), off by "
-            f"{figure(first.error)} of its scale against {figure(first.noise)}"
+            f"{format_number(first.error)} of its scale against {format_number(first.noise)}"
         )
 
 
-_NOISE = (
+_NOISE_TEXT = (
     "Errors are distances from PyTorch in float64. The noise is the distance of PyTorch itself at the precision "
     "under test; the ratio is the error over the noise that it was held to, both as root mean square. A margin is "
     "how far an output may move before a decision changes."
 )
 
 
-def _allowed(report: Report) -> Html:
-    return tag("section", tag("h2", "What was allowed"), tables.tolerances(report))
+def _tolerance_section(report: Report) -> Html:
+    return tag("section", tag("h2", "What was allowed"), tables.tolerance_table(report))
 
 
-def _machines(report: Report) -> Html:
-    tables_of_both = (environments.environments(report), environments.machine(report))
+def _environment_section(report: Report) -> Html:
+    tables_of_both = (environments.environments_table(report), environments.host_list(report))
     return tag("section", tag("h2", "Versions and hardware"), tables_of_both)
 
 
-def _again(report: Report) -> Html | None:
+def _rerun_section(report: Report) -> Html | None:
     if not report.command:
         return None
     box = tag("pre", report.command, tabindex="0")

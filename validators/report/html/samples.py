@@ -11,17 +11,17 @@ import numpy as np
 
 from equipoise.validators.report.html.markup import Html, table, tag
 
-LINES = 24
+MAX_LINES = 24
 """Entries of one answer that are shown."""
 
-LONG = 8
+MAX_LIST_ITEMS = 8
 """Numbers in a list that are shown one by one."""
 
-SIDE = 144
+IMAGE_SIDE_PX = 144
 """Pixels of the longer side of a picture."""
 
 
-def answers(
+def answers_section(
     samples: Sequence[Any], reference: Sequence[Any], found: Sequence[Any], label: str
 ) -> Html | None:
     """The table; None where the backend gave no answer."""
@@ -31,12 +31,12 @@ def answers(
     for index, ours in enumerate(found):
         sample = samples[index] if index < len(samples) else ""
         theirs = reference[index] if index < len(reference) else None
-        rows.append([_shown(sample), *_pair(theirs, ours)])
+        rows.append([_sample_cell(sample), *_answer_pair(theirs, ours)])
     head: list[object] = ["sample", "reference", label]
     return table("What is read off the samples of the first case", head, rows, css="answers")
 
 
-def _pair(reference: Any, found: Any) -> tuple[Html, Html]:
+def _answer_pair(reference: Any, found: Any) -> tuple[Html, Html]:
     """Both answers; what differs in ours is marked."""
     theirs, ours = list(_entries(reference)), list(_entries(found))
     known = dict(theirs)
@@ -46,24 +46,24 @@ def _pair(reference: Any, found: Any) -> tuple[Html, Html]:
     ]
     missing = [name for name, _ in theirs if name not in {name for name, _ in ours}]
     if missing:
-        lines.append(tag("li", tag("mark", "≠ missing: ", ", ".join(missing[:LONG]))))
-    return _listed([_line(name, value) for name, value in theirs]), _listed(lines)
+        lines.append(tag("li", tag("mark", "≠ missing: ", ", ".join(missing[:MAX_LIST_ITEMS]))))
+    return _line_list([_line(name, value) for name, value in theirs]), _line_list(lines)
 
 
-def _listed(lines: list[Html]) -> Html:
-    more = [tag("li", f"and {len(lines) - LINES} more")] if len(lines) > LINES else []
-    return tag("ul", lines[:LINES], more, class_="plain")
+def _line_list(lines: list[Html]) -> Html:
+    more = [tag("li", f"and {len(lines) - MAX_LINES} more")] if len(lines) > MAX_LINES else []
+    return tag("ul", lines[:MAX_LINES], more, class_="plain")
 
 
 def _line(name: str, value: Any, *, differs: Any = None, marked: bool = False) -> Html:
-    text, picture = _short(value), _picture(value)
-    off = marked or (differs is not None and _differ(differs, value))
+    text, picture = _abbreviate(value), _image_tag(value)
+    off = marked or (differs is not None and _differs(differs, value))
     shown = tag("mark", "≠ ", text) if off else tag("span", text)
     return tag("li", tag("b", f"{name}: ") if name else None, shown, picture)
 
 
-def _shown(sample: Any) -> Html:
-    return _listed([_line(name, value) for name, value in _entries(sample)])
+def _sample_cell(sample: Any) -> Html:
+    return _line_list([_line(name, value) for name, value in _entries(sample)])
 
 
 def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -71,34 +71,34 @@ def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, one in value.items():
             yield from _entries(one, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, (list, tuple)) and not _numbers(value):
+    elif isinstance(value, (list, tuple)) and not _is_numeric(value):
         for index, one in enumerate(value):
             yield from _entries(one, f"{name}[{index}]" if name or len(value) > 1 else "")
     else:
         yield name, np.asarray(value) if isinstance(value, (list, tuple)) else value
 
 
-def _numbers(value: Any) -> bool:
+def _is_numeric(value: Any) -> bool:
     """Whether nested lists hold so many numbers, and nothing else, that they are shown as an array."""
     try:
         array = np.asarray(value)
     except ValueError:
         return False
-    return array.dtype.kind in "fiub" and array.size > LONG
+    return array.dtype.kind in "fiub" and array.size > MAX_LIST_ITEMS
 
 
-def _short(value: Any) -> str:
-    if _is_picture(value):
+def _abbreviate(value: Any) -> str:
+    if _is_image(value):
         return f"picture {value.size[0]} x {value.size[1]}, {value.mode}"
     if isinstance(value, float) or (hasattr(value, "dtype") and not getattr(value, "shape", ())):
         return f"{value:.4g}" if isinstance(value, float) else str(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return _array(np.asarray(value))
+        return _describe_array(np.asarray(value))
     text = str(value)
     return text if len(text) <= 400 else f"{text[:400]} … ({len(text)} characters)"
 
 
-def _array(value: Any) -> str:
+def _describe_array(value: Any) -> str:
     shape = " x ".join(map(str, value.shape))
     if not value.size or value.dtype.kind not in "fiub":
         return f"array {shape} of {value.dtype}"
@@ -107,29 +107,29 @@ def _array(value: Any) -> str:
     return f"array {shape} of {value.dtype}, from {low} to {high}, mean {middle}"
 
 
-def _differ(reference: Any, found: Any) -> bool:
+def _differs(reference: Any, found: Any) -> bool:
     """Whether two values differ as far as they are shown; pictures of one size, by any pixel."""
-    if _short(reference) != _short(found):
+    if _abbreviate(reference) != _abbreviate(found):
         return True
-    if _is_picture(reference) and _is_picture(found):
+    if _is_image(reference) and _is_image(found):
         return bool(reference.tobytes() != found.tobytes())
     return False
 
 
-def _is_picture(value: Any) -> bool:
+def _is_image(value: Any) -> bool:
     return hasattr(value, "save") and hasattr(value, "mode") and hasattr(value, "size")
 
 
-def _picture(value: Any) -> Html | None:
+def _image_tag(value: Any) -> Html | None:
     """A small PNG within the page; None where it is no picture or has a mode that PNG has not."""
-    if not _is_picture(value):
+    if not _is_image(value):
         return None
     small = value.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((IMAGE_SIDE_PX, IMAGE_SIDE_PX))
     file = io.BytesIO()
     try:
         small.save(file, format="PNG")
     except OSError:
         return None
     data = base64.b64encode(file.getvalue()).decode()
-    return tag("img", src=f"data:image/png;base64,{data}", alt=_short(value))
+    return tag("img", src=f"data:image/png;base64,{data}", alt=_abbreviate(value))

@@ -6,13 +6,17 @@ import math
 from collections.abc import Iterable
 from statistics import median
 
-from equipoise.validators.judgement.results import BackendResult
-from equipoise.validators.judgement.verdict import BINS, CaseFigures, OutputFigures
+from equipoise.validators.judgement.results import (
+    HISTOGRAM_EDGES,
+    BackendResult,
+    CaseMetrics,
+    OutputMetrics,
+)
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def figure(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """A few digits, and a dash where there is no figure.
 
     >>> figure(1.23456e-7), figure(0.0), figure(None), figure(float("inf")), figure(float("nan"))
@@ -27,16 +31,16 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def power(exponent: int) -> str:
+def format_power(exponent: int) -> str:
     """A power of ten.
 
     >>> power(-7)
     '10⁻⁷'
     """
-    return "10" + str(exponent).translate(_RAISED)
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
-def seconds(value: float | None) -> str:
+def format_seconds(value: float | None) -> str:
     """A duration in the unit that suits it.
 
     >>> seconds(0.0042), seconds(2.5), seconds(None)
@@ -47,7 +51,7 @@ def seconds(value: float | None) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes in decimal units.
 
     >>> size(408_000_000), size(0)
@@ -58,33 +62,33 @@ def size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def latency(result: BackendResult) -> float | None:
+def median_latency(result: BackendResult) -> float | None:
     """The median of all passes: the first of them often compiles."""
     passes = [second for case in result.cases for second in case.seconds]
     return median(passes) if passes else None
 
 
-def passes(result: BackendResult) -> int:
+def count_passes(result: BackendResult) -> int:
     """How many passes there were."""
     return sum(len(case.seconds) for case in result.cases)
 
 
-def margin(result: BackendResult) -> float | None:
+def smallest_margin(result: BackendResult) -> float | None:
     """The smallest margin of all decisions."""
-    margins = [output.margin for _, output in outputs(result) if output.margin is not None]
+    margins = [output.margin for _, output in case_outputs(result) if output.margin is not None]
     return min(margins, default=None)
 
 
-def outputs(result: BackendResult) -> Iterable[tuple[CaseFigures, OutputFigures]]:
+def case_outputs(result: BackendResult) -> Iterable[tuple[CaseMetrics, OutputMetrics]]:
     """Every output of every case."""
     return ((case, output) for case in result.cases for output in case.outputs)
 
 
-def errors(result: BackendResult, like: BackendResult | None = None) -> list[int]:
+def error_histogram(result: BackendResult, like: BackendResult | None = None) -> list[int]:
     """The error histogram over all outputs, or over those alone that another backend has."""
-    wanted = None if like is None else {(c.case, o.name) for c, o in outputs(like) if o.errors}
-    total = [0] * len(BINS)
-    for case, output in outputs(result):
+    wanted = None if like is None else {(c.case, o.name) for c, o in case_outputs(like) if o.errors}
+    total = [0] * len(HISTOGRAM_EDGES)
+    for case, output in case_outputs(result):
         if wanted is None or (case.case, output.name) in wanted:
             for index, count in enumerate(output.errors):
                 total[index] += count

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from equipoise.validators.report.html.markup import Html, tag
 
 
-def stroke(x1: float, y1: float, x2: float, y2: float, css: str) -> Html:
+def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Html:
     """A straight line."""
     return tag("line", class_=css, x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}")
 
 
-def word(x: float, y: float, text: str, anchor: str = "middle", css: str | None = None) -> Html:
+def text(x: float, y: float, text: str, anchor: str = "middle", css: str | None = None) -> Html:
     """A word at a place."""
     return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=css)
 
 
-def drawing(width: int, height: int, title: str, parts: Sequence[Html]) -> Html:
+def svg(width: int, height: int, title: str, parts: Sequence[Html]) -> Html:
     """The chart; its title is what those hear who do not see it."""
     return tag(
         "svg",

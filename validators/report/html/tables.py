@@ -8,16 +8,16 @@ from equipoise.validators.core.tolerance import REASONS
 from equipoise.validators.judgement.results import BackendResult, Report
 from equipoise.validators.report.html.markup import Html, code, table, tag
 from equipoise.validators.report.html.statistics import (
-    figure,
-    latency,
-    margin,
-    outputs,
-    seconds,
-    size,
+    case_outputs,
+    format_bytes,
+    format_number,
+    format_seconds,
+    median_latency,
+    smallest_margin,
 )
 from equipoise.validators.report.summary import first_line, worst_output
 
-SIGNS = {
+VERDICT_SIGNS = {
     "identical": "=",
     "within noise": "≈",
     "decision-safe": "~",
@@ -38,11 +38,11 @@ def verdict_of(result: BackendResult, report: Report) -> str:
 
 def badge(verdict: str) -> Html:
     """A verdict with its sign and colour."""
-    sign = tag("span", SIGNS[verdict], aria_hidden="true")
+    sign = tag("span", VERDICT_SIGNS[verdict], aria_hidden="true")
     return tag("span", sign, f" {verdict}", class_=f"badge {verdict.replace(' ', '-')}")
 
 
-def verdicts(report: Report) -> Html:
+def verdict_table(report: Report) -> Html:
     """One line a backend."""
     head: list[object] = [
         *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
@@ -50,13 +50,13 @@ def verdicts(report: Report) -> Html:
     ]
     results = (*report.backends, report.reference)
     rows = [
-        _verdict_row(result, verdict_of(result, report), anchor(index))
+        _verdict_row(result, verdict_of(result, report), backend_anchor(index))
         for index, result in enumerate(results)
     ]
     return table("Verdict on every backend", head, rows, css="figures verdicts")
 
 
-def anchor(index: int) -> str:
+def backend_anchor(index: int) -> str:
     """The name of a backend's section; the reference is the last."""
     return f"backend-{index}"
 
@@ -70,40 +70,40 @@ def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]
         tag("a", result.label, href=f"#{name}"),
         badge(verdict),
         f"{case.case}, {output.name}" if case and output else "—",
-        figure(output.error.max_abs if output and output.error else None),
-        figure(output.noise.max_abs if output and output.noise else None),
-        figure(output.ratio if output else None),
+        format_number(output.error.max_abs if output and output.error else None),
+        format_number(output.noise.max_abs if output and output.noise else None),
+        format_number(output.ratio if output else None),
         f"{kept} of {made}" if made else "—",
-        figure(margin(result)),
-        seconds(latency(result)),
-        size(result.peak_bytes),
+        format_number(smallest_margin(result)),
+        format_seconds(median_latency(result)),
+        format_bytes(result.peak_bytes),
     ]
 
 
-def cases(result: BackendResult) -> Html:
+def case_table(result: BackendResult) -> Html:
     """One line an output of a case, with all figures."""
     head: list[object] = [
         *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "ratio"),
         *("max rel", "ULP", "cosine", "KL", "margin"),
     ]
     rows: list[list[object]] = []
-    for case, output in outputs(result):
+    for case, output in case_outputs(result):
         error, noise = output.error, output.noise
         figures: list[object] = (
             [
-                figure(error.max_abs),
-                figure(error.rms),
-                figure(noise.max_abs if noise else None),
-                figure(noise.rms if noise else None),
-                figure(output.ratio),
-                figure(error.max_rel),
-                figure(error.ulp),
-                figure(error.cosine, 9),
+                format_number(error.max_abs),
+                format_number(error.rms),
+                format_number(noise.max_abs if noise else None),
+                format_number(noise.rms if noise else None),
+                format_number(output.ratio),
+                format_number(error.max_rel),
+                format_number(error.ulp),
+                format_number(error.cosine, 9),
             ]
             if error
             else ["—"] * 8
         )
-        last = [figure(output.kl), figure(output.margin)]
+        last = [format_number(output.kl), format_number(output.margin)]
         rows.append([case.case, output.name, badge(output.verdict.value), *figures, *last])
     rows += [
         [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 9]
@@ -114,19 +114,23 @@ def cases(result: BackendResult) -> Html:
     return table(caption, head, rows, css="figures")
 
 
-def tolerances(report: Report) -> Html:
+def tolerance_table(report: Report) -> Html:
     """What was allowed, and why."""
     rows: list[list[object]] = [
-        [code(name), figure(value), REASONS[name]]
+        [code(name), format_number(value), REASONS[name]]
         for name, value in asdict(report.tolerance).items()
     ]
     return table(f"Allowed at {report.precision}", ["name", "value", "reason"], rows, css="reasons")
 
 
-def modules(result: BackendResult) -> Html:
+def module_table(result: BackendResult) -> Html:
     """The figures behind the line along the depth."""
     rows: list[list[object]] = [
-        [code(point.path or "(the whole model)"), figure(point.error), figure(point.noise)]
+        [
+            code(point.path or "(the whole model)"),
+            format_number(point.error),
+            format_number(point.noise),
+        ]
         for point in result.depth
     ]
     caption = f"Relative error of {result.label} by module"

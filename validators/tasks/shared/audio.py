@@ -7,67 +7,70 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_audio
-from equipoise.validators.models.seeding import same_draws
-from equipoise.validators.tasks.base import Case, Sample, cycle
+from equipoise.validators.models.seeding import fixed_seed
+from equipoise.validators.tasks.base import take_cyclic
 
-SECONDS = (0.8, 0.5, 1.1)
+SAMPLE_SECONDS = (0.8, 0.5, 1.1)
 """Lengths of synthesised sounds."""
 
-RATE = 16000
+SAMPLE_RATE_HZ = 16000
 
 
-def synthesised(index: int) -> dict[str, Any]:
+def synthetic_audio(index: int) -> dict[str, Any]:
     """A tone with harmonics that swells and fades; the same for the same index."""
-    time = np.arange(int(SECONDS[index % len(SECONDS)] * RATE)) / RATE
+    time = (
+        np.arange(int(SAMPLE_SECONDS[index % len(SAMPLE_SECONDS)] * SAMPLE_RATE_HZ))
+        / SAMPLE_RATE_HZ
+    )
     pitch = 220 * 2 ** (index * 5 / 12) * (1 + 0.05 * np.sin(2 * np.pi * 5 * time))
-    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE_HZ
     tone = sum(np.sin(harmonic * phase) / harmonic for harmonic in (1, 2, 3))
     return {"array": (0.3 * tone * np.sin(np.pi * time / time[-1])).astype(np.float32),
-            "sampling_rate": RATE}  # fmt: skip
+            "sampling_rate": SAMPLE_RATE_HZ}  # fmt: skip
 
 
-def synthesised_samples(**more: Any) -> list[Sample]:
+def synthetic_audio_samples(**more: Any) -> list[Sample]:
     """Three sounds of unequal length, each with the same other entries."""
-    return [{"audio": synthesised(index), **more} for index in range(len(SECONDS))]
+    return [{"audio": synthetic_audio(index), **more} for index in range(len(SAMPLE_SECONDS))]
 
 
 def audio_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
     """One sound, three of unequal length, and one cut to a length that no other has."""
-    first = sound(model, samples[0])
+    first = load_audio(model, samples[0])
     rate = int(model.feature_extractor.sampling_rate)
     cut = {**samples[0], "audio": {"array": first[: len(first) * 3 // 4], "sampling_rate": rate}}
     return [
         Case("single", (samples[0],)),
-        Case("batch", cycle(samples, 3)),
+        Case("batch", take_cyclic(samples, 3)),
         Case("cut", (cut,)),
     ]
 
 
-def sound(model: ModelFolder, sample: Sample) -> Array:
+def load_audio(model: ModelFolder, sample: Sample) -> Array:
     """The sound of a sample at the model's rate."""
     return open_audio(sample["audio"], int(model.feature_extractor.sampling_rate))
 
 
-def features(model: ModelFolder, samples: Sequence[Sample], **options: Any) -> Arrays:
+def extract_features(model: ModelFolder, samples: Sequence[Sample], **options: Any) -> Arrays:
     """What the feature extractor makes of the sounds, padded to the longest where it pads at all.
 
     Whisper, AST and CLAP have one length for all; the others give a mask. What an extractor draws
     is the same each time.
     """
     extractor = model.feature_extractor
-    sounds = [sound(model, sample) for sample in samples]
+    sounds = [load_audio(model, sample) for sample in samples]
     given: dict[str, Any] = {"sampling_rate": extractor.sampling_rate, "return_tensors": "np"}
-    if not _one_length(model):
+    if not _pads_to_fixed_length(model):
         given.update(padding=len(sounds) > 1, return_attention_mask=True)
-    with same_draws():
+    with fixed_seed():
         made = extractor(sounds, **given, **options)
-    return {name: _plain(np.asarray(value)) for name, value in made.items()}
+    return {name: _to_float32(np.asarray(value)) for name, value in made.items()}
 
 
-def frames_out(model: ModelFolder, samples_in: Array) -> Array:
+def valid_frames(model: ModelFolder, samples_in: Array) -> Array:
     """How many frames wav2vec2 and its kin make of so many samples; without convolutions: as many."""
     kernels = model.config.get("conv_kernel") or []
     strides = model.config.get("conv_stride") or []
@@ -80,13 +83,13 @@ def frames_out(model: ModelFolder, samples_in: Array) -> Array:
     return length
 
 
-def _one_length(model: ModelFolder) -> bool:
+def _pads_to_fixed_length(model: ModelFolder) -> bool:
     config = model.preprocessor_config
     inner = config.get("feature_extractor", config)
     return any(name in inner for name in ("chunk_length", "max_length", "truncation"))
 
 
-def _plain(value: Array) -> Array:
+def _to_float32(value: Array) -> Array:
     if value.dtype.kind in "iu":
         return value.astype(np.int64)
     return value.astype(np.float32) if value.dtype == np.float64 else value

@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, softmax
+from equipoise.validators.core.activations import sigmoid, softmax
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, argmax_margins, ranked, sigmoid
+from equipoise.validators.tasks.base import argmax_margins, top_k_labels
 from equipoise.validators.tasks.shared.text import tokenize
-from equipoise.validators.tasks.zero_shot_classification import labels_of
+from equipoise.validators.tasks.zero_shot_classification import candidate_labels
 
 
-def compared(model: ModelFolder, case: Case, media: Arrays, template: str, output: str) -> Batch:
+def encode_pairs(
+    model: ModelFolder, case: Case, media: Arrays, template: str, output: str
+) -> Batch:
     """Texts of all samples' labels beside their media.
 
     The model compares every medium with every text; what it says of other samples' labels counts as padding.
@@ -21,7 +24,7 @@ def compared(model: ModelFolder, case: Case, media: Arrays, template: str, outpu
     texts: list[str] = []
     places: list[slice] = []
     for sample in case.samples:
-        labels = labels_of(sample)
+        labels = candidate_labels(sample)
         places.append(slice(len(texts), len(texts) + len(labels)))
         form = str(sample.get("hypothesis_template", template))
         texts += [form.format(label) for label in labels]
@@ -29,32 +32,32 @@ def compared(model: ModelFolder, case: Case, media: Arrays, template: str, outpu
     for row, place in zip(own, places, strict=True):
         row[place] = True
     # SigLIP has learned with texts padded to one length.
-    siglip = {"padding": "max_length", "max_length": 64} if _siglip(model) else {"padding": True}
+    siglip = {"padding": "max_length", "max_length": 64} if _is_siglip(model) else {"padding": True}
     tokens = tokenize(model, case, texts, **siglip)
     return Batch(
         case, {**tokens, **media}, valid={output: own, "logits_per_text": own.T}, context=places
     )
 
 
-def likeliest(model: ModelFolder, batch: Batch, scores: Array) -> list[Any]:
+def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Any]:
     """``[{"score", "label"}]`` of every sample, from the likeliest label on."""
     found = []
     for sample, place, row in zip(batch.case.samples, batch.context, scores, strict=True):
-        chances = sigmoid(row[place]) if _siglip(model) else softmax(row[place])
-        found.append(ranked(labels_of(sample), chances, None))
+        chances = sigmoid(row[place]) if _is_siglip(model) else softmax(row[place])
+        found.append(top_k_labels(candidate_labels(sample), chances, None))
     return found
 
 
-def best_label(batch: Batch, output: str, scores: Array) -> list[Decision]:
+def label_decision(batch: Batch, output: str, scores: Array) -> list[Decision]:
     """The best label of every sample."""
     made = []
     for index, (sample, place) in enumerate(zip(batch.case.samples, batch.context, strict=True)):
         row = scores[index, place]
-        label = labels_of(sample)[int(row.argmax())]
+        label = candidate_labels(sample)[int(row.argmax())]
         margin = np.full(row.shape, argmax_margins(row))
         made.append(Decision("label", label, output, (index, place), margin))
     return made
 
 
-def _siglip(model: ModelFolder) -> bool:
+def _is_siglip(model: ModelFolder) -> bool:
     return "siglip" in model.model_type

@@ -7,54 +7,57 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.errors import InputError
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision
-from equipoise.validators.tasks.shared.images import pixels
-from equipoise.validators.tasks.shared.spans import best_spans, probabilities, span_margin
-from equipoise.validators.tasks.shared.text import int64, longest, tokenized
+from equipoise.validators.tasks.shared.images import preprocess_images
+from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
+from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, to_int64
 
-SCORES = ("start_logits", "end_logits")
+SPAN_LOGITS = ("start_logits", "end_logits")
 
-MAX_ANSWER = 15
+MAX_ANSWER_TOKENS = 15
 """Tokens of an answer; pipeline()'s default."""
 
 
-def page_batch(model: ModelFolder, case: Case) -> Batch:
+def encode_documents(model: ModelFolder, case: Case) -> Batch:
     """Tokens of questions and words, each with its word's box; a row for every part of a long page."""
     words = [[str(word) for word, _ in _word_boxes(sample)] for sample in case.samples]
     boxes = [[box for _, box in _word_boxes(sample)] for sample in case.samples]
-    held = longest(model)
-    made = _tokens(model, case, words, boxes, held)
+    held = max_tokens(model)
+    made = _tokenize_words(model, case, words, boxes, held)
     rows = range(len(made["input_ids"]))
     allowed = np.array([[part == 1 for part in made.sequence_ids(row)] for row in rows])
     allowed |= np.asarray(made["input_ids"]) == model.tokenizer.cls_token_id
     owner = np.asarray(made["overflow_to_sample_mapping"])
     arrays = {
-        name: int64(np.asarray(made[name]))
+        name: to_int64(np.asarray(made[name]))
         for name in sorted(set(made) - {"overflow_to_sample_mapping"})
     }
     if "bbox" not in arrays:
-        arrays["bbox"] = np.array([_boxes_of(model, made, row, boxes[owner[row]]) for row in rows])
+        arrays["bbox"] = np.array(
+            [_token_boxes(model, made, row, boxes[owner[row]]) for row in rows]
+        )
     if model.has_image_processor:
-        arrays["pixel_values"] = pixels(model, case.samples)["pixel_values"][owner]
+        arrays["pixel_values"] = preprocess_images(model, case.samples)["pixel_values"][owner]
     context = {
         "allowed": allowed & (arrays["attention_mask"] == 1),
         "word_ids": [made.word_ids(row) for row in rows],
         "sample": owner,
         "words": words,
     }
-    valid = dict.fromkeys(SCORES, arrays["attention_mask"] == 1)
+    valid = dict.fromkeys(SPAN_LOGITS, arrays["attention_mask"] == 1)
     return Batch(case, arrays, valid=valid, context=context)
 
 
-def of_tokens(batch: Batch, outputs: Arrays) -> Arrays:
+def token_logits(batch: Batch, outputs: Arrays) -> Arrays:
     """The scores of the tokens alone: LayoutLMv3 has some for the patches behind them too, where no answer stands."""
     length = batch.arrays["input_ids"].shape[1]
-    return {name: value[:, :length] if name in SCORES else value for name, value in outputs.items()}
+    return {
+        name: value[:, :length] if name in SPAN_LOGITS else value for name, value in outputs.items()
+    }
 
 
-def page_answers(
+def document_answers(
     batch: Batch, outputs: Arrays, top_k: int, length: int, impossible: bool
 ) -> list[Any]:
     """The best answers of every sample, as lists."""
@@ -64,8 +67,8 @@ def page_answers(
         null = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
-            starts = probabilities(outputs["start_logits"][row], allowed)
-            ends = probabilities(outputs["end_logits"][row], allowed)
+            starts = span_probabilities(outputs["start_logits"][row], allowed)
+            ends = span_probabilities(outputs["end_logits"][row], allowed)
             null = min(null, float(starts[0] * ends[0]))
             ids = batch.context["word_ids"][row]
             for first, last, score in best_spans(starts, ends, allowed, top_k, length):
@@ -79,14 +82,14 @@ def page_answers(
     return found
 
 
-def page_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
+def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
     """Start and end of the best span of every row."""
     made = []
     for row, allowed in enumerate(batch.context["allowed"]):
         start, end = outputs["start_logits"][row], outputs["end_logits"][row]
-        margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER))
-        chances = probabilities(start, allowed), probabilities(end, allowed)
-        spans = best_spans(*chances, allowed, 1, MAX_ANSWER)
+        margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER_TOKENS))
+        chances = span_probabilities(start, allowed), span_probabilities(end, allowed)
+        spans = best_spans(*chances, allowed, 1, MAX_ANSWER_TOKENS)
         value = [list(span[:2]) for span in spans]
         made += [
             Decision("start", value, "start_logits", row, margin),
@@ -95,7 +98,7 @@ def page_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
     return made
 
 
-def _tokens(model: ModelFolder, case: Case, words: Any, boxes: Any, held: int) -> Any:
+def _tokenize_words(model: ModelFolder, case: Case, words: Any, boxes: Any, held: int) -> Any:
     """LayoutLM's tokenizer is BERT's; those of its successors take boxes and words by themselves."""
     questions = [str(sample["question"]) for sample in case.samples]
     options: dict[str, Any] = {
@@ -108,11 +111,11 @@ def _tokens(model: ModelFolder, case: Case, words: Any, boxes: Any, held: int) -
     }
     if model.model_type == "layoutlm":
         split = [question.split() for question in questions]
-        return tokenized(model, case, split, words, is_split_into_words=True, **options)
-    return tokenized(model, case, questions, words, boxes=boxes, **options)
+        return encode_texts(model, case, split, words, is_split_into_words=True, **options)
+    return encode_texts(model, case, questions, words, boxes=boxes, **options)
 
 
-def _boxes_of(model: ModelFolder, made: Any, row: int, boxes: list[Any]) -> list[Any]:
+def _token_boxes(model: ModelFolder, made: Any, row: int, boxes: list[Any]) -> list[Any]:
     ids = np.asarray(made["input_ids"])[row]
     found = []
     for token, part, word in zip(ids, made.sequence_ids(row), made.word_ids(row), strict=True):

@@ -15,7 +15,7 @@ Entity = dict[str, Any]
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
-def entities_of(
+def token_entities(
     model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Any, special: Array
 ) -> list[Entity]:
     """The tokens with their probabilities and places in the text."""
@@ -47,10 +47,10 @@ def aggregate(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[E
             "no such aggregation_strategy", found=strategy, expected=", ".join(STRATEGIES)
         )
     if strategy in ("none", "simple"):
-        entities = [_of_token(model, token) for token in tokens]
+        entities = [_token_entity(model, token) for token in tokens]
     else:
-        entities = [_of_word(model, word, strategy) for word in _words(tokens)]
-    return entities if strategy == "none" else _groups(model, entities)
+        entities = [_word_entity(model, word, strategy) for word in _group_subwords(tokens)]
+    return entities if strategy == "none" else _merge_entities(model, entities)
 
 
 def _is_subword(model: ModelFolder, text: str, word: str, start: int, end: int) -> bool:
@@ -60,7 +60,7 @@ def _is_subword(model: ModelFolder, text: str, word: str, start: int, end: int) 
     return start > 0 and " " not in text[start - 1 : start + 1]
 
 
-def _of_token(model: ModelFolder, token: Entity) -> Entity:
+def _token_entity(model: ModelFolder, token: Entity) -> Entity:
     best = int(token["scores"].argmax())
     return {
         "entity": model.labels[best],
@@ -69,7 +69,7 @@ def _of_token(model: ModelFolder, token: Entity) -> Entity:
     }
 
 
-def _words(tokens: list[Entity]) -> list[list[Entity]]:
+def _group_subwords(tokens: list[Entity]) -> list[list[Entity]]:
     words: list[list[Entity]] = []
     for token in tokens:
         if words and token["is_subword"]:
@@ -79,7 +79,7 @@ def _words(tokens: list[Entity]) -> list[list[Entity]]:
     return words
 
 
-def _of_word(model: ModelFolder, tokens: list[Entity], strategy: str) -> Entity:
+def _word_entity(model: ModelFolder, tokens: list[Entity], strategy: str) -> Entity:
     if strategy == "first":
         scores = tokens[0]["scores"]
     elif strategy == "max":
@@ -96,23 +96,23 @@ def _of_word(model: ModelFolder, tokens: list[Entity], strategy: str) -> Entity:
     }
 
 
-def _tag(name: str) -> tuple[str, str]:
+def _split_tag(name: str) -> tuple[str, str]:
     begin, _, rest = name.partition("-")
     return (begin, rest) if begin in ("B", "I") and rest else ("I", name)
 
 
-def _groups(model: ModelFolder, entities: Sequence[Entity]) -> list[Entity]:
+def _merge_entities(model: ModelFolder, entities: Sequence[Entity]) -> list[Entity]:
     groups: list[list[Entity]] = []
     for entity in entities:
-        begin, tag = _tag(entity["entity"])
-        if groups and begin != "B" and tag == _tag(groups[-1][-1]["entity"])[1]:
+        begin, tag = _split_tag(entity["entity"])
+        if groups and begin != "B" and tag == _split_tag(groups[-1][-1]["entity"])[1]:
             groups[-1].append(entity)
         else:
             groups.append([entity])
-    return [_group(model, group) for group in groups]
+    return [_merge_group(model, group) for group in groups]
 
 
-def _group(model: ModelFolder, entities: list[Entity]) -> Entity:
+def _merge_group(model: ModelFolder, entities: list[Entity]) -> Entity:
     return {
         "entity_group": entities[0]["entity"].split("-", 1)[-1],
         "score": float(np.mean([entity["score"] for entity in entities])),

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.validators.core.types import Array, Arrays, Runner
-from equipoise.validators.generation.decoder_inputs import padding_of
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.validators.generation.decoder_inputs import left_padding
 from equipoise.validators.generation.generate import (
     generate,
+    generated_tokens,
+    generation_settings,
     greedy_margins,
-    search_of,
-    written_tokens,
 )
-from equipoise.validators.generation.logits_processors import Search
+from equipoise.validators.generation.logits_processors import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle
-from equipoise.validators.tasks.shared.text import lengthened, longest
+from equipoise.validators.tasks.base import take_cyclic
+from equipoise.validators.tasks.shared.text import max_tokens, repeat_text
 
-BEAMS = 4
+NUM_BEAMS = 4
 
 
-def writing_cases(
+def generation_cases(
     model: ModelFolder, samples: Sequence[Sample], field: str | None = None, side: str | None = None
 ) -> list[Case]:
     """Greedy and beams, with cache and without, a batch of three, and a long text if there is a field for it.
@@ -34,31 +34,31 @@ def writing_cases(
     """
     shared: dict[str, Any] = {"side": side} if side else {}
     if side and field:
-        shared["limit"] = _room(model)
-    one, three = (samples[0],), cycle(samples, 3)
+        shared["limit"] = _max_new_tokens(model)
+    one, three = (samples[0],), take_cyclic(samples, 3)
     cases = [
         Case("greedy", one, {**shared, "beams": 1}),
         Case("greedy-cache", one, {**shared, "beams": 1, "cache": True}),
-        Case("beam", one, {**shared, "beams": BEAMS}),
-        Case("beam-cache", one, {**shared, "beams": BEAMS, "cache": True}),
+        Case("beam", one, {**shared, "beams": NUM_BEAMS}),
+        Case("beam-cache", one, {**shared, "beams": NUM_BEAMS, "cache": True}),
         Case("batch", three, {**shared, "beams": 1}),
         Case("batch-cache", three, {**shared, "beams": 1, "cache": True}),
-        Case("batch-beam-cache", three, {**shared, "beams": BEAMS, "cache": True}),
+        Case("batch-beam-cache", three, {**shared, "beams": NUM_BEAMS, "cache": True}),
     ]
     if field:
-        long = {**samples[0], field: lengthened(str(samples[0][field]))}
-        options = {"limit": longest(model), **shared, "beams": 1, "cache": True}
+        long = {**samples[0], field: repeat_text(str(samples[0][field]))}
+        options = {"limit": max_tokens(model), **shared, "beams": 1, "cache": True}
         cases.append(Case("long", (long,), options))
     return cases
 
 
-def _room(model: ModelFolder) -> int:
+def _max_new_tokens(model: ModelFolder) -> int:
     """How long a prompt may be so that what is written after it fits, or a quarter of what fits."""
-    length = longest(model)
-    return max(length - search_of(model, {}).limit(0), length // 4)
+    length = max_tokens(model)
+    return max(length - generation_settings(model, {}).limit(0), length // 4)
 
 
-def write(
+def generate_text(
     self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
 ) -> Arrays:
     """:meth:`Task.run` of a task that writes."""
@@ -74,30 +74,36 @@ def prompt_length(batch: Batch) -> int:
     return int(batch.arrays["input_ids"].shape[1]) if decoder_only else 1
 
 
-def choices(self: object, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+def token_decisions(
+    self: object, model: ModelFolder, batch: Batch, outputs: Arrays
+) -> list[Decision]:
     """:meth:`Task.decisions` of a task that writes: every token, or with beams every text as a whole."""
-    search = search_of(model, batch.case.options)
-    written = written_tokens(search, outputs["sequences"], prompt_length(batch))
+    search = generation_settings(model, batch.case.options)
+    written = generated_tokens(search, outputs["sequences"], prompt_length(batch))
     if search.beams == 1:
-        margins = greedy_margins(search, outputs["sequences"], outputs["logits"], _padding(batch))
+        margins = greedy_margins(
+            search, outputs["sequences"], outputs["logits"], _left_padding(batch)
+        )
         return [
             Decision("tokens", tokens, "logits", (index, slice(0, len(tokens))), margins[index])
             for index, tokens in enumerate(written)
         ]
-    return [_beam(search, outputs, index, tokens) for index, tokens in enumerate(written)]
+    return [_beam_decision(search, outputs, index, tokens) for index, tokens in enumerate(written)]
 
 
-def _padding(batch: Batch) -> Array | None:
-    return padding_of(batch.arrays) if batch.context and "decoder_only" in batch.context else None
+def _left_padding(batch: Batch) -> Array | None:
+    return left_padding(batch.arrays) if batch.context and "decoder_only" in batch.context else None
 
 
-def _beam(search: Search, outputs: Arrays, index: int, tokens: list[int]) -> Decision:
+def _beam_decision(
+    search: GenerationSettings, outputs: Arrays, index: int, tokens: list[int]
+) -> Decision:
     # Two scores that each move by half their distance can change places.
     margin = outputs["sequences_gaps"][index] / 2
     return Decision("text", tokens, "sequences_scores", index, margin)
 
 
-def texts_of(tokenizer: Any, outputs: Arrays, start: int = 0) -> list[str]:
+def decode_texts(tokenizer: Any, outputs: Arrays, start: int = 0) -> list[str]:
     """The sequences as texts, without special tokens."""
     return [
         str(tokenizer.decode(row[start:], skip_special_tokens=True)) for row in outputs["sequences"]

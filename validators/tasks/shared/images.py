@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
-from equipoise.validators.tasks.base import Case, Sample, cycle
+from equipoise.validators.tasks.base import take_cyclic
 
-SIZES = ((64, 48), (48, 64), (80, 80))
+SYNTHETIC_SIZES = ((64, 48), (48, 64), (80, 80))
 """Width and height of drawn pictures: lying, standing, square."""
 
-RIM = 0.001
+BORDER_PIXEL_SHARE = 0.001
 """The share of a mask's pixels that may flip: where an object ends two classes are equally likely, and
 rounding decides. One in a thousand is less than one pixel in a row of a picture of usual size."""
 
 
-def drawn(index: int, size: tuple[int, int] | None = None) -> Array:
+def synthetic_image(index: int, size: tuple[int, int] | None = None) -> Array:
     """A picture of coloured shapes before a gradient; the same for the same index (height, width, 3)."""
-    width, height = size or SIZES[index % len(SIZES)]
+    width, height = size or SYNTHETIC_SIZES[index % len(SYNTHETIC_SIZES)]
     y, x = np.mgrid[:height, :width]
     picture = np.stack(
         [x * 255 / width, y * 255 / height, np.full_like(x, 60 * (index + 1) % 256)], -1
@@ -35,20 +35,20 @@ def drawn(index: int, size: tuple[int, int] | None = None) -> Array:
     return picture.round().astype(np.uint8)
 
 
-def drawn_samples(**more: Any) -> list[Sample]:
+def synthetic_image_samples(**more: Any) -> list[Sample]:
     """Three pictures of unequal sizes, each with the same other entries."""
-    return [{"image": drawn(index), **more} for index in range(len(SIZES))]
+    return [{"image": synthetic_image(index), **more} for index in range(len(SYNTHETIC_SIZES))]
 
 
-def picture(sample: Sample) -> Any:
+def load_image(sample: Sample) -> Any:
     """The picture of a sample, opened."""
     source = sample.get("image", sample.get("images"))
     return open_image(source[0] if isinstance(source, list) else source)
 
 
-def picture_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     """Height and width of every sample's picture."""
-    return [picture(sample).size[::-1] for sample in samples]
+    return [load_image(sample).size[::-1] for sample in samples]
 
 
 def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
@@ -56,14 +56,14 @@ def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
 
     Where it pads none of them, pictures of one batch have one shape, and one more picture lies on its side.
     """
-    three = cycle(samples, 3)
+    three = take_cyclic(samples, 3)
     if not keeps_size(model):
         return [Case("single", (samples[0],)), Case("batch", three)]
-    first = picture(samples[0])
-    large = Case("large", ({**samples[0], "image": enlarged(first)},))
-    if _pads(model):
+    first = load_image(samples[0])
+    large = Case("large", ({**samples[0], "image": enlarge(first)},))
+    if _pads_images(model):
         return [Case("single", (samples[0],)), Case("batch", three), large]
-    alike = tuple({**sample, "image": picture(sample).resize(first.size)} for sample in three)
+    alike = tuple({**sample, "image": load_image(sample).resize(first.size)} for sample in three)
     turned = {**samples[0], "image": first.rotate(90, expand=True)}
     return [Case("single", (samples[0],)), Case("batch", alike), large, Case("turned", (turned,))]
 
@@ -78,28 +78,28 @@ def keeps_size(model: ModelFolder) -> bool:
     return not (config.get("do_center_crop") or (square and config.get("do_resize", True)))
 
 
-def _pads(model: ModelFolder) -> bool:
+def _pads_images(model: ModelFolder) -> bool:
     """Whether pictures of unequal shape come out as one array, with a mask or without."""
     processor = model.image_processor
     masks = "pixel_mask" in getattr(processor, "model_input_names", ())
     return masks or bool(getattr(processor, "do_pad", False))
 
 
-def enlarged(image: Any) -> Any:
+def enlarge(image: Any) -> Any:
     """A picture half as wide again, and a quarter higher: a shape that no other sample has."""
     width, height = image.size
     return image.resize((width * 3 // 2, height * 5 // 4))
 
 
-def pixels(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
+def preprocess_images(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
     """What the image processor makes of the pictures."""
     made = model.image_processor(
-        images=[picture(sample) for sample in samples], return_tensors="np"
+        images=[load_image(sample) for sample in samples], return_tensors="np"
     )
-    return {name: stacked(value) for name, value in made.items()}
+    return {name: pad_and_stack(value) for name, value in made.items()}
 
 
-def stacked(value: Any) -> Array:
+def pad_and_stack(value: Any) -> Array:
     """An array; lists of arrays of unequal size are padded with zeros at the right and below."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.astype(np.int64) if value.dtype.kind in "iub" else value
@@ -117,12 +117,12 @@ def resize(array: Array, size: tuple[int, int], mode: str = "bilinear") -> Array
     >>> resize(np.array([[0.0, 4.0]]), (1, 4)).tolist()
     [[0.0, 1.0, 3.0, 4.0]]
     """
-    rows = _weights(array.shape[-2], size[0], mode)
-    columns = _weights(array.shape[-1], size[1], mode)
+    rows = _interpolation_weights(array.shape[-2], size[0], mode)
+    columns = _interpolation_weights(array.shape[-1], size[1], mode)
     return np.asarray(rows @ array.astype(np.float64) @ columns.T)
 
 
-def _weights(given: int, wanted: int, mode: str) -> Array:
+def _interpolation_weights(given: int, wanted: int, mode: str) -> Array:
     """Row i: how much each given pixel counts in pixel i."""
     if mode == "nearest":
         source = np.arange(wanted) * given // wanted
@@ -135,12 +135,12 @@ def _weights(given: int, wanted: int, mode: str) -> Array:
     taps = (0, 1) if mode == "bilinear" else (-1, 0, 1, 2)
     for tap in taps:
         distance = np.abs(places - (base + tap))
-        value = 1 - distance if mode == "bilinear" else _cubic(distance)
+        value = 1 - distance if mode == "bilinear" else _cubic_kernel(distance)
         np.add.at(weights, (np.arange(wanted), np.clip(base + tap, 0, given - 1)), value)
     return weights
 
 
-def _cubic(distance: Array, a: float = -0.75) -> Array:
+def _cubic_kernel(distance: Array, a: float = -0.75) -> Array:
     """Keys' kernel with torch's constant."""
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)

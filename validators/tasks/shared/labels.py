@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, softmax
+from equipoise.validators.core.activations import sigmoid, softmax
+from equipoise.validators.core.types import Array, Arrays, Batch, Decision
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Batch, Decision, argmax_margins, ranked, sigmoid
+from equipoise.validators.tasks.base import argmax_margins, top_k_labels
 
-TOP = 5
+DEFAULT_TOP_K = 5
 """How many labels pipeline() gives."""
 
 
-def best_labels(
+def classify(
     model: ModelFolder, logits: Array, function: str | None, top_k: int | None
 ) -> list[Any]:
     """For each row the best labels with their scores.
@@ -28,10 +29,10 @@ def best_labels(
     names = list(model.labels.values())
     apply = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
     scores = apply(logits) if apply else logits
-    return [ranked(names, row, top_k) for row in scores]
+    return [top_k_labels(names, row, top_k) for row in scores]
 
 
-def function_of(model: ModelFolder) -> str:
+def activation_name(model: ModelFolder) -> str:
     """As the image pipeline: a sigmoid for one label or several at once."""
     several = model.config.get("problem_type") == "multi_label_classification"
     return "sigmoid" if several or len(model.labels) == 1 else "softmax"

@@ -6,28 +6,28 @@ import numpy as np
 
 from equipoise.validators.core.types import Array
 
-IOU = 0.88
+IOU_THRESHOLD = 0.88
 """The least quality that the model gives itself, and below: pipeline()'s defaults."""
 
-STABILITY = 0.95
-OFFSET = 1.0
-SAME = 0.7
+STABILITY_THRESHOLD = 0.95
+STABILITY_OFFSET = 1.0
+NMS_IOU_THRESHOLD = 0.7
 
 
-def grid(per_side: int) -> Array:
+def point_grid(per_side: int) -> Array:
     """Points over the unit square, row by row (points, 2)."""
     line = (np.arange(per_side) + 0.5) / per_side
     return np.stack([np.tile(line, per_side), np.repeat(line, per_side)], axis=-1)
 
 
-def stability(masks: Array, threshold: float, offset: float) -> Array:
+def stability_score(masks: Array, threshold: float, offset: float) -> Array:
     """How little a mask changes when its threshold is moved up and down."""
     inner = (masks > threshold + offset).sum(axis=(-1, -2))
     outer = (masks > threshold - offset).sum(axis=(-1, -2))
     return np.asarray(np.divide(inner, outer, out=np.full(inner.shape, np.nan), where=outer > 0))
 
 
-def boxes_of(masks: Array) -> Array:
+def mask_boxes(masks: Array) -> Array:
     """Left, top, right, bottom of each mask; zeros of an empty one."""
     boxes = np.zeros((len(masks), 4))
     for box, mask in zip(boxes, masks, strict=True):
@@ -37,16 +37,16 @@ def boxes_of(masks: Array) -> Array:
     return boxes
 
 
-def unlike(boxes: Array, scores: Array, same: float) -> list[int]:
+def non_max_suppression(boxes: Array, scores: Array, same: float) -> list[int]:
     """The places of boxes that are kept, from the best score on, when those much like a better one go."""
     kept: list[int] = []
     for place in np.argsort(-scores, kind="stable").tolist():
-        if all(_overlap(boxes[place], boxes[other]) <= same for other in kept):
+        if all(_iou(boxes[place], boxes[other]) <= same for other in kept):
             kept.append(place)
     return kept
 
 
-def _overlap(one: Array, other: Array) -> float:
+def _iou(one: Array, other: Array) -> float:
     low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
     shared = np.prod(np.maximum(high - low, 0))
     union = np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared

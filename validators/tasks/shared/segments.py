@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, softmax
-from equipoise.validators.tasks.base import sigmoid
+from equipoise.validators.core.activations import sigmoid, softmax
+from equipoise.validators.core.types import Array
 from equipoise.validators.tasks.shared.images import resize
 
 THRESHOLD = 0.9
@@ -20,7 +20,9 @@ Segment = tuple[int, float, Array]
 """Label, score, and where it is (bool)."""
 
 
-def panoptic(classes: Array, masks: Array, size: tuple[int, int], **options: Any) -> list[Segment]:
+def panoptic_segments(
+    classes: Array, masks: Array, size: tuple[int, int], **options: Any
+) -> list[Segment]:
     """Segments that share no pixel: each pixel goes to the query that claims it most.
 
     Args:
@@ -31,7 +33,7 @@ def panoptic(classes: Array, masks: Array, size: tuple[int, int], **options: Any
     """
     least = float(options.get("mask_threshold", MASK_THRESHOLD))
     overlap = float(options.get("overlap_mask_area_threshold", OVERLAP_THRESHOLD))
-    scores, labels, kept = kept_queries(classes, float(options.get("threshold", THRESHOLD)))
+    scores, labels, kept = select_queries(classes, float(options.get("threshold", THRESHOLD)))
     if not len(kept):
         return []
     claims = resize(sigmoid(masks[kept]), size) * scores[kept, None, None]
@@ -44,7 +46,9 @@ def panoptic(classes: Array, masks: Array, size: tuple[int, int], **options: Any
     return found
 
 
-def instances(classes: Array, masks: Array, size: tuple[int, int], **options: Any) -> list[Segment]:
+def instance_segments(
+    classes: Array, masks: Array, size: tuple[int, int], **options: Any
+) -> list[Segment]:
     """Segments by MaskFormer's other reading: the best pairs of query and label, the best one on top.
 
     pipeline() takes them in the order of ``topk(sorted=False)``, which torch leaves open: where segments
@@ -67,7 +71,7 @@ def instances(classes: Array, masks: Array, size: tuple[int, int], **options: An
     return [(label, score, owner == index) for index, (label, score) in enumerate(found)]
 
 
-def semantic(scores: Array, size: tuple[int, int]) -> list[tuple[int, None, Array]]:
+def semantic_segments(scores: Array, size: tuple[int, int]) -> list[tuple[int, None, Array]]:
     """One segment a label, out of scores (labels, height, width)."""
     owner = resize(scores, size).argmax(0)
     return [(int(label), None, owner == label) for label in np.unique(owner)]
@@ -78,7 +82,7 @@ def semantic_scores(classes: Array, masks: Array) -> Array:
     return np.asarray(np.einsum("qc,qhw->chw", softmax(classes)[:, :-1], sigmoid(masks)))
 
 
-def kept_queries(classes: Array, threshold: float) -> tuple[Array, Array, Array]:
+def select_queries(classes: Array, threshold: float) -> tuple[Array, Array, Array]:
     """Scores and labels of all queries, and those that see something."""
     chances = softmax(classes)
     scores, labels = chances.max(-1), chances.argmax(-1)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from equipoise.validators.core.types import Arrays
+from equipoise.validators.core.types import Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Case, Sample
 from equipoise.validators.tasks.shared.text import tokenize
 
 _TRANSLATORS = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
 """Model types that do nothing but translate."""
 
 
-def writes_text(model: ModelFolder) -> bool:
+def generates_text(model: ModelFolder) -> bool:
     """Whether the class is an encoder with a decoder that reads and writes text."""
     return (
         model.class_name.endswith(("ForConditionalGeneration", "MTModel", "EncoderDecoderModel"))
@@ -26,7 +25,7 @@ def writes_text(model: ModelFolder) -> bool:
     )
 
 
-def translates(model: ModelFolder) -> bool:
+def is_translation_model(model: ModelFolder) -> bool:
     """Whether type, prefix or parameters of the tasks speak of translation, and not of summaries first."""
     if model.model_type in _TRANSLATORS:
         return True
@@ -36,31 +35,31 @@ def translates(model: ModelFolder) -> bool:
     return any(name.startswith("translation") for name in tasks) and "summarization" not in tasks
 
 
-def named_task(model: ModelFolder, task: str) -> dict[str, str]:
+def task_specific_params(model: ModelFolder, task: str) -> dict[str, str]:
     """The first of the config's tasks of that kind, e.g. ``translation_en_to_de``, as an entry of samples."""
     tasks = model.config.get("task_specific_params") or {}
     found = next((name for name in tasks if name.startswith(f"{task}_")), None)
     return {"task": found} if found else {}
 
 
-def prefix_of(model: ModelFolder, task: str, sample: Sample) -> str:
+def task_prefix(model: ModelFolder, task: str, sample: Sample) -> str:
     """What is said before the text: that of the task as the sample or the config names it; not twice."""
     tasks = model.config.get("task_specific_params") or {}
-    asked = str(sample.get("task") or named_task(model, task).get("task", task))
+    asked = str(sample.get("task") or task_specific_params(model, task).get("task", task))
     prefix = str(tasks.get(asked, {}).get("prefix", model.config.get("prefix") or ""))
     return "" if str(sample["text"]).startswith(prefix) else prefix
 
 
-def text_tokens(model: ModelFolder, case: Case, task: str) -> Arrays:
+def tokenize_texts(model: ModelFolder, case: Case, task: str) -> Arrays:
     """Tokens of the texts behind their prefixes."""
-    texts = [prefix_of(model, task, sample) + str(sample["text"]) for sample in case.samples]
+    texts = [task_prefix(model, task, sample) + str(sample["text"]) for sample in case.samples]
     languages = case.samples[0]
     if "src_lang" in languages and hasattr(model.tokenizer, "src_lang"):
         model.tokenizer.src_lang = languages["src_lang"]
-    arrays = tokenize(model, case, texts, **_no_types(model))
+    arrays = tokenize(model, case, texts, **_without_token_types(model))
     arrays.pop("token_type_ids", None)
     return arrays
 
 
-def _no_types(model: ModelFolder) -> dict[str, Any]:
+def _without_token_types(model: ModelFolder) -> dict[str, Any]:
     return {"return_token_type_ids": False} if model.tokenizer.is_fast else {}

@@ -6,13 +6,13 @@ import numpy as np
 
 from equipoise.validators.core.types import Array
 
-MASKED = -10000.0
+MASKED_LOGIT = -10000.0
 """The score of a token that cannot start or end an answer; pipeline()'s number."""
 
 
-def probabilities(logits: Array, allowed: Array) -> Array:
+def span_probabilities(logits: Array, allowed: Array) -> Array:
     """Of one row of tokens; the first counts for the sum and then no more: it stands for no answer."""
-    scores = np.where(allowed, logits.astype(np.float64), MASKED)
+    scores = np.where(allowed, logits.astype(np.float64), MASKED_LOGIT)
     exponent = np.exp(scores - scores.max())
     return np.asarray(exponent / exponent.sum())
 

@@ -7,35 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Case, Sample, cycle
+from equipoise.validators.tasks.base import take_cyclic
 
-LONG = 500
+LONG_PROMPT_TOKENS = 500
 """Tokens of the long prompt: faults of positions and masks stay hidden in short ones."""
 
-PADDING = 5
+EXTRA_PADDING = 5
 """Tokens of padding beyond the longest text of a batch."""
 
 
 def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text") -> list[Case]:
     """One text, three of unequal length, three padded further than needed, and a long one."""
-    three = cycle(samples, 3)
-    long = {**samples[0], field: lengthened(str(samples[0][field]))}
+    three = take_cyclic(samples, 3)
+    long = {**samples[0], field: repeat_text(str(samples[0][field]))}
     return [
         Case("single", (samples[0],)),
         Case("batch", three),
-        Case("padded", three, {"extra": PADDING}),
-        Case("long", (long,), {"limit": longest(model)}),
+        Case("padded", three, {"extra": EXTRA_PADDING}),
+        Case("long", (long,), {"limit": max_tokens(model)}),
     ]
 
 
-def lengthened(text: str) -> str:
+def repeat_text(text: str) -> str:
     """The text again and again, up to as many words as the long case has tokens."""
-    return " ".join([text] * -(-LONG // max(len(text.split()), 1)))
+    return " ".join([text] * -(-LONG_PROMPT_TOKENS // max(len(text.split()), 1)))
 
 
-def longest(model: ModelFolder) -> int:
+def max_tokens(model: ModelFolder) -> int:
     """How many tokens the long case has: 500, or what the model can hold."""
     names = ("max_position_embeddings", "n_positions", "max_source_positions")
     configs = (model.config, model.config.get("text_config") or {})
@@ -46,7 +46,9 @@ def longest(model: ModelFolder) -> int:
     offset = int(model.config.get("pad_token_id") or 0) + 1 if held else 0
     if model.model_type not in _OFFSET_POSITIONS:
         offset = 0
-    stated = min(int(getattr(model.tokenizer, "model_max_length", LONG)), LONG)
+    stated = min(
+        int(getattr(model.tokenizer, "model_max_length", LONG_PROMPT_TOKENS)), LONG_PROMPT_TOKENS
+    )
     return min(stated, *(count - offset for count in held)) if held else stated
 
 
@@ -58,16 +60,16 @@ _OFFSET_POSITIONS = frozenset(
 
 def tokenize(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> Arrays:
     """Tokens of texts (or of pairs of them) as int64 arrays, padded as the case says."""
-    made = tokenized(model, case, *texts, **options)
-    return {name: int64(np.asarray(value)) for name, value in made.items()}
+    made = encode_texts(model, case, *texts, **options)
+    return {name: to_int64(np.asarray(value)) for name, value in made.items()}
 
 
-def tokenized(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> Any:
+def encode_texts(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> Any:
     """What the tokenizer returns: arrays, and where each token comes from."""
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    length = case.options.get("limit") or longest(model)
+    length = case.options.get("limit") or max_tokens(model)
     single = len(texts[0]) == 1 and not case.options.get("extra")
     given = {
         "padding": not single,
@@ -90,12 +92,12 @@ def tokenized(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> An
     return tokenizer(*texts, **{**given, **wider})
 
 
-def real_tokens(arrays: Arrays) -> Array:
+def token_mask(arrays: Arrays) -> Array:
     """Which tokens are no padding."""
     ids = arrays["input_ids"]
     return np.asarray(arrays.get("attention_mask", np.ones_like(ids)) == 1)
 
 
-def int64(value: Array) -> Array:
+def to_int64(value: Array) -> Array:
     """Whole numbers in the width that models take."""
     return value.astype(np.int64) if value.dtype.kind in "iub" else value

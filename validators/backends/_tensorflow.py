@@ -1,0 +1,47 @@
+"""Pins what changes results of TensorFlow between runs, and describes what it runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def pin_numerics(options: dict[str, Any]) -> None:
+    """Threads, determinism and TF32; the thread counts of a process can be set once only."""
+    import tensorflow as tf
+
+    if options.get("threads"):
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(int(options["threads"]))
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError:  # TensorFlow runs already; what it has is reported by about()
+            pass
+    tf.config.experimental.enable_tensor_float_32_execution(bool(options.get("tf32")))
+    if (options.get("device") or "cpu") == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    elif not tf.config.list_physical_devices("GPU"):
+        raise RuntimeError("TensorFlow sees no GPU")
+    else:
+        tf.random.set_seed(0)  # without one, deterministic operations refuse dropout while saving
+        tf.config.experimental.enable_op_determinism()
+
+
+def device_scope(options: dict[str, Any]) -> Any:
+    """The device of the options as a context."""
+    import tensorflow as tf
+
+    device = str(options.get("device") or "cpu")
+    return tf.device("/CPU:0" if device == "cpu" else f"/GPU:{(device + ':0').split(':')[1]}")
+
+
+def describe_runtime() -> dict[str, Any]:
+    """The device and the switches of :func:`pin_numerics` as TensorFlow reports them."""
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    return {
+        "device": "cuda" if gpus else "cpu",
+        "hardware": gpus[0].name if gpus else "cpu",
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "deterministic": True,
+    }

@@ -1,0 +1,177 @@
+"""ONNX Runtime: an ONNX file on the CPU, CUDA or TensorRT provider."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from equipoise.validators.backends._graph_cache import InputSpec
+from equipoise.validators.backends.base import (
+    Array,
+    BaseSession,
+    GraphNode,
+    module_records,
+    module_spans,
+)
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+"""Metadata of a node: the modules it came from, outermost first, and its own name."""
+
+
+class OnnxSession(BaseSession):
+    """An ``InferenceSession``."""
+
+    def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
+        self.file = file
+        self.options = options
+        self.session = session or _open_session(file, options)
+        self.inputs = {
+            value.name: InputSpec(tuple(value.shape), NUMPY_DTYPES[value.type])
+            for value in self.session.get_inputs()
+        }
+        self.accepts = frozenset(self.inputs)
+        self.outputs = [value.name for value in self.session.get_outputs()]
+
+    def about(self) -> dict[str, Any]:
+        """The provider that is really used, threads and switches."""
+        providers = self.session.get_providers()
+        return {
+            "device": "cpu" if providers[0] == PROVIDERS["cpu"] else "cuda",
+            "provider": providers[0],
+            "threads": self.options.get("threads") or os.cpu_count(),
+            "tf32": bool(self.options.get("tf32")),
+            "optimized": self.options.get("optimize", True),
+            "deterministic": True,
+            "precision": _precision(self.file),
+            "implementation": "onnxruntime",
+        }
+
+    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+        """The outputs by their names."""
+        return self.call(inputs)
+
+    def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """The same; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
+        found = self.session.run(self.outputs, self._fed(values))
+        return dict(zip(self.outputs, found, strict=True))
+
+    def capture(
+        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """The last value of every module, as the nodes' metadata tells which module they came from.
+
+        The graph gets these values as further outputs, so it runs with fewer fusions than otherwise.
+        """
+        import onnx
+
+        model = onnx.load(self.file, load_external_data=False)
+        found = module_spans(
+            [
+                GraphNode(path, "", node.output[0], tuple(node.input))
+                for node in model.graph.node
+                if node.output and (path := _module_path(node))
+            ]
+        )
+        have = set(self.outputs)
+        wanted = {one for span in found for one in (span.value, span.given) if one} - have
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
+        session = _open_session(model.SerializeToString(), self.options, os.path.dirname(self.file))
+        every = [value.name for value in session.get_outputs()]
+        values = dict(zip(every, session.run(every, self._fed(inputs)), strict=True))
+        return {name: values[name] for name in self.outputs}, module_records(found, values)
+
+    def names(self) -> dict[str, list[int]]:
+        """Shape of every initializer by name."""
+        import onnx
+
+        graph = onnx.load(self.file, load_external_data=False).graph
+        return {value.name: list(value.dims) for value in graph.initializer}
+
+    def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Arrays in the types that the graph asks for."""
+        return {
+            name: value.astype(self.inputs[name].dtype, copy=False)
+            for name, value in inputs.items()
+        }
+
+
+NUMPY_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _open_session(file: str | bytes, options: dict[str, Any], folder: str = "") -> Any:
+    """A session on the wanted provider.
+
+    Raises:
+        RuntimeError: The provider is not there, or ONNX Runtime fell back to another without a word.
+    """
+    import onnxruntime
+
+    device = str(options.get("device") or "cpu")
+    kind, _, index = device.partition(":")
+    wanted = options.get("provider") or PROVIDERS[kind]
+    available = onnxruntime.get_available_providers()
+    if wanted not in available:
+        raise RuntimeError(f"onnxruntime has no {wanted} here, only {', '.join(available)}")
+    setting: dict[str, Any] = {}
+    if wanted != PROVIDERS["cpu"]:
+        setting["device_id"] = index or "0"
+    if wanted == PROVIDERS["cuda"]:
+        setting["use_tf32"] = "1" if options.get("tf32") else "0"
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 3
+    session_options.use_deterministic_compute = True
+    if options.get("threads"):
+        session_options.intra_op_num_threads = int(options["threads"])
+        session_options.inter_op_num_threads = 1
+    if not options.get("optimize", True):
+        session_options.graph_optimization_level = (
+            onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        )
+    if folder:
+        key = "session.model_external_initializers_file_folder_path"
+        session_options.add_session_config_entry(key, folder)
+    session = onnxruntime.InferenceSession(file, session_options, providers=[(wanted, setting)])
+    if session.get_providers()[0] != wanted:
+        used = session.get_providers()[0]
+        raise RuntimeError(f"asked for {wanted}, but onnxruntime fell back to {used}")
+    return session
+
+
+def _module_path(node: Any) -> str:
+    """The module that a node came from; empty where the metadata does not say."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES_KEY:
+            *modules, _ = ast.literal_eval(entry.value)
+            return (
+                "" if any(name.startswith("_empty") for name in modules) else (modules or [""])[-1]
+            )
+    return ""
+
+
+def _precision(file: str) -> str:
+    """The dtype of most floating weights."""
+    try:
+        import onnx
+    except ImportError:  # running needs onnxruntime alone
+        return ""
+    sizes: dict[str, int] = {}
+    for value in onnx.load(file, load_external_data=False).graph.initializer:
+        name = onnx.TensorProto.DataType.Name(value.data_type).lower()
+        sizes[name] = sizes.get(name, 0) + int(np.prod(value.dims))
+    names = {"float": "float32", "double": "float64"}
+    floating = {name: size for name, size in sizes.items() if "float" in name or name == "double"}
+    largest = max(floating, key=lambda name: floating[name], default="")
+    return names.get(largest, largest)

@@ -1,0 +1,9 @@
+"""Names of the precisions that are compared."""
+
+from __future__ import annotations
+
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
+"""Values of ``--precision`` -> dtypes."""
+
+TF32 = "tf32"
+"""float32 whose matrix products round their factors to TensorFloat-32."""

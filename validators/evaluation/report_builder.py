@@ -1,0 +1,89 @@
+"""Builds the report of a validation from the outputs of the reference and the results of backends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
+from equipoise.validators.evaluation.golden import Golden
+from equipoise.validators.evaluation.host import describe_host
+from equipoise.validators.evaluation.reference import ReferenceModels
+from equipoise.validators.evaluation.rerun_command import rerun_command
+from equipoise.validators.judgement.results import (
+    BackendResult,
+    CaseMetrics,
+    Report,
+    to_json_value,
+)
+from equipoise.validators.judgement.verdict import judge_case
+
+
+def build_report(
+    context: EvaluationContext,
+    reference: ReferenceModels | Golden,
+    measured: Sequence[ReferenceOutputs],
+    results: Sequence[BackendResult],
+) -> Report:
+    """Returns the report."""
+    request = context.request
+    return Report(
+        model=str(request.model),
+        model_type=context.model.model_type,
+        class_name=context.class_name,
+        task=context.task.name,
+        precision=request.precision,
+        device=request.device,
+        tolerance=request.allowed,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe_host(),
+        samples=tuple(to_json_value(dict(sample)) for sample in context.batches[0].case.samples),
+        reference=reference_row(context, reference, measured),
+        backends=tuple(results),
+        command=rerun_command(request, context.task.name, context.pool.chosen),
+    )
+
+
+def reference_row(
+    context: EvaluationContext,
+    reference: ReferenceModels | Golden,
+    measured: Sequence[ReferenceOutputs],
+) -> BackendResult:
+    """Returns the reference as a row of the report; its error is the noise."""
+    first = measured[0]
+    golden = context.request.against_golden
+    row = BackendResult(
+        backend="pytorch",
+        label="pytorch (reference)",
+        origin="kept" if golden else context.pytorch.origin,
+        source=str(golden or context.pytorch.path),
+        cases=tuple(_reference_metrics(context, one) for one in measured),
+        seconds=sum(sum(one.seconds) for one in measured),
+        answers=tuple(context.task.decode(context.model, first.batch, first.reference)),
+    )
+    if isinstance(reference, Golden):
+        return row
+    runner, hello = reference.describe()
+    return replace(
+        row,
+        about=runner.model.about,
+        versions=hello["versions"],
+        peak_bytes=runner.stats.peak_bytes,
+    )
+
+
+def _reference_metrics(context: EvaluationContext, one: ReferenceOutputs) -> CaseMetrics:
+    metrics = judge_case(
+        one.batch.case.name,
+        one.reference,
+        one.reference,
+        one.truth,
+        valid=one.batch.valid,
+        precision=context.request.rounding,
+        tolerance=context.request.allowed,
+        decisions=one.decisions,
+        own=one.decisions,
+        noises=one.noises,
+    )
+    return replace(metrics, seconds=one.seconds)
