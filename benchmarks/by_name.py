@@ -21,8 +21,8 @@ from typing import Any
 
 from by_name_page import page
 
-from equipoise.convert.errors import EquipoiseError
-from equipoise.convert.output import write_atomic
+from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.output_folder import write_atomic
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.fixtures.modern.recipe import Recipe
 from equipoise.validators.core.request import Request
@@ -30,8 +30,7 @@ from equipoise.validators.export.export import ExportRequest, ExportResult, expo
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline, to_json
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.tasks import find_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import find_task, samples_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "by-name.json"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation import host

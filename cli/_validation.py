@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from equipoise.cli._types import NameValue
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from equipoise.validators.runtime.process import WorkerPool
 
-FAILED = 3
+EXIT_BACKEND_FAILED = 3
 """Exit code: a backend could not be run to the end."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,34 +26,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 PRECISION = click.Choice(["fp32", "fp16", "bf16"])
 
 
-class Pairs(click.ParamType[tuple[str, str]]):
-    """``NAME=VALUE``."""
-
-    name = "name=value"
-
-    def convert(
-        self,
-        value: str | tuple[str, str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """The name and the value."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, rest = value.partition("=")
-        if not name or not equals or not rest:
-            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
-        return name, rest
-
-
-def running(command: F) -> F:
+def worker_options(command: F) -> F:
     """The options of every command that runs models."""
     options = (
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
         click.option(
             "--env",
             "environments",
-            type=Pairs(),
+            type=NameValue(),
             multiple=True,
             help="BACKEND=PYTHON: the interpreter (or named environment) of a backend; "
             "oracle=PYTHON for all of TensorFlow and Flax. Can be given again.",
@@ -76,7 +58,7 @@ def running(command: F) -> F:
 
 
 @contextmanager
-def workers(
+def worker_pool(
     environments: Iterable[tuple[str, str]],
     time_limit: float | None,
     memory_limit: int | None,
@@ -94,12 +76,12 @@ def workers(
         yield found
 
 
-def names(text: str | None) -> list[str] | None:
+def split_names(text: str | None) -> list[str] | None:
     """What an option separates by commas; None where it was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def cores(threads: int | None) -> int:
+def thread_count(threads: int | None) -> int:
     """How many threads a framework gets."""
     if threads is not None:
         return threads
@@ -107,7 +89,7 @@ def cores(threads: int | None) -> int:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
+def status_line() -> Iterator[Callable[[str], None]]:
     """Says on stderr what is at work, on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda text: None
@@ -118,14 +100,14 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def write(path: Path, text: str) -> None:
+def write_report(path: Path, text: str) -> None:
     """Writes a report; ``-`` is stdout.
 
     Raises:
         OutputError: It cannot be written.
     """
-    from equipoise.convert.errors import OutputError
-    from equipoise.convert.output import write_atomic
+    from equipoise.convert.core.errors import OutputError
+    from equipoise.convert.core.output_folder import write_atomic
 
     if str(path) == "-":
         click.echo(text, nl=False)

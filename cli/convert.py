@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from equipoise.cli import _output, _run
-from equipoise.cli._types import Allowed, Size
+from equipoise.cli._types import ByteSize, NameValue, pairs_as_dict
 
 if TYPE_CHECKING:
-    from equipoise.convert.manifest import Manifest
-    from equipoise.convert.steps import Entry, Plan
+    from equipoise.convert.api import ConversionOptions
+    from equipoise.convert.conversion.coverage import CoverageEntry
+    from equipoise.convert.conversion.manifest import Manifest
+    from equipoise.convert.conversion.plan_types import Plan
 
-_MOST = 8
+_MAX_ENTRIES_SHOWN = 8
 """Entries of a list that are shown to a person."""
 
 
@@ -29,7 +31,7 @@ _MOST = 8
     help="Cast all floating tensors; without it every dtype stays.",
 )
 @click.option(
-    "--max-shard-size", type=Size(), help="Largest file: 5GB, 500MB, 2GiB; else one file."
+    "--max-shard-size", type=ByteSize(), help="Largest file: 5GB, 500MB, 2GiB; else one file."
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
@@ -40,8 +42,9 @@ _MOST = 8
 @click.option("--from", "layout", help="Take the weights of this layout where there are several.")
 @click.option(
     "--allow",
-    type=Allowed(),
+    type=NameValue("reason", strip=True),
     multiple=True,
+    callback=pairs_as_dict,
     help="A tensor that may be lost, and why; can be given again. It ends up in the manifest.",
 )
 @click.option(
@@ -51,54 +54,36 @@ _MOST = 8
 )
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(
     source: str,
     output: Path,
     to: str,
-    dtype: str | None,
-    max_shard_size: int | None,
     dry_run: bool,
     force: bool,
-    architecture: str | None,
-    config: Path | None,
-    layout: str | None,
-    allow: tuple[tuple[str, str], ...],
-    allow_lossy: bool,
-    revision: str | None,
     as_json: bool,
+    **options: Unpack[ConversionOptions],
 ) -> int:
     """Write the checkpoint SOURCE (folder, file, Hub id) for another framework into the folder OUTPUT.
 
     The folder appears when it is complete; equipoise.json in it holds the hash of every tensor.
     """
-    from equipoise.convert.api import prepare
-    from equipoise.convert.execute import execute
+    from equipoise.convert.api import plan_conversion
+    from equipoise.convert.conversion.execute import execute
 
-    plan = prepare(
-        source,
-        to=to,
-        dtype=dtype,
-        max_shard_size=max_shard_size,
-        architecture=architecture,
-        config=config,
-        layout=layout,
-        allow=dict(allow),
-        allow_lossy=allow_lossy,
-        revision=revision,
-    )
+    plan = plan_conversion(source, to=to, **options)
     for note in plan.notes:
         if note.startswith("lost: "):
             click.echo(f"warning: {note}", err=True)
     if dry_run:
         summary = {"dry_run": True, **_summary(plan)}
-        _run.emit(summary) if as_json else _show(plan, summary)
-        return _run.DONE
-    with _output.progress("converting", as_bytes=True) as tell:
+        _run.print_json(summary) if as_json else _show(plan, summary)
+        return _run.EXIT_OK
+    with _output.progress_bar("converting", as_bytes=True) as tell:
         manifest = execute(plan, output, force=force, progress=tell)
     done = {"dry_run": False, "output": str(output), **_summary(plan), **_proof(manifest)}
-    _run.emit(done) if as_json else _show_done(plan, manifest, output)
-    return _run.DONE
+    _run.print_json(done) if as_json else _show_done(plan, manifest, output)
+    return _run.EXIT_OK
 
 
 def _summary(plan: Plan) -> dict[str, Any]:
@@ -134,7 +119,7 @@ def _casts(plan: Plan) -> dict[str, int]:
 
 
 def _entries(plan: Plan, status: str) -> dict[str, str]:
-    found: list[Entry] = [entry for entry in plan.coverage if entry.status.value == status]
+    found: list[CoverageEntry] = [entry for entry in plan.coverage if entry.status.value == status]
     return {entry.name: entry.reason for entry in found}
 
 
@@ -146,7 +131,7 @@ def _show(plan: Plan, summary: dict[str, Any]) -> None:
     casts = ", ".join(f"{count} {pair}" for pair, count in summary["casts"].items())
     architecture = summary["architecture"] or ["not needed"]
     files = len(summary["files"])
-    _output.fields(
+    _output.print_fields(
         [
             ("source", f"{summary['source']} ({plan.checkpoint.container})"),
             ("architecture", " ".join(architecture)),
@@ -155,7 +140,7 @@ def _show(plan: Plan, summary: dict[str, Any]) -> None:
             ("size", f"{_output.size_text(summary['bytes'])} in {files} file{'s' * (files > 1)}"),
             ("casts", casts or "none: bit for bit"),
             ("checks", f"{len(summary['checks'])} values before writing" * bool(plan.checks)),
-            *((key.replace("_", " "), _listed(summary[key])) for key in _LISTS),
+            *((key.replace("_", " "), _list_entries(summary[key])) for key in _LISTS),
             ("notes", "\n".join(plan.notes)),
         ]
     )
@@ -164,10 +149,10 @@ def _show(plan: Plan, summary: dict[str, Any]) -> None:
 _LISTS = ("tied", "computed", "left_out", "allowed")
 
 
-def _listed(entries: dict[str, str]) -> str:
+def _list_entries(entries: dict[str, str]) -> str:
     lines = [f"{name}: {reason}" if reason else name for name, reason in entries.items()]
-    more = len(lines) - _MOST
-    return "\n".join([*lines[:_MOST], *([f"and {more} more"] if more > 0 else [])])
+    more = len(lines) - _MAX_ENTRIES_SHOWN
+    return "\n".join([*lines[:_MAX_ENTRIES_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _show_done(plan: Plan, manifest: Manifest, output: Path) -> None:

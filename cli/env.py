@@ -17,12 +17,12 @@ from equipoise.cli import _output, _run, _validation
 )
 @click.option("--python", help="The interpreter to make it with; default: this one.")
 @click.option("--force", is_flag=True, help="Make it anew where it is there.")
-@_run.command
+@_run.handle_errors
 def command(
     action: str, name: str | None, path: Path | None, python: str | None, force: bool
 ) -> int:
     """Create or list environments; ``env create oracle`` has transformers 4.57.6, TensorFlow and Flax."""
-    from equipoise.convert.errors import InputError
+    from equipoise.convert.core.errors import InputError
     from equipoise.validators.runtime import environments, interpreters
 
     if action == "list":
@@ -34,13 +34,13 @@ def command(
             ]
             for one in environments.environment_names()
         ]
-        _output.table(("environment", "state", "python"), rows)
-        return _run.DONE
+        _output.print_table(("environment", "state", "python"), rows)
+        return _run.EXIT_OK
     if name is None:
         raise InputError(
             "say which environment", expected=", ".join(environments.environment_names())
         )
-    with _validation.progress() as tell:
+    with _validation.status_line() as tell:
         made = environments.create_environment(name, path, python=python, force=force, tell=tell)
     click.echo(f"made {made}")
-    return _run.DONE
+    return _run.EXIT_OK

@@ -1,4 +1,4 @@
-"""An artifact: a folder with a program, what travels along with it, and ``artifact.json``, the account of it."""
+"""Artifacts: a folder with a program, its companions (config, tokenizer, processor), and the manifest ``artifact.json``."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.companions import OWN, companions
-from equipoise.convert.errors import CheckpointError
-from equipoise.convert.output import OutputFolder, write_atomic
+from equipoise.convert.checkpoints.companion_files import companion_files
+from equipoise.convert.core import hashing
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.output_folder import OutputFolder, write_atomic
 
 MANIFEST_NAME = "artifact.json"
 MANIFEST_VERSION = 1
-_HASH_BLOCK_BYTES = 1 << 22
-_COMPANIONS_OF_THE_SOURCE = frozenset(
-    {MANIFEST_NAME, "samples.json", "pytorch_model.bin.index.json"}
-)
-"""Companions that say something of the source and nothing of the artifact."""
+_NOT_COPIED = frozenset({MANIFEST_NAME, "samples.json", "pytorch_model.bin.index.json"})
+"""Companions that describe the source and not the artifact."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way that was tried.
+    """The outcome of one export strategy.
 
     Attributes:
-        way: Its name.
-        how: In words.
-        verdict: What the validator said; empty where nothing was made or nothing was judged.
-        reason: Why it was not kept: an error, or where it diverged.
-        seconds: That making it took.
+        way: Name of the strategy.
+        how: Its description.
+        verdict: The validator's verdict; empty if there was no program or no validation.
+        reason: Why the program was not kept: an error, or where it diverged.
+        seconds: Duration of the export.
     """
 
     way: str
@@ -45,28 +42,28 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What ``artifact.json`` says.
+    """The content of ``artifact.json``.
 
     Attributes:
         source: The model's name, the hash of every file of weights, and its layout.
-        task: The task it was made for.
+        task: The task that the artifact was exported for.
         class_name: PyTorch's class.
-        model_type: As in the config.
-        target: The target; it is the backend's name too.
-        program: The file; empty where there are several graphs.
-        exporter: The way that was kept, and the versions of what took part.
-        precision: Of the weights.
-        device: Where it was exported.
-        inputs: Dtype and dimensions by name.
-        outputs: The same.
-        settings: What was asked for.
-        verdict: What the validator found, or that it was not asked.
-        tried: Every way, in order.
-        opset: Of ONNX.
-        graphs: Where there are several: by what each does its file, inputs and outputs.
+        model_type: The model type in the config.
+        target: Name of the target, which is also the name of the backend.
+        program: File of the program; empty if there are several graphs.
+        exporter: The strategy that was kept, and versions of the libraries.
+        precision: Dtype of the weights.
+        device: Device of the export.
+        inputs: Dtype and dimensions of the inputs by name.
+        outputs: Dtype and dimensions of the outputs by name.
+        settings: Sizes and options that the user asked for.
+        verdict: The validator's verdict, or that there was no validation.
+        tried: All attempts in order.
+        opset: Opset of an ONNX program.
+        graphs: File, inputs and outputs of each graph by role, if there are several.
         files: Size and hash of every file.
         companions: Names of config, tokenizer and processor files.
-        notes: What else there is to know.
+        notes: Further remarks.
     """
 
     source: Mapping[str, Any]
@@ -90,16 +87,22 @@ class Artifact:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the content as JSON values."""
         return {"version": MANIFEST_VERSION, **asdict(self)}
 
 
 @contextmanager
 def atomic_output_folder(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[Path]:
-    """A folder beside the place of the artifact; it takes the place at the end, and is gone on any failure.
+    """Yields a temporary folder beside the output; it becomes the output at the end and is removed on any failure.
+
+    Args:
+        path: The output.
+        source: The model's folder, which must not be overwritten.
+        nbytes: Expected size in bytes.
+        force: Whether to replace an existing folder.
 
     Raises:
-        OutputError: It may not be written, or the disk is full.
+        OutputError: The output must not be written, or the disk is full.
     """
     folder = OutputFolder(path, force=force, fingerprint="artifact")
     folder.open(source, nbytes)
@@ -107,7 +110,7 @@ def atomic_output_folder(path: Path, source: Path, nbytes: int, *, force: bool) 
         with folder.errors():
             yield folder.partial
         folder.commit()
-    except BaseException:  # an interrupt too: what is half written must not stay
+    except BaseException:  # an interrupt must not leave a half-written folder either
         folder.discard()
         raise
     folder.release()
@@ -116,10 +119,16 @@ def atomic_output_folder(path: Path, source: Path, nbytes: int, *, force: bool) 
 def copy_companions(
     source: Path, target: Path, config: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
-    """Copies config, tokenizer and processor; gives their names."""
+    """Copies config, tokenizer and processor files; returns their names.
+
+    Args:
+        source: The model's folder.
+        target: The artifact's folder.
+        config: A config to write instead of the model's; None copies the model's.
+    """
     names = []
-    for path in companions(source):
-        if path.name not in _COMPANIONS_OF_THE_SOURCE | OWN:
+    for path in companion_files(source):
+        if path.name not in _NOT_COPIED:
             shutil.copyfile(path, target / path.name)
             names.append(path.name)
     if config is not None:
@@ -128,26 +137,17 @@ def copy_companions(
 
 
 def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and hash of every file of a folder by name, ``artifact.json`` and hidden ones excepted."""
+    """Returns size and SHA-256 of every file of a folder by name, without ``artifact.json`` and hidden files."""
     return {
         path.relative_to(folder).as_posix(): {
             "size": path.stat().st_size,
-            "sha256": hash_file(path),
+            "sha256": hashing.hash_file(path),
         }
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.name != MANIFEST_NAME
         and not path.name.startswith((".", "equipoise."))
     }
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file."""
-    made = sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            made.update(block)
-    return made.hexdigest()
 
 
 def write_manifest(artifact: Artifact, folder: Path) -> None:
@@ -157,15 +157,15 @@ def write_manifest(artifact: Artifact, folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What ``artifact.json`` of a folder says; empty where there is none.
+    """Returns the content of ``artifact.json`` in a folder; empty if there is none.
 
     Raises:
-        CheckpointError: It is no JSON.
+        CheckpointError: The file is not JSON.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise CheckpointError(f"not JSON: {error}", file=folder / MANIFEST_NAME) from error
-    return found
+    return content

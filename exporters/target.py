@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
-from pkgutil import iter_modules
-from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
+from equipoise.convert.core.plugins import PluginFolder, load_file
 
-ENTRY_POINT_GROUP = "equipoise.targets"
-"""The group under which other packages offer modules that define ``TARGET``."""
+TARGETS = PluginFolder("equipoise.exporters.targets", "equipoise.targets", "TARGET")
+"""The built-in targets, and modules that other packages offer in the entry-point group ``equipoise.targets``."""
 
 INT8_DYNAMIC = "int8-dynamic"
 """Value of the option ``quantize``: int8 weights, activations quantized while the program runs."""
@@ -115,7 +112,7 @@ def has_fixed_sizes(target: Target) -> bool:
 
 def target_names() -> list[str]:
     """Lists all targets: the built-in ones, then those of other packages."""
-    return _own_names() + sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))
+    return list(TARGETS.names())
 
 
 def find_target(name: str) -> Target:
@@ -124,7 +121,7 @@ def find_target(name: str) -> Target:
     Raises:
         KeyError: There is no target of that name.
     """
-    target: Target = _find_module(name).TARGET
+    target: Target = load_file(name).TARGET if name.endswith(".py") else TARGETS.load(name)
     return target
 
 
@@ -134,19 +131,6 @@ def target_reference(name: str) -> str:
     Raises:
         KeyError: There is no target of that name.
     """
-    return name if name in _own_names() else str(_find_module(name).__file__)
-
-
-def _own_names() -> list[str]:
-    from equipoise.exporters import targets
-
-    return sorted(module.name.replace("_", "-") for module in iter_modules(targets.__path__))
-
-
-def _find_module(name: str) -> ModuleType:
-    if name in _own_names():
-        return import_module(f"equipoise.exporters.targets.{name.replace('-', '_')}")
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        module: ModuleType = point.load()
-        return module
-    raise KeyError(name)
+    module = TARGETS.module(name)
+    is_own = module.__name__.startswith(f"{TARGETS.package}.")
+    return name if is_own else str(module.__file__)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.convert.config import Config
-from equipoise.convert.errors import EquipoiseError
-from equipoise.convert.expand import Expansion, expand
-from equipoise.convert.layouts import layout_module
-from equipoise.convert.ops import (
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import Expansion, expand
+from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.ops import (
     AddAxis,
     Concat,
     DropAxis,
@@ -24,8 +24,8 @@ from equipoise.convert.ops import (
     Stack,
     Unstack,
 )
-from equipoise.convert.rule import Rule
-from equipoise.convert.spec import load_spec
+from equipoise.convert.core.rules import Rule
+from equipoise.convert.layouts import layout_module
 
 BATCH_STATISTICS = ("running_mean", "running_var")
 """What Flax keeps in a collection of its own."""
@@ -86,7 +86,7 @@ def weight_layout(model: Any, names: Iterable[str], layout: str) -> WeightLayout
 def _rules_from_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
     """The rules of the architecture's file; None where there is none for this class, or it has other names."""
     spec = load_spec(model.config.model_type)
-    cls = spec.class_named(type(model).__name__) if spec else None
+    cls = spec.class_by_name(type(model).__name__) if spec else None
     if spec is None or cls is None or layout not in cls.names:
         return None
     try:

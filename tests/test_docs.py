@@ -17,7 +17,7 @@ from equipoise.validators.core.tolerance import DEFAULTS, MODULE_TOLERANCE, REAS
 from equipoise.validators.judgement.results import Verdict
 from equipoise.validators.models.sources import backend_names
 from equipoise.validators.report.html.tables import VERDICT_SIGNS
-from equipoise.validators.tasks import task_names
+from equipoise.validators.tasks.base import task_names
 from equipoise.validators.validate import validate
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.validators.core.request import Progress, Request
 from equipoise.validators.judgement.results import BackendResult, Report, Verdict
 from equipoise.validators.models.sources import backend_names, resolve_artifact

@@ -10,20 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Sample
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import (
-    is_class_backend,
     ModelSource,
+    is_class_backend,
     resolve_artifact,
     resolve_model,
 )
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
-from equipoise.validators.tasks import find_task
-from equipoise.validators.tasks.base import Task, pipeline_case
+from equipoise.validators.tasks.base import Task, find_task, pipeline_case
 
 _LIST_FIELDS = ("candidate_labels", "video")
 """Entries of samples that are lists; on a command line they are separated by commas."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.exporters.target import target_names
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import EvaluationContext, prepare_context

@@ -1,1 +1,1 @@
-"""What everything in convert is built on."""
+"""What every other part of ``convert`` builds on: errors, tensors, operations, rules, hashes, plug-ins."""

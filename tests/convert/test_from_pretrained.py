@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, from_pretrained, open_checkpoint
-from equipoise.convert.errors import CheckpointError, ContainerError, InputError
-from equipoise.convert.spec import load_spec
+from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.core.errors import CheckpointError, ContainerError, InputError
 from equipoise.fixtures import models
 from equipoise.fixtures.inputs import inputs
 
@@ -115,7 +115,7 @@ def cases() -> list[tuple[str, str]]:
     made = []
     for family, (config, name) in CLASSES.items():
         spec = load_spec(family)
-        found = spec.class_named(name) if spec else None
+        found = spec.class_by_name(name) if spec else None
         forms = models.about(family, config).get("formats", {})
         for form in FORMATS if found else ():
             layout = form.split("-")[0]

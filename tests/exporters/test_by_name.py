@@ -18,8 +18,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline, to_json
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
-from equipoise.validators.tasks import find_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import find_task, samples_of
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("jax")
 pytest.importorskip("tensorflow")
 
-from equipoise.convert.errors import WorkerError
+from equipoise.convert.core.errors import WorkerError
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.tolerance import DEFAULTS
 from equipoise.validators.export.export import ExportRequest, ExportResult, export_model

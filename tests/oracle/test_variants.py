@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.steps import DTYPE_NAMES
-from equipoise.convert.tensor import dtype_named
+from equipoise.convert.conversion.plan_types import CAST_DTYPES
+from equipoise.convert.core.tensor import dtype_named
 from equipoise.fixtures import models
 from equipoise.validators.runtime.process import WorkerProcess
 from equipoise.validators.runtime.remote import RemoteModel
@@ -102,7 +102,7 @@ def test_shards_of_half_precision(
         for name, ref in open_checkpoint(tmp_path / f"{layout}-back").items():
             wanted = reference[name].read()
             if reference[name].dtype.kind == "f":
-                wanted = wanted.astype(dtype_named(DTYPE_NAMES[half]))
+                wanted = wanted.astype(dtype_named(CAST_DTYPES[half]))
             assert ref.read().tobytes() == wanted.tobytes(), name
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from equipoise.validators.core.tolerance import DEFAULTS
+from equipoise.validators.core.types import ErrorMetrics
 from equipoise.validators.judgement.results import (
     HISTOGRAM_EDGES,
     BackendResult,
     CaseMetrics,
     Divergence,
-    ErrorMetrics,
     ModuleError,
     OutputMetrics,
     Report,

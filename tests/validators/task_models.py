@@ -9,7 +9,7 @@ from torch_runner import TorchRunner
 
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import infer_task
+from equipoise.validators.tasks.base import infer_task
 
 ROOT = Path(__file__).parents[2] / "fixtures"
 FIXTURES = sorted(path.parent.name for path in (ROOT / "tasks").glob("*/samples.json"))

@@ -12,8 +12,7 @@ import pytest
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.seeding import fixed_seed
-from equipoise.validators.tasks import find_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import find_task, samples_of
 
 
 def test_draws_repeat_and_leave_no_trace() -> None:

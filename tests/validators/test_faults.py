@@ -22,8 +22,7 @@ from equipoise.validators.core.request import Request
 from equipoise.validators.judgement.results import BackendResult, Verdict
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
-from equipoise.validators.tasks import infer_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import infer_task, samples_of
 from equipoise.validators.validate import validate
 
 pytestmark = [

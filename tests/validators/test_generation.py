@@ -12,13 +12,19 @@ pytest.importorskip("torch")
 from task_models import FIXTURES, folder, runner
 from torch_runner import TorchRunner
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Arrays, Batch, Case
-from equipoise.validators.generation.generate import generate, generation_settings, greedy_margins
-from equipoise.validators.generation.logits_processors import GenerationSettings, process_logits
+from equipoise.validators.generation.generate import (
+    generate,
+    generation_settings,
+    greedy_margins,
+)
+from equipoise.validators.generation.logits_processors import (
+    GenerationSettings,
+    process_logits,
+)
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import infer_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import infer_task, samples_of
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 

@@ -11,13 +11,12 @@ import pytest
 from equipoise.validators.core.tolerance import DEFAULTS
 from equipoise.validators.judgement.metrics import (
     is_identical,
-    kl_divergence,
     measure_error,
     ulp_sizes,
     unit_roundoff,
 )
 from equipoise.validators.judgement.results import OutputMetrics, Verdict
-from equipoise.validators.judgement.verdict import NO_FINITE_VALUES, judge_output
+from equipoise.validators.judgement.verdict import NO_FINITE_VALUES, judge_output, kl_divergence
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,11 @@ pytest.importorskip("torch")
 from task_models import ROOT
 
 from equipoise.cli.main import run as command
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import parse_inputs, run_pipeline, split_call_options
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.tasks import find_task, infer_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import find_task, infer_task, samples_of
 
 from tasks.test_pipelines import compare  # isort: skip - tests are no package
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.precision import PRECISIONS, TF32
 from equipoise.validators.core.tolerance import DEFAULTS, Tolerance
 

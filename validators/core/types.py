@@ -135,3 +135,43 @@ class CapturedModule:
     weights: tuple[str, ...] | None
     inputs: Arrays
     outputs: Arrays
+
+
+@dataclass(frozen=True)
+class CapturedPasses:
+    """Values of every module in the same forward pass on truth, reference and backend."""
+
+    truth: Sequence[CapturedModule]
+    reference: Sequence[CapturedModule]
+    found: Sequence[CapturedModule]
+
+
+@dataclass(frozen=True)
+class ErrorMetrics:
+    """The distance of values from a truth.
+
+    Attributes:
+        count: Number of values compared.
+        max_abs: Largest absolute difference.
+        rms: Root mean square of the differences.
+        max_rel: Largest relative difference over values of at least a thousandth of the largest one; below that,
+            relative differences mean nothing.
+        ulp: Largest difference in units in the last place of the precision.
+        cosine: Cosine similarity of all values together.
+        scale: Root mean square of the truth.
+        nonfinite: Number of values that are NaN or infinite on one side only.
+    """
+
+    count: int
+    max_abs: float
+    rms: float
+    max_rel: float
+    ulp: float
+    cosine: float
+    scale: float
+    nonfinite: int
+
+    @property
+    def relative(self) -> float:
+        """``rms`` relative to the truth's: the error of an output as a whole."""
+        return self.rms / self.scale if self.scale else (0.0 if self.rms == 0 else float("inf"))

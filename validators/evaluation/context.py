@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert import open_checkpoint
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Arrays, Batch, Decision
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import ModelSource, resolve_model
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.tasks import find_task, infer_task
-from equipoise.validators.tasks.base import Task, samples_of
+from equipoise.validators.tasks.base import Task, find_task, infer_task, samples_of
 
 LARGE_MODEL_BYTES = 1 << 30
 """From this size of weights on, only one copy of a model is in memory at a time."""

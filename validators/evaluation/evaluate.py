@@ -7,13 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from equipoise.convert.errors import EquipoiseError, WorkerError
-from equipoise.validators.core.types import Array, Arrays, Batch
+from equipoise.convert.core.errors import EquipoiseError, WorkerError
+from equipoise.validators.core.types import Array, Arrays, Batch, CapturedPasses
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.judgement.diagnosis import (
-    CapturedPasses,
     compare_modules,
     error_by_depth,
     first_divergence,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError, OutputError
+from equipoise.convert.core.errors import InputError, OutputError
 from equipoise.validators.core.types import Arrays, Batch
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.judgement.results import BackendResult, to_json_value
@@ -22,7 +22,10 @@ SCHEMA_VERSION = 1
 
 
 def save_golden(
-    folder: Path, context: EvaluationContext, row: BackendResult, measured: Sequence[ReferenceOutputs]
+    folder: Path,
+    context: EvaluationContext,
+    row: BackendResult,
+    measured: Sequence[ReferenceOutputs],
 ) -> None:
     """Writes inputs, outputs and truth of every case.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Arrays, Batch, CapturedModule
 from equipoise.validators.evaluation.context import (
     REFERENCE_PROCESS,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError, WorkerError
+from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.exporters.artifact import Attempt
 from equipoise.exporters.build import BuildRequest
 from equipoise.exporters.example_inputs import ExampleInputs

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.exporters.example_inputs import ExampleInputs, varying_axes
 from equipoise.validators.core.types import Batch, Case
 from equipoise.validators.evaluation.context import EvaluationContext
+from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
-from equipoise.validators.tasks.base import samples_of, take_cyclic
+from equipoise.validators.tasks.base import samples_of
 
 FIXABLE_AXES = ("batch", "sequence")
 """Axes whose size a user may fix."""

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from equipoise.convert.errors import InputError
-from equipoise.convert.hub import resolve_source
+from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.core.errors import InputError
 from equipoise.exporters.artifact import Artifact, atomic_output_folder, write_manifest
 from equipoise.exporters.target import has_fixed_sizes
 from equipoise.validators.core.request import Request

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from equipoise.convert import open_checkpoint
-from equipoise.exporters.artifact import Artifact, copy_companions, hash_file, hash_files
+from equipoise.convert.core.hashing import hash_file
+from equipoise.exporters.artifact import Artifact, copy_companions, hash_files
 from equipoise.exporters.example_inputs import ExampleInputs
 from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.export.attempts import ExportedProgramFile, ExportJob

@@ -9,7 +9,10 @@ import numpy as np
 from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
-from equipoise.validators.generation.logits_processors import GenerationSettings, process_logits
+from equipoise.validators.generation.logits_processors import (
+    GenerationSettings,
+    process_logits,
+)
 
 MASKED_SCORE = -1.0e9
 """The score of what must not be chosen; transformers' number."""

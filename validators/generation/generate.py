@@ -10,7 +10,10 @@ import numpy as np
 from equipoise.validators.core.types import Array, Arrays, Runner
 from equipoise.validators.generation.beam_search import beam_search
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
-from equipoise.validators.generation.logits_processors import GenerationSettings, process_logits
+from equipoise.validators.generation.logits_processors import (
+    GenerationSettings,
+    process_logits,
+)
 from equipoise.validators.models.folder import ModelFolder
 
 

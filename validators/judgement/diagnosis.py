@@ -8,24 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipoise.validators.core.tolerance import MODULE_TOLERANCE
-from equipoise.validators.core.types import Array, Arrays, CapturedModule
+from equipoise.validators.core.types import (
+    Array,
+    Arrays,
+    CapturedModule,
+    CapturedPasses,
+    ErrorMetrics,
+)
 from equipoise.validators.judgement.metrics import measure_error
 from equipoise.validators.judgement.module_matching import (
     ModulePair,
     match_modules,
     matching_outputs,
 )
-from equipoise.validators.judgement.results import Divergence, ErrorMetrics, ModuleError
+from equipoise.validators.judgement.results import Divergence, ModuleError
 from equipoise.validators.judgement.verdict import within_noise
-
-
-@dataclass(frozen=True)
-class CapturedPasses:
-    """Values of every module in the same forward pass on truth, reference and backend."""
-
-    truth: Sequence[CapturedModule]
-    reference: Sequence[CapturedModule]
-    found: Sequence[CapturedModule]
 
 
 @dataclass(frozen=True)

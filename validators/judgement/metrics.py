@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.precision import TF32
-from equipoise.validators.core.types import Array
-from equipoise.validators.judgement.results import ErrorMetrics
+from equipoise.validators.core.types import Array, ErrorMetrics
 
 
 def measure_error(found: Array, truth: Array, *, precision: str) -> ErrorMetrics:
@@ -85,18 +83,6 @@ def root_mean_square(values: Array) -> float:
     if not largest or not np.isfinite(largest):
         return largest
     return largest * float(np.sqrt(np.mean(np.square(values / largest))))
-
-
-def kl_divergence(found: Array, truth: Array) -> float:
-    """Returns the largest Kullback-Leibler divergence KL(truth || found) over the last axis, in nats.
-
-    >>> kl_divergence(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]))
-    0.0
-    """
-    p, q = log_softmax(truth), log_softmax(found)
-    with np.errstate(invalid="ignore"):
-        terms = np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0.0)
-    return float(np.nan_to_num(terms.sum(axis=-1), nan=np.inf).max(initial=0.0))
 
 
 def is_identical(found: Array, expected: Array) -> bool:

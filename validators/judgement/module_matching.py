@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from equipoise.convert.api import prepare
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.api import plan_conversion
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.core.types import Array, Arrays, CapturedModule
 
 
@@ -27,7 +27,7 @@ def map_weight_names(pytorch: Path, backend: str) -> dict[str, tuple[str, ...]]:
     Empty if the architecture is not known; names are then compared by their spelling.
     """
     try:
-        plan = prepare(pytorch, to=backend)
+        plan = plan_conversion(pytorch, to=backend)
     except EquipoiseError:
         return {}
     return {

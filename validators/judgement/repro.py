@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert import open_checkpoint
-from equipoise.convert.errors import EquipoiseError
-from equipoise.validators.core.types import Array, Arrays, CapturedModule
-from equipoise.validators.judgement.diagnosis import CapturedPasses
+from equipoise.convert.core.errors import EquipoiseError
+from equipoise.validators.core.types import Array, Arrays, CapturedModule, CapturedPasses
 from equipoise.validators.judgement.results import Divergence
 
 SCRIPT_TEMPLATE = '''\

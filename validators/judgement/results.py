@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from equipoise.validators.core.tolerance import Tolerance
+from equipoise.validators.core.types import ErrorMetrics
 
 HISTOGRAM_EDGES = tuple(range(-12, 5))
 """Edges of the error histogram as powers of ten; smaller errors fall into the first bin."""
@@ -35,37 +36,6 @@ PASSING_VERDICTS = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
 def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     """Returns the verdict on several things together; nothing at all counts as failed."""
     return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.FAILED)
-
-
-@dataclass(frozen=True)
-class ErrorMetrics:
-    """The distance of values from a truth.
-
-    Attributes:
-        count: Number of values compared.
-        max_abs: Largest absolute difference.
-        rms: Root mean square of the differences.
-        max_rel: Largest relative difference over values of at least a thousandth of the largest one; below that,
-            relative differences mean nothing.
-        ulp: Largest difference in units in the last place of the precision.
-        cosine: Cosine similarity of all values together.
-        scale: Root mean square of the truth.
-        nonfinite: Number of values that are NaN or infinite on one side only.
-    """
-
-    count: int
-    max_abs: float
-    rms: float
-    max_rel: float
-    ulp: float
-    cosine: float
-    scale: float
-    nonfinite: int
-
-    @property
-    def relative(self) -> float:
-        """``rms`` relative to the truth's: the error of an output as a whole."""
-        return self.rms / self.scale if self.scale else (0.0 if self.rms == 0 else float("inf"))
 
 
 @dataclass(frozen=True)

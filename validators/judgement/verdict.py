@@ -21,18 +21,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.tolerance import Tolerance
-from equipoise.validators.core.types import Array, Arrays, Decision
+from equipoise.validators.core.types import Array, Arrays, Decision, ErrorMetrics
 from equipoise.validators.judgement.metrics import (
     is_identical,
-    kl_divergence,
     measure_error,
     unit_roundoff,
 )
 from equipoise.validators.judgement.results import (
     HISTOGRAM_EDGES,
     CaseMetrics,
-    ErrorMetrics,
     OutputMetrics,
     Verdict,
 )
@@ -117,6 +116,18 @@ def judge_output(
         margin=margin,
         errors=_histogram(values, true_values),
     )
+
+
+def kl_divergence(found: Array, truth: Array) -> float:
+    """Returns the largest Kullback-Leibler divergence KL(truth || found) over the last axis, in nats.
+
+    >>> kl_divergence(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]))
+    0.0
+    """
+    p, q = log_softmax(truth), log_softmax(found)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0.0)
+    return float(np.nan_to_num(terms.sum(axis=-1), nan=np.inf).max(initial=0.0))
 
 
 def _select_valid(value: Array, valid: Array | None) -> Array:

@@ -1,12 +1,12 @@
-"""Which class of transformers does a task, by the names in its auto classes; needs no framework."""
+"""Finds the class of transformers for a task by the names in its auto classes; needs no framework."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Protocol
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Task
 
 _OTHER_AUTO_CLASSES = {
     "AutoModelForSpeechSeq2Seq": ("AutoModelForCTC",),
@@ -21,6 +21,17 @@ _OTHER_AUTO_CLASSES = {
 """Other auto classes that do the same task."""
 
 
+class TaskClasses(Protocol):
+    """What a task says about classes; see :class:`equipoise.validators.tasks.base.Task`."""
+
+    name: str
+    auto_class: str
+
+    def suits(self, model: ModelFolder) -> bool:
+        """Checks whether the model's class and files are made for this task."""
+        ...
+
+
 def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
     """The class names of an auto class by model type; empty if transformers has no such class."""
     # As an attribute of its package the module is a stand-in where torch is missing; by its name it is itself.
@@ -32,7 +43,7 @@ def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def pytorch_class(model: ModelFolder, task: Task) -> str:
+def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
     """The PyTorch class that loads the model for the task.
 
     The config's own class if it is made for the task; else the first of transformers' mapping.

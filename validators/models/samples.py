@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 
 MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
 """Fields of samples that are files."""
@@ -48,3 +48,8 @@ def read_samples(file: Path) -> list[Mapping[str, Any]]:
             found=type(values).__name__,
         )
     return [resolve_media_paths(file.parent, sample) for sample in samples]
+
+
+def take_cyclic(samples: Sequence[Mapping[str, Any]], count: int) -> tuple[Mapping[str, Any], ...]:
+    """The first ``count`` samples, from the start again when there are fewer."""
+    return tuple(samples[index % len(samples)] for index in range(count))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.convert.core.errors import EquipoiseError, InputError
+from equipoise.convert.core.plugins import PluginFolder
 from equipoise.exporters.artifact_files import has_jax_program, has_onnx_encoder_decoder
 from equipoise.validators.models.folder import ModelFolder
 

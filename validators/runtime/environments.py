@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from equipoise.convert.errors import InputError, WorkerError
+from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.validators.runtime.interpreters import environments_folder
 from equipoise.validators.runtime.process import WorkerProcess
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
-from equipoise.convert.errors import WorkerError
+from equipoise.convert.core.errors import WorkerError
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.runtime import worker
 from equipoise.validators.runtime.interpreters import find_interpreter

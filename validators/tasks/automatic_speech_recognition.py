@@ -10,7 +10,7 @@ import numpy as np
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, forward
+from equipoise.validators.tasks.base import forward
 from equipoise.validators.tasks.shared.audio import (
     audio_cases,
     extract_features,
@@ -24,6 +24,7 @@ from equipoise.validators.tasks.shared.generation import (
     generation_cases,
     token_decisions,
 )
+from equipoise.validators.tasks.shared.labels import argmax_margins
 
 
 class AutomaticSpeechRecognition:

@@ -5,12 +5,13 @@ A task is one file in this folder that defines ``TASK``; its name is the file's,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.plugins import PluginFolder
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import resolve_media_paths
 
@@ -88,28 +89,51 @@ def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
     return brought or task.samples(model)
 
 
-def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Any]]:
-    """The best names with their scores; None: all.
+TASKS = PluginFolder("equipoise.validators.tasks", "equipoise.tasks", "TASK")
+"""The built-in tasks, and those that other packages offer in the entry-point group ``equipoise.tasks``."""
 
-    >>> ranked(["a", "b"], np.array([0.25, 0.75]), 1)
-    [{'label': 'b', 'score': 0.75}]
+_TRANSLATION = re.compile(r"translation_\w+_to_\w+")
+
+
+def task_names() -> list[str]:
+    """Lists the names of all tasks."""
+    return sorted(TASKS.names())
+
+
+def find_task(name: str) -> Task:
+    """Returns a task by its name or an alias; ``translation_en_to_de`` is a translation, as in ``pipeline()``.
+
+    Raises:
+        InputError: There is no such task.
     """
-    order = np.argsort(-scores, kind="stable").tolist()
-    return [{"label": names[index], "score": float(scores[index])} for index in order][:top_k]
+    if _TRANSLATION.fullmatch(name):
+        name = "translation"
+    if name in TASKS.names():
+        return _load_task(name)
+    for known in task_names():
+        task = _load_task(known)
+        if name in task.aliases:
+            return task
+    raise InputError("no such task", found=name, expected=", ".join(task_names()))
 
 
-def argmax_margins(scores: Array) -> Array:
-    """Half the distance of the two largest along the last axis: no smaller error can swap them.
+def infer_task(model: ModelFolder) -> Task:
+    """Returns the task that a model is made for.
 
-    >>> argmax_margins(np.array([[1.0, 4.0, 3.5], [0.0, 2.0, -9.0]])).tolist()
-    [0.25, 1.0]
+    Raises:
+        InputError: No task or several tasks suit the model, so that the user must choose.
     """
-    top = np.sort(scores.astype(np.float64), axis=-1)[..., -2:]
-    return np.asarray(
-        (top[..., -1] - top[..., 0]) / 2 if top.shape[-1] > 1 else np.inf * top[..., 0]
+    suitable = [task for task in map(_load_task, task_names()) if task.suits(model)]
+    if len(suitable) == 1:
+        return suitable[0]
+    raise InputError(
+        "several tasks suit the model" if suitable else "no task suits the model",
+        file=model.path,
+        found=", ".join(task.name for task in suitable) or model.class_name or "no architectures",
+        hint="say which with --task; " + ", ".join(task_names()),
     )
 
 
-def take_cyclic(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
-    """The first ``count`` samples, from the start again when there are fewer."""
-    return tuple(samples[index % len(samples)] for index in range(count))
+def _load_task(name: str) -> Task:
+    task: Task = TASKS.load(name)
+    return task

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import forward, take_cyclic
+from equipoise.validators.models.samples import take_cyclic
+from equipoise.validators.tasks.base import forward
 from equipoise.validators.tasks.shared.documents import (
     MAX_ANSWER_TOKENS,
     document_answers,

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import softmax
 from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import text_cases, token_mask, tokenize
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import (
     BORDER_PIXEL_SHARE,
     image_cases,
@@ -19,8 +19,9 @@ from equipoise.validators.tasks.shared.images import (
     resize,
     synthetic_image_samples,
 )
-from equipoise.validators.tasks.shared.segments import (
-    THRESHOLD,
+from equipoise.validators.tasks.shared.labels import argmax_margins
+from equipoise.validators.tasks.shared.masks import (
+    SEGMENT_SCORE_THRESHOLD,
     instance_segments,
     panoptic_segments,
     select_queries,
@@ -93,9 +94,11 @@ class ImageSegmentation:
         made = []
         for index in range(len(batch.context)):
             logits = outputs[classes][index]
-            scores, labels, kept = select_queries(logits, THRESHOLD)
+            scores, labels, kept = select_queries(logits, SEGMENT_SCORE_THRESHOLD)
             # A probability moves by half the logits' error at most.
-            far = np.where(labels == logits.shape[-1] - 1, np.inf, np.abs(scores - THRESHOLD) * 2)
+            far = np.where(
+                labels == logits.shape[-1] - 1, np.inf, np.abs(scores - SEGMENT_SCORE_THRESHOLD) * 2
+            )
             seen = [model.labels[int(label)] for label in labels[kept]]
             margin = np.minimum(argmax_margins(logits), far)
             made.append(Decision("queries", seen, classes, index, margin))

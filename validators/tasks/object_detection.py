@@ -10,13 +10,14 @@ import numpy as np
 from equipoise.validators.core.activations import sigmoid, softmax
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import (
     image_cases,
     image_sizes,
     preprocess_images,
     synthetic_image_samples,
 )
+from equipoise.validators.tasks.shared.labels import argmax_margins
 
 SCORE_THRESHOLD = 0.5
 """The least score of a box; pipeline()'s default."""

@@ -10,7 +10,9 @@ import numpy as np
 from equipoise.validators.core.activations import sigmoid
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass, take_cyclic
+from equipoise.validators.models.samples import take_cyclic
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import max_tokens, to_int64
 
 Cells = dict[tuple[int, int], Array]

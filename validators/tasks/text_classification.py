@@ -10,7 +10,8 @@ import numpy as np
 from equipoise.validators.core.activations import sigmoid, softmax
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass, top_k_labels
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.labels import argmax_margins, top_k_labels
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import forward, take_cyclic
+from equipoise.validators.models.samples import take_cyclic
+from equipoise.validators.tasks.base import forward
 from equipoise.validators.tasks.shared.text import tokenize
 
 PCM16_STEP = 1 / 32768

@@ -10,8 +10,9 @@ import numpy as np
 from equipoise.validators.core.activations import softmax
 from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.entities import aggregate, token_entities
+from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import encode_texts, text_cases, to_int64, token_mask
 
 

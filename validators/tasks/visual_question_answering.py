@@ -8,9 +8,9 @@ from typing import Any
 from equipoise.validators.core.activations import sigmoid
 from equipoise.validators.core.types import Arrays, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import run_single_pass, top_k_labels
+from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import image_cases, preprocess_images, synthetic_image
-from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, label_decisions
+from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, label_decisions, top_k_labels
 from equipoise.validators.tasks.shared.text import tokenize
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
 from equipoise.validators.core.activations import softmax
 from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, run_single_pass
+from equipoise.validators.tasks.base import run_single_pass
+from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 DEFAULT_TEMPLATE = "This example is {}."
@@ -106,22 +106,6 @@ class ZeroShotClassification:
             )
             for d in made
         ]
-
-
-def candidate_labels(sample: Sample) -> list[str]:
-    """The candidates; a string of them is split at commas.
-
-    Raises:
-        InputError: There are none.
-    """
-    given = sample.get("candidate_labels") or []
-    names = given.split(",") if isinstance(given, str) else given
-    labels = [str(name).strip() for name in names if str(name).strip()]
-    if not labels:
-        raise InputError(
-            "the sample has no candidate_labels", hint="name them, with commas between"
-        )
-    return labels
 
 
 def _entailment_index(model: ModelFolder) -> int | None:

@@ -15,13 +15,12 @@ pytest.importorskip("PIL")
 
 from task_models import FIXTURES, ROOT, folder, runner
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators import tasks
 from equipoise.validators.core.types import Arrays, Batch, Decision
 from equipoise.validators.models.auto_classes import mapped_classes, pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import find_task, infer_task, task_names
-from equipoise.validators.tasks.base import Task, samples_of
+from equipoise.validators.tasks.base import Task, find_task, infer_task, samples_of, task_names
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 

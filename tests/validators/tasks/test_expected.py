@@ -14,8 +14,7 @@ pytest.importorskip("PIL")
 from task_models import FIXTURES, folder, runner
 
 from equipoise.validators.core.types import Case, Sample
-from equipoise.validators.tasks import infer_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import infer_task, samples_of
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 

@@ -15,8 +15,7 @@ from torch_runner import TorchRunner
 
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import infer_task
-from equipoise.validators.tasks.base import Task, samples_of
+from equipoise.validators.tasks.base import Task, infer_task, samples_of
 from equipoise.validators.tasks.shared.images import keeps_size
 
 pytestmark = pytest.mark.transformers

@@ -18,8 +18,7 @@ from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
 from equipoise.validators.core.types import Case
 from equipoise.validators.pipeline import split_call_options
-from equipoise.validators.tasks import infer_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import infer_task, samples_of
 
 pytestmark = [
     pytest.mark.transformers,

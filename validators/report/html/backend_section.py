@@ -10,7 +10,11 @@ from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
 from equipoise.validators.report.html.histogram import histogram_chart
 from equipoise.validators.report.html.markup import Html, code, definitions, join, tag
 from equipoise.validators.report.html.samples import answers_section
-from equipoise.validators.report.html.statistics import case_outputs, error_histogram, format_number
+from equipoise.validators.report.html.statistics import (
+    case_outputs,
+    error_histogram,
+    format_number,
+)
 from equipoise.validators.report.summary import first_line
 
 

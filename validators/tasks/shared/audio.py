@@ -10,8 +10,8 @@ import numpy as np
 from equipoise.validators.core.types import Array, Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_audio
+from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.models.seeding import fixed_seed
-from equipoise.validators.tasks.base import take_cyclic
 
 SAMPLE_SECONDS = (0.8, 0.5, 1.1)
 """Lengths of synthesised sounds."""

@@ -9,9 +9,8 @@ import numpy as np
 from equipoise.validators.core.activations import sigmoid, softmax
 from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, top_k_labels
+from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels, top_k_labels
 from equipoise.validators.tasks.shared.text import tokenize
-from equipoise.validators.tasks.zero_shot_classification import candidate_labels
 
 
 def encode_pairs(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Arrays, Batch, Case, Decision
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import preprocess_images

@@ -15,7 +15,7 @@ from equipoise.validators.generation.generate import (
 )
 from equipoise.validators.generation.logits_processors import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import take_cyclic
+from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.shared.text import max_tokens, repeat_text
 
 NUM_BEAMS = 4

@@ -10,7 +10,7 @@ import numpy as np
 from equipoise.validators.core.types import Array, Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
-from equipoise.validators.tasks.base import take_cyclic
+from equipoise.validators.models.samples import take_cyclic
 
 SYNTHETIC_SIZES = ((64, 48), (48, 64), (80, 80))
 """Width and height of drawn pictures: lying, standing, square."""

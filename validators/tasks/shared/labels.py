@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Array, Arrays, Batch, Decision
+from equipoise.validators.core.types import Array, Arrays, Batch, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import argmax_margins, top_k_labels
 
 DEFAULT_TOP_K = 5
 """How many labels pipeline() gives."""
@@ -48,3 +49,41 @@ def label_decisions(
         Decision("label", model.labels[int(row.argmax())], "logits", index, margins[index])
         for index, row in enumerate(logits)
     ]
+
+
+def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Any]]:
+    """The best names with their scores; None: all.
+
+    >>> top_k_labels(["a", "b"], np.array([0.25, 0.75]), 1)
+    [{'label': 'b', 'score': 0.75}]
+    """
+    order = np.argsort(-scores, kind="stable").tolist()
+    return [{"label": names[index], "score": float(scores[index])} for index in order][:top_k]
+
+
+def argmax_margins(scores: Array) -> Array:
+    """Half the distance of the two largest along the last axis: no smaller error can swap them.
+
+    >>> argmax_margins(np.array([[1.0, 4.0, 3.5], [0.0, 2.0, -9.0]])).tolist()
+    [0.25, 1.0]
+    """
+    top = np.sort(scores.astype(np.float64), axis=-1)[..., -2:]
+    return np.asarray(
+        (top[..., -1] - top[..., 0]) / 2 if top.shape[-1] > 1 else np.inf * top[..., 0]
+    )
+
+
+def candidate_labels(sample: Sample) -> list[str]:
+    """The candidates; a string of them is split at commas.
+
+    Raises:
+        InputError: There are none.
+    """
+    given = sample.get("candidate_labels") or []
+    names = given.split(",") if isinstance(given, str) else given
+    labels = [str(name).strip() for name in names if str(name).strip()]
+    if not labels:
+        raise InputError(
+            "the sample has no candidate_labels", hint="name them, with commas between"
+        )
+    return labels

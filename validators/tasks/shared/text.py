@@ -9,7 +9,7 @@ import numpy as np
 
 from equipoise.validators.core.types import Array, Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import take_cyclic
+from equipoise.validators.models.samples import take_cyclic
 
 LONG_PROMPT_TOKENS = 500
 """Tokens of the long prompt: faults of positions and masks stay hidden in short ones."""

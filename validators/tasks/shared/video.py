@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_frames
-from equipoise.validators.tasks.base import take_cyclic
+from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.shared.images import SYNTHETIC_SIZES, pad_and_stack, synthetic_image
 
 

@@ -1,0 +1,24 @@
+"""Files that travel with the weights: config, generation config, tokenizer, processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COMPANION_SUFFIXES = frozenset(
+    (".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".vocab")
+)
+EQUIPOISE_FILES = frozenset(("equipoise.json", "equipoise.progress.json"))
+MAX_COMPANION_BYTES = 256 << 20
+
+
+def companion_files(folder: Path) -> list[Path]:
+    """The files of a folder that are neither weights, nor indices of shards, nor ours; sorted."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in COMPANION_SUFFIXES
+        and path.name not in EQUIPOISE_FILES
+        and not path.name.endswith(".index.json")
+        and path.is_file()
+        and path.stat().st_size <= MAX_COMPANION_BYTES
+    )

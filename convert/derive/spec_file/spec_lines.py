@@ -1,0 +1,192 @@
+"""The lines of a spec: for every template the kind with its sizes as expressions, and the condition it stands under."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.expand import BARE_KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.derive.probe.observations import ObservedModule, Variant
+from equipoise.convert.derive.search.path_templates import PathTemplates, index_combinations
+from equipoise.convert.derive.search.sample_points import SamplePoint
+from equipoise.convert.derive.search.search import ExpressionSearch
+from equipoise.convert.derive.spec_file.spec_text import SpecLine
+
+ModuleSites = Mapping[tuple[int, tuple[int, ...]], ObservedModule]
+"""(variant, indices) -> what is there."""
+
+
+@dataclass
+class SpecLines:
+    """All lines of a type.
+
+    Attributes:
+        of: Class -> its lines.
+        unsolved: What no expression was found for; its lines hold for the given config alone.
+    """
+
+    of: dict[str, list[SpecLine]] = field(default_factory=dict)
+    unsolved: list[str] = field(default_factory=list)
+
+
+def find_lines(
+    variants: Sequence[Variant],
+    paths: PathTemplates,
+    search: ExpressionSearch,
+    given: int = 0,
+    as_given: Collection[str] = (),
+) -> SpecLines:
+    """Works out the lines of every class.
+
+    Args:
+        variants: What was seen.
+        paths: Its paths as templates.
+        search: Finds the expressions.
+        given: The variant whose modules are written one by one where no expression is found.
+        as_given: Templates of modules that are written so in any case.
+    """
+    return _LineFinder(variants, paths, search, given, as_given).run()
+
+
+class _LineFinder:
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        paths: PathTemplates,
+        search: ExpressionSearch,
+        given: int,
+        as_given: Collection[str],
+    ) -> None:
+        self.variants = variants
+        self.paths = paths
+        self.search = search
+        self.given_variant = given
+        self.as_given = as_given
+        self.found = SpecLines({name: [] for name in variants[0].observations})
+        self.places: dict[tuple[tuple[str, ...], int], list[SamplePoint]] = {}
+
+    def run(self) -> SpecLines:
+        built = {
+            name: {at for at, one in enumerate(self.variants) if name in one.observations}
+            for name in self.found.of
+        }
+        for text, by_class in self._sites().items():
+            for classes, sites in _group_equal_classes(by_class, built):
+                self._solve(text, classes, sites)
+        return self.found
+
+    def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]]:
+        """Template -> class -> what is where."""
+        found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]] = {}
+        for at, variant in enumerate(self.variants):
+            for name, seen in variant.observations.items():
+                for path, module in seen.modules.items():
+                    place = self.paths.paths[path][at, name]
+                    sites = found.setdefault(place.template, {}).setdefault(name, {})
+                    sites[at, tuple(place.indices.values())] = module
+        return found
+
+    def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
+        """The lines of one template for classes that have it alike."""
+        built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.observations)]
+        lines = None if text in self.as_given else self._lines(text, built, sites)
+        if lines is None:
+            kinds = ", ".join(sorted({one.kind for one in sites.values()}))
+            self.found.unsolved.append(f"{text} ({kinds}) of {', '.join(classes)}")
+            lines = list(self._as_given(text, sites))
+        for line in lines:
+            for name in classes:
+                self.found.of[name].append(line)
+
+    def _as_given(self, text: str, sites: ModuleSites) -> Iterator[SpecLine]:
+        """A line for every module of a template that the given config has."""
+        for (at, indices), module in sites.items():
+            if at == self.given_variant:
+                place = dict(zip(name_templates.index_names(text), indices, strict=True))
+                sizes = [str(size) for _, size in module.sizes]
+                bias = "False" if module.bias is False else ""
+                yield SpecLine(text.format_map(place), _kind_text(module, sizes, bias))
+
+    def _lines(self, text: str, built: list[int], sites: ModuleSites) -> list[SpecLine] | None:
+        places = [
+            place for at in built for place in self._places(name_templates.index_names(text), at)
+        ]
+        everywhere = {(one.variant, tuple(one.indices.values())) for one in places}
+        if not set(sites) <= everywhere:
+            return None
+        found = []
+        for sort in dict.fromkeys(module.signature for module in sites.values()):
+            holds = [
+                (module := sites.get((one.variant, tuple(one.indices.values())))) is not None
+                and module.signature == sort
+                for one in places
+            ]
+            when = self.search.find_condition(places, holds)
+            inside = [one for one, kept in zip(places, holds, strict=True) if kept]
+            modules = [sites[one.variant, tuple(one.indices.values())] for one in inside]
+            kind = self._kind(inside, modules)
+            if when is None or kind is None:
+                return None
+            found.append(SpecLine(text, kind, when))
+        return found
+
+    def _places(self, indices: tuple[str, ...], at: int) -> list[SamplePoint]:
+        if (indices, at) not in self.places:
+            variant = self.variants[at]
+            self.places[indices, at] = [
+                SamplePoint(at, variant.values, one)
+                for one in index_combinations(indices, self.paths.counts, variant)
+            ]
+        return self.places[indices, at]
+
+    def _kind(self, places: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
+        """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
+        first = modules[0]
+        texts = []
+        for position in range(len(first.sizes)):
+            text = self.search.find_size(places, [one.sizes[position][1] for one in modules])
+            if text is None:
+                return None
+            texts.append(text)
+        if first.bias is None:
+            return _kind_text(first, texts)
+        biased = [bool(one.bias) for one in modules]
+        bias = self.search.find_condition(places, biased) if any(biased) else "False"
+        return None if bias is None else _kind_text(first, texts, bias)
+
+
+def _kind_text(module: ObservedModule, sizes: Sequence[str], bias: str = "") -> str:
+    """A kind with these sizes, and what says whether there is a bias; what is as it is without being said is left out."""
+    texts = []
+    for (name, _), text in zip(module.sizes, sizes, strict=True):
+        switch = module.kind not in BARE_KINDS and name in MODULE_KINDS[module.kind].switches
+        if not switch:
+            texts.append(text)
+        elif text != str(MODULE_KINDS[module.kind].switches[name]):
+            texts.append(f"{name}={text}")
+    if bias:
+        texts.append(f"bias={bias}")
+    return f"{module.kind}({', '.join(texts)})"
+
+
+def _group_equal_classes(
+    by_class: Mapping[str, ModuleSites], built: Mapping[str, set[int]]
+) -> Iterator[tuple[list[str], ModuleSites]]:
+    """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
+    groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], ObservedModule]]] = []
+    for name, sites in by_class.items():
+        for names, variants, known in groups:
+            both = variants & built[name]
+            mine = {key: one for key, one in sites.items() if key[0] in both}
+            theirs = {key: one for key, one in known.items() if key[0] in both}
+            if both and mine == theirs:
+                names.append(name)
+                variants |= built[name]
+                known.update(sites)
+                break
+        else:
+            groups.append(([name], set(built[name]), dict(sites)))
+    for names, _, known in groups:
+        yield names, known
