@@ -64,12 +64,16 @@ def worker_pool(
     memory_limit: int | None,
     log: Path | None = None,
 ) -> Iterator[WorkerPool]:
-    """The worker processes of a command."""
+    """Yields the worker processes of a command: those of the caller, unless options ask for others."""
     # Tokenizers are used in this process; what they say to a terminal is not ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from equipoise.validators.runtime.process import WorkerPool
 
+    shared = click.get_current_context().find_root().obj
+    if isinstance(shared, WorkerPool) and not (environments or memory_limit or log):
+        yield shared
+        return
     with WorkerPool(
         dict(environments), log=log, time_limit=time_limit, memory_limit=memory_limit
     ) as found:

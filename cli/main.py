@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from equipoise.cli._run import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_json
+
+if TYPE_CHECKING:
+    from equipoise.validators.runtime.process import WorkerPool
 
 
 class Commands(click.Group):
@@ -57,10 +60,16 @@ def root() -> None:
     """
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Runs a command line; returns the exit code."""
+def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
+    """Runs a command line; returns the exit code.
+
+    Args:
+        arguments: The arguments.
+        pool: Worker processes to use where the arguments ask for none of their own; None starts and ends processes
+            in each command.
+    """
     try:
-        code = root.main(list(arguments), prog_name="equipoise", standalone_mode=False)
+        code = root.main(list(arguments), prog_name="equipoise", standalone_mode=False, obj=pool)
     except click.Abort:  # click's name for ^C and the end of input
         click.echo("interrupted; the same command resumes what it can", err=True)
         return EXIT_INTERRUPTED

@@ -131,6 +131,8 @@ def target_reference(name: str) -> str:
     Raises:
         KeyError: There is no target of that name.
     """
+    if name.endswith(".py"):
+        return str(Path(name).resolve())
     module = TARGETS.module(name)
     is_own = module.__name__.startswith(f"{TARGETS.package}.")
     return name if is_own else str(module.__file__)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.cli.main import run
-from equipoise.validators.runtime.process import WorkerProcess
+from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,13 +62,20 @@ class Outcome:
         return json.loads(self.out)
 
 
+@pytest.fixture(scope="session")
+def workers() -> Iterator[WorkerPool]:
+    """Worker processes that the tests of a process share: each would begin by importing torch."""
+    with WorkerPool(time_limit=300) as pool:
+        yield pool
+
+
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Runs a command line in this process."""
+def cli(capsys: pytest.CaptureFixture[str], workers: WorkerPool) -> Callable[..., Outcome]:
+    """Runs a command line in this process, over the shared worker processes."""
 
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
-        code = run([str(one) for one in arguments])
+        code = run([str(one) for one in arguments], pool=workers)
         caught = capsys.readouterr()
         return Outcome(code, caught.out, caught.err)
 

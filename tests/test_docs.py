@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from equipoise.validators import pytest_plugin, tasks
+from equipoise.convert.core import plugins
+from equipoise.validators import pytest_plugin
 from equipoise.validators.core.precision import PRECISIONS
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.tolerance import DEFAULTS, MODULE_TOLERANCE, REASONS, Tolerance
 from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import backend_names
 from equipoise.validators.report.html.tables import VERDICT_SIGNS
-from equipoise.validators.tasks.base import task_names
+from equipoise.validators.tasks.base import TASKS, infer_task, task_names
 from equipoise.validators.validate import validate
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -82,15 +83,10 @@ def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "my_task.py").write_text(task)
     monkeypatch.syspath_prepend(tmp_path)
 
-    class Entry:
-        name = "toxicity"
-
-        @staticmethod
-        def load() -> Any:
-            return import_module("my_task").TASK
-
+    point = EntryPoint("toxicity", "my_task:TASK", "equipoise.tasks")
+    found = {point.name: point}
     monkeypatch.setattr(
-        tasks, "entry_points", lambda group: [Entry] if group == tasks.ENTRY_POINT_GROUP else []
+        plugins, "_entry_points", lambda group: found if group == TASKS.group else {}
     )
     mine = str(tmp_path / "my_backend.py")
     report = validate(Request(BERT, backends=[mine], task="toxicity", cases=["single", "batch"]))
@@ -100,7 +96,7 @@ def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.about["implementation"] == "mine"
     assert report.command.startswith("equipoise validate ")
     assert f"--backends {mine}" in report.command
-    assert tasks.infer_task(tasks.ModelFolder(BERT)).name == "text-classification"
+    assert infer_task(ModelFolder(BERT)).name == "text-classification"
 
 
 def test_the_matrix_has_every_fixture_and_task() -> None:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from equipoise.cli import _validation
-from equipoise.exporters import build
 from equipoise.exporters.example_inputs import varying_axes
 from equipoise.exporters.target import find_target
 from equipoise.validators.runtime.process import WorkerPool
 
 ROOT = Path(__file__).parents[2] / "fixtures"
-
-
-@pytest.fixture(scope="session")
-def workers() -> Iterator[WorkerPool]:
-    with WorkerPool(time_limit=300) as found:
-        yield found
-
-
-@pytest.fixture
-def cli(
-    cli: Callable[..., Any], workers: WorkerPool, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
-    """Runs a command over the shared processes: each would begin by importing torch."""
-
-    @contextmanager
-    def shared(*arguments: Any) -> Iterator[WorkerPool]:
-        yield workers
-
-    monkeypatch.setattr(_validation, "workers", shared)
-    return cli
 
 
 @pytest.fixture(scope="session")
@@ -46,21 +23,20 @@ def make_program(workers: WorkerPool) -> Callable[..., list[str]]:
     def make(
         target: str, way: str, model: Path, name: str, folder: Path, **inputs: Any
     ) -> list[str]:
-        tool, file = find_target(target)
         np.savez(folder / "inputs.npz", **inputs)
         axes = {
             key: {str(axis): symbol for axis, symbol in one.items()}
             for key, one in varying_axes([inputs]).items()
         }
         found = workers.get("pytorch").call(
-            build.__file__,
-            "make",
-            target=file,
+            "equipoise.exporters.build",
+            "build",
+            target=target,
             way=way,
             folder=str(model),
             class_name=name,
             inputs=str(folder / "inputs.npz"),
-            output=str(folder / tool.program),
+            output=str(folder / find_target(target).program),
             axes=axes,
         )
         notes: list[str] = found["notes"]

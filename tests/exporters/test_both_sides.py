@@ -117,9 +117,11 @@ def limits(source: ExportableModel, found: CheckedProgram) -> list[str]:
 
 def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[str]]:
     """The JAX program, and its notes."""
-    graph = lower(found.program, tuple(source.tensors), found.limits)
+    graph = lower(found.program, tuple(source.tensors))
     with jax.enable_x64(True):
-        exported, notes = export_with_constraints(LoweredGraph(graph, source), maker(graph))
+        exported, notes = export_with_constraints(
+            LoweredGraph(graph, source, found.limits), maker(graph)
+        )
 
     def call(x: Any) -> Any:
         with jax.enable_x64(True):

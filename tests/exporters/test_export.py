@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from equipoise.exporters.artifact import hash_file, hash_files
+from equipoise.convert.core.hashing import hash_file
+from equipoise.exporters.artifact import hash_files
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 

@@ -12,8 +12,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from equipoise.exporters.targets.onnx import TARGET
-from equipoise.validators.export import targets
 
 pytestmark = [
     pytest.mark.transformers,
@@ -25,10 +23,9 @@ ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
 FAULTY = Path(__file__).parent / "faulty"
 
 
-def plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has programs made by a file that makes them wrong."""
-    faulty = (TARGET, str(FAULTY / f"{fault}.py"))
-    monkeypatch.setattr(targets, "find_target", lambda name: faulty)
+def faulty_target(fault: str) -> Path:
+    """A user's file with a target whose programs are wrong."""
+    return FAULTY / f"{fault}.py"
 
 
 @pytest.mark.parametrize(
@@ -47,12 +44,18 @@ def test_caught(
     verdict: str,
     said: str,
     cli: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    plant(fault, monkeypatch)
     outcome = cli(
-        *("export", ROOT / model, tmp_path / "out", "--to", "onnx", "--ways", "dynamo"),
+        *(
+            "export",
+            ROOT / model,
+            tmp_path / "out",
+            "--to",
+            faulty_target(fault),
+            "--ways",
+            "dynamo",
+        ),
         *("--threads", 1),
     )
     assert outcome.code == (3 if verdict == "failed" else 1), outcome.out + outcome.err
@@ -65,25 +68,31 @@ def test_caught(
     assert (tmp_path / "out" / "model.onnx").is_file()
 
 
-def test_decision_safe_may_be_accepted(
-    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    plant("epsilon", monkeypatch)
+def test_decision_safe_may_be_accepted(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli(
-        *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
+        *(
+            "export",
+            ROOT / "text-classification",
+            tmp_path / "out",
+            "--to",
+            faulty_target("epsilon"),
+        ),
         *("--ways", "dynamo", "--threads", 1, "--no-strict"),
     )
     assert outcome.code == 0, outcome.out + outcome.err
     assert "verdict: decision-safe" in outcome.out
 
 
-def test_the_next_way_is_tried(
-    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_next_way_is_tried(cli: Callable[..., Any], tmp_path: Path) -> None:
     """A way that diverges is put down, and the next that does not is kept."""
-    plant("first_way", monkeypatch)
     outcome = cli(
-        *("export", ROOT / "text-classification", tmp_path / "out", "--to", "onnx"),
+        *(
+            "export",
+            ROOT / "text-classification",
+            tmp_path / "out",
+            "--to",
+            faulty_target("first_way"),
+        ),
         *("--cases", "batch", "--threads", 1, "--json"),
     )
     assert outcome.code == 0, outcome.err

@@ -29,7 +29,7 @@ def test_small_constants_stay(tmp_path: Path) -> None:
     norm = Norm().eval()
     source = ExportableModel(norm, norm, {"x": example}, {"x": {0: "batch"}}, ("y", "z"))
     with torch.no_grad():
-        find_target("onnx")[0].make("dynamo", source, tmp_path / "model.onnx")
+        find_target("onnx").make("dynamo", source, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(
         str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"]
     )

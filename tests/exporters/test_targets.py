@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
+from equipoise.convert.core import plugins
 from equipoise.exporters import target
-from equipoise.exporters.target import find_target, target_names
+from equipoise.exporters.target import TARGETS, find_target, target_names, target_reference
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
 
@@ -35,30 +36,32 @@ def tokens(rows: int, length: int, padding: str = "") -> dict[str, np.ndarray]: 
 
 @pytest.mark.parametrize("name", target_names())
 def test_contract(name: str) -> None:
-    target, file = find_target(name)
+    target = find_target(name)
     assert target.name == name
-    assert Path(file).stem == name.replace("-", "_")
+    assert TARGETS.module(name).__name__.rpartition(".")[2] == name.replace("-", "_")
     assert target.program
     assert target.extra
     assert target.needs
     assert target.ways
 
 
-def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry point is a target like those of this package."""
-    module = ModuleType("theirs")
-    module.TARGET = find_target("onnx")[0]  # type: ignore[attr-defined]
-    module.__file__ = "/somewhere/theirs.py"
-
-    class Point:
-        name = "theirs"
-
-        def load(self) -> ModuleType:
-            return module
-
-    monkeypatch.setattr(target, "entry_points", lambda **given: [Point()])
-    assert "theirs" in target_names()
-    assert find_target("theirs")[1] == "/somewhere/theirs.py"
+def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An entry point is a target like those of this package; a worker process gets it by its file."""
+    file = tmp_path / "theirs.py"
+    file.write_text("from equipoise.exporters.targets.onnx import TARGET\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("theirs", "theirs", "equipoise.targets")
+    monkeypatch.setattr(plugins, "entry_points", lambda **group: [point])
+    TARGETS.refresh()
+    try:
+        assert "theirs" in target_names()
+        assert find_target("theirs") is find_target("onnx")
+        assert target_reference("theirs") == str(file)
+        assert target_reference("onnx") == "onnx"
+        assert find_target(str(file)) is find_target("onnx")
+    finally:
+        monkeypatch.undo()
+        TARGETS.refresh()
 
 
 @pytest.mark.slow
@@ -67,8 +70,8 @@ def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (name, way)
         for name in target_names()
-        for way in find_target(name)[0].ways
-        if not target.has_fixed_sizes(find_target(name)[0])
+        for way in find_target(name).ways
+        if not target.has_fixed_sizes(find_target(name))
     ],
 )
 def test_shapes_are_free(
@@ -80,7 +83,7 @@ def test_shapes_are_free(
 ) -> None:
     """Made at (2, 7), right at (1, 1), (3, 33), the longest there is, and padded on either side."""
     make_program(name, way, MODEL, NAME, tmp_path, **tokens(2, 7))
-    file = tmp_path / find_target(name)[0].program
+    file = tmp_path / find_target(name).program
     truth = RemoteModel(workers.get("pytorch"), "pytorch", NAME, MODEL, threads=1)
     program = RemoteModel(workers.get(name), name, "", file, threads=1)
     for batch in (

@@ -12,6 +12,7 @@ import mends
 import numpy as np
 import numpy.typing as npt
 import pytest
+import worker_side
 from architectures_page import SHOWN
 
 from equipoise.convert import convert, open_checkpoint
@@ -160,18 +161,27 @@ def run(
     save_to: Path | None = None,
     safe: bool = False,
     rebuilt: Collection[str] = (),
-    **options: bool,
+    *,
+    called_first: bool = False,
 ) -> Outputs:
     """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does.
 
     What is ``rebuilt`` from the config may be missing: MarianForCausalLM reports it of its own files.
     """
-    model = RemoteModel(oracle, layout, cls, folder, **options)
+    if called_first:
+        oracle.call(worker_side.__file__, "build_variables_by_a_call", class_name=f"TF{cls}")
+    model = RemoteModel(oracle, layout, cls, folder)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert set(model.info[key]) <= set(rebuilt), f"{key} in {layout}"
     outputs = {} if given is None else model.run(given)
     if save_to is not None:
-        model.save(save_to, safe_serialization=safe)
+        oracle.call(
+            worker_side.__file__,
+            "save",
+            model=model.name,
+            folder=str(save_to),
+            safe_serialization=safe,
+        )
     model.drop()
     return outputs
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import worker_side
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.conversion.plan_types import CAST_DTYPES
@@ -40,7 +41,7 @@ def saved(oracle: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> Ca
     """The folder of a class's model as PyTorch saved it."""
 
     @cache
-    def save(cls: str) -> Path:
+    def save_class(cls: str) -> Path:
         folder = tmp_path_factory.mktemp(MODELS[cls])
         oracle.call(
             models.__file__,
@@ -52,7 +53,12 @@ def saved(oracle: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> Ca
         )
         return folder
 
-    return save
+    return save_class
+
+
+def save(oracle: WorkerProcess, model: RemoteModel, folder: Path, **options: object) -> None:
+    """The framework's own ``save_pretrained``."""
+    oracle.call(worker_side.__file__, "save", model=model.name, folder=str(folder), **options)
 
 
 def values(folder: Path) -> dict[str, bytes]:
@@ -73,8 +79,12 @@ def test_shards(
         [],
         [],
     ]
-    model.save(
-        tmp_path / "theirs", max_shard_size=SHARD, safe_serialization=form.endswith("safetensors")
+    save(
+        oracle,
+        model,
+        tmp_path / "theirs",
+        max_shard_size=SHARD,
+        safe_serialization=form.endswith("safetensors"),
     )
     model.drop()
     assert len(open_checkpoint(tmp_path / "theirs").files) > 3
@@ -113,7 +123,7 @@ def test_saved_model_and_checkpoint(
     """A SavedModel's variables and a TensorFlow checkpoint give the PyTorch weights they came from."""
     convert(saved(cls), tmp_path / "h5", to="tensorflow")
     model = RemoteModel(oracle, "tensorflow", cls, tmp_path / "h5")
-    model.save(tmp_path / "saved", saved_model=True)
+    save(oracle, model, tmp_path / "saved", saved_model=True)
     model.drop()
     (tmp_path / "saved" / "tf_model.h5").unlink()
     result = convert(tmp_path / "saved", tmp_path / "back", to="pytorch")
@@ -129,7 +139,7 @@ def test_flax_safetensors(
     convert(source, tmp_path / "ours", to="flax-safetensors")
     model = RemoteModel(oracle, "flax", "BertForMaskedLM", tmp_path / "ours")
     assert model.info["missing_keys"] == model.info["unexpected_keys"] == []
-    model.save(tmp_path / "theirs", safe_serialization=True)
+    save(oracle, model, tmp_path / "theirs", safe_serialization=True)
     model.drop()
     convert(tmp_path / "theirs", tmp_path / "back", to="pytorch")
     assert values(tmp_path / "back") == values(source)
@@ -141,7 +151,7 @@ def test_flax_bfloat16(saved: Callable[[str], Path], oracle: WorkerProcess, tmp_
     convert(source, tmp_path / "bf16", to="flax", dtype="bf16")
     convert(source, tmp_path / "fp32", to="flax")
     model = RemoteModel(oracle, "flax", "BertForMaskedLM", tmp_path / "fp32")
-    model.save(tmp_path / "theirs", bf16=True)
+    save(oracle, model, tmp_path / "theirs", bf16=True)
     model.drop()
     assert values(tmp_path / "theirs") == values(tmp_path / "bf16")
     kinds = {ref.dtype.name for ref in open_checkpoint(tmp_path / "theirs").values()}
@@ -170,7 +180,7 @@ def test_flax_writes_the_same_bytes(
     """After `from_pretrained` Flax's tree is sorted as ours is, so its file is ours to the byte."""
     convert(saved("T5ForConditionalGeneration"), tmp_path / "ours", to="flax")
     model = RemoteModel(oracle, "flax", "T5ForConditionalGeneration", tmp_path / "ours")
-    model.save(tmp_path / "theirs")
+    save(oracle, model, tmp_path / "theirs")
     model.drop()
     ours, theirs = (tmp_path / name / "flax_model.msgpack" for name in ("ours", "theirs"))
     assert ours.read_bytes() == theirs.read_bytes()

@@ -79,16 +79,16 @@ class Counted(WorkerPool):
 
     most = 0
 
-    def get(self, backend: str, *, apart: str = "") -> WorkerProcess:
-        found = super().get(backend, apart=apart)
-        held = [key for key in self._running if key.startswith("pytorch")]
+    def get(self, backend: str, *, suffix: str = "") -> WorkerProcess:
+        found = super().get(backend, suffix=suffix)
+        held = [key for key in self._processes if key.startswith("pytorch")]
         self.most = max(self.most, len(held))
         return found
 
 
 @pytest.mark.slow
 def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(setups, "LARGE", 1)
+    monkeypatch.setattr(setups, "LARGE_MODEL_BYTES", 1)
     with Counted(time_limit=300) as workers:
         request = Request(BERT, cases=["single", "batch"])
         found = export_model(ExportRequest(request, tmp_path / "out", "torchscript"), workers)
@@ -106,7 +106,7 @@ def test_a_divergence_is_found_all_the_same(
     tensors = load_file(tmp_path / "faulty" / "model.safetensors")
     tensors["bert.encoder.layer.0.output.dense.bias"][::2] += 0.5
     save_file(tensors, tmp_path / "faulty" / "model.safetensors", {"format": "pt"})
-    monkeypatch.setattr(setups, "LARGE", 1)
+    monkeypatch.setattr(setups, "LARGE_MODEL_BYTES", 1)
     request = Request(BERT, [tmp_path / "faulty"], backends=[], cases=["single"])
     (result,) = validate(request).backends
     assert result.verdict not in FINE

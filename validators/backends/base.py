@@ -73,10 +73,6 @@ class Session(Protocol):
         """The file's names of weights that the model calls otherwise, with the model's."""
         ...
 
-    def save(self, folder: str, options: dict[str, Any]) -> None:
-        """The framework's own ``save_pretrained``."""
-        ...
-
     def synchronize(self) -> None:
         """Waits until the device has done what it was given."""
         ...
@@ -120,10 +116,6 @@ class BaseSession:
     def renamed(self) -> dict[str, str]:
         """Nothing is called otherwise than in the file."""
         return {}
-
-    def save(self, folder: str, options: dict[str, Any]) -> None:
-        """A program is saved by copying it."""
-        raise NotImplementedError(f"{type(self).__name__} does not save")
 
     def synchronize(self) -> None:
         """The results are arrays already."""

@@ -57,6 +57,7 @@ class ExportJob:
 
     Args:
         target: The target.
+        reference: What :func:`find_target` takes in the worker process.
         context: The model and its task.
         folder: Each strategy gets a subfolder of it.
         inputs: Example inputs.
@@ -71,6 +72,7 @@ class ExportJob:
     def __init__(
         self,
         target: Target,
+        reference: str,
         context: EvaluationContext,
         folder: Path,
         inputs: ExampleInputs,
@@ -80,6 +82,7 @@ class ExportJob:
         ways: Sequence[str] | None = None,
     ) -> None:
         self.target = target
+        self.reference = reference
         self.context = context
         self.folder = folder
         self.inputs = inputs
@@ -128,7 +131,7 @@ class ExportJob:
             for name, one in self.inputs.axes.items()
         }
         request = BuildRequest(
-            target=target_reference(self.target.name),
+            target=self.reference,
             way=way,
             folder=str(context.pytorch.path),
             class_name=context.class_name,
@@ -224,5 +227,7 @@ def export_temporarily(context: EvaluationContext, name: str) -> ModelSource:
     check_target(target, {}, context.pool.chosen)
     folder = context.scratch / f"exported-{name}"
     folder.mkdir()
-    program = first_program(ExportJob(target, context, folder, example_inputs(context, {})))
+    program = first_program(
+        ExportJob(target, target_reference(name), context, folder, example_inputs(context, {}))
+    )
     return ModelSource(name, program.path, f"exported ({program.way})")

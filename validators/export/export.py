@@ -12,7 +12,7 @@ from pathlib import Path
 from equipoise.convert.checkpoints.hub import resolve_source
 from equipoise.convert.core.errors import InputError
 from equipoise.exporters.artifact import Artifact, atomic_output_folder, write_manifest
-from equipoise.exporters.target import has_fixed_sizes
+from equipoise.exporters.target import has_fixed_sizes, target_reference
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import (
     EvaluationContext,
@@ -43,7 +43,7 @@ class ExportRequest:
     Attributes:
         request: The model, its task, precision, device and tolerance, as for a validation.
         output: The folder to write.
-        target: Name of the target.
+        target: Name of the target, or a user's file that defines one.
         sizes: Axes (``batch``, ``sequence``) -> the only size that the program shall accept.
         judged: Whether to validate the program.
         force: Whether to replace an existing folder.
@@ -114,6 +114,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
             inputs = example_inputs(context, request.sizes, fixed=has_fixed_sizes(target))
             job = ExportJob(
                 target,
+                target_reference(request.target),
                 context,
                 folder,
                 inputs,

@@ -25,14 +25,14 @@ ONNX_ONLY_OPTIONS = {
 
 
 def resolve_target(name: str) -> Target:
-    """Returns a target.
+    """Returns a target by its name, or by the path of a user's file that defines one.
 
     Raises:
-        InputError: There is no target of that name.
+        InputError: There is no such target.
     """
     try:
         return find_target(name)
-    except KeyError:
+    except (KeyError, FileNotFoundError):
         raise InputError("no such target", found=name, expected=", ".join(target_names())) from None
 
 

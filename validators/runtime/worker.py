@@ -16,7 +16,6 @@ A request's header has ``op`` and its arguments; the answer's has ``ok`` and the
     capture {model, kwargs, state} + arrays             the outputs and those of every module on the way
     names   {model}                                     name and shape of every weight
     renamed {model}                                     the file's names of weights that the model renames
-    save    {model, folder, options}                    the framework's own save_pretrained
     drop    {model}                                     forgets the model
     call    {module, function, arguments}               what a function returns; module: dotted name or a .py path
     stop    {}                                          ends the process
@@ -125,16 +124,20 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any] | None:
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
+SESSIONS: dict[str, Any] = {}
+"""Loaded models by name; functions that are called in this process may use them."""
+
+
 class Worker:
     """Holds loaded models by name and answers one request at a time."""
 
     OPS = (
         *("hello", "load", "run", "step", "capture"),
-        *("names", "renamed", "save", "drop", "call"),
+        *("names", "renamed", "drop", "call"),
     )
 
     def __init__(self) -> None:
-        self.sessions: dict[str, Any] = {}
+        self.sessions = SESSIONS
         self.states: dict[str, Any] = {}
 
     def hello(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
@@ -198,11 +201,6 @@ class Worker:
     def renamed(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Lists the weights that a model calls otherwise than its file; reads the file."""
         return {"renamed": self.sessions[header["model"]].renamed()}, {}
-
-    def save(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
-        """Writes a model as its framework does."""
-        self.sessions[header["model"]].save(header["folder"], header.get("options", {}))
-        return {}, {}
 
     def drop(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
         """Forgets a model."""

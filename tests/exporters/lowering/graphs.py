@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.exporters.lowering.interpreter import run_program
 from equipoise.exporters.lowering.program import LoweredProgram
 from equipoise.exporters.shapes.input_specs import InputSpecs
 
@@ -27,7 +28,7 @@ def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> Low
 
 
 def weights_of(graph: LoweredProgram) -> dict[str, Any]:
-    from equipoise.exporters.lowering.interpreter import to_jax_array
+    from equipoise.exporters.lowering.dtypes import to_jax_array
 
     return {name: to_jax_array(tensor) for name, tensor in graph.weights.items()}
 
@@ -36,11 +37,11 @@ def run(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """At once, without a program."""
     import jax
 
-    from equipoise.exporters.lowering.interpreter import to_jax_array
+    from equipoise.exporters.lowering.dtypes import to_jax_array
 
     with jax.enable_x64(True):
         given = {name: to_jax_array(tensor) for name, tensor in inputs.items()}
-        return graph(weights_of(graph), given)
+        return run_program(graph, weights_of(graph), given)
 
 
 def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> Any:
@@ -48,16 +49,16 @@ def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> An
     import jax
     from jax import export
 
-    from equipoise.exporters.lowering.interpreter import to_jax_array
+    from equipoise.exporters.lowering.dtypes import to_jax_array
     from equipoise.exporters.shapes.input_specs import input_specs
 
     with jax.enable_x64(True):
         weights = weights_of(graph)
         shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in weights.items()}
         specs = input_specs(graph.program, graph.names, axes, least=True).shapes
-        program = export.export(jax.jit(lambda weights, inputs: graph(weights, inputs)))(
-            shapes, specs
-        )
+        program = export.export(
+            jax.jit(lambda weights, inputs: run_program(graph, weights, inputs))
+        )(shapes, specs)
 
     def call(inputs: Mapping[str, Any]) -> dict[str, Any]:
         with jax.enable_x64(True):
@@ -75,7 +76,7 @@ def maker(graph: LoweredProgram) -> Callable[[InputSpecs], Any]:
     import jax
     from jax import export
 
-    call = jax.jit(lambda inputs: graph(weights_of(graph), inputs))
+    call = jax.jit(lambda inputs: run_program(graph, weights_of(graph), inputs))
     return lambda specs: export.export(call)(specs.shapes)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from graphs import assert_same, exported, graph_of, maker
 
+from equipoise.exporters.lowering.dims import evaluate
 from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
-from equipoise.exporters.shapes.identities import find_identities, value_of
+from equipoise.exporters.shapes.identities import find_identities
 from equipoise.exporters.target import ExportableModel
 
 pytestmark = pytest.mark.transformers
@@ -23,8 +24,8 @@ def sizes(text: str, constraints: tuple[str, ...] = ()) -> tuple[Any, ...]:
 
 def test_the_value_of_a_size() -> None:
     (size,) = sizes("3*n*floordiv(n, 4) + mod(n, 5)^2 - max(n, 7) + min(m, 2)")
-    assert value_of(size, {"n": 9, "m": 1}) == 3 * 9 * 2 + 4**2 - 9 + 1
-    assert value_of(6, {}) == 6
+    assert evaluate(size, {"n": 9, "m": 1}) == 3 * 9 * 2 + 4**2 - 9 + 1
+    assert evaluate(6, {}) == 6
 
 
 def test_what_is_always_equal_is_stated() -> None:
@@ -33,7 +34,7 @@ def test_what_is_always_equal_is_stated() -> None:
     (stated,) = find_identities([64 * up, padded, other], [], {})
     left, right = stated.split(" == ")
     found, again = sizes(f"{left}, {right}")
-    assert all(value_of(found - again, {"n": n}) == 0 for n in range(1, 300))
+    assert all(evaluate(found - again, {"n": n}) == 0 for n in range(1, 300))
     # With the constraint JAX sees it, and there is nothing left to state.
     one, two = sizes("- 64*floordiv(- n, 64), n + mod(- n, 64)", (stated,))
     assert one == two

@@ -115,14 +115,14 @@ def test_fractions() -> None:
 
 
 def test_a_quotient_of_a_quotient_is_one() -> None:
-    from equipoise.exporters.shapes.identities import value_of
+    from equipoise.exporters.lowering.dims import evaluate
 
     (n,) = sizes("n")
     once = floordiv(n - 10, 5) + 1
     twice = floordiv(once - 3, 2) + 1
     assert str(twice) == "floordiv(n - 20, 10) + 1"
     for length in range(10, 200):
-        assert value_of(twice, {"n": length}) == ((length - 10) // 5 + 1 - 3) // 2 + 1
+        assert evaluate(twice, {"n": length}) == ((length - 10) // 5 + 1 - 3) // 2 + 1
     assert str(floordiv(2 * once, 3)) == "floordiv(2*floordiv(n - 10, 5) + 2, 3)"
 
 
@@ -168,8 +168,8 @@ def test_patches_of_pictures_are_multiples() -> None:
     traced = {"p": 32, "limits": 3}
     found = find_multiples([each * limits - each], "", {}, traced)
     assert found == {"p": MultipleOf(16, "limits", 1), "limits": Offset(1)}
-    assert found["p"].said() == "is 16*(limits - 1)"
-    assert found["limits"].said() == ""
+    assert found["p"].describe() == "is 16*(limits - 1)"
+    assert found["limits"].describe() == ""
     import sympy
 
     symbol = sympy.Symbol("s0")
@@ -180,7 +180,7 @@ def test_patches_of_pictures_are_multiples() -> None:
     assert find_multiples([], question, {}, {"p": 32, "n": 7}) == {"p": MultipleOf(4)}
     assert find_multiples([], question, {}, {"p": 30, "n": 7}) == {}
     assert find_multiples([each], "", {}, {"p": 31, "limits": 3}) == {}
-    assert MultipleOf(4).said() == "is a multiple of 4"
+    assert MultipleOf(4).describe() == "is a multiple of 4"
 
 
 def test_sizes_that_pytorch_takes_for_each_other() -> None:

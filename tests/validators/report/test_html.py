@@ -17,7 +17,7 @@ from equipoise.validators.judgement.results import ModuleError, Report, Verdict
 from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
 from equipoise.validators.report.html.histogram import histogram_chart
 from equipoise.validators.report.html.markup import VOID_ELEMENTS
-from equipoise.validators.report.html.page import to_html
+from equipoise.validators.report.html.page import to_html, verdict_sentence
 from equipoise.validators.report.html.samples import answers_section
 
 NAN, INF = float("nan"), float("inf")
@@ -53,7 +53,7 @@ class Reader(HTMLParser):
 
 def read(report: Report) -> Reader:
     reader = Reader()
-    reader.feed(to_html.to_html(report))
+    reader.feed(to_html(report))
     reader.close()
     assert reader.open == []
     reader.text = re.sub(r"\s+", " ", reader.text)
@@ -130,11 +130,11 @@ def test_pages_show_the_figures() -> None:
 
 
 def test_verdicts_in_words_without_backends() -> None:
-    assert to_html.verdict_sentence(made.report()).startswith("Only the reference was run")
+    assert verdict_sentence(made.report()).startswith("Only the reference was run")
 
 
 def test_hostile_texts_stay_texts() -> None:
-    text = to_html.to_html(made.hostile())
+    text = to_html(made.hostile())
     text.encode("utf-8")
     shown = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>[31m?"
     assert shown in unescape(text)

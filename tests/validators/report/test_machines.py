@@ -176,6 +176,6 @@ def test_verdict_of_all_and_exit_code() -> None:
 
 def test_plain_values() -> None:
     assert to_json_value((Verdict.DIVERGED, {1: made.NOISE}))[0] == "diverged"
-    assert to_json_value({1: made.Depth("a", 1.0, 0.5)}) == {
+    assert to_json_value({1: made.ModuleError("a", 1.0, 0.5)}) == {
         "1": {"path": "a", "error": 1.0, "noise": 0.5}
     }

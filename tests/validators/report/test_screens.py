@@ -12,7 +12,7 @@ import made_reports as made
 import pytest
 
 from equipoise.validators.judgement.results import ModuleError
-from equipoise.validators.report.html.page.page.page import page
+from equipoise.validators.report.html import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTHS = (360, 390, 768, 1280, 1600)

@@ -152,7 +152,7 @@ def test_needs_no_framework() -> None:
     names = ", ".join(repr(name) for name in ("torch", "transformers", "PIL", "pandas"))
     code = (
         "import sys\n"
-        "from equipoise.validators.tasks import find_task, task_names\n"
+        "from equipoise.validators.tasks.base import find_task, task_names\n"
         "[find_task(name) for name in task_names()]\n"
         f"print([name for name in ({names}) if name in sys.modules])"
     )

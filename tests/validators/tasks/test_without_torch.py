@@ -27,11 +27,11 @@ importlib.util.find_spec = lambda name, *rest: None if name in missing else foun
 warnings.simplefilter("ignore")
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks import task_of
+from equipoise.validators.tasks.base import infer_task
 from equipoise.validators.tasks.base import samples_of
 for path in map(Path, sys.argv[1:]):
     model = ModelFolder(path)
-    task = task_of(model)
+    task = infer_task(model)
     pytorch_class(model, task)
     for case in task.cases(model, samples_of(task, model)):
         task.encode(model, case)

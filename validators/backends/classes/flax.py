@@ -184,10 +184,3 @@ class Session(BaseSession):
         from flax.traverse_util import flatten_dict
 
         return {"/".join(key): list(v.shape) for key, v in flatten_dict(self.model.params).items()}
-
-    def save(self, folder: str, options: dict[str, Any]) -> None:
-        """``save_pretrained``; ``bf16`` casts first."""
-        rest = dict(options)
-        if rest.pop("bf16", False):
-            self.model.params = self.model.to_bf16(self.model.params)
-        self.model.save_pretrained(folder, **rest)

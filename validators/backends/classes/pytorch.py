@@ -161,10 +161,6 @@ class Session(_torch.TorchSession):
                         found[name] = same
         return found
 
-    def save(self, folder: str, options: dict[str, Any]) -> None:
-        """``save_pretrained``."""
-        self.model.save_pretrained(folder, **options)
-
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
@@ -23,31 +21,12 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     if cls is None:
         raise LookupError(f"transformers has no class TF{class_name}")
     extra = {"from_pt": True} if options.get("from_pt") else {}
-    with device_scope(options), _build_variables_first(cls, bool(options.get("called_first"))):
+    with device_scope(options):
         model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
     # The HDF5 loader compares names of layers too; one without weights (dropout_37) cannot miss any.
     empty = {layer.name for layer in model.layers if not layer.weights}
     info["missing_keys"] = [name for name in info["missing_keys"] if name not in empty]
     return Session(model, info, options)
-
-
-@contextmanager
-def _build_variables_first(cls: Any, called_first: bool) -> Iterator[None]:
-    """Some models make variables when they are first called, which is too late for the loader."""
-    if not called_first:
-        yield
-        return
-    build = cls.build_in_name_scope
-
-    def built(self: Any) -> None:
-        build(self)
-        self(self.dummy_inputs)
-
-    cls.build_in_name_scope = built
-    try:
-        yield
-    finally:
-        del cls.build_in_name_scope
 
 
 class Session(BaseSession):
@@ -134,10 +113,6 @@ class Session(BaseSession):
     def names(self) -> dict[str, list[int]]:
         """Shape of every weight by name."""
         return {weight.name: list(weight.shape) for weight in self.model.weights}
-
-    def save(self, folder: str, options: dict[str, Any]) -> None:
-        """``save_pretrained``."""
-        self.model.save_pretrained(folder, **options)
 
     def close(self) -> None:
         """Frees what Keras keeps beside the model."""
