@@ -1,4 +1,4 @@
-"""A program's inputs as plain data: example arrays, and which of their axes vary."""
+"""Example inputs of an export and their dynamic axes, as plain data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 FEATURE_INPUT_PREFIXES = ("pixel_values", "hidden_states")
-"""Beginnings of the names of inputs whose last axis holds features, though they have two axes: patches of pictures."""
+"""Prefixes of inputs whose last axis holds features although they have two axes: image patches."""
 
 
 @dataclass(frozen=True)
 class ExampleInputs:
-    """What a program is made with.
+    """The inputs that a program is exported with.
 
     Attributes:
         arrays: One example of each input.
-        axes: For each input the axes that vary, and what the program calls them.
-        kwargs: Plain values that the model's forward gets beside them.
-        caches: Whether the task goes on with a cache, and the model keeps one.
+        axes: The dynamic axes of each input and their names in the program.
+        kwargs: Further keyword arguments of the model's forward.
+        caches: Whether the task uses a KV cache and the model has one.
     """
 
     arrays: Mapping[str, Array]
@@ -31,9 +31,9 @@ class ExampleInputs:
     caches: bool = False
 
     def shape(self, name: str) -> list[int | str]:
-        """The dimensions of an input, names for those that vary.
+        """Returns the dimensions of an input, with names for dynamic axes.
 
-        >>> inputs = Inputs({"x": np.zeros((2, 7, 3))}, {"x": {0: "batch"}}, {})
+        >>> inputs = ExampleInputs({"x": np.zeros((2, 7, 3))}, {"x": {0: "batch"}}, {})
         >>> inputs.shape("x")
         ['batch', 7, 3]
         """
@@ -43,7 +43,7 @@ class ExampleInputs:
 
 
 def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int, str]]:
-    """The axes that vary: the batch, the length of what has two axes, and what differs between the examples.
+    """Returns the dynamic axes: the batch, the length of inputs with two axes, and axes that differ between examples.
 
     >>> tokens = [{"input_ids": np.zeros((2, 7), int), "pixel_values": np.zeros((2, 3, 8, 8))}]
     >>> varying_axes(tokens)
@@ -74,7 +74,7 @@ def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int,
 def _split_unequal_axes(
     axes: dict[str, dict[int, str]], examples: Sequence[Mapping[str, Array]]
 ) -> dict[str, dict[int, str]]:
-    """One symbol means one size: pictures and the texts to choose from need not be equally many."""
+    """Gives axes of unequal size different names: CLIP's images and its candidate texts are two batches."""
     known: dict[str, list[tuple[str, int, str]]] = {}
     for name, mine in axes.items():
         for axis, symbol in mine.items():
@@ -92,7 +92,7 @@ def _split_unequal_axes(
 def _always_equal(
     examples: Sequence[Mapping[str, Array]], one: tuple[str, int], other: tuple[str, int]
 ) -> bool:
-    """Whether two axes have the same size wherever both are."""
+    """Checks whether two axes have the same size in every example that has both."""
     return all(
         example[one[0]].shape[one[1]] == example[other[0]].shape[other[1]]
         for example in examples
@@ -101,7 +101,7 @@ def _always_equal(
 
 
 def _axis_name(name: str, axis: int, rank: int, kind: str) -> str:
-    """A symbol for an axis; inputs that always have it in common share the symbol."""
+    """Returns the name of an axis; inputs that share the axis get the same name."""
     if axis == 0:
         return "batch"
     if rank == 4 and name.startswith("pixel") and axis in (2, 3):

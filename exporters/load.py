@@ -1,6 +1,6 @@
 """Loads what the target ``stablehlo`` writes: as a function of JAX, or as a module of Flax.
 
-Neither PyTorch nor transformers is needed: JAX, and for :func:`load_flax` Flax.
+Neither PyTorch nor transformers is needed: only JAX, and Flax for :func:`load_flax`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from equipoise.convert.containers import flax_msgpack
 from equipoise.convert.core.errors import ContainerError, InputError
+from equipoise.convert.core.framework_types import JaxArray, JaxExported, JaxTree, NnxModule
 from equipoise.exporters.artifact import read_manifest
 from equipoise.exporters.artifact_files import JAX_PROGRAM, JAX_WEIGHTS, jax_program_files
 from equipoise.exporters.cache_names import PAST_PREFIX
@@ -23,7 +23,7 @@ SIZE_ERROR_PREFIXES = (
     "Shape mismatch",
     "Error refining shapes",
 )
-"""How messages of JAX begin that are about the sizes of inputs."""
+"""Beginnings of JAX's messages about wrong sizes of inputs (jax 0.10)."""
 
 
 @dataclass(frozen=True)
@@ -31,36 +31,36 @@ class JaxProgram:
     """A program and its weights.
 
     Attributes:
-        exported: The program, of ``jax.export``; it takes the tree of weights and a dict of inputs.
+        exported: The program of ``jax.export``; its arguments are the tree of weights and a dict of inputs.
         parameters: The weights as nested dicts in the Flax layout.
-        inputs: Shape and dtype of each input by name; open sizes are symbols.
-        limits: What ``artifact.json`` notes of the sizes that it takes, as far as that is known.
+        inputs: Shape and dtype of each input by name; dynamic sizes are symbols.
+        limits: Notes of ``artifact.json`` about the sizes that the program accepts.
     """
 
-    exported: Any
-    parameters: dict[str, Any]
-    inputs: Mapping[str, Any]
+    exported: JaxExported
+    parameters: dict[str, JaxTree]
+    inputs: Mapping[str, JaxArray]
     limits: tuple[str, ...] = ()
 
-    def __call__(self, **inputs: Any) -> dict[str, Any]:
-        """The outputs by name, from the weights as they were loaded.
+    def __call__(self, **inputs: JaxArray) -> dict[str, JaxArray]:
+        """Returns the outputs by name, computed with the loaded weights.
 
         Raises:
-            InputError: An input is missing, or there is none of that name.
+            InputError: An input is missing or unknown.
         """
         return self.apply(self.parameters, inputs)
 
-    def apply(self, parameters: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The same with weights of the caller's: a pure function, for ``jax.jit`` and ``jax.grad``.
+    def apply(self, parameters: JaxTree, inputs: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
+        """Returns the outputs for the caller's weights: a pure function for ``jax.jit`` and ``jax.grad``.
 
-        A past may be left out as a whole, and is empty then.
+        If no tensor of a past is given, the past is empty.
 
         Raises:
-            InputError: An input is missing, there is none of that name, or the program takes none of these sizes.
+            InputError: An input is missing or unknown, or the program does not accept the sizes.
         """
         from jax import numpy as jnp
 
-        every = {**self._nothing(inputs), **inputs}
+        every = {**self._empty_past(inputs), **inputs}
         if every.keys() != self.inputs.keys():
             raise InputError(
                 "these are not the inputs of the program",
@@ -69,7 +69,7 @@ class JaxProgram:
             )
         given = {name: jnp.asarray(every[name], spec.dtype) for name, spec in self.inputs.items()}
         try:
-            found: dict[str, Any] = self.exported.call(parameters, given)
+            found: dict[str, JaxArray] = self.exported.call(parameters, given)
         except ValueError as error:
             if not str(error).startswith(SIZE_ERROR_PREFIXES):
                 raise
@@ -80,8 +80,8 @@ class JaxProgram:
             ) from error
         return found
 
-    def _nothing(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """An empty past, where the program takes one and none is given."""
+    def _empty_past(self, inputs: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
+        """Returns an empty past if the program takes one and none is given."""
         from jax import numpy as jnp
 
         past = {name: spec for name, spec in self.inputs.items() if name.startswith(PAST_PREFIX)}
@@ -94,7 +94,7 @@ class JaxProgram:
         }
 
 
-def _format_shapes(inputs: Mapping[str, Any]) -> str:
+def _format_shapes(inputs: Mapping[str, JaxArray]) -> str:
     return ", ".join(
         f"{name} ({', '.join(map(str, value.shape))})" for name, value in inputs.items()
     )
@@ -105,19 +105,19 @@ class JaxModel:
     """All programs of an artifact, which share their weights.
 
     Attributes:
-        roles: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
+        roles: The programs by role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
     """
 
     roles: Mapping[str, JaxProgram]
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, JaxTree]:
         """The weights as nested dicts in the Flax layout."""
         return next(iter(self.roles.values())).parameters
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """Shape and dtype of each input of the model as a whole; open sizes are symbols."""
+    def inputs(self) -> dict[str, JaxArray]:
+        """Shape and dtype of each input of the whole model; dynamic sizes are symbols."""
         if "model" in self.roles:
             return dict(self.roles["model"].inputs)
         decoder = self.roles["decoder"].inputs
@@ -128,19 +128,19 @@ class JaxModel:
             "decoder_input_ids": decoder["input_ids"],
         }
 
-    def __call__(self, **inputs: Any) -> dict[str, Any]:
-        """The outputs by name, from the weights as they were loaded.
+    def __call__(self, **inputs: JaxArray) -> dict[str, JaxArray]:
+        """Returns the outputs by name, computed with the loaded weights.
 
         Raises:
-            InputError: An input is missing, or there is none of that name.
+            InputError: An input is missing or unknown.
         """
         return self.apply(self.parameters, inputs)
 
-    def apply(self, parameters: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """One pass of the model as a whole: a pure function of weights and inputs.
+    def apply(self, parameters: JaxTree, inputs: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
+        """Runs one forward pass of the whole model: a pure function of weights and inputs.
 
         Raises:
-            InputError: An input is missing, or there is none of that name.
+            InputError: An input is missing or unknown.
         """
         if "model" in self.roles:
             return self.roles["model"].apply(parameters, inputs)
@@ -161,13 +161,14 @@ class JaxModel:
 
 
 def load_jax(folder: str | Path) -> JaxModel:
-    """The program of an artifact, or its programs.
+    """Loads the programs of an artifact.
 
     Args:
-        folder: What ``equipoise export --to stablehlo`` wrote.
+        folder: A folder that ``equipoise export --to stablehlo`` wrote.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: The folder holds no program.
+        ContainerError: A program is damaged.
     """
     place = Path(folder)
     files = jax_program_files(place)
@@ -187,7 +188,7 @@ def load_jax(folder: str | Path) -> JaxModel:
     return JaxModel({role: _jax_program(one, weights, limits) for role, one in programs.items()})
 
 
-def _deserialize(path: Path) -> Any:
+def _deserialize(path: Path) -> JaxExported:
     from jax import export
 
     try:
@@ -196,24 +197,27 @@ def _deserialize(path: Path) -> Any:
         raise ContainerError("not a program of jax.export", file=path, found=error) from error
 
 
-def _jax_program(exported: Any, weights: dict[str, Any], limits: tuple[str, ...]) -> JaxProgram:
+def _jax_program(
+    exported: JaxExported, weights: dict[str, JaxTree], limits: tuple[str, ...]
+) -> JaxProgram:
     from jax.tree_util import tree_unflatten
 
     args, _ = tree_unflatten(exported.in_tree, exported.in_avals)
     return JaxProgram(exported, weights, args[1], limits)
 
 
-def load_flax(folder: str | Path) -> Any:
-    """The program of an artifact as a ``flax.nnx.Module``.
+def load_flax(folder: str | Path) -> NnxModule:
+    """Loads an artifact as a ``flax.nnx.Module``.
 
-    Its parameters have the names of the Flax layout (``model.bert.encoder.layer["0"].output.dense.kernel``), and
-    change, train, shard and are saved like those of any module; calling it with inputs by name gives a dict of outputs.
+    Its parameters have the names of the Flax layout (``model.bert.encoder.layer["0"].output.dense.kernel``) and can be
+    trained, sharded and saved like those of any module. Calling it with inputs by name returns a dict of outputs.
 
     Args:
-        folder: What ``equipoise export --to stablehlo`` wrote.
+        folder: A folder that ``equipoise export --to stablehlo`` wrote.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: The folder holds no program.
+        ContainerError: A program is damaged.
     """
     from flax import nnx
     from jax import numpy as jnp
@@ -221,22 +225,22 @@ def load_flax(folder: str | Path) -> Any:
     program = load_jax(folder)
 
     class Node(nnx.Module):  # type: ignore[misc]
-        """A level of the tree of weights."""
+        """One level of the tree of weights."""
 
-        def __init__(self, tree: Mapping[str, Any], kind: Any) -> None:
+        def __init__(self, tree: Mapping[str, JaxTree], kind: NnxModule) -> None:
             for name, value in tree.items():
                 below = nnx.BatchStat if name == "batch_stats" else kind
                 whole = isinstance(value, Mapping)
                 made = Node(value, below) if whole else kind(jnp.asarray(value))
                 setattr(self, name, made)
 
-        def __getitem__(self, name: str) -> Any:
+        def __getitem__(self, name: str) -> JaxTree:
             return getattr(self, name)
 
     class Model(Node):
-        """The weights, and the program that uses them."""
+        """The weights together with the program that uses them."""
 
-        def __call__(self, **inputs: Any) -> dict[str, Any]:
+        def __call__(self, **inputs: JaxArray) -> dict[str, JaxArray]:
             return program.apply(nnx.to_pure_dict(nnx.state(self)), inputs)
 
     return Model(program.parameters, nnx.Param)

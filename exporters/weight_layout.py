@@ -1,19 +1,19 @@
-"""A PyTorch model's weights as Flax or TensorFlow spell them, and the way back inside a JAX program.
+"""Maps the weights of a PyTorch model to the names and axis order of Flax or TensorFlow, and back in a JAX program.
 
-Where the architecture has a file in ``convert/archs`` the layout is that of transformers 4.57.6; the others get the
-regular one, which follows from the types of the modules alone.
+Where ``convert/archs`` has a file for the architecture, the layout is that of transformers 4.57.6. Other architectures
+get the regular layout, which follows from the classes of the modules alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.framework_types import JaxArray, JaxTree, TorchModel, TorchModule
 from equipoise.convert.core.ops import (
     AddAxis,
     Concat,
@@ -28,7 +28,7 @@ from equipoise.convert.core.rules import Rule
 from equipoise.convert.layouts import layout_module
 
 BATCH_STATISTICS = ("running_mean", "running_var")
-"""What Flax keeps in a collection of its own."""
+"""Leaves that Flax keeps in a collection of their own."""
 _KIND_BY_CLASS_NAME = {
     "Linear": "linear",
     "NonDynamicallyQuantizableLinear": "linear",
@@ -44,36 +44,36 @@ _KIND_BY_CLASS_NAME = {
     "BatchNorm2d": "batch_norm",
     "BatchNorm3d": "batch_norm",
 }
-"""PyTorch's modules and the one of transformers -> the kind of module that an architecture file would call them."""
+"""Module class name -> kind in architecture files."""
 
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """Rules from PyTorch's names to those of the layout (``encoder/layer/0/kernel``).
+    """Rules from PyTorch's names to those of a layout (``encoder/layer/0/kernel``).
 
     Attributes:
-        rules: For every weight that the layout keeps: tables that follow from the config it may not.
+        rules: A rule for every weight that the layout stores; tables that follow from the config may be left out.
         origin: ``transformers 4.57.6`` or ``regular``.
     """
 
     rules: tuple[Rule, ...]
     origin: str
 
-    def from_pytorch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Arrays by the layout's names, from arrays by PyTorch's names."""
+    def from_pytorch(self, arrays: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
+        """Converts arrays by PyTorch's names to arrays by the layout's names."""
         return _apply_rules(self.rules, arrays)
 
-    def to_pytorch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Arrays by PyTorch's names, from arrays by the layout's names; in a JAX program too."""
+    def to_pytorch(self, arrays: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
+        """Converts arrays by the layout's names to arrays by PyTorch's names; works in a traced JAX program."""
         return _apply_rules([rule.inverse for rule in self.rules], arrays)
 
 
-def weight_layout(model: Any, names: Iterable[str], layout: str) -> WeightLayout:
-    """How the weights of a model of transformers are called and lie in another layout.
+def weight_layout(model: TorchModel, names: Iterable[str], layout: str) -> WeightLayout:
+    """Returns names and axis order of a model's weights in another layout.
 
     Args:
-        model: The model.
-        names: Names of the weights that are to be in it, as its ``state_dict`` has them.
+        model: A model of transformers.
+        names: Names of the weights in its ``state_dict``.
         layout: ``flax`` or ``tensorflow``.
     """
     wanted = set(names)
@@ -83,8 +83,8 @@ def weight_layout(model: Any, names: Iterable[str], layout: str) -> WeightLayout
     return WeightLayout(_regular_rules(model, wanted, layout), "regular")
 
 
-def _rules_from_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
-    """The rules of the architecture's file; None where there is none for this class, or it has other names."""
+def _rules_from_spec(model: TorchModel, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
+    """Returns the rules of the architecture's file; None if there is none for this class, or its names differ."""
     spec = load_spec(model.config.model_type)
     cls = spec.class_by_name(type(model).__name__) if spec else None
     if spec is None or cls is None or layout not in cls.names:
@@ -105,8 +105,8 @@ def _rules_from_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, .
     return rules if covered | computed == wanted else None
 
 
-def _model_names_by_file_name(model: Any, wanted: set[str]) -> dict[str, str]:
-    """What files call the weights -> what the model calls them: transformers 5 has renamed modules, but not in files."""
+def _model_names_by_file_name(model: TorchModel, wanted: set[str]) -> dict[str, str]:
+    """Returns names in files -> names in the model: transformers 5 renamed modules, but not in files."""
     import torch
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -118,7 +118,7 @@ def _model_names_by_file_name(model: Any, wanted: set[str]) -> dict[str, str]:
 
 
 def _model_names_by_spec_name(expansion: Expansion, files: Mapping[str, str]) -> dict[str, str]:
-    """Names of the spec -> those of the model, by what files call them; some names are spelled in several ways."""
+    """Returns names in the spec -> names in the model, matched by their names in files."""
     view = layout_module("pytorch").view(expansion)
     stored = {view.aliases.get(file, file): name for file, name in files.items()}
     return {
@@ -128,8 +128,8 @@ def _model_names_by_spec_name(expansion: Expansion, files: Mapping[str, str]) ->
     }
 
 
-def _regular_rules(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:
-    """Each weight under its own path; the type of its module says what it is called and how its axes lie."""
+def _regular_rules(model: TorchModel, wanted: set[str], layout: str) -> tuple[Rule, ...]:
+    """Returns a rule for each weight under its own path; the class of its module decides leaf name and axis order."""
     about = layout_module(layout)
     kinds = {path: _module_kind(module) for path, module in model.named_modules()}
     collections = layout == "flax" and "batch_norm" in kinds.values()
@@ -145,15 +145,15 @@ def _regular_rules(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...
     return tuple(rules)
 
 
-def _module_kind(module: Any) -> str | None:
+def _module_kind(module: TorchModule) -> str | None:
     name = type(module).__name__
     if name.endswith("RMSNorm"):
         return "rms_norm"
     return _KIND_BY_CLASS_NAME.get(name) or ("norm" if name.endswith("LayerNorm") else None)
 
 
-def _apply_rules(rules: Iterable[Rule], arrays: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _apply_rules(rules: Iterable[Rule], arrays: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
+    found: dict[str, JaxArray] = {}
     for rule in rules:
         made = tuple(arrays[name] for name in rule.sources)
         for op in rule.ops:
@@ -162,7 +162,7 @@ def _apply_rules(rules: Iterable[Rule], arrays: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _apply_op(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+def _apply_op(op: Op, arrays: tuple[JaxArray, ...]) -> tuple[JaxArray, ...]:
     """An operation on values of a JAX program; those of ``convert`` are numpy's."""
     from jax import numpy as jnp
 
@@ -185,13 +185,13 @@ def _apply_op(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     raise NotImplementedError(type(op).__name__)
 
 
-def nest_paths(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree from paths.
+def nest_paths(arrays: Mapping[str, JaxArray]) -> dict[str, JaxTree]:
+    """Builds a tree from paths.
 
-    >>> nested({"a/b": 1, "a/c": 2})
+    >>> nest_paths({"a/b": 1, "a/c": 2})
     {'a': {'b': 1, 'c': 2}}
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, JaxTree] = {}
     for path, value in arrays.items():
         *parents, last = path.split("/")
         here = tree
@@ -201,13 +201,13 @@ def nest_paths(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Paths from a tree.
+def flatten_tree(tree: Mapping[str, JaxTree], path: str = "") -> dict[str, JaxTree]:
+    """Returns the leaves of a tree by path.
 
-    >>> flat({"a": {"b": 1, "c": 2}})
+    >>> flatten_tree({"a": {"b": 1, "c": 2}})
     {'a/b': 1, 'a/c': 2}
     """
-    found: dict[str, Any] = {}
+    found: dict[str, JaxArray] = {}
     for name, value in tree.items():
         here = f"{path}/{name}" if path else name
         found.update(flatten_tree(value, here) if isinstance(value, Mapping) else {here: value})

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Sample
+from equipoise.validators.core.types import Answer, CallOption, Sample, SampleValue
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import (
@@ -31,15 +31,15 @@ _LIST_FIELDS = ("candidate_labels", "video")
 def run_pipeline(
     task: str,
     folder: str | Path,
-    inputs: Sequence[str | Mapping[str, Any]],
+    inputs: Sequence[str | Mapping[str, SampleValue]],
     *,
     backend: str | None = None,
     companions: str | Path | None = None,
     device: str = "cpu",
     workers: WorkerPool | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, CallOption] | None = None,
     threads: int = 0,
-) -> list[Any]:
+) -> list[Answer]:
     """What ``pipeline(task, model)(inputs)`` returns, one result a sample.
 
     Args:
@@ -104,8 +104,8 @@ def _answer_sample(
     model: ModelFolder,
     runner: RemoteRunner,
     sample: Sample,
-    options: Mapping[str, Any],
-) -> Any:
+    options: Mapping[str, CallOption],
+) -> Answer:
     of_answer, of_case = split_call_options(options)
     case = pipeline_case((sample,), cache=runner.caches)
     batch = task.encode(model, replace(case, options={**case.options, **of_case}))
@@ -121,7 +121,9 @@ _CASE_OPTIONS = {
 """Options of pipeline() that say how the model is called, by our names."""
 
 
-def split_call_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_call_options(
+    options: Mapping[str, CallOption],
+) -> tuple[dict[str, CallOption], dict[str, CallOption]]:
     """The options of a pipeline's call, parted into those of the answer and those of calling the model.
 
     Raises:
@@ -136,7 +138,7 @@ def split_call_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict
 
 
 def parse_inputs(
-    task: Task, model: ModelFolder, inputs: Sequence[str | Mapping[str, Any]]
+    task: Task, model: ModelFolder, inputs: Sequence[str | Mapping[str, SampleValue]]
 ) -> list[Sample]:
     """Samples of what a command line gives.
 
@@ -166,7 +168,7 @@ def parse_inputs(
     return [{field: _parse_field(field, text) for field, text in zip(fields, texts, strict=True)}]
 
 
-def _parse_object(one: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _parse_object(one: str | Mapping[str, SampleValue]) -> Mapping[str, SampleValue] | None:
     if isinstance(one, Mapping):
         return one
     if not one.lstrip().startswith("{"):
@@ -178,7 +180,7 @@ def _parse_object(one: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _parse_field(name: str, text: str) -> Any:
+def _parse_field(name: str, text: str) -> SampleValue:
     if name in _LIST_FIELDS and not Path(text).exists():
         return [part.strip() for part in text.split(",") if part.strip()]
     if name in ("table", "word_boxes"):
@@ -189,7 +191,7 @@ def _parse_field(name: str, text: str) -> Any:
     return text
 
 
-def to_json(value: Any, folder: Path | None = None, name: str = "0") -> Any:
+def to_json(value: Answer, folder: Path | None = None, name: str = "0") -> Any:
     """A result as JSON values; pictures and sounds become files of a folder, or a line about them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Names for the types of optional frameworks, which are not installed where types are checked.
+"""Names for types that a type checker cannot see: those of optional frameworks, and parsed JSON.
 
 Each is ``Any`` to a type checker and says to a reader which class a value is of.
 """
@@ -55,3 +55,39 @@ TfFunction: TypeAlias = Any
 """``tf.types.experimental.ConcreteFunction`` or a ``tf.function``."""
 TfModule: TypeAlias = Any
 """``tf.Module``."""
+
+AtenScalar: TypeAlias = Any
+"""A number argument of an ATen operator: Python number, symbolic dimension, or array without axes."""
+AtenSizes: TypeAlias = Any
+"""Sizes, strides or paddings of an ATen operator: a list of integers and symbolic dimensions, or one of them."""
+AtenAxes: TypeAlias = Any
+"""Axes of an ATen operator: an integer, a list of integers, or None for all axes."""
+Unused: TypeAlias = Any
+"""An argument that has no meaning in JAX, such as a device or a memory layout."""
+
+NnxModule: TypeAlias = Any
+"""``flax.nnx.Module``."""
+
+TorchDevice: TypeAlias = Any
+"""``torch.device``."""
+ScriptModule: TypeAlias = Any
+"""``torch.jit.ScriptModule``."""
+ScriptGraph: TypeAlias = Any
+"""``torch.Graph``, a graph of TorchScript, or a node or value of one."""
+FlaxModel: TypeAlias = Any
+"""A Flax model of transformers 4.57.6: ``FlaxPreTrainedModel``."""
+TfModel: TypeAlias = Any
+"""A TensorFlow model of transformers 4.57.6: ``TFPreTrainedModel``."""
+TfTensor: TypeAlias = Any
+"""``tf.Tensor``."""
+OrtSession: TypeAlias = Any
+"""``onnxruntime.InferenceSession``."""
+PilImage: TypeAlias = Any
+"""``PIL.Image.Image``."""
+Tokenizer: TypeAlias = Any
+"""A tokenizer of transformers: ``PreTrainedTokenizerBase``."""
+Processor: TypeAlias = Any
+"""A processor, image processor or feature extractor of transformers."""
+
+JsonValue: TypeAlias = Any
+"""A value that JSON has: a string, number, boolean, None, list or dict."""

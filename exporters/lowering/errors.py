@@ -1,4 +1,4 @@
-"""What a graph may have that has no counterpart in JAX."""
+"""Errors of the lowering from ATen to JAX."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ DATA_DEPENDENT_SIZE = "the size of its result depends on the values of a tensor"
 
 
 class LoweringError(EquipoiseError):
-    """An operator that is not known, or that cannot be expressed where sizes are fixed before a program runs.
+    """An operator is unknown, or has no counterpart in JAX, where sizes are fixed before a program runs.
 
     Args:
         message: What is wrong.
-        operator: ATen's name.
-        module: Path of the module of the model that it came from.
+        operator: ATen's name of the operator.
+        module: Path of the model's module that it came from.
         hint: What to do.
-        sizes: Sizes that the operator met and that are no plain numbers.
+        sizes: Symbolic sizes that the operator met.
     """
 
     def __init__(

@@ -9,10 +9,7 @@ from typing import Any
 
 from equipoise.convert.core.framework_types import JaxArray
 from equipoise.exporters.lowering.dims import floordiv, is_symbolic, max_dim, min_dim, mod
-from equipoise.exporters.lowering.size_fraction import SizeFraction, divide
-
-Number = Any
-"""A size, a fraction of a size, a Python number, or a JAX array without axes."""
+from equipoise.exporters.lowering.size_fraction import Number, SizeFraction, divide
 
 
 def _to_float(value: Number) -> float | JaxArray:
@@ -24,11 +21,11 @@ def _to_float(value: Number) -> float | JaxArray:
     return jnp.asarray(value).astype(jnp.float64) if is_symbolic(value) else float(value)
 
 
-def _logical_not(value: Any) -> Any:
+def _logical_not(value: Number) -> Number:
     return not value if isinstance(value, bool) else ~value
 
 
-def _if_then_else(condition: Any, first: Number, second: Number) -> Number:
+def _if_then_else(condition: Number, first: Number, second: Number) -> Number:
     from jax import numpy as jnp
 
     if isinstance(condition, bool):
@@ -95,7 +92,7 @@ _PYTHON_FUNCTIONS: dict[Any, Callable[..., Number]] = {
     operator.mod: mod,
 }
 
-SHAPE_OPS: dict[str, Callable[..., Any]] = {
+SHAPE_OPS: dict[str, Callable[..., Number]] = {
     "aten.sym_size.int": lambda x, dim: x.shape[dim],
     "aten.sym_numel.default": lambda x: math.prod(x.shape),
     "aten.sym_stride.int": lambda x, dim: math.prod(x.shape[dim % x.ndim + 1 :]),

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equipoise.convert.core.framework_types import FxNode
+from equipoise.convert.core.framework_types import AtenAxes, AtenSizes, FxNode, JaxArray, Unused
 from equipoise.exporters.lowering.dims import floordiv, is_symbolic, max_dim, min_dim, mod
-from equipoise.exporters.lowering.size_fraction import SizeFraction, as_fraction, divide
+from equipoise.exporters.lowering.size_fraction import Number, SizeFraction, as_fraction, divide
 
 ShapeValues = npt.NDArray[Any]
 """An array of objects: integers, sizes, and fractions of sizes."""
@@ -25,7 +25,7 @@ MAX_ELEMENTS = 64
 """Largest number of elements of a tensor that is folded."""
 
 
-def fold_constant(value: Any) -> ShapeValues | None:
+def fold_constant(value: JaxArray) -> ShapeValues | None:
     """Returns the values of a constant, if they are few and integral; None otherwise."""
     import jax
 
@@ -66,7 +66,7 @@ def _has_unknown_tensor(node: FxNode, args: Sequence[Any]) -> bool:
     """Checks whether an argument is a tensor that was not folded."""
     import torch
 
-    def is_tensor(one: Any) -> bool:
+    def is_tensor(one: Number) -> bool:
         return isinstance(one, torch.fx.Node) and isinstance(one.meta.get("val"), torch.Tensor)
 
     for given, value in zip(node.args, args, strict=True):
@@ -77,17 +77,17 @@ def _has_unknown_tensor(node: FxNode, args: Sequence[Any]) -> bool:
     return False
 
 
-def _object_array(values: Any, shape: Any) -> ShapeValues:
+def _object_array(values: Number, shape: AtenSizes) -> ShapeValues:
     found = np.empty(len(values), object)
     found[:] = values
     return found.reshape(shape)
 
 
-def _is_value(one: Any) -> bool:
+def _is_value(one: Number) -> bool:
     return type(one) is int or isinstance(one, SizeFraction) or is_symbolic(one)
 
 
-def _simplify(one: Any) -> Any:
+def _simplify(one: Number) -> Number:
     """Returns a fraction over 1 as its numerator."""
     return one.numerator if isinstance(one, SizeFraction) and one.denominator == 1 else one
 
@@ -95,7 +95,7 @@ def _simplify(one: Any) -> Any:
 def _elementwise(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
     """Applies a function of values elementwise, with broadcasting."""
 
-    def call(*tensors: Any) -> ShapeValues:
+    def call(*tensors: Number) -> ShapeValues:
         spread = np.broadcast_arrays(*(np.asarray(one, object) for one in tensors))
         made = [_simplify(function(*one)) for one in zip(*(x.flat for x in spread), strict=True)]
         return _object_array(made, spread[0].shape)
@@ -103,7 +103,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
     return call
 
 
-def _to_exact(one: Any) -> Any:
+def _to_exact(one: Number) -> Number:
     """Returns an integral float as an integer.
 
     Raises:
@@ -124,7 +124,7 @@ def _subtract(x: Any, y: Any, *, alpha: int = 1) -> ShapeValues:
 
 
 def _divide(x: Any, y: Any, *, rounding_mode: str | None = None) -> ShapeValues:
-    def one(a: Any, b: Any) -> Any:
+    def one(a: Number, b: Number) -> Number:
         found = divide(a, b)
         if found is None:
             raise TypeError((a, b))
@@ -135,7 +135,7 @@ def _divide(x: Any, y: Any, *, rounding_mode: str | None = None) -> ShapeValues:
     return _elementwise(one)(x, y)
 
 
-def _identity(x: ShapeValues, *_: Any, **__: Any) -> ShapeValues:
+def _identity(x: ShapeValues, *_: Unused, **__: Unused) -> ShapeValues:
     return x
 
 
@@ -164,7 +164,7 @@ def _slice(
 
 
 def _reduction(function: Callable[..., Any]) -> Callable[..., ShapeValues]:
-    def call(x: ShapeValues, dim: Any = None, keepdim: bool = False) -> ShapeValues:
+    def call(x: ShapeValues, dim: AtenAxes = None, keepdim: bool = False) -> ShapeValues:
         axis = tuple(dim) if isinstance(dim, (list, tuple)) else dim
         found = function(x, axis=None if axis == () else axis, keepdims=keepdim)
         return found if isinstance(found, np.ndarray) else _object_array([found], ())

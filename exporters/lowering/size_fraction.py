@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from equipoise.convert.core.framework_types import JaxArray, SymbolicDim
 from equipoise.exporters.lowering.dims import floordiv, is_symbolic
+
+Number: TypeAlias = Any
+"""A size, a fraction of a size, a Python number, or a JAX array without axes."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class SizeFraction:
     numerator: SymbolicDim
     denominator: int
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: Number) -> Number:
         fraction = as_fraction(other)
         if fraction is None:
             return self.to_array() + other
@@ -38,13 +41,13 @@ class SizeFraction:
     def __neg__(self) -> SizeFraction:
         return SizeFraction(-self.numerator, self.denominator)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: Number) -> Number:
         return self + -other
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: Number) -> Number:
         return -self + other
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: Number) -> Number:
         fraction = as_fraction(other)
         if fraction is None:
             return self.to_array() * other
@@ -54,27 +57,27 @@ class SizeFraction:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: Number) -> Number:
         if _is_positive_integer(other):
             return SizeFraction(self.numerator, self.denominator * other)
         return self.to_array() / other
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: Number) -> Number:
         return other / self.to_array()
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: Number) -> Number:
         return self.to_array() ** other
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: Number) -> Number:
         return self.to_array() < other
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: Number) -> Number:
         return self.to_array() <= other
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: Number) -> Number:
         return self.to_array() > other
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: Number) -> Number:
         return self.to_array() >= other
 
     def __floor__(self) -> SymbolicDim:
@@ -90,11 +93,11 @@ class SizeFraction:
         return jnp.asarray(self.numerator).astype(jnp.float64) / self.denominator
 
 
-def _is_positive_integer(value: Any) -> bool:
+def _is_positive_integer(value: Number) -> bool:
     return type(value) is int and value > 0
 
 
-def as_fraction(value: Any) -> SizeFraction | None:
+def as_fraction(value: Number) -> SizeFraction | None:
     """Returns a size or an integral number as a fraction; None for anything else.
 
     >>> as_fraction(3.0), as_fraction(0.5)
@@ -109,7 +112,7 @@ def as_fraction(value: Any) -> SizeFraction | None:
     return None
 
 
-def divide(first: Any, second: Any) -> SizeFraction | None:
+def divide(first: Number, second: Number) -> SizeFraction | None:
     """Returns a quotient as a fraction; None if the divisor is not a positive integer or nothing is a size."""
     numerator = as_fraction(first)
     if isinstance(second, float) and second.is_integer():

@@ -1,4 +1,4 @@
-"""Recurrences as loops of the program: a loop of Python over the tokens is as long as the example for ever."""
+"""Replaces recurrent loops of models by ``scan`` during torch.export: a Python loop would have the example's length forever."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
+from equipoise.convert.core.framework_types import TorchModel, TorchModule
 from equipoise.exporters.patches.scans import FUNCTIONS, METHODS
 
 
-def patch_recurrences(model: Any) -> list[str]:
-    """Has recurrences counted by the program wherever ``torch.export`` looks on; gives what there is to note."""
+def patch_recurrences(model: TorchModel) -> list[str]:
+    """Replaces recurrences by ``scan`` wherever ``torch.export`` traces them; returns notes for artifact.json."""
     found = list(_find_recurrences(model))
     for place, name, scan in found:
         plain = getattr(place, name)
@@ -20,8 +21,8 @@ def patch_recurrences(model: Any) -> list[str]:
     return ["under torch.export the recurrence is one scan, its length is free"] if found else []
 
 
-def _find_recurrences(model: Any) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
-    """Where recurrences are that the model uses: a module or a class, a name in it, and the loop."""
+def _find_recurrences(model: TorchModel) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+    """Yields the recurrences that a model uses: a module or class, the name in it, and the replacement."""
     kinds = {type(part) for part in model.modules()}
     modules = [sys.modules[place] for place in sorted({kind.__module__ for kind in kinds})]
     for module in modules:
@@ -34,13 +35,13 @@ def _find_recurrences(model: Any) -> Iterator[tuple[Any, str, Callable[..., Any]
                 yield kind, name, scan
 
 
-def _is_supported(part: Any) -> bool:
-    """Whether a loop knows all that the part of a model does: an LSTM may project, or have no biases."""
+def _is_supported(part: TorchModule) -> bool:
+    """Checks whether the replacement covers a module: an LSTM may project its output, or have no biases."""
     return not getattr(part, "proj_size", 0) and getattr(part, "bias", True) is not False
 
 
 def _use_scan_when_exporting(plain: Any, scan: Callable[..., Any]) -> Any:
-    """The function itself, but for ``torch.export``."""
+    """Returns a function that calls the replacement during ``torch.export`` and the original otherwise."""
     import torch
 
     @wraps(plain)

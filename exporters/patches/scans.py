@@ -1,34 +1,36 @@
-"""Recurrences as ``scan``, which a program counts itself: by the names of what computes them token by token."""
+"""Recurrences written with ``scan``, whose number of steps is dynamic, by the names of the functions that they replace."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from equipoise.convert.core.framework_types import TorchDtype, TorchModule, TorchTensor, Unused
+
 TIME_MAJOR_AXES = (1, 0, 2)
-"""Batch, token, feature -> token, batch, feature; and back."""
+"""Permutes (batch, token, feature) to (token, batch, feature), and back."""
 
 
-def _scan(step: Callable[..., Any], state: Any, steps: Any) -> Any:
+def _scan(step: Callable[..., TorchTensor], state: TorchTensor, steps: TorchTensor) -> TorchTensor:
     from torch._higher_order_ops.scan import scan
 
     return scan(step, state, steps)
 
 
 def selective_scan(
-    hidden_states: Any,
-    dt: Any,
-    A: Any,  # noqa: N803 - names of transformers
-    B: Any,  # noqa: N803
-    C: Any,  # noqa: N803
-    D: Any = None,  # noqa: N803
-    z: Any = None,
-    delta_bias: Any = None,
+    hidden_states: TorchTensor,
+    dt: TorchTensor,
+    A: TorchTensor,  # noqa: N803 - names of transformers
+    B: TorchTensor,  # noqa: N803
+    C: TorchTensor,  # noqa: N803
+    D: TorchTensor = None,  # noqa: N803
+    z: TorchTensor = None,
+    delta_bias: TorchTensor = None,
     delta_softplus: bool = False,
     return_last_state: bool = False,
-    **_: Any,
-) -> Any:
-    """``state = decay * state + update``, read by ``C``."""
+    **_: Unused,
+) -> TorchTensor:
+    """Computes Mamba's recurrence: ``state = decay * state + update``, read out by ``C``."""
     import torch
 
     if delta_bias is not None:
@@ -39,7 +41,7 @@ def selective_scan(
     update = dt[..., None] * B.transpose(1, 2)[:, None].float() * hidden_states[..., None].float()
     tokens_first = (2, 0, 1, 3)
 
-    def step(state: Any, now: Any) -> Any:
+    def step(state: TorchTensor, now: TorchTensor) -> TorchTensor:
         state = now[0] * state + now[1]
         return state, state.clone()
 
@@ -55,21 +57,21 @@ def selective_scan(
 
 
 def rwkv_linear_attention(
-    time_decay: Any,
-    time_first: Any,
-    key: Any,
-    value: Any,
-    state: Any = None,
+    time_decay: TorchTensor,
+    time_first: TorchTensor,
+    key: TorchTensor,
+    value: TorchTensor,
+    state: TorchTensor = None,
     return_state: bool = False,
-) -> Any:
-    """A quotient of two sums that decay, each kept by its largest exponent."""
+) -> TorchTensor:
+    """Computes RWKV's attention: a quotient of two decaying sums, each scaled by its largest exponent."""
     import torch
 
     decay = -torch.exp(time_decay)
     nothing = torch.zeros_like(key[:, 0], dtype=torch.float32)
     begun = list(state) if state is not None else [nothing, nothing.clone(), nothing - 1e38]
 
-    def step(state: Any, now: Any) -> Any:
+    def step(state: TorchTensor, now: TorchTensor) -> TorchTensor:
         above, below, largest = state
         key, value = now
         top = torch.maximum(largest, key + time_first)
@@ -86,14 +88,14 @@ def rwkv_linear_attention(
 
 
 def gated_linear_rnn(
-    _module: Any,
-    hidden_states: Any,
-    recurrent_gate: Any,
-    reset: Any,
-    recurrent_states: Any,
-    acc_dtype: Any = None,
-) -> Any:
-    """``state = gate * state + input``, RecurrentGemma's."""
+    _module: TorchModule,
+    hidden_states: TorchTensor,
+    recurrent_gate: TorchTensor,
+    reset: TorchTensor,
+    recurrent_states: TorchTensor,
+    acc_dtype: TorchDtype = None,
+) -> TorchTensor:
+    """Computes RecurrentGemma's recurrence: ``state = gate * state + input``."""
     import torch
 
     dtype = acc_dtype or torch.float32
@@ -102,7 +104,7 @@ def gated_linear_rnn(
     if begun is None:
         begun = torch.zeros_like(hidden_states[:, 0], dtype=dtype)
 
-    def step(state: Any, now: Any) -> Any:
+    def step(state: TorchTensor, now: TorchTensor) -> TorchTensor:
         state = now[0] * state + now[1]
         return state, state.clone()
 
@@ -111,8 +113,8 @@ def gated_linear_rnn(
     return states.permute(TIME_MAJOR_AXES).to(hidden_states.dtype), last
 
 
-def lstm_forward(module: Any, x: Any, state: Any = None) -> Any:
-    """PyTorch's own, layer by layer; what dropout would be between layers is none in a program."""
+def lstm_forward(module: TorchModule, x: TorchTensor, state: TorchTensor = None) -> TorchTensor:
+    """Computes PyTorch's LSTM layer by layer, without the dropout between layers."""
     import torch
 
     many = x.ndim == 3
@@ -125,7 +127,7 @@ def lstm_forward(module: Any, x: Any, state: Any = None) -> Any:
         hidden = cell = [begun] * (module.num_layers * ways)
     else:
         hidden, cell = (list((one if many else one[:, None]).unbind(0)) for one in state)
-    ends: list[Any] = []
+    ends: list[TorchTensor] = []
     for layer in range(module.num_layers):
         made = [
             _lstm_layer(module, tokens, hidden[at], cell[at], f"l{layer}{suffix}")
@@ -139,7 +141,9 @@ def lstm_forward(module: Any, x: Any, state: Any = None) -> Any:
     return tokens.transpose(0, 1) if module.batch_first else tokens, last
 
 
-def _lstm_layer(module: Any, tokens: Any, hidden: Any, cell: Any, name: str) -> Any:
+def _lstm_layer(
+    module: TorchModule, tokens: TorchTensor, hidden: TorchTensor, cell: TorchTensor, name: str
+) -> TorchTensor:
     import torch
 
     weights, own = getattr(module, f"weight_ih_{name}"), getattr(module, f"weight_hh_{name}")
@@ -147,7 +151,7 @@ def _lstm_layer(module: Any, tokens: Any, hidden: Any, cell: Any, name: str) -> 
     backwards = name.endswith("_reverse")
     given = torch.nn.functional.linear(tokens.flip(0) if backwards else tokens, weights, bias)
 
-    def step(state: Any, now: Any) -> Any:
+    def step(state: TorchTensor, now: TorchTensor) -> TorchTensor:
         hidden, cell = state
         opened, kept, new, shown = (now + hidden @ own.T).chunk(4, -1)
         cell = torch.sigmoid(kept) * cell + torch.sigmoid(opened) * torch.tanh(new)
@@ -162,9 +166,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mamba_selective_scan": selective_scan,
     "rwkv_linear_attention_cpu": rwkv_linear_attention,
 }
-"""By the names that transformers calls them by, in the module of each model that has them."""
+"""Replacements of functions, by the names that transformers' modeling modules use."""
 METHODS: dict[tuple[str, str], Callable[..., Any]] = {
     ("RecurrentGemmaRglru", "_rnn_scan"): gated_linear_rnn,
     ("LSTM", "forward"): lstm_forward,
 }
-"""By class and name."""
+"""Replacements of methods, by class and name."""

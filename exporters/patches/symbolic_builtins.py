@@ -1,9 +1,10 @@
-"""What Python makes numbers of while ``torch.export`` follows a model: lengths, and lists of the parts of a batch.
+"""Keeps sizes symbolic where ``len``, ``int``, ``range`` and ``list`` would turn them into ints during torch.export.
 
-``len(x)``, ``int(n)``, ``range(n)`` and ``list(x)`` want plain numbers, so a size that they see is that of the example for ever. In the
-modules that models are written in, other functions stand in for them while a model is followed. They give the same
-where sizes are numbers, and keep those that are not. Parts of a batch that are only put together again are kept
-together; anything else that is done to them ends with an error, and nothing is exported.
+These builtins return plain numbers, so a symbolic size that they see becomes the example's size forever. While a model
+is exported, the modules that define it use replacements, which return the same for plain numbers and keep symbolic
+sizes. For example, ``for i in range(len(x))`` over a dynamic batch runs once, on all rows together.
+
+The rows of a batch that are only concatenated again are kept together; anything else done to them raises an error.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from equipoise.convert.core.framework_types import TorchModel, TorchSize, TorchTensor
+
 
 class BatchRows:
-    """The parts of a tensor along its first axis, still together.
+    """All rows of a tensor along its first axis, kept together.
 
-    It stands in a list for all of them and has what is done to each row alike.
+    Stands in a list for every row; what is done to each row is done to all of them.
     """
 
-    def __init__(self, tensor: Any) -> None:
+    def __init__(self, tensor: TorchTensor) -> None:
         self.tensor = tensor
 
     @property
     def shape(self) -> Sequence[Any]:
-        """Only the last size is one of each part."""
+        """The shape of one row, of which only the last size is known."""
         return _LastSizeOnly(self.tensor)
 
     def reshape(self, *shape: Any) -> BatchRows:
-        """Rows of as many features as before.
+        """Reshapes each row to (-1, features) with as many features as before.
 
         Raises:
             TypeError: The shape is another one.
@@ -42,7 +45,7 @@ class BatchRows:
 
 
 class _LastSizeOnly(Sequence[Any]):
-    def __init__(self, tensor: Any) -> None:
+    def __init__(self, tensor: TorchTensor) -> None:
         self.last = tensor.shape[-1]
 
     def __len__(self) -> int:
@@ -55,7 +58,7 @@ class _LastSizeOnly(Sequence[Any]):
 
 
 class LazyToList:
-    """The numbers in a tensor whose length is open, as a list that nobody has looked into yet."""
+    """The result of ``Tensor.tolist`` for a tensor of dynamic length, evaluated on first use."""
 
     def __init__(self, listed: Callable[[], list[Any]]) -> None:
         self.listed = listed
@@ -71,8 +74,8 @@ class LazyToList:
 
 
 @contextmanager
-def symbolic_builtins(model: Any) -> Iterator[None]:
-    """In this context the modules that a model is written in keep sizes that are no numbers."""
+def symbolic_builtins(model: TorchModel) -> Iterator[None]:
+    """Replaces builtins in the modules that define a model, for the time of this context."""
     import torch
     from torch._subclasses import FakeTensor
     from torch._subclasses.functional_tensor import FunctionalTensor
@@ -104,8 +107,8 @@ def symbolic_builtins(model: Any) -> Iterator[None]:
         yield
 
 
-def _is_symbolic(size: Any) -> bool:
-    """Whether a size is none of the numbers that it is in the example."""
+def _is_symbolic(size: TorchSize) -> bool:
+    """Checks whether a size is dynamic."""
     import torch
 
     return isinstance(size, torch.SymInt) and not size.node.is_constant()
@@ -120,7 +123,7 @@ def _len(value: Any) -> Any:
 
 
 def _range(*bounds: Any) -> Any:
-    """Where the end is open, how often the step goes into it is a number, not the end."""
+    """Keeps the bounds symbolic: only the number of steps becomes an int."""
     start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
     if not _is_symbolic(stop) or _is_symbolic(start) or _is_symbolic(step) or step < 2:
         return builtins.range(*bounds)
@@ -129,7 +132,7 @@ def _range(*bounds: Any) -> Any:
 
 
 class _IntMeta(type):
-    """The class ``int`` but for sizes that are open."""
+    """The class ``int``, which returns symbolic sizes unchanged."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, builtins.int)
@@ -146,7 +149,7 @@ class _int(metaclass=_IntMeta):  # noqa: N801 - stands in for the builtin of tha
 
 
 class _ListMeta(type):
-    """The class ``list`` but for tensors whose first axis is open."""
+    """The class ``list``, which keeps the rows of a dynamic batch together."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, builtins.list)
@@ -172,7 +175,7 @@ class _list(metaclass=_ListMeta):  # noqa: N801 - stands in for the builtin of t
 
 
 def _patch_tolist(plain: Any) -> Any:
-    def tolist(self: Any) -> Any:
+    def tolist(self: TorchTensor) -> Any:
         if self.ndim == 1 and _is_symbolic(self.shape[0]):
             return LazyToList(lambda: plain(self))
         return plain(self)
@@ -180,8 +183,8 @@ def _patch_tolist(plain: Any) -> Any:
     return tolist
 
 
-def _max_pool1d(self: Any, x: Any) -> Any:
-    """In one dimension PyTorch wants a length that is a number."""
+def _max_pool1d(self: TorchTensor, x: TorchTensor) -> Any:
+    """Pools in two dimensions: ``max_pool1d`` requires an int length (torch 2.13)."""
     import torch
 
     sizes = (self.kernel_size, self.stride, self.padding, self.dilation)
@@ -191,9 +194,9 @@ def _max_pool1d(self: Any, x: Any) -> Any:
 
 
 def _patch_module_to(plain: Any) -> Any:
-    """A part that a model casts while it runs stays as it is if it is so already: others are in use by the tracer."""
+    """Makes ``Module.to`` return the module itself if nothing changes: the tracer holds its parameters."""
 
-    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def to(self: TorchTensor, *args: Any, **kwargs: Any) -> Any:
         import torch
 
         device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
@@ -210,7 +213,7 @@ def _patch_module_to(plain: Any) -> Any:
 
 
 def _patch_split(plain: Any) -> Any:
-    def split(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def split(self: TorchTensor, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], LazyToList):
             if (*args[1:], kwargs.get("dim", 0))[0] == 0:
                 return [BatchRows(self)]
@@ -221,7 +224,7 @@ def _patch_split(plain: Any) -> Any:
 
 
 def _patch_cat(plain: Any) -> Any:
-    def cat(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+    def cat(tensors: TorchTensor, *args: Any, **kwargs: Any) -> Any:
         first = tensors[0] if isinstance(tensors, (builtins.list, tuple)) and tensors else None
         if isinstance(first, BatchRows):
             if builtins.len(tensors) > 1 or (*args, kwargs.get("dim", 0))[0] != 0:

@@ -1,20 +1,21 @@
-"""ViLT with every patch of its pictures.
+"""Exports ViLT with all patches of its images and their mask.
 
-transformers cuts out the patches that the mask leaves, one picture after the other, and fills up with others by chance, until all
-pictures have as many as the largest. What is filled up is masked, and the order of patches means nothing, since each has its position
-with it. So the same comes out of all patches with the mask, without a size that depends on values.
+transformers selects the patches that the mask leaves, one image after another, and pads with random others until all
+images have as many patches as the largest. The padding is masked, and the order of patches means nothing, since each
+one carries its position. So all patches with the mask give the same result, without a data-dependent size.
 """
 
 from __future__ import annotations
 
 from types import MethodType
-from typing import Any
+
+from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
 
 NOTE = "all patches of a picture go in, with their mask, instead of those that the mask leaves"
 
 
-def patch_vilt(model: Any) -> list[str]:
-    """Changes the embeddings of ViLT, unless its config wants patches left out by chance; gives what there is to note."""
+def patch_vilt(model: TorchModel) -> list[str]:
+    """Replaces ViLT's embeddings, unless its config drops patches at random; returns notes for artifact.json."""
     parts = [part for part in model.modules() if type(part).__name__ == "ViltEmbeddings"]
     whole = [part for part in parts if part.config.max_image_length < 0]
     for part in whole:
@@ -22,7 +23,9 @@ def patch_vilt(model: Any) -> list[str]:
     return [NOTE] if whole else []
 
 
-def _visual_embed(self: Any, pixel_values: Any, pixel_mask: Any, max_image_length: int) -> Any:
+def _visual_embed(
+    self: TorchModule, pixel_values: TorchTensor, pixel_mask: TorchTensor, max_image_length: int
+) -> TorchTensor:
     import torch
 
     patches = self.patch_embeddings(pixel_values)
@@ -37,10 +40,10 @@ def _visual_embed(self: Any, pixel_values: Any, pixel_mask: Any, max_image_lengt
     return torch.cat([first, embedded], dim=1), every, (index, (height, width))
 
 
-def _interpolated_positions(self: Any, mask: Any) -> Any:
-    """The table of positions, stretched over the rows and columns of each picture that its mask leaves.
+def _interpolated_positions(self: TorchModule, mask: TorchTensor) -> TorchTensor:
+    """Interpolates the position table over the rows and columns of each image that its mask leaves.
 
-    In two products: ``einsum`` of three looks for the best order, and by that fixes the sizes.
+    Uses two products: ``einsum`` of three operands searches for the best order, which fixes the sizes.
     """
     side = self.config.image_size // self.config.patch_size
     table = self.position_embeddings[0, 1:].view(side, side, -1)
@@ -50,13 +53,13 @@ def _interpolated_positions(self: Any, mask: Any) -> Any:
     return (tall @ columns.transpose(1, 2)[:, None]).permute(0, 2, 3, 1).to(table.dtype)
 
 
-def _linear_interpolation_weights(count: Any, size: int, side: int) -> Any:
-    """How much of each of the table's ``side`` entries each of ``size`` places has: linear, corners on corners.
+def _linear_interpolation_weights(count: TorchTensor, size: int, side: int) -> TorchTensor:
+    """Returns the weight of each of ``side`` table entries at each of ``size`` positions, with aligned corners.
 
     Args:
-        count: For each picture how many of the places are its own.
-        size: How many places there are.
-        side: Of the table.
+        count: Number of valid positions of each image.
+        size: Number of positions.
+        side: Number of table entries.
     """
     import torch
 

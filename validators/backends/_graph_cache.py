@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from equipoise.exporters.cache_names import PAST_PREFIX, PRESENT_PREFIX, USE_CACHE_BRANCH, past_name
-from equipoise.validators.backends.base import Array, BaseSession
+from equipoise.validators.backends.base import Array, BaseSession, CacheState, Kwargs, Outputs
 
 State = dict[str, Array]
 
@@ -132,14 +132,14 @@ class GraphSession(BaseSession):
 
     model: GraphModel
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by their names."""
         outputs, _ = self.model.step(inputs, None, None)
         return outputs
 
     def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
+    ) -> tuple[Outputs, CacheState]:
         """The same, going on from a cache."""
         return self.model.step(inputs, state, order)
 

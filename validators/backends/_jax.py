@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from equipoise.validators.backends.base import Facts, Options
 
-def pin_numerics(options: dict[str, Any]) -> None:
+
+def pin_numerics(options: Options) -> None:
     """Sets precision of matrix products, the device, and float64 where it is asked for."""
     import jax
 
@@ -27,7 +29,7 @@ def jax_dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
-def describe_runtime() -> dict[str, Any]:
+def describe_runtime() -> Facts:
     """The device and the switches of :func:`pin_numerics` as JAX reports them."""
     import jax
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from equipoise.validators.backends.base import Facts, Options
 
-def pin_numerics(options: dict[str, Any]) -> None:
+
+def pin_numerics(options: Options) -> None:
     """Threads, determinism and TF32; the thread counts of a process can be set once only."""
     import tensorflow as tf
 
@@ -25,7 +27,7 @@ def pin_numerics(options: dict[str, Any]) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def device_scope(options: dict[str, Any]) -> Any:
+def device_scope(options: Options) -> Any:
     """The device of the options as a context."""
     import tensorflow as tf
 
@@ -33,7 +35,7 @@ def device_scope(options: dict[str, Any]) -> Any:
     return tf.device("/CPU:0" if device == "cpu" else f"/GPU:{(device + ':0').split(':')[1]}")
 
 
-def describe_runtime() -> dict[str, Any]:
+def describe_runtime() -> Facts:
     """The device and the switches of :func:`pin_numerics` as TensorFlow reports them."""
     import tensorflow as tf
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from equipoise.validators.backends.base import Array, BaseSession
+from equipoise.convert.core.framework_types import TorchDevice, TorchDtype, TorchModel, TorchTensor
+from equipoise.validators.backends.base import Array, BaseSession, Facts, Options, Outputs
 
 
 class TorchSession(BaseSession):
@@ -15,7 +16,7 @@ class TorchSession(BaseSession):
         device: Where the model is.
     """
 
-    device: Any
+    device: TorchDevice
 
     def synchronize(self) -> None:
         """Waits for CUDA."""
@@ -26,14 +27,14 @@ class TorchSession(BaseSession):
         return peak_bytes(self.device) or super().peak_bytes()
 
 
-def torch_dtype(name: str) -> Any:
+def torch_dtype(name: str) -> TorchDtype:
     """``torch.float32`` of ``float32``."""
     import torch
 
     return getattr(torch, name)
 
 
-def pin_numerics(options: dict[str, Any]) -> None:
+def pin_numerics(options: Options) -> None:
     """Sets what changes results between runs: threads, TF32, reduced-precision sums, cuDNN's choices."""
     import torch
 
@@ -49,7 +50,7 @@ def pin_numerics(options: dict[str, Any]) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def describe_runtime(device: Any) -> dict[str, Any]:
+def describe_runtime(device: TorchDevice) -> Facts:
     """The device and every switch of :func:`pin_numerics` as PyTorch reports it."""
     import torch
 
@@ -64,7 +65,9 @@ def describe_runtime(device: Any) -> dict[str, Any]:
     }
 
 
-def to_tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[str, Any]:
+def to_tensors(
+    inputs: dict[str, Array], device: TorchDevice, precision: TorchDtype
+) -> dict[str, TorchTensor]:
     """Arrays as tensors; floating ones in the model's precision."""
     import torch
 
@@ -75,7 +78,7 @@ def to_tensors(inputs: dict[str, Array], device: Any, precision: Any) -> dict[st
     return made
 
 
-def perturb_weights(model: Any, seed: int) -> None:
+def perturb_weights(model: TorchModel, seed: int) -> None:
     """Moves every weight to the next number of its precision, up or down by chance.
 
     What an output moves by then is the model's own sensitivity to one rounding of each weight.
@@ -90,7 +93,7 @@ def perturb_weights(model: Any, seed: int) -> None:
             parameter.copy_(torch.nextafter(parameter, towards))
 
 
-def arithmetic_mode(precision: Any) -> AbstractContextManager[Any]:
+def arithmetic_mode(precision: TorchDtype) -> AbstractContextManager[Any]:
     """In float64 nothing inside the model is narrower; elsewhere nothing is changed."""
     import torch
 
@@ -101,7 +104,7 @@ def arithmetic_mode(precision: Any) -> AbstractContextManager[Any]:
     return float64_mode()
 
 
-def outputs_by_name(result: Any, names: list[str]) -> Any:
+def outputs_by_name(result: Outputs, names: list[str]) -> Outputs:
     """A program's outputs with names: its own, those given, or ``output``."""
     if hasattr(result, "items"):
         return result
@@ -111,7 +114,7 @@ def outputs_by_name(result: Any, names: list[str]) -> Any:
     return {"output": values[0]} if len(values) == 1 else values
 
 
-def synchronize(device: Any) -> None:
+def synchronize(device: TorchDevice) -> None:
     """Waits for the device where it works on its own."""
     import torch
 
@@ -119,7 +122,7 @@ def synchronize(device: Any) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_bytes(device: Any) -> int:
+def peak_bytes(device: TorchDevice) -> int:
     """The most that PyTorch has held on a CUDA device; 0 elsewhere."""
     import torch
 

@@ -19,13 +19,25 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from equipoise.validators.runtime.worker import to_numpy
 
 Array = np.ndarray[Any, Any]
+Options: TypeAlias = dict[str, Any]
+"""Options of ``load``, see above."""
+Kwargs: TypeAlias = dict[str, Any]
+"""Further keyword arguments of the model's forward."""
+Facts: TypeAlias = dict[str, Any]
+"""What a model really runs on: device, precision, threads, switches."""
+Outputs: TypeAlias = Any
+"""Outputs as the framework nests them."""
+CacheState: TypeAlias = Any
+"""A KV cache, and whatever else the next step needs."""
+ModuleRecord: TypeAlias = dict[str, Any]
+"""One module's forward pass; see :func:`module_record`."""
 
 
 class Session(Protocol):
@@ -41,27 +53,27 @@ class Session(Protocol):
     accepts: frozenset[str]
     caches: bool
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """What it really runs on: device, precision, threads, switches."""
         ...
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """One forward pass; the outputs as the framework nests them."""
         ...
 
     def step(
         self,
         inputs: dict[str, Array],
-        kwargs: dict[str, Any],
-        state: Any,
+        kwargs: Kwargs,
+        state: CacheState,
         order: list[int] | None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Outputs, CacheState]:
         """A forward pass with a cache: the outputs, and the cache to go on from."""
         ...
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """A forward pass that reports every module; see :func:`module_record`."""
         ...
 
@@ -96,16 +108,16 @@ class BaseSession:
     def step(
         self,
         inputs: dict[str, Array],
-        kwargs: dict[str, Any],
-        state: Any,
+        kwargs: Kwargs,
+        state: CacheState,
         order: list[int] | None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Outputs, CacheState]:
         """There is no cache."""
         raise NotImplementedError(f"{type(self).__name__} keeps no cache")
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """Nothing can be seen inside."""
         raise NotImplementedError(f"{type(self).__name__} does not show its modules")
 
@@ -135,7 +147,7 @@ def module_record(
     inputs: dict[str, Array],
     outputs: dict[str, Array],
     weights: list[str] | None = None,
-) -> dict[str, Any]:
+) -> ModuleRecord:
     """One module's pass.
 
     Args:
@@ -211,7 +223,7 @@ def _within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
-def module_records(found: list[ModuleSpan], values: Mapping[Any, Any]) -> list[dict[str, Any]]:
+def module_records(found: list[ModuleSpan], values: Mapping[Any, Any]) -> list[ModuleRecord]:
     """Records of modules from the values of a graph's nodes; what is not floating is passed over."""
     records = []
     for span in found:

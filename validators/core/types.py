@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
@@ -12,6 +12,16 @@ Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 """Arrays by the names of inputs or outputs."""
 
+Answer: TypeAlias = Any
+"""The result of one sample, as ``pipeline()`` returns it."""
+CallOption: TypeAlias = Any
+"""An option of a pipeline's call, such as ``top_k``; also a keyword argument of a model's forward."""
+SampleValue: TypeAlias = Any
+"""One input of a sample: a text, a path, an opened image, an array, a table, or a list of these."""
+TokenizerOutput: TypeAlias = Any
+"""``transformers.BatchEncoding``."""
+TokenIds: TypeAlias = Any
+"""Token ids as a list or an array."""
 Sample = Mapping[str, Any]
 """One sample, with the input names of ``pipeline()``; media are paths or already opened."""
 
@@ -33,7 +43,7 @@ class Runner(Protocol):
         """Whether :meth:`step` works: the model keeps keys and values between calls."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
+    def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         """Runs one forward pass; ``kwargs`` are further keyword arguments of the model's forward."""
         ...
 
@@ -42,7 +52,7 @@ class Runner(Protocol):
         inputs: Mapping[str, Array],
         state: str | None = None,
         order: Sequence[int] | None = None,
-        **kwargs: Any,
+        **kwargs: CallOption,
     ) -> tuple[Arrays, str]:
         """Runs one forward pass with a KV cache.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
 from equipoise.validators.generation.beam_search import beam_search
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
 from equipoise.validators.generation.logits_processors import (
@@ -23,7 +23,7 @@ def generate(
     arrays: Mapping[str, Array],
     options: Mapping[str, Any],
     follow: Arrays | None = None,
-    **kwargs: Any,
+    **kwargs: CallOption,
 ) -> Arrays:
     """What the model writes.
 

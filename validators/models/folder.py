@@ -6,9 +6,9 @@ import json
 import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
@@ -25,7 +25,7 @@ class ModelFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config: dict[str, Any] = self._json("config.json", required=True)
+        self.config: dict[str, JsonValue] = self._json("config.json", required=True)
 
     @property
     def model_type(self) -> str:
@@ -39,7 +39,7 @@ class ModelFolder:
         return str(names[0]).removeprefix("TF").removeprefix("Flax")
 
     @cached_property
-    def generation_config(self) -> dict[str, Any]:
+    def generation_config(self) -> dict[str, JsonValue]:
         """What ``generation_config.json`` says; older folders say it in their config, or by its defaults.
 
         Special tokens that it leaves open are the config's, as in transformers; BLIP's own ``generate`` begins and ends
@@ -61,7 +61,7 @@ class ModelFolder:
         return stated
 
     @cached_property
-    def preprocessor_config(self) -> dict[str, Any]:
+    def preprocessor_config(self) -> dict[str, JsonValue]:
         """What ``preprocessor_config.json`` says; newer folders have ``processor_config.json``."""
         return self._json("preprocessor_config.json") or self._json("processor_config.json")
 
@@ -100,47 +100,47 @@ class ModelFolder:
         return any((self.path / name).exists() for name in names)
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer of transformers."""
         from transformers import AutoTokenizer
 
         return self._load(AutoTokenizer)
 
     @cached_property
-    def image_processor(self) -> Any:
+    def image_processor(self) -> Processor:
         """The image processor of transformers."""
         from transformers import AutoImageProcessor
 
         return self._load(AutoImageProcessor)
 
     @cached_property
-    def feature_extractor(self) -> Any:
+    def feature_extractor(self) -> Processor:
         """The feature extractor of transformers."""
         from transformers import AutoFeatureExtractor
 
         return self._load(AutoFeatureExtractor)
 
     @cached_property
-    def processor(self) -> Any:
+    def processor(self) -> Processor:
         """The processor of transformers: tokenizer and image processor or feature extractor in one."""
         from transformers import AutoProcessor
 
         return self._load(AutoProcessor)
 
     @cached_property
-    def samples(self) -> list[dict[str, Any]]:
+    def samples(self) -> list[dict[str, JsonValue]]:
         """What ``samples.json`` holds, each with ``inputs``; empty without that file."""
-        found: list[dict[str, Any]] = self._json("samples.json") or []  # type: ignore[assignment]
+        found: list[dict[str, JsonValue]] = self._json("samples.json") or []  # type: ignore[assignment]
         return found
 
-    def _config_with_defaults(self) -> dict[str, Any]:
+    def _config_with_defaults(self) -> dict[str, JsonValue]:
         from transformers import AutoConfig
 
-        loaded: dict[str, Any] = self._load(AutoConfig).to_dict()
+        loaded: dict[str, JsonValue] = self._load(AutoConfig).to_dict()
         inner = loaded.get("text_config") or loaded.get("decoder") or {}
         return {**inner, **loaded}
 
-    def _load(self, loader: Any) -> Any:
+    def _load(self, loader: Processor) -> Processor:
         try:
             with warnings.catch_warnings():
                 # Marian's way of saying that it does not normalise punctuation; nothing here needs it.
@@ -153,7 +153,7 @@ class ModelFolder:
                 hint="copy the tokenizer's and processor's files beside the weights",
             ) from error
 
-    def _json(self, name: str, *, required: bool = False) -> dict[str, Any]:
+    def _json(self, name: str, *, required: bool = False) -> dict[str, JsonValue]:
         path = self.path / name
         try:
             return json.loads(path.read_text())  # type: ignore[no-any-return]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.framework_types import PilImage
 from equipoise.validators.core.types import Array
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
-def open_image(source: Any) -> Any:
+def open_image(source: Any) -> PilImage:
     """A picture of PIL in RGB: a path, an array (height, width, 3) or a picture already.
 
     Raises:
@@ -40,7 +41,7 @@ def open_image(source: Any) -> Any:
         ) from error
 
 
-def open_frames(source: Any) -> list[Any]:
+def open_frames(source: Any) -> list[PilImage]:
     """The frames of a film: a list of pictures, a folder of them in order, or an animated GIF.
 
     Raises:
@@ -139,7 +140,7 @@ def _mix_to_mono(samples: Array) -> Array:
     return np.asarray(mixed, np.float32)
 
 
-def _read_gif(path: Path) -> list[Any]:
+def _read_gif(path: Path) -> list[PilImage]:
     image = _pil()
     try:
         with image.open(path) as opened:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
 
 
 class Recorder:
@@ -31,7 +30,7 @@ class Recorder:
         """As the runner."""
         return self._runner.caches
 
-    def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
+    def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         """Notes the inputs of a pass."""
         self.passes.append(dict(inputs))
         return self._runner.run(inputs, **kwargs)
@@ -41,7 +40,7 @@ class Recorder:
         inputs: Mapping[str, Array],
         state: str | None = None,
         order: Sequence[int] | None = None,
-        **kwargs: Any,
+        **kwargs: CallOption,
     ) -> tuple[Arrays, str]:
         """Notes the inputs of a step."""
         self.steps.append(dict(inputs))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.exporters.cache_names import CACHE_OUTPUTS
-from equipoise.validators.core.types import Array, Arrays, CapturedModule
+from equipoise.validators.core.types import Array, Arrays, CallOption, CapturedModule
 from equipoise.validators.runtime.process import WorkerProcess
 
 _numbers = count(1)
@@ -56,7 +56,7 @@ class RemoteModel:
         backend: str,
         class_name: str,
         folder: str | Path,
-        **options: Any,
+        **options: CallOption,
     ) -> None:
         self.name = f"model-{next(_numbers)}"
         self.worker = worker
@@ -71,7 +71,7 @@ class RemoteModel:
         self.info: dict[str, list[str]] = answer["info"]
         self.about: dict[str, Any] = answer["about"]
 
-    def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
+    def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         """Returns all floating-point outputs by dotted names."""
         _, outputs = self.worker.request("run", inputs, model=self.name, kwargs=kwargs)
         return {name: np.asarray(value) for name, value in outputs.items()}
@@ -115,7 +115,7 @@ class RemoteRunner:
         """Whether :meth:`step` works."""
         return bool(self.model.about["caches"])
 
-    def run(self, inputs: Mapping[str, Array], **kwargs: Any) -> Arrays:
+    def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         """Runs one forward pass without a cache."""
         answer, outputs = self._request("run", inputs, self._without_cache(kwargs))
         self.stats.add(answer)
@@ -126,7 +126,7 @@ class RemoteRunner:
         inputs: Mapping[str, Array],
         state: str | None = None,
         order: Sequence[int] | None = None,
-        **kwargs: Any,
+        **kwargs: CallOption,
     ) -> tuple[Arrays, str]:
         """Runs one forward pass whose cache stays in the worker."""
         rows = None if order is None else [int(row) for row in order]
@@ -135,7 +135,7 @@ class RemoteRunner:
         return _without_caches(outputs), str(answer["state"])
 
     def capture(
-        self, inputs: Mapping[str, Array], state: str | None = None, **kwargs: Any
+        self, inputs: Mapping[str, Array], state: str | None = None, **kwargs: CallOption
     ) -> tuple[Arrays, list[CapturedModule]]:
         """Runs one forward pass and returns every module, in the order in which they ended.
 

@@ -39,6 +39,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+Header = dict[str, Any]
+"""A JSON object: the request, or the answer to one."""
+Answer = tuple[Header, Arrays]
+Session = Any
+"""A loaded model: :class:`equipoise.validators.backends.base.Session`."""
+
 LIBRARIES = (
     *("transformers", "torch", "tensorflow", "tf_keras", "jax", "flax", "numpy"),
     *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
@@ -52,7 +60,7 @@ class FrameError(ValueError):
     """The other side does not speak this protocol."""
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]] | None:
+def read_frame(stream: BinaryIO) -> tuple[Header, Arrays] | None:
     """The next header and its arrays, or None at the end of the stream.
 
     Raises:
@@ -72,15 +80,13 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray[A
     return header, arrays
 
 
-def _read_array(stream: BinaryIO, dtype: str, shape: list[int]) -> np.ndarray[Any, Any]:
+def _read_array(stream: BinaryIO, dtype: str, shape: list[int]) -> Array:
     kind = np.dtype(dtype)
     data = stream.read(int(np.prod(shape, dtype=np.int64)) * kind.itemsize)
     return np.frombuffer(data, kind).reshape(shape)
 
 
-def write_frame(
-    stream: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]
-) -> None:
+def write_frame(stream: BinaryIO, header: Header, arrays: Arrays) -> None:
     """Writes a header and its arrays and flushes."""
     dense = {
         name: value if value.flags.c_contiguous else np.array(value, order="C")
@@ -93,7 +99,7 @@ def write_frame(
     stream.flush()
 
 
-def flatten(value: Any, path: str = "") -> dict[str, np.ndarray[Any, Any]]:
+def flatten(value: Any, path: str = "") -> Arrays:
     """Every float array in nested outputs, by dotted path; other leaves are passed over."""
     if value is None or isinstance(value, (str, bytes, bool, int, float)):
         return {}
@@ -104,13 +110,13 @@ def flatten(value: Any, path: str = "") -> dict[str, np.ndarray[Any, Any]]:
     else:
         array = to_numpy(value)
         return {path: array} if array is not None and array.dtype.kind == "f" else {}
-    found: dict[str, np.ndarray[Any, Any]] = {}
+    found: Arrays = {}
     for key, item in pairs:
         found.update(flatten(item, f"{path}.{key}" if path else str(key)))
     return found
 
 
-def to_numpy(value: Any) -> np.ndarray[Any, Any] | None:
+def to_numpy(value: Any) -> Array | None:
     """A framework's tensor as an array, or None when it is none; bfloat16 becomes float32, exactly."""
     if type(value).__module__.startswith("torch"):
         if not hasattr(value, "detach"):
@@ -124,7 +130,7 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any] | None:
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
-SESSIONS: dict[str, Any] = {}
+SESSIONS: dict[str, Session] = {}
 """Loaded models by name; functions that are called in this process may use them."""
 
 
@@ -138,9 +144,9 @@ class Worker:
 
     def __init__(self) -> None:
         self.sessions = SESSIONS
-        self.states: dict[str, Any] = {}
+        self.states: Header = {}
 
-    def hello(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def hello(self, header: Header, arrays: Arrays) -> Answer:
         """Versions of Python and of the libraries, and the hardware."""
         from importlib.metadata import PackageNotFoundError, version
 
@@ -152,7 +158,7 @@ class Worker:
                 continue
         return {"versions": versions, "cores": len(os.sched_getaffinity(0))}, {}
 
-    def load(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def load(self, header: Header, arrays: Arrays) -> Answer:
         """Loads a model under a name."""
         session = _import_backend(header["backend"]).load(
             header["folder"], header.get("class") or "", header.get("options") or {}
@@ -162,14 +168,14 @@ class Worker:
         about = {**session.about(), "accepts": sorted(session.accepts), "caches": session.caches}
         return {"info": lists, "about": about}, {}
 
-    def run(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def run(self, header: Header, arrays: Arrays) -> Answer:
         """Runs a model on arrays."""
         session = self.sessions[header["model"]]
         start = time.perf_counter()
         outputs = session.run(arrays, header.get("kwargs", {}))
         return self._measured(session, start), flatten(outputs)
 
-    def step(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def step(self, header: Header, arrays: Arrays) -> Answer:
         """Runs a model on arrays with the cache of an earlier step and keeps the new one."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
@@ -180,7 +186,7 @@ class Worker:
         self.states[name] = state
         return {"state": name, **measured}, flatten(outputs)
 
-    def capture(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def capture(self, header: Header, arrays: Arrays) -> Answer:
         """Runs a model and reports the inputs and outputs of its modules, in the order of their ends."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
@@ -194,22 +200,22 @@ class Worker:
             listed.append(module)
         return {"modules": listed}, sent
 
-    def names(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def names(self, header: Header, arrays: Arrays) -> Answer:
         """Lists the weights of a model."""
         return {"names": self.sessions[header["model"]].names()}, {}
 
-    def renamed(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def renamed(self, header: Header, arrays: Arrays) -> Answer:
         """Lists the weights that a model calls otherwise than its file; reads the file."""
         return {"renamed": self.sessions[header["model"]].renamed()}, {}
 
-    def drop(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def drop(self, header: Header, arrays: Arrays) -> Answer:
         """Forgets a model."""
         self.states.pop(f"state-{header['model']}", None)
         self.sessions.pop(header["model"]).close()
         self._collect()
         return {}, {}
 
-    def call(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def call(self, header: Header, arrays: Arrays) -> Answer:
         """Calls a function of a module with JSON arguments; returns its JSON result."""
         function = getattr(_import_module(header["module"]), header["function"])
         result = function(**header["arguments"])
@@ -227,7 +233,7 @@ class Worker:
             gc.freeze()
 
     @staticmethod
-    def _measured(session: Any, start: float) -> dict[str, float]:
+    def _measured(session: Session, start: float) -> dict[str, float]:
         """Seconds of the pass, and the most memory that the process (or its device) has held so far."""
         session.synchronize()
         seconds = time.perf_counter() - start
@@ -242,7 +248,7 @@ class Worker:
             answer, results = self._answer(header, arrays)
             write_frame(sink, answer, results)
 
-    def _answer(self, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def _answer(self, header: Header, arrays: Arrays) -> Answer:
         operations = {op: getattr(self, op) for op in self.OPS}
         try:
             answer, results = operations[header["op"]](header, arrays)

@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Runner,
+    Sample,
+)
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import forward
@@ -78,15 +88,15 @@ class AutomaticSpeechRecognition:
         return generate_text(self, runner, model, batch, follow)
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``{"text"}``; for CTC ``return_timestamps`` (char, word) adds ``chunks``."""
         if not _is_ctc(model):
             return [{"text": text} for text in decode_texts(model.tokenizer, outputs)]
         found = []
         for row, length in zip(outputs["logits"], batch.context["lengths"], strict=True):
             ids = row[:length].argmax(-1)
-            result: dict[str, Any] = {"text": str(model.tokenizer.decode(ids))}
+            result: dict[str, Answer] = {"text": str(model.tokenizer.decode(ids))}
             if options.get("return_timestamps"):
                 result["chunks"] = _ctc_chunks(model, ids, str(options["return_timestamps"]))
             found.append(result)
@@ -131,7 +141,7 @@ def _whisper_prompt(config: dict[str, Any]) -> list[int]:
     return tokens
 
 
-def _ctc_chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Any]]:
+def _ctc_chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Answer]]:
     """Letters or words with the seconds of their begin and end."""
     tokenizer = model.tokenizer
     offsets = tokenizer.decode(ids, output_char_offsets=True)["char_offsets"]

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.plugins import PluginFolder
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Runner,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import resolve_media_paths
 
@@ -55,8 +64,8 @@ class Task(Protocol):
         ...
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """What ``pipeline()`` returns, one a sample; ``options`` are those of its call (``top_k`` ...)."""
         ...
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import (
@@ -46,8 +53,8 @@ class DepthEstimation:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``predicted_depth`` in the picture's size, and ``depth`` as a grey picture."""
         from PIL import Image
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Runner,
+    Sample,
+    SampleValue,
+    TokenIds,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.base import forward
@@ -96,8 +106,8 @@ class DocumentQuestionAnswering:
         return token_logits(batch, forward(runner, batch))
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``."""
         if is_donut(model):
             return [[{"answer": _donut_answer(model, row)}] for row in outputs["sequences"]]
@@ -121,7 +131,7 @@ def is_donut(model: ModelFolder) -> bool:
     )
 
 
-def _donut_answer(model: ModelFolder, ids: Any) -> str | None:
+def _donut_answer(model: ModelFolder, ids: TokenIds) -> str | None:
     tokenizer = model.tokenizer
     text = str(tokenizer.decode(ids))
     text = text.replace(tokenizer.eos_token, "").replace(tokenizer.pad_token, "")
@@ -130,7 +140,7 @@ def _donut_answer(model: ModelFolder, ids: Any) -> str | None:
     return found.group(1).strip() if found else None
 
 
-def _parse_boxes(text: str) -> list[Any]:
+def _parse_boxes(text: str) -> list[SampleValue]:
     """Words in lines of four, each with a box in thousandths of the page."""
     return [
         [word, [200 * (i % 4) + 50, 100 * (i // 4) + 50, 200 * (i % 4) + 230, 100 * (i // 4) + 110]]

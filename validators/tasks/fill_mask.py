@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import softmax
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+    TokenIds,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.labels import argmax_margins
@@ -63,8 +72,8 @@ class FillMask:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """The ``top_k`` (5) words of a mask, or a list of those for several; ``targets`` are words to choose from."""
         targets = self._targets(model, options.get("targets"))
         found = []
@@ -88,7 +97,7 @@ class FillMask:
         return made
 
     @staticmethod
-    def _targets(model: ModelFolder, targets: Any) -> list[int] | None:
+    def _targets(model: ModelFolder, targets: CallOption) -> list[int] | None:
         if targets is None:
             return None
         words = [targets] if isinstance(targets, str) else list(targets)
@@ -104,13 +113,13 @@ class FillMask:
     @staticmethod
     def _words(
         model: ModelFolder,
-        ids: Any,
+        ids: TokenIds,
         place: int,
-        logits: Any,
+        logits: Array,
         targets: list[int] | None,
-        options: dict[str, Any],
+        options: dict[str, CallOption],
         only: bool,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, Answer]]:
         tokenizer = model.tokenizer
         scores = softmax(logits)
         choice = np.asarray(targets if targets is not None else range(len(scores)))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from equipoise.validators.core.types import Arrays, Batch, Case, Sample
+from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import (
@@ -49,8 +48,8 @@ class ImageClassification:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """The ``top_k`` (5) best labels; option ``function_to_apply``."""
         function = options.get("function_to_apply") or activation_name(model)
         return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import (
@@ -62,8 +70,8 @@ class ImageSegmentation:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """Score, label and mask (0 or 255) of every segment.
 
         Options: ``subtask`` (panoptic, instance, semantic), ``threshold``, ``mask_threshold``,
@@ -116,8 +124,8 @@ class ImageSegmentation:
         index: int,
         size: tuple[int, int],
         subtask: str | None,
-        options: dict[str, Any],
-    ) -> list[Any]:
+        options: dict[str, CallOption],
+    ) -> list[Answer]:
         classes, masks = _output_names(outputs)
         if masks is None:
             if subtask not in (None, "semantic"):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays, Batch, Case, Sample
+from equipoise.convert.core.framework_types import Tokenizer
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Sample,
+    TokenIds,
+)
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.generation import (
@@ -63,8 +71,8 @@ class ImageTextToText:
     run = generate_text
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``[{"input_text", "generated_text"}]``; with ``return_full_text=False`` only what is new."""
         tokenizer = model.tokenizer
         found = []
@@ -82,7 +90,7 @@ class ImageTextToText:
     decisions = token_decisions
 
 
-def _decode(tokenizer: Any, ids: Any) -> str:
+def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 

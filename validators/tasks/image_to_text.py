@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Arrays, Batch, Case, Sample
+from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.generation import (
     decode_texts,
@@ -55,8 +54,8 @@ class ImageToText:
     run = generate_text
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``[{"generated_text"}]``."""
         return [[{"generated_text": text}] for text in decode_texts(model.tokenizer, outputs)]
 

@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Runner,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import (
     BORDER_PIXEL_SHARE,
@@ -90,8 +100,8 @@ class MaskGeneration:
         return {name: np.concatenate([part[name] for part in parts], axis=1) for name in names}
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``masks`` and ``scores``, from the best on.
 
         Options: ``pred_iou_thresh``, ``stability_score_thresh``, ``stability_score_offset``,
@@ -134,8 +144,12 @@ class MaskGeneration:
 
     @staticmethod
     def _masks(
-        model: ModelFolder, batch: Batch, outputs: Arrays, index: int, options: dict[str, Any]
-    ) -> dict[str, Any]:
+        model: ModelFolder,
+        batch: Batch,
+        outputs: Arrays,
+        index: int,
+        options: dict[str, CallOption],
+    ) -> dict[str, Answer]:
         threshold = float(options.get("mask_threshold", 0.0))
         scores = outputs["iou_scores"][index].ravel()
         logits = outputs["pred_masks"][index]
@@ -151,7 +165,7 @@ class MaskGeneration:
         order = non_max_suppression(
             boxes, scores, float(options.get("crops_nms_thresh", NMS_IOU_THRESHOLD))
         )
-        found: dict[str, Any] = {
+        found: dict[str, Answer] = {
             "masks": [masks[place] for place in order],
             "scores": scores[order],
         }

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+    TokenizerOutput,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
@@ -82,8 +91,8 @@ class QuestionAnswering:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
         return [
             self._answer(batch, outputs, index, options) for index in range(len(batch.case.samples))
@@ -112,11 +121,13 @@ class QuestionAnswering:
         end = span_probabilities(outputs["end_logits"][row], allowed)
         return best_spans(start, end, allowed, count, longest_answer)
 
-    def _answer(self, batch: Batch, outputs: Arrays, index: int, options: dict[str, Any]) -> Any:
+    def _answer(
+        self, batch: Batch, outputs: Arrays, index: int, options: dict[str, CallOption]
+    ) -> Answer:
         top_k = int(options.get("top_k", 1))
         align = bool(options.get("align_to_words", True))
         text = str(batch.case.samples[index]["context"])
-        answers: list[dict[str, Any]] = []
+        answers: list[dict[str, Answer]] = []
         null = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
@@ -135,7 +146,7 @@ class QuestionAnswering:
 
 
 def _add_answer(
-    answers: list[dict[str, Any]], text: str, place: tuple[int, int], score: float
+    answers: list[dict[str, Answer]], text: str, place: tuple[int, int], score: float
 ) -> None:
     """Adds an answer, or its score to the same words found elsewhere."""
     words = text[place[0] : place[1]]
@@ -146,7 +157,9 @@ def _add_answer(
     answers.append({"score": score, "start": place[0], "end": place[1], "answer": words})
 
 
-def _character_span(encoding: Any, first: int, last: int, align: bool) -> tuple[int, int]:
+def _character_span(
+    encoding: TokenizerOutput, first: int, last: int, align: bool
+) -> tuple[int, int]:
     """Where tokens lie in the context: whole words if asked for and known."""
     words = encoding.token_to_word(first), encoding.token_to_word(last)
     if align and None not in words:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.validators.core.activations import sigmoid
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.base import run_single_pass
@@ -64,15 +72,15 @@ class TableQuestionAnswering:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """Answer, coordinates, cells, and the aggregator if the model has one."""
         found = []
         for index, sample in enumerate(batch.case.samples):
             columns = list(sample["table"].values())
             chosen = _selected_cells(batch.context[index], outputs["logits"][index])
             cells = [str(columns[column][row]) for row, column in chosen]
-            answer: dict[str, Any] = {"answer": ", ".join(cells)}
+            answer: dict[str, Answer] = {"answer": ", ".join(cells)}
             answer.update(coordinates=chosen, cells=cells)
             name, none = self._aggregator(model, outputs, index)
             if name:

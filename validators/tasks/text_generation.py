@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from equipoise.validators.core.types import Arrays, Batch, Case, Sample
+from equipoise.convert.core.framework_types import Tokenizer
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Sample,
+    SampleValue,
+    TokenIds,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.generation import (
     generate_text,
@@ -59,14 +68,14 @@ class TextGeneration:
     run = generate_text
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``[{"generated_text"}]``; with ``return_full_text=False`` only what is new."""
         tokenizer = model.tokenizer
         found = []
         for index, sample in enumerate(batch.case.samples):
             given = _decode(tokenizer, batch.arrays["input_ids"][index])
-            new: Any = _decode(tokenizer, outputs["sequences"][index])[len(given) :]
+            new: Answer = _decode(tokenizer, outputs["sequences"][index])[len(given) :]
             if options.get("return_full_text", True):
                 new = _append_text(sample["text"], new)
             found.append([{"generated_text": new}])
@@ -79,12 +88,12 @@ _MASKED_LM_TYPES = frozenset({"xlm", "flaubert"})
 """Types whose LMHeadModel fills masks."""
 
 
-def _decode(tokenizer: Any, ids: Any) -> str:
+def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:
     # pipeline() tidies spaces before punctuation up.
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
 
 
-def _prompt(model: ModelFolder, text: Any) -> str:
+def _prompt(model: ModelFolder, text: SampleValue) -> str:
     if isinstance(text, str):
         return text
     own = text[-1]["role"] == "assistant"
@@ -95,7 +104,7 @@ def _prompt(model: ModelFolder, text: Any) -> str:
     )
 
 
-def _append_text(prompt: Any, new: str) -> Any:
+def _append_text(prompt: SampleValue, new: str) -> Answer:
     if isinstance(prompt, str):
         return prompt + new
     *before, last = prompt

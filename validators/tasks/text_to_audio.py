@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Runner,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.base import forward
@@ -64,8 +73,8 @@ class TextToAudio:
         }
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``audio`` (1, samples) and ``sampling_rate``."""
         rate = model.config.get("sampling_rate", model.config.get("sample_rate"))
         return [{"audio": wave[None], "sampling_rate": rate} for wave in _waveforms(outputs)]

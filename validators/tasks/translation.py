@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from equipoise.validators.core.types import Arrays, Batch, Case, Sample
+from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.generation import (
     decode_texts,
@@ -51,8 +50,8 @@ class Translation:
     run = generate_text
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """``[{"translation_text"}]``."""
         return [[{"translation_text": text}] for text in decode_texts(model.tokenizer, outputs)]
 

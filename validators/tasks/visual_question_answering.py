@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from equipoise.validators.core.activations import sigmoid
-from equipoise.validators.core.types import Arrays, Batch, Case, Sample
+from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import image_cases, preprocess_images, synthetic_image
@@ -48,8 +47,8 @@ class VisualQuestionAnswering:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """The ``top_k`` (5) best answers, each with a score of its own."""
         names = list(model.labels.values())
         return [

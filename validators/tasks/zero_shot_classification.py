@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.validators.core.activations import softmax
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels
@@ -70,8 +77,8 @@ class ZeroShotClassification:
     run = run_single_pass
 
     def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: Any
-    ) -> list[Any]:
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
         """The labels from the likeliest on; with ``multi_label`` each is judged by itself."""
         found = []
         for sample, rows in zip(batch.case.samples, batch.context, strict=True):

@@ -1,4 +1,4 @@
-"""ATen's operators in JAX, by family. A file is imported only where a graph is lowered, so it imports JAX itself.
+"""ATen operators in JAX, one module for each family; imported only when a graph is lowered, so they import JAX at the top.
 
-A function means what the operator of its name means in PyTorch: its arguments are those of ATen's schema.
+Each function has the meaning and the arguments of the ATen operator of its name.
 """

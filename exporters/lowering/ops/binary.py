@@ -1,17 +1,17 @@
-"""Elementwise functions of two tensors, or of one and a number."""
+"""Elementwise functions of two tensors, or of a tensor and a number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import AtenScalar, JaxArray
 from equipoise.exporters.lowering.dtypes import category, float_dtype, promote, result_dtype
 from equipoise.exporters.lowering.registry import op
 
-COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+COMPARISONS: dict[str, Callable[[JaxArray, JaxArray], JaxArray]] = {
     "eq": jnp.equal,
     "ne": jnp.not_equal,
     "lt": jnp.less,
@@ -31,31 +31,35 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "fmin": jnp.fmin,
     "mul": jnp.multiply,
 }
-LOGICAL: dict[str, Callable[[Any, Any], Any]] = {
+LOGICAL: dict[str, Callable[[JaxArray, JaxArray], JaxArray]] = {
     "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or,
     "logical_xor": jnp.logical_xor,
 }
-FRACTIONS: dict[str, Callable[[Any, Any], Any]] = {
+FRACTIONS: dict[str, Callable[[JaxArray, JaxArray], JaxArray]] = {
     "atan2": jnp.arctan2,
     "copysign": jnp.copysign,
     "hypot": jnp.hypot,
 }
 
 
-def _promoting(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Both in their common dtype."""
+def _promoting(
+    function: Callable[[JaxArray, JaxArray], JaxArray],
+) -> Callable[[JaxArray, JaxArray], JaxArray]:
+    """Converts both operands to their common dtype."""
 
-    def call(x: Any, other: Any) -> Any:
+    def call(x: JaxArray, other: JaxArray) -> JaxArray:
         return function(*promote(x, other))
 
     return call
 
 
-def _promoting_to_float(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Both in their common dtype, integers as floats."""
+def _promoting_to_float(
+    function: Callable[[JaxArray, JaxArray], JaxArray],
+) -> Callable[[JaxArray, JaxArray], JaxArray]:
+    """Converts both operands to their common dtype, integers to floats."""
 
-    def call(x: Any, other: Any) -> Any:
+    def call(x: JaxArray, other: JaxArray) -> JaxArray:
         return function(*promote(x, other, dtype=float_dtype(result_dtype(x, other))))
 
     return call
@@ -70,7 +74,7 @@ for _name, _function in FRACTIONS.items():
 
 
 @op("aten.add")
-def add(x: Any, other: Any, alpha: Any = 1) -> Any:
+def add(x: JaxArray, other: JaxArray, alpha: AtenScalar = 1) -> JaxArray:
     x, other = promote(x, other)
     if x.dtype == bool:
         return x | (other & bool(alpha))
@@ -78,17 +82,17 @@ def add(x: Any, other: Any, alpha: Any = 1) -> Any:
 
 
 @op("aten.sub")
-def sub(x: Any, other: Any, alpha: Any = 1) -> Any:
+def sub(x: JaxArray, other: JaxArray, alpha: AtenScalar = 1) -> JaxArray:
     x, other = promote(x, other)
     return x - (other if _is_one(alpha) else other * jnp.asarray(alpha, x.dtype))
 
 
-def _is_one(alpha: Any) -> bool:
+def _is_one(alpha: AtenScalar) -> bool:
     return isinstance(alpha, (int, float)) and alpha == 1
 
 
 @op("aten.div")
-def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def div(x: JaxArray, other: JaxArray, *, rounding_mode: str | None = None) -> JaxArray:
     if rounding_mode is None:
         x, other = promote(x, other, dtype=float_dtype(result_dtype(x, other)))
         return x / other
@@ -102,8 +106,8 @@ def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     return jnp.trunc(x / lax.optimization_barrier(other))
 
 
-def _floor_divide(x: Any, other: Any) -> Any:
-    """PyTorch divides what is left by nothing as the quotient: infinite or no number."""
+def _floor_divide(x: JaxArray, other: JaxArray) -> JaxArray:
+    """Divides like PyTorch: the remainder of a division by zero makes the quotient infinite or NaN."""
     if category(x.dtype) < 2:
         return jnp.floor_divide(x, other)
     exact = jnp.fmod(x, other)
@@ -116,17 +120,17 @@ def _floor_divide(x: Any, other: Any) -> Any:
 
 
 @op("aten.remainder")
-def remainder(x: Any, other: Any) -> Any:
+def remainder(x: JaxArray, other: JaxArray) -> JaxArray:
     return jnp.remainder(*promote(x, other))
 
 
 @op("aten.fmod")
-def fmod(x: Any, other: Any) -> Any:
+def fmod(x: JaxArray, other: JaxArray) -> JaxArray:
     return jnp.fmod(*promote(x, other))
 
 
 @op("aten.pow")
-def pow(x: Any, exponent: Any) -> Any:
+def pow(x: JaxArray, exponent: AtenScalar) -> JaxArray:
     if isinstance(exponent, (int, float)) and hasattr(x, "ndim"):
         x = jnp.asarray(x, result_dtype(x, exponent))
         if exponent == 0.5:
@@ -139,16 +143,16 @@ def pow(x: Any, exponent: Any) -> Any:
 
 
 @op("aten.where")
-def where(condition: Any, x: Any, other: Any) -> Any:
+def where(condition: JaxArray, x: JaxArray, other: JaxArray) -> JaxArray:
     return jnp.where(condition, *promote(x, other))
 
 
 @op("aten.complex")
-def complex(real: Any, imag: Any) -> Any:
+def complex(real: JaxArray, imag: JaxArray) -> JaxArray:
     return lax.complex(*jnp.broadcast_arrays(real, imag))
 
 
 @op("aten.polar")
-def polar(magnitude: Any, angle: Any) -> Any:
+def polar(magnitude: JaxArray, angle: JaxArray) -> JaxArray:
     magnitude, angle = jnp.broadcast_arrays(magnitude, angle)
     return lax.complex(magnitude * jnp.cos(angle), magnitude * jnp.sin(angle))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import JaxArray
 from equipoise.exporters.lowering.dims import floordiv
 from equipoise.exporters.lowering.dtypes import accumulation_dtype
 from equipoise.exporters.lowering.ops.matmul import HIGHEST_PRECISION
@@ -15,17 +14,17 @@ from equipoise.exporters.lowering.registry import op
 
 @op("aten.convolution")
 def convolution(
-    x: Any,
-    weight: Any,
-    bias: Any,
+    x: JaxArray,
+    weight: JaxArray,
+    bias: JaxArray,
     stride: list[int],
     padding: list[int],
     dilation: list[int],
     transposed: bool,
     output_padding: list[int],
     groups: int,
-) -> Any:
-    """``x`` [batch, channels, ...]; ``weight`` [outputs, inputs // groups, ...], inputs first where transposed."""
+) -> JaxArray:
+    """``x`` [batch, channels, ...]; ``weight`` [outputs, inputs // groups, ...], or inputs first if transposed."""
     rank = x.ndim - 2
     stride, padding, dilation, output_padding = (
         list(one) * rank if len(one) == 1 else list(one)
@@ -60,15 +59,15 @@ def convolution(
 
 
 def _crop(
-    x: Any, stride: list[int], padding: list[int], reach: list[int]
-) -> tuple[Any, list[tuple[int, int]]]:
-    """Without what no step reaches at the end of an open size: JAX's gradient wants to know how much that is.
+    x: JaxArray, stride: list[int], padding: list[int], reach: list[int]
+) -> tuple[JaxArray, list[tuple[int, int]]]:
+    """Removes what no window reaches at the end of a dynamic axis, since JAX's gradient needs to know how much that is.
 
     Args:
         x: The input.
-        stride: Of each axis in space.
-        padding: At both ends of each.
-        reach: How many places one result covers.
+        stride: Stride of each spatial axis.
+        padding: Padding at both ends of each spatial axis.
+        reach: Number of positions that one output covers on each axis.
     """
     around = [(pad, pad) for pad in padding]
     for index, (step, pad, size) in enumerate(zip(stride, padding, reach, strict=True)):
@@ -86,8 +85,8 @@ def _crop(
     return x, around
 
 
-def _flip_kernel(weight: Any, groups: int) -> Any:
-    """The weight of the convolution that does what a transposed one does: mirrored, outputs first."""
+def _flip_kernel(weight: JaxArray, groups: int) -> JaxArray:
+    """Returns the kernel of the convolution that equals a transposed one: mirrored, outputs first."""
     inputs, outputs = weight.shape[:2]
     sizes = weight.shape[2:]
     weight = jnp.flip(weight, tuple(range(2, weight.ndim)))

@@ -1,46 +1,49 @@
-"""Tensors out of numbers."""
+"""Functions that create tensors."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import AtenScalar, AtenSizes, JaxArray, JaxDtype, Unused
 from equipoise.exporters.lowering.dims import floordiv
 from equipoise.exporters.lowering.dtypes import result_dtype, scalar_dtype
 from equipoise.exporters.lowering.registry import op
 
 
 @op("aten.full")
-def full(size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
+def full(size: AtenSizes, fill_value: AtenScalar, *, dtype: JaxDtype = None) -> JaxArray:
     dtype = dtype or getattr(fill_value, "dtype", None) or scalar_dtype(fill_value)
     return jnp.full(tuple(size), fill_value, dtype)
 
 
 @op("aten.full_like")
-def full_like(x: Any, fill_value: Any, *, dtype: Any = None) -> Any:
+def full_like(x: JaxArray, fill_value: AtenScalar, *, dtype: JaxDtype = None) -> JaxArray:
     return jnp.full(x.shape, fill_value, dtype or x.dtype)
 
 
 @op("aten.empty.memory_format", "aten.empty_strided")
-def zeros(size: Any, *_: Any, dtype: Any = None) -> Any:
-    """What nobody has written to yet may be anything, so it may be zeros."""
+def zeros(size: AtenSizes, *_: Unused, dtype: JaxDtype = None) -> JaxArray:
+    """Uninitialized memory may hold anything, so it may be zeros."""
     return jnp.zeros(tuple(size), dtype or jnp.float32)
 
 
 @op("aten.empty_permuted")
-def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None) -> Any:
+def empty_permuted(
+    size: AtenSizes, physical_layout: AtenSizes, *, dtype: JaxDtype = None
+) -> JaxArray:
     return zeros(size, dtype=dtype)
 
 
 @op("aten.scalar_tensor")
-def scalar_tensor(value: Any, *, dtype: Any = None) -> Any:
+def scalar_tensor(value: JaxArray, *, dtype: JaxDtype = None) -> JaxArray:
     return jnp.asarray(value, dtype or jnp.float32)
 
 
 @op("aten.arange.start_step")
-def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> Any:
-    """Numbers from the first: each is computed from its place, not from the one before."""
+def arange_step(
+    start: AtenScalar, end: AtenScalar, step: AtenScalar = 1, *, dtype: JaxDtype = None
+) -> JaxArray:
+    """Computes each number from its index, not from the previous number."""
     if dtype is None:
         whole = result_dtype(*(one for one in (start, end, step)))
         dtype = jnp.float32 if jnp.issubdtype(whole, jnp.floating) else jnp.int64
@@ -56,7 +59,7 @@ def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: Any = None) -> An
     return (start + jnp.arange(_non_negative(count)) * step).astype(dtype)
 
 
-def _non_negative(count: Any) -> Any:
+def _non_negative(count: AtenScalar) -> JaxArray:
     return max(0, count) if isinstance(count, int) else count
 
 
@@ -68,7 +71,7 @@ def _non_negative(count: Any) -> Any:
     "aten.bernoulli",
     "aten.multinomial",
 )
-def random(*_: Any, **__: Any) -> Any:
+def random(*_: Unused, **__: Unused) -> JaxArray:
     raise NotImplementedError(
         "it draws random numbers, and a program gives the same answer every time"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import AtenAxes, AtenScalar, JaxArray
 from equipoise.exporters.lowering.dims import is_symbolic, normalize_axes
 from equipoise.exporters.lowering.ops.matmul import HIGHEST_PRECISION
 from equipoise.exporters.lowering.registry import op
@@ -16,7 +15,7 @@ _BACKWARD_NORMS = {0: "forward", 1: "ortho", 2: "backward"}
 
 
 @op("aten._fft_r2c")
-def fft_r2c(x: Any, dim: Any, normalization: int, onesided: bool) -> Any:
+def fft_r2c(x: JaxArray, dim: AtenAxes, normalization: int, onesided: bool) -> JaxArray:
     if any(is_symbolic(x.shape[axis]) for axis in normalize_axes(list(dim), x.ndim)):
         made = _dft_by_matmul(x, dim, normalization, -1)
         last = normalize_axes(list(dim), x.ndim)[-1]
@@ -26,7 +25,7 @@ def fft_r2c(x: Any, dim: Any, normalization: int, onesided: bool) -> Any:
 
 
 @op("aten._fft_c2c")
-def fft_c2c(x: Any, dim: Any, normalization: int, forward: bool) -> Any:
+def fft_c2c(x: JaxArray, dim: AtenAxes, normalization: int, forward: bool) -> JaxArray:
     if any(is_symbolic(x.shape[axis]) for axis in normalize_axes(list(dim), x.ndim)):
         return _dft_by_matmul(x, dim, normalization, -1 if forward else 1)
     if forward:
@@ -35,19 +34,19 @@ def fft_c2c(x: Any, dim: Any, normalization: int, forward: bool) -> Any:
 
 
 @op("aten._fft_c2r")
-def fft_c2r(x: Any, dim: Any, normalization: int, last_dim_size: Any) -> Any:
+def fft_c2r(x: JaxArray, dim: AtenAxes, normalization: int, last_dim_size: AtenScalar) -> JaxArray:
     sizes = [*(x.shape[axis] for axis in dim[:-1]), last_dim_size]
     return jnp.fft.irfftn(x, s=sizes, axes=tuple(dim), norm=_BACKWARD_NORMS[normalization])
 
 
-def _dft_by_matmul(x: Any, dim: Any, normalization: int, sign: int) -> Any:
-    """The transform as products with matrices: JAX's own wants to know the size, but on a CPU.
+def _dft_by_matmul(x: JaxArray, dim: AtenAxes, normalization: int, sign: int) -> JaxArray:
+    """Computes the transform by matrix products: on GPUs and TPUs JAX's own needs to know the size.
 
     Args:
         x: The values.
         dim: The axes.
-        normalization: As ATen counts: 0 none, 1 by the root of the size, 2 by the size.
-        sign: Of the exponent.
+        normalization: ATen's number: 0 none, 1 divides by the root of the size, 2 by the size.
+        sign: Sign of the exponent.
     """
     made = x.astype(jnp.result_type(x.dtype, jnp.complex64))
     exact = jnp.float32 if made.dtype == jnp.complex64 else jnp.float64

@@ -1,13 +1,13 @@
-"""Picking and putting by indices. Negative ones count from the end."""
+"""Reading and writing by indices. Negative indices count from the end."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import AtenScalar, AtenSizes, JaxArray, JaxDtype, Unused
 from equipoise.exporters.lowering.dims import normalize_axis
 from equipoise.exporters.lowering.dtypes import promote
 from equipoise.exporters.lowering.errors import DATA_DEPENDENT_SIZE
@@ -15,28 +15,28 @@ from equipoise.exporters.lowering.registry import op
 
 
 @op("aten.embedding")
-def embedding(weight: Any, indices: Any, *_: Any) -> Any:
+def embedding(weight: JaxArray, indices: JaxArray, *_: Unused) -> JaxArray:
     return jnp.take(weight, indices, 0)
 
 
 @op("aten.index_select")
-def index_select(x: Any, dim: int, index: Any) -> Any:
+def index_select(x: JaxArray, dim: int, index: JaxArray) -> JaxArray:
     return jnp.take(x, index.reshape(-1), normalize_axis(dim, x.ndim)) if x.ndim else x
 
 
 @op("aten.index.Tensor")
-def index(x: Any, indices: Any) -> Any:
+def index(x: JaxArray, indices: JaxArray) -> JaxArray:
     if _has_mask(indices):
         return _select_by_mask(x, indices)
     return x[_jax_indices(indices)]
 
 
-def _has_mask(indices: Any) -> bool:
+def _has_mask(indices: JaxArray) -> bool:
     return any(one is not None and one.dtype == bool for one in indices)
 
 
-def _single_mask(indices: Any) -> tuple[Any, int]:
-    """The mask of indices that have no other, and how many axes are before it."""
+def _single_mask(indices: JaxArray) -> tuple[JaxArray, int]:
+    """Returns the only mask among indices, and the number of axes before it."""
     given = list(indices)
     while given and given[-1] is None:
         given.pop()
@@ -45,11 +45,11 @@ def _single_mask(indices: Any) -> tuple[Any, int]:
     return given[-1], len(given) - 1
 
 
-def _select_by_mask(x: Any, indices: Any) -> Any:
-    """What a mask picks, in order and at the front of as many rows as the mask has places.
+def _select_by_mask(x: JaxArray, indices: JaxArray) -> JaxArray:
+    """Selects rows by a mask: in order, at the front of as many rows as the mask has elements.
 
-    How many are picked is known only when the program runs. The rows beyond are no numbers, so that whatever mixes
-    them with the others shows it; what takes rows in order, as putting them back by a mask does, never comes to them.
+    The number of selected rows is only known when the program runs. The rows beyond are NaN, so that whatever combines them
+    with the others shows it; reading the rows in order, as assigning them by a mask does, never sees them.
     """
     mask, before = _single_mask(indices)
     shape = (*x.shape[:before], math.prod(mask.shape), *x.shape[before + mask.ndim :])
@@ -62,21 +62,23 @@ def _select_by_mask(x: Any, indices: Any) -> Any:
     return jnp.where(spread, rows, jnp.asarray(beyond, x.dtype))
 
 
-def _jax_indices(indices: Any) -> tuple[Any, ...]:
-    """Indices as JAX takes them; PyTorch leaves an axis alone with None."""
+def _jax_indices(indices: JaxArray) -> tuple[JaxArray, ...]:
+    """Returns indices for JAX; PyTorch's None selects a whole axis."""
     return tuple(jnp.s_[:] if one is None else one for one in indices)
 
 
 @op("aten.index_put")
-def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False, *_: Any) -> Any:
+def index_put(
+    x: JaxArray, indices: JaxArray, values: JaxArray, accumulate: bool = False, *_: Unused
+) -> JaxArray:
     if _has_mask(indices):
         return _put_by_mask(x, indices, values, accumulate)
     place = x.at[_jax_indices(indices)]
     return place.add(values) if accumulate else place.set(values)
 
 
-def _put_by_mask(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
-    """One mask, and one value for all places or for each of its own, in order."""
+def _put_by_mask(x: JaxArray, indices: JaxArray, values: JaxArray, accumulate: bool) -> JaxArray:
+    """Writes one value to all selected positions, or one value to each of them in order."""
     mask, before = _single_mask(indices)
     after = x.ndim - before - mask.ndim
     spread = mask.reshape(*mask.shape, *[1] * after)
@@ -98,7 +100,7 @@ def _put_by_mask(x: Any, indices: Any, values: Any, accumulate: bool) -> Any:
 
 
 @op("aten.gather")
-def gather(x: Any, dim: int, index: Any, **_: Any) -> Any:
+def gather(x: JaxArray, dim: int, index: JaxArray, **_: Unused) -> JaxArray:
     if x.ndim == 0:
         return jnp.broadcast_to(x, index.shape)
     if index.ndim == 0:
@@ -106,8 +108,8 @@ def gather(x: Any, dim: int, index: Any, **_: Any) -> Any:
     return x[_indices_along(index, dim)]
 
 
-def _indices_along(index: Any, dim: int) -> tuple[Any, ...]:
-    """Indices of all axes, of which one is given and the others count."""
+def _indices_along(index: JaxArray, dim: int) -> tuple[JaxArray, ...]:
+    """Returns indices for all axes: the given ones for one axis, counting ones for the others."""
     axis = normalize_axis(dim, index.ndim)
     return tuple(
         index if other == axis else lax.broadcasted_iota(jnp.int64, index.shape, other)
@@ -118,7 +120,7 @@ def _indices_along(index: Any, dim: int) -> tuple[Any, ...]:
 _BOOLEAN_REDUCTIONS = {"add": "max", "multiply": "min"}
 
 
-def _scatter_at(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
+def _scatter_at(x: JaxArray, dim: int, index: JaxArray, source: JaxArray, how: str) -> JaxArray:
     if hasattr(source, "ndim") and source.ndim:
         source = source[tuple(jnp.s_[:size] for size in index.shape)]
     source = jnp.asarray(source, x.dtype)
@@ -132,13 +134,15 @@ def _scatter_at(x: Any, dim: int, index: Any, source: Any, how: str) -> Any:
 
 
 @op("aten.scatter")
-def scatter(x: Any, dim: int, index: Any, source: Any, *, reduce: str | None = None) -> Any:
+def scatter(
+    x: JaxArray, dim: int, index: JaxArray, source: JaxArray, *, reduce: str | None = None
+) -> JaxArray:
     how = {None: "set", "add": "add", "multiply": "multiply"}[reduce]
     return _scatter_at(x, dim, index, source, how)
 
 
 @op("aten.scatter_add")
-def scatter_add(x: Any, dim: int, index: Any, source: Any) -> Any:
+def scatter_add(x: JaxArray, dim: int, index: JaxArray, source: JaxArray) -> JaxArray:
     return _scatter_at(x, dim, index, source, "add")
 
 
@@ -148,9 +152,15 @@ _SCATTER_METHODS = {"amax": "max", "amin": "min", "prod": "multiply", "sum": "ad
 
 @op("aten.scatter_reduce.two")
 def scatter_reduce(
-    x: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True
-) -> Any:
-    """Where nothing is put, the tensor keeps its own, whether it counts elsewhere or not."""
+    x: JaxArray,
+    dim: int,
+    index: JaxArray,
+    source: JaxArray,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> JaxArray:
+    """Positions without a source keep their value, whether or not it is included elsewhere."""
     ones = jnp.ones(index.shape, x.dtype)
     hits = _scatter_at(jnp.zeros(x.shape, x.dtype), dim, index, ones, "add")
     start = x
@@ -163,7 +173,7 @@ def scatter_reduce(
     return made / count if jnp.issubdtype(x.dtype, jnp.floating) else made // count
 
 
-def _identity_element(reduce: str, dtype: Any) -> Any:
+def _identity_element(reduce: str, dtype: JaxDtype) -> JaxArray:
     value = _REDUCTION_IDENTITY[reduce]
     if jnp.issubdtype(dtype, jnp.floating) or abs(value) != jnp.inf:
         return jnp.asarray(value, dtype)
@@ -172,7 +182,7 @@ def _identity_element(reduce: str, dtype: Any) -> Any:
 
 
 @op("aten.masked_scatter")
-def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
+def masked_scatter(x: JaxArray, mask: JaxArray, source: JaxArray) -> JaxArray:
     shape = jnp.broadcast_shapes(x.shape, mask.shape)
     x, mask = jnp.broadcast_to(x, shape), jnp.broadcast_to(mask, shape)
     places = jnp.maximum(jnp.cumsum(mask.reshape(-1)) - 1, 0)
@@ -181,8 +191,8 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
 
 
 @op("aten.repeat_interleave.Tensor")
-def repeat_interleave_tensor(repeats: Any, *, output_size: Any = None) -> Any:
-    """The places as often as they are to be repeated; how many that is has to be known."""
+def repeat_interleave_tensor(repeats: JaxArray, *, output_size: AtenSizes = None) -> JaxArray:
+    """Repeats each index; the total must be known."""
     if output_size is None:
         raise NotImplementedError(DATA_DEPENDENT_SIZE)
     ends = jnp.cumsum(repeats)
@@ -190,7 +200,9 @@ def repeat_interleave_tensor(repeats: Any, *, output_size: Any = None) -> Any:
 
 
 @op("aten.bucketize")
-def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
+def bucketize(
+    x: JaxArray, boundaries: JaxArray, *, out_int32: bool = False, right: bool = False
+) -> JaxArray:
     x, boundaries = promote(x, boundaries)
     found = jnp.searchsorted(boundaries, x, side="right" if right else "left")
     return found.astype(jnp.int32 if out_int32 else jnp.int64)
@@ -198,14 +210,14 @@ def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool =
 
 @op("aten.searchsorted.Tensor")
 def searchsorted(
-    sorted_sequence: Any,
-    x: Any,
+    sorted_sequence: JaxArray,
+    x: JaxArray,
     *,
     out_int32: bool = False,
     right: bool = False,
     side: str | None = None,
-    sorter: Any = None,
-) -> Any:
+    sorter: JaxArray = None,
+) -> JaxArray:
     if sorter is not None:
         sorted_sequence = jnp.take_along_axis(sorted_sequence, sorter, -1)
     after = right or side == "right"
@@ -215,7 +227,9 @@ def searchsorted(
 
 
 @op("aten.topk")
-def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, *_: Any, **__: Any) -> Any:
+def topk(
+    x: JaxArray, k: AtenScalar, dim: int = -1, largest: bool = True, *_: Unused, **__: Unused
+) -> JaxArray:
     values, places = sort(x, dim, largest)
     axis = normalize_axis(dim, x.ndim)
     if x.ndim == 0:
@@ -224,12 +238,12 @@ def topk(x: Any, k: Any, dim: int = -1, largest: bool = True, *_: Any, **__: Any
 
 
 @op("aten.sort.default")
-def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
+def sort(x: JaxArray, dim: int = -1, descending: bool = False) -> JaxArray:
     return sort_stable(x, dim=dim, descending=descending)
 
 
 @op("aten.sort.stable")
-def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) -> Any:
+def sort_stable(x: JaxArray, *, dim: int = -1, descending: bool = False, **_: Unused) -> JaxArray:
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int64)
     axis = normalize_axis(dim, x.ndim)
@@ -244,10 +258,10 @@ def sort_stable(x: Any, *, dim: int = -1, descending: bool = False, **_: Any) ->
     "aten._unique2",
     "aten.unique_consecutive",
 )
-def refuse_data_dependent_size(*_: Any, **__: Any) -> Any:
+def refuse_data_dependent_size(*_: Unused, **__: Unused) -> JaxArray:
     raise NotImplementedError(DATA_DEPENDENT_SIZE)
 
 
 @op("aten._local_scalar_dense")
-def local_scalar(x: Any) -> Any:
+def local_scalar(x: JaxArray) -> JaxArray:
     return x.reshape(())

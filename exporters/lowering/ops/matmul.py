@@ -1,12 +1,11 @@
-"""Products of matrices. Sums of float32 are in float32, never in a shorter format."""
+"""Matrix products. float32 is accumulated in float32, never in a narrower format."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import AtenScalar, JaxArray, Unused
 from equipoise.exporters.lowering.dtypes import accumulation_dtype
 from equipoise.exporters.lowering.registry import op
 
@@ -14,8 +13,8 @@ HIGHEST_PRECISION = lax.Precision.HIGHEST
 
 
 @op("aten.linear")
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    """Over the last axis. The halves are rounded once, after the sum."""
+def linear(x: JaxArray, weight: JaxArray, bias: JaxArray = None) -> JaxArray:
+    """Multiplies over the last axis. fp16 and bf16 are rounded once, after the sum."""
     axes = (((x.ndim - 1,), (weight.ndim - 1,)), ((), ()))
     total = accumulation_dtype(x.dtype)
     made = lax.dot_general(
@@ -25,12 +24,14 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 @op("aten.mm", "aten.bmm", "aten.matmul")
-def matmul(x: Any, other: Any) -> Any:
+def matmul(x: JaxArray, other: JaxArray) -> JaxArray:
     return jnp.matmul(x, other, precision=HIGHEST_PRECISION)
 
 
 @op("aten.addmm", "aten.addmv")
-def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addmm(
+    x: JaxArray, first: JaxArray, second: JaxArray, *, beta: AtenScalar = 1, alpha: AtenScalar = 1
+) -> JaxArray:
     # The halves are rounded once, after the sum.
     made = jnp.matmul(
         first,
@@ -45,8 +46,10 @@ def addmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> 
 
 
 @op("aten.addbmm")
-def addbmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """The sum of the products of all pairs: one product of what stands side by side."""
+def addbmm(
+    x: JaxArray, first: JaxArray, second: JaxArray, *, beta: AtenScalar = 1, alpha: AtenScalar = 1
+) -> JaxArray:
+    """Sums the products of all pairs: one product of the concatenated matrices."""
     batch, rows, inner = first.shape
     beside = jnp.swapaxes(first, 0, 1).reshape(rows, batch * inner)
     below = second.reshape(batch * inner, second.shape[2])
@@ -54,7 +57,7 @@ def addbmm(x: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) ->
 
 
 @op("aten._cdist_forward")
-def cdist(x: Any, other: Any, p: float, *_: Any) -> Any:
+def cdist(x: JaxArray, other: JaxArray, p: float, *_: Unused) -> JaxArray:
     apart = jnp.abs(x[..., :, None, :] - other[..., None, :, :])
     if p == 2:
         return jnp.sqrt(jnp.sum(apart * apart, -1))

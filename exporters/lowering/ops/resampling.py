@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import AtenScalar, AtenSizes, JaxArray, JaxDtype
 from equipoise.exporters.lowering.dims import floordiv, min_dim
 from equipoise.exporters.lowering.dtypes import accumulation_dtype
 from equipoise.exporters.lowering.registry import op
 
 
-def _per_axis(values: Any, rank: int) -> list[Any]:
+def _per_axis(values: JaxArray, rank: int) -> list[JaxArray]:
     given = list(values) if isinstance(values, (list, tuple)) else [values]
     return given * rank if len(given) == 1 else given
 
 
 def _windows(
-    x: Any,
+    x: JaxArray,
     kernel: list[int],
     stride: list[int],
     padding: list[int],
     dilation: list[int],
     ceil: bool,
-) -> tuple[list[tuple[Any, Any]], list[Any]]:
-    """Cells to add at both ends of the last axes, and how many windows there are then."""
+) -> tuple[list[tuple[JaxArray, JaxArray]], list[JaxArray]]:
+    """Returns the padding at both ends of the last axes and the number of windows."""
     around, counts = [], []
     for axis, (size, step, pad, spread) in enumerate(
         zip(kernel, stride, padding, dilation, strict=True)
@@ -46,14 +45,14 @@ def _windows(
 
 @op("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices")
 def max_pool_with_indices(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: JaxArray,
+    kernel_size: AtenSizes,
+    stride: AtenSizes = (),
+    padding: AtenSizes = 0,
+    dilation: AtenSizes = 1,
     ceil_mode: bool = False,
-) -> Any:
-    """The largest of each window, and its place on the flattened plane: the first of equals."""
+) -> JaxArray:
+    """Returns the largest value of each window and its index in the flattened plane: the first among equals."""
     rank = max(len(kernel_size), 2)
     kernel, step = _per_axis(kernel_size, rank), _per_axis(stride or kernel_size, rank)
     pads, spread = _per_axis(padding, rank), _per_axis(dilation, rank)
@@ -64,13 +63,13 @@ def max_pool_with_indices(
     lead = x.ndim - rank
     padded = lax.pad(x, lowest, [(0, 0, 0)] * lead + [(*pair, 0) for pair in around])
     plane = x.shape[lead:]
-    place: Any = 0
+    place: JaxArray = 0
     for axis in range(rank):
         along = jnp.arange(padded.shape[lead + axis]) - pads[axis]
         shape = [1] * rank
         shape[axis] = -1
         place = place * plane[axis] + along.reshape(shape)
-    best: Any = None
+    best: JaxArray = None
     for offset in np.ndindex(*kernel):
         cut = [
             (first * wide_, first * wide_ + (count - 1) * jump + 1, jump)
@@ -90,15 +89,15 @@ def max_pool_with_indices(
 
 
 def _avg_pool(
-    x: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
+    x: JaxArray,
+    kernel_size: AtenSizes,
+    stride: AtenSizes,
+    padding: AtenSizes,
     ceil: bool,
     counts_pad: bool,
-    divisor: Any,
+    divisor: AtenScalar,
     rank: int,
-) -> Any:
+) -> JaxArray:
     kernel, step = _per_axis(kernel_size, rank), _per_axis(stride or kernel_size, rank)
     pads = _per_axis(padding, rank)
     around, _ = _windows(x, kernel, step, pads, [1] * rank, ceil)
@@ -107,7 +106,7 @@ def _avg_pool(
     strides = (*[1] * lead, *step)
     given = x.astype(accumulation_dtype(x.dtype))
 
-    def total(values: Any, pairs: Any) -> Any:
+    def total(values: JaxArray, pairs: AtenSizes) -> JaxArray:
         # A number and no array of the program: so JAX sees that it is a sum, which has a gradient.
         zero = np.zeros((), values.dtype)
         return lax.reduce_window(
@@ -127,14 +126,14 @@ def _avg_pool(
 
 @op("aten.avg_pool2d")
 def avg_pool2d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
+    x: JaxArray,
+    kernel_size: AtenSizes,
+    stride: AtenSizes = (),
+    padding: AtenSizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    divisor_override: Any = None,
-) -> Any:
+    divisor_override: AtenScalar = None,
+) -> JaxArray:
     return _avg_pool(
         x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, 2
     )
@@ -142,22 +141,22 @@ def avg_pool2d(
 
 @op("aten.avg_pool3d")
 def avg_pool3d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
+    x: JaxArray,
+    kernel_size: AtenSizes,
+    stride: AtenSizes = (),
+    padding: AtenSizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    divisor_override: Any = None,
-) -> Any:
+    divisor_override: AtenScalar = None,
+) -> JaxArray:
     return _avg_pool(
         x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, 3
     )
 
 
 @op("aten._adaptive_avg_pool2d", "aten._adaptive_avg_pool3d")
-def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
-    """Each cell is the mean from ``floor(i * size / cells)`` to ``ceil((i + 1) * size / cells)``."""
+def adaptive_avg_pool(x: JaxArray, output_size: AtenSizes) -> JaxArray:
+    """Each output is the mean from ``floor(i * size / cells)`` to ``ceil((i + 1) * size / cells)``."""
     made = x.astype(accumulation_dtype(x.dtype))
     lead = x.ndim - len(output_size)
     for axis, cells in enumerate(output_size):
@@ -168,16 +167,16 @@ def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
     return made.astype(x.dtype)
 
 
-def _adaptive_weights(size: Any, cells: Any, dtype: Any) -> Any:
-    """How much each of ``size`` values counts in each cell."""
+def _adaptive_weights(size: AtenSizes, cells: JaxArray, dtype: JaxDtype) -> JaxArray:
+    """Returns the weight of each of ``size`` values in each output."""
     cell, place = jnp.arange(cells), jnp.arange(size)[:, None]
     first, last = cell * size // cells, -(-(cell + 1) * size // cells)
     inside = (place >= first) & (place < last)
     return inside.astype(dtype) / (last - first)
 
 
-def _scale_factors(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
-    """For each axis: cells of the source for one of the result."""
+def _scale_factors(x: JaxArray, sizes: AtenSizes, align: bool, given: JaxArray) -> list[JaxArray]:
+    """Returns the input positions for one output position, for each axis."""
     lead = x.ndim - len(sizes)
     found = []
     for axis, out in enumerate(sizes):
@@ -195,8 +194,8 @@ def _scale_factors(x: Any, sizes: Any, align: bool, given: Any) -> list[Any]:
     return found
 
 
-def _output_sizes(x: Any, size: Any, factors: Any) -> list[Any]:
-    """The sizes of the result: given, or those of the source times the factors."""
+def _output_sizes(x: JaxArray, size: AtenSizes, factors: AtenSizes) -> list[JaxArray]:
+    """Returns the output sizes: given, or the input sizes times the factors."""
     if size is not None:
         return list(size)
     return [
@@ -204,15 +203,15 @@ def _output_sizes(x: Any, size: Any, factors: Any) -> list[Any]:
     ]
 
 
-def _scaled_size(size: Any, factor: float) -> Any:
-    """Rounded down, also of a size that is open: that one takes no fractions."""
+def _scaled_size(size: AtenSizes, factor: float) -> JaxArray:
+    """Rounds down; a dynamic size must be scaled without a fraction."""
     if isinstance(size, int):
         return int(size * factor)
     over, under = float(factor).as_integer_ratio()
     return size * over // under
 
 
-def _nearest_along(x: Any, sizes: Any, factors: Any) -> Any:
+def _nearest_along(x: JaxArray, sizes: AtenSizes, factors: AtenSizes) -> JaxArray:
     lead = x.ndim - len(sizes)
     for axis, (out, scale) in enumerate(
         zip(sizes, _scale_factors(x, sizes, False, factors), strict=True)
@@ -223,11 +222,11 @@ def _nearest_along(x: Any, sizes: Any, factors: Any) -> Any:
 
 
 @op("aten.upsample_nearest2d.vec")
-def upsample_nearest_vec(x: Any, output_size: Any, scale_factors: Any) -> Any:
+def upsample_nearest_vec(x: JaxArray, output_size: AtenSizes, scale_factors: AtenSizes) -> JaxArray:
     return _nearest_along(x, _output_sizes(x, output_size, scale_factors), scale_factors)
 
 
-def _linear_along(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
+def _linear_along(x: JaxArray, sizes: AtenSizes, align: bool, factors: AtenSizes) -> JaxArray:
     lead = x.ndim - len(sizes)
     made = x
     for axis, (out, scale) in enumerate(
@@ -245,25 +244,31 @@ def _linear_along(x: Any, sizes: Any, align: bool, factors: Any) -> Any:
 
 
 @op("aten.upsample_bilinear2d.default", "aten.upsample_trilinear3d.default")
-def upsample_linear(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+def upsample_linear(
+    x: JaxArray, output_size: AtenSizes, align_corners: bool, *factors: AtenSizes
+) -> JaxArray:
     return _linear_along(x, output_size, align_corners, factors or None)
 
 
 @op("aten.upsample_bilinear2d.vec")
-def upsample_linear_vec(x: Any, output_size: Any, align_corners: bool, scale_factors: Any) -> Any:
+def upsample_linear_vec(
+    x: JaxArray, output_size: AtenSizes, align_corners: bool, scale_factors: AtenSizes
+) -> JaxArray:
     sizes = _output_sizes(x, output_size, scale_factors)
     return _linear_along(x, sizes, align_corners, scale_factors)
 
 
-def _cubic_kernel(distance: Any, a: float) -> Any:
-    """The weight of a value at a distance from 0 to 2."""
+def _cubic_kernel(distance: JaxArray, a: float) -> JaxArray:
+    """Returns the weight of a value at a distance from 0 to 2."""
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return jnp.where(distance <= 1, near, jnp.where(distance < 2, far, 0))
 
 
 @op("aten.upsample_bicubic2d.default")
-def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+def upsample_bicubic2d(
+    x: JaxArray, output_size: AtenSizes, align_corners: bool, *factors: AtenSizes
+) -> JaxArray:
     lead = x.ndim - 2
     made = x
     scales = _scale_factors(x, output_size, align_corners, factors or None)
@@ -272,7 +277,7 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
         place = jnp.arange(out, dtype=jnp.float32)
         place = place * scale if align_corners else (place + 0.5) * scale - 0.5
         low = jnp.floor(place)
-        total: Any = 0
+        total: JaxArray = 0
         for offset in (-1, 0, 1, 2):
             where = jnp.clip(low.astype(jnp.int64) + offset, 0, length - 1)
             weight = _cubic_kernel(jnp.abs(place - low - offset), -0.75)
@@ -282,16 +287,18 @@ def upsample_bicubic2d(x: Any, output_size: Any, align_corners: bool, *factors: 
     return made.astype(x.dtype)
 
 
-def _triangle_kernel(distance: Any) -> Any:
+def _triangle_kernel(distance: JaxArray) -> JaxArray:
     return jnp.maximum(1 - distance, 0)
 
 
-def _antialias_cubic_kernel(distance: Any) -> Any:
+def _antialias_cubic_kernel(distance: JaxArray) -> JaxArray:
     return _cubic_kernel(distance, -0.5)
 
 
-def _resample_antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel: Any) -> Any:
-    """Means weighted by a kernel that is as wide as a cell of the result."""
+def _resample_antialiased(
+    x: JaxArray, sizes: AtenSizes, align: bool, factors: AtenSizes, kernel: JaxArray
+) -> JaxArray:
+    """Averages with a kernel as wide as an output position."""
     lead = x.ndim - 2
     made = x
     for axis, (out, scale) in enumerate(
@@ -310,12 +317,16 @@ def _resample_antialiased(x: Any, sizes: Any, align: bool, factors: Any, kernel:
 
 
 @op("aten._upsample_bilinear2d_aa.default")
-def upsample_bilinear2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+def upsample_bilinear2d_aa(
+    x: JaxArray, output_size: AtenSizes, align_corners: bool, *factors: AtenSizes
+) -> JaxArray:
     return _resample_antialiased(x, output_size, align_corners, factors or None, _triangle_kernel)
 
 
 @op("aten._upsample_bicubic2d_aa.default")
-def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factors: Any) -> Any:
+def upsample_bicubic2d_aa(
+    x: JaxArray, output_size: AtenSizes, align_corners: bool, *factors: AtenSizes
+) -> JaxArray:
     return _resample_antialiased(
         x, output_size, align_corners, factors or None, _antialias_cubic_kernel
     )
@@ -323,13 +334,13 @@ def upsample_bicubic2d_aa(x: Any, output_size: Any, align_corners: bool, *factor
 
 @op("aten.grid_sampler_2d")
 def grid_sampler_2d(
-    x: Any, grid: Any, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Any:
-    """``x`` [batch, channels, height, width] at ``grid`` [batch, rows, columns, (x, y)], -1 to 1."""
+    x: JaxArray, grid: JaxArray, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> JaxArray:
+    """``x`` [batch, channels, height, width] at ``grid`` [batch, rows, columns, (x, y)], from -1 to 1."""
     height, width = x.shape[2:]
     across = _unnormalize(grid[..., 0], width, align_corners)
     down = _unnormalize(grid[..., 1], height, align_corners)
-    total: Any = 0
+    total: JaxArray = 0
     if interpolation_mode == 2:
         left, top = jnp.floor(across), jnp.floor(down)
         for row in (-1, 0, 1, 2):
@@ -353,13 +364,13 @@ def grid_sampler_2d(
     return total
 
 
-def _unnormalize(place: Any, size: Any, align: bool) -> Any:
-    """A place from -1 to 1 in cells."""
+def _unnormalize(place: JaxArray, size: AtenSizes, align: bool) -> JaxArray:
+    """Converts a coordinate from -1 to 1 to an index."""
     return (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
 
 
-def _is_inside(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
-    """Places outside: 0 leaves them, to be filled with zeros, 1 takes the border, 2 reflects."""
+def _is_inside(cells: JaxArray, size: AtenSizes, padding_mode: int, align: bool) -> JaxArray:
+    """Padding modes for outside coordinates: 0 zeros, 1 border, 2 reflection."""
     if padding_mode == 2:
         low, span = (0.0, size - 1) if align else (-0.5, size)
         away = cells - low
@@ -369,8 +380,8 @@ def _is_inside(cells: Any, size: Any, padding_mode: int, align: bool) -> Any:
     return jnp.clip(cells, 0, size - 1) if padding_mode else cells
 
 
-def _pixels_at(x: Any, row: Any, column: Any) -> Any:
-    """``x`` at rows and columns [batch, ...]; zeros outside."""
+def _pixels_at(x: JaxArray, row: JaxArray, column: JaxArray) -> JaxArray:
+    """Returns ``x`` at rows and columns [batch, ...]; zeros outside."""
     height, width = x.shape[2:]
     inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
     rows, columns = (

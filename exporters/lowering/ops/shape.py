@@ -1,24 +1,30 @@
-"""Views and copies of tensors in other shapes. In JAX all of them are values of their own."""
+"""Views and copies with other shapes. In JAX each of them is a value of its own."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from jax import lax
 from jax import numpy as jnp
 
+from equipoise.convert.core.framework_types import (
+    AtenAxes,
+    AtenScalar,
+    AtenSizes,
+    JaxArray,
+    JaxDtype,
+    Unused,
+)
 from equipoise.exporters.lowering.dims import clamp_bound, floordiv, max_dim, normalize_axis
 from equipoise.exporters.lowering.registry import op
 
 
 @op("aten.view.default", "aten._reshape_copy")
-def view(x: Any, size: Any) -> Any:
+def view(x: JaxArray, size: AtenSizes) -> JaxArray:
     return jnp.reshape(x, tuple(size))
 
 
 @op("aten.view.dtype")
-def view_dtype(x: Any, dtype: Any) -> Any:
-    """Of the same bits: the last axis grows or shrinks as cells do."""
+def view_dtype(x: JaxArray, dtype: JaxDtype) -> JaxArray:
+    """Reinterprets the bits: the last axis grows or shrinks with the element size."""
     wider = dtype.itemsize // x.dtype.itemsize
     if wider > 1:
         x = x.reshape(*x.shape[:-1], x.shape[-1] // wider, wider)
@@ -27,12 +33,12 @@ def view_dtype(x: Any, dtype: Any) -> Any:
 
 
 @op("aten.alias", "aten.clone", "aten.lift_fresh", "aten.lift_fresh_copy")
-def identity(x: Any, *_: Any, **__: Any) -> Any:
+def identity(x: JaxArray, *_: Unused, **__: Unused) -> JaxArray:
     return x
 
 
 @op("aten._to_copy")
-def to_copy(x: Any, *, dtype: Any = None, **_: Any) -> Any:
+def to_copy(x: JaxArray, *, dtype: JaxDtype = None, **_: Unused) -> JaxArray:
     if dtype is None:
         return x
     real = jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(
@@ -42,17 +48,17 @@ def to_copy(x: Any, *, dtype: Any = None, **_: Any) -> Any:
 
 
 @op("aten.copy")
-def copy(x: Any, source: Any, *_: Any) -> Any:
+def copy(x: JaxArray, source: JaxArray, *_: Unused) -> JaxArray:
     return jnp.broadcast_to(source.astype(x.dtype), x.shape)
 
 
 @op("aten.permute")
-def permute(x: Any, dims: Any) -> Any:
+def permute(x: JaxArray, dims: AtenAxes) -> JaxArray:
     return jnp.transpose(x, [normalize_axis(axis, x.ndim) for axis in dims])
 
 
 @op("aten.expand")
-def expand(x: Any, size: Any, **_: Any) -> Any:
+def expand(x: JaxArray, size: AtenSizes, **_: Unused) -> JaxArray:
     more = len(size) - x.ndim
     kept = [
         x.shape[axis - more] if isinstance(wanted, int) and wanted == -1 else wanted
@@ -62,19 +68,19 @@ def expand(x: Any, size: Any, **_: Any) -> Any:
 
 
 @op("aten.squeeze.dims")
-def squeeze_dims(x: Any, dim: Any) -> Any:
+def squeeze_dims(x: JaxArray, dim: AtenAxes) -> JaxArray:
     axes = [dim] if isinstance(dim, int) else dim
     found = {normalize_axis(axis, x.ndim) for axis in axes if x.ndim}
     return jnp.squeeze(x, tuple(axis for axis in sorted(found) if x.shape[axis] == 1))
 
 
 @op("aten.unsqueeze")
-def unsqueeze(x: Any, dim: int) -> Any:
+def unsqueeze(x: JaxArray, dim: int) -> JaxArray:
     return jnp.expand_dims(x, dim)
 
 
 @op("aten.cat")
-def cat(tensors: Any, dim: int = 0) -> Any:
+def cat(tensors: JaxArray, dim: int = 0) -> JaxArray:
     # An empty list of numbers joins anything.
     some = [one for one in tensors if not (one.ndim == 1 and one.shape[0] == 0)] or tensors[:1]
     dtype = some[0].dtype
@@ -84,7 +90,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
 
 
 @op("aten.split_with_sizes")
-def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> list[Any]:
+def split_with_sizes(x: JaxArray, split_sizes: AtenSizes, dim: int = 0) -> list[JaxArray]:
     pieces, start = [], 0
     for size in split_sizes:
         pieces.append(lax.slice_in_dim(x, start, start + size, axis=normalize_axis(dim, x.ndim)))
@@ -93,7 +99,7 @@ def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> list[Any]:
 
 
 @op("aten.select.int")
-def select(x: Any, dim: int, index: Any) -> Any:
+def select(x: JaxArray, dim: int, index: JaxArray) -> JaxArray:
     axis = normalize_axis(dim, x.ndim)
     if hasattr(index, "dtype"):
         return jnp.take(x, jnp.where(index < 0, index + x.shape[axis], index), axis)
@@ -102,19 +108,21 @@ def select(x: Any, dim: int, index: Any) -> Any:
 
 
 @op("aten.slice.Tensor")
-def slice(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+def slice(
+    x: JaxArray, dim: int = 0, start: AtenScalar = None, end: AtenScalar = None, step: int = 1
+) -> JaxArray:
     axis = normalize_axis(dim, x.ndim)
     first, last = _slice_bounds(x.shape[axis], start, end)
     return lax.slice_in_dim(x, first, last, step, axis)
 
 
-def _slice_bounds(size: Any, start: Any, end: Any) -> tuple[Any, Any]:
+def _slice_bounds(size: AtenSizes, start: AtenScalar, end: AtenScalar) -> tuple[JaxArray, JaxArray]:
     first = clamp_bound(0 if start is None else start, size)
     return first, max_dim(first, clamp_bound(end, size))
 
 
-def _assign_slice(x: Any, source: Any, axis: int, first: Any, step: int) -> Any:
-    """The tensor with another at every ``step``-th place along an axis."""
+def _assign_slice(x: JaxArray, source: JaxArray, axis: int, first: JaxArray, step: int) -> JaxArray:
+    """Writes a tensor to every ``step``-th position along an axis."""
     places = first + jnp.arange(source.shape[axis]) * step
     where = (*[jnp.s_[:]] * axis, places)
     return x.at[where].set(source.astype(x.dtype))
@@ -122,8 +130,13 @@ def _assign_slice(x: Any, source: Any, axis: int, first: Any, step: int) -> Any:
 
 @op("aten.slice_scatter")
 def slice_scatter(
-    x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Any:
+    x: JaxArray,
+    source: JaxArray,
+    dim: int = 0,
+    start: AtenScalar = None,
+    end: AtenScalar = None,
+    step: int = 1,
+) -> JaxArray:
     axis = normalize_axis(dim, x.ndim)
     first, _ = _slice_bounds(x.shape[axis], start, end)
     if source.shape[axis] == x.shape[axis]:
@@ -132,17 +145,17 @@ def slice_scatter(
 
 
 @op("aten.diagonal")
-def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+def diagonal(x: JaxArray, offset: int = 0, dim1: int = 0, dim2: int = 1) -> JaxArray:
     return jnp.diagonal(x, offset, dim1, dim2)
 
 
 @op("aten.flip")
-def flip(x: Any, dims: Any) -> Any:
+def flip(x: JaxArray, dims: AtenAxes) -> JaxArray:
     return jnp.flip(x, tuple(normalize_axis(axis, x.ndim) for axis in dims)) if x.ndim else x
 
 
 @op("aten.repeat")
-def repeat(x: Any, repeats: Any) -> Any:
+def repeat(x: JaxArray, repeats: JaxArray) -> JaxArray:
     more = len(repeats) - x.ndim
     shape = (*[1] * more, *x.shape)
     paired = [part for size in shape for part in (1, size)]
@@ -152,7 +165,7 @@ def repeat(x: Any, repeats: Any) -> Any:
 
 
 @op("aten.unfold")
-def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
+def unfold(x: JaxArray, dimension: int, size: int, step: int) -> JaxArray:
     if x.ndim == 0:
         return jnp.broadcast_to(x, (size,))
     axis = normalize_axis(dimension, x.ndim)
@@ -162,9 +175,11 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
 
 
 @op("aten.as_strided", "aten.as_strided_copy")
-def as_strided(x: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
-    """Of a tensor that lies in memory row by row: what any value of JAX is."""
-    places: Any = storage_offset or 0
+def as_strided(
+    x: JaxArray, size: AtenSizes, stride: AtenSizes, storage_offset: AtenSizes = None
+) -> JaxArray:
+    """The tensor is contiguous, as every JAX array is."""
+    places: JaxArray = storage_offset or 0
     for axis, (count, step) in enumerate(zip(size, stride, strict=True)):
         along = jnp.arange(count) * step
         places = places + along.reshape(-1, *[1] * (len(size) - axis - 1))
@@ -172,8 +187,8 @@ def as_strided(x: Any, size: Any, stride: Any, storage_offset: Any = None) -> An
 
 
 @op("aten.constant_pad_nd")
-def constant_pad_nd(x: Any, pad: Any, value: Any = 0) -> Any:
-    """``pad`` is a pair for each axis, the last one first; negative ones cut off."""
+def constant_pad_nd(x: JaxArray, pad: AtenSizes, value: JaxArray = 0) -> JaxArray:
+    """``pad`` has a pair for each axis, the last axis first; negative numbers crop."""
     pairs = [(0, 0, 0)] * x.ndim
     for index in range(len(pad) // 2):
         pairs[x.ndim - 1 - index] = (pad[2 * index], pad[2 * index + 1], 0)
@@ -181,10 +196,10 @@ def constant_pad_nd(x: Any, pad: Any, value: Any = 0) -> Any:
 
 
 @op("aten.view_as_real", "aten.view_as_real_copy")
-def view_as_real(x: Any) -> Any:
+def view_as_real(x: JaxArray) -> JaxArray:
     return jnp.stack([jnp.real(x), jnp.imag(x)], -1)
 
 
 @op("aten.view_as_complex", "aten.view_as_complex_copy")
-def view_as_complex(x: Any) -> Any:
+def view_as_complex(x: JaxArray) -> JaxArray:
     return lax.complex(x[..., 0], x[..., 1])

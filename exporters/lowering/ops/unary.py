@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 from jax.scipy import special
 
+from equipoise.convert.core.framework_types import AtenScalar, JaxArray
 from equipoise.exporters.lowering.dtypes import accumulation_dtype, float_dtype, promote
 from equipoise.exporters.lowering.registry import op
 
 
-def _to_float(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Integers become floats first."""
+def _to_float(function: Callable[[JaxArray], JaxArray]) -> Callable[[JaxArray], JaxArray]:
+    """Converts integers to floats first."""
 
-    def call(x: Any) -> Any:
+    def call(x: JaxArray) -> JaxArray:
         return function(x.astype(float_dtype(x.dtype)))
 
     return call
 
 
-def _in_double(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """JAX's own approximation in float32 is ten steps off and more, that in float64 is not."""
+def _in_double(function: Callable[[JaxArray], JaxArray]) -> Callable[[JaxArray], JaxArray]:
+    """JAX's float32 approximation is wrong by more than ten units in the last place; that of float64 is not."""
 
-    def call(x: Any) -> Any:
+    def call(x: JaxArray) -> JaxArray:
         return function(x.astype(jnp.float64)).astype(x.dtype)
 
     return call
 
 
-def _digamma(x: Any) -> Any:
-    """Infinite at zero, on the side that the sign of zero says."""
+def _digamma(x: JaxArray) -> JaxArray:
+    """Infinite at zero; the sign of the zero decides the sign."""
     found = _in_double(special.digamma)(x)
     return jnp.where(x == 0, -jnp.copysign(jnp.inf, x), found)
 
 
-FRACTIONS: dict[str, Callable[[Any], Any]] = {
+FRACTIONS: dict[str, Callable[[JaxArray], JaxArray]] = {
     "acos": jnp.arccos,
     "acosh": jnp.arccosh,
     "asin": jnp.arcsin,
@@ -69,13 +69,13 @@ FRACTIONS: dict[str, Callable[[Any], Any]] = {
     "tan": jnp.tan,
     "tanh": jnp.tanh,
 }
-WHOLES: dict[str, Callable[[Any], Any]] = {
+WHOLES: dict[str, Callable[[JaxArray], JaxArray]] = {
     "ceil": jnp.ceil,
     "floor": jnp.floor,
     "trunc": jnp.trunc,
     "round": jnp.round,
 }
-PLAIN: dict[str, Callable[[Any], Any]] = {
+PLAIN: dict[str, Callable[[JaxArray], JaxArray]] = {
     "abs": jnp.abs,
     "neg": jnp.negative,
     "isinf": jnp.isinf,
@@ -95,23 +95,23 @@ for _name, _function in PLAIN.items():
 
 
 @op("aten.round.decimals")
-def round_decimals(x: Any, *, decimals: int) -> Any:
+def round_decimals(x: JaxArray, *, decimals: int) -> JaxArray:
     return jnp.round(x, decimals)
 
 
 @op("aten.sign")
-def sign(x: Any) -> Any:
-    """What is no number has none."""
+def sign(x: JaxArray) -> JaxArray:
+    """The sign of NaN is NaN."""
     return x if x.dtype == bool else jnp.where(jnp.isnan(x), 0, jnp.sign(x))
 
 
 @op("aten.relu")
-def relu(x: Any) -> Any:
+def relu(x: JaxArray) -> JaxArray:
     return jnp.maximum(x, jnp.zeros((), x.dtype))
 
 
 @op("aten.gelu")
-def gelu(x: Any, *, approximate: str = "none") -> Any:
+def gelu(x: JaxArray, *, approximate: str = "none") -> JaxArray:
     y = x.astype(accumulation_dtype(x.dtype))
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (y + 0.044715 * y * y * y)
@@ -120,23 +120,23 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
 
 
 @op("aten.elu")
-def elu(x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Any:
+def elu(x: JaxArray, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> JaxArray:
     negative = jnp.expm1(jnp.minimum(x, 0) * input_scale) * alpha
     return jnp.where(x >= 0, x, negative) * scale
 
 
 @op("aten.leaky_relu")
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: JaxArray, negative_slope: float = 0.01) -> JaxArray:
     return jnp.where(x > 0, x, x * negative_slope)
 
 
 @op("aten.hardtanh")
-def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
+def hardtanh(x: JaxArray, min_val: float = -1, max_val: float = 1) -> JaxArray:
     return clamp(x, min_val, max_val).astype(x.dtype)
 
 
 @op("aten.clamp")
-def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
+def clamp(x: JaxArray, min: AtenScalar = None, max: AtenScalar = None) -> JaxArray:
     bounds = [bound for bound in (min, max) if bound is not None]
     x, *_ = promote(x, *bounds)
     if min is not None:

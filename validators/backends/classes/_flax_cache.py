@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.backends.base import Array
+from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxTree
+from equipoise.validators.backends.base import Array, CacheState, Kwargs, Outputs
 
 EXTRA_TOKENS = 128
 """Tokens that a cache has room for beyond the prompt, where the model's positions allow them."""
@@ -20,7 +21,7 @@ class CachedDecoder:
         model: A Flax model of transformers with ``init_cache``.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: FlaxModel) -> None:
         import jax
 
         self.model = model
@@ -28,13 +29,13 @@ class CachedDecoder:
         call = model.decode if self.encodes else model.__call__
         self.accepted = inspect.signature(call).parameters
 
-        def step(params: Any, cache: Any, inputs: Any) -> Any:
+        def step(params: JaxTree, cache: JaxTree, inputs: JaxTree) -> JaxTree:
             outputs = call(
                 **inputs, params=params, past_key_values=cache, return_dict=True, train=False
             )
             return dict(outputs)
 
-        def encode(params: Any, inputs: Any) -> Any:
+        def encode(params: JaxTree, inputs: JaxTree) -> JaxTree:
             return model.encode(**inputs, params=params, return_dict=True, train=False)
 
         self.compiled = jax.jit(step)
@@ -43,10 +44,10 @@ class CachedDecoder:
     def __call__(
         self,
         inputs: dict[str, Array],
-        kwargs: dict[str, Any],
-        state: Any,
+        kwargs: Kwargs,
+        state: CacheState,
         order: list[int] | None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Outputs, CacheState]:
         """One call of the decoder; the first makes the cache (and runs the encoder)."""
         if state is not None and order is not None:
             state = _reorder_state(state, order)
@@ -59,7 +60,9 @@ class CachedDecoder:
         done = state["done"] + tokens.shape[1]
         return outputs, {**state, "cache": outputs["past_key_values"], "done": done}
 
-    def _of_decoder(self, inputs: dict[str, Array], tokens: Array, state: Any) -> dict[str, Any]:
+    def _of_decoder(
+        self, inputs: dict[str, Array], tokens: Array, state: CacheState
+    ) -> dict[str, JaxTree]:
         batch, new = tokens.shape
         done, room = state["done"], state["room"]
         positions = np.arange(done, done + new)[None].repeat(batch, 0)
@@ -74,7 +77,7 @@ class CachedDecoder:
         placed = inputs.get("position_ids", positions)
         return {"input_ids": tokens, "attention_mask": mask, "position_ids": placed}
 
-    def _first(self, inputs: dict[str, Array], tokens: Array) -> dict[str, Any]:
+    def _first(self, inputs: dict[str, Array], tokens: Array) -> dict[str, JaxTree]:
         batch, new = tokens.shape
         room = _cache_length(self.model, new)
         state: dict[str, Any] = {"done": 0, "room": room, "encoded": None, "mask": None}
@@ -87,7 +90,7 @@ class CachedDecoder:
         cache = self._empty(batch, room, encoded)
         return {**state, "cache": cache, "encoded": encoded, "mask": mask}
 
-    def _empty(self, batch: int, room: int, *encoded: Any) -> Any:
+    def _empty(self, batch: int, room: int, *encoded: JaxTree) -> JaxTree:
         """A cache of zeros, as ``init_cache`` makes it, without initialising the model for it."""
         import jax
 
@@ -95,20 +98,20 @@ class CachedDecoder:
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _cache_length(model: Any, tokens: int) -> int:
+def _cache_length(model: FlaxModel, tokens: int) -> int:
     config = getattr(model.config, "decoder", model.config)
     names = ("max_position_embeddings", "n_positions", "max_target_positions")
     held = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
     return int(min([tokens + EXTRA_TOKENS, *held]))
 
 
-def _reorder_state(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+def _reorder_state(state: dict[str, Any], order: list[int]) -> dict[str, JaxTree]:
     """Rows of the cache and of what the encoder gave; indices of a cache have no batch."""
     import jax
 
     rows = np.asarray(order)
 
-    def picked(value: Any) -> Any:
+    def picked(value: JaxArray) -> JaxArray:
         # In numpy: XLA would compile a gather for every shape.
         return np.asarray(value)[rows] if getattr(value, "ndim", 0) > 0 else value
 

@@ -7,13 +7,25 @@ import json
 import os
 from typing import Any
 
+from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxDtype, JaxTree
 from equipoise.validators.backends import _jax
-from equipoise.validators.backends.base import Array, BaseSession, module_record, name_outputs
+from equipoise.validators.backends.base import (
+    Array,
+    BaseSession,
+    CacheState,
+    Facts,
+    Kwargs,
+    ModuleRecord,
+    Options,
+    Outputs,
+    module_record,
+    name_outputs,
+)
 from equipoise.validators.backends.classes._flax_cache import CachedDecoder
 from equipoise.validators.runtime.worker import flatten
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The model of a folder with ``flax_model.msgpack`` or safetensors in Flax's layout."""
     import transformers
 
@@ -40,7 +52,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(model, info, options)
 
 
-def _load_without_init(cls: Any, folder: str, dtype: Any) -> tuple[Any, Any]:
+def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[Outputs, CacheState]:
     """The model and its parameters, nothing filled in at random where the class can do without."""
     try:
         model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
@@ -68,7 +80,7 @@ def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
     return set()
 
 
-def _mismatched_keys(params: Any, expected: Any) -> list[str]:
+def _mismatched_keys(params: JaxTree, expected: JaxTree) -> list[str]:
     from flax.traverse_util import flatten_dict
 
     wanted = flatten_dict(expected)
@@ -87,7 +99,7 @@ def patch_jnp_clip() -> None:
     if clip.__module__ == __name__:
         return
 
-    def mended(arr: Any, *args: Any, **kwargs: Any) -> Any:
+    def mended(arr: JaxArray, *args: Any, **kwargs: Any) -> JaxArray:
         renamed = {{"a_min": "min", "a_max": "max"}.get(k, k): v for k, v in kwargs.items()}
         return clip(arr, *args, **renamed)
 
@@ -97,7 +109,7 @@ def patch_jnp_clip() -> None:
 class Session(BaseSession):
     """A Flax model of transformers."""
 
-    def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
+    def __init__(self, model: FlaxModel, info: dict[str, Any], options: Options) -> None:
         self.model = model
         self.info = info
         self.options = options
@@ -110,7 +122,7 @@ class Session(BaseSession):
         self.compiled = self._compiled()
         self.caches = hasattr(model, "init_cache")
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision and switches as JAX reports them."""
         return {
             **_jax.describe_runtime(),
@@ -120,7 +132,7 @@ class Session(BaseSession):
             "implementation": f"transformers.{type(self.model).__name__}",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by their names; compiled, unless the model's code looks at values."""
         import jax
 
@@ -133,33 +145,33 @@ class Session(BaseSession):
                 self.compiled = None
         return self._eager(tensors, kwargs)
 
-    def _eager(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+    def _eager(self, tensors: dict[str, JaxArray], kwargs: Kwargs) -> Outputs:
         return self.model(**tensors, **self.plain, **kwargs)
 
     def _compiled(self) -> Any:
         import jax
 
-        def call(params: Any, inputs: Any) -> Any:
+        def call(params: JaxTree, inputs: JaxTree) -> Outputs:
             return dict(self.model(**inputs, params=params, **self.plain))
 
         return jax.jit(call)
 
     def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
+    ) -> tuple[Outputs, CacheState]:
         """Keeps the cache, which has a fixed length here, and what the encoder gave."""
         if self.steps is None:
             self.steps = CachedDecoder(self.model)
         return self.steps(inputs, kwargs, state, order)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """Every Flax module's call, by its path, with the weights beneath it."""
         from flax.linen import intercept_methods
         from flax.traverse_util import flatten_dict
 
-        records: list[dict[str, Any]] = []
+        records: list[ModuleRecord] = []
         every = ["/".join(key) for key in flatten_dict(self.model.params)]
 
         def interceptor(call: Any, args: Any, options: Any, context: Any) -> Any:

@@ -6,12 +6,23 @@ import inspect
 from contextlib import ExitStack
 from typing import Any
 
+from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
 from equipoise.validators.backends import _torch
-from equipoise.validators.backends.base import Array, module_record, name_outputs
+from equipoise.validators.backends.base import (
+    Array,
+    CacheState,
+    Facts,
+    Kwargs,
+    ModuleRecord,
+    Options,
+    Outputs,
+    module_record,
+    name_outputs,
+)
 from equipoise.validators.runtime.worker import flatten
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The model of a folder, in evaluation mode, with eager attention."""
     import transformers
 
@@ -34,12 +45,12 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
     return Session(model, info, options, folder)
 
 
-def is_float64(options: dict[str, Any]) -> bool:
+def is_float64(options: Options) -> bool:
     """Whether the arithmetic is that of float64."""
     return options.get("dtype") == "float64"
 
 
-def _compute_experts_in_a_loop(model: Any) -> None:
+def _compute_experts_in_a_loop(model: TorchModel) -> None:
     """Has a mixture's experts computed in a loop: PyTorch's product of all at once knows no float64."""
     if getattr(model, "_can_set_experts_implementation", lambda: False)():
         model.set_experts_implementation("eager")
@@ -49,7 +60,7 @@ class Session(_torch.TorchSession):
     """A module of transformers."""
 
     def __init__(
-        self, model: Any, info: dict[str, Any], options: dict[str, Any], folder: str = ""
+        self, model: TorchModel, info: dict[str, Any], options: Options, folder: str = ""
     ) -> None:
         self.model = model
         self.device = model.device
@@ -68,7 +79,7 @@ class Session(_torch.TorchSession):
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
         )
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.model.parameters(), None)
         return {
@@ -77,13 +88,13 @@ class Session(_torch.TorchSession):
             "implementation": f"transformers.{type(self.model).__name__}",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by their names."""
         return self._forward(self._tensors(inputs), kwargs)
 
     def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
+    ) -> tuple[Outputs, CacheState]:
         """Keeps the cache and what the encoder gave."""
         before = state if order is None or state is None else self._reordered(state, order)
         tensors = {**(before or {}), **self._tensors(inputs)}
@@ -107,14 +118,14 @@ class Session(_torch.TorchSession):
         return state
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """Hooks on every module; one that is called again gets ``#2`` behind its path."""
-        records: list[dict[str, Any]] = []
+        records: list[ModuleRecord] = []
         calls: dict[str, int] = {}
 
         def hook(path: str) -> Any:
-            def after(module: Any, args: Any, options: Any, output: Any) -> None:
+            def after(module: TorchModule, args: Any, options: Any, output: Outputs) -> None:
                 calls[path] = calls.get(path, 0) + 1
                 again = f"#{calls[path]}" if calls[path] > 1 else ""
                 given = {**flatten(list(args)), **flatten(dict(options))}
@@ -161,15 +172,15 @@ class Session(_torch.TorchSession):
                         found[name] = same
         return found
 
-    def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
+    def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
-    def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+    def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
         with _torch.arithmetic_mode(self.dtype):
             return self.model(**tensors, **kwargs, **self.plain)
 
 
-def _has_values(parameter: Any, value: Any) -> bool:
+def _has_values(parameter: TorchTensor, value: TorchTensor) -> bool:
     """Whether a weight has the values of the file, whose dtype may be another."""
     import torch
 

@@ -5,12 +5,24 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from equipoise.convert.core.framework_types import TfModel, TfTensor
 from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
-from equipoise.validators.backends.base import Array, BaseSession, module_record, name_outputs
+from equipoise.validators.backends.base import (
+    Array,
+    BaseSession,
+    CacheState,
+    Facts,
+    Kwargs,
+    ModuleRecord,
+    Options,
+    Outputs,
+    module_record,
+    name_outputs,
+)
 from equipoise.validators.runtime.worker import flatten
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The model of a folder with ``tf_model.h5`` or safetensors in TensorFlow's layout."""
     import transformers
 
@@ -32,7 +44,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 class Session(BaseSession):
     """A Keras model of transformers."""
 
-    def __init__(self, model: Any, info: dict[str, Any], options: dict[str, Any]) -> None:
+    def __init__(self, model: TfModel, info: dict[str, Any], options: Options) -> None:
         self.model = model
         self.info = info
         self.options = options
@@ -41,7 +53,7 @@ class Session(BaseSession):
             getattr(model.config, "use_cache", False)
         )
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision, threads and switches as TensorFlow reports them."""
         return {
             **describe_runtime(),
@@ -49,7 +61,7 @@ class Session(BaseSession):
             "implementation": f"transformers.{type(self.model).__name__}",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by their names."""
         import tensorflow as tf
 
@@ -57,12 +69,12 @@ class Session(BaseSession):
         return self._forward(tensors, kwargs)
 
     def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
+    ) -> tuple[Outputs, CacheState]:
         """Keeps the cache and what the encoder gave."""
         import tensorflow as tf
 
-        tensors: dict[str, Any] = {name: tf.constant(value) for name, value in inputs.items()}
+        tensors: dict[str, TfTensor] = {name: tf.constant(value) for name, value in inputs.items()}
         if state is not None:
             tensors = {**(state if order is None else _reorder_cache(state, order)), **tensors}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
@@ -77,17 +89,17 @@ class Session(BaseSession):
         return outputs, kept
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """Every Keras layer, named by the scopes that lead to it, with the weights beneath it."""
         import tensorflow as tf
         from tf_keras.layers import Layer
 
-        records: list[dict[str, Any]] = []
+        records: list[ModuleRecord] = []
         stack: list[str] = []
         original = Layer.__call__
 
-        def recording(layer: Any, *args: Any, **options: Any) -> Any:
+        def recording(layer: Any, *args: Any, **options: Any) -> Outputs:
             stack.append(layer.name)
             path = "/".join(stack)
             try:
@@ -120,18 +132,18 @@ class Session(BaseSession):
 
         backend.clear_session()
 
-    def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+    def _forward(self, tensors: dict[str, TfTensor], kwargs: Kwargs) -> Outputs:
         # Keras wants the first argument said, even where a cache stands in for it.
         given = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
         with device_scope(self.options):
             return self.model(**given, **kwargs, return_dict=True, training=False)
 
 
-def _reorder_cache(state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+def _reorder_cache(state: dict[str, TfTensor], order: list[int]) -> dict[str, TfTensor]:
     """Rows of a cache; GPT-2 stacks keys and values in front of the batch."""
     import tensorflow as tf
 
-    def rows(tensor: Any) -> Any:
+    def rows(tensor: TfTensor) -> TfTensor:
         return tf.gather(tensor, order, axis=1 if len(tensor.shape) == 5 else 0)
 
     return {

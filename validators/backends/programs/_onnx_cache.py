@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from equipoise.convert.core.framework_types import OrtSession
 from equipoise.exporters.artifact_files import (
     ONNX_DECODER,
     ONNX_DECODER_WITH_PAST,
@@ -13,7 +13,7 @@ from equipoise.exporters.artifact_files import (
     ONNX_MERGED_DECODER,
 )
 from equipoise.validators.backends import _graph_cache
-from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.base import Array, CacheState, Kwargs, Options, Outputs
 from equipoise.validators.backends.programs._onnx_session import OnnxSession
 
 
@@ -23,14 +23,14 @@ class CachedOnnxSession(OnnxSession):
     caches = True
     model: _graph_cache.DecoderGraph | _graph_cache.EncoderDecoderGraphs
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """Everything at once."""
         outputs, _ = self.step(inputs, kwargs, None, None)
         return outputs
 
     def step(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any, order: list[int] | None
-    ) -> tuple[Any, Any]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
+    ) -> tuple[Outputs, CacheState]:
         """Feeds what the last step left."""
         return self.model.step(inputs, state, order)
 
@@ -38,7 +38,7 @@ class CachedOnnxSession(OnnxSession):
 class DecoderSession(CachedOnnxSession):
     """A decoder in one graph; without a past it begins with an empty one."""
 
-    def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
+    def __init__(self, file: str, options: Options, session: OrtSession = None) -> None:
         super().__init__(file, options, session)
         self.model = _graph_cache.DecoderGraph(self)
         self.accepts = self.model.accepts
@@ -51,7 +51,7 @@ class DecoderSession(CachedOnnxSession):
 class EncoderDecoderSession(CachedOnnxSession):
     """An encoder, a decoder that begins and one that goes on, these two in one file or in two."""
 
-    def __init__(self, folder: str, options: dict[str, Any]) -> None:
+    def __init__(self, folder: str, options: Options) -> None:
         place = Path(folder)
         merged = (place / ONNX_MERGED_DECODER).is_file()
         super().__init__(str(place / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)

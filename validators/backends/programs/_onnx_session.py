@@ -9,11 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.convert.core.framework_types import OrtSession
 from equipoise.validators.backends._graph_cache import InputSpec
 from equipoise.validators.backends.base import (
     Array,
     BaseSession,
+    CacheState,
+    Facts,
     GraphNode,
+    Kwargs,
+    ModuleRecord,
+    Options,
+    Outputs,
     module_records,
     module_spans,
 )
@@ -27,7 +34,7 @@ SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 class OnnxSession(BaseSession):
     """An ``InferenceSession``."""
 
-    def __init__(self, file: str, options: dict[str, Any], session: Any = None) -> None:
+    def __init__(self, file: str, options: Options, session: OrtSession = None) -> None:
         self.file = file
         self.options = options
         self.session = session or _open_session(file, options)
@@ -38,7 +45,7 @@ class OnnxSession(BaseSession):
         self.accepts = frozenset(self.inputs)
         self.outputs = [value.name for value in self.session.get_outputs()]
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """The provider that is really used, threads and switches."""
         providers = self.session.get_providers()
         return {
@@ -52,7 +59,7 @@ class OnnxSession(BaseSession):
             "implementation": "onnxruntime",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by their names."""
         return self.call(inputs)
 
@@ -62,8 +69,8 @@ class OnnxSession(BaseSession):
         return dict(zip(self.outputs, found, strict=True))
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """The last value of every module, as the nodes' metadata tells which module they came from.
 
         The graph gets these values as further outputs, so it runs with fewer fusions than otherwise.
@@ -111,7 +118,7 @@ NUMPY_DTYPES = {
 }
 
 
-def _open_session(file: str | bytes, options: dict[str, Any], folder: str = "") -> Any:
+def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtSession:
     """A session on the wanted provider.
 
     Raises:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from equipoise.validators.backends._graph_cache import has_past
+from equipoise.validators.backends.base import Options
 from equipoise.validators.backends.programs._onnx_cache import (
     DecoderSession,
     EncoderDecoderSession,
@@ -13,7 +13,7 @@ from equipoise.validators.backends.programs._onnx_cache import (
 from equipoise.validators.backends.programs._onnx_session import OnnxSession
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> OnnxSession:
+def load(folder: str, class_name: str, options: Options) -> OnnxSession:
     """Loads the graph of a file, or the graphs of a folder; they fix their precision."""
     if os.path.isdir(folder):
         return EncoderDecoderSession(folder, options)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from equipoise.convert.core.framework_types import TfFunction, TfModule
 from equipoise.exporters.cache_names import PAST_PREFIX, ROLES
 from equipoise.validators.backends import _graph_cache
 from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
-from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.base import Array, Facts, Options
 
 SIGNATURE = "serving_default"
 PAST_BUCKET = 16
@@ -16,7 +16,7 @@ PAST_BUCKET = 16
 _PAST_ARGUMENT = "past_key_values_"
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The program of a folder; it fixes its precision."""
     pin_numerics(options)
     import tensorflow as tf
@@ -28,7 +28,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 class Session(_graph_cache.GraphSession):
     """The signatures of a SavedModel."""
 
-    def __init__(self, program: Any) -> None:
+    def __init__(self, program: TfModule) -> None:
         self.program = program  # the signatures do not keep its variables alive
         known = program.signatures
         chosen = {"model": SIGNATURE} if SIGNATURE in known else {role: role for role in ROLES}
@@ -36,7 +36,7 @@ class Session(_graph_cache.GraphSession):
         self.model = _graph_cache.assemble_graphs(self.signatures, PAST_BUCKET)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision, threads and switches as TensorFlow reports them."""
         variables = [one for each in self.signatures.values() for one in each.function.variables]
         floating = [value.dtype.name for value in variables if value.dtype.is_floating]
@@ -50,7 +50,7 @@ class Session(_graph_cache.GraphSession):
 class Signature:
     """A function with named inputs and outputs."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: TfFunction) -> None:
         self.function = function
         specs = function.structured_input_signature[1]
         self._own = {_input_name(name): name for name in specs}

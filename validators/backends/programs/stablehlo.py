@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from equipoise.convert.core.framework_types import JaxTree
 from equipoise.exporters.artifact_files import JAX_WEIGHTS, jax_program_files
 from equipoise.validators.backends import _graph_cache, _jax
-from equipoise.validators.backends.base import Array
+from equipoise.validators.backends.base import Array, Facts, Options
 
 PAST_BUCKET = 16
 """XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The programs of a folder, or the one of a file; they fix their precision."""
     _jax.pin_numerics(options)
     place = Path(folder)
@@ -39,7 +39,7 @@ class Session(_graph_cache.GraphSession):
         self.model = _graph_cache.assemble_graphs(self.programs, PAST_BUCKET)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision and switches as JAX reports them."""
         programs = [program.exported for program in self.programs.values()]
         every = [str(one.dtype) for program in programs for one in program.in_avals]
@@ -54,7 +54,7 @@ class Session(_graph_cache.GraphSession):
 class Program:
     """An ``Exported`` with its parameters."""
 
-    def __init__(self, file: Path, parameters: Any) -> None:
+    def __init__(self, file: Path, parameters: JaxTree) -> None:
         from jax import export
         from jax.tree_util import tree_unflatten
 
@@ -75,7 +75,7 @@ class Program:
         return {name: np.asarray(value) for name, value in found.items()}
 
 
-def _load_parameters(file: Path) -> Any:
+def _load_parameters(file: Path) -> JaxTree:
     from flax.serialization import msgpack_restore
 
     return msgpack_restore(file.read_bytes())

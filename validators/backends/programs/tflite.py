@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.backends.base import Array, BaseSession
+from equipoise.validators.backends.base import Array, BaseSession, Facts, Kwargs, Options, Outputs
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The program of a file; it fixes its precision.
 
     Raises:
@@ -24,7 +23,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 class Session(BaseSession):
     """A ``tf.lite.Interpreter``."""
 
-    def __init__(self, file: str, options: dict[str, Any]) -> None:
+    def __init__(self, file: str, options: Options) -> None:
         import tensorflow as tf
 
         self.threads = int(options.get("threads") or 0) or len(os.sched_getaffinity(0))
@@ -33,7 +32,7 @@ class Session(BaseSession):
         self.inputs = self.call.get_input_details()
         self.accepts = frozenset(self.inputs)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Threads, and the smallest type that weights are stored in."""
         kinds = {np.dtype(detail["dtype"]).name for detail in self.program.get_tensor_details()}
         small = [name for name in ("int8", "float16") if name in kinds]
@@ -47,7 +46,7 @@ class Session(BaseSession):
             "implementation": "tf.lite.Interpreter",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by their names.
 
         Raises:

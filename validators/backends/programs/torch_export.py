@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from equipoise.convert.core.framework_types import ExportedProgram, FxNode, TorchDtype, TorchTensor
 from equipoise.validators.backends import _torch
-from equipoise.validators.backends.base import Array, GraphNode, module_records, module_spans
+from equipoise.validators.backends.base import (
+    Array,
+    CacheState,
+    Facts,
+    GraphNode,
+    Kwargs,
+    ModuleRecord,
+    Options,
+    Outputs,
+    module_records,
+    module_spans,
+)
 from equipoise.validators.runtime.worker import to_numpy
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The program of a file; the file fixes its precision."""
     import torch
 
@@ -23,7 +35,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 class Session(_torch.TorchSession):
     """An ``ExportedProgram``."""
 
-    def __init__(self, program: Any, options: dict[str, Any]) -> None:
+    def __init__(self, program: ExportedProgram, options: Options) -> None:
         import torch
         from torch.export.passes import move_to_device_pass
 
@@ -37,7 +49,7 @@ class Session(_torch.TorchSession):
         self.accepts = frozenset(self.arguments)
         self.names_of_outputs = list(options.get("outputs") or [])
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision, threads and switches as PyTorch reports them."""
         return {
             **_torch.describe_runtime(self.device),
@@ -45,15 +57,15 @@ class Session(_torch.TorchSession):
             "implementation": "torch.export",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by the names of the returned dict, or by those given with the options."""
         args, named = self._arguments(inputs)
         result = self.module(*args, **named)
         return _torch.outputs_by_name(result, self.names_of_outputs)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """The last value of every module, as the nodes' metadata tells which module they came from."""
         from torch.fx import Interpreter
 
@@ -67,7 +79,7 @@ class Session(_torch.TorchSession):
         values: dict[Any, Any] = {}
 
         class Recording(Interpreter):  # type: ignore[misc]
-            def run_node(self, node: Any) -> Any:
+            def run_node(self, node: FxNode) -> Any:
                 result = super().run_node(node)
                 if node in wanted:
                     values[node] = to_numpy(result)
@@ -81,7 +93,7 @@ class Session(_torch.TorchSession):
         """Shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.program.state_dict.items()}
 
-    def _arguments(self, inputs: dict[str, Array]) -> tuple[Any, Any]:
+    def _arguments(self, inputs: dict[str, Array]) -> tuple[Outputs, CacheState]:
         """Positional or by name, as the program was exported."""
         from torch.utils._pytree import tree_unflatten
 
@@ -90,7 +102,7 @@ class Session(_torch.TorchSession):
         args, named = tree_unflatten(flat, self.program.call_spec.in_spec)
         return args, named
 
-    def _precision(self) -> Any:
+    def _precision(self) -> TorchDtype:
         import torch
 
         floating = [
@@ -98,15 +110,15 @@ class Session(_torch.TorchSession):
         ]
         return floating[0].dtype if floating else torch.float32
 
-    def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
+    def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
         return _torch.to_tensors(inputs, self.device, self._precision())
 
 
-def _is_tensor(node: Any) -> bool:
+def _is_tensor(node: FxNode) -> bool:
     return node.op == "call_function" and hasattr(node.meta.get("val"), "shape")
 
 
-def _module_path(node: Any) -> tuple[str, str]:
+def _module_path(node: FxNode) -> tuple[str, str]:
     """Path and type of the module that a node came from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     if not stack:

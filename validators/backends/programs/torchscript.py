@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from equipoise.convert.core.framework_types import ScriptGraph, ScriptModule, TorchTensor
 from equipoise.validators.backends import _torch
-from equipoise.validators.backends.base import Array, GraphNode, module_records, module_spans
+from equipoise.validators.backends.base import (
+    Array,
+    CacheState,
+    Facts,
+    GraphNode,
+    Kwargs,
+    ModuleRecord,
+    Options,
+    Outputs,
+    module_records,
+    module_spans,
+)
 
 _HIERARCHY_LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
 
 
-def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
+def load(folder: str, class_name: str, options: Options) -> Session:
     """The module of a file; the file fixes its precision."""
     import torch
 
@@ -23,7 +34,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 class Session(_torch.TorchSession):
     """A ``ScriptModule``."""
 
-    def __init__(self, module: Any, options: dict[str, Any]) -> None:
+    def __init__(self, module: ScriptModule, options: Options) -> None:
         import torch
 
         self.module = module
@@ -33,7 +44,7 @@ class Session(_torch.TorchSession):
         self.accepts = frozenset(self.arguments)
         self.names_of_outputs = list(options.get("outputs") or [])
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """Device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.module.parameters(), None)
         precision = str(parameter.dtype).removeprefix("torch.") if parameter is not None else ""
@@ -43,14 +54,14 @@ class Session(_torch.TorchSession):
             "implementation": "torch.jit",
         }
 
-    def run(self, inputs: dict[str, Array], kwargs: dict[str, Any]) -> Any:
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """The outputs by the names of the returned dict, or by those given with the options."""
         result = self.module(**self._tensors(inputs), **_accepted(kwargs, self.accepts))
         return _torch.outputs_by_name(result, self.names_of_outputs)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: dict[str, Any], state: Any = None
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+    ) -> tuple[Outputs, list[ModuleRecord]]:
         """The last value of every module, as the graph tells which module a node came from."""
         graph = self.module.inlined_graph.copy()
         found = module_spans(self._nodes(graph))
@@ -60,7 +71,7 @@ class Session(_torch.TorchSession):
         named = {value.debugName(): one for value, one in zip(values, results, strict=True)}
         return self.run(inputs, kwargs), module_records(found, named)
 
-    def _nodes(self, graph: Any) -> list[GraphNode]:
+    def _nodes(self, graph: ScriptGraph) -> list[GraphNode]:
         """The graph's operations; a loaded file's nodes leave lists of modules out of their paths."""
         modules = dict(self.module.named_modules())
         real = {".".join(_path_without_lists(modules, path)): path for path in modules}
@@ -75,7 +86,9 @@ class Session(_torch.TorchSession):
                 )
         return nodes
 
-    def _run_for(self, graph: Any, values: list[Any], tensors: dict[str, Any]) -> Any:
+    def _run_for(
+        self, graph: ScriptGraph, values: list[ScriptGraph], tensors: dict[str, TorchTensor]
+    ) -> Outputs:
         """The graph's values for these inputs."""
         import torch
 
@@ -92,7 +105,7 @@ class Session(_torch.TorchSession):
         """Shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.module.state_dict().items()}
 
-    def _tensors(self, inputs: dict[str, Array]) -> dict[str, Any]:
+    def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
         import torch
 
         parameter = next(self.module.parameters(), None)
@@ -100,17 +113,17 @@ class Session(_torch.TorchSession):
         return _torch.to_tensors(inputs, self.device, precision)
 
 
-def _accepted(kwargs: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
+def _accepted(kwargs: Kwargs, accepted: frozenset[str]) -> dict[str, Kwargs]:
     return {name: value for name, value in kwargs.items() if name in accepted}
 
 
-def _module_path(node: Any) -> tuple[str, str]:
+def _module_path(node: ScriptGraph) -> tuple[str, str]:
     """Path and type of the module that a node came from: ``model(Bert).encoder(BertEncoder)``."""
     levels = _HIERARCHY_LEVEL.findall(node.getModuleHierarchy())
     return ".".join(name for name, _ in levels), levels[-1][1] if levels else ""
 
 
-def _tensor_values(graph: Any) -> list[Any]:
+def _tensor_values(graph: ScriptGraph) -> list[ScriptGraph]:
     """Values of nodes that are tensors."""
     return [
         node.output()
@@ -119,7 +132,7 @@ def _tensor_values(graph: Any) -> list[Any]:
     ]
 
 
-def _path_without_lists(modules: dict[str, Any], path: str) -> list[str]:
+def _path_without_lists(modules: dict[str, ScriptModule], path: str) -> list[str]:
     parts = path.split(".") if path else []
     return [
         part

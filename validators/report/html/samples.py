@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.report.html.markup import Html, table, tag
 
 MAX_LINES = 24
@@ -22,7 +22,10 @@ IMAGE_SIDE_PX = 144
 
 
 def answers_section(
-    samples: Sequence[Any], reference: Sequence[Any], found: Sequence[Any], label: str
+    samples: Sequence[JsonValue],
+    reference: Sequence[JsonValue],
+    found: Sequence[JsonValue],
+    label: str,
 ) -> Html | None:
     """The table; None where the backend gave no answer."""
     if not found:
@@ -36,7 +39,7 @@ def answers_section(
     return table("What is read off the samples of the first case", head, rows, css="answers")
 
 
-def _answer_pair(reference: Any, found: Any) -> tuple[Html, Html]:
+def _answer_pair(reference: JsonValue, found: JsonValue) -> tuple[Html, Html]:
     """Both answers; what differs in ours is marked."""
     theirs, ours = list(_entries(reference)), list(_entries(found))
     known = dict(theirs)
@@ -55,18 +58,18 @@ def _line_list(lines: list[Html]) -> Html:
     return tag("ul", lines[:MAX_LINES], more, class_="plain")
 
 
-def _line(name: str, value: Any, *, differs: Any = None, marked: bool = False) -> Html:
+def _line(name: str, value: JsonValue, *, differs: JsonValue = None, marked: bool = False) -> Html:
     text, picture = _abbreviate(value), _image_tag(value)
     off = marked or (differs is not None and _differs(differs, value))
     shown = tag("mark", "≠ ", text) if off else tag("span", text)
     return tag("li", tag("b", f"{name}: ") if name else None, shown, picture)
 
 
-def _sample_cell(sample: Any) -> Html:
+def _sample_cell(sample: JsonValue) -> Html:
     return _line_list([_line(name, value) for name, value in _entries(sample)])
 
 
-def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _entries(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
     """An answer as names and plain values; long lists of numbers stay whole."""
     if isinstance(value, Mapping):
         for key, one in value.items():
@@ -78,7 +81,7 @@ def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, np.asarray(value) if isinstance(value, (list, tuple)) else value
 
 
-def _is_numeric(value: Any) -> bool:
+def _is_numeric(value: JsonValue) -> bool:
     """Whether nested lists hold so many numbers, and nothing else, that they are shown as an array."""
     try:
         array = np.asarray(value)
@@ -87,7 +90,7 @@ def _is_numeric(value: Any) -> bool:
     return array.dtype.kind in "fiub" and array.size > MAX_LIST_ITEMS
 
 
-def _abbreviate(value: Any) -> str:
+def _abbreviate(value: JsonValue) -> str:
     if _is_image(value):
         return f"picture {value.size[0]} x {value.size[1]}, {value.mode}"
     if isinstance(value, float) or (hasattr(value, "dtype") and not getattr(value, "shape", ())):
@@ -98,7 +101,7 @@ def _abbreviate(value: Any) -> str:
     return text if len(text) <= 400 else f"{text[:400]} … ({len(text)} characters)"
 
 
-def _describe_array(value: Any) -> str:
+def _describe_array(value: JsonValue) -> str:
     shape = " x ".join(map(str, value.shape))
     if not value.size or value.dtype.kind not in "fiub":
         return f"array {shape} of {value.dtype}"
@@ -107,7 +110,7 @@ def _describe_array(value: Any) -> str:
     return f"array {shape} of {value.dtype}, from {low} to {high}, mean {middle}"
 
 
-def _differs(reference: Any, found: Any) -> bool:
+def _differs(reference: JsonValue, found: JsonValue) -> bool:
     """Whether two values differ as far as they are shown; pictures of one size, by any pixel."""
     if _abbreviate(reference) != _abbreviate(found):
         return True
@@ -116,11 +119,11 @@ def _differs(reference: Any, found: Any) -> bool:
     return False
 
 
-def _is_image(value: Any) -> bool:
+def _is_image(value: JsonValue) -> bool:
     return hasattr(value, "save") and hasattr(value, "mode") and hasattr(value, "size")
 
 
-def _image_tag(value: Any) -> Html | None:
+def _image_tag(value: JsonValue) -> Html | None:
     """A small PNG within the page; None where it is no picture or has a mode that PNG has not."""
     if not _is_image(value):
         return None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Case, Sample
+from equipoise.validators.core.types import Array, Arrays, CallOption, Case, Sample, SampleValue
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_audio
 from equipoise.validators.models.samples import take_cyclic
@@ -19,7 +18,7 @@ SAMPLE_SECONDS = (0.8, 0.5, 1.1)
 SAMPLE_RATE_HZ = 16000
 
 
-def synthetic_audio(index: int) -> dict[str, Any]:
+def synthetic_audio(index: int) -> dict[str, SampleValue]:
     """A tone with harmonics that swells and fades; the same for the same index."""
     time = (
         np.arange(int(SAMPLE_SECONDS[index % len(SAMPLE_SECONDS)] * SAMPLE_RATE_HZ))
@@ -32,7 +31,7 @@ def synthetic_audio(index: int) -> dict[str, Any]:
             "sampling_rate": SAMPLE_RATE_HZ}  # fmt: skip
 
 
-def synthetic_audio_samples(**more: Any) -> list[Sample]:
+def synthetic_audio_samples(**more: SampleValue) -> list[Sample]:
     """Three sounds of unequal length, each with the same other entries."""
     return [{"audio": synthetic_audio(index), **more} for index in range(len(SAMPLE_SECONDS))]
 
@@ -54,7 +53,9 @@ def load_audio(model: ModelFolder, sample: Sample) -> Array:
     return open_audio(sample["audio"], int(model.feature_extractor.sampling_rate))
 
 
-def extract_features(model: ModelFolder, samples: Sequence[Sample], **options: Any) -> Arrays:
+def extract_features(
+    model: ModelFolder, samples: Sequence[Sample], **options: CallOption
+) -> Arrays:
     """What the feature extractor makes of the sounds, padded to the longest where it pads at all.
 
     Whisper, AST and CLAP have one length for all; the others give a mask. What an extractor draws
@@ -62,7 +63,10 @@ def extract_features(model: ModelFolder, samples: Sequence[Sample], **options: A
     """
     extractor = model.feature_extractor
     sounds = [load_audio(model, sample) for sample in samples]
-    given: dict[str, Any] = {"sampling_rate": extractor.sampling_rate, "return_tensors": "np"}
+    given: dict[str, CallOption] = {
+        "sampling_rate": extractor.sampling_rate,
+        "return_tensors": "np",
+    }
     if not _pads_to_fixed_length(model):
         given.update(padding=len(sounds) > 1, return_attention_mask=True)
     with fixed_seed():

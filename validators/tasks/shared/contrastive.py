@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision
+from equipoise.validators.core.types import Answer, Array, Arrays, Batch, Case, Decision
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels, top_k_labels
 from equipoise.validators.tasks.shared.text import tokenize
@@ -38,7 +36,7 @@ def encode_pairs(
     )
 
 
-def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Any]:
+def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Answer]:
     """``[{"score", "label"}]`` of every sample, from the likeliest label on."""
     found = []
     for sample, place, row in zip(batch.case.samples, batch.context, scores, strict=True):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision
+from equipoise.validators.core.types import (
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    SampleValue,
+    TokenizerOutput,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import preprocess_images
 from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
@@ -59,11 +66,11 @@ def token_logits(batch: Batch, outputs: Arrays) -> Arrays:
 
 def document_answers(
     batch: Batch, outputs: Arrays, top_k: int, length: int, impossible: bool
-) -> list[Any]:
+) -> list[Answer]:
     """The best answers of every sample, as lists."""
     found = []
     for index, words in enumerate(batch.context["words"]):
-        answers: list[dict[str, Any]] = []
+        answers: list[dict[str, Answer]] = []
         null = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
@@ -98,10 +105,12 @@ def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
     return made
 
 
-def _tokenize_words(model: ModelFolder, case: Case, words: Any, boxes: Any, held: int) -> Any:
+def _tokenize_words(
+    model: ModelFolder, case: Case, words: SampleValue, boxes: SampleValue, held: int
+) -> TokenizerOutput:
     """LayoutLM's tokenizer is BERT's; those of its successors take boxes and words by themselves."""
     questions = [str(sample["question"]) for sample in case.samples]
-    options: dict[str, Any] = {
+    options: dict[str, CallOption] = {
         "truncation": "only_second",
         "max_length": held,
         "stride": min(held // 2, 256),
@@ -115,7 +124,9 @@ def _tokenize_words(model: ModelFolder, case: Case, words: Any, boxes: Any, held
     return encode_texts(model, case, questions, words, boxes=boxes, **options)
 
 
-def _token_boxes(model: ModelFolder, made: Any, row: int, boxes: list[Any]) -> list[Any]:
+def _token_boxes(
+    model: ModelFolder, made: TokenizerOutput, row: int, boxes: list[SampleValue]
+) -> list[SampleValue]:
     ids = np.asarray(made["input_ids"])[row]
     found = []
     for token, part, word in zip(ids, made.sequence_ids(row), made.word_ids(row), strict=True):
@@ -126,7 +137,7 @@ def _token_boxes(model: ModelFolder, made: Any, row: int, boxes: list[Any]) -> l
     return found
 
 
-def _word_boxes(sample: Any) -> Any:
+def _word_boxes(sample: SampleValue) -> SampleValue:
     if "word_boxes" not in sample:
         raise InputError(
             "the sample has no word_boxes",

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Decision, Runner, Sample
+from equipoise.convert.core.framework_types import Tokenizer
+from equipoise.validators.core.types import (
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Runner,
+    Sample,
+)
 from equipoise.validators.generation.decoder_inputs import left_padding
 from equipoise.validators.generation.generate import (
     generate,
@@ -32,7 +41,7 @@ def generation_cases(
         field: The entry that holds text.
         side: ``left`` for a model without encoder: it goes on from the end of the text.
     """
-    shared: dict[str, Any] = {"side": side} if side else {}
+    shared: dict[str, CallOption] = {"side": side} if side else {}
     if side and field:
         shared["limit"] = _max_new_tokens(model)
     one, three = (samples[0],), take_cyclic(samples, 3)
@@ -103,7 +112,7 @@ def _beam_decision(
     return Decision("text", tokens, "sequences_scores", index, margin)
 
 
-def decode_texts(tokenizer: Any, outputs: Arrays, start: int = 0) -> list[str]:
+def decode_texts(tokenizer: Tokenizer, outputs: Arrays, start: int = 0) -> list[str]:
     """The sequences as texts, without special tokens."""
     return [
         str(tokenizer.decode(row[start:], skip_special_tokens=True)) for row in outputs["sequences"]

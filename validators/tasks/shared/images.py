@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Case, Sample
+from equipoise.convert.core.framework_types import PilImage
+from equipoise.validators.core.types import Array, Arrays, Case, Sample, SampleValue
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
 from equipoise.validators.models.samples import take_cyclic
@@ -35,12 +36,12 @@ def synthetic_image(index: int, size: tuple[int, int] | None = None) -> Array:
     return picture.round().astype(np.uint8)
 
 
-def synthetic_image_samples(**more: Any) -> list[Sample]:
+def synthetic_image_samples(**more: SampleValue) -> list[Sample]:
     """Three pictures of unequal sizes, each with the same other entries."""
     return [{"image": synthetic_image(index), **more} for index in range(len(SYNTHETIC_SIZES))]
 
 
-def load_image(sample: Sample) -> Any:
+def load_image(sample: Sample) -> PilImage:
     """The picture of a sample, opened."""
     source = sample.get("image", sample.get("images"))
     return open_image(source[0] if isinstance(source, list) else source)
@@ -85,7 +86,7 @@ def _pads_images(model: ModelFolder) -> bool:
     return masks or bool(getattr(processor, "do_pad", False))
 
 
-def enlarge(image: Any) -> Any:
+def enlarge(image: PilImage) -> PilImage:
     """A picture half as wide again, and a quarter higher: a shape that no other sample has."""
     width, height = image.size
     return image.resize((width * 3 // 2, height * 5 // 4))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Array, Arrays, Batch, Decision, Sample
+from equipoise.validators.core.types import Answer, Array, Arrays, Batch, Decision, Sample
 from equipoise.validators.models.folder import ModelFolder
 
 DEFAULT_TOP_K = 5
@@ -18,7 +17,7 @@ DEFAULT_TOP_K = 5
 
 def classify(
     model: ModelFolder, logits: Array, function: str | None, top_k: int | None
-) -> list[Any]:
+) -> list[Answer]:
     """For each row the best labels with their scores.
 
     Args:
@@ -51,7 +50,7 @@ def label_decisions(
     ]
 
 
-def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Any]]:
+def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Answer]]:
     """The best names with their scores; None: all.
 
     >>> top_k_labels(["a", "b"], np.array([0.25, 0.75]), 1)

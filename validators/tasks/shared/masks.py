@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Array, CallOption
 from equipoise.validators.tasks.shared.images import resize
 
 IOU_THRESHOLD = 0.88
@@ -68,7 +66,7 @@ Segment = tuple[int, float, Array]
 
 
 def panoptic_segments(
-    classes: Array, masks: Array, size: tuple[int, int], **options: Any
+    classes: Array, masks: Array, size: tuple[int, int], **options: CallOption
 ) -> list[Segment]:
     """Segments that share no pixel: each pixel goes to the query that claims it most.
 
@@ -96,7 +94,7 @@ def panoptic_segments(
 
 
 def instance_segments(
-    classes: Array, masks: Array, size: tuple[int, int], **options: Any
+    classes: Array, masks: Array, size: tuple[int, int], **options: CallOption
 ) -> list[Segment]:
     """Segments by MaskFormer's other reading: the best pairs of query and label, the best one on top.
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, Case, Sample
+from equipoise.validators.core.types import (
+    Array,
+    Arrays,
+    CallOption,
+    Case,
+    Sample,
+    SampleValue,
+    TokenizerOutput,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 
@@ -58,13 +65,15 @@ _OFFSET_POSITIONS = frozenset(
 )  # fmt: skip
 
 
-def tokenize(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> Arrays:
+def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
     """Tokens of texts (or of pairs of them) as int64 arrays, padded as the case says."""
     made = encode_texts(model, case, *texts, **options)
     return {name: to_int64(np.asarray(value)) for name, value in made.items()}
 
 
-def encode_texts(model: ModelFolder, case: Case, *texts: Any, **options: Any) -> Any:
+def encode_texts(
+    model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption
+) -> TokenizerOutput:
     """What the tokenizer returns: arrays, and where each token comes from."""
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
