@@ -1,11 +1,11 @@
-"""PyTorch: names joined by dots, the layout that all others are described against."""
+"""The layout of PyTorch: names joined by dots. All other layouts have rules from and to it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from equipoise.convert.architectures.expand import Expansion
-from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS, WEIGHT_NORM_LEAVES
 from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts._view_builder import Dialect, build_view
 from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
@@ -17,12 +17,7 @@ FORMATS = {
     "pytorch-bin": Format("pytorch-bin", "pytorch", "pytorch_model.bin"),
 }
 
-# torch >= 2.1 keeps weight norm as a parametrization; older files say weight_g and weight_v.
-_NEW_WEIGHT_NORM = {
-    "weight_g": "parametrizations.weight.original0",
-    "weight_v": "parametrizations.weight.original1",
-}
-# Checkpoints that were converted from the first TensorFlow releases spell norms like these.
+# Checkpoints converted from the original TensorFlow releases of BERT name norms like this.
 _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -33,20 +28,20 @@ SPELLINGS = {
     for leaf in entry.leaves
 }
 SPELLINGS |= {
-    ("weight_norm_conv1d", old): ParameterSpelling(new) for old, new in _NEW_WEIGHT_NORM.items()
+    ("weight_norm_conv1d", old): ParameterSpelling(new) for old, new in WEIGHT_NORM_LEAVES.items()
 }
 
 
-def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
-    return ".".join(part for part in (moved, rest) if part)
+def _join(prefix: str, rest: str, overrides: LayoutOverrides) -> str:
+    return ".".join(part for part in (prefix, rest) if part)
 
 
 DIALECT = Dialect("pytorch", SPELLINGS, _join, ".", ties_by_config=True, strips_prefix=True)
 
 
 def view(expansion: Expansion) -> LayoutView:
-    """How PyTorch spells and stores the parameters."""
-    built, irregular = build_view(expansion, DIALECT)
+    """Returns how PyTorch names and stores the parameters."""
+    built, overrides = build_view(expansion, DIALECT)
     aliases: dict[str, str] = {}
     for rule in built.rules:
         if len(rule.sources) > 1 or len(rule.targets) > 1:
@@ -54,7 +49,7 @@ def view(expansion: Expansion) -> LayoutView:
         parameter, stored = expansion.parameters[rule.sources[0]], rule.targets[0]
         spellings = {stored, *_other_leaves(parameter.kind, parameter.leaf, stored)}
         for spelling in sorted(spellings):
-            for other in _other_prefixes(spelling, expansion, irregular):
+            for other in _other_prefixes(spelling, expansion, overrides):
                 aliases.setdefault(other, stored)
     own = {name for rule in built.rules for name in rule.targets}
     aliases = {other: stored for other, stored in aliases.items() if other not in own}
@@ -62,32 +57,32 @@ def view(expansion: Expansion) -> LayoutView:
 
 
 def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:
-    if kind == "weight_norm_conv1d" and leaf in _NEW_WEIGHT_NORM:
-        return [stored.removesuffix(_NEW_WEIGHT_NORM[leaf]) + leaf]
+    if kind == "weight_norm_conv1d" and leaf in WEIGHT_NORM_LEAVES:
+        return [stored.removesuffix(WEIGHT_NORM_LEAVES[leaf]) + leaf]
     if kind in ("norm", "batch_norm") and leaf in _OLD_NORM:
         return [stored.removesuffix(leaf) + _OLD_NORM[leaf]]
     return []
 
 
-def _other_prefixes(name: str, expansion: Expansion, irregular: LayoutOverrides) -> list[str]:
-    """The name as it is, with the base class's prefix, and without a prefix that may be missing."""
+def _other_prefixes(name: str, expansion: Expansion, overrides: LayoutOverrides) -> list[str]:
+    """Returns the name as it is, with the base class's prefix, and without prefixes that may be missing."""
     found = [name]
     prefix = expansion.spec.prefix
     if expansion.cls.base and prefix:
         found.append(f"{prefix}.{name}")
     found += [
-        name.removeprefix(old) for old in irregular.get("prefixes", []) if name.startswith(old)
+        name.removeprefix(old) for old in overrides.get("prefixes", []) if name.startswith(old)
     ]
     return found
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """The name as it is, without what wrappers leave in it: ``module.`` (data parallel), ``_orig_mod.`` (compiled)."""
+    """Returns the name without prefixes of wrappers: ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile)."""
     while name.startswith(_WRAPPERS):
         name = name.partition(".")[2]
     return name.replace("._orig_mod.", ".")
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
-    """The name as it is."""
+    """Returns the name unchanged."""
     return name

@@ -1,8 +1,8 @@
-"""HDF5 with the doors closed: hard links only, stored bytes only, types that are named here only.
+"""Reads HDF5 datasets strictly: only hard links, only bytes stored in the file, only known types.
 
-libhdf5 follows links into other files, mixes datasets from elsewhere, loads filter plug-ins and makes up a
-terabyte of fill values on demand. Here an object is reached through hard links alone, and a dataset must
-hold in this file what it declares.
+libhdf5 follows links into other files, maps external and virtual datasets, loads filter plug-ins and produces fill
+values for unallocated data. Here objects are opened through hard links alone, and a dataset's bytes must all be stored
+in the file.
 """
 
 from __future__ import annotations
@@ -24,41 +24,38 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
 from equipoise.convert.containers._shared.checks import byte_size, check_shape
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
-from equipoise.convert.core.tensor import DTYPES, Extent
+from equipoise.convert.core.tensor import DTYPES, NUMPY_DTYPES, Extent
 
 MAX_DEPTH = 100
 OPAQUE_BFLOAT16 = np.dtype("V2")
-"""How h5py, and so TensorFlow's Keras, stores bfloat16: two opaque bytes without a tag."""
+"""How h5py, and therefore Keras, stores bfloat16: two opaque bytes without a tag."""
 
 _DEFLATE_RATIO = 1100
-"""More than deflate can ever gain; what claims more was never compressed from real data."""
+"""More than deflate can achieve; a higher ratio means that the size is wrong."""
 _FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 _SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-STORABLE_DTYPES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64", "complex64", "complex128"),
-)
-"""Names of the dtypes that HDF5 itself describes; bfloat16 comes on top."""
+STORABLE_DTYPES = NUMPY_DTYPES
+"""Dtypes that HDF5 can describe; bfloat16 is stored as opaque bytes."""
 
 
 @contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
-    """Turns what h5py raises on broken bytes into a ``ContainerError``; wrap h5py calls only."""
+    """Converts exceptions of h5py for corrupt files into ``ContainerError``; wrap h5py calls only."""
     try:
         yield
     except _LIBRARY_ERRORS as error:
         raise ContainerError(
-            "HDF5 cannot make sense of the file",
+            "HDF5 cannot read the file",
             file=path,
             found=f"{type(error).__name__}: {str(error)[:300]}",
-            hint="the file is truncated, corrupt or malicious; fetch it again",
+            hint="the file is truncated, corrupt or malicious; download it again",
         ) from error
 
 
 @contextmanager
 def translate_write_errors(path: Path) -> Iterator[None]:
-    """Turns what h5py raises while writing into the system's error that it hides, e.g. a full disk."""
+    """Converts exceptions of h5py while writing into the ``OSError`` behind them, e.g. a full disk."""
     try:
         yield
     except _LIBRARY_ERRORS as error:
@@ -74,9 +71,9 @@ def translate_write_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[h5f.FileID]:
-    """The file for reading, without locks, which read-only file systems refuse."""
+    """Opens the file for reading without file locks, which read-only file systems refuse."""
     with open(path, "rb"):
-        pass  # A missing or forbidden file is the system's error, not the container's.
+        pass  # A missing or forbidden file raises OSError, not ContainerError.
     with translate_read_errors(path):
         file = h5py.File(path, "r", locking=False)
     try:
@@ -86,15 +83,15 @@ def open_file(path: Path) -> Iterator[h5f.FileID]:
 
 
 def open_object(root: Any, name: str, path: Path) -> Any:
-    """The object at ``name`` below the group ``root``, through hard links alone.
+    """Opens the object at ``name`` below the group ``root`` through hard links alone.
 
     Raises:
-        ContainerError: A part is missing, is no plain name, or is a link of another kind.
+        ContainerError: A part is missing, is not a plain name, or is a soft or external link.
     """
     node = root
     for part in name.split("/"):
         if part in ("", ".", "..") or not isinstance(node, h5g.GroupID):
-            raise ContainerError("a name leads nowhere", file=path, tensor=name)
+            raise ContainerError("a name is not a path in the file", file=path, tensor=name)
         node = _open_child(node, part.encode("utf-8", "surrogateescape"), path, name)
     return node
 
@@ -103,16 +100,16 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
     with translate_read_errors(path):
         if part not in group:
             raise ContainerError(
-                "listed, but not in the file",
+                "listed, but missing in the file",
                 file=path,
                 tensor=name,
-                hint="the file is incomplete; fetch it again",
+                hint="the file is incomplete; download it again",
             )
-        kind = group.links.get_info(part).type
-        if kind == h5l.TYPE_HARD:
+        hdf5_type = group.links.get_info(part).type
+        if hdf5_type == h5l.TYPE_HARD:
             return h5o.open(group, part)
     raise ContainerError(
-        "a soft or external link stands where the data should",
+        "a soft or external link instead of the data",
         file=path,
         tensor=name,
         hint="links can leave the file and are not followed; copy the data into one file",
@@ -120,17 +117,17 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
 
 
 def object_address(node: Any, path: Path) -> int:
-    """Where the object's header lies; equal for two hard links to one object."""
+    """Returns the address of the object's header; equal for hard links to one object."""
     with translate_read_errors(path):
         return int(h5o.get_info(node).addr)
 
 
 def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
-    """Every dataset in the file, as its path and address; each group is entered once."""
+    """Yields path and address of every dataset in the file; enters each group once."""
     with translate_read_errors(path):
         start = h5o.open(root, b"/")
     stack = [("", start, MAX_DEPTH)]
-    seen = {object_address(start, path)}
+    visited = {object_address(start, path)}
     while stack:
         prefix, group, depth = stack.pop()
         if depth == 0:
@@ -140,11 +137,11 @@ def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
         for part in parts:
             name = prefix + part.decode("utf-8", "surrogateescape")
             child = _open_child(group, part, path, name)
-            place = object_address(child, path)
+            path_in_file = object_address(child, path)
             if isinstance(child, h5d.DatasetID):
-                yield name, place
-            elif isinstance(child, h5g.GroupID) and place not in seen:
-                seen.add(place)
+                yield name, path_in_file
+            elif isinstance(child, h5g.GroupID) and path_in_file not in visited:
+                visited.add(path_in_file)
                 stack.append((name + "/", child, depth - 1))
 
 
@@ -153,12 +150,12 @@ class StoredDataset:
     """A dataset whose bytes are in the file.
 
     Attributes:
-        place: Its path in the file.
-        address: Of its header; equal for hard links to one dataset.
+        path: Its path in the file.
+        address: Address of its header; equal for hard links to one dataset.
         dtype: Little-endian dtype.
         shape: Sizes of the axes.
         file: The file.
-        extent: Where the bytes lie, if in one piece as they are.
+        extent: Its byte range, if the bytes are contiguous and in native form.
     """
 
     path: str
@@ -169,7 +166,7 @@ class StoredDataset:
     extent: Extent | None
 
     def read(self) -> Array:
-        """The values, in C order and little-endian."""
+        """Reads the values in C order, little-endian."""
         if self.extent is not None:
             return self.extent.read().view(self.dtype).reshape(self.shape)
         with open_file(self.file) as root:
@@ -183,60 +180,64 @@ class StoredDataset:
         return np.ascontiguousarray(values, self.dtype).reshape(self.shape)
 
 
-def check_dataset(node: Any, place: str, path: Path) -> StoredDataset:
+def check_dataset(node: Any, path_in_file: str, path: Path) -> StoredDataset:
     """Checks a dataset's type, shape and storage.
 
     Raises:
-        ContainerError: It is no dataset, or its bytes are not all in this file.
-        UnsupportedDtypeError: Its type is none of those that are known.
+        ContainerError: It is not a dataset, or its bytes are not all in this file.
+        UnsupportedDtypeError: Its type is unknown.
     """
     if not isinstance(node, h5d.DatasetID):
-        raise ContainerError("listed as a weight, but no dataset", file=path, tensor=place)
+        raise ContainerError(
+            "listed as a weight, but not a dataset", file=path, tensor=path_in_file
+        )
     with translate_read_errors(path):
-        dtype, native = _find_dtype(node.get_type(), path, place)
-        space, plan = node.get_space(), node.get_create_plist()
+        dtype, native = _find_dtype(node.get_type(), path, path_in_file)
+        space, properties = node.get_space(), node.get_create_plist()
         if space.get_simple_extent_type() == h5s.NULL:
-            raise ContainerError("the dataset has no shape", file=path, tensor=place)
-        shape = check_shape(list(space.shape), dtype, file=path, tensor=place)
+            raise ContainerError("the dataset has no shape", file=path, tensor=path_in_file)
+        shape = check_shape(list(space.shape), dtype, file=path, tensor=path_in_file)
         nbytes = byte_size(shape, dtype)
-        layout = plan.get_layout()
-        local = layout != h5d.VIRTUAL and plan.get_external_count() == 0
-        whole = local and nbytes <= _max_stored_bytes(node, plan, path.stat().st_size, shape, dtype)
+        layout = properties.get_layout()
+        local = layout != h5d.VIRTUAL and properties.get_external_count() == 0
+        is_complete = local and nbytes <= _max_stored_bytes(
+            node, properties, path.stat().st_size, shape, dtype
+        )
         contiguous = layout == h5d.CONTIGUOUS or nbytes == 0
-        offset = int(node.get_offset() or 0) if whole and contiguous and nbytes else 0
-    if not whole or (contiguous and offset + nbytes > path.stat().st_size):
+        offset = int(node.get_offset() or 0) if is_complete and contiguous and nbytes else 0
+    if not is_complete or (contiguous and offset + nbytes > path.stat().st_size):
         raise ContainerError(
             "the dataset's bytes are not all in this file",
             file=path,
-            tensor=place,
+            tensor=path_in_file,
             expected=f"{nbytes} stored bytes for {dtype} {list(shape)}",
             hint="external, virtual, unallocated and over-compressed datasets are refused",
         )
     extent = Extent(path, offset, nbytes) if native and contiguous else None
-    return StoredDataset(place, object_address(node, path), dtype, shape, path, extent)
+    return StoredDataset(path_in_file, object_address(node, path), dtype, shape, path, extent)
 
 
 def _max_stored_bytes(
-    node: h5d.DatasetID, plan: Any, limit: int, shape: tuple[int, ...], dtype: DType
+    node: h5d.DatasetID, properties: Any, limit: int, shape: tuple[int, ...], dtype: DType
 ) -> int:
-    """The most bytes that the dataset's storage can stand for; 0 where it is not to be trusted."""
+    """Returns the largest number of bytes that the dataset's storage can expand to; 0 if its filters are not allowed."""
     size = min(int(node.get_storage_size()), limit)
-    if plan.get_layout() != h5d.CHUNKED:
+    if properties.get_layout() != h5d.CHUNKED:
         return size
-    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
-    chunk = plan.get_chunk()
+    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    chunk = properties.get_chunk()
     count = prod(-(-axis // step) for axis, step in zip(shape, chunk, strict=True))
     if not _FILTERS.issuperset(filters) or len(set(filters)) != len(filters):
         return 0
     most = size * _DEFLATE_RATIO if h5z.FILTER_DEFLATE in filters else size
-    # A chunk that was never written would be made up of fill values.
+    # HDF5 would return fill values for chunks that were never written.
     complete = count == 0 or node.get_num_chunks() == count
     return most if complete and count * byte_size(chunk, dtype) <= most else 0
 
 
 @cache
 def _known_types() -> tuple[tuple[Any, DType, bool], ...]:
-    """HDF5 types that are known: the type, its dtype, and whether its bytes can be used as they are."""
+    """Returns the known HDF5 types: type, dtype, and whether the bytes are in native form."""
     table: list[tuple[Any, DType, bool]] = []
     for name in STORABLE_DTYPES:
         dtype = DTYPES[name]
@@ -248,15 +249,15 @@ def _known_types() -> tuple[tuple[Any, DType, bool], ...]:
     return tuple(table)
 
 
-def _find_dtype(kind: Any, path: Path, place: str) -> tuple[DType, bool]:
+def _find_dtype(hdf5_type: Any, path: Path, path_in_file: str) -> tuple[DType, bool]:
     for known, dtype, native in _known_types():
-        if known == kind:
+        if known == hdf5_type:
             return dtype, native
     raise UnsupportedDtypeError(
         "unsupported HDF5 type",
         file=path,
-        tensor=place,
+        tensor=path_in_file,
         expected="one of " + ", ".join((*STORABLE_DTYPES, "bfloat16 as two opaque bytes")),
-        found=f"{type(kind).__name__} of {kind.get_size()} bytes",
+        found=f"{type(hdf5_type).__name__} of {hdf5_type.get_size()} bytes",
         hint="save the model in another dtype, e.g. float32",
     )

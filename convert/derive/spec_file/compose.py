@@ -1,4 +1,4 @@
-"""The file of a type out of what was seen of it, held to the given config while it is written."""
+"""Composes an architecture file from observations and checks it under the given config."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from equipoise.convert.derive.spec_file.ties import find_ties, parameter_templat
 
 @dataclass(frozen=True)
 class Observations:
-    """What was seen of a type.
+    """All observations of a model type.
 
     Attributes:
         model_type: Its name.
-        variants: Its classes under some configs, the base first.
-        placed: The same with all names under the prefix.
-        given: Which of them is the given config.
-        prefix: What names of base classes lack.
+        variants: The variants, the base first.
+        prefixed_variants: The same with the prefix before all names.
+        given_variant: Index of the variant with the given config.
+        prefix: The prefix that base classes omit.
         bases: The base classes.
         paths: All names as templates.
-        defaults: What config files may lack, by dotted name.
-        stuck: Fields of the config that could not be changed.
+        defaults: Defaults of config fields by dotted name.
+        unchangeable: Config fields that could not be changed.
     """
 
     model_type: str
@@ -46,7 +46,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class ComposedSpec:
-    """A file: its text, what it is read as, what it says of the given config alone, and whether it is exact under that."""
+    """A composed file: text, parsed spec, modules without an expression, and whether it is exact for the given config."""
 
     text: str
     spec: ArchitectureSpec
@@ -54,60 +54,62 @@ class ComposedSpec:
     exact_for_given_config: bool
 
 
-def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
-    """Writes the file. Modules that would be wrong under the given config itself are written as it has them."""
+def compose_spec(observations: Observations, search: ExpressionSearch) -> ComposedSpec:
+    """Composes the file; modules that would be wrong under the given config are written as they are there."""
     as_given: set[str] = set()
     while True:
-        found, more = _compose_once(looks, search, as_given)
-        otherwise = mismatches(found.spec, looks.variants[looks.given_variant])
-        for cls, name in otherwise:
-            full = f"{looks.prefix}.{name}" if cls in looks.bases else name
-            place = parameter_template(full, (looks.given_variant, cls), looks.paths)
-            if place is not None:
-                more |= {place.template, _module_of_parameter(place.template)}
+        found, more = _compose_once(observations, search, as_given)
+        differing = mismatches(found.spec, observations.variants[observations.given_variant])
+        for cls, name in differing:
+            full = f"{observations.prefix}.{name}" if cls in observations.bases else name
+            template = parameter_template(
+                full, (observations.given_variant, cls), observations.paths
+            )
+            if template is not None:
+                more |= {template.template, _module_of_parameter(template.template)}
         if more <= as_given:
-            return replace(found, exact_for_given_config=not otherwise)
+            return replace(found, exact_for_given_config=not differing)
         as_given |= more
 
 
 def _compose_once(
-    looks: Observations, search: ExpressionSearch, as_given: set[str]
+    observations: Observations, search: ExpressionSearch, as_given: set[str]
 ) -> tuple[ComposedSpec, set[str]]:
-    """The file, and the modules that have to be written one by one because their ties are."""
-    paths, placed = looks.paths, looks.prefixed_variants
-    found = find_lines(placed, paths, search, looks.given_variant, as_given)
-    shared = find_ties(placed, paths, search, looks.given_variant, as_given)
+    """Returns the file, and the modules that must be written one by one because their ties are."""
+    paths, prefixed = observations.paths, observations.prefixed_variants
+    found = find_lines(prefixed, paths, search, observations.given_variant, as_given)
+    shared = find_ties(prefixed, paths, search, observations.given_variant, as_given)
     counts = [f"the count of {one}" for one in paths.unsolved]
     unsolved = [*counts, *found.unsolved, *shared.unsolved]
-    stuck = join_limited(looks.unchangeable, 40)
+    stuck = join_limited(observations.unchangeable, 40)
     draft = SpecDraft(
-        looks.model_type,
-        looks.prefix,
-        looks.bases,
-        found.of,
+        observations.model_type,
+        observations.prefix,
+        observations.bases,
+        found.by_class,
         paths.counts,
-        shared.of,
-        looks.defaults,
+        shared.by_parameter,
+        observations.defaults,
         (
-            f"Derived from PyTorch's model under {len(looks.variants)} configs; to be reviewed.",
+            f"Derived from PyTorch's model under {len(observations.variants)} configs; to be reviewed.",
             *(f"As the given config has it, no expression was found: {one}" for one in unsolved),
-            *([f"These fields could not be changed: {stuck}"] if looks.unchangeable else []),
+            *([f"These fields could not be changed: {stuck}"] if observations.unchangeable else []),
         ),
     )
     text = render_spec(draft)
-    spec = parse_spec(text, looks.model_type)
+    spec = parse_spec(text, observations.model_type)
     return ComposedSpec(text, spec, unsolved, exact_for_given_config=False), {
         _module_of_parameter(name) for name in shared.as_given
     }
 
 
 def _module_of_parameter(name: str) -> str:
-    """The module that a parameter belongs to."""
+    """Returns the module of a parameter."""
     return name.rpartition(".")[0]
 
 
 def parse_spec(text: str, model_type: str) -> ArchitectureSpec:
-    """A file's text as a spec."""
+    """Parses the text of an architecture file."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{model_type}.toml"
         file.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The lines of a spec: for every template the kind with its sizes as expressions, and the condition it stands under."""
+"""Finds the lines under ``[modules]``: for every path template the kind, its size expressions and its condition."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from equipoise.convert.derive.search.search import ExpressionSearch
 from equipoise.convert.derive.spec_file.spec_text import SpecLine
 
 ModuleSites = Mapping[tuple[int, tuple[int, ...]], ObservedModule]
-"""(variant, indices) -> what is there."""
+"""(variant, indices) -> the module there."""
 
 
 @dataclass
 class SpecLines:
-    """All lines of a type.
+    """The lines of all classes.
 
     Attributes:
-        of: Class -> its lines.
-        unsolved: What no expression was found for; its lines hold for the given config alone.
+        by_class: Class -> its lines.
+        unsolved: Modules without an expression; their lines hold for the given config alone.
     """
 
-    of: dict[str, list[SpecLine]] = field(default_factory=dict)
+    by_class: dict[str, list[SpecLine]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
 
 
@@ -38,14 +38,14 @@ def find_lines(
     given: int = 0,
     as_given: Collection[str] = (),
 ) -> SpecLines:
-    """Works out the lines of every class.
+    """Finds the lines of every class.
 
     Args:
-        variants: What was seen.
-        paths: Its paths as templates.
+        variants: The observations.
+        paths: The path templates.
         search: Finds the expressions.
         given: The variant whose modules are written one by one where no expression is found.
-        as_given: Templates of modules that are written so in any case.
+        as_given: Templates of modules that are always written so.
     """
     return _LineFinder(variants, paths, search, given, as_given).run()
 
@@ -70,7 +70,7 @@ class _LineFinder:
     def run(self) -> SpecLines:
         built = {
             name: {at for at, one in enumerate(self.variants) if name in one.observations}
-            for name in self.found.of
+            for name in self.found.by_class
         }
         for text, by_class in self._sites().items():
             for classes, sites in _group_equal_classes(by_class, built):
@@ -78,18 +78,18 @@ class _LineFinder:
         return self.found
 
     def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]]:
-        """Template -> class -> what is where."""
+        """Returns template -> class -> the modules there."""
         found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]] = {}
         for at, variant in enumerate(self.variants):
-            for name, seen in variant.observations.items():
-                for path, module in seen.modules.items():
-                    place = self.paths.paths[path][at, name]
-                    sites = found.setdefault(place.template, {}).setdefault(name, {})
-                    sites[at, tuple(place.indices.values())] = module
+            for name, observation in variant.observations.items():
+                for path, module in observation.modules.items():
+                    point = self.paths.paths[path][at, name]
+                    sites = found.setdefault(point.template, {}).setdefault(name, {})
+                    sites[at, tuple(point.indices.values())] = module
         return found
 
     def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
-        """The lines of one template for classes that have it alike."""
+        """Finds the lines of one template for classes that have equal modules."""
         built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.observations)]
         lines = None if text in self.as_given else self._lines(text, built, sites)
         if lines is None:
@@ -98,33 +98,33 @@ class _LineFinder:
             lines = list(self._as_given(text, sites))
         for line in lines:
             for name in classes:
-                self.found.of[name].append(line)
+                self.found.by_class[name].append(line)
 
     def _as_given(self, text: str, sites: ModuleSites) -> Iterator[SpecLine]:
-        """A line for every module of a template that the given config has."""
+        """Yields one line for every module of a template under the given config."""
         for (at, indices), module in sites.items():
             if at == self.given_variant:
-                place = dict(zip(name_templates.index_names(text), indices, strict=True))
+                point = dict(zip(name_templates.index_names(text), indices, strict=True))
                 sizes = [str(size) for _, size in module.sizes]
                 bias = "False" if module.bias is False else ""
-                yield SpecLine(text.format_map(place), _kind_text(module, sizes, bias))
+                yield SpecLine(text.format_map(point), _kind_text(module, sizes, bias))
 
     def _lines(self, text: str, built: list[int], sites: ModuleSites) -> list[SpecLine] | None:
-        places = [
-            place for at in built for place in self._places(name_templates.index_names(text), at)
+        points = [
+            point for at in built for point in self._places(name_templates.index_names(text), at)
         ]
-        everywhere = {(one.variant, tuple(one.indices.values())) for one in places}
+        everywhere = {(one.variant, tuple(one.indices.values())) for one in points}
         if not set(sites) <= everywhere:
             return None
         found = []
         for sort in dict.fromkeys(module.signature for module in sites.values()):
-            holds = [
+            present = [
                 (module := sites.get((one.variant, tuple(one.indices.values())))) is not None
                 and module.signature == sort
-                for one in places
+                for one in points
             ]
-            when = self.search.find_condition(places, holds)
-            inside = [one for one, kept in zip(places, holds, strict=True) if kept]
+            when = self.search.find_condition(points, present)
+            inside = [one for one, keep in zip(points, present, strict=True) if keep]
             modules = [sites[one.variant, tuple(one.indices.values())] for one in inside]
             kind = self._kind(inside, modules)
             if when is None or kind is None:
@@ -141,24 +141,24 @@ class _LineFinder:
             ]
         return self.places[indices, at]
 
-    def _kind(self, places: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
-        """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
+    def _kind(self, points: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
+        """Returns the kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
         first = modules[0]
         texts = []
         for position in range(len(first.sizes)):
-            text = self.search.find_size(places, [one.sizes[position][1] for one in modules])
+            text = self.search.find_size(points, [one.sizes[position][1] for one in modules])
             if text is None:
                 return None
             texts.append(text)
         if first.bias is None:
             return _kind_text(first, texts)
         biased = [bool(one.bias) for one in modules]
-        bias = self.search.find_condition(places, biased) if any(biased) else "False"
+        bias = self.search.find_condition(points, biased) if any(biased) else "False"
         return None if bias is None else _kind_text(first, texts, bias)
 
 
 def _kind_text(module: ObservedModule, sizes: Sequence[str], bias: str = "") -> str:
-    """A kind with these sizes, and what says whether there is a bias; what is as it is without being said is left out."""
+    """Returns the ``kind(...)`` expression; arguments equal to their default are omitted."""
     texts = []
     for (name, _), text in zip(module.sizes, sizes, strict=True):
         switch = module.kind not in BARE_KINDS and name in MODULE_KINDS[module.kind].switches
@@ -174,7 +174,7 @@ def _kind_text(module: ObservedModule, sizes: Sequence[str], bias: str = "") -> 
 def _group_equal_classes(
     by_class: Mapping[str, ModuleSites], built: Mapping[str, set[int]]
 ) -> Iterator[tuple[list[str], ModuleSites]]:
-    """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
+    """Groups classes whose modules are equal in every common variant; yields each group with all its modules."""
     groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], ObservedModule]]] = []
     for name, sites in by_class.items():
         for names, variants, known in groups:

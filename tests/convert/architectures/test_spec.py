@@ -41,7 +41,7 @@ def test_every_class_expands_with_defaults_alone(spec: ArchitectureSpec) -> None
 
 @pytest.mark.parametrize("spec", specs(), ids=lambda spec: spec.model_type)
 def test_every_irregularity_names_something(spec: ArchitectureSpec) -> None:
-    """A line that fits no parameter of any class under any condition is a slip of the pen."""
+    """An override that matches no parameter of any class under any condition is a typo."""
     written = {
         f"{module.path}.{leaf}" if leaf else module.path
         for group in spec.modules.values()
@@ -138,10 +138,13 @@ def test_fused_and_stacked_tensors(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[moduls]\n", "unknown section 'moduls'"),
-        ('[modules.a]\n"x" = "linear(1)"\n[classes]\nModel = ["a"]\n', "does not give"),
+        (
+            '[modules.a]\n"x" = "linear(1)"\n[classes]\nModel = ["a"]\n',
+            "does not have the arguments",
+        ),
         ('[modules.a]\n"x" = "lineal(1, 2)"\n[classes]\nModel = ["a"]\n', "unknown kind 'lineal'"),
         ('[modules.a]\n"x" = "linear(1, 2, biass=False)"\n[classes]\nModel = ["a"]\n', "switch"),
-        ('[classes]\nModel = ["b"]\n', "names no group 'b'"),
+        ('[classes]\nModel = ["b"]\n', "names an unknown group 'b'"),
         ("model_type = 3 3", "cannot be read"),
     ],
 )
@@ -160,13 +163,13 @@ def expand_file(path: Path) -> None:
     ("values", "message"),
     [
         ({"num_hidden_layers": 10**9}, "at most"),
-        ({"num_hidden_layers": "twelve"}, "is no size"),
-        ({"hidden_size": -24}, "is no size"),
-        ({"hidden_size": None}, "is no size"),
-        ({"vocab_size": 1.5}, "is no size"),
+        ({"num_hidden_layers": "twelve"}, "is not a size"),
+        ({"hidden_size": -24}, "is not a size"),
+        ({"hidden_size": None}, "is not a size"),
+        ({"vocab_size": 1.5}, "is not a size"),
     ],
 )
-def test_absurd_configs_are_refused(values: dict[str, object], message: str) -> None:
+def test_configs_out_of_range_are_refused(values: dict[str, object], message: str) -> None:
     spec = load_spec("bert")
     assert spec is not None
     with pytest.raises(ArchitectureError, match=message):
@@ -181,8 +184,8 @@ def test_expressions_of_all_files_parse() -> None:
             parse_expression(text)
 
 
-def test_a_mounted_class_is_spelled_as_it_spells_itself() -> None:
-    """The nested configs say what stands there; names get the path in front, and TensorFlow keeps the part's prefix."""
+def test_a_mounted_class_keeps_its_own_spelling() -> None:
+    """Nested configs select the mounted classes; names get their path, and TensorFlow keeps the part's prefix."""
     spec = load_spec("encoder-decoder")
     assert spec is not None
     sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
@@ -250,7 +253,7 @@ Model = "it counts from one"
 """
 
 
-def test_leaves_roots_and_groups_may_have_indices(tmp_path: Path) -> None:
+def test_overrides_may_have_indices(tmp_path: Path) -> None:
     spec = read_spec(write(tmp_path, ODD))
     expansion = expand(spec, spec.classes["Model"], Config({}))
     view = layout_module("tensorflow").view(expansion)

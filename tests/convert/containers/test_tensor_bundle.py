@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: what TensorFlow wrote is read bit for bit, under the variables' names."""
+"""TensorFlow checkpoints: files of TensorFlow are read bit for bit, under the variables' names."""
 
 import hashlib
 import json
@@ -64,12 +64,12 @@ def test_names_are_those_of_the_variables() -> None:
     assert names("trained_new.ckpt") == {"dense_1/kernel", "dense_1/bias"}
 
 
-def test_variables_of_one_name_go_by_their_paths() -> None:
+def test_variables_of_one_name_are_named_by_their_paths() -> None:
     found = tensor_bundle.read(GOLDEN / "dtypes.ckpt.index")
     assert found.tensors["scalar"].read() == 2.5
     assert found.tensors["other"].read() == 3.5
     assert "same" in found.oddities[0]
-    assert found.left_out[f"text{VALUE}"] == "string, not a number"
+    assert found.left_out[f"text{VALUE}"] == "string, not numeric"
 
 
 def test_bookkeeping_is_left_out_with_its_reason() -> None:
@@ -118,7 +118,7 @@ def test_slots_need_their_variable(
         ("layer/beta_1", True),
     ],
 )
-def test_bookkeeping_of_object_graphs(path: str, weight: bool) -> None:
+def test_entries_of_object_graphs_that_are_not_weights(path: str, weight: bool) -> None:
     assert (non_weight_reason_in_graph(path + VALUE) is None) == weight
 
 
@@ -182,18 +182,18 @@ def sliced(
     return out
 
 
-def test_slices_must_fill_the_tensor_once(tmp_path: Path) -> None:
+def test_slices_must_cover_the_tensor_once(tmp_path: Path) -> None:
     path = tmp_path / "x.index"
     left, right, low = [(0, 4), (0, 2)], [(0, 4), (2, 4)], [(2, 2), (2, 4)]
     write_bundle(path, sliced([left, right]), FLOATS.tobytes())
     joined = np.concatenate([FLOATS[:8].reshape(4, 2), FLOATS[8:].reshape(4, 4)], axis=1)
     np.testing.assert_array_equal(tensor_bundle.read(path).tensors["w"].read(), joined)
     for cuts, message in (
-        ([left], "do not fill"),
-        ([left, right, low], "do not fill"),
-        ([left, left, low], "comes twice|do not fill"),
-        ([left, [(0, 4), (3, 4)]], "leaves its tensor"),
-        ([[(0, 24)]], "another number of axes"),
+        ([left], "do not cover"),
+        ([left, right, low], "do not cover"),
+        ([left, left, low], "is duplicated|do not cover"),
+        ([left, [(0, 4), (3, 4)]], "reaches beyond its tensor"),
+        ([[(0, 24)]], "different numbers of axes"),
     ):
         write_bundle(path, sliced(cuts), FLOATS.tobytes() * 2)
         with pytest.raises(ContainerError, match=message):
@@ -206,7 +206,7 @@ def test_slices_must_fill_the_tensor_once(tmp_path: Path) -> None:
     pieces = sliced([left, right])
     pieces[b"w"] = entry((4, 6), 96, offset=96)
     write_bundle(path, pieces, FLOATS.tobytes() * 2)
-    with pytest.raises(ContainerError, match="belongs to no tensor"):
+    with pytest.raises(ContainerError, match="does not belong to any tensor"):
         tensor_bundle.read(path)
 
 
@@ -220,7 +220,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_refuses_version_1() -> None:
-    with pytest.raises(ContainerError, match="version 1 is not read"):
+    with pytest.raises(ContainerError, match="version 1 is not supported"):
         tensor_bundle.read(GOLDEN / "version1.ckpt")
 
 
