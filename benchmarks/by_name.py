@@ -21,8 +21,8 @@ from typing import Any
 
 from by_name_page import page
 
-from equipoise.convert.errors import EquipoiseError
-from equipoise.convert.output import write_atomic
+from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.output_folder import write_atomic
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.fixtures.modern.recipe import Recipe
 from equipoise.validators.exporting import Export, Exported, export

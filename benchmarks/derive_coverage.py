@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.config import Config
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import expand
+from equipoise.convert.architectures.spec import Spec, load_spec, spec_names
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.derive import Derived, derive
-from equipoise.convert.derive.check import tensors
-from equipoise.convert.derive.compose import spec_of
-from equipoise.convert.derive.models import refusals
-from equipoise.convert.errors import EquipoiseError
-from equipoise.convert.expand import expand
+from equipoise.convert.derive.probe.model_classes import refusals
+from equipoise.convert.derive.spec_file.check import tensors
+from equipoise.convert.derive.spec_file.compose import spec_of
 from equipoise.convert.layouts import layout_module
-from equipoise.convert.spec import Spec, load_spec, spec_names
 from equipoise.fixtures import models
 
 ROOT = Path(__file__).parents[1]

@@ -23,8 +23,8 @@ from export_page import good, page
 from export_targets import TARGETS, Kept
 from export_tasks import BASE, pairs
 
-from equipoise.convert.errors import WorkerError
-from equipoise.convert.output import write_atomic
+from equipoise.convert.core.errors import WorkerError
+from equipoise.convert.core.output_folder import write_atomic
 from equipoise.exporters.base import find_target
 from equipoise.validators.attempts import reason_of
 from equipoise.validators.tolerance import DEFAULTS

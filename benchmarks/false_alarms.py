@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators import machine
 from equipoise.validators.matrix import programs_of
 from equipoise.validators.request import Request

@@ -28,14 +28,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert import expr
-from equipoise.convert import spec as specs_module
-from equipoise.convert.config import Config
-from equipoise.convert.errors import EquipoiseError
-from equipoise.convert.expand import expand
-from equipoise.convert.kinds import KINDS
+from equipoise.convert.architectures import expressions
+from equipoise.convert.architectures import spec as specs_module
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import expand
+from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.architectures.spec import ARCHS, Spec, read_spec
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.layouts import layout_module
-from equipoise.convert.spec import ARCHS, Spec, read_spec
 from equipoise.fixtures import models
 
 RESULTS = Path(__file__).with_name("results") / "mutations.json"
@@ -220,7 +220,7 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
     if not isinstance(line, str):
         wrong = {**line, "when": f"not ({line['when']})"}
         yield "flipped switch", where, _with(raw, place, wrong)
-    node = expr.parse(text)
+    node = expressions.parse(text)
     name = node.func.id  # type: ignore[attr-defined]
     arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
     rest = [f"{one.arg}={ast.unparse(one.value)}" for one in node.keywords]  # type: ignore[attr-defined]

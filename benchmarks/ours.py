@@ -19,7 +19,7 @@ def convert(source: str, output: str, to: str) -> None:
 def inspect(source: str) -> None:
     """Opens a folder and finds out what it holds."""
     from equipoise.convert import open_checkpoint
-    from equipoise.convert.architecture import find_class
+    from equipoise.convert.checkpoints.find_class import find_class
 
     find_class(open_checkpoint(Path(source)))
 

@@ -30,7 +30,7 @@ def command(run: Callable[P, int]) -> Callable[P, int]:
 
     @wraps(run)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
-        from equipoise.convert.errors import EquipoiseError
+        from equipoise.convert.core.errors import EquipoiseError
 
         try:
             return run(*args, **kwargs)

@@ -124,8 +124,8 @@ def write(path: Path, text: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    from equipoise.convert.errors import OutputError
-    from equipoise.convert.output import write_atomic
+    from equipoise.convert.core.errors import OutputError
+    from equipoise.convert.core.output_folder import write_atomic
 
     if str(path) == "-":
         click.echo(text, nl=False)

@@ -51,7 +51,7 @@ def command(
 
     Exit code 1: a module is beyond noise; it is named, and --repro writes a script that shows it.
     """
-    from equipoise.convert.hub import resolve_source
+    from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.request import PRECISIONS, Request
     from equipoise.validators.result import plain
     from equipoise.validators.validate import validate

@@ -12,8 +12,9 @@ from equipoise.cli import _output, _run
 from equipoise.cli._types import Allowed, Size
 
 if TYPE_CHECKING:
-    from equipoise.convert.manifest import Manifest
-    from equipoise.convert.steps import Entry, Plan
+    from equipoise.convert.conversion.coverage import CoverageEntry
+    from equipoise.convert.conversion.manifest import Manifest
+    from equipoise.convert.conversion.plan_types import Plan
 
 _MOST = 8
 """Entries of a list that are shown to a person."""
@@ -73,7 +74,7 @@ def command(
     The folder appears when it is complete; equipoise.json in it holds the hash of every tensor.
     """
     from equipoise.convert.api import prepare
-    from equipoise.convert.execute import execute
+    from equipoise.convert.conversion.execute import execute
 
     plan = prepare(
         source,
@@ -134,7 +135,7 @@ def _casts(plan: Plan) -> dict[str, int]:
 
 
 def _entries(plan: Plan, status: str) -> dict[str, str]:
-    found: list[Entry] = [entry for entry in plan.coverage if entry.status.value == status]
+    found: list[CoverageEntry] = [entry for entry in plan.coverage if entry.status.value == status]
     return {entry.name: entry.reason for entry in found}
 
 

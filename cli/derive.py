@@ -43,8 +43,8 @@ def command(
     Needs torch and transformers. The classes are built without weights under many configs, and the file is held to
     all of them.
     """
+    from equipoise.convert.core.errors import OutputError
     from equipoise.convert.derive import derive
-    from equipoise.convert.errors import OutputError
 
     if output is not None and output.exists() and not force:
         raise OutputError("it is there already", file=output, hint="--force replaces it")

@@ -9,9 +9,9 @@ import click
 from equipoise.cli import _output, _run
 
 if TYPE_CHECKING:
-    from equipoise.convert.checkpoint import Checkpoint
+    from equipoise.convert.checkpoints.checkpoint import Checkpoint
+    from equipoise.convert.core.tensor import TensorRef
     from equipoise.convert.diff import Compared, Comparison
-    from equipoise.convert.tensor import TensorRef
 
 _MOST = 40
 """Rows that are shown to a person."""
@@ -39,8 +39,8 @@ def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
 
 
 def _open(source: str) -> Checkpoint:
-    from equipoise.convert.checkpoint import open_checkpoint
-    from equipoise.convert.hub import resolve_source
+    from equipoise.convert.checkpoints.checkpoint import open_checkpoint
+    from equipoise.convert.checkpoints.hub import resolve_source
 
     return open_checkpoint(resolve_source(source))
 

@@ -22,7 +22,7 @@ def command(
     action: str, name: str | None, path: Path | None, python: str | None, force: bool
 ) -> int:
     """Create or list environments; ``env create oracle`` has transformers 4.57.6, TensorFlow and Flax."""
-    from equipoise.convert.errors import InputError
+    from equipoise.convert.core.errors import InputError
     from equipoise.validators import environments, pythons
 
     if action == "list":

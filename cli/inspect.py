@@ -10,7 +10,7 @@ import click
 from equipoise.cli import _output, _run
 
 if TYPE_CHECKING:
-    from equipoise.convert.inspect import Survey
+    from equipoise.convert.survey import Survey
 
 _ENDS = 4
 """Tensors shown at the start and at the end where not all are asked for."""
@@ -42,9 +42,9 @@ def command(
 
     Works for any file of a known container; the architecture need not be known.
     """
-    from equipoise.convert.checkpoint import open_checkpoint
-    from equipoise.convert.hub import resolve_source
-    from equipoise.convert.inspect import survey
+    from equipoise.convert.checkpoints.checkpoint import open_checkpoint
+    from equipoise.convert.checkpoints.hub import resolve_source
+    from equipoise.convert.survey import survey
 
     path = resolve_source(source, revision, layout=layout)
     found = survey(open_checkpoint(path, layout=layout, config=config), architecture)

@@ -17,10 +17,10 @@ from equipoise.cli import _output, _run
 @_run.command
 def command(source: str | None, target: str | None, as_mermaid: bool, as_json: bool) -> int:
     """Show which formats can become which, and by which way."""
-    from equipoise.convert import graph
+    from equipoise.convert.conversion import routes
 
     if as_mermaid:
-        text = graph.mermaid()
+        text = routes.mermaid()
         _run.emit({"mermaid": text}) if as_json else click.echo(text)
         return _run.DONE
     data = _data(source, target)
@@ -46,10 +46,10 @@ def command(source: str | None, target: str | None, as_mermaid: bool, as_json: b
 
 def _data(source: str | None, target: str | None) -> dict[str, Any]:
     """Formats, and the route of every pair of layouts that is asked for."""
-    from equipoise.convert import graph
+    from equipoise.convert.conversion import routes
     from equipoise.convert.layouts import layout_names
 
-    known = graph.formats()
+    known = routes.formats()
     first = _layouts(source, writing=False)
     second = _layouts(target, writing=True)
     shown = {*first, *second} if source or target else set(layout_names())
@@ -66,7 +66,7 @@ def _data(source: str | None, target: str | None) -> dict[str, Any]:
             if layout in shown
         ],
         "routes": [
-            {"from": one, "to": other, "route": list(graph.route(one, other))}
+            {"from": one, "to": other, "route": list(routes.route(one, other))}
             for one in first
             for other in second
         ],
@@ -75,12 +75,12 @@ def _data(source: str | None, target: str | None) -> dict[str, Any]:
 
 def _layouts(name: str | None, *, writing: bool) -> tuple[str, ...]:
     """The layouts that a name stands for; all without a name."""
-    from equipoise.convert import graph
+    from equipoise.convert.conversion import routes
     from equipoise.convert.layouts import layout_names
 
     if name is None:
         return layout_names()
-    known = graph.formats()
+    known = routes.formats()
     if name in known and not writing:
         return (known[name][0],)
-    return (graph.format_named(name)[0],)
+    return (routes.format_named(name)[0],)

@@ -58,7 +58,7 @@ def command(
         _validation.workers(environments, time_limit, memory_limit) as workers,
         _validation.progress(),
     ):
-        from equipoise.convert.hub import resolve_source
+        from equipoise.convert.checkpoints.hub import resolve_source
         from equipoise.validators.running import as_json, run
 
         results = run(

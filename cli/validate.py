@@ -86,7 +86,7 @@ def command(
     ARTIFACTS are programs (ONNX, TorchScript, .pt2, SavedModel, program.jax) or checkpoints that should answer
     like it. Exit code 1: something diverged; 3: a backend failed; 2: bad input.
     """
-    from equipoise.convert.hub import resolve_source
+    from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.request import PRECISIONS, Request
     from equipoise.validators.samples import read_samples
     from equipoise.validators.validate import validate

@@ -28,7 +28,7 @@ def command(
     With --source the source's files and tensors are checked against the manifest too, and every tensor of the
     output is made again from them. Exit code 1: something differs; file and tensor are named.
     """
-    from equipoise.convert.hub import resolve_source
+    from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.convert.verify import verify
 
     path = resolve_source(source, revision) if source is not None else None

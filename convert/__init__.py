@@ -1,13 +1,13 @@
 """Checkpoints, with numpy only: no framework is ever imported to convert."""
 
 from equipoise.convert.api import convert
-from equipoise.convert.checkpoint import Checkpoint, open_checkpoint
-from equipoise.convert.execute import execute
+from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from equipoise.convert.conversion.execute import execute
+from equipoise.convert.conversion.manifest import Manifest
+from equipoise.convert.conversion.plan_types import Plan
+from equipoise.convert.conversion.planner import plan
+from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.from_pretrained import from_pretrained
-from equipoise.convert.manifest import Manifest
-from equipoise.convert.planner import plan
-from equipoise.convert.steps import Plan
-from equipoise.convert.tensor import TensorRef
 
 __all__ = [
     "Checkpoint",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from equipoise.convert.checkpoint import open_checkpoint
-from equipoise.convert.execute import Progress, execute
-from equipoise.convert.hub import resolve_source
-from equipoise.convert.manifest import Manifest
-from equipoise.convert.planner import plan
-from equipoise.convert.steps import Plan
+from equipoise.convert.checkpoints.checkpoint import open_checkpoint
+from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.conversion.execute import Progress, execute
+from equipoise.convert.conversion.manifest import Manifest
+from equipoise.convert.conversion.plan_types import Plan
+from equipoise.convert.conversion.planner import plan
 
 
 def prepare(

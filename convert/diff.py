@@ -8,11 +8,13 @@ from enum import StrEnum
 
 import numpy as np
 
-from equipoise.convert.architecture import Match, find_class
-from equipoise.convert.canonical import Canonical, canonical
-from equipoise.convert.checkpoint import Checkpoint
-from equipoise.convert.errors import ArchitectureError, CheckpointError, SpecError
-from equipoise.convert.tensor import Array, TensorRef
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.find_class import find_class
+from equipoise.convert.checkpoints.matching import ClassMatch
+from equipoise.convert.checkpoints.parameters import CheckpointParameters, checkpoint_parameters
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
+from equipoise.convert.core.tensor import TensorRef, is_floating
 
 Progress = Callable[[int, int, str], None]
 """Called with tensors compared, tensors in all, and the tensor at work."""
@@ -141,18 +143,20 @@ def _pairing(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing
         b = replace(b, config=a.config)
         notes.append("B has no config.json; the one of A serves both")
     first, second = _match(a, architecture), _match(b, architecture)
-    if isinstance(first, Match) and isinstance(second, Match):
+    if isinstance(first, ClassMatch) and isinstance(second, ClassMatch):
         same_layout = first.layout == second.layout
         if first.expansion.spec.model_type == second.expansion.spec.model_type and (
             not same_layout or (first.fits and second.fits)
         ):
-            return _by_parameters(canonical(a, first), canonical(b, second), notes)
+            return _by_parameters(
+                checkpoint_parameters(a, first), checkpoint_parameters(b, second), notes
+            )
     layouts = [
-        one.layout if isinstance(one, Match) and one.fits else checkpoint.layout
+        one.layout if isinstance(one, ClassMatch) and one.fits else checkpoint.layout
         for one, checkpoint in ((first, a), (second, b))
     ]
     if None not in layouts and layouts[0] != layouts[1]:
-        reasons = [str(one) for one in (first, second) if not isinstance(one, Match)]
+        reasons = [str(one) for one in (first, second) if not isinstance(one, ClassMatch)]
         raise CheckpointError(
             f"layouts {layouts[0]} and {layouts[1]} cannot be compared without a known architecture",
             file=b.path,
@@ -166,7 +170,7 @@ def _pairing(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing
 
 def _match(
     checkpoint: Checkpoint, architecture: str | None
-) -> Match | ArchitectureError | SpecError:
+) -> ClassMatch | ArchitectureError | SpecError:
     """The class that fits, or why there is none."""
     try:
         return find_class(checkpoint, architecture)
@@ -174,7 +178,7 @@ def _match(
         return error
 
 
-def _by_parameters(a: Canonical, b: Canonical, notes: list[str]) -> _Pairing:
+def _by_parameters(a: CheckpointParameters, b: CheckpointParameters, notes: list[str]) -> _Pairing:
     skipped: dict[str, str] = {}
     for side, other in ((a, b), (b, a)):
         for name, generator in side.computed.items():
@@ -223,15 +227,15 @@ def equal_after_cast(a: Array, b: Array) -> bool:
 
     Of two dtypes of one width (fp16 and bf16) either may be the origin. Other tensors must have equal values.
     """
-    if not (_is_floating(a) and _is_floating(b)):
+    if not (_is_rounded(a) and _is_rounded(b)):
         return bool(np.array_equal(a, b))
     with np.errstate(over="ignore", invalid="ignore"):
         down = a.itemsize >= b.itemsize and _same_bytes(a.astype(b.dtype), b)
         return down or (b.itemsize >= a.itemsize and _same_bytes(b.astype(a.dtype), a))
 
 
-def _is_floating(array: Array) -> bool:
-    return array.dtype.kind in "fc" or array.dtype.name.startswith(("bfloat", "float8"))
+def _is_rounded(array: Array) -> bool:
+    return array.dtype.kind == "c" or is_floating(array.dtype)
 
 
 def distance(a: Array, b: Array) -> Distance:

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.architecture import find_class
-from equipoise.convert.checkpoint import Checkpoint, open_checkpoint
-from equipoise.convert.config import Config
-from equipoise.convert.errors import ArchitectureError, CheckpointError, InputError
-from equipoise.convert.hub import resolve_source
-from equipoise.convert.planner import plan
-from equipoise.convert.steps import Step
-from equipoise.convert.tensor import Array, TensorHeader, TensorRef
-from equipoise.convert.transform import results, run_check
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from equipoise.convert.checkpoints.find_class import find_class
+from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.conversion.plan_types import Step
+from equipoise.convert.conversion.planner import plan
+from equipoise.convert.conversion.transform import results, run_check
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
+from equipoise.convert.core.tensor import TensorHeader, TensorRef
 
 _FOR_THE_MODEL = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
 """Arguments of ``from_pretrained`` that a config has an attribute for and that are not meant for it."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoint import Checkpoint, open_checkpoint, open_container
-from equipoise.convert.errors import CheckpointError, EquipoiseError
-from equipoise.convert.hashing import hash_blocks, hash_file
-from equipoise.convert.manifest import NAME, Manifest
-from equipoise.convert.planner import plan
-from equipoise.convert.steps import Plan, Step
-from equipoise.convert.tensor import Array, TensorRef, array_blocks
-from equipoise.convert.transform import results, run_check
+from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint, open_container
+from equipoise.convert.conversion.manifest import NAME, Manifest
+from equipoise.convert.conversion.plan_types import Plan, Step
+from equipoise.convert.conversion.planner import plan
+from equipoise.convert.conversion.transform import results, run_check
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import CheckpointError, EquipoiseError
+from equipoise.convert.core.hashing import hash_blocks, hash_file
+from equipoise.convert.core.tensor import TensorRef, array_blocks
 
 Progress = Callable[[str], None]
 """Called with what is being checked."""

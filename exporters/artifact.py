@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.companions import OWN, companions
-from equipoise.convert.errors import CheckpointError
-from equipoise.convert.output import OutputFolder, write_atomic
+from equipoise.convert.checkpoints.companion_files import OWN, companions
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.output_folder import OutputFolder, write_atomic
 
 NAME = "artifact.json"
 VERSION = 1

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import ContainerError, InputError
-from equipoise.convert.formats import flax_msgpack
+from equipoise.convert.containers import flax_msgpack
+from equipoise.convert.core.errors import ContainerError, InputError
 from equipoise.exporters.artifact import read
 from equipoise.exporters.weight_layout import nested
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.convert.config import Config
-from equipoise.convert.errors import EquipoiseError
-from equipoise.convert.expand import Expansion, expand
-from equipoise.convert.layouts import layout_module
-from equipoise.convert.ops import (
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import Expansion, expand
+from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.ops import (
     AddAxis,
     Concat,
     DropAxis,
@@ -24,8 +24,8 @@ from equipoise.convert.ops import (
     Stack,
     Unstack,
 )
-from equipoise.convert.rule import Rule
-from equipoise.convert.spec import load_spec
+from equipoise.convert.core.rules import Rule
+from equipoise.convert.layouts import layout_module
 
 STATISTICS = ("running_mean", "running_var")
 """What Flax keeps in a collection of its own."""

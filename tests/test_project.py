@@ -15,10 +15,10 @@ BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack"}
 # Imported inside functions, by the call that needs them and says so.
 EXTRAS = {
     "convert/from_pretrained.py",
-    "convert/hub.py",
-    "convert/derive/kinds.py",
-    "convert/derive/models.py",
-    "convert/derive/reads.py",
+    "convert/checkpoints/hub.py",
+    "convert/derive/probe/module_kinds.py",
+    "convert/derive/probe/model_classes.py",
+    "convert/derive/probe/config_access.py",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from equipoise.convert.api import prepare
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.remote import Module
 from equipoise.validators.runner import Array, Arrays
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.tasks.base import Task
 

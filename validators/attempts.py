@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError, WorkerError
+from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.exporters import caching, making
 from equipoise.exporters.artifact import Attempt
 from equipoise.exporters.base import Caching, Target

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from equipoise.convert.errors import WorkerError
+from equipoise.convert.core.errors import WorkerError
 from equipoise.validators import worker
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from equipoise.convert.errors import InputError, WorkerError
+from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.validators.environment import Environment
 from equipoise.validators.pythons import environments_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.exporters.inputs import Inputs, varying_axes
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.recorder import Recorder

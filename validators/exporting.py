@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from equipoise.convert.errors import InputError
-from equipoise.convert.hub import resolve_source
+from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.core.errors import InputError
 from equipoise.exporters import artifact as folders
 from equipoise.exporters.base import Target, is_fixed
 from equipoise.exporters.inputs import Inputs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.validators.backends.onnx_cache import is_seq2seq
 from equipoise.validators.backends.stablehlo import is_program
 from equipoise.validators.model import ModelFolder

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError, OutputError
+from equipoise.convert.core.errors import InputError, OutputError
 from equipoise.validators.reference import Measured
 from equipoise.validators.result import BackendResult, plain
 from equipoise.validators.runner import Arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators import divergence, repro
 from equipoise.validators.alignment import weight_names
 from equipoise.validators.forms import Form

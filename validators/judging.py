@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from equipoise.convert.errors import EquipoiseError, WorkerError
+from equipoise.convert.core.errors import EquipoiseError, WorkerError
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.forms import CLASSES, Form
 from equipoise.validators.golden import Golden

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.runner import Array
 
 DEFAULT_NEW_TOKENS = 20

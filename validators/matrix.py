@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.validators.forms import backend_names, form_of_artifact
 from equipoise.validators.report.summary import first_line, remarks
 from equipoise.validators.request import Progress, Request

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 
 NEEDS = {
     "pytorch": ("torch", "transformers"),

@@ -8,7 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.divergence import capture
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.recorder import Recorder

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from equipoise.convert import open_checkpoint
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.divergence import Passes
 from equipoise.validators.remote import Module
 from equipoise.validators.result import BackendResult, Divergence

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.architectures import pytorch_class
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.forms import CLASSES, Form, form_of_artifact, form_of_model

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.tasks.base import resolved
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert import open_checkpoint
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.architectures import pytorch_class
 from equipoise.validators.forms import Form, form_of_model
 from equipoise.validators.model import ModelFolder

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from sys import executable
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.exporters.base import Target, find_target, target_names
 from equipoise.validators.pythons import python_of
 

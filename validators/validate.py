@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from equipoise.convert.errors import EquipoiseError, InputError
+from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.validators import golden, machine
 from equipoise.validators.again import command
 from equipoise.validators.forms import (

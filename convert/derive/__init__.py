@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.derive.candidates import lists
-from equipoise.convert.derive.check import differences
-from equipoise.convert.derive.compose import Looks, composed
-from equipoise.convert.derive.models import (
+from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.derive.probe.config_access import Memory, fields_read, recorded
+from equipoise.convert.derive.probe.config_variants import explore
+from equipoise.convert.derive.probe.field_values import lists
+from equipoise.convert.derive.probe.model_classes import (
     Type,
     alternatives,
     defaults,
@@ -26,12 +27,11 @@ from equipoise.convert.derive.models import (
     open_type,
     refusals,
 )
-from equipoise.convert.derive.paths import templates
-from equipoise.convert.derive.reads import Memory, fields_read, recorded
-from equipoise.convert.derive.search import Search
-from equipoise.convert.derive.seen import Seen, Values, Variant
-from equipoise.convert.derive.vary import explore
-from equipoise.convert.errors import ArchitectureError
+from equipoise.convert.derive.probe.observations import Seen, Values, Variant
+from equipoise.convert.derive.search.path_templates import templates
+from equipoise.convert.derive.search.search import Search
+from equipoise.convert.derive.spec_file.check import differences
+from equipoise.convert.derive.spec_file.compose import Looks, composed
 
 DEEP = 8
 ENOUGH = 6

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from equipoise.convert.expand import Expansion
-from equipoise.convert.layouts import Format, Leaf, View
-from equipoise.convert.layouts.build import Dialect, build_view
-from equipoise.convert.layouts.irregular import Irregular
-from equipoise.convert.ops import Permute
-from equipoise.convert.rule import Rule
+from equipoise.convert.architectures.expand import Expansion
+from equipoise.convert.core.ops import Permute
+from equipoise.convert.core.rules import Rule
+from equipoise.convert.layouts._overrides import LayoutOverrides
+from equipoise.convert.layouts._view_builder import Dialect, build_view
+from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
 
 FORMATS = {
     "flax-msgpack": Format("flax-msgpack", "flax_msgpack", "flax_model.msgpack"),
@@ -19,43 +19,43 @@ FORMATS = {
 }
 
 LEAVES = {
-    ("linear", "weight"): Leaf("kernel", (Permute((1, 0)),)),
-    ("linear", "bias"): Leaf("bias"),
+    ("linear", "weight"): ParameterSpelling("kernel", (Permute((1, 0)),)),
+    ("linear", "bias"): ParameterSpelling("bias"),
     # FlaxConv1D keeps its kernel as [outputs, inputs] and transposes it when it runs.
-    ("hf_conv1d", "weight"): Leaf("kernel", (Permute((1, 0)),)),
-    ("hf_conv1d", "bias"): Leaf("bias"),
-    ("conv1d", "weight"): Leaf("kernel", (Permute((2, 1, 0)),)),
-    ("conv1d", "bias"): Leaf("bias"),
-    ("conv2d", "weight"): Leaf("kernel", (Permute((2, 3, 1, 0)),)),
-    ("conv2d", "bias"): Leaf("bias"),
-    ("conv3d", "weight"): Leaf("kernel", (Permute((2, 3, 4, 1, 0)),)),
-    ("conv3d", "bias"): Leaf("bias"),
-    ("conv_transpose2d", "weight"): Leaf("kernel", (Permute((2, 3, 0, 1)),)),
-    ("conv_transpose2d", "bias"): Leaf("bias"),
-    ("weight_norm_conv1d", "weight_g"): Leaf("weight_g"),
-    ("weight_norm_conv1d", "weight_v"): Leaf("weight_v"),
-    ("weight_norm_conv1d", "bias"): Leaf("bias"),
-    ("embedding", "weight"): Leaf("embedding"),
-    ("norm", "weight"): Leaf("scale"),
-    ("norm", "bias"): Leaf("bias"),
-    ("rms_norm", "weight"): Leaf("weight"),
-    ("batch_norm", "weight"): Leaf("scale"),
-    ("batch_norm", "bias"): Leaf("bias"),
-    ("batch_norm", "running_mean"): Leaf("mean"),
-    ("batch_norm", "running_var"): Leaf("var"),
-    ("param", ""): Leaf(""),
+    ("hf_conv1d", "weight"): ParameterSpelling("kernel", (Permute((1, 0)),)),
+    ("hf_conv1d", "bias"): ParameterSpelling("bias"),
+    ("conv1d", "weight"): ParameterSpelling("kernel", (Permute((2, 1, 0)),)),
+    ("conv1d", "bias"): ParameterSpelling("bias"),
+    ("conv2d", "weight"): ParameterSpelling("kernel", (Permute((2, 3, 1, 0)),)),
+    ("conv2d", "bias"): ParameterSpelling("bias"),
+    ("conv3d", "weight"): ParameterSpelling("kernel", (Permute((2, 3, 4, 1, 0)),)),
+    ("conv3d", "bias"): ParameterSpelling("bias"),
+    ("conv_transpose2d", "weight"): ParameterSpelling("kernel", (Permute((2, 3, 0, 1)),)),
+    ("conv_transpose2d", "bias"): ParameterSpelling("bias"),
+    ("weight_norm_conv1d", "weight_g"): ParameterSpelling("weight_g"),
+    ("weight_norm_conv1d", "weight_v"): ParameterSpelling("weight_v"),
+    ("weight_norm_conv1d", "bias"): ParameterSpelling("bias"),
+    ("embedding", "weight"): ParameterSpelling("embedding"),
+    ("norm", "weight"): ParameterSpelling("scale"),
+    ("norm", "bias"): ParameterSpelling("bias"),
+    ("rms_norm", "weight"): ParameterSpelling("weight"),
+    ("batch_norm", "weight"): ParameterSpelling("scale"),
+    ("batch_norm", "bias"): ParameterSpelling("bias"),
+    ("batch_norm", "running_mean"): ParameterSpelling("mean"),
+    ("batch_norm", "running_var"): ParameterSpelling("var"),
+    ("param", ""): ParameterSpelling(""),
 }
 _STATISTICS = ("running_mean", "running_var")
 
 
-def _join(moved: str, rest: str, irregular: Irregular) -> str:
+def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
     return "/".join(part for part in (moved, rest.replace(".", "/")) if part)
 
 
 DIALECT = Dialect("flax", LEAVES, _join, "/", ties_by_config=False, strips_prefix=True)
 
 
-def view(expansion: Expansion) -> View:
+def view(expansion: Expansion) -> LayoutView:
     """How Flax spells and stores the parameters; with batch norm, in two collections."""
     built, _ = build_view(expansion, DIALECT)
     kinds = {parameter.kind for parameter in expansion.parameters.values()}
@@ -93,6 +93,6 @@ def decode(name: str, container: str, variant: str) -> str:
     return name.replace(".", "/") if container == "safetensors" else name
 
 
-def encode(name: str, container: str, variant: str, target: View | None) -> str:
+def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
     """Keys joined as the container joins them."""
     return name.replace("/", ".") if container == "safetensors" else name

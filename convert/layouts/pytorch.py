@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from equipoise.convert.expand import Expansion
-from equipoise.convert.kinds import KINDS
-from equipoise.convert.layouts import Format, Leaf, View
-from equipoise.convert.layouts.build import Dialect, build_view
-from equipoise.convert.layouts.irregular import Irregular
+from equipoise.convert.architectures.expand import Expansion
+from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.layouts._overrides import LayoutOverrides
+from equipoise.convert.layouts._view_builder import Dialect, build_view
+from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
 
 FORMATS = {
     "pytorch-safetensors": Format(
@@ -27,18 +27,22 @@ _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
 _WRAPPERS = ("module.", "_orig_mod.")
 
-LEAVES = {(kind, leaf): Leaf(leaf) for kind, entry in KINDS.items() for leaf in entry.leaves}
-LEAVES |= {("weight_norm_conv1d", old): Leaf(new) for old, new in _NEW_WEIGHT_NORM.items()}
+LEAVES = {
+    (kind, leaf): ParameterSpelling(leaf) for kind, entry in KINDS.items() for leaf in entry.leaves
+}
+LEAVES |= {
+    ("weight_norm_conv1d", old): ParameterSpelling(new) for old, new in _NEW_WEIGHT_NORM.items()
+}
 
 
-def _join(moved: str, rest: str, irregular: Irregular) -> str:
+def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
     return ".".join(part for part in (moved, rest) if part)
 
 
 DIALECT = Dialect("pytorch", LEAVES, _join, ".", ties_by_config=True, strips_prefix=True)
 
 
-def view(expansion: Expansion) -> View:
+def view(expansion: Expansion) -> LayoutView:
     """How PyTorch spells and stores the parameters."""
     built, irregular = build_view(expansion, DIALECT)
     aliases: dict[str, str] = {}
@@ -63,7 +67,7 @@ def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:
     return []
 
 
-def _other_prefixes(name: str, expansion: Expansion, irregular: Irregular) -> list[str]:
+def _other_prefixes(name: str, expansion: Expansion, irregular: LayoutOverrides) -> list[str]:
     """The name as it is, with the base class's prefix, and without a prefix that may be missing."""
     found = [name]
     prefix = expansion.spec.prefix
@@ -82,6 +86,6 @@ def decode(name: str, container: str, variant: str) -> str:
     return name.replace("._orig_mod.", ".")
 
 
-def encode(name: str, container: str, variant: str, target: View | None) -> str:
+def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
     """The name as it is."""
     return name

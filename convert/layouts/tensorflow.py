@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from equipoise.convert import template
-from equipoise.convert.expand import Expansion
-from equipoise.convert.layouts import Format, Leaf, View
-from equipoise.convert.layouts.build import Dialect, build_view
-from equipoise.convert.layouts.irregular import Irregular
-from equipoise.convert.ops import AddAxis, Permute
-from equipoise.convert.rule import Rule
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.expand import Expansion
+from equipoise.convert.core.ops import AddAxis, Permute
+from equipoise.convert.core.rules import Rule
+from equipoise.convert.layouts._overrides import LayoutOverrides
+from equipoise.convert.layouts._view_builder import Dialect, build_view
+from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
 
 _T = TypeVar("_T")
 
@@ -32,35 +32,35 @@ FORMATS = {
 }
 
 LEAVES = {
-    ("linear", "weight"): Leaf("kernel", (Permute((1, 0)),)),
-    ("linear", "bias"): Leaf("bias"),
-    ("hf_conv1d", "weight"): Leaf("weight"),
-    ("hf_conv1d", "bias"): Leaf("bias", (AddAxis(0),)),
-    ("conv1d", "weight"): Leaf("kernel", (Permute((2, 1, 0)),)),
-    ("conv1d", "bias"): Leaf("bias"),
-    ("conv2d", "weight"): Leaf("kernel", (Permute((2, 3, 1, 0)),)),
-    ("conv2d", "bias"): Leaf("bias"),
-    ("conv3d", "weight"): Leaf("kernel", (Permute((2, 3, 4, 1, 0)),)),
-    ("conv3d", "bias"): Leaf("bias"),
-    ("conv_transpose2d", "weight"): Leaf("kernel", (Permute((2, 3, 1, 0)),)),
-    ("conv_transpose2d", "bias"): Leaf("bias"),
-    ("weight_norm_conv1d", "weight_g"): Leaf("weight_g", (Permute((2, 0, 1)),)),
-    ("weight_norm_conv1d", "weight_v"): Leaf("weight_v"),
-    ("weight_norm_conv1d", "bias"): Leaf("bias"),
-    ("embedding", "weight"): Leaf("embeddings"),
-    ("norm", "weight"): Leaf("gamma"),
-    ("norm", "bias"): Leaf("beta"),
-    ("rms_norm", "weight"): Leaf("weight"),
-    ("batch_norm", "weight"): Leaf("gamma"),
-    ("batch_norm", "bias"): Leaf("beta"),
-    ("batch_norm", "running_mean"): Leaf("moving_mean"),
-    ("batch_norm", "running_var"): Leaf("moving_variance"),
-    ("param", ""): Leaf(""),
-    ("integers", ""): Leaf("", dtype="int32"),
+    ("linear", "weight"): ParameterSpelling("kernel", (Permute((1, 0)),)),
+    ("linear", "bias"): ParameterSpelling("bias"),
+    ("hf_conv1d", "weight"): ParameterSpelling("weight"),
+    ("hf_conv1d", "bias"): ParameterSpelling("bias", (AddAxis(0),)),
+    ("conv1d", "weight"): ParameterSpelling("kernel", (Permute((2, 1, 0)),)),
+    ("conv1d", "bias"): ParameterSpelling("bias"),
+    ("conv2d", "weight"): ParameterSpelling("kernel", (Permute((2, 3, 1, 0)),)),
+    ("conv2d", "bias"): ParameterSpelling("bias"),
+    ("conv3d", "weight"): ParameterSpelling("kernel", (Permute((2, 3, 4, 1, 0)),)),
+    ("conv3d", "bias"): ParameterSpelling("bias"),
+    ("conv_transpose2d", "weight"): ParameterSpelling("kernel", (Permute((2, 3, 1, 0)),)),
+    ("conv_transpose2d", "bias"): ParameterSpelling("bias"),
+    ("weight_norm_conv1d", "weight_g"): ParameterSpelling("weight_g", (Permute((2, 0, 1)),)),
+    ("weight_norm_conv1d", "weight_v"): ParameterSpelling("weight_v"),
+    ("weight_norm_conv1d", "bias"): ParameterSpelling("bias"),
+    ("embedding", "weight"): ParameterSpelling("embeddings"),
+    ("norm", "weight"): ParameterSpelling("gamma"),
+    ("norm", "bias"): ParameterSpelling("beta"),
+    ("rms_norm", "weight"): ParameterSpelling("weight"),
+    ("batch_norm", "weight"): ParameterSpelling("gamma"),
+    ("batch_norm", "bias"): ParameterSpelling("beta"),
+    ("batch_norm", "running_mean"): ParameterSpelling("moving_mean"),
+    ("batch_norm", "running_var"): ParameterSpelling("moving_variance"),
+    ("param", ""): ParameterSpelling(""),
+    ("integers", ""): ParameterSpelling("", dtype="int32"),
 }
 
 
-def _join(moved: str, rest: str, irregular: Irregular) -> str:
+def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
     """PyTorch's path with slashes; a number is joined to the name before it, as TF layers are named."""
     mark = irregular.get("indices", "_._")
     path = moved
@@ -75,7 +75,7 @@ def _join(moved: str, rest: str, irregular: Irregular) -> str:
 DIALECT = Dialect("tensorflow", LEAVES, _join, "/", ties_by_config=False, strips_prefix=False)
 
 
-def view(expansion: Expansion) -> View:
+def view(expansion: Expansion) -> LayoutView:
     """How TensorFlow spells and stores the parameters."""
     built, irregular = build_view(expansion, DIALECT)
     names = [name for rule in built.rules for name in rule.targets]
@@ -107,7 +107,7 @@ def _of_first(table: Mapping[str, str], name: str, default: _T) -> str | _T:
     first = name.split("/")[0]
     if first in table:
         return table[first]
-    found = (value for key, value in table.items() if template.match(key, first) is not None)
+    found = (value for key, value in table.items() if name_templates.match(key, first) is not None)
     return next(found, default)
 
 
@@ -144,7 +144,7 @@ def decode(name: str, container: str, variant: str) -> str:
     return rest if has_root and slash else bare
 
 
-def encode(name: str, container: str, variant: str, target: View | None) -> str:
+def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
     """With the model's name where the container has it, and ``:0``."""
     root = target.roots.get(name, target.root) if target else "model"
     full = f"{root}/{name}:0" if root else f"{name}:0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.convert.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 
 SIZE_OF_VALUES = "the size of its result depends on the values of a tensor"
 

@@ -129,7 +129,7 @@ def test_errors_are_told_without_a_traceback(cli: Callable[..., Any], tmp_path: 
 def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
     cli: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = import_module("equipoise.convert.execute")._Run
+    runs = import_module("equipoise.convert.conversion.execute")._Run
     real = runs._shard
     calls = []
 

@@ -21,7 +21,7 @@ import pytest
 
 from equipoise.cli.main import run
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.formats import _stream
+from equipoise.convert.containers._shared import slot_file
 from equipoise.fixtures.synthetic import small_bert, write_tensors
 from equipoise.fixtures.torch_files import write_zip
 
@@ -97,7 +97,7 @@ def test_truncated(
 
 
 def test_truncated_tensorflow_checkpoint(tmp_path: Path, refused: Callable[..., str]) -> None:
-    golden = Path(__file__).parent / "formats" / "golden" / "bundle"
+    golden = Path(__file__).parent / "containers" / "golden" / "bundle"
     for path in golden.glob("keras.ckpt.*"):
         shutil.copyfile(path, tmp_path / path.name)
     data = tmp_path / "keras.ckpt.data-00000-of-00001"
@@ -350,7 +350,7 @@ def test_the_disk_is_too_full_before(
 def test_the_disk_becomes_full(
     bert: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _stream.SlotFile.write
+    real = slot_file.SlotFile.write
     left = [20]
 
     def write(self: Any, name: str, blocks: Any) -> None:
@@ -359,7 +359,7 @@ def test_the_disk_becomes_full(
             raise OSError(errno.ENOSPC, "No space left on device")
         real(self, name, blocks)
 
-    monkeypatch.setattr(_stream.SlotFile, "write", write)
+    monkeypatch.setattr(slot_file.SlotFile, "write", write)
     refused(bert, "cannot be written: No space left on device", "make room, then run it again")
 
 
@@ -393,7 +393,7 @@ def test_a_source_that_vanishes_while_it_is_read(
         for _ in blocks:
             continue
 
-    monkeypatch.setattr(_stream.SlotFile, "write", vanish)
+    monkeypatch.setattr(slot_file.SlotFile, "write", vanish)
     message = told(capsys, bert, tmp_path / "out")
     assert f"{bert}/model.safetensors: cannot be read: No such file or directory" in message
     assert [path.name for path in tmp_path.iterdir()] == ["bert"]

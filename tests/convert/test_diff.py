@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.diff import Comparison, Sameness, compare, distance, equal_after_cast
-from equipoise.convert.errors import CheckpointError
 from equipoise.fixtures.synthetic import small_bert, write_checkpoint, write_tensors
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, from_pretrained, open_checkpoint
-from equipoise.convert.errors import CheckpointError, ContainerError, InputError
-from equipoise.convert.spec import load_spec
+from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.core.errors import CheckpointError, ContainerError, InputError
 from equipoise.fixtures import models
 from equipoise.fixtures.inputs import inputs
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert
+from equipoise.convert.core.tensor import DTYPES
 from equipoise.convert.from_pretrained import torch_from_numpy
-from equipoise.convert.tensor import DTYPES
 from equipoise.fixtures import models
 
 TYPING_ROOT = Path(__file__).parents[1] / "typing_root"

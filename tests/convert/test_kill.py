@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.errors import OutputError
+from equipoise.convert.core.errors import OutputError
 from equipoise.fixtures.synthetic import small_bert, write_checkpoint
 
 CONFIG = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.errors import CheckpointError
+from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.verify import Finding, verify
 from equipoise.fixtures.synthetic import small_bert, write_tensors
 

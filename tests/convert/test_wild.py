@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from equipoise.convert import convert
-from equipoise.convert.errors import CoverageError
+from equipoise.convert.core.errors import CoverageError
 from equipoise.fixtures.synthetic import expansion_of, tensors_of
 
 SIZES = {

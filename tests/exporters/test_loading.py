@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("jax")
 pytest.importorskip("flax")
 
-from equipoise.convert.errors import ContainerError, InputError
+from equipoise.convert.core.errors import ContainerError, InputError
 from equipoise.exporters import load_flax, load_jax
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]

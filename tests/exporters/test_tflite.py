@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("jax")
 pytest.importorskip("tensorflow")
 
-from equipoise.convert.errors import WorkerError
+from equipoise.convert.core.errors import WorkerError
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.exporting import Export, Exported, export
 from equipoise.validators.request import Request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from equipoise.convert.spec import ClassSpec, Spec, load_spec
+from equipoise.convert.architectures.spec import ClassSpec, Spec, load_spec
 from equipoise.fixtures import models
 
 FAMILIES = tuple(sorted(path.stem for path in models.CONFIGS.glob("*.toml")))

@@ -15,10 +15,10 @@ import pytest
 from architectures_page import SHOWN
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.config import Config
-from equipoise.convert.errors import CoverageError
-from equipoise.convert.expand import Parameter, expand
-from equipoise.convert.generate import ROUNDED
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import Parameter, expand
+from equipoise.convert.core.computed_tensors import ROUNDED
+from equipoise.convert.core.errors import CoverageError
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 from equipoise.fixtures.inputs import inputs

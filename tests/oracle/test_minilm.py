@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.manifest import Manifest
+from equipoise.convert.conversion.manifest import Manifest
 from equipoise.validators.environment import Environment, RemoteModel
 
 pytestmark = [pytest.mark.oracle, pytest.mark.transformers]

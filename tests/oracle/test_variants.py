@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.steps import DTYPE_NAMES
-from equipoise.convert.tensor import dtype_named
+from equipoise.convert.conversion.plan_types import DTYPE_NAMES
+from equipoise.convert.core.tensor import dtype_named
 from equipoise.fixtures import models
 from equipoise.validators.environment import Environment, RemoteModel
 

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from task_models import FIXTURES, folder, runner
 from torch_runner import TorchRunner
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.generation import generate, greedy_margins, search_of
 from equipoise.validators.logits import Search, processed
 from equipoise.validators.model import ModelFolder

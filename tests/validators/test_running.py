@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from task_models import ROOT
 
 from equipoise.cli.main import run as command
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.running import parted, run, samples_from
 from equipoise.validators.tasks import find_task, task_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equipoise.convert.errors import WorkerError
+from equipoise.convert.core.errors import WorkerError
 from equipoise.validators import worker
 from equipoise.validators.environment import Environment
 

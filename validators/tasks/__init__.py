@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.tasks.base import Task
 

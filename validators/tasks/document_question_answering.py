@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.runner import Arrays, Runner
 from equipoise.validators.tasks.base import Batch, Case, Decision, Sample, cycle, forward

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.media import open_frames
 from equipoise.validators.model import ModelFolder
 from equipoise.validators.runner import Arrays

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.errors import ArchitectureError, InputError
+from equipoise.convert.core.errors import ArchitectureError, InputError
 from equipoise.convert.verify import verify
 
 pytestmark = pytest.mark.transformers

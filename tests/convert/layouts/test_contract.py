@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.convert.checkpoint import format_module, format_names
-from equipoise.convert.config import Config
-from equipoise.convert.errors import CheckpointError
-from equipoise.convert.expand import expand
-from equipoise.convert.graph import edges, format_named, formats, mermaid, route
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import expand
+from equipoise.convert.architectures.spec import load_spec, spec_names
+from equipoise.convert.containers import container_module, container_names
+from equipoise.convert.conversion.routes import edges, format_named, formats, mermaid, route
+from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.layouts import layout_module, layout_names
-from equipoise.convert.spec import load_spec, spec_names
 
 
 @pytest.mark.parametrize("layout", layout_names())
@@ -18,8 +18,8 @@ def test_formats_name_containers_that_exist(layout: str) -> None:
     for name, form in layout_module(layout).FORMATS.items():
         assert name == form.name
         assert name.startswith(layout)
-        assert form.container in format_names()
-        assert form.writable == hasattr(format_module(form.container), "Writer")
+        assert form.container in container_names()
+        assert form.writable == hasattr(container_module(form.container), "Writer")
 
 
 @pytest.mark.parametrize("layout", layout_names())

@@ -15,7 +15,7 @@ pytest.importorskip("PIL")
 
 from task_models import FIXTURES, ROOT, folder, runner
 
-from equipoise.convert.errors import InputError
+from equipoise.convert.core.errors import InputError
 from equipoise.validators import tasks
 from equipoise.validators.architectures import mapped_classes, pytorch_class
 from equipoise.validators.model import ModelFolder

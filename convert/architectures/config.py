@@ -1,0 +1,118 @@
+"""The config of a model: ``config.json`` as data, with the defaults that a spec states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.core.errors import ArchitectureError, CheckpointError
+
+MAX_CONFIG_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config's values.
+
+    Attributes:
+        values: What ``config.json`` says.
+        file: Where it says so, for messages.
+        defaults: What its class would fill in, by dotted name; from the architecture's spec.
+    """
+
+    values: Mapping[str, Any]
+    file: Path | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """Reads a ``config.json``.
+
+        Raises:
+            CheckpointError: It cannot be read, or is no JSON object.
+        """
+        return cls(read_json(path), path)
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Config:
+        """The same values over these defaults."""
+        return Config(self.values, self.file, defaults)
+
+    def part(self, name: str) -> Config:
+        """A nested config, e.g. ``text_config``; a missing one is empty, so that defaults apply."""
+        if not name:
+            return self
+        values = self.values.get(name) or {}
+        if not isinstance(values, Mapping):
+            raise ArchitectureError("not an object", file=self.file, tensor=name, found=values)
+        return Config(values, self.file)
+
+    def lookup(self, name: str) -> Any:
+        """The value of a dotted name.
+
+        Raises:
+            ArchitectureError: Neither the config nor the defaults have it.
+        """
+        value: Any = self.values
+        for part in name.split("."):
+            if isinstance(value, Mapping) and part in value:
+                value = value[part]
+            else:
+                return self._default(name)
+        return value
+
+    def _default(self, name: str) -> Any:
+        if name in self.defaults:
+            return self.defaults[name]
+        if name == "num_labels":
+            labels = self.values.get("id2label")
+            return len(labels) if isinstance(labels, Mapping) else 2
+        raise ArchitectureError(
+            f"the config has no {name!r}",
+            file=self.file,
+            hint="the config belongs to another architecture, or was cut; give the right one with --config",
+        )
+
+    @property
+    def model_type(self) -> str | None:
+        """``model_type``, when it is a text."""
+        value = self.values.get("model_type")
+        return value if isinstance(value, str) else None
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Class names in ``architectures``, the framework's prefix (TF, Flax) taken away."""
+        names = self.values.get("architectures") or []
+        texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        return tuple(name.removeprefix("TF").removeprefix("Flax") for name in texts)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, with duplicate keys refused.
+
+    Raises:
+        CheckpointError: It cannot be read, is too large, or is no JSON object.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_CONFIG_BYTES:
+            raise CheckpointError(f"too large for a JSON file ({size} bytes)", file=path)
+        value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"not valid JSON: {error}", file=path) from error
+    if not isinstance(value, dict):
+        raise CheckpointError("not a JSON object", file=path, found=type(value).__name__)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"duplicate key {twice!r}")
+    return found

@@ -1,0 +1,137 @@
+"""Expressions over a config, as architecture TOMLs use them: ``hidden_size // 2 if gated else 4``.
+
+A subset of Python's expressions, read with Python's own parser and evaluated by a closed list of node types:
+names, dotted names, numbers, strings, lists, arithmetic, comparisons, ``and``/``or``/``not``, ``a if c else b``,
+subscripts and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. There are no calls of anything else and no powers.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from equipoise.convert.core.errors import SpecError
+
+Lookup = Callable[[str], Any]
+"""Gives the value of a dotted name."""
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+}
+_CALLS: dict[str, Callable[..., Any]] = {
+    "len": len,
+    "min": min,
+    "max": max,
+    "sum": sum,
+    "int": int,
+    "round": round,
+}
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> ast.expr:
+    """The syntax tree of an expression.
+
+    Raises:
+        SpecError: The text is no expression of this language.
+    """
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise SpecError(f"not an expression: {text!r}") from error
+
+
+def names(node: ast.AST) -> Iterator[str]:
+    """The dotted names in an expression, without those of functions."""
+    if isinstance(node, (ast.Attribute, ast.Name)):
+        name = ast.unparse(node)
+        if name not in _CALLS:
+            yield name
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from names(child)
+
+
+def evaluate(expression: str | ast.expr, lookup: Lookup) -> Any:
+    """The value of an expression.
+
+    Raises:
+        SpecError: It uses something outside the language.
+        TypeError, IndexError, ZeroDivisionError: As Python; the caller knows which config is at fault.
+    """
+    node = parse(expression) if isinstance(expression, str) else expression
+    return _node(node, lookup)
+
+
+def _node(node: ast.expr, lookup: Lookup) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name() | ast.Attribute():
+            return lookup(_dotted(node))
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return [_node(item, lookup) for item in items]
+        case ast.Subscript(value=value, slice=index):
+            return _node(value, lookup)[_node(index, lookup)]
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not _node(operand, lookup)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_node(operand, lookup)
+        case ast.BoolOp():
+            return _boolean(node, lookup)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            return _node(body if _node(test, lookup) else orelse, lookup)
+        case _:
+            return _operation(node, lookup)
+
+
+def _operation(node: ast.expr, lookup: Lookup) -> Any:
+    match node:
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _BINARY[type(op)](_node(left, lookup), _node(right, lookup))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
+            return _COMPARE[type(op)](_node(left, lookup), _node(right, lookup))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS:
+            return _CALLS[name](*(_node(arg, lookup) for arg in args))
+        case _:
+            raise SpecError(f"not allowed in an expression: {ast.unparse(node)!r}")
+
+
+def _boolean(node: ast.BoolOp, lookup: Lookup) -> Any:
+    stop_at = isinstance(node.op, ast.Or)
+    value: Any = None
+    for item in node.values:
+        value = _node(item, lookup)
+        if bool(value) is stop_at:
+            return value
+    return value
+
+
+def _dotted(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=name):
+            return f"{_dotted(value)}.{name}"
+        case _:
+            raise SpecError(f"not a dotted name: {ast.unparse(node)!r}")

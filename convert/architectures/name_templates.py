@@ -1,0 +1,53 @@
+"""Names with indices: ``encoder.layer.{layer}.attention``, formatted and read back without regular expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from string import Formatter
+
+from equipoise.convert.core.errors import SpecError
+
+
+@lru_cache(maxsize=4096)
+def fields(template: str) -> tuple[str, ...]:
+    """The index variables of a template, in order of appearance, each once."""
+    names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    if any(not name.isidentifier() for name in names):
+        raise SpecError(f"not a template: {template!r}")
+    return tuple(dict.fromkeys(names))
+
+
+def expand(template: str, indices: Mapping[str, int]) -> str:
+    """The name at these indices.
+
+    >>> expand("layer.{layer}.wi", {"layer": 11})
+    'layer.11.wi'
+    """
+    return template.format_map(indices) if "{" in template else template
+
+
+def match(template: str, name: str) -> dict[str, int] | None:
+    """The indices at which the template gives this name, or None.
+
+    >>> match("layer.{layer}.wi", "layer.11.wi")
+    {'layer': 11}
+    """
+    found: dict[str, int] = {}
+    position = 0
+    for literal, field, _, _ in Formatter().parse(template):
+        if not name.startswith(literal, position):
+            return None
+        position += len(literal)
+        if field is None:
+            continue
+        end = position
+        while end < len(name) and name[end].isascii() and name[end].isdigit():
+            end += 1
+        digits = name[position:end]
+        if not digits or (digits != "0" and digits.startswith("0")):
+            return None
+        if found.setdefault(field, int(digits)) != int(digits):
+            return None
+        position = end
+    return found if position == len(name) else None

@@ -1,0 +1,272 @@
+"""Architectures as data: reads a TOML and expands it for one class and one config.
+
+``docs/architecture-files.md`` describes the language. Its sections:
+
+    model_type, name, prefix, extends     who it is
+    [defaults]                            config keys that a file may lack
+    [repeat]                              how often an index counts, e.g. layer = "num_hidden_layers"
+    [let]                                 names for expressions
+    [parts]                               specs of towers, with the config they get
+    [modules.GROUP]                       module path template -> kind(sizes)
+    [when]                                condition of a whole group
+    [classes]                             class -> groups
+    [ties]                                parameter -> the parameter it repeats
+    [computed]                            parameter -> how it follows from the config
+    [absent]                              parameter that old files lack -> why zeros do what they did
+    [pytorch] [tensorflow] [flax]         what is irregular in that layout
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.core.errors import SpecError
+
+ARCHS = Path(__file__).parents[1] / "archs"
+SECTIONS = frozenset(
+    (
+        *("model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts"),
+        *(
+            "modules",
+            "when",
+            "classes",
+            "ties",
+            "computed",
+            "absent",
+            "pytorch",
+            "tensorflow",
+            "flax",
+        ),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One line under ``[modules]``.
+
+    Attributes:
+        path: Template of the module's path, e.g. ``bert.encoder.layer.{layer}.output.dense``.
+        kind: Expression of the kind with its sizes, e.g. ``linear(intermediate_size, hidden_size)``.
+        when: Condition under which it exists, or None.
+    """
+
+    path: str
+    kind: str
+    when: str | None = None
+
+
+@dataclass(frozen=True)
+class Tie:
+    """One line under ``[ties]``: this parameter repeats another.
+
+    Attributes:
+        to: Template of the parameter that it repeats.
+        when: Condition under which PyTorch shares the two and stores one.
+        one_tensor: Whether every framework but transformers 5 holds one tensor for both even where the
+            condition fails; they must be equal then.
+    """
+
+    to: str
+    when: str | None = None
+    one_tensor: bool = False
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """One line under ``[classes]``.
+
+    Attributes:
+        key: What stands there, e.g. ``ForMaskedLM``.
+        name: PyTorch's class.
+        groups: Groups of modules it has.
+        base: Whether it is the base class, whose names lack the prefix in PyTorch and Flax.
+        names: Its name in each layout that has it.
+    """
+
+    key: str
+    name: str
+    groups: tuple[str, ...]
+    base: bool
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model inside the model, with a nested config.
+
+    Attributes:
+        config: Name of the nested config.
+        spec: The other spec; None takes the one of the nested config's ``model_type``.
+        under: Path that a whole class stands under; None for a tower, whose groups keep their own paths.
+        classes: Keys of the class that stands there; the first that the spec has.
+    """
+
+    config: str
+    spec: str | None = None
+    under: str | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An architecture file, read; see the module's text for its sections."""
+
+    model_type: str
+    file: Path
+    prefix: str
+    defaults: Mapping[str, Any]
+    repeat: Mapping[str, str]
+    let: Mapping[str, str]
+    parts: Mapping[str, Part]
+    modules: Mapping[str, tuple[Module, ...]]
+    when: Mapping[str, str]
+    classes: Mapping[str, ClassSpec]
+    ties: Mapping[str, Tie]
+    computed: Mapping[str, Any]
+    absent: Mapping[str, str]
+    layouts: Mapping[str, Mapping[str, Any]]
+
+    def class_named(self, name: str) -> ClassSpec | None:
+        """The class of that name in any layout, or None."""
+        for entry in self.classes.values():
+            plain = {one.removeprefix("TF").removeprefix("Flax") for one in entry.names.values()}
+            if name == entry.name or name in entry.names.values() or name in plain:
+                return entry
+        return None
+
+
+def spec_names() -> tuple[str, ...]:
+    """The model types that have a spec, sorted."""
+    return tuple(sorted(path.stem for path in ARCHS.glob("*.toml")))
+
+
+@lru_cache(maxsize=256)
+def load_spec(model_type: str) -> Spec | None:
+    """The spec of a model type, or None when there is none."""
+    if model_type not in spec_names():
+        return None
+    return read_spec(ARCHS / f"{model_type}.toml")
+
+
+def read_spec(path: Path) -> Spec:
+    """Reads an architecture file.
+
+    Raises:
+        SpecError: It breaks the rules of the language.
+    """
+    return _spec(_merged(path), path)
+
+
+def _merged(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The file's tables over those of the file it extends."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"cannot be read: {error}", file=path) from error
+    unknown = sorted(set(values) - SECTIONS)
+    if unknown:
+        raise SpecError(f"unknown section {unknown[0]!r}", file=path, expected=sorted(SECTIONS))
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or not re.fullmatch(r"\w[\w-]*", base) or base in extending:
+        expected = "the name of another file beside it"
+        raise SpecError("it extends no other file", file=path, expected=expected, found=repr(base))
+    return _over(_merged(path.with_name(f"{base}.toml"), (*extending, base)), values)
+
+
+def _over(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        deep = isinstance(value, Mapping) and isinstance(old, dict)
+        merged[key] = _over(old, value) if deep and isinstance(old, dict) else value
+    return merged
+
+
+def _check_indices(values: Mapping[str, Any], path: Path) -> None:
+    """Every index in the name of a module has to be counted somewhere."""
+    names = [name for lines in values.get("modules", {}).values() for name in lines]
+    for name in names:
+        for index in name_templates.fields(name):
+            if index not in values.get("repeat", {}):
+                raise SpecError(
+                    f"{name!r} has an index that nothing counts",
+                    file=path,
+                    expected=f"{index!r} under [repeat]",
+                )
+
+
+def _spec(values: dict[str, Any], path: Path) -> Spec:
+    if not isinstance(values["model_type"], str):
+        found = repr(values["model_type"])
+        raise SpecError("model_type is no text", file=path, expected="a name", found=found)
+    if not values.get("classes"):
+        raise SpecError("it has no classes", file=path, expected="a table [classes]")
+    _check_indices(values, path)
+    return Spec(
+        model_type=values["model_type"],
+        file=path,
+        prefix=values.get("prefix", ""),
+        defaults=values.get("defaults", {}),
+        repeat=values.get("repeat", {}),
+        let=values.get("let", {}),
+        parts={key: _part(value) for key, value in values.get("parts", {}).items()},
+        modules={
+            group: tuple(_modules(lines)) for group, lines in values.get("modules", {}).items()
+        },
+        when=values.get("when", {}),
+        classes=dict(_classes(values, path)),
+        ties={key: _tie(value) for key, value in values.get("ties", {}).items()},
+        computed=values.get("computed", {}),
+        absent=values.get("absent", {}),
+        layouts={name: values.get(name, {}) for name in ("pytorch", "tensorflow", "flax")},
+    )
+
+
+def _modules(lines: Mapping[str, Any]) -> Iterator[Module]:
+    for path, value in lines.items():
+        if isinstance(value, str):
+            yield Module(path, value)
+        elif value is not False:  # a module of the file it extends, taken out
+            yield Module(path, value["kind"], value["when"])
+
+
+def _part(value: Mapping[str, Any]) -> Part:
+    return Part(**{**value, "classes": tuple(value.get("classes", ()))})
+
+
+def _tie(value: Any) -> Tie:
+    return Tie(value) if isinstance(value, str) else Tie(**value)
+
+
+def _classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:
+    stem = values.get("name", "")
+    prefixes = {"pytorch": "", "tensorflow": "TF", "flax": "Flax"}
+    groups = {*values.get("modules", {}), *values.get("parts", {})}
+    for suffix, line in values.get("classes", {}).items():
+        if line is False:  # an extending file takes a class away
+            continue
+        entry: dict[str, Any] = {"groups": line} if isinstance(line, list) else line
+        # A group "text:base" is the group `base` of the part `text`.
+        for group in entry["groups"]:
+            if group.partition(":")[0] not in groups:
+                raise SpecError(f"class {suffix!r} names no group {group!r}", file=path)
+        names = {
+            layout: prefix
+            + stem
+            + (entry[layout] if isinstance(entry.get(layout), str) else suffix)
+            for layout, prefix in prefixes.items()
+            if entry.get(layout, True)
+        }
+        name = names.get("pytorch", stem + suffix)
+        base = bool(entry.get("base", False))
+        yield suffix, ClassSpec(suffix, name, tuple(entry["groups"]), base, names)

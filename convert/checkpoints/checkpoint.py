@@ -1,0 +1,298 @@
+"""Opens a checkpoint: a file or a folder, single or sharded, of any container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from equipoise.convert.architectures.config import Config, read_json
+from equipoise.convert.containers import container_module, container_names
+from equipoise.convert.containers.base import Container
+from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.layouts import layout_module
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "model.ckpt.index",
+    "variables/variables.index",
+)
+"""File names that transformers gives to weights, in the order in which it prefers them."""
+
+_LAYOUT_OF_CONTAINER = {
+    "pytorch": "pytorch",
+    "keras_hdf5": "tensorflow",
+    "tensor_bundle": "tensorflow",
+    "flax_msgpack": "flax",
+}
+_LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch"}
+
+
+@dataclass(frozen=True)
+class Checkpoint(Mapping[str, TensorRef]):
+    """An opened checkpoint: a lazy mapping from names, as the files spell them, to tensors.
+
+    Attributes:
+        path: What was opened.
+        container: Module of :mod:`equipoise.convert.containers`.
+        variant: Which kind of that container, e.g. ``keras`` or ``flat`` in HDF5.
+        layout: ``pytorch``, ``tensorflow`` or ``flax`` when the files say so; None when they do not.
+        files: The files, in the order of the index.
+        tensors: References by the names in the files.
+        config: ``config.json`` beside the files, or None.
+        metadata: What the files say about themselves.
+        left_out: Entries that are no weights -> the reason.
+        oddities: Remarks for a person.
+        own_config: Whether the config was given by the caller and stands elsewhere.
+    """
+
+    path: Path
+    container: str
+    variant: str
+    layout: str | None
+    files: tuple[Path, ...]
+    tensors: Mapping[str, TensorRef]
+    config: Config | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    oddities: tuple[str, ...] = ()
+    own_config: bool = False
+
+    def __getitem__(self, name: str) -> TensorRef:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files that travel along are: the config's folder, else the weights'."""
+        if self.config is not None and self.config.file is not None and not self.own_config:
+            return self.config.file.parent
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def in_layout(self, layout: str) -> dict[str, TensorRef]:
+        """The tensors by the names of a layout.
+
+        Raises:
+            CheckpointError: Two names of the file are one name of the layout.
+        """
+        decode = layout_module(layout).decode
+        found: dict[str, TensorRef] = {}
+        for name, ref in self.tensors.items():
+            plain = decode(name, self.container, self.variant)
+            if plain in found:
+                raise CheckpointError(
+                    f"two tensors are both {plain!r}",
+                    file=ref.file,
+                    tensor=name,
+                    found=found[plain].name,
+                )
+            found[plain] = ref
+        return found
+
+
+def open_checkpoint(
+    path: str | Path, *, layout: str | None = None, config: str | Path | None = None
+) -> Checkpoint:
+    """Opens a checkpoint; reads headers only.
+
+    Args:
+        path: A folder, a weights file, an index of shards, or the prefix of a TensorFlow checkpoint.
+        layout: Takes the weights of this layout where a folder holds several.
+        config: A ``config.json`` that stands elsewhere.
+
+    Raises:
+        CheckpointError: Nothing is there, or files are missing.
+        ContainerError: A file is corrupt.
+    """
+    source = Path(path)
+    try:
+        entry = _entry(source, layout)
+        containers = _containers(entry)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
+    joined = _join(source, entry, containers, _config(source, entry, config))
+    return replace(joined, own_config=config is not None)
+
+
+def _config(source: Path, entry: Path, config: str | Path | None) -> Config | None:
+    if config is not None:
+        return Config.read(Path(config))
+    folders = [source] if source.is_dir() else []
+    # A SavedModel has its weights at MODEL/saved_model/1/variables, and no config of its own.
+    above = 4 if entry.parent.name == "variables" else 1
+    folders += list(entry.parents)[:above]
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            return Config.read(folder / "config.json")
+    return None
+
+
+def _entry(source: Path, layout: str | None) -> Path:
+    """The file to start at: weights or the index of their shards."""
+    if not source.is_dir():
+        for candidate in (source, Path(f"{source}.index")):
+            if candidate.is_file():
+                return candidate
+        raise CheckpointError("there is no such file or folder", file=source)
+    found = [path for name in WEIGHT_FILES if (path := _weights(source, name)) is not None]
+    found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
+    found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
+    if layout is not None:
+        said = {path: _layout_of_file(path) for path in found}
+        found = [path for path in found if said[path] in (layout, None)]
+        found.sort(key=lambda path: said[path] is None)
+    if not found:
+        wanted = f" of the layout {layout!r}" if layout else ""
+        raise CheckpointError(
+            f"no weights{wanted} in this folder",
+            file=source,
+            expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
+            found=", ".join(sorted(path.name for path in source.iterdir())[:12]) or "nothing",
+            hint="give the file itself when it has another name",
+        )
+    return found[0]
+
+
+def _weights(folder: Path, name: str) -> Path | None:
+    for candidate in (folder / name, folder / f"{name}.index.json"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def layout_of_name(name: str) -> str | None:
+    """The layout that a file's name tells; None for safetensors, which hold any."""
+    for ending, layout in (
+        (".bin", "pytorch"),
+        (".h5", "tensorflow"),
+        (".msgpack", "flax"),
+        (".index", "tensorflow"),
+    ):
+        if name.removesuffix(".index.json").endswith(ending):
+            return layout
+    return None
+
+
+def _layout_of_file(path: Path) -> str | None:
+    """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
+    layout = layout_of_name(path.name)
+    if layout is not None:
+        return layout
+    first = _shards(path)[0] if path.name.endswith(".index.json") else path
+    return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
+
+
+def open_container(path: Path) -> Container:
+    """Opens one file with the container that its ending and first bytes tell.
+
+    Raises:
+        ContainerError: It is none that we know, or it is corrupt.
+    """
+    modules = [container_module(name) for name in container_names()]
+    modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
+    for module in modules:
+        if module.sniff(path):
+            container: Container = module.read(path)
+            return container
+    likely = modules[0] if path.name.endswith(tuple(modules[0].SUFFIXES)) else None
+    if likely is not None and path.stat().st_size > 0:
+        container = likely.read(path)  # says what is wrong with the first bytes
+        return container
+    raise ContainerError(
+        "no container that we know" if path.stat().st_size else "the file is empty",
+        file=path,
+        expected="one of " + ", ".join(container_names()),
+    )
+
+
+def _containers(entry: Path) -> list[Container]:
+    if not entry.name.endswith(".index.json"):
+        return [open_container(entry)]
+    return [open_container(path) for path in _shards(entry)]
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, each once.
+
+    Raises:
+        CheckpointError: It is no index, or names a file that is missing or elsewhere.
+    """
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError("not an index of shards: no weight_map", file=index)
+    paths = []
+    for name in dict.fromkeys(weight_map.values()):
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+            raise CheckpointError(
+                "the index names a file outside its folder", file=index, found=repr(name)
+            )
+        path = index.parent / name
+        if not path.is_file():
+            raise CheckpointError(
+                f"the shard {name!r} is missing",
+                file=index,
+                expected=f"{len(set(weight_map.values()))} shards beside the index",
+                hint="fetch the checkpoint again",
+            )
+        paths.append(path)
+    return paths
+
+
+def _join(
+    source: Path, entry: Path, containers: list[Container], config: Config | None
+) -> Checkpoint:
+    tensors: dict[str, TensorRef] = {}
+    for container in containers:
+        for name, ref in container.tensors.items():
+            if name in tensors:
+                raise CheckpointError(
+                    f"{name!r} is in two shards", file=container.path, found=tensors[name].file
+                )
+            tensors[name] = ref
+    if entry.name.endswith(".index.json"):
+        _check_index(entry, tensors)
+    first = containers[0]
+    kinds = {container.format for container in containers}
+    if len(kinds) > 1:
+        raise CheckpointError(f"shards of different containers: {sorted(kinds)}", file=entry)
+    metadata = dict(first.metadata)
+    return Checkpoint(
+        path=source,
+        container=first.format,
+        variant=metadata.get("variant", ""),
+        layout=_LAYOUT_OF_CONTAINER.get(first.format)
+        or _LAYOUT_OF_METADATA.get(metadata.get("format", "")),
+        files=tuple(container.path for container in containers),
+        tensors=tensors,
+        config=config,
+        metadata=metadata,
+        left_out={k: v for container in containers for k, v in container.left_out.items()},
+        oddities=tuple(text for container in containers for text in container.oddities),
+    )
+
+
+def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
+    """Every name of the index is in a shard; index and shards may spell TF names differently."""
+    listed = read_json(index)["weight_map"]
+    missing = [name for name in listed if not _spellings(name) & tensors.keys()]
+    if missing:
+        raise CheckpointError(
+            "the index lists a tensor that no shard has",
+            file=index,
+            tensor=missing[0],
+            found=f"{len(missing)} such names",
+        )
+
+
+def _spellings(name: str) -> set[str]:
+    """The name itself, without its first component, and with its slashes as dots (Flax safetensors)."""
+    return {name, name.partition("/")[2], name.replace("/", ".")}

@@ -1,0 +1,203 @@
+"""Sources that are no paths: ids and ``hf://`` URLs of the Hugging Face Hub, when its library is installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.checkpoints.checkpoint import WEIGHT_FILES, layout_of_name
+from equipoise.convert.checkpoints.companion_files import SUFFIXES
+from equipoise.convert.core.errors import CheckpointError, InputError
+
+SCHEME = "hf://"
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_SILENCE = ("RequestError", "ConnectionError", "Timeout")
+"""Names of the errors of requests and httpx that mean that no answer came."""
+_SECONDS = 10
+"""How long the Hub may take to say what a repository holds."""
+_FILE_ENDINGS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".hdf5",
+    ".msgpack",
+    ".json",
+    ".index",
+)
+
+
+@dataclass(frozen=True)
+class HubId:
+    """A repository of the Hub at a revision (None is its main branch)."""
+
+    name: str
+    revision: str | None = None
+
+
+def resolve_source(
+    source: str | Path, revision: str | None = None, *, layout: str | None = None
+) -> Path:
+    """The local path of a source; fetches it first when it is on the Hub.
+
+    Args:
+        source: A path, an id such as ``google-bert/bert-base-uncased``, or ``hf://owner/name@revision``.
+        revision: Branch, tag or commit on the Hub.
+        layout: Fetches the weights of this layout where the repository holds several.
+
+    Raises:
+        InputError: It is neither here nor there, or cannot be fetched.
+    """
+    path = Path(source)
+    if not str(source).startswith(SCHEME) and (path.exists() or _index_of(path).exists()):
+        if revision is not None:
+            raise InputError("a revision belongs to a source on the Hub", file=path, found=revision)
+        return path
+    wanted = parse(str(source), revision)
+    if wanted is None:
+        raise CheckpointError("there is no such file or folder", file=source)
+    return _fetch(wanted, str(source), layout)
+
+
+def _index_of(prefix: Path) -> Path:
+    """The index of a TensorFlow checkpoint that is given by its prefix."""
+    return Path(f"{prefix}.index")
+
+
+def parse(source: str, revision: str | None = None) -> HubId | None:
+    """The repository that a text names, or None when it can only be a path.
+
+    >>> parse("hf://google/vit@main")
+    HubId(name='google/vit', revision='main')
+    >>> parse("./google/vit"), parse("tf_model.h5")
+    (None, None)
+
+    Raises:
+        InputError: It begins as a URL and is none, or gives two revisions.
+    """
+    if not source.startswith(SCHEME):
+        looks = _ID.fullmatch(source) and not source.endswith(_FILE_ENDINGS)
+        return HubId(source, revision) if looks else None
+    name, _, own = source.removeprefix(SCHEME).partition("@")
+    if _ID.fullmatch(name) is None or ("@" in source and not own):
+        raise InputError(
+            f"no URL of the Hub: {source!r}", expected="hf://owner/name or hf://owner/name@revision"
+        )
+    if own and revision not in (None, own):
+        raise InputError(f"two revisions: {own!r} in the URL and {revision!r}")
+    return HubId(name, own or revision)
+
+
+def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
+    try:
+        hub = import_module("huggingface_hub")
+    except ImportError as error:
+        raise InputError(
+            f"there is no file or folder {source!r}; as an id of the Hub it needs huggingface_hub",
+            hint="pip install 'equipoise[hub]'",
+        ) from error
+    offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
+    failures = _failures()
+    try:
+        if offline:
+            return _cached(hub, wanted)
+        try:
+            found = hub.model_info(wanted.name, revision=wanted.revision, timeout=_SECONDS)
+        except failures.unreachable:
+            return _cached(hub, wanted)
+        files = [one.rfilename for one in found.siblings or ()]
+        patterns = wanted_files(files, layout, wanted)
+        options = {"revision": wanted.revision, "allow_patterns": patterns}
+        return Path(hub.snapshot_download(wanted.name, **options))
+    except failures.all as error:
+        raise _refusal(wanted, error, offline) from error
+
+
+@dataclass(frozen=True)
+class _Failures:
+    """The errors of the library: those where the Hub cannot be reached, and all."""
+
+    unreachable: tuple[type[Exception], ...]
+    all: tuple[type[Exception], ...]
+
+
+def _failures() -> _Failures:
+    # Releases use requests, httpx or a fork of it; the class of its session tells which.
+    errors = import_module("huggingface_hub.errors")
+    session = import_module("huggingface_hub.utils").get_session()
+    library = import_module(type(session).__module__.partition(".")[0])
+    named = [getattr(library, name, None) for name in _SILENCE]
+    silence = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
+    # httpx has a Timeout too, which is no error but a setting.
+    silence += [one for one in named if isinstance(one, type) and issubclass(one, Exception)]
+    answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
+    return _Failures(tuple(silence), (*silence, *answers, OSError))
+
+
+def _cached(hub: Any, wanted: HubId) -> Path:
+    """The snapshot that an earlier call left in the library's cache."""
+    found = hub.snapshot_download(wanted.name, revision=wanted.revision, local_files_only=True)
+    return Path(found)
+
+
+def _refusal(wanted: HubId, error: Exception, offline: bool) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    at = f" at revision {wanted.revision!r}" if wanted.revision else ""
+    lines = str(error).strip().splitlines()
+    return InputError(
+        f"cannot be fetched from the Hub: {wanted.name!r}{at}",
+        found=f"{type(error).__name__}: {lines[0] if lines else 'no details'}",
+        hint=(
+            "it is not in the local cache and HF_HUB_OFFLINE is set"
+            if offline
+            else "check the spelling, the revision and the network; private models need `hf auth login`"
+        ),
+    )
+
+
+def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> list[str]:
+    """The weights of one container, in transformers' order of preference, and what travels with them.
+
+    Raises:
+        CheckpointError: The repository has no weights that we know.
+    """
+    there = set(files)
+    companions = sorted(
+        name
+        for name in files
+        if "/" not in name and name.endswith(tuple(SUFFIXES)) and not name.endswith(".index.json")
+    )
+    for name in _preferred(layout):
+        if name in there:
+            return [*companions, name, *_data_files(name, files)]
+        if f"{name}.index.json" in there:
+            stem, _, suffix = name.rpartition(".")
+            return [*companions, f"{name}.index.json", f"{stem}-*-of-*.{suffix}"]
+    raise CheckpointError(
+        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {wanted.name!r}",
+        expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
+        found=", ".join(sorted(files)[:12]) or "nothing",
+    )
+
+
+def _preferred(layout: str | None) -> list[str]:
+    """Names of weights in the order in which they are taken; safetensors on the Hub are PyTorch's, as a rule."""
+    if layout is None:
+        return list(WEIGHT_FILES)
+    said = {name: layout_of_name(name) for name in WEIGHT_FILES}
+    able = [name for name in WEIGHT_FILES if said[name] in (layout, None)]
+    return sorted(able, key=lambda name: (said[name] or "pytorch") != layout)
+
+
+def _data_files(name: str, files: Sequence[str]) -> list[str]:
+    """The data files of a TensorFlow checkpoint."""
+    if not name.endswith(".index"):
+        return []
+    start = f"{name.removesuffix('.index')}.data-"
+    return [other for other in files if other.startswith(start)]

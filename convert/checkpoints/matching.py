@@ -1,0 +1,147 @@
+"""Matches the tensors of a checkpoint with the parameters of a model class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.expand import Expansion
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.core.arrays import Shape
+from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.layouts.base import LayoutView
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """How the tensors of a checkpoint fit a class in a layout.
+
+    Attributes:
+        expansion: The class, expanded.
+        layout: The layout.
+        view: The class in that layout.
+        stored: Names of the layout that the checkpoint has, as the view spells them -> as the file spells them.
+        ignored: Names that the checkpoint has and the class does not need -> the reason.
+        unknown: Names that the checkpoint has and the class does not know.
+        missing: Names that the class needs and the checkpoint does not have.
+    """
+
+    expansion: Expansion
+    layout: str
+    view: LayoutView
+    stored: Mapping[str, str]
+    ignored: Mapping[str, str]
+    unknown: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether no name is unknown or missing."""
+        return not self.unknown and not self.missing
+
+    @property
+    def mismatch_count(self) -> int:
+        """How many names are unknown or missing."""
+        return len(self.unknown) + len(self.missing)
+
+
+def layout_view(expansion: Expansion, layout: str) -> LayoutView:
+    """Returns how a layout names and stores the parameters of a class."""
+    view: LayoutView = layout_module(layout).view(expansion)
+    return view
+
+
+def match_class(expansion: Expansion, layout: str, names: Iterable[str]) -> ClassMatch:
+    """Compares the names of a checkpoint, in a layout, with those of a class."""
+    view = layout_view(expansion, layout)
+    known = {name for rule in view.rules for name in rule.targets}
+    stored: dict[str, str] = {}
+    ignored: dict[str, str] = {}
+    unknown = []
+    for name in names:
+        target = name if name in known else view.aliases.get(name)
+        if target is not None and target not in stored:
+            stored[target] = name
+        elif (reason := _ignored_because(name, view)) is not None:
+            ignored[name] = reason
+        else:
+            unknown.append(name)
+    missing = [
+        name
+        for rule in view.rules
+        if not _may_be_missing(rule.sources, view, expansion)
+        for name in rule.targets
+        if name not in stored
+    ]
+    return ClassMatch(expansion, layout, view, stored, ignored, tuple(unknown), tuple(missing))
+
+
+def _may_be_missing(parameters: tuple[str, ...], view: LayoutView, expansion: Expansion) -> bool:
+    optional = (view.shared, view.left_out, view.repeated)
+    return all(
+        any(name in names for names in optional) or expansion.parameters[name].absent
+        for name in parameters
+    )
+
+
+def _ignored_because(name: str, view: LayoutView) -> str | None:
+    for text, reason in view.ignored.items():
+        if name_templates.match(text, name) is not None:
+            return reason
+    return None
+
+
+class MatchedCheckpoint:
+    """A checkpoint together with the class that its tensors belong to.
+
+    Args:
+        checkpoint: The checkpoint.
+        match: How its tensors fit the class.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, match: ClassMatch) -> None:
+        self.checkpoint = checkpoint
+        self.match = match
+        self.expansion = match.expansion
+        self.refs: dict[str, TensorRef] = checkpoint.in_layout(match.layout)
+        self.inverse = {name: rule.inverse for rule in match.view.rules for name in rule.sources}
+
+    def ref(self, stored: str) -> TensorRef:
+        """Returns the tensor that the layout stores under a name."""
+        return self.refs[self.match.stored[stored]]
+
+    def origin(self, name: str) -> str | None:
+        """Returns the parameter whose stored tensors hold ``name``: itself, or the one that it is tied to.
+
+        None where no tensor of the checkpoint holds it.
+        """
+        rule = self.inverse.get(name)
+        if rule is not None and all(one in self.match.stored for one in rule.sources):
+            return name
+        view = self.match.view
+        tied_to = view.shared.get(name, view.repeated.get(name))
+        return self.origin(tied_to) if tied_to is not None else None
+
+    def origin_to_copy(self, name: str) -> str | None:
+        """Returns :meth:`origin`, or None for a parameter that is rebuilt from the config instead of copied."""
+        return None if self.expansion.parameters[name].rebuilt else self.origin(name)
+
+    def stored_name(self, name: str) -> str | None:
+        """Returns the file's name of a parameter's own tensor, or None if it has none."""
+        rule = self.inverse.get(name)
+        if rule is None or rule.sources[0] not in self.match.stored:
+            return None
+        return self.ref(rule.sources[0]).name
+
+    def shares_bytes(self, stored: str, other: str | None) -> bool:
+        """Whether two tensors of the files are the same bytes by construction."""
+        if other is None:
+            return False
+        first, second = self.checkpoint[stored].identity, self.checkpoint[other].identity
+        return stored == other or (first is not None and first == second)
+
+    def shapes(self, parameters: Sequence[str]) -> tuple[Shape, ...]:
+        """Returns the shapes of parameters, in PyTorch's axis order."""
+        return tuple(self.expansion.parameters[name].shape for name in parameters)

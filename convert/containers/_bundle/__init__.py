@@ -1,0 +1,1 @@
+"""Helpers that read TensorFlow checkpoints (tensor bundles)."""

@@ -1,0 +1,88 @@
+"""Which entries of a TensorFlow checkpoint are no weights; each rule names what it recognises."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from itertools import pairwise
+
+from equipoise.convert.containers._bundle.object_graph import GRAPH_KEY, VALUE
+
+ATTRIBUTES = "/.ATTRIBUTES/"
+_SLOT_MARK = ".OPTIMIZER_SLOT"
+_OPTIMIZERS = ("optimizer", "_optimizer")
+_OF_OPTIMIZERS = frozenset(
+    (
+        *("iter", "decay", "learning_rate", "beta_1", "beta_2", "momentum", "rho", "epsilon"),
+        *("loss_scale", "base_optimizer", "inner_optimizer", "_optimizer", "_loss_scale"),
+        *("iterations", "_iterations", "_variables", "_learning_rate", "_current_learning_rate"),
+        *("_momentums", "_velocities", "_velocity_hats", "_accumulators", "_trainable_variables"),
+    )
+)
+_SLOTS = frozenset(
+    (
+        *("adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum"),
+        *("Adagrad", "Adadelta", "Adadelta_1", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1"),
+        *("AdamWeightDecayOptimizer", "AdamWeightDecayOptimizer_1", "LARSOptimizer"),
+    )
+)
+_SHORT_SLOTS = frozenset(("m", "v"))
+"""Names that a weight may have too: they count only right below their variable, or below ``Adam``."""
+_SUFFIX_SLOTS = ("_slot_v", "_slot_vr", "_slot_vc", "_slot_m")
+_AVERAGE = "ExponentialMovingAverage"
+_COUNTERS = ("global_step", "save_counter", "beta1_power", "beta2_power")
+
+
+def reason_in_graph(key: str) -> str | None:
+    """Why a key of an object graph is no weight; None when it is one."""
+    if key == GRAPH_KEY:
+        return "the object graph, read for the names"
+    path, _, attribute = key.partition(ATTRIBUTES)
+    if attribute != VALUE:
+        return f"{attribute or 'attribute'} of an object, not a variable"
+    parts = path.split("/")
+    if _SLOT_MARK in parts:
+        return "optimizer slot"
+    if parts == ["save_counter"]:
+        return "counter of the checkpoint"
+    for outer, inner in pairwise(parts):
+        if outer in _OPTIMIZERS and inner in _OF_OPTIMIZERS:
+            return "state of the optimizer"
+        if (outer, inner) == ("keras_api", "metrics"):
+            return "state of a metric"
+    return None
+
+
+def reason_by_name(name: str, shape: tuple[int, ...], others: Container[str]) -> str | None:
+    """Why a named variable is no weight; None when it is one.
+
+    A slot is one only beside its variable: ``w/adam_m`` needs ``w``, so that a layer called ``m`` stays.
+
+    Args:
+        name: The variable.
+        shape: Its shape; counters are scalars.
+        others: All names of the checkpoint.
+    """
+    owner, _, leaf = name.rpartition("/")
+    if leaf in _COUNTERS and shape == ():
+        return "counter of the training"
+    if leaf in _SLOTS and _owned(owner, others):
+        return f"optimizer slot of {owner}"
+    if leaf in _SHORT_SLOTS and (
+        owner in others or ("Adam" in owner.split("/") and _owned(owner, others))
+    ):
+        return f"optimizer slot of {owner}"
+    if leaf == _AVERAGE and _owned(owner, others):
+        return f"moving average of {owner}"
+    for suffix in _SUFFIX_SLOTS:
+        if name.endswith(suffix) and name.removesuffix(suffix) in others:
+            return f"optimizer slot of {name.removesuffix(suffix)}"
+    return None
+
+
+def _owned(owner: str, others: Container[str]) -> bool:
+    """Whether the variable is there, maybe with fewer scopes in front than its slot has."""
+    while owner:
+        if owner in others:
+            return True
+        _, _, owner = owner.partition("/")
+    return False

@@ -1,0 +1,188 @@
+"""The data files of a tensor bundle: where each tensor lies in them, whole or in slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from equipoise.convert.containers._bundle.entries import (
+    BundleEntry,
+    BundleHeader,
+    Slice,
+    bounds,
+    slice_key,
+)
+from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.tensor import Extent, TensorRef, dtype_named
+
+_MAX_SLICES = 1024
+
+
+class Shards:
+    """The data files, checked against the index.
+
+    Args:
+        index: The index, for messages.
+        prefix: What the data files' names begin with.
+        header: The index's header.
+        entries: The tensors by key.
+        slices: The slices by coded key.
+
+    Raises:
+        CheckpointError: A data file is missing.
+        ContainerError: An entry leaves its file, or two overlap.
+    """
+
+    def __init__(
+        self,
+        index: Path,
+        prefix: Path,
+        header: BundleHeader,
+        entries: Mapping[str, BundleEntry],
+        slices: Mapping[bytes, BundleEntry],
+    ) -> None:
+        self._index = index
+        self._header = header
+        self._slices = slices
+        whole = [entry for entry in entries.values() if not entry.slices]
+        stored = [*whole, *slices.values()]
+        count = header.shards
+        self._paths = {
+            number: prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
+            for number in sorted({entry.shard for entry in stored})
+        }
+        self._check(stored)
+        wanted = {
+            slice_key(key.encode(), part) for key, entry in entries.items() for part in entry.slices
+        }
+        if not slices.keys() <= wanted:
+            raise ContainerError("a slice belongs to no tensor", file=index)
+
+    def _check(self, stored: Iterable[BundleEntry]) -> None:
+        for number, path in self._paths.items():
+            if number >= self._header.shards:
+                raise ContainerError(
+                    "the index names a data file that there cannot be",
+                    file=self._index,
+                    expected=f"one of {self._header.shards}",
+                    found=f"number {number}",
+                )
+            if not path.is_file():
+                raise CheckpointError(
+                    "a data file of the checkpoint is missing",
+                    file=path,
+                    hint="fetch it and put it beside the index",
+                )
+        sizes = {number: path.stat().st_size for number, path in self._paths.items()}
+        ends = dict.fromkeys(self._paths, 0)
+        for entry in sorted(stored, key=lambda entry: entry.offset):
+            if entry.size == 0:
+                continue
+            if entry.offset < ends[entry.shard]:
+                raise ContainerError("tensors overlap", file=self._paths[entry.shard])
+            ends[entry.shard] = entry.offset + entry.size
+            if ends[entry.shard] > sizes[entry.shard]:
+                raise ContainerError(
+                    "the data file ends before its tensors do",
+                    file=self._paths[entry.shard],
+                    expected=f"at least {ends[entry.shard]} bytes",
+                    found=f"{sizes[entry.shard]} bytes",
+                    hint="the file is truncated; fetch it again",
+                )
+
+    def extent(self, entry: BundleEntry) -> Extent:
+        """Where the bytes of an entry lie."""
+        return Extent(self._paths[entry.shard], entry.offset, entry.size)
+
+    def raw(self, key: str, entry: BundleEntry) -> bytes:
+        """The bytes of an entry that is not cut into slices."""
+        if entry.slices:
+            raise ContainerError("it is cut into slices", file=self._index, tensor=key)
+        return self.extent(entry).read().tobytes()
+
+    def reference(self, name: str, key: str, entry: BundleEntry) -> TensorRef:
+        """The reference for an entry.
+
+        Raises:
+            UnsupportedDtypeError: Its dtype exists in TensorFlow only.
+            ContainerError: Its bytes do not fill its shape.
+        """
+        dtype = dtype_named(entry.dtype, file=self._index, tensor=name)
+        if entry.slices:
+            return self._sliced(name, key, entry, dtype)
+        self._fill(name, entry, entry.shape, dtype)
+        extent = self.extent(entry)
+        if not self._swapped(dtype):
+            return TensorRef(name, dtype, entry.shape, extent.path, extent=extent)
+        return TensorRef(
+            name, dtype, entry.shape, extent.path, load=lambda: self._array(entry, dtype)
+        )
+
+    def _swapped(self, dtype: DType) -> bool:
+        return self._header.big_endian and dtype.itemsize > 1
+
+    def _array(self, entry: BundleEntry, dtype: DType) -> Array:
+        """The elements of an entry, flat and little-endian."""
+        raw = self.extent(entry).read()
+        if self._swapped(dtype):
+            unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+            raw = np.ascontiguousarray(raw.reshape(-1, unit)[:, ::-1]).reshape(-1)
+        return raw.view(dtype)
+
+    def _fill(self, name: str, entry: BundleEntry, shape: tuple[int, ...], dtype: DType) -> None:
+        expected = math.prod(shape) * dtype.itemsize
+        if entry.size != expected:
+            raise ContainerError(
+                "the bytes do not fill the shape",
+                file=self._index,
+                tensor=name,
+                expected=f"{expected} bytes",
+                found=f"{entry.size} bytes",
+            )
+
+    def _sliced(self, name: str, key: str, entry: BundleEntry, dtype: DType) -> TensorRef:
+        """A tensor that was cut: every slice is there, none over another, and they fill it."""
+        parts = bounds(entry.slices, entry.shape)
+        pieces: list[tuple[Slice, BundleEntry]] = []
+        for coded, part in zip(entry.slices, parts, strict=True):
+            piece = self._slices.get(slice_key(key.encode(), coded))
+            if piece is None:
+                raise ContainerError(f"the slice {part} is missing", file=self._index, tensor=name)
+            if piece.dtype != entry.dtype or piece.slices:
+                raise ContainerError("a slice is of another kind", file=self._index, tensor=name)
+            self._fill(name, piece, tuple(length for _, length in part), dtype)
+            pieces.append((part, piece))
+        self._cover(name, parts, entry.shape)
+
+        def load() -> Array:
+            out = np.empty(entry.shape, dtype)
+            for part, piece in pieces:
+                window = tuple(slice(start, start + length) for start, length in part)
+                out[window] = self._array(piece, dtype).reshape([length for _, length in part])
+            return out
+
+        return TensorRef(name, dtype, entry.shape, self._index, load=load)
+
+    def _cover(self, name: str, parts: list[Slice], shape: tuple[int, ...]) -> None:
+        filled = sum(math.prod(length for _, length in part) for part in parts)
+        whole = len(parts) <= _MAX_SLICES and filled == math.prod(shape)
+        if not whole or (filled and _overlap(parts)):
+            raise ContainerError(
+                "the slices do not fill the tensor once",
+                file=self._index,
+                tensor=name,
+                expected=f"at most {_MAX_SLICES} slices, {math.prod(shape)} elements together",
+                found=f"{len(parts)} slices, {filled} elements",
+            )
+
+
+def _overlap(parts: list[Slice]) -> bool:
+    """Whether two boxes share an element."""
+    boxes = np.array(parts, dtype=np.int64).reshape(len(parts), -1, 2)
+    start, end = boxes[..., 0], boxes[..., 0] + boxes[..., 1]
+    meet = (start[:, None] < end[None]) & (start[None] < end[:, None])
+    return bool(np.triu(meet.all(axis=-1), k=1).any())

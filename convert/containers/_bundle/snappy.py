@@ -1,0 +1,61 @@
+"""Snappy, the raw format: decompression only, of small blocks."""
+
+from __future__ import annotations
+
+from equipoise.convert.containers._bundle.protobuf import varint
+from equipoise.convert.core.errors import ContainerError
+
+_MAX_RATIO = 22
+"""Three bytes copy at most 64."""
+
+
+def decompress(data: bytes) -> bytes:
+    """The bytes that a block stands for.
+
+    Raises:
+        ContainerError: The block is damaged, or claims to hold more than it can.
+    """
+    length, position = varint(data, 0)
+    if length > _MAX_RATIO * len(data):
+        raise ContainerError("a compressed block claims more bytes than it can hold")
+    out = bytearray()
+    while position < len(data) and len(out) <= length:
+        tag = data[position]
+        step = _literal if tag & 3 == 0 else _copy
+        position = step(data, position, out)
+    if len(out) != length:
+        raise ContainerError(
+            "a compressed block is damaged", expected=f"{length} bytes", found=f"{len(out)}"
+        )
+    return bytes(out)
+
+
+def _literal(data: bytes, position: int, out: bytearray) -> int:
+    """Appends bytes as they are; returns the position behind them."""
+    length = (data[position] >> 2) + 1
+    position += 1
+    if length > 60:
+        width = length - 60
+        length = int.from_bytes(data[position : position + width], "little") + 1
+        position += width
+    if length > len(data) - position:
+        raise ContainerError("a compressed block is truncated")
+    out += data[position : position + length]
+    return position + length
+
+
+def _copy(data: bytes, position: int, out: bytearray) -> int:
+    """Appends bytes that are there already; returns the position behind the instruction."""
+    tag = data[position]
+    if tag & 3 == 1:
+        length, width = (tag >> 2 & 7) + 4, 1
+        high = tag >> 5 << 8
+    else:
+        length, width = (tag >> 2) + 1, 2 if tag & 3 == 2 else 4
+        high = 0
+    offset = high | int.from_bytes(data[position + 1 : position + 1 + width], "little")
+    if not 0 < offset <= len(out) or position + 1 + width > len(data):
+        raise ContainerError("a compressed block refers to bytes before its start")
+    pattern = out[-offset:][:length]
+    out += (pattern * (length // len(pattern) + 1))[:length]
+    return position + 1 + width

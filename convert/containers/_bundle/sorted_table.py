@@ -1,0 +1,132 @@
+"""The sorted table of LevelDB in which TensorFlow keeps the index of a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from equipoise.convert.containers._bundle.protobuf import varint
+from equipoise.convert.containers._bundle.snappy import decompress
+from equipoise.convert.core.errors import ContainerError
+
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+_FOOTER = 48
+_TRAILER = 5
+_RAW, _SNAPPY = 0, 1
+_CRC_POLYNOMIAL = 0x82F63B78
+_CRC_MASK = 0xA282EAD8
+MAX_KEY = 8192
+_MAX_KEY_BYTES = 64 << 20
+"""All keys together; each may repeat most of the one before it at the cost of a byte."""
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (_CRC_POLYNOMIAL if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+_CRC_TABLE = _crc_table()
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C, masked as LevelDB stores it."""
+    crc = 0xFFFFFFFF
+    table = _CRC_TABLE
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + _CRC_MASK) & 0xFFFFFFFF
+
+
+class SortedTable:
+    """Reads a table from its file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ContainerError: It is not a table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = path.stat().st_size
+        footer = self._at(self._size - _FOOTER, _FOOTER)
+        if footer[-8:] != MAGIC:
+            raise self._error("not the index of a TensorFlow checkpoint; it may be truncated")
+        _, position = varint(footer, 0)
+        _, position = varint(footer, position)
+        self._index, position = varint(footer, position)
+        self._index_length, _ = varint(footer, position)
+
+    def _error(self, why: str) -> ContainerError:
+        return ContainerError(why, file=self._path)
+
+    def _at(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length > self._size - offset:
+            raise self._error("the index is truncated")
+        with open(self._path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, offset)
+        if len(data) != length:
+            raise self._error("the index is truncated")
+        return data
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in order, each key greater than the one before it.
+
+        Raises:
+            ContainerError: The table is damaged, or a key comes twice.
+        """
+        before: bytes | None = None
+        end = 0
+        budget = _MAX_KEY_BYTES
+        for _, handle in self._block(self._index, self._index_length):
+            offset, position = varint(handle, 0)
+            length, _ = varint(handle, position)
+            if offset < end:
+                raise self._error("blocks overlap")
+            end = offset + length + _TRAILER
+            for key, value in self._block(offset, length):
+                if before is not None and key <= before:
+                    raise self._error(f"the key {ascii(key)[1:80]} comes twice or out of order")
+                before = key
+                budget -= len(key)
+                if budget < 0:
+                    raise self._error("the keys are too long together")
+                yield key, value
+
+    def _block(self, offset: int, length: int) -> Iterator[tuple[bytes, bytes]]:
+        stored = self._at(offset, length + _TRAILER)
+        kind = stored[length]
+        checksum = int.from_bytes(stored[length + 1 :], "little")
+        if masked_crc32c(stored[: length + 1]) != checksum:
+            raise self._error(f"the block at byte {offset} fails its CRC")
+        if kind == _SNAPPY:
+            return self._pairs(decompress(stored[:length]))
+        if kind != _RAW:
+            raise self._error(f"the block at byte {offset} is compressed in an unknown way")
+        return self._pairs(stored[:length])
+
+    def _pairs(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The entries of a block: how much of the key before, the rest of the key, the value."""
+        restarts = int.from_bytes(block[-4:], "little")
+        end = len(block) - 4 * (restarts + 1)
+        if end < 0:
+            raise self._error("a block is damaged")
+        position = 0
+        key = b""
+        while position < end:
+            shared, position = varint(block, position)
+            fresh, position = varint(block, position)
+            length, position = varint(block, position)
+            if shared > len(key) or shared + fresh > MAX_KEY or fresh + length > end - position:
+                raise self._error("a block is damaged")
+            key = key[:shared] + block[position : position + fresh]
+            position += fresh
+            yield key, block[position : position + length]
+            position += length

@@ -1,0 +1,237 @@
+"""HDF5 attributes that are texts, read without libhdf5.
+
+One flipped bit in a global heap, where texts of variable length lie, sends libhdf5 (1.14 and 2.0 were
+tried) into an endless loop or into an allocation of 4 GB, before it looks at the end of the file. So the
+object headers and heaps are followed here, with every length held against the file's size.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from h5py import h5f
+
+from equipoise.convert.core.errors import ContainerError
+
+MAX_TEXT = 1 << 16
+"""Longest text; Keras itself stores none beyond 64,512 bytes."""
+
+_CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO = 0x10, 0x0C, 0x15
+_FIXED_TEXT, _VARIABLE = 3, 9
+_VARIABLE_TEXT = 1
+_SHARED = 0x02
+_UNDEFINED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class _Message:
+    kind: int
+    flags: int
+    data: bytes
+
+
+class Attributes:
+    """The text attributes of a file's objects; a context manager that holds the file open.
+
+    Args:
+        path: The file.
+        file: The same file, as HDF5 opened it: it knows the base address and the width of addresses.
+    """
+
+    def __init__(self, path: Path, file: h5f.FileID) -> None:
+        plan = file.get_create_plist()
+        if plan.get_sizes() != (8, 8):
+            raise ContainerError(
+                "addresses are not 64 bits wide", file=path, found=plan.get_sizes()
+            )
+        self._path = path
+        self._base = int(plan.get_userblock())
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+        self._found: tuple[int, dict[str, bytes]] = (-1, {})
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._size = os.fstat(self._descriptor).st_size
+        # Structures that overlap each other could make the work grow as the square of the file.
+        self._budget = 4 * self._size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+
+    def texts(self, address: int, name: str) -> list[str] | None:
+        """The attribute ``name`` of the object at ``address`` as texts; None where it is absent.
+
+        Raises:
+            ContainerError: It is no text or list of texts, or the bytes break HDF5's rules.
+        """
+        if self._found[0] != address:
+            self._found = (address, dict(self._attributes(address)))
+        message = self._found[1].get(name)
+        try:
+            return None if message is None else self._decode(message, name)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise self._error(f"the attribute {name!r} is damaged", str(error)) from error
+
+    def _error(self, problem: str, found: object = None) -> ContainerError:
+        hint = "the file is corrupt or malicious; fetch it again"
+        return ContainerError(problem, file=self._path, found=found, hint=hint)
+
+    def _read(self, address: int, count: int) -> bytes:
+        offset = self._base + address
+        self._budget -= count
+        if self._budget < 0 or offset + count > self._size:
+            raise self._error("a structure reaches beyond the file", f"{count} bytes at {offset}")
+        data = os.pread(self._descriptor, count, offset)
+        if len(data) != count:
+            raise self._error("the file ended while it was read")
+        return data
+
+    def _attributes(self, address: int) -> Iterator[tuple[str, bytes]]:
+        names: set[str] = set()
+        for message in self._messages(address):
+            if message.kind == _ATTRIBUTE_INFO and _is_dense(message.data):
+                raise self._error("the attributes are in dense storage, which Keras never uses")
+            if message.kind != _ATTRIBUTE:
+                continue
+            name = self._name(message)
+            if name in names:
+                raise self._error("an attribute comes twice", ascii(name))
+            names.add(name)
+            yield name, message.data
+
+    def _name(self, message: _Message) -> str:
+        data = message.data
+        try:
+            version, flags, size = struct.unpack_from("<BBH", data)
+            start = 9 if version == 3 else 8
+            name = data[start : start + size].split(b"\0")[0].decode("utf-8")
+        except (struct.error, UnicodeDecodeError) as error:
+            raise self._error("an attribute is damaged", str(error)) from error
+        if version not in (1, 2, 3) or message.flags & _SHARED or (version > 1 and flags):
+            raise self._error("an attribute is of a kind that Keras never uses", ascii(name))
+        return name
+
+    def _messages(self, address: int) -> Iterator[_Message]:
+        """The messages of an object's header, through all of its continuations."""
+        head = self._read(address, 16)
+        try:
+            second = head[:4] == b"OHDR"
+            if second:
+                flags, start, size = self._second_head(address, head)
+            else:
+                version, size = head[0], struct.unpack_from("<I", head, 8)[0]
+                flags, start = 0, address + 16
+                if version != 1:
+                    raise self._error("an object's header has an unknown version", version)
+            blocks = [(start, size)]
+            for at, length in blocks:
+                for message in self._block(self._read(at, length), flags, second=second):
+                    if message.kind == _CONTINUATION:
+                        place, room = struct.unpack_from("<QQ", message.data)
+                        # A second-version block carries a signature before and a checksum behind.
+                        blocks.append((place + 4, room - 8) if second else (place, room))
+                    else:
+                        yield message
+        except (struct.error, ValueError, OverflowError) as error:
+            raise self._error("an object's header is damaged", str(error)) from error
+
+    def _second_head(self, address: int, head: bytes) -> tuple[int, int, int]:
+        """Flags, start and size of the first block of a header of version 2."""
+        flags = head[5]
+        at = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        width = 1 << (flags & 3)
+        return flags, at + width, int.from_bytes(self._read(at, width), "little")
+
+    def _block(self, data: bytes, flags: int, *, second: bool) -> Iterator[_Message]:
+        at, head = 0, (6 if flags & 0x04 else 4) if second else 8
+        while at + head <= len(data):
+            if second:
+                kind, size, marks = struct.unpack_from("<BHB", data, at)
+            else:
+                kind, size, marks = struct.unpack_from("<HHB", data, at)
+            at += head
+            if at + size > len(data):
+                raise self._error("a message reaches beyond its object's header")
+            yield _Message(kind, marks, data[at : at + size])
+            at += size
+
+    def _decode(self, data: bytes, name: str) -> list[str]:
+        version, _, name_size, type_size, space_size = struct.unpack_from("<BBHHH", data)
+
+        def padded(size: int) -> int:
+            return -(-size // 8) * 8 if version == 1 else size
+
+        type_at = (9 if version == 3 else 8) + padded(name_size)
+        space_at = type_at + padded(type_size)
+        values = memoryview(data)[space_at + padded(space_size) :]
+        count, axes = _space(data[space_at : space_at + space_size])
+        class_, bits, size = struct.unpack_from("<B3sI", data, type_at)
+        class_ &= 0x0F
+        # An empty list has no texts to take a type from: Keras stores no numbers at all.
+        if count == 0 and axes == 1:
+            return []
+        is_list = axes is not None and axes <= 1 and count * size <= len(values) and size > 0
+        if is_list and class_ == _FIXED_TEXT:
+            cells = [bytes(values[at * size : at * size + size]) for at in range(count)]
+            return [cell.split(b"\0")[0].decode("utf-8") for cell in cells]
+        if is_list and class_ == _VARIABLE and bits[0] & 0x0F == _VARIABLE_TEXT and size == 16:
+            records = struct.iter_unpack("<IQI", values[: count * 16])
+            return [self._variable(*record) for record in records]
+        raise self._error(
+            f"the attribute {name!r} is not a list of texts", f"class {class_}, {axes} axes"
+        )
+
+    def _variable(self, length: int, heap: int, index: int) -> str:
+        if length == 0 or heap in (0, _UNDEFINED):
+            return ""
+        if heap not in self._heaps:
+            self._heaps[heap] = dict(self._heap(heap))
+        at, room = self._heaps[heap].get(index, (0, -1))
+        if length > min(room, MAX_TEXT):
+            raise self._error("a text is not in its heap", f"{length} bytes as object {index}")
+        return self._read(at, length).split(b"\0")[0].decode("utf-8")
+
+    def _heap(self, address: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """The objects of a global heap: number, and where each lies with its size."""
+        signature, version, size = struct.unpack("<4sB3xQ", self._read(address, 16))
+        if signature != b"GCOL" or version != 1 or size < 16:
+            raise self._error("a global heap is damaged")
+        data = self._read(address + 16, size - 16)
+        at = 0
+        while at + 16 <= len(data):
+            index, length = struct.unpack_from("<H6xQ", data, at)
+            at += 16
+            if index == 0:
+                return
+            if at + length > len(data):
+                raise self._error("an object reaches beyond its global heap")
+            yield index, (address + 16 + at, length)
+            at += -(-length // 8) * 8
+
+
+def _is_dense(data: bytes) -> bool:
+    """Whether an attribute info message names a fractal heap."""
+    at = 4 if len(data) > 1 and data[1] & 1 else 2
+    return data[at : at + 8] not in (b"", b"\xff" * 8)
+
+
+def _space(data: bytes) -> tuple[int, int | None]:
+    """Number of elements and of axes; no axes at all (None) for a null dataspace."""
+    version, axes, _, kind = struct.unpack_from("<BBBB", data)
+    if version == 2 and kind == 2:
+        return 1, None
+    sizes = struct.unpack_from(f"<{axes}Q", data, 4 if version == 2 else 8)
+    return prod(sizes), axes

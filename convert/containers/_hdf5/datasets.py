@@ -1,0 +1,262 @@
+"""HDF5 with the doors closed: hard links only, stored bytes only, types that are named here only.
+
+libhdf5 follows links into other files, mixes datasets from elsewhere, loads filter plug-ins and makes up a
+terabyte of fill values on demand. Here an object is reached through hard links alone, and a dataset must
+hold in this file what it declares.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
+
+from equipoise.convert.containers._shared.checks import checked_shape, nbytes_of
+from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.tensor import DTYPES, Extent
+
+MAX_DEPTH = 100
+OPAQUE_BFLOAT16 = np.dtype("V2")
+"""How h5py, and so TensorFlow's Keras, stores bfloat16: two opaque bytes without a tag."""
+
+_DEFLATE_RATIO = 1100
+"""More than deflate can ever gain; what claims more was never compressed from real data."""
+_FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
+_LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+_SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
+STORABLE = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
+)
+"""Names of the dtypes that HDF5 itself describes; bfloat16 comes on top."""
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turns what h5py raises on broken bytes into a ``ContainerError``; wrap h5py calls only."""
+    try:
+        yield
+    except _LIBRARY_ERRORS as error:
+        raise ContainerError(
+            "HDF5 cannot make sense of the file",
+            file=path,
+            found=f"{type(error).__name__}: {str(error)[:300]}",
+            hint="the file is truncated, corrupt or malicious; fetch it again",
+        ) from error
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turns what h5py raises while writing into the system's error that it hides, e.g. a full disk."""
+    try:
+        yield
+    except _LIBRARY_ERRORS as error:
+        for code in _SYSTEM_ERRORS:
+            if f"errno = {code}," in str(error):
+                raise OSError(code, os.strerror(code), str(path)) from error
+        raise ContainerError(
+            "HDF5 cannot write the file",
+            file=path,
+            found=f"{type(error).__name__}: {str(error)[:300]}",
+        ) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5f.FileID]:
+    """The file for reading, without locks, which read-only file systems refuse."""
+    with open(path, "rb"):
+        pass  # A missing or forbidden file is the system's error, not the container's.
+    with guarded(path):
+        file = h5py.File(path, "r", locking=False)
+    try:
+        yield file.id
+    finally:
+        file.close()
+
+
+def descend(root: Any, name: str, path: Path) -> Any:
+    """The object at ``name`` below the group ``root``, through hard links alone.
+
+    Raises:
+        ContainerError: A part is missing, is no plain name, or is a link of another kind.
+    """
+    node = root
+    for part in name.split("/"):
+        if part in ("", ".", "..") or not isinstance(node, h5g.GroupID):
+            raise ContainerError("a name leads nowhere", file=path, tensor=name)
+        node = _child(node, part.encode("utf-8", "surrogateescape"), path, name)
+    return node
+
+
+def _child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
+    with guarded(path):
+        if part not in group:
+            raise ContainerError(
+                "listed, but not in the file",
+                file=path,
+                tensor=name,
+                hint="the file is incomplete; fetch it again",
+            )
+        kind = group.links.get_info(part).type
+        if kind == h5l.TYPE_HARD:
+            return h5o.open(group, part)
+    raise ContainerError(
+        "a soft or external link stands where the data should",
+        file=path,
+        tensor=name,
+        hint="links can leave the file and are not followed; copy the data into one file",
+    )
+
+
+def address(node: Any, path: Path) -> int:
+    """Where the object's header lies; equal for two hard links to one object."""
+    with guarded(path):
+        return int(h5o.get_info(node).addr)
+
+
+def datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
+    """Every dataset in the file, as its path and address; each group is entered once."""
+    with guarded(path):
+        start = h5o.open(root, b"/")
+    stack = [("", start, MAX_DEPTH)]
+    seen = {address(start, path)}
+    while stack:
+        prefix, group, depth = stack.pop()
+        if depth == 0:
+            raise ContainerError(f"groups are nested more than {MAX_DEPTH} deep", file=path)
+        with guarded(path):
+            parts = list(group)
+        for part in parts:
+            name = prefix + part.decode("utf-8", "surrogateescape")
+            child = _child(group, part, path, name)
+            place = address(child, path)
+            if isinstance(child, h5d.DatasetID):
+                yield name, place
+            elif isinstance(child, h5g.GroupID) and place not in seen:
+                seen.add(place)
+                stack.append((name + "/", child, depth - 1))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A dataset whose bytes are in the file.
+
+    Attributes:
+        place: Its path in the file.
+        address: Of its header; equal for hard links to one dataset.
+        dtype: Little-endian dtype.
+        shape: Sizes of the axes.
+        file: The file.
+        extent: Where the bytes lie, if in one piece as they are.
+    """
+
+    place: str
+    address: int
+    dtype: DType
+    shape: tuple[int, ...]
+    file: Path
+    extent: Extent | None
+
+    def read(self) -> Array:
+        """The values, in C order and little-endian."""
+        if self.extent is not None:
+            return self.extent.read().view(self.dtype).reshape(self.shape)
+        with opened(self.file) as root:
+            node = descend(h5g.open(root, b"/"), self.place, self.file)
+            if stored(node, self.place, self.file) != self:
+                raise ContainerError("the file changed", file=self.file, tensor=self.place)
+            with guarded(self.file):
+                values = np.asarray(h5py.Dataset(node)[()])
+        if self.dtype == DTYPES["bfloat16"]:
+            values = values.view(self.dtype)
+        return np.ascontiguousarray(values, self.dtype).reshape(self.shape)
+
+
+def stored(node: Any, place: str, path: Path) -> Stored:
+    """Checks a dataset's type, shape and storage.
+
+    Raises:
+        ContainerError: It is no dataset, or its bytes are not all in this file.
+        UnsupportedDtypeError: Its type is none of those that are known.
+    """
+    if not isinstance(node, h5d.DatasetID):
+        raise ContainerError("listed as a weight, but no dataset", file=path, tensor=place)
+    with guarded(path):
+        dtype, native = _dtype(node.get_type(), path, place)
+        space, plan = node.get_space(), node.get_create_plist()
+        if space.get_simple_extent_type() == h5s.NULL:
+            raise ContainerError("the dataset has no shape", file=path, tensor=place)
+        shape = checked_shape(list(space.shape), dtype, file=path, tensor=place)
+        nbytes = nbytes_of(shape, dtype)
+        layout = plan.get_layout()
+        local = layout != h5d.VIRTUAL and plan.get_external_count() == 0
+        whole = local and nbytes <= _capacity(node, plan, path.stat().st_size, shape, dtype)
+        contiguous = layout == h5d.CONTIGUOUS or nbytes == 0
+        offset = int(node.get_offset() or 0) if whole and contiguous and nbytes else 0
+    if not whole or (contiguous and offset + nbytes > path.stat().st_size):
+        raise ContainerError(
+            "the dataset's bytes are not all in this file",
+            file=path,
+            tensor=place,
+            expected=f"{nbytes} stored bytes for {dtype} {list(shape)}",
+            hint="external, virtual, unallocated and over-compressed datasets are refused",
+        )
+    extent = Extent(path, offset, nbytes) if native and contiguous else None
+    return Stored(place, address(node, path), dtype, shape, path, extent)
+
+
+def _capacity(
+    node: h5d.DatasetID, plan: Any, limit: int, shape: tuple[int, ...], dtype: DType
+) -> int:
+    """The most bytes that the dataset's storage can stand for; 0 where it is not to be trusted."""
+    size = min(int(node.get_storage_size()), limit)
+    if plan.get_layout() != h5d.CHUNKED:
+        return size
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    chunk = plan.get_chunk()
+    count = prod(-(-axis // step) for axis, step in zip(shape, chunk, strict=True))
+    if not _FILTERS.issuperset(filters) or len(set(filters)) != len(filters):
+        return 0
+    most = size * _DEFLATE_RATIO if h5z.FILTER_DEFLATE in filters else size
+    # A chunk that was never written would be made up of fill values.
+    complete = count == 0 or node.get_num_chunks() == count
+    return most if complete and count * nbytes_of(chunk, dtype) <= most else 0
+
+
+@cache
+def _types() -> tuple[tuple[Any, DType, bool], ...]:
+    """HDF5 types that are known: the type, its dtype, and whether its bytes can be used as they are."""
+    table: list[tuple[Any, DType, bool]] = []
+    for name in STORABLE:
+        dtype = DTYPES[name]
+        table.append((h5t.py_create(dtype, logical=True), dtype, True))
+        if dtype.itemsize > 1:
+            table.append((h5t.py_create(dtype.newbyteorder(">"), logical=True), dtype, False))
+    bfloat16 = DTYPES["bfloat16"]
+    table.append((h5t.py_create(OPAQUE_BFLOAT16, logical=True), bfloat16, True))
+    return tuple(table)
+
+
+def _dtype(kind: Any, path: Path, place: str) -> tuple[DType, bool]:
+    for known, dtype, native in _types():
+        if known == kind:
+            return dtype, native
+    raise UnsupportedDtypeError(
+        "unsupported HDF5 type",
+        file=path,
+        tensor=place,
+        expected="one of " + ", ".join((*STORABLE, "bfloat16 as two opaque bytes")),
+        found=f"{type(kind).__name__} of {kind.get_size()} bytes",
+        hint="save the model in another dtype, e.g. float32",
+    )

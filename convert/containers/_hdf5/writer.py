@@ -1,0 +1,148 @@
+"""Writes Keras HDF5: h5py makes the structure and says where the data go, then the bytes follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5p, h5s, h5t
+
+from equipoise.convert.containers._hdf5.datasets import OPAQUE_BFLOAT16, STORABLE, written
+from equipoise.convert.containers._shared.checks import check_headers
+from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotWriter
+from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.tensor import TensorHeader
+
+TOP_LEVEL = "top_level_model_weights"
+"""The group of variables that the model owns outside of any layer; Keras always makes it."""
+
+ATTRIBUTE_LIMIT = 64512
+"""Keras's ``HDF5_OBJECT_HEADER_LIMIT``: longer lists are cut into numbered parts."""
+
+_ORIGIN = {"backend": "tensorflow", "keras_version": "2.21.0"}
+"""What is written where metadata say nothing; the version is the one that the layout was held against."""
+
+
+class Writer(SlotWriter):
+    """Writes one file.
+
+    Metadata ``variant`` chooses between ``keras`` (the default) and ``flat``; ``backend`` and
+    ``keras_version`` are kept; the keys of ``groups`` (JSON, as the reader gives it) fix the order of the
+    layers and name those without weights. A header without a group goes to the model itself. An alias
+    becomes a hard link; with its original's own name it must be in another group.
+    """
+
+    def __init__(
+        self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
+    ) -> None:
+        check_headers(headers, path, shares=True)
+        for header in headers:
+            _check_dtype(header, path)
+        variant = metadata.get("variant", "keras")
+        if variant not in ("keras", "flat"):
+            raise ContainerError(
+                "unknown variant", file=path, expected="keras, flat", found=variant
+            )
+        with open(path, "wb"):
+            pass  # A folder that cannot be written is the system's error, not the container's.
+        with written(path), h5py.File(path, "w", libver=("earliest", "v110")) as file:
+            if variant == "flat":
+                names = sorted(header.name for header in headers)
+                slots = _datasets(file, [("", header) for header in headers])
+                _save_list(file, "layer_names", names, path)
+            else:
+                slots = _keras(file, headers, metadata, path)
+        self._file = SlotFile(path, slots)
+
+
+def _check_dtype(header: TensorHeader, path: Path) -> None:
+    parts = header.name.split("/")
+    if header.dtype.name not in (*STORABLE, "bfloat16"):
+        raise UnsupportedDtypeError(
+            f"HDF5 files of Keras cannot hold {header.dtype.name}",
+            file=path,
+            tensor=header.name,
+            hint="convert it to another dtype, e.g. --dtype fp32",
+        )
+    if "" in parts or "." in parts:
+        raise ContainerError("the name is no path in HDF5", file=path, tensor=header.name)
+
+
+def _keras(
+    file: h5py.File, headers: Sequence[TensorHeader], metadata: Mapping[str, str], path: Path
+) -> list[Slot]:
+    weights: dict[str, list[str]] = {layer: [] for layer in _layers(metadata, path)}
+    for header in headers:
+        weights.setdefault(header.group or TOP_LEVEL, []).append(header.name)
+    layers = [layer for layer in weights if layer != TOP_LEVEL]
+    _save_list(file, "layer_names", layers, path)
+    for name, default in _ORIGIN.items():
+        file.attrs[name] = metadata.get(name, default).encode()
+    for layer in [*sorted(layers), TOP_LEVEL]:
+        group = file.create_group(layer)
+        _save_list(group, "weight_names", weights.get(layer, []), path)
+    return _datasets(file, [(header.group or TOP_LEVEL, header) for header in headers])
+
+
+def _layers(metadata: Mapping[str, str], path: Path) -> list[str]:
+    try:
+        groups = json.loads(metadata.get("groups", "{}"))
+    except ValueError as error:
+        raise ContainerError("metadata 'groups' is not JSON", file=path) from error
+    if not isinstance(groups, dict):
+        raise ContainerError("metadata 'groups' is not a JSON object of layers", file=path)
+    return list(groups)
+
+
+def _datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]) -> list[Slot]:
+    """Makes the datasets and hard links; answers where the bytes go."""
+    slots: list[Slot] = []
+    first: dict[str, str] = {}
+    parents = h5p.create(h5p.LINK_CREATE)
+    parents.set_create_intermediate_group(True)
+    for group, header in placed:
+        place = f"{group}/{header.name}" if group else header.name
+        if header.alias_of is not None:
+            source = first[header.alias_of].encode()
+            file.id.links.create_hard(place.encode(), file.id, source, lcpl=parents)
+        else:
+            offset = _dataset(file, place, header, parents)
+            slots.append(Slot(header.name, ((offset, header.nbytes),)))
+        first.setdefault(header.name, place)
+    return slots
+
+
+def _dataset(file: h5py.File, place: str, header: TensorHeader, parents: Any) -> int:
+    """Makes a dataset whose room is set aside at once; answers where that is."""
+    plan = h5p.create(h5p.DATASET_CREATE)
+    plan.set_layout(h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)
+    stored_as = OPAQUE_BFLOAT16 if header.dtype.name == "bfloat16" else header.dtype
+    kind = h5t.py_create(stored_as, logical=True)
+    space = h5s.create_simple(header.shape) if header.shape else h5s.create(h5s.SCALAR)
+    dataset = h5d.create(file.id, place.encode(), kind, space, plan, parents)
+    # A dataset without elements has no room and so no offset.
+    return int(dataset.get_offset() or 0)
+
+
+def _save_list(node: h5py.Group, name: str, names: Sequence[str], path: Path) -> None:
+    """Stores a list of texts as Keras does: whole if it fits, else in numbered parts."""
+    data = [entry.encode() for entry in names]
+    too_long = [entry for entry in data if len(entry) > ATTRIBUTE_LIMIT]
+    if too_long:
+        raise ContainerError("a name is too long", file=path, found=f"{len(too_long[0])} bytes")
+    array = np.asarray(data)
+    if array.nbytes <= ATTRIBUTE_LIMIT:
+        node.attrs[name] = data
+        return
+    parts = [array]
+    while any(part.nbytes > ATTRIBUTE_LIMIT for part in parts):
+        parts = np.array_split(array, len(parts) + 1)
+    for index, part in enumerate(parts):
+        node.attrs[f"{name}{index}"] = part

@@ -1,0 +1,262 @@
+"""Skims a msgpack file: the tree and where the arrays lie, never the arrays themselves.
+
+``msgpack.Unpacker`` would load every byte. This reader follows the format's own lengths with small reads,
+checks each of them against the end of the file before anything is allocated, and jumps over the payloads.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from equipoise.convert.containers._shared.checks import checked_shape, nbytes_of
+from equipoise.convert.core.arrays import DType
+from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.tensor import dtype_named
+
+MAX_DEPTH = 100
+MAX_KEY = 4096
+"""Longest path of keys, in bytes: paths repeat their beginnings, so long ones would multiply the file."""
+
+_WINDOW = 1 << 16
+_NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
+_PLAIN = {0xC0: "nothing (nil)", 0xC2: "a truth value", 0xC3: "a truth value"}
+_FIXED = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_LENGTHS = {
+    0xC4: 1,
+    0xC5: 2,
+    0xC6: 4,
+    0xC7: 1,
+    0xC8: 2,
+    0xC9: 4,
+    0xD9: 1,
+    0xDA: 2,
+    0xDB: 4,
+    0xDC: 2,
+    0xDD: 4,
+    0xDE: 2,
+    0xDF: 4,
+}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """An array: ``scalar`` tells numpy scalars (extension 3) from arrays (extension 1)."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    scalar: bool
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Any other value: what it is, in words, and its value when it is an integer or a truth value."""
+
+    kind: str
+    value: int | bool | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A map."""
+
+    entries: dict[str, Branch | Leaf | Plain] = field(default_factory=dict)
+
+
+Node = Branch | Leaf | Plain
+
+
+def scan(path: Path) -> Branch:
+    """The tree of a file whose root is a map.
+
+    Raises:
+        ContainerError: The bytes are not one complete msgpack map, or exceed a limit.
+    """
+    with open(path, "rb", buffering=0) as file:
+        scanner = _Scanner(path, file)
+        root = scanner.node("", MAX_DEPTH)
+        if not isinstance(root, Branch):
+            raise scanner.error("the file is not a map", found=_kind(root))
+        if scanner.at != scanner.end:
+            rest = scanner.end - scanner.at
+            raise scanner.error(f"{rest} bytes follow the end of the data")
+    return root
+
+
+def _kind(node: Node) -> str:
+    return node.kind if isinstance(node, Plain) else "an array"
+
+
+class _Scanner:
+    """A cursor over the file with one small window of it in memory."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self.at = 0
+        self._file = file
+        self.end = os.fstat(file.fileno()).st_size
+        self._start = 0
+        self._window = b""
+
+    def error(self, problem: str, **more: object) -> ContainerError:
+        found = more.get("found", f"at byte {self.at} of {self.end}")
+        return ContainerError(
+            problem,
+            file=self.path,
+            tensor=str(more["tensor"]) if more.get("tensor") else None,
+            found=found,
+            hint="the file is truncated, corrupt or no Flax msgpack; fetch it again",
+        )
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes; callers bound ``count``."""
+        self._check(count)
+        begin = self.at - self._start
+        if not 0 <= begin <= begin + count <= len(self._window):
+            self._window = os.pread(self._file.fileno(), max(count, _WINDOW), self.at)
+            self._start, begin = self.at, 0
+        self.at += count
+        piece = self._window[begin : begin + count]
+        if len(piece) != count:
+            raise self.error("the file ended while it was read")
+        return piece
+
+    def skip(self, count: int) -> None:
+        self._check(count)
+        self.at += count
+
+    def _check(self, count: int) -> None:
+        if count > self.end - self.at:
+            raise self.error("a value reaches beyond the end of the file")
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def node(self, path: str, depth: int) -> Node:
+        """The value at the cursor, whatever it is."""
+        tag = self.number(1)
+        if 0x80 <= tag <= 0x8F or tag in (0xDE, 0xDF):
+            return self._map(self._count(tag, 0x80), path, depth)
+        if 0x90 <= tag <= 0x9F or tag in (0xDC, 0xDD):
+            return self._list(self._count(tag, 0x90), path, depth)
+        if 0xC7 <= tag <= 0xC9 or 0xD4 <= tag <= 0xD8:
+            return self._extension(tag, path)
+        if tag <= 0x7F or tag >= 0xE0:
+            return Plain("an integer", tag if tag <= 0x7F else tag - 256)
+        if tag in _PLAIN:
+            return Plain(_PLAIN[tag], None if tag == 0xC0 else tag == 0xC3)
+        if tag in _FIXED:
+            return self._fixed(tag)
+        if 0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB):
+            self.skip(self._count(tag, 0xA0))
+            return Plain("a text")
+        if 0xC4 <= tag <= 0xC6:
+            self.skip(self._count(tag, 0))
+            return Plain("bytes")
+        raise self.error("a byte that msgpack never uses", tensor=path)
+
+    def _fixed(self, tag: int) -> Plain:
+        data = self.take(_FIXED[tag])
+        if tag in (0xCA, 0xCB):
+            return Plain("a float")
+        return Plain("an integer", int.from_bytes(data, "big", signed=tag >= 0xD0))
+
+    def _count(self, tag: int, base: int) -> int:
+        """The length that a tag carries in itself or in the bytes behind it."""
+        return self.number(_LENGTHS[tag]) if tag in _LENGTHS else tag - base
+
+    def _map(self, count: int, path: str, depth: int) -> Branch:
+        self._enter(2 * count, path, depth)
+        entries: dict[str, Node] = {}
+        for _ in range(count):
+            key = self._key(path)
+            name = f"{path}/{key}" if path else key
+            if key in entries:
+                raise self.error("a key comes twice in one map", tensor=name)
+            entries[key] = self.node(name, depth - 1)
+        return Branch(entries)
+
+    def _list(self, count: int, path: str, depth: int) -> Plain:
+        self._enter(count, path, depth)
+        for _ in range(count):
+            self.node(path, depth - 1)
+        return Plain("a list")
+
+    def _enter(self, least: int, path: str, depth: int) -> None:
+        if depth == 0:
+            raise self.error(f"the data are nested more than {MAX_DEPTH} levels deep", tensor=path)
+        # Every value takes a byte at least: a count that the rest of the file cannot hold is a lie.
+        self._check(least)
+
+    def _key(self, path: str) -> str:
+        tag = self.number(1)
+        if not (0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB)):
+            raise self.error("a key is no text", tensor=path, found=f"type byte {tag:#04x}")
+        length = self._count(tag, 0xA0)
+        if length + len(path) > MAX_KEY:
+            raise self.error(f"a path of keys is longer than {MAX_KEY} bytes", tensor=path)
+        try:
+            return self.take(length).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.error("a key is not valid UTF-8", tensor=path) from error
+
+    def _extension(self, tag: int, path: str) -> Leaf | Plain:
+        length = 1 << (tag - 0xD4) if tag >= 0xD4 else self._count(tag, 0)
+        code = self.number(1)
+        self._check(length)
+        end = self.at + length
+        if code in (_NDARRAY, _SCALAR):
+            leaf = self._array(path, end, scalar=code == _SCALAR)
+            if self.at != end:
+                raise self.error("an array does not fill its extension", tensor=path)
+            return leaf
+        self.skip(length)
+        if code == _COMPLEX:
+            return Plain("a complex number")
+        return Plain(f"an unknown extension of type {code}")
+
+    def _array(self, path: str, end: int, *, scalar: bool) -> Leaf:
+        """The inside of an extension: ``(shape, dtype name, bytes)``."""
+        if self._items(path) != 3:
+            raise self.error("an array is not a triple of shape, dtype and bytes", tensor=path)
+        axes = self._items(path)
+        self._check(axes)
+        if axes > end - self.at:
+            raise self.error("an array's shape reaches beyond it", tensor=path)
+        shape: list[object] = []
+        for _ in range(min(axes, MAX_DEPTH)):
+            item = self.node(path, 1)
+            shape.append(item.value if isinstance(item, Plain) else None)
+        name = self.take(self._raw(path, limit=64)).decode("latin-1")
+        dtype = dtype_named(name, file=self.path, tensor=path)
+        sizes = checked_shape(shape, dtype, file=self.path, tensor=path)
+        length = self._raw(path, limit=self.end)
+        if length != nbytes_of(sizes, dtype) or (scalar and sizes):
+            raise self.error(
+                "an array's bytes do not fit its shape",
+                tensor=path,
+                found=f"{length} bytes for {dtype} {list(sizes)}",
+            )
+        leaf = Leaf(dtype, sizes, self.at, length, scalar)
+        self.skip(length)
+        return leaf
+
+    def _items(self, path: str) -> int:
+        tag = self.number(1)
+        if not (0x90 <= tag <= 0x9F or tag in (0xDC, 0xDD)):
+            raise self.error("an array's parts are no list", tensor=path)
+        return self._count(tag, 0x90)
+
+    def _raw(self, path: str, *, limit: int) -> int:
+        """Length of the text or the bytes at the cursor; old writers mark both as text."""
+        tag = self.number(1)
+        if not (0xA0 <= tag <= 0xBF or tag in (0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB)):
+            raise self.error("an array's dtype or bytes are missing", tensor=path)
+        length = self._count(tag, 0xA0)
+        if length > limit:
+            raise self.error("an array's dtype is no name", tensor=path)
+        return length

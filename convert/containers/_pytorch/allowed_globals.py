@@ -1,0 +1,277 @@
+"""What a PyTorch pickle may name, and the inert data that stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from equipoise.convert.containers._pytorch.pickle_values import Global, Opaque, dict_key
+from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.tensor import DTYPES
+
+
+@dataclass(frozen=True)
+class TorchDtype:
+    """A dtype by PyTorch's name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class StorageType:
+    """A storage class.
+
+    Attributes:
+        dtype: PyTorch's name of the elements' dtype; None for untyped bytes.
+    """
+
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A persistent id: a storage that lies elsewhere in the file.
+
+    Attributes:
+        dtype: PyTorch's name of the elements' dtype; None for untyped bytes.
+        key: Its name in the file.
+        location: The device it was on.
+        numel: Number of elements.
+        view: Key, first element and number of elements, when it is a part of ``key`` (legacy files).
+    """
+
+    dtype: str | None
+    key: str
+    location: str
+    numel: int
+    view: tuple[str, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor: a strided view of a storage, in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A tensor of a kind that has no counterpart in other containers."""
+
+    what: str
+
+
+STORAGE_DTYPES = {
+    "Float": "float32",
+    "Double": "float64",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+    "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
+    "QInt8": "qint8",
+    "QUInt8": "quint8",
+    "QInt32": "qint32",
+    "QUInt4x2": "quint4x2",
+    "QUInt2x4": "quint2x4",
+}
+"""Storage class without its ending -> dtype."""
+
+_QUANTIZED_WIDTHS = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
+_DTYPES = (
+    *STORAGE_DTYPES.values(),
+    *("uint16", "uint32", "uint64", "complex32", "float4_e2m1fn_x2"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+    *("bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
+)
+_REFUSED_TENSORS = {
+    "_rebuild_qtensor": "a quantized tensor",
+    "_rebuild_sparse_tensor": "a sparse tensor",
+    "_rebuild_sparse_csr_tensor": "a sparse tensor",
+    "_rebuild_nested_tensor": "a nested tensor",
+    "_rebuild_meta_tensor_no_storage": "a meta tensor, which has no bytes",
+    "_rebuild_wrapper_subclass": "a tensor subclass without storage",
+    "_rebuild_device_tensor_from_numpy": "a tensor pickled through numpy",
+}
+_OPAQUE_TORCH = (
+    *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams"),
+    *("per_tensor_symmetric", "per_channel_symmetric"),
+    *("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"),
+)
+_OPAQUE_NUMPY = (
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *("numpy.dtype", "numpy.ndarray"),
+)
+
+
+def width_of(dtype: str | None) -> int:
+    """Bytes of an element in a storage of that dtype; storages have no others."""
+    if dtype is None:
+        return 1
+    known = DTYPES.get(dtype)
+    return _QUANTIZED_WIDTHS[dtype] if known is None else known.itemsize
+
+
+def whole(value: object, what: str) -> int:
+    """The value as a count.
+
+    Raises:
+        ContainerError: It is none.
+    """
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ContainerError(
+            f"the {what} of a tensor is wrong", expected="a count", found=str(value)[:40]
+        )
+    return value
+
+
+def _wholes(value: object, what: str) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or len(value) > 32:
+        raise ContainerError(f"the {what} of a tensor is no tuple of at most 32 counts")
+    return tuple(whole(item, what) for item in value)
+
+
+def _view(arguments: tuple[object, ...], dtype: str | None = None) -> object:
+    """``_rebuild_tensor`` and ``_rebuild_tensor_v2``: storage, offset, size, stride, and the rest."""
+    if len(arguments) < 4 or not isinstance(arguments[0], Storage):
+        raise ContainerError("a tensor without a storage")
+    storage = arguments[0]
+    name = dtype or storage.dtype or "uint8"
+    shape = _wholes(arguments[2], "shape")
+    strides = _wholes(arguments[3], "stride")
+    if len(shape) != len(strides):
+        raise ContainerError("a tensor has not as many strides as axes")
+    if len(arguments) > 6 and arguments[6]:
+        return Refused("a tensor with a lazy conjugation or negation")
+    return View(storage, whole(arguments[1], "offset"), shape, strides, name)
+
+
+def _view_v3(arguments: tuple[object, ...]) -> object:
+    """``_rebuild_tensor_v3``: as v2, with the dtype in front of the metadata."""
+    if len(arguments) < 7 or not isinstance(arguments[6], TorchDtype):
+        raise ContainerError("a tensor without a dtype")
+    return _view((*arguments[:6], *arguments[7:]), arguments[6].name)
+
+
+def _first(arguments: tuple[object, ...]) -> object:
+    """A wrapper around a tensor: Parameter, Buffer."""
+    if not arguments or not isinstance(arguments[0], (View, Refused)):
+        raise ContainerError("a parameter without a tensor")
+    return arguments[0]
+
+
+def _from_type(arguments: tuple[object, ...]) -> object:
+    """``_rebuild_from_type_v2``: function, type, its arguments, state."""
+    if len(arguments) < 3:
+        raise ContainerError("a tensor subclass without arguments")
+    function, _, inner = arguments[:3]
+    if not isinstance(function, Global) or function.build is None or not isinstance(inner, tuple):
+        raise ContainerError("a tensor subclass that is not rebuilt by a function")
+    if function.build is _from_type:
+        raise ContainerError("a tensor subclass within a tensor subclass")
+    return function.build(inner)
+
+
+def _mapping(arguments: tuple[object, ...]) -> object:
+    """``OrderedDict()``, or with pairs as Python 2 wrote it."""
+    if not arguments:
+        return {}
+    source = arguments[0]
+    if isinstance(source, dict):
+        return source
+    out: dict[object, object] = {}
+    for pair in source if isinstance(source, list) else ():
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ContainerError("an ordered dict of something else than pairs")
+        out[dict_key(pair[0])] = pair[1]
+    return out
+
+
+def _sequence(arguments: tuple[object, ...]) -> object:
+    if arguments and isinstance(arguments[0], (list, tuple)):
+        return arguments[0]
+    return ()
+
+
+def _opaque(what: str) -> Callable[[tuple[object, ...]], object]:
+    return lambda arguments: Opaque(what)
+
+
+def _refused(what: str) -> Callable[[tuple[object, ...]], object]:
+    return lambda arguments: Refused(what)
+
+
+def _table() -> dict[str, object]:
+    builders: dict[str, Callable[[tuple[object, ...]], object]] = {
+        "torch._utils._rebuild_tensor": _view,
+        "torch._utils._rebuild_tensor_v2": _view,
+        "torch._utils._rebuild_tensor_v3": _view_v3,
+        "torch._utils._rebuild_parameter": _first,
+        "torch._utils._rebuild_parameter_with_state": _first,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
+        "torch._tensor._rebuild_from_type_v2": _from_type,
+        "torch.nn.parameter.Parameter": _first,
+        "torch.nn.parameter.Buffer": _first,
+        "torch.Tensor": _first,
+        "torch.Size": _sequence,
+        "torch.device": _opaque("device"),
+        "torch.serialization._get_layout": _opaque("layout"),
+        "collections.OrderedDict": _mapping,
+        "collections.Counter": _mapping,
+        "_codecs.encode": _opaque("bytes"),
+        **{f"torch._utils.{name}": _refused(what) for name, what in _REFUSED_TENSORS.items()},
+        **{name: _opaque("numpy value") for name in _OPAQUE_NUMPY},
+        **{
+            f"{m}.{n}": _sequence for m in ("builtins", "__builtin__") for n in ("set", "frozenset")
+        },
+    }
+    storages = {f"{name}Storage": StorageType(dtype) for name, dtype in STORAGE_DTYPES.items()}
+    storages["UntypedStorage"] = StorageType(None)
+    return {
+        **{name: Global(name, build) for name, build in builders.items()},
+        **{f"torch.{name}": TorchDtype(name) for name in _DTYPES},
+        **{f"torch.{name}": kind for name, kind in storages.items()},
+        **{f"torch.cuda.{name}": kind for name, kind in storages.items()},
+        **{f"torch.{name}": Opaque(f"torch.{name}") for name in _OPAQUE_TORCH},
+        "torch.storage.UntypedStorage": StorageType(None),
+        "torch.storage._UntypedStorage": StorageType(None),
+    }
+
+
+TABLE: Mapping[str, object] = _table()
+"""Every global that is let through, by ``module.name``."""
+
+
+def storage_of(identifier: object) -> Storage:
+    """The storage that a persistent id means.
+
+    Raises:
+        ContainerError: It means none.
+    """
+    if not isinstance(identifier, tuple) or not 5 <= len(identifier) <= 6:
+        raise ContainerError("a persistent id is no storage")
+    tag, kind, key, location, numel, *rest = identifier
+    if tag != "storage" or not isinstance(kind, StorageType):
+        raise ContainerError(f"a persistent id is no storage, but {str(tag)[:40]!r}")
+    if not isinstance(key, str) or not isinstance(location, str):
+        raise ContainerError("the key of a storage is no text")
+    view = None
+    if rest and rest[0] is not None:
+        if not isinstance(rest[0], tuple) or len(rest[0]) != 3 or not isinstance(rest[0][0], str):
+            raise ContainerError("the view of a storage is damaged")
+        view = (rest[0][0], whole(rest[0][1], "view"), whole(rest[0][2], "view"))
+    return Storage(kind.dtype, key, location, whole(numel, "storage"), view)

@@ -1,0 +1,220 @@
+"""The stack and the memo of the pickle machine; see ``_pickle`` for what it is and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from mmap import mmap
+from typing import NoReturn
+
+from equipoise.convert.containers._pytorch.pickle_values import Global, dict_key
+from equipoise.convert.core.errors import ContainerError, UnsafePickleError
+
+MAX_BYTES = 64 << 20
+"""Longest pickle that is read; a hundred thousand tensors take 15 MB."""
+_MAX_LINE = 4096
+_MIN_HANDED = 10_000
+"""Calls may copy their arguments; how many in all is bounded by this or the length of the pickle."""
+
+
+class _Mark:
+    """The stack's marker."""
+
+
+_MARK = _Mark()
+
+
+class PickleMachine:
+    """The state of one pickle while it is read: its bytes, its stack and its memo.
+
+    Args:
+        data: The bytes that hold it, maybe among others.
+        start: Where it starts.
+        table: The globals that it may name, by ``module.name``.
+        persistent: What stands for a persistent id.
+    """
+
+    def __init__(
+        self,
+        data: bytes | mmap,
+        start: int,
+        table: Mapping[str, object],
+        persistent: Callable[[object], object] | None = None,
+    ) -> None:
+        self._data = data
+        self._limit = min(len(data), start + MAX_BYTES)
+        self._table = table
+        self._persistent = persistent
+        self._stack: list[object] = []
+        self._memo: dict[int, object] = {}
+        self._handed = max(_MIN_HANDED, self._limit - start)
+        self.end = start
+
+    def fail(self, why: str) -> NoReturn:
+        """Says what is wrong, and where."""
+        raise ContainerError(f"the pickle is damaged at byte {self.end}: {why}")
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        end = self.end + count
+        if end > self._limit:
+            self.fail(f"{count} bytes wanted, {self._limit - self.end} are left")
+        piece = self._data[self.end : end]
+        self.end = end
+        return piece
+
+    def number(self, size: int, signed: bool = False) -> int:
+        """The next little-endian integer."""
+        return int.from_bytes(self.take(size), "little", signed=signed)
+
+    def sized(self, size: int) -> bytes:
+        """The next bytes, their count in front."""
+        return self.take(self.number(size))
+
+    def line(self) -> bytes:
+        """The next line, without its end."""
+        end = self._data.find(b"\n", self.end, min(self._limit, self.end + _MAX_LINE))
+        if end < 0:
+            self.fail("a line has no end")
+        line = self.take(end - self.end)
+        self.end += 1
+        return line
+
+    def push(self, value: object) -> None:
+        """Puts a value on the stack."""
+        self._stack.append(value)
+
+    def pop(self) -> object:
+        """The topmost value, taken."""
+        if not self._stack or self._stack[-1] is _MARK:
+            self.fail("the stack is empty")
+        return self._stack.pop()
+
+    def top(self) -> object:
+        """The topmost value or mark, left where it is."""
+        if not self._stack:
+            self.fail("the stack is empty")
+        return self._stack[-1]
+
+    def check_protocol(self) -> None:
+        """PROTO."""
+        if self.number(1) > 5:
+            self.fail("unknown protocol")
+
+    def skip_frame(self) -> None:
+        """FRAME, a hint for buffering."""
+        self.take(8)
+
+    def mark(self) -> None:
+        """MARK."""
+        self.push(_MARK)
+
+    def since_mark(self) -> list[object]:
+        """Takes everything above the last mark, and the mark."""
+        for index in range(len(self._stack) - 1, -1, -1):
+            if self._stack[index] is _MARK:
+                items = self._stack[index + 1 :]
+                del self._stack[index:]
+                return items
+        self.fail("no mark on the stack")
+
+    def drop(self) -> None:
+        """POP, which also drops a mark."""
+        self.top()
+        self._stack.pop()
+
+    def duplicate(self) -> None:
+        """DUP."""
+        self.push(self.top())
+
+    def tuple_of(self, count: int) -> None:
+        """TUPLE1, TUPLE2, TUPLE3."""
+        items = [self.pop() for _ in range(count)]
+        self.push(tuple(reversed(items)))
+
+    def remember(self, index: int | None) -> None:
+        """PUT, or MEMOIZE with None."""
+        if index is not None and not 0 <= index < 1 << 32:
+            self.fail("a memo index without end")  # long integers can be made to collide
+        self._memo[len(self._memo) if index is None else index] = self.top()
+
+    def recall(self, index: int) -> None:
+        """GET."""
+        if index not in self._memo:
+            self.fail(f"the memo has no {index}")
+        self.push(self._memo[index])
+
+    def extend(self, items: list[object]) -> None:
+        """APPEND, APPENDS and ADDITEMS; a set is kept as a list, as nothing is looked up in it."""
+        target = self.top()
+        if not isinstance(target, list):
+            self.fail(f"items for a {type(target).__name__}")
+        target.extend(items)
+
+    def update(self, items: list[object]) -> None:
+        """SETITEM and SETITEMS."""
+        target = self.top()
+        if not isinstance(target, dict):
+            self.fail(f"keys for a {type(target).__name__}")
+        target.update(self.pairs(items))
+
+    def pairs(self, items: list[object]) -> dict[object, object]:
+        """A dict of keys and values that alternate."""
+        if len(items) % 2:
+            self.fail("a key without a value")
+        return {dict_key(items[i]): items[i + 1] for i in range(0, len(items), 2)}
+
+    def one(self) -> list[object]:
+        """The topmost value as a list."""
+        return [self.pop()]
+
+    def two(self) -> list[object]:
+        """The two topmost values, the upper one last."""
+        upper = self.pop()
+        return [self.pop(), upper]
+
+    def find(self, module: bytes, name: bytes) -> None:
+        """GLOBAL."""
+        self._push_global(module.decode(), name.decode())
+
+    def find_on_stack(self) -> None:
+        """STACK_GLOBAL."""
+        module, name = self.two()
+        if not isinstance(module, str) or not isinstance(name, str):
+            self.fail("the name of a global is no text")
+        self._push_global(module, name)
+
+    def _push_global(self, module: str, name: str) -> None:
+        full = f"{module}.{name}"[:200]
+        if full not in self._table:
+            raise UnsafePickleError(
+                f"the pickle names the global {full!r}, which does not build tensors; "
+                "nothing was executed",
+                hint="save the state_dict alone, or convert it to safetensors where you trust it",
+            )
+        self.push(self._table[full])
+
+    def call(self, with_keywords: bool = False) -> None:
+        """REDUCE, NEWOBJ and NEWOBJ_EX."""
+        if with_keywords and self.pop() != {}:
+            self.fail("keyword arguments")
+        callee, arguments = self.two()
+        if not isinstance(callee, Global) or not isinstance(arguments, tuple):
+            self.fail(f"a {type(callee).__name__} is called")
+        if callee.build is None:
+            self.fail(f"{callee.name} is called")
+        sized = (item for item in (arguments, *arguments) if isinstance(item, (list, tuple)))
+        self._handed -= sum(map(len, sized))
+        if self._handed < 0:
+            self.fail("the same values are handed to calls without end")
+        self.push(callee.build(arguments))
+
+    def build(self) -> None:
+        """BUILD: the state is dropped, as only stand-ins could receive it."""
+        self.pop()
+        self.top()
+
+    def persistent(self, identifier: object) -> None:
+        """PERSID and BINPERSID."""
+        if self._persistent is None:
+            self.fail("a persistent id where none is expected")
+        self.push(self._persistent(identifier))

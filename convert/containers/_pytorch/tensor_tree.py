@@ -1,0 +1,259 @@
+"""From an unpickled checkpoint to named tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from equipoise.convert.containers._pytorch.allowed_globals import Refused, Storage, TorchDtype, View
+from equipoise.convert.containers._pytorch.pickle_values import Opaque, OpaqueKey
+from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
+
+MAX_DEPTH = 64
+MAX_NAME = 4096
+_EXPANDED_BYTES = 64 << 20
+"""A view may repeat its storage (stride 0), but not to more than this or the size of the file."""
+_MIN_NODES = 10_000
+_MAX_TEXT = 64 << 20
+
+_Node: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...]
+_Leaf: TypeAlias = View | Refused | str
+
+BARE_NAME = "tensor"
+"""The name of a tensor that was saved by itself."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """The bytes of a storage.
+
+    Attributes:
+        nbytes: How many there are.
+        extent: Where they lie, when they lie in the file as they are.
+        read: All of them, when they do not.
+        big_endian: Whether their elements have the most significant byte first.
+    """
+
+    nbytes: int
+    extent: Extent | None = None
+    read: Callable[[], Array] | None = None
+    big_endian: bool = False
+
+    def part(self, start: int, length: int) -> Array:
+        """Some of the bytes, as a new uint8 array."""
+        if self.extent is not None:
+            return Extent(self.extent.path, self.extent.offset + start, length).read()
+        if self.read is None:
+            return np.zeros(0, np.uint8)
+        return self.read()[start : start + length]
+
+
+@dataclass
+class Harvest:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: By dotted name.
+        left_out: What is no tensor, with the reason.
+    """
+
+    tensors: dict[str, TensorRef] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def harvest(
+    top: object, path: Path, regions: Callable[[Storage], Region], pickled_bytes: int
+) -> Harvest:
+    """Names everything in an unpickled object.
+
+    Args:
+        top: The object.
+        path: The file, for messages.
+        regions: Finds the bytes of a storage; raises ``ContainerError``.
+        pickled_bytes: Length of the pickle; bounds how often shared parts are walked through.
+
+    Raises:
+        ContainerError: Names collide, a view leaves its storage, or the nesting has no end.
+        UnsupportedDtypeError: A tensor's kind or dtype exists in PyTorch only.
+    """
+    walk = _Walk(path, max(_MIN_NODES, 4 * pickled_bytes))
+    limit = max(_EXPANDED_BYTES, path.stat().st_size)
+    out = Harvest()
+    if not isinstance(top, (dict, list, tuple)):
+        top = {BARE_NAME: top}
+    for name, value in walk.items(top, "", 0):
+        if name in out.tensors or name in out.left_out:
+            raise ContainerError("two entries have the same name", file=path, tensor=name)
+        if isinstance(value, Refused):
+            raise UnsupportedDtypeError(
+                f"{value.what} cannot be converted",
+                file=path,
+                tensor=name,
+                hint="make it a plain dense tensor (dequantize(), to_dense(), clone()); save again",
+            )
+        if isinstance(value, View):
+            region = regions(value.storage)
+            out.tensors[name] = _reference(name, value, path, region, limit)
+        else:
+            out.left_out[name] = value
+    return out
+
+
+class _Walk:
+    """Walks through nested containers, and gives up on those that only repeat themselves."""
+
+    def __init__(self, path: Path, budget: int) -> None:
+        self._path = path
+        self._nodes = budget
+        self._text = _MAX_TEXT
+
+    def items(self, node: _Node, prefix: str, depth: int) -> Iterator[tuple[str, _Leaf]]:
+        """Names, each with a tensor or with the reason for leaving it out."""
+        self._spend(len(node), depth)
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for index, (key, value) in enumerate(items):
+            name = self._name(prefix, key, index)
+            if isinstance(value, (View, Refused)):
+                yield name, value
+            elif _is_optimizer(value):
+                yield name, "state of an optimizer"
+            elif isinstance(value, (dict, list, tuple)) and self._opens(value):
+                yield from self.items(value, f"{name}.", depth + 1)
+            else:
+                yield name, _reason(value)
+
+    def _spend(self, count: int, depth: int = 0) -> None:
+        self._nodes -= count
+        if self._nodes < 0 or depth > MAX_DEPTH:
+            raise ContainerError(
+                "the checkpoint is nested too deeply, or repeats its own parts without end",
+                file=self._path,
+                expected=f"at most {MAX_DEPTH} levels",
+            )
+
+    def _opens(self, value: _Node) -> bool:
+        """Whether to look into a value; lists and dicts without tensors count as one."""
+        if isinstance(value, dict):
+            return len(value) > 0
+        self._spend(len(value))
+        nested = (dict, list, tuple, View, Refused)
+        return any(isinstance(item, nested) for item in value)
+
+    def _name(self, prefix: str, key: object, index: int) -> str:
+        name = prefix + _key_text(key, index)
+        self._text -= len(name)
+        if len(name) > MAX_NAME or "\0" in name or not _encodable(name) or self._text < 0:
+            raise ContainerError(
+                "the names are not usable", file=self._path, found=ascii(name[:80])
+            )
+        return name
+
+
+def _is_optimizer(value: object) -> bool:
+    """Whether it is what ``Optimizer.state_dict()`` returns."""
+    if not isinstance(value, dict) or value.keys() != {"state", "param_groups"}:
+        return False
+    return isinstance(value["state"], dict) and isinstance(value["param_groups"], list)
+
+
+def _key_text(key: object, index: int) -> str:
+    if isinstance(key, OpaqueKey):
+        return f"<key {index}>"
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
+
+
+def _encodable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _reason(value: object) -> str:
+    if isinstance(value, Opaque):
+        return f"{value.what}, not a tensor"
+    if isinstance(value, Storage):
+        return "storage without a tensor"
+    if isinstance(value, TorchDtype):
+        return "dtype, not a tensor"
+    if isinstance(value, (list, tuple, dict)):
+        return f"{type(value).__name__} of {len(value)} values, no tensors"
+    return f"{type(value).__name__}, not a tensor"
+
+
+def _reference(name: str, view: View, path: Path, region: Region, limit: int) -> TensorRef:
+    """The reference for a view, once it is known to lie within its storage."""
+    dtype = DTYPES.get(view.dtype)
+    if dtype is None:
+        raise UnsupportedDtypeError(f"unsupported dtype torch.{view.dtype}", file=path, tensor=name)
+    shape = view.shape
+    size = math.prod(shape)
+    steps = zip(shape, view.strides, strict=True)
+    last = view.offset + sum((n - 1) * step for n, step in steps) if size else -1
+    if (last + 1) * dtype.itemsize > region.nbytes:
+        raise ContainerError(
+            "the tensor leaves its storage",
+            file=path,
+            tensor=name,
+            expected=f"at most {region.nbytes} bytes",
+            found=f"an element that ends at byte {(last + 1) * dtype.itemsize}",
+        )
+    nbytes = size * dtype.itemsize
+    if nbytes > limit:
+        raise ContainerError(
+            "the tensor repeats its storage too often",
+            file=path,
+            tensor=name,
+            found=f"{nbytes} bytes",
+            hint="save it again without .expand()",
+        )
+    strides = tuple(step if n != 1 else 0 for n, step in zip(shape, view.strides, strict=True))
+    key = view.storage.view or view.storage.key
+    identity = (str(path), key, view.offset, shape, strides, view.dtype) if size else None
+    straight = strides == _c_strides(shape) or not size
+    if straight and region.extent is not None and not _swapped(region, dtype):
+        start = region.extent.offset + (view.offset * dtype.itemsize if size else 0)
+        extent = Extent(region.extent.path, start, nbytes)
+        return TensorRef(name, dtype, shape, path, extent=extent, identity=identity)
+
+    def load() -> Array:
+        return _gather(view, dtype, region, last)
+
+    return TensorRef(name, dtype, shape, path, load=load, identity=identity)
+
+
+def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step if n != 1 else 0)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def _swapped(region: Region, dtype: DType) -> bool:
+    return region.big_endian and dtype.itemsize > 1
+
+
+def _gather(view: View, dtype: DType, region: Region, last: int) -> Array:
+    """Reads the part of a storage that a view needs, and copies the view out of it."""
+    if last < 0:
+        return np.empty(view.shape, dtype)
+    start = view.offset * dtype.itemsize
+    raw = region.part(start, (last + 1) * dtype.itemsize - start)
+    if _swapped(region, dtype):
+        unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        raw = np.ascontiguousarray(raw.reshape(-1, unit)[:, ::-1]).reshape(-1)
+    steps = tuple(
+        step * dtype.itemsize if n > 1 else 0
+        for n, step in zip(view.shape, view.strides, strict=True)
+    )
+    window = np.lib.stride_tricks.as_strided(raw.view(dtype), view.shape, steps, writeable=False)
+    return np.array(window, order="C")

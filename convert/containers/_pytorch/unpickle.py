@@ -1,0 +1,156 @@
+"""A pickle machine that builds plain data and inert stand-ins, and can call nothing else.
+
+Not a subclass of ``pickle.Unpickler``: the C class sizes its memo by the largest index a pickle names
+(one opcode of five bytes asks for 64 GiB), hashes arbitrarily nested keys (a crash in C), and its
+BUILD and NEWOBJ run methods of whatever a table hands out. This machine knows the opcodes that
+PyTorch ever wrote, its memo is a dict, a global is only a name, and a name that is not in the caller's
+table stops it before anything happened.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from mmap import mmap
+
+from equipoise.convert.containers._pytorch.pickle_machine import MAX_BYTES, PickleMachine
+from equipoise.convert.core.errors import ContainerError, UnsafePickleError
+
+__all__ = ["MAX_BYTES", "MAX_OPS", "load_pickle"]
+
+MAX_OPS = 16 << 20
+"""Most opcodes that are run, as the shortest of them make an object of 64 bytes each."""
+_STOP = 0x2E
+
+
+def load_pickle(
+    data: bytes | mmap,
+    start: int,
+    table: Mapping[str, object],
+    persistent: Callable[[object], object] | None = None,
+) -> tuple[object, int]:
+    """The value that is pickled there, and the offset behind the pickle.
+
+    Args:
+        data: The bytes that hold it, maybe among others.
+        start: Where it starts.
+        table: The globals that it may name, by ``module.name``; those to be called are ``Global``.
+        persistent: What stands for a persistent id.
+
+    Raises:
+        UnsafePickleError: It names a global that is not in the table.
+        ContainerError: It is damaged, or too large.
+    """
+    machine = PickleMachine(data, start, table, persistent)
+    try:
+        for _ in range(MAX_OPS):
+            code = machine.number(1)
+            if code == _STOP:
+                return machine.pop(), machine.end
+            operation = _OPERATIONS.get(code)
+            if operation is None:
+                machine.fail(f"opcode 0x{code:02x} has no place in a checkpoint")
+            operation(machine)
+    except (struct.error, ValueError) as error:
+        raise ContainerError(f"the pickle is damaged at byte {machine.end}: {error}") from error
+    raise ContainerError("the pickle is too long", expected=f"at most {MAX_OPS} opcodes")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _python2_text(raw: bytes) -> object:
+    """A str of Python 2, which is a text or bytes, nobody knows."""
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        return raw
+
+
+def _decimal(line: bytes) -> object:
+    if line in (b"00", b"01"):
+        return line == b"01"
+    return int(line.removesuffix(b"L"))
+
+
+def _long(raw: bytes) -> int:
+    return int.from_bytes(raw, "little", signed=True)
+
+
+def _refuse_extension(machine: PickleMachine) -> None:
+    raise UnsafePickleError(
+        f"the pickle names a global through the extension registry at byte {machine.end}; "
+        "nothing was executed"
+    )
+
+
+def _refuse_instance(machine: PickleMachine) -> None:
+    name = b".".join((machine.line(), machine.line())).decode("utf-8", "replace")
+    raise UnsafePickleError(f"the pickle instantiates {name!r}; nothing was executed")
+
+
+_OPERATIONS: dict[int, Callable[[PickleMachine], None]] = {
+    0x80: PickleMachine.check_protocol,
+    0x95: PickleMachine.skip_frame,
+    ord("("): PickleMachine.mark,
+    ord("0"): PickleMachine.drop,
+    ord("1"): lambda m: m.since_mark().clear(),
+    ord("2"): PickleMachine.duplicate,
+    ord("N"): lambda m: m.push(None),
+    0x88: lambda m: m.push(True),
+    0x89: lambda m: m.push(False),
+    ord("I"): lambda m: m.push(_decimal(m.line())),
+    ord("L"): lambda m: m.push(_decimal(m.line())),
+    ord("F"): lambda m: m.push(float(m.line())),
+    ord("J"): lambda m: m.push(m.number(4, signed=True)),
+    ord("K"): lambda m: m.push(m.number(1)),
+    ord("M"): lambda m: m.push(m.number(2)),
+    0x8A: lambda m: m.push(_long(m.sized(1))),
+    0x8B: lambda m: m.push(_long(m.sized(4))),
+    ord("G"): lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
+    ord("T"): lambda m: m.push(_python2_text(m.sized(4))),
+    ord("U"): lambda m: m.push(_python2_text(m.sized(1))),
+    ord("B"): lambda m: m.push(m.sized(4)),
+    ord("C"): lambda m: m.push(m.sized(1)),
+    0x8E: lambda m: m.push(m.sized(8)),
+    0x96: lambda m: m.push(m.sized(8)),
+    ord("X"): lambda m: m.push(_text(m.sized(4))),
+    0x8C: lambda m: m.push(_text(m.sized(1))),
+    0x8D: lambda m: m.push(_text(m.sized(8))),
+    ord("]"): lambda m: m.push([]),
+    ord("l"): lambda m: m.push(m.since_mark()),
+    ord("a"): lambda m: m.extend(m.one()),
+    ord("e"): lambda m: m.extend(m.since_mark()),
+    ord(")"): lambda m: m.push(()),
+    ord("t"): lambda m: m.push(tuple(m.since_mark())),
+    0x85: lambda m: m.tuple_of(1),
+    0x86: lambda m: m.tuple_of(2),
+    0x87: lambda m: m.tuple_of(3),
+    ord("}"): lambda m: m.push({}),
+    ord("d"): lambda m: m.push(m.pairs(m.since_mark())),
+    ord("s"): lambda m: m.update(m.two()),
+    ord("u"): lambda m: m.update(m.since_mark()),
+    0x8F: lambda m: m.push([]),
+    0x90: lambda m: m.extend(m.since_mark()),
+    0x91: lambda m: m.push(m.since_mark()),
+    ord("h"): lambda m: m.recall(m.number(1)),
+    ord("j"): lambda m: m.recall(m.number(4)),
+    ord("g"): lambda m: m.recall(int(m.line())),
+    ord("q"): lambda m: m.remember(m.number(1)),
+    ord("r"): lambda m: m.remember(m.number(4)),
+    ord("p"): lambda m: m.remember(int(m.line())),
+    0x94: lambda m: m.remember(None),
+    ord("c"): lambda m: m.find(m.line(), m.line()),
+    0x93: PickleMachine.find_on_stack,
+    ord("R"): PickleMachine.call,
+    0x81: PickleMachine.call,
+    0x92: lambda m: m.call(with_keywords=True),
+    ord("b"): PickleMachine.build,
+    ord("Q"): lambda m: m.persistent(m.one()[0]),
+    ord("P"): lambda m: m.persistent(m.line().decode("ascii")),
+    0x82: _refuse_extension,
+    0x83: _refuse_extension,
+    0x84: _refuse_extension,
+    ord("i"): _refuse_instance,
+}

@@ -1,0 +1,271 @@
+"""Writes PyTorch's zip format: an ``OrderedDict`` of tensors that ``torch.load(weights_only=True)`` reads."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from equipoise.convert.containers._pytorch.allowed_globals import STORAGE_DTYPES
+from equipoise.convert.containers._pytorch.zip_writer import (
+    ALIGNMENT,
+    Record,
+    directory,
+    lay_out,
+    put,
+)
+from equipoise.convert.containers._shared.checks import check_headers
+from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.tensor import TensorHeader
+
+_LEGACY_STORAGES = {dtype: f"{name}Storage" for name, dtype in STORAGE_DTYPES.items()}
+_UNTYPED_DTYPES = (
+    *("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz"),
+    *("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+)
+"""dtypes that came to PyTorch after its storage classes; it saves them as untyped bytes."""
+_PREFIX = "archive/"
+_VERSION = b"3\n"
+
+
+class Writer:
+    """Writes one file, storages in the order of the headers; aliases share the storage they name.
+
+    Args:
+        path: The file.
+        headers: What is to come.
+        metadata: Not written: the format has no place for it.
+    """
+
+    def __init__(
+        self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
+    ) -> None:
+        check_headers([replace(header, group="") for header in headers], path, shares=True)
+        self._path = path
+        self._keys = _storage_keys(path, headers)
+        self._expected = [header for header in headers if header.alias_of is None]
+        small = [
+            ("data.pkl", _pickled(headers, self._keys)),
+            (".format_version", b"1"),
+            (".storage_alignment", str(ALIGNMENT).encode()),
+            ("byteorder", b"little"),
+        ]
+        storages = [(f"data/{i}", h.nbytes) for i, h in enumerate(self._expected)]
+        last = [("version", len(_VERSION)), (".data/serialization_id", 40)]
+        sizes = [(name, len(raw)) for name, raw in small] + storages + last
+        self._records = lay_out([(_PREFIX + name, size) for name, size in sizes])
+        self._crcs: list[int] = []
+        self._done = 0
+        self._file = open(path, "wb")  # noqa: SIM115 - lives as long as the writer
+        for _, raw in small:
+            self._small(raw)
+
+    def _next(self) -> Record:
+        return self._records[len(self._crcs)]
+
+    def _small(self, raw: bytes) -> None:
+        crc, _ = put(self._file, self._next(), [raw])
+        self._crcs.append(crc)
+
+    def write(self, name: str, blocks: Iterable[memoryview]) -> None:
+        """Takes the bytes of the next header, in C order.
+
+        Raises:
+            ContainerError: It is not that header's turn, or the bytes do not fill its shape.
+        """
+        expected = self._expected[self._done].name if self._done < len(self._expected) else None
+        if name != expected:
+            raise ContainerError(
+                "tensors come in another order than their headers",
+                file=self._path,
+                expected=expected or "no further tensor",
+                found=name,
+            )
+        record = self._next()
+        crc, written = put(self._file, record, (block.cast("B") for block in blocks))
+        if written != record.size:
+            raise ContainerError(
+                "the bytes do not fill the shape",
+                file=self._path,
+                tensor=name,
+                expected=f"{record.size} bytes",
+                found=f"{written} bytes" if written < record.size else "more",
+            )
+        self._crcs.append(crc)
+        self._done += 1
+
+    @property
+    def settled(self) -> int:
+        """How many of the file's first bytes will stay as they are."""
+        return self._next().header
+
+    def close(self) -> None:
+        """Writes the directory and flushes the file to disk.
+
+        Raises:
+            ContainerError: Tensors are missing.
+        """
+        if self._file.closed:
+            return
+        if self._done < len(self._expected):
+            missing = self._expected[self._done].name
+            self._file.close()
+            raise ContainerError("a tensor was not written", file=self._path, tensor=missing)
+        self._small(_VERSION)
+        self._small(_serialization_id(self._records, self._crcs))
+        self._file.seek(self._records[-1].end)
+        self._file.write(directory(self._records, self._crcs))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+def _serialization_id(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+    """Forty digits that depend on names and contents only, as in the files of ``torch.save``."""
+    names = zlib.crc32(b"\0".join(record.name for record in records))
+    contents = zlib.crc32(struct.pack(f"<{len(crcs)}I", *crcs))
+    return f"{names:020d}{contents:020d}".encode()
+
+
+def _storage_keys(path: Path, headers: Sequence[TensorHeader]) -> dict[str, int]:
+    """Which storage each name uses.
+
+    Raises:
+        ContainerError: A name comes twice, or an alias does not fit what it names.
+        UnsupportedDtypeError: PyTorch lacks a dtype.
+    """
+    keys: dict[str, int] = {}
+    owners: list[TensorHeader] = []
+    for header in headers:
+        dtype = header.dtype.name
+        if header.name in keys:
+            raise ContainerError("two headers have the same name", file=path, tensor=header.name)
+        if any("\ud800" <= char <= "\udfff" for char in header.name):
+            raise ContainerError("a name is no usable text", file=path, tensor=ascii(header.name))
+        if dtype not in _LEGACY_STORAGES and dtype not in _UNTYPED_DTYPES:
+            raise UnsupportedDtypeError(
+                f"PyTorch has no dtype {dtype!r}", file=path, tensor=header.name
+            )
+        if header.alias_of is None:
+            keys[header.name] = len(owners)
+            owners.append(header)
+            continue
+        owner = keys.get(header.alias_of)
+        if owner is None or (owners[owner].dtype, owners[owner].nbytes) != (
+            header.dtype,
+            header.nbytes,
+        ):
+            raise ContainerError(
+                f"it cannot share the bytes of {header.alias_of!r}",
+                file=path,
+                tensor=header.name,
+                expected="an earlier header of the same dtype and size",
+            )
+        keys[header.name] = owner
+    return keys
+
+
+class _Emitter:
+    """Emits pickle protocol 2, each repeated piece once."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = [b"\x80\2"]
+        self._memo: dict[bytes, int] = {}
+
+    def add(self, *parts: bytes) -> None:
+        """Appends opcodes as they are."""
+        self.parts.extend(parts)
+
+    def shared(self, opcodes: bytes) -> None:
+        """Opcodes that push a constant, or a reference to it."""
+        index = self._memo.get(opcodes)
+        if index is not None:
+            self.add(_indexed(b"h", b"j", index))
+            return
+        index = self._memo[opcodes] = len(self._memo)
+        self.add(opcodes, _indexed(b"q", b"r", index))
+
+
+def _indexed(short: bytes, long: bytes, index: int) -> bytes:
+    return short + bytes([index]) if index < 256 else long + struct.pack("<I", index)
+
+
+def _integer(value: int) -> bytes:
+    if value < 256:
+        return b"K" + bytes([value])
+    if value < 1 << 31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def _integers(values: Sequence[int]) -> bytes:
+    return b"(" + b"".join(map(_integer, values)) + b"t"
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return b"X" + struct.pack("<I", len(raw)) + raw
+
+
+_ORDERED_DICT = b"ccollections\nOrderedDict\n"
+
+
+def _pickled(headers: Sequence[TensorHeader], keys: Mapping[str, int]) -> bytes:
+    """The pickle of an ``OrderedDict`` of all tensors."""
+    out = _Emitter()
+    out.shared(_ORDERED_DICT)
+    out.add(b")R(")
+    for header in headers:
+        out.add(_text(header.name))
+        _emit_tensor(out, header, keys[header.name])
+    out.add(b"u.")
+    return b"".join(out.parts)
+
+
+def _emit_tensor(out: _Emitter, header: TensorHeader, key: int) -> None:
+    dtype = header.dtype.name
+    storage = _LEGACY_STORAGES.get(dtype)
+    numel = header.nbytes if storage is None else header.nbytes // header.dtype.itemsize
+    version = 3 if storage is None else 2
+    out.shared(f"ctorch._utils\n_rebuild_tensor_v{version}\n".encode())
+    out.add(b"((")
+    out.shared(_text("storage"))
+    module = "torch" if storage else "torch.storage"
+    out.shared(f"c{module}\n{storage or 'UntypedStorage'}\n".encode())
+    out.add(_text(str(key)))
+    out.shared(_text("cpu"))
+    out.add(_integer(numel), b"tQ", _integer(0))
+    out.add(_integers(header.shape), _integers(_strides(header.shape)), b"\x89")
+    out.shared(_ORDERED_DICT)
+    out.add(b")R")
+    if storage is None:
+        out.shared(f"ctorch\n{dtype}\n".encode())
+    out.add(b"tR")
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    """Strides of C order, in elements, as PyTorch gives them to a new tensor."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return strides[::-1]

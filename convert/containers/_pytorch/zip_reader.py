@@ -1,0 +1,233 @@
+"""The zip archives of PyTorch, read strictly: one entry a name, none over another, nothing inflated blindly."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.tensor import Extent
+
+_END = struct.Struct("<4s4H2IH")
+_END64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR = struct.Struct("<4sIQI")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_LOCAL = struct.Struct("<4s5H3I2H")
+_MAX_COMMENT = 0xFFFF
+_DEFLATE_RATIO = 1040
+"""Deflate cannot do better than 1032 to 1."""
+_STORED, _DEFLATED = 0, 8
+NO_CRC = 0
+"""What torch writes instead of a CRC after ``torch.serialization.set_crc32_options(False)``."""
+
+
+@dataclass(frozen=True)
+class ZipEntry:
+    """One entry.
+
+    Attributes:
+        name: Its name in the archive.
+        offset: Where its bytes begin in the file.
+        stored: How many they are there.
+        size: How many they are in truth.
+        crc: CRC-32 of the latter.
+        deflated: Whether they are compressed.
+    """
+
+    name: str
+    offset: int
+    stored: int
+    size: int
+    crc: int
+    deflated: bool
+
+
+@dataclass(frozen=True)
+class ZipArchive:
+    """An archive whose directory was checked.
+
+    Attributes:
+        path: The file.
+        entries: By name.
+    """
+
+    path: Path
+    entries: Mapping[str, ZipEntry]
+
+    def extent(self, entry: ZipEntry) -> Extent:
+        """Where the entry's bytes lie, as they are stored."""
+        return Extent(self.path, entry.offset, entry.stored)
+
+    def read(self, entry: ZipEntry, limit: int | None = None) -> bytes:
+        """The entry's bytes, checked against its CRC where it has one.
+
+        Raises:
+            ContainerError: They are damaged, or more than ``limit``.
+        """
+        if limit is not None and max(entry.size, entry.stored) > limit:
+            raise ContainerError(
+                f"the record {entry.name!r} is too large",
+                file=self.path,
+                expected=f"at most {limit} bytes",
+                found=f"{entry.size} bytes",
+            )
+        raw = self.extent(entry).read().tobytes()
+        if entry.deflated:
+            raw = self._inflate(entry, raw)
+        checked = entry.crc == NO_CRC or zlib.crc32(raw) == entry.crc
+        if len(raw) != entry.size or not checked:
+            raise ContainerError(f"the record {entry.name!r} fails its CRC", file=self.path)
+        return raw
+
+    def _inflate(self, entry: ZipEntry, raw: bytes) -> bytes:
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, entry.size + 1)
+        except zlib.error as error:
+            raise ContainerError(
+                f"the record {entry.name!r} is damaged: {error}", file=self.path
+            ) from error
+
+
+def read_zip(path: Path) -> ZipArchive:
+    """Reads and checks the directory of an archive.
+
+    Raises:
+        ContainerError: The archive is damaged, ambiguous or encrypted.
+    """
+    with open(path, "rb") as file:
+        return ZipArchive(path, _Directory(path, file).entries())
+
+
+class _Directory:
+    """The central directory of an open file."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
+        self._file = file
+        self._size = file.seek(0, 2)
+
+    def entries(self) -> dict[str, ZipEntry]:
+        start, length, count = self._bounds()
+        directory = self._at(start, length)
+        spans: list[tuple[int, int]] = []
+        entries: dict[str, ZipEntry] = {}
+        position = 0
+        for _ in range(count):
+            position = self._entry(directory, position, entries, spans)
+        if position != length:
+            self._fail("the directory holds more than its entries")
+        spans.sort()
+        ends = [end for _, end in spans]
+        starts = [begin for begin, _ in spans[1:]] + [start]
+        if any(end > begin for end, begin in zip(ends, starts, strict=bool(spans))):
+            self._fail("entries overlap")
+        return entries
+
+    def _fail(self, why: str) -> NoReturn:
+        raise ContainerError(f"not a sound zip archive: {why}", file=self._path)
+
+    def _at(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0 or offset + length > self._size:
+            self._fail("an offset lies outside of the file; it may be truncated")
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    def _bounds(self) -> tuple[int, int, int]:
+        """Offset and length of the directory, and how many entries it has."""
+        tail_length = min(self._size, _END.size + _MAX_COMMENT)
+        tail = self._at(self._size - tail_length, tail_length)
+        found = tail.rfind(b"PK\5\6")
+        if found < 0 or len(tail) - found < _END.size:
+            self._fail("no end of the directory; the file may be truncated")
+        fields = _END.unpack_from(tail, found)
+        end = self._size - tail_length + found
+        _, disk, first_disk, _, count, length, start, comment = fields
+        if disk or first_disk or end + _END.size + comment != self._size:
+            self._fail("bytes behind its end, or several disks")
+        if end >= _LOCATOR.size:
+            locator = _LOCATOR.unpack(self._at(end - _LOCATOR.size, _LOCATOR.size))
+            if locator[0] == b"PK\6\7":
+                end, count, length, start = self._bounds64(locator[2])
+        if start + length != end:
+            self._fail("the directory does not end where it should")
+        return start, length, count
+
+    def _bounds64(self, end: int) -> tuple[int, int, int, int]:
+        fields = _END64.unpack(self._at(end, _END64.size))
+        if fields[0] != b"PK\6\6" or fields[4] or fields[5]:
+            self._fail("the zip64 end is damaged")
+        _, count, length, start = fields[6:]
+        if count * _CENTRAL.size > length:
+            self._fail("more entries than fit the directory")
+        return end, count, length, start
+
+    def _entry(
+        self,
+        directory: bytes,
+        position: int,
+        entries: dict[str, ZipEntry],
+        spans: list[tuple[int, int]],
+    ) -> int:
+        """Reads the entry at that position of the directory; returns where the next begins."""
+        if position + _CENTRAL.size > len(directory):
+            self._fail("the directory is truncated")
+        fields = _CENTRAL.unpack_from(directory, position)
+        _, _, _, flags, method, _, _, crc, stored, size, n_name, n_extra, n_comment, *_, at = fields
+        name_at = position + _CENTRAL.size
+        extra_at = name_at + n_name
+        end = extra_at + n_extra + n_comment
+        if fields[0] != b"PK\1\2" or end > len(directory):
+            self._fail("the directory is damaged")
+        raw_name = directory[name_at:extra_at]
+        name = self._name(raw_name)
+        if name in entries:
+            self._fail(f"two entries are named {name!r}")
+        if flags & 0x2041:
+            self._fail(f"{name!r} is encrypted")
+        extra = directory[extra_at : extra_at + n_extra]
+        size, stored, at = self._wide(extra, (size, stored, at))
+        offset = self._data_offset(at, raw_name)
+        if method not in (_STORED, _DEFLATED) or (method == _STORED and stored != size):
+            self._fail(f"{name!r} is packed in an unknown way")
+        if size > stored * _DEFLATE_RATIO or offset + stored > self._size:
+            self._fail(f"{name!r} claims more bytes than there are")
+        entries[name] = ZipEntry(name, offset, stored, size, crc, method == _DEFLATED)
+        spans.append((at, offset + stored))
+        return int(end)
+
+    def _name(self, raw: bytes) -> str:
+        try:
+            name = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self._fail(f"an entry is named {raw!r}")
+        if "\\" in name or "\0" in name or ".." in name.split("/") or name.startswith("/"):
+            self._fail(f"an entry is named {name!r}, which leaves the archive")
+        return name
+
+    def _wide(self, extra: bytes, values: tuple[int, int, int]) -> list[int]:
+        """Size, stored size and offset, from the zip64 field where the directory refers to it."""
+        position = 0
+        while position + 4 <= len(extra):
+            kind, length = struct.unpack_from("<HH", extra, position)
+            field = extra[position + 4 : position + 4 + length]
+            if kind == 1:
+                wide = [value for (value,) in struct.iter_unpack("<Q", field[: length // 8 * 8])]
+                missing = values.count(0xFFFFFFFF)
+                if len(wide) < missing or len(field) != length:
+                    self._fail("a zip64 field is damaged")
+                return [wide.pop(0) if value == 0xFFFFFFFF else value for value in values]
+            position += 4 + length
+        return list(values)
+
+    def _data_offset(self, header: int, raw_name: bytes) -> int:
+        fields = _LOCAL.unpack(self._at(header, _LOCAL.size))
+        name_length, extra_length = fields[-2:]
+        if fields[0] != b"PK\3\4" or name_length != len(raw_name):
+            self._fail(f"the entry {raw_name!r} is not where the directory says")
+        if self._at(header + _LOCAL.size, name_length) != raw_name:
+            self._fail(f"the entry {raw_name!r} has another name in its own header")
+        return int(header + _LOCAL.size + name_length + extra_length)

@@ -1,0 +1,173 @@
+"""Flax msgpack: nested maps of arrays, as ``flax.serialization.to_bytes`` writes them.
+
+Names are the keys joined by ``/``. An array is extension 1, ``msgpack((shape, dtype name, bytes))``; one
+that is larger than 2**30 bytes is a map of flat chunks. Flax keeps the order in which a dict was filled
+(``msgpack_serialize`` of a whole tree sorts by key, and so does what came through a jitted ``init``), so
+the writer keeps the order of the headers: nested in the order in which each map is first named. The
+bytes are then equal to Flax's own for the same tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from equipoise.convert.containers._msgpack.file_layout import CHUNKED, CHUNKS, SHAPE, lay_out
+from equipoise.convert.containers._msgpack.scanner import Branch, Leaf, Node, Plain, scan
+from equipoise.convert.containers._shared.checks import check_headers, checked_name, checked_shape
+from equipoise.convert.containers._shared.slot_file import SlotFile, SlotWriter, create
+from equipoise.convert.containers.base import Container
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
+
+SUFFIXES = (".msgpack",)
+SHARES = False
+WRITES = frozenset(DTYPES)
+"""Names of the dtypes that the writer takes."""
+CHUNK_BYTES = 2**30
+"""Flax's ``MAX_CHUNK_SIZE``: an array strictly larger is cut into pieces of this size."""
+
+
+@dataclass(frozen=True)
+class ChunkedRef(TensorRef):
+    """A tensor in several pieces of one file.
+
+    Attributes:
+        parts: The pieces in order.
+    """
+
+    parts: tuple[Extent, ...] = ()
+
+    def read(self) -> Array:
+        """The tensor as an array of its own."""
+        out = np.empty(self.nbytes, np.uint8)
+        done = 0
+        for block in self.blocks():
+            out[done : done + len(block)] = block
+            done += len(block)
+        return out.view(self.dtype).reshape(self.shape)
+
+    def blocks(self) -> Iterator[memoryview]:
+        """The bytes in C order, in pieces; a piece is valid until the next one."""
+        for part in self.parts:
+            yield from part.blocks()
+
+
+def sniff(path: Path) -> bool:
+    """Whether the file begins with a map that is empty or whose first key is a text."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(6)
+    skip = {0xDE: 3, 0xDF: 5}.get(head[0] if head else 0, 1)
+    is_map = head[:1] != b"" and (0x80 <= head[0] <= 0x8F or skip > 1)
+    key = head[skip : skip + 1]
+    return is_map and (head == b"\x80" or b"\xa0" <= key <= b"\xbf" or key in (b"\xd9", b"\xda"))
+
+
+def read(path: Path) -> Container:
+    """Skims the file for its tree.
+
+    Raises:
+        ContainerError: The bytes are no such tree, or two tensors would have one name.
+    """
+    tensors: dict[str, TensorRef] = {}
+    left_out: dict[str, str] = {}
+    oddities: list[str] = []
+    for name, node in _leaves("", scan(path)):
+        checked_name(name, path)
+        if name in tensors or name in left_out:
+            raise ContainerError(
+                "two entries have one name, since a key holds '/'", file=path, tensor=name
+            )
+        if isinstance(node, Plain):
+            left_out[name] = f"{node.kind}, not a tensor"
+        elif isinstance(node, Leaf):
+            tensors[name] = _reference(name, node, path)
+            if node.scalar:
+                oddities.append(f"{name} is a numpy scalar; it is written as an array without axes")
+        elif CHUNKED in node.entries:
+            tensors[name] = _chunked(name, node, path)
+        else:
+            left_out[name] = "an empty map"
+    return Container("flax_msgpack", path, tensors, {}, left_out, tuple(oddities))
+
+
+def _leaves(path: str, node: Node) -> Iterator[tuple[str, Node]]:
+    """Everything that is no map of other things, with its name."""
+    if not isinstance(node, Branch) or CHUNKED in node.entries or (path and not node.entries):
+        yield path, node
+        return
+    for key, value in node.entries.items():
+        yield from _leaves(f"{path}/{key}" if path else key, value)
+
+
+def _reference(name: str, leaf: Leaf, path: Path) -> TensorRef:
+    return TensorRef(name, leaf.dtype, leaf.shape, path, Extent(path, leaf.offset, leaf.nbytes))
+
+
+def _chunked(name: str, node: Branch, path: Path) -> ChunkedRef:
+    sizes = [item.value if isinstance(item, Plain) else None for item in _row(node, SHAPE)]
+    chunks = [
+        item for item in _row(node, CHUNKS) if isinstance(item, Leaf) and len(item.shape) == 1
+    ]
+    shape_node, chunk_node = node.entries.get(SHAPE), node.entries.get(CHUNKS)
+    complete = (
+        node.entries.keys() == {CHUNKED, SHAPE, CHUNKS}
+        and isinstance(shape_node, Branch)
+        and isinstance(chunk_node, Branch)
+        and len(shape_node.entries) == len(sizes)
+        and len(chunk_node.entries) == len(chunks)
+        and len({chunk.dtype for chunk in chunks}) == 1
+    )
+    if not complete:
+        raise ContainerError(
+            "a chunked array is incomplete",
+            file=path,
+            tensor=name,
+            expected="a shape and flat chunks of one dtype, numbered from 0",
+        )
+    dtype = chunks[0].dtype
+    parts = tuple(Extent(path, chunk.offset, chunk.nbytes) for chunk in chunks)
+    shape = checked_shape(sizes, dtype, file=path, tensor=name)
+    ref = ChunkedRef(name, dtype, shape, path, parts=parts)
+    found = sum(part.nbytes for part in parts)
+    if found != ref.nbytes:
+        raise ContainerError(
+            "the chunks do not fill the shape",
+            file=path,
+            tensor=name,
+            expected=f"{ref.nbytes} bytes for {dtype} {list(shape)}",
+            found=f"{found} bytes",
+        )
+    return ref
+
+
+def _row(node: Branch, key: str) -> Iterator[Node]:
+    """The values ``"0"``, ``"1"``, ... of a map that stands for a tuple, as far as they go."""
+    row = node.entries.get(key)
+    if isinstance(row, Branch):
+        for index in range(len(row.entries)):
+            if str(index) in row.entries:
+                yield row.entries[str(index)]
+
+
+class Writer(SlotWriter):
+    """Writes one file; metadata has no place in it and is dropped.
+
+    Attributes:
+        chunk_bytes: Size above which arrays are cut; Flax reads any.
+    """
+
+    chunk_bytes: ClassVar[int] = CHUNK_BYTES
+
+    def __init__(
+        self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
+    ) -> None:
+        check_headers(headers, path, shares=SHARES)
+        pieces, slots, size = lay_out(path, headers, self.chunk_bytes)
+        create(path, pieces, size)
+        self._file = SlotFile(path, slots)

@@ -1,0 +1,236 @@
+"""Keras HDF5: ``tf_model.h5`` as TensorFlow's Keras 2 writes it, whole or in transformers' shards.
+
+Variant ``keras``: the root lists its layers (``layer_names``), each layer is a group that lists its weights
+(``weight_names``), and a weight lies at ``<layer>/<full variable name>``. Variable names are the names of
+the tensors. A variable that two layers use is stored in both groups, under one name: it is one tensor
+here, and reading it checks that the copies are equal. Variant ``flat``: the shards; the datasets stand at
+the root under the names that ``layer_names`` lists.
+
+Metadata: ``variant``, ``backend``, ``keras_version`` and, for ``keras``, ``groups``: JSON, each layer in
+order with its weights, layers without weights too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5f, h5g
+
+from equipoise.convert.containers._hdf5.attributes import Attributes
+from equipoise.convert.containers._hdf5.datasets import (
+    STORABLE,
+    Stored,
+    address,
+    datasets,
+    descend,
+    guarded,
+    opened,
+    stored,
+)
+from equipoise.convert.containers._hdf5.writer import TOP_LEVEL, Writer
+from equipoise.convert.containers._shared.checks import checked_name
+from equipoise.convert.containers.base import Container
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.tensor import TensorRef
+
+__all__ = ["SHARES", "SUFFIXES", "WRITES", "Writer", "read", "sniff"]
+
+SUFFIXES = (".h5", ".hdf5")
+SHARES = True
+WRITES = frozenset({*STORABLE, "bfloat16"})
+"""Names of the dtypes that the writer takes; Keras itself cannot read back the bfloat16 it writes."""
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_MODEL_WEIGHTS = "model_weights"
+"""Where ``Model.save`` puts what ``Model.save_weights`` puts at the root."""
+
+
+def sniff(path: Path) -> bool:
+    """Whether HDF5's signature stands at the start, or behind a user block as the format allows."""
+    with open(path, "rb", buffering=0) as file:
+        for start in (0, 512, 1024, 2048, 4096):
+            file.seek(start)
+            if file.read(8) == _SIGNATURE:
+                return True
+    return False
+
+
+def read(path: Path) -> Container:
+    """Reads the lists of layers and weights, and where each weight lies.
+
+    Raises:
+        ContainerError: The file is no Keras weights file, or a weight is not wholly inside it.
+        UnsupportedDtypeError: A weight's type has no counterpart.
+    """
+    with opened(path) as file, _attributes(path, file) as texts:
+        root, prefix = _root(file, texts, path)
+        names = _listed(root, "layer_names", texts, path)
+        layers = _layers(root, names, texts, path)
+        variant = {"variant": "flat" if layers is None else "keras"}
+        metadata = {**variant, **_origin(root, texts, path)}
+        if layers is None:
+            listed = [(name, name) for name in names]
+        else:
+            metadata["groups"] = json.dumps(layers)
+            listed = [(f"{layer}/{name}", name) for layer in layers for name in layers[layer]]
+        copies: dict[str, list[Stored]] = {}
+        for place, name in listed:
+            copies.setdefault(name, []).append(_weight(root, place, name, prefix, path))
+        every = [place for places in copies.values() for place in places]
+        known = {place.address for place in every}
+        unlisted = [name for name, at in datasets(file, path) if at not in known]
+    _check_apart(every, path)
+    refs = {name: _reference(name, places) for name, places in copies.items()}
+    left_out = dict.fromkeys(unlisted, "no layer lists it as a weight")
+    return Container("keras_hdf5", path, refs, metadata, left_out, tuple(_oddities(copies)))
+
+
+def _attributes(path: Path, file: h5f.FileID) -> Attributes:
+    with guarded(path):
+        return Attributes(path, file)
+
+
+def _layers(
+    root: Any, names: list[str], texts: Attributes, path: Path
+) -> dict[str, list[str]] | None:
+    """The weights of each layer, or None where the root lists weights, not layers."""
+    kinds = {type(descend(root, name, path)) for name in names}
+    if kinds - {h5g.GroupID, h5d.DatasetID} or len(kinds) > 1:
+        raise ContainerError("layers and weights are mixed in layer_names", file=path)
+    with guarded(path):
+        has_top = TOP_LEVEL.encode() in root
+    if kinds == {h5d.DatasetID} or not (kinds or has_top):
+        return None
+    return _groups(root, [*names, TOP_LEVEL] if has_top else names, texts, path)
+
+
+def _root(file: h5f.FileID, texts: Attributes, path: Path) -> tuple[h5g.GroupID, str]:
+    """The group that lists the layers, and its path in the file with a slash behind it."""
+    with guarded(path):
+        root = h5g.open(file, b"/")
+        whole_model = _MODEL_WEIGHTS.encode() in root
+    if _list(root, "layer_names", texts, path) is not None:
+        return root, ""
+    if whole_model:
+        group = descend(root, _MODEL_WEIGHTS, path)
+        if isinstance(group, h5g.GroupID):
+            return group, _MODEL_WEIGHTS + "/"
+    raise ContainerError(
+        "no attribute 'layer_names': HDF5, but no weights of Keras 2",
+        file=path,
+        hint="files of Keras 3 (.weights.h5) and of other programs are not supported",
+    )
+
+
+def _list(node: Any, name: str, texts: Attributes, path: Path) -> list[str] | None:
+    """A list attribute, whole or in the parts into which Keras cuts long ones."""
+    at = address(node, path)
+    whole = texts.texts(at, name)
+    if whole is not None:
+        return whole
+    parts: list[str] = []
+    index = 0
+    while (part := texts.texts(at, f"{name}{index}")) is not None:
+        parts += part
+        index += 1
+    return parts if index else None
+
+
+def _listed(node: Any, name: str, texts: Attributes, path: Path) -> list[str]:
+    """A list attribute that must be there and name each thing once."""
+    names = _list(node, name, texts, path)
+    if names is None or len(set(names)) != len(names):
+        problem = "is missing" if names is None else "names something twice"
+        raise ContainerError(f"the attribute {name!r} {problem}", file=path)
+    return [checked_name(entry, path) for entry in names]
+
+
+def _origin(root: Any, texts: Attributes, path: Path) -> dict[str, str]:
+    at = address(root, path)
+    found = {name: texts.texts(at, name) for name in ("keras_version", "backend")}
+    return {name: values[0] for name, values in found.items() if values}
+
+
+def _groups(root: Any, layers: list[str], texts: Attributes, path: Path) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for layer in layers:
+        node = descend(root, layer, path)
+        if not isinstance(node, h5g.GroupID):
+            raise ContainerError("a layer is no group", file=path, tensor=layer)
+        groups[layer] = _listed(node, "weight_names", texts, path)
+    return groups
+
+
+def _weight(root: Any, place: str, name: str, prefix: str, path: Path) -> Stored:
+    found = stored(descend(root, place, path), name, path)
+    return replace(found, place=prefix + place)
+
+
+def _check_apart(places: list[Stored], path: Path) -> None:
+    """Refuses datasets that share bytes without being one: a small file could stand for a huge one."""
+    extents = {place.address: place.extent for place in places}
+    end = 0
+    for extent in sorted(
+        (extent for extent in extents.values() if extent is not None and extent.nbytes),
+        key=lambda extent: extent.offset,
+    ):
+        if extent.offset < end:
+            raise ContainerError(
+                "two datasets overlap", file=path, found=f"at byte {extent.offset}"
+            )
+        end = extent.offset + extent.nbytes
+
+
+def _reference(name: str, copies: list[Stored]) -> TensorRef:
+    first = copies[0]
+    others = [copy for copy in copies[1:] if copy.address != first.address]
+    for other in others:
+        if (other.dtype, other.shape) != (first.dtype, first.shape):
+            raise ContainerError(
+                "two layers store different tensors under one name",
+                file=first.file,
+                tensor=name,
+                expected=f"{first.dtype} {list(first.shape)} as in {first.place!r}",
+                found=f"{other.dtype} {list(other.shape)} in {other.place!r}",
+            )
+    identity = ("hdf5", str(first.file), first.address)
+    straight = first.extent if not others else None
+
+    def load() -> Array:
+        return _agreed(name, first, others)
+
+    return TensorRef(name, first.dtype, first.shape, first.file, straight, load, identity)
+
+
+def _agreed(name: str, first: Stored, others: list[Stored]) -> Array:
+    """The tensor, when every copy of it holds the same bytes."""
+    values = first.read()
+    for other in others:
+        if not np.array_equal(_bytes(values), _bytes(other.read())):
+            raise ContainerError(
+                "two layers store different values under one name",
+                file=first.file,
+                tensor=name,
+                expected=f"the values in {first.place!r}",
+                found=f"others in {other.place!r}",
+            )
+    return values
+
+
+def _bytes(values: Array) -> Array:
+    return values.reshape(-1).view(np.uint8)
+
+
+def _oddities(places: dict[str, list[Stored]]) -> Iterator[str]:
+    twice = sum(len({copy.address for copy in copies}) > 1 for copies in places.values())
+    if twice:
+        yield f"{twice} variables are stored in more than one layer; the copies must be equal"
+    opaque = sum(copies[0].dtype.name == "bfloat16" for copies in places.values())
+    if opaque:
+        yield f"{opaque} weights are two opaque bytes an element, which Keras means as bfloat16"

@@ -1,0 +1,169 @@
+"""PyTorch checkpoints: the zip format of torch 1.6 and later, and the legacy format before it.
+
+The pickle inside is read by a machine that cannot call anything (``_pickle``); tensors are strided views of
+storages, found and checked without reading one. ``metadata`` is not written, as ``torch.save`` has no place
+for it; a reader of such a file finds the layout by the names of the tensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from equipoise.convert.containers._pytorch.allowed_globals import (
+    TABLE,
+    Storage,
+    storage_of,
+    width_of,
+)
+from equipoise.convert.containers._pytorch.legacy_format import MAGIC_BYTES, read_legacy
+from equipoise.convert.containers._pytorch.tensor_tree import Harvest, Region, harvest
+from equipoise.convert.containers._pytorch.unpickle import MAX_BYTES, load_pickle
+from equipoise.convert.containers._pytorch.writer import Writer
+from equipoise.convert.containers._pytorch.zip_reader import NO_CRC, ZipArchive, read_zip
+from equipoise.convert.containers._shared.error_context import errors_of
+from equipoise.convert.containers.base import Container
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import ContainerError
+
+__all__ = ["SUFFIXES", "Writer", "read", "sniff"]
+
+SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+_ZIP_START = b"PK\3\4"
+_TAR_MAGIC_AT = 257
+_SNIFFED_RECORDS = ("data.pkl", ".format_version", "version", "byteorder", "constants.pkl")
+_MAX_SMALL_RECORD = 64
+
+
+def sniff(path: Path) -> bool:
+    """Whether the first bytes are a PyTorch zip archive's or a legacy file's."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.startswith(_ZIP_START):
+        name_length = int.from_bytes(head[26:28], "little")
+        name = head[30 : 30 + name_length].decode("utf-8", "replace")
+        return "/" in name and name.split("/", 1)[1] in _SNIFFED_RECORDS
+    return head[:1] == b"\x80" and MAGIC_BYTES in head[:32]
+
+
+def read(path: Path) -> Container:
+    """The tensors of a checkpoint, nested dicts and lists under dotted names.
+
+    Raises:
+        UnsafePickleError: The pickle names a global that does not build tensors.
+        UnsupportedDtypeError: A tensor is quantized, sparse, nested, or of a dtype of PyTorch's own.
+        ContainerError: The file is damaged, or no checkpoint.
+    """
+    with open(path, "rb") as file:
+        head = file.read(512)
+    with errors_of(path):
+        if head.startswith(_ZIP_START):
+            return _read_zip(path)
+        if head[:1] == b"\x80" and MAGIC_BYTES in head[:32]:
+            return _read_legacy(path)
+    raise _stranger(path, head)
+
+
+def _stranger(path: Path, head: bytes) -> ContainerError:
+    if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
+        return ContainerError(
+            "a tar archive of PyTorch before 0.1.10 is not read",
+            file=path,
+            hint="load it with any later PyTorch before 2.0 and save it again",
+        )
+    if head[:1] == b"\x80":
+        return ContainerError(
+            "a pickle, but not one that torch.save made",
+            file=path,
+            hint="load it where you trust it and save its tensors with torch.save or safetensors",
+        )
+    return ContainerError(
+        "not a PyTorch checkpoint", file=path, expected="a zip archive or a pickle", found=head[:8]
+    )
+
+
+def _container(path: Path, found: Harvest, metadata: dict[str, str], *oddities: str) -> Container:
+    remarks = tuple(oddity for oddity in oddities if oddity)
+    return Container("pytorch", path, found.tensors, metadata, found.left_out, remarks)
+
+
+def _read_legacy(path: Path) -> Container:
+    legacy = read_legacy(path)
+    found = harvest(legacy.top, path, legacy.regions, legacy.pickled_bytes)
+    spare = f"{legacy.spare} unused bytes at the end" if legacy.spare else ""
+    return _container(
+        path, found, {"variant": "legacy"}, "legacy format of torch before 1.6", spare
+    )
+
+
+def _read_zip(path: Path) -> Container:
+    archive = read_zip(path)
+    pickles = [name for name in archive.entries if name.split("/", 1)[-1] == "data.pkl"]
+    if len(pickles) != 1:
+        raise ContainerError(
+            "a zip archive, but not one that torch.save made",
+            file=path,
+            expected="one data.pkl",
+            found=f"{len(pickles)}",
+        )
+    prefix = pickles[0].removesuffix("data.pkl")
+    if f"{prefix}constants.pkl" in archive.entries:
+        raise ContainerError(
+            "a TorchScript program, not a checkpoint",
+            file=path,
+            hint="load it with torch.jit.load and save its state_dict()",
+        )
+    pickled = archive.read(archive.entries[pickles[0]], MAX_BYTES)
+    regions = _ZipRegions(archive, prefix)
+    top, _ = load_pickle(pickled, 0, TABLE, storage_of)
+    found = harvest(top, path, regions.find, len(pickled))
+    variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
+    unchecked = archive.entries[pickles[0]].crc == NO_CRC
+    remark = "saved without checksums, so damage cannot be seen" if unchecked else ""
+    return _container(path, found, variant, regions.oddity(), remark)
+
+
+class _ZipRegions:
+    """The storages of an archive."""
+
+    def __init__(self, archive: ZipArchive, prefix: str) -> None:
+        self._archive = archive
+        self._prefix = prefix
+        self._deflated = False
+        order = archive.entries.get(f"{prefix}byteorder")
+        text = b"little" if order is None else archive.read(order, _MAX_SMALL_RECORD)
+        if text not in (b"little", b"big"):
+            raise ContainerError("unknown byte order", file=archive.path, found=text[:20])
+        self.big_endian = text == b"big"
+
+    def oddity(self) -> str:
+        """A remark on how the storages lie."""
+        return "storages are compressed, so each is unpacked as a whole" if self._deflated else ""
+
+    def find(self, storage: Storage) -> Region:
+        """The bytes of a storage."""
+        name = f"{self._prefix}data/{storage.key}"
+        entry = self._archive.entries.get(name)
+        if entry is None:
+            hint = "a meta tensor has no bytes" if storage.location == "meta" else None
+            raise ContainerError(
+                f"the record {name!r} is missing", file=self._archive.path, hint=hint
+            )
+        width = width_of(storage.dtype)
+        if entry.size != storage.numel * width:
+            raise ContainerError(
+                f"the record {name!r} has another size than its tensors say",
+                file=self._archive.path,
+                expected=f"{storage.numel * width} bytes",
+                found=f"{entry.size} bytes",
+            )
+        if not entry.deflated:
+            extent = self._archive.extent(entry)
+            return Region(entry.size, extent, big_endian=self.big_endian)
+        self._deflated = True
+
+        def unpack() -> Array:
+            return np.frombuffer(self._archive.read(entry), np.uint8)
+
+        return Region(entry.size, read=unpack, big_endian=self.big_endian)

@@ -1,0 +1,245 @@
+"""safetensors: a JSON header with every offset, then the bytes.
+
+Reader and writer are our own: the reader holds the header to everything that the format demands (the
+library lets duplicate names pass), and the writer streams, while the library wants the whole model in
+memory. Data lies in the order of the headers; where that is the library's own order (widest dtype
+first, then by name) the file is byte for byte the library's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.containers._shared.checks import (
+    check_headers,
+    checked_name,
+    checked_shape,
+    nbytes_of,
+)
+from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotWriter, create
+from equipoise.convert.containers.base import Container
+from equipoise.convert.core.arrays import DType
+from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
+
+SUFFIXES = (".safetensors",)
+SHARES = False
+MAX_HEADER = 100_000_000
+"""The library's own limit for the header, in bytes."""
+
+_METADATA = "__metadata__"
+_CODES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+_DTYPE_OF: dict[str, DType] = {code: DTYPES[name] for code, name in _CODES.items()}
+_CODE_OF: dict[DType, str] = {dtype: code for code, dtype in _DTYPE_OF.items()}
+WRITES = frozenset(_CODES.values())
+"""Names of the dtypes that the writer takes."""
+
+
+def sniff(path: Path) -> bool:
+    """Whether the file begins with a plausible header length and an opening brace."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(9)
+        size = os.fstat(file.fileno()).st_size
+    return len(head) == 9 and head[8:] == b"{" and _length(head) <= min(MAX_HEADER, size - 8)
+
+
+def read(path: Path) -> Container:
+    """Reads the header.
+
+    Raises:
+        ContainerError: The header breaks the rules of the format.
+        UnsupportedDtypeError: A tensor's dtype has no whole bytes, or is unknown.
+    """
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(8)
+        length = _length(head) if len(head) == 8 else -1
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise ContainerError(
+                "the header's length is wrong",
+                file=path,
+                expected=f"2 to {min(MAX_HEADER, max(size - 8, 2))} bytes",
+                found=f"{length} bytes" if length >= 0 else f"a file of {size} bytes",
+                hint="the file is truncated, or no safetensors file; fetch it again",
+            )
+        text = file.read(length)
+    entries = _parse(text, path)
+    metadata = _metadata(entries.pop(_METADATA, None), path)
+    start = 8 + length
+    refs = [_tensor(name, entry, path, start) for name, entry in entries.items()]
+    refs.sort(key=_begin)
+    _check_gapless(refs, path, start, size)
+    return Container("safetensors", path, {ref.name: ref for ref in refs}, metadata)
+
+
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[:8], "little")
+
+
+def _parse(text: bytes, path: Path) -> dict[str, object]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise ContainerError(
+                    "a key comes twice in the header", file=path, found=ascii(name[:200])
+                )
+            found[name] = value
+        return found
+
+    def constant(word: str) -> float:
+        raise ContainerError("the header holds a number that JSON has not", file=path, found=word)
+
+    try:
+        entries = json.loads(
+            text.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise ContainerError(
+            "the header is not JSON", file=path, found=str(error)[:200], hint="fetch it again"
+        ) from error
+    if not text.startswith(b"{") or not isinstance(entries, dict):
+        raise ContainerError("the header does not begin with a brace", file=path)
+    return entries
+
+
+def _metadata(found: object, path: Path) -> dict[str, str]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or any(not isinstance(value, str) for value in found.values()):
+        raise ContainerError(
+            "the metadata are not a map of texts to texts", file=path, found=repr(found)[:200]
+        )
+    return found
+
+
+def _tensor(name: str, entry: object, path: Path, start: int) -> TensorRef:
+    checked_name(name, path)
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ContainerError(
+            "a tensor's entry is malformed",
+            file=path,
+            tensor=name,
+            expected="exactly dtype, shape and data_offsets",
+            found=repr(entry)[:200],
+        )
+    dtype = _dtype(entry["dtype"], path, name)
+    shape = checked_shape(entry["shape"], dtype, file=path, tensor=name)
+    offsets = entry["data_offsets"]
+    nbytes = nbytes_of(shape, dtype)
+    if (
+        not isinstance(offsets, list)
+        or [type(value) for value in offsets] != [int, int]
+        or offsets[0] < 0
+        or offsets[1] - offsets[0] != nbytes
+    ):
+        raise ContainerError(
+            "the offsets do not fit the shape",
+            file=path,
+            tensor=name,
+            expected=f"two offsets, {nbytes} bytes apart",
+            found=repr(offsets)[:200],
+        )
+    extent = Extent(path, start + offsets[0], nbytes)
+    return TensorRef(name, dtype, shape, path, extent)
+
+
+def _dtype(code: object, path: Path, name: str) -> DType:
+    dtype = _DTYPE_OF.get(code) if isinstance(code, str) else None
+    if dtype is None:
+        raise UnsupportedDtypeError(
+            f"unsupported dtype {code!r}"[:200],
+            file=path,
+            tensor=name,
+            expected="one of " + ", ".join(_DTYPE_OF),
+            hint="dtypes of less than a byte (F4, F6) cannot be converted; dequantise the model first",
+        )
+    return dtype
+
+
+def _begin(ref: TensorRef) -> tuple[int, int]:
+    return (ref.extent.offset, ref.extent.nbytes) if ref.extent is not None else (0, 0)
+
+
+def _check_gapless(refs: Sequence[TensorRef], path: Path, start: int, size: int) -> None:
+    end = start
+    for ref in refs:
+        offset, nbytes = _begin(ref)
+        if offset != end:
+            raise ContainerError(
+                "tensors overlap" if offset < end else "there is a gap before the tensor",
+                file=path,
+                tensor=ref.name,
+                expected=f"data at offset {end - start}",
+                found=offset - start,
+            )
+        end += nbytes
+    if end != size:
+        raise ContainerError(
+            "the file's size does not fit its header",
+            file=path,
+            expected=f"{end} bytes",
+            found=f"{size} bytes",
+            hint="the file is truncated; fetch it again" if size < end else None,
+        )
+
+
+class Writer(SlotWriter):
+    """Streams tensors into one file, in the order of the headers."""
+
+    def __init__(
+        self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
+    ) -> None:
+        check_headers(headers, path, shares=SHARES)
+        entries: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
+        slots: list[tuple[str, int, int]] = []
+        end = 0
+        for header in headers:
+            begin, end = end, end + header.nbytes
+            entries[header.name] = _entry(header, path, begin)
+            slots.append((header.name, begin, header.nbytes))
+        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        text += b" " * (-len(text) % 8)
+        if len(text) > MAX_HEADER:
+            raise ContainerError("the header exceeds 100 MB", file=path, hint="write more shards")
+        start = 8 + len(text)
+        create(path, [(0, len(text).to_bytes(8, "little") + text)], start + end)
+        self._file = SlotFile(path, [Slot(name, ((start + at, n),)) for name, at, n in slots])
+
+
+def _entry(header: TensorHeader, path: Path, begin: int) -> dict[str, object]:
+    code = _CODE_OF.get(header.dtype)
+    if code is None or header.name == _METADATA:
+        problem = "a reserved name" if code is not None else f"unsupported dtype {header.dtype}"
+        raise UnsupportedDtypeError(
+            f"safetensors cannot hold this tensor: {problem}",
+            file=path,
+            tensor=header.name,
+            hint="convert it to another dtype (--dtype)" if code is None else None,
+        )
+    end = begin + header.nbytes
+    return {"dtype": code, "shape": list(header.shape), "data_offsets": [begin, end]}

@@ -1,0 +1,153 @@
+"""TensorFlow checkpoints (version 2, "tensor bundle"), read only: ``.index`` beside ``.data-00000-of-00001``.
+
+The index and its blocks are checked against their CRCs. The CRC-32C of the tensors is not: numpy and the
+standard library do not have it, and a loop in Python would take minutes a gigabyte; lengths, offsets and
+overlaps are checked instead. Names are those that the variables had: in an object-based checkpoint they come
+out of its object graph, and ``metadata["key:<name>"]`` keeps the key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+from equipoise.convert.containers._bundle.bookkeeping import (
+    ATTRIBUTES,
+    reason_by_name,
+    reason_in_graph,
+)
+from equipoise.convert.containers._bundle.data_files import Shards
+from equipoise.convert.containers._bundle.entries import (
+    NOT_WEIGHTS,
+    BundleEntry,
+    BundleHeader,
+    parse_entry,
+    parse_header,
+)
+from equipoise.convert.containers._bundle.object_graph import GRAPH_KEY, one_text, variable_names
+from equipoise.convert.containers._bundle.sorted_table import MAGIC, SortedTable
+from equipoise.convert.containers._shared.error_context import errors_of
+from equipoise.convert.containers.base import Container
+from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.tensor import TensorRef
+
+__all__ = ["SUFFIXES", "read", "sniff"]
+
+SUFFIXES = (".index",)
+_SLICE_MARK = b"\0"
+
+
+def sniff(path: Path) -> bool:
+    """Whether the last bytes are those of a LevelDB table: its magic stands at the end."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(MAGIC)))
+        return file.read() == MAGIC
+
+
+def read(path: Path) -> Container:
+    """The variables of a checkpoint.
+
+    Args:
+        path: The ``.index`` file, or the prefix that it shares with its data files.
+
+    Raises:
+        CheckpointError: A data file is missing.
+        UnsupportedDtypeError: A variable is quantized or packed.
+        ContainerError: The checkpoint is damaged, or of version 1.
+    """
+    index = path if path.is_file() else path.with_name(f"{path.name}.index")
+    if not index.is_file():
+        raise CheckpointError("the index of the checkpoint is missing", file=index)
+    with errors_of(index):
+        header, entries, slices = _read_index(index)
+        prefix = index.with_name(index.name.removesuffix(".index"))
+        return _container(index, entries, Shards(index, prefix, header, entries, slices))
+
+
+def _read_index(
+    index: Path,
+) -> tuple[BundleHeader, dict[str, BundleEntry], dict[bytes, BundleEntry]]:
+    """The header, the tensors by key, and the slices of tensors by their coded key."""
+    header: BundleHeader | None = None
+    entries: dict[str, BundleEntry] = {}
+    slices: dict[bytes, BundleEntry] = {}
+    for key, value in SortedTable(index).entries():
+        if not key:
+            header = parse_header(value)
+            if header is None:
+                raise ContainerError(
+                    "a TensorFlow checkpoint of version 1 is not read",
+                    file=index,
+                    hint="load it with TensorFlow and save it with Saver(write_version=V2)",
+                )
+        elif header is None:
+            raise ContainerError("the index has no header")
+        elif key.startswith(_SLICE_MARK):
+            slices[key] = parse_entry(value)
+        else:
+            entries[_decoded(key)] = parse_entry(value)
+    if header is None:
+        raise ContainerError("the index is empty")
+    return header, entries, slices
+
+
+def _decoded(key: bytes) -> str:
+    try:
+        name = key.decode()
+    except UnicodeDecodeError:
+        raise ContainerError("a key is no text", found=ascii(key[:80])) from None
+    if "\0" in name:
+        raise ContainerError("a key holds a null character", found=ascii(name[:80]))
+    return name
+
+
+def _container(index: Path, entries: dict[str, BundleEntry], shards: Shards) -> Container:
+    names, oddities = _names(index, entries, shards)
+    tensors: dict[str, TensorRef] = {}
+    left_out: dict[str, str] = {}
+    for key, entry in entries.items():
+        if entry.dtype in NOT_WEIGHTS and key != GRAPH_KEY:
+            left_out[key] = f"{entry.dtype}, not a number"
+            continue
+        if names is None:
+            reason = reason_by_name(key, entry.shape, entries)
+        else:
+            reason = reason_in_graph(key)
+        if reason is not None:
+            left_out[key] = reason
+            continue
+        name = key if names is None else names[key]
+        tensors[name] = shards.reference(name, key, entry)
+    style = "name-based" if names is None else "object-based"
+    keys = {f"key:{name}": key for key, name in (names or {}).items() if name in tensors}
+    return Container(
+        "tensor_bundle", index, tensors, {"variant": style, **keys}, left_out, oddities
+    )
+
+
+def _names(
+    index: Path, entries: dict[str, BundleEntry], shards: Shards
+) -> tuple[dict[str, str] | None, tuple[str, ...]]:
+    """The name of each weight by key; None when the keys are the names already.
+
+    Variables that share a name, or have none, go by their path in the object graph.
+    """
+    graph = entries.get(GRAPH_KEY)
+    if graph is None:
+        return None, ()
+    if graph.dtype != "string" or math.prod(graph.shape) != 1:
+        raise ContainerError("the object graph is no text", file=index)
+    full = variable_names(one_text(shards.raw(GRAPH_KEY, graph)))
+    weights = [key for key in entries if reason_in_graph(key) is None]
+    paths = {key: key.partition(ATTRIBUTES)[0] for key in weights}
+    wanted = {key: full.get(key, paths[key]) for key in weights}
+    times = Counter(wanted.values())
+    clear = all(count == 1 for count in times.values())
+    names = {key: name if times[name] == 1 else paths[key] for key, name in wanted.items()}
+    if len(set(names.values())) != len(names):
+        raise ContainerError("two variables have the same name", file=index)
+    shared = [name for name, count in times.items() if count > 1]
+    oddity = f"several variables are named {', '.join(shared[:3])}; they go by their paths"
+    return names, () if clear else (oddity,)

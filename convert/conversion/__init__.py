@@ -1,0 +1,1 @@
+"""Plans a conversion from headers alone, then executes the plan tensor by tensor."""

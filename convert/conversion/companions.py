@@ -1,0 +1,30 @@
+"""Copies the files that travel with the weights into the target's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from equipoise.convert.checkpoints.companion_files import companions
+from equipoise.convert.conversion.plan_types import DTYPE_NAMES, Plan
+
+
+def copy_companions(plan: Plan, target: Path) -> list[str]:
+    """Copies them; the config says the new dtype after a cast. Returns the names."""
+    names = []
+    for path in companions(plan.checkpoint.folder):
+        shutil.copyfile(path, target / path.name)
+        names.append(path.name)
+    config = plan.checkpoint.config
+    if config is None or config.file is None:
+        return names
+    values = dict(config.values)
+    keys = [key for key in ("torch_dtype", "dtype") if key in values]
+    if plan.dtype is not None and keys:
+        values.update(dict.fromkeys(keys, DTYPE_NAMES[plan.dtype]))
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        (target / "config.json").write_text(text, encoding="utf-8")
+    elif config.file.parent != plan.checkpoint.folder or config.file.name != "config.json":
+        shutil.copyfile(config.file, target / "config.json")
+    return names if "config.json" in names else ["config.json", *names]

@@ -1,0 +1,199 @@
+"""Runs a plan: streams tensor after tensor into the target's files and proves what it did."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.containers import container_module
+from equipoise.convert.containers.base import Writer
+from equipoise.convert.conversion import manifest
+from equipoise.convert.conversion.companions import copy_companions
+from equipoise.convert.conversion.manifest import Manifest
+from equipoise.convert.conversion.plan_types import Plan, Shard, Step
+from equipoise.convert.conversion.transform import is_copy, run_check, streams
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.hashing import Hashing
+from equipoise.convert.core.output_folder import OutputFolder, write_atomic
+from equipoise.convert.core.tensor import TensorHeader
+from equipoise.convert.layouts import layout_module
+
+Progress = Callable[[int, int, str], None]
+"""Called with bytes written, bytes in all, and the tensor at work."""
+
+Hashes = dict[str, Future[str]]
+"""Hashes by the tensor's name, on their way."""
+
+
+def execute(
+    plan: Plan, output: str | Path, *, force: bool = False, progress: Progress | None = None
+) -> Manifest:
+    """Converts as planned.
+
+    The folder appears in its place when everything is there and durable. A run that was killed leaves a hidden
+    folder beside it; the same run again keeps that folder's finished files.
+
+    Args:
+        plan: What to do.
+        output: The folder.
+        force: Replaces a folder that is there.
+        progress: Told about every tensor.
+
+    Raises:
+        OutputError: The folder cannot be written; nothing is left of the attempt.
+        ContainerError: A source file is not what its header said; nothing is left of the attempt.
+        CoverageError: A tensor's values forbid the plan; nothing is left of the attempt.
+    """
+    folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
+    folder.open(plan.checkpoint.path, plan.nbytes)
+    try:
+        with folder.errors(), Hashing() as hashing:
+            result = _Run(plan, folder, hashing, progress).run()
+        folder.commit()
+    except EquipoiseError:
+        folder.discard()
+        raise
+    finally:
+        folder.release()
+    return result
+
+
+def fingerprint(plan: Plan) -> str:
+    """What a conversion is: sources by path, size and time, the target, every step."""
+    sources = [(str(path), *path.stat()[6:9:2]) for path in plan.checkpoint.files]
+    shards = [(shard.filename, shard.steps, shard.aliases) for shard in plan.shards]
+    text = repr((manifest.versions(), sources, plan.target.name, plan.dtype, shards))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, folder: OutputFolder, hashing: Hashing, progress: Progress | None
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.hashing = hashing
+        self.progress = progress
+        self.done = 0
+        self._reading: deque[Future[str]] = deque()
+
+    def run(self) -> Manifest:
+        for check in self.plan.checks:
+            run_check(check, self.plan.checkpoint.tensors)
+        source_files = {path.name: self.hashing.file(path) for path in self.plan.checkpoint.files}
+        target_files: dict[str, Future[str]] = {}
+        records = {}
+        for shard in self.plan.shards:
+            records[shard.filename], target_files[shard.filename] = self._shard(shard)
+        others = copy_companions(self.plan, self.folder.partial)
+        if len(self.plan.shards) > 1:
+            others.append(self._index())
+        companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
+        result = manifest.build(
+            self.plan,
+            records,
+            {name: future.result() for name, future in source_files.items()},
+            {name: future.result() for name, future in target_files.items()},
+            {name: future.result() for name, future in companions.items()},
+        )
+        write_atomic(self.folder.partial / manifest.NAME, result.text())
+        return result
+
+    def _shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
+        """Writes a file; returns what is to be said of its tensors, and its hash."""
+        path = self.folder.partial / shard.filename
+        kept = self.folder.finished.get(shard.filename)
+        if kept is not None:
+            self._tell(sum(header.nbytes for header in shard.headers if not header.alias_of), "")
+            return kept["record"], self.hashing.file(path)
+        metadata = {
+            **self.plan.target.metadata,
+            **({"variant": shard.variant} if shard.variant else {}),
+        }
+        sources: Hashes = {}
+        targets: Hashes = {}
+        writer_class = container_module(self.plan.target.container).Writer
+        with writer_class(path, shard.headers, metadata) as writer:
+            follower = self.hashing.follow(path)
+            for step in shard.steps:
+                self._step(step, writer, sources, targets)
+                follower.advance(writer.settled)
+        record = self._record(shard, sources, targets)
+        self.folder.finish_file(shard.filename, record)
+        return record, follower.result()
+
+    def _step(self, step: Step, writer: Writer, sources: Hashes, targets: Hashes) -> None:
+        refs = [self.plan.checkpoint[name] for name in step.sources]
+        if is_copy(step, refs[0] if refs else None):
+            self._write(writer, step.targets[0], refs[0].blocks(), targets)
+            sources[refs[0].name] = targets[step.targets[0].name]
+            return
+        arrays: dict[str, Array] = {}
+        for ref in refs:
+            self._wait_for_memory()
+            arrays[ref.name] = ref.read()
+            sources[ref.name] = self.hashing.array(arrays[ref.name])
+            self._reading.append(sources[ref.name])
+        for header, pieces in streams(step, arrays):
+            self._write(writer, header, pieces, targets)
+
+    def _wait_for_memory(self) -> None:
+        """Lets at most one array that has been worked off wait for its hash."""
+        while len(self._reading) > 1:
+            self._reading.popleft().result()
+
+    def _write(
+        self, writer: Writer, header: TensorHeader, pieces: Iterable[memoryview], targets: Hashes
+    ) -> None:
+        digest = self.hashing.digest()
+        writer.write(header.name, digest.passing(pieces))
+        targets[header.name] = digest.result()
+        self._tell(header.nbytes, header.name)
+
+    def _record(self, shard: Shard, sources: Hashes, targets: Hashes) -> dict[str, Any]:
+        tensors: dict[str, Any] = {
+            header.name: {
+                "sha256": targets[header.name].result(),
+                "dtype": header.dtype.name,
+                "shape": list(header.shape),
+                "file": shard.filename,
+                "sources": list(step.sources),
+                "operations": manifest.describe(step),
+            }
+            for step in shard.steps
+            for header in step.targets
+        }
+        for alias in shard.aliases:
+            if alias.name != alias.alias_of:
+                tensors[alias.name] = {"alias_of": alias.alias_of, "file": shard.filename}
+        hashes = {name: future.result() for name, future in sources.items()}
+        return {"tensors": tensors, "sources": hashes}
+
+    def _index(self) -> str:
+        """Writes the index of shards, with the names that transformers puts there; returns its name."""
+        layout = self.plan.route[-1]
+        encode = layout_module(layout).encode
+        weight_map = {}
+        for shard in self.plan.shards:
+            for step in shard.steps:
+                for name, header in zip(step.outputs, step.targets, strict=True):
+                    spelled = header.name
+                    if layout == "tensorflow":
+                        spelled = encode(name, "keras_hdf5", "keras", self.plan.view)
+                    weight_map[spelled] = shard.filename
+            weight_map.update({alias.name: shard.filename for alias in shard.aliases})
+        index = {"metadata": {"total_size": self.plan.nbytes}, "weight_map": weight_map}
+        path = self.folder.partial / f"{self.plan.target.filename}.index.json"
+        write_atomic(path, json.dumps(index, indent=2) + "\n")
+        return path.name
+
+    def _tell(self, nbytes: int, name: str) -> None:
+        self.done += nbytes
+        if self.progress is not None:
+            self.progress(self.done, self.plan.nbytes, name)

@@ -1,0 +1,384 @@
+"""Plans a conversion: decides from headers alone what becomes of every tensor."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.find_class import find_class
+from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
+from equipoise.convert.conversion.coverage import CoverageLedger
+from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
+from equipoise.convert.conversion.plan_types import DTYPE_NAMES, Plan, Step
+from equipoise.convert.conversion.routes import format_named, route
+from equipoise.convert.conversion.shards import group_aliases, split_shards
+from equipoise.convert.conversion.source_checks import check_source_names, check_source_shapes
+from equipoise.convert.core.arrays import DType, Shape
+from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.rules import Namespace, Rule, StepRule, compose
+from equipoise.convert.core.tensor import (
+    TensorHeader,
+    dtype_named,
+    first_float_dtype,
+    is_floating,
+)
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.layouts.base import Format, LayoutView
+
+
+def plan(
+    checkpoint: Checkpoint,
+    to: str,
+    *,
+    dtype: str | None = None,
+    architecture: str | None = None,
+    allow: Mapping[str, str] | None = None,
+    allow_lossy: bool = False,
+    max_shard_size: int | None = None,
+    partial: bool = False,
+) -> Plan:
+    """Plans a conversion from headers alone.
+
+    Args:
+        checkpoint: The source.
+        to: A layout or a format.
+        dtype: ``fp32``, ``fp16`` or ``bf16`` casts every floating-point tensor; None keeps all dtypes.
+        architecture: A model type or class to use instead of the config's.
+        allow: Tensors that may be lost although the plan would be refused -> the reason; a name may contain ``*``.
+        allow_lossy: Leaves out every tensor that the target's class cannot hold, with a note, instead of refusing.
+        max_shard_size: Largest number of tensor bytes in a file; None writes one file.
+        partial: Accepts unknown, missing and wrongly shaped tensors: for a loader that reports them itself.
+
+    Raises:
+        CoverageError: A tensor is unknown, missing, wrongly shaped or cannot be represented.
+        ArchitectureError: The architecture is unknown.
+        CheckpointError: There is no such target.
+    """
+    if dtype is not None and dtype not in DTYPE_NAMES:
+        raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(DTYPE_NAMES))
+    layout, target_format = format_named(to)
+    target = _Target(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
+    allowed = _expand_patterns(checkpoint, allow or {})
+    if checkpoint.layout == layout and architecture is None:
+        planned = _plan_same_layout(checkpoint, target)
+    else:
+        source = MatchedCheckpoint(checkpoint, find_class(checkpoint, architecture))
+        target = replace(target, view=layout_view(source.expansion, layout))
+        ledger = CoverageLedger(allowed, lossy=allow_lossy)
+        planned = _Planner(source, target, ledger, partial=partial).plan()
+    options = {
+        "architecture": architecture,
+        "max_shard_size": max_shard_size,
+        "allow": dict(allow or {}),
+        "allow_lossy": allow_lossy,
+    }
+    return replace(planned, options=options)
+
+
+def _expand_patterns(checkpoint: Checkpoint, allow: Mapping[str, str]) -> dict[str, str]:
+    """Returns ``allow`` with every pattern replaced by the names that it matches.
+
+    Raises:
+        InputError: A name matches no tensor, or has no reason.
+    """
+    expanded: dict[str, str] = {}
+    for name, reason in allow.items():
+        names = [name] if name in checkpoint.tensors else fnmatch.filter(checkpoint.tensors, name)
+        if not names:
+            raise InputError(
+                "allowed to be lost, but there is no such tensor",
+                file=checkpoint.path,
+                tensor=name,
+                hint="name it as the file does; `equipoise inspect --tensors` lists the names",
+            )
+        if not reason.strip():
+            raise InputError("allowed to be lost without a reason", tensor=name)
+        expanded.update(dict.fromkeys(names, reason))
+    return expanded
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is written: layout, format, the class in that layout if it is needed, dtype and shard size."""
+
+    layout: str
+    format: Format
+    view: LayoutView | None
+    dtype: str | None
+    max_shard_size: int
+
+    def cast(self, dtype: DType) -> DType:
+        """Returns the target's dtype for a source dtype; only floating-point tensors are cast."""
+        cast = self.dtype is not None and is_floating(dtype)
+        return dtype_named(DTYPE_NAMES[str(self.dtype)]) if cast else dtype
+
+    def header(self, name: str, shape: Shape, dtype: DType) -> TensorHeader:
+        """Returns the header for a name of the layout."""
+        variant = "keras" if self.format.container == "keras_hdf5" else ""
+        encode = layout_module(self.layout).encode
+        group = self.view.groups.get(name, "") if self.view else ""
+        stored_name = encode(name, self.format.container, variant, self.view)
+        return TensorHeader(stored_name, dtype, shape, group)
+
+
+def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
+    """Plans a change of container or dtype alone: names stay, so that no architecture has to be known."""
+    if target.format.container == "keras_hdf5" or target.layout == "tensorflow":
+        # Layers and the model's own name in an HDF5 file come from the architecture.
+        target = replace(target, view=find_class(checkpoint).view)
+    steps = []
+    ledger = CoverageLedger({})
+    for name, ref in sorted(checkpoint.in_layout(target.layout).items()):
+        header = target.header(name, ref.shape, target.cast(ref.dtype))
+        steps.append(Step((ref.name,), (), (name,), (name,), (header,)))
+        ledger.add_mapped((ref.name,), (header.name,))
+    for name, reason in checkpoint.left_out.items():
+        ledger.add_left_out(name, reason)
+    view = target.view
+    aliases = group_aliases(steps, view) if view and target.format.container == "keras_hdf5" else []
+    return Plan(
+        checkpoint,
+        (target.layout,),
+        target.format,
+        None,
+        split_shards(steps, aliases, target.format, view, target.max_shard_size),
+        (),
+        tuple(ledger.entries),
+        target.dtype,
+        view,
+    )
+
+
+class _Planner:
+    """Builds the plan between two layouts; one instance for one plan."""
+
+    def __init__(
+        self, source: MatchedCheckpoint, target: _Target, ledger: CoverageLedger, *, partial: bool
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.ledger = ledger
+        self.partial = partial
+        self.checkpoint = source.checkpoint
+        self.expansion = source.expansion
+        self.view = layout_view(self.expansion, target.layout)
+        self.zero_filled: list[str] = []
+
+    def plan(self) -> Plan:
+        cls = self.expansion.cls
+        source_layout = self.source.match.layout
+        message = f"cannot convert this {cls.name} from {source_layout} to {self.target.layout}:"
+        self._check_target_has_class()
+        if not self.partial:
+            check_source_names(self.source, self.ledger)
+            check_source_shapes(self.source, self.ledger)
+        self.ledger.raise_problems(message, self.checkpoint.path)
+        steps = self._steps()
+        record_dropped_tensors(self.source, self.target.layout, self.view, self.ledger)
+        self.ledger.check_allow_was_used()
+        self.ledger.raise_problems(message, self.checkpoint.path)
+        return Plan(
+            self.checkpoint,
+            route(source_layout, self.target.layout),
+            self.target.format,
+            (self.expansion.spec.model_type, cls.name),
+            split_shards(
+                steps,
+                self._aliases(steps),
+                self.target.format,
+                self.view,
+                self.target.max_shard_size,
+            ),
+            tuple(self.ledger.checks),
+            tuple(self.ledger.entries),
+            self.target.dtype,
+            self.view,
+            tuple(self._notes()),
+        )
+
+    def _check_target_has_class(self) -> None:
+        cls = self.expansion.cls
+        if self.target.layout not in cls.names:
+            self.ledger.problems.append(
+                f"{cls.name} has no class in {self.target.layout} (transformers 4.57.6 is the last release "
+                f"that has such classes); convert to one of {', '.join(cls.names)}"
+            )
+
+    def _steps(self) -> list[Step]:
+        """Returns one step for every group of target rules, with the source's rules composed in."""
+        to_parameters: dict[Rule, None] = {}
+        to_targets: list[Rule] = []
+        computed: list[Step] = []
+        for rule in self.view.rules:
+            if all(is_omittable(self.view, name) for name in rule.sources):
+                continue
+            origins = [self.source.origin_to_copy(name) for name in rule.sources]
+            if all(origin is not None for origin in origins):
+                for name, origin in zip(rule.sources, origins, strict=True):
+                    to_parameters[self._rule_to_parameter(name, str(origin))] = None
+                to_targets.append(rule)
+            elif (step := self._computed_step(rule)) is not None:
+                computed.append(step)
+            elif not self.partial:
+                for name in rule.sources:
+                    self.ledger.problems.append(
+                        f"{name!r} is needed and the source does not have it"
+                    )
+        steps = [self._step(rules) for rules in compose(list(to_parameters), to_targets)]
+        return self._sort([*steps, *computed])
+
+    def _rule_to_parameter(self, name: str, origin: str) -> Rule:
+        """Returns the source's rule that yields a parameter, from the tensor of its origin if it is tied."""
+        rule = self.source.inverse[origin]
+        if name == origin:
+            return rule
+        return replace(rule, targets=tuple(name if one == origin else one for one in rule.targets))
+
+    def _computed_step(self, rule: Rule) -> Step | None:
+        """Returns a step for a parameter that follows from the config, or that old files lack."""
+        parameter = self.expansion.parameters[rule.sources[0]]
+        generator = parameter.generator
+        if generator is None or len(rule.sources) > 1:
+            return None
+        own = self.view.dtypes.get(parameter.name, parameter.dtype)
+        dtype = dtype_named(own) if own else self._float_dtype()
+        (shape,) = rule.shapes((parameter.shape,))
+        header = self.target.header(rule.targets[0], shape, dtype)
+        self.ledger.add_computed(header.name, parameter.absent or generator)
+        if parameter.absent:
+            self.zero_filled.append(
+                f"{header.name} is not in the source and is zeros: {parameter.absent}"
+            )
+        step_rule = StepRule(rule, Namespace.PARAMETER, Namespace.TARGET)
+        return Step((), (step_rule,), (parameter.name,), rule.targets, (header,), generator)
+
+    def _float_dtype(self) -> DType:
+        """Returns the target's dtype for the checkpoint's first floating-point tensor."""
+        refs = (self.source.ref(name) for name in self.source.match.stored)
+        return self.target.cast(first_float_dtype(refs))
+
+    def _step(self, rules: tuple[StepRule, ...]) -> Step:
+        inputs = _names(
+            name for one in rules if one.reads is Namespace.SOURCE for name in one.rule.sources
+        )
+        outputs = _names(
+            name for one in rules if one.writes is Namespace.TARGET for name in one.rule.targets
+        )
+        refs = [self.source.ref(name) for name in inputs]
+        shapes: dict[tuple[Namespace, str], Shape] = {
+            (Namespace.SOURCE, name): ref.shape for name, ref in zip(inputs, refs, strict=True)
+        }
+        for one in rules:
+            found = one.rule.shapes(tuple(shapes[one.reads, name] for name in one.rule.sources))
+            shapes.update(
+                ((one.writes, name), shape)
+                for name, shape in zip(one.rule.targets, found, strict=True)
+            )
+        dtypes = {ref.dtype for ref in refs}
+        if len(dtypes) > 1:
+            self.ledger.problems.append(
+                f"{', '.join(ref.name for ref in refs)} become one tensor and have different dtypes: "
+                f"{', '.join(sorted(dtype.name for dtype in dtypes))}; cast with --dtype"
+            )
+        dtype = self.target.cast(refs[0].dtype)
+        headers = tuple(
+            self.target.header(name, shapes[Namespace.TARGET, name], dtype) for name in outputs
+        )
+        names = tuple(ref.name for ref in refs)
+        self.ledger.add_mapped(names, [header.name for header in headers])
+        return Step(names, rules, inputs, outputs, headers)
+
+    def _sort(self, steps: list[Step]) -> list[Step]:
+        """Returns the steps in the order of the target's rules; Flax sorts every level of its tree by key."""
+        if self.target.layout == "flax":
+            return sorted(steps, key=lambda step: min(step.outputs).split("/"))
+        rank = {
+            name: index for index, name in enumerate(n for r in self.view.rules for n in r.targets)
+        }
+        return sorted(steps, key=lambda step: min(rank[name] for name in step.outputs))
+
+    def _aliases(self, steps: list[Step]) -> list[TensorHeader]:
+        """Returns names that repeat a written tensor, for containers that share bytes at no cost."""
+        view = self.view
+        written = {
+            name: header
+            for step in steps
+            for name, header in zip(step.outputs, step.targets, strict=True)
+        }
+        if self.target.format.container == "pytorch":
+            aliases = (self._alias(name, to, written) for name, to in view.shared.items())
+            return [alias for alias in aliases if alias is not None]
+        if self.target.format.container == "keras_hdf5":
+            return group_aliases(steps, view)
+        return []
+
+    def _alias(
+        self, name: str, to: str, written: Mapping[str, TensorHeader]
+    ) -> TensorHeader | None:
+        shared = self.view.shared
+        while to in shared:
+            to = shared[to]
+        names = {rule.sources[0]: rule.targets[0] for rule in self.view.rules}
+        header = written.get(names.get(to, ""))
+        if header is None or name not in names:
+            return None
+        return replace(header, name=names[name], alias_of=header.name)
+
+    def _notes(self) -> list[str]:
+        return [
+            *self.ledger.losses,
+            *self.checkpoint.oddities,
+            *self._notes_on_names(),
+            *self.zero_filled,
+            *self._notes_on_source(),
+            *self._notes_on_classes(),
+            *self._notes_on_groups(),
+        ]
+
+    def _notes_on_names(self) -> Iterator[str]:
+        """Yields notes on names that are not the class's own although their meaning is clear."""
+        stored = self.source.match.stored
+        other = [(name, own) for own, name in stored.items() if name != own]
+        if other:
+            name, own = other[0]
+            yield f"{len(other)} names are spelled otherwise: {name!r} is taken for {own!r}"
+        refs = self.source.refs
+        wrapped = [ref.name for name, ref in refs.items() if ref.name != name]
+        if wrapped and self.source.match.layout == "pytorch":
+            yield f"{len(wrapped)} names have a wrapper's parts in them: {wrapped[0]!r}"
+
+    def _notes_on_source(self) -> Iterator[str]:
+        """Yields notes where the files or the config contradict the tensors."""
+        declared, found = self.checkpoint.layout, self.source.match.layout
+        if declared is not None and declared != found:
+            yield f"the file says its layout is {declared}; its names are {found}'s"
+        config = self.checkpoint.config
+        named = config.architectures if config else ()
+        cls = self.expansion.cls
+        if named and self.expansion.spec.class_named(named[0]) != cls:
+            yield f"the config names {named[0]}; the tensors are those of {cls.name}"
+
+    def _notes_on_classes(self) -> Iterator[str]:
+        """Yields notes on classes of transformers that are known to compute other outputs than PyTorch's."""
+        match = self.source.match
+        for layout, view in ((match.layout, match.view), (self.target.layout, self.view)):
+            if view.wrong:
+                name = self.expansion.cls.names[layout]
+                yield f"{name} answers otherwise than PyTorch from the same weights: {view.wrong}"
+
+    def _notes_on_groups(self) -> Iterator[str]:
+        """Yields a note on variables that Keras HDF5 cannot load because they belong to no layer."""
+        bare = [name for name, group in self.view.groups.items() if not group]
+        if bare and self.target.format.container == "keras_hdf5":
+            yield (
+                f"{', '.join(bare)} belongs to no layer; TensorFlow's HDF5 loader never reads such weights, "
+                "--to tensorflow-safetensors keeps them"
+            )
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names, each once."""
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,79 @@
+"""Which tensor goes into which file of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from equipoise.convert.conversion.plan_types import Shard, Step
+from equipoise.convert.core.tensor import TensorHeader
+from equipoise.convert.layouts import layout_module
+from equipoise.convert.layouts.base import Format, LayoutView
+
+
+def group_aliases(steps: Sequence[Step], view: LayoutView) -> list[TensorHeader]:
+    """Variables that a Keras HDF5 file lists under a second layer too."""
+    written = {
+        name: header
+        for step in steps
+        for name, header in zip(step.outputs, step.targets, strict=True)
+    }
+    return [
+        replace(written[name], group=group, alias_of=written[name].name)
+        for group, names in view.also_in.items()
+        for name in names
+        if name in written and written[name].group != group
+    ]
+
+
+def split_shards(
+    steps: Sequence[Step],
+    aliases: Sequence[TensorHeader],
+    form: Format,
+    view: LayoutView | None,
+    limit: int,
+) -> tuple[Shard, ...]:
+    """Distributes steps over files of at most ``limit`` bytes; a larger step has a file of its own."""
+    groups: list[list[Step]] = [[]]
+    size = 0
+    for step in steps:
+        nbytes = sum(header.nbytes for header in step.targets)
+        if groups[-1] and size + nbytes > limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(step)
+        size += nbytes
+    if len(groups) == 1:
+        variant = "keras" if form.container == "keras_hdf5" else ""
+        return (Shard(form.filename, tuple(steps), tuple(aliases), variant),)
+    stem, _, suffix = form.filename.rpartition(".")
+    names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.{suffix}" for i in range(len(groups))]
+    return tuple(
+        _one_of_many(name, group, aliases, form, view)
+        for name, group in zip(names, groups, strict=True)
+    )
+
+
+def _one_of_many(
+    filename: str,
+    steps: Sequence[Step],
+    aliases: Sequence[TensorHeader],
+    form: Format,
+    view: LayoutView | None,
+) -> Shard:
+    """One of several files; a Keras HDF5 among several has no groups and no second places."""
+    if form.container != "keras_hdf5":
+        here = {header.name for step in steps for header in step.targets}
+        return Shard(filename, tuple(steps), tuple(one for one in aliases if one.alias_of in here))
+    encode = layout_module("tensorflow").encode
+    flat = [
+        replace(
+            step,
+            targets=tuple(
+                replace(header, name=encode(name, form.container, "flat", view), group="")
+                for name, header in zip(step.outputs, step.targets, strict=True)
+            ),
+        )
+        for step in steps
+    ]
+    return Shard(filename, tuple(flat), (), "flat")

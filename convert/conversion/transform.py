@@ -1,0 +1,139 @@
+"""Runs the steps of a plan: from arrays of the source to arrays of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from equipoise.convert.conversion.coverage import ValueCheck
+from equipoise.convert.conversion.plan_types import Step
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.computed_tensors import ROUNDED, generate
+from equipoise.convert.core.errors import CoverageError, InputError
+from equipoise.convert.core.ops import apply_all
+from equipoise.convert.core.rules import Namespace
+from equipoise.convert.core.tensor import BLOCK_BYTES, TensorHeader, TensorRef, array_blocks
+
+_STRIP_ROWS, _STRIP_BYTES = 1024, 64
+"""Strips in which a matrix is transposed: one cache line wide where it is written, long where it is read."""
+
+
+def is_copy(step: Step, ref: TensorRef | None) -> bool:
+    """Whether a step passes the bytes of one tensor on as they are."""
+    if ref is None or len(step.sources) != 1 or len(step.targets) != 1:
+        return False
+    plain = all(not one.rule.ops for one in step.rules)
+    return plain and step.targets[0].dtype == ref.dtype
+
+
+def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
+    """The step's targets, one after the other, C-contiguous and in the dtype of their headers.
+
+    Args:
+        step: The step.
+        arrays: The step's sources by their names in the source's files.
+
+    Raises:
+        InputError: A finite number becomes infinite by the cast.
+    """
+    for header, array in _views(step, arrays):
+        yield header, cast(contiguous(array), header)
+
+
+def streams(
+    step: Step, arrays: Mapping[str, Array]
+) -> Iterator[tuple[TensorHeader, Iterator[memoryview]]]:
+    """The same targets as their bytes in C order, in pieces; no target is ever whole in memory."""
+    for header, array in _views(step, arrays):
+        yield header, _pieces(array, header)
+
+
+def _views(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
+    """The step's targets before the cast, in whatever order their bytes lie."""
+    if step.generator is not None:
+        (header,) = step.targets
+        rule = step.rules[0].rule
+        shape = rule.inverse.shapes((header.shape,))[0]
+        (array,) = apply_all(rule.ops, (generate(step.generator, shape, header.dtype),))
+        yield header, array
+        return
+    values = {
+        (Namespace.SOURCE, name): arrays[source]
+        for name, source in zip(step.inputs, step.sources, strict=True)
+    }
+    if not step.rules:
+        values = {(Namespace.TARGET, name): values[Namespace.SOURCE, name] for name in step.outputs}
+    for one in step.rules:
+        found = apply_all(one.rule.ops, tuple(values[one.reads, name] for name in one.rule.sources))
+        values.update(
+            ((one.writes, name), array) for name, array in zip(one.rule.targets, found, strict=True)
+        )
+    for name, header in zip(step.outputs, step.targets, strict=True):
+        yield header, values.pop((Namespace.TARGET, name))
+
+
+def _pieces(array: Array, header: TensorHeader) -> Iterator[memoryview]:
+    rows = array.reshape(1) if array.ndim == 0 else array
+    at_once = max(1, BLOCK_BYTES * len(rows) // max(array.nbytes, 1))
+    for start in range(0, len(rows), at_once):
+        yield from array_blocks(cast(contiguous(rows[start : start + at_once]), header))
+
+
+def contiguous(array: Array) -> Array:
+    """The array in C order; large transposed matrices are copied strip by strip, up to ten times as fast."""
+    if array.flags.c_contiguous or array.ndim != 2:
+        return np.asarray(array, order="C")
+    out = np.empty(array.shape, array.dtype)
+    rows, columns = array.shape
+    width = max(1, _STRIP_BYTES // array.itemsize)
+    for row in range(0, rows, _STRIP_ROWS):
+        for column in range(0, columns, width):
+            here = np.s_[row : row + _STRIP_ROWS, column : column + width]
+            out[here] = array[here]
+    return out
+
+
+def cast(array: Array, header: TensorHeader) -> Array:
+    """The array in the header's dtype.
+
+    Raises:
+        InputError: A finite number becomes infinite.
+    """
+    if array.dtype == header.dtype:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(header.dtype)
+        lost = np.isinf(result) & np.isfinite(array)
+    if lost.any():
+        raise InputError(
+            f"{int(lost.sum())} finite numbers become infinite in {header.dtype.name}",
+            tensor=header.name,
+            found=f"largest magnitude {np.abs(array[np.isfinite(array)]).max()}",
+            hint="cast to bf16, which has the range of fp32, or keep the dtype",
+        )
+    return result
+
+
+def run_check(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
+    """Compares the values of a tensor that will not be written with what the target will use.
+
+    Raises:
+        CoverageError: They differ.
+    """
+    (found,) = apply_all(check.ops, (tensors[check.name].read(),))
+    if check.other is not None:
+        (expected,) = apply_all(check.other_ops, (tensors[check.other].read(),))
+        what = f"equal to {check.other!r}"
+    else:
+        expected = generate(str(check.generator), check.shape, found.dtype)
+        what = f"the values of {check.generator!r}"
+    if found.shape == expected.shape:
+        close = check.generator in ROUNDED and np.allclose(found, expected, rtol=1e-6, atol=0)
+        if close or found.tobytes() == expected.tobytes():
+            return
+    problem = (
+        f"{check.name!r} is not {what}, and {check.reason}; "
+        f"--allow '{check.name}=REASON' converts without it"
+    )
+    raise CoverageError("a tensor would be lost:", [problem], file=tensors[check.name].file)

@@ -1,0 +1,107 @@
+"""Tensors that no checkpoint has to hold because they follow from the config."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from equipoise.convert.core.arrays import Array, DType, Shape
+
+
+def sinusoidal(shape: Shape) -> Array:
+    """Sine and cosine positions, sines in the first half; float32 of shape ``[positions, width]``.
+
+    As ``MarianSinusoidalPositionalEmbedding`` and ``TFMarianSinusoidalPositionalEmbedding`` of transformers
+    4.57.6 build them: angles in float64, rounded to float32 once.
+    """
+    positions, width = shape
+    powers = np.array([2 * (column // 2) / width for column in range(width)])
+    angles = np.arange(positions)[:, None] / np.power(10000, powers)
+    half = width // 2 + width % 2
+    table = np.zeros(shape, np.float32)
+    table[:, :half] = np.sin(angles[:, 0::2])
+    table[:, half:] = np.cos(angles[:, 1::2])
+    return table
+
+
+def sinusoidal_interleaved(shape: Shape) -> Array:
+    """Sine at even and cosine at odd columns; float32 of shape ``[positions, width]``.
+
+    As ``create_sinusoidal_embeddings`` of DistilBERT in transformers 4.57.6.
+    """
+    positions, width = shape
+    powers = np.array([2 * (column // 2) / width for column in range(width)])
+    angles = np.arange(positions)[:, None] / np.power(10000, powers)
+    table = np.zeros(shape, np.float32)
+    table[:, 0::2] = np.sin(angles[:, 0::2])
+    table[:, 1::2] = np.cos(angles[:, 1::2])
+    return table
+
+
+def rotary_frequencies(shape: Shape) -> Array:
+    """Frequencies of rotary positions, ``10000 ** (-i / count)``; float32 of shape ``[count]``.
+
+    As ESM and Transformer-XL of transformers 4.57.6 build them, up to the last bit of ``torch.pow``.
+    """
+    (count,) = shape
+    powers = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
+    bases = np.power(10000.0, powers.astype(np.float64)).astype(np.float32)
+    frequencies: Array = np.float32(1) / bases
+    return frequencies
+
+
+def window_positions(shape: Shape) -> Array:
+    """Relative positions within a square window, numbered by row and column; int64 of ``[area, area]``.
+
+    As ``relative_position_index`` of Swin in transformers 4.57.6.
+    """
+    side = math.isqrt(shape[0])
+    rows, columns = np.divmod(np.arange(side * side), side)
+    down = rows[:, None] - rows[None, :] + side - 1
+    right = columns[:, None] - columns[None, :] + side - 1
+    positions: Array = (down * (2 * side - 1) + right).astype(np.int64)
+    return positions
+
+
+def offset_positions(shape: Shape) -> Array:
+    """Pairs of places in a square, numbered by how far apart they are; int64 of ``[area, area]``.
+
+    As ``attention_bias_idxs`` of EfficientFormer in transformers 4.57.6: a distance down and right gets the next
+    number when it is first met.
+    """
+    side = math.isqrt(shape[0])
+    rows, columns = np.divmod(np.arange(side * side), side)
+    down = np.abs(rows[:, None] - rows[None, :])
+    right = np.abs(columns[:, None] - columns[None, :])
+    distances = (down * side + right).ravel()
+    numbers = {
+        distance: number for number, distance in enumerate(dict.fromkeys(distances.tolist()))
+    }
+    return np.array([numbers[one] for one in distances.tolist()], np.int64).reshape(shape)
+
+
+def zeros(shape: Shape) -> Array:
+    """Zeros of that shape."""
+    return np.zeros(shape, np.float32)
+
+
+GENERATORS = {
+    "sinusoidal": sinusoidal,
+    "sinusoidal_interleaved": sinusoidal_interleaved,
+    "rotary_frequencies": rotary_frequencies,
+    "window_positions": window_positions,
+    "offset_positions": offset_positions,
+    "zeros": zeros,
+    "unused": zeros,
+}
+"""What a spec may name under ``computed``; an ``unused`` tensor may have any value where it is stored."""
+
+
+ROUNDED = frozenset(("rotary_frequencies",))
+"""Those whose last bit depends on the library that computes them."""
+
+
+def generate(name: str, shape: Shape, dtype: DType) -> Array:
+    """The computed tensor in the dtype that is asked for."""
+    return GENERATORS[name](shape).astype(dtype)

@@ -1,0 +1,140 @@
+"""SHA-256 of tensors and files, computed beside the work on another thread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import BoundedSemaphore
+from types import TracebackType
+from typing import Self
+
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.tensor import BLOCK_BYTES, Extent, array_blocks
+
+_IN_FLIGHT = 8
+"""How many pieces may wait for being hashed; it bounds the memory."""
+
+
+class Hashing:
+    """Hashes on background threads; hashlib lets go of the interpreter lock while it works."""
+
+    def __init__(self) -> None:
+        # One thread each, so that what is submitted is done in its order.
+        self._sources = ThreadPoolExecutor(1)
+        self._targets = ThreadPoolExecutor(1)
+        self._following = ThreadPoolExecutor(1)
+        self._files = ThreadPoolExecutor(1)
+
+    def array(self, array: Array) -> Future[str]:
+        """Starts hashing a C-contiguous array, which must not change until the result is there."""
+        return self._sources.submit(hash_blocks, array_blocks(array))
+
+    def file(self, path: Path) -> Future[str]:
+        """Starts hashing a file."""
+        return self._files.submit(hash_file, path)
+
+    def digest(self) -> Digest:
+        """A hash of pieces to come; of several, one must be complete before the next begins."""
+        return Digest(self._targets)
+
+    def follow(self, path: Path) -> Follower:
+        """A hash of a file that is being written."""
+        return Follower(path, self._following)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for pool in (self._sources, self._targets, self._following, self._files):
+            pool.shutdown(cancel_futures=True)
+
+
+class Digest:
+    """SHA-256 of pieces that pass by.
+
+    Args:
+        pool: A pool of one thread.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._state = hashlib.sha256()
+        self._room = BoundedSemaphore(_IN_FLIGHT)
+
+    def passing(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Passes pieces on; they must stay as they are."""
+        for piece in pieces:
+            self._room.acquire()
+            self._pool.submit(self._update, piece)
+            yield piece
+
+    def _update(self, piece: memoryview) -> None:
+        self._state.update(piece)
+        self._room.release()
+
+    def result(self) -> Future[str]:
+        """The hash in hexadecimal, of everything that has passed."""
+        return self._pool.submit(self._state.hexdigest)
+
+
+class Follower:
+    """SHA-256 of a file while it grows; reads what was just written, before the system forgets it.
+
+    Args:
+        path: The file.
+        pool: A pool of one thread.
+    """
+
+    def __init__(self, path: Path, pool: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._pool = pool
+        self._state = hashlib.sha256()
+        self._asked = 0
+        self._done = 0
+        self._jobs: list[Future[None]] = []
+
+    def advance(self, settled: int) -> None:
+        """Hashes up to here, in time; these bytes must not change any more."""
+        if settled - self._asked >= BLOCK_BYTES:
+            self._asked = settled
+            self._jobs.append(self._pool.submit(self._read, settled))
+
+    def result(self) -> Future[str]:
+        """The hash of the file, which is finished."""
+        return self._pool.submit(self._finish)
+
+    def _finish(self) -> str:
+        for job in self._jobs:
+            job.result()
+        self._read(self._path.stat().st_size)
+        return self._state.hexdigest()
+
+    def _read(self, end: int) -> None:
+        for piece in Extent(self._path, self._done, end - self._done).blocks():
+            self._state.update(piece)
+        self._done = end
+
+
+def hash_blocks(blocks: Iterable[memoryview]) -> str:
+    """SHA-256 of blocks one after the other, in hexadecimal."""
+    state = hashlib.sha256()
+    for block in blocks:
+        state.update(block)
+    return state.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, as ``sha256sum`` gives it."""
+    state = hashlib.sha256()
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            state.update(buffer[:size])
+    return state.hexdigest()

@@ -1,0 +1,237 @@
+"""What may happen to tensors between two layouts: each operation knows its shapes and its inverse.
+
+An operation takes a tuple of arrays and gives a tuple of arrays. ``shapes`` says what comes out for what goes
+in, and raises ``ValueError`` when the operation does not fit; nothing is ever reshaped because it happens to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from equipoise.convert.core.arrays import Array, Shape
+
+
+class Op(Protocol):
+    """An operation on tensors."""
+
+    @property
+    def inverse(self) -> Op:
+        """The operation that undoes it."""
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Shapes out of shapes in."""
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Arrays out of arrays in; may return views."""
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Reorders the axes: axis ``i`` of the result is axis ``axes[i]`` of the operand."""
+
+    axes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> Permute:
+        """The permutation that undoes it."""
+        return Permute(tuple(self.axes.index(axis) for axis in range(len(self.axes))))
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Each operand has as many axes as the permutation."""
+        for shape in shapes:
+            _expect(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
+        return tuple(tuple(shape[axis] for axis in self.axes) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Views of the operands."""
+        return tuple(array.transpose(self.axes) for array in arrays)
+
+
+@dataclass(frozen=True)
+class AddAxis:
+    """Puts an axis of size 1 at ``axis``."""
+
+    axis: int
+
+    @property
+    def inverse(self) -> DropAxis:
+        """Takes it away again."""
+        return DropAxis(self.axis)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """One axis more."""
+        return tuple((*shape[: self.axis], 1, *shape[self.axis :]) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Views of the operands."""
+        return tuple(np.expand_dims(array, self.axis) for array in arrays)
+
+
+@dataclass(frozen=True)
+class DropAxis:
+    """Takes away an axis that must have size 1."""
+
+    axis: int
+
+    @property
+    def inverse(self) -> AddAxis:
+        """Puts it there again."""
+        return AddAxis(self.axis)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """One axis less."""
+        for shape in shapes:
+            fits = len(shape) > self.axis and shape[self.axis] == 1
+            _expect(fits, f"size 1 at axis {self.axis}", shape)
+        return tuple((*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Views of the operands."""
+        return tuple(np.squeeze(array, self.axis) for array in arrays)
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Joins the operands along an axis, on which they have these sizes."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> Split:
+        """Cuts them apart again."""
+        return Split(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """All equal but for the axis, where the sizes are as stated."""
+        found = tuple(shape[self.axis] if len(shape) > self.axis else -1 for shape in shapes)
+        _expect(found == self.sizes, f"sizes {self.sizes} at axis {self.axis}", shapes)
+        rests = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes}
+        _expect(len(rests) == 1, "equal sizes at the other axes", shapes)
+        first = shapes[0]
+        return ((*first[: self.axis], sum(self.sizes), *first[self.axis + 1 :]),)
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """One new array."""
+        return (np.concatenate(arrays, self.axis),)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cuts one operand into pieces of these sizes along an axis."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> Concat:
+        """Joins the pieces again."""
+        return Concat(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The sizes must add up."""
+        _expect(len(shapes) == 1, "one tensor", shapes)
+        shape = shapes[0]
+        fits = len(shape) > self.axis and shape[self.axis] == sum(self.sizes)
+        _expect(fits, f"size {sum(self.sizes)} at axis {self.axis}", shape)
+        return tuple((*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes)
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Views of the operand."""
+        return tuple(np.split(arrays[0], np.cumsum(self.sizes)[:-1].tolist(), self.axis))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Joins ``count`` equal operands along a new axis."""
+
+    axis: int
+    count: int
+
+    @property
+    def inverse(self) -> Unstack:
+        """Takes them apart again."""
+        return Unstack(self.axis, self.count)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """All shapes are equal."""
+        _expect(len(shapes) == self.count, f"{self.count} tensors", shapes)
+        _expect(len(set(shapes)) == 1, "equal shapes", shapes)
+        return ((*shapes[0][: self.axis], self.count, *shapes[0][self.axis :]),)
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """One new array."""
+        return (np.stack(arrays, self.axis),)
+
+
+@dataclass(frozen=True)
+class Unstack:
+    """Takes one operand apart along an axis of size ``count``."""
+
+    axis: int
+    count: int
+
+    @property
+    def inverse(self) -> Stack:
+        """Stacks the pieces again."""
+        return Stack(self.axis, self.count)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The axis has the stated size."""
+        _expect(len(shapes) == 1, "one tensor", shapes)
+        shape = shapes[0]
+        fits = len(shape) > self.axis and shape[self.axis] == self.count
+        _expect(fits, f"size {self.count} at axis {self.axis}", shape)
+        return ((*shape[: self.axis], *shape[self.axis + 1 :]),) * self.count
+
+    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Views of the operand."""
+        return tuple(np.take(arrays[0], index, self.axis) for index in range(self.count))
+
+
+def _expect(fits: bool, expected: str, found: object) -> None:
+    if not fits:
+        raise ValueError(f"expected {expected}, found {found}")
+
+
+def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:
+    """The same operations with neighbours merged: what remains of a fused route.
+
+    >>> simplify([Permute((1, 0)), Permute((1, 0))])
+    ()
+    """
+    kept: list[Op] = []
+    for op in ops:
+        last = kept[-1] if kept else None
+        if isinstance(op, Permute) and isinstance(last, Permute):
+            kept.pop()
+            op = Permute(tuple(last.axes[axis] for axis in op.axes))
+        elif last is not None and last.inverse == op:
+            kept.pop()
+            continue
+        if isinstance(op, Permute) and op.axes == tuple(range(len(op.axes))):
+            continue
+        kept.append(op)
+    return tuple(kept)
+
+
+def apply_all(ops: Sequence[Op], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The operations one after the other."""
+    for op in ops:
+        arrays = op.apply(arrays)
+    return arrays
+
+
+def shapes_all(ops: Sequence[Op], shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    """The shapes after the operations.
+
+    Raises:
+        ValueError: An operation does not fit.
+    """
+    for op in ops:
+        shapes = op.shapes(shapes)
+    return shapes

@@ -1,0 +1,229 @@
+"""The output folder: written beside its place, renamed at the end, resumed when a run was cut off."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from equipoise.convert.core.errors import CheckpointError, OutputError
+
+PROGRESS = "equipoise.progress.json"
+"""Lists the finished files of a folder that is still being written."""
+
+_SPARE_BYTES = 16 << 20
+
+
+class OutputFolder:
+    """A folder in the making: ``.NAME.partial`` beside the place that it will take.
+
+    Args:
+        path: The place.
+        force: Whether a folder that is there may be replaced.
+        fingerprint: What the conversion is; a partial folder of another one is thrown away.
+    """
+
+    def __init__(self, path: Path, *, force: bool, fingerprint: str) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.partial = self.path.with_name(f".{self.path.name}.partial")
+        self._force = force
+        self._fingerprint = fingerprint
+        self._made: list[Path] = []
+        self._lock_descriptor: int | None = None
+        self.finished: dict[str, Any] = {}
+
+    def open(self, source: Path, nbytes: int) -> None:
+        """Checks that the folder may be written and has the space; takes up a partial one.
+
+        Raises:
+            OutputError: It may not, or has not.
+        """
+        try:
+            with self.errors():
+                self._check_place(source)
+                self._make_parents()
+                if self.partial.is_symlink() or self.partial.is_file():
+                    self.partial.unlink()
+                self.partial.mkdir(exist_ok=True)
+                self._lock()
+                self._take_up()
+                self._save()
+                free = shutil.disk_usage(self.partial).free
+        except OutputError:
+            self.release()
+            self._remove_parents()
+            raise
+        done = sum(path.stat().st_size for path in self.partial.iterdir())
+        if free + done < nbytes + _SPARE_BYTES:
+            self.discard()
+            raise OutputError(
+                "the disk is too full",
+                file=self.path,
+                expected=f"{nbytes + _SPARE_BYTES - done} bytes",
+                found=f"{free} bytes free",
+            )
+
+    def _check_place(self, source: Path) -> None:
+        own = Path(os.path.realpath(source))
+        place = Path(os.path.realpath(self.path))
+        if place == own or place in own.parents:
+            raise OutputError(
+                "the output folder holds the source", file=self.path, hint="choose another folder"
+            )
+        if own.is_dir() and own in place.parents:
+            raise OutputError(
+                "the output folder lies inside the source",
+                file=self.path,
+                hint="choose a folder beside it",
+            )
+        if not os.path.lexists(self.path):
+            return
+        if not self.path.is_dir():
+            raise OutputError("there is a file in the place of the output folder", file=self.path)
+        if any(self.path.iterdir()) and not self._force:
+            raise OutputError(
+                "the output folder is not empty",
+                file=self.path,
+                hint="choose another folder, or replace this one with --force",
+            )
+
+    def _make_parents(self) -> None:
+        """Makes the folders above; remembers which were not there."""
+        for parent in reversed(self.path.parents):
+            if not parent.exists():
+                parent.mkdir()
+                self._made.append(parent)
+
+    def _remove_parents(self) -> None:
+        """Removes the folders that were made for nothing."""
+        while self._made:
+            parent = self._made.pop()
+            if not any(parent.iterdir()):
+                parent.rmdir()
+
+    def _lock(self) -> None:
+        """Takes the partial folder for this run alone; the system lets go of it when the process ends."""
+        descriptor = os.open(self.partial, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise OutputError(
+                "another conversion is writing this folder",
+                file=self.path,
+                hint="wait for it, or choose another folder",
+            ) from None
+        self._lock_descriptor = descriptor
+
+    def release(self) -> None:
+        """Lets another run have the partial folder."""
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    def _take_up(self) -> None:
+        """Keeps the finished files of the same conversion; removes everything else."""
+        try:
+            state = json.loads((self.partial / PROGRESS).read_text())
+            same = state["fingerprint"] == self._fingerprint
+            self.finished = dict(state["finished"]) if same else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            self.finished = {}
+        for path in self.partial.iterdir():
+            kept = self.finished.get(path.name)
+            if kept is None or path.stat().st_size != kept["size"]:
+                self.finished.pop(path.name, None)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        there = {path.name for path in self.partial.iterdir()}
+        self.finished = {name: kept for name, kept in self.finished.items() if name in there}
+
+    def finish_file(self, name: str, record: dict[str, Any]) -> None:
+        """Notes that a file is complete, so that a later run keeps it."""
+        size = (self.partial / name).stat().st_size
+        self.finished[name] = {"size": size, "record": record}
+        self._save()
+
+    def _save(self) -> None:
+        state = {"fingerprint": self._fingerprint, "finished": self.finished}
+        write_atomic(self.partial / PROGRESS, json.dumps(state))
+
+    def commit(self) -> None:
+        """Puts the folder into its place.
+
+        Raises:
+            OutputError: It cannot be put there.
+        """
+        with self.errors():
+            (self.partial / PROGRESS).unlink()
+            sync(self.partial)
+            old = self.path.with_name(f".{self.path.name}.replaced")
+            if self.path.is_dir() and any(self.path.iterdir()):
+                shutil.rmtree(old, ignore_errors=True)
+                self.path.rename(old)
+            self.partial.rename(self.path)
+            sync(self.path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Removes the partial folder, and the folders above it that were made for it."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.release()
+        self._remove_parents()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns errors of the operating system while writing into ``OutputError``.
+
+        Raises:
+            OutputError: It failed here.
+            CheckpointError: It failed at a file that lies elsewhere, so while reading.
+        """
+        try:
+            yield
+        except OSError as error:
+            if self._is_elsewhere(error.filename):
+                raise CheckpointError(
+                    f"cannot be read: {error.strerror or error}", file=error.filename
+                ) from error
+            hints = {
+                errno.ENOSPC: "make room, then run it again",
+                errno.EFBIG: "the file size is limited here (`ulimit -f`, or the file system); write shards",
+                errno.EDQUOT: "make room, then run it again",
+                errno.EACCES: "choose a folder that you may write",
+                errno.EROFS: "choose a folder that you may write",
+                errno.EPERM: "choose a folder that you may write",
+            }
+            raise OutputError(
+                f"cannot be written: {error.strerror or error}",
+                file=self.path,
+                hint=hints.get(error.errno or 0),
+            ) from error
+
+    def _is_elsewhere(self, name: object) -> bool:
+        if not isinstance(name, (str, Path)):
+            return False
+        path = Path(os.path.abspath(name))
+        inside = {self.path, self.partial} & set(path.parents)
+        return not inside and path not in (self.path, self.partial, *self.path.parents)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Writes a small file so that it is there whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def sync(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

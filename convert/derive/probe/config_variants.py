@@ -1,0 +1,261 @@
+"""Which configs to look at: the base, one field changed, switches turned, and several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Protocol
+
+from equipoise.convert.derive.probe.field_values import SMALL, counts, lists, others
+from equipoise.convert.derive.probe.observations import Variant, cover, differ
+
+
+class Build(Protocol):
+    """Builds the classes under the base config with changes; None when none can be built so."""
+
+    def __call__(
+        self, changes: Mapping[str, Any], classes: frozenset[str] | None = None
+    ) -> Variant | None:
+        """Builds these classes, or all."""
+
+
+IDLE = (
+    *(
+        "drop",
+        "_token_id",
+        "token_index",
+        "eps",
+        "initializer",
+        "init_std",
+        "logit_scale_init",
+        "theta",
+        "coef",
+        "loss",
+        "temperature",
+    ),
+    *("std", "prob", "smooth", "_id2label", "transformers_version", "return_", "output_att"),
+    *("output_hidden", "use_cache", "problem_type", "dtype", "_name_or_path", "model_type"),
+    *("architectures", "id2label", "label2id", "chunk_size", "is_encoder_decoder", "version"),
+    *("gradient_check", "attn_implementation", "_act", "activation", "norm_topk", "begin_supp"),
+)
+"""Parts of the names of fields that no parameter's shape depends on."""
+MOST_CONTEXTS = 4
+MOST_PAIRS = 10
+WIDTHS = ("size", "dim", "width", "embd", "d_model", "channels")
+"""Parts of the names of fields that say how wide something is."""
+MOST_SAMPLES = 2
+"""Around as many samples every number is changed."""
+
+
+def explore(
+    build: Build,
+    texts: Mapping[str, frozenset[str]],
+    hints: Mapping[str, Sequence[Any]],
+    samples: Sequence[Variant] = (),
+) -> tuple[list[Variant], list[str]]:
+    """The variants that matter, the base first, and the fields that could not be changed.
+
+    Args:
+        build: Builds the classes.
+        texts: What a text may be instead, by the last part of a field's name.
+        hints: Values of fields that are worth a trial.
+        samples: Variants that a person has configs of.
+    """
+    base = build({})
+    if base is None:
+        return [], []
+    walk = _Walk(build, base, texts, hints, samples)
+    walk.run()
+    return walk.variants, sorted(walk.stuck)
+
+
+class _Walk:
+    def __init__(
+        self,
+        build: Build,
+        base: Variant,
+        texts: Mapping[str, frozenset[str]],
+        hints: Mapping[str, Sequence[Any]],
+        samples: Sequence[Variant],
+    ) -> None:
+        self.build = build
+        self.base = base
+        self.samples = [one for one in samples if differ(one.seen, base.seen)]
+        self.variants = [base, *self.samples]
+        self.texts = texts
+        self.hints = hints
+        self.fields = [
+            name
+            for name, value in base.values.items()
+            if not is_idle(name)
+            and not isinstance(value, dict)
+            and not (value is None and name.endswith("config"))
+        ]
+        self.stuck: set[str] = set()
+
+    def run(self) -> None:
+        numbers, switches = self._singles()
+        contexts = [one for one in map(self._among, switches) if one is not None]
+        contexts += self._pairs()
+        together = self._together(numbers)
+        self._equal(numbers)
+        contexts += self._hinted()
+        for place, context in enumerate(contexts):
+            self._add({**together, **context.changes})
+            if place < MOST_CONTEXTS:
+                self._around(context, numbers)
+        for sample in self.samples[:MOST_SAMPLES]:
+            self._back(sample)
+            self._around(sample, numbers)
+
+    def _around(self, context: Variant, numbers: Sequence[str]) -> None:
+        """Changes every number in a context, in the classes that show what the context itself does."""
+        classes = cover(context.seen, self.base.seen)
+        for field in numbers:
+            if isinstance(context.values.get(field), int):
+                self._change(context, field, classes)
+
+    def _hinted(self) -> list[Variant]:
+        """Fields set to the values that samples and the type's own defaults have; gives those that matter."""
+        found = []
+        for field, values in self.hints.items():
+            for value in values if field in self.fields else ():
+                changes = {field: value}
+                if value != self.base.values[field] and self._among(changes) is None:
+                    self._add(changes)
+                    one = self._among(changes)
+                    if one is not None and not isinstance(value, list):
+                        found.append(one)
+        return found
+
+    def _back(self, sample: Variant) -> None:
+        """What a sample has otherwise than the base, one field at a time as in the base."""
+        classes = cover(sample.seen, self.base.seen)
+        for field in sample.changes:
+            if field not in self.fields:
+                continue
+            rest = {name: value for name, value in sample.changes.items() if name != field}
+            found = None if self._among(rest) else self.build(rest, classes)
+            if found is not None and differ(found.seen, sample.seen):
+                self.variants.append(found)
+
+    def _singles(self) -> tuple[list[str], list[Mapping[str, Any]]]:
+        """Changes each field alone; gives the numbers, and the switches that changed something."""
+        numbers, switches = [], []
+        for field in self.fields:
+            value = self.base.values[field]
+            found = self._change(self.base, field)
+            if isinstance(value, (bool, str)) or value is None:
+                if found is not None:
+                    switches.append(found.changes)
+            else:
+                numbers.append(field)
+            if found is not None and not isinstance(found.values[field], (bool, str)):
+                classes = cover(found.seen, self.base.seen)
+                self._change(self.base, field, classes, start=1, but=found.values[field])
+        return numbers, switches
+
+    def _among(self, changes: Mapping[str, Any]) -> Variant | None:
+        return next((one for one in self.variants if one.changes == changes), None)
+
+    def _change(
+        self,
+        parent: Variant,
+        field: str,
+        classes: frozenset[str] | None = None,
+        *,
+        start: int = 0,
+        but: Any = None,
+    ) -> Variant | None:
+        """Keeps the first candidate that can be built, when it changes anything."""
+        refused = False
+        for changes in list(self._candidates(parent, field))[start:]:
+            if changes[field] == but:
+                continue
+            found = self.build({**parent.changes, **changes}, classes)
+            if found is None:
+                refused = True
+                continue
+            changed = differ(found.seen, parent.seen)
+            if changed:
+                self.variants.append(found)
+            if not isinstance(parent.values[field], (str, list, float)) or (
+                changed and isinstance(parent.values[field], (str, float))
+            ):
+                return found if changed else None
+        if refused and start == 0 and parent is self.base:
+            self.stuck.add(field)
+        return None
+
+    def _candidates(self, parent: Variant, field: str) -> Iterator[dict[str, Any]]:
+        value = parent.values[field]
+        texts = self.texts.get(field.rpartition(".")[2], frozenset())
+        for other in others(field, value, texts):
+            yield {field: other}
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                yield {field: other, **lists(parent.values, value, other)}
+            if isinstance(value, list) and len(other) != len(value):
+                every = {**lists(parent.values, len(value), len(other)), field: other}
+                yield every
+                yield {**every, **counts(parent.values, len(value), len(other))}
+
+    def _pairs(self) -> list[Variant]:
+        """Two switches at once, where the second does something only beside the first."""
+        switches = [name for name in self.fields if isinstance(self.base.values[name], bool)]
+        found = []
+        for names in list(combinations(switches, 2))[:MOST_PAIRS]:
+            flipped = {name: not self.base.values[name] for name in names}
+            if not self._add(flipped):
+                continue
+            pair = self._among(flipped)
+            singles = [self._among({name: value}) for name, value in flipped.items()]
+            if pair is not None and singles == [None, None]:
+                found.append(pair)
+        return found
+
+    def _together(self, numbers: list[str]) -> Mapping[str, Any]:
+        """All that can be changed alone, changed at once, as far as the classes take it."""
+        alone = [one.changes for one in self.variants if len(one.changes) == 1]
+        single = {next(iter(one)): dict(one) for one in alone if next(iter(one)) in numbers}
+        every = {name: value for one in single.values() for name, value in one.items()}
+        if self._add(every):
+            return every
+        kept: dict[str, Any] = {}
+        for change in single.values():
+            if self.build({**kept, **change}) is not None:
+                kept.update(change)
+        self._add(kept)
+        return kept
+
+    def _equal(self, numbers: list[str]) -> None:
+        """Two sizes made equal: what lies between them may go then."""
+        moved = [next(iter(one.changes)) for one in self.variants if len(one.changes) == 1]
+        values = self.base.values
+        sizes = [
+            name
+            for name in dict.fromkeys(moved)
+            if name in numbers and type(values[name]) is int and values[name] >= SMALL
+        ]
+        wide = [name for name in sizes if any(part in name for part in WIDTHS)]
+        for name in dict.fromkeys(moved):
+            first = values[name][0] if isinstance(values[name], list) and values[name] else None
+            for one in wide if type(first) is int and first >= SMALL else ():
+                if values[one] != first:
+                    self._add({one: first})
+        for one, other in list(combinations(wide, 2))[:MOST_PAIRS]:
+            if values[one] != values[other]:
+                for changes in ({one: values[other]}, {other: values[one]}):
+                    if self._add(changes):
+                        break
+
+    def _add(self, changes: Mapping[str, Any]) -> bool:
+        known = any(one.changes == changes for one in self.variants)
+        found = None if known else self.build(changes)
+        if found is not None and differ(found.seen, self.base.seen):
+            self.variants.append(found)
+        return known or found is not None
+
+
+def is_idle(name: str) -> bool:
+    """Whether no parameter's shape depends on a field, as its name says."""
+    return any(part in name for part in IDLE)

@@ -1,0 +1,63 @@
+"""Other values that a field of a config may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from equipoise.convert.derive.probe.observations import Values
+
+SMALL = 9
+"""A number below it is taken for a count and raised by one; a larger one is doubled."""
+
+
+def others(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
+    """Other values of a field, the likeliest first."""
+    match value:
+        case bool():
+            yield not value
+        case int():
+            small = (value + 1, 2 * value, value + 2, value - 1, 3 * value)
+            large = (2 * value, 3 * value, value + 1, value // 2, 4 * value, value + 8)
+            yield from dict.fromkeys(one for one in (small if value < SMALL else large) if one > 0)
+            if value == 0:
+                yield from (4, 8)
+        case float():
+            yield from (2 * value, value / 2, value + 1, 0.0)
+        case None:
+            yield from (16, 12, True)
+        case str():
+            yield from sorted(texts - {value})
+            yield "none"
+            if texts == {value}:
+                yield "other"
+        case [*items] if items and all(type(one) is int for one in items):
+            yield [2 * one for one in items]
+            if len(items) > 3 or name.endswith("s"):  # a window has as many axes as it has
+                yield [*items, items[-1]]
+                yield [*items, 2 * items[-1]]
+            for place in range(min(len(items), 4)):
+                yield [2 * one if at == place else one for at, one in enumerate(items)]
+        case [*items] if items and all(isinstance(one, (str, bool)) for one in items):
+            yield items[::-1]
+            yield [items[-1], *items[:-1]]
+            for text in sorted(texts - set(map(str, items))):
+                yield [text, *items[1:]]
+
+
+def lists(values: Values, count: int, wanted: int) -> dict[str, Any]:
+    """Every list of one length, cut or continued to another."""
+    return {
+        name: [value[place % count] for place in range(wanted)]
+        for name, value in values.items()
+        if isinstance(value, list) and len(value) == count
+    }
+
+
+def counts(values: Values, count: int, wanted: int) -> dict[str, Any]:
+    """Every number that may be the length of a list."""
+    return {
+        name: wanted
+        for name, value in values.items()
+        if type(value) is int and value == count and ("num" in name or "layers" in name)
+    }

@@ -1,0 +1,120 @@
+"""Which kind a PyTorch module is, and its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.derive.probe.observations import Module
+
+_WEIGHT_NORM = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+
+
+def module_of(
+    path: str, module: Any, files: Mapping[str, str]
+) -> tuple[str, Module, list[str]] | None:
+    """A module's path in files, what it is, and its tensors there; None when it has no kind.
+
+    Args:
+        path: Its path in the model.
+        module: The module.
+        files: Name in the model -> name in files.
+    """
+    found = _kind(module)
+    if found is None:
+        return None
+    leaves = {leaf: _inside(path, _WEIGHT_NORM.get(leaf, leaf)) for leaf in found.leaves()}
+    if not all(name in files for name in leaves.values()):
+        return None
+    places = {
+        files[name].removesuffix(_WEIGHT_NORM.get(leaf, leaf))
+        if files[name].endswith(f".{_WEIGHT_NORM.get(leaf, leaf)}")
+        else files[name].removesuffix(leaf)
+        for leaf, name in leaves.items()
+    }
+    (place, *others) = places
+    if others or not place.endswith("."):
+        return None
+    return place.removesuffix("."), found, [files[name] for name in leaves.values()]
+
+
+def _inside(path: str, leaf: str) -> str:
+    return f"{path}.{leaf}" if path else leaf
+
+
+def _kind(module: Any) -> Module | None:
+    """The kind by PyTorch's class, where the parameters are those of the kind."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    if hasattr(module, "parametrizations"):  # to ask for its weight would compute it
+        return _weight_norm(module)
+    weight = getattr(module, "weight", None)
+    if weight is None or not hasattr(weight, "shape"):
+        return None
+    shape = tuple(weight.shape)
+    if isinstance(module, nn.Linear) and len(shape) == 2:
+        return _module(module, "linear", {"inputs": shape[1], "outputs": shape[0]})
+    if isinstance(module, Conv1D):
+        return _module(module, "hf_conv1d", {"inputs": shape[0], "outputs": shape[1]})
+    if isinstance(module, nn.Embedding):
+        return _module(module, "embedding", {"count": shape[0], "width": shape[1]})
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return _convolution(module, shape)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return _module(module, "batch_norm", {"width": shape[0]})
+    if "Norm" in type(module).__name__ and len(shape) == 1:
+        native = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d))
+        own = dict(module.named_parameters(recurse=False))
+        rms = not native and set(own) == {"weight"}
+        return _module(module, "rms_norm" if rms else "norm", {"width": shape[0]})
+    return None
+
+
+def _convolution(module: Any, shape: tuple[int, ...]) -> Module | None:
+    from torch import nn
+
+    groups = int(module.groups)
+    axes = ("depth", "height", "width")[5 - len(shape) :] if len(shape) > 3 else ("size",)
+    window = dict(zip(axes, shape[2:], strict=True))
+    if isinstance(module, (nn.ConvTranspose2d,)):
+        sizes = {"inputs": shape[0], "outputs": shape[1] * groups, **window, "groups": groups}
+        return _module(module, "conv_transpose2d", sizes)
+    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose3d)):
+        return None
+    sizes = {"inputs": shape[1] * groups, "outputs": shape[0], **window, "groups": groups}
+    return _module(module, f"conv{len(shape) - 2}d", sizes)
+
+
+def _weight_norm(module: Any) -> Module | None:
+    """A convolution whose magnitude is one number a kernel position."""
+    from torch import nn
+
+    weight = getattr(module.parametrizations, "weight", None)
+    parts: list[Any] = [getattr(weight, f"original{number}", None) for number in (0, 1)]
+    if (
+        not isinstance(module, nn.Conv1d)
+        or any(one is None for one in parts)
+        or module.bias is None
+    ):
+        return None
+    magnitude, direction = (tuple(one.shape) for one in parts)
+    groups = int(module.groups)
+    if magnitude != (1, 1, direction[-1]):
+        return None
+    sizes = {"inputs": direction[1] * groups, "outputs": direction[0], "size": direction[2]}
+    return Module("weight_norm_conv1d", tuple({**sizes, "groups": groups}.items()))
+
+
+def _module(module: Any, kind: str, sizes: Mapping[str, int]) -> Module | None:
+    """The module of this kind, or None when it has other tensors than the kind."""
+    own = {name for name, one in module.named_parameters(recurse=False) if one is not None}
+    if kind == "batch_norm":
+        own |= {name for name, one in module.named_buffers(recurse=False) if one is not None}
+    bias = "bias" in own if "bias" in KINDS[kind].switches else None
+    found = Module(kind, tuple(sizes.items()), bias)
+    return found if own == set(found.leaves()) else None

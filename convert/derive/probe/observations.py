@@ -1,0 +1,111 @@
+"""What was seen of a model: its modules, their sizes, and which tensors it shares. No framework is needed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.core.arrays import Shape
+
+Values = Mapping[str, Any]
+"""A config, flat: dotted name -> value."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module, or a bare parameter.
+
+    Attributes:
+        kind: Key of :data:`equipoise.convert.architectures.module_kinds.KINDS`.
+        sizes: Its arguments in order, by name; those of a bare parameter are numbered.
+        bias: Whether it has a bias; None for kinds that always or never have one.
+    """
+
+    kind: str
+    sizes: tuple[tuple[str, int], ...]
+    bias: bool | None = None
+
+    @property
+    def sort(self) -> tuple[str, int]:
+        """What must be the same for one line of a spec: the kind and how many sizes it takes."""
+        return self.kind, len(self.sizes)
+
+    def leaves(self) -> Iterator[str]:
+        """The names of its parameters below its path; empty for a bare one."""
+        for leaf in KINDS[self.kind].leaves:
+            if leaf != "bias" or self.bias is not False:
+                yield leaf
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One class under one config.
+
+    Attributes:
+        modules: By path, as files spell it.
+        ties: Parameter -> the parameter whose tensor it is.
+        shapes: Every tensor that a file may hold, tied ones included.
+    """
+
+    modules: Mapping[str, Module]
+    ties: Mapping[str, str]
+    shapes: Mapping[str, Shape]
+
+    def under(self, prefix: str) -> Seen:
+        """The same with every name under a prefix."""
+        if not prefix:
+            return self
+        return replace(
+            self,
+            modules={f"{prefix}.{path}": one for path, one in self.modules.items()},
+            ties={f"{prefix}.{name}": f"{prefix}.{to}" for name, to in self.ties.items()},
+            shapes={f"{prefix}.{name}": shape for name, shape in self.shapes.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The classes under one config.
+
+    Attributes:
+        changes: What differs from the base config: field -> value.
+        values: The whole config, flat.
+        config: The same as ``config.json`` would hold it.
+        seen: By class; those that refuse the config are missing.
+    """
+
+    changes: Mapping[str, Any]
+    values: Values
+    config: Mapping[str, Any]
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+
+
+def differ(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> bool:
+    """Whether some class is otherwise."""
+    return any(seen[name] != other[name] for name in seen.keys() & other.keys())
+
+
+def cover(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> frozenset[str]:
+    """As few classes as show whatever is otherwise: most of a class is the body that it shares with the rest."""
+    both = seen.keys() & other.keys()
+    known = {path for one in (seen, other) for name in both for path in one[name].modules}
+    left = {name: set(_otherwise(seen[name], other[name], known)) for name in seen if name in both}
+    found = set()
+    while any(left.values()):
+        name = max(left, key=lambda one: len(left[one]))
+        found.add(name)
+        shown = left.pop(name)
+        left = {one: rest - shown for one, rest in left.items()}
+    return frozenset(found)
+
+
+def _otherwise(one: Seen, other: Seen, known: set[str]) -> Iterator[object]:
+    """What two of a class have otherwise; a path without the prefix, where another class has it so."""
+    for a, b in ((one, other), (other, one)):
+        for path, module in a.modules.items():
+            if b.modules.get(path) != module:
+                inner = path.partition(".")[2]
+                yield (inner if inner in known else path), module
+    yield from one.ties.items() ^ other.ties.items()

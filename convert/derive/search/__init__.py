@@ -1,0 +1,1 @@
+"""Searches expressions over config fields that reproduce observed sizes, counts and conditions."""

@@ -1,0 +1,287 @@
+"""Expressions from numbers: terms of a config, combined until they are the values that were seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.derive.search.sample_points import Place, Vector, numeric, plus
+
+FEW = 10
+"""As many terms may be combined three at a time."""
+SOME = 80
+"""As many pairs may be combined with each other."""
+MANY = 48
+"""As many may be combined two at a time."""
+POWERS = [2**power for power in range(8)]
+"""The language has no powers; a list of them stands for those of two."""
+MULTIPLES = (8, 16, 32, 64, 128, 256)
+DIVISORS = (2, 3, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Term:
+    """Part of an expression with its value at every place; ``plain`` needs no parentheses as a factor."""
+
+    text: str
+    value: Vector
+    plain: bool = True
+
+    @property
+    def factor(self) -> str:
+        """The text where it is multiplied or divided."""
+        return self.text if self.plain else f"({self.text})"
+
+    @property
+    def divisor(self) -> str:
+        """The text where something is divided by it."""
+        return f"({self.text})" if " " in self.text else self.text
+
+
+def terms_of(places: list[Place], fields: Iterable[str]) -> list[Term]:
+    """Fields, elements and lengths of lists, and indices, each with its values; equal ones once."""
+    found: dict[bytes, Term] = {}
+
+    def add(text: str, value: Vector | None, plain: bool = True) -> None:
+        if value is not None and not (value == value[0]).all():
+            found.setdefault(value.tobytes(), Term(text, value, plain))
+
+    indices = list(places[0].indices)
+    for name in fields:
+        value = places[0].values.get(name)
+        if not isinstance(value, list):
+            add(name, numeric(places, name))
+    for name in fields:
+        lists = [place.values.get(name) for place in places]
+        if all(isinstance(one, list) and one for one in lists):
+            for text, values in _of_lists(places, name, lists, indices):
+                add(text, np.array(values, np.float64))
+    for index in indices:
+        at = [place.indices[index] for place in places]
+        add(index, np.array(at, np.float64))
+        if max(at) < len(POWERS):
+            add(f"{POWERS}[{index}]", np.array([POWERS[one] for one in at], np.float64))
+    return list(found.values())
+
+
+def _of_lists(
+    places: Sequence[Place], name: str, lists: Sequence[Any], indices: Sequence[str]
+) -> Iterator[tuple[str, list[float]]]:
+    """What an expression may take from a list: the element of an index, one at a fixed place, its length."""
+    for index in indices:
+        back = [
+            len(one) - 1 - place.indices[index] for one, place in zip(lists, places, strict=True)
+        ]
+        if min(back) >= 0 and all(type(one) in (int, float) for many in lists for one in many):
+            values = [one[i] for i, one in zip(back, lists, strict=True)]
+            yield (
+                f"{name}[len({name}) - 1 - {index}]",
+                values,
+            )  # a decoder goes the encoder's way back
+        for shift, text in ((0, index), (-1, f"{index} - 1"), (1, f"{index} + 1")):
+            at = [place.indices[index] + shift for place in places]
+            if all(0 <= i < len(one) for i, one in zip(at, lists, strict=True)):
+                values = [one[i] for i, one in zip(at, lists, strict=True)]
+                if all(type(one) in (int, float) for one in values):
+                    yield f"{name}[{text}]", values
+    yield f"len({name})", [len(one) for one in lists]
+    if all(len(one) <= len(POWERS) for one in lists):
+        yield f"{POWERS}[len({name}) - 1]", [POWERS[len(one) - 1] for one in lists]
+    if all(type(one) in (int, float) for many in lists for one in many):
+        for place in range(min(len(one) for one in lists)):
+            yield f"{name}[{place}]", [one[place] for one in lists]
+        yield f"{name}[len({name}) - 1]", [one[-1] for one in lists]
+        yield f"{name}[len({name}) - 2]", [one[-2] if len(one) > 1 else -1 for one in lists]
+        yield f"sum({name})", [sum(one) for one in lists]
+
+
+def combined(terms: list[Term], target: Vector) -> str | None:
+    """The shortest combination of up to three terms and a constant or two."""
+    if not terms:
+        return None
+    # Places that look alike to every term are one.
+    every = np.stack([*(one.value for one in terms), target])
+    _, first = np.unique(every, axis=1, return_index=True)
+    target = target[first]
+    terms = [Term(one.text, one.value[first], one.plain) for one in terms][:MANY]
+    for one in terms:
+        found = _closed(one, target)
+        if found is not None:
+            return found
+    pairs: list[Term] = []
+    for one in _operations(terms, terms, target, pairs if len(terms) <= FEW else None):
+        found = _closed(one, target)
+        if found is not None:
+            return found
+    products = [one for one in pairs if " * " in one.text and "//" not in one.text]
+    found = _linear(terms[:8], target) or _linear([*products[:SOME], *terms[:8]], target)
+    if found is not None:
+        return found
+    found = _square(terms, target) or _rounded([*terms, *pairs], target)
+    if found is not None:
+        return found
+    for other in (terms, pairs[:SOME]) if pairs else ():
+        for one in _operations(pairs, other, target, None):
+            found = _closed(one, target)
+            if found is not None:
+                return found
+    return None
+
+
+def _square(terms: list[Term], target: Vector) -> str | None:
+    """A square, perhaps with a few more: patches of a picture and a class token, distances in a window."""
+    for more in range(4):
+        root: Vector = np.rint(np.sqrt(np.maximum(target - more, 0.0))).astype(np.float64)
+        if (root * root + more == target).all() and not (root == root[0]).all():
+            for one in (*terms, *_operations(terms, terms, root, None)):
+                side = _closed(one, root)
+                if side is not None:
+                    return plus(f"({side}) * ({side})", more)
+    return None
+
+
+def _rounded(terms: list[Term], target: Vector) -> str | None:
+    """A multiple of a power of two, the next one up: gated layers that are to have as many weights as plain ones."""
+    values = np.stack([one.value for one in terms])
+    for factor in (1, 2):
+        for scale, text in ((1.0, "{0}"), (2 / 3, "int({1} * 2 / 3)")):
+            scaled = np.floor(values * scale)
+            for multiple in MULTIPLES:
+                up = np.floor((scaled + multiple - 1) / multiple) * multiple * factor
+                for row in np.flatnonzero((up == target).all(axis=1)):
+                    inner = text.format(terms[row].text, terms[row].factor)
+                    whole = f"({inner} + {multiple - 1}) // {multiple} * {multiple}"
+                    return whole if factor == 1 else f"{factor} * ({whole})"
+    return None
+
+
+def _operations(
+    left: list[Term], right: list[Term], target: Vector, kept: list[Term] | None
+) -> Iterator[Term]:
+    """The combinations of two terms that may be the target but for constants; all go into ``kept``."""
+    a = np.stack([one.value for one in left])[:, None, :]
+    b = np.stack([one.value for one in right])[None, :, :]
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        product = a * b
+        values = {
+            "{0} * {1}": product,
+            "{2} + {3}": a + b,
+            "{2} - {1}": a - b,
+            "{3} - {0}": b - a,
+            "{0} // {1}": np.floor(a / b),
+            "{1} // {0}": np.floor(b / a),
+            "int({0} * {1})": np.floor(product),
+        }
+    for text, value in values.items():
+        rows = value.reshape(-1, shape[-1])
+        wanted = range(len(rows)) if kept is not None else np.flatnonzero(_near(rows, target))
+        near = _near(rows, target) if kept is not None else None
+        for row in wanted:
+            if not np.isfinite(rows[row]).all():
+                continue
+            one, other = left[row // len(right)], right[row % len(right)]
+            whole = (rows[row] == np.floor(rows[row])).all()
+            if (one.text == other.text and text != "{0} * {1}") or not whole:
+                continue
+            if text.startswith("int") and (one.value * other.value == rows[row]).all():
+                continue
+            plain = "+" not in text and " - " not in text
+            names = (one.factor, other.divisor, one.text, other.text)
+            if text == "{1} // {0}":
+                names = (one.divisor, other.factor, "", "")
+            elif "//" not in text:
+                # A product is read from the left: a // b * (c // d).
+                names = (one.factor, other.divisor, one.text, other.text)
+            term = Term(text.format(*names), rows[row], plain)
+            if kept is not None:
+                kept.append(term)
+            if near is None or near[row]:
+                yield term
+
+
+def _near(rows: Any, target: Vector) -> Any:
+    """Which rows are the target after a product and a sum with constants, or a division by a small number."""
+    ends = [int(np.argmin(target)), int(np.argmax(target))]
+    few = list(dict.fromkeys([*ends, *range(min(len(target), 4))]))
+    # Few rows are, and few columns show most of the others.
+    found = _near_in(rows[:, few], target[few])
+    left = np.flatnonzero(found)
+    found[left] = _near_in(rows[left], target)
+    return found
+
+
+def _near_in(rows: Any, target: Vector) -> Any:
+    low, high = int(np.argmin(target)), int(np.argmax(target))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = (target[high] - target[low]) / (rows[:, high] - rows[:, low])
+        rest = target - slope[:, None] * rows
+        near = np.abs(rest - rest[:, :1]).max(axis=1) < 1e-6 * max(1.0, float(target[high]))
+        for divisor in DIVISORS:
+            near |= (np.floor(rows / divisor) == target).all(axis=1)
+            near |= (np.floor((rows + divisor - 1) / divisor) == target).all(axis=1)
+    return near
+
+
+def _closed(term: Term, target: Vector) -> str | None:
+    """The target from one term and at most two constants, or None."""
+    value = term.value
+    if (value == target).all():
+        return term.text
+    if (value == value[0]).all():
+        return None
+    differences = target - value
+    if (differences == differences[0]).all() and differences[0] == int(differences[0]):
+        return plus(term.text, int(differences[0]))
+    high, low = int(np.argmax(value)), int(np.argmin(value))
+    slope = (target[high] - target[low]) / (value[high] - value[low])
+    if slope == 0:
+        return None
+    if slope == int(slope):
+        rest = target - slope * value
+        if (rest == rest[0]).all() and rest[0] == int(rest[0]):
+            if slope < 0:
+                return f"{int(rest[0])} - {term.factor}" if slope == -1 else None
+            return plus(f"{int(slope)} * {term.factor}", int(rest[0]))
+    for divisor in dict.fromkeys((round(1 / slope), *DIVISORS) if slope > 0 else ()):
+        if divisor > 1:
+            for shift in (0, 1, divisor - 1):
+                whole = np.floor((value + shift) / divisor)
+                rest = target - whole
+                if (rest == rest[0]).all():
+                    inner = term.factor if not shift else f"({term.text} + {shift})"
+                    return plus(f"{inner} // {divisor}", int(rest[0]))
+    if slope > 0:
+        for scale in (1.5, 8 / 3, 4 / 3, 2 / 3, 0.75, 2.5):
+            if (np.floor(value * scale) == target).all():
+                return f"int({term.factor} * {scale!r})"
+    return None
+
+
+def _linear(terms: list[Term], target: Vector) -> str | None:
+    """``m * a + n * b + c`` with whole numbers, of two of the terms."""
+    if len(terms) < 2:
+        return None
+    first, second = np.triu_indices(len(terms), 1)
+    values = np.stack([one.value for one in terms])
+    mean = values.mean(axis=1)
+    about, goal = values - mean[:, None], target - target.mean()
+    products, onto = about @ about.T, about @ goal
+    aa, bb, ab = products[first, first], products[second, second], products[first, second]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area = aa * bb - ab * ab
+        m = np.rint((onto[first] * bb - onto[second] * ab) / area)
+        n = np.rint((onto[second] * aa - onto[first] * ab) / area)
+        c = np.rint(target.mean() - m * mean[first] - n * mean[second])
+        flat = area <= 1e-9 * aa * bb
+    for at in np.flatnonzero(~flat & (m > 0) & (n != 0)):
+        a, b = terms[first[at]], terms[second[at]]
+        if (m[at] * a.value + n[at] * b.value + c[at] == target).all():
+            times, factor, rest = int(m[at]), int(n[at]), int(c[at])
+            one = a.text if times == 1 else f"{times} * {a.factor}"
+            other = b.factor if abs(factor) == 1 else f"{abs(factor)} * {b.factor}"
+            return plus(f"{one} {'+' if factor > 0 else '-'} {other}", rest)
+    return None

@@ -1,0 +1,202 @@
+"""Templates out of names: which numbers in a path count something, and what they count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from equipoise.convert.architectures.expand import MAX_REPEAT
+from equipoise.convert.architectures.expressions import evaluate, names, parse
+from equipoise.convert.derive.probe.observations import Values, Variant
+from equipoise.convert.derive.search.sample_points import Place
+from equipoise.convert.derive.search.search import Search
+
+NO_INDEX = ("head", "len", "min", "max", "sum", "int", "round")
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path as a template with the values of its indices."""
+
+    template: str
+    indices: Mapping[str, int]
+
+
+@dataclass
+class Paths:
+    """All paths of a type's variants as templates.
+
+    Attributes:
+        counts: Index -> how far it counts, an expression.
+        unsolved: Beginnings of paths whose number counts something that no expression gives.
+    """
+
+    counts: dict[str, str] = field(default_factory=dict)
+    unsolved: list[str] = field(default_factory=list)
+    paths: dict[str, dict[tuple[int, str], Path]] = field(default_factory=dict)
+
+
+Named = Mapping[tuple[int, str], Iterable[str]]
+"""(variant, class) -> its paths."""
+
+
+def templates(
+    named: Named, values: list[Values], moved_by_numbers: set[int], search: Search
+) -> Paths:
+    """Reads every path from left to right and decides of each number whether it counts.
+
+    Args:
+        named: The paths.
+        values: The config of each variant.
+        moved_by_numbers: The variants in which a number or a list of the config was changed.
+        search: Finds the expressions.
+    """
+    found = Paths()
+    walks = [_Walk(key, path, _parts(path)) for key, paths in named.items() for path in paths]
+    depth = max((len(walk.parts) for walk in walks), default=0)
+    for level in range(depth):
+        groups: dict[str, list[_Walk]] = {}
+        for walk in walks:
+            if level >= len(walk.parts):
+                continue
+            part = walk.parts[level]
+            if part.isascii() and part.isdigit():
+                groups.setdefault(walk.text, []).append(walk)
+            else:
+                walk.text += part
+        for start, members in groups.items():
+            _number(start, members, level, found, values, moved_by_numbers, search)
+    for walk in walks:
+        path = Path(walk.text, walk.indices)
+        found.paths.setdefault(walk.path, {})[walk.key] = path
+    return found
+
+
+@dataclass
+class _Walk:
+    key: tuple[int, str]
+    path: str
+    parts: list[str]
+    text: str = ""
+    indices: dict[str, int] = field(default_factory=dict)
+
+
+@cache
+def _parts(path: str) -> list[str]:
+    """A path cut before and behind its numbers: whole words, and those that words end with."""
+    return [part for part in re.split(r"(?<![0-9])(0|[1-9][0-9]*)(?=\.|$)", path) if part]
+
+
+def _number(
+    start: str,
+    members: list[_Walk],
+    level: int,
+    found: Paths,
+    values: list[Values],
+    moved_by_numbers: set[int],
+    search: Search,
+) -> None:
+    """A number behind one beginning: an index, or a name like any other."""
+    sizes: dict[tuple[tuple[int, str], tuple[tuple[str, int], ...]], set[int]] = {}
+    for walk in members:
+        outer = tuple(walk.indices.items())
+        sizes.setdefault((walk.key, outer), set()).add(int(walk.parts[level]))
+    name = None
+    if _counts(sizes, moved_by_numbers):
+        places = []
+        lengths = []
+        for ((variant, _), outer), numbers in sizes.items():
+            place = Place(variant, values[variant], dict(outer))
+            if place not in places:
+                places.append(place)
+                lengths.append(max(numbers) + 1)
+            else:
+                at = places.index(place)
+                lengths[at] = max(lengths[at], max(numbers) + 1)
+        count = search.size(places, lengths)
+        whole = start.endswith(".") or not start
+        if count is None and whole:
+            found.unsolved.append(start.removesuffix("."))
+        elif count is not None and (whole or " if " not in count):  # norm3 is a name as well
+            fields = set().union(*values)
+            name = _named(start, count, found.counts, {one.split(".")[0] for one in fields})
+            found.counts[name] = _guarded(count, values)
+    for walk in members:
+        if name is None:
+            walk.text += walk.parts[level]
+        else:
+            walk.text += f"{{{name}}}"
+            walk.indices[name] = int(walk.parts[level])
+
+
+def _guarded(count: str, values: list[Values]) -> str:
+    """A count that is none where a field that it names is not set."""
+    for name in dict.fromkeys(names(parse(count))):
+        if any(name in one for one in values) and any(one.get(name) is None for one in values):
+            count = f"({count}) if {name} else (0)"
+    return count
+
+
+def _counts(
+    sizes: Mapping[tuple[tuple[int, str], tuple[tuple[str, int], ...]], set[int]],
+    moved_by_numbers: set[int],
+) -> bool:
+    """Whether the numbers differ from one outer index to another, or when a number of the config is changed."""
+    per_variant: dict[tuple[int, str], list[set[int]]] = {}
+    by_outer: dict[tuple[str, tuple[tuple[str, int], ...]], list[set[int]]] = {}
+    for ((variant, cls), outer), numbers in sizes.items():
+        per_variant.setdefault((variant, cls), []).append(numbers)
+        if variant in moved_by_numbers or variant == 0:
+            by_outer.setdefault((cls, outer), []).append(numbers)
+    groups = [*by_outer.values()]
+    return any(one != many[0] for many in groups for one in many) or any(
+        max(one) != max(many[0]) for many in per_variant.values() for one in many
+    )
+
+
+def _named(start: str, count: str, counts: Mapping[str, str], fields: set[str]) -> str:
+    """A name for an index: what stands before it in the singular, unless that counts something else."""
+    last = next(_words(start), "index")
+    if last.endswith("s") and not last.endswith("ss") and len(last) > 2:
+        last = last[:-1]
+    stem = last if last.isidentifier() and last not in fields and last not in NO_INDEX else ""
+    stem = stem or f"{last}_index" if last.isidentifier() else "index"
+    options = (stem if number == 1 else f"{stem}_{number}" for number in range(1, 100))
+    return next(
+        one
+        for one in options
+        if one not in fields and counts.get(one, count) == count and f"{{{one}}}" not in start
+    )
+
+
+def _words(start: str) -> Iterator[str]:
+    """The parts of a path that are words, from the end."""
+    for part in reversed(start.split(".")):
+        word = part.partition("{")[0].rstrip("_0123456789")
+        if word:
+            yield word
+
+
+def ranges(
+    names: Sequence[str], counts: Mapping[str, str], variant: Variant
+) -> Iterator[dict[str, int]]:
+    """Every combination of indices under a variant."""
+
+    def loop(names: Sequence[str], indices: dict[str, int]) -> Iterator[dict[str, int]]:
+        if not names:
+            yield dict(indices)
+            return
+
+        def lookup(name: str) -> object:
+            return indices[name] if name in indices else variant.values[name]
+
+        count = evaluate(counts[names[0]], lookup)
+        for index in range(min(int(count), MAX_REPEAT)):
+            yield from loop(names[1:], {**indices, names[0]: index})
+
+    try:
+        yield from loop(names, {})
+    except (IndexError, KeyError, TypeError, ZeroDivisionError):
+        return

@@ -1,0 +1,38 @@
+"""Where values of a type were seen, and numbers of its config there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from equipoise.convert.derive.probe.observations import Values
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass
+class Place:
+    """Where a value was seen: a variant with its config, and indices."""
+
+    variant: int
+    values: Values
+    indices: Mapping[str, int] = field(default_factory=dict)
+
+
+def numeric(places: Sequence[Place], name: str) -> Vector | None:
+    """A field's values at these places, when all are numbers."""
+    values: list[Any] = [place.values.get(name) for place in places]
+    if all(type(one) in (int, float) for one in values):
+        return np.array(values, np.float64)
+    return None
+
+
+def plus(text: str, number: int) -> str:
+    """An expression and a whole number."""
+    if number == 0:
+        return text
+    return f"{text} {'+' if number > 0 else '-'} {abs(number)}"

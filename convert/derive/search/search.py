@@ -1,0 +1,176 @@
+"""Finds expressions over a config: sizes and counts from numbers, conditions from whether something is there.
+
+What a value depends on is known before anything is searched: two places whose configs differ in one field, and
+whose values differ, show that this field matters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.derive.probe.observations import Variant
+from equipoise.convert.derive.search.conditions import conditions, matching, splits
+from equipoise.convert.derive.search.expressions import combined, terms_of
+from equipoise.convert.derive.search.sample_points import Place, Vector
+
+DEEPEST = 3
+"""As many cases an expression may tell apart, one inside the other."""
+
+BUDGET = 120
+"""Searches that one size may take."""
+
+
+class Search:
+    """Expressions over the configs of some variants.
+
+    Args:
+        variants: The variants; the first is the base.
+    """
+
+    def __init__(self, variants: Sequence[Variant]) -> None:
+        base = variants[0].values
+        self.budget = 0
+        self.sizes: dict[object, str | None] = {}
+        self.conditions: dict[object, str | None] = {}
+        self.single = _single_changes(variants)
+        self.moved = {name for name, value in base.items() if isinstance(value, list) and value}
+        for one in variants:
+            self.moved |= {
+                name
+                for name, value in one.values.items()
+                if base.get(name) != value and not isinstance(value, dict)
+            }
+
+    def size(self, places: list[Place], values: Sequence[int]) -> str | None:
+        """An expression that has these values at these places."""
+        target = np.array(values, np.float64)
+        if (target == target[0]).all():
+            return str(int(target[0]))
+        key = (_key(places), target.tobytes())
+        if key not in self.sizes:
+            found = None
+            for known, fields in enumerate(self._fields(places, values)):
+                told = _told_apart(places, target, fields)
+                if told is not None:
+                    self.budget = BUDGET
+                    found = self._size(*told, fields, known)
+                if found:
+                    break
+            self.sizes[key] = _whole(found, places)
+        return self.sizes[key]
+
+    def condition(self, places: list[Place], values: Sequence[bool]) -> str | None:
+        """A condition that holds at exactly these places; empty when it always holds."""
+        target = np.array(values, bool)
+        if target.all():
+            return ""
+        key = (_key(places), target.tobytes())
+        if key not in self.conditions:
+            found = None
+            for fields in self._fields(places, list(map(int, values))):
+                told = _told_apart(places, target, fields)
+                if told is not None:
+                    found = matching(conditions(told[0], fields), told[1])
+                if found:
+                    break
+            self.conditions[key] = found
+        return self.conditions[key]
+
+    def _fields(self, places: Sequence[Place], values: Sequence[int]) -> Iterator[list[str]]:
+        """What the values depend on: as the single changes show; if that is not enough, all that was ever changed."""
+        at = {
+            (place.variant, tuple(place.indices.items())): value
+            for place, value in zip(places, values, strict=True)
+        }
+        found: dict[str, None] = {}
+        for (variant, indices), value in at.items():
+            for parent, names in self.single.get(variant, ()):
+                if at.get((parent, indices), value) != value:
+                    found.update(dict.fromkeys(names))
+        if found:
+            yield list(found)
+        yield sorted(self.moved, key=lambda name: (name.count("."), name))
+
+    def _size(
+        self, places: list[Place], target: Vector, fields: list[str], depth: int
+    ) -> str | None:
+        if (target == target[0]).all():
+            return str(int(target[0]))
+        self.budget -= 1
+        found = combined(terms_of(places, fields), target)
+        if found is not None or depth == DEEPEST:
+            return found
+        for text, holds in splits(places, fields):
+            if self.budget <= 0:
+                return None
+            if holds.all() or not holds.any():
+                continue
+            halves: dict[bool, str | None] = {}
+            sides = {kept: _side(places, target, holds == kept) for kept in (True, False)}
+            for kept, (inside, wanted) in sides.items():
+                halves[kept] = self._size(inside, wanted, fields, DEEPEST)
+            # One case is simple; the other may hold cases of its own.
+            for kept in (True, False):
+                if halves[kept] is None and halves[not kept] is not None:
+                    halves[kept] = self._size(*sides[kept], fields, depth + 1)
+            if halves[True] is not None and halves[False] is not None:
+                return f"({halves[True]}) if {text} else ({halves[False]})"
+        return None
+
+
+def _told_apart(
+    places: Sequence[Place], target: Any, fields: Sequence[str]
+) -> tuple[list[Place], Any] | None:
+    """One place of those that these fields and the indices do not tell apart; None when their values differ."""
+    first: dict[str, int] = {}
+    for at, place in enumerate(places):
+        key = repr(([place.values.get(name) for name in fields], [*place.indices.items()]))
+        if target[first.setdefault(key, at)] != target[at]:
+            return None
+    kept = [*first.values()]
+    return [places[at] for at in kept], target[kept]
+
+
+def _whole(text: str | None, places: Sequence[Place]) -> str | None:
+    """The expression as a whole number where the config gives fractions."""
+    if text is None:
+        return None
+    used = {
+        name
+        for name, value in places[0].values.items()
+        if isinstance(value, float) and re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text)
+    }
+    return f"int({text})" if used else text
+
+
+def _side(places: list[Place], target: Vector, holds: Any) -> tuple[list[Place], Vector]:
+    return [one for one, kept in zip(places, holds, strict=True) if kept], target[holds]
+
+
+def _key(places: Sequence[Place]) -> int:
+    return hash(tuple((one.variant, *one.indices.items()) for one in places))
+
+
+def _single_changes(
+    variants: Sequence[Variant],
+) -> dict[int, list[tuple[int, tuple[str, ...]]]]:
+    """Variant -> the variants that lack one of its changes, with the fields that then differ."""
+    found: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
+    for at, one in enumerate(variants):
+        for parent in range(len(variants)):
+            other = variants[parent]
+            if parent == at or len(other.changes) >= len(one.changes):
+                continue
+            rest = dict(one.changes)
+            shared = all(
+                name in rest and rest[name] == value for name, value in other.changes.items()
+            )
+            fields = tuple(name for name in rest if name not in other.changes)
+            plain = sum(not isinstance(rest[name], list) for name in fields)
+            if shared and (len(fields) == 1 or plain <= 1):
+                found.setdefault(at, []).append((parent, fields))
+    return found

@@ -1,0 +1,76 @@
+"""Holds a derived file to the models it came from: the same names and shapes, under every config that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import Expansion, expand
+from equipoise.convert.architectures.spec import Spec
+from equipoise.convert.core.arrays import Shape
+from equipoise.convert.core.errors import ArchitectureError, SpecError
+from equipoise.convert.derive.probe.observations import Seen, Variant
+from equipoise.convert.layouts import layout_module
+
+
+def differences(spec: Spec, variants: Sequence[Variant]) -> dict[str, list[str]]:
+    """Class -> what the file gives otherwise than the model."""
+    found: dict[str, dict[str, None]] = {}
+    for variant in variants:
+        for name, seen in variant.seen.items():
+            problems = found.setdefault(name, {})
+            if variant is not variants[0] and seen is variants[0].seen.get(name):
+                continue  # it reads nothing that was changed
+            problems.update((text, None) for _, text in _of_class(spec, name, variant, seen))
+    return {name: list(problems) for name, problems in found.items()}
+
+
+def wrong(spec: Spec, variant: Variant) -> set[tuple[str, str]]:
+    """(class, tensor) of what the file gives otherwise than the model under one config."""
+    return {
+        (name, tensor)
+        for name, seen in variant.seen.items()
+        for tensor, _ in _of_class(spec, name, variant, seen)
+    }
+
+
+def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[tuple[str, str]]:
+    """The tensors that are otherwise, and how."""
+    cls = spec.class_named(name)
+    if cls is None:
+        return [("", "the class is missing")]
+    try:
+        needed, allowed = tensors(expand(spec, cls, Config(variant.config)))
+    except (ArchitectureError, SpecError) as error:
+        return [("", error.message)]
+    there = {n: shape for n, shape in seen.shapes.items() if n not in seen.ties}
+    changed = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
+    under = f" (under {changed})" if changed else ""
+    return [
+        *((n, f"{n} {list(there[n])} is not given{under}") for n in there if n not in allowed),
+        *((n, f"{n} is given and not there{under}") for n in needed if n not in seen.shapes),
+        *(
+            (n, f"{n} is needed and shared with {seen.ties[n]}{under}")
+            for n in needed
+            if n in seen.ties
+        ),
+        *(
+            (n, f"{n} is given as {list(allowed[n])} and is {list(there[n])}{under}")
+            for n in there
+            if n in allowed and allowed[n] != there[n]
+        ),
+    ]
+
+
+def tensors(expansion: Expansion) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """The tensors that a PyTorch file must hold, and those that it may hold, with their shapes."""
+    view = layout_module("pytorch").view(expansion)
+    needed: dict[str, Shape] = {}
+    allowed: dict[str, Shape] = {}
+    for rule in view.rules:
+        shapes = rule.shapes(tuple(expansion.parameters[one].shape for one in rule.sources))
+        given = dict(zip(rule.targets, shapes, strict=True))
+        allowed.update(given)
+        if not any(one in view.shared or one in view.left_out for one in rule.sources):
+            needed.update(given)
+    return needed, allowed

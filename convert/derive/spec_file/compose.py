@@ -1,0 +1,112 @@
+"""The file of a type out of what was seen of it, held to the given config while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from equipoise.convert.architectures.spec import Spec, read_spec
+from equipoise.convert.derive.probe.observations import Values, Variant
+from equipoise.convert.derive.search.path_templates import Paths
+from equipoise.convert.derive.search.search import Search
+from equipoise.convert.derive.spec_file.check import wrong
+from equipoise.convert.derive.spec_file.spec_lines import lines
+from equipoise.convert.derive.spec_file.spec_text import Draft, listed, text_of
+from equipoise.convert.derive.spec_file.ties import parameter, ties
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was seen of a type.
+
+    Attributes:
+        model_type: Its name.
+        variants: Its classes under some configs, the base first.
+        placed: The same with all names under the prefix.
+        given: Which of them is the given config.
+        prefix: What names of base classes lack.
+        bases: The base classes.
+        paths: All names as templates.
+        defaults: What config files may lack, by dotted name.
+        stuck: Fields of the config that could not be changed.
+    """
+
+    model_type: str
+    variants: Sequence[Variant]
+    placed: Sequence[Variant]
+    given: int
+    prefix: str
+    bases: frozenset[str]
+    paths: Paths
+    defaults: Values
+    stuck: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A file: its text, what it is read as, what it says of the given config alone, and whether it is exact under that."""
+
+    text: str
+    spec: Spec
+    unsolved: Sequence[str]
+    holds_here: bool
+
+
+def composed(looks: Looks, search: Search) -> Composed:
+    """Writes the file. Modules that would be wrong under the given config itself are written as it has them."""
+    as_given: set[str] = set()
+    while True:
+        found, more = _composed(looks, search, as_given)
+        otherwise = wrong(found.spec, looks.variants[looks.given])
+        for cls, name in otherwise:
+            full = f"{looks.prefix}.{name}" if cls in looks.bases else name
+            place = parameter(full, (looks.given, cls), looks.paths)
+            if place is not None:
+                more |= {place.template, _module(place.template)}
+        if more <= as_given:
+            return replace(found, holds_here=not otherwise)
+        as_given |= more
+
+
+def _composed(looks: Looks, search: Search, as_given: set[str]) -> tuple[Composed, set[str]]:
+    """The file, and the modules that have to be written one by one because their ties are."""
+    paths, placed = looks.paths, looks.placed
+    found = lines(placed, paths, search, looks.given, as_given)
+    shared = ties(placed, paths, search, looks.given, as_given)
+    counts = [f"the count of {one}" for one in paths.unsolved]
+    unsolved = [*counts, *found.unsolved, *shared.unsolved]
+    stuck = listed(looks.stuck, 40)
+    draft = Draft(
+        looks.model_type,
+        looks.prefix,
+        looks.bases,
+        found.of,
+        paths.counts,
+        shared.of,
+        looks.defaults,
+        (
+            f"Derived from PyTorch's model under {len(looks.variants)} configs; to be reviewed.",
+            *(f"As the given config has it, no expression was found: {one}" for one in unsolved),
+            *([f"These fields could not be changed: {stuck}"] if looks.stuck else []),
+        ),
+    )
+    text = text_of(draft)
+    spec = spec_of(text, looks.model_type)
+    return Composed(text, spec, unsolved, holds_here=False), {
+        _module(name) for name in shared.as_given
+    }
+
+
+def _module(name: str) -> str:
+    """The module that a parameter belongs to."""
+    return name.rpartition(".")[0]
+
+
+def spec_of(text: str, model_type: str) -> Spec:
+    """A file's text as a spec."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{model_type}.toml"
+        file.write_text(text, encoding="utf-8")
+        return read_spec(file)

@@ -1,0 +1,190 @@
+"""The lines of a spec: for every template the kind with its sizes as expressions, and the condition it stands under."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.expand import BARE
+from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.derive.probe.observations import Module, Variant
+from equipoise.convert.derive.search.path_templates import Paths, ranges
+from equipoise.convert.derive.search.sample_points import Place
+from equipoise.convert.derive.search.search import Search
+from equipoise.convert.derive.spec_file.spec_text import Line
+
+Sites = Mapping[tuple[int, tuple[int, ...]], Module]
+"""(variant, indices) -> what is there."""
+
+
+@dataclass
+class Lines:
+    """All lines of a type.
+
+    Attributes:
+        of: Class -> its lines.
+        unsolved: What no expression was found for; its lines hold for the given config alone.
+    """
+
+    of: dict[str, list[Line]] = field(default_factory=dict)
+    unsolved: list[str] = field(default_factory=list)
+
+
+def lines(
+    variants: Sequence[Variant],
+    paths: Paths,
+    search: Search,
+    given: int = 0,
+    as_given: Collection[str] = (),
+) -> Lines:
+    """Works out the lines of every class.
+
+    Args:
+        variants: What was seen.
+        paths: Its paths as templates.
+        search: Finds the expressions.
+        given: The variant whose modules are written one by one where no expression is found.
+        as_given: Templates of modules that are written so in any case.
+    """
+    return _Lines(variants, paths, search, given, as_given).run()
+
+
+class _Lines:
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        paths: Paths,
+        search: Search,
+        given: int,
+        as_given: Collection[str],
+    ) -> None:
+        self.variants = variants
+        self.paths = paths
+        self.search = search
+        self.given = given
+        self.as_given = as_given
+        self.found = Lines({name: [] for name in variants[0].seen})
+        self.places: dict[tuple[tuple[str, ...], int], list[Place]] = {}
+
+    def run(self) -> Lines:
+        built = {
+            name: {at for at, one in enumerate(self.variants) if name in one.seen}
+            for name in self.found.of
+        }
+        for text, by_class in self._sites().items():
+            for classes, sites in _clusters(by_class, built):
+                self._solve(text, classes, sites)
+        return self.found
+
+    def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], Module]]]:
+        """Template -> class -> what is where."""
+        found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], Module]]] = {}
+        for at, variant in enumerate(self.variants):
+            for name, seen in variant.seen.items():
+                for path, module in seen.modules.items():
+                    place = self.paths.paths[path][at, name]
+                    sites = found.setdefault(place.template, {}).setdefault(name, {})
+                    sites[at, tuple(place.indices.values())] = module
+        return found
+
+    def _solve(self, text: str, classes: list[str], sites: Sites) -> None:
+        """The lines of one template for classes that have it alike."""
+        built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.seen)]
+        lines = None if text in self.as_given else self._lines(text, built, sites)
+        if lines is None:
+            kinds = ", ".join(sorted({one.kind for one in sites.values()}))
+            self.found.unsolved.append(f"{text} ({kinds}) of {', '.join(classes)}")
+            lines = list(self._as_given(text, sites))
+        for line in lines:
+            for name in classes:
+                self.found.of[name].append(line)
+
+    def _as_given(self, text: str, sites: Sites) -> Iterator[Line]:
+        """A line for every module of a template that the given config has."""
+        for (at, indices), module in sites.items():
+            if at == self.given:
+                place = dict(zip(name_templates.fields(text), indices, strict=True))
+                sizes = [str(size) for _, size in module.sizes]
+                bias = "False" if module.bias is False else ""
+                yield Line(text.format_map(place), _spelled(module, sizes, bias))
+
+    def _lines(self, text: str, built: list[int], sites: Sites) -> list[Line] | None:
+        places = [place for at in built for place in self._places(name_templates.fields(text), at)]
+        everywhere = {(one.variant, tuple(one.indices.values())) for one in places}
+        if not set(sites) <= everywhere:
+            return None
+        found = []
+        for sort in dict.fromkeys(module.sort for module in sites.values()):
+            holds = [
+                (module := sites.get((one.variant, tuple(one.indices.values())))) is not None
+                and module.sort == sort
+                for one in places
+            ]
+            when = self.search.condition(places, holds)
+            inside = [one for one, kept in zip(places, holds, strict=True) if kept]
+            modules = [sites[one.variant, tuple(one.indices.values())] for one in inside]
+            kind = self._kind(inside, modules)
+            if when is None or kind is None:
+                return None
+            found.append(Line(text, kind, when))
+        return found
+
+    def _places(self, indices: tuple[str, ...], at: int) -> list[Place]:
+        if (indices, at) not in self.places:
+            variant = self.variants[at]
+            self.places[indices, at] = [
+                Place(at, variant.values, one)
+                for one in ranges(indices, self.paths.counts, variant)
+            ]
+        return self.places[indices, at]
+
+    def _kind(self, places: list[Place], modules: list[Module]) -> str | None:
+        """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
+        first = modules[0]
+        texts = []
+        for position in range(len(first.sizes)):
+            text = self.search.size(places, [one.sizes[position][1] for one in modules])
+            if text is None:
+                return None
+            texts.append(text)
+        if first.bias is None:
+            return _spelled(first, texts)
+        biased = [bool(one.bias) for one in modules]
+        bias = self.search.condition(places, biased) if any(biased) else "False"
+        return None if bias is None else _spelled(first, texts, bias)
+
+
+def _spelled(module: Module, sizes: Sequence[str], bias: str = "") -> str:
+    """A kind with these sizes, and what says whether there is a bias; what is as it is without being said is left out."""
+    texts = []
+    for (name, _), text in zip(module.sizes, sizes, strict=True):
+        switch = module.kind not in BARE and name in KINDS[module.kind].switches
+        if not switch:
+            texts.append(text)
+        elif text != str(KINDS[module.kind].switches[name]):
+            texts.append(f"{name}={text}")
+    if bias:
+        texts.append(f"bias={bias}")
+    return f"{module.kind}({', '.join(texts)})"
+
+
+def _clusters(
+    by_class: Mapping[str, Sites], built: Mapping[str, set[int]]
+) -> Iterator[tuple[list[str], Sites]]:
+    """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
+    groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], Module]]] = []
+    for name, sites in by_class.items():
+        for names, variants, known in groups:
+            both = variants & built[name]
+            mine = {key: one for key, one in sites.items() if key[0] in both}
+            theirs = {key: one for key, one in known.items() if key[0] in both}
+            if both and mine == theirs:
+                names.append(name)
+                variants |= built[name]
+                known.update(sites)
+                break
+        else:
+            groups.append(([name], set(built[name]), dict(sites)))
+    for names, _, known in groups:
+        yield names, known

@@ -1,0 +1,128 @@
+"""Tensors that several names share, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from equipoise.convert.architectures import name_templates
+from equipoise.convert.derive.probe.observations import Seen, Variant
+from equipoise.convert.derive.search.path_templates import Path, Paths, ranges
+from equipoise.convert.derive.search.sample_points import Place
+from equipoise.convert.derive.search.search import Search
+
+
+@dataclass
+class Ties:
+    """Lines under ``[ties]``: parameter -> (the parameter it repeats, condition)."""
+
+    of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unsolved: list[str] = field(default_factory=list)
+    as_given: set[str] = field(default_factory=set)
+    """Templates of parameters whose ties are those of the given config: one by one, so their modules have to be as well."""
+
+
+def ties(
+    variants: Sequence[Variant],
+    paths: Paths,
+    search: Search,
+    given: int = 0,
+    as_given: Collection[str] = (),
+) -> Ties:
+    """Works out which parameter repeats which, and when.
+
+    Args:
+        variants: What was seen.
+        paths: Its paths as templates.
+        search: Finds the conditions.
+        given: The variant whose ties are written one by one where no condition is found.
+        as_given: Templates of modules that are written so in any case.
+    """
+    found = Ties()
+    for name, targets in _templates(variants, paths).items():
+        alone = {name, name.rpartition(".")[0]} & set(as_given)
+        for target in () if alone else targets:
+            places, holds = _places(name, target, variants, paths)
+            if holds is not None:
+                when = search.condition(places, holds)
+                if when is not None:
+                    found.of[name] = (target, when)
+                    break
+        else:
+            found.unsolved.append(f"{name} repeats {' or '.join(targets)}")
+            found.as_given.add(name)
+            found.of.update(_as_given(name, variants[given], given, paths))
+    return found
+
+
+def _as_given(
+    text: str, variant: Variant, at: int, paths: Paths
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    for cls, seen in variant.seen.items():
+        for name, to in seen.ties.items():
+            own = parameter(name, (at, cls), paths)
+            if own is not None and own.template == text:
+                yield name, (to, "")
+
+
+def _templates(variants: Sequence[Variant], paths: Paths) -> dict[str, list[str]]:
+    """Parameter -> what it may be said to repeat, the likeliest first."""
+    found: dict[str, set[str]] = {}
+    for at, variant in enumerate(variants):
+        for cls, seen in variant.seen.items():
+            for name, to in seen.ties.items():
+                own, other = (parameter(one, (at, cls), paths) for one in (name, to))
+                if own is None or other is None:
+                    continue
+                text = other.template
+                if any(own.indices.get(key) != value for key, value in other.indices.items()):
+                    text = other.template.format_map(other.indices)
+                found.setdefault(own.template, set()).add(text)
+    # One that repeats the same may stand for it: a head beside a decoder alone repeats the decoder's.
+    return {
+        name: [
+            *sorted(targets),
+            *(one for one, its in found.items() if one != name and its & targets),
+        ]
+        for name, targets in found.items()
+    }
+
+
+def parameter(name: str, key: tuple[int, str], paths: Paths) -> Path | None:
+    """A parameter's name as a template: bare, or of a module."""
+    if key in paths.paths.get(name, {}):
+        return paths.paths[name][key]
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        path, leaf = ".".join(parts[:cut]), ".".join(parts[cut:])
+        if key in paths.paths.get(path, {}):
+            found = paths.paths[path][key]
+            return Path(f"{found.template}.{leaf}", found.indices)
+    return None
+
+
+def _places(
+    text: str, target: str, variants: Sequence[Variant], paths: Paths
+) -> tuple[list[Place], list[bool] | None]:
+    """Everywhere that a class has both parameters, and whether it shares them there; None where it has another."""
+    places, holds = [], []
+    for at, variant in enumerate(variants):
+        for indices in ranges(name_templates.fields(text), paths.counts, variant):
+            name, other = text.format_map(indices), target.format_map(indices)
+            own = [seen for seen in variant.seen.values() if name in seen.shapes]
+            both = [seen for seen in own if other in seen.shapes]
+            if any(name in seen.ties and not _same(name, other, seen) for seen in own):
+                return [], None
+            if both:
+                places.append(Place(at, variant.values, indices))
+                holds.append(any(_same(name, other, seen) for seen in both))
+    return places, holds
+
+
+def _same(name: str, other: str, seen: Seen) -> bool:
+    """Whether two parameters are one tensor."""
+    return other in seen.shapes and _root(name, seen) == _root(other, seen)
+
+
+def _root(name: str, seen: Seen) -> str:
+    return seen.ties.get(name, name)

@@ -1,0 +1,177 @@
+"""What a spec says about one layout: the sections ``[pytorch]``, ``[tensorflow]`` and ``[flax]``.
+
+    paths = { "cls.predictions" = "mlm___cls/predictions" }    module path, or the start of one -> its path there
+    leaves = { "bert...word_embeddings.weight" = "weight" }    parameter -> its leaf there
+    ops = { "logit_scale" = ["add_axis(0)"] }                  parameter -> operations from PyTorch's form
+    shared = { "lm_head.weight" = "" }                         ties of the spec that this layout always shares;
+                                                               a text refuses a tensor of its own, with this reason
+    stored = ["predictions.decoder.bias"]                      ties that this layout stores twice all the same
+    refused = { PARAMETER = REASON }                           no place for it
+    left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
+    wrong = { CLASS = REASON }                                 classes here that answer otherwise; "*" for all
+    ignored = { NAME = REASON }                                may be in files, is not needed
+    indices = "."                                              TF: how a number is joined to the name before it
+    groups = { "model.shared" = "model" }                      TF: first component -> layer in HDF5; "" for none
+    also_in = { "mlm___cls" = "bert/embeddings" }              TF: layer in HDF5 -> names that it lists too
+    roots = { "model.shared" = "model.shared" }                TF: first component -> what stands before it
+    prefixes = ["text_model."]                                 PyTorch: may be missing in files
+    rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
+
+A value may be a table ``{ to = ..., when = ... }`` where it holds under a condition only.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from equipoise.convert.architectures import expressions, name_templates
+from equipoise.convert.architectures.expand import Expansion, Parameter, Scope
+from equipoise.convert.architectures.spec import Spec, load_spec
+from equipoise.convert.core import ops
+from equipoise.convert.core.errors import SpecError
+from equipoise.convert.core.ops import Op
+from equipoise.convert.core.rules import Rule
+
+SECTIONS = frozenset(
+    (
+        *("paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored"),
+        *("rules", "indices", "groups", "also_in", "roots", "prefixes"),
+    )
+)
+
+
+class LayoutOverrides:
+    """The section of one layout in a spec and the specs of its parts, for one config."""
+
+    def __init__(self, expansion: Expansion, layout: str) -> None:
+        self.expansion = expansion
+        self.spec = expansion.spec
+        self._scope = Scope(expansion.spec, expansion.config, expansion.cls.key)
+        self._tables: dict[str, Any] = {}
+        for part in self.spec.parts.values():
+            tower = load_spec(part.spec) if part.spec and not part.under else None
+            if tower is not None:
+                config = expansion.config.part(part.config)
+                self._add(Scope(tower, config, expansion.cls.key), tower.layouts[layout])
+        self._add(self._scope, self.spec.layouts[layout])
+
+    def _add(self, scope: Scope, section: Mapping[str, Any]) -> None:
+        """Takes a section in; conditions are about the config of the spec that says them."""
+        spec = scope.spec
+        unknown = sorted(set(section) - SECTIONS)
+        if unknown:
+            raise SpecError(f"unknown key {unknown[0]!r} of a layout", file=spec.file)
+        for key, value in section.items():
+            old = self._tables.get(key)
+            if isinstance(value, Mapping):
+                value = {**(old or {}), **dict(_holding(value, scope))}
+            self._tables[key] = value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A plain value of the section."""
+        return self._tables.get(key, default)
+
+    def table(self, key: str) -> dict[str, Any]:
+        """A table of the section, entries whose condition fails left out."""
+        table: dict[str, Any] = self._tables.get(key, {})
+        return table
+
+    def of_parameter(self, key: str, parameter: Parameter) -> Any:
+        """The entry of a table for a parameter, by its template or by its name; None without one."""
+        table = self.table(key)
+        return table.get(parameter.template, table.get(parameter.name))
+
+    def path(self, parameter: Parameter) -> tuple[str, str]:
+        """A module's path where the section moves it: (moved start, rest in PyTorch's spelling)."""
+        module = parameter.template.removesuffix(f".{parameter.leaf}" if parameter.leaf else "")
+        return self.path_of(module, parameter.module, parameter.indices)
+
+    def path_of(self, module: str, path: str, indices: Mapping[str, int]) -> tuple[str, str]:
+        """The same for the template of a module, its path and its indices."""
+        best = max(
+            (old for old in self.table("paths") if module == old or module.startswith(f"{old}.")),
+            key=len,
+            default=None,
+        )
+        if best is None:
+            return "", path
+        rest = module[len(best) :].removeprefix(".")
+        moved = name_templates.expand(self.table("paths")[best], indices)
+        return moved, name_templates.expand(rest, indices)
+
+    def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
+        """Operations that the section states for a parameter; None when it is regular."""
+        texts = self.of_parameter("ops", parameter)
+        return None if texts is None else tuple(parse_op(text, self.spec) for text in texts)
+
+    def many_rules(self) -> list[Rule]:
+        """The rules over several parameters, for every value of the indices that both sides share."""
+        return [rule for entry in self._tables.get("rules", []) for rule in self._many(entry)]
+
+    def _many(self, entry: Mapping[str, Any]) -> list[Rule]:
+        if not self._scope.holds(entry.get("when")):
+            return []
+        sources, targets = entry["sources"], entry["targets"]
+        fields = [
+            {field for one in side for field in name_templates.fields(one)}
+            for side in (sources, targets)
+        ]
+        outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
+        found = []
+        for indices in self._scope.loop(outer):
+            left = [name for one in sources for name in self._spread(one, indices)]
+            right = [name for one in targets for name in self._spread(one, indices)]
+            steps = tuple(
+                parse_op(text, self.spec, max(len(left), len(right))) for text in entry["ops"]
+            )
+            found.append(Rule(tuple(left), tuple(right), steps))
+        return found
+
+    def _spread(self, text: str, indices: Mapping[str, int]) -> list[str]:
+        """All names of a template: fixed at ``indices``, over all values of its other indices."""
+        rest = tuple(field for field in name_templates.fields(text) if field not in indices)
+        self._scope.indices = dict(indices)
+        names = [name_templates.expand(text, inner) for inner in self._scope.loop(rest)]
+        self._scope.indices = {}
+        return names
+
+
+def _holding(table: Mapping[str, Any], scope: Scope) -> Iterator[tuple[str, Any]]:
+    """The entries of a table whose condition holds."""
+    for name, value in table.items():
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif scope.holds(value["when"]):
+            yield name, value["to"]
+
+
+_OPS: dict[str, Callable[..., Op]] = {
+    "permute": lambda *axes: ops.Permute(axes),
+    "add_axis": ops.AddAxis,
+    "drop_axis": ops.DropAxis,
+    "concat": lambda axis, *sizes: ops.Concat(axis, sizes),
+    "split": lambda axis, *sizes: ops.Split(axis, sizes),
+    "stack": ops.Stack,
+    "unstack": ops.Unstack,
+}
+
+
+def parse_op(text: str, spec: Spec, count: int = 1) -> Op:
+    """An operation from its text, e.g. ``permute(1, 0)``; ``stack`` gets the number of tensors.
+
+    Raises:
+        SpecError: It is none.
+    """
+    node = expressions.parse(text)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OPS:
+        numbers: Sequence[int] = [expressions.evaluate(arg, _no_names) for arg in node.args]
+        if node.func.id in ("stack", "unstack"):
+            numbers = (*numbers, count)
+        return _OPS[node.func.id](*numbers)
+    raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OPS))
+
+
+def _no_names(name: str) -> Any:
+    raise SpecError(f"operations take numbers, not {name!r}")

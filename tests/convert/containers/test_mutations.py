@@ -1,0 +1,126 @@
+"""Damaged files: whatever the bytes, only a ``ContainerError`` or a proper container comes out."""
+
+from __future__ import annotations
+
+import faulthandler
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from equipoise.convert.containers import container_module, container_names
+from equipoise.convert.core.errors import ContainerError
+from equipoise.convert.core.tensor import TensorHeader, array_blocks
+
+NAMES = [name for name in container_names() if hasattr(container_module(name), "Writer")]
+TENSORS = {
+    "m/d/kernel:0": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "m/d/bias:0": np.ones(4, np.float16),
+    "m/e/scalar:0": np.array(3, np.int64),
+    "m/e/empty:0": np.zeros((0, 2), np.float32),
+}
+SECONDS, BYTES = 5, 1 << 30
+WORDS = [b"\0" * 8, b"\xff" * 8, (2**40).to_bytes(8, "little"), (2**31 - 1).to_bytes(8, "big")]
+
+Edit = tuple[str, int, int]
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "set", "word", "delete", "insert", "cut"]),
+        st.integers(0, 2**32),
+        st.integers(0, 255),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def mutated(data: bytes, changes: list[Edit]) -> bytes:
+    out = bytearray(data)
+    for kind, place, value in changes:
+        at = place % (len(out) + 1)
+        if kind == "flip" and at < len(out):
+            out[at] ^= 1 << value % 8
+        elif kind == "set" and at < len(out):
+            out[at] = value
+        elif kind == "word":
+            out[at : at + 8] = WORDS[value % len(WORDS)]
+        elif kind == "delete":
+            del out[at : at + 1 + value % 8]
+        elif kind == "insert":
+            out[at:at] = bytes([value]) * (1 + value % 5)
+        elif kind == "cut":
+            del out[at:]
+    return bytes(out)
+
+
+@contextmanager
+def limits() -> Iterator[None]:
+    """A hang becomes a failure, and so does an allocation far beyond the file."""
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"no answer in {SECONDS} seconds")
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    handler = signal.signal(signal.SIGALRM, late)
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, before[1]))
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def check(module: Any, path: Path) -> None:
+    assert module.sniff(path) in (True, False)
+    try:
+        container = module.read(path)
+        for name, ref in container.tensors.items():
+            array = ref.read()
+            assert name == ref.name
+            assert (array.shape, array.dtype) == (ref.shape, ref.dtype)
+            assert sum(len(block) for block in ref.blocks()) == ref.nbytes
+    except ContainerError:
+        return
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    module: Any = container_module(name)
+    path = tmp_path_factory.mktemp(name) / f"weights{module.SUFFIXES[0]}"
+    headers = [TensorHeader(key, value.dtype, value.shape) for key, value in TENSORS.items()]
+    with module.Writer(path, headers, {}) as writer:
+        for key, value in TENSORS.items():
+            writer.write(key, array_blocks(value))
+    whole = path.read_bytes()
+    assert set(module.read(path).tensors) == set(TENSORS)
+
+    @settings(
+        max_examples=1000,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(edits)
+    def run(changes: list[Edit]) -> None:
+        path.write_bytes(mutated(whole, changes))
+        with limits():
+            check(module, path)
+
+    # A hang inside a C library never sees the alarm: then the process itself must end.
+    faulthandler.dump_traceback_later(120, exit=True)
+    try:
+        run()
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,124 @@
+"""TensorFlow checkpoints that are damaged or lie: only errors that say so come out."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from equipoise.convert.containers import tensor_bundle
+from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.fixtures.bundles import HEADER, block, entry, write_bundle, write_table
+
+GOLDEN = Path(__file__).parent / "golden" / "bundle"
+FLOATS = np.arange(24, dtype="<f4")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({b"w": entry((4, 6), 96, offset=1)}, "ends before its tensors do"),
+        ({b"w": entry((4, 6), 1 << 62)}, "ends before its tensors do"),
+        ({b"w": entry((5, 6), 96)}, "do not fill the shape"),
+        ({b"w": entry((1 << 62, 1 << 62), 96)}, "do not fill the shape"),
+        ({b"w": entry((1 << 63,), 96)}, "is no count"),
+        ({b"w": entry((1,) * 33, 4)}, "more than 32 axes"),
+        ({b"w": entry((4, 6), 96, shard=1)}, "a data file that there cannot be"),
+        ({b"v": entry((2,), 8), b"w": entry((2,), 8, offset=4)}, "tensors overlap"),
+        ({b"w": entry((2,), 2, dtype=11)}, "unsupported dtype 'qint8'"),
+        ({b"w": entry((2,), 1, dtype=29)}, "unsupported dtype 'int4'"),
+        ({b"w": entry((2,), 1, dtype=99)}, "unsupported dtype 'number 99"),
+        ({b"w": b"\x08\x01\x12\xff"}, "varint|truncated"),
+        ({b"w": b"\x0b"}, "unknown type"),
+        ({b"w\0": entry((2,), 8)}, "null character"),
+        ({b"w\xff": entry((2,), 8)}, "is no text"),
+        ({b"_CHECKPOINTABLE_OBJECT_GRAPH": entry((), 8)}, "object graph is no text"),
+        ({b"_CHECKPOINTABLE_OBJECT_GRAPH": entry((), 8, dtype=7)}, "text tensor is damaged"),
+    ],
+)
+def test_refuses_wrong_numbers(entries: dict[bytes, bytes], message: str, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "x.index", entries, FLOATS.tobytes())
+    with pytest.raises(ContainerError, match=message) as caught:
+        tensor_bundle.read(path)
+    assert caught.value.file is not None
+
+
+def test_refuses_unsupported_dtypes_but_leaves_out_handles(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "x.index", {b"w": entry((2,), 2, dtype=11)}, FLOATS.tobytes())
+    with pytest.raises(UnsupportedDtypeError):
+        tensor_bundle.read(path)
+    write_bundle(path, {b"h": entry((), 0, dtype=20)}, b"")
+    assert tensor_bundle.read(path).left_out == {"h": "resource, not a number"}
+
+
+def test_refuses_damaged_tables(tmp_path: Path) -> None:
+    path = tmp_path / "x.index"
+    for entries, message in (
+        ([], "is empty"),
+        ([(b"w", entry((2,), 8))], "no header"),
+        ([(b"", b"\x0a\x00")], "version 1"),
+        ([(b"", HEADER), (b"w", b""), (b"w", b"")], "comes twice"),
+        ([(b"", HEADER), (b"w", b""), (b"v", b"")], "out of order"),
+        ([(b"", HEADER), (b"w" * 9000, b"")], "a block is damaged"),
+        ([(b"", b"")], "header of the index is damaged"),
+    ):
+        write_table(path, entries)
+        with pytest.raises(ContainerError, match=message):
+            tensor_bundle.read(path)
+    write_table(path, [(b"", HEADER)], kind=4)
+    with pytest.raises(ContainerError, match="unknown way"):
+        tensor_bundle.read(path)
+    raw = bytearray(write_table(path, [(b"", HEADER)]).read_bytes())
+    raw[2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ContainerError, match="fails its CRC"):
+        tensor_bundle.read(path)
+    for cut in (raw[:-1], raw[-40:], b""):
+        path.write_bytes(cut)
+        with pytest.raises(ContainerError, match="truncated"):
+            tensor_bundle.read(path)
+    assert len(block([])) == 8
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    golden=st.sampled_from(["keras.ckpt", "partitioned.ckpt", "tf1_adam.ckpt", "dtypes.ckpt"]),
+    checked=st.booleans(),
+    at=st.floats(0, 1, exclude_max=True),
+    cut=st.integers(0, 20),
+    put=st.binary(max_size=12),
+    in_data=st.booleans(),
+)
+def test_only_container_errors_come_out(
+    golden: str,
+    checked: bool,
+    at: float,
+    cut: int,
+    put: bytes,
+    in_data: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for path in GOLDEN.glob(f"{golden}.*"):
+        shutil.copy(path, tmp_path)
+    path = tmp_path / f"{golden}.index"
+    target = tmp_path / f"{golden}.data-00000-of-00001" if in_data else path
+    raw = target.read_bytes()
+    start = int(at * len(raw))
+    target.write_bytes(raw[:start] + put + raw[start + cut :])
+    with monkeypatch.context() as patch:
+        if not checked:  # else nearly everything ends at the CRC of a block
+            always = type("Always", (), {"__ne__": lambda self, other: False})
+            patch.setattr(
+                "equipoise.convert.containers._bundle.sorted_table.masked_crc32c",
+                lambda raw: always(),
+            )
+        try:
+            for tensor in tensor_bundle.read(path).tensors.values():
+                assert tensor.read().shape == tensor.shape
+        except ContainerError:
+            pass

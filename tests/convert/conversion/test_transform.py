@@ -1,0 +1,103 @@
+"""From arrays of the source to bytes of the target: order, casts, pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.convert.conversion import transform
+from equipoise.convert.conversion.plan_types import Step
+from equipoise.convert.conversion.transform import cast, contiguous, results, streams
+from equipoise.convert.core import tensor
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.ops import Op, Permute
+from equipoise.convert.core.rules import Namespace, Rule, StepRule
+from equipoise.convert.core.tensor import DTYPES, TensorHeader
+
+SHAPES = [(0, 4), (1, 1), (3, 5), (1, 4000), (4000, 1), (700, 900), (1500, 70)]
+
+
+def values(shape: tuple[int, ...], dtype: str = "float32") -> Array:
+    count = int(np.prod(shape))
+    return (np.arange(count) % 251).astype(DTYPES[dtype]).reshape(shape)
+
+
+def step(header: TensorHeader, *ops: Op) -> Step:
+    rule = StepRule(Rule(("a",), ("b",), ops), Namespace.SOURCE, Namespace.TARGET)
+    return Step(("file.a",), (rule,), ("a",), ("b",), (header,))
+
+
+def joined(made: Step, arrays: Mapping[str, Array]) -> bytes:
+    ((_, pieces),) = [(header, list(pieces)) for header, pieces in streams(made, arrays)]
+    assert all(len(piece) <= tensor.BLOCK_BYTES for piece in pieces)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "complex128", "bool"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_contiguous(shape: tuple[int, int], dtype: str) -> None:
+    array = values(shape, dtype)
+    for view in (array, array.T, array[::-1], array[:, ::2].T, np.asfortranarray(array)):
+        found = contiguous(view)
+        assert found.flags.c_contiguous
+        assert found.shape == view.shape
+        assert found.tobytes() == view.tobytes()
+
+
+def test_contiguous_keeps_rank_and_copies_no_more_than_it_must() -> None:
+    assert contiguous(np.array(3.0)).shape == ()
+    array = values((3, 4))
+    assert contiguous(array) is array
+    assert contiguous(values((2, 3, 4)).transpose(2, 0, 1)).flags.c_contiguous
+
+
+@given(
+    shape=st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)),
+    axes=st.permutations(range(3)),
+    dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
+    block=st.integers(1, 200),
+)
+def test_pieces_are_the_whole(
+    shape: tuple[int, ...], axes: list[int], dtype: str, block: int
+) -> None:
+    """Cut anywhere, the pieces are the bytes of the target as a whole."""
+    array = values(shape)
+    after = tuple(shape[axis] for axis in axes)
+    made = step(TensorHeader("b", DTYPES[dtype], after), Permute(tuple(axes)))
+    ((_, whole),) = results(made, {"file.a": array})
+    expected = array.transpose(axes).astype(DTYPES[dtype]).tobytes()
+    assert whole.tobytes() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transform, "BLOCK_BYTES", block)
+        assert joined(made, {"file.a": array}) == expected
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (600_000,), (900, 700)])
+def test_streams(shape: tuple[int, ...]) -> None:
+    array = values(shape)
+    made = step(TensorHeader("b", array.dtype, shape))
+    assert joined(made, {"file.a": array}) == array.tobytes()
+
+
+def test_generated() -> None:
+    header = TensorHeader("b", DTYPES["float16"], (3, 2))
+    rule = StepRule(Rule(("a",), ("b",), (Permute((1, 0)),)), Namespace.PARAMETER, Namespace.TARGET)
+    made = Step((), (rule,), ("a",), ("b",), (header,), "zeros")
+    assert joined(made, {}) == bytes(12)
+
+
+def test_cast() -> None:
+    array = np.float32([1.0000001, -2, np.inf, np.nan, 65504])
+    found = cast(array, TensorHeader("b", DTYPES["float16"], (5,)))
+    assert found.tobytes() == array.astype(np.float16).tobytes()
+    assert cast(array, TensorHeader("b", DTYPES["float32"], (5,))) is array
+    header = TensorHeader("b", DTYPES["float16"], (2,))
+    with pytest.raises(InputError, match="1 finite numbers become infinite in float16"):
+        cast(np.float32([1e6, np.inf]), header)
+    with pytest.raises(InputError, match="bf16"):
+        joined(step(header), {"file.a": np.float32([1e6, 0])})

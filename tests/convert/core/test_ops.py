@@ -1,0 +1,91 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.convert.core.ops import (
+    AddAxis,
+    Concat,
+    DropAxis,
+    Op,
+    Permute,
+    Split,
+    Stack,
+    Unstack,
+    apply_all,
+    shapes_all,
+    simplify,
+)
+
+CUBE = np.arange(2 * 3 * 5).reshape(2, 3, 5)
+
+
+def test_permute_names_the_source_axis_of_each_result_axis() -> None:
+    (result,) = Permute((2, 0, 1)).apply((CUBE,))
+    assert result.shape == (5, 2, 3)
+    assert result[4, 1, 2] == CUBE[1, 2, 4]
+
+
+def test_concat_and_stack_values() -> None:
+    first, second = np.array([[1, 2]]), np.array([[3, 4], [5, 6]])
+    (joined,) = Concat(0, (1, 2)).apply((first, second))
+    assert joined.tolist() == [[1, 2], [3, 4], [5, 6]]
+    (stacked,) = Stack(1, 2).apply((first, first + 2))
+    assert stacked.tolist() == [[[1, 2], [3, 4]]]
+
+
+CASES: list[tuple[Op, tuple[Any, ...]]] = [
+    (Permute((2, 0, 1)), (CUBE,)),
+    (AddAxis(1), (CUBE,)),
+    (DropAxis(0), (CUBE[None],)),
+    (Concat(1, (3, 3)), (CUBE, CUBE + 1)),
+    (Split(2, (1, 4)), (CUBE,)),
+    (Stack(0, 2), (CUBE, CUBE + 1)),
+    (Unstack(1, 3), (CUBE,)),
+]
+
+
+@pytest.mark.parametrize(("op", "arrays"), CASES, ids=lambda value: type(value).__name__)
+def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
+    results = op.apply(arrays)
+    assert tuple(one.shape for one in results) == op.shapes(tuple(one.shape for one in arrays))
+    back = op.inverse.apply(results)
+    for original, found in zip(arrays, back, strict=True):
+        np.testing.assert_array_equal(original, found)
+    assert op.inverse.inverse == op
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes"),
+    [
+        (Permute((1, 0)), ((2, 3, 4),)),
+        (DropAxis(0), ((2, 3),)),
+        (DropAxis(2), ((1, 1),)),
+        (Concat(0, (2, 3)), ((2, 4), (4, 4))),
+        (Concat(0, (2, 3)), ((2, 4), (3, 5))),
+        (Split(0, (2, 3)), ((6, 4),)),
+        (Stack(0, 2), ((2, 4), (4, 2))),
+        (Stack(0, 3), ((2, 4), (2, 4))),
+        (Unstack(0, 3), ((2, 4),)),
+    ],
+)
+def test_what_does_not_fit_is_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        op.shapes(shapes)
+
+
+@given(st.lists(st.permutations(range(3)), max_size=5))
+def test_simplified_permutations_do_the_same(axes: list[list[int]]) -> None:
+    ops = [Permute(tuple(one)) for one in axes]
+    merged = simplify(ops)
+    assert len(merged) <= 1
+    np.testing.assert_array_equal(apply_all(ops, (CUBE,))[0], apply_all(merged, (CUBE,))[0])
+    assert shapes_all(ops, (CUBE.shape,)) == shapes_all(merged, (CUBE.shape,))
+
+
+def test_opposites_vanish() -> None:
+    assert simplify([AddAxis(0), DropAxis(0), Permute((0, 1))]) == ()
+    assert simplify([Split(0, (1, 2)), Concat(0, (1, 2))]) == ()
+    assert simplify([AddAxis(0), DropAxis(1)]) == (AddAxis(0), DropAxis(1))
