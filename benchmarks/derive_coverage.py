@@ -25,12 +25,12 @@ from typing import Any
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import Spec, load_spec, spec_names
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, spec_names
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.derive import Derived, derive
-from equipoise.convert.derive.probe.model_classes import refusals
-from equipoise.convert.derive.spec_file.check import tensors
-from equipoise.convert.derive.spec_file.compose import spec_of
+from equipoise.convert.derive import DerivedArchitecture, derive
+from equipoise.convert.derive.probe.model_classes import build_errors
+from equipoise.convert.derive.spec_file.check import file_tensors
+from equipoise.convert.derive.spec_file.compose import parse_spec
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 
@@ -100,7 +100,7 @@ def _child(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> Non
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of computing: other jobs may hold the cores
     try:
         answer.send(work(name))
-    except (*refusals(), EquipoiseError) as error:
+    except (*build_errors(), EquipoiseError) as error:
         answer.send({"result": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
@@ -150,15 +150,15 @@ def own(model_type: str) -> dict[str, Any]:
 
 
 def against(
-    spec: Spec, family: str, configs: Mapping[str, Any], found: Derived
+    spec: ArchitectureSpec, family: str, configs: Mapping[str, Any], found: DerivedArchitecture
 ) -> tuple[int, list[str], list[str]]:
     """How often a derived file was compared with ours, what was otherwise, and the classes that it lacks."""
-    derived = spec_of(found.text, spec.model_type)
+    derived = parse_spec(found.text, spec.model_type)
     differing, compared = [], 0
     for name, values in configs.items():
         meant = models.about(family, name).get("classes")
         for cls in spec.classes.values():
-            theirs = derived.class_named(cls.name)
+            theirs = derived.class_by_name(cls.name)
             if (meant and cls.name not in meant) or theirs is None:
                 continue
             try:
@@ -166,8 +166,8 @@ def against(
                 two = cls.name.endswith(TWO_LABELS)
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
                 expansion = expand(spec, cls, config)
-                ours, ours_allowed = tensors(expansion)
-                needed, allowed = tensors(expand(derived, theirs, config))
+                ours, ours_allowed = file_tensors(expansion)
+                needed, allowed = file_tensors(expand(derived, theirs, config))
                 # A tower alone is spelled with and without its own name; ours takes both.
                 view = layout_module("pytorch").view(expansion)
                 aliases = view.aliases
@@ -196,7 +196,7 @@ def against(
             }
             wrong = {n for n in ours.keys() | needed.keys() if ours.get(n) != needed.get(n)} - odd
             differing += [f"{cls.name} under {name}: {one}" for one in sorted(wrong)[:2]]
-    missing = [c.name for c in spec.classes.values() if derived.class_named(c.name) is None]
+    missing = [c.name for c in spec.classes.values() if derived.class_by_name(c.name) is None]
     return compared, differing, missing
 
 

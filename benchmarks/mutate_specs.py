@@ -32,8 +32,8 @@ from equipoise.convert.architectures import expressions
 from equipoise.convert.architectures import spec as specs_module
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.module_kinds import KINDS
-from equipoise.convert.architectures.spec import ARCHS, Spec, read_spec
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.architectures.spec import ARCHS_FOLDER, ArchitectureSpec, read_spec
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="these files alone, again")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for file in sorted(ARCHS.glob("*.toml")):
+    for file in sorted(ARCHS_FOLDER.glob("*.toml")):
         if file.stem in results and file.stem not in (options.only or ()):
             continue
         results[file.stem] = _of_file(file, options.most)
@@ -105,7 +105,7 @@ class _Looks:
 
         self.model_type = model_type
         self.folder = folder
-        for file in ARCHS.glob("*.toml"):
+        for file in ARCHS_FOLDER.glob("*.toml"):
             if file.stem != model_type:
                 (folder / file.name).symlink_to(file)
         self.cases = [one for one in cases() if self._uses(one.spec)]
@@ -113,7 +113,7 @@ class _Looks:
         self.cases.sort(key=lambda one: one.spec.model_type != model_type)
         self.right = [_look(one) for one in self.cases]
 
-    def _uses(self, spec: Spec) -> bool:
+    def _uses(self, spec: ArchitectureSpec) -> bool:
         text = spec.file.read_text(encoding="utf-8")
         extends = f'extends = "{self.model_type}"' in text
         part = f'spec = "{self.model_type}"' in text
@@ -130,13 +130,13 @@ class _Looks:
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
     """Takes the architecture files from another folder."""
-    before = specs_module.ARCHS
-    specs_module.ARCHS = folder
+    before = specs_module.ARCHS_FOLDER
+    specs_module.ARCHS_FOLDER = folder
     specs_module.load_spec.cache_clear()
     try:
         yield
     finally:
-        specs_module.ARCHS = before
+        specs_module.ARCHS_FOLDER = before
         specs_module.load_spec.cache_clear()
 
 
@@ -144,7 +144,7 @@ def _look(case: Any) -> Any:
     """Everything of a case that ends up in files, or the error."""
     try:
         spec = specs_module.load_spec(case.spec.model_type)
-        cls = spec.class_named(case.cls.name) if spec is not None else None
+        cls = spec.class_by_name(case.cls.name) if spec is not None else None
         if spec is None or cls is None:
             return "no such class"
         expansion = expand(spec, cls, Config(_config(case)))
@@ -220,7 +220,7 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
     if not isinstance(line, str):
         wrong = {**line, "when": f"not ({line['when']})"}
         yield "flipped switch", where, _with(raw, place, wrong)
-    node = expressions.parse(text)
+    node = expressions.parse_expression(text)
     name = node.func.id  # type: ignore[attr-defined]
     arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
     rest = [f"{one.arg}={ast.unparse(one.value)}" for one in node.keywords]  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
         yield "swapped sizes", where, _with(raw, place, changed(f"{name}({', '.join(turned)})"))
     if name == "norm" and not rest:
         yield "wrong kind", where, _with(raw, place, changed(f"rms_norm({arguments[0]})"))
-    if "bias" in KINDS[name].switches and not rest:
+    if "bias" in MODULE_KINDS[name].switches and not rest:
         text = f"{name}({', '.join([*arguments, 'bias=False'])})"
         yield "dropped bias", where, _with(raw, place, changed(text))
 

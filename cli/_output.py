@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import click
 
-Tell = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 """Called with what is done, what there is in all, and the thing at work."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -38,7 +38,7 @@ def shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) if shape else "scalar"
 
 
-def fields(rows: Iterable[tuple[str, object]]) -> None:
+def print_fields(rows: Iterable[tuple[str, object]]) -> None:
     """Names with their values, one a line; empty values are left out."""
     kept = [(name, str(value)) for name, value in rows if value not in ("", None)]
     width = max((len(name) for name, _ in kept), default=0)
@@ -49,11 +49,11 @@ def fields(rows: Iterable[tuple[str, object]]) -> None:
             click.echo(f"{'':<{width}}  {line}")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table; columns of numbers should come as texts already."""
     cells = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _rich_table(columns, cells)
+        _print_rich_table(columns, cells)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in ([*columns], *cells):
@@ -61,7 +61,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         click.echo("  ".join(padded).rstrip())
 
 
-def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -76,7 +76,7 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(what: str, *, as_bytes: bool) -> Iterator[Tell | None]:
+def progress_bar(what: str, *, as_bytes: bool) -> Iterator[ProgressCallback | None]:
     """A bar on stderr where stderr is a terminal; None elsewhere."""
     if not sys.stderr.isatty():
         yield None

@@ -11,10 +11,10 @@ from typing import Any, ParamSpec
 
 import click
 
-DONE = 0
-DIFFERENCE = 1
-REFUSED = 2
-INTERRUPTED = 130
+EXIT_OK = 0
+EXIT_DIFFERENCE = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 P = ParamSpec("P")
 
@@ -25,7 +25,7 @@ architecture_option = click.option(
 )
 
 
-def command(run: Callable[P, int]) -> Callable[P, int]:
+def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
     """Runs a command; what it raises on purpose is told to the reader, and its code returned."""
 
     @wraps(run)
@@ -35,23 +35,23 @@ def command(run: Callable[P, int]) -> Callable[P, int]:
         try:
             return run(*args, **kwargs)
         except EquipoiseError as error:
-            tell_error(str(error), error.as_dict(), as_json=bool(kwargs.get("as_json")))
+            report_error(str(error), error.as_dict(), as_json=bool(kwargs.get("as_json")))
             return error.exit_code
 
     return guarded
 
 
-def tell_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
+def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
     """Says what went wrong: on stderr for people, on stdout for programs."""
     if as_json:
-        emit(values)
+        print_json(values)
     else:
         click.echo(f"error: {text}", err=True)
 
 
-def emit(values: object) -> None:
+def print_json(values: object) -> None:
     """Writes one JSON document on stdout; numbers that JSON does not have become null."""
-    click.echo(json.dumps(_plain(values), indent=2, ensure_ascii=not _speaks_unicode()))
+    click.echo(json.dumps(_plain(values), indent=2, ensure_ascii=not _stdout_is_utf8()))
 
 
 def _plain(value: object) -> object:
@@ -64,5 +64,5 @@ def _plain(value: object) -> object:
     return value
 
 
-def _speaks_unicode() -> bool:
+def _stdout_is_utf8() -> bool:
     return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"

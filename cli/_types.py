@@ -14,7 +14,7 @@ _UNITS = {
 }
 
 
-class Size(click.ParamType[int]):
+class ByteSize(click.ParamType[int]):
     """A number of bytes: ``5GB``, ``500MB``, ``2GiB`` or plain bytes."""
 
     name = "size"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from equipoise.validators.workers import Workers
 
-FAILED = 3
+EXIT_BACKEND_FAILED = 3
 """Exit code: a backend could not be run to the end."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,7 +44,7 @@ class Pairs(click.ParamType[tuple[str, str]]):
         return name, rest
 
 
-def running(command: F) -> F:
+def worker_options(command: F) -> F:
     """The options of every command that runs models."""
     options = (
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
@@ -76,7 +76,7 @@ def running(command: F) -> F:
 
 
 @contextmanager
-def workers(
+def worker_pool(
     environments: Iterable[tuple[str, str]],
     time_limit: float | None,
     memory_limit: int | None,
@@ -94,12 +94,12 @@ def workers(
         yield found
 
 
-def names(text: str | None) -> list[str] | None:
+def split_names(text: str | None) -> list[str] | None:
     """What an option separates by commas; None where it was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def cores(threads: int | None) -> int:
+def thread_count(threads: int | None) -> int:
     """How many threads a framework gets."""
     if threads is not None:
         return threads
@@ -107,7 +107,7 @@ def cores(threads: int | None) -> int:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
+def status_line() -> Iterator[Callable[[str], None]]:
     """Says on stderr what is at work, on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda text: None
@@ -118,7 +118,7 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def write(path: Path, text: str) -> None:
+def write_report(path: Path, text: str) -> None:
     """Writes a report; ``-`` is stdout.
 
     Raises:

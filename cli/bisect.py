@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @click.option("--case", "case", help="The case to look at; without it the first that diverges.")
 @click.option("--repro", type=click.Path(path_type=Path), help="Folder for a minimal script.")
 @_run.json_option
-@_validation.running
-@_run.command
+@_validation.worker_options
+@_run.handle_errors
 def command(
     model: str,
     artifacts: tuple[Path, ...],
@@ -58,8 +58,8 @@ def command(
 
     names = [name.strip() for name in backends.split(",")] if backends else None
     with (
-        _validation.workers(environments, time_limit, memory_limit) as workers,
-        _validation.progress() as tell,
+        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        _validation.status_line() as tell,
     ):
         found = validate(
             Request(
@@ -70,7 +70,7 @@ def command(
                 device=device,
                 precision=PRECISIONS[precision],
                 cases=[case] if case else None,
-                threads=_validation.cores(threads),
+                threads=_validation.thread_count(threads),
                 depth=True,
                 repro=repro,
                 progress=tell,
@@ -78,14 +78,16 @@ def command(
             workers,
         )
     if as_json:
-        _run.emit([plain(result) for result in found.backends])
+        _run.print_json([plain(result) for result in found.backends])
     else:
         for result in found.backends:
             _show(result)
     ran = [result for result in found.backends if not result.absent]
     if any(result.divergence for result in ran):
-        return _run.DIFFERENCE
-    return _validation.FAILED if any(result.failure for result in ran) else _run.DONE
+        return _run.EXIT_DIFFERENCE
+    return (
+        _validation.EXIT_BACKEND_FAILED if any(result.failure for result in ran) else _run.EXIT_OK
+    )
 
 
 def _show(result: BackendResult) -> None:
@@ -97,7 +99,7 @@ def _show(result: BackendResult) -> None:
         for point in result.depth
     ]
     if rows:
-        _output.table(("module", "error", "noise"), rows)
+        _output.print_table(("module", "error", "noise"), rows)
     for note in result.notes:
         click.echo(f"- {note}")
     if result.divergence is not None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run
-from equipoise.cli._types import Allowed, Size
+from equipoise.cli._types import Allowed, ByteSize
 
 if TYPE_CHECKING:
     from equipoise.convert.conversion.coverage import CoverageEntry
     from equipoise.convert.conversion.manifest import Manifest
     from equipoise.convert.conversion.plan_types import Plan
 
-_MOST = 8
+_MAX_ENTRIES_SHOWN = 8
 """Entries of a list that are shown to a person."""
 
 
@@ -30,7 +30,7 @@ _MOST = 8
     help="Cast all floating tensors; without it every dtype stays.",
 )
 @click.option(
-    "--max-shard-size", type=Size(), help="Largest file: 5GB, 500MB, 2GiB; else one file."
+    "--max-shard-size", type=ByteSize(), help="Largest file: 5GB, 500MB, 2GiB; else one file."
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
@@ -52,7 +52,7 @@ _MOST = 8
 )
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(
     source: str,
     output: Path,
@@ -73,10 +73,10 @@ def command(
 
     The folder appears when it is complete; equipoise.json in it holds the hash of every tensor.
     """
-    from equipoise.convert.api import prepare
+    from equipoise.convert.api import plan_conversion
     from equipoise.convert.conversion.execute import execute
 
-    plan = prepare(
+    plan = plan_conversion(
         source,
         to=to,
         dtype=dtype,
@@ -93,13 +93,13 @@ def command(
             click.echo(f"warning: {note}", err=True)
     if dry_run:
         summary = {"dry_run": True, **_summary(plan)}
-        _run.emit(summary) if as_json else _show(plan, summary)
-        return _run.DONE
-    with _output.progress("converting", as_bytes=True) as tell:
+        _run.print_json(summary) if as_json else _show(plan, summary)
+        return _run.EXIT_OK
+    with _output.progress_bar("converting", as_bytes=True) as tell:
         manifest = execute(plan, output, force=force, progress=tell)
     done = {"dry_run": False, "output": str(output), **_summary(plan), **_proof(manifest)}
-    _run.emit(done) if as_json else _show_done(plan, manifest, output)
-    return _run.DONE
+    _run.print_json(done) if as_json else _show_done(plan, manifest, output)
+    return _run.EXIT_OK
 
 
 def _summary(plan: Plan) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _show(plan: Plan, summary: dict[str, Any]) -> None:
     casts = ", ".join(f"{count} {pair}" for pair, count in summary["casts"].items())
     architecture = summary["architecture"] or ["not needed"]
     files = len(summary["files"])
-    _output.fields(
+    _output.print_fields(
         [
             ("source", f"{summary['source']} ({plan.checkpoint.container})"),
             ("architecture", " ".join(architecture)),
@@ -156,7 +156,7 @@ def _show(plan: Plan, summary: dict[str, Any]) -> None:
             ("size", f"{_output.size_text(summary['bytes'])} in {files} file{'s' * (files > 1)}"),
             ("casts", casts or "none: bit for bit"),
             ("checks", f"{len(summary['checks'])} values before writing" * bool(plan.checks)),
-            *((key.replace("_", " "), _listed(summary[key])) for key in _LISTS),
+            *((key.replace("_", " "), _list_entries(summary[key])) for key in _LISTS),
             ("notes", "\n".join(plan.notes)),
         ]
     )
@@ -165,10 +165,10 @@ def _show(plan: Plan, summary: dict[str, Any]) -> None:
 _LISTS = ("tied", "computed", "left_out", "allowed")
 
 
-def _listed(entries: dict[str, str]) -> str:
+def _list_entries(entries: dict[str, str]) -> str:
     lines = [f"{name}: {reason}" if reason else name for name, reason in entries.items()]
-    more = len(lines) - _MOST
-    return "\n".join([*lines[:_MOST], *([f"and {more} more"] if more > 0 else [])])
+    more = len(lines) - _MAX_ENTRIES_SHOWN
+    return "\n".join([*lines[:_MAX_ENTRIES_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _show_done(plan: Plan, manifest: Manifest, output: Path) -> None:

@@ -10,9 +10,9 @@ import click
 from equipoise.cli import _run
 
 if TYPE_CHECKING:
-    from equipoise.convert.derive import Derived
+    from equipoise.convert.derive import DerivedArchitecture
 
-_MOST = 12
+_MAX_DIFFERENCES_SHOWN = 12
 """Differences that are shown to a person."""
 
 
@@ -29,7 +29,7 @@ _MOST = 12
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(
     source: str,
     output: Path | None,
@@ -57,13 +57,13 @@ def command(
     elif not as_json:
         click.echo(found.text, nl=False)
     if as_json:
-        _run.emit(_summary(found, output))
+        _run.print_json(_summary(found, output))
     else:
         _show(found, output)
-    return _run.DONE if found.complete else _run.DIFFERENCE
+    return _run.EXIT_OK if found.complete else _run.EXIT_DIFFERENCE
 
 
-def _summary(found: Derived, output: Path | None) -> dict[str, Any]:
+def _summary(found: DerivedArchitecture, output: Path | None) -> dict[str, Any]:
     return {
         "model_type": found.model_type,
         "complete": found.complete,
@@ -78,7 +78,7 @@ def _summary(found: Derived, output: Path | None) -> dict[str, Any]:
     }
 
 
-def _show(found: Derived, output: Path | None) -> None:
+def _show(found: DerivedArchitecture, output: Path | None) -> None:
     """What a reviewer has to know, on stderr: stdout may be the file."""
     exact = sum(not problems for problems in found.classes.values())
     click.echo(
@@ -92,10 +92,10 @@ def _show(found: Derived, output: Path | None) -> None:
         *(f"{name}: {one}" for name, problems in found.classes.items() for one in problems),
         *(f"{name} cannot be built: {why}" for name, why in found.unbuilt.items()),
     ]
-    for line in lines[:_MOST]:
+    for line in lines[:_MAX_DIFFERENCES_SHOWN]:
         click.echo(f"  {line}", err=True)
-    if len(lines) > _MOST:
-        click.echo(f"  and {len(lines) - _MOST} more; --json has all", err=True)
+    if len(lines) > _MAX_DIFFERENCES_SHOWN:
+        click.echo(f"  and {len(lines) - _MAX_DIFFERENCES_SHOWN} more; --json has all", err=True)
     if found.stuck:
         click.echo(f"  fields that could not be changed: {', '.join(found.stuck)}", err=True)
     if output is not None:

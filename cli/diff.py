@@ -11,9 +11,9 @@ from equipoise.cli import _output, _run
 if TYPE_CHECKING:
     from equipoise.convert.checkpoints.checkpoint import Checkpoint
     from equipoise.convert.core.tensor import TensorRef
-    from equipoise.convert.diff import Compared, Comparison
+    from equipoise.convert.diff import CheckpointComparison, TensorComparison
 
-_MOST = 40
+_MAX_ROWS_SHOWN = 40
 """Rows that are shown to a person."""
 
 
@@ -22,7 +22,7 @@ _MOST = 40
 @click.argument("b")
 @_run.architecture_option
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
     """Compare the checkpoints A and B, in any formats, tensor by tensor.
 
@@ -30,12 +30,12 @@ def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
     in their files. Exit code 0: nothing is different or missing. Tensors that are equal once the wider is cast to
     the narrower dtype pass and are counted. 1: something is different or missing.
     """
-    from equipoise.convert.diff import compare
+    from equipoise.convert.diff import compare_checkpoints
 
-    with _output.progress("comparing", as_bytes=False) as tell:
-        found = compare(_open(a), _open(b), tell, architecture=architecture)
-    _run.emit({"a": a, "b": b, **_data(found)}) if as_json else _show(found)
-    return _run.DONE if found.same else _run.DIFFERENCE
+    with _output.progress_bar("comparing", as_bytes=False) as tell:
+        found = compare_checkpoints(_open(a), _open(b), tell, architecture=architecture)
+    _run.print_json({"a": a, "b": b, **_data(found)}) if as_json else _show(found)
+    return _run.EXIT_OK if found.same else _run.EXIT_DIFFERENCE
 
 
 def _open(source: str) -> Checkpoint:
@@ -45,13 +45,13 @@ def _open(source: str) -> Checkpoint:
     return open_checkpoint(resolve_source(source))
 
 
-def _counts(found: Comparison) -> dict[str, int]:
-    from equipoise.convert.diff import Sameness
+def _counts(found: CheckpointComparison) -> dict[str, int]:
+    from equipoise.convert.diff import TensorRelation
 
-    return {one.value: found.count(one) for one in Sameness}
+    return {one.value: found.count(one) for one in TensorRelation}
 
 
-def _data(found: Comparison) -> dict[str, Any]:
+def _data(found: CheckpointComparison) -> dict[str, Any]:
     return {
         "same": found.same,
         "compared_by": found.by,
@@ -75,7 +75,7 @@ def _side(ref: TensorRef | None) -> dict[str, Any] | None:
     return None if ref is None else {"dtype": ref.dtype.name, "shape": list(ref.shape)}
 
 
-def _difference(one: Compared) -> dict[str, Any] | None:
+def _difference(one: TensorComparison) -> dict[str, Any] | None:
     if one.distance is None:
         return None
     return {
@@ -86,15 +86,15 @@ def _difference(one: Compared) -> dict[str, Any] | None:
     }
 
 
-def _show(found: Comparison) -> None:
+def _show(found: CheckpointComparison) -> None:
     wanted = [one for one in found.tensors if one.sameness.value != "identical"]
     # What fails comes first: a cast of every tensor must not push it out of sight.
     wanted.sort(key=lambda one: one.sameness.value == "equal after cast")
     if wanted:
-        rows = [(one.name, one.sameness.value, _detail(one)) for one in wanted[:_MOST]]
-        _output.table(("tensor", "result", "how"), rows)
-        if len(wanted) > _MOST:
-            click.echo(f"... {len(wanted) - _MOST} more, --json lists all")
+        rows = [(one.name, one.sameness.value, _detail(one)) for one in wanted[:_MAX_ROWS_SHOWN]]
+        _output.print_table(("tensor", "result", "how"), rows)
+        if len(wanted) > _MAX_ROWS_SHOWN:
+            click.echo(f"... {len(wanted) - _MAX_ROWS_SHOWN} more, --json lists all")
         click.echo()
     for note in found.notes:
         click.echo(f"note: {note}")
@@ -104,7 +104,7 @@ def _show(found: Comparison) -> None:
     click.echo(f"{len(found.tensors)} tensors: {counts or 'none'}")
 
 
-def _detail(one: Compared) -> str:
+def _detail(one: TensorComparison) -> str:
     a, b = one.a, one.b
     if a is None or b is None:
         ref = a or b

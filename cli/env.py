@@ -17,7 +17,7 @@ from equipoise.cli import _output, _run, _validation
 )
 @click.option("--python", help="The interpreter to make it with; default: this one.")
 @click.option("--force", is_flag=True, help="Make it anew where it is there.")
-@_run.command
+@_run.handle_errors
 def command(
     action: str, name: str | None, path: Path | None, python: str | None, force: bool
 ) -> int:
@@ -34,11 +34,11 @@ def command(
             ]
             for one in environments.names()
         ]
-        _output.table(("environment", "state", "python"), rows)
-        return _run.DONE
+        _output.print_table(("environment", "state", "python"), rows)
+        return _run.EXIT_OK
     if name is None:
         raise InputError("say which environment", expected=", ".join(environments.names()))
-    with _validation.progress() as tell:
+    with _validation.status_line() as tell:
         made = environments.create(name, path, python=python, force=force, tell=tell)
     click.echo(f"made {made}")
-    return _run.DONE
+    return _run.EXIT_OK

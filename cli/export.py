@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from equipoise.cli import _run, _validation
-from equipoise.cli._types import Size
-from equipoise.cli.validate import exit_code, show, tolerance
+from equipoise.cli._types import ByteSize
+from equipoise.cli.validate import exit_code, override_tolerance, print_report
 
 if TYPE_CHECKING:
     from equipoise.validators.exporting import Exported
 
 
-class SizeOfAxis(click.ParamType[int | None]):
+class AxisSize(click.ParamType[int | None]):
     """``dynamic``, or a size for good."""
 
     name = "dynamic|n"
@@ -54,11 +54,11 @@ class SizeOfAxis(click.ParamType[int | None]):
     help="Of the weights; the verdict is at that precision.",
 )
 @click.option("--opset", type=click.IntRange(1), help="Of ONNX; default: PyTorch's choice.")
-@click.option("--batch", type=SizeOfAxis(), help="A size for good; default: dynamic.")
-@click.option("--sequence", type=SizeOfAxis(), help="The same of the length of texts.")
+@click.option("--batch", type=AxisSize(), help="A size for good; default: dynamic.")
+@click.option("--sequence", type=AxisSize(), help="The same of the length of texts.")
 @click.option("--external-data", is_flag=True, help="Weights of ONNX in a file of their own.")
 @click.option(
-    "--max-shard-size", type=Size(), help="Largest file of ONNX weights: 5GB, 500MB, 2GiB."
+    "--max-shard-size", type=ByteSize(), help="Largest file of ONNX weights: 5GB, 500MB, 2GiB."
 )
 @click.option(
     "--merged", is_flag=True, help="Behind an encoder: both decoders of ONNX in one file."
@@ -89,9 +89,9 @@ class SizeOfAxis(click.ParamType[int | None]):
 )
 @click.option("--ways", help="Which ways to try, separated by commas; without it all.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
-@_validation.running
+@_validation.worker_options
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(
     model: str,
     output: Path,
@@ -133,19 +133,19 @@ def command(
     precision = PRECISIONS[dtype]
     sizes = {"batch": batch, "sequence": sequence}
     with (
-        _validation.workers(environments, time_limit, memory_limit) as workers,
-        _validation.progress() as tell,
+        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        _validation.status_line() as tell,
     ):
         request = Request(
             model=Path(model),
             task=task,
             device=device,
             precision=precision,
-            cases=_validation.names(cases),
-            tolerance=tolerance(
+            cases=_validation.split_names(cases),
+            tolerance=override_tolerance(
                 "int8" if quantize else precision, atol, rtol, fixed=bool(quantize)
             ),
-            threads=_validation.cores(threads),
+            threads=_validation.thread_count(threads),
             progress=tell,
         )
         found = export(
@@ -156,7 +156,7 @@ def command(
                 sizes={name: size for name, size in sizes.items() if size is not None},
                 judged=not no_validate,
                 force=force,
-                ways=_validation.names(ways),
+                ways=_validation.split_names(ways),
                 options={
                     "opset": opset,
                     "external": external_data,
@@ -168,9 +168,9 @@ def command(
             ),
             workers,
         )
-    _run.emit(found.artifact.as_dict()) if as_json else _show(found, output)
+    _run.print_json(found.artifact.as_dict()) if as_json else _show(found, output)
     if found.report is None:
-        return _run.DONE
+        return _run.EXIT_OK
     # At one precision nothing but a fault puts a program beyond noise; weights of eight bits are beyond it by nature.
     return exit_code(found.report, strict=quantize is None if strict is None else strict)
 
@@ -184,7 +184,7 @@ def _show(found: Exported, output: Path) -> None:
     for note in artifact.notes:
         click.echo(f"- {note}")
     if found.report is not None:
-        show(found.report)
+        print_report(found.report)
     else:
         click.echo("not judged")
     graphs = [str(graph["file"]) for graph in artifact.graphs.values()]

@@ -12,7 +12,7 @@ from equipoise.cli import _output, _run
 if TYPE_CHECKING:
     from equipoise.convert.survey import Survey
 
-_ENDS = 4
+_TENSORS_SHOWN_AT_EACH_END = 4
 """Tensors shown at the start and at the end where not all are asked for."""
 _HIDDEN_METADATA = frozenset({"groups"})
 """Long lists that serve the program, not a reader."""
@@ -28,7 +28,7 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @click.option("--from", "layout", help="Take the weights of this layout where there are several.")
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(
     source: str,
     every: bool,
@@ -44,12 +44,12 @@ def command(
     """
     from equipoise.convert.checkpoints.checkpoint import open_checkpoint
     from equipoise.convert.checkpoints.hub import resolve_source
-    from equipoise.convert.survey import survey
+    from equipoise.convert.survey import survey_checkpoint
 
     path = resolve_source(source, revision, layout=layout)
-    found = survey(open_checkpoint(path, layout=layout, config=config), architecture)
-    _run.emit(_data(found)) if as_json else _show(found, every=every)
-    return _run.DONE
+    found = survey_checkpoint(open_checkpoint(path, layout=layout, config=config), architecture)
+    _run.print_json(_data(found)) if as_json else _show(found, every=every)
+    return _run.EXIT_OK
 
 
 def _data(found: Survey) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _show(found: Survey, *, every: bool) -> None:
     fit = "" if one is None or one.fits else " (nearest; it does not fit)"
     what = f"{one.model_type} {one.cls}{fit}" if one else f"unknown: {found.problem}"
     metadata = ", ".join(f"{key} {value}" for key, value in _metadata(found).items())
-    _output.fields(
+    _output.print_fields(
         [
             ("source", checkpoint.path),
             ("container", f"{checkpoint.container}{variant}"),
@@ -121,9 +121,9 @@ def _show(found: Survey, *, every: bool) -> None:
             ("architecture", what),
             ("files", _files(found)),
             ("tensors", _totals(found)),
-            ("ties", _limited([f"{name} = {other}" for name, other in found.ties.items()])),
-            ("left out", _limited([f"{k}: {why}" for k, why in checkpoint.left_out.items()])),
-            ("oddities", _limited(list(found.oddities))),
+            ("ties", _limit_lines([f"{name} = {other}" for name, other in found.ties.items()])),
+            ("left out", _limit_lines([f"{k}: {why}" for k, why in checkpoint.left_out.items()])),
+            ("oddities", _limit_lines(list(found.oddities))),
             ("metadata", metadata if len(metadata) <= 500 else f"{metadata[:500]} ..."),
         ]
     )
@@ -131,7 +131,7 @@ def _show(found: Survey, *, every: bool) -> None:
 
 
 def _files(found: Survey) -> str:
-    return _limited([f"{path.name}  {_output.size_text(size)}" for path, size in found.files])
+    return _limit_lines([f"{path.name}  {_output.size_text(size)}" for path, size in found.files])
 
 
 def _totals(found: Survey) -> str:
@@ -142,7 +142,7 @@ def _totals(found: Survey) -> str:
     return "\n".join(lines) or "none"
 
 
-def _limited(lines: list[str], most: int = 8) -> str:
+def _limit_lines(lines: list[str], most: int = 8) -> str:
     more = len(lines) - most
     return "\n".join([*lines[:most], *([f"and {more} more"] if more > 0 else [])])
 
@@ -152,9 +152,11 @@ def _show_tensors(found: Survey, *, every: bool) -> None:
         (name, ref.dtype.name, _output.shape_text(ref.shape), _output.size_text(ref.nbytes))
         for name, ref in found.checkpoint.items()
     ]
-    hidden = len(rows) - 2 * _ENDS
+    hidden = len(rows) - 2 * _TENSORS_SHOWN_AT_EACH_END
     if hidden > 1 and not every:
-        rows[_ENDS:-_ENDS] = [(f"... {hidden} more, --tensors lists all", "", "", "")]
+        rows[_TENSORS_SHOWN_AT_EACH_END:-_TENSORS_SHOWN_AT_EACH_END] = [
+            (f"... {hidden} more, --tensors lists all", "", "", "")
+        ]
     if rows:
         click.echo()
-        _output.table(("name", "dtype", "shape", "size"), rows)
+        _output.print_table(("name", "dtype", "shape", "size"), rows)

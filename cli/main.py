@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from equipoise.cli._run import INTERRUPTED, REFUSED, emit
+from equipoise.cli._run import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_json
 
 
 class Commands(click.Group):
@@ -63,13 +63,13 @@ def run(arguments: Sequence[str]) -> int:
         code = root.main(list(arguments), prog_name="equipoise", standalone_mode=False)
     except click.Abort:  # click's name for ^C and the end of input
         click.echo("interrupted; the same command resumes what it can", err=True)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except click.ClickException as error:
         if "--json" in arguments:
-            emit({"error": type(error).__name__, "message": error.format_message()})
+            print_json({"error": type(error).__name__, "message": error.format_message()})
         else:
             error.show()
-        return REFUSED
+        return EXIT_BAD_INPUT
     return code if isinstance(code, int) else 0
 
 

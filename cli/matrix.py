@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write every report as JSON; - is stdout.",
 )
-@_validation.running
-@_run.command
+@_validation.worker_options
+@_run.handle_errors
 def command(
     models: tuple[Path, ...],
     artifacts: Path | None,
@@ -63,8 +63,8 @@ def command(
 
     found: list[Line] = []
     with (
-        _validation.workers(environments, time_limit, memory_limit) as workers,
-        _validation.progress() as tell,
+        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        _validation.status_line() as tell,
     ):
         for line in lines(
             models,
@@ -73,15 +73,15 @@ def command(
             precision=PRECISIONS[precision],
             tf32=tf32,
             device=device,
-            threads=_validation.cores(threads),
+            threads=_validation.thread_count(threads),
             progress=tell,
         ):
             found.append(line)
             click.echo(f"{line.name}: {line.summary}", err=True)
     if markdown is not None:
-        _validation.write(markdown, page(found))
+        _validation.write_report(markdown, page(found))
     if json_file is not None:
-        _validation.write(json_file, _json(found))
+        _validation.write_report(json_file, _json(found))
     if str(json_file) != "-":
         _show(found)
     return _code(found, strict=strict)
@@ -106,7 +106,7 @@ def _show(found: list[Line]) -> None:
 
     names = columns(found)
     rows = [[line.name, line.task, *(line.cell(name) for name in names)] for line in found]
-    _output.table(("model", "task", *names), rows)
+    _output.print_table(("model", "task", *names), rows)
     for line in found:
         for remark in line.remarks():
             click.echo(f"- {line.name}: {remark}")
@@ -117,5 +117,7 @@ def _code(found: list[Line], *, strict: bool) -> int:
 
     codes = {exit_code(line.report, strict=strict) for line in found if line.report}
     if any(line.error for line in found):
-        codes.add(_validation.FAILED)
-    return _run.DIFFERENCE if _run.DIFFERENCE in codes else max(codes, default=_run.DONE)
+        codes.add(_validation.EXIT_BACKEND_FAILED)
+    return (
+        _run.EXIT_DIFFERENCE if _run.EXIT_DIFFERENCE in codes else max(codes, default=_run.EXIT_OK)
+    )

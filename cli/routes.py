@@ -14,19 +14,19 @@ from equipoise.cli import _output, _run
 @click.option("--to", "target", help="Only routes to this layout or format.")
 @click.option("--mermaid", "as_mermaid", is_flag=True, help="The graph as a mermaid diagram.")
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(source: str | None, target: str | None, as_mermaid: bool, as_json: bool) -> int:
     """Show which formats can become which, and by which way."""
     from equipoise.convert.conversion import routes
 
     if as_mermaid:
-        text = routes.mermaid()
-        _run.emit({"mermaid": text}) if as_json else click.echo(text)
-        return _run.DONE
+        text = routes.to_mermaid()
+        _run.print_json({"mermaid": text}) if as_json else click.echo(text)
+        return _run.EXIT_OK
     data = _data(source, target)
     if as_json:
-        _run.emit(data)
-        return _run.DONE
+        _run.print_json(data)
+        return _run.EXIT_OK
     formats = [
         (
             one["name"],
@@ -37,11 +37,11 @@ def command(source: str | None, target: str | None, as_mermaid: bool, as_json: b
         )
         for one in data["formats"]
     ]
-    _output.table(("format", "layout", "container", "file", "can be written"), formats)
+    _output.print_table(("format", "layout", "container", "file", "can be written"), formats)
     click.echo()
     rows = [(one["from"], one["to"], " -> ".join(one["route"])) for one in data["routes"]]
-    _output.table(("from", "to", "route"), rows)
-    return _run.DONE
+    _output.print_table(("from", "to", "route"), rows)
+    return _run.EXIT_OK
 
 
 def _data(source: str | None, target: str | None) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _data(source: str | None, target: str | None) -> dict[str, Any]:
     from equipoise.convert.conversion import routes
     from equipoise.convert.layouts import layout_names
 
-    known = routes.formats()
+    known = routes.all_formats()
     first = _layouts(source, writing=False)
     second = _layouts(target, writing=True)
     shown = {*first, *second} if source or target else set(layout_names())
@@ -66,7 +66,7 @@ def _data(source: str | None, target: str | None) -> dict[str, Any]:
             if layout in shown
         ],
         "routes": [
-            {"from": one, "to": other, "route": list(routes.route(one, other))}
+            {"from": one, "to": other, "route": list(routes.find_route(one, other))}
             for one in first
             for other in second
         ],
@@ -80,7 +80,7 @@ def _layouts(name: str | None, *, writing: bool) -> tuple[str, ...]:
 
     if name is None:
         return layout_names()
-    known = routes.formats()
+    known = routes.all_formats()
     if name in known and not writing:
         return (known[name][0],)
-    return (routes.format_named(name)[0],)
+    return (routes.find_format(name)[0],)

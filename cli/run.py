@@ -33,8 +33,8 @@ from equipoise.cli import _run, _validation
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder for pictures of the result."
 )
-@_validation.running
-@_run.command
+@_validation.worker_options
+@_run.handle_errors
 def command(
     task: str,
     model: str,
@@ -55,8 +55,8 @@ def command(
     them in that order, as NAME=VALUE, or as one JSON object for each sample. Lists are separated by commas.
     """
     with (
-        _validation.workers(environments, time_limit, memory_limit) as workers,
-        _validation.progress(),
+        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        _validation.status_line(),
     ):
         from equipoise.convert.checkpoints.hub import resolve_source
         from equipoise.validators.running import as_json, run
@@ -69,14 +69,14 @@ def command(
             companions=companions,
             device=device,
             workers=workers,
-            options={name: _parsed(value) for name, value in options},
-            threads=_validation.cores(threads),
+            options={name: _parse_option(value) for name, value in options},
+            threads=_validation.thread_count(threads),
         )
-        _run.emit(as_json(results if len(results) > 1 else results[0], output))
-    return _run.DONE
+        _run.print_json(as_json(results if len(results) > 1 else results[0], output))
+    return _run.EXIT_OK
 
 
-def _parsed(text: str) -> Any:
+def _parse_option(text: str) -> Any:
     """A JSON value, or the text as it is."""
     try:
         return json.loads(text)

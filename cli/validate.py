@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Compare with answers that were kept; PyTorch is not needed.",
 )
-@_validation.running
-@_run.command
+@_validation.worker_options
+@_run.handle_errors
 def command(
     model: str,
     artifacts: tuple[Path, ...],
@@ -92,22 +92,22 @@ def command(
     from equipoise.validators.validate import validate
 
     with (
-        _validation.workers(environments, time_limit, memory_limit) as workers,
-        _validation.progress() as tell,
+        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        _validation.status_line() as tell,
     ):
         found = validate(
             Request(
                 model=resolve_source(model),
                 artifacts=artifacts,
-                backends=_validation.names(backends),
+                backends=_validation.split_names(backends),
                 task=task,
                 device=device,
                 precision=PRECISIONS[precision],
                 tf32=tf32,
                 samples=read_samples(samples) if samples else None,
-                cases=_validation.names(cases),
-                tolerance=tolerance(PRECISIONS[precision], atol, rtol),
-                threads=_validation.cores(threads),
+                cases=_validation.split_names(cases),
+                tolerance=override_tolerance(PRECISIONS[precision], atol, rtol),
+                threads=_validation.thread_count(threads),
                 depth=report is not None,
                 repro=repro,
                 save_golden=save_golden,
@@ -118,11 +118,11 @@ def command(
         )
     _write(found, report, junit, json_file)
     if str(json_file) != "-":
-        show(found)
+        print_report(found)
     return exit_code(found, strict=strict)
 
 
-def tolerance(
+def override_tolerance(
     precision: str, atol: float | None, rtol: float | None, *, fixed: bool = False
 ) -> Tolerance | None:
     """The table's entry with what the user allows beside it; None: as it is.
@@ -145,20 +145,20 @@ def _write(found: Report, report: Path | None, junit: Path | None, json_file: Pa
     from equipoise.validators.report import junit as junit_xml
 
     if report is not None:
-        _validation.write(report, html.page(found))
+        _validation.write_report(report, html.page(found))
     if junit is not None:
-        _validation.write(junit, junit_xml.document(found))
+        _validation.write_report(junit, junit_xml.document(found))
     if json_file is not None:
-        _validation.write(json_file, json.dumps(found))
+        _validation.write_report(json_file, json.dumps(found))
 
 
-def show(found: Report) -> None:
+def print_report(found: Report) -> None:
     """The table and the remarks on the terminal."""
     from equipoise.validators.report.summary import COLUMNS, cells, remarks, rows
 
     device = f"{found.precision} on {found.device}"
     click.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
-    _output.table(COLUMNS, [cells(line) for line in rows(found)])
+    _output.print_table(COLUMNS, [cells(line) for line in rows(found)])
     for remark in remarks(found):
         click.echo(f"- {remark}")
     click.echo(f"verdict: {found.verdict.value}")
@@ -171,5 +171,5 @@ def exit_code(found: Report, *, strict: bool) -> int:
     verdicts = {result.verdict for result in found.backends if not result.absent}
     bad = {Verdict.DIVERGED, *([Verdict.DECISION_SAFE] if strict else [])}
     if verdicts & bad:
-        return _run.DIFFERENCE
-    return _validation.FAILED if Verdict.FAILED in verdicts else _run.DONE
+        return _run.EXIT_DIFFERENCE
+    return _validation.EXIT_BACKEND_FAILED if Verdict.FAILED in verdicts else _run.EXIT_OK

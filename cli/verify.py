@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
-@_run.command
+@_run.handle_errors
 def command(
     output: Path, source: str | None, config: Path | None, revision: str | None, as_json: bool
 ) -> int:
@@ -32,7 +32,7 @@ def command(
     from equipoise.convert.verify import verify
 
     path = resolve_source(source, revision) if source is not None else None
-    with _output.progress("verifying", as_bytes=False) as tell:
+    with _output.progress_bar("verifying", as_bytes=False) as tell:
         count = 0
 
         def say(what: str) -> None:
@@ -42,8 +42,8 @@ def command(
                 tell(count, count, what)
 
         found = verify(output, source=path, config=config, progress=say)
-    _run.emit(_data(found)) if as_json else _show(found)
-    return _run.DIFFERENCE if found.findings else _run.DONE
+    _run.print_json(_data(found)) if as_json else _show(found)
+    return _run.EXIT_DIFFERENCE if found.findings else _run.EXIT_OK
 
 
 def _data(found: Verification) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _data(found: Verification) -> dict[str, Any]:
 
 def _show(found: Verification) -> None:
     for one in found.findings:
-        click.echo(f"{_place(one)}: {one.problem}")
+        click.echo(f"{_location(one)}: {one.problem}")
         if one.expected is not None:
             click.echo(f"  expected: {one.expected}\n  found:    {one.found}")
     derived = f", {found.derived} tensors made again from the source" if found.derived else ""
@@ -67,6 +67,6 @@ def _show(found: Verification) -> None:
     click.echo(f"{found.files} files and {found.tensors} tensors checked{derived}: {verdict}")
 
 
-def _place(one: Finding) -> str:
+def _location(one: Finding) -> str:
     tensor = f", tensor {one.tensor!r}" if one.tensor else ""
     return f"{one.side} {one.file}{tensor}"

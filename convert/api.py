@@ -13,7 +13,7 @@ from equipoise.convert.conversion.plan_types import Plan
 from equipoise.convert.conversion.planner import plan
 
 
-def prepare(
+def plan_conversion(
     source: str | Path,
     *,
     to: str,
@@ -75,7 +75,7 @@ def convert(
     Raises:
         InputError: Something is wrong with the source, the plan or the output; nothing is left behind.
     """
-    planned = prepare(
+    planned = plan_conversion(
         source,
         to=to,
         dtype=dtype,

@@ -19,11 +19,11 @@ from equipoise.convert.core.tensor import TensorRef, is_floating
 Progress = Callable[[int, int, str], None]
 """Called with tensors compared, tensors in all, and the tensor at work."""
 
-_PIECE = 1 << 20
+_PIECE_ELEMENTS = 1 << 20
 """Elements whose differences are worked out at once; bounds the memory beyond the two tensors."""
 
 
-class Sameness(StrEnum):
+class TensorRelation(StrEnum):
     """How a tensor of one checkpoint relates to that of the other."""
 
     IDENTICAL = "identical"
@@ -34,7 +34,7 @@ class Sameness(StrEnum):
 
 
 @dataclass(frozen=True)
-class Distance:
+class TensorDifference:
     """How far two tensors are apart.
 
     Attributes:
@@ -51,7 +51,7 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Compared:
+class TensorComparison:
     """One line of the comparison.
 
     Attributes:
@@ -63,14 +63,14 @@ class Compared:
     """
 
     name: str
-    sameness: Sameness
+    sameness: TensorRelation
     a: TensorRef | None
     b: TensorRef | None
-    distance: Distance | None = None
+    distance: TensorDifference | None = None
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CheckpointComparison:
     """Two checkpoints, compared.
 
     Attributes:
@@ -81,18 +81,18 @@ class Comparison:
     """
 
     by: str
-    tensors: tuple[Compared, ...]
+    tensors: tuple[TensorComparison, ...]
     not_compared: Mapping[str, str]
     notes: tuple[str, ...]
 
-    def count(self, sameness: Sameness) -> int:
+    def count(self, sameness: TensorRelation) -> int:
         """How many tensors relate so."""
         return sum(one.sameness is sameness for one in self.tensors)
 
     @property
     def same(self) -> bool:
         """Whether nothing is different or missing; tensors that are equal after a cast pass."""
-        passing = (Sameness.IDENTICAL, Sameness.CAST)
+        passing = (TensorRelation.IDENTICAL, TensorRelation.CAST)
         return all(one.sameness in passing for one in self.tensors)
 
 
@@ -105,13 +105,13 @@ class _Pairing:
     notes: tuple[str, ...]
 
 
-def compare(
+def compare_checkpoints(
     a: Checkpoint,
     b: Checkpoint,
     progress: Progress | None = None,
     *,
     architecture: str | None = None,
-) -> Comparison:
+) -> CheckpointComparison:
     """Compares tensor by tensor; holds two tensors in memory.
 
     Where both belong to a known architecture they are compared as PyTorch's parameters: a tied parameter is the
@@ -122,19 +122,19 @@ def compare(
         CheckpointError: The layouts differ and the architecture is not known.
         ContainerError: A file is not what its header said.
     """
-    pairing = _pairing(a, b, architecture)
+    pairing = _pair_tensors(a, b, architecture)
     names = list(dict.fromkeys((*pairing.a, *pairing.b)))
     found = []
     for index, name in enumerate(names):
         if progress is not None:
             progress(index, len(names), name)
-        found.append(_compare_one(name, pairing.a.get(name), pairing.b.get(name)))
+        found.append(_compare_tensors(name, pairing.a.get(name), pairing.b.get(name)))
     if progress is not None:
         progress(len(names), len(names), "")
-    return Comparison(pairing.by, tuple(found), pairing.not_compared, pairing.notes)
+    return CheckpointComparison(pairing.by, tuple(found), pairing.not_compared, pairing.notes)
 
 
-def _pairing(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing:
+def _pair_tensors(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing:
     notes = []
     if a.config is None and b.config is not None:
         a = replace(a, config=b.config)
@@ -142,13 +142,13 @@ def _pairing(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing
     elif b.config is None and a.config is not None:
         b = replace(b, config=a.config)
         notes.append("B has no config.json; the one of A serves both")
-    first, second = _match(a, architecture), _match(b, architecture)
+    first, second = _find_match(a, architecture), _find_match(b, architecture)
     if isinstance(first, ClassMatch) and isinstance(second, ClassMatch):
         same_layout = first.layout == second.layout
         if first.expansion.spec.model_type == second.expansion.spec.model_type and (
             not same_layout or (first.fits and second.fits)
         ):
-            return _by_parameters(
+            return _pair_by_parameters(
                 checkpoint_parameters(a, first), checkpoint_parameters(b, second), notes
             )
     layouts = [
@@ -168,7 +168,7 @@ def _pairing(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pairing
     return _Pairing("names", a.in_layout(layout), b.in_layout(layout), {}, tuple(notes))
 
 
-def _match(
+def _find_match(
     checkpoint: Checkpoint, architecture: str | None
 ) -> ClassMatch | ArchitectureError | SpecError:
     """The class that fits, or why there is none."""
@@ -178,7 +178,9 @@ def _match(
         return error
 
 
-def _by_parameters(a: CheckpointParameters, b: CheckpointParameters, notes: list[str]) -> _Pairing:
+def _pair_by_parameters(
+    a: CheckpointParameters, b: CheckpointParameters, notes: list[str]
+) -> _Pairing:
     skipped: dict[str, str] = {}
     for side, other in ((a, b), (b, a)):
         for name, generator in side.computed.items():
@@ -201,17 +203,19 @@ def _by_parameters(a: CheckpointParameters, b: CheckpointParameters, notes: list
     return _Pairing("parameters", pairs[0], pairs[1], skipped, tuple(notes))
 
 
-def _compare_one(name: str, a: TensorRef | None, b: TensorRef | None) -> Compared:
+def _compare_tensors(name: str, a: TensorRef | None, b: TensorRef | None) -> TensorComparison:
     if a is None or b is None:
-        return Compared(name, Sameness.MISSING_A if a is None else Sameness.MISSING_B, a, b)
+        return TensorComparison(
+            name, TensorRelation.MISSING_A if a is None else TensorRelation.MISSING_B, a, b
+        )
     if a.shape != b.shape:
-        return Compared(name, Sameness.DIFFERENT, a, b)
+        return TensorComparison(name, TensorRelation.DIFFERENT, a, b)
     first, second = a.read(), b.read()
     if a.dtype == b.dtype and _same_bytes(first, second):
-        return Compared(name, Sameness.IDENTICAL, a, b)
+        return TensorComparison(name, TensorRelation.IDENTICAL, a, b)
     if a.dtype != b.dtype and equal_after_cast(first, second):
-        return Compared(name, Sameness.CAST, a, b)
-    return Compared(name, Sameness.DIFFERENT, a, b, distance(first, second))
+        return TensorComparison(name, TensorRelation.CAST, a, b)
+    return TensorComparison(name, TensorRelation.DIFFERENT, a, b, measure_difference(first, second))
 
 
 def _same_bytes(a: Array, b: Array) -> bool:
@@ -238,7 +242,7 @@ def _is_rounded(array: Array) -> bool:
     return array.dtype.kind == "c" or is_floating(array.dtype)
 
 
-def distance(a: Array, b: Array) -> Distance:
+def measure_difference(a: Array, b: Array) -> TensorDifference:
     """How far two tensors of one shape are apart, worked out in float64 (or complex128) piece by piece."""
     elements = not_finite = 0
     max_abs = max_rel = 0.0
@@ -260,10 +264,10 @@ def distance(a: Array, b: Array) -> Distance:
         max_abs = max(max_abs, float(gap.max(initial=0)))
         ratios = np.divide(gap, size, out=np.zeros_like(gap), where=size > 0)
         max_rel = max(max_rel, float(ratios.max(initial=0)))
-    return Distance(elements, max_abs, max_rel, not_finite)
+    return TensorDifference(elements, max_abs, max_rel, not_finite)
 
 
 def _pieces(a: Array, b: Array) -> Iterator[tuple[Array, Array]]:
     first, second = a.reshape(-1), b.reshape(-1)
-    for start in range(0, first.size, _PIECE):
-        yield first[start : start + _PIECE], second[start : start + _PIECE]
+    for start in range(0, first.size, _PIECE_ELEMENTS):
+        yield first[start : start + _PIECE_ELEMENTS], second[start : start + _PIECE_ELEMENTS]

@@ -21,12 +21,12 @@ from equipoise.convert.checkpoints.find_class import find_class
 from equipoise.convert.checkpoints.hub import resolve_source
 from equipoise.convert.conversion.plan_types import Step
 from equipoise.convert.conversion.planner import plan
-from equipoise.convert.conversion.transform import results, run_check
+from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
 
-_FOR_THE_MODEL = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
+_MODEL_ARGUMENTS = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
 """Arguments of ``from_pretrained`` that a config has an attribute for and that are not meant for it."""
 
 
@@ -60,19 +60,19 @@ def from_pretrained(
         InputError: There are no such weights, they are damaged, or their architecture is unknown.
     """
     _check_libraries()
-    wanted = _wanted(from_tf, from_flax)
-    path = _local(source, kwargs.pop("revision", None), wanted) / kwargs.pop("subfolder", "")
+    wanted = _requested_layout(from_tf, from_flax)
+    path = _local_path(source, kwargs.pop("revision", None), wanted) / kwargs.pop("subfolder", "")
     checkpoint = open_checkpoint(path, layout=wanted)
-    layout = _layout(checkpoint, config)
+    layout = _detect_layout(checkpoint, config)
     if wanted is not None and layout != wanted:
         raise CheckpointError(f"these are no weights of {wanted}", file=path, found=layout)
     if output_loading_info:
         kwargs["output_loading_info"] = True
     if layout == "pytorch" and path.is_dir():
         return cls.from_pretrained(str(path), *model_args, config=config, **kwargs)
-    config = _config(cls, checkpoint.folder, config, kwargs)
+    config = _load_config(cls, checkpoint.folder, config, kwargs)
     state = state_dict(_with_config(checkpoint, config))
-    concrete = _concrete(cls, config, kwargs.get("trust_remote_code"))
+    concrete = _concrete_class(cls, config, kwargs.get("trust_remote_code"))
     loaded = concrete.from_pretrained(None, *model_args, config=config, state_dict=state, **kwargs)
     model = loaded[0] if output_loading_info else loaded
     model.config.name_or_path = str(path)
@@ -89,7 +89,7 @@ def _check_libraries() -> None:
             )
 
 
-def _wanted(from_tf: bool, from_flax: bool) -> str | None:
+def _requested_layout(from_tf: bool, from_flax: bool) -> str | None:
     if from_tf and from_flax:
         raise InputError("from_tf and from_flax exclude each other")
     if from_tf:
@@ -97,12 +97,12 @@ def _wanted(from_tf: bool, from_flax: bool) -> str | None:
     return "flax" if from_flax else None
 
 
-def _local(source: str | Path, revision: str | None, layout: str | None) -> Path:
+def _local_path(source: str | Path, revision: str | None, layout: str | None) -> Path:
     """The source on this machine; as in transformers, a revision says nothing about what is here already."""
     return resolve_source(source, None if Path(source).exists() else revision, layout=layout)
 
 
-def _layout(checkpoint: Checkpoint, config: Any) -> str:
+def _detect_layout(checkpoint: Checkpoint, config: Any) -> str:
     """The layout of the weights: what the file says when it says PyTorch, else what its names are.
 
     A safetensors file that says nothing, of an architecture that we do not know, is PyTorch's: so transformers
@@ -130,7 +130,7 @@ def _with_config(checkpoint: Checkpoint, config: Any) -> Checkpoint:
     return replace(checkpoint, config=Config(config.to_dict()))
 
 
-def _config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) -> Any:
+def _load_config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) -> Any:
     """The config as an object; takes the arguments that are meant for it out of ``kwargs``."""
     if config is not None and not isinstance(config, (str, Path)):
         return config
@@ -139,12 +139,12 @@ def _config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) -> Any:
     config_class = getattr(cls, "config_class", None) or transformers.AutoConfig
     place = str(config or folder)
     found = config_class.from_pretrained(place)
-    own = {name for name in kwargs if hasattr(found, name)} - _FOR_THE_MODEL
+    own = {name for name in kwargs if hasattr(found, name)} - _MODEL_ARGUMENTS
     changes = {name: kwargs.pop(name) for name in own}
     return config_class.from_pretrained(place, **changes) if changes else found
 
 
-def _concrete(cls: Any, config: Any, trust_remote_code: bool | None) -> Any:
+def _concrete_class(cls: Any, config: Any, trust_remote_code: bool | None) -> Any:
     """The class that an auto class stands for; 4.57's auto classes take no state dict without a name."""
     if getattr(cls, "config_class", None) is not None:
         return cls
@@ -178,10 +178,10 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
     """
     planned = plan(checkpoint, "pytorch", partial=True)
     for check in planned.checks:
-        run_check(check, checkpoint.tensors)
+        check_values(check, checkpoint.tensors)
     known = {entry.name for entry in planned.coverage if entry.side == "source"}
     steps = list(planned.steps)
-    steps += [_as_it_is(ref) for name, ref in checkpoint.items() if name not in known]
+    steps += [_copy_step(ref) for name, ref in checkpoint.items() if name not in known]
     return {
         header.name: LazyTensor(checkpoint, step, header)
         for step in steps
@@ -189,7 +189,7 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
     }
 
 
-def _as_it_is(ref: TensorRef) -> Step:
+def _copy_step(ref: TensorRef) -> Step:
     header = TensorHeader(ref.name, ref.dtype, ref.shape)
     return Step((ref.name,), (), (ref.name,), (ref.name,), (header,))
 
@@ -239,7 +239,7 @@ class LazyTensor:
         arrays: Mapping[str, Array] = {
             name: self.checkpoint[name].read() for name in self.step.sources
         }
-        for header, array in results(self.step, arrays):
+        for header, array in target_arrays(self.step, arrays):
             if header.name == self.header.name:
                 return torch_from_numpy(array)
         raise KeyError(self.header.name)

@@ -16,7 +16,7 @@ from equipoise.convert.core.tensor import TensorRef
 
 
 @dataclass(frozen=True)
-class Architecture:
+class FoundArchitecture:
     """The class that the tensors fit best.
 
     Attributes:
@@ -57,7 +57,7 @@ class Survey:
 
     checkpoint: Checkpoint
     files: tuple[tuple[Path, int], ...]
-    architecture: Architecture | None
+    architecture: FoundArchitecture | None
     problem: str
     totals: Mapping[str, tuple[int, int, int]]
     ties: Mapping[str, str]
@@ -71,15 +71,15 @@ class Survey:
         return self.checkpoint.layout
 
 
-def survey(checkpoint: Checkpoint, architecture: str | None = None) -> Survey:
+def survey_checkpoint(checkpoint: Checkpoint, architecture: str | None = None) -> Survey:
     """Surveys an opened checkpoint; reads no tensor.
 
     Args:
         checkpoint: An opened checkpoint.
         architecture: A model type or class, where the config's is not to be followed.
     """
-    match, problem = _match(checkpoint, architecture)
-    found = _architecture(checkpoint, match) if match is not None else None
+    match, problem = _find_match(checkpoint, architecture)
+    found = _describe_match(checkpoint, match) if match is not None else None
     return Survey(
         checkpoint,
         tuple((path, path.stat().st_size) for path in checkpoint.files),
@@ -91,7 +91,7 @@ def survey(checkpoint: Checkpoint, architecture: str | None = None) -> Survey:
     )
 
 
-def _match(checkpoint: Checkpoint, architecture: str | None) -> tuple[ClassMatch | None, str]:
+def _find_match(checkpoint: Checkpoint, architecture: str | None) -> tuple[ClassMatch | None, str]:
     try:
         return find_class(checkpoint, architecture), ""
     except (ArchitectureError, SpecError, CheckpointError) as error:
@@ -100,11 +100,11 @@ def _match(checkpoint: Checkpoint, architecture: str | None) -> tuple[ClassMatch
         return None, error.message
 
 
-def _architecture(checkpoint: Checkpoint, match: ClassMatch) -> Architecture:
+def _describe_match(checkpoint: Checkpoint, match: ClassMatch) -> FoundArchitecture:
     spec, cls = match.expansion.spec, match.expansion.cls
     named = checkpoint.config.architectures[:1] if checkpoint.config else ()
     refs = checkpoint.in_layout(match.layout)
-    return Architecture(
+    return FoundArchitecture(
         spec.model_type,
         cls.name,
         named[0] if named else None,
@@ -138,7 +138,7 @@ def _known_ties(checkpoint: Checkpoint, match: ClassMatch | None) -> Mapping[str
     return checkpoint_parameters(checkpoint, match).tied
 
 
-def _remarks(checkpoint: Checkpoint, found: Architecture | None) -> list[str]:
+def _remarks(checkpoint: Checkpoint, found: FoundArchitecture | None) -> list[str]:
     if found is None:
         return []
     remarks = []

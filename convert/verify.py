@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint, open_container
-from equipoise.convert.conversion.manifest import NAME, Manifest
+from equipoise.convert.conversion.manifest import MANIFEST_NAME, Manifest
 from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.conversion.planner import plan
-from equipoise.convert.conversion.transform import results, run_check
+from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError, EquipoiseError
 from equipoise.convert.core.hashing import hash_blocks, hash_file
@@ -80,18 +80,18 @@ def verify(
         CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
     """
     place = Path(folder)
-    run = _Run(place, Manifest.read(place).values, progress or _silent)
+    run = _Verifier(place, Manifest.read(place).values, progress or _ignore_progress)
     run.output()
     if source is not None:
         run.source(Path(source), config)
     return Verification(place, run.files, run.tensors, run.derived, tuple(run.findings))
 
 
-def _silent(what: str) -> None:
+def _ignore_progress(what: str) -> None:
     """Progress that nobody wants to see."""
 
 
-class _Run:
+class _Verifier:
     def __init__(self, folder: Path, values: Mapping[str, Any], progress: Progress) -> None:
         self.folder = folder
         self.values = values
@@ -101,10 +101,10 @@ class _Run:
 
     def output(self) -> None:
         """The files of the output and every tensor in them."""
-        weights = _table(self.values, "target", "files", folder=self.folder)
-        others = _table(self.values, "companions", folder=self.folder)
+        weights = _manifest_table(self.values, "target", "files", folder=self.folder)
+        others = _manifest_table(self.values, "companions", folder=self.folder)
         for name, digest in {**weights, **others}.items():
-            self._file("output", self.folder / _plain(name, self.folder), name, digest)
+            self._file("output", self.folder / _check_plain_name(name, self.folder), name, digest)
         for name in weights:
             if (self.folder / name).is_file():
                 self._tensors(name)
@@ -150,7 +150,7 @@ class _Run:
     def source(self, path: Path, config: str | Path | None) -> None:
         """The files of the source, and every tensor of the output made from them again."""
         checkpoint = open_checkpoint(path, layout=self.values["route"][0], config=config)
-        listed = dict(_table(self.values, "source", "files", folder=self.folder))
+        listed = dict(_manifest_table(self.values, "source", "files", folder=self.folder))
         for file in checkpoint.files:
             if file.name not in listed:
                 self._find("source", "the manifest does not list this file", file.name)
@@ -183,7 +183,7 @@ class _Run:
         file = planned.checkpoint.files[0].name
         for check in planned.checks:
             try:
-                run_check(check, planned.checkpoint.tensors)
+                check_values(check, planned.checkpoint.tensors)
             except EquipoiseError as error:
                 self._find("source", error.message, file, check.name)
         records = self.values["tensors"]
@@ -207,7 +207,7 @@ class _Run:
             digest = hash_blocks(array_blocks(arrays[name]))
             said = self.values["sources"].get(name)
             self._compare("source", "the tensor has changed", ref.file.name, name, said, digest)
-        for header, array in results(step, arrays):
+        for header, array in target_arrays(step, arrays):
             self.derived += 1
             record = self.values["tensors"].get(header.name)
             if record is None:
@@ -227,7 +227,7 @@ class _Run:
         self.findings.append(Finding(side, problem, file, *rest))
 
 
-def _table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapping[str, Any]:
+def _manifest_table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapping[str, Any]:
     """A table of the manifest.
 
     Raises:
@@ -237,11 +237,13 @@ def _table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapping[str, 
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"the manifest has no table {'.'.join(keys)!r}", file=folder / NAME)
+        raise CheckpointError(
+            f"the manifest has no table {'.'.join(keys)!r}", file=folder / MANIFEST_NAME
+        )
     return found
 
 
-def _plain(name: str, folder: Path) -> str:
+def _check_plain_name(name: str, folder: Path) -> str:
     """The name of a file in the folder itself.
 
     Raises:
@@ -249,6 +251,8 @@ def _plain(name: str, folder: Path) -> str:
     """
     if Path(name).name != name or name in ("", ".", ".."):
         raise CheckpointError(
-            "the manifest names a file outside its folder", file=folder / NAME, found=repr(name)
+            "the manifest names a file outside its folder",
+            file=folder / MANIFEST_NAME,
+            found=repr(name),
         )
     return name

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoints.companion_files import OWN, companions
+from equipoise.convert.checkpoints.companion_files import EQUIPOISE_FILES, companion_files
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.output_folder import OutputFolder, write_atomic
 
@@ -116,8 +116,8 @@ def bring_companions(
 ) -> tuple[str, ...]:
     """Copies config, tokenizer and processor; gives their names."""
     names = []
-    for path in companions(source):
-        if path.name not in _LEFT | OWN:
+    for path in companion_files(source):
+        if path.name not in _LEFT | EQUIPOISE_FILES:
             shutil.copyfile(path, target / path.name)
             names.append(path.name)
     if config is not None:

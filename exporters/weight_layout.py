@@ -86,7 +86,7 @@ def layout_of(model: Any, names: Iterable[str], layout: str) -> WeightLayout:
 def _of_spec(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...] | None:
     """The rules of the architecture's file; None where there is none for this class, or it has other names."""
     spec = load_spec(model.config.model_type)
-    cls = spec.class_named(type(model).__name__) if spec else None
+    cls = spec.class_by_name(type(model).__name__) if spec else None
     if spec is None or cls is None or layout not in cls.names:
         return None
     try:

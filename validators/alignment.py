@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from equipoise.convert.api import prepare
+from equipoise.convert.api import plan_conversion
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.remote import Module
 from equipoise.validators.runner import Array, Arrays
@@ -28,7 +28,7 @@ def weight_names(pytorch: Path, backend: str) -> dict[str, tuple[str, ...]]:
     Empty where the architecture is not known; then names are compared as they are spelt.
     """
     try:
-        plan = prepare(pytorch, to=backend)
+        plan = plan_conversion(pytorch, to=backend)
     except EquipoiseError:
         return {}
     return {

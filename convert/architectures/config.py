@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
             raise CheckpointError(f"too large for a JSON file ({size} bytes)", file=path)
-        value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        value = json.loads(path.read_bytes(), object_pairs_hook=_reject_duplicate_keys)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
     except (ValueError, RecursionError) as error:
@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -10,14 +10,20 @@ from typing import Any
 
 from equipoise.convert.architectures import expressions, name_templates
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.module_kinds import KINDS, Kind
-from equipoise.convert.architectures.spec import ClassSpec, Module, Part, Spec, load_spec
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS, ModuleKind
+from equipoise.convert.architectures.spec import (
+    ArchitectureSpec,
+    ClassSpec,
+    ModuleSpec,
+    PartSpec,
+    load_spec,
+)
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError, SpecError
 
 MAX_REPEAT = 4096
 MAX_PARAMETERS = 200_000
-BARE = ("param", "integers")
+BARE_KINDS = ("param", "integers")
 """Kinds without a module of their own."""
 
 
@@ -29,7 +35,7 @@ class Parameter:
         name: e.g. ``bert.encoder.layer.0.output.dense.weight``.
         module: The module that owns it; for a bare parameter the parameter itself.
         template: Template of the name, with the indices in place of the numbers.
-        kind: Key of :data:`equipoise.convert.architectures.module_kinds.KINDS`.
+        kind: Key of :data:`equipoise.convert.architectures.module_kinds.MODULE_KINDS`.
         leaf: e.g. ``weight``; empty for a bare parameter.
         shape: Sizes in PyTorch's axis order.
         indices: Values of the template's indices.
@@ -67,7 +73,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Mounted:
+class MountedClass:
     """A whole class of another spec under a path, e.g. the encoder of an encoder-decoder."""
 
     under: str
@@ -99,17 +105,17 @@ class Expansion:
         mounted: The classes of other specs inside.
     """
 
-    spec: Spec
+    spec: ArchitectureSpec
     cls: ClassSpec
     config: Config
     parameters: Mapping[str, Parameter]
-    mounted: tuple[Mounted, ...] = ()
+    mounted: tuple[MountedClass, ...] = ()
 
 
-class Scope:
+class ExpressionScope:
     """Names that expressions see: indices, ``[let]`` entries, ``head`` (the class's key) and the config."""
 
-    def __init__(self, spec: Spec, config: Config, head: str) -> None:
+    def __init__(self, spec: ArchitectureSpec, config: Config, head: str) -> None:
         self.spec = spec
         self.config = config.with_defaults(spec.defaults)
         self.head = head
@@ -177,18 +183,25 @@ class Scope:
         self.indices.pop(first, None)
 
 
-def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
+def expand(spec: ArchitectureSpec, cls: ClassSpec, config: Config) -> Expansion:
     """All parameters of a class.
 
     Raises:
         ArchitectureError: The config lacks something or has absurd values.
         SpecError: The spec is wrong.
     """
-    scope = Scope(spec, config, cls.key)
+    scope = ExpressionScope(spec, config, cls.key)
     parameters: dict[str, Parameter] = {}
-    mounted = tuple(_mounted(scope, spec.parts[name]) for name in cls.groups if _mounts(spec, name))
+    mounted = tuple(
+        _mount(scope, spec.parts[name]) for name in cls.groups if _is_mounted(spec, name)
+    )
     found = chain(
-        (one for name in cls.groups if not _mounts(spec, name) for one in _group(scope, name)),
+        (
+            one
+            for name in cls.groups
+            if not _is_mounted(spec, name)
+            for one in _group_parameters(scope, name)
+        ),
         (one for part in mounted for one in part.parameters),
     )
     for parameter in islice(found, MAX_PARAMETERS + 1):
@@ -197,14 +210,14 @@ def expand(spec: Spec, cls: ClassSpec, config: Config) -> Expansion:
         parameters[parameter.name] = parameter
     if len(parameters) > MAX_PARAMETERS:
         raise ArchitectureError(f"more than {MAX_PARAMETERS} parameters", file=config.file)
-    return Expansion(spec, cls, scope.config, _with_ties_that_exist(parameters), mounted)
+    return Expansion(spec, cls, scope.config, _drop_dangling_ties(parameters), mounted)
 
 
-def _mounts(spec: Spec, group: str) -> bool:
+def _is_mounted(spec: ArchitectureSpec, group: str) -> bool:
     return group in spec.parts and spec.parts[group].under is not None
 
 
-def _mounted(scope: Scope, part: Part) -> Mounted:
+def _mount(scope: ExpressionScope, part: PartSpec) -> MountedClass:
     """The class that stands under the part's path, expanded with the nested config."""
     name = part.spec or scope.lookup(f"{part.config}.model_type")
     spec = load_spec(name)
@@ -217,10 +230,10 @@ def _mounted(scope: Scope, part: Part) -> Mounted:
             found=repr(name),
         )
     config = scope.config.part(part.config)
-    return Mounted(str(part.under), expand(spec, spec.classes[keys[0]], config))
+    return MountedClass(str(part.under), expand(spec, spec.classes[keys[0]], config))
 
 
-def _with_ties_that_exist(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+def _drop_dangling_ties(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """A parameter repeats another only in the classes that have both."""
     return {
         name: one if one.tied_to in parameters else replace(one, tied_to=None, shared=False)
@@ -228,28 +241,30 @@ def _with_ties_that_exist(parameters: Mapping[str, Parameter]) -> dict[str, Para
     }
 
 
-def _group(scope: Scope, group: str) -> Iterator[Parameter]:
+def _group_parameters(scope: ExpressionScope, group: str) -> Iterator[Parameter]:
     name, _, inner = group.partition(":")
     if name in scope.spec.parts:
         part = scope.spec.parts[name]
         spec = load_spec(part.spec or "")
         if spec is None:
             raise SpecError(f"part {name!r} names no spec {part.spec!r}", file=scope.spec.file)
-        yield from _group(Scope(spec, scope.config.part(part.config), scope.head), inner)
+        yield from _group_parameters(
+            ExpressionScope(spec, scope.config.part(part.config), scope.head), inner
+        )
         return
     if not scope.holds(scope.spec.when.get(name)):
         return
     for module in scope.spec.modules[name]:
-        yield from _module(scope, module)
+        yield from _module_parameters(scope, module)
 
 
-def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
-    for indices in scope.loop(name_templates.fields(module.path)):
+def _module_parameters(scope: ExpressionScope, module: ModuleSpec) -> Iterator[Parameter]:
+    for indices in scope.loop(name_templates.index_names(module.path)):
         if not scope.holds(module.when):
             continue
-        kind, arguments = _kind(scope, module.kind)
-        path = name_templates.expand(module.path, indices)
-        for leaf, shape in _leaves(scope, kind, arguments):
+        kind, arguments = _parse_kind(scope, module.kind)
+        path = name_templates.format_name(module.path, indices)
+        for leaf, shape in _leaf_shapes(scope, kind, arguments):
             name = f"{path}.{leaf}" if leaf else path
             written = f"{module.path}.{leaf}" if leaf else module.path
             tie = scope.spec.ties.get(written)
@@ -261,16 +276,18 @@ def _module(scope: Scope, module: Module) -> Iterator[Parameter]:
                 leaf=leaf,
                 shape=shape,
                 indices=dict(indices),
-                tied_to=name_templates.expand(tie.to, indices) if tie else None,
+                tied_to=name_templates.format_name(tie.to, indices) if tie else None,
                 shared=tie is not None and scope.holds(tie.when),
                 one_tensor=tie is not None and tie.one_tensor,
-                computed=_computed(scope, written, KINDS[kind], leaf),
-                dtype=KINDS[kind].integers.get(leaf),
+                computed=_generator_name(scope, written, MODULE_KINDS[kind], leaf),
+                dtype=MODULE_KINDS[kind].integers.get(leaf),
                 absent=scope.spec.absent.get(written, ""),
             )
 
 
-def _computed(scope: Scope, written: str, kind: Kind, leaf: str) -> str | None:
+def _generator_name(
+    scope: ExpressionScope, written: str, kind: ModuleKind, leaf: str
+) -> str | None:
     entry = scope.spec.computed.get(written)
     if leaf in kind.integers and entry is None:
         return "unused"
@@ -279,16 +296,18 @@ def _computed(scope: Scope, written: str, kind: Kind, leaf: str) -> str | None:
     return entry
 
 
-def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
+def _parse_kind(scope: ExpressionScope, text: str) -> tuple[str, dict[str, Any]]:
     """The kind of a module and its arguments, sizes evaluated."""
-    node = expressions.parse(text)
+    node = expressions.parse_expression(text)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(f"not a kind: {text!r}", file=scope.spec.file)
     name = node.func.id
-    if name not in KINDS:
-        raise SpecError(f"unknown kind {name!r}", file=scope.spec.file, expected=sorted(KINDS))
-    kind = KINDS[name]
-    if name in BARE:
+    if name not in MODULE_KINDS:
+        raise SpecError(
+            f"unknown kind {name!r}", file=scope.spec.file, expected=sorted(MODULE_KINDS)
+        )
+    kind = MODULE_KINDS[name]
+    if name in BARE_KINDS:
         return name, {"shape": tuple(scope.size(arg) for arg in node.args)}
     if len(node.args) != len(kind.arguments):
         raise SpecError(f"{text!r} does not give {kind.arguments}", file=scope.spec.file)
@@ -299,11 +318,13 @@ def _kind(scope: Scope, text: str) -> tuple[str, dict[str, Any]]:
     return name, {**kind.switches, **sizes, **switches}
 
 
-def _leaves(scope: Scope, kind: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    if kind in BARE:
+def _leaf_shapes(
+    scope: ExpressionScope, kind: str, arguments: Mapping[str, Any]
+) -> Iterator[tuple[str, Shape]]:
+    if kind in BARE_KINDS:
         yield "", arguments["shape"]
         return
-    for leaf, shape in KINDS[kind].leaves.items():
+    for leaf, shape in MODULE_KINDS[kind].leaves.items():
         if leaf != "bias" or arguments.get("bias", True):
             yield (
                 leaf,

@@ -38,7 +38,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
 }
-_CALLS: dict[str, Callable[..., Any]] = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "len": len,
     "min": min,
     "max": max,
@@ -49,7 +49,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str) -> ast.expr:
+def parse_expression(text: str) -> ast.expr:
     """The syntax tree of an expression.
 
     Raises:
@@ -61,15 +61,15 @@ def parse(text: str) -> ast.expr:
         raise SpecError(f"not an expression: {text!r}") from error
 
 
-def names(node: ast.AST) -> Iterator[str]:
+def dotted_names(node: ast.AST) -> Iterator[str]:
     """The dotted names in an expression, without those of functions."""
     if isinstance(node, (ast.Attribute, ast.Name)):
         name = ast.unparse(node)
-        if name not in _CALLS:
+        if name not in _FUNCTIONS:
             yield name
         return
     for child in ast.iter_child_nodes(node):
-        yield from names(child)
+        yield from dotted_names(child)
 
 
 def evaluate(expression: str | ast.expr, lookup: Lookup) -> Any:
@@ -79,59 +79,59 @@ def evaluate(expression: str | ast.expr, lookup: Lookup) -> Any:
         SpecError: It uses something outside the language.
         TypeError, IndexError, ZeroDivisionError: As Python; the caller knows which config is at fault.
     """
-    node = parse(expression) if isinstance(expression, str) else expression
-    return _node(node, lookup)
+    node = parse_expression(expression) if isinstance(expression, str) else expression
+    return _evaluate_node(node, lookup)
 
 
-def _node(node: ast.expr, lookup: Lookup) -> Any:
+def _evaluate_node(node: ast.expr, lookup: Lookup) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Name() | ast.Attribute():
-            return lookup(_dotted(node))
+            return lookup(_dotted_name(node))
         case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_node(item, lookup) for item in items]
+            return [_evaluate_node(item, lookup) for item in items]
         case ast.Subscript(value=value, slice=index):
-            return _node(value, lookup)[_node(index, lookup)]
+            return _evaluate_node(value, lookup)[_evaluate_node(index, lookup)]
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _node(operand, lookup)
+            return not _evaluate_node(operand, lookup)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_node(operand, lookup)
+            return -_evaluate_node(operand, lookup)
         case ast.BoolOp():
-            return _boolean(node, lookup)
+            return _evaluate_boolean(node, lookup)
         case ast.IfExp(test=test, body=body, orelse=orelse):
-            return _node(body if _node(test, lookup) else orelse, lookup)
+            return _evaluate_node(body if _evaluate_node(test, lookup) else orelse, lookup)
         case _:
-            return _operation(node, lookup)
+            return _evaluate_operation(node, lookup)
 
 
-def _operation(node: ast.expr, lookup: Lookup) -> Any:
+def _evaluate_operation(node: ast.expr, lookup: Lookup) -> Any:
     match node:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _BINARY[type(op)](_node(left, lookup), _node(right, lookup))
+            return _BINARY[type(op)](_evaluate_node(left, lookup), _evaluate_node(right, lookup))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
-            return _COMPARE[type(op)](_node(left, lookup), _node(right, lookup))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS:
-            return _CALLS[name](*(_node(arg, lookup) for arg in args))
+            return _COMPARE[type(op)](_evaluate_node(left, lookup), _evaluate_node(right, lookup))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
+            return _FUNCTIONS[name](*(_evaluate_node(arg, lookup) for arg in args))
         case _:
             raise SpecError(f"not allowed in an expression: {ast.unparse(node)!r}")
 
 
-def _boolean(node: ast.BoolOp, lookup: Lookup) -> Any:
+def _evaluate_boolean(node: ast.BoolOp, lookup: Lookup) -> Any:
     stop_at = isinstance(node.op, ast.Or)
     value: Any = None
     for item in node.values:
-        value = _node(item, lookup)
+        value = _evaluate_node(item, lookup)
         if bool(value) is stop_at:
             return value
     return value
 
 
-def _dotted(node: ast.expr) -> str:
+def _dotted_name(node: ast.expr) -> str:
     match node:
         case ast.Name(id=name):
             return name
         case ast.Attribute(value=value, attr=name):
-            return f"{_dotted(value)}.{name}"
+            return f"{_dotted_name(value)}.{name}"
         case _:
             raise SpecError(f"not a dotted name: {ast.unparse(node)!r}")

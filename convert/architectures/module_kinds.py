@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModuleKind:
     """A kind of module.
 
     Attributes:
@@ -28,55 +28,55 @@ class Kind:
     integers: Mapping[str, str] = field(default_factory=dict)
 
 
-_CONV = {"groups": 1, "bias": True}
+_CONV_SWITCHES = {"groups": 1, "bias": True}
 
-KINDS: dict[str, Kind] = {
-    "linear": Kind(
+MODULE_KINDS: dict[str, ModuleKind] = {
+    "linear": ModuleKind(
         ("inputs", "outputs"),
         {"weight": ("outputs", "inputs"), "bias": ("outputs",)},
         {"bias": True},
     ),
     # transformers' own Conv1D (GPT-2): a linear layer whose weight is stored the other way round.
-    "hf_conv1d": Kind(
+    "hf_conv1d": ModuleKind(
         ("inputs", "outputs"), {"weight": ("inputs", "outputs"), "bias": ("outputs",)}
     ),
-    "conv1d": Kind(
+    "conv1d": ModuleKind(
         ("inputs", "outputs", "size"),
         {"weight": ("outputs", "inputs // groups", "size"), "bias": ("outputs",)},
-        _CONV,
+        _CONV_SWITCHES,
     ),
-    "conv2d": Kind(
+    "conv2d": ModuleKind(
         ("inputs", "outputs", "height", "width"),
         {"weight": ("outputs", "inputs // groups", "height", "width"), "bias": ("outputs",)},
-        _CONV,
+        _CONV_SWITCHES,
     ),
-    "conv3d": Kind(
+    "conv3d": ModuleKind(
         ("inputs", "outputs", "depth", "height", "width"),
         {
             "weight": ("outputs", "inputs // groups", "depth", "height", "width"),
             "bias": ("outputs",),
         },
-        _CONV,
+        _CONV_SWITCHES,
     ),
-    "conv_transpose2d": Kind(
+    "conv_transpose2d": ModuleKind(
         ("inputs", "outputs", "height", "width"),
         {"weight": ("inputs", "outputs // groups", "height", "width"), "bias": ("outputs",)},
-        _CONV,
+        _CONV_SWITCHES,
     ),
     # A convolution whose weight is direction * magnitude, the magnitude one number a kernel position.
-    "weight_norm_conv1d": Kind(
+    "weight_norm_conv1d": ModuleKind(
         ("inputs", "outputs", "size"),
         {
             "weight_g": ("1", "1", "size"),
             "weight_v": ("outputs", "inputs // groups", "size"),
             "bias": ("outputs",),
         },
-        _CONV,
+        _CONV_SWITCHES,
     ),
-    "embedding": Kind(("count", "width"), {"weight": ("count", "width")}),
-    "norm": Kind(("width",), {"weight": ("width",), "bias": ("width",)}, {"bias": True}),
-    "rms_norm": Kind(("width",), {"weight": ("width",)}),
-    "batch_norm": Kind(
+    "embedding": ModuleKind(("count", "width"), {"weight": ("count", "width")}),
+    "norm": ModuleKind(("width",), {"weight": ("width",), "bias": ("width",)}, {"bias": True}),
+    "rms_norm": ModuleKind(("width",), {"weight": ("width",)}),
+    "batch_norm": ModuleKind(
         ("width",),
         {
             "weight": ("width",),
@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
         integers={"num_batches_tracked": "int64"},
     ),
     # A bare parameter; its shape is the list of arguments.
-    "param": Kind((), {"": ()}),
+    "param": ModuleKind((), {"": ()}),
     # A buffer of integers that is never copied: every framework's comes from ``computed``.
-    "integers": Kind((), {"": ()}, integers={"": "int64"}),
+    "integers": ModuleKind((), {"": ()}, integers={"": "int64"}),
 }

@@ -10,7 +10,7 @@ from equipoise.convert.core.errors import SpecError
 
 
 @lru_cache(maxsize=4096)
-def fields(template: str) -> tuple[str, ...]:
+def index_names(template: str) -> tuple[str, ...]:
     """The index variables of a template, in order of appearance, each once."""
     names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     if any(not name.isidentifier() for name in names):
@@ -18,7 +18,7 @@ def fields(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def expand(template: str, indices: Mapping[str, int]) -> str:
+def format_name(template: str, indices: Mapping[str, int]) -> str:
     """The name at these indices.
 
     >>> expand("layer.{layer}.wi", {"layer": 11})
@@ -27,7 +27,7 @@ def expand(template: str, indices: Mapping[str, int]) -> str:
     return template.format_map(indices) if "{" in template else template
 
 
-def match(template: str, name: str) -> dict[str, int] | None:
+def match_name(template: str, name: str) -> dict[str, int] | None:
     """The indices at which the template gives this name, or None.
 
     >>> match("layer.{layer}.wi", "layer.11.wi")

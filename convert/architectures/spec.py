@@ -29,7 +29,7 @@ from typing import Any
 from equipoise.convert.architectures import name_templates
 from equipoise.convert.core.errors import SpecError
 
-ARCHS = Path(__file__).parents[1] / "archs"
+ARCHS_FOLDER = Path(__file__).parents[1] / "archs"
 SECTIONS = frozenset(
     (
         *("model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts"),
@@ -49,7 +49,7 @@ SECTIONS = frozenset(
 
 
 @dataclass(frozen=True)
-class Module:
+class ModuleSpec:
     """One line under ``[modules]``.
 
     Attributes:
@@ -64,7 +64,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Tie:
+class TieSpec:
     """One line under ``[ties]``: this parameter repeats another.
 
     Attributes:
@@ -99,7 +99,7 @@ class ClassSpec:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartSpec:
     """A model inside the model, with a nested config.
 
     Attributes:
@@ -116,7 +116,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Spec:
+class ArchitectureSpec:
     """An architecture file, read; see the module's text for its sections."""
 
     model_type: str
@@ -125,16 +125,16 @@ class Spec:
     defaults: Mapping[str, Any]
     repeat: Mapping[str, str]
     let: Mapping[str, str]
-    parts: Mapping[str, Part]
-    modules: Mapping[str, tuple[Module, ...]]
+    parts: Mapping[str, PartSpec]
+    modules: Mapping[str, tuple[ModuleSpec, ...]]
     when: Mapping[str, str]
     classes: Mapping[str, ClassSpec]
-    ties: Mapping[str, Tie]
+    ties: Mapping[str, TieSpec]
     computed: Mapping[str, Any]
     absent: Mapping[str, str]
     layouts: Mapping[str, Mapping[str, Any]]
 
-    def class_named(self, name: str) -> ClassSpec | None:
+    def class_by_name(self, name: str) -> ClassSpec | None:
         """The class of that name in any layout, or None."""
         for entry in self.classes.values():
             plain = {one.removeprefix("TF").removeprefix("Flax") for one in entry.names.values()}
@@ -145,27 +145,27 @@ class Spec:
 
 def spec_names() -> tuple[str, ...]:
     """The model types that have a spec, sorted."""
-    return tuple(sorted(path.stem for path in ARCHS.glob("*.toml")))
+    return tuple(sorted(path.stem for path in ARCHS_FOLDER.glob("*.toml")))
 
 
 @lru_cache(maxsize=256)
-def load_spec(model_type: str) -> Spec | None:
+def load_spec(model_type: str) -> ArchitectureSpec | None:
     """The spec of a model type, or None when there is none."""
     if model_type not in spec_names():
         return None
-    return read_spec(ARCHS / f"{model_type}.toml")
+    return read_spec(ARCHS_FOLDER / f"{model_type}.toml")
 
 
-def read_spec(path: Path) -> Spec:
+def read_spec(path: Path) -> ArchitectureSpec:
     """Reads an architecture file.
 
     Raises:
         SpecError: It breaks the rules of the language.
     """
-    return _spec(_merged(path), path)
+    return _parse_spec(_read_tables(path), path)
 
 
-def _merged(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+def _read_tables(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     """The file's tables over those of the file it extends."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -180,15 +180,15 @@ def _merged(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str) or not re.fullmatch(r"\w[\w-]*", base) or base in extending:
         expected = "the name of another file beside it"
         raise SpecError("it extends no other file", file=path, expected=expected, found=repr(base))
-    return _over(_merged(path.with_name(f"{base}.toml"), (*extending, base)), values)
+    return _merge_tables(_read_tables(path.with_name(f"{base}.toml"), (*extending, base)), values)
 
 
-def _over(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_tables(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         old = merged.get(key)
         deep = isinstance(value, Mapping) and isinstance(old, dict)
-        merged[key] = _over(old, value) if deep and isinstance(old, dict) else value
+        merged[key] = _merge_tables(old, value) if deep and isinstance(old, dict) else value
     return merged
 
 
@@ -196,7 +196,7 @@ def _check_indices(values: Mapping[str, Any], path: Path) -> None:
     """Every index in the name of a module has to be counted somewhere."""
     names = [name for lines in values.get("modules", {}).values() for name in lines]
     for name in names:
-        for index in name_templates.fields(name):
+        for index in name_templates.index_names(name):
             if index not in values.get("repeat", {}):
                 raise SpecError(
                     f"{name!r} has an index that nothing counts",
@@ -205,50 +205,51 @@ def _check_indices(values: Mapping[str, Any], path: Path) -> None:
                 )
 
 
-def _spec(values: dict[str, Any], path: Path) -> Spec:
+def _parse_spec(values: dict[str, Any], path: Path) -> ArchitectureSpec:
     if not isinstance(values["model_type"], str):
         found = repr(values["model_type"])
         raise SpecError("model_type is no text", file=path, expected="a name", found=found)
     if not values.get("classes"):
         raise SpecError("it has no classes", file=path, expected="a table [classes]")
     _check_indices(values, path)
-    return Spec(
+    return ArchitectureSpec(
         model_type=values["model_type"],
         file=path,
         prefix=values.get("prefix", ""),
         defaults=values.get("defaults", {}),
         repeat=values.get("repeat", {}),
         let=values.get("let", {}),
-        parts={key: _part(value) for key, value in values.get("parts", {}).items()},
+        parts={key: _parse_part(value) for key, value in values.get("parts", {}).items()},
         modules={
-            group: tuple(_modules(lines)) for group, lines in values.get("modules", {}).items()
+            group: tuple(_parse_modules(lines))
+            for group, lines in values.get("modules", {}).items()
         },
         when=values.get("when", {}),
-        classes=dict(_classes(values, path)),
-        ties={key: _tie(value) for key, value in values.get("ties", {}).items()},
+        classes=dict(_parse_classes(values, path)),
+        ties={key: _parse_tie(value) for key, value in values.get("ties", {}).items()},
         computed=values.get("computed", {}),
         absent=values.get("absent", {}),
         layouts={name: values.get(name, {}) for name in ("pytorch", "tensorflow", "flax")},
     )
 
 
-def _modules(lines: Mapping[str, Any]) -> Iterator[Module]:
+def _parse_modules(lines: Mapping[str, Any]) -> Iterator[ModuleSpec]:
     for path, value in lines.items():
         if isinstance(value, str):
-            yield Module(path, value)
+            yield ModuleSpec(path, value)
         elif value is not False:  # a module of the file it extends, taken out
-            yield Module(path, value["kind"], value["when"])
+            yield ModuleSpec(path, value["kind"], value["when"])
 
 
-def _part(value: Mapping[str, Any]) -> Part:
-    return Part(**{**value, "classes": tuple(value.get("classes", ()))})
+def _parse_part(value: Mapping[str, Any]) -> PartSpec:
+    return PartSpec(**{**value, "classes": tuple(value.get("classes", ()))})
 
 
-def _tie(value: Any) -> Tie:
-    return Tie(value) if isinstance(value, str) else Tie(**value)
+def _parse_tie(value: Any) -> TieSpec:
+    return TieSpec(value) if isinstance(value, str) else TieSpec(**value)
 
 
-def _classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:
+def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:
     stem = values.get("name", "")
     prefixes = {"pytorch": "", "tensorflow": "TF", "flax": "Flax"}
     groups = {*values.get("modules", {}), *values.get("parts", {})}

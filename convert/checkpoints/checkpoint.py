@@ -115,15 +115,15 @@ def open_checkpoint(
     """
     source = Path(path)
     try:
-        entry = _entry(source, layout)
-        containers = _containers(entry)
+        entry = _find_entry(source, layout)
+        containers = _open_containers(entry)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
-    joined = _join(source, entry, containers, _config(source, entry, config))
+    joined = _join_containers(source, entry, containers, _find_config(source, entry, config))
     return replace(joined, own_config=config is not None)
 
 
-def _config(source: Path, entry: Path, config: str | Path | None) -> Config | None:
+def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config | None:
     if config is not None:
         return Config.read(Path(config))
     folders = [source] if source.is_dir() else []
@@ -136,18 +136,18 @@ def _config(source: Path, entry: Path, config: str | Path | None) -> Config | No
     return None
 
 
-def _entry(source: Path, layout: str | None) -> Path:
+def _find_entry(source: Path, layout: str | None) -> Path:
     """The file to start at: weights or the index of their shards."""
     if not source.is_dir():
         for candidate in (source, Path(f"{source}.index")):
             if candidate.is_file():
                 return candidate
         raise CheckpointError("there is no such file or folder", file=source)
-    found = [path for name in WEIGHT_FILES if (path := _weights(source, name)) is not None]
+    found = [path for name in WEIGHT_FILES if (path := _find_weights(source, name)) is not None]
     found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
     found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
     if layout is not None:
-        said = {path: _layout_of_file(path) for path in found}
+        said = {path: _layout_from_file(path) for path in found}
         found = [path for path in found if said[path] in (layout, None)]
         found.sort(key=lambda path: said[path] is None)
     if not found:
@@ -162,14 +162,14 @@ def _entry(source: Path, layout: str | None) -> Path:
     return found[0]
 
 
-def _weights(folder: Path, name: str) -> Path | None:
+def _find_weights(folder: Path, name: str) -> Path | None:
     for candidate in (folder / name, folder / f"{name}.index.json"):
         if candidate.is_file():
             return candidate
     return None
 
 
-def layout_of_name(name: str) -> str | None:
+def layout_from_filename(name: str) -> str | None:
     """The layout that a file's name tells; None for safetensors, which hold any."""
     for ending, layout in (
         (".bin", "pytorch"),
@@ -182,12 +182,12 @@ def layout_of_name(name: str) -> str | None:
     return None
 
 
-def _layout_of_file(path: Path) -> str | None:
+def _layout_from_file(path: Path) -> str | None:
     """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
-    layout = layout_of_name(path.name)
+    layout = layout_from_filename(path.name)
     if layout is not None:
         return layout
-    first = _shards(path)[0] if path.name.endswith(".index.json") else path
+    first = _shard_paths(path)[0] if path.name.endswith(".index.json") else path
     return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 
 
@@ -214,13 +214,13 @@ def open_container(path: Path) -> Container:
     )
 
 
-def _containers(entry: Path) -> list[Container]:
+def _open_containers(entry: Path) -> list[Container]:
     if not entry.name.endswith(".index.json"):
         return [open_container(entry)]
-    return [open_container(path) for path in _shards(entry)]
+    return [open_container(path) for path in _shard_paths(entry)]
 
 
-def _shards(index: Path) -> list[Path]:
+def _shard_paths(index: Path) -> list[Path]:
     """The files that an index names, each once.
 
     Raises:
@@ -247,7 +247,7 @@ def _shards(index: Path) -> list[Path]:
     return paths
 
 
-def _join(
+def _join_containers(
     source: Path, entry: Path, containers: list[Container], config: Config | None
 ) -> Checkpoint:
     tensors: dict[str, TensorRef] = {}
@@ -283,7 +283,7 @@ def _join(
 def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
     """Every name of the index is in a shard; index and shards may spell TF names differently."""
     listed = read_json(index)["weight_map"]
-    missing = [name for name in listed if not _spellings(name) & tensors.keys()]
+    missing = [name for name in listed if not _possible_names(name) & tensors.keys()]
     if missing:
         raise CheckpointError(
             "the index lists a tensor that no shard has",
@@ -293,6 +293,6 @@ def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
         )
 
 
-def _spellings(name: str) -> set[str]:
+def _possible_names(name: str) -> set[str]:
     """The name itself, without its first component, and with its slashes as dots (Flax safetensors)."""
     return {name, name.partition("/")[2], name.replace("/", ".")}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SUFFIXES = frozenset((".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".vocab"))
-OWN = frozenset(("equipoise.json", "equipoise.progress.json"))
-MAX_BYTES = 256 << 20
+COMPANION_SUFFIXES = frozenset(
+    (".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".vocab")
+)
+EQUIPOISE_FILES = frozenset(("equipoise.json", "equipoise.progress.json"))
+MAX_COMPANION_BYTES = 256 << 20
 
 
-def companions(folder: Path) -> list[Path]:
+def companion_files(folder: Path) -> list[Path]:
     """The files of a folder that are neither weights, nor indices of shards, nor ours; sorted."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix in SUFFIXES
-        and path.name not in OWN
+        if path.suffix in COMPANION_SUFFIXES
+        and path.name not in EQUIPOISE_FILES
         and not path.name.endswith(".index.json")
         and path.is_file()
-        and path.stat().st_size <= MAX_BYTES
+        and path.stat().st_size <= MAX_COMPANION_BYTES
     )

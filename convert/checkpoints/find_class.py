@@ -6,23 +6,29 @@ from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import ClassSpec, Spec, load_spec, read_spec, spec_names
+from equipoise.convert.architectures.spec import (
+    ArchitectureSpec,
+    ClassSpec,
+    load_spec,
+    read_spec,
+    spec_names,
+)
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import ClassMatch, match_class
 from equipoise.convert.core.errors import ArchitectureError, SpecError
 from equipoise.convert.layouts import layout_names
 
 
-def find_spec(config: Config | None, architecture: str | None) -> Spec:
+def find_spec(config: Config | None, architecture: str | None) -> ArchitectureSpec:
     """The spec for a config, or for ``--architecture`` (a model type, a class name, or an architecture file).
 
     Raises:
         ArchitectureError: There is no config, or no spec for its model type.
     """
     if architecture is not None and architecture.endswith(".toml"):
-        return _spec_of_file(Path(architecture))
+        return _read_user_spec(Path(architecture))
     if architecture is not None:
-        spec = load_spec(architecture) or _spec_of_class(architecture)
+        spec = load_spec(architecture) or _spec_with_class(architecture)
         if spec is None:
             raise ArchitectureError(
                 f"unknown architecture {architecture!r}",
@@ -46,7 +52,7 @@ def find_spec(config: Config | None, architecture: str | None) -> Spec:
     return spec
 
 
-def _spec_of_file(file: Path) -> Spec:
+def _read_user_spec(file: Path) -> ArchitectureSpec:
     """The spec in a file of the user's own, whose mistakes are the user's too."""
     try:
         return read_spec(file)
@@ -60,10 +66,10 @@ def _spec_of_file(file: Path) -> Spec:
         ) from error
 
 
-def _spec_of_class(name: str) -> Spec | None:
+def _spec_with_class(name: str) -> ArchitectureSpec | None:
     for model_type in spec_names():
         spec = load_spec(model_type)
-        if spec is not None and spec.class_named(name) is not None:
+        if spec is not None and spec.class_by_name(name) is not None:
             return spec
     return None
 
@@ -87,7 +93,7 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     matches = []
     for layout in layouts:
         names = list(checkpoint.in_layout(layout))
-        for entry in _ordered(spec, named):
+        for entry in _candidate_classes(spec, named):
             found = match_class(expand(spec, entry, config), layout, names)
             if found.fits and entry in named:
                 return found
@@ -95,21 +101,23 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     fitting = [one for one in matches if one.fits]
     if fitting:
         return fitting[0]
-    return _nearest(matches, named, checkpoint)
+    return _nearest_match(matches, named, checkpoint)
 
 
-def _ordered(spec: Spec, named: tuple[ClassSpec, ...]) -> list[ClassSpec]:
+def _candidate_classes(spec: ArchitectureSpec, named: tuple[ClassSpec, ...]) -> list[ClassSpec]:
     return [*named, *(entry for entry in spec.classes.values() if entry not in named)]
 
 
-def _named_classes(spec: Spec, config: Config, architecture: str | None) -> tuple[ClassSpec, ...]:
+def _named_classes(
+    spec: ArchitectureSpec, config: Config, architecture: str | None
+) -> tuple[ClassSpec, ...]:
     wanted = (architecture,) if architecture else ()
-    found = [spec.class_named(name) for name in (*wanted, *config.architectures)]
+    found = [spec.class_by_name(name) for name in (*wanted, *config.architectures)]
     keys = dict.fromkeys(entry.key for entry in found if entry is not None)
     return tuple(spec.classes[key] for key in keys)
 
 
-def _nearest(
+def _nearest_match(
     matches: list[ClassMatch], named: tuple[ClassSpec, ...], checkpoint: Checkpoint
 ) -> ClassMatch:
     candidates = [one for one in matches if one.expansion.cls in named] or matches

@@ -9,15 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoints.checkpoint import WEIGHT_FILES, layout_of_name
-from equipoise.convert.checkpoints.companion_files import SUFFIXES
+from equipoise.convert.checkpoints.checkpoint import WEIGHT_FILES, layout_from_filename
+from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
 
-SCHEME = "hf://"
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-_SILENCE = ("RequestError", "ConnectionError", "Timeout")
+HUB_SCHEME = "hf://"
+_REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_NO_ANSWER_ERRORS = ("RequestError", "ConnectionError", "Timeout")
 """Names of the errors of requests and httpx that mean that no answer came."""
-_SECONDS = 10
+_TIMEOUT_SECONDS = 10
 """How long the Hub may take to say what a repository holds."""
 _FILE_ENDINGS = (
     ".safetensors",
@@ -33,7 +33,7 @@ _FILE_ENDINGS = (
 
 
 @dataclass(frozen=True)
-class HubId:
+class HubRepository:
     """A repository of the Hub at a revision (None is its main branch)."""
 
     name: str
@@ -54,22 +54,22 @@ def resolve_source(
         InputError: It is neither here nor there, or cannot be fetched.
     """
     path = Path(source)
-    if not str(source).startswith(SCHEME) and (path.exists() or _index_of(path).exists()):
+    if not str(source).startswith(HUB_SCHEME) and (path.exists() or _index_path(path).exists()):
         if revision is not None:
             raise InputError("a revision belongs to a source on the Hub", file=path, found=revision)
         return path
-    wanted = parse(str(source), revision)
+    wanted = parse_hub_id(str(source), revision)
     if wanted is None:
         raise CheckpointError("there is no such file or folder", file=source)
-    return _fetch(wanted, str(source), layout)
+    return _download(wanted, str(source), layout)
 
 
-def _index_of(prefix: Path) -> Path:
+def _index_path(prefix: Path) -> Path:
     """The index of a TensorFlow checkpoint that is given by its prefix."""
     return Path(f"{prefix}.index")
 
 
-def parse(source: str, revision: str | None = None) -> HubId | None:
+def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | None:
     """The repository that a text names, or None when it can only be a path.
 
     >>> parse("hf://google/vit@main")
@@ -80,20 +80,20 @@ def parse(source: str, revision: str | None = None) -> HubId | None:
     Raises:
         InputError: It begins as a URL and is none, or gives two revisions.
     """
-    if not source.startswith(SCHEME):
-        looks = _ID.fullmatch(source) and not source.endswith(_FILE_ENDINGS)
-        return HubId(source, revision) if looks else None
-    name, _, own = source.removeprefix(SCHEME).partition("@")
-    if _ID.fullmatch(name) is None or ("@" in source and not own):
+    if not source.startswith(HUB_SCHEME):
+        looks = _REPOSITORY_ID.fullmatch(source) and not source.endswith(_FILE_ENDINGS)
+        return HubRepository(source, revision) if looks else None
+    name, _, own = source.removeprefix(HUB_SCHEME).partition("@")
+    if _REPOSITORY_ID.fullmatch(name) is None or ("@" in source and not own):
         raise InputError(
             f"no URL of the Hub: {source!r}", expected="hf://owner/name or hf://owner/name@revision"
         )
     if own and revision not in (None, own):
         raise InputError(f"two revisions: {own!r} in the URL and {revision!r}")
-    return HubId(name, own or revision)
+    return HubRepository(name, own or revision)
 
 
-def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
+def _download(wanted: HubRepository, source: str, layout: str | None) -> Path:
     try:
         hub = import_module("huggingface_hub")
     except ImportError as error:
@@ -102,50 +102,50 @@ def _fetch(wanted: HubId, source: str, layout: str | None) -> Path:
             hint="pip install 'equipoise[hub]'",
         ) from error
     offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
-    failures = _failures()
+    failures = _hub_errors()
     try:
         if offline:
-            return _cached(hub, wanted)
+            return _cached_snapshot(hub, wanted)
         try:
-            found = hub.model_info(wanted.name, revision=wanted.revision, timeout=_SECONDS)
+            found = hub.model_info(wanted.name, revision=wanted.revision, timeout=_TIMEOUT_SECONDS)
         except failures.unreachable:
-            return _cached(hub, wanted)
+            return _cached_snapshot(hub, wanted)
         files = [one.rfilename for one in found.siblings or ()]
-        patterns = wanted_files(files, layout, wanted)
+        patterns = files_to_download(files, layout, wanted)
         options = {"revision": wanted.revision, "allow_patterns": patterns}
         return Path(hub.snapshot_download(wanted.name, **options))
     except failures.all as error:
-        raise _refusal(wanted, error, offline) from error
+        raise _download_error(wanted, error, offline) from error
 
 
 @dataclass(frozen=True)
-class _Failures:
+class _HubErrors:
     """The errors of the library: those where the Hub cannot be reached, and all."""
 
     unreachable: tuple[type[Exception], ...]
     all: tuple[type[Exception], ...]
 
 
-def _failures() -> _Failures:
+def _hub_errors() -> _HubErrors:
     # Releases use requests, httpx or a fork of it; the class of its session tells which.
     errors = import_module("huggingface_hub.errors")
     session = import_module("huggingface_hub.utils").get_session()
     library = import_module(type(session).__module__.partition(".")[0])
-    named = [getattr(library, name, None) for name in _SILENCE]
+    named = [getattr(library, name, None) for name in _NO_ANSWER_ERRORS]
     silence = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
     # httpx has a Timeout too, which is no error but a setting.
     silence += [one for one in named if isinstance(one, type) and issubclass(one, Exception)]
     answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
-    return _Failures(tuple(silence), (*silence, *answers, OSError))
+    return _HubErrors(tuple(silence), (*silence, *answers, OSError))
 
 
-def _cached(hub: Any, wanted: HubId) -> Path:
+def _cached_snapshot(hub: Any, wanted: HubRepository) -> Path:
     """The snapshot that an earlier call left in the library's cache."""
     found = hub.snapshot_download(wanted.name, revision=wanted.revision, local_files_only=True)
     return Path(found)
 
 
-def _refusal(wanted: HubId, error: Exception, offline: bool) -> InputError:
+def _download_error(wanted: HubRepository, error: Exception, offline: bool) -> InputError:
     if isinstance(error, InputError):
         return error
     at = f" at revision {wanted.revision!r}" if wanted.revision else ""
@@ -161,7 +161,7 @@ def _refusal(wanted: HubId, error: Exception, offline: bool) -> InputError:
     )
 
 
-def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> list[str]:
+def files_to_download(files: Sequence[str], layout: str | None, wanted: HubRepository) -> list[str]:
     """The weights of one container, in transformers' order of preference, and what travels with them.
 
     Raises:
@@ -171,9 +171,11 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
     companions = sorted(
         name
         for name in files
-        if "/" not in name and name.endswith(tuple(SUFFIXES)) and not name.endswith(".index.json")
+        if "/" not in name
+        and name.endswith(tuple(COMPANION_SUFFIXES))
+        and not name.endswith(".index.json")
     )
-    for name in _preferred(layout):
+    for name in _weight_files_by_preference(layout):
         if name in there:
             return [*companions, name, *_data_files(name, files)]
         if f"{name}.index.json" in there:
@@ -186,11 +188,11 @@ def wanted_files(files: Sequence[str], layout: str | None, wanted: HubId) -> lis
     )
 
 
-def _preferred(layout: str | None) -> list[str]:
+def _weight_files_by_preference(layout: str | None) -> list[str]:
     """Names of weights in the order in which they are taken; safetensors on the Hub are PyTorch's, as a rule."""
     if layout is None:
         return list(WEIGHT_FILES)
-    said = {name: layout_of_name(name) for name in WEIGHT_FILES}
+    said = {name: layout_from_filename(name) for name in WEIGHT_FILES}
     able = [name for name in WEIGHT_FILES if said[name] in (layout, None)]
     return sorted(able, key=lambda name: (said[name] or "pytorch") != layout)
 

@@ -88,7 +88,7 @@ def _may_be_missing(parameters: tuple[str, ...], view: LayoutView, expansion: Ex
 
 def _ignored_because(name: str, view: LayoutView) -> str | None:
     for text, reason in view.ignored.items():
-        if name_templates.match(text, name) is not None:
+        if name_templates.match_name(text, name) is not None:
             return reason
     return None
 

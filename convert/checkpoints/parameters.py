@@ -9,7 +9,7 @@ from equipoise.convert.architectures.expand import Parameter
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.computed_tensors import generate
+from equipoise.convert.core.computed_tensors import compute_tensor
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.core.rules import Rule
@@ -102,6 +102,6 @@ def _computed_parameter(source: MatchedCheckpoint, parameter: Parameter) -> Tens
         dtype = first_float_dtype(source.refs.values())
 
     def load() -> Array:
-        return generate(str(parameter.generator), parameter.shape, dtype)
+        return compute_tensor(str(parameter.generator), parameter.shape, dtype)
 
     return TensorRef(parameter.name, dtype, parameter.shape, source.checkpoint.path, None, load)

@@ -42,7 +42,7 @@ class Writer(Protocol):
         """Takes the bytes of the next header, in C order."""
 
     @property
-    def settled(self) -> int:
+    def finished_bytes(self) -> int:
         """How many of the file's first bytes will stay as they are."""
 
     def close(self) -> None:

@@ -16,18 +16,29 @@ from typing import ClassVar
 
 import numpy as np
 
-from equipoise.convert.containers._msgpack.file_layout import CHUNKED, CHUNKS, SHAPE, lay_out
-from equipoise.convert.containers._msgpack.scanner import Branch, Leaf, Node, Plain, scan
-from equipoise.convert.containers._shared.checks import check_headers, checked_name, checked_shape
-from equipoise.convert.containers._shared.slot_file import SlotFile, SlotWriter, create
+from equipoise.convert.containers._msgpack.file_layout import (
+    CHUNKED_KEY,
+    CHUNKS_KEY,
+    SHAPE_KEY,
+    compute_layout,
+)
+from equipoise.convert.containers._msgpack.scanner import (
+    ArrayNode,
+    MapNode,
+    Node,
+    OtherNode,
+    scan_file,
+)
+from equipoise.convert.containers._shared.checks import check_headers, check_name, check_shape
+from equipoise.convert.containers._shared.slot_file import SlotFile, SlotWriter, create_file
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
 
 SUFFIXES = (".msgpack",)
-SHARES = False
-WRITES = frozenset(DTYPES)
+CAN_SHARE_TENSORS = False
+WRITABLE_DTYPES = frozenset(DTYPES)
 """Names of the dtypes that the writer takes."""
 CHUNK_BYTES = 2**30
 """Flax's ``MAX_CHUNK_SIZE``: an array strictly larger is cut into pieces of this size."""
@@ -77,48 +88,53 @@ def read(path: Path) -> Container:
     tensors: dict[str, TensorRef] = {}
     left_out: dict[str, str] = {}
     oddities: list[str] = []
-    for name, node in _leaves("", scan(path)):
-        checked_name(name, path)
+    for name, node in _walk_leaves("", scan_file(path)):
+        check_name(name, path)
         if name in tensors or name in left_out:
             raise ContainerError(
                 "two entries have one name, since a key holds '/'", file=path, tensor=name
             )
-        if isinstance(node, Plain):
+        if isinstance(node, OtherNode):
             left_out[name] = f"{node.kind}, not a tensor"
-        elif isinstance(node, Leaf):
-            tensors[name] = _reference(name, node, path)
+        elif isinstance(node, ArrayNode):
+            tensors[name] = _tensor_ref(name, node, path)
             if node.scalar:
                 oddities.append(f"{name} is a numpy scalar; it is written as an array without axes")
-        elif CHUNKED in node.entries:
-            tensors[name] = _chunked(name, node, path)
+        elif CHUNKED_KEY in node.entries:
+            tensors[name] = _chunked_ref(name, node, path)
         else:
             left_out[name] = "an empty map"
     return Container("flax_msgpack", path, tensors, {}, left_out, tuple(oddities))
 
 
-def _leaves(path: str, node: Node) -> Iterator[tuple[str, Node]]:
+def _walk_leaves(path: str, node: Node) -> Iterator[tuple[str, Node]]:
     """Everything that is no map of other things, with its name."""
-    if not isinstance(node, Branch) or CHUNKED in node.entries or (path and not node.entries):
+    if not isinstance(node, MapNode) or CHUNKED_KEY in node.entries or (path and not node.entries):
         yield path, node
         return
     for key, value in node.entries.items():
-        yield from _leaves(f"{path}/{key}" if path else key, value)
+        yield from _walk_leaves(f"{path}/{key}" if path else key, value)
 
 
-def _reference(name: str, leaf: Leaf, path: Path) -> TensorRef:
+def _tensor_ref(name: str, leaf: ArrayNode, path: Path) -> TensorRef:
     return TensorRef(name, leaf.dtype, leaf.shape, path, Extent(path, leaf.offset, leaf.nbytes))
 
 
-def _chunked(name: str, node: Branch, path: Path) -> ChunkedRef:
-    sizes = [item.value if isinstance(item, Plain) else None for item in _row(node, SHAPE)]
-    chunks = [
-        item for item in _row(node, CHUNKS) if isinstance(item, Leaf) and len(item.shape) == 1
+def _chunked_ref(name: str, node: MapNode, path: Path) -> ChunkedRef:
+    sizes = [
+        item.value if isinstance(item, OtherNode) else None
+        for item in _tuple_items(node, SHAPE_KEY)
     ]
-    shape_node, chunk_node = node.entries.get(SHAPE), node.entries.get(CHUNKS)
+    chunks = [
+        item
+        for item in _tuple_items(node, CHUNKS_KEY)
+        if isinstance(item, ArrayNode) and len(item.shape) == 1
+    ]
+    shape_node, chunk_node = node.entries.get(SHAPE_KEY), node.entries.get(CHUNKS_KEY)
     complete = (
-        node.entries.keys() == {CHUNKED, SHAPE, CHUNKS}
-        and isinstance(shape_node, Branch)
-        and isinstance(chunk_node, Branch)
+        node.entries.keys() == {CHUNKED_KEY, SHAPE_KEY, CHUNKS_KEY}
+        and isinstance(shape_node, MapNode)
+        and isinstance(chunk_node, MapNode)
         and len(shape_node.entries) == len(sizes)
         and len(chunk_node.entries) == len(chunks)
         and len({chunk.dtype for chunk in chunks}) == 1
@@ -132,7 +148,7 @@ def _chunked(name: str, node: Branch, path: Path) -> ChunkedRef:
         )
     dtype = chunks[0].dtype
     parts = tuple(Extent(path, chunk.offset, chunk.nbytes) for chunk in chunks)
-    shape = checked_shape(sizes, dtype, file=path, tensor=name)
+    shape = check_shape(sizes, dtype, file=path, tensor=name)
     ref = ChunkedRef(name, dtype, shape, path, parts=parts)
     found = sum(part.nbytes for part in parts)
     if found != ref.nbytes:
@@ -146,10 +162,10 @@ def _chunked(name: str, node: Branch, path: Path) -> ChunkedRef:
     return ref
 
 
-def _row(node: Branch, key: str) -> Iterator[Node]:
+def _tuple_items(node: MapNode, key: str) -> Iterator[Node]:
     """The values ``"0"``, ``"1"``, ... of a map that stands for a tuple, as far as they go."""
     row = node.entries.get(key)
-    if isinstance(row, Branch):
+    if isinstance(row, MapNode):
         for index in range(len(row.entries)):
             if str(index) in row.entries:
                 yield row.entries[str(index)]
@@ -167,7 +183,7 @@ class Writer(SlotWriter):
     def __init__(
         self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
     ) -> None:
-        check_headers(headers, path, shares=SHARES)
-        pieces, slots, size = lay_out(path, headers, self.chunk_bytes)
-        create(path, pieces, size)
+        check_headers(headers, path, shares=CAN_SHARE_TENSORS)
+        pieces, slots, size = compute_layout(path, headers, self.chunk_bytes)
+        create_file(path, pieces, size)
         self._file = SlotFile(path, slots)

@@ -21,29 +21,29 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5f, h5g
 
-from equipoise.convert.containers._hdf5.attributes import Attributes
+from equipoise.convert.containers._hdf5.attributes import TextAttributes
 from equipoise.convert.containers._hdf5.datasets import (
-    STORABLE,
-    Stored,
-    address,
-    datasets,
-    descend,
-    guarded,
-    opened,
-    stored,
+    STORABLE_DTYPES,
+    StoredDataset,
+    check_dataset,
+    list_datasets,
+    object_address,
+    open_file,
+    open_object,
+    translate_read_errors,
 )
-from equipoise.convert.containers._hdf5.writer import TOP_LEVEL, Writer
-from equipoise.convert.containers._shared.checks import checked_name
+from equipoise.convert.containers._hdf5.writer import TOP_LEVEL_GROUP, Writer
+from equipoise.convert.containers._shared.checks import check_name
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import TensorRef
 
-__all__ = ["SHARES", "SUFFIXES", "WRITES", "Writer", "read", "sniff"]
+__all__ = ["CAN_SHARE_TENSORS", "SUFFIXES", "WRITABLE_DTYPES", "Writer", "read", "sniff"]
 
 SUFFIXES = (".h5", ".hdf5")
-SHARES = True
-WRITES = frozenset({*STORABLE, "bfloat16"})
+CAN_SHARE_TENSORS = True
+WRITABLE_DTYPES = frozenset({*STORABLE_DTYPES, "bfloat16"})
 """Names of the dtypes that the writer takes; Keras itself cannot read back the bfloat16 it writes."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -68,57 +68,57 @@ def read(path: Path) -> Container:
         ContainerError: The file is no Keras weights file, or a weight is not wholly inside it.
         UnsupportedDtypeError: A weight's type has no counterpart.
     """
-    with opened(path) as file, _attributes(path, file) as texts:
-        root, prefix = _root(file, texts, path)
-        names = _listed(root, "layer_names", texts, path)
+    with open_file(path) as file, _open_attributes(path, file) as texts:
+        root, prefix = _find_root(file, texts, path)
+        names = _read_unique_names(root, "layer_names", texts, path)
         layers = _layers(root, names, texts, path)
         variant = {"variant": "flat" if layers is None else "keras"}
-        metadata = {**variant, **_origin(root, texts, path)}
+        metadata = {**variant, **_keras_metadata(root, texts, path)}
         if layers is None:
             listed = [(name, name) for name in names]
         else:
             metadata["groups"] = json.dumps(layers)
             listed = [(f"{layer}/{name}", name) for layer in layers for name in layers[layer]]
-        copies: dict[str, list[Stored]] = {}
+        copies: dict[str, list[StoredDataset]] = {}
         for place, name in listed:
-            copies.setdefault(name, []).append(_weight(root, place, name, prefix, path))
+            copies.setdefault(name, []).append(_open_weight(root, place, name, prefix, path))
         every = [place for places in copies.values() for place in places]
         known = {place.address for place in every}
-        unlisted = [name for name, at in datasets(file, path) if at not in known]
-    _check_apart(every, path)
-    refs = {name: _reference(name, places) for name, places in copies.items()}
+        unlisted = [name for name, at in list_datasets(file, path) if at not in known]
+    _check_no_overlap(every, path)
+    refs = {name: _tensor_ref(name, places) for name, places in copies.items()}
     left_out = dict.fromkeys(unlisted, "no layer lists it as a weight")
     return Container("keras_hdf5", path, refs, metadata, left_out, tuple(_oddities(copies)))
 
 
-def _attributes(path: Path, file: h5f.FileID) -> Attributes:
-    with guarded(path):
-        return Attributes(path, file)
+def _open_attributes(path: Path, file: h5f.FileID) -> TextAttributes:
+    with translate_read_errors(path):
+        return TextAttributes(path, file)
 
 
 def _layers(
-    root: Any, names: list[str], texts: Attributes, path: Path
+    root: Any, names: list[str], texts: TextAttributes, path: Path
 ) -> dict[str, list[str]] | None:
     """The weights of each layer, or None where the root lists weights, not layers."""
-    kinds = {type(descend(root, name, path)) for name in names}
+    kinds = {type(open_object(root, name, path)) for name in names}
     if kinds - {h5g.GroupID, h5d.DatasetID} or len(kinds) > 1:
         raise ContainerError("layers and weights are mixed in layer_names", file=path)
-    with guarded(path):
-        has_top = TOP_LEVEL.encode() in root
+    with translate_read_errors(path):
+        has_top = TOP_LEVEL_GROUP.encode() in root
     if kinds == {h5d.DatasetID} or not (kinds or has_top):
         return None
-    return _groups(root, [*names, TOP_LEVEL] if has_top else names, texts, path)
+    return _layer_weights(root, [*names, TOP_LEVEL_GROUP] if has_top else names, texts, path)
 
 
-def _root(file: h5f.FileID, texts: Attributes, path: Path) -> tuple[h5g.GroupID, str]:
+def _find_root(file: h5f.FileID, texts: TextAttributes, path: Path) -> tuple[h5g.GroupID, str]:
     """The group that lists the layers, and its path in the file with a slash behind it."""
-    with guarded(path):
+    with translate_read_errors(path):
         root = h5g.open(file, b"/")
         whole_model = _MODEL_WEIGHTS.encode() in root
-    if _list(root, "layer_names", texts, path) is not None:
+    if _read_names(root, "layer_names", texts, path) is not None:
         return root, ""
     if whole_model:
-        group = descend(root, _MODEL_WEIGHTS, path)
+        group = open_object(root, _MODEL_WEIGHTS, path)
         if isinstance(group, h5g.GroupID):
             return group, _MODEL_WEIGHTS + "/"
     raise ContainerError(
@@ -128,9 +128,9 @@ def _root(file: h5f.FileID, texts: Attributes, path: Path) -> tuple[h5g.GroupID,
     )
 
 
-def _list(node: Any, name: str, texts: Attributes, path: Path) -> list[str] | None:
+def _read_names(node: Any, name: str, texts: TextAttributes, path: Path) -> list[str] | None:
     """A list attribute, whole or in the parts into which Keras cuts long ones."""
-    at = address(node, path)
+    at = object_address(node, path)
     whole = texts.texts(at, name)
     if whole is not None:
         return whole
@@ -142,37 +142,39 @@ def _list(node: Any, name: str, texts: Attributes, path: Path) -> list[str] | No
     return parts if index else None
 
 
-def _listed(node: Any, name: str, texts: Attributes, path: Path) -> list[str]:
+def _read_unique_names(node: Any, name: str, texts: TextAttributes, path: Path) -> list[str]:
     """A list attribute that must be there and name each thing once."""
-    names = _list(node, name, texts, path)
+    names = _read_names(node, name, texts, path)
     if names is None or len(set(names)) != len(names):
         problem = "is missing" if names is None else "names something twice"
         raise ContainerError(f"the attribute {name!r} {problem}", file=path)
-    return [checked_name(entry, path) for entry in names]
+    return [check_name(entry, path) for entry in names]
 
 
-def _origin(root: Any, texts: Attributes, path: Path) -> dict[str, str]:
-    at = address(root, path)
+def _keras_metadata(root: Any, texts: TextAttributes, path: Path) -> dict[str, str]:
+    at = object_address(root, path)
     found = {name: texts.texts(at, name) for name in ("keras_version", "backend")}
     return {name: values[0] for name, values in found.items() if values}
 
 
-def _groups(root: Any, layers: list[str], texts: Attributes, path: Path) -> dict[str, list[str]]:
+def _layer_weights(
+    root: Any, layers: list[str], texts: TextAttributes, path: Path
+) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for layer in layers:
-        node = descend(root, layer, path)
+        node = open_object(root, layer, path)
         if not isinstance(node, h5g.GroupID):
             raise ContainerError("a layer is no group", file=path, tensor=layer)
-        groups[layer] = _listed(node, "weight_names", texts, path)
+        groups[layer] = _read_unique_names(node, "weight_names", texts, path)
     return groups
 
 
-def _weight(root: Any, place: str, name: str, prefix: str, path: Path) -> Stored:
-    found = stored(descend(root, place, path), name, path)
+def _open_weight(root: Any, place: str, name: str, prefix: str, path: Path) -> StoredDataset:
+    found = check_dataset(open_object(root, place, path), name, path)
     return replace(found, place=prefix + place)
 
 
-def _check_apart(places: list[Stored], path: Path) -> None:
+def _check_no_overlap(places: list[StoredDataset], path: Path) -> None:
     """Refuses datasets that share bytes without being one: a small file could stand for a huge one."""
     extents = {place.address: place.extent for place in places}
     end = 0
@@ -187,7 +189,7 @@ def _check_apart(places: list[Stored], path: Path) -> None:
         end = extent.offset + extent.nbytes
 
 
-def _reference(name: str, copies: list[Stored]) -> TensorRef:
+def _tensor_ref(name: str, copies: list[StoredDataset]) -> TensorRef:
     first = copies[0]
     others = [copy for copy in copies[1:] if copy.address != first.address]
     for other in others:
@@ -203,12 +205,12 @@ def _reference(name: str, copies: list[Stored]) -> TensorRef:
     straight = first.extent if not others else None
 
     def load() -> Array:
-        return _agreed(name, first, others)
+        return _read_equal_copies(name, first, others)
 
     return TensorRef(name, first.dtype, first.shape, first.file, straight, load, identity)
 
 
-def _agreed(name: str, first: Stored, others: list[Stored]) -> Array:
+def _read_equal_copies(name: str, first: StoredDataset, others: list[StoredDataset]) -> Array:
     """The tensor, when every copy of it holds the same bytes."""
     values = first.read()
     for other in others:
@@ -227,7 +229,7 @@ def _bytes(values: Array) -> Array:
     return values.reshape(-1).view(np.uint8)
 
 
-def _oddities(places: dict[str, list[Stored]]) -> Iterator[str]:
+def _oddities(places: dict[str, list[StoredDataset]]) -> Iterator[str]:
     twice = sum(len({copy.address for copy in copies}) > 1 for copies in places.values())
     if twice:
         yield f"{twice} variables are stored in more than one layer; the copies must be equal"

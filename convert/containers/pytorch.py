@@ -12,17 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from equipoise.convert.containers._pytorch.allowed_globals import (
-    TABLE,
+    ALLOWED_GLOBALS,
     Storage,
-    storage_of,
-    width_of,
+    element_bytes,
+    parse_storage,
 )
 from equipoise.convert.containers._pytorch.legacy_format import MAGIC_BYTES, read_legacy
-from equipoise.convert.containers._pytorch.tensor_tree import Harvest, Region, harvest
-from equipoise.convert.containers._pytorch.unpickle import MAX_BYTES, load_pickle
+from equipoise.convert.containers._pytorch.pickle_machine import MAX_PICKLE_BYTES
+from equipoise.convert.containers._pytorch.tensor_tree import (
+    PickledTensors,
+    StorageBytes,
+    collect_tensors,
+)
+from equipoise.convert.containers._pytorch.unpickle import load_pickle
 from equipoise.convert.containers._pytorch.writer import Writer
 from equipoise.convert.containers._pytorch.zip_reader import NO_CRC, ZipArchive, read_zip
-from equipoise.convert.containers._shared.error_context import errors_of
+from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError
@@ -31,9 +36,9 @@ __all__ = ["SUFFIXES", "Writer", "read", "sniff"]
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _ZIP_START = b"PK\3\4"
-_TAR_MAGIC_AT = 257
+_TAR_MAGIC_OFFSET = 257
 _SNIFFED_RECORDS = ("data.pkl", ".format_version", "version", "byteorder", "constants.pkl")
-_MAX_SMALL_RECORD = 64
+_MAX_SMALL_RECORD_BYTES = 64
 
 
 def sniff(path: Path) -> bool:
@@ -57,16 +62,16 @@ def read(path: Path) -> Container:
     """
     with open(path, "rb") as file:
         head = file.read(512)
-    with errors_of(path):
+    with add_file_to_errors(path):
         if head.startswith(_ZIP_START):
             return _read_zip(path)
         if head[:1] == b"\x80" and MAGIC_BYTES in head[:32]:
             return _read_legacy(path)
-    raise _stranger(path, head)
+    raise _unknown_file_error(path, head)
 
 
-def _stranger(path: Path, head: bytes) -> ContainerError:
-    if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
+def _unknown_file_error(path: Path, head: bytes) -> ContainerError:
+    if head[_TAR_MAGIC_OFFSET : _TAR_MAGIC_OFFSET + 5] == b"ustar":
         return ContainerError(
             "a tar archive of PyTorch before 0.1.10 is not read",
             file=path,
@@ -83,14 +88,16 @@ def _stranger(path: Path, head: bytes) -> ContainerError:
     )
 
 
-def _container(path: Path, found: Harvest, metadata: dict[str, str], *oddities: str) -> Container:
+def _container(
+    path: Path, found: PickledTensors, metadata: dict[str, str], *oddities: str
+) -> Container:
     remarks = tuple(oddity for oddity in oddities if oddity)
     return Container("pytorch", path, found.tensors, metadata, found.left_out, remarks)
 
 
 def _read_legacy(path: Path) -> Container:
     legacy = read_legacy(path)
-    found = harvest(legacy.top, path, legacy.regions, legacy.pickled_bytes)
+    found = collect_tensors(legacy.top, path, legacy.regions, legacy.pickled_bytes)
     spare = f"{legacy.spare} unused bytes at the end" if legacy.spare else ""
     return _container(
         path, found, {"variant": "legacy"}, "legacy format of torch before 1.6", spare
@@ -114,17 +121,17 @@ def _read_zip(path: Path) -> Container:
             file=path,
             hint="load it with torch.jit.load and save its state_dict()",
         )
-    pickled = archive.read(archive.entries[pickles[0]], MAX_BYTES)
-    regions = _ZipRegions(archive, prefix)
-    top, _ = load_pickle(pickled, 0, TABLE, storage_of)
-    found = harvest(top, path, regions.find, len(pickled))
+    pickled = archive.read(archive.entries[pickles[0]], MAX_PICKLE_BYTES)
+    regions = _ZipStorages(archive, prefix)
+    top, _ = load_pickle(pickled, 0, ALLOWED_GLOBALS, parse_storage)
+    found = collect_tensors(top, path, regions.find, len(pickled))
     variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
     unchecked = archive.entries[pickles[0]].crc == NO_CRC
     remark = "saved without checksums, so damage cannot be seen" if unchecked else ""
     return _container(path, found, variant, regions.oddity(), remark)
 
 
-class _ZipRegions:
+class _ZipStorages:
     """The storages of an archive."""
 
     def __init__(self, archive: ZipArchive, prefix: str) -> None:
@@ -132,7 +139,7 @@ class _ZipRegions:
         self._prefix = prefix
         self._deflated = False
         order = archive.entries.get(f"{prefix}byteorder")
-        text = b"little" if order is None else archive.read(order, _MAX_SMALL_RECORD)
+        text = b"little" if order is None else archive.read(order, _MAX_SMALL_RECORD_BYTES)
         if text not in (b"little", b"big"):
             raise ContainerError("unknown byte order", file=archive.path, found=text[:20])
         self.big_endian = text == b"big"
@@ -141,7 +148,7 @@ class _ZipRegions:
         """A remark on how the storages lie."""
         return "storages are compressed, so each is unpacked as a whole" if self._deflated else ""
 
-    def find(self, storage: Storage) -> Region:
+    def find(self, storage: Storage) -> StorageBytes:
         """The bytes of a storage."""
         name = f"{self._prefix}data/{storage.key}"
         entry = self._archive.entries.get(name)
@@ -150,7 +157,7 @@ class _ZipRegions:
             raise ContainerError(
                 f"the record {name!r} is missing", file=self._archive.path, hint=hint
             )
-        width = width_of(storage.dtype)
+        width = element_bytes(storage.dtype)
         if entry.size != storage.numel * width:
             raise ContainerError(
                 f"the record {name!r} has another size than its tensors say",
@@ -160,10 +167,10 @@ class _ZipRegions:
             )
         if not entry.deflated:
             extent = self._archive.extent(entry)
-            return Region(entry.size, extent, big_endian=self.big_endian)
+            return StorageBytes(entry.size, extent, big_endian=self.big_endian)
         self._deflated = True
 
         def unpack() -> Array:
             return np.frombuffer(self._archive.read(entry), np.uint8)
 
-        return Region(entry.size, read=unpack, big_endian=self.big_endian)
+        return StorageBytes(entry.size, read=unpack, big_endian=self.big_endian)

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.containers._shared.checks import (
+    byte_size,
     check_headers,
-    checked_name,
-    checked_shape,
-    nbytes_of,
+    check_name,
+    check_shape,
 )
-from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotWriter, create
+from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotWriter, create_file
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
 
 SUFFIXES = (".safetensors",)
-SHARES = False
-MAX_HEADER = 100_000_000
+CAN_SHARE_TENSORS = False
+MAX_HEADER_BYTES = 100_000_000
 """The library's own limit for the header, in bytes."""
 
 _METADATA = "__metadata__"
@@ -55,7 +55,7 @@ _CODES = {
 }
 _DTYPE_OF: dict[str, DType] = {code: DTYPES[name] for code, name in _CODES.items()}
 _CODE_OF: dict[DType, str] = {dtype: code for code, dtype in _DTYPE_OF.items()}
-WRITES = frozenset(_CODES.values())
+WRITABLE_DTYPES = frozenset(_CODES.values())
 """Names of the dtypes that the writer takes."""
 
 
@@ -64,7 +64,11 @@ def sniff(path: Path) -> bool:
     with open(path, "rb", buffering=0) as file:
         head = file.read(9)
         size = os.fstat(file.fileno()).st_size
-    return len(head) == 9 and head[8:] == b"{" and _length(head) <= min(MAX_HEADER, size - 8)
+    return (
+        len(head) == 9
+        and head[8:] == b"{"
+        and _header_length(head) <= min(MAX_HEADER_BYTES, size - 8)
+    )
 
 
 def read(path: Path) -> Container:
@@ -77,30 +81,30 @@ def read(path: Path) -> Container:
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(8)
-        length = _length(head) if len(head) == 8 else -1
-        if not 2 <= length <= min(MAX_HEADER, size - 8):
+        length = _header_length(head) if len(head) == 8 else -1
+        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise ContainerError(
                 "the header's length is wrong",
                 file=path,
-                expected=f"2 to {min(MAX_HEADER, max(size - 8, 2))} bytes",
+                expected=f"2 to {min(MAX_HEADER_BYTES, max(size - 8, 2))} bytes",
                 found=f"{length} bytes" if length >= 0 else f"a file of {size} bytes",
                 hint="the file is truncated, or no safetensors file; fetch it again",
             )
         text = file.read(length)
-    entries = _parse(text, path)
+    entries = _parse_header(text, path)
     metadata = _metadata(entries.pop(_METADATA, None), path)
     start = 8 + length
-    refs = [_tensor(name, entry, path, start) for name, entry in entries.items()]
-    refs.sort(key=_begin)
+    refs = [_tensor_ref(name, entry, path, start) for name, entry in entries.items()]
+    refs.sort(key=_offset_and_size)
     _check_gapless(refs, path, start, size)
     return Container("safetensors", path, {ref.name: ref for ref in refs}, metadata)
 
 
-def _length(head: bytes) -> int:
+def _header_length(head: bytes) -> int:
     return int.from_bytes(head[:8], "little")
 
 
-def _parse(text: bytes, path: Path) -> dict[str, object]:
+def _parse_header(text: bytes, path: Path) -> dict[str, object]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in pairs:
@@ -137,8 +141,8 @@ def _metadata(found: object, path: Path) -> dict[str, str]:
     return found
 
 
-def _tensor(name: str, entry: object, path: Path, start: int) -> TensorRef:
-    checked_name(name, path)
+def _tensor_ref(name: str, entry: object, path: Path, start: int) -> TensorRef:
+    check_name(name, path)
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ContainerError(
             "a tensor's entry is malformed",
@@ -148,9 +152,9 @@ def _tensor(name: str, entry: object, path: Path, start: int) -> TensorRef:
             found=repr(entry)[:200],
         )
     dtype = _dtype(entry["dtype"], path, name)
-    shape = checked_shape(entry["shape"], dtype, file=path, tensor=name)
+    shape = check_shape(entry["shape"], dtype, file=path, tensor=name)
     offsets = entry["data_offsets"]
-    nbytes = nbytes_of(shape, dtype)
+    nbytes = byte_size(shape, dtype)
     if (
         not isinstance(offsets, list)
         or [type(value) for value in offsets] != [int, int]
@@ -181,14 +185,14 @@ def _dtype(code: object, path: Path, name: str) -> DType:
     return dtype
 
 
-def _begin(ref: TensorRef) -> tuple[int, int]:
+def _offset_and_size(ref: TensorRef) -> tuple[int, int]:
     return (ref.extent.offset, ref.extent.nbytes) if ref.extent is not None else (0, 0)
 
 
 def _check_gapless(refs: Sequence[TensorRef], path: Path, start: int, size: int) -> None:
     end = start
     for ref in refs:
-        offset, nbytes = _begin(ref)
+        offset, nbytes = _offset_and_size(ref)
         if offset != end:
             raise ContainerError(
                 "tensors overlap" if offset < end else "there is a gap before the tensor",
@@ -214,24 +218,24 @@ class Writer(SlotWriter):
     def __init__(
         self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
     ) -> None:
-        check_headers(headers, path, shares=SHARES)
+        check_headers(headers, path, shares=CAN_SHARE_TENSORS)
         entries: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
         slots: list[tuple[str, int, int]] = []
         end = 0
         for header in headers:
             begin, end = end, end + header.nbytes
-            entries[header.name] = _entry(header, path, begin)
+            entries[header.name] = _header_entry(header, path, begin)
             slots.append((header.name, begin, header.nbytes))
         text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
         text += b" " * (-len(text) % 8)
-        if len(text) > MAX_HEADER:
+        if len(text) > MAX_HEADER_BYTES:
             raise ContainerError("the header exceeds 100 MB", file=path, hint="write more shards")
         start = 8 + len(text)
-        create(path, [(0, len(text).to_bytes(8, "little") + text)], start + end)
+        create_file(path, [(0, len(text).to_bytes(8, "little") + text)], start + end)
         self._file = SlotFile(path, [Slot(name, ((start + at, n),)) for name, at, n in slots])
 
 
-def _entry(header: TensorHeader, path: Path, begin: int) -> dict[str, object]:
+def _header_entry(header: TensorHeader, path: Path, begin: int) -> dict[str, object]:
     code = _CODE_OF.get(header.dtype)
     if code is None or header.name == _METADATA:
         problem = "a reserved name" if code is not None else f"unsupported dtype {header.dtype}"

@@ -12,22 +12,26 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from equipoise.convert.containers._bundle.bookkeeping import (
-    ATTRIBUTES,
-    reason_by_name,
-    reason_in_graph,
-)
-from equipoise.convert.containers._bundle.data_files import Shards
+from equipoise.convert.containers._bundle.data_files import DataFiles
 from equipoise.convert.containers._bundle.entries import (
-    NOT_WEIGHTS,
+    NON_NUMERIC_DTYPES,
     BundleEntry,
     BundleHeader,
     parse_entry,
     parse_header,
 )
-from equipoise.convert.containers._bundle.object_graph import GRAPH_KEY, one_text, variable_names
-from equipoise.convert.containers._bundle.sorted_table import MAGIC, SortedTable
-from equipoise.convert.containers._shared.error_context import errors_of
+from equipoise.convert.containers._bundle.non_weights import (
+    ATTRIBUTES,
+    non_weight_reason,
+    non_weight_reason_in_graph,
+)
+from equipoise.convert.containers._bundle.object_graph import (
+    GRAPH_KEY,
+    parse_string_tensor,
+    variable_names,
+)
+from equipoise.convert.containers._bundle.sorted_table import TABLE_MAGIC, SortedTable
+from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorRef
@@ -42,8 +46,8 @@ def sniff(path: Path) -> bool:
     """Whether the last bytes are those of a LevelDB table: its magic stands at the end."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - len(MAGIC)))
-        return file.read() == MAGIC
+        file.seek(max(0, size - len(TABLE_MAGIC)))
+        return file.read() == TABLE_MAGIC
 
 
 def read(path: Path) -> Container:
@@ -60,10 +64,10 @@ def read(path: Path) -> Container:
     index = path if path.is_file() else path.with_name(f"{path.name}.index")
     if not index.is_file():
         raise CheckpointError("the index of the checkpoint is missing", file=index)
-    with errors_of(index):
+    with add_file_to_errors(index):
         header, entries, slices = _read_index(index)
         prefix = index.with_name(index.name.removesuffix(".index"))
-        return _container(index, entries, Shards(index, prefix, header, entries, slices))
+        return _container(index, entries, DataFiles(index, prefix, header, entries, slices))
 
 
 def _read_index(
@@ -87,13 +91,13 @@ def _read_index(
         elif key.startswith(_SLICE_MARK):
             slices[key] = parse_entry(value)
         else:
-            entries[_decoded(key)] = parse_entry(value)
+            entries[_decode_key(key)] = parse_entry(value)
     if header is None:
         raise ContainerError("the index is empty")
     return header, entries, slices
 
 
-def _decoded(key: bytes) -> str:
+def _decode_key(key: bytes) -> str:
     try:
         name = key.decode()
     except UnicodeDecodeError:
@@ -103,18 +107,18 @@ def _decoded(key: bytes) -> str:
     return name
 
 
-def _container(index: Path, entries: dict[str, BundleEntry], shards: Shards) -> Container:
-    names, oddities = _names(index, entries, shards)
+def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) -> Container:
+    names, oddities = _variable_names(index, entries, shards)
     tensors: dict[str, TensorRef] = {}
     left_out: dict[str, str] = {}
     for key, entry in entries.items():
-        if entry.dtype in NOT_WEIGHTS and key != GRAPH_KEY:
+        if entry.dtype in NON_NUMERIC_DTYPES and key != GRAPH_KEY:
             left_out[key] = f"{entry.dtype}, not a number"
             continue
         if names is None:
-            reason = reason_by_name(key, entry.shape, entries)
+            reason = non_weight_reason(key, entry.shape, entries)
         else:
-            reason = reason_in_graph(key)
+            reason = non_weight_reason_in_graph(key)
         if reason is not None:
             left_out[key] = reason
             continue
@@ -127,8 +131,8 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: Shards) -> 
     )
 
 
-def _names(
-    index: Path, entries: dict[str, BundleEntry], shards: Shards
+def _variable_names(
+    index: Path, entries: dict[str, BundleEntry], shards: DataFiles
 ) -> tuple[dict[str, str] | None, tuple[str, ...]]:
     """The name of each weight by key; None when the keys are the names already.
 
@@ -139,8 +143,8 @@ def _names(
         return None, ()
     if graph.dtype != "string" or math.prod(graph.shape) != 1:
         raise ContainerError("the object graph is no text", file=index)
-    full = variable_names(one_text(shards.raw(GRAPH_KEY, graph)))
-    weights = [key for key in entries if reason_in_graph(key) is None]
+    full = variable_names(parse_string_tensor(shards.raw(GRAPH_KEY, graph)))
+    weights = [key for key in entries if non_weight_reason_in_graph(key) is None]
     paths = {key: key.partition(ATTRIBUTES)[0] for key in weights}
     wanted = {key: full.get(key, paths[key]) for key in weights}
     times = Counter(wanted.values())

@@ -6,14 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
-from equipoise.convert.checkpoints.companion_files import companions
-from equipoise.convert.conversion.plan_types import DTYPE_NAMES, Plan
+from equipoise.convert.checkpoints.companion_files import companion_files
+from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
 
 
 def copy_companions(plan: Plan, target: Path) -> list[str]:
     """Copies them; the config says the new dtype after a cast. Returns the names."""
     names = []
-    for path in companions(plan.checkpoint.folder):
+    for path in companion_files(plan.checkpoint.folder):
         shutil.copyfile(path, target / path.name)
         names.append(path.name)
     config = plan.checkpoint.config
@@ -22,7 +22,7 @@ def copy_companions(plan: Plan, target: Path) -> list[str]:
     values = dict(config.values)
     keys = [key for key in ("torch_dtype", "dtype") if key in values]
     if plan.dtype is not None and keys:
-        values.update(dict.fromkeys(keys, DTYPE_NAMES[plan.dtype]))
+        values.update(dict.fromkeys(keys, CAST_DTYPES[plan.dtype]))
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         (target / "config.json").write_text(text, encoding="utf-8")
     elif config.file.parent != plan.checkpoint.folder or config.file.name != "config.json":

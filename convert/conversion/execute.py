@@ -16,10 +16,10 @@ from equipoise.convert.conversion import manifest
 from equipoise.convert.conversion.companions import copy_companions
 from equipoise.convert.conversion.manifest import Manifest
 from equipoise.convert.conversion.plan_types import Plan, Shard, Step
-from equipoise.convert.conversion.transform import is_copy, run_check, streams
+from equipoise.convert.conversion.transform import check_values, is_copy, target_streams
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.core.hashing import Hashing
+from equipoise.convert.core.hashing import BackgroundHasher
 from equipoise.convert.core.output_folder import OutputFolder, write_atomic
 from equipoise.convert.core.tensor import TensorHeader
 from equipoise.convert.layouts import layout_module
@@ -27,7 +27,7 @@ from equipoise.convert.layouts import layout_module
 Progress = Callable[[int, int, str], None]
 """Called with bytes written, bytes in all, and the tensor at work."""
 
-Hashes = dict[str, Future[str]]
+PendingHashes = dict[str, Future[str]]
 """Hashes by the tensor's name, on their way."""
 
 
@@ -53,8 +53,8 @@ def execute(
     folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
     folder.open(plan.checkpoint.path, plan.nbytes)
     try:
-        with folder.errors(), Hashing() as hashing:
-            result = _Run(plan, folder, hashing, progress).run()
+        with folder.errors(), BackgroundHasher() as hashing:
+            result = _PlanExecution(plan, folder, hashing, progress).run()
         folder.commit()
     except EquipoiseError:
         folder.discard()
@@ -68,13 +68,13 @@ def fingerprint(plan: Plan) -> str:
     """What a conversion is: sources by path, size and time, the target, every step."""
     sources = [(str(path), *path.stat()[6:9:2]) for path in plan.checkpoint.files]
     shards = [(shard.filename, shard.steps, shard.aliases) for shard in plan.shards]
-    text = repr((manifest.versions(), sources, plan.target.name, plan.dtype, shards))
+    text = repr((manifest.library_versions(), sources, plan.target.name, plan.dtype, shards))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Run:
+class _PlanExecution:
     def __init__(
-        self, plan: Plan, folder: OutputFolder, hashing: Hashing, progress: Progress | None
+        self, plan: Plan, folder: OutputFolder, hashing: BackgroundHasher, progress: Progress | None
     ) -> None:
         self.plan = plan
         self.folder = folder
@@ -85,7 +85,7 @@ class _Run:
 
     def run(self) -> Manifest:
         for check in self.plan.checks:
-            run_check(check, self.plan.checkpoint.tensors)
+            check_values(check, self.plan.checkpoint.tensors)
         source_files = {path.name: self.hashing.file(path) for path in self.plan.checkpoint.files}
         target_files: dict[str, Future[str]] = {}
         records = {}
@@ -95,14 +95,14 @@ class _Run:
         if len(self.plan.shards) > 1:
             others.append(self._index())
         companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
-        result = manifest.build(
+        result = manifest.build_manifest(
             self.plan,
             records,
             {name: future.result() for name, future in source_files.items()},
             {name: future.result() for name, future in target_files.items()},
             {name: future.result() for name, future in companions.items()},
         )
-        write_atomic(self.folder.partial / manifest.NAME, result.text())
+        write_atomic(self.folder.partial / manifest.MANIFEST_NAME, result.text())
         return result
 
     def _shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
@@ -116,19 +116,21 @@ class _Run:
             **self.plan.target.metadata,
             **({"variant": shard.variant} if shard.variant else {}),
         }
-        sources: Hashes = {}
-        targets: Hashes = {}
+        sources: PendingHashes = {}
+        targets: PendingHashes = {}
         writer_class = container_module(self.plan.target.container).Writer
         with writer_class(path, shard.headers, metadata) as writer:
             follower = self.hashing.follow(path)
             for step in shard.steps:
                 self._step(step, writer, sources, targets)
-                follower.advance(writer.settled)
+                follower.advance(writer.finished_bytes)
         record = self._record(shard, sources, targets)
         self.folder.finish_file(shard.filename, record)
         return record, follower.result()
 
-    def _step(self, step: Step, writer: Writer, sources: Hashes, targets: Hashes) -> None:
+    def _step(
+        self, step: Step, writer: Writer, sources: PendingHashes, targets: PendingHashes
+    ) -> None:
         refs = [self.plan.checkpoint[name] for name in step.sources]
         if is_copy(step, refs[0] if refs else None):
             self._write(writer, step.targets[0], refs[0].blocks(), targets)
@@ -140,7 +142,7 @@ class _Run:
             arrays[ref.name] = ref.read()
             sources[ref.name] = self.hashing.array(arrays[ref.name])
             self._reading.append(sources[ref.name])
-        for header, pieces in streams(step, arrays):
+        for header, pieces in target_streams(step, arrays):
             self._write(writer, header, pieces, targets)
 
     def _wait_for_memory(self) -> None:
@@ -149,14 +151,20 @@ class _Run:
             self._reading.popleft().result()
 
     def _write(
-        self, writer: Writer, header: TensorHeader, pieces: Iterable[memoryview], targets: Hashes
+        self,
+        writer: Writer,
+        header: TensorHeader,
+        pieces: Iterable[memoryview],
+        targets: PendingHashes,
     ) -> None:
         digest = self.hashing.digest()
         writer.write(header.name, digest.passing(pieces))
         targets[header.name] = digest.result()
         self._tell(header.nbytes, header.name)
 
-    def _record(self, shard: Shard, sources: Hashes, targets: Hashes) -> dict[str, Any]:
+    def _record(
+        self, shard: Shard, sources: PendingHashes, targets: PendingHashes
+    ) -> dict[str, Any]:
         tensors: dict[str, Any] = {
             header.name: {
                 "sha256": targets[header.name].result(),
@@ -164,7 +172,7 @@ class _Run:
                 "shape": list(header.shape),
                 "file": shard.filename,
                 "sources": list(step.sources),
-                "operations": manifest.describe(step),
+                "operations": manifest.describe_step(step),
             }
             for step in shard.steps
             for header in step.targets

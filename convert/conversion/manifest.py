@@ -14,10 +14,10 @@ from equipoise.convert.conversion.coverage import Status
 from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.core.errors import CheckpointError
 
-NAME = "equipoise.json"
-FORMAT = 1
+MANIFEST_NAME = "equipoise.json"
+MANIFEST_FORMAT = 1
 _LIBRARIES = ("numpy", "ml_dtypes", "safetensors", "h5py", "msgpack")
-_TYPES = {
+_TABLE_TYPES = {
     **dict.fromkeys(("tensors", "sources", "source", "target", "companions", "options"), dict),
     "route": list,
 }
@@ -49,13 +49,13 @@ class Manifest:
         Raises:
             CheckpointError: There is none, or it is none of ours.
         """
-        path = folder / NAME if folder.is_dir() else folder
+        path = folder / MANIFEST_NAME if folder.is_dir() else folder
         values = read_json(path)
-        if values.get("format") != FORMAT:
+        if values.get("format") != MANIFEST_FORMAT:
             raise CheckpointError(
-                "not a manifest of this version", file=path, expected=f"format {FORMAT}"
+                "not a manifest of this version", file=path, expected=f"format {MANIFEST_FORMAT}"
             )
-        wrong = [key for key, kind in _TYPES.items() if not isinstance(values.get(key), kind)]
+        wrong = [key for key, kind in _TABLE_TYPES.items() if not isinstance(values.get(key), kind)]
         whole = not wrong and all(map(_is_record, values["tensors"].values()))
         if not whole:
             problem = f"{wrong[0]!r} is missing or malformed" if wrong else "a tensor is malformed"
@@ -67,19 +67,19 @@ class Manifest:
         return json.dumps(self.values, indent=1, ensure_ascii=False) + "\n"
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of this package and of what reads and writes files."""
     return {name: version(name) for name in ("equipoise", *_LIBRARIES)}
 
 
-def describe(step: Step) -> list[str]:
+def describe_step(step: Step) -> list[str]:
     """A step's operations as text, e.g. ``Permute(axes=(1, 0))``."""
     if step.generator is not None:
         return [f"generate({step.generator})"]
     return [str(op) for one in step.rules for op in one.rule.ops]
 
 
-def build(
+def build_manifest(
     plan: Plan,
     records: Mapping[str, Mapping[str, Any]],
     source_files: Mapping[str, str],
@@ -110,8 +110,8 @@ def build(
         sources.update(record["sources"])
     return Manifest(
         {
-            "format": FORMAT,
-            "versions": versions(),
+            "format": MANIFEST_FORMAT,
+            "versions": library_versions(),
             "architecture": list(plan.architecture) if plan.architecture else None,
             "route": list(plan.route),
             "dtype": plan.dtype,

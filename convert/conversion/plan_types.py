@@ -12,7 +12,7 @@ from equipoise.convert.core.rules import StepRule
 from equipoise.convert.core.tensor import TensorHeader
 from equipoise.convert.layouts.base import Format, LayoutView
 
-DTYPE_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+CAST_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """What ``--dtype`` takes."""
 
 

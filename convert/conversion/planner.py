@@ -12,8 +12,8 @@ from equipoise.convert.checkpoints.find_class import find_class
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
-from equipoise.convert.conversion.plan_types import DTYPE_NAMES, Plan, Step
-from equipoise.convert.conversion.routes import format_named, route
+from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, Step
+from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import check_source_names, check_source_shapes
 from equipoise.convert.core.arrays import DType, Shape
@@ -57,9 +57,9 @@ def plan(
         ArchitectureError: The architecture is unknown.
         CheckpointError: There is no such target.
     """
-    if dtype is not None and dtype not in DTYPE_NAMES:
-        raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(DTYPE_NAMES))
-    layout, target_format = format_named(to)
+    if dtype is not None and dtype not in CAST_DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(CAST_DTYPES))
+    layout, target_format = find_format(to)
     target = _Target(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
     allowed = _expand_patterns(checkpoint, allow or {})
     if checkpoint.layout == layout and architecture is None:
@@ -113,7 +113,7 @@ class _Target:
     def cast(self, dtype: DType) -> DType:
         """Returns the target's dtype for a source dtype; only floating-point tensors are cast."""
         cast = self.dtype is not None and is_floating(dtype)
-        return dtype_named(DTYPE_NAMES[str(self.dtype)]) if cast else dtype
+        return dtype_named(CAST_DTYPES[str(self.dtype)]) if cast else dtype
 
     def header(self, name: str, shape: Shape, dtype: DType) -> TensorHeader:
         """Returns the header for a name of the layout."""
@@ -182,7 +182,7 @@ class _Planner:
         self.ledger.raise_problems(message, self.checkpoint.path)
         return Plan(
             self.checkpoint,
-            route(source_layout, self.target.layout),
+            find_route(source_layout, self.target.layout),
             self.target.format,
             (self.expansion.spec.model_type, cls.name),
             split_shards(
@@ -358,7 +358,7 @@ class _Planner:
         config = self.checkpoint.config
         named = config.architectures if config else ()
         cls = self.expansion.cls
-        if named and self.expansion.spec.class_named(named[0]) != cls:
+        if named and self.expansion.spec.class_by_name(named[0]) != cls:
             yield f"the config names {named[0]}; the tensors are those of {cls.name}"
 
     def _notes_on_classes(self) -> Iterator[str]:

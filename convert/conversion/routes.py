@@ -13,29 +13,29 @@ from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.layouts import layout_module, layout_names
 from equipoise.convert.layouts.base import Format
 
-HUB = "pytorch"
+HUB_LAYOUT = "pytorch"
 
 
 @dataclass(frozen=True)
-class Edge:
+class RouteEdge:
     """Rules lead from one layout to another."""
 
     source: str
     target: str
 
 
-def edges() -> tuple[Edge, ...]:
+def route_edges() -> tuple[RouteEdge, ...]:
     """All edges, both ways."""
     found = []
     for name in layout_names():
-        if name == HUB:
+        if name == HUB_LAYOUT:
             continue
-        near = getattr(layout_module(name), "VIA", HUB)
-        found += [Edge(name, near), Edge(near, name)]
+        near = getattr(layout_module(name), "VIA", HUB_LAYOUT)
+        found += [RouteEdge(name, near), RouteEdge(near, name)]
     return tuple(found)
 
 
-def route(source: str, target: str) -> tuple[str, ...]:
+def find_route(source: str, target: str) -> tuple[str, ...]:
     """The layouts on the shortest way, both ends included.
 
     Raises:
@@ -47,14 +47,14 @@ def route(source: str, target: str) -> tuple[str, ...]:
         path = queue.popleft()
         if path[-1] == target:
             return path
-        for edge in edges():
+        for edge in route_edges():
             if edge.source == path[-1] and edge.target not in seen:
                 seen.add(edge.target)
                 queue.append((*path, edge.target))
     raise CheckpointError(f"no route from {source!r} to {target!r}", expected=list(layout_names()))
 
 
-def formats() -> dict[str, tuple[str, Format]]:
+def all_formats() -> dict[str, tuple[str, Format]]:
     """Every format by name, with its layout."""
     return {
         name: (layout, form)
@@ -63,7 +63,7 @@ def formats() -> dict[str, tuple[str, Format]]:
     }
 
 
-def format_named(name: str) -> tuple[str, Format]:
+def find_format(name: str) -> tuple[str, Format]:
     """The layout and format for a format's name, or for a layout's name: its usual one.
 
     Raises:
@@ -71,7 +71,7 @@ def format_named(name: str) -> tuple[str, Format]:
     """
     if name in layout_names():
         return name, next(iter(layout_module(name).FORMATS.values()))
-    known = formats()
+    known = all_formats()
     if name not in known or not known[name][1].writable:
         writable = [key for key, (_, form) in known.items() if form.writable]
         raise CheckpointError(
@@ -81,12 +81,12 @@ def format_named(name: str) -> tuple[str, Format]:
     return known[name]
 
 
-def mermaid() -> str:
+def to_mermaid() -> str:
     """The graph as a mermaid diagram: layouts as nodes, their formats beneath."""
     lines = ["graph LR"]
     for layout in layout_names():
         names = "<br/>".join(layout_module(layout).FORMATS)
         lines.append(f'    {layout}["<b>{layout}</b><br/>{names}"]')
-    pairs = {tuple(sorted((edge.source, edge.target))) for edge in edges()}
+    pairs = {tuple(sorted((edge.source, edge.target))) for edge in route_edges()}
     lines += [f"    {first} <--> {second}" for first, second in sorted(pairs)]
     return "\n".join(lines)

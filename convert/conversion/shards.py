@@ -49,12 +49,12 @@ def split_shards(
     stem, _, suffix = form.filename.rpartition(".")
     names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.{suffix}" for i in range(len(groups))]
     return tuple(
-        _one_of_many(name, group, aliases, form, view)
+        _make_shard(name, group, aliases, form, view)
         for name, group in zip(names, groups, strict=True)
     )
 
 
-def _one_of_many(
+def _make_shard(
     filename: str,
     steps: Sequence[Step],
     aliases: Sequence[TensorHeader],

@@ -9,7 +9,7 @@ import numpy as np
 from equipoise.convert.conversion.coverage import ValueCheck
 from equipoise.convert.conversion.plan_types import Step
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.computed_tensors import ROUNDED, generate
+from equipoise.convert.core.computed_tensors import APPROXIMATE_GENERATORS, compute_tensor
 from equipoise.convert.core.errors import CoverageError, InputError
 from equipoise.convert.core.ops import apply_all
 from equipoise.convert.core.rules import Namespace
@@ -27,7 +27,7 @@ def is_copy(step: Step, ref: TensorRef | None) -> bool:
     return plain and step.targets[0].dtype == ref.dtype
 
 
-def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
+def target_arrays(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
     """The step's targets, one after the other, C-contiguous and in the dtype of their headers.
 
     Args:
@@ -37,25 +37,25 @@ def results(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHea
     Raises:
         InputError: A finite number becomes infinite by the cast.
     """
-    for header, array in _views(step, arrays):
-        yield header, cast(contiguous(array), header)
+    for header, array in _target_views(step, arrays):
+        yield header, cast_array(to_contiguous(array), header)
 
 
-def streams(
+def target_streams(
     step: Step, arrays: Mapping[str, Array]
 ) -> Iterator[tuple[TensorHeader, Iterator[memoryview]]]:
     """The same targets as their bytes in C order, in pieces; no target is ever whole in memory."""
-    for header, array in _views(step, arrays):
-        yield header, _pieces(array, header)
+    for header, array in _target_views(step, arrays):
+        yield header, _byte_pieces(array, header)
 
 
-def _views(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
+def _target_views(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
     """The step's targets before the cast, in whatever order their bytes lie."""
     if step.generator is not None:
         (header,) = step.targets
         rule = step.rules[0].rule
         shape = rule.inverse.shapes((header.shape,))[0]
-        (array,) = apply_all(rule.ops, (generate(step.generator, shape, header.dtype),))
+        (array,) = apply_all(rule.ops, (compute_tensor(step.generator, shape, header.dtype),))
         yield header, array
         return
     values = {
@@ -73,14 +73,14 @@ def _views(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHead
         yield header, values.pop((Namespace.TARGET, name))
 
 
-def _pieces(array: Array, header: TensorHeader) -> Iterator[memoryview]:
+def _byte_pieces(array: Array, header: TensorHeader) -> Iterator[memoryview]:
     rows = array.reshape(1) if array.ndim == 0 else array
     at_once = max(1, BLOCK_BYTES * len(rows) // max(array.nbytes, 1))
     for start in range(0, len(rows), at_once):
-        yield from array_blocks(cast(contiguous(rows[start : start + at_once]), header))
+        yield from array_blocks(cast_array(to_contiguous(rows[start : start + at_once]), header))
 
 
-def contiguous(array: Array) -> Array:
+def to_contiguous(array: Array) -> Array:
     """The array in C order; large transposed matrices are copied strip by strip, up to ten times as fast."""
     if array.flags.c_contiguous or array.ndim != 2:
         return np.asarray(array, order="C")
@@ -94,7 +94,7 @@ def contiguous(array: Array) -> Array:
     return out
 
 
-def cast(array: Array, header: TensorHeader) -> Array:
+def cast_array(array: Array, header: TensorHeader) -> Array:
     """The array in the header's dtype.
 
     Raises:
@@ -115,7 +115,7 @@ def cast(array: Array, header: TensorHeader) -> Array:
     return result
 
 
-def run_check(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
+def check_values(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
     """Compares the values of a tensor that will not be written with what the target will use.
 
     Raises:
@@ -126,10 +126,12 @@ def run_check(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
         (expected,) = apply_all(check.other_ops, (tensors[check.other].read(),))
         what = f"equal to {check.other!r}"
     else:
-        expected = generate(str(check.generator), check.shape, found.dtype)
+        expected = compute_tensor(str(check.generator), check.shape, found.dtype)
         what = f"the values of {check.generator!r}"
     if found.shape == expected.shape:
-        close = check.generator in ROUNDED and np.allclose(found, expected, rtol=1e-6, atol=0)
+        close = check.generator in APPROXIMATE_GENERATORS and np.allclose(
+            found, expected, rtol=1e-6, atol=0
+        )
         if close or found.tobytes() == expected.tobytes():
             return
     problem = (

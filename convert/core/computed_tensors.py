@@ -9,7 +9,7 @@ import numpy as np
 from equipoise.convert.core.arrays import Array, DType, Shape
 
 
-def sinusoidal(shape: Shape) -> Array:
+def sinusoidal_positions(shape: Shape) -> Array:
     """Sine and cosine positions, sines in the first half; float32 of shape ``[positions, width]``.
 
     As ``MarianSinusoidalPositionalEmbedding`` and ``TFMarianSinusoidalPositionalEmbedding`` of transformers
@@ -25,7 +25,7 @@ def sinusoidal(shape: Shape) -> Array:
     return table
 
 
-def sinusoidal_interleaved(shape: Shape) -> Array:
+def interleaved_sinusoidal_positions(shape: Shape) -> Array:
     """Sine at even and cosine at odd columns; float32 of shape ``[positions, width]``.
 
     As ``create_sinusoidal_embeddings`` of DistilBERT in transformers 4.57.6.
@@ -51,7 +51,7 @@ def rotary_frequencies(shape: Shape) -> Array:
     return frequencies
 
 
-def window_positions(shape: Shape) -> Array:
+def relative_window_positions(shape: Shape) -> Array:
     """Relative positions within a square window, numbered by row and column; int64 of ``[area, area]``.
 
     As ``relative_position_index`` of Swin in transformers 4.57.6.
@@ -64,7 +64,7 @@ def window_positions(shape: Shape) -> Array:
     return positions
 
 
-def offset_positions(shape: Shape) -> Array:
+def relative_distance_numbers(shape: Shape) -> Array:
     """Pairs of places in a square, numbered by how far apart they are; int64 of ``[area, area]``.
 
     As ``attention_bias_idxs`` of EfficientFormer in transformers 4.57.6: a distance down and right gets the next
@@ -87,21 +87,21 @@ def zeros(shape: Shape) -> Array:
 
 
 GENERATORS = {
-    "sinusoidal": sinusoidal,
-    "sinusoidal_interleaved": sinusoidal_interleaved,
+    "sinusoidal": sinusoidal_positions,
+    "sinusoidal_interleaved": interleaved_sinusoidal_positions,
     "rotary_frequencies": rotary_frequencies,
-    "window_positions": window_positions,
-    "offset_positions": offset_positions,
+    "window_positions": relative_window_positions,
+    "offset_positions": relative_distance_numbers,
     "zeros": zeros,
     "unused": zeros,
 }
 """What a spec may name under ``computed``; an ``unused`` tensor may have any value where it is stored."""
 
 
-ROUNDED = frozenset(("rotary_frequencies",))
+APPROXIMATE_GENERATORS = frozenset(("rotary_frequencies",))
 """Those whose last bit depends on the library that computes them."""
 
 
-def generate(name: str, shape: Shape, dtype: DType) -> Array:
+def compute_tensor(name: str, shape: Shape, dtype: DType) -> Array:
     """The computed tensor in the dtype that is asked for."""
     return GENERATORS[name](shape).astype(dtype)

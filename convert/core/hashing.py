@@ -13,11 +13,11 @@ from typing import Self
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.tensor import BLOCK_BYTES, Extent, array_blocks
 
-_IN_FLIGHT = 8
+_MAX_PENDING_PIECES = 8
 """How many pieces may wait for being hashed; it bounds the memory."""
 
 
-class Hashing:
+class BackgroundHasher:
     """Hashes on background threads; hashlib lets go of the interpreter lock while it works."""
 
     def __init__(self) -> None:
@@ -35,13 +35,13 @@ class Hashing:
         """Starts hashing a file."""
         return self._files.submit(hash_file, path)
 
-    def digest(self) -> Digest:
+    def digest(self) -> StreamHash:
         """A hash of pieces to come; of several, one must be complete before the next begins."""
-        return Digest(self._targets)
+        return StreamHash(self._targets)
 
-    def follow(self, path: Path) -> Follower:
+    def follow(self, path: Path) -> GrowingFileHash:
         """A hash of a file that is being written."""
-        return Follower(path, self._following)
+        return GrowingFileHash(path, self._following)
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +56,7 @@ class Hashing:
             pool.shutdown(cancel_futures=True)
 
 
-class Digest:
+class StreamHash:
     """SHA-256 of pieces that pass by.
 
     Args:
@@ -66,7 +66,7 @@ class Digest:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
         self._state = hashlib.sha256()
-        self._room = BoundedSemaphore(_IN_FLIGHT)
+        self._room = BoundedSemaphore(_MAX_PENDING_PIECES)
 
     def passing(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         """Passes pieces on; they must stay as they are."""
@@ -84,7 +84,7 @@ class Digest:
         return self._pool.submit(self._state.hexdigest)
 
 
-class Follower:
+class GrowingFileHash:
     """SHA-256 of a file while it grows; reads what was just written, before the system forgets it.
 
     Args:

@@ -43,7 +43,7 @@ class Permute:
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Each operand has as many axes as the permutation."""
         for shape in shapes:
-            _expect(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
+            _check(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
         return tuple(tuple(shape[axis] for axis in self.axes) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -86,7 +86,7 @@ class DropAxis:
         """One axis less."""
         for shape in shapes:
             fits = len(shape) > self.axis and shape[self.axis] == 1
-            _expect(fits, f"size 1 at axis {self.axis}", shape)
+            _check(fits, f"size 1 at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -109,9 +109,9 @@ class Concat:
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """All equal but for the axis, where the sizes are as stated."""
         found = tuple(shape[self.axis] if len(shape) > self.axis else -1 for shape in shapes)
-        _expect(found == self.sizes, f"sizes {self.sizes} at axis {self.axis}", shapes)
+        _check(found == self.sizes, f"sizes {self.sizes} at axis {self.axis}", shapes)
         rests = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes}
-        _expect(len(rests) == 1, "equal sizes at the other axes", shapes)
+        _check(len(rests) == 1, "equal sizes at the other axes", shapes)
         first = shapes[0]
         return ((*first[: self.axis], sum(self.sizes), *first[self.axis + 1 :]),)
 
@@ -134,10 +134,10 @@ class Split:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The sizes must add up."""
-        _expect(len(shapes) == 1, "one tensor", shapes)
+        _check(len(shapes) == 1, "one tensor", shapes)
         shape = shapes[0]
         fits = len(shape) > self.axis and shape[self.axis] == sum(self.sizes)
-        _expect(fits, f"size {sum(self.sizes)} at axis {self.axis}", shape)
+        _check(fits, f"size {sum(self.sizes)} at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -159,8 +159,8 @@ class Stack:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """All shapes are equal."""
-        _expect(len(shapes) == self.count, f"{self.count} tensors", shapes)
-        _expect(len(set(shapes)) == 1, "equal shapes", shapes)
+        _check(len(shapes) == self.count, f"{self.count} tensors", shapes)
+        _check(len(set(shapes)) == 1, "equal shapes", shapes)
         return ((*shapes[0][: self.axis], self.count, *shapes[0][self.axis :]),)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -182,10 +182,10 @@ class Unstack:
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The axis has the stated size."""
-        _expect(len(shapes) == 1, "one tensor", shapes)
+        _check(len(shapes) == 1, "one tensor", shapes)
         shape = shapes[0]
         fits = len(shape) > self.axis and shape[self.axis] == self.count
-        _expect(fits, f"size {self.count} at axis {self.axis}", shape)
+        _check(fits, f"size {self.count} at axis {self.axis}", shape)
         return ((*shape[: self.axis], *shape[self.axis + 1 :]),) * self.count
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -193,7 +193,7 @@ class Unstack:
         return tuple(np.take(arrays[0], index, self.axis) for index in range(self.count))
 
 
-def _expect(fits: bool, expected: str, found: object) -> None:
+def _check(fits: bool, expected: str, found: object) -> None:
     if not fits:
         raise ValueError(f"expected {expected}, found {found}")
 
@@ -226,7 +226,7 @@ def apply_all(ops: Sequence[Op], arrays: tuple[Array, ...]) -> tuple[Array, ...]
     return arrays
 
 
-def shapes_all(ops: Sequence[Op], shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+def output_shapes(ops: Sequence[Op], shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
     """The shapes after the operations.
 
     Raises:

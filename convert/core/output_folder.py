@@ -14,7 +14,7 @@ from typing import Any
 
 from equipoise.convert.core.errors import CheckpointError, OutputError
 
-PROGRESS = "equipoise.progress.json"
+PROGRESS_NAME = "equipoise.progress.json"
 """Lists the finished files of a folder that is still being written."""
 
 _SPARE_BYTES = 16 << 20
@@ -130,7 +130,7 @@ class OutputFolder:
     def _take_up(self) -> None:
         """Keeps the finished files of the same conversion; removes everything else."""
         try:
-            state = json.loads((self.partial / PROGRESS).read_text())
+            state = json.loads((self.partial / PROGRESS_NAME).read_text())
             same = state["fingerprint"] == self._fingerprint
             self.finished = dict(state["finished"]) if same else {}
         except (OSError, ValueError, KeyError, TypeError):
@@ -151,7 +151,7 @@ class OutputFolder:
 
     def _save(self) -> None:
         state = {"fingerprint": self._fingerprint, "finished": self.finished}
-        write_atomic(self.partial / PROGRESS, json.dumps(state))
+        write_atomic(self.partial / PROGRESS_NAME, json.dumps(state))
 
     def commit(self) -> None:
         """Puts the folder into its place.
@@ -160,14 +160,14 @@ class OutputFolder:
             OutputError: It cannot be put there.
         """
         with self.errors():
-            (self.partial / PROGRESS).unlink()
-            sync(self.partial)
+            (self.partial / PROGRESS_NAME).unlink()
+            sync_folder(self.partial)
             old = self.path.with_name(f".{self.path.name}.replaced")
             if self.path.is_dir() and any(self.path.iterdir()):
                 shutil.rmtree(old, ignore_errors=True)
                 self.path.rename(old)
             self.partial.rename(self.path)
-            sync(self.path.parent)
+            sync_folder(self.path.parent)
             shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
@@ -220,7 +220,7 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
-def sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

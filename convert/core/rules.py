@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from equipoise.convert.core.arrays import Shape
-from equipoise.convert.core.ops import Op, shapes_all, simplify
+from equipoise.convert.core.ops import Op, output_shapes, simplify
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Rule:
         Raises:
             ValueError: The operations do not fit.
         """
-        return shapes_all(self.ops, shapes)
+        return output_shapes(self.ops, shapes)
 
 
 class Namespace(Enum):

@@ -22,13 +22,13 @@ _NUMPY_NAMES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-_ML_NAMES = (
+_ML_DTYPES_NAMES = (
     *("bfloat16", "float8_e4m3", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz"),
     *("float8_e5m2", "float8_e5m2fnuz", "float8_e3m4", "float8_e8m0fnu"),
 )
 DTYPES: dict[str, DType] = {
     **{name: np.dtype(name) for name in _NUMPY_NAMES},
-    **{name: np.dtype(getattr(ml_dtypes, name)) for name in _ML_NAMES},
+    **{name: np.dtype(getattr(ml_dtypes, name)) for name in _ML_DTYPES_NAMES},
 }
 """Every dtype that this package handles, by the name that numpy, JAX and TensorFlow share."""
 

@@ -16,30 +16,34 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import ArchitectureError
-from equipoise.convert.derive.probe.config_access import Memory, fields_read, recorded
-from equipoise.convert.derive.probe.config_variants import explore
-from equipoise.convert.derive.probe.field_values import lists
-from equipoise.convert.derive.probe.model_classes import (
-    Type,
-    alternatives,
-    defaults,
-    flatten,
-    open_type,
-    refusals,
+from equipoise.convert.derive.probe.config_access import (
+    BuildCache,
+    record_config_reads,
+    values_read,
 )
-from equipoise.convert.derive.probe.observations import Seen, Values, Variant
-from equipoise.convert.derive.search.path_templates import templates
-from equipoise.convert.derive.search.search import Search
-from equipoise.convert.derive.spec_file.check import differences
-from equipoise.convert.derive.spec_file.compose import Looks, composed
+from equipoise.convert.derive.probe.config_variants import explore_variants
+from equipoise.convert.derive.probe.field_values import resized_lists
+from equipoise.convert.derive.probe.model_classes import (
+    ModelType,
+    build_errors,
+    compared_texts,
+    default_values,
+    flatten_config,
+    open_model_type,
+)
+from equipoise.convert.derive.probe.observations import ClassObservation, ConfigValues, Variant
+from equipoise.convert.derive.search.path_templates import find_templates
+from equipoise.convert.derive.search.search import ExpressionSearch
+from equipoise.convert.derive.spec_file.check import find_differences
+from equipoise.convert.derive.spec_file.compose import Observations, compose_spec
 
-DEEP = 8
-ENOUGH = 6
+MAX_LAYERS_BUILT = 8
+REDUCED_LAYERS = 6
 """Of more than the first as many layers are looked at closely: enough for most that is otherwise in every few layers."""
 
 
 @dataclass(frozen=True)
-class Derived:
+class DerivedArchitecture:
     """An architecture file and what it was held to.
 
     Attributes:
@@ -68,7 +72,9 @@ class Derived:
         return not any(self.classes.values())
 
 
-def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Path] = ()) -> Derived:
+def derive(
+    source: str, classes: Sequence[str] = (), *, also: Sequence[str | Path] = ()
+) -> DerivedArchitecture:
     """Derives the architecture file of a model type, or of a folder's.
 
     Args:
@@ -80,14 +86,14 @@ def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Pat
         InputError: torch or transformers is missing, there is no such class, or a further config is none of the type.
         ArchitectureError: transformers does not know the model type, or can build none of its classes.
     """
-    kind = open_type(source, tuple(classes), tuple(map(str, also)))
-    with _quiet():
+    kind = open_model_type(source, tuple(classes), tuple(map(str, also)))
+    with _silence_transformers():
         unbuilt = {}
         for name in kind.classes:
             try:
                 if not kind.see(name, kind.config).shapes:
                     unbuilt[name] = "it has no tensors"
-            except refusals() as error:
+            except build_errors() as error:
                 unbuilt[name] = f"{type(error).__name__}: {error}"
         kept = {name: one for name, one in kind.classes.items() if name not in unbuilt}
         if not kept:
@@ -98,25 +104,28 @@ def derive(source: str, classes: Sequence[str] = (), *, also: Sequence[str | Pat
         return _derive(replace(kind, classes=kept), unbuilt)
 
 
-def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
-    memory = Memory()
+def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
+    memory = BuildCache()
     whole = kind.config
-    kind = _shallow(kind)
+    kind = _reduce_layers(kind)
     base = kind.values(kind.config)
-    samples = [_see(kind, memory, _otherwise(kind, one, base), one) for one in kind.samples]
-    variants, stuck = explore(
-        partial(_built, kind, memory),
-        alternatives(kind),
-        _hints(kind, base),
+    samples = [
+        _observe_config(kind, memory, _changes_from_base(kind, one, base), one)
+        for one in kind.samples
+    ]
+    variants, stuck = explore_variants(
+        partial(_build_variant, kind, memory),
+        compared_texts(kind),
+        _values_to_try(kind, base),
         [one for one in samples if one is not None],
     )
     given = 0
     if whole is not kind.config:
-        deep = _see(kind, memory, _otherwise(kind, whole, base), whole)
+        deep = _observe_config(kind, memory, _changes_from_base(kind, whole, base), whole)
         if deep is not None:
             given = len(variants)
             variants.append(deep)
-    prefix, bases = _bases(kind, variants[0].seen)
+    prefix, bases = _find_base_classes(kind, variants[0].seen)
     placed = [
         replace(
             one,
@@ -124,23 +133,27 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
         )
         for one in variants
     ]
-    search = Search(placed)
+    search = ExpressionSearch(placed)
     named = {
         (at, name): seen.modules for at, one in enumerate(placed) for name, seen in one.seen.items()
     }
-    by_number = {at for at, one in enumerate(placed) if all(map(_counts, one.changes.values()))}
-    paths = templates(named, [one.values for one in placed], by_number, search)
+    by_number = {
+        at for at, one in enumerate(placed) if all(map(_may_change_counts, one.changes.values()))
+    }
+    paths = find_templates(named, [one.values for one in placed], by_number, search)
     known = {
         **{name: None for one in variants for name in one.values},
         **kind.values(whole),
-        **defaults(whole),
+        **default_values(whole),
     }
-    looks = Looks(kind.model_type, variants, placed, given, prefix, bases, paths, known, stuck)
-    file = composed(looks, search)
-    return Derived(
+    looks = Observations(
+        kind.model_type, variants, placed, given, prefix, bases, paths, known, stuck
+    )
+    file = compose_spec(looks, search)
+    return DerivedArchitecture(
         kind.model_type,
         file.text,
-        differences(file.spec, variants),
+        find_differences(file.spec, variants),
         unbuilt,
         file.unsolved,
         file.holds_here,
@@ -149,30 +162,30 @@ def _derive(kind: Type, unbuilt: Mapping[str, str]) -> Derived:
     )
 
 
-def _counts(value: Any) -> bool:
+def _may_change_counts(value: Any) -> bool:
     """Whether a change can make more or fewer of something."""
     return isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _shallow(kind: Type) -> Type:
+def _reduce_layers(kind: ModelType) -> ModelType:
     """The type with fewer layers in its base config, where they are many: each is built over and over."""
     values = kind.values(kind.config)
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        if type(value) is int and value > DEEP and "layers" in name.rpartition(".")[2]:
-            changes |= {name: ENOUGH, **lists(values, value, ENOUGH)}
+        if type(value) is int and value > MAX_LAYERS_BUILT and "layers" in name.rpartition(".")[2]:
+            changes |= {name: REDUCED_LAYERS, **resized_lists(values, value, REDUCED_LAYERS)}
     if not changes:
         return kind
     try:
         config = kind.configured(changes)
         for name in kind.classes:
             kind.see(name, config)
-    except refusals():
+    except build_errors():
         return kind
     return replace(kind, config=config)
 
 
-def _otherwise(kind: Type, sample: Any, base: Values) -> dict[str, Any]:
+def _changes_from_base(kind: ModelType, sample: Any, base: ConfigValues) -> dict[str, Any]:
     """What a config has otherwise than the base."""
     return {
         name: value
@@ -181,14 +194,14 @@ def _otherwise(kind: Type, sample: Any, base: Values) -> dict[str, Any]:
     }
 
 
-def _hints(kind: Type, base: Values) -> dict[str, list[Any]]:
+def _values_to_try(kind: ModelType, base: ConfigValues) -> dict[str, list[Any]]:
     """Field -> values of samples, and the default where it is of another type: None, perhaps, or -1."""
     found: dict[str, list[Any]] = {}
     for config in kind.samples:
-        for name, value in _otherwise(kind, config, base).items():
+        for name, value in _changes_from_base(kind, config, base).items():
             if value not in found.setdefault(name, []):
                 found[name].append(value)
-    for name, value in defaults(kind.config).items():
+    for name, value in default_values(kind.config).items():
         own = base.get(name)
         special = value is None or isinstance(value, (bool, str)) or value in (0, -1)
         if name in base and special and value != own:
@@ -196,42 +209,47 @@ def _hints(kind: Type, base: Values) -> dict[str, list[Any]]:
     return found
 
 
-def _built(
-    kind: Type, memory: Memory, changes: Mapping[str, Any], classes: frozenset[str] | None = None
+def _build_variant(
+    kind: ModelType,
+    memory: BuildCache,
+    changes: Mapping[str, Any],
+    classes: frozenset[str] | None = None,
 ) -> Variant | None:
     try:
         config = kind.configured(changes)
-    except refusals():
+    except build_errors():
         return None
-    return _see(kind, memory, changes, config, classes)
+    return _observe_config(kind, memory, changes, config, classes)
 
 
-def _see(
-    kind: Type,
-    memory: Memory,
+def _observe_config(
+    kind: ModelType,
+    memory: BuildCache,
     changes: Mapping[str, Any],
     config: Any,
     classes: frozenset[str] | None = None,
 ) -> Variant | None:
-    values = flatten(config)
-    seen: dict[str, Seen] = {}
+    values = flatten_config(config)
+    seen: dict[str, ClassObservation] = {}
     for name in kind.classes:
         if classes is not None and name not in classes:
             continue
         is_known, found = memory.find(name, values)
         if not is_known:
-            with recorded() as read:
+            with record_config_reads() as read:
                 try:
                     found = kind.see(name, config)
-                except refusals():
+                except build_errors():
                     found = None
-            memory.keep(name, fields_read(read, config, values), found)
+            memory.keep(name, values_read(read, config, values), found)
         if found is not None:
             seen[name] = found
     return Variant(changes, kind.values(config), config.to_dict(), seen) if seen else None
 
 
-def _bases(kind: Type, seen: Mapping[str, Seen]) -> tuple[str, frozenset[str]]:
+def _find_base_classes(
+    kind: ModelType, seen: Mapping[str, ClassObservation]
+) -> tuple[str, frozenset[str]]:
     """The prefix of the type, and the classes whose names lack it while those of others have it."""
     for prefix in dict.fromkeys(kind.prefixes[name] for name in seen):
         start = f"{prefix}."
@@ -249,7 +267,7 @@ def _bases(kind: Type, seen: Mapping[str, Seen]) -> tuple[str, frozenset[str]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """Without the warnings that transformers gives about odd configs."""
     logger = logging.getLogger("transformers")
     level = logger.level

@@ -27,14 +27,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from equipoise.convert.architectures import expressions, name_templates
-from equipoise.convert.architectures.expand import Expansion, Parameter, Scope
-from equipoise.convert.architectures.spec import Spec, load_spec
+from equipoise.convert.architectures.expand import Expansion, ExpressionScope, Parameter
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.core import ops
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.ops import Op
 from equipoise.convert.core.rules import Rule
 
-SECTIONS = frozenset(
+OVERRIDE_KEYS = frozenset(
     (
         *("paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored"),
         *("rules", "indices", "groups", "also_in", "roots", "prefixes"),
@@ -48,25 +48,25 @@ class LayoutOverrides:
     def __init__(self, expansion: Expansion, layout: str) -> None:
         self.expansion = expansion
         self.spec = expansion.spec
-        self._scope = Scope(expansion.spec, expansion.config, expansion.cls.key)
+        self._scope = ExpressionScope(expansion.spec, expansion.config, expansion.cls.key)
         self._tables: dict[str, Any] = {}
         for part in self.spec.parts.values():
             tower = load_spec(part.spec) if part.spec and not part.under else None
             if tower is not None:
                 config = expansion.config.part(part.config)
-                self._add(Scope(tower, config, expansion.cls.key), tower.layouts[layout])
+                self._add(ExpressionScope(tower, config, expansion.cls.key), tower.layouts[layout])
         self._add(self._scope, self.spec.layouts[layout])
 
-    def _add(self, scope: Scope, section: Mapping[str, Any]) -> None:
+    def _add(self, scope: ExpressionScope, section: Mapping[str, Any]) -> None:
         """Takes a section in; conditions are about the config of the spec that says them."""
         spec = scope.spec
-        unknown = sorted(set(section) - SECTIONS)
+        unknown = sorted(set(section) - OVERRIDE_KEYS)
         if unknown:
             raise SpecError(f"unknown key {unknown[0]!r} of a layout", file=spec.file)
         for key, value in section.items():
             old = self._tables.get(key)
             if isinstance(value, Mapping):
-                value = {**(old or {}), **dict(_holding(value, scope))}
+                value = {**(old or {}), **dict(_entries_that_hold(value, scope))}
             self._tables[key] = value
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -98,8 +98,8 @@ class LayoutOverrides:
         if best is None:
             return "", path
         rest = module[len(best) :].removeprefix(".")
-        moved = name_templates.expand(self.table("paths")[best], indices)
-        return moved, name_templates.expand(rest, indices)
+        moved = name_templates.format_name(self.table("paths")[best], indices)
+        return moved, name_templates.format_name(rest, indices)
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Operations that the section states for a parameter; None when it is regular."""
@@ -115,7 +115,7 @@ class LayoutOverrides:
             return []
         sources, targets = entry["sources"], entry["targets"]
         fields = [
-            {field for one in side for field in name_templates.fields(one)}
+            {field for one in side for field in name_templates.index_names(one)}
             for side in (sources, targets)
         ]
         outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
@@ -131,14 +131,16 @@ class LayoutOverrides:
 
     def _spread(self, text: str, indices: Mapping[str, int]) -> list[str]:
         """All names of a template: fixed at ``indices``, over all values of its other indices."""
-        rest = tuple(field for field in name_templates.fields(text) if field not in indices)
+        rest = tuple(field for field in name_templates.index_names(text) if field not in indices)
         self._scope.indices = dict(indices)
-        names = [name_templates.expand(text, inner) for inner in self._scope.loop(rest)]
+        names = [name_templates.format_name(text, inner) for inner in self._scope.loop(rest)]
         self._scope.indices = {}
         return names
 
 
-def _holding(table: Mapping[str, Any], scope: Scope) -> Iterator[tuple[str, Any]]:
+def _entries_that_hold(
+    table: Mapping[str, Any], scope: ExpressionScope
+) -> Iterator[tuple[str, Any]]:
     """The entries of a table whose condition holds."""
     for name, value in table.items():
         if not isinstance(value, Mapping):
@@ -147,7 +149,7 @@ def _holding(table: Mapping[str, Any], scope: Scope) -> Iterator[tuple[str, Any]
             yield name, value["to"]
 
 
-_OPS: dict[str, Callable[..., Op]] = {
+_OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "permute": lambda *axes: ops.Permute(axes),
     "add_axis": ops.AddAxis,
     "drop_axis": ops.DropAxis,
@@ -158,20 +160,24 @@ _OPS: dict[str, Callable[..., Op]] = {
 }
 
 
-def parse_op(text: str, spec: Spec, count: int = 1) -> Op:
+def parse_op(text: str, spec: ArchitectureSpec, count: int = 1) -> Op:
     """An operation from its text, e.g. ``permute(1, 0)``; ``stack`` gets the number of tensors.
 
     Raises:
         SpecError: It is none.
     """
-    node = expressions.parse(text)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OPS:
-        numbers: Sequence[int] = [expressions.evaluate(arg, _no_names) for arg in node.args]
+    node = expressions.parse_expression(text)
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in _OP_BUILDERS
+    ):
+        numbers: Sequence[int] = [expressions.evaluate(arg, _reject_names) for arg in node.args]
         if node.func.id in ("stack", "unstack"):
             numbers = (*numbers, count)
-        return _OPS[node.func.id](*numbers)
-    raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OPS))
+        return _OP_BUILDERS[node.func.id](*numbers)
+    raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OP_BUILDERS))
 
 
-def _no_names(name: str) -> Any:
+def _reject_names(name: str) -> Any:
     raise SpecError(f"operations take numbers, not {name!r}")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from equipoise.convert.architectures import name_templates
-from equipoise.convert.architectures.expand import Expansion, Mounted, Parameter
+from equipoise.convert.architectures.expand import Expansion, MountedClass, Parameter
 from equipoise.convert.core.rules import Rule
 from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts.base import LayoutView, ParameterSpelling
 
-Leaves = Mapping[tuple[str, str], ParameterSpelling]
+SpellingTable = Mapping[tuple[str, str], ParameterSpelling]
 """(kind, leaf in PyTorch) -> leaf here; a pair that is missing is not stored here."""
 
 
@@ -29,7 +29,7 @@ class Dialect:
     """
 
     layout: str
-    leaves: Leaves
+    leaves: SpellingTable
     join: Callable[[str, str, LayoutOverrides], str]
     separator: str
     ties_by_config: bool
@@ -53,7 +53,7 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
             continue
         stored = _is_stored(parameter, irregular, dialect, shared, refused, left_out)
         if stored and parameter.name not in covered:
-            rules.append(_rule(parameter, irregular, dialect))
+            rules.append(_parameter_rule(parameter, irregular, dialect))
     ignored = irregular.table("ignored")
     repeated = {
         one.name: one.tied_to
@@ -79,14 +79,14 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
         wrong=wrong.get(expansion.cls.key, wrong.get("*", "")),
     )
     for part in expansion.mounted:
-        view = _joined(view, _moved(part, irregular, dialect))
+        view = _merge_views(view, _mounted_view(part, irregular, dialect))
     return view, irregular
 
 
-def _moved(part: Mounted, irregular: LayoutOverrides, dialect: Dialect) -> LayoutView:
+def _mounted_view(part: MountedClass, irregular: LayoutOverrides, dialect: Dialect) -> LayoutView:
     """The view of a mounted class under its path; names of parameters take dots, those of files the layout's."""
     inner, own = build_view(part.expansion, dialect)
-    start = _spelled(irregular.path_of(part.under, part.under, {}), irregular, dialect)
+    start = _spell_path(irregular.path_of(part.under, part.under, {}), irregular, dialect)
     start = f"{start}{dialect.separator}" if start else ""
 
     # A variable that TensorFlow makes outside of every layer has no root and keeps its name wherever it stands.
@@ -119,7 +119,7 @@ def _moved(part: Mounted, irregular: LayoutOverrides, dialect: Dialect) -> Layou
     )
 
 
-def _joined(view: LayoutView, other: LayoutView) -> LayoutView:
+def _merge_views(view: LayoutView, other: LayoutView) -> LayoutView:
     """Both views in one."""
     return LayoutView(
         (*view.rules, *other.rules),
@@ -168,17 +168,17 @@ def _is_stored(
     return True
 
 
-def _rule(parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect) -> Rule:
+def _parameter_rule(parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect) -> Rule:
     leaf = dialect.leaves[parameter.kind, parameter.leaf]
     steps = irregular.ops(parameter)
     return Rule(
         (parameter.name,),
-        (spell(parameter, irregular, dialect, leaf.name),),
+        (stored_name(parameter, irregular, dialect, leaf.name),),
         leaf.ops if steps is None else steps,
     )
 
 
-def _spelled(path: tuple[str, str], irregular: LayoutOverrides, dialect: Dialect) -> str:
+def _spell_path(path: tuple[str, str], irregular: LayoutOverrides, dialect: Dialect) -> str:
     """A path as the layout spells it, without the prefix that the base class lacks."""
     spelled = dialect.join(*path, irregular)
     expansion = irregular.expansion
@@ -187,12 +187,14 @@ def _spelled(path: tuple[str, str], irregular: LayoutOverrides, dialect: Dialect
     return spelled
 
 
-def spell(parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect, leaf: str) -> str:
+def stored_name(
+    parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect, leaf: str
+) -> str:
     """The stored name of a parameter with this leaf."""
-    own = name_templates.expand(
+    own = name_templates.format_name(
         irregular.of_parameter("leaves", parameter) or "", parameter.indices
     )
-    path = _spelled(irregular.path(parameter), irregular, dialect)
+    path = _spell_path(irregular.path(parameter), irregular, dialect)
     last = own or leaf
     parts = (path, last) if parameter.leaf else (path,)
     return dialect.separator.join(part for part in parts if part)

@@ -18,7 +18,7 @@ FORMATS = {
     ),
 }
 
-LEAVES = {
+SPELLINGS = {
     ("linear", "weight"): ParameterSpelling("kernel", (Permute((1, 0)),)),
     ("linear", "bias"): ParameterSpelling("bias"),
     # FlaxConv1D keeps its kernel as [outputs, inputs] and transposes it when it runs.
@@ -45,14 +45,14 @@ LEAVES = {
     ("batch_norm", "running_var"): ParameterSpelling("var"),
     ("param", ""): ParameterSpelling(""),
 }
-_STATISTICS = ("running_mean", "running_var")
+_BATCH_STATISTICS = ("running_mean", "running_var")
 
 
 def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
     return "/".join(part for part in (moved, rest.replace(".", "/")) if part)
 
 
-DIALECT = Dialect("flax", LEAVES, _join, "/", ties_by_config=False, strips_prefix=True)
+DIALECT = Dialect("flax", SPELLINGS, _join, "/", ties_by_config=False, strips_prefix=True)
 
 
 def view(expansion: Expansion) -> LayoutView:
@@ -77,7 +77,7 @@ def view(expansion: Expansion) -> LayoutView:
 
 def _in_collection(rule: Rule, expansion: Expansion) -> Rule:
     parameter = expansion.parameters[rule.sources[0]]
-    collection = "batch_stats" if parameter.leaf in _STATISTICS else "params"
+    collection = "batch_stats" if parameter.leaf in _BATCH_STATISTICS else "params"
     return Rule(rule.sources, tuple(f"{collection}/{name}" for name in rule.targets), rule.ops)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from equipoise.convert.architectures.expand import Expansion
-from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS
 from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts._view_builder import Dialect, build_view
 from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
@@ -27,10 +27,12 @@ _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
 _WRAPPERS = ("module.", "_orig_mod.")
 
-LEAVES = {
-    (kind, leaf): ParameterSpelling(leaf) for kind, entry in KINDS.items() for leaf in entry.leaves
+SPELLINGS = {
+    (kind, leaf): ParameterSpelling(leaf)
+    for kind, entry in MODULE_KINDS.items()
+    for leaf in entry.leaves
 }
-LEAVES |= {
+SPELLINGS |= {
     ("weight_norm_conv1d", old): ParameterSpelling(new) for old, new in _NEW_WEIGHT_NORM.items()
 }
 
@@ -39,7 +41,7 @@ def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
     return ".".join(part for part in (moved, rest) if part)
 
 
-DIALECT = Dialect("pytorch", LEAVES, _join, ".", ties_by_config=True, strips_prefix=True)
+DIALECT = Dialect("pytorch", SPELLINGS, _join, ".", ties_by_config=True, strips_prefix=True)
 
 
 def view(expansion: Expansion) -> LayoutView:

@@ -31,7 +31,7 @@ FORMATS = {
     ),
 }
 
-LEAVES = {
+SPELLINGS = {
     ("linear", "weight"): ParameterSpelling("kernel", (Permute((1, 0)),)),
     ("linear", "bias"): ParameterSpelling("bias"),
     ("hf_conv1d", "weight"): ParameterSpelling("weight"),
@@ -72,7 +72,7 @@ def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
     return path
 
 
-DIALECT = Dialect("tensorflow", LEAVES, _join, "/", ties_by_config=False, strips_prefix=False)
+DIALECT = Dialect("tensorflow", SPELLINGS, _join, "/", ties_by_config=False, strips_prefix=False)
 
 
 def view(expansion: Expansion) -> LayoutView:
@@ -80,7 +80,7 @@ def view(expansion: Expansion) -> LayoutView:
     built, irregular = build_view(expansion, DIALECT)
     names = [name for rule in built.rules for name in rule.targets]
     moved = irregular.get("groups", {})
-    groups = {name: _of_first(moved, name, name.split("/")[0]) for name in names}
+    groups = {name: _entry_for_first_component(moved, name, name.split("/")[0]) for name in names}
     groups |= {name: group for name, group in built.groups.items() if name in groups}
     also_in = {
         group: tuple(name for name in names if name.startswith(f"{path}/"))
@@ -97,17 +97,19 @@ def view(expansion: Expansion) -> LayoutView:
         roots={
             name: root
             for name in names
-            if (root := _of_first(roots, name, built.roots.get(name))) is not None
+            if (root := _entry_for_first_component(roots, name, built.roots.get(name))) is not None
         },
     )
 
 
-def _of_first(table: Mapping[str, str], name: str, default: _T) -> str | _T:
+def _entry_for_first_component(table: Mapping[str, str], name: str, default: _T) -> str | _T:
     """The entry for a name's first component; its key may be a template."""
     first = name.split("/")[0]
     if first in table:
         return table[first]
-    found = (value for key, value in table.items() if name_templates.match(key, first) is not None)
+    found = (
+        value for key, value in table.items() if name_templates.match_name(key, first) is not None
+    )
     return next(found, default)
 
 

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from equipoise.cli import main
-from equipoise.cli._types import Size
+from equipoise.cli._types import ByteSize
 
 OPTIONS = {
     "bisect": [
@@ -129,7 +129,7 @@ def test_errors_are_told_without_a_traceback(cli: Callable[..., Any], tmp_path: 
 def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
     cli: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = import_module("equipoise.convert.conversion.execute")._Run
+    runs = import_module("equipoise.convert.conversion.execute")._PlanExecution
     real = runs._shard
     calls = []
 
@@ -163,13 +163,13 @@ def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
     ],
 )
 def test_sizes(text: str, nbytes: int) -> None:
-    assert Size().convert(text, None, None) == nbytes
+    assert ByteSize().convert(text, None, None) == nbytes
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "5XB", "5 G B", "0", "1e9", "0.1"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"is no size|less than a byte"):
-        Size().convert(text, None, None)
+        ByteSize().convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["name", "name=", "=reason", "name=  "])

@@ -13,16 +13,22 @@ import pytest
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.core.errors import CheckpointError
-from equipoise.convert.diff import Comparison, Sameness, compare, distance, equal_after_cast
+from equipoise.convert.diff import (
+    CheckpointComparison,
+    TensorRelation,
+    compare_checkpoints,
+    equal_after_cast,
+    measure_difference,
+)
 from equipoise.fixtures.synthetic import small_bert, write_checkpoint, write_tensors
 
 
-def compared(a: Path, b: Path) -> Comparison:
-    return compare(open_checkpoint(a), open_checkpoint(b))
+def compared(a: Path, b: Path) -> CheckpointComparison:
+    return compare_checkpoints(open_checkpoint(a), open_checkpoint(b))
 
 
-def results(found: Comparison) -> dict[str, Sameness]:
-    unlike = [one for one in found.tensors if one.sameness is not Sameness.IDENTICAL]
+def results(found: CheckpointComparison) -> dict[str, TensorRelation]:
+    unlike = [one for one in found.tensors if one.sameness is not TensorRelation.IDENTICAL]
     return {one.name: one.sameness for one in unlike}
 
 
@@ -51,7 +57,7 @@ def test_one_changed_number_is_named_and_measured(to: str, tmp_path: Path) -> No
     write_tensors(source / "model.safetensors", tensors)
     found = compared(source, tmp_path / "b")
     assert not found.same
-    assert results(found) == {name: Sameness.DIFFERENT}
+    assert results(found) == {name: TensorRelation.DIFFERENT}
     far = next(one.distance for one in found.tensors if one.name == name)
     assert far is not None
     assert (far.elements, far.not_finite) == (1, 0)
@@ -68,7 +74,7 @@ def test_a_tie_that_is_stored_on_one_side_is_resolved(tmp_path: Path) -> None:
     assert results(compared(source, tmp_path / "b")) == {}
     tensors[decoder] = tensors[decoder] + np.float32(1)
     write_tensors(source / "model.safetensors", tensors)
-    assert results(compared(source, tmp_path / "b")) == {decoder: Sameness.DIFFERENT}
+    assert results(compared(source, tmp_path / "b")) == {decoder: TensorRelation.DIFFERENT}
 
 
 def test_computed_tensors_are_generated(tmp_path: Path) -> None:
@@ -116,17 +122,17 @@ def test_extra_and_missing_tensors_are_told_across_layouts(tmp_path: Path) -> No
     tensors["extra"] = np.ones(3, np.float32)
     write_tensors(source / "model.safetensors", tensors)
     assert results(compared(source, tmp_path / "b")) == {
-        "cls.predictions.transform.dense.bias": Sameness.MISSING_A,
-        "extra": Sameness.MISSING_B,
+        "cls.predictions.transform.dense.bias": TensorRelation.MISSING_A,
+        "extra": TensorRelation.MISSING_B,
     }
 
 
 def test_two_classes_of_one_architecture(tmp_path: Path) -> None:
     body, whole = small_bert(tmp_path / "a", "BertModel"), small_bert(tmp_path / "b")
     found = results(compared(body, whole))
-    assert found.pop("bert.pooler.dense.weight") is Sameness.MISSING_B
-    assert found.pop("bert.pooler.dense.bias") is Sameness.MISSING_B
-    assert set(found.values()) == {Sameness.MISSING_A}
+    assert found.pop("bert.pooler.dense.weight") is TensorRelation.MISSING_B
+    assert found.pop("bert.pooler.dense.bias") is TensorRelation.MISSING_B
+    assert set(found.values()) == {TensorRelation.MISSING_A}
     assert all(name.startswith("cls.predictions") for name in found)
 
 
@@ -134,7 +140,7 @@ def test_other_shapes_are_different_without_a_distance(tmp_path: Path) -> None:
     a = write_tensors(tmp_path / "a.safetensors", {"w": np.ones((2, 3), np.float32)})
     b = write_tensors(tmp_path / "b.safetensors", {"w": np.ones((3, 2), np.float32)})
     (one,) = compared(a, b).tensors
-    assert (one.sameness, one.distance) == (Sameness.DIFFERENT, None)
+    assert (one.sameness, one.distance) == (TensorRelation.DIFFERENT, None)
 
 
 def test_layouts_need_an_architecture(tmp_path: Path) -> None:
@@ -177,16 +183,16 @@ def test_equal_after_cast(a: Any, b: Any, equal: bool) -> None:
 def test_a_distance_counts_bits_and_measures_what_is_finite() -> None:
     a = np.array([1, 2, np.nan, np.inf, 0.0, 4], np.float32)
     b = np.array([1, 3, np.nan, 5, -0.0, 4], np.float32)
-    far = distance(a, b)
+    far = measure_difference(a, b)
     assert (far.elements, far.not_finite) == (3, 1)
     assert far.max_abs == 1.0
     assert far.max_rel == pytest.approx(1 / 3)
 
 
 def test_a_distance_between_dtypes_and_of_complex_numbers() -> None:
-    far = distance(np.array([1.0, 2.0], np.float32), np.array([1.0, 2.5], BF16))
+    far = measure_difference(np.array([1.0, 2.0], np.float32), np.array([1.0, 2.5], BF16))
     assert (far.elements, far.max_abs, far.max_rel) == (1, 0.5, 0.2)
-    far = distance(np.array([3 + 4j], np.complex64), np.array([0], np.complex64))
+    far = measure_difference(np.array([3 + 4j], np.complex64), np.array([0], np.complex64))
     assert (far.elements, far.max_abs, far.max_rel) == (1, 5.0, 1.0)
 
 
@@ -200,5 +206,5 @@ def test_memory_stays_near_two_tensors(tmp_path: Path) -> None:
     found = compared(a, b)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.count(Sameness.DIFFERENT) == 8
+    assert found.count(TensorRelation.DIFFERENT) == 8
     assert peak < 90 << 20

@@ -115,7 +115,7 @@ def cases() -> list[tuple[str, str]]:
     made = []
     for family, (config, name) in CLASSES.items():
         spec = load_spec(family)
-        found = spec.class_named(name) if spec else None
+        found = spec.class_by_name(name) if spec else None
         forms = models.about(family, config).get("formats", {})
         for form in FORMATS if found else ():
             layout = form.split("-")[0]

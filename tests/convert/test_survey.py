@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.survey import survey
+from equipoise.convert.survey import survey_checkpoint
 from equipoise.fixtures.synthetic import small_bert, write_tensors
 
 GOLDEN = Path(__file__).parent / "containers" / "golden"
@@ -32,7 +32,7 @@ def test_goldens_are_found() -> None:
 @pytest.mark.parametrize("path", WEIGHTS, ids=[str(path.relative_to(GOLDEN)) for path in WEIGHTS])
 def test_any_file_of_a_known_container(path: Path) -> None:
     checkpoint = open_checkpoint(path)
-    found = survey(checkpoint)
+    found = survey_checkpoint(checkpoint)
     assert found.architecture is None
     assert found.problem == "no config.json beside the weights"
     assert found.layout == checkpoint.layout
@@ -45,7 +45,7 @@ def test_the_class_that_fits_and_the_one_that_the_config_names(tmp_path: Path) -
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["BertForQuestionAnswering"]
     (folder / "config.json").write_text(json.dumps(config))
-    found = survey(open_checkpoint(folder))
+    found = survey_checkpoint(open_checkpoint(folder))
     assert found.architecture is not None
     assert (found.architecture.cls, found.architecture.named) == (
         "BertForNextSentencePrediction",
@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
     del tensors["pooler.dense.bias"]
     tensors["adapter.weight"] = np.ones((2, 2), np.float32)
     write_tensors(folder / "model.safetensors", tensors)
-    found = survey(open_checkpoint(folder)).architecture
+    found = survey_checkpoint(open_checkpoint(folder)).architecture
     assert found is not None
     assert not found.fits
     assert (found.cls, found.unknown, found.missing) == (
@@ -80,7 +80,7 @@ def test_the_names_tell_the_layout_where_the_file_is_wrong(tmp_path: Path) -> No
     folder = small_bert(tmp_path / "bert")
     tensors = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
     write_tensors(folder / "model.safetensors", tensors, {"format": "tf"})
-    found = survey(open_checkpoint(folder))
+    found = survey_checkpoint(open_checkpoint(folder))
     assert found.layout == "pytorch"
     assert "the file says its layout is tensorflow; its names are pytorch's" in found.oddities
 
@@ -88,7 +88,7 @@ def test_the_names_tell_the_layout_where_the_file_is_wrong(tmp_path: Path) -> No
 @pytest.mark.parametrize("to", ["tensorflow", "flax", "pytorch-bin"])
 def test_ties_are_told_in_every_layout(to: str, tmp_path: Path) -> None:
     convert(small_bert(tmp_path / "bert"), tmp_path / "out", to=to)
-    found = survey(open_checkpoint(tmp_path / "out"))
+    found = survey_checkpoint(open_checkpoint(tmp_path / "out"))
     assert found.ties == {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -97,7 +97,7 @@ def test_ties_are_told_in_every_layout(to: str, tmp_path: Path) -> None:
 
 def test_views_of_one_storage_are_ties_where_nothing_is_known() -> None:
     torch_files = [path for path in WEIGHTS if path.suffix == ".pt"]
-    ties = [survey(open_checkpoint(path)).ties for path in torch_files]
+    ties = [survey_checkpoint(open_checkpoint(path)).ties for path in torch_files]
     assert any(ties)
 
 
@@ -108,6 +108,8 @@ def test_totals_by_dtype(tmp_path: Path) -> None:
         "c": np.zeros((0, 4), np.float32),
         "d": np.zeros((), np.float32),
     }
-    found = survey(open_checkpoint(write_tensors(tmp_path / "x.safetensors", tensors, {})))
+    found = survey_checkpoint(
+        open_checkpoint(write_tensors(tmp_path / "x.safetensors", tensors, {}))
+    )
     assert found.totals == {"int64": (1, 5, 40), "float32": (3, 7, 28)}
     assert found.layout is None

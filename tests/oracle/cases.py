@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from equipoise.convert.architectures.spec import ClassSpec, Spec, load_spec
+from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec, load_spec
 from equipoise.fixtures import models
 
 FAMILIES = tuple(sorted(path.stem for path in models.CONFIGS.glob("*.toml")))
@@ -23,7 +23,7 @@ class Case:
 
     family: str
     config: str
-    spec: Spec
+    spec: ArchitectureSpec
     cls: ClassSpec
 
     @property
@@ -47,7 +47,7 @@ class Case:
         return {**found, "reason": reason} if reason else found
 
 
-def specs(family: str) -> list[Spec]:
+def specs(family: str) -> list[ArchitectureSpec]:
     found = [load_spec(name) for name in SPECS.get(family, (family,))]
     return [spec for spec in found if spec is not None]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.conversion.plan_types import DTYPE_NAMES
+from equipoise.convert.conversion.plan_types import CAST_DTYPES
 from equipoise.convert.core.tensor import dtype_named
 from equipoise.fixtures import models
 from equipoise.validators.environment import Environment, RemoteModel
@@ -101,7 +101,7 @@ def test_shards_of_half_precision(
         for name, ref in open_checkpoint(tmp_path / f"{layout}-back").items():
             wanted = reference[name].read()
             if reference[name].dtype.kind == "f":
-                wanted = wanted.astype(dtype_named(DTYPE_NAMES[half]))
+                wanted = wanted.astype(dtype_named(CAST_DTYPES[half]))
             assert ref.read().tobytes() == wanted.tobytes(), name
 
 

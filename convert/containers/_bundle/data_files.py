@@ -12,7 +12,7 @@ from equipoise.convert.containers._bundle.entries import (
     BundleEntry,
     BundleHeader,
     Slice,
-    bounds,
+    resolve_slices,
     slice_key,
 )
 from equipoise.convert.core.arrays import Array, DType
@@ -22,7 +22,7 @@ from equipoise.convert.core.tensor import Extent, TensorRef, dtype_named
 _MAX_SLICES = 1024
 
 
-class Shards:
+class DataFiles:
     """The data files, checked against the index.
 
     Args:
@@ -146,7 +146,7 @@ class Shards:
 
     def _sliced(self, name: str, key: str, entry: BundleEntry, dtype: DType) -> TensorRef:
         """A tensor that was cut: every slice is there, none over another, and they fill it."""
-        parts = bounds(entry.slices, entry.shape)
+        parts = resolve_slices(entry.slices, entry.shape)
         pieces: list[tuple[Slice, BundleEntry]] = []
         for coded, part in zip(entry.slices, parts, strict=True):
             piece = self._slices.get(slice_key(key.encode(), coded))
@@ -170,7 +170,7 @@ class Shards:
     def _cover(self, name: str, parts: list[Slice], shape: tuple[int, ...]) -> None:
         filled = sum(math.prod(length for _, length in part) for part in parts)
         whole = len(parts) <= _MAX_SLICES and filled == math.prod(shape)
-        if not whole or (filled and _overlap(parts)):
+        if not whole or (filled and _any_overlap(parts)):
             raise ContainerError(
                 "the slices do not fill the tensor once",
                 file=self._index,
@@ -180,7 +180,7 @@ class Shards:
             )
 
 
-def _overlap(parts: list[Slice]) -> bool:
+def _any_overlap(parts: list[Slice]) -> bool:
     """Whether two boxes share an element."""
     boxes = np.array(parts, dtype=np.int64).reshape(len(parts), -1, 2)
     start, end = boxes[..., 0], boxes[..., 0] + boxes[..., 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equipoise.convert.containers._bundle.protobuf import Field, fields
+from equipoise.convert.containers._bundle.protobuf import MessageField, read_fields
 from equipoise.convert.core.errors import ContainerError
 
 STRING = 7
@@ -44,7 +44,7 @@ DTYPE_NAMES = {
     32: "uint2",
 }
 """``DataType`` of TensorFlow -> the name that numpy and ml_dtypes give it."""
-NOT_WEIGHTS = ("string", "resource", "variant")
+NON_NUMERIC_DTYPES = ("string", "resource", "variant")
 MAX_AXES = 32
 
 Slice = tuple[tuple[int, int], ...]
@@ -92,7 +92,7 @@ def parse_header(data: bytes) -> BundleHeader | None:
         ContainerError: It is damaged.
     """
     shards = order = 0
-    for field in fields(data):
+    for field in read_fields(data):
         if field.number == 1 and field.raw is not None:
             return None
         if field.number == 1:
@@ -113,22 +113,22 @@ def parse_entry(data: bytes) -> BundleEntry:
     numbers = dict.fromkeys((1, 3, 4, 5), 0)
     shape: tuple[int, ...] = ()
     slices: list[Slice] = []
-    for field in fields(data):
+    for field in read_fields(data):
         if field.number in numbers:
             numbers[field.number] = field.count()
         elif field.number == 2:
-            shape = _shape(field.message())
+            shape = _parse_shape(field.message())
         elif field.number == 7:
-            slices.append(_slice(field.message()))
+            slices.append(_parse_slice(field.message()))
     dtype = DTYPE_NAMES.get(numbers[1], f"number {numbers[1]} of TensorFlow")
     return BundleEntry(dtype, shape, numbers[3], numbers[4], numbers[5], tuple(slices))
 
 
-def _shape(data: bytes) -> tuple[int, ...]:
+def _parse_shape(data: bytes) -> tuple[int, ...]:
     sizes: list[int] = []
-    for field in fields(data):
+    for field in read_fields(data):
         if field.number == 2:
-            sizes.append(_last(field.message(), 1))
+            sizes.append(_last_count(field.message(), 1))
         elif field.number == 3 and field.count():
             raise ContainerError("a tensor has no known shape")
     if len(sizes) > MAX_AXES:
@@ -136,20 +136,20 @@ def _shape(data: bytes) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _last(data: bytes, number: int) -> int:
+def _last_count(data: bytes, number: int) -> int:
     """The last value of a field that is a count; 0 when it is missing, as protocol buffers say."""
-    found = [field.count() for field in fields(data) if field.number == number]
+    found = [field.count() for field in read_fields(data) if field.number == number]
     return found[-1] if found else 0
 
 
-def _slice(data: bytes) -> Slice:
-    axes = [_extent(field) for field in fields(data) if field.number == 1]
+def _parse_slice(data: bytes) -> Slice:
+    axes = [_parse_extent(field) for field in read_fields(data) if field.number == 1]
     return tuple(axes)
 
 
-def _extent(field: Field) -> tuple[int, int]:
+def _parse_extent(field: MessageField) -> tuple[int, int]:
     start, length = 0, -1
-    for part in fields(field.message()):
+    for part in read_fields(field.message()):
         if part.number == 1:
             start = part.count()
         elif part.number == 2:
@@ -192,7 +192,7 @@ def _signed_code(value: int) -> bytes:
     return bytes(raw)
 
 
-def bounds(parts: Sequence[Slice], shape: Sequence[int]) -> list[Slice]:
+def resolve_slices(parts: Sequence[Slice], shape: Sequence[int]) -> list[Slice]:
     """The slices with their lengths filled in.
 
     Raises:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from equipoise.convert.core.errors import ContainerError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MAX_VARINT = 10
+_MAX_VARINT_BYTES = 10
 
 
-def varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """The unsigned integer at that position, and the position behind it.
 
     Raises:
         ContainerError: It does not end, or does not fit 64 bits.
     """
     value = 0
-    for index in range(_MAX_VARINT):
+    for index in range(_MAX_VARINT_BYTES):
         if position + index >= len(data):
             break
         byte = data[position + index]
@@ -29,7 +29,7 @@ def varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Field:
+class MessageField:
     """A field of a message.
 
     Attributes:
@@ -63,7 +63,7 @@ class Field:
         return self.raw
 
 
-def fields(data: bytes) -> Iterator[Field]:
+def read_fields(data: bytes) -> Iterator[MessageField]:
     """The fields of a message in order.
 
     Raises:
@@ -71,14 +71,14 @@ def fields(data: bytes) -> Iterator[Field]:
     """
     position = 0
     while position < len(data):
-        tag, position = varint(data, position)
+        tag, position = read_varint(data, position)
         number, wire = tag >> 3, tag & 7
         if wire == _VARINT:
-            value, position = varint(data, position)
-            yield Field(number, value, None)
+            value, position = read_varint(data, position)
+            yield MessageField(number, value, None)
             continue
         if wire == _BYTES:
-            length, position = varint(data, position)
+            length, position = read_varint(data, position)
         elif wire in (_FIXED32, _FIXED64):
             length = 4 if wire == _FIXED32 else 8
         else:
@@ -88,6 +88,6 @@ def fields(data: bytes) -> Iterator[Field]:
         raw = data[position : position + length]
         position += length
         if wire == _BYTES:
-            yield Field(number, None, raw)
+            yield MessageField(number, None, raw)
         else:
-            yield Field(number, int.from_bytes(raw, "little"), None)
+            yield MessageField(number, int.from_bytes(raw, "little"), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.convert.containers._bundle.protobuf import varint
+from equipoise.convert.containers._bundle.protobuf import read_varint
 from equipoise.convert.core.errors import ContainerError
 
 _MAX_RATIO = 22
@@ -15,13 +15,13 @@ def decompress(data: bytes) -> bytes:
     Raises:
         ContainerError: The block is damaged, or claims to hold more than it can.
     """
-    length, position = varint(data, 0)
+    length, position = read_varint(data, 0)
     if length > _MAX_RATIO * len(data):
         raise ContainerError("a compressed block claims more bytes than it can hold")
     out = bytearray()
     while position < len(data) and len(out) <= length:
         tag = data[position]
-        step = _literal if tag & 3 == 0 else _copy
+        step = _append_literal if tag & 3 == 0 else _append_copy
         position = step(data, position, out)
     if len(out) != length:
         raise ContainerError(
@@ -30,7 +30,7 @@ def decompress(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _literal(data: bytes, position: int, out: bytearray) -> int:
+def _append_literal(data: bytes, position: int, out: bytearray) -> int:
     """Appends bytes as they are; returns the position behind them."""
     length = (data[position] >> 2) + 1
     position += 1
@@ -44,7 +44,7 @@ def _literal(data: bytes, position: int, out: bytearray) -> int:
     return position + length
 
 
-def _copy(data: bytes, position: int, out: bytearray) -> int:
+def _append_copy(data: bytes, position: int, out: bytearray) -> int:
     """Appends bytes that are there already; returns the position behind the instruction."""
     tag = data[position]
     if tag & 3 == 1:

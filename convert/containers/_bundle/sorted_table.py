@@ -6,18 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.convert.containers._bundle.protobuf import varint
+from equipoise.convert.containers._bundle.protobuf import read_varint
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.core.errors import ContainerError
 
-MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-_FOOTER = 48
-_TRAILER = 5
+TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+_FOOTER_BYTES = 48
+_TRAILER_BYTES = 5
 _RAW, _SNAPPY = 0, 1
 _CRC_POLYNOMIAL = 0x82F63B78
 _CRC_MASK = 0xA282EAD8
-MAX_KEY = 8192
-_MAX_KEY_BYTES = 64 << 20
+MAX_KEY_BYTES = 8192
+_MAX_TOTAL_KEY_BYTES = 64 << 20
 """All keys together; each may repeat most of the one before it at the cost of a byte."""
 
 
@@ -56,13 +56,13 @@ class SortedTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._size = path.stat().st_size
-        footer = self._at(self._size - _FOOTER, _FOOTER)
-        if footer[-8:] != MAGIC:
+        footer = self._at(self._size - _FOOTER_BYTES, _FOOTER_BYTES)
+        if footer[-8:] != TABLE_MAGIC:
             raise self._error("not the index of a TensorFlow checkpoint; it may be truncated")
-        _, position = varint(footer, 0)
-        _, position = varint(footer, position)
-        self._index, position = varint(footer, position)
-        self._index_length, _ = varint(footer, position)
+        _, position = read_varint(footer, 0)
+        _, position = read_varint(footer, position)
+        self._index, position = read_varint(footer, position)
+        self._index_length, _ = read_varint(footer, position)
 
     def _error(self, why: str) -> ContainerError:
         return ContainerError(why, file=self._path)
@@ -84,13 +84,13 @@ class SortedTable:
         """
         before: bytes | None = None
         end = 0
-        budget = _MAX_KEY_BYTES
+        budget = _MAX_TOTAL_KEY_BYTES
         for _, handle in self._block(self._index, self._index_length):
-            offset, position = varint(handle, 0)
-            length, _ = varint(handle, position)
+            offset, position = read_varint(handle, 0)
+            length, _ = read_varint(handle, position)
             if offset < end:
                 raise self._error("blocks overlap")
-            end = offset + length + _TRAILER
+            end = offset + length + _TRAILER_BYTES
             for key, value in self._block(offset, length):
                 if before is not None and key <= before:
                     raise self._error(f"the key {ascii(key)[1:80]} comes twice or out of order")
@@ -101,7 +101,7 @@ class SortedTable:
                 yield key, value
 
     def _block(self, offset: int, length: int) -> Iterator[tuple[bytes, bytes]]:
-        stored = self._at(offset, length + _TRAILER)
+        stored = self._at(offset, length + _TRAILER_BYTES)
         kind = stored[length]
         checksum = int.from_bytes(stored[length + 1 :], "little")
         if masked_crc32c(stored[: length + 1]) != checksum:
@@ -121,10 +121,14 @@ class SortedTable:
         position = 0
         key = b""
         while position < end:
-            shared, position = varint(block, position)
-            fresh, position = varint(block, position)
-            length, position = varint(block, position)
-            if shared > len(key) or shared + fresh > MAX_KEY or fresh + length > end - position:
+            shared, position = read_varint(block, position)
+            fresh, position = read_varint(block, position)
+            length, position = read_varint(block, position)
+            if (
+                shared > len(key)
+                or shared + fresh > MAX_KEY_BYTES
+                or fresh + length > end - position
+            ):
                 raise self._error("a block is damaged")
             key = key[:shared] + block[position : position + fresh]
             position += fresh

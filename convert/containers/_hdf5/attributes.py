@@ -20,7 +20,7 @@ from h5py import h5f
 
 from equipoise.convert.core.errors import ContainerError
 
-MAX_TEXT = 1 << 16
+MAX_TEXT_BYTES = 1 << 16
 """Longest text; Keras itself stores none beyond 64,512 bytes."""
 
 _CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO = 0x10, 0x0C, 0x15
@@ -31,13 +31,13 @@ _UNDEFINED = 2**64 - 1
 
 
 @dataclass(frozen=True)
-class _Message:
+class _HeaderMessage:
     kind: int
     flags: int
     data: bytes
 
 
-class Attributes:
+class TextAttributes:
     """The text attributes of a file's objects; a context manager that holds the file open.
 
     Args:
@@ -102,7 +102,7 @@ class Attributes:
     def _attributes(self, address: int) -> Iterator[tuple[str, bytes]]:
         names: set[str] = set()
         for message in self._messages(address):
-            if message.kind == _ATTRIBUTE_INFO and _is_dense(message.data):
+            if message.kind == _ATTRIBUTE_INFO and _has_dense_storage(message.data):
                 raise self._error("the attributes are in dense storage, which Keras never uses")
             if message.kind != _ATTRIBUTE:
                 continue
@@ -112,7 +112,7 @@ class Attributes:
             names.add(name)
             yield name, message.data
 
-    def _name(self, message: _Message) -> str:
+    def _name(self, message: _HeaderMessage) -> str:
         data = message.data
         try:
             version, flags, size = struct.unpack_from("<BBH", data)
@@ -124,7 +124,7 @@ class Attributes:
             raise self._error("an attribute is of a kind that Keras never uses", ascii(name))
         return name
 
-    def _messages(self, address: int) -> Iterator[_Message]:
+    def _messages(self, address: int) -> Iterator[_HeaderMessage]:
         """The messages of an object's header, through all of its continuations."""
         head = self._read(address, 16)
         try:
@@ -155,7 +155,7 @@ class Attributes:
         width = 1 << (flags & 3)
         return flags, at + width, int.from_bytes(self._read(at, width), "little")
 
-    def _block(self, data: bytes, flags: int, *, second: bool) -> Iterator[_Message]:
+    def _block(self, data: bytes, flags: int, *, second: bool) -> Iterator[_HeaderMessage]:
         at, head = 0, (6 if flags & 0x04 else 4) if second else 8
         while at + head <= len(data):
             if second:
@@ -165,7 +165,7 @@ class Attributes:
             at += head
             if at + size > len(data):
                 raise self._error("a message reaches beyond its object's header")
-            yield _Message(kind, marks, data[at : at + size])
+            yield _HeaderMessage(kind, marks, data[at : at + size])
             at += size
 
     def _decode(self, data: bytes, name: str) -> list[str]:
@@ -177,7 +177,7 @@ class Attributes:
         type_at = (9 if version == 3 else 8) + padded(name_size)
         space_at = type_at + padded(type_size)
         values = memoryview(data)[space_at + padded(space_size) :]
-        count, axes = _space(data[space_at : space_at + space_size])
+        count, axes = _parse_dataspace(data[space_at : space_at + space_size])
         class_, bits, size = struct.unpack_from("<B3sI", data, type_at)
         class_ &= 0x0F
         # An empty list has no texts to take a type from: Keras stores no numbers at all.
@@ -200,7 +200,7 @@ class Attributes:
         if heap not in self._heaps:
             self._heaps[heap] = dict(self._heap(heap))
         at, room = self._heaps[heap].get(index, (0, -1))
-        if length > min(room, MAX_TEXT):
+        if length > min(room, MAX_TEXT_BYTES):
             raise self._error("a text is not in its heap", f"{length} bytes as object {index}")
         return self._read(at, length).split(b"\0")[0].decode("utf-8")
 
@@ -222,13 +222,13 @@ class Attributes:
             at += -(-length // 8) * 8
 
 
-def _is_dense(data: bytes) -> bool:
+def _has_dense_storage(data: bytes) -> bool:
     """Whether an attribute info message names a fractal heap."""
     at = 4 if len(data) > 1 and data[1] & 1 else 2
     return data[at : at + 8] not in (b"", b"\xff" * 8)
 
 
-def _space(data: bytes) -> tuple[int, int | None]:
+def _parse_dataspace(data: bytes) -> tuple[int, int | None]:
     """Number of elements and of axes; no axes at all (None) for a null dataspace."""
     version, axes, _, kind = struct.unpack_from("<BBBB", data)
     if version == 2 and kind == 2:

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
 
-from equipoise.convert.containers._shared.checks import checked_shape, nbytes_of
+from equipoise.convert.containers._shared.checks import byte_size, check_shape
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import DTYPES, Extent
@@ -35,7 +35,7 @@ _DEFLATE_RATIO = 1100
 _FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 _SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-STORABLE = (
+STORABLE_DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
@@ -43,7 +43,7 @@ STORABLE = (
 
 
 @contextmanager
-def guarded(path: Path) -> Iterator[None]:
+def translate_read_errors(path: Path) -> Iterator[None]:
     """Turns what h5py raises on broken bytes into a ``ContainerError``; wrap h5py calls only."""
     try:
         yield
@@ -57,7 +57,7 @@ def guarded(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[None]:
+def translate_write_errors(path: Path) -> Iterator[None]:
     """Turns what h5py raises while writing into the system's error that it hides, e.g. a full disk."""
     try:
         yield
@@ -73,11 +73,11 @@ def written(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5f.FileID]:
+def open_file(path: Path) -> Iterator[h5f.FileID]:
     """The file for reading, without locks, which read-only file systems refuse."""
     with open(path, "rb"):
         pass  # A missing or forbidden file is the system's error, not the container's.
-    with guarded(path):
+    with translate_read_errors(path):
         file = h5py.File(path, "r", locking=False)
     try:
         yield file.id
@@ -85,7 +85,7 @@ def opened(path: Path) -> Iterator[h5f.FileID]:
         file.close()
 
 
-def descend(root: Any, name: str, path: Path) -> Any:
+def open_object(root: Any, name: str, path: Path) -> Any:
     """The object at ``name`` below the group ``root``, through hard links alone.
 
     Raises:
@@ -95,12 +95,12 @@ def descend(root: Any, name: str, path: Path) -> Any:
     for part in name.split("/"):
         if part in ("", ".", "..") or not isinstance(node, h5g.GroupID):
             raise ContainerError("a name leads nowhere", file=path, tensor=name)
-        node = _child(node, part.encode("utf-8", "surrogateescape"), path, name)
+        node = _open_child(node, part.encode("utf-8", "surrogateescape"), path, name)
     return node
 
 
-def _child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
-    with guarded(path):
+def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
+    with translate_read_errors(path):
         if part not in group:
             raise ContainerError(
                 "listed, but not in the file",
@@ -119,28 +119,28 @@ def _child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
     )
 
 
-def address(node: Any, path: Path) -> int:
+def object_address(node: Any, path: Path) -> int:
     """Where the object's header lies; equal for two hard links to one object."""
-    with guarded(path):
+    with translate_read_errors(path):
         return int(h5o.get_info(node).addr)
 
 
-def datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
+def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
     """Every dataset in the file, as its path and address; each group is entered once."""
-    with guarded(path):
+    with translate_read_errors(path):
         start = h5o.open(root, b"/")
     stack = [("", start, MAX_DEPTH)]
-    seen = {address(start, path)}
+    seen = {object_address(start, path)}
     while stack:
         prefix, group, depth = stack.pop()
         if depth == 0:
             raise ContainerError(f"groups are nested more than {MAX_DEPTH} deep", file=path)
-        with guarded(path):
+        with translate_read_errors(path):
             parts = list(group)
         for part in parts:
             name = prefix + part.decode("utf-8", "surrogateescape")
-            child = _child(group, part, path, name)
-            place = address(child, path)
+            child = _open_child(group, part, path, name)
+            place = object_address(child, path)
             if isinstance(child, h5d.DatasetID):
                 yield name, place
             elif isinstance(child, h5g.GroupID) and place not in seen:
@@ -149,7 +149,7 @@ def datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredDataset:
     """A dataset whose bytes are in the file.
 
     Attributes:
@@ -172,18 +172,18 @@ class Stored:
         """The values, in C order and little-endian."""
         if self.extent is not None:
             return self.extent.read().view(self.dtype).reshape(self.shape)
-        with opened(self.file) as root:
-            node = descend(h5g.open(root, b"/"), self.place, self.file)
-            if stored(node, self.place, self.file) != self:
+        with open_file(self.file) as root:
+            node = open_object(h5g.open(root, b"/"), self.place, self.file)
+            if check_dataset(node, self.place, self.file) != self:
                 raise ContainerError("the file changed", file=self.file, tensor=self.place)
-            with guarded(self.file):
+            with translate_read_errors(self.file):
                 values = np.asarray(h5py.Dataset(node)[()])
         if self.dtype == DTYPES["bfloat16"]:
             values = values.view(self.dtype)
         return np.ascontiguousarray(values, self.dtype).reshape(self.shape)
 
 
-def stored(node: Any, place: str, path: Path) -> Stored:
+def check_dataset(node: Any, place: str, path: Path) -> StoredDataset:
     """Checks a dataset's type, shape and storage.
 
     Raises:
@@ -192,16 +192,16 @@ def stored(node: Any, place: str, path: Path) -> Stored:
     """
     if not isinstance(node, h5d.DatasetID):
         raise ContainerError("listed as a weight, but no dataset", file=path, tensor=place)
-    with guarded(path):
-        dtype, native = _dtype(node.get_type(), path, place)
+    with translate_read_errors(path):
+        dtype, native = _find_dtype(node.get_type(), path, place)
         space, plan = node.get_space(), node.get_create_plist()
         if space.get_simple_extent_type() == h5s.NULL:
             raise ContainerError("the dataset has no shape", file=path, tensor=place)
-        shape = checked_shape(list(space.shape), dtype, file=path, tensor=place)
-        nbytes = nbytes_of(shape, dtype)
+        shape = check_shape(list(space.shape), dtype, file=path, tensor=place)
+        nbytes = byte_size(shape, dtype)
         layout = plan.get_layout()
         local = layout != h5d.VIRTUAL and plan.get_external_count() == 0
-        whole = local and nbytes <= _capacity(node, plan, path.stat().st_size, shape, dtype)
+        whole = local and nbytes <= _max_stored_bytes(node, plan, path.stat().st_size, shape, dtype)
         contiguous = layout == h5d.CONTIGUOUS or nbytes == 0
         offset = int(node.get_offset() or 0) if whole and contiguous and nbytes else 0
     if not whole or (contiguous and offset + nbytes > path.stat().st_size):
@@ -213,10 +213,10 @@ def stored(node: Any, place: str, path: Path) -> Stored:
             hint="external, virtual, unallocated and over-compressed datasets are refused",
         )
     extent = Extent(path, offset, nbytes) if native and contiguous else None
-    return Stored(place, address(node, path), dtype, shape, path, extent)
+    return StoredDataset(place, object_address(node, path), dtype, shape, path, extent)
 
 
-def _capacity(
+def _max_stored_bytes(
     node: h5d.DatasetID, plan: Any, limit: int, shape: tuple[int, ...], dtype: DType
 ) -> int:
     """The most bytes that the dataset's storage can stand for; 0 where it is not to be trusted."""
@@ -231,14 +231,14 @@ def _capacity(
     most = size * _DEFLATE_RATIO if h5z.FILTER_DEFLATE in filters else size
     # A chunk that was never written would be made up of fill values.
     complete = count == 0 or node.get_num_chunks() == count
-    return most if complete and count * nbytes_of(chunk, dtype) <= most else 0
+    return most if complete and count * byte_size(chunk, dtype) <= most else 0
 
 
 @cache
-def _types() -> tuple[tuple[Any, DType, bool], ...]:
+def _known_types() -> tuple[tuple[Any, DType, bool], ...]:
     """HDF5 types that are known: the type, its dtype, and whether its bytes can be used as they are."""
     table: list[tuple[Any, DType, bool]] = []
-    for name in STORABLE:
+    for name in STORABLE_DTYPES:
         dtype = DTYPES[name]
         table.append((h5t.py_create(dtype, logical=True), dtype, True))
         if dtype.itemsize > 1:
@@ -248,15 +248,15 @@ def _types() -> tuple[tuple[Any, DType, bool], ...]:
     return tuple(table)
 
 
-def _dtype(kind: Any, path: Path, place: str) -> tuple[DType, bool]:
-    for known, dtype, native in _types():
+def _find_dtype(kind: Any, path: Path, place: str) -> tuple[DType, bool]:
+    for known, dtype, native in _known_types():
         if known == kind:
             return dtype, native
     raise UnsupportedDtypeError(
         "unsupported HDF5 type",
         file=path,
         tensor=place,
-        expected="one of " + ", ".join((*STORABLE, "bfloat16 as two opaque bytes")),
+        expected="one of " + ", ".join((*STORABLE_DTYPES, "bfloat16 as two opaque bytes")),
         found=f"{type(kind).__name__} of {kind.get_size()} bytes",
         hint="save the model in another dtype, e.g. float32",
     )

@@ -11,19 +11,23 @@ import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 
-from equipoise.convert.containers._hdf5.datasets import OPAQUE_BFLOAT16, STORABLE, written
+from equipoise.convert.containers._hdf5.datasets import (
+    OPAQUE_BFLOAT16,
+    STORABLE_DTYPES,
+    translate_write_errors,
+)
 from equipoise.convert.containers._shared.checks import check_headers
 from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotWriter
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import TensorHeader
 
-TOP_LEVEL = "top_level_model_weights"
+TOP_LEVEL_GROUP = "top_level_model_weights"
 """The group of variables that the model owns outside of any layer; Keras always makes it."""
 
-ATTRIBUTE_LIMIT = 64512
+MAX_ATTRIBUTE_BYTES = 64512
 """Keras's ``HDF5_OBJECT_HEADER_LIMIT``: longer lists are cut into numbered parts."""
 
-_ORIGIN = {"backend": "tensorflow", "keras_version": "2.21.0"}
+_DEFAULT_METADATA = {"backend": "tensorflow", "keras_version": "2.21.0"}
 """What is written where metadata say nothing; the version is the one that the layout was held against."""
 
 
@@ -41,7 +45,7 @@ class Writer(SlotWriter):
     ) -> None:
         check_headers(headers, path, shares=True)
         for header in headers:
-            _check_dtype(header, path)
+            _check_header(header, path)
         variant = metadata.get("variant", "keras")
         if variant not in ("keras", "flat"):
             raise ContainerError(
@@ -49,19 +53,22 @@ class Writer(SlotWriter):
             )
         with open(path, "wb"):
             pass  # A folder that cannot be written is the system's error, not the container's.
-        with written(path), h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        with (
+            translate_write_errors(path),
+            h5py.File(path, "w", libver=("earliest", "v110")) as file,
+        ):
             if variant == "flat":
                 names = sorted(header.name for header in headers)
-                slots = _datasets(file, [("", header) for header in headers])
-                _save_list(file, "layer_names", names, path)
+                slots = _create_datasets(file, [("", header) for header in headers])
+                _save_names(file, "layer_names", names, path)
             else:
-                slots = _keras(file, headers, metadata, path)
+                slots = _create_keras_structure(file, headers, metadata, path)
         self._file = SlotFile(path, slots)
 
 
-def _check_dtype(header: TensorHeader, path: Path) -> None:
+def _check_header(header: TensorHeader, path: Path) -> None:
     parts = header.name.split("/")
-    if header.dtype.name not in (*STORABLE, "bfloat16"):
+    if header.dtype.name not in (*STORABLE_DTYPES, "bfloat16"):
         raise UnsupportedDtypeError(
             f"HDF5 files of Keras cannot hold {header.dtype.name}",
             file=path,
@@ -72,23 +79,23 @@ def _check_dtype(header: TensorHeader, path: Path) -> None:
         raise ContainerError("the name is no path in HDF5", file=path, tensor=header.name)
 
 
-def _keras(
+def _create_keras_structure(
     file: h5py.File, headers: Sequence[TensorHeader], metadata: Mapping[str, str], path: Path
 ) -> list[Slot]:
-    weights: dict[str, list[str]] = {layer: [] for layer in _layers(metadata, path)}
+    weights: dict[str, list[str]] = {layer: [] for layer in _layers_from_metadata(metadata, path)}
     for header in headers:
-        weights.setdefault(header.group or TOP_LEVEL, []).append(header.name)
-    layers = [layer for layer in weights if layer != TOP_LEVEL]
-    _save_list(file, "layer_names", layers, path)
-    for name, default in _ORIGIN.items():
+        weights.setdefault(header.group or TOP_LEVEL_GROUP, []).append(header.name)
+    layers = [layer for layer in weights if layer != TOP_LEVEL_GROUP]
+    _save_names(file, "layer_names", layers, path)
+    for name, default in _DEFAULT_METADATA.items():
         file.attrs[name] = metadata.get(name, default).encode()
-    for layer in [*sorted(layers), TOP_LEVEL]:
+    for layer in [*sorted(layers), TOP_LEVEL_GROUP]:
         group = file.create_group(layer)
-        _save_list(group, "weight_names", weights.get(layer, []), path)
-    return _datasets(file, [(header.group or TOP_LEVEL, header) for header in headers])
+        _save_names(group, "weight_names", weights.get(layer, []), path)
+    return _create_datasets(file, [(header.group or TOP_LEVEL_GROUP, header) for header in headers])
 
 
-def _layers(metadata: Mapping[str, str], path: Path) -> list[str]:
+def _layers_from_metadata(metadata: Mapping[str, str], path: Path) -> list[str]:
     try:
         groups = json.loads(metadata.get("groups", "{}"))
     except ValueError as error:
@@ -98,7 +105,7 @@ def _layers(metadata: Mapping[str, str], path: Path) -> list[str]:
     return list(groups)
 
 
-def _datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]) -> list[Slot]:
+def _create_datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]) -> list[Slot]:
     """Makes the datasets and hard links; answers where the bytes go."""
     slots: list[Slot] = []
     first: dict[str, str] = {}
@@ -110,13 +117,13 @@ def _datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]) -> li
             source = first[header.alias_of].encode()
             file.id.links.create_hard(place.encode(), file.id, source, lcpl=parents)
         else:
-            offset = _dataset(file, place, header, parents)
+            offset = _create_dataset(file, place, header, parents)
             slots.append(Slot(header.name, ((offset, header.nbytes),)))
         first.setdefault(header.name, place)
     return slots
 
 
-def _dataset(file: h5py.File, place: str, header: TensorHeader, parents: Any) -> int:
+def _create_dataset(file: h5py.File, place: str, header: TensorHeader, parents: Any) -> int:
     """Makes a dataset whose room is set aside at once; answers where that is."""
     plan = h5p.create(h5p.DATASET_CREATE)
     plan.set_layout(h5d.CONTIGUOUS)
@@ -131,18 +138,18 @@ def _dataset(file: h5py.File, place: str, header: TensorHeader, parents: Any) ->
     return int(dataset.get_offset() or 0)
 
 
-def _save_list(node: h5py.Group, name: str, names: Sequence[str], path: Path) -> None:
+def _save_names(node: h5py.Group, name: str, names: Sequence[str], path: Path) -> None:
     """Stores a list of texts as Keras does: whole if it fits, else in numbered parts."""
     data = [entry.encode() for entry in names]
-    too_long = [entry for entry in data if len(entry) > ATTRIBUTE_LIMIT]
+    too_long = [entry for entry in data if len(entry) > MAX_ATTRIBUTE_BYTES]
     if too_long:
         raise ContainerError("a name is too long", file=path, found=f"{len(too_long[0])} bytes")
     array = np.asarray(data)
-    if array.nbytes <= ATTRIBUTE_LIMIT:
+    if array.nbytes <= MAX_ATTRIBUTE_BYTES:
         node.attrs[name] = data
         return
     parts = [array]
-    while any(part.nbytes > ATTRIBUTE_LIMIT for part in parts):
+    while any(part.nbytes > MAX_ATTRIBUTE_BYTES for part in parts):
         parts = np.array_split(array, len(parts) + 1)
     for index, part in enumerate(parts):
         node.attrs[f"{name}{index}"] = part

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from equipoise.convert.containers._msgpack.scanner import MAX_DEPTH, MAX_KEY
-from equipoise.convert.containers._shared.checks import nbytes_of
+from equipoise.convert.containers._msgpack.scanner import MAX_DEPTH, MAX_KEY_BYTES
+from equipoise.convert.containers._shared.checks import byte_size
 from equipoise.convert.containers._shared.slot_file import Slot
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import TensorHeader
 
-CHUNKED, SHAPE, CHUNKS = "__msgpack_chunked_array__", "shape", "chunks"
+CHUNKED_KEY, SHAPE_KEY, CHUNKS_KEY = "__msgpack_chunked_array__", "shape", "chunks"
 _Tree = dict[str, "TensorHeader | _Tree"]
 
 
-def lay_out(
+def compute_layout(
     path: Path, headers: Sequence[TensorHeader], chunk_bytes: int
 ) -> tuple[list[tuple[int, bytes]], list[Slot], int]:
     """The structure as pieces with offsets, the slots of the headers in order, and the file's size."""
     layout = _Layout(chunk_bytes)
-    layout.tree(_nest(path, headers))
+    layout.tree(_build_tree(path, headers))
     layout.flush()
     return layout.pieces, [layout.slots[header.name] for header in headers], layout.at
 
 
-def _nest(path: Path, headers: Sequence[TensorHeader]) -> _Tree:
+def _build_tree(path: Path, headers: Sequence[TensorHeader]) -> _Tree:
     root: _Tree = {}
     for header in headers:
         *above, last = keys = header.name.split("/")
@@ -33,17 +33,19 @@ def _nest(path: Path, headers: Sequence[TensorHeader]) -> _Tree:
         for key in above:
             below = branch.setdefault(key, {})
             if not isinstance(below, dict):
-                raise _conflict(path, header, f"{below.name!r} is a tensor, so it holds no others")
+                raise _name_error(
+                    path, header, f"{below.name!r} is a tensor, so it holds no others"
+                )
             branch = below
-        if not all(keys) or CHUNKED in keys or last in branch:
-            raise _conflict(path, header, "its name does not spell one place in nested maps")
-        if len(keys) >= MAX_DEPTH - 1 or len(header.name.encode()) > MAX_KEY:
-            raise _conflict(path, header, "its name is too long")
+        if not all(keys) or CHUNKED_KEY in keys or last in branch:
+            raise _name_error(path, header, "its name does not spell one place in nested maps")
+        if len(keys) >= MAX_DEPTH - 1 or len(header.name.encode()) > MAX_KEY_BYTES:
+            raise _name_error(path, header, "its name is too long")
         branch[last] = header
     return root
 
 
-def _conflict(path: Path, header: TensorHeader, problem: str) -> ContainerError:
+def _name_error(path: Path, header: TensorHeader, problem: str) -> ContainerError:
     return ContainerError(
         f"msgpack cannot hold this tensor: {problem}", file=path, tensor=header.name
     )
@@ -60,9 +62,9 @@ class _Layout:
         self._buffer = bytearray()
 
     def tree(self, branch: _Tree) -> None:
-        self._buffer += _map(len(branch))
+        self._buffer += _map_header(len(branch))
         for key, value in branch.items():
-            self._buffer += _text(key)
+            self._buffer += _pack_text(key)
             if isinstance(value, dict):
                 self.tree(value)
             elif value.nbytes > self._chunk_bytes:
@@ -78,67 +80,69 @@ class _Layout:
             self._buffer.clear()
 
     def _array(self, name: str, shape: Sequence[int], nbytes: int) -> tuple[int, int]:
-        inner = b"\x93" + _sequence(shape) + _text(name) + _bin(nbytes)
-        self._buffer += _extension(len(inner) + nbytes) + inner
+        inner = b"\x93" + _pack_integers(shape) + _pack_text(name) + _bin_header(nbytes)
+        self._buffer += _extension_header(len(inner) + nbytes) + inner
         self.flush()
         hole = (self.at, nbytes)
         self.at += nbytes
         return hole
 
     def _chunked(self, header: TensorHeader) -> None:
-        self._buffer += _map(3) + _text(CHUNKED) + b"\xc3"
-        self._buffer += _text(SHAPE) + _map(len(header.shape))
+        self._buffer += _map_header(3) + _pack_text(CHUNKED_KEY) + b"\xc3"
+        self._buffer += _pack_text(SHAPE_KEY) + _map_header(len(header.shape))
         for index, size in enumerate(header.shape):
-            self._buffer += _text(str(index)) + _integer(size)
+            self._buffer += _pack_text(str(index)) + _pack_integer(size)
         step = max(1, self._chunk_bytes // header.dtype.itemsize)
-        counts = [min(step, rest) for rest in range(_elements(header), 0, -step)]
-        self._buffer += _text(CHUNKS) + _map(len(counts))
+        counts = [min(step, rest) for rest in range(_element_count(header), 0, -step)]
+        self._buffer += _pack_text(CHUNKS_KEY) + _map_header(len(counts))
         holes = []
         for index, count in enumerate(counts):
-            self._buffer += _text(str(index))
-            nbytes = nbytes_of((count,), header.dtype)
+            self._buffer += _pack_text(str(index))
+            nbytes = byte_size((count,), header.dtype)
             holes.append(self._array(header.dtype.name, (count,), nbytes))
         self.slots[header.name] = Slot(header.name, tuple(holes))
 
 
-def _elements(header: TensorHeader) -> int:
+def _element_count(header: TensorHeader) -> int:
     return header.nbytes // header.dtype.itemsize
 
 
-def _sized(value: int, codes: Sequence[tuple[int, int]]) -> bytes:
+def _pack_sized(value: int, codes: Sequence[tuple[int, int]]) -> bytes:
     """The first of the pairs (code, width) whose width can hold ``value``."""
     code, width = next((code, width) for code, width in codes if value < 1 << 8 * width)
     return bytes([code]) + value.to_bytes(width, "big")
 
 
-def _map(count: int) -> bytes:
-    return bytes([0x80 + count]) if count < 16 else _sized(count, ((0xDE, 2), (0xDF, 4)))
+def _map_header(count: int) -> bytes:
+    return bytes([0x80 + count]) if count < 16 else _pack_sized(count, ((0xDE, 2), (0xDF, 4)))
 
 
-def _sequence(values: Sequence[int]) -> bytes:
-    head = bytes([0x90 + len(values)]) if len(values) < 16 else _sized(len(values), ((0xDC, 2),))
-    return head + b"".join(_integer(value) for value in values)
+def _pack_integers(values: Sequence[int]) -> bytes:
+    head = (
+        bytes([0x90 + len(values)]) if len(values) < 16 else _pack_sized(len(values), ((0xDC, 2),))
+    )
+    return head + b"".join(_pack_integer(value) for value in values)
 
 
-def _integer(value: int) -> bytes:
+def _pack_integer(value: int) -> bytes:
     if value < 0x80:
         return bytes([value])
-    return _sized(value, ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8)))
+    return _pack_sized(value, ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8)))
 
 
-def _text(value: str) -> bytes:
+def _pack_text(value: str) -> bytes:
     data = value.encode("utf-8")
     short = len(data) < 32
-    head = bytes([0xA0 + len(data)]) if short else _sized(len(data), ((0xD9, 1), (0xDA, 2)))
+    head = bytes([0xA0 + len(data)]) if short else _pack_sized(len(data), ((0xD9, 1), (0xDA, 2)))
     return head + data
 
 
-def _bin(length: int) -> bytes:
-    return _sized(length, ((0xC4, 1), (0xC5, 2), (0xC6, 4)))
+def _bin_header(length: int) -> bytes:
+    return _pack_sized(length, ((0xC4, 1), (0xC5, 2), (0xC6, 4)))
 
 
-def _extension(length: int) -> bytes:
+def _extension_header(length: int) -> bytes:
     """Head of an array's extension; lengths that are small powers of two have tags of their own."""
     fixed = {1 << power: 0xD4 + power for power in range(5)}.get(length)
     sizes = ((0xC7, 1), (0xC8, 2), (0xC9, 4))
-    return (bytes([fixed]) if fixed is not None else _sized(length, sizes)) + b"\x01"
+    return (bytes([fixed]) if fixed is not None else _pack_sized(length, sizes)) + b"\x01"

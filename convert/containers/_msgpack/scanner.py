@@ -11,20 +11,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from equipoise.convert.containers._shared.checks import checked_shape, nbytes_of
+from equipoise.convert.containers._shared.checks import byte_size, check_shape
 from equipoise.convert.core.arrays import DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import dtype_named
 
 MAX_DEPTH = 100
-MAX_KEY = 4096
+MAX_KEY_BYTES = 4096
 """Longest path of keys, in bytes: paths repeat their beginnings, so long ones would multiply the file."""
 
-_WINDOW = 1 << 16
+_WINDOW_BYTES = 1 << 16
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
-_PLAIN = {0xC0: "nothing (nil)", 0xC2: "a truth value", 0xC3: "a truth value"}
-_FIXED = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-_LENGTHS = {
+_CONSTANTS = {0xC0: "nothing (nil)", 0xC2: "a truth value", 0xC3: "a truth value"}
+_FIXED_SIZES = {
+    0xCA: 4,
+    0xCB: 8,
+    0xCC: 1,
+    0xCD: 2,
+    0xCE: 4,
+    0xCF: 8,
+    0xD0: 1,
+    0xD1: 2,
+    0xD2: 4,
+    0xD3: 8,
+}
+_LENGTH_SIZES = {
     0xC4: 1,
     0xC5: 2,
     0xC6: 4,
@@ -42,7 +53,7 @@ _LENGTHS = {
 
 
 @dataclass(frozen=True)
-class Leaf:
+class ArrayNode:
     """An array: ``scalar`` tells numpy scalars (extension 3) from arrays (extension 1)."""
 
     dtype: DType
@@ -53,7 +64,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Plain:
+class OtherNode:
     """Any other value: what it is, in words, and its value when it is an integer or a truth value."""
 
     kind: str
@@ -61,16 +72,16 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Branch:
+class MapNode:
     """A map."""
 
-    entries: dict[str, Branch | Leaf | Plain] = field(default_factory=dict)
+    entries: dict[str, MapNode | ArrayNode | OtherNode] = field(default_factory=dict)
 
 
-Node = Branch | Leaf | Plain
+Node = MapNode | ArrayNode | OtherNode
 
 
-def scan(path: Path) -> Branch:
+def scan_file(path: Path) -> MapNode:
     """The tree of a file whose root is a map.
 
     Raises:
@@ -79,16 +90,16 @@ def scan(path: Path) -> Branch:
     with open(path, "rb", buffering=0) as file:
         scanner = _Scanner(path, file)
         root = scanner.node("", MAX_DEPTH)
-        if not isinstance(root, Branch):
-            raise scanner.error("the file is not a map", found=_kind(root))
+        if not isinstance(root, MapNode):
+            raise scanner.error("the file is not a map", found=_describe(root))
         if scanner.at != scanner.end:
             rest = scanner.end - scanner.at
             raise scanner.error(f"{rest} bytes follow the end of the data")
     return root
 
 
-def _kind(node: Node) -> str:
-    return node.kind if isinstance(node, Plain) else "an array"
+def _describe(node: Node) -> str:
+    return node.kind if isinstance(node, OtherNode) else "an array"
 
 
 class _Scanner:
@@ -117,7 +128,7 @@ class _Scanner:
         self._check(count)
         begin = self.at - self._start
         if not 0 <= begin <= begin + count <= len(self._window):
-            self._window = os.pread(self._file.fileno(), max(count, _WINDOW), self.at)
+            self._window = os.pread(self._file.fileno(), max(count, _WINDOW_BYTES), self.at)
             self._start, begin = self.at, 0
         self.at += count
         piece = self._window[begin : begin + count]
@@ -146,30 +157,30 @@ class _Scanner:
         if 0xC7 <= tag <= 0xC9 or 0xD4 <= tag <= 0xD8:
             return self._extension(tag, path)
         if tag <= 0x7F or tag >= 0xE0:
-            return Plain("an integer", tag if tag <= 0x7F else tag - 256)
-        if tag in _PLAIN:
-            return Plain(_PLAIN[tag], None if tag == 0xC0 else tag == 0xC3)
-        if tag in _FIXED:
+            return OtherNode("an integer", tag if tag <= 0x7F else tag - 256)
+        if tag in _CONSTANTS:
+            return OtherNode(_CONSTANTS[tag], None if tag == 0xC0 else tag == 0xC3)
+        if tag in _FIXED_SIZES:
             return self._fixed(tag)
         if 0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB):
             self.skip(self._count(tag, 0xA0))
-            return Plain("a text")
+            return OtherNode("a text")
         if 0xC4 <= tag <= 0xC6:
             self.skip(self._count(tag, 0))
-            return Plain("bytes")
+            return OtherNode("bytes")
         raise self.error("a byte that msgpack never uses", tensor=path)
 
-    def _fixed(self, tag: int) -> Plain:
-        data = self.take(_FIXED[tag])
+    def _fixed(self, tag: int) -> OtherNode:
+        data = self.take(_FIXED_SIZES[tag])
         if tag in (0xCA, 0xCB):
-            return Plain("a float")
-        return Plain("an integer", int.from_bytes(data, "big", signed=tag >= 0xD0))
+            return OtherNode("a float")
+        return OtherNode("an integer", int.from_bytes(data, "big", signed=tag >= 0xD0))
 
     def _count(self, tag: int, base: int) -> int:
         """The length that a tag carries in itself or in the bytes behind it."""
-        return self.number(_LENGTHS[tag]) if tag in _LENGTHS else tag - base
+        return self.number(_LENGTH_SIZES[tag]) if tag in _LENGTH_SIZES else tag - base
 
-    def _map(self, count: int, path: str, depth: int) -> Branch:
+    def _map(self, count: int, path: str, depth: int) -> MapNode:
         self._enter(2 * count, path, depth)
         entries: dict[str, Node] = {}
         for _ in range(count):
@@ -178,13 +189,13 @@ class _Scanner:
             if key in entries:
                 raise self.error("a key comes twice in one map", tensor=name)
             entries[key] = self.node(name, depth - 1)
-        return Branch(entries)
+        return MapNode(entries)
 
-    def _list(self, count: int, path: str, depth: int) -> Plain:
+    def _list(self, count: int, path: str, depth: int) -> OtherNode:
         self._enter(count, path, depth)
         for _ in range(count):
             self.node(path, depth - 1)
-        return Plain("a list")
+        return OtherNode("a list")
 
     def _enter(self, least: int, path: str, depth: int) -> None:
         if depth == 0:
@@ -197,14 +208,14 @@ class _Scanner:
         if not (0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB)):
             raise self.error("a key is no text", tensor=path, found=f"type byte {tag:#04x}")
         length = self._count(tag, 0xA0)
-        if length + len(path) > MAX_KEY:
-            raise self.error(f"a path of keys is longer than {MAX_KEY} bytes", tensor=path)
+        if length + len(path) > MAX_KEY_BYTES:
+            raise self.error(f"a path of keys is longer than {MAX_KEY_BYTES} bytes", tensor=path)
         try:
             return self.take(length).decode("utf-8")
         except UnicodeDecodeError as error:
             raise self.error("a key is not valid UTF-8", tensor=path) from error
 
-    def _extension(self, tag: int, path: str) -> Leaf | Plain:
+    def _extension(self, tag: int, path: str) -> ArrayNode | OtherNode:
         length = 1 << (tag - 0xD4) if tag >= 0xD4 else self._count(tag, 0)
         code = self.number(1)
         self._check(length)
@@ -216,10 +227,10 @@ class _Scanner:
             return leaf
         self.skip(length)
         if code == _COMPLEX:
-            return Plain("a complex number")
-        return Plain(f"an unknown extension of type {code}")
+            return OtherNode("a complex number")
+        return OtherNode(f"an unknown extension of type {code}")
 
-    def _array(self, path: str, end: int, *, scalar: bool) -> Leaf:
+    def _array(self, path: str, end: int, *, scalar: bool) -> ArrayNode:
         """The inside of an extension: ``(shape, dtype name, bytes)``."""
         if self._items(path) != 3:
             raise self.error("an array is not a triple of shape, dtype and bytes", tensor=path)
@@ -230,18 +241,18 @@ class _Scanner:
         shape: list[object] = []
         for _ in range(min(axes, MAX_DEPTH)):
             item = self.node(path, 1)
-            shape.append(item.value if isinstance(item, Plain) else None)
+            shape.append(item.value if isinstance(item, OtherNode) else None)
         name = self.take(self._raw(path, limit=64)).decode("latin-1")
         dtype = dtype_named(name, file=self.path, tensor=path)
-        sizes = checked_shape(shape, dtype, file=self.path, tensor=path)
+        sizes = check_shape(shape, dtype, file=self.path, tensor=path)
         length = self._raw(path, limit=self.end)
-        if length != nbytes_of(sizes, dtype) or (scalar and sizes):
+        if length != byte_size(sizes, dtype) or (scalar and sizes):
             raise self.error(
                 "an array's bytes do not fit its shape",
                 tensor=path,
                 found=f"{length} bytes for {dtype} {list(sizes)}",
             )
-        leaf = Leaf(dtype, sizes, self.at, length, scalar)
+        leaf = ArrayNode(dtype, sizes, self.at, length, scalar)
         self.skip(length)
         return leaf
 

@@ -48,7 +48,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class View:
+class StridedView:
     """A tensor: a strided view of a storage, in elements."""
 
     storage: Storage
@@ -59,7 +59,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Refused:
+class UnsupportedTensor:
     """A tensor of a kind that has no counterpart in other containers."""
 
     what: str
@@ -94,7 +94,7 @@ _DTYPES = (
     *("bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
 )
-_REFUSED_TENSORS = {
+_UNSUPPORTED_TENSORS = {
     "_rebuild_qtensor": "a quantized tensor",
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_sparse_csr_tensor": "a sparse tensor",
@@ -118,7 +118,7 @@ _OPAQUE_NUMPY = (
 )
 
 
-def width_of(dtype: str | None) -> int:
+def element_bytes(dtype: str | None) -> int:
     """Bytes of an element in a storage of that dtype; storages have no others."""
     if dtype is None:
         return 1
@@ -126,7 +126,7 @@ def width_of(dtype: str | None) -> int:
     return _QUANTIZED_WIDTHS[dtype] if known is None else known.itemsize
 
 
-def whole(value: object, what: str) -> int:
+def check_count(value: object, what: str) -> int:
     """The value as a count.
 
     Raises:
@@ -139,54 +139,54 @@ def whole(value: object, what: str) -> int:
     return value
 
 
-def _wholes(value: object, what: str) -> tuple[int, ...]:
+def _check_counts(value: object, what: str) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)) or len(value) > 32:
         raise ContainerError(f"the {what} of a tensor is no tuple of at most 32 counts")
-    return tuple(whole(item, what) for item in value)
+    return tuple(check_count(item, what) for item in value)
 
 
-def _view(arguments: tuple[object, ...], dtype: str | None = None) -> object:
+def _rebuild_tensor(arguments: tuple[object, ...], dtype: str | None = None) -> object:
     """``_rebuild_tensor`` and ``_rebuild_tensor_v2``: storage, offset, size, stride, and the rest."""
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
         raise ContainerError("a tensor without a storage")
     storage = arguments[0]
     name = dtype or storage.dtype or "uint8"
-    shape = _wholes(arguments[2], "shape")
-    strides = _wholes(arguments[3], "stride")
+    shape = _check_counts(arguments[2], "shape")
+    strides = _check_counts(arguments[3], "stride")
     if len(shape) != len(strides):
         raise ContainerError("a tensor has not as many strides as axes")
     if len(arguments) > 6 and arguments[6]:
-        return Refused("a tensor with a lazy conjugation or negation")
-    return View(storage, whole(arguments[1], "offset"), shape, strides, name)
+        return UnsupportedTensor("a tensor with a lazy conjugation or negation")
+    return StridedView(storage, check_count(arguments[1], "offset"), shape, strides, name)
 
 
-def _view_v3(arguments: tuple[object, ...]) -> object:
+def _rebuild_tensor_v3(arguments: tuple[object, ...]) -> object:
     """``_rebuild_tensor_v3``: as v2, with the dtype in front of the metadata."""
     if len(arguments) < 7 or not isinstance(arguments[6], TorchDtype):
         raise ContainerError("a tensor without a dtype")
-    return _view((*arguments[:6], *arguments[7:]), arguments[6].name)
+    return _rebuild_tensor((*arguments[:6], *arguments[7:]), arguments[6].name)
 
 
-def _first(arguments: tuple[object, ...]) -> object:
+def _unwrap_tensor(arguments: tuple[object, ...]) -> object:
     """A wrapper around a tensor: Parameter, Buffer."""
-    if not arguments or not isinstance(arguments[0], (View, Refused)):
+    if not arguments or not isinstance(arguments[0], (StridedView, UnsupportedTensor)):
         raise ContainerError("a parameter without a tensor")
     return arguments[0]
 
 
-def _from_type(arguments: tuple[object, ...]) -> object:
+def _rebuild_from_type(arguments: tuple[object, ...]) -> object:
     """``_rebuild_from_type_v2``: function, type, its arguments, state."""
     if len(arguments) < 3:
         raise ContainerError("a tensor subclass without arguments")
     function, _, inner = arguments[:3]
     if not isinstance(function, Global) or function.build is None or not isinstance(inner, tuple):
         raise ContainerError("a tensor subclass that is not rebuilt by a function")
-    if function.build is _from_type:
+    if function.build is _rebuild_from_type:
         raise ContainerError("a tensor subclass within a tensor subclass")
     return function.build(inner)
 
 
-def _mapping(arguments: tuple[object, ...]) -> object:
+def _build_dict(arguments: tuple[object, ...]) -> object:
     """``OrderedDict()``, or with pairs as Python 2 wrote it."""
     if not arguments:
         return {}
@@ -201,42 +201,47 @@ def _mapping(arguments: tuple[object, ...]) -> object:
     return out
 
 
-def _sequence(arguments: tuple[object, ...]) -> object:
+def _build_sequence(arguments: tuple[object, ...]) -> object:
     if arguments and isinstance(arguments[0], (list, tuple)):
         return arguments[0]
     return ()
 
 
-def _opaque(what: str) -> Callable[[tuple[object, ...]], object]:
+def _opaque_builder(what: str) -> Callable[[tuple[object, ...]], object]:
     return lambda arguments: Opaque(what)
 
 
-def _refused(what: str) -> Callable[[tuple[object, ...]], object]:
-    return lambda arguments: Refused(what)
+def _unsupported_builder(what: str) -> Callable[[tuple[object, ...]], object]:
+    return lambda arguments: UnsupportedTensor(what)
 
 
-def _table() -> dict[str, object]:
+def _allowed_globals() -> dict[str, object]:
     builders: dict[str, Callable[[tuple[object, ...]], object]] = {
-        "torch._utils._rebuild_tensor": _view,
-        "torch._utils._rebuild_tensor_v2": _view,
-        "torch._utils._rebuild_tensor_v3": _view_v3,
-        "torch._utils._rebuild_parameter": _first,
-        "torch._utils._rebuild_parameter_with_state": _first,
-        "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
-        "torch._tensor._rebuild_from_type_v2": _from_type,
-        "torch.nn.parameter.Parameter": _first,
-        "torch.nn.parameter.Buffer": _first,
-        "torch.Tensor": _first,
-        "torch.Size": _sequence,
-        "torch.device": _opaque("device"),
-        "torch.serialization._get_layout": _opaque("layout"),
-        "collections.OrderedDict": _mapping,
-        "collections.Counter": _mapping,
-        "_codecs.encode": _opaque("bytes"),
-        **{f"torch._utils.{name}": _refused(what) for name, what in _REFUSED_TENSORS.items()},
-        **{name: _opaque("numpy value") for name in _OPAQUE_NUMPY},
+        "torch._utils._rebuild_tensor": _rebuild_tensor,
+        "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+        "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+        "torch._utils._rebuild_parameter": _unwrap_tensor,
+        "torch._utils._rebuild_parameter_with_state": _unwrap_tensor,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": _unwrap_tensor,
+        "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+        "torch.nn.parameter.Parameter": _unwrap_tensor,
+        "torch.nn.parameter.Buffer": _unwrap_tensor,
+        "torch.Tensor": _unwrap_tensor,
+        "torch.Size": _build_sequence,
+        "torch.device": _opaque_builder("device"),
+        "torch.serialization._get_layout": _opaque_builder("layout"),
+        "collections.OrderedDict": _build_dict,
+        "collections.Counter": _build_dict,
+        "_codecs.encode": _opaque_builder("bytes"),
         **{
-            f"{m}.{n}": _sequence for m in ("builtins", "__builtin__") for n in ("set", "frozenset")
+            f"torch._utils.{name}": _unsupported_builder(what)
+            for name, what in _UNSUPPORTED_TENSORS.items()
+        },
+        **{name: _opaque_builder("numpy value") for name in _OPAQUE_NUMPY},
+        **{
+            f"{m}.{n}": _build_sequence
+            for m in ("builtins", "__builtin__")
+            for n in ("set", "frozenset")
         },
     }
     storages = {f"{name}Storage": StorageType(dtype) for name, dtype in STORAGE_DTYPES.items()}
@@ -252,11 +257,11 @@ def _table() -> dict[str, object]:
     }
 
 
-TABLE: Mapping[str, object] = _table()
+ALLOWED_GLOBALS: Mapping[str, object] = _allowed_globals()
 """Every global that is let through, by ``module.name``."""
 
 
-def storage_of(identifier: object) -> Storage:
+def parse_storage(identifier: object) -> Storage:
     """The storage that a persistent id means.
 
     Raises:
@@ -273,5 +278,5 @@ def storage_of(identifier: object) -> Storage:
     if rest and rest[0] is not None:
         if not isinstance(rest[0], tuple) or len(rest[0]) != 3 or not isinstance(rest[0][0], str):
             raise ContainerError("the view of a storage is damaged")
-        view = (rest[0][0], whole(rest[0][1], "view"), whole(rest[0][2], "view"))
-    return Storage(kind.dtype, key, location, whole(numel, "storage"), view)
+        view = (rest[0][0], check_count(rest[0][1], "view"), check_count(rest[0][2], "view"))
+    return Storage(kind.dtype, key, location, check_count(numel, "storage"), view)

@@ -8,12 +8,12 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from equipoise.convert.containers._pytorch.allowed_globals import (
-    TABLE,
+    ALLOWED_GLOBALS,
     Storage,
-    storage_of,
-    width_of,
+    element_bytes,
+    parse_storage,
 )
-from equipoise.convert.containers._pytorch.tensor_tree import Region
+from equipoise.convert.containers._pytorch.tensor_tree import StorageBytes
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import Extent
@@ -36,7 +36,7 @@ class LegacyFile:
 
     top: object
     pickled_bytes: int
-    regions: Callable[[Storage], Region]
+    regions: Callable[[Storage], StorageBytes]
     spare: int
 
 
@@ -50,8 +50,8 @@ def read_legacy(path: Path) -> LegacyFile:
         sizes: dict[str, int] = {}
 
         def persistent(identifier: object) -> Storage:
-            storage = storage_of(identifier)
-            width = width_of(storage.dtype)
+            storage = parse_storage(identifier)
+            width = element_bytes(storage.dtype)
             if sizes.setdefault(storage.key, width) != width:
                 raise ContainerError(f"the storage {storage.key!r} has two types", file=path)
             return storage
@@ -59,17 +59,17 @@ def read_legacy(path: Path) -> LegacyFile:
         values: list[object] = []
         position = 0
         for _ in range(5):
-            value, position = load_pickle(data, position, TABLE, persistent)
+            value, position = load_pickle(data, position, ALLOWED_GLOBALS, persistent)
             values.append(value)
         magic, protocol, _, top, keys = values
         if magic != MAGIC or protocol != PROTOCOL:
             raise ContainerError("not a PyTorch checkpoint of protocol 1001", file=path)
-        extents, end = _extents(path, data, position, keys, sizes)
+        extents, end = _storage_extents(path, data, position, keys, sizes)
         spare = len(data) - end
-    return LegacyFile(top, position, lambda storage: _region(path, extents, storage), spare)
+    return LegacyFile(top, position, lambda storage: _storage_bytes(path, extents, storage), spare)
 
 
-def _extents(
+def _storage_extents(
     path: Path, data: mmap, position: int, keys: object, sizes: dict[str, int]
 ) -> tuple[dict[str, Extent], int]:
     """Where each storage lies, and where the last one ends."""
@@ -96,10 +96,10 @@ def _extents(
     return extents, position
 
 
-def _region(path: Path, extents: dict[str, Extent], storage: Storage) -> Region:
+def _storage_bytes(path: Path, extents: dict[str, Extent], storage: Storage) -> StorageBytes:
     """The bytes of a storage, or of the part that a storage view names; always little-endian."""
     extent = extents.get(storage.key)
-    width = width_of(storage.dtype)
+    width = element_bytes(storage.dtype)
     if extent is None:
         raise ContainerError(f"the storage {storage.key!r} is missing", file=path)
     if extent.nbytes != storage.numel * width:
@@ -110,9 +110,9 @@ def _region(path: Path, extents: dict[str, Extent], storage: Storage) -> Region:
             found=f"{extent.nbytes} bytes",
         )
     if storage.view is None:
-        return Region(extent.nbytes, extent)
+        return StorageBytes(extent.nbytes, extent)
     _, first, count = storage.view
     if (first + count) * width > extent.nbytes:
         raise ContainerError(f"a view leaves the storage {storage.key!r}", file=path)
     part = Extent(path, extent.offset + first * width, count * width)
-    return Region(part.nbytes, part)
+    return StorageBytes(part.nbytes, part)

@@ -9,10 +9,10 @@ from typing import NoReturn
 from equipoise.convert.containers._pytorch.pickle_values import Global, dict_key
 from equipoise.convert.core.errors import ContainerError, UnsafePickleError
 
-MAX_BYTES = 64 << 20
+MAX_PICKLE_BYTES = 64 << 20
 """Longest pickle that is read; a hundred thousand tensors take 15 MB."""
-_MAX_LINE = 4096
-_MIN_HANDED = 10_000
+_MAX_LINE_BYTES = 4096
+_MIN_ARGUMENT_BUDGET = 10_000
 """Calls may copy their arguments; how many in all is bounded by this or the length of the pickle."""
 
 
@@ -41,12 +41,12 @@ class PickleMachine:
         persistent: Callable[[object], object] | None = None,
     ) -> None:
         self._data = data
-        self._limit = min(len(data), start + MAX_BYTES)
+        self._limit = min(len(data), start + MAX_PICKLE_BYTES)
         self._table = table
         self._persistent = persistent
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
-        self._handed = max(_MIN_HANDED, self._limit - start)
+        self._handed = max(_MIN_ARGUMENT_BUDGET, self._limit - start)
         self.end = start
 
     def fail(self, why: str) -> NoReturn:
@@ -72,7 +72,7 @@ class PickleMachine:
 
     def line(self) -> bytes:
         """The next line, without its end."""
-        end = self._data.find(b"\n", self.end, min(self._limit, self.end + _MAX_LINE))
+        end = self._data.find(b"\n", self.end, min(self._limit, self.end + _MAX_LINE_BYTES))
         if end < 0:
             self.fail("a line has no end")
         line = self.take(end - self.end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_KEY_BITS = 64
+_MAX_KEY_BITS = 64
 
 
 class OpaqueKey:
@@ -38,7 +38,7 @@ class Opaque:
 
 def dict_key(key: object) -> object:
     """The key itself when it hashes at once and without crafted collisions, else a stand-in."""
-    if isinstance(key, int) and key.bit_length() > _KEY_BITS:
+    if isinstance(key, int) and key.bit_length() > _MAX_KEY_BITS:
         return OpaqueKey()
     plain = key is None or isinstance(key, (str, bytes, int, float))
     return key if plain else OpaqueKey()

@@ -10,28 +10,33 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from equipoise.convert.containers._pytorch.allowed_globals import Refused, Storage, TorchDtype, View
+from equipoise.convert.containers._pytorch.allowed_globals import (
+    Storage,
+    StridedView,
+    TorchDtype,
+    UnsupportedTensor,
+)
 from equipoise.convert.containers._pytorch.pickle_values import Opaque, OpaqueKey
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
 
 MAX_DEPTH = 64
-MAX_NAME = 4096
-_EXPANDED_BYTES = 64 << 20
+MAX_NAME_CHARACTERS = 4096
+_MAX_EXPANDED_BYTES = 64 << 20
 """A view may repeat its storage (stride 0), but not to more than this or the size of the file."""
-_MIN_NODES = 10_000
-_MAX_TEXT = 64 << 20
+_MIN_NODE_BUDGET = 10_000
+_MAX_NAME_CHARACTERS_IN_ALL = 64 << 20
 
 _Node: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...]
-_Leaf: TypeAlias = View | Refused | str
+_Leaf: TypeAlias = StridedView | UnsupportedTensor | str
 
-BARE_NAME = "tensor"
+SINGLE_TENSOR_NAME = "tensor"
 """The name of a tensor that was saved by itself."""
 
 
 @dataclass(frozen=True)
-class Region:
+class StorageBytes:
     """The bytes of a storage.
 
     Attributes:
@@ -56,7 +61,7 @@ class Region:
 
 
 @dataclass
-class Harvest:
+class PickledTensors:
     """What a checkpoint holds.
 
     Attributes:
@@ -68,9 +73,9 @@ class Harvest:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def harvest(
-    top: object, path: Path, regions: Callable[[Storage], Region], pickled_bytes: int
-) -> Harvest:
+def collect_tensors(
+    top: object, path: Path, regions: Callable[[Storage], StorageBytes], pickled_bytes: int
+) -> PickledTensors:
     """Names everything in an unpickled object.
 
     Args:
@@ -83,36 +88,36 @@ def harvest(
         ContainerError: Names collide, a view leaves its storage, or the nesting has no end.
         UnsupportedDtypeError: A tensor's kind or dtype exists in PyTorch only.
     """
-    walk = _Walk(path, max(_MIN_NODES, 4 * pickled_bytes))
-    limit = max(_EXPANDED_BYTES, path.stat().st_size)
-    out = Harvest()
+    walk = _TreeWalker(path, max(_MIN_NODE_BUDGET, 4 * pickled_bytes))
+    limit = max(_MAX_EXPANDED_BYTES, path.stat().st_size)
+    out = PickledTensors()
     if not isinstance(top, (dict, list, tuple)):
-        top = {BARE_NAME: top}
+        top = {SINGLE_TENSOR_NAME: top}
     for name, value in walk.items(top, "", 0):
         if name in out.tensors or name in out.left_out:
             raise ContainerError("two entries have the same name", file=path, tensor=name)
-        if isinstance(value, Refused):
+        if isinstance(value, UnsupportedTensor):
             raise UnsupportedDtypeError(
                 f"{value.what} cannot be converted",
                 file=path,
                 tensor=name,
                 hint="make it a plain dense tensor (dequantize(), to_dense(), clone()); save again",
             )
-        if isinstance(value, View):
+        if isinstance(value, StridedView):
             region = regions(value.storage)
-            out.tensors[name] = _reference(name, value, path, region, limit)
+            out.tensors[name] = _tensor_ref(name, value, path, region, limit)
         else:
             out.left_out[name] = value
     return out
 
 
-class _Walk:
+class _TreeWalker:
     """Walks through nested containers, and gives up on those that only repeat themselves."""
 
     def __init__(self, path: Path, budget: int) -> None:
         self._path = path
         self._nodes = budget
-        self._text = _MAX_TEXT
+        self._text = _MAX_NAME_CHARACTERS_IN_ALL
 
     def items(self, node: _Node, prefix: str, depth: int) -> Iterator[tuple[str, _Leaf]]:
         """Names, each with a tensor or with the reason for leaving it out."""
@@ -120,14 +125,14 @@ class _Walk:
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for index, (key, value) in enumerate(items):
             name = self._name(prefix, key, index)
-            if isinstance(value, (View, Refused)):
+            if isinstance(value, (StridedView, UnsupportedTensor)):
                 yield name, value
             elif _is_optimizer(value):
                 yield name, "state of an optimizer"
             elif isinstance(value, (dict, list, tuple)) and self._opens(value):
                 yield from self.items(value, f"{name}.", depth + 1)
             else:
-                yield name, _reason(value)
+                yield name, _left_out_reason(value)
 
     def _spend(self, count: int, depth: int = 0) -> None:
         self._nodes -= count
@@ -143,13 +148,13 @@ class _Walk:
         if isinstance(value, dict):
             return len(value) > 0
         self._spend(len(value))
-        nested = (dict, list, tuple, View, Refused)
+        nested = (dict, list, tuple, StridedView, UnsupportedTensor)
         return any(isinstance(item, nested) for item in value)
 
     def _name(self, prefix: str, key: object, index: int) -> str:
         name = prefix + _key_text(key, index)
         self._text -= len(name)
-        if len(name) > MAX_NAME or "\0" in name or not _encodable(name) or self._text < 0:
+        if len(name) > MAX_NAME_CHARACTERS or "\0" in name or not _is_utf8(name) or self._text < 0:
             raise ContainerError(
                 "the names are not usable", file=self._path, found=ascii(name[:80])
             )
@@ -169,7 +174,7 @@ def _key_text(key: object, index: int) -> str:
     return key.decode("latin-1") if isinstance(key, bytes) else str(key)
 
 
-def _encodable(name: str) -> bool:
+def _is_utf8(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -177,7 +182,7 @@ def _encodable(name: str) -> bool:
     return True
 
 
-def _reason(value: object) -> str:
+def _left_out_reason(value: object) -> str:
     if isinstance(value, Opaque):
         return f"{value.what}, not a tensor"
     if isinstance(value, Storage):
@@ -189,7 +194,9 @@ def _reason(value: object) -> str:
     return f"{type(value).__name__}, not a tensor"
 
 
-def _reference(name: str, view: View, path: Path, region: Region, limit: int) -> TensorRef:
+def _tensor_ref(
+    name: str, view: StridedView, path: Path, region: StorageBytes, limit: int
+) -> TensorRef:
     """The reference for a view, once it is known to lie within its storage."""
     dtype = DTYPES.get(view.dtype)
     if dtype is None:
@@ -219,13 +226,13 @@ def _reference(name: str, view: View, path: Path, region: Region, limit: int) ->
     key = view.storage.view or view.storage.key
     identity = (str(path), key, view.offset, shape, strides, view.dtype) if size else None
     straight = strides == _c_strides(shape) or not size
-    if straight and region.extent is not None and not _swapped(region, dtype):
+    if straight and region.extent is not None and not _needs_byteswap(region, dtype):
         start = region.extent.offset + (view.offset * dtype.itemsize if size else 0)
         extent = Extent(region.extent.path, start, nbytes)
         return TensorRef(name, dtype, shape, path, extent=extent, identity=identity)
 
     def load() -> Array:
-        return _gather(view, dtype, region, last)
+        return _read_view(view, dtype, region, last)
 
     return TensorRef(name, dtype, shape, path, load=load, identity=identity)
 
@@ -238,17 +245,17 @@ def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _swapped(region: Region, dtype: DType) -> bool:
+def _needs_byteswap(region: StorageBytes, dtype: DType) -> bool:
     return region.big_endian and dtype.itemsize > 1
 
 
-def _gather(view: View, dtype: DType, region: Region, last: int) -> Array:
+def _read_view(view: StridedView, dtype: DType, region: StorageBytes, last: int) -> Array:
     """Reads the part of a storage that a view needs, and copies the view out of it."""
     if last < 0:
         return np.empty(view.shape, dtype)
     start = view.offset * dtype.itemsize
     raw = region.part(start, (last + 1) * dtype.itemsize - start)
-    if _swapped(region, dtype):
+    if _needs_byteswap(region, dtype):
         unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
         raw = np.ascontiguousarray(raw.reshape(-1, unit)[:, ::-1]).reshape(-1)
     steps = tuple(

@@ -13,12 +13,10 @@ import struct
 from collections.abc import Callable, Mapping
 from mmap import mmap
 
-from equipoise.convert.containers._pytorch.pickle_machine import MAX_BYTES, PickleMachine
+from equipoise.convert.containers._pytorch.pickle_machine import PickleMachine
 from equipoise.convert.core.errors import ContainerError, UnsafePickleError
 
-__all__ = ["MAX_BYTES", "MAX_OPS", "load_pickle"]
-
-MAX_OPS = 16 << 20
+MAX_OPCODES = 16 << 20
 """Most opcodes that are run, as the shortest of them make an object of 64 bytes each."""
 _STOP = 0x2E
 
@@ -43,7 +41,7 @@ def load_pickle(
     """
     machine = PickleMachine(data, start, table, persistent)
     try:
-        for _ in range(MAX_OPS):
+        for _ in range(MAX_OPCODES):
             code = machine.number(1)
             if code == _STOP:
                 return machine.pop(), machine.end
@@ -53,14 +51,14 @@ def load_pickle(
             operation(machine)
     except (struct.error, ValueError) as error:
         raise ContainerError(f"the pickle is damaged at byte {machine.end}: {error}") from error
-    raise ContainerError("the pickle is too long", expected=f"at most {MAX_OPS} opcodes")
+    raise ContainerError("the pickle is too long", expected=f"at most {MAX_OPCODES} opcodes")
 
 
-def _text(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-def _python2_text(raw: bytes) -> object:
+def _decode_python2_text(raw: bytes) -> object:
     """A str of Python 2, which is a text or bytes, nobody knows."""
     try:
         return raw.decode("ascii")
@@ -68,13 +66,13 @@ def _python2_text(raw: bytes) -> object:
         return raw
 
 
-def _decimal(line: bytes) -> object:
+def _decode_decimal(line: bytes) -> object:
     if line in (b"00", b"01"):
         return line == b"01"
     return int(line.removesuffix(b"L"))
 
 
-def _long(raw: bytes) -> int:
+def _decode_long(raw: bytes) -> int:
     return int.from_bytes(raw, "little", signed=True)
 
 
@@ -100,24 +98,24 @@ _OPERATIONS: dict[int, Callable[[PickleMachine], None]] = {
     ord("N"): lambda m: m.push(None),
     0x88: lambda m: m.push(True),
     0x89: lambda m: m.push(False),
-    ord("I"): lambda m: m.push(_decimal(m.line())),
-    ord("L"): lambda m: m.push(_decimal(m.line())),
+    ord("I"): lambda m: m.push(_decode_decimal(m.line())),
+    ord("L"): lambda m: m.push(_decode_decimal(m.line())),
     ord("F"): lambda m: m.push(float(m.line())),
     ord("J"): lambda m: m.push(m.number(4, signed=True)),
     ord("K"): lambda m: m.push(m.number(1)),
     ord("M"): lambda m: m.push(m.number(2)),
-    0x8A: lambda m: m.push(_long(m.sized(1))),
-    0x8B: lambda m: m.push(_long(m.sized(4))),
+    0x8A: lambda m: m.push(_decode_long(m.sized(1))),
+    0x8B: lambda m: m.push(_decode_long(m.sized(4))),
     ord("G"): lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
-    ord("T"): lambda m: m.push(_python2_text(m.sized(4))),
-    ord("U"): lambda m: m.push(_python2_text(m.sized(1))),
+    ord("T"): lambda m: m.push(_decode_python2_text(m.sized(4))),
+    ord("U"): lambda m: m.push(_decode_python2_text(m.sized(1))),
     ord("B"): lambda m: m.push(m.sized(4)),
     ord("C"): lambda m: m.push(m.sized(1)),
     0x8E: lambda m: m.push(m.sized(8)),
     0x96: lambda m: m.push(m.sized(8)),
-    ord("X"): lambda m: m.push(_text(m.sized(4))),
-    0x8C: lambda m: m.push(_text(m.sized(1))),
-    0x8D: lambda m: m.push(_text(m.sized(8))),
+    ord("X"): lambda m: m.push(_decode_text(m.sized(4))),
+    0x8C: lambda m: m.push(_decode_text(m.sized(1))),
+    0x8D: lambda m: m.push(_decode_text(m.sized(8))),
     ord("]"): lambda m: m.push([]),
     ord("l"): lambda m: m.push(m.since_mark()),
     ord("a"): lambda m: m.extend(m.one()),

@@ -14,10 +14,10 @@ from typing import Self
 from equipoise.convert.containers._pytorch.allowed_globals import STORAGE_DTYPES
 from equipoise.convert.containers._pytorch.zip_writer import (
     ALIGNMENT,
-    Record,
-    directory,
-    lay_out,
-    put,
+    ZipRecord,
+    central_directory,
+    place_records,
+    write_record,
 )
 from equipoise.convert.containers._shared.checks import check_headers
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
@@ -50,7 +50,7 @@ class Writer:
         self._keys = _storage_keys(path, headers)
         self._expected = [header for header in headers if header.alias_of is None]
         small = [
-            ("data.pkl", _pickled(headers, self._keys)),
+            ("data.pkl", _pickle_tensors(headers, self._keys)),
             (".format_version", b"1"),
             (".storage_alignment", str(ALIGNMENT).encode()),
             ("byteorder", b"little"),
@@ -58,18 +58,18 @@ class Writer:
         storages = [(f"data/{i}", h.nbytes) for i, h in enumerate(self._expected)]
         last = [("version", len(_VERSION)), (".data/serialization_id", 40)]
         sizes = [(name, len(raw)) for name, raw in small] + storages + last
-        self._records = lay_out([(_PREFIX + name, size) for name, size in sizes])
+        self._records = place_records([(_PREFIX + name, size) for name, size in sizes])
         self._crcs: list[int] = []
         self._done = 0
         self._file = open(path, "wb")  # noqa: SIM115 - lives as long as the writer
         for _, raw in small:
             self._small(raw)
 
-    def _next(self) -> Record:
+    def _next(self) -> ZipRecord:
         return self._records[len(self._crcs)]
 
     def _small(self, raw: bytes) -> None:
-        crc, _ = put(self._file, self._next(), [raw])
+        crc, _ = write_record(self._file, self._next(), [raw])
         self._crcs.append(crc)
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
@@ -87,7 +87,7 @@ class Writer:
                 found=name,
             )
         record = self._next()
-        crc, written = put(self._file, record, (block.cast("B") for block in blocks))
+        crc, written = write_record(self._file, record, (block.cast("B") for block in blocks))
         if written != record.size:
             raise ContainerError(
                 "the bytes do not fill the shape",
@@ -100,7 +100,7 @@ class Writer:
         self._done += 1
 
     @property
-    def settled(self) -> int:
+    def finished_bytes(self) -> int:
         """How many of the file's first bytes will stay as they are."""
         return self._next().header
 
@@ -119,7 +119,7 @@ class Writer:
         self._small(_VERSION)
         self._small(_serialization_id(self._records, self._crcs))
         self._file.seek(self._records[-1].end)
-        self._file.write(directory(self._records, self._crcs))
+        self._file.write(central_directory(self._records, self._crcs))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -139,7 +139,7 @@ class Writer:
             self._file.close()
 
 
-def _serialization_id(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+def _serialization_id(records: Sequence[ZipRecord], crcs: Sequence[int]) -> bytes:
     """Forty digits that depend on names and contents only, as in the files of ``torch.save``."""
     names = zlib.crc32(b"\0".join(record.name for record in records))
     contents = zlib.crc32(struct.pack(f"<{len(crcs)}I", *crcs))
@@ -184,7 +184,7 @@ def _storage_keys(path: Path, headers: Sequence[TensorHeader]) -> dict[str, int]
     return keys
 
 
-class _Emitter:
+class _PickleEmitter:
     """Emits pickle protocol 2, each repeated piece once."""
 
     def __init__(self) -> None:
@@ -199,17 +199,17 @@ class _Emitter:
         """Opcodes that push a constant, or a reference to it."""
         index = self._memo.get(opcodes)
         if index is not None:
-            self.add(_indexed(b"h", b"j", index))
+            self.add(_memo_opcode(b"h", b"j", index))
             return
         index = self._memo[opcodes] = len(self._memo)
-        self.add(opcodes, _indexed(b"q", b"r", index))
+        self.add(opcodes, _memo_opcode(b"q", b"r", index))
 
 
-def _indexed(short: bytes, long: bytes, index: int) -> bytes:
+def _memo_opcode(short: bytes, long: bytes, index: int) -> bytes:
     return short + bytes([index]) if index < 256 else long + struct.pack("<I", index)
 
 
-def _integer(value: int) -> bytes:
+def _pickle_integer(value: int) -> bytes:
     if value < 256:
         return b"K" + bytes([value])
     if value < 1 << 31:
@@ -217,11 +217,11 @@ def _integer(value: int) -> bytes:
     return b"\x8a\x08" + struct.pack("<q", value)
 
 
-def _integers(values: Sequence[int]) -> bytes:
-    return b"(" + b"".join(map(_integer, values)) + b"t"
+def _pickle_integers(values: Sequence[int]) -> bytes:
+    return b"(" + b"".join(map(_pickle_integer, values)) + b"t"
 
 
-def _text(value: str) -> bytes:
+def _pickle_text(value: str) -> bytes:
     raw = value.encode()
     return b"X" + struct.pack("<I", len(raw)) + raw
 
@@ -229,32 +229,32 @@ def _text(value: str) -> bytes:
 _ORDERED_DICT = b"ccollections\nOrderedDict\n"
 
 
-def _pickled(headers: Sequence[TensorHeader], keys: Mapping[str, int]) -> bytes:
+def _pickle_tensors(headers: Sequence[TensorHeader], keys: Mapping[str, int]) -> bytes:
     """The pickle of an ``OrderedDict`` of all tensors."""
-    out = _Emitter()
+    out = _PickleEmitter()
     out.shared(_ORDERED_DICT)
     out.add(b")R(")
     for header in headers:
-        out.add(_text(header.name))
+        out.add(_pickle_text(header.name))
         _emit_tensor(out, header, keys[header.name])
     out.add(b"u.")
     return b"".join(out.parts)
 
 
-def _emit_tensor(out: _Emitter, header: TensorHeader, key: int) -> None:
+def _emit_tensor(out: _PickleEmitter, header: TensorHeader, key: int) -> None:
     dtype = header.dtype.name
     storage = _LEGACY_STORAGES.get(dtype)
     numel = header.nbytes if storage is None else header.nbytes // header.dtype.itemsize
     version = 3 if storage is None else 2
     out.shared(f"ctorch._utils\n_rebuild_tensor_v{version}\n".encode())
     out.add(b"((")
-    out.shared(_text("storage"))
+    out.shared(_pickle_text("storage"))
     module = "torch" if storage else "torch.storage"
     out.shared(f"c{module}\n{storage or 'UntypedStorage'}\n".encode())
-    out.add(_text(str(key)))
-    out.shared(_text("cpu"))
-    out.add(_integer(numel), b"tQ", _integer(0))
-    out.add(_integers(header.shape), _integers(_strides(header.shape)), b"\x89")
+    out.add(_pickle_text(str(key)))
+    out.shared(_pickle_text("cpu"))
+    out.add(_pickle_integer(numel), b"tQ", _pickle_integer(0))
+    out.add(_pickle_integers(header.shape), _pickle_integers(_strides(header.shape)), b"\x89")
     out.shared(_ORDERED_DICT)
     out.add(b")R")
     if storage is None:

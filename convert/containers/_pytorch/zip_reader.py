@@ -99,10 +99,10 @@ def read_zip(path: Path) -> ZipArchive:
         ContainerError: The archive is damaged, ambiguous or encrypted.
     """
     with open(path, "rb") as file:
-        return ZipArchive(path, _Directory(path, file).entries())
+        return ZipArchive(path, _CentralDirectory(path, file).entries())
 
 
-class _Directory:
+class _CentralDirectory:
     """The central directory of an open file."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:

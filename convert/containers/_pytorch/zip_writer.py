@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 ALIGNMENT = 64
-_BIG = 0xFFFFFFFF
+_ZIP64_LIMIT = 0xFFFFFFFF
 _UTF8 = 0x0800
-_CRC_AT = 14
+_CRC_OFFSET = 14
 _DATE_1980 = 0x21
 _ZIP64_VERSION = 45
 
 
 @dataclass(frozen=True)
-class Record:
+class ZipRecord:
     """An entry to be.
 
     Attributes:
@@ -40,43 +40,43 @@ class Record:
 
     def local(self) -> bytes:
         """The local header, up to the bytes; the CRC is patched in later."""
-        wide = self.size >= _BIG
+        wide = self.size >= _ZIP64_LIMIT
         extra = struct.pack("<HHQQ", 1, 16, self.size, self.size) if wide else b""
         padding = self.offset - self.header - _local_length(self.name, self.size)
         extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-        size = min(self.size, _BIG)
+        size = min(self.size, _ZIP64_LIMIT)
         fields = (b"PK\3\4", _ZIP64_VERSION if wide else 20, _UTF8, 0, 0, _DATE_1980, 0, size, size)
         return struct.pack("<4s5H3I2H", *fields, len(self.name), len(extra)) + self.name + extra
 
     def central(self, crc: int) -> bytes:
         """The entry of the directory."""
-        wide = [value for value in (self.size, self.size, self.header) if value >= _BIG]
+        wide = [value for value in (self.size, self.size, self.header) if value >= _ZIP64_LIMIT]
         extra = struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
         version = _ZIP64_VERSION if wide else 20
-        size = min(self.size, _BIG)
+        size = min(self.size, _ZIP64_LIMIT)
         fields = (b"PK\1\2", version, version, _UTF8, 0, 0, _DATE_1980, crc, size, size)
-        tail = (len(self.name), len(extra), 0, 0, 0, 0, min(self.header, _BIG))
+        tail = (len(self.name), len(extra), 0, 0, 0, 0, min(self.header, _ZIP64_LIMIT))
         return struct.pack("<4s6H3I5H2I", *fields, *tail) + self.name + extra
 
 
 def _local_length(name: bytes, size: int) -> int:
     """Length of a local header whose padding is empty."""
-    return 30 + len(name) + (20 if size >= _BIG else 0) + 4
+    return 30 + len(name) + (20 if size >= _ZIP64_LIMIT else 0) + 4
 
 
-def lay_out(entries: Sequence[tuple[str, int]]) -> list[Record]:
+def place_records(entries: Sequence[tuple[str, int]]) -> list[ZipRecord]:
     """Places entries of these names and sizes one behind the other."""
-    records: list[Record] = []
+    records: list[ZipRecord] = []
     position = 0
     for name, size in entries:
         raw = name.encode()
         start = position + _local_length(raw, size)
-        records.append(Record(raw, size, position, start + -start % ALIGNMENT))
+        records.append(ZipRecord(raw, size, position, start + -start % ALIGNMENT))
         position = records[-1].end
     return records
 
 
-def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+def central_directory(records: Sequence[ZipRecord], crcs: Sequence[int]) -> bytes:
     """The central directory with its ends, zip64 and plain, to follow the last record."""
     start = records[-1].end
     body = b"".join(record.central(crc) for record, crc in zip(records, crcs, strict=True))
@@ -89,12 +89,22 @@ def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
     few = min(count, 0xFFFF)
     plain = struct.pack(
-        "<4s4H2IH", b"PK\5\6", 0, 0, few, few, min(len(body), _BIG), min(start, _BIG), 0
+        "<4s4H2IH",
+        b"PK\5\6",
+        0,
+        0,
+        few,
+        few,
+        min(len(body), _ZIP64_LIMIT),
+        min(start, _ZIP64_LIMIT),
+        0,
     )
     return body + end64 + locator + plain
 
 
-def put(file: BinaryIO, record: Record, blocks: Iterable[memoryview | bytes]) -> tuple[int, int]:
+def write_record(
+    file: BinaryIO, record: ZipRecord, blocks: Iterable[memoryview | bytes]
+) -> tuple[int, int]:
     """Writes an entry where it belongs; returns its CRC and how many bytes came.
 
     Stops early when more bytes come than the entry has room for.
@@ -109,5 +119,5 @@ def put(file: BinaryIO, record: Record, blocks: Iterable[memoryview | bytes]) ->
         file.write(block)
         crc = zlib.crc32(block, crc)
     file.flush()
-    os.pwrite(file.fileno(), struct.pack("<I", crc), record.header + _CRC_AT)
+    os.pwrite(file.fileno(), struct.pack("<I", crc), record.header + _CRC_OFFSET)
     return crc, written

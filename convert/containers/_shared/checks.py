@@ -14,7 +14,7 @@ MAX_AXES = 32
 """Most axes of a tensor; numpy 1 stops here."""
 
 
-def checked_name(name: str, file: Path) -> str:
+def check_name(name: str, file: Path) -> str:
     """The name, when it can travel safely into any other container.
 
     Raises:
@@ -36,7 +36,7 @@ def checked_name(name: str, file: Path) -> str:
     return name
 
 
-def checked_shape(values: object, dtype: DType, *, file: Path, tensor: str) -> tuple[int, ...]:
+def check_shape(values: object, dtype: DType, *, file: Path, tensor: str) -> tuple[int, ...]:
     """The shape as a tuple, when numpy can hold such a tensor of ``dtype``.
 
     Raises:
@@ -62,7 +62,7 @@ def checked_shape(values: object, dtype: DType, *, file: Path, tensor: str) -> t
     return tuple(values)
 
 
-def nbytes_of(shape: Sequence[int], dtype: DType) -> int:
+def byte_size(shape: Sequence[int], dtype: DType) -> int:
     """Bytes of a tensor in C order."""
     return math.prod(shape) * dtype.itemsize
 
@@ -81,18 +81,18 @@ def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) 
     places: set[tuple[str, str]] = set()
     owners: dict[str, TensorHeader] = {}
     for header in headers:
-        checked_name(header.name, path)
-        checked_shape(header.shape, header.dtype, file=path, tensor=header.name)
+        check_name(header.name, path)
+        check_shape(header.shape, header.dtype, file=path, tensor=header.name)
         owner = header
         if header.alias_of is not None:
-            owner = _original(header, owners, path, shares=shares)
+            owner = _alias_owner(header, owners, path, shares=shares)
         place = (header.group if shares else "", header.name)
         if place in places or owners.setdefault(header.name, owner) is not owner:
             raise ContainerError("two tensors have one name", file=path, tensor=header.name)
         places.add(place)
 
 
-def _original(
+def _alias_owner(
     header: TensorHeader, owners: dict[str, TensorHeader], path: Path, *, shares: bool
 ) -> TensorHeader:
     """The header whose bytes an alias shares."""

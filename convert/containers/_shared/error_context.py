@@ -10,7 +10,7 @@ from equipoise.convert.core.errors import ContainerError
 
 
 @contextmanager
-def errors_of(path: Path) -> Iterator[None]:
+def add_file_to_errors(path: Path) -> Iterator[None]:
     """Adds the file to every ``ContainerError`` that does not name one."""
     try:
         yield

@@ -61,11 +61,11 @@ class SlotFile:
             )
         slot = self._slots[self._next]
         self._next += 1
-        room = _Room(slot.segments)
+        room = _SegmentCutter(slot.segments)
         done = 0
         for block in blocks:
             for offset, piece in room.place(memoryview(block).cast("B")):
-                _pwrite(self._descriptor, piece, offset)
+                _write_all(self._descriptor, piece, offset)
             done += memoryview(block).nbytes
             if done > slot.nbytes:
                 break
@@ -79,7 +79,7 @@ class SlotFile:
             )
 
     @property
-    def settled(self) -> int:
+    def finished_bytes(self) -> int:
         """How many of the file's first bytes will stay as they are: those before every slot to come."""
         return self._open_from[self._next]
 
@@ -108,7 +108,7 @@ class SlotFile:
             os.close(descriptor)
 
 
-class _Room:
+class _SegmentCutter:
     """Cuts a stream of bytes at the borders of segments."""
 
     def __init__(self, segments: Sequence[tuple[int, int]]) -> None:
@@ -124,19 +124,19 @@ class _Room:
             yield offset, piece
 
 
-def _pwrite(descriptor: int, view: memoryview, offset: int) -> None:
+def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
     # One call writes at most 2 GiB on Linux.
     while len(view):
         done = os.pwrite(descriptor, view, offset)
         view, offset = view[done:], offset + done
 
 
-def create(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> None:
+def create_file(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> None:
     """Makes a file of ``size`` bytes that holds ``pieces`` at their offsets, and nothing else yet."""
     with open(path, "wb", buffering=0) as file:
         file.truncate(size)
         for offset, data in pieces:
-            _pwrite(file.fileno(), memoryview(data), offset)
+            _write_all(file.fileno(), memoryview(data), offset)
 
 
 class SlotWriter:
@@ -149,9 +149,9 @@ class SlotWriter:
         self._file.write(name, blocks)
 
     @property
-    def settled(self) -> int:
+    def finished_bytes(self) -> int:
         """How many of the file's first bytes will stay as they are."""
-        return self._file.settled
+        return self._file.finished_bytes
 
     def close(self) -> None:
         """Finishes the file and flushes it to disk."""

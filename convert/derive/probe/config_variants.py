@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol
 
-from equipoise.convert.derive.probe.field_values import SMALL, counts, lists, others
-from equipoise.convert.derive.probe.observations import Variant, cover, differ
+from equipoise.convert.derive.probe.field_values import (
+    COUNT_LIMIT,
+    candidate_values,
+    resized_counts,
+    resized_lists,
+)
+from equipoise.convert.derive.probe.observations import Variant, any_differ, smallest_class_cover
 
 
-class Build(Protocol):
+class BuildVariant(Protocol):
     """Builds the classes under the base config with changes; None when none can be built so."""
 
     def __call__(
@@ -19,7 +24,7 @@ class Build(Protocol):
         """Builds these classes, or all."""
 
 
-IDLE = (
+SHAPE_FREE_FIELD_PARTS = (
     *(
         "drop",
         "_token_id",
@@ -39,16 +44,16 @@ IDLE = (
     *("gradient_check", "attn_implementation", "_act", "activation", "norm_topk", "begin_supp"),
 )
 """Parts of the names of fields that no parameter's shape depends on."""
-MOST_CONTEXTS = 4
-MOST_PAIRS = 10
-WIDTHS = ("size", "dim", "width", "embd", "d_model", "channels")
+MAX_CONTEXTS = 4
+MAX_PAIRS = 10
+WIDTH_FIELD_PARTS = ("size", "dim", "width", "embd", "d_model", "channels")
 """Parts of the names of fields that say how wide something is."""
-MOST_SAMPLES = 2
+MAX_SAMPLES = 2
 """Around as many samples every number is changed."""
 
 
-def explore(
-    build: Build,
+def explore_variants(
+    build: BuildVariant,
     texts: Mapping[str, frozenset[str]],
     hints: Mapping[str, Sequence[Any]],
     samples: Sequence[Variant] = (),
@@ -64,15 +69,15 @@ def explore(
     base = build({})
     if base is None:
         return [], []
-    walk = _Walk(build, base, texts, hints, samples)
+    walk = _VariantExplorer(build, base, texts, hints, samples)
     walk.run()
     return walk.variants, sorted(walk.stuck)
 
 
-class _Walk:
+class _VariantExplorer:
     def __init__(
         self,
-        build: Build,
+        build: BuildVariant,
         base: Variant,
         texts: Mapping[str, frozenset[str]],
         hints: Mapping[str, Sequence[Any]],
@@ -80,14 +85,14 @@ class _Walk:
     ) -> None:
         self.build = build
         self.base = base
-        self.samples = [one for one in samples if differ(one.seen, base.seen)]
+        self.samples = [one for one in samples if any_differ(one.seen, base.seen)]
         self.variants = [base, *self.samples]
         self.texts = texts
         self.hints = hints
         self.fields = [
             name
             for name, value in base.values.items()
-            if not is_idle(name)
+            if not is_shape_free(name)
             and not isinstance(value, dict)
             and not (value is None and name.endswith("config"))
         ]
@@ -102,15 +107,15 @@ class _Walk:
         contexts += self._hinted()
         for place, context in enumerate(contexts):
             self._add({**together, **context.changes})
-            if place < MOST_CONTEXTS:
+            if place < MAX_CONTEXTS:
                 self._around(context, numbers)
-        for sample in self.samples[:MOST_SAMPLES]:
+        for sample in self.samples[:MAX_SAMPLES]:
             self._back(sample)
             self._around(sample, numbers)
 
     def _around(self, context: Variant, numbers: Sequence[str]) -> None:
         """Changes every number in a context, in the classes that show what the context itself does."""
-        classes = cover(context.seen, self.base.seen)
+        classes = smallest_class_cover(context.seen, self.base.seen)
         for field in numbers:
             if isinstance(context.values.get(field), int):
                 self._change(context, field, classes)
@@ -130,13 +135,13 @@ class _Walk:
 
     def _back(self, sample: Variant) -> None:
         """What a sample has otherwise than the base, one field at a time as in the base."""
-        classes = cover(sample.seen, self.base.seen)
+        classes = smallest_class_cover(sample.seen, self.base.seen)
         for field in sample.changes:
             if field not in self.fields:
                 continue
             rest = {name: value for name, value in sample.changes.items() if name != field}
             found = None if self._among(rest) else self.build(rest, classes)
-            if found is not None and differ(found.seen, sample.seen):
+            if found is not None and any_differ(found.seen, sample.seen):
                 self.variants.append(found)
 
     def _singles(self) -> tuple[list[str], list[Mapping[str, Any]]]:
@@ -151,7 +156,7 @@ class _Walk:
             else:
                 numbers.append(field)
             if found is not None and not isinstance(found.values[field], (bool, str)):
-                classes = cover(found.seen, self.base.seen)
+                classes = smallest_class_cover(found.seen, self.base.seen)
                 self._change(self.base, field, classes, start=1, but=found.values[field])
         return numbers, switches
 
@@ -176,7 +181,7 @@ class _Walk:
             if found is None:
                 refused = True
                 continue
-            changed = differ(found.seen, parent.seen)
+            changed = any_differ(found.seen, parent.seen)
             if changed:
                 self.variants.append(found)
             if not isinstance(parent.values[field], (str, list, float)) or (
@@ -190,20 +195,20 @@ class _Walk:
     def _candidates(self, parent: Variant, field: str) -> Iterator[dict[str, Any]]:
         value = parent.values[field]
         texts = self.texts.get(field.rpartition(".")[2], frozenset())
-        for other in others(field, value, texts):
+        for other in candidate_values(field, value, texts):
             yield {field: other}
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                yield {field: other, **lists(parent.values, value, other)}
+                yield {field: other, **resized_lists(parent.values, value, other)}
             if isinstance(value, list) and len(other) != len(value):
-                every = {**lists(parent.values, len(value), len(other)), field: other}
+                every = {**resized_lists(parent.values, len(value), len(other)), field: other}
                 yield every
-                yield {**every, **counts(parent.values, len(value), len(other))}
+                yield {**every, **resized_counts(parent.values, len(value), len(other))}
 
     def _pairs(self) -> list[Variant]:
         """Two switches at once, where the second does something only beside the first."""
         switches = [name for name in self.fields if isinstance(self.base.values[name], bool)]
         found = []
-        for names in list(combinations(switches, 2))[:MOST_PAIRS]:
+        for names in list(combinations(switches, 2))[:MAX_PAIRS]:
             flipped = {name: not self.base.values[name] for name in names}
             if not self._add(flipped):
                 continue
@@ -234,15 +239,15 @@ class _Walk:
         sizes = [
             name
             for name in dict.fromkeys(moved)
-            if name in numbers and type(values[name]) is int and values[name] >= SMALL
+            if name in numbers and type(values[name]) is int and values[name] >= COUNT_LIMIT
         ]
-        wide = [name for name in sizes if any(part in name for part in WIDTHS)]
+        wide = [name for name in sizes if any(part in name for part in WIDTH_FIELD_PARTS)]
         for name in dict.fromkeys(moved):
             first = values[name][0] if isinstance(values[name], list) and values[name] else None
-            for one in wide if type(first) is int and first >= SMALL else ():
+            for one in wide if type(first) is int and first >= COUNT_LIMIT else ():
                 if values[one] != first:
                     self._add({one: first})
-        for one, other in list(combinations(wide, 2))[:MOST_PAIRS]:
+        for one, other in list(combinations(wide, 2))[:MAX_PAIRS]:
             if values[one] != values[other]:
                 for changes in ({one: values[other]}, {other: values[one]}):
                     if self._add(changes):
@@ -251,11 +256,11 @@ class _Walk:
     def _add(self, changes: Mapping[str, Any]) -> bool:
         known = any(one.changes == changes for one in self.variants)
         found = None if known else self.build(changes)
-        if found is not None and differ(found.seen, self.base.seen):
+        if found is not None and any_differ(found.seen, self.base.seen):
             self.variants.append(found)
         return known or found is not None
 
 
-def is_idle(name: str) -> bool:
+def is_shape_free(name: str) -> bool:
     """Whether no parameter's shape depends on a field, as its name says."""
-    return any(part in name for part in IDLE)
+    return any(part in name for part in SHAPE_FREE_FIELD_PARTS)

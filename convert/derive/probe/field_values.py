@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from equipoise.convert.derive.probe.observations import Values
+from equipoise.convert.derive.probe.observations import ConfigValues
 
-SMALL = 9
+COUNT_LIMIT = 9
 """A number below it is taken for a count and raised by one; a larger one is doubled."""
 
 
-def others(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
+def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
     """Other values of a field, the likeliest first."""
     match value:
         case bool():
@@ -19,7 +19,9 @@ def others(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
         case int():
             small = (value + 1, 2 * value, value + 2, value - 1, 3 * value)
             large = (2 * value, 3 * value, value + 1, value // 2, 4 * value, value + 8)
-            yield from dict.fromkeys(one for one in (small if value < SMALL else large) if one > 0)
+            yield from dict.fromkeys(
+                one for one in (small if value < COUNT_LIMIT else large) if one > 0
+            )
             if value == 0:
                 yield from (4, 8)
         case float():
@@ -45,7 +47,7 @@ def others(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
                 yield [text, *items[1:]]
 
 
-def lists(values: Values, count: int, wanted: int) -> dict[str, Any]:
+def resized_lists(values: ConfigValues, count: int, wanted: int) -> dict[str, Any]:
     """Every list of one length, cut or continued to another."""
     return {
         name: [value[place % count] for place in range(wanted)]
@@ -54,7 +56,7 @@ def lists(values: Values, count: int, wanted: int) -> dict[str, Any]:
     }
 
 
-def counts(values: Values, count: int, wanted: int) -> dict[str, Any]:
+def resized_counts(values: ConfigValues, count: int, wanted: int) -> dict[str, Any]:
     """Every number that may be the length of a list."""
     return {
         name: wanted

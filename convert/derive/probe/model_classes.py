@@ -16,31 +16,35 @@ from typing import Any
 
 from equipoise.convert.architectures.config import read_json
 from equipoise.convert.core.errors import ArchitectureError, InputError
-from equipoise.convert.derive.probe.config_access import nested
-from equipoise.convert.derive.probe.module_kinds import module_of
-from equipoise.convert.derive.probe.observations import Module, Seen, Values
+from equipoise.convert.derive.probe.config_access import nested_configs
+from equipoise.convert.derive.probe.module_kinds import classify_module
+from equipoise.convert.derive.probe.observations import (
+    ClassObservation,
+    ConfigValues,
+    ObservedModule,
+)
 
-_REFUSALS = (
+_BUILD_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
     *(NameError, OSError, RuntimeError, TypeError, ValueError),
 )
 
 
-_ABSENT = object()
+_MISSING = object()
 
 
 @cache
-def refusals() -> tuple[type[Exception], ...]:
+def build_errors() -> tuple[type[Exception], ...]:
     """What a model or its config raises when it cannot be built so."""
     try:
         from huggingface_hub.errors import StrictDataclassError
     except ImportError:  # before the configs were checked
-        return _REFUSALS
-    return (*_REFUSALS, StrictDataclassError)
+        return _BUILD_ERRORS
+    return (*_BUILD_ERRORS, StrictDataclassError)
 
 
 @dataclass(frozen=True)
-class Type:
+class ModelType:
     """A model type of transformers.
 
     Attributes:
@@ -71,32 +75,34 @@ class Type:
         """
         values = deepcopy(self.config.to_dict())
         for name in self.computed:
-            _drop(values, name)
+            _remove_nested(values, name)
         for name, value in changes.items():
-            _put(values, name, value)
+            _set_nested(values, name, value)
         config = type(self.config).from_dict(values)
         for name, value in changes.items():
-            _set(config, name, value)
-        flat = flatten(config)
+            _set_attribute(config, name, value)
+        flat = flatten_config(config)
         if any(flat.get(name) != value for name, value in changes.items()):
             raise ValueError("the config does not keep what is set")
         return config
 
-    def values(self, config: Any) -> Values:
+    def values(self, config: Any) -> ConfigValues:
         """A config's values by dotted name, but for what it works out itself."""
-        return {k: value for k, value in flatten(config).items() if k not in self.computed}
+        return {k: value for k, value in flatten_config(config).items() if k not in self.computed}
 
-    def see(self, name: str, config: Any) -> Seen:
-        """A class under a config; raises what the class raises, one of :func:`refusals`."""
+    def see(self, name: str, config: Any) -> ClassObservation:
+        """A class under a config; raises what the class raises, one of :func:`build_errors`."""
         try:
-            return _seen(self.classes[name], deepcopy(config), self.files)
+            return _observe_class(self.classes[name], deepcopy(config), self.files)
         except Exception as error:
             if type(error) is Exception:  # transformers says so little of some configs
                 raise ValueError(str(error)) from error
             raise
 
 
-def open_type(source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Type:
+def open_model_type(
+    source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] = ()
+) -> ModelType:
     """A model type by its name, or that of a folder with a ``config.json``.
 
     Args:
@@ -114,7 +120,7 @@ def open_type(source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] =
             raise InputError(f"derive needs {library}", hint="pip install 'equipoise[torch]'")
     from transformers import CONFIG_MAPPING
 
-    file = _config_file(source)
+    file = _config_path(source)
     values = read_json(file) if file.is_file() else None
     model_type = str(values.get("model_type")) if values is not None else source
     if model_type not in CONFIG_MAPPING:
@@ -125,8 +131,8 @@ def open_type(source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] =
         )
     kind = CONFIG_MAPPING[model_type]
     config = kind() if values is None else kind.from_dict(values)
-    modules = tuple(_modules(kind))
-    classes = {one.__name__: one for module in modules for one in _classes(module, kind)}
+    modules = tuple(_modeling_modules(kind))
+    classes = {one.__name__: one for module in modules for one in _model_classes(module, kind)}
     unknown = [name for name in wanted if name not in classes]
     if unknown or not classes:
         raise InputError(
@@ -137,18 +143,20 @@ def open_type(source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] =
         )
     kept = {name: one for name, one in classes.items() if not wanted or name in wanted}
     prefixes = {name: str(one.base_model_prefix or "") for name, one in kept.items()}
-    samples = tuple(_sample(one, kind) for one in also)
-    return Type(model_type, config, kept, prefixes, modules, samples, frozenset(_computed(config)))
+    samples = tuple(_read_sample_config(one, kind) for one in also)
+    return ModelType(
+        model_type, config, kept, prefixes, modules, samples, frozenset(_computed_fields(config))
+    )
 
 
-def _config_file(source: str) -> Path:
+def _config_path(source: str) -> Path:
     place = Path(source)
     return place / "config.json" if place.is_dir() else place
 
 
-def _sample(source: str, kind: Any) -> Any:
+def _read_sample_config(source: str, kind: Any) -> Any:
     """A further config of a type."""
-    file = _config_file(source)
+    file = _config_path(source)
     values = read_json(file)
     if values.get("model_type") != kind.model_type:
         raise InputError(
@@ -160,19 +168,19 @@ def _sample(source: str, kind: Any) -> Any:
     return kind.from_dict(values)
 
 
-def _computed(config: Any) -> Iterator[str]:
+def _computed_fields(config: Any) -> Iterator[str]:
     """Fields that the constructor does not take and sets as they are all the same, as T5's ``is_gated_act``."""
     values = config.to_dict()
     taken = {*inspect.signature(type(config)).parameters, *_base_fields(), *dir(type(config))}
     try:
         without = type(config).from_dict({k: one for k, one in values.items() if k in taken})
-    except refusals():
+    except build_errors():
         return
-    inside = nested(config, values)
+    inside = nested_configs(config, values)
     for name in values:
         if name in inside:
-            yield from (f"{name}.{one}" for one in _computed(inside[name]))
-        elif name not in taken and getattr(without, name, _ABSENT) == values[name]:
+            yield from (f"{name}.{one}" for one in _computed_fields(inside[name]))
+        elif name not in taken and getattr(without, name, _MISSING) == values[name]:
             yield name
 
 
@@ -184,7 +192,7 @@ def _base_fields() -> frozenset[str]:
     return frozenset(PretrainedConfig().to_dict())
 
 
-def _modules(kind: type) -> Iterator[ModuleType]:
+def _modeling_modules(kind: type) -> Iterator[ModuleType]:
     """The modeling modules of the package that defines a config."""
     package = kind.__module__.rpartition(".")[0]
     folder = Path(str(inspect.getfile(kind))).parent
@@ -192,11 +200,11 @@ def _modules(kind: type) -> Iterator[ModuleType]:
         if not file.stem.startswith(("modeling_tf_", "modeling_flax_")):
             try:
                 yield import_module(f"{package}.{file.stem}")
-            except refusals():
+            except build_errors():
                 continue  # a module that needs another library
 
 
-def _classes(module: ModuleType, kind: type) -> Iterator[Any]:
+def _model_classes(module: ModuleType, kind: type) -> Iterator[Any]:
     """The public models that take exactly this config."""
     from transformers import PreTrainedModel
 
@@ -208,7 +216,7 @@ def _classes(module: ModuleType, kind: type) -> Iterator[Any]:
             yield one
 
 
-def alternatives(kind: Type) -> Mapping[str, frozenset[str]]:
+def compared_texts(kind: ModelType) -> Mapping[str, frozenset[str]]:
     """Texts that an attribute of the config may be, as far as the source compares it with some: attribute -> texts."""
     found: dict[str, set[str]] = {}
     for name in kind.config.to_dict():
@@ -222,28 +230,28 @@ def alternatives(kind: Type) -> Mapping[str, frozenset[str]]:
             match node:
                 case ast.Compare(left=ast.Attribute(attr=name) | ast.Name(id=name)):
                     found.setdefault(name, set()).update(
-                        text for side in node.comparators for text in _texts(side)
+                        text for side in node.comparators for text in _string_constants(side)
                     )
                 case ast.AnnAssign(target=ast.Name(id=name)):  # layer_type: Literal["a", "b"]
-                    found.setdefault(name, set()).update(_texts(node.annotation))
+                    found.setdefault(name, set()).update(_string_constants(node.annotation))
     return {name: frozenset(texts) for name, texts in found.items()}
 
 
-def _texts(node: ast.AST) -> Iterator[str]:
+def _string_constants(node: ast.AST) -> Iterator[str]:
     """The texts in a piece of source."""
     for one in ast.walk(node):
         if isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value
 
 
-def flatten(config: Any) -> Values:
+def flatten_config(config: Any) -> ConfigValues:
     """A config's values by dotted name; those of nested configs included, ``num_labels`` too."""
     flat: dict[str, Any] = {}
     values = config.to_dict()
-    inside = nested(config, values)
+    inside = nested_configs(config, values)
     for name, value in values.items():
         if name in inside:
-            flat.update((f"{name}.{key}", one) for key, one in flatten(inside[name]).items())
+            flat.update((f"{name}.{key}", one) for key, one in flatten_config(inside[name]).items())
         else:
             flat[name] = value
     labels = getattr(config, "id2label", None)
@@ -252,19 +260,19 @@ def flatten(config: Any) -> Values:
     return flat
 
 
-def defaults(config: Any) -> Values:
+def default_values(config: Any) -> ConfigValues:
     """What the classes of a config and of its nested configs fill in."""
     try:
-        own = flatten(type(config)())
-    except refusals():
+        own = flatten_config(type(config)())
+    except build_errors():
         own = {}
     found = dict(own)
-    for name, inner in nested(config, config.to_dict()).items():
-        found.update((f"{name}.{key}", one) for key, one in defaults(inner).items())
+    for name, inner in nested_configs(config, config.to_dict()).items():
+        found.update((f"{name}.{key}", one) for key, one in default_values(inner).items())
     return found
 
 
-def _put(values: dict[str, Any], name: str, value: Any) -> None:
+def _set_nested(values: dict[str, Any], name: str, value: Any) -> None:
     if name == "num_labels":
         return
     *path, last = name.split(".")
@@ -273,14 +281,14 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
     values[last] = value
 
 
-def _drop(values: dict[str, Any], name: str) -> None:
+def _remove_nested(values: dict[str, Any], name: str) -> None:
     *path, last = name.split(".")
     for part in path:
         values = values[part]
     values.pop(last, None)
 
 
-def _set(config: Any, name: str, value: Any) -> None:
+def _set_attribute(config: Any, name: str, value: Any) -> None:
     """Sets what the config's constructor computes itself, or keeps under another name."""
     *path, last = name.split(".")
     for part in path:
@@ -289,7 +297,7 @@ def _set(config: Any, name: str, value: Any) -> None:
         setattr(config, last, value)
 
 
-def _seen(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> Seen:
+def _observe_class(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> ClassObservation:
     """The model's modules and tensors under the names that ``save_pretrained`` gives them."""
     import torch
     from transformers.initialization import no_init_weights
@@ -302,20 +310,20 @@ def _seen(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> Seen:
         for name, tensor in model.state_dict().items()
         if name not in ignored and isinstance(tensor, torch.Tensor)
     }
-    saved = _as_saved(model, state, known)
+    saved = _rename_as_saved(model, state, known)
     own = {id(tensor): name for name, tensor in state.items()}
     files = {own[id(tensor)]: name for name, tensor in saved.items() if id(tensor) in own}
-    modules: dict[str, Module] = {}
+    modules: dict[str, ObservedModule] = {}
     rest = {name: tuple(tensor.shape) for name, tensor in saved.items()}
     for path, module in model.named_modules():
-        placed = module_of(path, module, files)
+        placed = classify_module(path, module, files)
         if placed is not None and placed[0] not in modules:
             modules[placed[0]] = placed[1]
             for name in placed[2]:
                 rest.pop(name, None)
-    modules.update(_made(rest, {files[name] for name in files}))
+    modules.update(_modules_of_unplaced_tensors(rest, {files[name] for name in files}))
     ties = getattr(model, "all_tied_weights_keys", None) or {}
-    return Seen(
+    return ClassObservation(
         modules,
         {
             files[name]: files[to]
@@ -326,7 +334,7 @@ def _seen(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> Seen:
     )
 
 
-def _as_saved(
+def _rename_as_saved(
     model: Any, state: dict[str, Any], known: dict[tuple[str, str], str]
 ) -> dict[str, Any]:
     """The names of files, which transformers 5 maps its own to; before, they were the same.
@@ -347,7 +355,9 @@ def _as_saved(
     return found
 
 
-def _made(rest: Mapping[str, tuple[int, ...]], kept: set[str]) -> Iterator[tuple[str, Module]]:
+def _modules_of_unplaced_tensors(
+    rest: Mapping[str, tuple[int, ...]], kept: set[str]
+) -> Iterator[tuple[str, ObservedModule]]:
     """What belongs to no module of a known kind; matrices that are cut out of a larger tensor are linear layers."""
     made = {
         name.removesuffix(".weight")
@@ -359,6 +369,9 @@ def _made(rest: Mapping[str, tuple[int, ...]], kept: set[str]) -> Iterator[tuple
         if path in made and leaf in ("weight", "bias"):
             if leaf == "weight":
                 sizes = (("inputs", shape[1]), ("outputs", shape[0]))
-                yield path, Module("linear", sizes, f"{path}.bias" in rest)
+                yield path, ObservedModule("linear", sizes, f"{path}.bias" in rest)
             continue
-        yield name, Module("param", tuple((str(axis), size) for axis, size in enumerate(shape)))
+        yield (
+            name,
+            ObservedModule("param", tuple((str(axis), size) for axis, size in enumerate(shape))),
+        )

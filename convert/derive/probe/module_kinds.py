@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.convert.architectures.module_kinds import KINDS
-from equipoise.convert.derive.probe.observations import Module
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.derive.probe.observations import ObservedModule
 
-_WEIGHT_NORM = {
+_WEIGHT_NORM_LEAVES = {
     "weight_g": "parametrizations.weight.original0",
     "weight_v": "parametrizations.weight.original1",
 }
 
 
-def module_of(
+def classify_module(
     path: str, module: Any, files: Mapping[str, str]
-) -> tuple[str, Module, list[str]] | None:
+) -> tuple[str, ObservedModule, list[str]] | None:
     """A module's path in files, what it is, and its tensors there; None when it has no kind.
 
     Args:
@@ -24,15 +24,17 @@ def module_of(
         module: The module.
         files: Name in the model -> name in files.
     """
-    found = _kind(module)
+    found = _classify(module)
     if found is None:
         return None
-    leaves = {leaf: _inside(path, _WEIGHT_NORM.get(leaf, leaf)) for leaf in found.leaves()}
+    leaves = {
+        leaf: _join_path(path, _WEIGHT_NORM_LEAVES.get(leaf, leaf)) for leaf in found.leaves()
+    }
     if not all(name in files for name in leaves.values()):
         return None
     places = {
-        files[name].removesuffix(_WEIGHT_NORM.get(leaf, leaf))
-        if files[name].endswith(f".{_WEIGHT_NORM.get(leaf, leaf)}")
+        files[name].removesuffix(_WEIGHT_NORM_LEAVES.get(leaf, leaf))
+        if files[name].endswith(f".{_WEIGHT_NORM_LEAVES.get(leaf, leaf)}")
         else files[name].removesuffix(leaf)
         for leaf, name in leaves.items()
     }
@@ -42,40 +44,40 @@ def module_of(
     return place.removesuffix("."), found, [files[name] for name in leaves.values()]
 
 
-def _inside(path: str, leaf: str) -> str:
+def _join_path(path: str, leaf: str) -> str:
     return f"{path}.{leaf}" if path else leaf
 
 
-def _kind(module: Any) -> Module | None:
+def _classify(module: Any) -> ObservedModule | None:
     """The kind by PyTorch's class, where the parameters are those of the kind."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     if hasattr(module, "parametrizations"):  # to ask for its weight would compute it
-        return _weight_norm(module)
+        return _classify_weight_norm(module)
     weight = getattr(module, "weight", None)
     if weight is None or not hasattr(weight, "shape"):
         return None
     shape = tuple(weight.shape)
     if isinstance(module, nn.Linear) and len(shape) == 2:
-        return _module(module, "linear", {"inputs": shape[1], "outputs": shape[0]})
+        return _observed_module(module, "linear", {"inputs": shape[1], "outputs": shape[0]})
     if isinstance(module, Conv1D):
-        return _module(module, "hf_conv1d", {"inputs": shape[0], "outputs": shape[1]})
+        return _observed_module(module, "hf_conv1d", {"inputs": shape[0], "outputs": shape[1]})
     if isinstance(module, nn.Embedding):
-        return _module(module, "embedding", {"count": shape[0], "width": shape[1]})
+        return _observed_module(module, "embedding", {"count": shape[0], "width": shape[1]})
     if isinstance(module, nn.modules.conv._ConvNd):
-        return _convolution(module, shape)
+        return _classify_convolution(module, shape)
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return _module(module, "batch_norm", {"width": shape[0]})
+        return _observed_module(module, "batch_norm", {"width": shape[0]})
     if "Norm" in type(module).__name__ and len(shape) == 1:
         native = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d))
         own = dict(module.named_parameters(recurse=False))
         rms = not native and set(own) == {"weight"}
-        return _module(module, "rms_norm" if rms else "norm", {"width": shape[0]})
+        return _observed_module(module, "rms_norm" if rms else "norm", {"width": shape[0]})
     return None
 
 
-def _convolution(module: Any, shape: tuple[int, ...]) -> Module | None:
+def _classify_convolution(module: Any, shape: tuple[int, ...]) -> ObservedModule | None:
     from torch import nn
 
     groups = int(module.groups)
@@ -83,14 +85,14 @@ def _convolution(module: Any, shape: tuple[int, ...]) -> Module | None:
     window = dict(zip(axes, shape[2:], strict=True))
     if isinstance(module, (nn.ConvTranspose2d,)):
         sizes = {"inputs": shape[0], "outputs": shape[1] * groups, **window, "groups": groups}
-        return _module(module, "conv_transpose2d", sizes)
+        return _observed_module(module, "conv_transpose2d", sizes)
     if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose3d)):
         return None
     sizes = {"inputs": shape[1] * groups, "outputs": shape[0], **window, "groups": groups}
-    return _module(module, f"conv{len(shape) - 2}d", sizes)
+    return _observed_module(module, f"conv{len(shape) - 2}d", sizes)
 
 
-def _weight_norm(module: Any) -> Module | None:
+def _classify_weight_norm(module: Any) -> ObservedModule | None:
     """A convolution whose magnitude is one number a kernel position."""
     from torch import nn
 
@@ -107,14 +109,14 @@ def _weight_norm(module: Any) -> Module | None:
     if magnitude != (1, 1, direction[-1]):
         return None
     sizes = {"inputs": direction[1] * groups, "outputs": direction[0], "size": direction[2]}
-    return Module("weight_norm_conv1d", tuple({**sizes, "groups": groups}.items()))
+    return ObservedModule("weight_norm_conv1d", tuple({**sizes, "groups": groups}.items()))
 
 
-def _module(module: Any, kind: str, sizes: Mapping[str, int]) -> Module | None:
+def _observed_module(module: Any, kind: str, sizes: Mapping[str, int]) -> ObservedModule | None:
     """The module of this kind, or None when it has other tensors than the kind."""
     own = {name for name, one in module.named_parameters(recurse=False) if one is not None}
     if kind == "batch_norm":
         own |= {name for name, one in module.named_buffers(recurse=False) if one is not None}
-    bias = "bias" in own if "bias" in KINDS[kind].switches else None
-    found = Module(kind, tuple(sizes.items()), bias)
+    bias = "bias" in own if "bias" in MODULE_KINDS[kind].switches else None
+    found = ObservedModule(kind, tuple(sizes.items()), bias)
     return found if own == set(found.leaves()) else None

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from equipoise.convert.architectures.module_kinds import KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS
 from equipoise.convert.core.arrays import Shape
 
-Values = Mapping[str, Any]
+ConfigValues = Mapping[str, Any]
 """A config, flat: dotted name -> value."""
 
 
 @dataclass(frozen=True)
-class Module:
+class ObservedModule:
     """A module, or a bare parameter.
 
     Attributes:
-        kind: Key of :data:`equipoise.convert.architectures.module_kinds.KINDS`.
+        kind: Key of :data:`equipoise.convert.architectures.module_kinds.MODULE_KINDS`.
         sizes: Its arguments in order, by name; those of a bare parameter are numbered.
         bias: Whether it has a bias; None for kinds that always or never have one.
     """
@@ -34,13 +34,13 @@ class Module:
 
     def leaves(self) -> Iterator[str]:
         """The names of its parameters below its path; empty for a bare one."""
-        for leaf in KINDS[self.kind].leaves:
+        for leaf in MODULE_KINDS[self.kind].leaves:
             if leaf != "bias" or self.bias is not False:
                 yield leaf
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClassObservation:
     """One class under one config.
 
     Attributes:
@@ -49,11 +49,11 @@ class Seen:
         shapes: Every tensor that a file may hold, tied ones included.
     """
 
-    modules: Mapping[str, Module]
+    modules: Mapping[str, ObservedModule]
     ties: Mapping[str, str]
     shapes: Mapping[str, Shape]
 
-    def under(self, prefix: str) -> Seen:
+    def under(self, prefix: str) -> ClassObservation:
         """The same with every name under a prefix."""
         if not prefix:
             return self
@@ -77,21 +77,25 @@ class Variant:
     """
 
     changes: Mapping[str, Any]
-    values: Values
+    values: ConfigValues
     config: Mapping[str, Any]
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ClassObservation] = field(default_factory=dict)
 
 
-def differ(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> bool:
+def any_differ(seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]) -> bool:
     """Whether some class is otherwise."""
     return any(seen[name] != other[name] for name in seen.keys() & other.keys())
 
 
-def cover(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> frozenset[str]:
+def smallest_class_cover(
+    seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]
+) -> frozenset[str]:
     """As few classes as show whatever is otherwise: most of a class is the body that it shares with the rest."""
     both = seen.keys() & other.keys()
     known = {path for one in (seen, other) for name in both for path in one[name].modules}
-    left = {name: set(_otherwise(seen[name], other[name], known)) for name in seen if name in both}
+    left = {
+        name: set(_differing_parts(seen[name], other[name], known)) for name in seen if name in both
+    }
     found = set()
     while any(left.values()):
         name = max(left, key=lambda one: len(left[one]))
@@ -101,7 +105,9 @@ def cover(seen: Mapping[str, Seen], other: Mapping[str, Seen]) -> frozenset[str]
     return frozenset(found)
 
 
-def _otherwise(one: Seen, other: Seen, known: set[str]) -> Iterator[object]:
+def _differing_parts(
+    one: ClassObservation, other: ClassObservation, known: set[str]
+) -> Iterator[object]:
     """What two of a class have otherwise; a path without the prefix, where another class has it so."""
     for a, b in ((one, other), (other, one)):
         for path, module in a.modules.items():

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.derive.search.sample_points import Place, numeric, plus
+from equipoise.convert.derive.search.sample_points import SamplePoint, add_constant, numeric_values
 
-MANY = 24
+MAX_FIELDS_COMPARED = 24
 """As many numbers may be compared with each other."""
-MOST_CASES = 4
+MAX_OR_CASES = 4
 """As many conditions may be joined by ``or``."""
 
 
-def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
+def case_conditions(places: list[SamplePoint], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Conditions that tell cases apart."""
     for name in fields:
         values: list[Any] = [place.values.get(name) for place in places]
@@ -48,20 +48,22 @@ def splits(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, An
                         yield f"{name}[{index}] == {item!r}", np.array([o == item for o in items])
 
 
-def conditions(places: list[Place], fields: list[str]) -> Iterator[tuple[str, Any]]:
+def candidate_conditions(places: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
     """Conditions over fields and indices."""
-    yield from _of_fields(places, fields)
-    yield from _of_indices(places, fields)
-    numbers = {name: value for name in fields if (value := numeric(places, name)) is not None}
-    numbers |= _elements(places, fields)
-    for a, b in combinations(list(numbers)[:MANY], 2):
+    yield from _field_conditions(places, fields)
+    yield from _index_conditions(places, fields)
+    numbers = {
+        name: value for name in fields if (value := numeric_values(places, name)) is not None
+    }
+    numbers |= _list_elements(places, fields)
+    for a, b in combinations(list(numbers)[:MAX_FIELDS_COMPARED], 2):
         yield f"{a} != {b}", numbers[a] != numbers[b]
         yield f"{a} == {b}", numbers[a] == numbers[b]
         yield f"{a} > {b}", numbers[a] > numbers[b]
         yield f"{b} > {a}", numbers[b] > numbers[a]
 
 
-def _elements(places: list[Place], fields: list[str]) -> dict[str, Any]:
+def _list_elements(places: list[SamplePoint], fields: list[str]) -> dict[str, Any]:
     """The first numbers of lists, and those at an index."""
     found = {}
     for name in fields:
@@ -77,7 +79,7 @@ def _elements(places: list[Place], fields: list[str]) -> dict[str, Any]:
     return found
 
 
-def _of_fields(places: list[Place], fields: list[str]) -> Iterator[tuple[str, Any]]:
+def _field_conditions(places: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
     for name in fields:
         values: list[Any] = [place.values.get(name) for place in places]
         truth = np.array([bool(one) for one in values], bool)
@@ -92,14 +94,14 @@ def _of_fields(places: list[Place], fields: list[str]) -> Iterator[tuple[str, An
             equal = np.array([one == text for one in values], bool)
             yield f"{name} == {text!r}", equal
             yield f"{name} != {text!r}", ~equal
-        yield from _of_parts(name, values)
+        yield from _word_conditions(name, values)
         lists = [one for one in values if isinstance(one, list)]
         if len(lists) == len(values):
             for item in sorted({one for many in lists for one in many if isinstance(one, str)}):
                 yield f"{item!r} in {name}", np.array([item in one for one in lists], bool)
 
 
-def _of_parts(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
+def _word_conditions(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
     """Words inside a text: ``gated`` of ``gated-gelu``."""
     texts = [one for one in values if isinstance(one, str)]
     if len(texts) < len(values):
@@ -108,7 +110,9 @@ def _of_parts(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
         yield f"{part!r} in {name}", np.array([part in one for one in texts], bool)
 
 
-def _of_indices(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
+def _index_conditions(
+    places: list[SamplePoint], fields: Iterable[str]
+) -> Iterator[tuple[str, Any]]:
     for index in places[0].indices:
         at = np.array([place.indices[index] for place in places])
         for number in sorted(set(at.tolist()))[:4]:
@@ -119,22 +123,22 @@ def _of_indices(places: list[Place], fields: Iterable[str]) -> Iterator[tuple[st
             for rest in range(step):
                 yield f"{index} % {step} == {rest}", at % step == rest
         for name in fields:
-            yield from _index_and_field(places, index, at, name)
+            yield from _index_field_conditions(places, index, at, name)
         for other in places[0].indices:
             if other != index:
                 than = np.array([place.indices[other] for place in places])
                 yield f"{index} > {other}", at > than
 
 
-def _index_and_field(
-    places: list[Place], index: str, at: Any, name: str
+def _index_field_conditions(
+    places: list[SamplePoint], index: str, at: Any, name: str
 ) -> Iterator[tuple[str, Any]]:
     values: list[Any] = [place.values.get(name) for place in places]
     if all(type(one) is int for one in values):
         numbers = np.array(values)
         for shift in (0, 1, 2):
             bound = numbers - shift
-            text = plus(name, -shift)
+            text = add_constant(name, -shift)
             yield f"{index} < {text}", at < bound
             yield f"{index} >= {text}", at >= bound
             yield f"{index} == {text}", at == bound
@@ -170,7 +174,7 @@ def _index_and_field(
                 yield f"{name}[{index}] != {item!r}", np.array([one != item for one in items])
 
 
-def matching(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
+def find_condition(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
     """The first condition that is the target, or two that are it together."""
     kept: dict[bytes, tuple[str, Any]] = {}
     for text, holds in terms:
@@ -196,10 +200,12 @@ def matching(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
         for (b, second), (c, third) in combinations(list(kept.values())[:60], 2):
             if ((first & (second | third)) == target).all():
                 return f"({a}) and ({b} or {c})"
-    return _cases(wider[:40], list(kept.values()), target)
+    return _find_or_cases(wider[:40], list(kept.values()), target)
 
 
-def _cases(wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: Any) -> str | None:
+def _find_or_cases(
+    wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: Any
+) -> str | None:
     """One condition, and inside it one of several others; none that compares a size with a constant fits by chance."""
     terms = [one for one in terms if not re.search(r"[<>]=? \d{2,}$", one[0])]
     if not terms:
@@ -209,7 +215,7 @@ def _cases(wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: A
         allowed = ~(holds & inside & ~target).any(axis=1)
         left = target.copy()
         chosen: list[str] = []
-        while left.any() and len(chosen) < MOST_CASES:
+        while left.any() and len(chosen) < MAX_OR_CASES:
             gains = (holds & left).sum(axis=1) * allowed
             best = int(np.argmax(gains))
             if gains[best] == 0:

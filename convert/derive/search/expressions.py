@@ -8,17 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.derive.search.sample_points import Place, Vector, numeric, plus
+from equipoise.convert.derive.search.sample_points import (
+    SamplePoint,
+    Vector,
+    add_constant,
+    numeric_values,
+)
 
-FEW = 10
+MAX_TERMS_IN_TRIPLES = 10
 """As many terms may be combined three at a time."""
-SOME = 80
+MAX_PAIRS_COMBINED = 80
 """As many pairs may be combined with each other."""
-MANY = 48
+MAX_TERMS_IN_PAIRS = 48
 """As many may be combined two at a time."""
-POWERS = [2**power for power in range(8)]
+POWERS_OF_TWO = [2**power for power in range(8)]
 """The language has no powers; a list of them stands for those of two."""
-MULTIPLES = (8, 16, 32, 64, 128, 256)
+ROUNDING_MULTIPLES = (8, 16, 32, 64, 128, 256)
 DIVISORS = (2, 3, 4, 8, 16, 32)
 
 
@@ -41,7 +46,7 @@ class Term:
         return f"({self.text})" if " " in self.text else self.text
 
 
-def terms_of(places: list[Place], fields: Iterable[str]) -> list[Term]:
+def candidate_terms(places: list[SamplePoint], fields: Iterable[str]) -> list[Term]:
     """Fields, elements and lengths of lists, and indices, each with its values; equal ones once."""
     found: dict[bytes, Term] = {}
 
@@ -53,22 +58,25 @@ def terms_of(places: list[Place], fields: Iterable[str]) -> list[Term]:
     for name in fields:
         value = places[0].values.get(name)
         if not isinstance(value, list):
-            add(name, numeric(places, name))
+            add(name, numeric_values(places, name))
     for name in fields:
         lists = [place.values.get(name) for place in places]
         if all(isinstance(one, list) and one for one in lists):
-            for text, values in _of_lists(places, name, lists, indices):
+            for text, values in _list_terms(places, name, lists, indices):
                 add(text, np.array(values, np.float64))
     for index in indices:
         at = [place.indices[index] for place in places]
         add(index, np.array(at, np.float64))
-        if max(at) < len(POWERS):
-            add(f"{POWERS}[{index}]", np.array([POWERS[one] for one in at], np.float64))
+        if max(at) < len(POWERS_OF_TWO):
+            add(
+                f"{POWERS_OF_TWO}[{index}]",
+                np.array([POWERS_OF_TWO[one] for one in at], np.float64),
+            )
     return list(found.values())
 
 
-def _of_lists(
-    places: Sequence[Place], name: str, lists: Sequence[Any], indices: Sequence[str]
+def _list_terms(
+    places: Sequence[SamplePoint], name: str, lists: Sequence[Any], indices: Sequence[str]
 ) -> Iterator[tuple[str, list[float]]]:
     """What an expression may take from a list: the element of an index, one at a fixed place, its length."""
     for index in indices:
@@ -88,8 +96,8 @@ def _of_lists(
                 if all(type(one) in (int, float) for one in values):
                     yield f"{name}[{text}]", values
     yield f"len({name})", [len(one) for one in lists]
-    if all(len(one) <= len(POWERS) for one in lists):
-        yield f"{POWERS}[len({name}) - 1]", [POWERS[len(one) - 1] for one in lists]
+    if all(len(one) <= len(POWERS_OF_TWO) for one in lists):
+        yield f"{POWERS_OF_TWO}[len({name}) - 1]", [POWERS_OF_TWO[len(one) - 1] for one in lists]
     if all(type(one) in (int, float) for many in lists for one in many):
         for place in range(min(len(one) for one in lists)):
             yield f"{name}[{place}]", [one[place] for one in lists]
@@ -98,7 +106,7 @@ def _of_lists(
         yield f"sum({name})", [sum(one) for one in lists]
 
 
-def combined(terms: list[Term], target: Vector) -> str | None:
+def find_expression(terms: list[Term], target: Vector) -> str | None:
     """The shortest combination of up to three terms and a constant or two."""
     if not terms:
         return None
@@ -106,50 +114,54 @@ def combined(terms: list[Term], target: Vector) -> str | None:
     every = np.stack([*(one.value for one in terms), target])
     _, first = np.unique(every, axis=1, return_index=True)
     target = target[first]
-    terms = [Term(one.text, one.value[first], one.plain) for one in terms][:MANY]
+    terms = [Term(one.text, one.value[first], one.plain) for one in terms][:MAX_TERMS_IN_PAIRS]
     for one in terms:
-        found = _closed(one, target)
+        found = _close_with_constants(one, target)
         if found is not None:
             return found
     pairs: list[Term] = []
-    for one in _operations(terms, terms, target, pairs if len(terms) <= FEW else None):
-        found = _closed(one, target)
+    for one in _combine_pairs(
+        terms, terms, target, pairs if len(terms) <= MAX_TERMS_IN_TRIPLES else None
+    ):
+        found = _close_with_constants(one, target)
         if found is not None:
             return found
     products = [one for one in pairs if " * " in one.text and "//" not in one.text]
-    found = _linear(terms[:8], target) or _linear([*products[:SOME], *terms[:8]], target)
+    found = _find_linear(terms[:8], target) or _find_linear(
+        [*products[:MAX_PAIRS_COMBINED], *terms[:8]], target
+    )
     if found is not None:
         return found
-    found = _square(terms, target) or _rounded([*terms, *pairs], target)
+    found = _find_square(terms, target) or _find_rounded_up([*terms, *pairs], target)
     if found is not None:
         return found
-    for other in (terms, pairs[:SOME]) if pairs else ():
-        for one in _operations(pairs, other, target, None):
-            found = _closed(one, target)
+    for other in (terms, pairs[:MAX_PAIRS_COMBINED]) if pairs else ():
+        for one in _combine_pairs(pairs, other, target, None):
+            found = _close_with_constants(one, target)
             if found is not None:
                 return found
     return None
 
 
-def _square(terms: list[Term], target: Vector) -> str | None:
+def _find_square(terms: list[Term], target: Vector) -> str | None:
     """A square, perhaps with a few more: patches of a picture and a class token, distances in a window."""
     for more in range(4):
         root: Vector = np.rint(np.sqrt(np.maximum(target - more, 0.0))).astype(np.float64)
         if (root * root + more == target).all() and not (root == root[0]).all():
-            for one in (*terms, *_operations(terms, terms, root, None)):
-                side = _closed(one, root)
+            for one in (*terms, *_combine_pairs(terms, terms, root, None)):
+                side = _close_with_constants(one, root)
                 if side is not None:
-                    return plus(f"({side}) * ({side})", more)
+                    return add_constant(f"({side}) * ({side})", more)
     return None
 
 
-def _rounded(terms: list[Term], target: Vector) -> str | None:
+def _find_rounded_up(terms: list[Term], target: Vector) -> str | None:
     """A multiple of a power of two, the next one up: gated layers that are to have as many weights as plain ones."""
     values = np.stack([one.value for one in terms])
     for factor in (1, 2):
         for scale, text in ((1.0, "{0}"), (2 / 3, "int({1} * 2 / 3)")):
             scaled = np.floor(values * scale)
-            for multiple in MULTIPLES:
+            for multiple in ROUNDING_MULTIPLES:
                 up = np.floor((scaled + multiple - 1) / multiple) * multiple * factor
                 for row in np.flatnonzero((up == target).all(axis=1)):
                     inner = text.format(terms[row].text, terms[row].factor)
@@ -158,7 +170,7 @@ def _rounded(terms: list[Term], target: Vector) -> str | None:
     return None
 
 
-def _operations(
+def _combine_pairs(
     left: list[Term], right: list[Term], target: Vector, kept: list[Term] | None
 ) -> Iterator[Term]:
     """The combinations of two terms that may be the target but for constants; all go into ``kept``."""
@@ -178,8 +190,8 @@ def _operations(
         }
     for text, value in values.items():
         rows = value.reshape(-1, shape[-1])
-        wanted = range(len(rows)) if kept is not None else np.flatnonzero(_near(rows, target))
-        near = _near(rows, target) if kept is not None else None
+        wanted = range(len(rows)) if kept is not None else np.flatnonzero(_may_match(rows, target))
+        near = _may_match(rows, target) if kept is not None else None
         for row in wanted:
             if not np.isfinite(rows[row]).all():
                 continue
@@ -203,18 +215,18 @@ def _operations(
                 yield term
 
 
-def _near(rows: Any, target: Vector) -> Any:
+def _may_match(rows: Any, target: Vector) -> Any:
     """Which rows are the target after a product and a sum with constants, or a division by a small number."""
     ends = [int(np.argmin(target)), int(np.argmax(target))]
     few = list(dict.fromkeys([*ends, *range(min(len(target), 4))]))
     # Few rows are, and few columns show most of the others.
-    found = _near_in(rows[:, few], target[few])
+    found = _may_match_columns(rows[:, few], target[few])
     left = np.flatnonzero(found)
-    found[left] = _near_in(rows[left], target)
+    found[left] = _may_match_columns(rows[left], target)
     return found
 
 
-def _near_in(rows: Any, target: Vector) -> Any:
+def _may_match_columns(rows: Any, target: Vector) -> Any:
     low, high = int(np.argmin(target)), int(np.argmax(target))
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (target[high] - target[low]) / (rows[:, high] - rows[:, low])
@@ -226,7 +238,7 @@ def _near_in(rows: Any, target: Vector) -> Any:
     return near
 
 
-def _closed(term: Term, target: Vector) -> str | None:
+def _close_with_constants(term: Term, target: Vector) -> str | None:
     """The target from one term and at most two constants, or None."""
     value = term.value
     if (value == target).all():
@@ -235,7 +247,7 @@ def _closed(term: Term, target: Vector) -> str | None:
         return None
     differences = target - value
     if (differences == differences[0]).all() and differences[0] == int(differences[0]):
-        return plus(term.text, int(differences[0]))
+        return add_constant(term.text, int(differences[0]))
     high, low = int(np.argmax(value)), int(np.argmin(value))
     slope = (target[high] - target[low]) / (value[high] - value[low])
     if slope == 0:
@@ -245,7 +257,7 @@ def _closed(term: Term, target: Vector) -> str | None:
         if (rest == rest[0]).all() and rest[0] == int(rest[0]):
             if slope < 0:
                 return f"{int(rest[0])} - {term.factor}" if slope == -1 else None
-            return plus(f"{int(slope)} * {term.factor}", int(rest[0]))
+            return add_constant(f"{int(slope)} * {term.factor}", int(rest[0]))
     for divisor in dict.fromkeys((round(1 / slope), *DIVISORS) if slope > 0 else ()):
         if divisor > 1:
             for shift in (0, 1, divisor - 1):
@@ -253,7 +265,7 @@ def _closed(term: Term, target: Vector) -> str | None:
                 rest = target - whole
                 if (rest == rest[0]).all():
                     inner = term.factor if not shift else f"({term.text} + {shift})"
-                    return plus(f"{inner} // {divisor}", int(rest[0]))
+                    return add_constant(f"{inner} // {divisor}", int(rest[0]))
     if slope > 0:
         for scale in (1.5, 8 / 3, 4 / 3, 2 / 3, 0.75, 2.5):
             if (np.floor(value * scale) == target).all():
@@ -261,7 +273,7 @@ def _closed(term: Term, target: Vector) -> str | None:
     return None
 
 
-def _linear(terms: list[Term], target: Vector) -> str | None:
+def _find_linear(terms: list[Term], target: Vector) -> str | None:
     """``m * a + n * b + c`` with whole numbers, of two of the terms."""
     if len(terms) < 2:
         return None
@@ -283,5 +295,5 @@ def _linear(terms: list[Term], target: Vector) -> str | None:
             times, factor, rest = int(m[at]), int(n[at]), int(c[at])
             one = a.text if times == 1 else f"{times} * {a.factor}"
             other = b.factor if abs(factor) == 1 else f"{abs(factor)} * {b.factor}"
-            return plus(f"{one} {'+' if factor > 0 else '-'} {other}", rest)
+            return add_constant(f"{one} {'+' if factor > 0 else '-'} {other}", rest)
     return None

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from equipoise.convert.architectures.expand import MAX_REPEAT
-from equipoise.convert.architectures.expressions import evaluate, names, parse
-from equipoise.convert.derive.probe.observations import Values, Variant
-from equipoise.convert.derive.search.sample_points import Place
-from equipoise.convert.derive.search.search import Search
+from equipoise.convert.architectures.expressions import dotted_names, evaluate, parse_expression
+from equipoise.convert.derive.probe.observations import ConfigValues, Variant
+from equipoise.convert.derive.search.sample_points import SamplePoint
+from equipoise.convert.derive.search.search import ExpressionSearch
 
-NO_INDEX = ("head", "len", "min", "max", "sum", "int", "round")
+RESERVED_NAMES = ("head", "len", "min", "max", "sum", "int", "round")
 
 
 @dataclass(frozen=True)
-class Path:
+class TemplatedPath:
     """A path as a template with the values of its indices."""
 
     template: str
@@ -25,7 +25,7 @@ class Path:
 
 
 @dataclass
-class Paths:
+class PathTemplates:
     """All paths of a type's variants as templates.
 
     Attributes:
@@ -35,16 +35,19 @@ class Paths:
 
     counts: dict[str, str] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
-    paths: dict[str, dict[tuple[int, str], Path]] = field(default_factory=dict)
+    paths: dict[str, dict[tuple[int, str], TemplatedPath]] = field(default_factory=dict)
 
 
-Named = Mapping[tuple[int, str], Iterable[str]]
+ObservedPaths = Mapping[tuple[int, str], Iterable[str]]
 """(variant, class) -> its paths."""
 
 
-def templates(
-    named: Named, values: list[Values], moved_by_numbers: set[int], search: Search
-) -> Paths:
+def find_templates(
+    named: ObservedPaths,
+    values: list[ConfigValues],
+    moved_by_numbers: set[int],
+    search: ExpressionSearch,
+) -> PathTemplates:
     """Reads every path from left to right and decides of each number whether it counts.
 
     Args:
@@ -53,11 +56,13 @@ def templates(
         moved_by_numbers: The variants in which a number or a list of the config was changed.
         search: Finds the expressions.
     """
-    found = Paths()
-    walks = [_Walk(key, path, _parts(path)) for key, paths in named.items() for path in paths]
+    found = PathTemplates()
+    walks = [
+        _PathWalk(key, path, _split_path(path)) for key, paths in named.items() for path in paths
+    ]
     depth = max((len(walk.parts) for walk in walks), default=0)
     for level in range(depth):
-        groups: dict[str, list[_Walk]] = {}
+        groups: dict[str, list[_PathWalk]] = {}
         for walk in walks:
             if level >= len(walk.parts):
                 continue
@@ -67,15 +72,15 @@ def templates(
             else:
                 walk.text += part
         for start, members in groups.items():
-            _number(start, members, level, found, values, moved_by_numbers, search)
+            _resolve_number(start, members, level, found, values, moved_by_numbers, search)
     for walk in walks:
-        path = Path(walk.text, walk.indices)
+        path = TemplatedPath(walk.text, walk.indices)
         found.paths.setdefault(walk.path, {})[walk.key] = path
     return found
 
 
 @dataclass
-class _Walk:
+class _PathWalk:
     key: tuple[int, str]
     path: str
     parts: list[str]
@@ -84,19 +89,19 @@ class _Walk:
 
 
 @cache
-def _parts(path: str) -> list[str]:
+def _split_path(path: str) -> list[str]:
     """A path cut before and behind its numbers: whole words, and those that words end with."""
     return [part for part in re.split(r"(?<![0-9])(0|[1-9][0-9]*)(?=\.|$)", path) if part]
 
 
-def _number(
+def _resolve_number(
     start: str,
-    members: list[_Walk],
+    members: list[_PathWalk],
     level: int,
-    found: Paths,
-    values: list[Values],
+    found: PathTemplates,
+    values: list[ConfigValues],
     moved_by_numbers: set[int],
-    search: Search,
+    search: ExpressionSearch,
 ) -> None:
     """A number behind one beginning: an index, or a name like any other."""
     sizes: dict[tuple[tuple[int, str], tuple[tuple[str, int], ...]], set[int]] = {}
@@ -104,11 +109,11 @@ def _number(
         outer = tuple(walk.indices.items())
         sizes.setdefault((walk.key, outer), set()).add(int(walk.parts[level]))
     name = None
-    if _counts(sizes, moved_by_numbers):
+    if _is_counting(sizes, moved_by_numbers):
         places = []
         lengths = []
         for ((variant, _), outer), numbers in sizes.items():
-            place = Place(variant, values[variant], dict(outer))
+            place = SamplePoint(variant, values[variant], dict(outer))
             if place not in places:
                 places.append(place)
                 lengths.append(max(numbers) + 1)
@@ -121,8 +126,8 @@ def _number(
             found.unsolved.append(start.removesuffix("."))
         elif count is not None and (whole or " if " not in count):  # norm3 is a name as well
             fields = set().union(*values)
-            name = _named(start, count, found.counts, {one.split(".")[0] for one in fields})
-            found.counts[name] = _guarded(count, values)
+            name = _index_name(start, count, found.counts, {one.split(".")[0] for one in fields})
+            found.counts[name] = _guard_unset_fields(count, values)
     for walk in members:
         if name is None:
             walk.text += walk.parts[level]
@@ -131,15 +136,15 @@ def _number(
             walk.indices[name] = int(walk.parts[level])
 
 
-def _guarded(count: str, values: list[Values]) -> str:
+def _guard_unset_fields(count: str, values: list[ConfigValues]) -> str:
     """A count that is none where a field that it names is not set."""
-    for name in dict.fromkeys(names(parse(count))):
+    for name in dict.fromkeys(dotted_names(parse_expression(count))):
         if any(name in one for one in values) and any(one.get(name) is None for one in values):
             count = f"({count}) if {name} else (0)"
     return count
 
 
-def _counts(
+def _is_counting(
     sizes: Mapping[tuple[tuple[int, str], tuple[tuple[str, int], ...]], set[int]],
     moved_by_numbers: set[int],
 ) -> bool:
@@ -156,12 +161,12 @@ def _counts(
     )
 
 
-def _named(start: str, count: str, counts: Mapping[str, str], fields: set[str]) -> str:
+def _index_name(start: str, count: str, counts: Mapping[str, str], fields: set[str]) -> str:
     """A name for an index: what stands before it in the singular, unless that counts something else."""
-    last = next(_words(start), "index")
+    last = next(_words_from_end(start), "index")
     if last.endswith("s") and not last.endswith("ss") and len(last) > 2:
         last = last[:-1]
-    stem = last if last.isidentifier() and last not in fields and last not in NO_INDEX else ""
+    stem = last if last.isidentifier() and last not in fields and last not in RESERVED_NAMES else ""
     stem = stem or f"{last}_index" if last.isidentifier() else "index"
     options = (stem if number == 1 else f"{stem}_{number}" for number in range(1, 100))
     return next(
@@ -171,7 +176,7 @@ def _named(start: str, count: str, counts: Mapping[str, str], fields: set[str]) 
     )
 
 
-def _words(start: str) -> Iterator[str]:
+def _words_from_end(start: str) -> Iterator[str]:
     """The parts of a path that are words, from the end."""
     for part in reversed(start.split(".")):
         word = part.partition("{")[0].rstrip("_0123456789")
@@ -179,7 +184,7 @@ def _words(start: str) -> Iterator[str]:
             yield word
 
 
-def ranges(
+def index_combinations(
     names: Sequence[str], counts: Mapping[str, str], variant: Variant
 ) -> Iterator[dict[str, int]]:
     """Every combination of indices under a variant."""

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equipoise.convert.derive.probe.observations import Values
+from equipoise.convert.derive.probe.observations import ConfigValues
 
 Vector = npt.NDArray[np.float64]
 
 
 @dataclass
-class Place:
+class SamplePoint:
     """Where a value was seen: a variant with its config, and indices."""
 
     variant: int
-    values: Values
+    values: ConfigValues
     indices: Mapping[str, int] = field(default_factory=dict)
 
 
-def numeric(places: Sequence[Place], name: str) -> Vector | None:
+def numeric_values(places: Sequence[SamplePoint], name: str) -> Vector | None:
     """A field's values at these places, when all are numbers."""
     values: list[Any] = [place.values.get(name) for place in places]
     if all(type(one) in (int, float) for one in values):
@@ -31,7 +31,7 @@ def numeric(places: Sequence[Place], name: str) -> Vector | None:
     return None
 
 
-def plus(text: str, number: int) -> str:
+def add_constant(text: str, number: int) -> str:
     """An expression and a whole number."""
     if number == 0:
         return text

@@ -13,18 +13,22 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.derive.probe.observations import Variant
-from equipoise.convert.derive.search.conditions import conditions, matching, splits
-from equipoise.convert.derive.search.expressions import combined, terms_of
-from equipoise.convert.derive.search.sample_points import Place, Vector
+from equipoise.convert.derive.search.conditions import (
+    candidate_conditions,
+    case_conditions,
+    find_condition,
+)
+from equipoise.convert.derive.search.expressions import candidate_terms, find_expression
+from equipoise.convert.derive.search.sample_points import SamplePoint, Vector
 
-DEEPEST = 3
+MAX_CASE_DEPTH = 3
 """As many cases an expression may tell apart, one inside the other."""
 
-BUDGET = 120
+MAX_SEARCHES_PER_SIZE = 120
 """Searches that one size may take."""
 
 
-class Search:
+class ExpressionSearch:
     """Expressions over the configs of some variants.
 
     Args:
@@ -45,42 +49,42 @@ class Search:
                 if base.get(name) != value and not isinstance(value, dict)
             }
 
-    def size(self, places: list[Place], values: Sequence[int]) -> str | None:
+    def size(self, places: list[SamplePoint], values: Sequence[int]) -> str | None:
         """An expression that has these values at these places."""
         target = np.array(values, np.float64)
         if (target == target[0]).all():
             return str(int(target[0]))
-        key = (_key(places), target.tobytes())
+        key = (_points_key(places), target.tobytes())
         if key not in self.sizes:
             found = None
             for known, fields in enumerate(self._fields(places, values)):
-                told = _told_apart(places, target, fields)
+                told = _distinct_points(places, target, fields)
                 if told is not None:
-                    self.budget = BUDGET
+                    self.budget = MAX_SEARCHES_PER_SIZE
                     found = self._size(*told, fields, known)
                 if found:
                     break
-            self.sizes[key] = _whole(found, places)
+            self.sizes[key] = _as_integer(found, places)
         return self.sizes[key]
 
-    def condition(self, places: list[Place], values: Sequence[bool]) -> str | None:
+    def condition(self, places: list[SamplePoint], values: Sequence[bool]) -> str | None:
         """A condition that holds at exactly these places; empty when it always holds."""
         target = np.array(values, bool)
         if target.all():
             return ""
-        key = (_key(places), target.tobytes())
+        key = (_points_key(places), target.tobytes())
         if key not in self.conditions:
             found = None
             for fields in self._fields(places, list(map(int, values))):
-                told = _told_apart(places, target, fields)
+                told = _distinct_points(places, target, fields)
                 if told is not None:
-                    found = matching(conditions(told[0], fields), told[1])
+                    found = find_condition(candidate_conditions(told[0], fields), told[1])
                 if found:
                     break
             self.conditions[key] = found
         return self.conditions[key]
 
-    def _fields(self, places: Sequence[Place], values: Sequence[int]) -> Iterator[list[str]]:
+    def _fields(self, places: Sequence[SamplePoint], values: Sequence[int]) -> Iterator[list[str]]:
         """What the values depend on: as the single changes show; if that is not enough, all that was ever changed."""
         at = {
             (place.variant, tuple(place.indices.items())): value
@@ -96,23 +100,23 @@ class Search:
         yield sorted(self.moved, key=lambda name: (name.count("."), name))
 
     def _size(
-        self, places: list[Place], target: Vector, fields: list[str], depth: int
+        self, places: list[SamplePoint], target: Vector, fields: list[str], depth: int
     ) -> str | None:
         if (target == target[0]).all():
             return str(int(target[0]))
         self.budget -= 1
-        found = combined(terms_of(places, fields), target)
-        if found is not None or depth == DEEPEST:
+        found = find_expression(candidate_terms(places, fields), target)
+        if found is not None or depth == MAX_CASE_DEPTH:
             return found
-        for text, holds in splits(places, fields):
+        for text, holds in case_conditions(places, fields):
             if self.budget <= 0:
                 return None
             if holds.all() or not holds.any():
                 continue
             halves: dict[bool, str | None] = {}
-            sides = {kept: _side(places, target, holds == kept) for kept in (True, False)}
+            sides = {kept: _select(places, target, holds == kept) for kept in (True, False)}
             for kept, (inside, wanted) in sides.items():
-                halves[kept] = self._size(inside, wanted, fields, DEEPEST)
+                halves[kept] = self._size(inside, wanted, fields, MAX_CASE_DEPTH)
             # One case is simple; the other may hold cases of its own.
             for kept in (True, False):
                 if halves[kept] is None and halves[not kept] is not None:
@@ -122,9 +126,9 @@ class Search:
         return None
 
 
-def _told_apart(
-    places: Sequence[Place], target: Any, fields: Sequence[str]
-) -> tuple[list[Place], Any] | None:
+def _distinct_points(
+    places: Sequence[SamplePoint], target: Any, fields: Sequence[str]
+) -> tuple[list[SamplePoint], Any] | None:
     """One place of those that these fields and the indices do not tell apart; None when their values differ."""
     first: dict[str, int] = {}
     for at, place in enumerate(places):
@@ -135,7 +139,7 @@ def _told_apart(
     return [places[at] for at in kept], target[kept]
 
 
-def _whole(text: str | None, places: Sequence[Place]) -> str | None:
+def _as_integer(text: str | None, places: Sequence[SamplePoint]) -> str | None:
     """The expression as a whole number where the config gives fractions."""
     if text is None:
         return None
@@ -147,11 +151,13 @@ def _whole(text: str | None, places: Sequence[Place]) -> str | None:
     return f"int({text})" if used else text
 
 
-def _side(places: list[Place], target: Vector, holds: Any) -> tuple[list[Place], Vector]:
+def _select(
+    places: list[SamplePoint], target: Vector, holds: Any
+) -> tuple[list[SamplePoint], Vector]:
     return [one for one, kept in zip(places, holds, strict=True) if kept], target[holds]
 
 
-def _key(places: Sequence[Place]) -> int:
+def _points_key(places: Sequence[SamplePoint]) -> int:
     return hash(tuple((one.variant, *one.indices.items()) for one in places))
 
 

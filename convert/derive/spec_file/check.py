@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
-from equipoise.convert.architectures.spec import Spec
+from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.derive.probe.observations import Seen, Variant
+from equipoise.convert.derive.probe.observations import ClassObservation, Variant
 from equipoise.convert.layouts import layout_module
 
 
-def differences(spec: Spec, variants: Sequence[Variant]) -> dict[str, list[str]]:
+def find_differences(spec: ArchitectureSpec, variants: Sequence[Variant]) -> dict[str, list[str]]:
     """Class -> what the file gives otherwise than the model."""
     found: dict[str, dict[str, None]] = {}
     for variant in variants:
@@ -21,26 +21,30 @@ def differences(spec: Spec, variants: Sequence[Variant]) -> dict[str, list[str]]
             problems = found.setdefault(name, {})
             if variant is not variants[0] and seen is variants[0].seen.get(name):
                 continue  # it reads nothing that was changed
-            problems.update((text, None) for _, text in _of_class(spec, name, variant, seen))
+            problems.update(
+                (text, None) for _, text in _class_mismatches(spec, name, variant, seen)
+            )
     return {name: list(problems) for name, problems in found.items()}
 
 
-def wrong(spec: Spec, variant: Variant) -> set[tuple[str, str]]:
+def mismatches(spec: ArchitectureSpec, variant: Variant) -> set[tuple[str, str]]:
     """(class, tensor) of what the file gives otherwise than the model under one config."""
     return {
         (name, tensor)
         for name, seen in variant.seen.items()
-        for tensor, _ in _of_class(spec, name, variant, seen)
+        for tensor, _ in _class_mismatches(spec, name, variant, seen)
     }
 
 
-def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[tuple[str, str]]:
+def _class_mismatches(
+    spec: ArchitectureSpec, name: str, variant: Variant, seen: ClassObservation
+) -> list[tuple[str, str]]:
     """The tensors that are otherwise, and how."""
-    cls = spec.class_named(name)
+    cls = spec.class_by_name(name)
     if cls is None:
         return [("", "the class is missing")]
     try:
-        needed, allowed = tensors(expand(spec, cls, Config(variant.config)))
+        needed, allowed = file_tensors(expand(spec, cls, Config(variant.config)))
     except (ArchitectureError, SpecError) as error:
         return [("", error.message)]
     there = {n: shape for n, shape in seen.shapes.items() if n not in seen.ties}
@@ -62,7 +66,7 @@ def _of_class(spec: Spec, name: str, variant: Variant, seen: Seen) -> list[tuple
     ]
 
 
-def tensors(expansion: Expansion) -> tuple[dict[str, Shape], dict[str, Shape]]:
+def file_tensors(expansion: Expansion) -> tuple[dict[str, Shape], dict[str, Shape]]:
     """The tensors that a PyTorch file must hold, and those that it may hold, with their shapes."""
     view = layout_module("pytorch").view(expansion)
     needed: dict[str, Shape] = {}

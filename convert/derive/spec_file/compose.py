@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from equipoise.convert.architectures.spec import Spec, read_spec
-from equipoise.convert.derive.probe.observations import Values, Variant
-from equipoise.convert.derive.search.path_templates import Paths
-from equipoise.convert.derive.search.search import Search
-from equipoise.convert.derive.spec_file.check import wrong
-from equipoise.convert.derive.spec_file.spec_lines import lines
-from equipoise.convert.derive.spec_file.spec_text import Draft, listed, text_of
-from equipoise.convert.derive.spec_file.ties import parameter, ties
+from equipoise.convert.architectures.spec import ArchitectureSpec, read_spec
+from equipoise.convert.derive.probe.observations import ConfigValues, Variant
+from equipoise.convert.derive.search.path_templates import PathTemplates
+from equipoise.convert.derive.search.search import ExpressionSearch
+from equipoise.convert.derive.spec_file.check import mismatches
+from equipoise.convert.derive.spec_file.spec_lines import find_lines
+from equipoise.convert.derive.spec_file.spec_text import SpecDraft, join_limited, render_spec
+from equipoise.convert.derive.spec_file.ties import find_ties, parameter_template
 
 
 @dataclass(frozen=True)
-class Looks:
+class Observations:
     """What was seen of a type.
 
     Attributes:
@@ -39,46 +39,48 @@ class Looks:
     given: int
     prefix: str
     bases: frozenset[str]
-    paths: Paths
-    defaults: Values
+    paths: PathTemplates
+    defaults: ConfigValues
     stuck: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Composed:
+class ComposedSpec:
     """A file: its text, what it is read as, what it says of the given config alone, and whether it is exact under that."""
 
     text: str
-    spec: Spec
+    spec: ArchitectureSpec
     unsolved: Sequence[str]
     holds_here: bool
 
 
-def composed(looks: Looks, search: Search) -> Composed:
+def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
     """Writes the file. Modules that would be wrong under the given config itself are written as it has them."""
     as_given: set[str] = set()
     while True:
-        found, more = _composed(looks, search, as_given)
-        otherwise = wrong(found.spec, looks.variants[looks.given])
+        found, more = _compose_once(looks, search, as_given)
+        otherwise = mismatches(found.spec, looks.variants[looks.given])
         for cls, name in otherwise:
             full = f"{looks.prefix}.{name}" if cls in looks.bases else name
-            place = parameter(full, (looks.given, cls), looks.paths)
+            place = parameter_template(full, (looks.given, cls), looks.paths)
             if place is not None:
-                more |= {place.template, _module(place.template)}
+                more |= {place.template, _module_of_parameter(place.template)}
         if more <= as_given:
             return replace(found, holds_here=not otherwise)
         as_given |= more
 
 
-def _composed(looks: Looks, search: Search, as_given: set[str]) -> tuple[Composed, set[str]]:
+def _compose_once(
+    looks: Observations, search: ExpressionSearch, as_given: set[str]
+) -> tuple[ComposedSpec, set[str]]:
     """The file, and the modules that have to be written one by one because their ties are."""
     paths, placed = looks.paths, looks.placed
-    found = lines(placed, paths, search, looks.given, as_given)
-    shared = ties(placed, paths, search, looks.given, as_given)
+    found = find_lines(placed, paths, search, looks.given, as_given)
+    shared = find_ties(placed, paths, search, looks.given, as_given)
     counts = [f"the count of {one}" for one in paths.unsolved]
     unsolved = [*counts, *found.unsolved, *shared.unsolved]
-    stuck = listed(looks.stuck, 40)
-    draft = Draft(
+    stuck = join_limited(looks.stuck, 40)
+    draft = SpecDraft(
         looks.model_type,
         looks.prefix,
         looks.bases,
@@ -92,19 +94,19 @@ def _composed(looks: Looks, search: Search, as_given: set[str]) -> tuple[Compose
             *([f"These fields could not be changed: {stuck}"] if looks.stuck else []),
         ),
     )
-    text = text_of(draft)
-    spec = spec_of(text, looks.model_type)
-    return Composed(text, spec, unsolved, holds_here=False), {
-        _module(name) for name in shared.as_given
+    text = render_spec(draft)
+    spec = parse_spec(text, looks.model_type)
+    return ComposedSpec(text, spec, unsolved, holds_here=False), {
+        _module_of_parameter(name) for name in shared.as_given
     }
 
 
-def _module(name: str) -> str:
+def _module_of_parameter(name: str) -> str:
     """The module that a parameter belongs to."""
     return name.rpartition(".")[0]
 
 
-def spec_of(text: str, model_type: str) -> Spec:
+def parse_spec(text: str, model_type: str) -> ArchitectureSpec:
     """A file's text as a spec."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{model_type}.toml"

@@ -6,20 +6,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.convert.architectures import name_templates
-from equipoise.convert.architectures.expand import BARE
-from equipoise.convert.architectures.module_kinds import KINDS
-from equipoise.convert.derive.probe.observations import Module, Variant
-from equipoise.convert.derive.search.path_templates import Paths, ranges
-from equipoise.convert.derive.search.sample_points import Place
-from equipoise.convert.derive.search.search import Search
-from equipoise.convert.derive.spec_file.spec_text import Line
+from equipoise.convert.architectures.expand import BARE_KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.derive.probe.observations import ObservedModule, Variant
+from equipoise.convert.derive.search.path_templates import PathTemplates, index_combinations
+from equipoise.convert.derive.search.sample_points import SamplePoint
+from equipoise.convert.derive.search.search import ExpressionSearch
+from equipoise.convert.derive.spec_file.spec_text import SpecLine
 
-Sites = Mapping[tuple[int, tuple[int, ...]], Module]
+ModuleSites = Mapping[tuple[int, tuple[int, ...]], ObservedModule]
 """(variant, indices) -> what is there."""
 
 
 @dataclass
-class Lines:
+class SpecLines:
     """All lines of a type.
 
     Attributes:
@@ -27,17 +27,17 @@ class Lines:
         unsolved: What no expression was found for; its lines hold for the given config alone.
     """
 
-    of: dict[str, list[Line]] = field(default_factory=dict)
+    of: dict[str, list[SpecLine]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
 
 
-def lines(
+def find_lines(
     variants: Sequence[Variant],
-    paths: Paths,
-    search: Search,
+    paths: PathTemplates,
+    search: ExpressionSearch,
     given: int = 0,
     as_given: Collection[str] = (),
-) -> Lines:
+) -> SpecLines:
     """Works out the lines of every class.
 
     Args:
@@ -47,15 +47,15 @@ def lines(
         given: The variant whose modules are written one by one where no expression is found.
         as_given: Templates of modules that are written so in any case.
     """
-    return _Lines(variants, paths, search, given, as_given).run()
+    return _LineFinder(variants, paths, search, given, as_given).run()
 
 
-class _Lines:
+class _LineFinder:
     def __init__(
         self,
         variants: Sequence[Variant],
-        paths: Paths,
-        search: Search,
+        paths: PathTemplates,
+        search: ExpressionSearch,
         given: int,
         as_given: Collection[str],
     ) -> None:
@@ -64,22 +64,22 @@ class _Lines:
         self.search = search
         self.given = given
         self.as_given = as_given
-        self.found = Lines({name: [] for name in variants[0].seen})
-        self.places: dict[tuple[tuple[str, ...], int], list[Place]] = {}
+        self.found = SpecLines({name: [] for name in variants[0].seen})
+        self.places: dict[tuple[tuple[str, ...], int], list[SamplePoint]] = {}
 
-    def run(self) -> Lines:
+    def run(self) -> SpecLines:
         built = {
             name: {at for at, one in enumerate(self.variants) if name in one.seen}
             for name in self.found.of
         }
         for text, by_class in self._sites().items():
-            for classes, sites in _clusters(by_class, built):
+            for classes, sites in _group_equal_classes(by_class, built):
                 self._solve(text, classes, sites)
         return self.found
 
-    def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], Module]]]:
+    def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]]:
         """Template -> class -> what is where."""
-        found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], Module]]] = {}
+        found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]] = {}
         for at, variant in enumerate(self.variants):
             for name, seen in variant.seen.items():
                 for path, module in seen.modules.items():
@@ -88,7 +88,7 @@ class _Lines:
                     sites[at, tuple(place.indices.values())] = module
         return found
 
-    def _solve(self, text: str, classes: list[str], sites: Sites) -> None:
+    def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
         """The lines of one template for classes that have it alike."""
         built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.seen)]
         lines = None if text in self.as_given else self._lines(text, built, sites)
@@ -100,17 +100,19 @@ class _Lines:
             for name in classes:
                 self.found.of[name].append(line)
 
-    def _as_given(self, text: str, sites: Sites) -> Iterator[Line]:
+    def _as_given(self, text: str, sites: ModuleSites) -> Iterator[SpecLine]:
         """A line for every module of a template that the given config has."""
         for (at, indices), module in sites.items():
             if at == self.given:
-                place = dict(zip(name_templates.fields(text), indices, strict=True))
+                place = dict(zip(name_templates.index_names(text), indices, strict=True))
                 sizes = [str(size) for _, size in module.sizes]
                 bias = "False" if module.bias is False else ""
-                yield Line(text.format_map(place), _spelled(module, sizes, bias))
+                yield SpecLine(text.format_map(place), _kind_text(module, sizes, bias))
 
-    def _lines(self, text: str, built: list[int], sites: Sites) -> list[Line] | None:
-        places = [place for at in built for place in self._places(name_templates.fields(text), at)]
+    def _lines(self, text: str, built: list[int], sites: ModuleSites) -> list[SpecLine] | None:
+        places = [
+            place for at in built for place in self._places(name_templates.index_names(text), at)
+        ]
         everywhere = {(one.variant, tuple(one.indices.values())) for one in places}
         if not set(sites) <= everywhere:
             return None
@@ -127,19 +129,19 @@ class _Lines:
             kind = self._kind(inside, modules)
             if when is None or kind is None:
                 return None
-            found.append(Line(text, kind, when))
+            found.append(SpecLine(text, kind, when))
         return found
 
-    def _places(self, indices: tuple[str, ...], at: int) -> list[Place]:
+    def _places(self, indices: tuple[str, ...], at: int) -> list[SamplePoint]:
         if (indices, at) not in self.places:
             variant = self.variants[at]
             self.places[indices, at] = [
-                Place(at, variant.values, one)
-                for one in ranges(indices, self.paths.counts, variant)
+                SamplePoint(at, variant.values, one)
+                for one in index_combinations(indices, self.paths.counts, variant)
             ]
         return self.places[indices, at]
 
-    def _kind(self, places: list[Place], modules: list[Module]) -> str | None:
+    def _kind(self, places: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
         """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
         first = modules[0]
         texts = []
@@ -149,31 +151,31 @@ class _Lines:
                 return None
             texts.append(text)
         if first.bias is None:
-            return _spelled(first, texts)
+            return _kind_text(first, texts)
         biased = [bool(one.bias) for one in modules]
         bias = self.search.condition(places, biased) if any(biased) else "False"
-        return None if bias is None else _spelled(first, texts, bias)
+        return None if bias is None else _kind_text(first, texts, bias)
 
 
-def _spelled(module: Module, sizes: Sequence[str], bias: str = "") -> str:
+def _kind_text(module: ObservedModule, sizes: Sequence[str], bias: str = "") -> str:
     """A kind with these sizes, and what says whether there is a bias; what is as it is without being said is left out."""
     texts = []
     for (name, _), text in zip(module.sizes, sizes, strict=True):
-        switch = module.kind not in BARE and name in KINDS[module.kind].switches
+        switch = module.kind not in BARE_KINDS and name in MODULE_KINDS[module.kind].switches
         if not switch:
             texts.append(text)
-        elif text != str(KINDS[module.kind].switches[name]):
+        elif text != str(MODULE_KINDS[module.kind].switches[name]):
             texts.append(f"{name}={text}")
     if bias:
         texts.append(f"bias={bias}")
     return f"{module.kind}({', '.join(texts)})"
 
 
-def _clusters(
-    by_class: Mapping[str, Sites], built: Mapping[str, set[int]]
-) -> Iterator[tuple[list[str], Sites]]:
+def _group_equal_classes(
+    by_class: Mapping[str, ModuleSites], built: Mapping[str, set[int]]
+) -> Iterator[tuple[list[str], ModuleSites]]:
     """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
-    groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], Module]]] = []
+    groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], ObservedModule]]] = []
     for name, sites in by_class.items():
         for names, variants, known in groups:
             both = variants & built[name]

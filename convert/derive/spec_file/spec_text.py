@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.convert.architectures.expressions import names, parse
-from equipoise.convert.derive.probe.observations import Values
+from equipoise.convert.architectures.expressions import dotted_names, parse_expression
+from equipoise.convert.derive.probe.observations import ConfigValues
 
 
 @dataclass(frozen=True)
-class Line:
+class SpecLine:
     """One line under ``[modules]``."""
 
     path: str
@@ -22,7 +22,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Draft:
+class SpecDraft:
     """What the text is made of.
 
     Attributes:
@@ -39,17 +39,17 @@ class Draft:
     model_type: str
     prefix: str
     bases: frozenset[str]
-    lines: Mapping[str, Sequence[Line]]
+    lines: Mapping[str, Sequence[SpecLine]]
     counts: Mapping[str, str]
     ties: Mapping[str, tuple[str, str]]
-    defaults: Values
+    defaults: ConfigValues
     remarks: Sequence[str] = ()
 
 
-def text_of(draft: Draft) -> str:
+def render_spec(draft: SpecDraft) -> str:
     """The file."""
-    stem = _stem(list(draft.lines))
-    groups = _groups(draft.lines, stem)
+    stem = _common_stem(list(draft.lines))
+    groups = _group_lines(draft.lines, stem)
     sections = [
         "\n".join(f"# {line}" for line in draft.remarks),
         "\n".join(_head(draft, stem)),
@@ -62,14 +62,14 @@ def text_of(draft: Draft) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _head(draft: Draft, stem: str) -> Iterator[str]:
+def _head(draft: SpecDraft, stem: str) -> Iterator[str]:
     yield f"model_type = {_text(draft.model_type)}"
     yield f"name = {_text(stem)}"
     if draft.prefix and draft.bases:
         yield f"prefix = {_text(draft.prefix)}"
 
 
-def _stem(names: Sequence[str]) -> str:
+def _common_stem(names: Sequence[str]) -> str:
     """What all class names begin with, whole words, and something left of each."""
     shared = names[0].removesuffix("Model")
     while shared and not all(
@@ -79,14 +79,16 @@ def _stem(names: Sequence[str]) -> str:
     return shared
 
 
-def _groups(by_class: Mapping[str, Sequence[Line]], stem: str) -> dict[str, list[Line]]:
+def _group_lines(
+    by_class: Mapping[str, Sequence[SpecLine]], stem: str
+) -> dict[str, list[SpecLine]]:
     """Lines by the classes that have them; a path stands once in a group."""
-    classes: dict[Line, list[str]] = {}
+    classes: dict[SpecLine, list[str]] = {}
     for name, lines in by_class.items():
         for line in lines:
             classes.setdefault(line, []).append(name)
     names: dict[tuple[str, ...], str] = {}
-    found: dict[str, list[Line]] = {}
+    found: dict[str, list[SpecLine]] = {}
     for line, members in classes.items():
         key = tuple(members)
         if key not in names:
@@ -111,7 +113,7 @@ def _group_name(members: tuple[str, ...], every: int, stem: str, taken: set[str]
     return next(one for one in options if one not in taken)
 
 
-def _modules(group: str, lines: Sequence[Line]) -> Iterator[str]:
+def _modules(group: str, lines: Sequence[SpecLine]) -> Iterator[str]:
     yield f"[modules.{group}]"
     for line in lines:
         value = _text(line.kind)
@@ -120,7 +122,9 @@ def _modules(group: str, lines: Sequence[Line]) -> Iterator[str]:
         yield f"{_text(line.path)} = {value}"
 
 
-def _classes(draft: Draft, groups: Mapping[str, Sequence[Line]], stem: str) -> Iterator[str]:
+def _classes(
+    draft: SpecDraft, groups: Mapping[str, Sequence[SpecLine]], stem: str
+) -> Iterator[str]:
     yield "[classes]"
     for name, lines in draft.lines.items():
         own = set(lines)
@@ -139,14 +143,14 @@ def _ties(ties: Mapping[str, tuple[str, str]]) -> Iterator[str]:
         yield f"{_text(name)} = {value}"
 
 
-def _defaults(draft: Draft) -> Iterator[str]:
+def _defaults(draft: SpecDraft) -> Iterator[str]:
     """The defaults of the fields that expressions name."""
     texts = [
         *draft.counts.values(),
         *(when for _, when in draft.ties.values() if when),
         *(text for lines in draft.lines.values() for one in lines for text in (one.kind, one.when)),
     ]
-    named = {name for text in texts if text for name in names(parse(text))}
+    named = {name for text in texts if text for name in dotted_names(parse_expression(text))}
     used = [name for name in draft.defaults if name in named and name != "num_labels"]
     return _table("defaults", {name: draft.defaults[name] for name in used})
 
@@ -171,7 +175,7 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def listed(texts: Iterable[str], most: int = 8) -> str:
+def join_limited(texts: Iterable[str], most: int = 8) -> str:
     """Texts separated by commas, cut short."""
     every = list(texts)
     rest = len(every) - most

@@ -6,14 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.convert.architectures import name_templates
-from equipoise.convert.derive.probe.observations import Seen, Variant
-from equipoise.convert.derive.search.path_templates import Path, Paths, ranges
-from equipoise.convert.derive.search.sample_points import Place
-from equipoise.convert.derive.search.search import Search
+from equipoise.convert.derive.probe.observations import ClassObservation, Variant
+from equipoise.convert.derive.search.path_templates import (
+    PathTemplates,
+    TemplatedPath,
+    index_combinations,
+)
+from equipoise.convert.derive.search.sample_points import SamplePoint
+from equipoise.convert.derive.search.search import ExpressionSearch
 
 
 @dataclass
-class Ties:
+class SpecTies:
     """Lines under ``[ties]``: parameter -> (the parameter it repeats, condition)."""
 
     of: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -22,13 +26,13 @@ class Ties:
     """Templates of parameters whose ties are those of the given config: one by one, so their modules have to be as well."""
 
 
-def ties(
+def find_ties(
     variants: Sequence[Variant],
-    paths: Paths,
-    search: Search,
+    paths: PathTemplates,
+    search: ExpressionSearch,
     given: int = 0,
     as_given: Collection[str] = (),
-) -> Ties:
+) -> SpecTies:
     """Works out which parameter repeats which, and when.
 
     Args:
@@ -38,11 +42,11 @@ def ties(
         given: The variant whose ties are written one by one where no condition is found.
         as_given: Templates of modules that are written so in any case.
     """
-    found = Ties()
-    for name, targets in _templates(variants, paths).items():
+    found = SpecTies()
+    for name, targets in _tie_candidates(variants, paths).items():
         alone = {name, name.rpartition(".")[0]} & set(as_given)
         for target in () if alone else targets:
-            places, holds = _places(name, target, variants, paths)
+            places, holds = _tie_points(name, target, variants, paths)
             if holds is not None:
                 when = search.condition(places, holds)
                 if when is not None:
@@ -56,22 +60,22 @@ def ties(
 
 
 def _as_given(
-    text: str, variant: Variant, at: int, paths: Paths
+    text: str, variant: Variant, at: int, paths: PathTemplates
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     for cls, seen in variant.seen.items():
         for name, to in seen.ties.items():
-            own = parameter(name, (at, cls), paths)
+            own = parameter_template(name, (at, cls), paths)
             if own is not None and own.template == text:
                 yield name, (to, "")
 
 
-def _templates(variants: Sequence[Variant], paths: Paths) -> dict[str, list[str]]:
+def _tie_candidates(variants: Sequence[Variant], paths: PathTemplates) -> dict[str, list[str]]:
     """Parameter -> what it may be said to repeat, the likeliest first."""
     found: dict[str, set[str]] = {}
     for at, variant in enumerate(variants):
         for cls, seen in variant.seen.items():
             for name, to in seen.ties.items():
-                own, other = (parameter(one, (at, cls), paths) for one in (name, to))
+                own, other = (parameter_template(one, (at, cls), paths) for one in (name, to))
                 if own is None or other is None:
                     continue
                 text = other.template
@@ -88,7 +92,9 @@ def _templates(variants: Sequence[Variant], paths: Paths) -> dict[str, list[str]
     }
 
 
-def parameter(name: str, key: tuple[int, str], paths: Paths) -> Path | None:
+def parameter_template(
+    name: str, key: tuple[int, str], paths: PathTemplates
+) -> TemplatedPath | None:
     """A parameter's name as a template: bare, or of a module."""
     if key in paths.paths.get(name, {}):
         return paths.paths[name][key]
@@ -97,32 +103,32 @@ def parameter(name: str, key: tuple[int, str], paths: Paths) -> Path | None:
         path, leaf = ".".join(parts[:cut]), ".".join(parts[cut:])
         if key in paths.paths.get(path, {}):
             found = paths.paths[path][key]
-            return Path(f"{found.template}.{leaf}", found.indices)
+            return TemplatedPath(f"{found.template}.{leaf}", found.indices)
     return None
 
 
-def _places(
-    text: str, target: str, variants: Sequence[Variant], paths: Paths
-) -> tuple[list[Place], list[bool] | None]:
+def _tie_points(
+    text: str, target: str, variants: Sequence[Variant], paths: PathTemplates
+) -> tuple[list[SamplePoint], list[bool] | None]:
     """Everywhere that a class has both parameters, and whether it shares them there; None where it has another."""
     places, holds = [], []
     for at, variant in enumerate(variants):
-        for indices in ranges(name_templates.fields(text), paths.counts, variant):
+        for indices in index_combinations(name_templates.index_names(text), paths.counts, variant):
             name, other = text.format_map(indices), target.format_map(indices)
             own = [seen for seen in variant.seen.values() if name in seen.shapes]
             both = [seen for seen in own if other in seen.shapes]
-            if any(name in seen.ties and not _same(name, other, seen) for seen in own):
+            if any(name in seen.ties and not _is_one_tensor(name, other, seen) for seen in own):
                 return [], None
             if both:
-                places.append(Place(at, variant.values, indices))
-                holds.append(any(_same(name, other, seen) for seen in both))
+                places.append(SamplePoint(at, variant.values, indices))
+                holds.append(any(_is_one_tensor(name, other, seen) for seen in both))
     return places, holds
 
 
-def _same(name: str, other: str, seen: Seen) -> bool:
+def _is_one_tensor(name: str, other: str, seen: ClassObservation) -> bool:
     """Whether two parameters are one tensor."""
-    return other in seen.shapes and _root(name, seen) == _root(other, seen)
+    return other in seen.shapes and _tie_root(name, seen) == _tie_root(other, seen)
 
 
-def _root(name: str, seen: Seen) -> str:
+def _tie_root(name: str, seen: ClassObservation) -> str:
     return seen.ties.get(name, name)

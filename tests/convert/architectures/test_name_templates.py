@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.convert.architectures.name_templates import expand, fields, match
+from equipoise.convert.architectures.name_templates import format_name, index_names, match_name
 from equipoise.convert.core.errors import SpecError
 
 
 def test_fields_are_in_order_and_unique() -> None:
-    assert fields("a.{x}.b.{y}.{x}") == ("x", "y")
+    assert index_names("a.{x}.b.{y}.{x}") == ("x", "y")
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,16 @@ def test_fields_are_in_order_and_unique() -> None:
     ],
 )
 def test_match(template: str, name: str, expected: dict[str, int] | None) -> None:
-    assert match(template, name) == expected
+    assert match_name(template, name) == expected
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_match_undoes_expand(first: int, second: int) -> None:
     template = "encoder.stages.{a}.layers_._{b}.weight"
     indices = {"a": first, "b": second}
-    assert match(template, expand(template, indices)) == indices
+    assert match_name(template, format_name(template, indices)) == indices
 
 
 def test_a_field_is_a_name() -> None:
     with pytest.raises(SpecError):
-        fields("layer.{0}")
+        index_names("layer.{0}")

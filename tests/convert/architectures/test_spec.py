@@ -8,19 +8,19 @@ import pytest
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.expressions import parse
-from equipoise.convert.architectures.spec import Spec, load_spec, read_spec, spec_names
+from equipoise.convert.architectures.expressions import parse_expression
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec, spec_names
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.core.ops import shapes_all
+from equipoise.convert.core.ops import output_shapes
 from equipoise.convert.layouts import layout_module
 
 
-def specs() -> list[Spec]:
+def specs() -> list[ArchitectureSpec]:
     return [spec for name in spec_names() if (spec := load_spec(name)) is not None]
 
 
 @pytest.mark.parametrize("spec", specs(), ids=lambda spec: spec.model_type)
-def test_every_class_expands_with_defaults_alone(spec: Spec) -> None:
+def test_every_class_expands_with_defaults_alone(spec: ArchitectureSpec) -> None:
     assert spec.file.stem == spec.model_type
     for cls in spec.classes.values():
         expansion = expand(spec, cls, Config({"model_type": spec.model_type}))
@@ -40,7 +40,7 @@ def test_every_class_expands_with_defaults_alone(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("spec", specs(), ids=lambda spec: spec.model_type)
-def test_every_irregularity_names_something(spec: Spec) -> None:
+def test_every_irregularity_names_something(spec: ArchitectureSpec) -> None:
     """A line that fits no parameter of any class under any condition is a slip of the pen."""
     written = {
         f"{module.path}.{leaf}" if leaf else module.path
@@ -129,7 +129,7 @@ def test_fused_and_stacked_tensors(tmp_path: Path) -> None:
     view = layout_module("flax").view(expansion)
     rules = {rule.targets: rule for rule in view.rules}
     assert rules["h/1/qk/kernel",].sources == ("h.1.q.weight", "h.1.k.weight")
-    assert shapes_all(rules["h/1/qk/kernel",].ops, ((4, 4), (2, 4))) == ((4, 6),)
+    assert output_shapes(rules["h/1/qk/kernel",].ops, ((4, 4), (2, 4))) == ((4, 6),)
     assert rules["scales",].sources == ("h.0.scale", "h.1.scale", "h.2.scale")
     assert rules["scales",].shapes(((5,),) * 3) == ((3, 5),)
 
@@ -178,7 +178,7 @@ def test_expressions_of_all_files_parse() -> None:
         texts = [*spec.repeat.values(), *spec.let.values(), *spec.when.values()]
         texts += [module.kind for group in spec.modules.values() for module in group]
         for text in texts:
-            parse(text)
+            parse_expression(text)
 
 
 def test_a_mounted_class_is_spelled_as_it_spells_itself() -> None:

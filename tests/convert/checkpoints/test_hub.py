@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
-from equipoise.convert.checkpoints.hub import HubId, parse, resolve_source, wanted_files
+from equipoise.convert.checkpoints.hub import (
+    HubRepository,
+    files_to_download,
+    parse_hub_id,
+    resolve_source,
+)
 from equipoise.convert.core.errors import CheckpointError, InputError
 
 FILES = [
@@ -25,7 +30,7 @@ FILES = [
     "tf_model.h5",
     "vocab.txt",
 ]
-REPO = HubId("owner/name")
+REPO = HubRepository("owner/name")
 
 
 class FakeHub(ModuleType):
@@ -81,10 +86,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("google-bert/bert-base-uncased", HubId("google-bert/bert-base-uncased")),
-        ("gpt2", HubId("gpt2")),
-        ("hf://owner/name", HubId("owner/name")),
-        ("hf://owner/name@v1.0", HubId("owner/name", "v1.0")),
+        ("google-bert/bert-base-uncased", HubRepository("google-bert/bert-base-uncased")),
+        ("gpt2", HubRepository("gpt2")),
+        ("hf://owner/name", HubRepository("owner/name")),
+        ("hf://owner/name@v1.0", HubRepository("owner/name", "v1.0")),
         ("./owner/name", None),
         ("/owner/name", None),
         ("../name", None),
@@ -93,8 +98,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
         ("model.safetensors", None),
     ],
 )
-def test_what_a_text_names(text: str, expected: HubId | None) -> None:
-    assert parse(text) == expected
+def test_what_a_text_names(text: str, expected: HubRepository | None) -> None:
+    assert parse_hub_id(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,30 +107,30 @@ def test_what_a_text_names(text: str, expected: HubId | None) -> None:
 )
 def test_a_broken_url_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="no URL of the Hub"):
-        parse(text)
+        parse_hub_id(text)
 
 
 def test_two_revisions_are_refused() -> None:
     with pytest.raises(InputError, match="two revisions"):
-        parse("hf://owner/name@a", "b")
-    assert parse("hf://owner/name@a", "a") == HubId("owner/name", "a")
+        parse_hub_id("hf://owner/name@a", "b")
+    assert parse_hub_id("hf://owner/name@a", "a") == HubRepository("owner/name", "a")
 
 
 def test_one_container_and_its_companions_are_wanted() -> None:
     companions = ["config.json", "vocab.txt"]
-    assert wanted_files(FILES, None, REPO) == [*companions, "model.safetensors"]
-    assert wanted_files(FILES, "pytorch", REPO) == [*companions, "model.safetensors"]
-    assert wanted_files(FILES, "tensorflow", REPO) == [*companions, "tf_model.h5"]
-    assert wanted_files(FILES, "flax", REPO) == [*companions, "flax_model.msgpack"]
+    assert files_to_download(FILES, None, REPO) == [*companions, "model.safetensors"]
+    assert files_to_download(FILES, "pytorch", REPO) == [*companions, "model.safetensors"]
+    assert files_to_download(FILES, "tensorflow", REPO) == [*companions, "tf_model.h5"]
+    assert files_to_download(FILES, "flax", REPO) == [*companions, "flax_model.msgpack"]
     only = [*companions, "model.safetensors"]
-    assert wanted_files(only, "flax", REPO) == only
+    assert files_to_download(only, "flax", REPO) == only
     without = [name for name in FILES if name != "model.safetensors"]
-    assert wanted_files(without, None, REPO) == [*companions, "pytorch_model.bin"]
+    assert files_to_download(without, None, REPO) == [*companions, "pytorch_model.bin"]
 
 
 def test_shards_come_with_their_index() -> None:
     files = ["config.json", "tf_model.h5.index.json", "tf_model-00001-of-00002.h5"]
-    assert wanted_files(files, None, REPO) == [
+    assert files_to_download(files, None, REPO) == [
         "config.json",
         "tf_model.h5.index.json",
         "tf_model-*-of-*.h5",
@@ -134,12 +139,12 @@ def test_shards_come_with_their_index() -> None:
 
 def test_a_checkpoint_comes_with_its_data() -> None:
     files = ["model.ckpt.index", "model.ckpt.data-00000-of-00001", "model.ckpt.meta"]
-    assert wanted_files(files, None, REPO) == files[:2]
+    assert files_to_download(files, None, REPO) == files[:2]
 
 
 def test_a_repository_without_weights_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"no weights in the repository 'owner/name'"):
-        wanted_files(["README.md"], None, REPO)
+        files_to_download(["README.md"], None, REPO)
 
 
 def test_a_path_that_is_there_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,9 @@ def test_every_dtype_comes_back_or_is_refused_by_name(
         write(module, path, tensors)
     except UnsupportedDtypeError as error:
         assert error.tensor == "m/a:0"  # noqa: PT017 (a dtype may also be accepted)
-        assert name not in getattr(module, "WRITES", ())
+        assert name not in getattr(module, "WRITABLE_DTYPES", ())
         return
-    assert name in getattr(module, "WRITES", DTYPES)
+    assert name in getattr(module, "WRITABLE_DTYPES", DTYPES)
     ref = module.read(path).tensors["m/a:0"]
     assert (ref.dtype, ref.shape) == (DTYPES[name], (2, 3))
     assert ref.read().dtype == DTYPES[name]
@@ -137,10 +137,10 @@ def test_settled_bytes_stay_as_they_are(module: Any, tmp_path: Path) -> None:
     settled = []
     with module.Writer(path, headers, {}) as writer:
         for name, value in values.items():
-            settled.append(path.read_bytes()[: writer.settled])
-            assert len(settled[-1]) == writer.settled
+            settled.append(path.read_bytes()[: writer.finished_bytes])
+            assert len(settled[-1]) == writer.finished_bytes
             writer.write(name, array_blocks(value))
-        settled.append(path.read_bytes()[: writer.settled])
+        settled.append(path.read_bytes()[: writer.finished_bytes])
     whole = path.read_bytes()
     assert all(whole.startswith(part) for part in settled)
     assert [len(part) for part in settled] == sorted(len(part) for part in settled)
@@ -197,7 +197,7 @@ def test_an_alias_is_shared_or_refused(module: Any, tmp_path: Path) -> None:
     value = np.arange(3, dtype=np.float32)
     first = TensorHeader("m/a", value.dtype, value.shape)
     alias = TensorHeader("m/b", value.dtype, value.shape, alias_of="m/a")
-    if getattr(module, "SHARES", True) is False:
+    if getattr(module, "CAN_SHARE_TENSORS", True) is False:
         with pytest.raises(ContainerError):
             module.Writer(path, [first, alias], {})
         return

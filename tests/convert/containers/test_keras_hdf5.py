@@ -173,7 +173,7 @@ def test_h5py_reads_every_dtype_that_we_write(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     values = {
         f"m/{name}": np.arange(4).astype(DTYPES[name])
-        for name in sorted(keras_hdf5.WRITES - {"bfloat16"})
+        for name in sorted(keras_hdf5.WRITABLE_DTYPES - {"bfloat16"})
     }
     headers = [TensorHeader(name, value.dtype, value.shape) for name, value in values.items()]
     with keras_hdf5.Writer(path, headers, {"variant": "flat"}) as writer:

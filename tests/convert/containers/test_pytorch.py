@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from equipoise.convert.containers import pytorch
-from equipoise.convert.containers._pytorch.tensor_tree import BARE_NAME
+from equipoise.convert.containers._pytorch.tensor_tree import SINGLE_TENSOR_NAME
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import DTYPES, TensorHeader, array_blocks
@@ -241,7 +241,7 @@ def test_bare_tensor_and_python_2(tmp_path: Path) -> None:
     one = tensor_opcodes((24,), (1,), numel=24)
     storages = {"0": FLOATS.tobytes()}
     found = pytorch.read(write_zip(tmp_path / "x.pt", b"\x80\2" + one + b".", storages))
-    assert list(found.tensors) == [BARE_NAME]
+    assert list(found.tensors) == [SINGLE_TENSOR_NAME]
     pairs = b"\x80\2ccollections\nOrderedDict\n](](U\1a" + one + b"e](U\1bI01\nee\x85R."
     found = pytorch.read(write_zip(tmp_path / "z.pt", pairs, storages))
     assert list(found.tensors) == ["a"]

@@ -39,7 +39,7 @@ def test_reads_what_the_library_writes(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     tensors = {
         name: (np.arange(6, dtype=np.uint8) % 3).reshape(2, 3).astype(DTYPES[name])
-        for name in sorted(safetensors.WRITES)
+        for name in sorted(safetensors.WRITABLE_DTYPES)
     }
     save_file(tensors, path, metadata={"format": "pt"})
     container = safetensors.read(path)

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from equipoise.convert.containers import tensor_bundle
-from equipoise.convert.containers._bundle.bookkeeping import reason_by_name, reason_in_graph
 from equipoise.convert.containers._bundle.entries import slice_key
+from equipoise.convert.containers._bundle.non_weights import (
+    non_weight_reason,
+    non_weight_reason_in_graph,
+)
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.containers._bundle.sorted_table import masked_crc32c
 from equipoise.convert.core.errors import CheckpointError, ContainerError
@@ -101,7 +104,7 @@ def test_bookkeeping_is_left_out_with_its_reason() -> None:
 def test_slots_need_their_variable(
     name: str, shape: tuple[int, ...], others: set[str], weight: bool
 ) -> None:
-    assert (reason_by_name(name, shape, others) is None) == weight
+    assert (non_weight_reason(name, shape, others) is None) == weight
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_slots_need_their_variable(
     ],
 )
 def test_bookkeeping_of_object_graphs(path: str, weight: bool) -> None:
-    assert (reason_in_graph(path + VALUE) is None) == weight
+    assert (non_weight_reason_in_graph(path + VALUE) is None) == weight
 
 
 def test_known_checksums_and_codes() -> None:

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from equipoise.convert.conversion import transform
 from equipoise.convert.conversion.plan_types import Step
-from equipoise.convert.conversion.transform import cast, contiguous, results, streams
+from equipoise.convert.conversion.transform import (
+    cast_array,
+    target_arrays,
+    target_streams,
+    to_contiguous,
+)
 from equipoise.convert.core import tensor
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import InputError
@@ -33,7 +38,7 @@ def step(header: TensorHeader, *ops: Op) -> Step:
 
 
 def joined(made: Step, arrays: Mapping[str, Array]) -> bytes:
-    ((_, pieces),) = [(header, list(pieces)) for header, pieces in streams(made, arrays)]
+    ((_, pieces),) = [(header, list(pieces)) for header, pieces in target_streams(made, arrays)]
     assert all(len(piece) <= tensor.BLOCK_BYTES for piece in pieces)
     return b"".join(pieces)
 
@@ -43,17 +48,17 @@ def joined(made: Step, arrays: Mapping[str, Array]) -> bytes:
 def test_contiguous(shape: tuple[int, int], dtype: str) -> None:
     array = values(shape, dtype)
     for view in (array, array.T, array[::-1], array[:, ::2].T, np.asfortranarray(array)):
-        found = contiguous(view)
+        found = to_contiguous(view)
         assert found.flags.c_contiguous
         assert found.shape == view.shape
         assert found.tobytes() == view.tobytes()
 
 
 def test_contiguous_keeps_rank_and_copies_no_more_than_it_must() -> None:
-    assert contiguous(np.array(3.0)).shape == ()
+    assert to_contiguous(np.array(3.0)).shape == ()
     array = values((3, 4))
-    assert contiguous(array) is array
-    assert contiguous(values((2, 3, 4)).transpose(2, 0, 1)).flags.c_contiguous
+    assert to_contiguous(array) is array
+    assert to_contiguous(values((2, 3, 4)).transpose(2, 0, 1)).flags.c_contiguous
 
 
 @given(
@@ -69,7 +74,7 @@ def test_pieces_are_the_whole(
     array = values(shape)
     after = tuple(shape[axis] for axis in axes)
     made = step(TensorHeader("b", DTYPES[dtype], after), Permute(tuple(axes)))
-    ((_, whole),) = results(made, {"file.a": array})
+    ((_, whole),) = target_arrays(made, {"file.a": array})
     expected = array.transpose(axes).astype(DTYPES[dtype]).tobytes()
     assert whole.tobytes() == expected
     with pytest.MonkeyPatch.context() as patch:
@@ -93,11 +98,11 @@ def test_generated() -> None:
 
 def test_cast() -> None:
     array = np.float32([1.0000001, -2, np.inf, np.nan, 65504])
-    found = cast(array, TensorHeader("b", DTYPES["float16"], (5,)))
+    found = cast_array(array, TensorHeader("b", DTYPES["float16"], (5,)))
     assert found.tobytes() == array.astype(np.float16).tobytes()
-    assert cast(array, TensorHeader("b", DTYPES["float32"], (5,))) is array
+    assert cast_array(array, TensorHeader("b", DTYPES["float32"], (5,))) is array
     header = TensorHeader("b", DTYPES["float16"], (2,))
     with pytest.raises(InputError, match="1 finite numbers become infinite in float16"):
-        cast(np.float32([1e6, np.inf]), header)
+        cast_array(np.float32([1e6, np.inf]), header)
     with pytest.raises(InputError, match="bf16"):
         joined(step(header), {"file.a": np.float32([1e6, 0])})

@@ -1,12 +1,12 @@
 import numpy as np
 
-from equipoise.convert.core.computed_tensors import generate
+from equipoise.convert.core.computed_tensors import compute_tensor
 
 ANGLE = 2 / 10000 ** (2 / 6)
 
 
 def test_sinusoidal_has_sines_first() -> None:
-    table = generate("sinusoidal", (4, 6), np.dtype("float32"))
+    table = compute_tensor("sinusoidal", (4, 6), np.dtype("float32"))
     assert table.dtype == np.float32
     assert table[0].tolist() == [0, 0, 0, 1, 1, 1]
     angles = [2, ANGLE, 2 / 10000 ** (4 / 6)]
@@ -14,19 +14,19 @@ def test_sinusoidal_has_sines_first() -> None:
 
 
 def test_interleaved_alternates() -> None:
-    table = generate("sinusoidal_interleaved", (4, 6), np.dtype("float32"))
+    table = compute_tensor("sinusoidal_interleaved", (4, 6), np.dtype("float32"))
     np.testing.assert_allclose(
         table[2, :4], [np.sin(2), np.cos(2), np.sin(ANGLE), np.cos(ANGLE)], rtol=1e-6
     )
 
 
 def test_zeros_in_any_dtype() -> None:
-    assert generate("unused", (), np.dtype("int64")).tolist() == 0
-    assert generate("zeros", (2,), np.dtype("float16")).tolist() == [0, 0]
+    assert compute_tensor("unused", (), np.dtype("int64")).tolist() == 0
+    assert compute_tensor("zeros", (2,), np.dtype("float16")).tolist() == [0, 0]
 
 
 def test_window_positions_number_the_way_from_one_place_to_another() -> None:
-    assert generate("window_positions", (4, 4), np.dtype("int32")).tolist() == [
+    assert compute_tensor("window_positions", (4, 4), np.dtype("int32")).tolist() == [
         [4, 3, 1, 0],
         [5, 4, 2, 1],
         [7, 6, 4, 3],
@@ -35,7 +35,7 @@ def test_window_positions_number_the_way_from_one_place_to_another() -> None:
 
 
 def test_offset_positions_number_distances_as_they_come() -> None:
-    assert generate("offset_positions", (4, 4), np.dtype("int64")).tolist() == [
+    assert compute_tensor("offset_positions", (4, 4), np.dtype("int64")).tolist() == [
         [0, 1, 2, 3],
         [1, 0, 3, 2],
         [2, 3, 0, 1],
@@ -44,5 +44,5 @@ def test_offset_positions_number_distances_as_they_come() -> None:
 
 
 def test_rotary_frequencies_fall_from_one() -> None:
-    table = generate("rotary_frequencies", (2,), np.dtype("float32"))
+    table = compute_tensor("rotary_frequencies", (2,), np.dtype("float32"))
     np.testing.assert_allclose(table, [1, 0.01], rtol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from equipoise.convert.core.errors import ContainerError
-from equipoise.convert.core.hashing import Hashing, hash_file
+from equipoise.convert.core.hashing import BackgroundHasher, hash_file
 from equipoise.convert.core.tensor import BLOCK_BYTES, array_blocks
 
 BYTES = np.random.default_rng(0).bytes(3 * BLOCK_BYTES + 17)
@@ -18,18 +18,18 @@ EXPECTED = hashlib.sha256(BYTES).hexdigest()
 
 def test_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(BYTES)
-    with Hashing() as hashing:
+    with BackgroundHasher() as hashing:
         assert hash_file(tmp_path / "x") == hashing.file(tmp_path / "x").result() == EXPECTED
 
 
 def test_array() -> None:
-    with Hashing() as hashing:
+    with BackgroundHasher() as hashing:
         assert hashing.array(np.frombuffer(BYTES, np.uint8)).result() == EXPECTED
 
 
 def test_digest_passes_everything_on() -> None:
     pieces = list(array_blocks(np.frombuffer(BYTES, np.uint8), 1000))
-    with Hashing() as hashing:
+    with BackgroundHasher() as hashing:
         first, second = hashing.digest(), hashing.digest()
         assert b"".join(first.passing(pieces)) == BYTES
         assert list(second.passing([])) == []
@@ -41,7 +41,7 @@ def test_digest_passes_everything_on() -> None:
 def test_follower(step: int, tmp_path: Path) -> None:
     """Whatever is not settled may change until the end."""
     path = tmp_path / "x"
-    with Hashing() as hashing, open(path, "w+b", buffering=0) as file:
+    with BackgroundHasher() as hashing, open(path, "w+b", buffering=0) as file:
         file.truncate(len(BYTES))
         follower = hashing.follow(path)
         for start in range(0, len(BYTES), step):
@@ -54,7 +54,7 @@ def test_follower(step: int, tmp_path: Path) -> None:
 def test_follower_of_a_file_that_shrank(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(BYTES)
-    with Hashing() as hashing:
+    with BackgroundHasher() as hashing:
         follower = hashing.follow(path)
         follower.advance(2 * len(BYTES))
         with pytest.raises(ContainerError):

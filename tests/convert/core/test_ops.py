@@ -15,7 +15,7 @@ from equipoise.convert.core.ops import (
     Stack,
     Unstack,
     apply_all,
-    shapes_all,
+    output_shapes,
     simplify,
 )
 
@@ -82,7 +82,7 @@ def test_simplified_permutations_do_the_same(axes: list[list[int]]) -> None:
     merged = simplify(ops)
     assert len(merged) <= 1
     np.testing.assert_array_equal(apply_all(ops, (CUBE,))[0], apply_all(merged, (CUBE,))[0])
-    assert shapes_all(ops, (CUBE.shape,)) == shapes_all(merged, (CUBE.shape,))
+    assert output_shapes(ops, (CUBE.shape,)) == output_shapes(merged, (CUBE.shape,))
 
 
 def test_opposites_vanish() -> None:

@@ -8,7 +8,13 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.spec import load_spec, spec_names
 from equipoise.convert.containers import container_module, container_names
-from equipoise.convert.conversion.routes import edges, format_named, formats, mermaid, route
+from equipoise.convert.conversion.routes import (
+    all_formats,
+    find_format,
+    find_route,
+    route_edges,
+    to_mermaid,
+)
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.layouts import layout_module, layout_names
 
@@ -40,30 +46,30 @@ def test_decode_undoes_encode(layout: str, model_type: str) -> None:
 
 
 def test_routes() -> None:
-    assert route("tensorflow", "flax") == ("tensorflow", "pytorch", "flax")
-    assert route("pytorch", "pytorch") == ("pytorch",)
-    assert {(edge.source, edge.target) for edge in edges()} == {
+    assert find_route("tensorflow", "flax") == ("tensorflow", "pytorch", "flax")
+    assert find_route("pytorch", "pytorch") == ("pytorch",)
+    assert {(edge.source, edge.target) for edge in route_edges()} == {
         ("tensorflow", "pytorch"),
         ("pytorch", "tensorflow"),
         ("flax", "pytorch"),
         ("pytorch", "flax"),
     }
     with pytest.raises(CheckpointError, match="no route"):
-        route("flax", "nowhere")
+        find_route("flax", "nowhere")
 
 
 def test_formats_by_name() -> None:
-    assert format_named("tensorflow")[1].name == "tensorflow-h5"
-    assert format_named("pytorch-bin")[1].filename == "pytorch_model.bin"
-    assert "tensorflow-checkpoint" in formats()
+    assert find_format("tensorflow")[1].name == "tensorflow-h5"
+    assert find_format("pytorch-bin")[1].filename == "pytorch_model.bin"
+    assert "tensorflow-checkpoint" in all_formats()
     with pytest.raises(CheckpointError, match="cannot write 'tensorflow-checkpoint'"):
-        format_named("tensorflow-checkpoint")
+        find_format("tensorflow-checkpoint")
     with pytest.raises(CheckpointError, match="unknown format 'onnx'"):
-        format_named("onnx")
+        find_format("onnx")
 
 
 def test_mermaid_has_every_layout() -> None:
-    text = mermaid()
+    text = to_mermaid()
     assert text.startswith("graph LR")
     assert "pytorch <--> tensorflow" in text
     assert "flax-msgpack" in text

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.convert.derive.probe.observations import Variant
-from equipoise.convert.derive.search.path_templates import Paths, templates
-from equipoise.convert.derive.search.search import Search
+from equipoise.convert.derive.search.path_templates import PathTemplates, find_templates
+from equipoise.convert.derive.search.search import ExpressionSearch
 
 BASE: dict[str, Any] = {"sizes": [3, 5], "extra": None}
 CHANGES: tuple[dict[str, Any], ...] = ({}, {"sizes": [3, 5, 7]}, {"extra": 2}, {"extra": 3})
 
 
-def paths_of(*many: list[str]) -> Paths:
+def paths_of(*many: list[str]) -> PathTemplates:
     """The templates of one class whose paths these are, variant by variant."""
     variants = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
     named = {(at, "Model"): paths for at, paths in enumerate(many)}
     values = [one.values for one in variants]
-    return templates(named, values, set(range(len(variants))), Search(variants))
+    return find_templates(named, values, set(range(len(variants))), ExpressionSearch(variants))
 
 
 def test_a_number_that_ends_a_word_counts_where_a_list_does() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from equipoise.convert.derive.probe.observations import Variant
-from equipoise.convert.derive.search.sample_points import Place
-from equipoise.convert.derive.search.search import Search
+from equipoise.convert.derive.search.sample_points import SamplePoint
+from equipoise.convert.derive.search.search import ExpressionSearch
 
 BASE = {"width": 24, "heads": 4, "ratio": 2.0, "layers": 3, "inner": None, "flag": False}
 CHANGES: tuple[dict[str, Any], ...] = (
@@ -44,9 +44,9 @@ VARIANTS = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
     ],
 )
 def test_sizes(size: Any, expected: str) -> None:
-    places = [Place(at, one.values) for at, one in enumerate(VARIANTS)]
+    places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     values = [size(one.values) for one in VARIANTS]
-    assert Search(VARIANTS).size(places, values) == expected
+    assert ExpressionSearch(VARIANTS).size(places, values) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_sizes(size: Any, expected: str) -> None:
 )
 def test_conditions(holds: Any, expected: str) -> None:
     places = [
-        Place(at, one.values, {"layer": layer})
+        SamplePoint(at, one.values, {"layer": layer})
         for at, one in enumerate(VARIANTS)
         for layer in range(one.values["layers"])
     ]
     values = [holds(one.values, one.indices["layer"]) for one in places]
-    assert Search(VARIANTS).condition(places, values) == expected
+    assert ExpressionSearch(VARIANTS).condition(places, values) == expected
 
 
 MORE: dict[str, Any] = {
@@ -114,18 +114,18 @@ MORE_VARIANTS = [Variant(one, {**MORE, **one}, {}) for one in MORE_CHANGES]
     ],
 )
 def test_sizes_of_sums_and_of_what_is_taken_from_elsewhere(size: Any, expected: str) -> None:
-    places = [Place(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
+    places = [SamplePoint(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
     values = [size(one.values) for one in MORE_VARIANTS]
-    assert Search(MORE_VARIANTS).size(places, values) == expected
+    assert ExpressionSearch(MORE_VARIANTS).size(places, values) == expected
 
 
 def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
     places = [
-        Place(at, one.values, {"layer": layer})
+        SamplePoint(at, one.values, {"layer": layer})
         for at, one in enumerate(MORE_VARIANTS)
         for layer in range(one.values["depth"])
     ]
-    search = Search(MORE_VARIANTS)
+    search = ExpressionSearch(MORE_VARIANTS)
     cyclic = [
         (many := one.values["pattern"])[one.indices["layer"] % len(many)] == "b" for one in places
     ]
@@ -142,7 +142,7 @@ def test_a_condition_of_several_cases() -> None:
     )
     variants = [Variant(one, {**base, **one}, {}) for one in changes]
     places = [
-        Place(at, one.values, {"stage": stage, "layer": layer})
+        SamplePoint(at, one.values, {"stage": stage, "layer": layer})
         for at, one in enumerate(variants)
         for stage in range(2)
         for layer in range(3)
@@ -151,12 +151,12 @@ def test_a_condition_of_several_cases() -> None:
         at["layer"] == 0 and (at["stage"] > 0 or v["first"] or v["stem"] != v["widths"][0])
         for at, v in ((one.indices, one.values) for one in places)
     ]
-    assert Search(variants).condition(places, shortcut) == (
+    assert ExpressionSearch(variants).condition(places, shortcut) == (
         "(layer == 0) and (stem != widths[stage] or first or stage != 0)"
     )
 
 
 def test_what_no_expression_gives_is_said() -> None:
-    places = [Place(at, one.values) for at, one in enumerate(VARIANTS)]
+    places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     odd = [3, 17, 5, 91, 26, 8, 44, 2, 63, 12]
-    assert Search(VARIANTS).size(places, odd) is None
+    assert ExpressionSearch(VARIANTS).size(places, odd) is None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Container
 from itertools import pairwise
 
-from equipoise.convert.containers._bundle.object_graph import GRAPH_KEY, VALUE
+from equipoise.convert.containers._bundle.object_graph import GRAPH_KEY, VARIABLE_VALUE
 
 ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT_MARK = ".OPTIMIZER_SLOT"
 _OPTIMIZERS = ("optimizer", "_optimizer")
-_OF_OPTIMIZERS = frozenset(
+_OPTIMIZER_STATE = frozenset(
     (
         *("iter", "decay", "learning_rate", "beta_1", "beta_2", "momentum", "rho", "epsilon"),
         *("loss_scale", "base_optimizer", "inner_optimizer", "_optimizer", "_loss_scale"),
@@ -28,16 +28,16 @@ _SLOTS = frozenset(
 _SHORT_SLOTS = frozenset(("m", "v"))
 """Names that a weight may have too: they count only right below their variable, or below ``Adam``."""
 _SUFFIX_SLOTS = ("_slot_v", "_slot_vr", "_slot_vc", "_slot_m")
-_AVERAGE = "ExponentialMovingAverage"
+_MOVING_AVERAGE = "ExponentialMovingAverage"
 _COUNTERS = ("global_step", "save_counter", "beta1_power", "beta2_power")
 
 
-def reason_in_graph(key: str) -> str | None:
+def non_weight_reason_in_graph(key: str) -> str | None:
     """Why a key of an object graph is no weight; None when it is one."""
     if key == GRAPH_KEY:
         return "the object graph, read for the names"
     path, _, attribute = key.partition(ATTRIBUTES)
-    if attribute != VALUE:
+    if attribute != VARIABLE_VALUE:
         return f"{attribute or 'attribute'} of an object, not a variable"
     parts = path.split("/")
     if _SLOT_MARK in parts:
@@ -45,14 +45,14 @@ def reason_in_graph(key: str) -> str | None:
     if parts == ["save_counter"]:
         return "counter of the checkpoint"
     for outer, inner in pairwise(parts):
-        if outer in _OPTIMIZERS and inner in _OF_OPTIMIZERS:
+        if outer in _OPTIMIZERS and inner in _OPTIMIZER_STATE:
             return "state of the optimizer"
         if (outer, inner) == ("keras_api", "metrics"):
             return "state of a metric"
     return None
 
 
-def reason_by_name(name: str, shape: tuple[int, ...], others: Container[str]) -> str | None:
+def non_weight_reason(name: str, shape: tuple[int, ...], others: Container[str]) -> str | None:
     """Why a named variable is no weight; None when it is one.
 
     A slot is one only beside its variable: ``w/adam_m`` needs ``w``, so that a layer called ``m`` stays.
@@ -65,13 +65,13 @@ def reason_by_name(name: str, shape: tuple[int, ...], others: Container[str]) ->
     owner, _, leaf = name.rpartition("/")
     if leaf in _COUNTERS and shape == ():
         return "counter of the training"
-    if leaf in _SLOTS and _owned(owner, others):
+    if leaf in _SLOTS and _has_variable(owner, others):
         return f"optimizer slot of {owner}"
     if leaf in _SHORT_SLOTS and (
-        owner in others or ("Adam" in owner.split("/") and _owned(owner, others))
+        owner in others or ("Adam" in owner.split("/") and _has_variable(owner, others))
     ):
         return f"optimizer slot of {owner}"
-    if leaf == _AVERAGE and _owned(owner, others):
+    if leaf == _MOVING_AVERAGE and _has_variable(owner, others):
         return f"moving average of {owner}"
     for suffix in _SUFFIX_SLOTS:
         if name.endswith(suffix) and name.removesuffix(suffix) in others:
@@ -79,7 +79,7 @@ def reason_by_name(name: str, shape: tuple[int, ...], others: Container[str]) ->
     return None
 
 
-def _owned(owner: str, others: Container[str]) -> bool:
+def _has_variable(owner: str, others: Container[str]) -> bool:
     """Whether the variable is there, maybe with fewer scopes in front than its slot has."""
     while owner:
         if owner in others:
