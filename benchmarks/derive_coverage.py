@@ -222,7 +222,7 @@ def of_type(model_type: str) -> dict[str, Any]:
         about = {"configs": found.configs, "classes": len(found.classes)}
         bad = [f"{cls}: {many[0]}" for cls, many in found.classes.items() if many]
         why = "; ".join([*found.unsolved, *bad])[:400]
-        if not found.holds_here:
+        if not found.exact_for_given_config:
             return {"result": "incomplete", "why": why, **about}
         file = folder / "derived.toml"
         file.write_text(found.text)

@@ -166,7 +166,7 @@ def _seen(view: Any) -> Any:
         dict(view.dtypes),
         dict(view.groups),
         dict(view.also_in),
-        bool(view.wrong),
+        bool(view.known_difference),
         view.root,
         dict(view.roots),
     )

@@ -67,12 +67,12 @@ def _summary(found: DerivedArchitecture, output: Path | None) -> dict[str, Any]:
     return {
         "model_type": found.model_type,
         "complete": found.complete,
-        "exact_for_given_config": found.holds_here,
+        "exact_for_given_config": found.exact_for_given_config,
         "configs": found.configs,
         "classes": {name: list(problems) for name, problems in found.classes.items()},
         "unbuilt": dict(found.unbuilt),
         "unsolved": list(found.unsolved),
-        "stuck": list(found.stuck),
+        "stuck": list(found.unchangeable),
         "output": str(output) if output is not None else None,
         "text": found.text,
     }
@@ -84,7 +84,11 @@ def _show(found: DerivedArchitecture, output: Path | None) -> None:
     click.echo(
         f"{found.model_type}: {exact} of {len(found.classes)} classes are given exactly, "
         f"under {found.configs} configs"
-        + ("; all are under the given one" if found.holds_here and not found.complete else ""),
+        + (
+            "; all are under the given one"
+            if found.exact_for_given_config and not found.complete
+            else ""
+        ),
         err=True,
     )
     lines = [
@@ -96,7 +100,7 @@ def _show(found: DerivedArchitecture, output: Path | None) -> None:
         click.echo(f"  {line}", err=True)
     if len(lines) > _MAX_DIFFERENCES_SHOWN:
         click.echo(f"  and {len(lines) - _MAX_DIFFERENCES_SHOWN} more; --json has all", err=True)
-    if found.stuck:
-        click.echo(f"  fields that could not be changed: {', '.join(found.stuck)}", err=True)
+    if found.unchangeable:
+        click.echo(f"  fields that could not be changed: {', '.join(found.unchangeable)}", err=True)
     if output is not None:
         click.echo(f"wrote {output}", err=True)

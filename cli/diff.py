@@ -59,7 +59,7 @@ def _data(found: CheckpointComparison) -> dict[str, Any]:
         "tensors": [
             {
                 "name": one.name,
-                "result": one.sameness.value,
+                "result": one.relation.value,
                 "a": _side(one.a),
                 "b": _side(one.b),
                 "difference": _difference(one),
@@ -87,11 +87,11 @@ def _difference(one: TensorComparison) -> dict[str, Any] | None:
 
 
 def _show(found: CheckpointComparison) -> None:
-    wanted = [one for one in found.tensors if one.sameness.value != "identical"]
+    wanted = [one for one in found.tensors if one.relation.value != "identical"]
     # What fails comes first: a cast of every tensor must not push it out of sight.
-    wanted.sort(key=lambda one: one.sameness.value == "equal after cast")
+    wanted.sort(key=lambda one: one.relation.value == "equal after cast")
     if wanted:
-        rows = [(one.name, one.sameness.value, _detail(one)) for one in wanted[:_MAX_ROWS_SHOWN]]
+        rows = [(one.name, one.relation.value, _detail(one)) for one in wanted[:_MAX_ROWS_SHOWN]]
         _output.print_table(("tensor", "result", "how"), rows)
         if len(wanted) > _MAX_ROWS_SHOWN:
             click.echo(f"... {len(wanted) - _MAX_ROWS_SHOWN} more, --json lists all")

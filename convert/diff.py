@@ -63,7 +63,7 @@ class TensorComparison:
     """
 
     name: str
-    sameness: TensorRelation
+    relation: TensorRelation
     a: TensorRef | None
     b: TensorRef | None
     distance: TensorDifference | None = None
@@ -87,13 +87,13 @@ class CheckpointComparison:
 
     def count(self, sameness: TensorRelation) -> int:
         """How many tensors relate so."""
-        return sum(one.sameness is sameness for one in self.tensors)
+        return sum(one.relation is sameness for one in self.tensors)
 
     @property
     def same(self) -> bool:
         """Whether nothing is different or missing; tensors that are equal after a cast pass."""
         passing = (TensorRelation.IDENTICAL, TensorRelation.CAST)
-        return all(one.sameness in passing for one in self.tensors)
+        return all(one.relation in passing for one in self.tensors)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Parameter:
         return "zeros" if self.computed is None and self.absent else self.computed
 
     @property
-    def rebuilt(self) -> bool:
+    def is_rebuilt(self) -> bool:
         """Whether it is made anew for every layout, each with a dtype of its own, and never copied."""
         return self.kind == "integers"
 
@@ -164,7 +164,7 @@ class ExpressionScope:
             )
         return value
 
-    def loop(self, fields: tuple[str, ...]) -> Iterator[dict[str, int]]:
+    def index_combinations(self, fields: tuple[str, ...]) -> Iterator[dict[str, int]]:
         """Every combination of the indices; an inner count may depend on an outer index."""
         if not fields:
             yield dict(self.indices)
@@ -179,7 +179,7 @@ class ExpressionScope:
             )
         for index in range(count):
             self.indices[first] = index
-            yield from self.loop(rest)
+            yield from self.index_combinations(rest)
         self.indices.pop(first, None)
 
 
@@ -259,7 +259,7 @@ def _group_parameters(scope: ExpressionScope, group: str) -> Iterator[Parameter]
 
 
 def _module_parameters(scope: ExpressionScope, module: ModuleSpec) -> Iterator[Parameter]:
-    for indices in scope.loop(name_templates.index_names(module.path)):
+    for indices in scope.index_combinations(name_templates.index_names(module.path)):
         if not scope.holds(module.when):
             continue
         kind, arguments = _parse_kind(scope, module.kind)

@@ -60,7 +60,7 @@ class Checkpoint(Mapping[str, TensorRef]):
     metadata: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
-    own_config: bool = False
+    has_separate_config: bool = False
 
     def __getitem__(self, name: str) -> TensorRef:
         return self.tensors[name]
@@ -74,7 +74,11 @@ class Checkpoint(Mapping[str, TensorRef]):
     @property
     def folder(self) -> Path:
         """Where the files that travel along are: the config's folder, else the weights'."""
-        if self.config is not None and self.config.file is not None and not self.own_config:
+        if (
+            self.config is not None
+            and self.config.file is not None
+            and not self.has_separate_config
+        ):
             return self.config.file.parent
         return self.path if self.path.is_dir() else self.path.parent
 
@@ -120,7 +124,7 @@ def open_checkpoint(
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
     joined = _join_containers(source, entry, containers, _find_config(source, entry, config))
-    return replace(joined, own_config=config is not None)
+    return replace(joined, has_separate_config=config is not None)
 
 
 def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config | None:

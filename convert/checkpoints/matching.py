@@ -126,7 +126,7 @@ class MatchedCheckpoint:
 
     def origin_to_copy(self, name: str) -> str | None:
         """Returns :meth:`origin`, or None for a parameter that is rebuilt from the config instead of copied."""
-        return None if self.expansion.parameters[name].rebuilt else self.origin(name)
+        return None if self.expansion.parameters[name].is_rebuilt else self.origin(name)
 
     def stored_name(self, name: str) -> str | None:
         """Returns the file's name of a parameter's own tensor, or None if it has none."""

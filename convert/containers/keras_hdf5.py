@@ -131,12 +131,12 @@ def _find_root(file: h5f.FileID, texts: TextAttributes, path: Path) -> tuple[h5g
 def _read_names(node: Any, name: str, texts: TextAttributes, path: Path) -> list[str] | None:
     """A list attribute, whole or in the parts into which Keras cuts long ones."""
     at = object_address(node, path)
-    whole = texts.texts(at, name)
+    whole = texts.read_texts(at, name)
     if whole is not None:
         return whole
     parts: list[str] = []
     index = 0
-    while (part := texts.texts(at, f"{name}{index}")) is not None:
+    while (part := texts.read_texts(at, f"{name}{index}")) is not None:
         parts += part
         index += 1
     return parts if index else None
@@ -153,7 +153,7 @@ def _read_unique_names(node: Any, name: str, texts: TextAttributes, path: Path) 
 
 def _keras_metadata(root: Any, texts: TextAttributes, path: Path) -> dict[str, str]:
     at = object_address(root, path)
-    found = {name: texts.texts(at, name) for name in ("keras_version", "backend")}
+    found = {name: texts.read_texts(at, name) for name in ("keras_version", "backend")}
     return {name: values[0] for name, values in found.items() if values}
 
 
@@ -171,7 +171,7 @@ def _layer_weights(
 
 def _open_weight(root: Any, place: str, name: str, prefix: str, path: Path) -> StoredDataset:
     found = check_dataset(open_object(root, place, path), name, path)
-    return replace(found, place=prefix + place)
+    return replace(found, path=prefix + place)
 
 
 def _check_no_overlap(places: list[StoredDataset], path: Path) -> None:
@@ -198,8 +198,8 @@ def _tensor_ref(name: str, copies: list[StoredDataset]) -> TensorRef:
                 "two layers store different tensors under one name",
                 file=first.file,
                 tensor=name,
-                expected=f"{first.dtype} {list(first.shape)} as in {first.place!r}",
-                found=f"{other.dtype} {list(other.shape)} in {other.place!r}",
+                expected=f"{first.dtype} {list(first.shape)} as in {first.path!r}",
+                found=f"{other.dtype} {list(other.shape)} in {other.path!r}",
             )
     identity = ("hdf5", str(first.file), first.address)
     straight = first.extent if not others else None
@@ -219,8 +219,8 @@ def _read_equal_copies(name: str, first: StoredDataset, others: list[StoredDatas
                 "two layers store different values under one name",
                 file=first.file,
                 tensor=name,
-                expected=f"the values in {first.place!r}",
-                found=f"others in {other.place!r}",
+                expected=f"the values in {first.path!r}",
+                found=f"others in {other.path!r}",
             )
     return values
 

@@ -97,8 +97,8 @@ def _container(
 
 def _read_legacy(path: Path) -> Container:
     legacy = read_legacy(path)
-    found = collect_tensors(legacy.top, path, legacy.regions, legacy.pickled_bytes)
-    spare = f"{legacy.spare} unused bytes at the end" if legacy.spare else ""
+    found = collect_tensors(legacy.top, path, legacy.find_storage, legacy.pickled_bytes)
+    spare = f"{legacy.trailing_bytes} unused bytes at the end" if legacy.trailing_bytes else ""
     return _container(
         path, found, {"variant": "legacy"}, "legacy format of torch before 1.6", spare
     )
@@ -124,7 +124,7 @@ def _read_zip(path: Path) -> Container:
     pickled = archive.read(archive.entries[pickles[0]], MAX_PICKLE_BYTES)
     regions = _ZipStorages(archive, prefix)
     top, _ = load_pickle(pickled, 0, ALLOWED_GLOBALS, parse_storage)
-    found = collect_tensors(top, path, regions.find, len(pickled))
+    found = collect_tensors(top, path, regions.find_storage, len(pickled))
     variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
     unchecked = archive.entries[pickles[0]].crc == NO_CRC
     remark = "saved without checksums, so damage cannot be seen" if unchecked else ""
@@ -148,7 +148,7 @@ class _ZipStorages:
         """A remark on how the storages lie."""
         return "storages are compressed, so each is unpacked as a whole" if self._deflated else ""
 
-    def find(self, storage: Storage) -> StorageBytes:
+    def find_storage(self, storage: Storage) -> StorageBytes:
         """The bytes of a storage."""
         name = f"{self._prefix}data/{storage.key}"
         entry = self._archive.entries.get(name)

@@ -123,7 +123,7 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) 
             left_out[key] = reason
             continue
         name = key if names is None else names[key]
-        tensors[name] = shards.reference(name, key, entry)
+        tensors[name] = shards.tensor_ref(name, key, entry)
     style = "name-based" if names is None else "object-based"
     keys = {f"key:{name}": key for key, name in (names or {}).items() if name in tensors}
     return Container(
@@ -143,7 +143,7 @@ def _variable_names(
         return None, ()
     if graph.dtype != "string" or math.prod(graph.shape) != 1:
         raise ContainerError("the object graph is no text", file=index)
-    full = variable_names(parse_string_tensor(shards.raw(GRAPH_KEY, graph)))
+    full = variable_names(parse_string_tensor(shards.read_bytes(GRAPH_KEY, graph)))
     weights = [key for key in entries if non_weight_reason_in_graph(key) is None]
     paths = {key: key.partition(ATTRIBUTES)[0] for key in weights}
     wanted = {key: full.get(key, paths[key]) for key in weights}

@@ -33,7 +33,7 @@ def record_dropped_tensors(
     written = stored_parameters(view)
     for name, parameter in source.expansion.parameters.items():
         stored = source.stored_name(name)
-        if stored is not None and parameter.rebuilt:
+        if stored is not None and parameter.is_rebuilt:
             _leave_out(source, stored, parameter, "rebuilt from the config", ledger)
         elif stored is not None and name not in written:
             _drop(source, parameter, stored, layout, view, ledger)

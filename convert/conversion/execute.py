@@ -90,10 +90,10 @@ class _PlanExecution:
         target_files: dict[str, Future[str]] = {}
         records = {}
         for shard in self.plan.shards:
-            records[shard.filename], target_files[shard.filename] = self._shard(shard)
+            records[shard.filename], target_files[shard.filename] = self._write_shard(shard)
         others = copy_companions(self.plan, self.folder.partial)
         if len(self.plan.shards) > 1:
-            others.append(self._index())
+            others.append(self._write_index())
         companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
         result = manifest.build_manifest(
             self.plan,
@@ -105,12 +105,14 @@ class _PlanExecution:
         write_atomic(self.folder.partial / manifest.MANIFEST_NAME, result.text())
         return result
 
-    def _shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
+    def _write_shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
         """Writes a file; returns what is to be said of its tensors, and its hash."""
         path = self.folder.partial / shard.filename
         kept = self.folder.finished.get(shard.filename)
         if kept is not None:
-            self._tell(sum(header.nbytes for header in shard.headers if not header.alias_of), "")
+            self._report_progress(
+                sum(header.nbytes for header in shard.headers if not header.alias_of), ""
+            )
             return kept["record"], self.hashing.file(path)
         metadata = {
             **self.plan.target.metadata,
@@ -120,47 +122,47 @@ class _PlanExecution:
         targets: PendingHashes = {}
         writer_class = container_module(self.plan.target.container).Writer
         with writer_class(path, shard.headers, metadata) as writer:
-            follower = self.hashing.follow(path)
+            follower = self.hashing.follow_file(path)
             for step in shard.steps:
-                self._step(step, writer, sources, targets)
-                follower.advance(writer.finished_bytes)
+                self._run_step(step, writer, sources, targets)
+                follower.hash_up_to(writer.finished_bytes)
         record = self._record(shard, sources, targets)
         self.folder.finish_file(shard.filename, record)
         return record, follower.result()
 
-    def _step(
+    def _run_step(
         self, step: Step, writer: Writer, sources: PendingHashes, targets: PendingHashes
     ) -> None:
         refs = [self.plan.checkpoint[name] for name in step.sources]
         if is_copy(step, refs[0] if refs else None):
-            self._write(writer, step.targets[0], refs[0].blocks(), targets)
+            self._write_tensor(writer, step.targets[0], refs[0].blocks(), targets)
             sources[refs[0].name] = targets[step.targets[0].name]
             return
         arrays: dict[str, Array] = {}
         for ref in refs:
             self._wait_for_memory()
             arrays[ref.name] = ref.read()
-            sources[ref.name] = self.hashing.array(arrays[ref.name])
+            sources[ref.name] = self.hashing.hash_array(arrays[ref.name])
             self._reading.append(sources[ref.name])
         for header, pieces in target_streams(step, arrays):
-            self._write(writer, header, pieces, targets)
+            self._write_tensor(writer, header, pieces, targets)
 
     def _wait_for_memory(self) -> None:
         """Lets at most one array that has been worked off wait for its hash."""
         while len(self._reading) > 1:
             self._reading.popleft().result()
 
-    def _write(
+    def _write_tensor(
         self,
         writer: Writer,
         header: TensorHeader,
         pieces: Iterable[memoryview],
         targets: PendingHashes,
     ) -> None:
-        digest = self.hashing.digest()
-        writer.write(header.name, digest.passing(pieces))
+        digest = self.hashing.new_stream()
+        writer.write(header.name, digest.tee(pieces))
         targets[header.name] = digest.result()
-        self._tell(header.nbytes, header.name)
+        self._report_progress(header.nbytes, header.name)
 
     def _record(
         self, shard: Shard, sources: PendingHashes, targets: PendingHashes
@@ -183,7 +185,7 @@ class _PlanExecution:
         hashes = {name: future.result() for name, future in sources.items()}
         return {"tensors": tensors, "sources": hashes}
 
-    def _index(self) -> str:
+    def _write_index(self) -> str:
         """Writes the index of shards, with the names that transformers puts there; returns its name."""
         layout = self.plan.route[-1]
         encode = layout_module(layout).encode
@@ -201,7 +203,7 @@ class _PlanExecution:
         write_atomic(path, json.dumps(index, indent=2) + "\n")
         return path.name
 
-    def _tell(self, nbytes: int, name: str) -> None:
+    def _report_progress(self, nbytes: int, name: str) -> None:
         self.done += nbytes
         if self.progress is not None:
             self.progress(self.done, self.plan.nbytes, name)

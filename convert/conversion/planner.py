@@ -365,9 +365,9 @@ class _Planner:
         """Yields notes on classes of transformers that are known to compute other outputs than PyTorch's."""
         match = self.source.match
         for layout, view in ((match.layout, match.view), (self.target.layout, self.view)):
-            if view.wrong:
+            if view.known_difference:
                 name = self.expansion.cls.names[layout]
-                yield f"{name} answers otherwise than PyTorch from the same weights: {view.wrong}"
+                yield f"{name} answers otherwise than PyTorch from the same weights: {view.known_difference}"
 
     def _notes_on_groups(self) -> Iterator[str]:
         """Yields a note on variables that Keras HDF5 cannot load because they belong to no layer."""

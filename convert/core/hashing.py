@@ -27,7 +27,7 @@ class BackgroundHasher:
         self._following = ThreadPoolExecutor(1)
         self._files = ThreadPoolExecutor(1)
 
-    def array(self, array: Array) -> Future[str]:
+    def hash_array(self, array: Array) -> Future[str]:
         """Starts hashing a C-contiguous array, which must not change until the result is there."""
         return self._sources.submit(hash_blocks, array_blocks(array))
 
@@ -35,11 +35,11 @@ class BackgroundHasher:
         """Starts hashing a file."""
         return self._files.submit(hash_file, path)
 
-    def digest(self) -> StreamHash:
+    def new_stream(self) -> StreamHash:
         """A hash of pieces to come; of several, one must be complete before the next begins."""
         return StreamHash(self._targets)
 
-    def follow(self, path: Path) -> GrowingFileHash:
+    def follow_file(self, path: Path) -> GrowingFileHash:
         """A hash of a file that is being written."""
         return GrowingFileHash(path, self._following)
 
@@ -68,7 +68,7 @@ class StreamHash:
         self._state = hashlib.sha256()
         self._room = BoundedSemaphore(_MAX_PENDING_PIECES)
 
-    def passing(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    def tee(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         """Passes pieces on; they must stay as they are."""
         for piece in pieces:
             self._room.acquire()
@@ -100,7 +100,7 @@ class GrowingFileHash:
         self._done = 0
         self._jobs: list[Future[None]] = []
 
-    def advance(self, settled: int) -> None:
+    def hash_up_to(self, settled: int) -> None:
         """Hashes up to here, in time; these bytes must not change any more."""
         if settled - self._asked >= BLOCK_BYTES:
             self._asked = settled

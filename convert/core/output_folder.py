@@ -34,7 +34,7 @@ class OutputFolder:
         self.partial = self.path.with_name(f".{self.path.name}.partial")
         self._force = force
         self._fingerprint = fingerprint
-        self._made: list[Path] = []
+        self._created_parents: list[Path] = []
         self._lock_descriptor: int | None = None
         self.finished: dict[str, Any] = {}
 
@@ -46,13 +46,13 @@ class OutputFolder:
         """
         try:
             with self.errors():
-                self._check_place(source)
+                self._check_location(source)
                 self._make_parents()
                 if self.partial.is_symlink() or self.partial.is_file():
                     self.partial.unlink()
                 self.partial.mkdir(exist_ok=True)
                 self._lock()
-                self._take_up()
+                self._resume()
                 self._save()
                 free = shutil.disk_usage(self.partial).free
         except OutputError:
@@ -69,7 +69,7 @@ class OutputFolder:
                 found=f"{free} bytes free",
             )
 
-    def _check_place(self, source: Path) -> None:
+    def _check_location(self, source: Path) -> None:
         own = Path(os.path.realpath(source))
         place = Path(os.path.realpath(self.path))
         if place == own or place in own.parents:
@@ -98,12 +98,12 @@ class OutputFolder:
         for parent in reversed(self.path.parents):
             if not parent.exists():
                 parent.mkdir()
-                self._made.append(parent)
+                self._created_parents.append(parent)
 
     def _remove_parents(self) -> None:
         """Removes the folders that were made for nothing."""
-        while self._made:
-            parent = self._made.pop()
+        while self._created_parents:
+            parent = self._created_parents.pop()
             if not any(parent.iterdir()):
                 parent.rmdir()
 
@@ -127,7 +127,7 @@ class OutputFolder:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Keeps the finished files of the same conversion; removes everything else."""
         try:
             state = json.loads((self.partial / PROGRESS_NAME).read_text())

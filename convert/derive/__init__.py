@@ -62,8 +62,8 @@ class DerivedArchitecture:
     classes: Mapping[str, Sequence[str]]
     unbuilt: Mapping[str, str]
     unsolved: Sequence[str]
-    holds_here: bool
-    stuck: Sequence[str]
+    exact_for_given_config: bool
+    unchangeable: Sequence[str]
     configs: int
 
     @property
@@ -91,7 +91,7 @@ def derive(
         unbuilt = {}
         for name in kind.classes:
             try:
-                if not kind.see(name, kind.config).shapes:
+                if not kind.observe(name, kind.config).shapes:
                     unbuilt[name] = "it has no tensors"
             except build_errors() as error:
                 unbuilt[name] = f"{type(error).__name__}: {error}"
@@ -125,17 +125,22 @@ def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
         if deep is not None:
             given = len(variants)
             variants.append(deep)
-    prefix, bases = _find_base_classes(kind, variants[0].seen)
+    prefix, bases = _find_base_classes(kind, variants[0].observations)
     placed = [
         replace(
             one,
-            seen={n: seen.under(prefix if n in bases else "") for n, seen in one.seen.items()},
+            observations={
+                n: seen.with_prefix(prefix if n in bases else "")
+                for n, seen in one.observations.items()
+            },
         )
         for one in variants
     ]
     search = ExpressionSearch(placed)
     named = {
-        (at, name): seen.modules for at, one in enumerate(placed) for name, seen in one.seen.items()
+        (at, name): seen.modules
+        for at, one in enumerate(placed)
+        for name, seen in one.observations.items()
     }
     by_number = {
         at for at, one in enumerate(placed) if all(map(_may_change_counts, one.changes.values()))
@@ -156,7 +161,7 @@ def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
         find_differences(file.spec, variants),
         unbuilt,
         file.unsolved,
-        file.holds_here,
+        file.exact_for_given_config,
         stuck,
         len(variants),
     )
@@ -177,9 +182,9 @@ def _reduce_layers(kind: ModelType) -> ModelType:
     if not changes:
         return kind
     try:
-        config = kind.configured(changes)
+        config = kind.config_with(changes)
         for name in kind.classes:
-            kind.see(name, config)
+            kind.observe(name, config)
     except build_errors():
         return kind
     return replace(kind, config=config)
@@ -216,7 +221,7 @@ def _build_variant(
     classes: frozenset[str] | None = None,
 ) -> Variant | None:
     try:
-        config = kind.configured(changes)
+        config = kind.config_with(changes)
     except build_errors():
         return None
     return _observe_config(kind, memory, changes, config, classes)
@@ -238,10 +243,10 @@ def _observe_config(
         if not is_known:
             with record_config_reads() as read:
                 try:
-                    found = kind.see(name, config)
+                    found = kind.observe(name, config)
                 except build_errors():
                     found = None
-            memory.keep(name, values_read(read, config, values), found)
+            memory.add(name, values_read(read, config, values), found)
         if found is not None:
             seen[name] = found
     return Variant(changes, kind.values(config), config.to_dict(), seen) if seen else None

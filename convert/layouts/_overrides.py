@@ -54,10 +54,12 @@ class LayoutOverrides:
             tower = load_spec(part.spec) if part.spec and not part.under else None
             if tower is not None:
                 config = expansion.config.part(part.config)
-                self._add(ExpressionScope(tower, config, expansion.cls.key), tower.layouts[layout])
-        self._add(self._scope, self.spec.layouts[layout])
+                self._add_section(
+                    ExpressionScope(tower, config, expansion.cls.key), tower.layouts[layout]
+                )
+        self._add_section(self._scope, self.spec.layouts[layout])
 
-    def _add(self, scope: ExpressionScope, section: Mapping[str, Any]) -> None:
+    def _add_section(self, scope: ExpressionScope, section: Mapping[str, Any]) -> None:
         """Takes a section in; conditions are about the config of the spec that says them."""
         spec = scope.spec
         unknown = sorted(set(section) - OVERRIDE_KEYS)
@@ -78,7 +80,7 @@ class LayoutOverrides:
         table: dict[str, Any] = self._tables.get(key, {})
         return table
 
-    def of_parameter(self, key: str, parameter: Parameter) -> Any:
+    def for_parameter(self, key: str, parameter: Parameter) -> Any:
         """The entry of a table for a parameter, by its template or by its name; None without one."""
         table = self.table(key)
         return table.get(parameter.template, table.get(parameter.name))
@@ -103,14 +105,16 @@ class LayoutOverrides:
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Operations that the section states for a parameter; None when it is regular."""
-        texts = self.of_parameter("ops", parameter)
+        texts = self.for_parameter("ops", parameter)
         return None if texts is None else tuple(parse_op(text, self.spec) for text in texts)
 
-    def many_rules(self) -> list[Rule]:
+    def multi_parameter_rules(self) -> list[Rule]:
         """The rules over several parameters, for every value of the indices that both sides share."""
-        return [rule for entry in self._tables.get("rules", []) for rule in self._many(entry)]
+        return [
+            rule for entry in self._tables.get("rules", []) for rule in self._rules_of_entry(entry)
+        ]
 
-    def _many(self, entry: Mapping[str, Any]) -> list[Rule]:
+    def _rules_of_entry(self, entry: Mapping[str, Any]) -> list[Rule]:
         if not self._scope.holds(entry.get("when")):
             return []
         sources, targets = entry["sources"], entry["targets"]
@@ -120,20 +124,23 @@ class LayoutOverrides:
         ]
         outer = tuple(name for name in self.spec.repeat if name in fields[0] & fields[1])
         found = []
-        for indices in self._scope.loop(outer):
-            left = [name for one in sources for name in self._spread(one, indices)]
-            right = [name for one in targets for name in self._spread(one, indices)]
+        for indices in self._scope.index_combinations(outer):
+            left = [name for one in sources for name in self._expand_template(one, indices)]
+            right = [name for one in targets for name in self._expand_template(one, indices)]
             steps = tuple(
                 parse_op(text, self.spec, max(len(left), len(right))) for text in entry["ops"]
             )
             found.append(Rule(tuple(left), tuple(right), steps))
         return found
 
-    def _spread(self, text: str, indices: Mapping[str, int]) -> list[str]:
+    def _expand_template(self, text: str, indices: Mapping[str, int]) -> list[str]:
         """All names of a template: fixed at ``indices``, over all values of its other indices."""
         rest = tuple(field for field in name_templates.index_names(text) if field not in indices)
         self._scope.indices = dict(indices)
-        names = [name_templates.format_name(text, inner) for inner in self._scope.loop(rest)]
+        names = [
+            name_templates.format_name(text, inner)
+            for inner in self._scope.index_combinations(rest)
+        ]
         self._scope.indices = {}
         return names
 

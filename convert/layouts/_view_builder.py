@@ -39,7 +39,7 @@ class Dialect:
 def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, LayoutOverrides]:
     """The view of a layout, without what only one layout has (groups, roots, aliases)."""
     irregular = LayoutOverrides(expansion, dialect.layout)
-    many = irregular.many_rules()
+    many = irregular.multi_parameter_rules()
     covered = {name for rule in many for name in rule.sources}
     rules: list[Rule] = []
     shared: dict[str, str] = {}
@@ -76,7 +76,7 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
         repeated=repeated,
         dtypes=dtypes,
         ignored=ignored,
-        wrong=wrong.get(expansion.cls.key, wrong.get("*", "")),
+        known_difference=wrong.get(expansion.cls.key, wrong.get("*", "")),
     )
     for part in expansion.mounted:
         view = _merge_views(view, _mounted_view(part, irregular, dialect))
@@ -113,7 +113,7 @@ def _mounted_view(part: MountedClass, irregular: LayoutOverrides, dialect: Diale
         repeated={name: f"{part.under}.{to}" for name, to in named(inner.repeated).items()},
         dtypes=named(inner.dtypes),
         ignored={f"{start}{name}": reason for name, reason in inner.ignored.items()},
-        wrong=inner.wrong,
+        known_difference=inner.known_difference,
         groups=dict.fromkeys(bare, start.split(dialect.separator)[0]) if bare else {},
         roots=dict.fromkeys(bare, ""),
     )
@@ -129,7 +129,7 @@ def _merge_views(view: LayoutView, other: LayoutView) -> LayoutView:
         repeated={**view.repeated, **other.repeated},
         dtypes={**view.dtypes, **other.dtypes},
         ignored={**view.ignored, **other.ignored},
-        wrong=view.wrong or other.wrong,
+        known_difference=view.known_difference or other.known_difference,
         groups={**view.groups, **other.groups},
         roots={**view.roots, **other.roots},
     )
@@ -144,14 +144,14 @@ def _is_stored(
     left_out: dict[str, str],
 ) -> bool:
     """Whether the parameter has a name here; fills the accounts of those that have none."""
-    if reason := irregular.of_parameter("refused", parameter):
+    if reason := irregular.for_parameter("refused", parameter):
         refused[parameter.name] = reason
         return False
-    if reason := irregular.of_parameter("left_out", parameter):
+    if reason := irregular.for_parameter("left_out", parameter):
         left_out[parameter.name] = reason
         return dialect.layout == "pytorch"
     if parameter.tied_to and parameter.template not in irregular.get("stored", []):
-        always = irregular.of_parameter("shared", parameter)
+        always = irregular.for_parameter("shared", parameter)
         one_tensor = parameter.one_tensor and not dialect.ties_by_config
         if parameter.shared or one_tensor or always is not None:
             shared[parameter.name] = parameter.tied_to
@@ -192,7 +192,7 @@ def stored_name(
 ) -> str:
     """The stored name of a parameter with this leaf."""
     own = name_templates.format_name(
-        irregular.of_parameter("leaves", parameter) or "", parameter.indices
+        irregular.for_parameter("leaves", parameter) or "", parameter.indices
     )
     path = _spell_path(irregular.path(parameter), irregular, dialect)
     last = own or leaf

@@ -42,7 +42,7 @@ class LayoutView:
     ignored: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     also_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    wrong: str = ""
+    known_difference: str = ""
     root: str = ""
     roots: Mapping[str, str] = field(default_factory=dict)
 

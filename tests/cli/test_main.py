@@ -130,7 +130,7 @@ def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
     cli: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = import_module("equipoise.convert.conversion.execute")._PlanExecution
-    real = runs._shard
+    real = runs._write_shard
     calls = []
 
     def interrupted(self: Any, shard: Any) -> Any:
@@ -141,7 +141,7 @@ def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
 
     arguments = ("convert", bert, tmp_path / "out", "--to", "flax", "--max-shard-size", "8kB")
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_shard", interrupted)
+        patch.setattr(runs, "_write_shard", interrupted)
         assert cli(*arguments).code == 130
     assert not (tmp_path / "out").exists()
     progress = json.loads((tmp_path / ".out.partial" / "equipoise.progress.json").read_text())

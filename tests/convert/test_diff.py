@@ -28,8 +28,8 @@ def compared(a: Path, b: Path) -> CheckpointComparison:
 
 
 def results(found: CheckpointComparison) -> dict[str, TensorRelation]:
-    unlike = [one for one in found.tensors if one.sameness is not TensorRelation.IDENTICAL]
-    return {one.name: one.sameness for one in unlike}
+    unlike = [one for one in found.tensors if one.relation is not TensorRelation.IDENTICAL]
+    return {one.name: one.relation for one in unlike}
 
 
 FORMATS = [
@@ -140,7 +140,7 @@ def test_other_shapes_are_different_without_a_distance(tmp_path: Path) -> None:
     a = write_tensors(tmp_path / "a.safetensors", {"w": np.ones((2, 3), np.float32)})
     b = write_tensors(tmp_path / "b.safetensors", {"w": np.ones((3, 2), np.float32)})
     (one,) = compared(a, b).tensors
-    assert (one.sameness, one.distance) == (TensorRelation.DIFFERENT, None)
+    assert (one.relation, one.distance) == (TensorRelation.DIFFERENT, None)
 
 
 def test_layouts_need_an_architecture(tmp_path: Path) -> None:

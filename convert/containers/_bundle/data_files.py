@@ -98,13 +98,13 @@ class DataFiles:
         """Where the bytes of an entry lie."""
         return Extent(self._paths[entry.shard], entry.offset, entry.size)
 
-    def raw(self, key: str, entry: BundleEntry) -> bytes:
+    def read_bytes(self, key: str, entry: BundleEntry) -> bytes:
         """The bytes of an entry that is not cut into slices."""
         if entry.slices:
             raise ContainerError("it is cut into slices", file=self._index, tensor=key)
         return self.extent(entry).read().tobytes()
 
-    def reference(self, name: str, key: str, entry: BundleEntry) -> TensorRef:
+    def tensor_ref(self, name: str, key: str, entry: BundleEntry) -> TensorRef:
         """The reference for an entry.
 
         Raises:
@@ -113,27 +113,29 @@ class DataFiles:
         """
         dtype = dtype_named(entry.dtype, file=self._index, tensor=name)
         if entry.slices:
-            return self._sliced(name, key, entry, dtype)
-        self._fill(name, entry, entry.shape, dtype)
+            return self._sliced_tensor_ref(name, key, entry, dtype)
+        self._check_size(name, entry, entry.shape, dtype)
         extent = self.extent(entry)
-        if not self._swapped(dtype):
+        if not self._needs_byteswap(dtype):
             return TensorRef(name, dtype, entry.shape, extent.path, extent=extent)
         return TensorRef(
-            name, dtype, entry.shape, extent.path, load=lambda: self._array(entry, dtype)
+            name, dtype, entry.shape, extent.path, load=lambda: self._read_entry(entry, dtype)
         )
 
-    def _swapped(self, dtype: DType) -> bool:
+    def _needs_byteswap(self, dtype: DType) -> bool:
         return self._header.big_endian and dtype.itemsize > 1
 
-    def _array(self, entry: BundleEntry, dtype: DType) -> Array:
+    def _read_entry(self, entry: BundleEntry, dtype: DType) -> Array:
         """The elements of an entry, flat and little-endian."""
         raw = self.extent(entry).read()
-        if self._swapped(dtype):
+        if self._needs_byteswap(dtype):
             unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
             raw = np.ascontiguousarray(raw.reshape(-1, unit)[:, ::-1]).reshape(-1)
         return raw.view(dtype)
 
-    def _fill(self, name: str, entry: BundleEntry, shape: tuple[int, ...], dtype: DType) -> None:
+    def _check_size(
+        self, name: str, entry: BundleEntry, shape: tuple[int, ...], dtype: DType
+    ) -> None:
         expected = math.prod(shape) * dtype.itemsize
         if entry.size != expected:
             raise ContainerError(
@@ -144,7 +146,9 @@ class DataFiles:
                 found=f"{entry.size} bytes",
             )
 
-    def _sliced(self, name: str, key: str, entry: BundleEntry, dtype: DType) -> TensorRef:
+    def _sliced_tensor_ref(
+        self, name: str, key: str, entry: BundleEntry, dtype: DType
+    ) -> TensorRef:
         """A tensor that was cut: every slice is there, none over another, and they fill it."""
         parts = resolve_slices(entry.slices, entry.shape)
         pieces: list[tuple[Slice, BundleEntry]] = []
@@ -154,20 +158,20 @@ class DataFiles:
                 raise ContainerError(f"the slice {part} is missing", file=self._index, tensor=name)
             if piece.dtype != entry.dtype or piece.slices:
                 raise ContainerError("a slice is of another kind", file=self._index, tensor=name)
-            self._fill(name, piece, tuple(length for _, length in part), dtype)
+            self._check_size(name, piece, tuple(length for _, length in part), dtype)
             pieces.append((part, piece))
-        self._cover(name, parts, entry.shape)
+        self._check_slices_cover(name, parts, entry.shape)
 
         def load() -> Array:
             out = np.empty(entry.shape, dtype)
             for part, piece in pieces:
                 window = tuple(slice(start, start + length) for start, length in part)
-                out[window] = self._array(piece, dtype).reshape([length for _, length in part])
+                out[window] = self._read_entry(piece, dtype).reshape([length for _, length in part])
             return out
 
         return TensorRef(name, dtype, entry.shape, self._index, load=load)
 
-    def _cover(self, name: str, parts: list[Slice], shape: tuple[int, ...]) -> None:
+    def _check_slices_cover(self, name: str, parts: list[Slice], shape: tuple[int, ...]) -> None:
         filled = sum(math.prod(length for _, length in part) for part in parts)
         whole = len(parts) <= _MAX_SLICES and filled == math.prod(shape)
         if not whole or (filled and _any_overlap(parts)):

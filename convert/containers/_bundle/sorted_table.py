@@ -56,7 +56,7 @@ class SortedTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._size = path.stat().st_size
-        footer = self._at(self._size - _FOOTER_BYTES, _FOOTER_BYTES)
+        footer = self._read_at(self._size - _FOOTER_BYTES, _FOOTER_BYTES)
         if footer[-8:] != TABLE_MAGIC:
             raise self._error("not the index of a TensorFlow checkpoint; it may be truncated")
         _, position = read_varint(footer, 0)
@@ -67,7 +67,7 @@ class SortedTable:
     def _error(self, why: str) -> ContainerError:
         return ContainerError(why, file=self._path)
 
-    def _at(self, offset: int, length: int) -> bytes:
+    def _read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length > self._size - offset:
             raise self._error("the index is truncated")
         with open(self._path, "rb", buffering=0) as file:
@@ -85,13 +85,13 @@ class SortedTable:
         before: bytes | None = None
         end = 0
         budget = _MAX_TOTAL_KEY_BYTES
-        for _, handle in self._block(self._index, self._index_length):
+        for _, handle in self._read_block(self._index, self._index_length):
             offset, position = read_varint(handle, 0)
             length, _ = read_varint(handle, position)
             if offset < end:
                 raise self._error("blocks overlap")
             end = offset + length + _TRAILER_BYTES
-            for key, value in self._block(offset, length):
+            for key, value in self._read_block(offset, length):
                 if before is not None and key <= before:
                     raise self._error(f"the key {ascii(key)[1:80]} comes twice or out of order")
                 before = key
@@ -100,19 +100,19 @@ class SortedTable:
                     raise self._error("the keys are too long together")
                 yield key, value
 
-    def _block(self, offset: int, length: int) -> Iterator[tuple[bytes, bytes]]:
-        stored = self._at(offset, length + _TRAILER_BYTES)
+    def _read_block(self, offset: int, length: int) -> Iterator[tuple[bytes, bytes]]:
+        stored = self._read_at(offset, length + _TRAILER_BYTES)
         kind = stored[length]
         checksum = int.from_bytes(stored[length + 1 :], "little")
         if masked_crc32c(stored[: length + 1]) != checksum:
             raise self._error(f"the block at byte {offset} fails its CRC")
         if kind == _SNAPPY:
-            return self._pairs(decompress(stored[:length]))
+            return self._parse_block(decompress(stored[:length]))
         if kind != _RAW:
             raise self._error(f"the block at byte {offset} is compressed in an unknown way")
-        return self._pairs(stored[:length])
+        return self._parse_block(stored[:length])
 
-    def _pairs(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _parse_block(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The entries of a block: how much of the key before, the rest of the key, the value."""
         restarts = int.from_bytes(block[-4:], "little")
         end = len(block) - 4 * (restarts + 1)

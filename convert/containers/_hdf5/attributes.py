@@ -71,7 +71,7 @@ class TextAttributes:
     ) -> None:
         os.close(self._descriptor)
 
-    def texts(self, address: int, name: str) -> list[str] | None:
+    def read_texts(self, address: int, name: str) -> list[str] | None:
         """The attribute ``name`` of the object at ``address`` as texts; None where it is absent.
 
         Raises:
@@ -81,7 +81,7 @@ class TextAttributes:
             self._found = (address, dict(self._attributes(address)))
         message = self._found[1].get(name)
         try:
-            return None if message is None else self._decode(message, name)
+            return None if message is None else self._decode_attribute(message, name)
         except (struct.error, UnicodeDecodeError) as error:
             raise self._error(f"the attribute {name!r} is damaged", str(error)) from error
 
@@ -106,13 +106,13 @@ class TextAttributes:
                 raise self._error("the attributes are in dense storage, which Keras never uses")
             if message.kind != _ATTRIBUTE:
                 continue
-            name = self._name(message)
+            name = self._attribute_name(message)
             if name in names:
                 raise self._error("an attribute comes twice", ascii(name))
             names.add(name)
             yield name, message.data
 
-    def _name(self, message: _HeaderMessage) -> str:
+    def _attribute_name(self, message: _HeaderMessage) -> str:
         data = message.data
         try:
             version, flags, size = struct.unpack_from("<BBH", data)
@@ -130,7 +130,7 @@ class TextAttributes:
         try:
             second = head[:4] == b"OHDR"
             if second:
-                flags, start, size = self._second_head(address, head)
+                flags, start, size = self._read_version_2_prefix(address, head)
             else:
                 version, size = head[0], struct.unpack_from("<I", head, 8)[0]
                 flags, start = 0, address + 16
@@ -138,7 +138,7 @@ class TextAttributes:
                     raise self._error("an object's header has an unknown version", version)
             blocks = [(start, size)]
             for at, length in blocks:
-                for message in self._block(self._read(at, length), flags, second=second):
+                for message in self._parse_block(self._read(at, length), flags, second=second):
                     if message.kind == _CONTINUATION:
                         place, room = struct.unpack_from("<QQ", message.data)
                         # A second-version block carries a signature before and a checksum behind.
@@ -148,14 +148,14 @@ class TextAttributes:
         except (struct.error, ValueError, OverflowError) as error:
             raise self._error("an object's header is damaged", str(error)) from error
 
-    def _second_head(self, address: int, head: bytes) -> tuple[int, int, int]:
+    def _read_version_2_prefix(self, address: int, head: bytes) -> tuple[int, int, int]:
         """Flags, start and size of the first block of a header of version 2."""
         flags = head[5]
         at = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
         return flags, at + width, int.from_bytes(self._read(at, width), "little")
 
-    def _block(self, data: bytes, flags: int, *, second: bool) -> Iterator[_HeaderMessage]:
+    def _parse_block(self, data: bytes, flags: int, *, second: bool) -> Iterator[_HeaderMessage]:
         at, head = 0, (6 if flags & 0x04 else 4) if second else 8
         while at + head <= len(data):
             if second:
@@ -168,7 +168,7 @@ class TextAttributes:
             yield _HeaderMessage(kind, marks, data[at : at + size])
             at += size
 
-    def _decode(self, data: bytes, name: str) -> list[str]:
+    def _decode_attribute(self, data: bytes, name: str) -> list[str]:
         version, _, name_size, type_size, space_size = struct.unpack_from("<BBHHH", data)
 
         def padded(size: int) -> int:
@@ -189,22 +189,22 @@ class TextAttributes:
             return [cell.split(b"\0")[0].decode("utf-8") for cell in cells]
         if is_list and class_ == _VARIABLE and bits[0] & 0x0F == _VARIABLE_TEXT and size == 16:
             records = struct.iter_unpack("<IQI", values[: count * 16])
-            return [self._variable(*record) for record in records]
+            return [self._read_variable_text(*record) for record in records]
         raise self._error(
             f"the attribute {name!r} is not a list of texts", f"class {class_}, {axes} axes"
         )
 
-    def _variable(self, length: int, heap: int, index: int) -> str:
+    def _read_variable_text(self, length: int, heap: int, index: int) -> str:
         if length == 0 or heap in (0, _UNDEFINED):
             return ""
         if heap not in self._heaps:
-            self._heaps[heap] = dict(self._heap(heap))
+            self._heaps[heap] = dict(self._read_heap(heap))
         at, room = self._heaps[heap].get(index, (0, -1))
         if length > min(room, MAX_TEXT_BYTES):
             raise self._error("a text is not in its heap", f"{length} bytes as object {index}")
         return self._read(at, length).split(b"\0")[0].decode("utf-8")
 
-    def _heap(self, address: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    def _read_heap(self, address: int) -> Iterator[tuple[int, tuple[int, int]]]:
         """The objects of a global heap: number, and where each lies with its size."""
         signature, version, size = struct.unpack("<4sB3xQ", self._read(address, 16))
         if signature != b"GCOL" or version != 1 or size < 16:

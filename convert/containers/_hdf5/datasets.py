@@ -161,7 +161,7 @@ class StoredDataset:
         extent: Where the bytes lie, if in one piece as they are.
     """
 
-    place: str
+    path: str
     address: int
     dtype: DType
     shape: tuple[int, ...]
@@ -173,9 +173,9 @@ class StoredDataset:
         if self.extent is not None:
             return self.extent.read().view(self.dtype).reshape(self.shape)
         with open_file(self.file) as root:
-            node = open_object(h5g.open(root, b"/"), self.place, self.file)
-            if check_dataset(node, self.place, self.file) != self:
-                raise ContainerError("the file changed", file=self.file, tensor=self.place)
+            node = open_object(h5g.open(root, b"/"), self.path, self.file)
+            if check_dataset(node, self.path, self.file) != self:
+                raise ContainerError("the file changed", file=self.file, tensor=self.path)
             with translate_read_errors(self.file):
                 values = np.asarray(h5py.Dataset(node)[()])
         if self.dtype == DTYPES["bfloat16"]:

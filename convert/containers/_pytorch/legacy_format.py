@@ -36,8 +36,8 @@ class LegacyFile:
 
     top: object
     pickled_bytes: int
-    regions: Callable[[Storage], StorageBytes]
-    spare: int
+    find_storage: Callable[[Storage], StorageBytes]
+    trailing_bytes: int
 
 
 def read_legacy(path: Path) -> LegacyFile:

@@ -46,7 +46,7 @@ class PickleMachine:
         self._persistent = persistent
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
-        self._handed = max(_MIN_ARGUMENT_BUDGET, self._limit - start)
+        self._argument_budget = max(_MIN_ARGUMENT_BUDGET, self._limit - start)
         self.end = start
 
     def fail(self, why: str) -> NoReturn:
@@ -66,7 +66,7 @@ class PickleMachine:
         """The next little-endian integer."""
         return int.from_bytes(self.take(size), "little", signed=signed)
 
-    def sized(self, size: int) -> bytes:
+    def take_sized(self, size: int) -> bytes:
         """The next bytes, their count in front."""
         return self.take(self.number(size))
 
@@ -108,7 +108,7 @@ class PickleMachine:
         """MARK."""
         self.push(_MARK)
 
-    def since_mark(self) -> list[object]:
+    def pop_to_mark(self) -> list[object]:
         """Takes everything above the last mark, and the mark."""
         for index in range(len(self._stack) - 1, -1, -1):
             if self._stack[index] is _MARK:
@@ -117,7 +117,7 @@ class PickleMachine:
                 return items
         self.fail("no mark on the stack")
 
-    def drop(self) -> None:
+    def pop_any(self) -> None:
         """POP, which also drops a mark."""
         self.top()
         self._stack.pop()
@@ -131,13 +131,13 @@ class PickleMachine:
         items = [self.pop() for _ in range(count)]
         self.push(tuple(reversed(items)))
 
-    def remember(self, index: int | None) -> None:
+    def memo_put(self, index: int | None) -> None:
         """PUT, or MEMOIZE with None."""
         if index is not None and not 0 <= index < 1 << 32:
             self.fail("a memo index without end")  # long integers can be made to collide
         self._memo[len(self._memo) if index is None else index] = self.top()
 
-    def recall(self, index: int) -> None:
+    def memo_get(self, index: int) -> None:
         """GET."""
         if index not in self._memo:
             self.fail(f"the memo has no {index}")
@@ -163,11 +163,11 @@ class PickleMachine:
             self.fail("a key without a value")
         return {dict_key(items[i]): items[i + 1] for i in range(0, len(items), 2)}
 
-    def one(self) -> list[object]:
+    def pop_list(self) -> list[object]:
         """The topmost value as a list."""
         return [self.pop()]
 
-    def two(self) -> list[object]:
+    def pop_pair(self) -> list[object]:
         """The two topmost values, the upper one last."""
         upper = self.pop()
         return [self.pop(), upper]
@@ -178,7 +178,7 @@ class PickleMachine:
 
     def find_on_stack(self) -> None:
         """STACK_GLOBAL."""
-        module, name = self.two()
+        module, name = self.pop_pair()
         if not isinstance(module, str) or not isinstance(name, str):
             self.fail("the name of a global is no text")
         self._push_global(module, name)
@@ -197,14 +197,14 @@ class PickleMachine:
         """REDUCE, NEWOBJ and NEWOBJ_EX."""
         if with_keywords and self.pop() != {}:
             self.fail("keyword arguments")
-        callee, arguments = self.two()
+        callee, arguments = self.pop_pair()
         if not isinstance(callee, Global) or not isinstance(arguments, tuple):
             self.fail(f"a {type(callee).__name__} is called")
         if callee.build is None:
             self.fail(f"{callee.name} is called")
         sized = (item for item in (arguments, *arguments) if isinstance(item, (list, tuple)))
-        self._handed -= sum(map(len, sized))
-        if self._handed < 0:
+        self._argument_budget -= sum(map(len, sized))
+        if self._argument_budget < 0:
             self.fail("the same values are handed to calls without end")
         self.push(callee.build(arguments))
 

@@ -116,8 +116,8 @@ class _TreeWalker:
 
     def __init__(self, path: Path, budget: int) -> None:
         self._path = path
-        self._nodes = budget
-        self._text = _MAX_NAME_CHARACTERS_IN_ALL
+        self._node_budget = budget
+        self._character_budget = _MAX_NAME_CHARACTERS_IN_ALL
 
     def items(self, node: _Node, prefix: str, depth: int) -> Iterator[tuple[str, _Leaf]]:
         """Names, each with a tensor or with the reason for leaving it out."""
@@ -129,21 +129,21 @@ class _TreeWalker:
                 yield name, value
             elif _is_optimizer(value):
                 yield name, "state of an optimizer"
-            elif isinstance(value, (dict, list, tuple)) and self._opens(value):
+            elif isinstance(value, (dict, list, tuple)) and self._has_tensors(value):
                 yield from self.items(value, f"{name}.", depth + 1)
             else:
                 yield name, _left_out_reason(value)
 
     def _spend(self, count: int, depth: int = 0) -> None:
-        self._nodes -= count
-        if self._nodes < 0 or depth > MAX_DEPTH:
+        self._node_budget -= count
+        if self._node_budget < 0 or depth > MAX_DEPTH:
             raise ContainerError(
                 "the checkpoint is nested too deeply, or repeats its own parts without end",
                 file=self._path,
                 expected=f"at most {MAX_DEPTH} levels",
             )
 
-    def _opens(self, value: _Node) -> bool:
+    def _has_tensors(self, value: _Node) -> bool:
         """Whether to look into a value; lists and dicts without tensors count as one."""
         if isinstance(value, dict):
             return len(value) > 0
@@ -153,8 +153,13 @@ class _TreeWalker:
 
     def _name(self, prefix: str, key: object, index: int) -> str:
         name = prefix + _key_text(key, index)
-        self._text -= len(name)
-        if len(name) > MAX_NAME_CHARACTERS or "\0" in name or not _is_utf8(name) or self._text < 0:
+        self._character_budget -= len(name)
+        if (
+            len(name) > MAX_NAME_CHARACTERS
+            or "\0" in name
+            or not _is_utf8(name)
+            or self._character_budget < 0
+        ):
             raise ContainerError(
                 "the names are not usable", file=self._path, found=ascii(name[:80])
             )

@@ -63,13 +63,13 @@ class Writer:
         self._done = 0
         self._file = open(path, "wb")  # noqa: SIM115 - lives as long as the writer
         for _, raw in small:
-            self._small(raw)
+            self._write_small(raw)
 
-    def _next(self) -> ZipRecord:
+    def _next_record(self) -> ZipRecord:
         return self._records[len(self._crcs)]
 
-    def _small(self, raw: bytes) -> None:
-        crc, _ = write_record(self._file, self._next(), [raw])
+    def _write_small(self, raw: bytes) -> None:
+        crc, _ = write_record(self._file, self._next_record(), [raw])
         self._crcs.append(crc)
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
@@ -86,7 +86,7 @@ class Writer:
                 expected=expected or "no further tensor",
                 found=name,
             )
-        record = self._next()
+        record = self._next_record()
         crc, written = write_record(self._file, record, (block.cast("B") for block in blocks))
         if written != record.size:
             raise ContainerError(
@@ -102,7 +102,7 @@ class Writer:
     @property
     def finished_bytes(self) -> int:
         """How many of the file's first bytes will stay as they are."""
-        return self._next().header
+        return self._next_record().header
 
     def close(self) -> None:
         """Writes the directory and flushes the file to disk.
@@ -116,8 +116,8 @@ class Writer:
             missing = self._expected[self._done].name
             self._file.close()
             raise ContainerError("a tensor was not written", file=self._path, tensor=missing)
-        self._small(_VERSION)
-        self._small(_serialization_id(self._records, self._crcs))
+        self._write_small(_VERSION)
+        self._write_small(_serialization_id(self._records, self._crcs))
         self._file.seek(self._records[-1].end)
         self._file.write(central_directory(self._records, self._crcs))
         self._file.flush()

@@ -112,7 +112,7 @@ class _CentralDirectory:
 
     def entries(self) -> dict[str, ZipEntry]:
         start, length, count = self._bounds()
-        directory = self._at(start, length)
+        directory = self._read_at(start, length)
         spans: list[tuple[int, int]] = []
         entries: dict[str, ZipEntry] = {}
         position = 0
@@ -130,7 +130,7 @@ class _CentralDirectory:
     def _fail(self, why: str) -> NoReturn:
         raise ContainerError(f"not a sound zip archive: {why}", file=self._path)
 
-    def _at(self, offset: int, length: int) -> bytes:
+    def _read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self._size:
             self._fail("an offset lies outside of the file; it may be truncated")
         self._file.seek(offset)
@@ -139,7 +139,7 @@ class _CentralDirectory:
     def _bounds(self) -> tuple[int, int, int]:
         """Offset and length of the directory, and how many entries it has."""
         tail_length = min(self._size, _END.size + _MAX_COMMENT)
-        tail = self._at(self._size - tail_length, tail_length)
+        tail = self._read_at(self._size - tail_length, tail_length)
         found = tail.rfind(b"PK\5\6")
         if found < 0 or len(tail) - found < _END.size:
             self._fail("no end of the directory; the file may be truncated")
@@ -149,7 +149,7 @@ class _CentralDirectory:
         if disk or first_disk or end + _END.size + comment != self._size:
             self._fail("bytes behind its end, or several disks")
         if end >= _LOCATOR.size:
-            locator = _LOCATOR.unpack(self._at(end - _LOCATOR.size, _LOCATOR.size))
+            locator = _LOCATOR.unpack(self._read_at(end - _LOCATOR.size, _LOCATOR.size))
             if locator[0] == b"PK\6\7":
                 end, count, length, start = self._bounds64(locator[2])
         if start + length != end:
@@ -157,7 +157,7 @@ class _CentralDirectory:
         return start, length, count
 
     def _bounds64(self, end: int) -> tuple[int, int, int, int]:
-        fields = _END64.unpack(self._at(end, _END64.size))
+        fields = _END64.unpack(self._read_at(end, _END64.size))
         if fields[0] != b"PK\6\6" or fields[4] or fields[5]:
             self._fail("the zip64 end is damaged")
         _, count, length, start = fields[6:]
@@ -189,7 +189,7 @@ class _CentralDirectory:
         if flags & 0x2041:
             self._fail(f"{name!r} is encrypted")
         extra = directory[extra_at : extra_at + n_extra]
-        size, stored, at = self._wide(extra, (size, stored, at))
+        size, stored, at = self._apply_zip64(extra, (size, stored, at))
         offset = self._data_offset(at, raw_name)
         if method not in (_STORED, _DEFLATED) or (method == _STORED and stored != size):
             self._fail(f"{name!r} is packed in an unknown way")
@@ -208,7 +208,7 @@ class _CentralDirectory:
             self._fail(f"an entry is named {name!r}, which leaves the archive")
         return name
 
-    def _wide(self, extra: bytes, values: tuple[int, int, int]) -> list[int]:
+    def _apply_zip64(self, extra: bytes, values: tuple[int, int, int]) -> list[int]:
         """Size, stored size and offset, from the zip64 field where the directory refers to it."""
         position = 0
         while position + 4 <= len(extra):
@@ -224,10 +224,10 @@ class _CentralDirectory:
         return list(values)
 
     def _data_offset(self, header: int, raw_name: bytes) -> int:
-        fields = _LOCAL.unpack(self._at(header, _LOCAL.size))
+        fields = _LOCAL.unpack(self._read_at(header, _LOCAL.size))
         name_length, extra_length = fields[-2:]
         if fields[0] != b"PK\3\4" or name_length != len(raw_name):
             self._fail(f"the entry {raw_name!r} is not where the directory says")
-        if self._at(header + _LOCAL.size, name_length) != raw_name:
+        if self._read_at(header + _LOCAL.size, name_length) != raw_name:
             self._fail(f"the entry {raw_name!r} has another name in its own header")
         return int(header + _LOCAL.size + name_length + extra_length)

@@ -64,7 +64,7 @@ class SlotFile:
         room = _SegmentCutter(slot.segments)
         done = 0
         for block in blocks:
-            for offset, piece in room.place(memoryview(block).cast("B")):
+            for offset, piece in room.cut(memoryview(block).cast("B")):
                 _write_all(self._descriptor, piece, offset)
             done += memoryview(block).nbytes
             if done > slot.nbytes:
@@ -114,7 +114,7 @@ class _SegmentCutter:
     def __init__(self, segments: Sequence[tuple[int, int]]) -> None:
         self._rest = [segment for segment in reversed(segments) if segment[1]]
 
-    def place(self, view: memoryview) -> Iterator[tuple[int, memoryview]]:
+    def cut(self, view: memoryview) -> Iterator[tuple[int, memoryview]]:
         """Where the pieces of ``view`` go; bytes beyond the last segment go nowhere."""
         while len(view) and self._rest:
             offset, length = self._rest.pop()

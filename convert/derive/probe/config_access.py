@@ -25,7 +25,7 @@ class BuildCache:
                 return True, seen
         return False, None
 
-    def keep(self, name: str, read: ConfigValues, seen: ClassObservation | None) -> None:
+    def add(self, name: str, read: ConfigValues, seen: ClassObservation | None) -> None:
         """Remembers what a class became."""
         self.known.setdefault(name, []).append((read, seen))
 

@@ -71,7 +71,7 @@ def explore_variants(
         return [], []
     walk = _VariantExplorer(build, base, texts, hints, samples)
     walk.run()
-    return walk.variants, sorted(walk.stuck)
+    return walk.variants, sorted(walk.unchangeable)
 
 
 class _VariantExplorer:
@@ -85,7 +85,7 @@ class _VariantExplorer:
     ) -> None:
         self.build = build
         self.base = base
-        self.samples = [one for one in samples if any_differ(one.seen, base.seen)]
+        self.samples = [one for one in samples if any_differ(one.observations, base.observations)]
         self.variants = [base, *self.samples]
         self.texts = texts
         self.hints = hints
@@ -96,7 +96,7 @@ class _VariantExplorer:
             and not isinstance(value, dict)
             and not (value is None and name.endswith("config"))
         ]
-        self.stuck: set[str] = set()
+        self.unchangeable: set[str] = set()
 
     def run(self) -> None:
         numbers, switches = self._singles()
@@ -115,7 +115,7 @@ class _VariantExplorer:
 
     def _around(self, context: Variant, numbers: Sequence[str]) -> None:
         """Changes every number in a context, in the classes that show what the context itself does."""
-        classes = smallest_class_cover(context.seen, self.base.seen)
+        classes = smallest_class_cover(context.observations, self.base.observations)
         for field in numbers:
             if isinstance(context.values.get(field), int):
                 self._change(context, field, classes)
@@ -135,13 +135,13 @@ class _VariantExplorer:
 
     def _back(self, sample: Variant) -> None:
         """What a sample has otherwise than the base, one field at a time as in the base."""
-        classes = smallest_class_cover(sample.seen, self.base.seen)
+        classes = smallest_class_cover(sample.observations, self.base.observations)
         for field in sample.changes:
             if field not in self.fields:
                 continue
             rest = {name: value for name, value in sample.changes.items() if name != field}
             found = None if self._among(rest) else self.build(rest, classes)
-            if found is not None and any_differ(found.seen, sample.seen):
+            if found is not None and any_differ(found.observations, sample.observations):
                 self.variants.append(found)
 
     def _singles(self) -> tuple[list[str], list[Mapping[str, Any]]]:
@@ -156,7 +156,7 @@ class _VariantExplorer:
             else:
                 numbers.append(field)
             if found is not None and not isinstance(found.values[field], (bool, str)):
-                classes = smallest_class_cover(found.seen, self.base.seen)
+                classes = smallest_class_cover(found.observations, self.base.observations)
                 self._change(self.base, field, classes, start=1, but=found.values[field])
         return numbers, switches
 
@@ -181,7 +181,7 @@ class _VariantExplorer:
             if found is None:
                 refused = True
                 continue
-            changed = any_differ(found.seen, parent.seen)
+            changed = any_differ(found.observations, parent.observations)
             if changed:
                 self.variants.append(found)
             if not isinstance(parent.values[field], (str, list, float)) or (
@@ -189,7 +189,7 @@ class _VariantExplorer:
             ):
                 return found if changed else None
         if refused and start == 0 and parent is self.base:
-            self.stuck.add(field)
+            self.unchangeable.add(field)
         return None
 
     def _candidates(self, parent: Variant, field: str) -> Iterator[dict[str, Any]]:
@@ -256,7 +256,7 @@ class _VariantExplorer:
     def _add(self, changes: Mapping[str, Any]) -> bool:
         known = any(one.changes == changes for one in self.variants)
         found = None if known else self.build(changes)
-        if found is not None and any_differ(found.seen, self.base.seen):
+        if found is not None and any_differ(found.observations, self.base.observations):
             self.variants.append(found)
         return known or found is not None
 

@@ -67,7 +67,7 @@ class ModelType:
     computed: frozenset[str] = frozenset()
     files: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def configured(self, changes: Mapping[str, Any]) -> Any:
+    def config_with(self, changes: Mapping[str, Any]) -> Any:
         """The base config with changes.
 
         Raises:
@@ -90,7 +90,7 @@ class ModelType:
         """A config's values by dotted name, but for what it works out itself."""
         return {k: value for k, value in flatten_config(config).items() if k not in self.computed}
 
-    def see(self, name: str, config: Any) -> ClassObservation:
+    def observe(self, name: str, config: Any) -> ClassObservation:
         """A class under a config; raises what the class raises, one of :func:`build_errors`."""
         try:
             return _observe_class(self.classes[name], deepcopy(config), self.files)

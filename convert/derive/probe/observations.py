@@ -28,7 +28,7 @@ class ObservedModule:
     bias: bool | None = None
 
     @property
-    def sort(self) -> tuple[str, int]:
+    def signature(self) -> tuple[str, int]:
         """What must be the same for one line of a spec: the kind and how many sizes it takes."""
         return self.kind, len(self.sizes)
 
@@ -53,7 +53,7 @@ class ClassObservation:
     ties: Mapping[str, str]
     shapes: Mapping[str, Shape]
 
-    def under(self, prefix: str) -> ClassObservation:
+    def with_prefix(self, prefix: str) -> ClassObservation:
         """The same with every name under a prefix."""
         if not prefix:
             return self
@@ -79,7 +79,7 @@ class Variant:
     changes: Mapping[str, Any]
     values: ConfigValues
     config: Mapping[str, Any]
-    seen: Mapping[str, ClassObservation] = field(default_factory=dict)
+    observations: Mapping[str, ClassObservation] = field(default_factory=dict)
 
 
 def any_differ(seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]) -> bool:

@@ -33,12 +33,12 @@ class Term:
 
     text: str
     value: Vector
-    plain: bool = True
+    is_atomic: bool = True
 
     @property
     def factor(self) -> str:
         """The text where it is multiplied or divided."""
-        return self.text if self.plain else f"({self.text})"
+        return self.text if self.is_atomic else f"({self.text})"
 
     @property
     def divisor(self) -> str:
@@ -114,7 +114,7 @@ def find_expression(terms: list[Term], target: Vector) -> str | None:
     every = np.stack([*(one.value for one in terms), target])
     _, first = np.unique(every, axis=1, return_index=True)
     target = target[first]
-    terms = [Term(one.text, one.value[first], one.plain) for one in terms][:MAX_TERMS_IN_PAIRS]
+    terms = [Term(one.text, one.value[first], one.is_atomic) for one in terms][:MAX_TERMS_IN_PAIRS]
     for one in terms:
         found = _close_with_constants(one, target)
         if found is not None:

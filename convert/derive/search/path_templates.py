@@ -120,7 +120,7 @@ def _resolve_number(
             else:
                 at = places.index(place)
                 lengths[at] = max(lengths[at], max(numbers) + 1)
-        count = search.size(places, lengths)
+        count = search.find_size(places, lengths)
         whole = start.endswith(".") or not start
         if count is None and whole:
             found.unsolved.append(start.removesuffix("."))

@@ -40,16 +40,18 @@ class ExpressionSearch:
         self.budget = 0
         self.sizes: dict[object, str | None] = {}
         self.conditions: dict[object, str | None] = {}
-        self.single = _single_changes(variants)
-        self.moved = {name for name, value in base.items() if isinstance(value, list) and value}
+        self.single_changes = _single_changes(variants)
+        self.changed_fields = {
+            name for name, value in base.items() if isinstance(value, list) and value
+        }
         for one in variants:
-            self.moved |= {
+            self.changed_fields |= {
                 name
                 for name, value in one.values.items()
                 if base.get(name) != value and not isinstance(value, dict)
             }
 
-    def size(self, places: list[SamplePoint], values: Sequence[int]) -> str | None:
+    def find_size(self, places: list[SamplePoint], values: Sequence[int]) -> str | None:
         """An expression that has these values at these places."""
         target = np.array(values, np.float64)
         if (target == target[0]).all():
@@ -67,7 +69,7 @@ class ExpressionSearch:
             self.sizes[key] = _as_integer(found, places)
         return self.sizes[key]
 
-    def condition(self, places: list[SamplePoint], values: Sequence[bool]) -> str | None:
+    def find_condition(self, places: list[SamplePoint], values: Sequence[bool]) -> str | None:
         """A condition that holds at exactly these places; empty when it always holds."""
         target = np.array(values, bool)
         if target.all():
@@ -92,12 +94,12 @@ class ExpressionSearch:
         }
         found: dict[str, None] = {}
         for (variant, indices), value in at.items():
-            for parent, names in self.single.get(variant, ()):
+            for parent, names in self.single_changes.get(variant, ()):
                 if at.get((parent, indices), value) != value:
                     found.update(dict.fromkeys(names))
         if found:
             yield list(found)
-        yield sorted(self.moved, key=lambda name: (name.count("."), name))
+        yield sorted(self.changed_fields, key=lambda name: (name.count("."), name))
 
     def _size(
         self, places: list[SamplePoint], target: Vector, fields: list[str], depth: int

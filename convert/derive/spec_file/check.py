@@ -17,9 +17,9 @@ def find_differences(spec: ArchitectureSpec, variants: Sequence[Variant]) -> dic
     """Class -> what the file gives otherwise than the model."""
     found: dict[str, dict[str, None]] = {}
     for variant in variants:
-        for name, seen in variant.seen.items():
+        for name, seen in variant.observations.items():
             problems = found.setdefault(name, {})
-            if variant is not variants[0] and seen is variants[0].seen.get(name):
+            if variant is not variants[0] and seen is variants[0].observations.get(name):
                 continue  # it reads nothing that was changed
             problems.update(
                 (text, None) for _, text in _class_mismatches(spec, name, variant, seen)
@@ -31,7 +31,7 @@ def mismatches(spec: ArchitectureSpec, variant: Variant) -> set[tuple[str, str]]
     """(class, tensor) of what the file gives otherwise than the model under one config."""
     return {
         (name, tensor)
-        for name, seen in variant.seen.items()
+        for name, seen in variant.observations.items()
         for tensor, _ in _class_mismatches(spec, name, variant, seen)
     }
 

@@ -35,13 +35,13 @@ class Observations:
 
     model_type: str
     variants: Sequence[Variant]
-    placed: Sequence[Variant]
-    given: int
+    prefixed_variants: Sequence[Variant]
+    given_variant: int
     prefix: str
     bases: frozenset[str]
     paths: PathTemplates
     defaults: ConfigValues
-    stuck: Sequence[str]
+    unchangeable: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ComposedSpec:
     text: str
     spec: ArchitectureSpec
     unsolved: Sequence[str]
-    holds_here: bool
+    exact_for_given_config: bool
 
 
 def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
@@ -59,14 +59,14 @@ def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
     as_given: set[str] = set()
     while True:
         found, more = _compose_once(looks, search, as_given)
-        otherwise = mismatches(found.spec, looks.variants[looks.given])
+        otherwise = mismatches(found.spec, looks.variants[looks.given_variant])
         for cls, name in otherwise:
             full = f"{looks.prefix}.{name}" if cls in looks.bases else name
-            place = parameter_template(full, (looks.given, cls), looks.paths)
+            place = parameter_template(full, (looks.given_variant, cls), looks.paths)
             if place is not None:
                 more |= {place.template, _module_of_parameter(place.template)}
         if more <= as_given:
-            return replace(found, holds_here=not otherwise)
+            return replace(found, exact_for_given_config=not otherwise)
         as_given |= more
 
 
@@ -74,12 +74,12 @@ def _compose_once(
     looks: Observations, search: ExpressionSearch, as_given: set[str]
 ) -> tuple[ComposedSpec, set[str]]:
     """The file, and the modules that have to be written one by one because their ties are."""
-    paths, placed = looks.paths, looks.placed
-    found = find_lines(placed, paths, search, looks.given, as_given)
-    shared = find_ties(placed, paths, search, looks.given, as_given)
+    paths, placed = looks.paths, looks.prefixed_variants
+    found = find_lines(placed, paths, search, looks.given_variant, as_given)
+    shared = find_ties(placed, paths, search, looks.given_variant, as_given)
     counts = [f"the count of {one}" for one in paths.unsolved]
     unsolved = [*counts, *found.unsolved, *shared.unsolved]
-    stuck = join_limited(looks.stuck, 40)
+    stuck = join_limited(looks.unchangeable, 40)
     draft = SpecDraft(
         looks.model_type,
         looks.prefix,
@@ -91,12 +91,12 @@ def _compose_once(
         (
             f"Derived from PyTorch's model under {len(looks.variants)} configs; to be reviewed.",
             *(f"As the given config has it, no expression was found: {one}" for one in unsolved),
-            *([f"These fields could not be changed: {stuck}"] if looks.stuck else []),
+            *([f"These fields could not be changed: {stuck}"] if looks.unchangeable else []),
         ),
     )
     text = render_spec(draft)
     spec = parse_spec(text, looks.model_type)
-    return ComposedSpec(text, spec, unsolved, holds_here=False), {
+    return ComposedSpec(text, spec, unsolved, exact_for_given_config=False), {
         _module_of_parameter(name) for name in shared.as_given
     }
 

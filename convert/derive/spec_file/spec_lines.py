@@ -62,14 +62,14 @@ class _LineFinder:
         self.variants = variants
         self.paths = paths
         self.search = search
-        self.given = given
+        self.given_variant = given
         self.as_given = as_given
-        self.found = SpecLines({name: [] for name in variants[0].seen})
+        self.found = SpecLines({name: [] for name in variants[0].observations})
         self.places: dict[tuple[tuple[str, ...], int], list[SamplePoint]] = {}
 
     def run(self) -> SpecLines:
         built = {
-            name: {at for at, one in enumerate(self.variants) if name in one.seen}
+            name: {at for at, one in enumerate(self.variants) if name in one.observations}
             for name in self.found.of
         }
         for text, by_class in self._sites().items():
@@ -81,7 +81,7 @@ class _LineFinder:
         """Template -> class -> what is where."""
         found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]] = {}
         for at, variant in enumerate(self.variants):
-            for name, seen in variant.seen.items():
+            for name, seen in variant.observations.items():
                 for path, module in seen.modules.items():
                     place = self.paths.paths[path][at, name]
                     sites = found.setdefault(place.template, {}).setdefault(name, {})
@@ -90,7 +90,7 @@ class _LineFinder:
 
     def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
         """The lines of one template for classes that have it alike."""
-        built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.seen)]
+        built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.observations)]
         lines = None if text in self.as_given else self._lines(text, built, sites)
         if lines is None:
             kinds = ", ".join(sorted({one.kind for one in sites.values()}))
@@ -103,7 +103,7 @@ class _LineFinder:
     def _as_given(self, text: str, sites: ModuleSites) -> Iterator[SpecLine]:
         """A line for every module of a template that the given config has."""
         for (at, indices), module in sites.items():
-            if at == self.given:
+            if at == self.given_variant:
                 place = dict(zip(name_templates.index_names(text), indices, strict=True))
                 sizes = [str(size) for _, size in module.sizes]
                 bias = "False" if module.bias is False else ""
@@ -117,13 +117,13 @@ class _LineFinder:
         if not set(sites) <= everywhere:
             return None
         found = []
-        for sort in dict.fromkeys(module.sort for module in sites.values()):
+        for sort in dict.fromkeys(module.signature for module in sites.values()):
             holds = [
                 (module := sites.get((one.variant, tuple(one.indices.values())))) is not None
-                and module.sort == sort
+                and module.signature == sort
                 for one in places
             ]
-            when = self.search.condition(places, holds)
+            when = self.search.find_condition(places, holds)
             inside = [one for one, kept in zip(places, holds, strict=True) if kept]
             modules = [sites[one.variant, tuple(one.indices.values())] for one in inside]
             kind = self._kind(inside, modules)
@@ -146,14 +146,14 @@ class _LineFinder:
         first = modules[0]
         texts = []
         for position in range(len(first.sizes)):
-            text = self.search.size(places, [one.sizes[position][1] for one in modules])
+            text = self.search.find_size(places, [one.sizes[position][1] for one in modules])
             if text is None:
                 return None
             texts.append(text)
         if first.bias is None:
             return _kind_text(first, texts)
         biased = [bool(one.bias) for one in modules]
-        bias = self.search.condition(places, biased) if any(biased) else "False"
+        bias = self.search.find_condition(places, biased) if any(biased) else "False"
         return None if bias is None else _kind_text(first, texts, bias)
 
 

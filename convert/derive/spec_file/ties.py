@@ -48,7 +48,7 @@ def find_ties(
         for target in () if alone else targets:
             places, holds = _tie_points(name, target, variants, paths)
             if holds is not None:
-                when = search.condition(places, holds)
+                when = search.find_condition(places, holds)
                 if when is not None:
                     found.of[name] = (target, when)
                     break
@@ -62,7 +62,7 @@ def find_ties(
 def _as_given(
     text: str, variant: Variant, at: int, paths: PathTemplates
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    for cls, seen in variant.seen.items():
+    for cls, seen in variant.observations.items():
         for name, to in seen.ties.items():
             own = parameter_template(name, (at, cls), paths)
             if own is not None and own.template == text:
@@ -73,7 +73,7 @@ def _tie_candidates(variants: Sequence[Variant], paths: PathTemplates) -> dict[s
     """Parameter -> what it may be said to repeat, the likeliest first."""
     found: dict[str, set[str]] = {}
     for at, variant in enumerate(variants):
-        for cls, seen in variant.seen.items():
+        for cls, seen in variant.observations.items():
             for name, to in seen.ties.items():
                 own, other = (parameter_template(one, (at, cls), paths) for one in (name, to))
                 if own is None or other is None:
@@ -115,7 +115,7 @@ def _tie_points(
     for at, variant in enumerate(variants):
         for indices in index_combinations(name_templates.index_names(text), paths.counts, variant):
             name, other = text.format_map(indices), target.format_map(indices)
-            own = [seen for seen in variant.seen.values() if name in seen.shapes]
+            own = [seen for seen in variant.observations.values() if name in seen.shapes]
             both = [seen for seen in own if other in seen.shapes]
             if any(name in seen.ties and not _is_one_tensor(name, other, seen) for seen in own):
                 return [], None

@@ -256,14 +256,14 @@ def test_leaves_roots_and_groups_may_have_indices(tmp_path: Path) -> None:
     view = layout_module("tensorflow").view(expansion)
     assert view.groups["token.1"] == "layer"
     assert view.roots["token.0"] == ""
-    assert view.wrong == "it counts from one"
+    assert view.known_difference == "it counts from one"
 
 
 def test_transposed_convolutions_and_integers(tmp_path: Path) -> None:
     spec = read_spec(write(tmp_path, ODD))
     expansion = expand(spec, spec.classes["Model"], Config({}))
     index = expansion.parameters["stage.1.index"]
-    assert (index.dtype, index.computed, index.rebuilt) == ("int64", "window_positions", True)
+    assert (index.dtype, index.computed, index.is_rebuilt) == ("int64", "window_positions", True)
     assert expansion.parameters["stage.1.up.weight"].shape == (6, 4, 2, 3)
     views = {name: layout_module(name).view(expansion) for name in ("tensorflow", "flax")}
     assert views["tensorflow"].dtypes == {f"stage.{i}.index": "int32" for i in (0, 1)}

@@ -139,7 +139,7 @@ def sparse_file(path: Path) -> Path:
     huge = TensorHeader("huge", DTYPES["int8"], (9 << 29,))
     after = TensorHeader("after", DTYPES["float32"], (2, 3))
     writer = pytorch.Writer(path, [huge, after], {})
-    record = writer._next()
+    record = writer._next_record()
     writer._file.seek(record.header)
     writer._file.write(record.local())
     writer._crcs.append(0)

@@ -24,15 +24,15 @@ def test_file(tmp_path: Path) -> None:
 
 def test_array() -> None:
     with BackgroundHasher() as hashing:
-        assert hashing.array(np.frombuffer(BYTES, np.uint8)).result() == EXPECTED
+        assert hashing.hash_array(np.frombuffer(BYTES, np.uint8)).result() == EXPECTED
 
 
 def test_digest_passes_everything_on() -> None:
     pieces = list(array_blocks(np.frombuffer(BYTES, np.uint8), 1000))
     with BackgroundHasher() as hashing:
-        first, second = hashing.digest(), hashing.digest()
-        assert b"".join(first.passing(pieces)) == BYTES
-        assert list(second.passing([])) == []
+        first, second = hashing.new_stream(), hashing.new_stream()
+        assert b"".join(first.tee(pieces)) == BYTES
+        assert list(second.tee([])) == []
         assert first.result().result() == EXPECTED
         assert second.result().result() == hashlib.sha256().hexdigest()
 
@@ -43,11 +43,11 @@ def test_follower(step: int, tmp_path: Path) -> None:
     path = tmp_path / "x"
     with BackgroundHasher() as hashing, open(path, "w+b", buffering=0) as file:
         file.truncate(len(BYTES))
-        follower = hashing.follow(path)
+        follower = hashing.follow_file(path)
         for start in range(0, len(BYTES), step):
             file.seek(start)
             file.write(BYTES[start : start + step])
-            follower.advance(start + step if start + step < len(BYTES) else 0)
+            follower.hash_up_to(start + step if start + step < len(BYTES) else 0)
         assert follower.result().result() == EXPECTED
 
 
@@ -55,7 +55,7 @@ def test_follower_of_a_file_that_shrank(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(BYTES)
     with BackgroundHasher() as hashing:
-        follower = hashing.follow(path)
-        follower.advance(2 * len(BYTES))
+        follower = hashing.follow_file(path)
+        follower.hash_up_to(2 * len(BYTES))
         with pytest.raises(ContainerError):
             follower.result().result()

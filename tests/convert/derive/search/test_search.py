@@ -46,7 +46,7 @@ VARIANTS = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
 def test_sizes(size: Any, expected: str) -> None:
     places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     values = [size(one.values) for one in VARIANTS]
-    assert ExpressionSearch(VARIANTS).size(places, values) == expected
+    assert ExpressionSearch(VARIANTS).find_size(places, values) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_conditions(holds: Any, expected: str) -> None:
         for layer in range(one.values["layers"])
     ]
     values = [holds(one.values, one.indices["layer"]) for one in places]
-    assert ExpressionSearch(VARIANTS).condition(places, values) == expected
+    assert ExpressionSearch(VARIANTS).find_condition(places, values) == expected
 
 
 MORE: dict[str, Any] = {
@@ -116,7 +116,7 @@ MORE_VARIANTS = [Variant(one, {**MORE, **one}, {}) for one in MORE_CHANGES]
 def test_sizes_of_sums_and_of_what_is_taken_from_elsewhere(size: Any, expected: str) -> None:
     places = [SamplePoint(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
     values = [size(one.values) for one in MORE_VARIANTS]
-    assert ExpressionSearch(MORE_VARIANTS).size(places, values) == expected
+    assert ExpressionSearch(MORE_VARIANTS).find_size(places, values) == expected
 
 
 def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
@@ -129,9 +129,9 @@ def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
     cyclic = [
         (many := one.values["pattern"])[one.indices["layer"] % len(many)] == "b" for one in places
     ]
-    assert search.condition(places, cyclic) == "pattern[layer % len(pattern)] != 'a'"
+    assert search.find_condition(places, cyclic) == "pattern[layer % len(pattern)] != 'a'"
     gated = ["gated" in one.values["sort"] for one in places]
-    assert search.condition(places, gated) == "'gated' in sort"
+    assert search.find_condition(places, gated) == "'gated' in sort"
 
 
 def test_a_condition_of_several_cases() -> None:
@@ -151,7 +151,7 @@ def test_a_condition_of_several_cases() -> None:
         at["layer"] == 0 and (at["stage"] > 0 or v["first"] or v["stem"] != v["widths"][0])
         for at, v in ((one.indices, one.values) for one in places)
     ]
-    assert ExpressionSearch(variants).condition(places, shortcut) == (
+    assert ExpressionSearch(variants).find_condition(places, shortcut) == (
         "(layer == 0) and (stem != widths[stage] or first or stage != 0)"
     )
 
@@ -159,4 +159,4 @@ def test_a_condition_of_several_cases() -> None:
 def test_what_no_expression_gives_is_said() -> None:
     places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     odd = [3, 17, 5, 91, 26, 8, 44, 2, 63, 12]
-    assert ExpressionSearch(VARIANTS).size(places, odd) is None
+    assert ExpressionSearch(VARIANTS).find_size(places, odd) is None
