@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -50,18 +49,11 @@ def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
 
 
 def print_json(values: object) -> None:
-    """Writes one JSON document on stdout; numbers that JSON does not have become null."""
-    click.echo(json.dumps(_plain(values), indent=2, ensure_ascii=not _stdout_is_utf8()))
+    """Prints one JSON document on stdout; infinite and NaN floats become null."""
+    from equipoise.convert.core.json_values import to_json_value
 
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    text = json.dumps(to_json_value(values), indent=2, ensure_ascii=not _stdout_is_utf8())
+    click.echo(text)
 
 
 def _stdout_is_utf8() -> bool:

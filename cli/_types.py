@@ -1,4 +1,4 @@
-"""Types of option values: sizes and allowed losses."""
+"""Types of option values: sizes and pairs of name and value."""
 
 from __future__ import annotations
 
@@ -32,10 +32,18 @@ class ByteSize(click.ParamType[int]):
         return nbytes
 
 
-class Allowed(click.ParamType[tuple[str, str]]):
-    """``NAME=REASON``: a tensor that may be lost, and why."""
+class NameValue(click.ParamType[tuple[str, str]]):
+    """``NAME=VALUE``.
 
-    name = "name=reason"
+    Args:
+        value_name: What the value is called in help texts and messages.
+        strip: Whether spaces around name and value are removed.
+    """
+
+    def __init__(self, value_name: str = "value", *, strip: bool = False) -> None:
+        self.name = f"name={value_name}"
+        self._value_name = value_name
+        self._strip = strip
 
     def convert(
         self,
@@ -43,10 +51,20 @@ class Allowed(click.ParamType[tuple[str, str]]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> tuple[str, str]:
-        """The name and the reason."""
+        """Returns the name and the value."""
         if isinstance(value, tuple):
             return value
-        tensor, _, reason = value.partition("=")
-        if not tensor.strip() or not reason.strip():
-            self.fail(f"{value!r} is not NAME=REASON; a reason is required", param, ctx)
-        return tensor.strip(), reason.strip()
+        name, _, rest = value.partition("=")
+        if self._strip:
+            name, rest = name.strip(), rest.strip()
+        if not name or not rest:
+            what = self._value_name
+            self.fail(f"{value!r} is not NAME={what.upper()}; a {what} is required", param, ctx)
+        return name, rest
+
+
+def pairs_as_dict(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]
+) -> dict[str, str]:
+    """Returns the pairs of an option that can be repeated as a dict; a click callback."""
+    return dict(pairs)

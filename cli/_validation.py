@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from equipoise.cli._types import NameValue
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,26 +26,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 PRECISION = click.Choice(["fp32", "fp16", "bf16"])
 
 
-class Pairs(click.ParamType[tuple[str, str]]):
-    """``NAME=VALUE``."""
-
-    name = "name=value"
-
-    def convert(
-        self,
-        value: str | tuple[str, str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """The name and the value."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, rest = value.partition("=")
-        if not name or not equals or not rest:
-            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
-        return name, rest
-
-
 def worker_options(command: F) -> F:
     """The options of every command that runs models."""
     options = (
@@ -51,7 +33,7 @@ def worker_options(command: F) -> F:
         click.option(
             "--env",
             "environments",
-            type=Pairs(),
+            type=NameValue(),
             multiple=True,
             help="BACKEND=PYTHON: the interpreter (or named environment) of a backend; "
             "oracle=PYTHON for all of TensorFlow and Flax. Can be given again.",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from equipoise.cli import _output, _run
-from equipoise.cli._types import Allowed, ByteSize
+from equipoise.cli._types import ByteSize, NameValue, pairs_as_dict
 
 if TYPE_CHECKING:
+    from equipoise.convert.api import ConversionOptions
     from equipoise.convert.conversion.coverage import CoverageEntry
     from equipoise.convert.conversion.manifest import Manifest
     from equipoise.convert.conversion.plan_types import Plan
@@ -41,8 +42,9 @@ _MAX_ENTRIES_SHOWN = 8
 @click.option("--from", "layout", help="Take the weights of this layout where there are several.")
 @click.option(
     "--allow",
-    type=Allowed(),
+    type=NameValue("reason", strip=True),
     multiple=True,
+    callback=pairs_as_dict,
     help="A tensor that may be lost, and why; can be given again. It ends up in the manifest.",
 )
 @click.option(
@@ -57,17 +59,10 @@ def command(
     source: str,
     output: Path,
     to: str,
-    dtype: str | None,
-    max_shard_size: int | None,
     dry_run: bool,
     force: bool,
-    architecture: str | None,
-    config: Path | None,
-    layout: str | None,
-    allow: tuple[tuple[str, str], ...],
-    allow_lossy: bool,
-    revision: str | None,
     as_json: bool,
+    **options: Unpack[ConversionOptions],
 ) -> int:
     """Write the checkpoint SOURCE (folder, file, Hub id) for another framework into the folder OUTPUT.
 
@@ -76,18 +71,7 @@ def command(
     from equipoise.convert.api import plan_conversion
     from equipoise.convert.conversion.execute import execute
 
-    plan = plan_conversion(
-        source,
-        to=to,
-        dtype=dtype,
-        max_shard_size=max_shard_size,
-        architecture=architecture,
-        config=config,
-        layout=layout,
-        allow=dict(allow),
-        allow_lossy=allow_lossy,
-        revision=revision,
-    )
+    plan = plan_conversion(source, to=to, **options)
     for note in plan.notes:
         if note.startswith("lost: "):
             click.echo(f"warning: {note}", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from equipoise.cli import _run, _validation
+from equipoise.cli._types import NameValue
 
 
 @click.command()
@@ -26,7 +27,7 @@ from equipoise.cli import _run, _validation
 @click.option(
     "--option",
     "options",
-    type=_validation.Pairs(),
+    type=NameValue(),
     multiple=True,
     help="Of the pipeline's call, e.g. top_k=3; can be given again.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from equipoise.convert.checkpoints.checkpoint import open_checkpoint
 from equipoise.convert.checkpoints.hub import resolve_source
@@ -13,30 +14,36 @@ from equipoise.convert.conversion.plan_types import Plan
 from equipoise.convert.conversion.planner import plan
 
 
+class PlanOptions(TypedDict, total=False):
+    """Options of :func:`equipoise.convert.plan`, described there."""
+
+    dtype: str | None
+    architecture: str | None
+    max_shard_size: int | None
+    allow: Mapping[str, str] | None
+    allow_lossy: bool
+
+
+class ConversionOptions(PlanOptions, total=False):
+    """Options of a conversion: how to plan it, and how to open its source."""
+
+    config: str | Path | None
+    layout: str | None
+    revision: str | None
+
+
 def plan_conversion(
     source: str | Path,
     *,
     to: str,
-    dtype: str | None = None,
-    max_shard_size: int | None = None,
-    architecture: str | None = None,
     config: str | Path | None = None,
     layout: str | None = None,
-    allow: Mapping[str, str] | None = None,
-    allow_lossy: bool = False,
     revision: str | None = None,
+    **options: Unpack[PlanOptions],
 ) -> Plan:
-    """Opens a source and plans its conversion; reads headers only. See :func:`convert`."""
+    """Opens a source and plans its conversion; reads headers only. See :func:`convert` for the options."""
     path = resolve_source(source, revision, layout=layout)
-    return plan(
-        open_checkpoint(path, layout=layout, config=config),
-        to,
-        dtype=dtype,
-        architecture=architecture,
-        allow=allow,
-        allow_lossy=allow_lossy,
-        max_shard_size=max_shard_size,
-    )
+    return plan(open_checkpoint(path, layout=layout, config=config), to, **options)
 
 
 def convert(
@@ -44,47 +51,30 @@ def convert(
     output: str | Path,
     *,
     to: str,
-    dtype: str | None = None,
-    max_shard_size: int | None = None,
     force: bool = False,
-    architecture: str | None = None,
-    config: str | Path | None = None,
-    layout: str | None = None,
-    allow: Mapping[str, str] | None = None,
-    allow_lossy: bool = False,
-    revision: str | None = None,
     progress: Progress | None = None,
+    **options: Unpack[ConversionOptions],
 ) -> Manifest:
-    """Converts a checkpoint and returns the account of what was done.
+    """Converts a checkpoint and returns the manifest of the conversion.
 
     Args:
         source: A folder, a weights file, or an id or ``hf://`` URL of the Hub.
-        output: The folder to write; it appears when everything is there.
+        output: The folder to write; it appears when it is complete.
         to: ``pytorch``, ``tensorflow``, ``flax`` or the name of a format, e.g. ``tensorflow-safetensors``.
-        dtype: ``fp32``, ``fp16`` or ``bf16`` casts every floating tensor; None keeps all dtypes.
-        max_shard_size: Bytes of tensors in a file; None writes one file.
-        force: Replaces an output folder that is there.
-        architecture: A model type or class, where the config's is not to be followed.
-        config: A ``config.json`` that does not lie beside the weights.
-        layout: Takes the weights of this layout where the source holds several.
-        allow: Tensors that may be lost although the plan would refuse -> the reason.
-        allow_lossy: Leaves out every tensor that the target's class has no place for; the manifest's notes name each.
-        revision: Branch, tag or commit of a source on the Hub.
-        progress: Called with bytes written, bytes in all, and the tensor at work.
+        force: Replaces an output folder that exists.
+        progress: Called with bytes written, total bytes, and the current tensor.
+        **options: ``dtype``: ``fp32``, ``fp16`` or ``bf16`` casts every floating-point tensor; None keeps all dtypes.
+            ``max_shard_size``: largest number of tensor bytes in a file; None writes one file.
+            ``architecture``: a model type or class to use instead of the config's.
+            ``config``: a ``config.json`` that is not beside the weights.
+            ``layout``: takes the weights of this layout where the source has several.
+            ``allow``: tensors that may be lost although the plan would be refused -> the reason.
+            ``allow_lossy``: leaves out every tensor that the target's class cannot hold; the manifest's notes name each.
+            ``revision``: branch, tag or commit of a source on the Hub.
 
     Raises:
-        InputError: Something is wrong with the source, the plan or the output; nothing is left behind.
+        InputError: The source, the plan or the output is wrong; nothing is left behind.
     """
-    planned = plan_conversion(
-        source,
-        to=to,
-        dtype=dtype,
-        max_shard_size=max_shard_size,
-        architecture=architecture,
-        config=config,
-        layout=layout,
-        allow=allow,
-        allow_lossy=allow_lossy,
-        revision=revision,
+    return execute(
+        plan_conversion(source, to=to, **options), output, force=force, progress=progress
     )
-    return execute(planned, output, force=force, progress=progress)

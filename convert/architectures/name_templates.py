@@ -21,7 +21,7 @@ def index_names(template: str) -> tuple[str, ...]:
 def format_name(template: str, indices: Mapping[str, int]) -> str:
     """The name at these indices.
 
-    >>> expand("layer.{layer}.wi", {"layer": 11})
+    >>> format_name("layer.{layer}.wi", {"layer": 11})
     'layer.11.wi'
     """
     return template.format_map(indices) if "{" in template else template
@@ -30,7 +30,7 @@ def format_name(template: str, indices: Mapping[str, int]) -> str:
 def match_name(template: str, name: str) -> dict[str, int] | None:
     """The indices at which the template gives this name, or None.
 
-    >>> match("layer.{layer}.wi", "layer.11.wi")
+    >>> match_name("layer.{layer}.wi", "layer.11.wi")
     {'layer': 11}
     """
     found: dict[str, int] = {}

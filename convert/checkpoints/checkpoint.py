@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from equipoise.convert.architectures.config import Config, read_json
 from equipoise.convert.containers import container_module, container_names
@@ -196,26 +197,25 @@ def _layout_from_file(path: Path) -> str | None:
 
 
 def open_container(path: Path) -> Container:
-    """Opens one file with the container that its ending and first bytes tell.
+    """Opens one file with the container that its suffix and first bytes indicate.
 
     Raises:
-        ContainerError: It is none that we know, or it is corrupt.
+        ContainerError: The container is unknown, or the file is corrupt.
     """
-    modules = [container_module(name) for name in container_names()]
+    modules: list[Any] = [container_module(name) for name in container_names()]
     modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
-    for module in modules:
-        if module.sniff(path):
-            container: Container = module.read(path)
-            return container
-    likely = modules[0] if path.name.endswith(tuple(modules[0].SUFFIXES)) else None
-    if likely is not None and path.stat().st_size > 0:
-        container = likely.read(path)  # says what is wrong with the first bytes
-        return container
-    raise ContainerError(
-        "no container that we know" if path.stat().st_size else "the file is empty",
-        file=path,
-        expected="one of " + ", ".join(container_names()),
-    )
+    found = next((module for module in modules if module.sniff(path)), None)
+    is_empty = path.stat().st_size == 0
+    if found is None and not is_empty and path.name.endswith(tuple(modules[0].SUFFIXES)):
+        found = modules[0]  # its reader says what is wrong with the first bytes
+    if found is None:
+        raise ContainerError(
+            "the file is empty" if is_empty else "unknown container",
+            file=path,
+            expected="one of " + ", ".join(container_names()),
+        )
+    container: Container = found.read(path)
+    return container
 
 
 def _open_containers(entry: Path) -> list[Container]:

@@ -72,9 +72,9 @@ def _index_path(prefix: Path) -> Path:
 def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | None:
     """The repository that a text names, or None when it can only be a path.
 
-    >>> parse("hf://google/vit@main")
-    HubId(name='google/vit', revision='main')
-    >>> parse("./google/vit"), parse("tf_model.h5")
+    >>> parse_hub_id("hf://google/vit@main")
+    HubRepository(name='google/vit', revision='main')
+    >>> parse_hub_id("./google/vit"), parse_hub_id("tf_model.h5")
     (None, None)
 
     Raises:

@@ -104,7 +104,7 @@ def view(expansion: Expansion) -> LayoutView:
 
 def _entry_for_first_component(table: Mapping[str, str], name: str, default: _T) -> str | _T:
     """The entry for a name's first component; its key may be a template."""
-    first = name.split("/")[0]
+    first = name.partition("/")[0]
     if first in table:
         return table[first]
     found = (

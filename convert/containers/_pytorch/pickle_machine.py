@@ -115,7 +115,7 @@ class PickleMachine:
                 items = self._stack[index + 1 :]
                 del self._stack[index:]
                 return items
-        self.fail("no mark on the stack")
+        return self.fail("no mark on the stack")
 
     def pop_any(self) -> None:
         """POP, which also drops a mark."""
