@@ -1,4 +1,4 @@
-"""Checkpoints, with numpy only: no framework is ever imported to convert."""
+"""Converts checkpoints between frameworks with NumPy alone; no framework is imported to convert."""
 
 from equipoise.convert.api import convert
 from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint

@@ -17,14 +17,14 @@ from equipoise.convert.core.errors import ArchitectureError, CheckpointError, Sp
 from equipoise.convert.core.tensor import TensorRef, is_floating
 
 Progress = Callable[[int, int, str], None]
-"""Called with tensors compared, tensors in all, and the tensor at work."""
+"""Called with tensors compared, total tensors, and the current tensor."""
 
 _PIECE_ELEMENTS = 1 << 20
-"""Elements whose differences are worked out at once; bounds the memory beyond the two tensors."""
+"""Elements that are compared at once; bounds the memory beyond the two tensors."""
 
 
 class TensorRelation(StrEnum):
-    """How a tensor of one checkpoint relates to that of the other."""
+    """How a tensor of one checkpoint relates to the same tensor of the other."""
 
     IDENTICAL = "identical"
     CAST = "equal after cast"
@@ -35,13 +35,13 @@ class TensorRelation(StrEnum):
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """How far two tensors are apart.
+    """How much two tensors differ.
 
     Attributes:
         elements: How many elements differ.
         max_abs: The largest difference between finite elements.
-        max_rel: The largest of those differences over the larger of the two magnitudes.
-        not_finite: How many of the differing elements are infinite or no number on a side.
+        max_rel: The largest difference relative to the larger of the two magnitudes.
+        not_finite: How many of the differing elements are infinite or NaN in one of the tensors.
     """
 
     elements: int
@@ -52,14 +52,14 @@ class TensorDifference:
 
 @dataclass(frozen=True)
 class TensorComparison:
-    """One line of the comparison.
+    """The comparison of one tensor.
 
     Attributes:
         name: The tensor: PyTorch's parameter, or the name in the files where the architecture is unknown.
-        sameness: How the two relate.
+        relation: How the two relate.
         a: The tensor of the first checkpoint, None where it is missing.
-        b: That of the second.
-        distance: How far apart they are, for tensors of one shape that differ.
+        b: The tensor of the second checkpoint.
+        distance: How much they differ, for different tensors of one shape.
     """
 
     name: str
@@ -71,13 +71,13 @@ class TensorComparison:
 
 @dataclass(frozen=True)
 class CheckpointComparison:
-    """Two checkpoints, compared.
+    """The comparison of two checkpoints.
 
     Attributes:
         by: ``parameters`` of the architecture, or ``names`` in the files.
-        tensors: One entry a tensor.
-        not_compared: Names that do not count -> the reason.
-        notes: Remarks for a person.
+        tensors: One entry for each tensor.
+        not_compared: Names that are not compared -> the reason.
+        notes: Remarks for the user.
     """
 
     by: str
@@ -86,7 +86,7 @@ class CheckpointComparison:
     notes: tuple[str, ...]
 
     def count(self, sameness: TensorRelation) -> int:
-        """How many tensors relate so."""
+        """Returns how many tensors have this relation."""
         return sum(one.relation is sameness for one in self.tensors)
 
     @property
@@ -112,14 +112,14 @@ def compare_checkpoints(
     *,
     architecture: str | None = None,
 ) -> CheckpointComparison:
-    """Compares tensor by tensor; holds two tensors in memory.
+    """Compares two checkpoints tensor by tensor; holds two tensors in memory.
 
-    Where both belong to a known architecture they are compared as PyTorch's parameters: a tied parameter is the
-    tensor it is tied to, one that follows from the config is computed. Else their names are compared, which
-    takes checkpoints of one layout. ``architecture`` is what :func:`equipoise.convert.convert` takes under that name.
+    Checkpoints of one known architecture are compared as PyTorch's parameters, with ties resolved and computed
+    parameters filled in. Others are compared by the names in their files, which must have one layout then.
+    ``architecture`` is the option of :func:`equipoise.convert.convert`.
 
     Raises:
-        CheckpointError: The layouts differ and the architecture is not known.
+        CheckpointError: The layouts differ and the architecture is unknown.
         ContainerError: A file is not what its header said.
     """
     pairing = _pair_tensors(a, b, architecture)
@@ -171,7 +171,7 @@ def _pair_tensors(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pa
 def _find_match(
     checkpoint: Checkpoint, architecture: str | None
 ) -> ClassMatch | ArchitectureError | SpecError:
-    """The class that fits, or why there is none."""
+    """Returns the class that fits, or the error if there is none."""
     try:
         return find_class(checkpoint, architecture)
     except (ArchitectureError, SpecError) as error:
@@ -185,9 +185,9 @@ def _pair_by_parameters(
     for side, other in ((a, b), (b, a)):
         for name, generator in side.computed.items():
             if generator == "unused" and name not in other.stored:
-                skipped[name] = "bookkeeping of PyTorch's training, in neither file"
+                skipped[name] = "a counter of PyTorch's training, in neither file"
             elif generator == "unused":
-                skipped[name] = "bookkeeping of PyTorch's training, in one file only"
+                skipped[name] = "a counter of PyTorch's training, in one file only"
             elif name not in other.stored:
                 skipped[name] = "follows from the config, in neither file"
         skipped.update(side.ignored)
@@ -227,9 +227,9 @@ def _bytes(array: Array) -> Array:
 
 
 def equal_after_cast(a: Array, b: Array) -> bool:
-    """Whether the wider one of two floating tensors, cast to the narrower dtype, is the other, bit for bit.
+    """Whether the wider of two floating-point tensors equals the other bit for bit after a cast to its dtype.
 
-    Of two dtypes of one width (fp16 and bf16) either may be the origin. Other tensors must have equal values.
+    For dtypes of equal width (fp16 and bf16) both directions are tried. Other tensors must have equal values.
     """
     if not (_is_rounded(a) and _is_rounded(b)):
         return bool(np.array_equal(a, b))
@@ -243,7 +243,7 @@ def _is_rounded(array: Array) -> bool:
 
 
 def measure_difference(a: Array, b: Array) -> TensorDifference:
-    """How far two tensors of one shape are apart, worked out in float64 (or complex128) piece by piece."""
+    """Returns how much two tensors of one shape differ, computed in float64 (or complex128) piece by piece."""
     elements = not_finite = 0
     max_abs = max_rel = 0.0
     for first, second in _pieces(a, b):

@@ -1,8 +1,8 @@
-"""The call that transformers 5 took away: TensorFlow and Flax checkpoints straight into a PyTorch model.
+"""Loads TensorFlow and Flax checkpoints into PyTorch models: ``from_tf`` and ``from_flax``, which transformers 5 removed.
 
-Needs torch and transformers, which are imported inside the functions. The weights go to transformers as a
-state dict whose values are read when transformers asks for them, one by one: transformers keeps the say over
-prefixes, missing keys, ties, buffers and dtypes, and no second copy of the model is ever in memory or on disk.
+Needs torch and transformers, which are imported inside the functions. The weights go to transformers as a lazy
+state dict whose tensors are read one by one: transformers still handles prefixes, missing keys, ties, buffers and
+dtypes, and there is no second copy of the model in memory or on disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from equipoise.convert.core.errors import ArchitectureError, CheckpointError, In
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
 
 _MODEL_ARGUMENTS = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
-"""Arguments of ``from_pretrained`` that a config has an attribute for and that are not meant for it."""
+"""Arguments of ``from_pretrained`` that a config has attributes for and that are meant for the model."""
 
 
 def from_pretrained(
@@ -42,22 +42,22 @@ def from_pretrained(
 ) -> Any:
     """Loads a checkpoint of any framework into a PyTorch model of transformers.
 
-    A folder with plain PyTorch weights is left to ``cls.from_pretrained``.
+    A folder with PyTorch weights is passed to ``cls.from_pretrained``.
 
     Args:
         cls: A model class of transformers, or an auto class.
         source: A folder, a weights file, or a name on the Hub.
-        *model_args: Handed to the model's class.
+        *model_args: Passed to the model's class.
         from_tf: Takes TensorFlow's weights; an error if there are none.
         from_flax: Takes Flax's weights; an error if there are none. Without either, the weights that transformers
-            would prefer are taken, whatever framework's they are.
-        config: A config, or where it is, instead of the one beside the weights.
+            prefers are taken, of any framework.
+        config: A config, or its path, instead of the one beside the weights.
         output_loading_info: Returns ``(model, info)`` with ``missing_keys``, ``unexpected_keys``,
             ``mismatched_keys`` and ``error_msgs``.
         **kwargs: What ``cls.from_pretrained`` takes, e.g. ``dtype`` and ``ignore_mismatched_sizes``.
 
     Raises:
-        InputError: There are no such weights, they are damaged, or their architecture is unknown.
+        InputError: There are no such weights, they are corrupt, or their architecture is unknown.
     """
     _check_libraries()
     wanted = _requested_layout(from_tf, from_flax)
@@ -65,7 +65,7 @@ def from_pretrained(
     checkpoint = open_checkpoint(path, layout=wanted)
     layout = _detect_layout(checkpoint, config)
     if wanted is not None and layout != wanted:
-        raise CheckpointError(f"these are no weights of {wanted}", file=path, found=layout)
+        raise CheckpointError(f"these are not weights of {wanted}", file=path, found=layout)
     if output_loading_info:
         kwargs["output_loading_info"] = True
     if layout == "pytorch" and path.is_dir():
@@ -98,15 +98,14 @@ def _requested_layout(from_tf: bool, from_flax: bool) -> str | None:
 
 
 def _local_path(source: str | Path, revision: str | None, layout: str | None) -> Path:
-    """The source on this machine; as in transformers, a revision says nothing about what is here already."""
+    """Returns the local path of the source; like transformers, ignores the revision of a local path."""
     return resolve_source(source, None if Path(source).exists() else revision, layout=layout)
 
 
 def _detect_layout(checkpoint: Checkpoint, config: Any) -> str:
-    """The layout of the weights: what the file says when it says PyTorch, else what its names are.
+    """Returns the layout of the weights: PyTorch if the file declares it, else that of the tensor names.
 
-    A safetensors file that says nothing, of an architecture that we do not know, is PyTorch's: so transformers
-    takes it.
+    A safetensors file without a declaration and of unknown architecture counts as PyTorch's, as in transformers.
     """
     if checkpoint.layout == "pytorch":
         return "pytorch"
@@ -119,7 +118,7 @@ def _detect_layout(checkpoint: Checkpoint, config: Any) -> str:
 
 
 def _with_config(checkpoint: Checkpoint, config: Any) -> Checkpoint:
-    """The checkpoint, read with the given config where none lies beside the weights."""
+    """Returns the checkpoint with the given config if there is none beside the weights."""
     if checkpoint.config is not None or config is None:
         return checkpoint
     if isinstance(config, (str, Path)):
@@ -131,7 +130,7 @@ def _with_config(checkpoint: Checkpoint, config: Any) -> Checkpoint:
 
 
 def _load_config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) -> Any:
-    """The config as an object; takes the arguments that are meant for it out of ``kwargs``."""
+    """Returns the config object; removes the arguments that are meant for it from ``kwargs``."""
     if config is not None and not isinstance(config, (str, Path)):
         return config
     import transformers
@@ -145,7 +144,7 @@ def _load_config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) ->
 
 
 def _concrete_class(cls: Any, config: Any, trust_remote_code: bool | None) -> Any:
-    """The class that an auto class stands for; 4.57's auto classes take no state dict without a name."""
+    """Returns the class that an auto class resolves to: auto classes of transformers 4.57 need a model name to load a state dict."""
     if getattr(cls, "config_class", None) is not None:
         return cls
     import torch
@@ -156,7 +155,7 @@ def _concrete_class(cls: Any, config: Any, trust_remote_code: bool | None) -> An
 
 
 def _load_generation_config(model: Any, folder: Path) -> None:
-    """The generation config beside the weights or, in old folders, inside the model's, as transformers loads it."""
+    """Loads the generation config beside the weights or, in old folders, from the model's config, as transformers does."""
     import transformers
 
     if not model.can_generate():
@@ -169,12 +168,12 @@ def _load_generation_config(model: Any, folder: Path) -> None:
 
 
 def state_dict(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
-    """The checkpoint's tensors by PyTorch's names, each read when it is asked for.
+    """Returns the checkpoint's tensors by PyTorch's names; each is read on demand.
 
-    Tensors that no rule knows keep their names, so that transformers lists them as unexpected.
+    Unknown tensors keep their names, so that transformers reports them as unexpected.
 
     Raises:
-        CoverageError: PyTorch's model has no place for a tensor's values.
+        CoverageError: A tensor's values would be lost in PyTorch's model.
     """
     planned = plan(checkpoint, "pytorch", partial=True)
     for check in planned.checks:
@@ -196,14 +195,14 @@ def _copy_step(ref: TensorRef) -> Step:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """What transformers needs of a tensor before it loads it, and the loading.
+    """A lazy tensor in the form that transformers loads.
 
-    It is used as safetensors' slices are: ``tensor[...]`` reads. transformers 4.57 calls ``to`` first.
+    Like a slice of safetensors it is read by ``tensor[...]``; transformers 4.57 calls ``to`` instead.
 
     Attributes:
-        checkpoint: Where it is read from.
-        step: What makes it.
-        header: What is made.
+        checkpoint: The source.
+        step: The step that computes it.
+        header: Name, dtype and shape.
     """
 
     checkpoint: Checkpoint
@@ -212,24 +211,24 @@ class LazyTensor:
 
     @property
     def shape(self) -> Any:
-        """As of a tensor."""
+        """As in ``torch.Tensor``."""
         import torch
 
         return torch.Size(self.header.shape)
 
     @property
     def dtype(self) -> Any:
-        """As of a tensor."""
+        """As in ``torch.Tensor``."""
         import torch
 
         return getattr(torch, self.header.dtype.name)
 
     def is_floating_point(self) -> bool:
-        """As of a tensor."""
+        """As in ``torch.Tensor``."""
         return bool(self.dtype.is_floating_point)
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Reads it and moves it, as ``Tensor.to`` does."""
+        """Reads the tensor and calls ``Tensor.to``."""
         return self._read().to(*args, **kwargs)
 
     def __getitem__(self, index: Any) -> Any:
@@ -246,12 +245,12 @@ class LazyTensor:
 
 
 def torch_from_numpy(array: Array) -> Any:
-    """The array as a tensor that shares its memory; dtypes that numpy lacks are passed as their bits."""
+    """Returns a tensor that shares the array's memory; dtypes of ml_dtypes are passed as their bits."""
     import torch
 
     if not array.flags.writeable:
         array = array.copy()
-    if array.dtype.isbuiltin == 1:  # 2 is for dtypes that a package has added
+    if array.dtype.isbuiltin == 1:  # 1: a dtype of NumPy; 2: a dtype registered by another package
         return torch.from_numpy(array)
     bits = np.dtype(f"uint{8 * array.dtype.itemsize}")
     return torch.from_numpy(array.view(bits)).view(getattr(torch, array.dtype.name))

@@ -1,4 +1,4 @@
-"""What a checkpoint is and holds, from headers alone; for any file of a known container."""
+"""Describes a checkpoint from headers alone, for any file of a known container."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from equipoise.convert.core.tensor import TensorRef
 
 @dataclass(frozen=True)
 class FoundArchitecture:
-    """The class that the tensors fit best.
+    """The class that fits the tensors best.
 
     Attributes:
         model_type: e.g. ``bert``.
         cls: PyTorch's name of the class.
         named: The class that the config names, or None.
-        layout: The layout whose names the tensors bear.
+        layout: The layout of the tensor names.
         unknown: Tensors that the class does not have.
         missing: Tensors that the class has and the files do not.
     """
@@ -37,22 +37,22 @@ class FoundArchitecture:
 
     @property
     def fits(self) -> bool:
-        """Whether every tensor is accounted for."""
+        """Whether no tensor is unknown or missing."""
         return not self.unknown and not self.missing
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A checkpoint, surveyed.
+    """The description of a checkpoint.
 
     Attributes:
-        checkpoint: What was looked at.
+        checkpoint: The checkpoint.
         files: The files with their sizes.
         architecture: The class that fits, or None.
-        problem: Why there is no class.
+        problem: Why no class was found.
         totals: dtype -> (tensors, elements, bytes).
         ties: Parameter or tensor -> the one whose bytes it shares.
-        oddities: Remarks for a person.
+        oddities: Remarks for the user.
     """
 
     checkpoint: Checkpoint
@@ -65,18 +65,18 @@ class Survey:
 
     @property
     def layout(self) -> str | None:
-        """The layout by the names of the tensors, else what the files say."""
+        """The layout of the tensor names if a class fits, else the one that the files declare."""
         if self.architecture is not None and self.architecture.fits:
             return self.architecture.layout
         return self.checkpoint.layout
 
 
 def survey_checkpoint(checkpoint: Checkpoint, architecture: str | None = None) -> Survey:
-    """Surveys an opened checkpoint; reads no tensor.
+    """Describes an opened checkpoint; reads no tensor.
 
     Args:
         checkpoint: An opened checkpoint.
-        architecture: A model type or class, where the config's is not to be followed.
+        architecture: A model type or class to use instead of the config's.
     """
     match, problem = _find_match(checkpoint, architecture)
     found = _describe_match(checkpoint, match) if match is not None else None
@@ -123,7 +123,7 @@ def _totals(tensors: Mapping[str, TensorRef]) -> dict[str, tuple[int, int, int]]
 
 
 def _shared_bytes(tensors: Mapping[str, TensorRef]) -> dict[str, str]:
-    """Names that are the same bytes of a file -> the first such name."""
+    """Returns names that share bytes of a file -> the first of them."""
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for name, ref in tensors.items():
         if ref.identity is not None and ref.size > 0:
@@ -132,7 +132,7 @@ def _shared_bytes(tensors: Mapping[str, TensorRef]) -> dict[str, str]:
 
 
 def _known_ties(checkpoint: Checkpoint, match: ClassMatch | None) -> Mapping[str, str]:
-    """Parameters that the architecture ties and the files do not store -> whose tensor they are."""
+    """Returns tied parameters that the files do not store -> the parameter whose tensor they use."""
     if match is None or not match.fits:
         return {}
     return checkpoint_parameters(checkpoint, match).tied

@@ -1,4 +1,4 @@
-"""Checks a finished conversion again: against its manifest and, when the source is there, against that."""
+"""Verifies a finished conversion against its manifest and, if given, against its source."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from equipoise.convert.core.hashing import hash_blocks, hash_file
 from equipoise.convert.core.tensor import TensorRef, array_blocks
 
 Progress = Callable[[str], None]
-"""Called with what is being checked."""
+"""Called with the name of the file or tensor that is being checked."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as the manifest says.
+    """A difference from the manifest.
 
     Attributes:
         side: ``output`` or ``source``.
         problem: What is wrong.
         file: The file, as the manifest names it.
-        tensor: The tensor, as the file names it; None when it is about the whole file.
-        expected: What the manifest says.
-        found: What is there.
+        tensor: The tensor, as the file names it; None for the whole file.
+        expected: The value in the manifest.
+        found: The found value.
     """
 
     side: str
@@ -44,14 +44,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome.
+    """The result of a verification.
 
     Attributes:
-        folder: What was checked.
+        folder: The verified folder.
         files: How many files were hashed, on both sides.
         tensors: How many tensors of the output were hashed.
-        derived: How many tensors were made again from the source; 0 without one.
-        findings: What differs; empty when all is well.
+        derived: How many tensors were computed again from the source; 0 without a source.
+        findings: All differences; empty if there are none.
     """
 
     folder: Path
@@ -68,13 +68,13 @@ def verify(
     config: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Hashes every file and tensor again; with a source also makes every tensor again from it.
+    """Hashes every file and tensor again; with a source, also computes every tensor again.
 
     Args:
         folder: The output of a conversion.
         source: The checkpoint it came from.
-        config: The source's ``config.json`` where it does not lie beside it.
-        progress: Called with what is being checked.
+        config: The source's ``config.json`` if it is not beside the weights.
+        progress: Called with the name of the file or tensor that is being checked.
 
     Raises:
         CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
@@ -88,7 +88,7 @@ def verify(
 
 
 def _ignore_progress(what: str) -> None:
-    """Progress that nobody wants to see."""
+    """Does nothing."""
 
 
 class _Verifier:
@@ -100,7 +100,7 @@ class _Verifier:
         self.findings: list[Finding] = []
 
     def output(self) -> None:
-        """The files of the output and every tensor in them."""
+        """Checks the files of the output and every tensor in them."""
         weights = _manifest_table(self.values, "target", "files", folder=self.folder)
         others = _manifest_table(self.values, "companions", folder=self.folder)
         for name, digest in {**weights, **others}.items():
@@ -118,7 +118,7 @@ class _Verifier:
         self._compare(side, "the file has changed", name, None, digest, hash_file(path))
 
     def _tensors(self, file: str) -> None:
-        """The tensors of a file that the manifest lists."""
+        """Checks the tensors of a file."""
         records = self.values["tensors"]
         listed = {name: record for name, record in records.items() if record["file"] == file}
         try:
@@ -139,7 +139,7 @@ class _Verifier:
         self.tensors += 1
         said = f"{record['dtype']} {record['shape']}"
         found = f"{ref.dtype.name} {list(ref.shape)}"
-        self._compare("output", "another dtype or shape", file, ref.name, said, found)
+        self._compare("output", "the dtype or shape has changed", file, ref.name, said, found)
         try:
             digest = hash_blocks(ref.blocks())
         except EquipoiseError as error:
@@ -148,7 +148,7 @@ class _Verifier:
         self._compare("output", "the tensor has changed", file, ref.name, record["sha256"], digest)
 
     def source(self, path: Path, config: str | Path | None) -> None:
-        """The files of the source, and every tensor of the output made from them again."""
+        """Checks the files of the source and computes every tensor of the output again."""
         checkpoint = open_checkpoint(path, layout=self.values["route"][0], config=config)
         listed = dict(_manifest_table(self.values, "source", "files", folder=self.folder))
         for file in checkpoint.files:
@@ -196,7 +196,7 @@ class _Verifier:
                 except EquipoiseError as error:
                     self._find("source", error.message, file, error.tensor)
         for name in sorted(records.keys() - seen):
-            self._find("output", "nothing in the source gives this tensor", file, name)
+            self._find("output", "nothing in the source yields this tensor", file, name)
 
     def _step(self, step: Step, checkpoint: Checkpoint, file: str) -> None:
         arrays: dict[str, Array] = {}
@@ -214,7 +214,7 @@ class _Verifier:
                 self._find("output", "the manifest lacks this tensor", file, header.name)
                 continue
             digest = hash_blocks(array_blocks(array))
-            problem = "not what the source gives"
+            problem = "not what the source yields"
             self._compare("output", problem, file, header.name, digest, record["sha256"])
 
     def _compare(
@@ -228,10 +228,10 @@ class _Verifier:
 
 
 def _manifest_table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapping[str, Any]:
-    """A table of the manifest.
+    """Returns a table of the manifest.
 
     Raises:
-        CheckpointError: It is not there.
+        CheckpointError: It is missing.
     """
     found: Any = values
     for key in keys:
@@ -244,10 +244,10 @@ def _manifest_table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapp
 
 
 def _check_plain_name(name: str, folder: Path) -> str:
-    """The name of a file in the folder itself.
+    """Returns the name if it is a plain file name.
 
     Raises:
-        CheckpointError: It leads elsewhere.
+        CheckpointError: It leads outside of the folder.
     """
     if Path(name).name != name or name in ("", ".", ".."):
         raise CheckpointError(

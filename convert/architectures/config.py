@@ -1,4 +1,4 @@
-"""The config of a model: ``config.json`` as data, with the defaults that a spec states."""
+"""The config of a model: the values of ``config.json`` over the defaults of an architecture file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Config:
     """A config's values.
 
     Attributes:
-        values: What ``config.json`` says.
-        file: Where it says so, for messages.
-        defaults: What its class would fill in, by dotted name; from the architecture's spec.
+        values: The values of ``config.json``.
+        file: The file, for messages.
+        defaults: Defaults of the config class by dotted name, from the architecture file.
     """
 
     values: Mapping[str, Any]
@@ -32,16 +32,16 @@ class Config:
         """Reads a ``config.json``.
 
         Raises:
-            CheckpointError: It cannot be read, or is no JSON object.
+            CheckpointError: It cannot be read, or is not a JSON object.
         """
         return cls(read_json(path), path)
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Config:
-        """The same values over these defaults."""
+        """Returns the same values with other defaults."""
         return Config(self.values, self.file, defaults)
 
     def part(self, name: str) -> Config:
-        """A nested config, e.g. ``text_config``; a missing one is empty, so that defaults apply."""
+        """Returns a nested config, e.g. ``text_config``; a missing one is empty, so that defaults apply."""
         if not name:
             return self
         values = self.values.get(name) or {}
@@ -50,7 +50,7 @@ class Config:
         return Config(values, self.file)
 
     def lookup(self, name: str) -> Any:
-        """The value of a dotted name.
+        """Returns the value of a dotted name.
 
         Raises:
             ArchitectureError: Neither the config nor the defaults have it.
@@ -72,28 +72,28 @@ class Config:
         raise ArchitectureError(
             f"the config has no {name!r}",
             file=self.file,
-            hint="the config belongs to another architecture, or was cut; give the right one with --config",
+            hint="the config belongs to another architecture, or is incomplete; give the right one with --config",
         )
 
     @property
     def model_type(self) -> str | None:
-        """``model_type``, when it is a text."""
+        """``model_type``, if it is a string."""
         value = self.values.get("model_type")
         return value if isinstance(value, str) else None
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """Class names in ``architectures``, the framework's prefix (TF, Flax) taken away."""
+        """Class names in ``architectures``, without the prefix of the framework (TF, Flax)."""
         names = self.values.get("architectures") or []
         texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
         return tuple(name.removeprefix("TF").removeprefix("Flax") for name in texts)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, with duplicate keys refused.
+    """Reads a JSON object from a file; refuses duplicate keys.
 
     Raises:
-        CheckpointError: It cannot be read, is too large, or is no JSON object.
+        CheckpointError: It cannot be read, is too large, or is not a JSON object.
     """
     try:
         size = path.stat().st_size

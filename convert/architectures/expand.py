@@ -1,4 +1,4 @@
-"""Expands a spec for one class and one config: every parameter with its shape, tie and origin."""
+"""Expands an architecture for one class and one config into parameters with names, shapes and ties."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from equipoise.convert.core.errors import ArchitectureError, SpecError
 MAX_REPEAT = 4096
 MAX_PARAMETERS = 200_000
 BARE_KINDS = ("param", "integers")
-"""Kinds without a module of their own."""
+"""Kinds of bare parameters, which have no module of their own."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a model, named as in PyTorch with the base class's prefix.
+    """A parameter of a model, with its PyTorch name including the base class's prefix.
 
     Attributes:
         name: e.g. ``bert.encoder.layer.0.output.dense.weight``.
         module: The module that owns it; for a bare parameter the parameter itself.
-        template: Template of the name, with the indices in place of the numbers.
+        template: Template of the name, e.g. ``bert.encoder.layer.{layer}.output.dense.weight``.
         kind: Key of :data:`equipoise.convert.architectures.module_kinds.MODULE_KINDS`.
         leaf: e.g. ``weight``; empty for a bare parameter.
         shape: Sizes in PyTorch's axis order.
         indices: Values of the template's indices.
-        tied_to: The parameter it repeats, or None.
-        shared: Whether PyTorch shares the two (``tied_to``) and stores one of them.
-        one_tensor: Whether the two are equal even where PyTorch stores both.
-        computed: Name of the generator when it follows from the config, or None.
-        dtype: Its dtype when it is always the same, e.g. a counter; None for weights.
-        absent: Why zeros stand for it where an old file lacks it; empty where it must be there.
+        tied_to: The parameter that it is tied to, or None.
+        shared: Whether PyTorch shares the two tensors and stores one of them.
+        one_tensor: Whether the two are equal even if PyTorch stores both.
+        computed: Name of its generator if it follows from the config, or None.
+        dtype: Its dtype if that is fixed, e.g. of a counter; None for weights.
+        absent: Why zeros replace it in files that lack it; empty if it is required.
     """
 
     name: str
@@ -63,25 +63,25 @@ class Parameter:
 
     @property
     def generator(self) -> str | None:
-        """What makes it where the source has none."""
+        """Name of the generator that computes it if the source does not store it."""
         return "zeros" if self.computed is None and self.absent else self.computed
 
     @property
     def is_rebuilt(self) -> bool:
-        """Whether it is made anew for every layout, each with a dtype of its own, and never copied."""
+        """Whether it is computed for every layout, each with its own dtype, and never copied."""
         return self.kind == "integers"
 
 
 @dataclass(frozen=True)
 class MountedClass:
-    """A whole class of another spec under a path, e.g. the encoder of an encoder-decoder."""
+    """A class of another architecture below a path, e.g. the encoder of an encoder-decoder."""
 
     under: str
     expansion: Expansion
 
     @property
     def parameters(self) -> Iterator[Parameter]:
-        """Its parameters by their names in the whole."""
+        """Its parameters with their full names."""
         for one in self.expansion.parameters.values():
             tied_to = None if one.tied_to is None else f"{self.under}.{one.tied_to}"
             yield replace(
@@ -98,11 +98,11 @@ class Expansion:
     """All parameters of one class under one config.
 
     Attributes:
-        spec: Where they come from.
+        spec: The architecture.
         cls: The class.
         config: The config.
-        parameters: By name, in the order of the spec; those of mounted classes included.
-        mounted: The classes of other specs inside.
+        parameters: By name, in the order of the architecture file, mounted classes included.
+        mounted: Mounted classes of other architectures.
     """
 
     spec: ArchitectureSpec
@@ -113,7 +113,7 @@ class Expansion:
 
 
 class ExpressionScope:
-    """Names that expressions see: indices, ``[let]`` entries, ``head`` (the class's key) and the config."""
+    """Resolves names in expressions: indices, ``[let]`` entries, ``head`` (the class's key) and config fields."""
 
     def __init__(self, spec: ArchitectureSpec, config: Config, head: str) -> None:
         self.spec = spec
@@ -122,7 +122,7 @@ class ExpressionScope:
         self.indices: dict[str, int] = {}
 
     def lookup(self, name: str) -> Any:
-        """The value of a name; indices win over ``[let]`` entries over the config."""
+        """Returns the value of a name; indices win over ``[let]`` entries, and those over the config."""
         if name in self.indices:
             return self.indices[name]
         if name in self.spec.let:
@@ -132,10 +132,10 @@ class ExpressionScope:
         return self.config.lookup(name)
 
     def value(self, text: str | ast.expr) -> Any:
-        """The value of an expression.
+        """Returns the value of an expression.
 
         Raises:
-            ArchitectureError: The config's values do not fit it.
+            ArchitectureError: The expression fails for the config's values.
         """
         try:
             return expressions.evaluate(text, self.lookup)
@@ -148,24 +148,24 @@ class ExpressionScope:
             ) from error
 
     def holds(self, condition: str | None) -> bool:
-        """Whether a condition holds; None always does."""
+        """Whether a condition holds; None always holds."""
         return condition is None or bool(self.value(condition))
 
     def size(self, text: str | ast.expr) -> int:
-        """The value of an expression that must be a size."""
+        """Returns the value of an expression that must be a non-negative integer."""
         value = self.value(text)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             shown = text if isinstance(text, str) else ast.unparse(text)
             raise ArchitectureError(
-                f"{shown!r} is no size",
+                f"{shown!r} is not a size",
                 file=self.config.file,
-                expected="a number",
+                expected="a non-negative integer",
                 found=repr(value),
             )
         return value
 
     def index_combinations(self, fields: tuple[str, ...]) -> Iterator[dict[str, int]]:
-        """Every combination of the indices; an inner count may depend on an outer index."""
+        """Yields every combination of the indices; an inner count may depend on an outer index."""
         if not fields:
             yield dict(self.indices)
             return
@@ -184,11 +184,23 @@ class ExpressionScope:
 
 
 def expand(spec: ArchitectureSpec, cls: ClassSpec, config: Config) -> Expansion:
-    """All parameters of a class.
+    """Returns all parameters of a class.
+
+    One line of an architecture file stands for a module in every layer:
+
+    >>> from equipoise.convert.architectures.spec import load_spec
+    >>> spec = load_spec("bert")
+    >>> config = Config({"num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 32})
+    >>> expansion = expand(spec, spec.classes["Model"], config)
+    >>> for name, parameter in expansion.parameters.items():
+    ...     if parameter.template == "bert.encoder.layer.{layer}.intermediate.dense.weight":
+    ...         print(name, parameter.shape)
+    bert.encoder.layer.0.intermediate.dense.weight (32, 8)
+    bert.encoder.layer.1.intermediate.dense.weight (32, 8)
 
     Raises:
-        ArchitectureError: The config lacks something or has absurd values.
-        SpecError: The spec is wrong.
+        ArchitectureError: The config lacks a field, or a size or count is out of range.
+        SpecError: The architecture file is not valid.
     """
     scope = ExpressionScope(spec, config, cls.key)
     parameters: dict[str, Parameter] = {}
@@ -218,7 +230,7 @@ def _is_mounted(spec: ArchitectureSpec, group: str) -> bool:
 
 
 def _mount(scope: ExpressionScope, part: PartSpec) -> MountedClass:
-    """The class that stands under the part's path, expanded with the nested config."""
+    """Returns the class that is mounted at the part's path, expanded with the nested config."""
     name = part.spec or scope.lookup(f"{part.config}.model_type")
     spec = load_spec(name)
     keys = [key for key in part.classes if spec is not None and key in spec.classes]
@@ -234,7 +246,7 @@ def _mount(scope: ExpressionScope, part: PartSpec) -> MountedClass:
 
 
 def _drop_dangling_ties(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """A parameter repeats another only in the classes that have both."""
+    """Removes ties to parameters that the class does not have."""
     return {
         name: one if one.tied_to in parameters else replace(one, tied_to=None, shared=False)
         for name, one in parameters.items()
@@ -297,7 +309,7 @@ def _generator_name(
 
 
 def _parse_kind(scope: ExpressionScope, text: str) -> tuple[str, dict[str, Any]]:
-    """The kind of a module and its arguments, sizes evaluated."""
+    """Returns the kind of a module and its arguments, with sizes evaluated."""
     node = expressions.parse_expression(text)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(f"not a kind: {text!r}", file=scope.spec.file)

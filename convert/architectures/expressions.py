@@ -1,8 +1,11 @@
-"""Expressions over a config, as architecture TOMLs use them: ``hidden_size // 2 if gated else 4``.
+"""Evaluates expressions over a config, e.g. ``hidden_size // 2 if gated else 4`` in an architecture file.
 
-A subset of Python's expressions, read with Python's own parser and evaluated by a closed list of node types:
+The language is a subset of Python's expressions. Python parses them; only these node types are evaluated:
 names, dotted names, numbers, strings, lists, arithmetic, comparisons, ``and``/``or``/``not``, ``a if c else b``,
-subscripts and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. There are no calls of anything else and no powers.
+subscripts and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. No other calls and no powers are allowed.
+
+>>> evaluate("hidden_size // 2 if gated else 4", {"hidden_size": 64, "gated": True}.__getitem__)
+32
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 from equipoise.convert.core.errors import SpecError
 
 Lookup = Callable[[str], Any]
-"""Gives the value of a dotted name."""
+"""Returns the value of a dotted name."""
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -50,10 +53,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 @lru_cache(maxsize=4096)
 def parse_expression(text: str) -> ast.expr:
-    """The syntax tree of an expression.
+    """Parses an expression into Python's syntax tree.
 
     Raises:
-        SpecError: The text is no expression of this language.
+        SpecError: The text is not an expression.
     """
     try:
         return ast.parse(text, mode="eval").body
@@ -62,7 +65,7 @@ def parse_expression(text: str) -> ast.expr:
 
 
 def dotted_names(node: ast.AST) -> Iterator[str]:
-    """The dotted names in an expression, without those of functions."""
+    """Yields the dotted names in an expression, except those of functions."""
     if isinstance(node, (ast.Attribute, ast.Name)):
         name = ast.unparse(node)
         if name not in _FUNCTIONS:
@@ -73,11 +76,11 @@ def dotted_names(node: ast.AST) -> Iterator[str]:
 
 
 def evaluate(expression: str | ast.expr, lookup: Lookup) -> Any:
-    """The value of an expression.
+    """Evaluates an expression.
 
     Raises:
-        SpecError: It uses something outside the language.
-        TypeError, IndexError, ZeroDivisionError: As Python; the caller knows which config is at fault.
+        SpecError: It uses syntax that the language does not have.
+        TypeError, IndexError, ZeroDivisionError: As in Python; the caller adds the config to the message.
     """
     node = parse_expression(expression) if isinstance(expression, str) else expression
     return _evaluate_node(node, lookup)

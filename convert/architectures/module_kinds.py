@@ -1,6 +1,6 @@
-"""What a module is: the kind fixes its parameters and their axes in PyTorch's order.
+"""Module kinds (linear, conv2d, norm ...): a kind determines a module's parameters and their shapes in PyTorch.
 
-Layouts say how they spell the leaves of each kind; see ``convert/layouts``.
+Each layout maps the parameters of a kind to its own names; see ``convert/layouts``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ class ModuleKind:
     """A kind of module.
 
     Attributes:
-        arguments: Names of the sizes that a spec gives, in order.
+        arguments: Names of the sizes that an architecture file gives, in order.
         leaves: Shape of each parameter in PyTorch's axis order, as expressions over the arguments. The
             leaf ``""`` stands for a parameter without a module of its own.
         switches: Keyword arguments with their defaults; ``bias=False`` drops the leaf ``bias``.
-        integers: Leaves that PyTorch alone keeps, with their dtype: counters that start at zero, unless the
-            spec says how they are computed.
+        integers: Leaves that only PyTorch stores, with their dtype: counters that start at zero, unless the
+            architecture file names a generator.
     """
 
     arguments: tuple[str, ...]
@@ -36,7 +36,7 @@ MODULE_KINDS: dict[str, ModuleKind] = {
         {"weight": ("outputs", "inputs"), "bias": ("outputs",)},
         {"bias": True},
     ),
-    # transformers' own Conv1D (GPT-2): a linear layer whose weight is stored the other way round.
+    # transformers' own Conv1D (GPT-2): a linear layer whose weight is stored transposed.
     "hf_conv1d": ModuleKind(
         ("inputs", "outputs"), {"weight": ("inputs", "outputs"), "bias": ("outputs",)}
     ),
@@ -63,7 +63,7 @@ MODULE_KINDS: dict[str, ModuleKind] = {
         {"weight": ("inputs", "outputs // groups", "height", "width"), "bias": ("outputs",)},
         _CONV_SWITCHES,
     ),
-    # A convolution whose weight is direction * magnitude, the magnitude one number a kernel position.
+    # A convolution with weight normalisation: direction * magnitude, one magnitude for each kernel position.
     "weight_norm_conv1d": ModuleKind(
         ("inputs", "outputs", "size"),
         {
@@ -89,6 +89,6 @@ MODULE_KINDS: dict[str, ModuleKind] = {
     ),
     # A bare parameter; its shape is the list of arguments.
     "param": ModuleKind((), {"": ()}),
-    # A buffer of integers that is never copied: every framework's comes from ``computed``.
+    # An integer buffer that is never copied: each framework's values are computed.
     "integers": ModuleKind((), {"": ()}, integers={"": "int64"}),
 }

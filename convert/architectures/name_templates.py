@@ -1,4 +1,4 @@
-"""Names with indices: ``encoder.layer.{layer}.attention``, formatted and read back without regular expressions."""
+"""Name templates such as ``encoder.layer.{layer}.attention``: formats and matches them without regular expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from equipoise.convert.core.errors import SpecError
 
 @lru_cache(maxsize=4096)
 def index_names(template: str) -> tuple[str, ...]:
-    """The index variables of a template, in order of appearance, each once."""
+    """Returns the index names of a template in order of appearance, each once."""
     names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     if any(not name.isidentifier() for name in names):
         raise SpecError(f"not a template: {template!r}")
@@ -19,7 +19,7 @@ def index_names(template: str) -> tuple[str, ...]:
 
 
 def format_name(template: str, indices: Mapping[str, int]) -> str:
-    """The name at these indices.
+    """Returns the name for these indices.
 
     >>> format_name("layer.{layer}.wi", {"layer": 11})
     'layer.11.wi'
@@ -28,7 +28,7 @@ def format_name(template: str, indices: Mapping[str, int]) -> str:
 
 
 def match_name(template: str, name: str) -> dict[str, int] | None:
-    """The indices at which the template gives this name, or None.
+    """Returns the indices for which the template yields this name, or None.
 
     >>> match_name("layer.{layer}.wi", "layer.11.wi")
     {'layer': 11}

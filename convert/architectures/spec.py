@@ -1,19 +1,19 @@
-"""Architectures as data: reads a TOML and expands it for one class and one config.
+"""Reads architecture files.
 
 ``docs/architecture-files.md`` describes the language. Its sections:
 
-    model_type, name, prefix, extends     who it is
+    model_type, name, prefix, extends     identity
     [defaults]                            config keys that a file may lack
-    [repeat]                              how often an index counts, e.g. layer = "num_hidden_layers"
+    [repeat]                              number of values of an index, e.g. layer = "num_hidden_layers"
     [let]                                 names for expressions
-    [parts]                               specs of towers, with the config they get
+    [parts]                               architectures of towers, with their nested config
     [modules.GROUP]                       module path template -> kind(sizes)
     [when]                                condition of a whole group
     [classes]                             class -> groups
-    [ties]                                parameter -> the parameter it repeats
-    [computed]                            parameter -> how it follows from the config
-    [absent]                              parameter that old files lack -> why zeros do what they did
-    [pytorch] [tensorflow] [flax]         what is irregular in that layout
+    [ties]                                parameter -> the parameter that it is tied to
+    [computed]                            parameter -> the generator that computes it
+    [absent]                              parameter that old files lack -> why zeros are equivalent
+    [pytorch] [tensorflow] [flax]         exceptions of that layout
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class ModuleSpec:
 
 @dataclass(frozen=True)
 class TieSpec:
-    """One line under ``[ties]``: this parameter repeats another.
+    """One line under ``[ties]``: a parameter that is tied to another.
 
     Attributes:
-        to: Template of the parameter that it repeats.
+        to: Template of the parameter that it is tied to.
         when: Condition under which PyTorch shares the two and stores one.
-        one_tensor: Whether every framework but transformers 5 holds one tensor for both even where the
-            condition fails; they must be equal then.
+        one_tensor: Whether every framework but transformers 5 keeps one tensor for both even if the
+            condition fails; the two must be equal then.
     """
 
     to: str
@@ -84,11 +84,11 @@ class ClassSpec:
     """One line under ``[classes]``.
 
     Attributes:
-        key: What stands there, e.g. ``ForMaskedLM``.
+        key: Its key in the file, e.g. ``ForMaskedLM``.
         name: PyTorch's class.
-        groups: Groups of modules it has.
+        groups: Names of its module groups.
         base: Whether it is the base class, whose names lack the prefix in PyTorch and Flax.
-        names: Its name in each layout that has it.
+        names: Layout -> class name, for the layouts that have the class.
     """
 
     key: str
@@ -100,13 +100,13 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class PartSpec:
-    """A model inside the model, with a nested config.
+    """A nested model with its own config, e.g. the text tower of CLIP.
 
     Attributes:
         config: Name of the nested config.
-        spec: The other spec; None takes the one of the nested config's ``model_type``.
-        under: Path that a whole class stands under; None for a tower, whose groups keep their own paths.
-        classes: Keys of the class that stands there; the first that the spec has.
+        spec: Its architecture; None takes the one of the nested config's ``model_type``.
+        under: Path at which a whole class is mounted; None for a tower, whose groups keep their own paths.
+        classes: Keys of the mounted class; the first that the architecture has is taken.
     """
 
     config: str
@@ -117,7 +117,7 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class ArchitectureSpec:
-    """An architecture file, read; see the module's text for its sections."""
+    """A parsed architecture file; the module's docstring lists the sections."""
 
     model_type: str
     file: Path
@@ -135,7 +135,7 @@ class ArchitectureSpec:
     layouts: Mapping[str, Mapping[str, Any]]
 
     def class_by_name(self, name: str) -> ClassSpec | None:
-        """The class of that name in any layout, or None."""
+        """Returns the class with this name in any layout, or None."""
         for entry in self.classes.values():
             plain = {one.removeprefix("TF").removeprefix("Flax") for one in entry.names.values()}
             if name == entry.name or name in entry.names.values() or name in plain:
@@ -144,13 +144,13 @@ class ArchitectureSpec:
 
 
 def spec_names() -> tuple[str, ...]:
-    """The model types that have a spec, sorted."""
+    """Returns the model types that have an architecture file, sorted."""
     return tuple(sorted(path.stem for path in ARCHS_FOLDER.glob("*.toml")))
 
 
 @lru_cache(maxsize=256)
 def load_spec(model_type: str) -> ArchitectureSpec | None:
-    """The spec of a model type, or None when there is none."""
+    """Reads the architecture file of a model type; returns None if there is none."""
     if model_type not in spec_names():
         return None
     return read_spec(ARCHS_FOLDER / f"{model_type}.toml")
@@ -160,13 +160,13 @@ def read_spec(path: Path) -> ArchitectureSpec:
     """Reads an architecture file.
 
     Raises:
-        SpecError: It breaks the rules of the language.
+        SpecError: The file is not valid.
     """
     return _parse_spec(_read_tables(path), path)
 
 
 def _read_tables(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file's tables over those of the file it extends."""
+    """Returns the file's tables, merged over those of the file that it extends."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -178,8 +178,10 @@ def _read_tables(path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     if base is None:
         return values
     if not isinstance(base, str) or not re.fullmatch(r"\w[\w-]*", base) or base in extending:
-        expected = "the name of another file beside it"
-        raise SpecError("it extends no other file", file=path, expected=expected, found=repr(base))
+        expected = "the name of another file in the same folder"
+        raise SpecError(
+            "it does not extend another file", file=path, expected=expected, found=repr(base)
+        )
     return _merge_tables(_read_tables(path.with_name(f"{base}.toml"), (*extending, base)), values)
 
 
@@ -193,24 +195,24 @@ def _merge_tables(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any
 
 
 def _check_indices(values: Mapping[str, Any], path: Path) -> None:
-    """Every index in the name of a module has to be counted somewhere."""
+    """Checks that ``[repeat]`` has every index that a module path uses."""
     names = [name for lines in values.get("modules", {}).values() for name in lines]
     for name in names:
         for index in name_templates.index_names(name):
             if index not in values.get("repeat", {}):
                 raise SpecError(
-                    f"{name!r} has an index that nothing counts",
+                    f"{name!r} uses an index that is not under [repeat]",
                     file=path,
-                    expected=f"{index!r} under [repeat]",
+                    expected=f"a count for {index!r}",
                 )
 
 
 def _parse_spec(values: dict[str, Any], path: Path) -> ArchitectureSpec:
     if not isinstance(values["model_type"], str):
         found = repr(values["model_type"])
-        raise SpecError("model_type is no text", file=path, expected="a name", found=found)
+        raise SpecError("model_type is not a string", file=path, expected="a name", found=found)
     if not values.get("classes"):
-        raise SpecError("it has no classes", file=path, expected="a table [classes]")
+        raise SpecError("there are no classes", file=path, expected="a table [classes]")
     _check_indices(values, path)
     return ArchitectureSpec(
         model_type=values["model_type"],
@@ -237,7 +239,7 @@ def _parse_modules(lines: Mapping[str, Any]) -> Iterator[ModuleSpec]:
     for path, value in lines.items():
         if isinstance(value, str):
             yield ModuleSpec(path, value)
-        elif value is not False:  # a module of the file it extends, taken out
+        elif value is not False:  # removes a module of the extended file
             yield ModuleSpec(path, value["kind"], value["when"])
 
 
@@ -254,13 +256,13 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
     prefixes = {"pytorch": "", "tensorflow": "TF", "flax": "Flax"}
     groups = {*values.get("modules", {}), *values.get("parts", {})}
     for suffix, line in values.get("classes", {}).items():
-        if line is False:  # an extending file takes a class away
+        if line is False:  # removes a class of the extended file
             continue
         entry: dict[str, Any] = {"groups": line} if isinstance(line, list) else line
         # A group "text:base" is the group `base` of the part `text`.
         for group in entry["groups"]:
             if group.partition(":")[0] not in groups:
-                raise SpecError(f"class {suffix!r} names no group {group!r}", file=path)
+                raise SpecError(f"class {suffix!r} names an unknown group {group!r}", file=path)
         names = {
             layout: prefix
             + stem

@@ -1,4 +1,4 @@
-"""Opens a checkpoint: a file or a folder, single or sharded, of any container."""
+"""Opens checkpoints: files or folders, single or sharded, of any container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEIGHT_FILES = (
     "model.ckpt.index",
     "variables/variables.index",
 )
-"""File names that transformers gives to weights, in the order in which it prefers them."""
+"""Weight file names of transformers, in its order of preference."""
 
 _LAYOUT_OF_CONTAINER = {
     "pytorch": "pytorch",
@@ -35,20 +35,20 @@ _LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx
 
 @dataclass(frozen=True)
 class Checkpoint(Mapping[str, TensorRef]):
-    """An opened checkpoint: a lazy mapping from names, as the files spell them, to tensors.
+    """An opened checkpoint: a lazy mapping from names in the files to tensors.
 
     Attributes:
         path: What was opened.
         container: Module of :mod:`equipoise.convert.containers`.
-        variant: Which kind of that container, e.g. ``keras`` or ``flat`` in HDF5.
-        layout: ``pytorch``, ``tensorflow`` or ``flax`` when the files say so; None when they do not.
+        variant: Variant of the container, e.g. ``keras`` or ``flat`` in HDF5.
+        layout: ``pytorch``, ``tensorflow`` or ``flax`` if the files declare it, else None.
         files: The files, in the order of the index.
         tensors: References by the names in the files.
         config: ``config.json`` beside the files, or None.
-        metadata: What the files say about themselves.
-        left_out: Entries that are no weights -> the reason.
+        metadata: Metadata of the files.
+        left_out: Entries that are not weights -> the reason.
         oddities: Remarks for a person.
-        own_config: Whether the config was given by the caller and stands elsewhere.
+        has_separate_config: Whether the caller gave a config that is not beside the weights.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class Checkpoint(Mapping[str, TensorRef]):
 
     @property
     def folder(self) -> Path:
-        """Where the files that travel along are: the config's folder, else the weights'."""
+        """The folder of the companion files: that of the config, else that of the weights."""
         if (
             self.config is not None
             and self.config.file is not None
@@ -84,10 +84,10 @@ class Checkpoint(Mapping[str, TensorRef]):
         return self.path if self.path.is_dir() else self.path.parent
 
     def in_layout(self, layout: str) -> dict[str, TensorRef]:
-        """The tensors by the names of a layout.
+        """Returns the tensors by their names in a layout.
 
         Raises:
-            CheckpointError: Two names of the file are one name of the layout.
+            CheckpointError: Two names of the file map to one name of the layout.
         """
         decode = layout_module(layout).decode
         found: dict[str, TensorRef] = {}
@@ -95,7 +95,7 @@ class Checkpoint(Mapping[str, TensorRef]):
             plain = decode(name, self.container, self.variant)
             if plain in found:
                 raise CheckpointError(
-                    f"two tensors are both {plain!r}",
+                    f"two tensors have the name {plain!r} in the layout",
                     file=ref.file,
                     tensor=name,
                     found=found[plain].name,
@@ -112,10 +112,10 @@ def open_checkpoint(
     Args:
         path: A folder, a weights file, an index of shards, or the prefix of a TensorFlow checkpoint.
         layout: Takes the weights of this layout where a folder holds several.
-        config: A ``config.json`` that stands elsewhere.
+        config: A ``config.json`` that is not beside the weights.
 
     Raises:
-        CheckpointError: Nothing is there, or files are missing.
+        CheckpointError: There are no weights, or files are missing.
         ContainerError: A file is corrupt.
     """
     source = Path(path)
@@ -132,7 +132,7 @@ def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config
     if config is not None:
         return Config.read(Path(config))
     folders = [source] if source.is_dir() else []
-    # A SavedModel has its weights at MODEL/saved_model/1/variables, and no config of its own.
+    # A SavedModel has its weights in MODEL/saved_model/1/variables and no config there.
     above = 4 if entry.parent.name == "variables" else 1
     folders += list(entry.parents)[:above]
     for folder in folders:
@@ -142,7 +142,7 @@ def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config
 
 
 def _find_entry(source: Path, layout: str | None) -> Path:
-    """The file to start at: weights or the index of their shards."""
+    """Returns the file to open: weights, or the index of their shards."""
     if not source.is_dir():
         for candidate in (source, Path(f"{source}.index")):
             if candidate.is_file():
@@ -175,7 +175,7 @@ def _find_weights(folder: Path, name: str) -> Path | None:
 
 
 def layout_from_filename(name: str) -> str | None:
-    """The layout that a file's name tells; None for safetensors, which hold any."""
+    """Returns the layout that a file name implies; None for safetensors, which can hold any."""
     for ending, layout in (
         (".bin", "pytorch"),
         (".h5", "tensorflow"),
@@ -188,7 +188,7 @@ def layout_from_filename(name: str) -> str | None:
 
 
 def _layout_from_file(path: Path) -> str | None:
-    """The layout that a file's name tells, or what safetensors say of themselves; None if they say nothing."""
+    """Returns the layout that a file's name or its safetensors metadata imply; None if neither does."""
     layout = layout_from_filename(path.name)
     if layout is not None:
         return layout
@@ -225,10 +225,10 @@ def _open_containers(entry: Path) -> list[Container]:
 
 
 def _shard_paths(index: Path) -> list[Path]:
-    """The files that an index names, each once.
+    """Returns the files that an index names, each once.
 
     Raises:
-        CheckpointError: It is no index, or names a file that is missing or elsewhere.
+        CheckpointError: It is not an index, or names a file that is missing or outside its folder.
     """
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -285,7 +285,7 @@ def _join_containers(
 
 
 def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
-    """Every name of the index is in a shard; index and shards may spell TF names differently."""
+    """Checks that every name of the index is in a shard; the two may spell TensorFlow names differently."""
     listed = read_json(index)["weight_map"]
     missing = [name for name in listed if not _possible_names(name) & tensors.keys()]
     if missing:
@@ -298,5 +298,5 @@ def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
 
 
 def _possible_names(name: str) -> set[str]:
-    """The name itself, without its first component, and with its slashes as dots (Flax safetensors)."""
+    """Returns the spellings of a name in shards: as it is, without its first component, with dots for slashes."""
     return {name, name.partition("/")[2], name.replace("/", ".")}

@@ -1,4 +1,4 @@
-"""Files that travel with the weights: config, generation config, tokenizer, processor."""
+"""Companion files of the weights: config, generation config, tokenizer, processor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_COMPANION_BYTES = 256 << 20
 
 
 def companion_files(folder: Path) -> list[Path]:
-    """The files of a folder that are neither weights, nor indices of shards, nor ours; sorted."""
+    """Returns the companion files of a folder, sorted: no weights, no indices of shards, no files of Equipoise."""
     return sorted(
         path
         for path in folder.iterdir()

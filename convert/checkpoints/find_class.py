@@ -1,4 +1,4 @@
-"""Finds out which architecture a checkpoint has: from its config, checked against its tensors."""
+"""Finds the architecture and class of a checkpoint from its config and its tensor names."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from equipoise.convert.layouts import layout_names
 
 
 def find_spec(config: Config | None, architecture: str | None) -> ArchitectureSpec:
-    """The spec for a config, or for ``--architecture`` (a model type, a class name, or an architecture file).
+    """Returns the architecture for a config or for ``--architecture`` (a model type, a class name, or a file).
 
     Raises:
-        ArchitectureError: There is no config, or no spec for its model type.
+        ArchitectureError: There is no config, or no architecture file for its model type.
     """
     if architecture is not None and architecture.endswith(".toml"):
         return _read_user_spec(Path(architecture))
@@ -38,7 +38,7 @@ def find_spec(config: Config | None, architecture: str | None) -> ArchitectureSp
     if config is None:
         raise ArchitectureError(
             "no config.json beside the weights",
-            hint="put it there, or give it with --config",
+            hint="copy it there, or give it with --config",
         )
     spec = load_spec(config.model_type) if config.model_type else None
     if spec is None:
@@ -53,7 +53,7 @@ def find_spec(config: Config | None, architecture: str | None) -> ArchitectureSp
 
 
 def _read_user_spec(file: Path) -> ArchitectureSpec:
-    """The spec in a file of the user's own, whose mistakes are the user's too."""
+    """Reads an architecture file of the user; its mistakes are errors of the input."""
     try:
         return read_spec(file)
     except SpecError as error:
@@ -75,20 +75,20 @@ def _spec_with_class(name: str) -> ArchitectureSpec | None:
 
 
 def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> ClassMatch:
-    """The class and layout that a checkpoint's tensors fit best.
+    """Returns the class and layout that fit a checkpoint's tensors best.
 
-    The class that the config (or ``architecture``) names is taken when it fits; else one that fits exactly;
-    else the named one, whose problems the plan will then report.
+    The class that the config (or ``architecture``) names is preferred if it fits; next is any class that fits
+    exactly; last is the named class, whose problems the plan then reports.
 
     Raises:
-        ArchitectureError: The architecture is unknown, or none of its classes is near.
+        ArchitectureError: The architecture is unknown, or none of the tensors belongs to it.
     """
     spec = find_spec(checkpoint.config, architecture)
     config = checkpoint.config or Config({}, checkpoint.path)
     named = _named_classes(spec, config, architecture)
     layouts = (checkpoint.layout,) if checkpoint.layout else layout_names()
     if checkpoint.container == "safetensors":
-        # The metadata of a safetensors file can be wrong or absent; the names cannot.
+        # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
         layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
     matches = []
     for layout in layouts:

@@ -1,4 +1,4 @@
-"""Sources that are no paths: ids and ``hf://`` URLs of the Hugging Face Hub, when its library is installed."""
+"""Resolves ids and ``hf://`` URLs of the Hugging Face Hub to local paths; needs huggingface_hub."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from equipoise.convert.core.errors import CheckpointError, InputError
 HUB_SCHEME = "hf://"
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NO_ANSWER_ERRORS = ("RequestError", "ConnectionError", "Timeout")
-"""Names of the errors of requests and httpx that mean that no answer came."""
+"""Exception names of requests and httpx for requests without a response."""
 _TIMEOUT_SECONDS = 10
-"""How long the Hub may take to say what a repository holds."""
+"""Timeout for the list of files of a repository."""
 _FILE_ENDINGS = (
     ".safetensors",
     ".bin",
@@ -34,7 +34,7 @@ _FILE_ENDINGS = (
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A repository of the Hub at a revision (None is its main branch)."""
+    """A repository of the Hub at a revision; None is the main branch."""
 
     name: str
     revision: str | None = None
@@ -43,15 +43,15 @@ class HubRepository:
 def resolve_source(
     source: str | Path, revision: str | None = None, *, layout: str | None = None
 ) -> Path:
-    """The local path of a source; fetches it first when it is on the Hub.
+    """Returns the local path of a source; downloads it first if it is on the Hub.
 
     Args:
         source: A path, an id such as ``google-bert/bert-base-uncased``, or ``hf://owner/name@revision``.
         revision: Branch, tag or commit on the Hub.
-        layout: Fetches the weights of this layout where the repository holds several.
+        layout: Downloads the weights of this layout if the repository has several.
 
     Raises:
-        InputError: It is neither here nor there, or cannot be fetched.
+        InputError: It exists neither locally nor on the Hub, or cannot be downloaded.
     """
     path = Path(source)
     if not str(source).startswith(HUB_SCHEME) and (path.exists() or _index_path(path).exists()):
@@ -65,12 +65,12 @@ def resolve_source(
 
 
 def _index_path(prefix: Path) -> Path:
-    """The index of a TensorFlow checkpoint that is given by its prefix."""
+    """Returns the index file of a TensorFlow checkpoint that is given by its prefix."""
     return Path(f"{prefix}.index")
 
 
 def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | None:
-    """The repository that a text names, or None when it can only be a path.
+    """Returns the repository that a string names, or None if it can only be a path.
 
     >>> parse_hub_id("hf://google/vit@main")
     HubRepository(name='google/vit', revision='main')
@@ -78,7 +78,7 @@ def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | No
     (None, None)
 
     Raises:
-        InputError: It begins as a URL and is none, or gives two revisions.
+        InputError: It is a malformed URL, or gives two revisions.
     """
     if not source.startswith(HUB_SCHEME):
         looks = _REPOSITORY_ID.fullmatch(source) and not source.endswith(_FILE_ENDINGS)
@@ -86,7 +86,8 @@ def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | No
     name, _, own = source.removeprefix(HUB_SCHEME).partition("@")
     if _REPOSITORY_ID.fullmatch(name) is None or ("@" in source and not own):
         raise InputError(
-            f"no URL of the Hub: {source!r}", expected="hf://owner/name or hf://owner/name@revision"
+            f"not a URL of the Hub: {source!r}",
+            expected="hf://owner/name or hf://owner/name@revision",
         )
     if own and revision not in (None, own):
         raise InputError(f"two revisions: {own!r} in the URL and {revision!r}")
@@ -120,27 +121,27 @@ def _download(wanted: HubRepository, source: str, layout: str | None) -> Path:
 
 @dataclass(frozen=True)
 class _HubErrors:
-    """The errors of the library: those where the Hub cannot be reached, and all."""
+    """Exception classes of huggingface_hub: those for an unreachable Hub, and all."""
 
     unreachable: tuple[type[Exception], ...]
     all: tuple[type[Exception], ...]
 
 
 def _hub_errors() -> _HubErrors:
-    # Releases use requests, httpx or a fork of it; the class of its session tells which.
+    # huggingface_hub < 1.0 uses requests, later releases use httpx or a fork of it; its session's class tells which.
     errors = import_module("huggingface_hub.errors")
     session = import_module("huggingface_hub.utils").get_session()
     library = import_module(type(session).__module__.partition(".")[0])
     named = [getattr(library, name, None) for name in _NO_ANSWER_ERRORS]
     silence = [ConnectionError, TimeoutError, errors.OfflineModeIsEnabled]
-    # httpx has a Timeout too, which is no error but a setting.
+    # httpx.Timeout is a setting, not an exception.
     silence += [one for one in named if isinstance(one, type) and issubclass(one, Exception)]
     answers = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError)
     return _HubErrors(tuple(silence), (*silence, *answers, OSError))
 
 
 def _cached_snapshot(hub: Any, wanted: HubRepository) -> Path:
-    """The snapshot that an earlier call left in the library's cache."""
+    """Returns the snapshot in huggingface_hub's cache."""
     found = hub.snapshot_download(wanted.name, revision=wanted.revision, local_files_only=True)
     return Path(found)
 
@@ -151,7 +152,7 @@ def _download_error(wanted: HubRepository, error: Exception, offline: bool) -> I
     at = f" at revision {wanted.revision!r}" if wanted.revision else ""
     lines = str(error).strip().splitlines()
     return InputError(
-        f"cannot be fetched from the Hub: {wanted.name!r}{at}",
+        f"cannot be downloaded from the Hub: {wanted.name!r}{at}",
         found=f"{type(error).__name__}: {lines[0] if lines else 'no details'}",
         hint=(
             "it is not in the local cache and HF_HUB_OFFLINE is set"
@@ -162,10 +163,10 @@ def _download_error(wanted: HubRepository, error: Exception, offline: bool) -> I
 
 
 def files_to_download(files: Sequence[str], layout: str | None, wanted: HubRepository) -> list[str]:
-    """The weights of one container, in transformers' order of preference, and what travels with them.
+    """Returns the weights of one container, in transformers' order of preference, and their companion files.
 
     Raises:
-        CheckpointError: The repository has no weights that we know.
+        CheckpointError: The repository has no known weight files.
     """
     there = set(files)
     companions = sorted(
@@ -189,7 +190,7 @@ def files_to_download(files: Sequence[str], layout: str | None, wanted: HubRepos
 
 
 def _weight_files_by_preference(layout: str | None) -> list[str]:
-    """Names of weights in the order in which they are taken; safetensors on the Hub are PyTorch's, as a rule."""
+    """Returns weight file names by preference; safetensors on the Hub are usually PyTorch's."""
     if layout is None:
         return list(WEIGHT_FILES)
     said = {name: layout_from_filename(name) for name in WEIGHT_FILES}
@@ -198,7 +199,7 @@ def _weight_files_by_preference(layout: str | None) -> list[str]:
 
 
 def _data_files(name: str, files: Sequence[str]) -> list[str]:
-    """The data files of a TensorFlow checkpoint."""
+    """Returns the data files of a TensorFlow checkpoint."""
     if not name.endswith(".index"):
         return []
     start = f"{name.removesuffix('.index')}.data-"

@@ -1,20 +1,20 @@
-"""Containers: one module each, found by its name; a reader and (where we write it) a writer.
+"""Containers: file formats of tensors, one module each, found by its file name; a reader and optionally a writer.
 
-What a module holds, so that it is picked up (``tests/convert/containers/test_contract.py`` runs over all):
+A container module defines (``tests/convert/containers/test_contract.py`` tests all modules):
 
 ``SUFFIXES: tuple[str, ...]``
-    File endings that make it the first candidate.
+    File suffixes that make it the first candidate.
 ``sniff(path: Path) -> bool``
-    Whether the first bytes are this container's; never raises on content, opens the file once.
+    Whether the first bytes belong to this container; never raises on content, opens the file once.
 ``read(path: Path) -> Container``
-    Headers only. Everything that a header can get wrong raises ``ContainerError`` here: bounds, overlaps,
-    duplicate names, absurd shapes (the product must fit the bytes that are there), nesting, unsafe names.
-    Work and memory are bounded by the file's size, not by numbers that the file declares.
+    Reads headers only. Every invalid header raises ``ContainerError``: bounds, overlaps, duplicate names, shapes that
+    do not match the stored bytes, nesting, unsafe names. Time and memory are bounded by the file's size, not by
+    numbers in the file.
 ``Writer(path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str])``
-    Optional. Lays the file out at once from the headers, then takes each header's bytes (except aliases)
-    through ``write(name, blocks)`` in the order of the headers, and ends with ``close()``. Writes exactly
-    the file it is given, says through ``settled`` how much of it is final, raises ``ContainerError`` when the bytes do not fill the header's shape. As a
-    context manager it closes on success and only releases the file descriptor on an error.
+    Optional. Computes the file layout from the headers, then takes each header's bytes (except aliases) through
+    ``write(name, blocks)`` in the order of the headers, and ends with ``close()``. Writes exactly the given file,
+    reports through ``finished_bytes`` how much of it is final, and raises ``ContainerError`` if the bytes do not match
+    the header's shape. As a context manager it closes on success and only releases the file descriptor on an error.
 """
 
 from __future__ import annotations

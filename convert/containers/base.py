@@ -1,4 +1,4 @@
-"""What a container module hands out: an opened file, and a writer."""
+"""Types of containers: an opened file and a writer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from equipoise.convert.core.tensor import TensorHeader, TensorRef
 
 @dataclass(frozen=True)
 class Container:
-    """One file, opened: its tensors by the names that it spells, in file order.
+    """An opened file: its tensors by their names in the file, in file order.
 
     Attributes:
         format: The module's name, e.g. ``safetensors``.
         path: The file.
         tensors: References by name.
-        metadata: What the file says about itself (``format`` in safetensors, ``variant`` in HDF5 ...).
-        left_out: Entries that are no weights (optimizer slots, bookkeeping), with the reason.
-        oddities: Remarks for a person, e.g. "legacy format", "unused bytes at the end".
+        metadata: The file's metadata (``format`` in safetensors, ``variant`` in HDF5 ...).
+        left_out: Entries that are not weights (optimizer slots, counters) -> the reason.
+        oddities: Remarks for the user, e.g. "legacy format", "unused bytes at the end".
     """
 
     format: str
@@ -39,11 +39,11 @@ class Writer(Protocol):
     ) -> None: ...
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next header, in C order."""
+        """Writes the bytes of the next header, in C order."""
 
     @property
     def finished_bytes(self) -> int:
-        """How many of the file's first bytes will stay as they are."""
+        """Number of leading bytes of the file that are final."""
 
     def close(self) -> None:
         """Finishes the file and flushes it to disk."""

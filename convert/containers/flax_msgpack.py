@@ -1,10 +1,9 @@
 """Flax msgpack: nested maps of arrays, as ``flax.serialization.to_bytes`` writes them.
 
-Names are the keys joined by ``/``. An array is extension 1, ``msgpack((shape, dtype name, bytes))``; one
-that is larger than 2**30 bytes is a map of flat chunks. Flax keeps the order in which a dict was filled
-(``msgpack_serialize`` of a whole tree sorts by key, and so does what came through a jitted ``init``), so
-the writer keeps the order of the headers: nested in the order in which each map is first named. The
-bytes are then equal to Flax's own for the same tree.
+Names are the keys joined by ``/``. An array is extension 1, ``msgpack((shape, dtype name, bytes))``; an array larger
+than 2**30 bytes is a map of flat chunks. Flax keeps the insertion order of dicts, so the writer keeps the order of the
+headers; the file is then byte for byte equal to Flax's own for the same tree. (Trees from a jitted ``init`` are sorted
+by key.)
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRe
 SUFFIXES = (".msgpack",)
 CAN_SHARE_TENSORS = False
 WRITABLE_DTYPES = frozenset(DTYPES)
-"""Names of the dtypes that the writer takes."""
+"""Names of the dtypes that can be written."""
 CHUNK_BYTES = 2**30
-"""Flax's ``MAX_CHUNK_SIZE``: an array strictly larger is cut into pieces of this size."""
+"""Flax's ``MAX_CHUNK_SIZE``: larger arrays are split into chunks of this size."""
 
 
 @dataclass(frozen=True)
 class ChunkedRef(TensorRef):
-    """A tensor in several pieces of one file.
+    """A tensor in several chunks of one file.
 
     Attributes:
-        parts: The pieces in order.
+        parts: The chunks in order.
     """
 
     parts: tuple[Extent, ...] = ()
 
     def read(self) -> Array:
-        """The tensor as an array of its own."""
+        """Reads the tensor into a new array."""
         out = np.empty(self.nbytes, np.uint8)
         done = 0
         for block in self.blocks():
@@ -64,13 +63,13 @@ class ChunkedRef(TensorRef):
         return out.view(self.dtype).reshape(self.shape)
 
     def blocks(self) -> Iterator[memoryview]:
-        """The bytes in C order, in pieces; a piece is valid until the next one."""
+        """Yields the bytes in C order, in blocks; a block is valid until the next one."""
         for part in self.parts:
             yield from part.blocks()
 
 
 def sniff(path: Path) -> bool:
-    """Whether the file begins with a map that is empty or whose first key is a text."""
+    """Whether the file begins with a map that is empty or whose first key is a string."""
     with open(path, "rb", buffering=0) as file:
         head = file.read(6)
     skip = {0xDE: 3, 0xDF: 5}.get(head[0] if head else 0, 1)
@@ -80,10 +79,10 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path) -> Container:
-    """Skims the file for its tree.
+    """Reads the tree of the file.
 
     Raises:
-        ContainerError: The bytes are no such tree, or two tensors would have one name.
+        ContainerError: The file is not a tree of arrays, or two tensors have the same name.
     """
     tensors: dict[str, TensorRef] = {}
     left_out: dict[str, str] = {}
@@ -108,7 +107,7 @@ def read(path: Path) -> Container:
 
 
 def _walk_leaves(path: str, node: Node) -> Iterator[tuple[str, Node]]:
-    """Everything that is no map of other things, with its name."""
+    """Yields name and node of everything that is not a map of others."""
     if not isinstance(node, MapNode) or CHUNKED_KEY in node.entries or (path and not node.entries):
         yield path, node
         return
@@ -163,7 +162,7 @@ def _chunked_ref(name: str, node: MapNode, path: Path) -> ChunkedRef:
 
 
 def _tuple_items(node: MapNode, key: str) -> Iterator[Node]:
-    """The values ``"0"``, ``"1"``, ... of a map that stands for a tuple, as far as they go."""
+    """Yields the values ``"0"``, ``"1"``, ... of a map that represents a tuple."""
     row = node.entries.get(key)
     if isinstance(row, MapNode):
         for index in range(len(row.entries)):
@@ -172,10 +171,10 @@ def _tuple_items(node: MapNode, key: str) -> Iterator[Node]:
 
 
 class Writer(SlotWriter):
-    """Writes one file; metadata has no place in it and is dropped.
+    """Writes one file; metadata is dropped, since the format cannot store it.
 
     Attributes:
-        chunk_bytes: Size above which arrays are cut; Flax reads any.
+        chunk_bytes: Size above which arrays are split; Flax reads any.
     """
 
     chunk_bytes: ClassVar[int] = CHUNK_BYTES

@@ -1,13 +1,13 @@
 """Keras HDF5: ``tf_model.h5`` as TensorFlow's Keras 2 writes it, whole or in transformers' shards.
 
 Variant ``keras``: the root lists its layers (``layer_names``), each layer is a group that lists its weights
-(``weight_names``), and a weight lies at ``<layer>/<full variable name>``. Variable names are the names of
-the tensors. A variable that two layers use is stored in both groups, under one name: it is one tensor
-here, and reading it checks that the copies are equal. Variant ``flat``: the shards; the datasets stand at
-the root under the names that ``layer_names`` lists.
+(``weight_names``), and a weight lies at ``<layer>/<full variable name>``. Tensors have the names of
+the variables. A variable of two layers is stored in both groups under one name: it is one tensor here, and reading
+checks that the copies are equal. Variant ``flat`` (shards): the datasets are at the root, under the names in
+``layer_names``.
 
-Metadata: ``variant``, ``backend``, ``keras_version`` and, for ``keras``, ``groups``: JSON, each layer in
-order with its weights, layers without weights too.
+Metadata: ``variant``, ``backend``, ``keras_version`` and, for ``keras``, ``groups``: JSON of every layer in
+order with its weights.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ __all__ = ["CAN_SHARE_TENSORS", "SUFFIXES", "WRITABLE_DTYPES", "Writer", "read",
 SUFFIXES = (".h5", ".hdf5")
 CAN_SHARE_TENSORS = True
 WRITABLE_DTYPES = frozenset({*STORABLE_DTYPES, "bfloat16"})
-"""Names of the dtypes that the writer takes; Keras itself cannot read back the bfloat16 it writes."""
+"""Names of the dtypes that can be written; Keras cannot read the bfloat16 that it writes itself."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MODEL_WEIGHTS = "model_weights"
-"""Where ``Model.save`` puts what ``Model.save_weights`` puts at the root."""
+"""Group in which ``Model.save`` stores what ``Model.save_weights`` stores at the root."""
 
 
 def sniff(path: Path) -> bool:
-    """Whether HDF5's signature stands at the start, or behind a user block as the format allows."""
+    """Whether HDF5's signature is at the start, or after a user block."""
     with open(path, "rb", buffering=0) as file:
         for start in (0, 512, 1024, 2048, 4096):
             file.seek(start)
@@ -62,11 +62,11 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path) -> Container:
-    """Reads the lists of layers and weights, and where each weight lies.
+    """Reads the lists of layers and weights, and the location of each weight.
 
     Raises:
-        ContainerError: The file is no Keras weights file, or a weight is not wholly inside it.
-        UnsupportedDtypeError: A weight's type has no counterpart.
+        ContainerError: The file is not a Keras weights file, or a weight is not entirely inside it.
+        UnsupportedDtypeError: A weight's type is not supported.
     """
     with open_file(path) as file, _open_attributes(path, file) as texts:
         root, prefix = _find_root(file, texts, path)
@@ -99,7 +99,7 @@ def _open_attributes(path: Path, file: h5f.FileID) -> TextAttributes:
 def _layers(
     root: Any, names: list[str], texts: TextAttributes, path: Path
 ) -> dict[str, list[str]] | None:
-    """The weights of each layer, or None where the root lists weights, not layers."""
+    """Returns layer -> weights, or None if the root lists weights instead of layers."""
     kinds = {type(open_object(root, name, path)) for name in names}
     if kinds - {h5g.GroupID, h5d.DatasetID} or len(kinds) > 1:
         raise ContainerError("layers and weights are mixed in layer_names", file=path)
@@ -111,7 +111,7 @@ def _layers(
 
 
 def _find_root(file: h5f.FileID, texts: TextAttributes, path: Path) -> tuple[h5g.GroupID, str]:
-    """The group that lists the layers, and its path in the file with a slash behind it."""
+    """Returns the group that lists the layers, and its path with a trailing slash."""
     with translate_read_errors(path):
         root = h5g.open(file, b"/")
         whole_model = _MODEL_WEIGHTS.encode() in root
@@ -122,14 +122,14 @@ def _find_root(file: h5f.FileID, texts: TextAttributes, path: Path) -> tuple[h5g
         if isinstance(group, h5g.GroupID):
             return group, _MODEL_WEIGHTS + "/"
     raise ContainerError(
-        "no attribute 'layer_names': HDF5, but no weights of Keras 2",
+        "no attribute 'layer_names': HDF5, but not weights of Keras 2",
         file=path,
         hint="files of Keras 3 (.weights.h5) and of other programs are not supported",
     )
 
 
 def _read_names(node: Any, name: str, texts: TextAttributes, path: Path) -> list[str] | None:
-    """A list attribute, whole or in the parts into which Keras cuts long ones."""
+    """Reads a list attribute, whole or in the numbered parts of long lists."""
     at = object_address(node, path)
     whole = texts.read_texts(at, name)
     if whole is not None:
@@ -143,10 +143,10 @@ def _read_names(node: Any, name: str, texts: TextAttributes, path: Path) -> list
 
 
 def _read_unique_names(node: Any, name: str, texts: TextAttributes, path: Path) -> list[str]:
-    """A list attribute that must be there and name each thing once."""
+    """Reads a list attribute that must exist and have unique entries."""
     names = _read_names(node, name, texts, path)
     if names is None or len(set(names)) != len(names):
-        problem = "is missing" if names is None else "names something twice"
+        problem = "is missing" if names is None else "has duplicates"
         raise ContainerError(f"the attribute {name!r} {problem}", file=path)
     return [check_name(entry, path) for entry in names]
 
@@ -164,7 +164,7 @@ def _layer_weights(
     for layer in layers:
         node = open_object(root, layer, path)
         if not isinstance(node, h5g.GroupID):
-            raise ContainerError("a layer is no group", file=path, tensor=layer)
+            raise ContainerError("a layer is not a group", file=path, tensor=layer)
         groups[layer] = _read_unique_names(node, "weight_names", texts, path)
     return groups
 
@@ -175,7 +175,7 @@ def _open_weight(root: Any, place: str, name: str, prefix: str, path: Path) -> S
 
 
 def _check_no_overlap(places: list[StoredDataset], path: Path) -> None:
-    """Refuses datasets that share bytes without being one: a small file could stand for a huge one."""
+    """Checks that different datasets do not share bytes: a small file could expand to a huge one."""
     extents = {place.address: place.extent for place in places}
     end = 0
     for extent in sorted(
@@ -211,7 +211,7 @@ def _tensor_ref(name: str, copies: list[StoredDataset]) -> TensorRef:
 
 
 def _read_equal_copies(name: str, first: StoredDataset, others: list[StoredDataset]) -> Array:
-    """The tensor, when every copy of it holds the same bytes."""
+    """Reads the tensor and checks that all copies have equal bytes."""
     values = first.read()
     for other in others:
         if not np.array_equal(_bytes(values), _bytes(other.read())):
@@ -235,4 +235,4 @@ def _oddities(places: dict[str, list[StoredDataset]]) -> Iterator[str]:
         yield f"{twice} variables are stored in more than one layer; the copies must be equal"
     opaque = sum(copies[0].dtype.name == "bfloat16" for copies in places.values())
     if opaque:
-        yield f"{opaque} weights are two opaque bytes an element, which Keras means as bfloat16"
+        yield f"{opaque} weights are two opaque bytes an element, which Keras uses for bfloat16"

@@ -1,8 +1,8 @@
 """PyTorch checkpoints: the zip format of torch 1.6 and later, and the legacy format before it.
 
-The pickle inside is read by a machine that cannot call anything (``_pickle``); tensors are strided views of
-storages, found and checked without reading one. ``metadata`` is not written, as ``torch.save`` has no place
-for it; a reader of such a file finds the layout by the names of the tensors.
+The pickle is read by a machine that cannot call anything (``_pytorch/unpickle.py``); tensors are strided views of
+storages, which are located and checked without being read. ``metadata`` is not written, since the format cannot store
+it; the layout of such a file follows from its tensor names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MAX_SMALL_RECORD_BYTES = 64
 
 
 def sniff(path: Path) -> bool:
-    """Whether the first bytes are a PyTorch zip archive's or a legacy file's."""
+    """Whether the first bytes are those of a PyTorch zip archive or a legacy file."""
     with open(path, "rb") as file:
         head = file.read(512)
     if head.startswith(_ZIP_START):
@@ -53,12 +53,12 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path) -> Container:
-    """The tensors of a checkpoint, nested dicts and lists under dotted names.
+    """Reads the tensors of a checkpoint; nested dicts and lists become dotted names.
 
     Raises:
         UnsafePickleError: The pickle names a global that does not build tensors.
-        UnsupportedDtypeError: A tensor is quantized, sparse, nested, or of a dtype of PyTorch's own.
-        ContainerError: The file is damaged, or no checkpoint.
+        UnsupportedDtypeError: A tensor is quantized, sparse, nested, or has a dtype that only PyTorch has.
+        ContainerError: The file is corrupt, or not a checkpoint.
     """
     with open(path, "rb") as file:
         head = file.read(512)
@@ -73,13 +73,13 @@ def read(path: Path) -> Container:
 def _unknown_file_error(path: Path, head: bytes) -> ContainerError:
     if head[_TAR_MAGIC_OFFSET : _TAR_MAGIC_OFFSET + 5] == b"ustar":
         return ContainerError(
-            "a tar archive of PyTorch before 0.1.10 is not read",
+            "a tar archive of PyTorch before 0.1.10 is not supported",
             file=path,
             hint="load it with any later PyTorch before 2.0 and save it again",
         )
     if head[:1] == b"\x80":
         return ContainerError(
-            "a pickle, but not one that torch.save made",
+            "a pickle, but not one of torch.save",
             file=path,
             hint="load it where you trust it and save its tensors with torch.save or safetensors",
         )
@@ -109,7 +109,7 @@ def _read_zip(path: Path) -> Container:
     pickles = [name for name in archive.entries if name.split("/", 1)[-1] == "data.pkl"]
     if len(pickles) != 1:
         raise ContainerError(
-            "a zip archive, but not one that torch.save made",
+            "a zip archive, but not one of torch.save",
             file=path,
             expected="one data.pkl",
             found=f"{len(pickles)}",
@@ -127,7 +127,7 @@ def _read_zip(path: Path) -> Container:
     found = collect_tensors(top, path, regions.find_storage, len(pickled))
     variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
     unchecked = archive.entries[pickles[0]].crc == NO_CRC
-    remark = "saved without checksums, so damage cannot be seen" if unchecked else ""
+    remark = "saved without checksums, so corruption cannot be detected" if unchecked else ""
     return _container(path, found, variant, regions.oddity(), remark)
 
 
@@ -145,11 +145,13 @@ class _ZipStorages:
         self.big_endian = text == b"big"
 
     def oddity(self) -> str:
-        """A remark on how the storages lie."""
-        return "storages are compressed, so each is unpacked as a whole" if self._deflated else ""
+        """Returns a remark on the storages, or an empty string."""
+        return (
+            "storages are compressed, so each is decompressed as a whole" if self._deflated else ""
+        )
 
     def find_storage(self, storage: Storage) -> StorageBytes:
-        """The bytes of a storage."""
+        """Returns the bytes of a storage."""
         name = f"{self._prefix}data/{storage.key}"
         entry = self._archive.entries.get(name)
         if entry is None:
@@ -160,7 +162,7 @@ class _ZipStorages:
         width = element_bytes(storage.dtype)
         if entry.size != storage.numel * width:
             raise ContainerError(
-                f"the record {name!r} has another size than its tensors say",
+                f"the record {name!r} does not have the size that its tensors need",
                 file=self._archive.path,
                 expected=f"{storage.numel * width} bytes",
                 found=f"{entry.size} bytes",

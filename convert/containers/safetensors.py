@@ -1,9 +1,8 @@
 """safetensors: a JSON header with every offset, then the bytes.
 
-Reader and writer are our own: the reader holds the header to everything that the format demands (the
-library lets duplicate names pass), and the writer streams, while the library wants the whole model in
-memory. Data lies in the order of the headers; where that is the library's own order (widest dtype
-first, then by name) the file is byte for byte the library's.
+Reader and writer do not use the safetensors library: it accepts duplicate names (safetensors 0.8) and needs the whole
+model in memory to write. Data is in the order of the headers; if that is the library's order (widest dtype first, then
+by name) the file is byte for byte equal to the library's.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _CODES = {
 _DTYPE_OF: dict[str, DType] = {code: DTYPES[name] for code, name in _CODES.items()}
 _CODE_OF: dict[DType, str] = {dtype: code for code, dtype in _DTYPE_OF.items()}
 WRITABLE_DTYPES = frozenset(_CODES.values())
-"""Names of the dtypes that the writer takes."""
+"""Names of the dtypes that can be written."""
 
 
 def sniff(path: Path) -> bool:
@@ -75,8 +74,8 @@ def read(path: Path) -> Container:
     """Reads the header.
 
     Raises:
-        ContainerError: The header breaks the rules of the format.
-        UnsupportedDtypeError: A tensor's dtype has no whole bytes, or is unknown.
+        ContainerError: The header is not valid.
+        UnsupportedDtypeError: A tensor's dtype is smaller than a byte, or unknown.
     """
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -88,7 +87,7 @@ def read(path: Path) -> Container:
                 file=path,
                 expected=f"2 to {min(MAX_HEADER_BYTES, max(size - 8, 2))} bytes",
                 found=f"{length} bytes" if length >= 0 else f"a file of {size} bytes",
-                hint="the file is truncated, or no safetensors file; fetch it again",
+                hint="the file is truncated, or not a safetensors file; download it again",
             )
         text = file.read(length)
     entries = _parse_header(text, path)
@@ -110,13 +109,15 @@ def _parse_header(text: bytes, path: Path) -> dict[str, object]:
         for name, value in pairs:
             if name in found:
                 raise ContainerError(
-                    "a key comes twice in the header", file=path, found=ascii(name[:200])
+                    "a key is duplicated in the header", file=path, found=ascii(name[:200])
                 )
             found[name] = value
         return found
 
     def constant(word: str) -> float:
-        raise ContainerError("the header holds a number that JSON has not", file=path, found=word)
+        raise ContainerError(
+            "the header has a number that JSON does not allow", file=path, found=word
+        )
 
     try:
         entries = json.loads(
@@ -136,7 +137,7 @@ def _metadata(found: object, path: Path) -> dict[str, str]:
         return {}
     if not isinstance(found, dict) or any(not isinstance(value, str) for value in found.values()):
         raise ContainerError(
-            "the metadata are not a map of texts to texts", file=path, found=repr(found)[:200]
+            "the metadata is not a map of strings to strings", file=path, found=repr(found)[:200]
         )
     return found
 
@@ -162,7 +163,7 @@ def _tensor_ref(name: str, entry: object, path: Path, start: int) -> TensorRef:
         or offsets[1] - offsets[0] != nbytes
     ):
         raise ContainerError(
-            "the offsets do not fit the shape",
+            "the offsets do not match the shape",
             file=path,
             tensor=name,
             expected=f"two offsets, {nbytes} bytes apart",
@@ -204,7 +205,7 @@ def _check_gapless(refs: Sequence[TensorRef], path: Path, start: int, size: int)
         end += nbytes
     if end != size:
         raise ContainerError(
-            "the file's size does not fit its header",
+            "the file's size does not match its header",
             file=path,
             expected=f"{end} bytes",
             found=f"{size} bytes",

@@ -1,9 +1,9 @@
 """TensorFlow checkpoints (version 2, "tensor bundle"), read only: ``.index`` beside ``.data-00000-of-00001``.
 
-The index and its blocks are checked against their CRCs. The CRC-32C of the tensors is not: numpy and the
-standard library do not have it, and a loop in Python would take minutes a gigabyte; lengths, offsets and
-overlaps are checked instead. Names are those that the variables had: in an object-based checkpoint they come
-out of its object graph, and ``metadata["key:<name>"]`` keeps the key.
+The CRCs of the index and its blocks are checked. The CRC-32C of the tensors is not: NumPy and the standard library do
+not provide it, and a Python loop would take minutes per gigabyte; lengths, offsets and overlaps are checked instead.
+Tensors have the names of the variables: in an object-based checkpoint they are read from its object graph, and
+``metadata["key:<name>"]`` keeps the key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SLICE_MARK = b"\0"
 
 
 def sniff(path: Path) -> bool:
-    """Whether the last bytes are those of a LevelDB table: its magic stands at the end."""
+    """Whether the file ends with the magic of a LevelDB table."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - len(TABLE_MAGIC)))
@@ -51,7 +51,7 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path) -> Container:
-    """The variables of a checkpoint.
+    """Reads the variables of a checkpoint.
 
     Args:
         path: The ``.index`` file, or the prefix that it shares with its data files.
@@ -59,7 +59,7 @@ def read(path: Path) -> Container:
     Raises:
         CheckpointError: A data file is missing.
         UnsupportedDtypeError: A variable is quantized or packed.
-        ContainerError: The checkpoint is damaged, or of version 1.
+        ContainerError: The checkpoint is corrupt, or of version 1.
     """
     index = path if path.is_file() else path.with_name(f"{path.name}.index")
     if not index.is_file():
@@ -73,7 +73,7 @@ def read(path: Path) -> Container:
 def _read_index(
     index: Path,
 ) -> tuple[BundleHeader, dict[str, BundleEntry], dict[bytes, BundleEntry]]:
-    """The header, the tensors by key, and the slices of tensors by their coded key."""
+    """Returns the header, the tensors by key, and the slices of tensors by encoded key."""
     header: BundleHeader | None = None
     entries: dict[str, BundleEntry] = {}
     slices: dict[bytes, BundleEntry] = {}
@@ -82,7 +82,7 @@ def _read_index(
             header = parse_header(value)
             if header is None:
                 raise ContainerError(
-                    "a TensorFlow checkpoint of version 1 is not read",
+                    "a TensorFlow checkpoint of version 1 is not supported",
                     file=index,
                     hint="load it with TensorFlow and save it with Saver(write_version=V2)",
                 )
@@ -101,9 +101,9 @@ def _decode_key(key: bytes) -> str:
     try:
         name = key.decode()
     except UnicodeDecodeError:
-        raise ContainerError("a key is no text", found=ascii(key[:80])) from None
+        raise ContainerError("a key is not UTF-8", found=ascii(key[:80])) from None
     if "\0" in name:
-        raise ContainerError("a key holds a null character", found=ascii(name[:80]))
+        raise ContainerError("a key contains a null character", found=ascii(name[:80]))
     return name
 
 
@@ -113,7 +113,7 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) 
     left_out: dict[str, str] = {}
     for key, entry in entries.items():
         if entry.dtype in NON_NUMERIC_DTYPES and key != GRAPH_KEY:
-            left_out[key] = f"{entry.dtype}, not a number"
+            left_out[key] = f"{entry.dtype}, not numeric"
             continue
         if names is None:
             reason = non_weight_reason(key, entry.shape, entries)
@@ -134,15 +134,15 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) 
 def _variable_names(
     index: Path, entries: dict[str, BundleEntry], shards: DataFiles
 ) -> tuple[dict[str, str] | None, tuple[str, ...]]:
-    """The name of each weight by key; None when the keys are the names already.
+    """Returns key -> weight name, or None if the keys are the names.
 
-    Variables that share a name, or have none, go by their path in the object graph.
+    Variables with a shared name or none get their path in the object graph as name.
     """
     graph = entries.get(GRAPH_KEY)
     if graph is None:
         return None, ()
     if graph.dtype != "string" or math.prod(graph.shape) != 1:
-        raise ContainerError("the object graph is no text", file=index)
+        raise ContainerError("the object graph is not a string", file=index)
     full = variable_names(parse_string_tensor(shards.read_bytes(GRAPH_KEY, graph)))
     weights = [key for key in entries if non_weight_reason_in_graph(key) is None]
     paths = {key: key.partition(ATTRIBUTES)[0] for key in weights}
@@ -153,5 +153,5 @@ def _variable_names(
     if len(set(names.values())) != len(names):
         raise ContainerError("two variables have the same name", file=index)
     shared = [name for name, count in times.items() if count > 1]
-    oddity = f"several variables are named {', '.join(shared[:3])}; they go by their paths"
+    oddity = f"several variables are named {', '.join(shared[:3])}; they are named by their paths"
     return names, () if clear else (oddity,)

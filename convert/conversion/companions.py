@@ -1,4 +1,4 @@
-"""Copies the files that travel with the weights into the target's folder."""
+"""Copies companion files (config, tokenizer ...) into the output folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
 
 
 def copy_companions(plan: Plan, target: Path) -> list[str]:
-    """Copies them; the config says the new dtype after a cast. Returns the names."""
+    """Copies the companion files and returns their names; after a cast the config gets the new dtype."""
     names = []
     for path in companion_files(plan.checkpoint.folder):
         shutil.copyfile(path, target / path.name)

@@ -67,6 +67,14 @@ class ValueCheck:
 class CoverageLedger:
     """Collects coverage entries, value checks and problems while a plan is made.
 
+    >>> ledger = CoverageLedger({"lm_head.bias": "always zero here"})
+    >>> ledger.refuse("lm_head.bias", "flax has no place for it")
+    >>> ledger.entries[0].status.value, ledger.entries[0].reason
+    ('allowed', 'always zero here')
+    >>> ledger.refuse("lm_head.scale", "flax has no place for it")
+    >>> len(ledger.problems)
+    1
+
     Args:
         allow: Names in the source's files that may be lost -> the reason.
         lossy: Whether every tensor that the target cannot hold may be lost.

@@ -10,7 +10,22 @@ from equipoise.convert.layouts.base import LayoutView
 
 
 def stored_parameters(view: LayoutView) -> set[str]:
-    """Returns the parameters that a file of the layout holds a tensor for."""
+    """Returns the parameters that a file of the layout holds a tensor for.
+
+    PyTorch may store a tied output layer twice; TensorFlow stores the embedding alone:
+
+    >>> from equipoise.convert.architectures.config import Config
+    >>> from equipoise.convert.architectures.expand import expand
+    >>> from equipoise.convert.architectures.spec import load_spec
+    >>> from equipoise.convert.checkpoints.matching import layout_view
+    >>> spec = load_spec("bert")
+    >>> bert = expand(spec, spec.classes["ForMaskedLM"], Config({"num_hidden_layers": 1}))
+    >>> view = layout_view(bert, "tensorflow")
+    >>> view.shared["cls.predictions.decoder.weight"]
+    'bert.embeddings.word_embeddings.weight'
+    >>> "cls.predictions.decoder.weight" in stored_parameters(view)
+    False
+    """
     return {name for rule in view.rules for name in rule.sources if not is_omittable(view, name)}
 
 

@@ -1,4 +1,4 @@
-"""Runs a plan: streams tensor after tensor into the target's files and proves what it did."""
+"""Executes a plan: streams tensors into the target's files and hashes everything that is read and written."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from equipoise.convert.core.tensor import TensorHeader
 from equipoise.convert.layouts import layout_module
 
 Progress = Callable[[int, int, str], None]
-"""Called with bytes written, bytes in all, and the tensor at work."""
+"""Called with bytes written, total bytes, and the current tensor."""
 
 PendingHashes = dict[str, Future[str]]
-"""Hashes by the tensor's name, on their way."""
+"""Tensor name -> its hash, computed in the background."""
 
 
 def execute(
     plan: Plan, output: str | Path, *, force: bool = False, progress: Progress | None = None
 ) -> Manifest:
-    """Converts as planned.
+    """Executes a plan.
 
-    The folder appears in its place when everything is there and durable. A run that was killed leaves a hidden
-    folder beside it; the same run again keeps that folder's finished files.
+    The folder appears at its final path when it is complete and flushed to disk. A killed run leaves a hidden
+    folder next to it; the same run keeps that folder's finished files.
 
     Args:
-        plan: What to do.
-        output: The folder.
-        force: Replaces a folder that is there.
-        progress: Told about every tensor.
+        plan: The plan.
+        output: The folder to write.
+        force: Replaces an existing folder.
+        progress: Called after every tensor.
 
     Raises:
-        OutputError: The folder cannot be written; nothing is left of the attempt.
-        ContainerError: A source file is not what its header said; nothing is left of the attempt.
-        CoverageError: A tensor's values forbid the plan; nothing is left of the attempt.
+        OutputError: The folder cannot be written; nothing is left behind.
+        ContainerError: A source file is not what its header said; nothing is left behind.
+        CoverageError: A tensor's values forbid the plan; nothing is left behind.
     """
     folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
     folder.open(plan.checkpoint.path, plan.nbytes)
@@ -65,7 +65,7 @@ def execute(
 
 
 def fingerprint(plan: Plan) -> str:
-    """What a conversion is: sources by path, size and time, the target, every step."""
+    """Returns a hash that identifies a conversion: sources by path, size and time, target, and every step."""
     sources = [(str(path), *path.stat()[6:9:2]) for path in plan.checkpoint.files]
     shards = [(shard.filename, shard.steps, shard.aliases) for shard in plan.shards]
     text = repr((manifest.library_versions(), sources, plan.target.name, plan.dtype, shards))
@@ -106,7 +106,7 @@ class _PlanExecution:
         return result
 
     def _write_shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
-        """Writes a file; returns what is to be said of its tensors, and its hash."""
+        """Writes a file; returns the record of its tensors for the manifest, and the file's hash."""
         path = self.folder.partial / shard.filename
         kept = self.folder.finished.get(shard.filename)
         if kept is not None:
@@ -148,7 +148,7 @@ class _PlanExecution:
             self._write_tensor(writer, header, pieces, targets)
 
     def _wait_for_memory(self) -> None:
-        """Lets at most one array that has been worked off wait for its hash."""
+        """Waits until at most one array that is no longer needed is still being hashed."""
         while len(self._reading) > 1:
             self._reading.popleft().result()
 
@@ -186,7 +186,7 @@ class _PlanExecution:
         return {"tensors": tensors, "sources": hashes}
 
     def _write_index(self) -> str:
-        """Writes the index of shards, with the names that transformers puts there; returns its name."""
+        """Writes the index of shards with the names that transformers uses there; returns its file name."""
         layout = self.plan.route[-1]
         encode = layout_module(layout).encode
         weight_map = {}

@@ -1,4 +1,4 @@
-"""The manifest ``equipoise.json``: what came from what, with the hashes that prove it."""
+"""The manifest ``equipoise.json``: the origin and the hash of every tensor and file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TABLE_TYPES = {
 
 
 def _is_record(value: object) -> bool:
-    """Whether an entry under ``tensors`` says everything that is looked up in it."""
+    """Whether an entry under ``tensors`` has all fields that are read from it."""
     if not isinstance(value, dict) or not isinstance(value.get("file"), str):
         return False
     return "alias_of" in value or value.keys() >= {"sha256", "dtype", "shape", "sources"}
@@ -32,11 +32,11 @@ def _is_record(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A conversion's account, as ``equipoise.json`` holds it.
+    """The content of ``equipoise.json``.
 
     Attributes:
         values: ``format``, ``versions``, ``source`` and ``target`` (format, files with sha256), ``architecture``,
-            ``route``, ``dtype``, ``options``, ``companions`` (files that travel along, with sha256), ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
+            ``route``, ``dtype``, ``options``, ``companions`` (companion files with sha256), ``tensors`` (per target: sha256, dtype, shape, file, sources, operations),
             ``sources`` (per source tensor: sha256), ``left_out``, ``tied``, ``computed``, ``allowed``, ``notes``.
     """
 
@@ -47,7 +47,7 @@ class Manifest:
         """Reads a folder's manifest.
 
         Raises:
-            CheckpointError: There is none, or it is none of ours.
+            CheckpointError: There is none, or it is not a manifest of Equipoise.
         """
         path = folder / MANIFEST_NAME if folder.is_dir() else folder
         values = read_json(path)
@@ -63,17 +63,17 @@ class Manifest:
         return cls(values)
 
     def text(self) -> str:
-        """The JSON text."""
+        """Returns the JSON text."""
         return json.dumps(self.values, indent=1, ensure_ascii=False) + "\n"
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of this package and of what reads and writes files."""
+    """Returns the versions of this package and of the libraries that read and write files."""
     return {name: version(name) for name in ("equipoise", *_LIBRARIES)}
 
 
 def describe_step(step: Step) -> list[str]:
-    """A step's operations as text, e.g. ``Permute(axes=(1, 0))``."""
+    """Returns a step's operations as strings, e.g. ``Permute(axes=(1, 0))``."""
     if step.generator is not None:
         return [f"generate({step.generator})"]
     return [str(op) for one in step.rules for op in one.rule.ops]
@@ -86,13 +86,13 @@ def build_manifest(
     target_files: Mapping[str, str],
     companions: Mapping[str, str],
 ) -> Manifest:
-    """The manifest of a finished run.
+    """Returns the manifest of a finished conversion.
 
     Args:
-        plan: What was run.
+        plan: The executed plan.
         records: Per target file: ``tensors`` and ``sources`` with their hashes.
         source_files: SHA-256 of each file of the source.
-        target_files: SHA-256 of each file of weights written.
+        target_files: SHA-256 of each weights file written.
         companions: SHA-256 of the other files: index, config, tokenizer.
     """
     by_status = {

@@ -1,4 +1,4 @@
-"""What a plan is made of: steps, shards, checks and the account of every tensor."""
+"""The parts of a plan: steps and shards."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from equipoise.convert.core.tensor import TensorHeader
 from equipoise.convert.layouts.base import Format, LayoutView
 
 CAST_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""What ``--dtype`` takes."""
+"""Values of ``--dtype`` -> dtype."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Sources become targets; one step reads and writes everything it needs once.
+    """Computes target tensors from source tensors; each tensor belongs to one step.
 
     Attributes:
         sources: Names of the source checkpoint, as the files spell them.
         rules: From names of the source layout to names of the target layout; applied in order.
         inputs: Names of the source layout, parallel to ``sources``.
         outputs: Names of the target layout, parallel to ``targets``.
-        targets: Headers of what is written.
-        generator: Generator of the one target when there are no sources.
+        targets: Headers of the written tensors.
+        generator: Generator of the only target, if there are no sources.
     """
 
     sources: tuple[str, ...]
@@ -43,9 +43,9 @@ class Shard:
 
     Attributes:
         filename: e.g. ``model-00001-of-00002.safetensors``.
-        steps: What goes into it, in its order.
-        aliases: Names in it that repeat another.
-        variant: Which kind of its container.
+        steps: The steps that write it, in order.
+        aliases: Headers that share the bytes of another.
+        variant: Variant of the container.
     """
 
     filename: str
@@ -55,7 +55,7 @@ class Shard:
 
     @property
     def headers(self) -> tuple[TensorHeader, ...]:
-        """Everything in the file, aliases last."""
+        """All headers of the file, aliases last."""
         return (*(header for step in self.steps for header in step.targets), *self.aliases)
 
 
@@ -65,15 +65,15 @@ class Plan:
 
     Attributes:
         checkpoint: The source.
-        route: The layouts it passes through.
+        route: The layouts on the way from source to target.
         target: The format it writes.
-        architecture: Model type and class, or None when nothing had to be known.
+        architecture: Model type and class, or None if the conversion does not need them.
         shards: The files, in order.
-        checks: What must hold before writing.
-        coverage: The account of every tensor.
-        dtype: What floating tensors are cast to, or None.
-        notes: Remarks for a person.
-        options: What the plan was asked for beside the format, so that it can be made again.
+        checks: Conditions on values, checked before writing.
+        coverage: What becomes of every tensor.
+        dtype: Dtype that floating-point tensors are cast to, or None.
+        notes: Remarks for the user.
+        options: The options of the plan, so that `verify` can make it again.
     """
 
     checkpoint: Checkpoint
@@ -90,10 +90,10 @@ class Plan:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All steps, in the order of the files."""
+        """All steps in the order of the files."""
         return tuple(step for shard in self.shards for step in shard.steps)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of tensors that will be written."""
+        """Total bytes of the written tensors."""
         return sum(header.nbytes for step in self.steps for header in step.targets)

@@ -42,6 +42,21 @@ def plan(
 ) -> Plan:
     """Plans a conversion from headers alone.
 
+    Every tensor of the source and of the target is mapped, tied, computed, left out for a reason, or an allowed
+    loss; otherwise the plan is refused.
+
+    >>> from equipoise.convert import open_checkpoint
+    >>> planned = plan(open_checkpoint("fixtures/checkpoints/sentiment"), "pytorch")
+    >>> planned.route
+    ('tensorflow', 'pytorch')
+    >>> step = next(step for step in planned.steps if "query/kernel" in step.sources[0])
+    >>> step.sources
+    ('tf_bert_for_sequence_classification/bert/encoder/layer_._0/attention/self/query/kernel:0',)
+    >>> step.rules[0].rule.ops, step.targets[0].name
+    ((Permute(axes=(1, 0)),), 'bert.encoder.layer.0.attention.self.query.weight')
+    >>> {entry.status.value for entry in planned.coverage}
+    {'mapped'}
+
     Args:
         checkpoint: The source.
         to: A layout or a format.
@@ -344,11 +359,11 @@ class _Planner:
         other = [(name, own) for own, name in stored.items() if name != own]
         if other:
             name, own = other[0]
-            yield f"{len(other)} names are spelled otherwise: {name!r} is taken for {own!r}"
+            yield f"{len(other)} names are spelled differently: {name!r} is taken for {own!r}"
         refs = self.source.refs
         wrapped = [ref.name for name, ref in refs.items() if ref.name != name]
         if wrapped and self.source.match.layout == "pytorch":
-            yield f"{len(wrapped)} names have a wrapper's parts in them: {wrapped[0]!r}"
+            yield f"{len(wrapped)} names contain the prefix of a wrapper: {wrapped[0]!r}"
 
     def _notes_on_source(self) -> Iterator[str]:
         """Yields notes where the files or the config contradict the tensors."""
@@ -367,7 +382,7 @@ class _Planner:
         for layout, view in ((match.layout, match.view), (self.target.layout, self.view)):
             if view.known_difference:
                 name = self.expansion.cls.names[layout]
-                yield f"{name} answers otherwise than PyTorch from the same weights: {view.known_difference}"
+                yield f"{name} computes other outputs than PyTorch from the same weights: {view.known_difference}"
 
     def _notes_on_groups(self) -> Iterator[str]:
         """Yields a note on variables that Keras HDF5 cannot load because they belong to no layer."""

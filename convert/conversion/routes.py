@@ -1,7 +1,7 @@
-"""The graph of layouts: nodes are layouts, edges are rule sets, a route is the shortest path.
+"""The graph of layouts: nodes are layouts, edges are sets of rules, a route is a shortest path.
 
-Every packaged layout describes itself against PyTorch's, so each has an edge to ``pytorch`` and back. A layout
-module may name another neighbour with ``VIA``.
+Every packaged layout has rules from and to ``pytorch``, so each has edges both ways. A layout module may name
+another neighbour with ``VIA``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ HUB_LAYOUT = "pytorch"
 
 @dataclass(frozen=True)
 class RouteEdge:
-    """Rules lead from one layout to another."""
+    """An edge: there are rules from one layout to another."""
 
     source: str
     target: str
 
 
 def route_edges() -> tuple[RouteEdge, ...]:
-    """All edges, both ways."""
+    """Returns all edges, in both directions."""
     found = []
     for name in layout_names():
         if name == HUB_LAYOUT:
@@ -36,10 +36,10 @@ def route_edges() -> tuple[RouteEdge, ...]:
 
 
 def find_route(source: str, target: str) -> tuple[str, ...]:
-    """The layouts on the shortest way, both ends included.
+    """Returns the layouts on the shortest path, both ends included.
 
     Raises:
-        CheckpointError: There is no way.
+        CheckpointError: There is no path.
     """
     queue: deque[tuple[str, ...]] = deque([(source,)])
     seen = {source}
@@ -55,7 +55,7 @@ def find_route(source: str, target: str) -> tuple[str, ...]:
 
 
 def all_formats() -> dict[str, tuple[str, Format]]:
-    """Every format by name, with its layout."""
+    """Returns format name -> (layout, format)."""
     return {
         name: (layout, form)
         for layout in layout_names()
@@ -64,10 +64,10 @@ def all_formats() -> dict[str, tuple[str, Format]]:
 
 
 def find_format(name: str) -> tuple[str, Format]:
-    """The layout and format for a format's name, or for a layout's name: its usual one.
+    """Returns the layout and format for the name of a format, or of a layout: its default format.
 
     Raises:
-        CheckpointError: There is none, or we cannot write it.
+        CheckpointError: There is no such format, or it cannot be written.
     """
     if name in layout_names():
         return name, next(iter(layout_module(name).FORMATS.values()))
@@ -82,7 +82,7 @@ def find_format(name: str) -> tuple[str, Format]:
 
 
 def to_mermaid() -> str:
-    """The graph as a mermaid diagram: layouts as nodes, their formats beneath."""
+    """Returns the graph as a mermaid diagram with layouts as nodes that list their formats."""
     lines = ["graph LR"]
     for layout in layout_names():
         names = "<br/>".join(layout_module(layout).FORMATS)

@@ -1,4 +1,4 @@
-"""Which tensor goes into which file of the target."""
+"""Distributes the tensors over the files of the target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from equipoise.convert.layouts.base import Format, LayoutView
 
 
 def group_aliases(steps: Sequence[Step], view: LayoutView) -> list[TensorHeader]:
-    """Variables that a Keras HDF5 file lists under a second layer too."""
+    """Returns aliases for variables that a Keras HDF5 file lists under a second layer too."""
     written = {
         name: header
         for step in steps
@@ -33,7 +33,7 @@ def split_shards(
     view: LayoutView | None,
     limit: int,
 ) -> tuple[Shard, ...]:
-    """Distributes steps over files of at most ``limit`` bytes; a larger step has a file of its own."""
+    """Distributes steps over files of at most ``limit`` bytes; a larger step gets its own file."""
     groups: list[list[Step]] = [[]]
     size = 0
     for step in steps:
@@ -61,7 +61,7 @@ def _make_shard(
     form: Format,
     view: LayoutView | None,
 ) -> Shard:
-    """One of several files; a Keras HDF5 among several has no groups and no second places."""
+    """Returns one of several files; sharded Keras HDF5 files have no groups and no aliases."""
     if form.container != "keras_hdf5":
         here = {header.name for step in steps for header in step.targets}
         return Shard(filename, tuple(steps), tuple(one for one in aliases if one.alias_of in here))

@@ -1,4 +1,4 @@
-"""Runs the steps of a plan: from arrays of the source to arrays of the target."""
+"""Computes the arrays of a step's targets from the arrays of its sources."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from equipoise.convert.core.rules import Namespace
 from equipoise.convert.core.tensor import BLOCK_BYTES, TensorHeader, TensorRef, array_blocks
 
 _STRIP_ROWS, _STRIP_BYTES = 1024, 64
-"""Strips in which a matrix is transposed: one cache line wide where it is written, long where it is read."""
+"""Tile in which a matrix is transposed: one cache line wide on the written side, long on the read side."""
 
 
 def is_copy(step: Step, ref: TensorRef | None) -> bool:
-    """Whether a step passes the bytes of one tensor on as they are."""
+    """Whether a step copies the bytes of one tensor unchanged."""
     if ref is None or len(step.sources) != 1 or len(step.targets) != 1:
         return False
     plain = all(not one.rule.ops for one in step.rules)
@@ -28,14 +28,14 @@ def is_copy(step: Step, ref: TensorRef | None) -> bool:
 
 
 def target_arrays(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
-    """The step's targets, one after the other, C-contiguous and in the dtype of their headers.
+    """Yields the step's targets, C-contiguous and in the dtype of their headers.
 
     Args:
         step: The step.
         arrays: The step's sources by their names in the source's files.
 
     Raises:
-        InputError: A finite number becomes infinite by the cast.
+        InputError: A finite value overflows in the cast.
     """
     for header, array in _target_views(step, arrays):
         yield header, cast_array(to_contiguous(array), header)
@@ -44,13 +44,13 @@ def target_arrays(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[Ten
 def target_streams(
     step: Step, arrays: Mapping[str, Array]
 ) -> Iterator[tuple[TensorHeader, Iterator[memoryview]]]:
-    """The same targets as their bytes in C order, in pieces; no target is ever whole in memory."""
+    """Yields the same targets as blocks of bytes in C order; no target is complete in memory."""
     for header, array in _target_views(step, arrays):
         yield header, _byte_pieces(array, header)
 
 
 def _target_views(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[TensorHeader, Array]]:
-    """The step's targets before the cast, in whatever order their bytes lie."""
+    """Yields the step's targets before the cast, as views in any memory order."""
     if step.generator is not None:
         (header,) = step.targets
         rule = step.rules[0].rule
@@ -81,7 +81,7 @@ def _byte_pieces(array: Array, header: TensorHeader) -> Iterator[memoryview]:
 
 
 def to_contiguous(array: Array) -> Array:
-    """The array in C order; large transposed matrices are copied strip by strip, up to ten times as fast."""
+    """Returns the array in C order; transposed matrices are copied tile by tile, up to ten times as fast."""
     if array.flags.c_contiguous or array.ndim != 2:
         return np.asarray(array, order="C")
     out = np.empty(array.shape, array.dtype)
@@ -95,10 +95,10 @@ def to_contiguous(array: Array) -> Array:
 
 
 def cast_array(array: Array, header: TensorHeader) -> Array:
-    """The array in the header's dtype.
+    """Returns the array in the header's dtype.
 
     Raises:
-        InputError: A finite number becomes infinite.
+        InputError: A finite value overflows.
     """
     if array.dtype == header.dtype:
         return array
@@ -107,7 +107,7 @@ def cast_array(array: Array, header: TensorHeader) -> Array:
         lost = np.isinf(result) & np.isfinite(array)
     if lost.any():
         raise InputError(
-            f"{int(lost.sum())} finite numbers become infinite in {header.dtype.name}",
+            f"{int(lost.sum())} finite values overflow in {header.dtype.name}",
             tensor=header.name,
             found=f"largest magnitude {np.abs(array[np.isfinite(array)]).max()}",
             hint="cast to bf16, which has the range of fp32, or keep the dtype",
@@ -116,7 +116,7 @@ def cast_array(array: Array, header: TensorHeader) -> Array:
 
 
 def check_values(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
-    """Compares the values of a tensor that will not be written with what the target will use.
+    """Checks that a tensor that is not written has the values that the target uses instead.
 
     Raises:
         CoverageError: They differ.
@@ -135,7 +135,7 @@ def check_values(check: ValueCheck, tensors: Mapping[str, TensorRef]) -> None:
         if close or found.tobytes() == expected.tobytes():
             return
     problem = (
-        f"{check.name!r} is not {what}, and {check.reason}; "
+        f"{check.name!r} is not {what}, although {check.reason}; "
         f"--allow '{check.name}=REASON' converts without it"
     )
     raise CoverageError("a tensor would be lost:", [problem], file=tensors[check.name].file)

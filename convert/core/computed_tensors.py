@@ -1,4 +1,4 @@
-"""Tensors that no checkpoint has to hold because they follow from the config."""
+"""Computes tensors that follow from the config, so that no checkpoint has to store them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from equipoise.convert.core.arrays import Array, DType, Shape
 
 
 def sinusoidal_positions(shape: Shape) -> Array:
-    """Sine and cosine positions, sines in the first half; float32 of shape ``[positions, width]``.
+    """Returns sinusoidal position embeddings with the sines in the first half; float32 of shape ``[positions, width]``.
 
     As ``MarianSinusoidalPositionalEmbedding`` and ``TFMarianSinusoidalPositionalEmbedding`` of transformers
     4.57.6 build them: angles in float64, rounded to float32 once.
@@ -26,7 +26,7 @@ def sinusoidal_positions(shape: Shape) -> Array:
 
 
 def interleaved_sinusoidal_positions(shape: Shape) -> Array:
-    """Sine at even and cosine at odd columns; float32 of shape ``[positions, width]``.
+    """Returns sinusoidal position embeddings, sines at even and cosines at odd columns; float32 of shape ``[positions, width]``.
 
     As ``create_sinusoidal_embeddings`` of DistilBERT in transformers 4.57.6.
     """
@@ -40,7 +40,7 @@ def interleaved_sinusoidal_positions(shape: Shape) -> Array:
 
 
 def rotary_frequencies(shape: Shape) -> Array:
-    """Frequencies of rotary positions, ``10000 ** (-i / count)``; float32 of shape ``[count]``.
+    """Returns rotary embedding frequencies, ``10000 ** (-i / count)``; float32 of shape ``[count]``.
 
     As ESM and Transformer-XL of transformers 4.57.6 build them, up to the last bit of ``torch.pow``.
     """
@@ -52,7 +52,7 @@ def rotary_frequencies(shape: Shape) -> Array:
 
 
 def relative_window_positions(shape: Shape) -> Array:
-    """Relative positions within a square window, numbered by row and column; int64 of ``[area, area]``.
+    """Returns relative position indices within a square window, row-major; int64 of shape ``[area, area]``.
 
     As ``relative_position_index`` of Swin in transformers 4.57.6.
     """
@@ -65,10 +65,10 @@ def relative_window_positions(shape: Shape) -> Array:
 
 
 def relative_distance_numbers(shape: Shape) -> Array:
-    """Pairs of places in a square, numbered by how far apart they are; int64 of ``[area, area]``.
+    """Returns an index for every pair of positions in a square, one for each distance; int64 of shape ``[area, area]``.
 
-    As ``attention_bias_idxs`` of EfficientFormer in transformers 4.57.6: a distance down and right gets the next
-    number when it is first met.
+    As ``attention_bias_idxs`` of EfficientFormer in transformers 4.57.6: a distance (rows, columns) gets the next
+    index when it first occurs.
     """
     side = math.isqrt(shape[0])
     rows, columns = np.divmod(np.arange(side * side), side)
@@ -82,7 +82,7 @@ def relative_distance_numbers(shape: Shape) -> Array:
 
 
 def zeros(shape: Shape) -> Array:
-    """Zeros of that shape."""
+    """Returns float32 zeros of a shape."""
     return np.zeros(shape, np.float32)
 
 
@@ -95,13 +95,13 @@ GENERATORS = {
     "zeros": zeros,
     "unused": zeros,
 }
-"""What a spec may name under ``computed``; an ``unused`` tensor may have any value where it is stored."""
+"""The generators that a spec may name under ``[computed]``; an ``unused`` tensor may have any stored value."""
 
 
 APPROXIMATE_GENERATORS = frozenset(("rotary_frequencies",))
-"""Those whose last bit depends on the library that computes them."""
+"""Generators whose last bit depends on the library that computes them (``torch.pow`` against ``numpy.power``)."""
 
 
 def compute_tensor(name: str, shape: Shape, dtype: DType) -> Array:
-    """The computed tensor in the dtype that is asked for."""
+    """Computes a tensor by the name of its generator."""
     return GENERATORS[name](shape).astype(dtype)

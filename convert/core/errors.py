@@ -1,18 +1,18 @@
 """The error tree of the whole package.
 
 EquipoiseError
-├── InputError               what the user gave is at fault; the command line exits with 2
+├── InputError               the user's input is wrong; the command line exits with 2
 │   ├── ContainerError       a file's bytes are not what its container requires
 │   │   ├── UnsafePickleError    a pickle names a global that does not build tensors
 │   │   └── UnsupportedDtypeError   a dtype that no other container can hold
 │   ├── CheckpointError      files are missing, or do not belong together
-│   ├── ArchitectureError    the architecture is unknown, or the config is another's
-│   ├── CoverageError        tensors are unknown, missing, of wrong shape or cannot be represented
+│   ├── ArchitectureError    the architecture is unknown, or the config belongs to another model
+│   ├── CoverageError        tensors are unknown, missing, wrongly shaped or cannot be represented
 │   └── OutputError          the output folder cannot be written
 ├── SpecError                an architecture TOML is wrong (a defect of the spec, not of the input)
 └── WorkerError              the process in another Python environment failed
 
-A message says where (file, tensor), what was expected, what was found and what to do.
+A message names the place (file, tensor), the expected and the found value, and what to do.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 
 
 class EquipoiseError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base class of every error that this package raises deliberately.
 
     Args:
         message: What is wrong.
-        file: The file it is about.
-        tensor: The tensor it is about.
-        expected: What was expected there.
-        found: What was found instead.
+        file: The file concerned.
+        tensor: The tensor concerned.
+        expected: The expected value.
+        found: The found value.
         hint: What the reader can do about it.
     """
 
@@ -69,7 +69,7 @@ class EquipoiseError(Exception):
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
-        """The error as plain data, for ``--json``."""
+        """Returns the error as plain data, for ``--json``."""
         fields = ("message", "file", "tensor", "expected", "found", "hint")
         values = {name: getattr(self, name) for name in fields}
         shown = {
@@ -81,7 +81,7 @@ class EquipoiseError(Exception):
 
 
 class InputError(EquipoiseError):
-    """What the user gave is at fault."""
+    """The user's input is wrong."""
 
 
 class ContainerError(InputError):
@@ -108,7 +108,7 @@ class CoverageError(InputError):
     """A plan that does not account for every tensor.
 
     Args:
-        problems: One text a tensor: which, why it is refused, and what to do.
+        problems: One message for each tensor: its name, why it is refused, and what to do.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class CoverageError(InputError):
         super().__init__("\n  - ".join([message, *problems]), file=file)
 
     def as_dict(self) -> dict[str, object]:
-        """The error as plain data, each problem an item of its own."""
+        """Returns the error as plain data, with a list of the problems."""
         return {**super().as_dict(), "problems": list(self.problems)}
 
 
@@ -127,14 +127,14 @@ class OutputError(InputError):
 
 
 class SpecError(EquipoiseError):
-    """An architecture TOML breaks the rules of its language."""
+    """An architecture TOML is not valid."""
 
 
 class WorkerError(EquipoiseError):
-    """The worker process in another Python environment failed or went away.
+    """The worker process in another Python environment failed or ended.
 
     Attributes:
-        kind: The name of the exception over there; empty where the process itself failed.
+        kind: The exception's class name in the worker; empty if the process itself failed.
     """
 
     kind = ""

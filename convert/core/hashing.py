@@ -1,4 +1,4 @@
-"""SHA-256 of tensors and files, computed beside the work on another thread."""
+"""Computes SHA-256 of tensors and files on background threads."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.tensor import BLOCK_BYTES, Extent, array_blocks
 
 _MAX_PENDING_PIECES = 8
-"""How many pieces may wait for being hashed; it bounds the memory."""
+"""Largest number of pieces that wait for hashing; bounds the memory."""
 
 
 class BackgroundHasher:
-    """Hashes on background threads; hashlib lets go of the interpreter lock while it works."""
+    """Hashes on background threads; hashlib releases the GIL while it works."""
 
     def __init__(self) -> None:
-        # One thread each, so that what is submitted is done in its order.
+        # One thread each, so that jobs run in the order of their submission.
         self._sources = ThreadPoolExecutor(1)
         self._targets = ThreadPoolExecutor(1)
         self._following = ThreadPoolExecutor(1)
         self._files = ThreadPoolExecutor(1)
 
     def hash_array(self, array: Array) -> Future[str]:
-        """Starts hashing a C-contiguous array, which must not change until the result is there."""
+        """Starts hashing a C-contiguous array, which must not change until the result is available."""
         return self._sources.submit(hash_blocks, array_blocks(array))
 
     def file(self, path: Path) -> Future[str]:
@@ -36,11 +36,11 @@ class BackgroundHasher:
         return self._files.submit(hash_file, path)
 
     def new_stream(self) -> StreamHash:
-        """A hash of pieces to come; of several, one must be complete before the next begins."""
+        """Returns a hash that is fed piece by piece; one must be complete before the next one starts."""
         return StreamHash(self._targets)
 
     def follow_file(self, path: Path) -> GrowingFileHash:
-        """A hash of a file that is being written."""
+        """Returns a hash of a file that is still being written."""
         return GrowingFileHash(path, self._following)
 
     def __enter__(self) -> Self:
@@ -57,7 +57,7 @@ class BackgroundHasher:
 
 
 class StreamHash:
-    """SHA-256 of pieces that pass by.
+    """SHA-256 of a stream of pieces.
 
     Args:
         pool: A pool of one thread.
@@ -69,7 +69,7 @@ class StreamHash:
         self._room = BoundedSemaphore(_MAX_PENDING_PIECES)
 
     def tee(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-        """Passes pieces on; they must stay as they are."""
+        """Yields the pieces and hashes them; they must not change afterwards."""
         for piece in pieces:
             self._room.acquire()
             self._pool.submit(self._update, piece)
@@ -80,12 +80,12 @@ class StreamHash:
         self._room.release()
 
     def result(self) -> Future[str]:
-        """The hash in hexadecimal, of everything that has passed."""
+        """Returns the hexadecimal hash of all pieces."""
         return self._pool.submit(self._state.hexdigest)
 
 
 class GrowingFileHash:
-    """SHA-256 of a file while it grows; reads what was just written, before the system forgets it.
+    """SHA-256 of a growing file; reads what was just written while it is still in the page cache.
 
     Args:
         path: The file.
@@ -101,13 +101,13 @@ class GrowingFileHash:
         self._jobs: list[Future[None]] = []
 
     def hash_up_to(self, settled: int) -> None:
-        """Hashes up to here, in time; these bytes must not change any more."""
+        """Schedules hashing up to this offset; these bytes must not change any more."""
         if settled - self._asked >= BLOCK_BYTES:
             self._asked = settled
             self._jobs.append(self._pool.submit(self._read, settled))
 
     def result(self) -> Future[str]:
-        """The hash of the file, which is finished."""
+        """Returns the hash of the finished file."""
         return self._pool.submit(self._finish)
 
     def _finish(self) -> str:
@@ -123,7 +123,7 @@ class GrowingFileHash:
 
 
 def hash_blocks(blocks: Iterable[memoryview]) -> str:
-    """SHA-256 of blocks one after the other, in hexadecimal."""
+    """Returns the hexadecimal SHA-256 of consecutive blocks."""
     state = hashlib.sha256()
     for block in blocks:
         state.update(block)
@@ -131,7 +131,7 @@ def hash_blocks(blocks: Iterable[memoryview]) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, as ``sha256sum`` gives it."""
+    """Returns the hexadecimal SHA-256 of a file, like ``sha256sum``."""
     state = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:

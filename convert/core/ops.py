@@ -1,7 +1,7 @@
-"""What may happen to tensors between two layouts: each operation knows its shapes and its inverse.
+"""Operations between the tensors of two layouts; each knows its output shapes and its inverse.
 
-An operation takes a tuple of arrays and gives a tuple of arrays. ``shapes`` says what comes out for what goes
-in, and raises ``ValueError`` when the operation does not fit; nothing is ever reshaped because it happens to fit.
+An operation maps a tuple of arrays to a tuple of arrays. ``shapes`` returns the output shapes for input shapes and
+raises ``ValueError`` if the operation does not fit. Nothing is reshaped merely because the sizes happen to fit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Op(Protocol):
         """The operation that undoes it."""
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Shapes out of shapes in."""
+        """Returns output shapes for input shapes."""
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Arrays out of arrays in; may return views."""
+        """Returns output arrays for input arrays; may return views."""
 
 
 @dataclass(frozen=True)
@@ -41,73 +41,73 @@ class Permute:
         return Permute(tuple(self.axes.index(axis) for axis in range(len(self.axes))))
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Each operand has as many axes as the permutation."""
+        """Returns permuted shapes; each operand must have as many axes as the permutation."""
         for shape in shapes:
             _check(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
         return tuple(tuple(shape[axis] for axis in self.axes) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Views of the operands."""
+        """Returns views of the operands."""
         return tuple(array.transpose(self.axes) for array in arrays)
 
 
 @dataclass(frozen=True)
 class AddAxis:
-    """Puts an axis of size 1 at ``axis``."""
+    """Inserts an axis of size 1 at ``axis``."""
 
     axis: int
 
     @property
     def inverse(self) -> DropAxis:
-        """Takes it away again."""
+        """The operation that removes the axis."""
         return DropAxis(self.axis)
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """One axis more."""
+        """Returns shapes with one more axis."""
         return tuple((*shape[: self.axis], 1, *shape[self.axis :]) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Views of the operands."""
+        """Returns views of the operands."""
         return tuple(np.expand_dims(array, self.axis) for array in arrays)
 
 
 @dataclass(frozen=True)
 class DropAxis:
-    """Takes away an axis that must have size 1."""
+    """Removes an axis that must have size 1."""
 
     axis: int
 
     @property
     def inverse(self) -> AddAxis:
-        """Puts it there again."""
+        """The operation that inserts the axis."""
         return AddAxis(self.axis)
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """One axis less."""
+        """Returns shapes with one axis less."""
         for shape in shapes:
             fits = len(shape) > self.axis and shape[self.axis] == 1
             _check(fits, f"size 1 at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Views of the operands."""
+        """Returns views of the operands."""
         return tuple(np.squeeze(array, self.axis) for array in arrays)
 
 
 @dataclass(frozen=True)
 class Concat:
-    """Joins the operands along an axis, on which they have these sizes."""
+    """Concatenates the operands along an axis, on which they must have these sizes."""
 
     axis: int
     sizes: tuple[int, ...]
 
     @property
     def inverse(self) -> Split:
-        """Cuts them apart again."""
+        """The operation that splits them again."""
         return Split(self.axis, self.sizes)
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """All equal but for the axis, where the sizes are as stated."""
+        """Returns the joint shape; the operands may differ along the axis only."""
         found = tuple(shape[self.axis] if len(shape) > self.axis else -1 for shape in shapes)
         _check(found == self.sizes, f"sizes {self.sizes} at axis {self.axis}", shapes)
         rests = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes}
@@ -116,24 +116,24 @@ class Concat:
         return ((*first[: self.axis], sum(self.sizes), *first[self.axis + 1 :]),)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """One new array."""
+        """Returns one new array."""
         return (np.concatenate(arrays, self.axis),)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Cuts one operand into pieces of these sizes along an axis."""
+    """Splits one operand into pieces of these sizes along an axis."""
 
     axis: int
     sizes: tuple[int, ...]
 
     @property
     def inverse(self) -> Concat:
-        """Joins the pieces again."""
+        """The operation that concatenates the pieces again."""
         return Concat(self.axis, self.sizes)
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """The sizes must add up."""
+        """Returns one shape for each piece; the sizes must add up."""
         _check(len(shapes) == 1, "one tensor", shapes)
         shape = shapes[0]
         fits = len(shape) > self.axis and shape[self.axis] == sum(self.sizes)
@@ -141,47 +141,47 @@ class Split:
         return tuple((*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Views of the operand."""
+        """Returns views of the operand."""
         return tuple(np.split(arrays[0], np.cumsum(self.sizes)[:-1].tolist(), self.axis))
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Joins ``count`` equal operands along a new axis."""
+    """Stacks ``count`` operands of one shape along a new axis."""
 
     axis: int
     count: int
 
     @property
     def inverse(self) -> Unstack:
-        """Takes them apart again."""
+        """The operation that unstacks them again."""
         return Unstack(self.axis, self.count)
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """All shapes are equal."""
+        """Returns the stacked shape; all operands must have one shape."""
         _check(len(shapes) == self.count, f"{self.count} tensors", shapes)
         _check(len(set(shapes)) == 1, "equal shapes", shapes)
         return ((*shapes[0][: self.axis], self.count, *shapes[0][self.axis :]),)
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """One new array."""
+        """Returns one new array."""
         return (np.stack(arrays, self.axis),)
 
 
 @dataclass(frozen=True)
 class Unstack:
-    """Takes one operand apart along an axis of size ``count``."""
+    """Unstacks one operand along an axis of size ``count``."""
 
     axis: int
     count: int
 
     @property
     def inverse(self) -> Stack:
-        """Stacks the pieces again."""
+        """The operation that stacks the pieces again."""
         return Stack(self.axis, self.count)
 
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """The axis has the stated size."""
+        """Returns one shape for each piece; the axis must have the stated size."""
         _check(len(shapes) == 1, "one tensor", shapes)
         shape = shapes[0]
         fits = len(shape) > self.axis and shape[self.axis] == self.count
@@ -189,7 +189,7 @@ class Unstack:
         return ((*shape[: self.axis], *shape[self.axis + 1 :]),) * self.count
 
     def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Views of the operand."""
+        """Returns views of the operand."""
         return tuple(np.take(arrays[0], index, self.axis) for index in range(self.count))
 
 
@@ -199,7 +199,7 @@ def _check(fits: bool, expected: str, found: object) -> None:
 
 
 def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:
-    """The same operations with neighbours merged: what remains of a fused route.
+    """Merges neighbouring permutations and removes neighbours that undo each other.
 
     >>> simplify([Permute((1, 0)), Permute((1, 0))])
     ()
@@ -220,14 +220,14 @@ def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:
 
 
 def apply_all(ops: Sequence[Op], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The operations one after the other."""
+    """Applies the operations in order."""
     for op in ops:
         arrays = op.apply(arrays)
     return arrays
 
 
 def output_shapes(ops: Sequence[Op], shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-    """The shapes after the operations.
+    """Returns the shapes after all operations.
 
     Raises:
         ValueError: An operation does not fit.

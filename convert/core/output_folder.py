@@ -1,4 +1,4 @@
-"""The output folder: written beside its place, renamed at the end, resumed when a run was cut off."""
+"""Writes an output folder atomically: as a hidden folder that is renamed at the end and resumed after a crash."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 from equipoise.convert.core.errors import CheckpointError, OutputError
 
 PROGRESS_NAME = "equipoise.progress.json"
-"""Lists the finished files of a folder that is still being written."""
+"""File in a partial folder that lists its finished files."""
 
 _SPARE_BYTES = 16 << 20
 
 
 class OutputFolder:
-    """A folder in the making: ``.NAME.partial`` beside the place that it will take.
+    """A folder that is written as ``.NAME.partial`` next to its final path.
 
     Args:
-        path: The place.
-        force: Whether a folder that is there may be replaced.
-        fingerprint: What the conversion is; a partial folder of another one is thrown away.
+        path: The final path.
+        force: Whether an existing folder may be replaced.
+        fingerprint: Identifies the conversion; a partial folder with another fingerprint is discarded.
     """
 
     def __init__(self, path: Path, *, force: bool, fingerprint: str) -> None:
@@ -39,10 +39,10 @@ class OutputFolder:
         self.finished: dict[str, Any] = {}
 
     def open(self, source: Path, nbytes: int) -> None:
-        """Checks that the folder may be written and has the space; takes up a partial one.
+        """Checks permissions and free space, and resumes a partial folder of the same conversion.
 
         Raises:
-            OutputError: It may not, or has not.
+            OutputError: The folder may not be written, or the disk is too full.
         """
         try:
             with self.errors():
@@ -85,7 +85,7 @@ class OutputFolder:
         if not os.path.lexists(self.path):
             return
         if not self.path.is_dir():
-            raise OutputError("there is a file in the place of the output folder", file=self.path)
+            raise OutputError("the output path is a file", file=self.path)
         if any(self.path.iterdir()) and not self._force:
             raise OutputError(
                 "the output folder is not empty",
@@ -94,21 +94,21 @@ class OutputFolder:
             )
 
     def _make_parents(self) -> None:
-        """Makes the folders above; remembers which were not there."""
+        """Creates missing parent folders and remembers which."""
         for parent in reversed(self.path.parents):
             if not parent.exists():
                 parent.mkdir()
                 self._created_parents.append(parent)
 
     def _remove_parents(self) -> None:
-        """Removes the folders that were made for nothing."""
+        """Removes the parent folders that were created and are empty."""
         while self._created_parents:
             parent = self._created_parents.pop()
             if not any(parent.iterdir()):
                 parent.rmdir()
 
     def _lock(self) -> None:
-        """Takes the partial folder for this run alone; the system lets go of it when the process ends."""
+        """Locks the partial folder for this process; the operating system releases the lock when it ends."""
         descriptor = os.open(self.partial, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +122,7 @@ class OutputFolder:
         self._lock_descriptor = descriptor
 
     def release(self) -> None:
-        """Lets another run have the partial folder."""
+        """Releases the lock on the partial folder."""
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None
@@ -144,7 +144,7 @@ class OutputFolder:
         self.finished = {name: kept for name, kept in self.finished.items() if name in there}
 
     def finish_file(self, name: str, record: dict[str, Any]) -> None:
-        """Notes that a file is complete, so that a later run keeps it."""
+        """Records that a file is complete, so that a later run keeps it."""
         size = (self.partial / name).stat().st_size
         self.finished[name] = {"size": size, "record": record}
         self._save()
@@ -154,10 +154,10 @@ class OutputFolder:
         write_atomic(self.partial / PROGRESS_NAME, json.dumps(state))
 
     def commit(self) -> None:
-        """Puts the folder into its place.
+        """Renames the folder to its final path.
 
         Raises:
-            OutputError: It cannot be put there.
+            OutputError: It cannot be renamed.
         """
         with self.errors():
             (self.partial / PROGRESS_NAME).unlink()
@@ -171,18 +171,18 @@ class OutputFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Removes the partial folder, and the folders above it that were made for it."""
+        """Removes the partial folder and the parent folders that were created for it."""
         shutil.rmtree(self.partial, ignore_errors=True)
         self.release()
         self._remove_parents()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns errors of the operating system while writing into ``OutputError``.
+        """Converts ``OSError`` into ``OutputError``, or into ``CheckpointError`` for a file that is only read.
 
         Raises:
-            OutputError: It failed here.
-            CheckpointError: It failed at a file that lies elsewhere, so while reading.
+            OutputError: Writing failed.
+            CheckpointError: Reading a file outside of the folder failed.
         """
         try:
             yield
@@ -214,14 +214,14 @@ class OutputFolder:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Writes a small file so that it is there whole or not at all."""
+    """Writes a small file atomically."""
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Flushes a folder's directory entries to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

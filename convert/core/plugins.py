@@ -17,7 +17,7 @@ class PluginFolder:
     """The plug-ins of one kind.
 
     A plug-in's name is its file's name with hyphens for underscores. Files that begin with an underscore and
-    ``base.py`` are no plug-ins. Look-ups are cached: a plug-in that is installed later needs a new process, or
+    ``base.py`` are not plug-ins. Look-ups are cached: a plug-in that is installed later needs a new process, or
     :meth:`refresh`.
 
     Attributes:

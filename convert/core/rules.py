@@ -1,4 +1,4 @@
-"""Rules: which names of one layout become which names of another, through which operations."""
+"""Rules map names of one layout to names of another through operations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Rule:
 
 
 class Namespace(Enum):
-    """Whose names a rule of a step uses; two layouts may use one name for different tensors."""
+    """Where the names of a rule belong; two layouts may use one name for different tensors."""
 
     SOURCE = "source"
     PARAMETER = "parameter"

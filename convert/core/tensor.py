@@ -1,4 +1,4 @@
-"""Tensors by reference: name, dtype and shape now, bytes when asked for."""
+"""Lazy references to tensors in files: name, dtype and shape are known, the bytes are read on demand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 
 BLOCK_BYTES = 1 << 20
-"""Size of the pieces in which tensors travel when nothing has to be permuted."""
+"""Size of the blocks in which tensors are copied."""
 
 _NUMPY_NAMES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -30,11 +30,11 @@ DTYPES: dict[str, DType] = {
     **{name: np.dtype(name) for name in _NUMPY_NAMES},
     **{name: np.dtype(getattr(ml_dtypes, name)) for name in _ML_DTYPES_NAMES},
 }
-"""Every dtype that this package handles, by the name that numpy, JAX and TensorFlow share."""
+"""Every supported dtype by its NumPy name, which JAX and TensorFlow share."""
 
 
 def dtype_named(name: str, *, file: str | Path | None = None, tensor: str | None = None) -> DType:
-    """The little-endian dtype of that name.
+    """Returns the little-endian dtype of a name.
 
     Raises:
         UnsupportedDtypeError: There is no such dtype in :data:`DTYPES`.
@@ -57,14 +57,14 @@ def is_floating(dtype: DType) -> bool:
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a C-contiguous little-endian tensor lies in a file, in bytes."""
+    """Byte range of a C-contiguous little-endian tensor in a file."""
 
     path: Path
     offset: int
     nbytes: int
 
     def blocks(self, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
-        """The bytes in order, in pieces of at most ``size``, each with memory of its own.
+        """Yields the bytes in blocks of at most ``size``, each a new buffer.
 
         Raises:
             ContainerError: The file ends before the extent does.
@@ -76,7 +76,7 @@ class Extent:
                 yield piece
 
     def read(self) -> Array:
-        """The bytes as a new uint8 array of shape ``[nbytes]``."""
+        """Reads the bytes into a new uint8 array of shape ``[nbytes]``."""
         out = np.empty(self.nbytes, np.uint8)
         with open(self.path, "rb", buffering=0) as file:
             _read_exactly(file.fileno(), out.data, self.offset, self.path)
@@ -100,17 +100,17 @@ def _read_exactly(descriptor: int, view: memoryview, offset: int, path: Path) ->
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor in a file; creating one and looking at name, dtype and shape does no reading.
+    """A lazy reference to a tensor in a file; only :meth:`read` and :meth:`blocks` do IO.
 
     Attributes:
         name: The name as the container spells it.
         dtype: Little-endian dtype.
         shape: Sizes of the axes; ``()`` for a scalar.
         file: The file that holds it.
-        extent: Where its bytes lie when they lie in one piece in C order.
-        load: Reads it when there is no extent; returns a C-contiguous array.
+        extent: Its byte range, if the bytes are contiguous in C order.
+        load: Reads it if there is no extent; returns a C-contiguous array.
         identity: Two references with equal identity hold the same bytes by construction
-            (views of one storage, links to one dataset); None when that is not known.
+            (views of one storage, links to one dataset); None if unknown.
     """
 
     name: str
@@ -132,7 +132,7 @@ class TensorRef:
         return self.size * self.dtype.itemsize
 
     def read(self) -> Array:
-        """The tensor as an array of its own, C-contiguous, in host memory.
+        """Reads the tensor into a new C-contiguous array.
 
         Raises:
             ContainerError: The file is not what its header said.
@@ -144,7 +144,7 @@ class TensorRef:
         return np.asarray(self.load(), order="C").reshape(self.shape)
 
     def blocks(self) -> Iterator[memoryview]:
-        """The bytes in C order, in pieces that stay as they are."""
+        """Yields the bytes in C order, in blocks that are not reused."""
         if self.extent is not None:
             yield from self.extent.blocks()
         else:
@@ -157,7 +157,7 @@ def first_float_dtype(refs: Iterable[TensorRef]) -> DType:
 
 
 def array_blocks(array: Array, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
-    """The bytes of a C-contiguous array in pieces of at most ``size``."""
+    """Yields the bytes of a C-contiguous array in blocks of at most ``size``."""
     view = array.reshape(-1).view(np.uint8).data
     for start in range(0, len(view), size):
         yield view[start : start + size]
@@ -165,15 +165,15 @@ def array_blocks(array: Array, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a writer must know of a tensor before its bytes come.
+    """Name, dtype and shape of a tensor that is to be written.
 
     Attributes:
-        name: The name as the container is to spell it.
+        name: The name in the file.
         dtype: Little-endian dtype.
         shape: Sizes of the axes.
-        group: The top-level layer that owns it in a Keras HDF5 file; others ignore it.
-        alias_of: Name of an earlier header whose bytes this one shares (a tie), where the
-            container can share; such a header gets no bytes of its own.
+        group: The top-level layer that owns it in a Keras HDF5 file; other containers ignore it.
+        alias_of: Name of an earlier header whose bytes this one shares (a tie), in containers that
+            can share; such a header is written without bytes of its own.
     """
 
     name: str

@@ -1,8 +1,9 @@
-"""Writes an architecture file from PyTorch's model, for a person to review.
+"""Derives an architecture file from PyTorch's model classes, for review by a person.
 
-The classes of a model type are built on the meta device under a base config and under many that differ from it
-in a field or two. What changes with what tells sizes, counts and conditions; the file is then held to every
-model that was built. What no expression gives is said, not guessed. Needs torch and transformers.
+The classes of a model type are built on the meta device under a base config and under many configs that differ in a
+field or two. From the shapes that change with a field, expressions for sizes, counts and conditions are searched;
+the file is then compared with every model that was built. Where no expression is found the file says so. Needs torch
+and transformers.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ from equipoise.convert.derive.spec_file.compose import Observations, compose_spe
 
 MAX_LAYERS_BUILT = 8
 REDUCED_LAYERS = 6
-"""Of more than the first as many layers are looked at closely: enough for most that is otherwise in every few layers."""
+"""A base config with more layers than ``MAX_LAYERS_BUILT`` is reduced to this many: enough for patterns over a few layers."""
 
 
 @dataclass(frozen=True)
 class DerivedArchitecture:
-    """An architecture file and what it was held to.
+    """An architecture file and its comparison with the models.
 
     Attributes:
         model_type: The model type.
-        text: The file.
-        classes: Class -> what the file gives otherwise than the model; nothing where they are equal.
+        text: The text of the file.
+        classes: Class -> differences between the file and the model; none if they are equal.
         unbuilt: Class -> why it cannot be built from the base config.
-        unsolved: What no expression was found for: it is written as the given config has it.
-        holds_here: Whether every class is given exactly under the given config, whatever the file gives under others.
-        stuck: Fields of the config that could not be changed.
-        configs: How many configs the file was held to.
+        unsolved: Modules and ties without an expression: they are written as they are under the given config.
+        exact_for_given_config: Whether the file is exact for every class under the given config.
+        unchangeable: Config fields that could not be changed.
+        configs: Number of configs that the file was compared with.
     """
 
     model_type: str
@@ -68,23 +69,23 @@ class DerivedArchitecture:
 
     @property
     def complete(self) -> bool:
-        """Whether every class that can be built is given exactly, under every config that it was built under."""
+        """Whether the file is exact for every class that can be built, under every config."""
         return not any(self.classes.values())
 
 
 def derive(
     source: str, classes: Sequence[str] = (), *, also: Sequence[str | Path] = ()
 ) -> DerivedArchitecture:
-    """Derives the architecture file of a model type, or of a folder's.
+    """Derives the architecture file of a model type.
 
     Args:
         source: A model type of transformers, a folder with a ``config.json``, or such a file.
-        classes: Names of the classes to take; without it all of the type.
-        also: Further folders or configs of the same model type; what they have otherwise is tried as well.
+        classes: Names of the classes to include; empty for all.
+        also: Further folders or configs of the same model type; their differences from the base config are tried too.
 
     Raises:
-        InputError: torch or transformers is missing, there is no such class, or a further config is none of the type.
-        ArchitectureError: transformers does not know the model type, or can build none of its classes.
+        InputError: torch or transformers is missing, there is no such class, or a further config has another model type.
+        ArchitectureError: transformers does not have the model type, or none of its classes can be built.
     """
     kind = open_model_type(source, tuple(classes), tuple(map(str, also)))
     with _silence_transformers():
@@ -168,12 +169,12 @@ def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
 
 
 def _may_change_counts(value: Any) -> bool:
-    """Whether a change can make more or fewer of something."""
+    """Whether a changed value can change the number of modules."""
     return isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def _reduce_layers(kind: ModelType) -> ModelType:
-    """The type with fewer layers in its base config, where they are many: each is built over and over."""
+    """Returns the type with fewer layers in its base config, because models are built many times."""
     values = kind.values(kind.config)
     changes: dict[str, Any] = {}
     for name, value in values.items():
@@ -191,7 +192,7 @@ def _reduce_layers(kind: ModelType) -> ModelType:
 
 
 def _changes_from_base(kind: ModelType, sample: Any, base: ConfigValues) -> dict[str, Any]:
-    """What a config has otherwise than the base."""
+    """Returns the fields in which a config differs from the base."""
     return {
         name: value
         for name, value in kind.values(sample).items()
@@ -200,7 +201,7 @@ def _changes_from_base(kind: ModelType, sample: Any, base: ConfigValues) -> dict
 
 
 def _values_to_try(kind: ModelType, base: ConfigValues) -> dict[str, list[Any]]:
-    """Field -> values of samples, and the default where it is of another type: None, perhaps, or -1."""
+    """Returns field -> values of the samples, and special defaults such as None, 0 or -1."""
     found: dict[str, list[Any]] = {}
     for config in kind.samples:
         for name, value in _changes_from_base(kind, config, base).items():
@@ -255,7 +256,7 @@ def _observe_config(
 def _find_base_classes(
     kind: ModelType, seen: Mapping[str, ClassObservation]
 ) -> tuple[str, frozenset[str]]:
-    """The prefix of the type, and the classes whose names lack it while those of others have it."""
+    """Returns the base model prefix and the base classes, whose names omit it."""
     for prefix in dict.fromkeys(kind.prefixes[name] for name in seen):
         start = f"{prefix}."
         having = {n for n, one in seen.items() if any(p.startswith(start) for p in one.shapes)}
@@ -273,7 +274,7 @@ def _find_base_classes(
 
 @contextmanager
 def _silence_transformers() -> Iterator[None]:
-    """Without the warnings that transformers gives about odd configs."""
+    """Suppresses transformers' warnings about unusual configs."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

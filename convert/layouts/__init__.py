@@ -1,15 +1,15 @@
-"""Naming dialects: how one framework spells a model, one module each, found by its name.
+"""Layouts: parameter names and axis orders of one framework, one module each, found by its file name.
 
-What a module holds (``tests/convert/layouts/test_contract.py`` runs over all):
+A layout module defines (``tests/convert/layouts/test_contract.py`` tests all modules):
 
 ``view(expansion: Expansion) -> LayoutView``
-    How this layout spells and stores the parameters of an expansion.
+    Returns how this layout names and stores the parameters of an expansion.
 ``decode(name: str, container: str, variant: str) -> str``
-    The layout's name for a name in a file of that container.
+    Returns the layout's name for a name in a file of that container.
 ``encode(name: str, container: str, variant: str, view: LayoutView | None) -> str``
-    The spelling of the layout's name in a file of that container.
+    Returns the name in a file of that container for a name of the layout.
 ``FORMATS: dict[str, Format]``
-    The formats (container + layout) that exist, by name, the usual one first.
+    The formats (container + layout) by name, the default first.
 """
 
 from __future__ import annotations

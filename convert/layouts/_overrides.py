@@ -1,23 +1,23 @@
-"""What a spec says about one layout: the sections ``[pytorch]``, ``[tensorflow]`` and ``[flax]``.
+"""Reads the exceptions of one layout: the sections ``[pytorch]``, ``[tensorflow]`` and ``[flax]`` of an architecture.
 
-    paths = { "cls.predictions" = "mlm___cls/predictions" }    module path, or the start of one -> its path there
+    paths = { "cls.predictions" = "mlm___cls/predictions" }    module path, or a prefix of one -> its path there
     leaves = { "bert...word_embeddings.weight" = "weight" }    parameter -> its leaf there
     ops = { "logit_scale" = ["add_axis(0)"] }                  parameter -> operations from PyTorch's form
-    shared = { "lm_head.weight" = "" }                         ties of the spec that this layout always shares;
-                                                               a text refuses a tensor of its own, with this reason
-    stored = ["predictions.decoder.bias"]                      ties that this layout stores twice all the same
-    refused = { PARAMETER = REASON }                           no place for it
+    shared = { "lm_head.weight" = "" }                         ties that this layout always shares; a string is the
+                                                               reason to refuse a tensor of its own
+    stored = ["predictions.decoder.bias"]                      ties that this layout stores twice nevertheless
+    refused = { PARAMETER = REASON }                           cannot be stored
     left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
-    wrong = { CLASS = REASON }                                 classes here that answer otherwise; "*" for all
-    ignored = { NAME = REASON }                                may be in files, is not needed
+    wrong = { CLASS = REASON }                                 classes with other outputs than PyTorch's; "*" for all
+    ignored = { NAME = REASON }                                may be in files, not needed
     indices = "."                                              TF: how a number is joined to the name before it
     groups = { "model.shared" = "model" }                      TF: first component -> layer in HDF5; "" for none
     also_in = { "mlm___cls" = "bert/embeddings" }              TF: layer in HDF5 -> names that it lists too
-    roots = { "model.shared" = "model.shared" }                TF: first component -> what stands before it
+    roots = { "model.shared" = "model.shared" }                TF: first component -> root name before it
     prefixes = ["text_model."]                                 PyTorch: may be missing in files
     rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
 
-A value may be a table ``{ to = ..., when = ... }`` where it holds under a condition only.
+A value may be a table ``{ to = ..., when = ... }`` with a condition.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OVERRIDE_KEYS = frozenset(
 
 
 class LayoutOverrides:
-    """The section of one layout in a spec and the specs of its parts, for one config."""
+    """The section of one layout in an architecture and in those of its parts, evaluated for one config."""
 
     def __init__(self, expansion: Expansion, layout: str) -> None:
         self.expansion = expansion
@@ -60,7 +60,7 @@ class LayoutOverrides:
         self._add_section(self._scope, self.spec.layouts[layout])
 
     def _add_section(self, scope: ExpressionScope, section: Mapping[str, Any]) -> None:
-        """Takes a section in; conditions are about the config of the spec that says them."""
+        """Adds a section; its conditions are evaluated with the config of its own architecture."""
         spec = scope.spec
         unknown = sorted(set(section) - OVERRIDE_KEYS)
         if unknown:
@@ -72,26 +72,26 @@ class LayoutOverrides:
             self._tables[key] = value
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A plain value of the section."""
+        """Returns a plain value of the section."""
         return self._tables.get(key, default)
 
     def table(self, key: str) -> dict[str, Any]:
-        """A table of the section, entries whose condition fails left out."""
+        """Returns a table of the section, without entries whose condition fails."""
         table: dict[str, Any] = self._tables.get(key, {})
         return table
 
     def for_parameter(self, key: str, parameter: Parameter) -> Any:
-        """The entry of a table for a parameter, by its template or by its name; None without one."""
+        """Returns a parameter's entry in a table, by its template or name; None if there is none."""
         table = self.table(key)
         return table.get(parameter.template, table.get(parameter.name))
 
     def path(self, parameter: Parameter) -> tuple[str, str]:
-        """A module's path where the section moves it: (moved start, rest in PyTorch's spelling)."""
+        """Returns a parameter's module path as (renamed prefix, remaining path in PyTorch's spelling)."""
         module = parameter.template.removesuffix(f".{parameter.leaf}" if parameter.leaf else "")
         return self.path_of(module, parameter.module, parameter.indices)
 
     def path_of(self, module: str, path: str, indices: Mapping[str, int]) -> tuple[str, str]:
-        """The same for the template of a module, its path and its indices."""
+        """Returns the same for a module's template, path and indices."""
         best = max(
             (old for old in self.table("paths") if module == old or module.startswith(f"{old}.")),
             key=len,
@@ -104,12 +104,12 @@ class LayoutOverrides:
         return moved, name_templates.format_name(rest, indices)
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
-        """Operations that the section states for a parameter; None when it is regular."""
+        """Returns the section's operations for a parameter; None if it is regular."""
         texts = self.for_parameter("ops", parameter)
         return None if texts is None else tuple(parse_op(text, self.spec) for text in texts)
 
     def multi_parameter_rules(self) -> list[Rule]:
-        """The rules over several parameters, for every value of the indices that both sides share."""
+        """Returns the rules over several parameters, one for every value of the indices that both sides use."""
         return [
             rule for entry in self._tables.get("rules", []) for rule in self._rules_of_entry(entry)
         ]
@@ -134,7 +134,7 @@ class LayoutOverrides:
         return found
 
     def _expand_template(self, text: str, indices: Mapping[str, int]) -> list[str]:
-        """All names of a template: fixed at ``indices``, over all values of its other indices."""
+        """Returns all names of a template for fixed ``indices`` and all values of its other indices."""
         rest = tuple(field for field in name_templates.index_names(text) if field not in indices)
         self._scope.indices = dict(indices)
         names = [
@@ -148,7 +148,7 @@ class LayoutOverrides:
 def _entries_that_hold(
     table: Mapping[str, Any], scope: ExpressionScope
 ) -> Iterator[tuple[str, Any]]:
-    """The entries of a table whose condition holds."""
+    """Yields the entries of a table whose condition holds."""
     for name, value in table.items():
         if not isinstance(value, Mapping):
             yield name, value
@@ -168,10 +168,14 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
 
 
 def parse_op(text: str, spec: ArchitectureSpec, count: int = 1) -> Op:
-    """An operation from its text, e.g. ``permute(1, 0)``; ``stack`` gets the number of tensors.
+    """Parses an operation, e.g. ``permute(1, 0)``; ``stack`` and ``unstack`` get the number of tensors.
+
+    >>> from equipoise.convert.architectures.spec import load_spec
+    >>> parse_op("permute(2, 1, 0)", load_spec("bert"))
+    Permute(axes=(2, 1, 0))
 
     Raises:
-        SpecError: It is none.
+        SpecError: It is not an operation.
     """
     node = expressions.parse_expression(text)
     if (

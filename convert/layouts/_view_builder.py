@@ -1,4 +1,4 @@
-"""Builds the view of a layout from its table of leaves and the spec's irregularities."""
+"""Builds the view of a layout from its table of parameter names and the architecture's overrides."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts.base import LayoutView, ParameterSpelling
 
 SpellingTable = Mapping[tuple[str, str], ParameterSpelling]
-"""(kind, leaf in PyTorch) -> leaf here; a pair that is missing is not stored here."""
+"""(kind, parameter in PyTorch) -> its spelling here; a missing pair is not stored."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a layout module tells the builder.
+    """The regular part of a layout.
 
     Attributes:
         layout: Its name.
-        leaves: How it spells the leaves.
-        join: Module path from (moved start, rest in PyTorch's spelling).
-        separator: Between module path and leaf.
-        ties_by_config: Whether it, like PyTorch, accepts the names of shared parameters in a file.
+        leaves: Its names of the parameters of each kind.
+        join: Joins (renamed prefix, remaining path in PyTorch's spelling) to a module path.
+        separator: Separator between module path and parameter.
+        ties_by_config: Whether files may store shared parameters under their own names, as in PyTorch.
         strips_prefix: Whether names of the base class lack the prefix.
     """
 
@@ -37,7 +37,7 @@ class Dialect:
 
 
 def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, LayoutOverrides]:
-    """The view of a layout, without what only one layout has (groups, roots, aliases)."""
+    """Returns the view of a layout, without the parts of single layouts (groups, roots, aliases)."""
     irregular = LayoutOverrides(expansion, dialect.layout)
     many = irregular.multi_parameter_rules()
     covered = {name for rule in many for name in rule.sources}
@@ -84,12 +84,12 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
 
 
 def _mounted_view(part: MountedClass, irregular: LayoutOverrides, dialect: Dialect) -> LayoutView:
-    """The view of a mounted class under its path; names of parameters take dots, those of files the layout's."""
+    """Returns the view of a mounted class below its path; parameter names use dots, stored names the layout's separator."""
     inner, own = build_view(part.expansion, dialect)
     start = _spell_path(irregular.path_of(part.under, part.under, {}), irregular, dialect)
     start = f"{start}{dialect.separator}" if start else ""
 
-    # A variable that TensorFlow makes outside of every layer has no root and keeps its name wherever it stands.
+    # A TensorFlow variable outside of every layer has no root and keeps its name when its class is mounted.
     bare = {first for first, root in own.get("roots", {}).items() if not root}
 
     def placed(name: str) -> str:
@@ -120,7 +120,7 @@ def _mounted_view(part: MountedClass, irregular: LayoutOverrides, dialect: Diale
 
 
 def _merge_views(view: LayoutView, other: LayoutView) -> LayoutView:
-    """Both views in one."""
+    """Returns the union of two views."""
     return LayoutView(
         (*view.rules, *other.rules),
         shared={**view.shared, **other.shared},
@@ -143,7 +143,7 @@ def _is_stored(
     refused: dict[str, str],
     left_out: dict[str, str],
 ) -> bool:
-    """Whether the parameter has a name here; fills the accounts of those that have none."""
+    """Whether the parameter has a name here; otherwise adds it to ``shared``, ``refused`` or ``left_out``."""
     if reason := irregular.for_parameter("refused", parameter):
         refused[parameter.name] = reason
         return False
@@ -160,7 +160,7 @@ def _is_stored(
             return dialect.ties_by_config
     if (parameter.kind, parameter.leaf) not in dialect.leaves:
         left_out[parameter.name] = (
-            "bookkeeping of PyTorch's training, unused when running"
+            "a counter of PyTorch's training, unused in inference"
             if parameter.computed in (None, "unused")
             else "follows from the config"
         )
@@ -179,7 +179,7 @@ def _parameter_rule(parameter: Parameter, irregular: LayoutOverrides, dialect: D
 
 
 def _spell_path(path: tuple[str, str], irregular: LayoutOverrides, dialect: Dialect) -> str:
-    """A path as the layout spells it, without the prefix that the base class lacks."""
+    """Returns a path in the layout's spelling, without the prefix that base classes omit."""
     spelled = dialect.join(*path, irregular)
     expansion = irregular.expansion
     if dialect.strips_prefix and expansion.cls.base and expansion.spec.prefix:
@@ -190,7 +190,7 @@ def _spell_path(path: tuple[str, str], irregular: LayoutOverrides, dialect: Dial
 def stored_name(
     parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect, leaf: str
 ) -> str:
-    """The stored name of a parameter with this leaf."""
+    """Returns the stored name of a parameter."""
     own = name_templates.format_name(
         irregular.for_parameter("leaves", parameter) or "", parameter.indices
     )

@@ -1,4 +1,4 @@
-"""What a layout module hands out: the view of an expanded architecture, and the formats it comes in."""
+"""Types of layouts: how they store the parameters of an expanded class, and their formats."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from equipoise.convert.core.rules import Rule
 
 @dataclass(frozen=True)
 class LayoutView:
-    """An expansion as one layout stores it.
+    """How one layout names and stores the parameters of a class.
 
     Attributes:
-        rules: From parameters to the names this layout stores. A rule for a parameter in ``shared`` may be
-            there: its name is accepted when reading and not needed.
-        aliases: Other spellings it accepts when reading -> the name in ``rules``.
-        shared: Parameters that it stores once with another, although they have a name of their own:
-            parameter -> the parameter whose tensor it is.
-        repeated: Parameters that it writes although they repeat another, and that may be missing in files:
-            parameter -> the parameter whose tensor serves then.
-        refused: Parameters that it has no place for -> the reason.
-        left_out: Parameters that it does not store because they follow from the config -> the reason.
-        dtypes: Parameters with a dtype of their own here -> the dtype.
-        ignored: Templates of names that it may carry without need -> the reason.
+        rules: From parameters to stored names. There may be a rule for a parameter in ``shared``: its name is
+            then accepted in files and not required.
+        aliases: Other names that are accepted in files -> the name in ``rules``.
+        shared: Tied parameters that are not stored: parameter -> the parameter whose tensor it uses.
+        repeated: Tied parameters that are stored and may be missing in files: parameter -> the parameter
+            whose tensor replaces it.
+        refused: Parameters that cannot be stored -> the reason.
+        left_out: Parameters that are not stored because they follow from the config -> the reason.
+        dtypes: Parameters with a fixed dtype -> the dtype.
+        ignored: Templates of names that files may have and that are not needed -> the reason.
         groups: Stored name -> top-level layer in a Keras HDF5 file.
-        also_in: Top-level layer -> stored names that it lists too.
-        wrong: Why the class here answers otherwise than PyTorch's from the same weights; empty when it does not.
+        also_in: Top-level layer -> stored names of other layers that it lists too.
+        known_difference: Why the class computes other outputs than PyTorch's from the same weights; empty if it
+            does not.
         root: First component of the full variable names in a Keras HDF5 file.
-        roots: Stored name -> its root where it is another; empty for none.
+        roots: Stored name -> its root if it differs; empty for none.
     """
 
     rules: tuple[Rule, ...]
@@ -49,14 +49,14 @@ class LayoutView:
 
 @dataclass(frozen=True)
 class Format:
-    """A container that a layout comes in.
+    """A file format: a layout in a container.
 
     Attributes:
         name: e.g. ``tensorflow-h5``.
         container: Module of :mod:`equipoise.convert.containers`.
-        filename: The file that transformers looks for, e.g. ``tf_model.h5``.
-        metadata: What the file says about itself.
-        writable: Whether we write it.
+        filename: File name of transformers, e.g. ``tf_model.h5``.
+        metadata: Metadata that is written.
+        writable: Whether it can be written.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Format:
 
 @dataclass(frozen=True)
 class ParameterSpelling:
-    """How a layout spells one leaf of one kind: its name, the way from PyTorch's axes, a dtype of its own."""
+    """How a layout stores one parameter of a kind: name, operations from PyTorch's axis order, fixed dtype."""
 
     name: str
     ops: tuple[Op, ...] = ()

@@ -1,4 +1,4 @@
-"""Flax (linen classes of transformers 4): nested names joined by slashes, kernels with outputs last."""
+"""The layout of Flax (linen classes of transformers 4): names joined by slashes, output axis last."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DIALECT = Dialect("flax", SPELLINGS, _join, "/", ties_by_config=False, strips_pr
 
 
 def view(expansion: Expansion) -> LayoutView:
-    """How Flax spells and stores the parameters; with batch norm, in two collections."""
+    """Returns how Flax names and stores the parameters; with batch norm there are two collections."""
     built, _ = build_view(expansion, DIALECT)
     kinds = {parameter.kind for parameter in expansion.parameters.values()}
     rules = built.rules
@@ -69,7 +69,7 @@ def view(expansion: Expansion) -> LayoutView:
         if expansion.cls.base and prefix:
             spellings.append(_with_prefix(name, prefix))
         if "batch_norm" not in kinds:
-            # What `model.init` gives, saved as it is.
+            # A tree that was saved as `model.init` returns it.
             spellings += [f"params/{one}" for one in spellings]
         aliases.update((one, name) for one in spellings if one != name)
     return replace(built, rules=rules, aliases=aliases)
@@ -89,10 +89,10 @@ def _with_prefix(name: str, prefix: str) -> str:
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """Keys joined by slashes; safetensors joins them by dots."""
+    """Returns the keys joined by slashes; safetensors joins them by dots."""
     return name.replace(".", "/") if container == "safetensors" else name
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
-    """Keys joined as the container joins them."""
+    """Returns the keys joined with the container's separator."""
     return name.replace("/", ".") if container == "safetensors" else name

@@ -1,4 +1,4 @@
-"""PyTorch: names joined by dots, the layout that all others are described against."""
+"""The layout of PyTorch: names joined by dots. All other layouts have rules from and to it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FORMATS = {
     "pytorch-bin": Format("pytorch-bin", "pytorch", "pytorch_model.bin"),
 }
 
-# torch >= 2.1 keeps weight norm as a parametrization; older files say weight_g and weight_v.
+# torch >= 2.1 stores weight norm as a parametrization; older files have weight_g and weight_v.
 _NEW_WEIGHT_NORM = {
     "weight_g": "parametrizations.weight.original0",
     "weight_v": "parametrizations.weight.original1",
 }
-# Checkpoints that were converted from the first TensorFlow releases spell norms like these.
+# Checkpoints converted from the original TensorFlow releases of BERT name norms like this.
 _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -45,7 +45,7 @@ DIALECT = Dialect("pytorch", SPELLINGS, _join, ".", ties_by_config=True, strips_
 
 
 def view(expansion: Expansion) -> LayoutView:
-    """How PyTorch spells and stores the parameters."""
+    """Returns how PyTorch names and stores the parameters."""
     built, irregular = build_view(expansion, DIALECT)
     aliases: dict[str, str] = {}
     for rule in built.rules:
@@ -70,7 +70,7 @@ def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:
 
 
 def _other_prefixes(name: str, expansion: Expansion, irregular: LayoutOverrides) -> list[str]:
-    """The name as it is, with the base class's prefix, and without a prefix that may be missing."""
+    """Returns the name as it is, with the base class's prefix, and without prefixes that may be missing."""
     found = [name]
     prefix = expansion.spec.prefix
     if expansion.cls.base and prefix:
@@ -82,12 +82,12 @@ def _other_prefixes(name: str, expansion: Expansion, irregular: LayoutOverrides)
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """The name as it is, without what wrappers leave in it: ``module.`` (data parallel), ``_orig_mod.`` (compiled)."""
+    """Returns the name without prefixes of wrappers: ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile)."""
     while name.startswith(_WRAPPERS):
         name = name.partition(".")[2]
     return name.replace("._orig_mod.", ".")
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
-    """The name as it is."""
+    """Returns the name unchanged."""
     return name

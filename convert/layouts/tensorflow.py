@@ -1,7 +1,7 @@
-"""TensorFlow (Keras classes of transformers 4): names joined by slashes, kernels with outputs last.
+"""The layout of TensorFlow (Keras classes of transformers 4): names joined by slashes, output axis last.
 
 Stored names here lack the model's own name and the ``:0`` of variables: ``bert/encoder/layer_._0/output/dense/kernel``.
-Which files say what around them: ``modeling_tf_utils.py`` of transformers 4.57.6, ``save_pretrained``.
+What files add to them follows ``save_pretrained`` in ``modeling_tf_utils.py`` of transformers 4.57.6.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ SPELLINGS = {
 
 
 def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
-    """PyTorch's path with slashes; a number is joined to the name before it, as TF layers are named."""
+    """Returns PyTorch's path with slashes; a number is joined to the preceding name, as in TensorFlow's layer names."""
     mark = irregular.get("indices", "_._")
     path = moved
     for part in rest.split(".") if rest else []:
@@ -76,7 +76,7 @@ DIALECT = Dialect("tensorflow", SPELLINGS, _join, "/", ties_by_config=False, str
 
 
 def view(expansion: Expansion) -> LayoutView:
-    """How TensorFlow spells and stores the parameters."""
+    """Returns how TensorFlow names and stores the parameters."""
     built, irregular = build_view(expansion, DIALECT)
     names = [name for rule in built.rules for name in rule.targets]
     moved = irregular.get("groups", {})
@@ -103,7 +103,7 @@ def view(expansion: Expansion) -> LayoutView:
 
 
 def _entry_for_first_component(table: Mapping[str, str], name: str, default: _T) -> str | _T:
-    """The entry for a name's first component; its key may be a template."""
+    """Returns the entry for a name's first component; keys may be templates."""
     first = name.partition("/")[0]
     if first in table:
         return table[first]
@@ -114,7 +114,7 @@ def _entry_for_first_component(table: Mapping[str, str], name: str, default: _T)
 
 
 def _aliases(rules: Iterable[Rule], expansion: Expansion) -> dict[str, str]:
-    """Embeddings were called ``weight`` in some releases and ``embeddings`` in others."""
+    """Returns aliases of embeddings, named ``weight`` in some releases of transformers and ``embeddings`` in others."""
     found = {}
     for rule in rules:
         parameter = expansion.parameters.get(rule.sources[0])
@@ -125,7 +125,7 @@ def _aliases(rules: Iterable[Rule], expansion: Expansion) -> dict[str, str]:
 
 
 def _snake_case(name: str) -> str:
-    """A class name as Keras turns it into a layer name (``tf_keras`` ``to_snake_case``).
+    """Returns the layer name that Keras makes from a class name (``to_snake_case`` of ``tf_keras``).
 
     >>> _snake_case("TFBertForMaskedLM"), _snake_case("TFT5EncoderModel")
     ('tf_bert_for_masked_lm', 'tft5_encoder_model')
@@ -135,10 +135,10 @@ def _snake_case(name: str) -> str:
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """Without the model's name and ``:0``.
+    """Returns the name without the model's name and ``:0``.
 
-    Sharded HDF5 and safetensors leave out the model's name already, unless "model." is in it, as in
-    ``model.shared/model.shared/embeddings:0``; a single HDF5 and checkpoints always have it.
+    Sharded HDF5 and safetensors omit the model's name unless it contains "model.", as in
+    ``model.shared/model.shared/embeddings:0``; single HDF5 files and checkpoints always have it.
     """
     bare = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
     first, slash, rest = bare.partition("/")
@@ -147,9 +147,9 @@ def decode(name: str, container: str, variant: str) -> str:
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:
-    """With the model's name where the container has it, and ``:0``."""
+    """Returns the name with ``:0``, and with the model's name if the container has it."""
     root = target.roots.get(name, target.root) if target else "model"
     full = f"{root}/{name}:0" if root else f"{name}:0"
-    # Only the part of a name after "model." is safe from transformers' own stripping.
+    # transformers 4.57.6 drops the first component of names without "model." (strip_model_name_and_prefix).
     keeps_root = (container == "keras_hdf5" and variant == "keras") or "model." in root
     return full if keeps_root else f"{name}:0"

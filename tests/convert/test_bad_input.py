@@ -251,7 +251,7 @@ def test_a_config_of_another_size(bert: Path, refused: Callable[..., str]) -> No
         ("{", "not valid JSON"),
         ('{"a": 1, "a": 2}', "duplicate key 'a'"),
         ("[" * 100_000, "not valid JSON"),
-        ('{"model_type": "bert", "num_hidden_layers": "many"}', "is no size"),
+        ('{"model_type": "bert", "num_hidden_layers": "many"}', "is not a size"),
         ('{"model_type": "bert", "num_hidden_layers": 999999999}', "at most"),
     ],
 )
@@ -281,7 +281,7 @@ def test_a_number_too_large_for_the_dtype(bert: Path, refused: Callable[..., str
     tensors = {name: ref.read() for name, ref in open_checkpoint(bert).items()}
     tensors["bert.embeddings.LayerNorm.bias"][3] = 1e30
     write_tensors(bert / "model.safetensors", tensors)
-    text = "1 finite numbers become infinite in float16"
+    text = "1 finite values overflow in float16"
     refused(bert, "bert/embeddings/LayerNorm/bias", text, options=("--dtype", "fp16"))
 
 
@@ -301,7 +301,7 @@ def test_outputs_in_the_wrong_place(
     before = snapshot(tmp_path)
     for output, text, more in (
         (tmp_path / "full", "the output folder is not empty", ()),
-        (tmp_path / "file", "there is a file in the place of the output folder", ("--force",)),
+        (tmp_path / "file", "the output path is a file", ("--force",)),
         (tmp_path / "file" / "below", "cannot be written: Not a directory", ()),
         (tmp_path / "file" / "far" / "below", "cannot be written: Not a directory", ()),
         (bert, "the output folder holds the source", ("--force",)),

@@ -226,7 +226,7 @@ def test_place(bert: Folder, tmp_path: Path) -> None:
 
 
 def test_file_of_another_framework(bert: Folder) -> None:
-    with pytest.raises(CheckpointError, match="no weights of tensorflow"):
+    with pytest.raises(CheckpointError, match="not weights of tensorflow"):
         from_pretrained(class_of(BERT), bert("flax-msgpack") / "flax_model.msgpack", from_tf=True)
 
 

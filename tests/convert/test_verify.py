@@ -113,7 +113,7 @@ def _change(tensors: dict[str, Any]) -> None:
     [
         (_drop, "the tensor is missing", "cls.predictions.bias"),
         (_add, "the manifest does not list this tensor", "cls.extra"),
-        (_reshape, "another dtype or shape", "cls.predictions.bias"),
+        (_reshape, "the dtype or shape has changed", "cls.predictions.bias"),
         (_change, "the tensor has changed", "cls.predictions.bias"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_changed_source_is_named(source: Path, tmp_path: Path) -> None:
     assert told(verify(tmp_path / "out", source=source).findings) == {
         ("source", "the file has changed", "model.safetensors", None),
         ("source", "the tensor has changed", "model.safetensors", name),
-        ("output", "not what the source gives", "tf_model.h5", target),
+        ("output", "not what the source yields", "tf_model.h5", target),
     }
 
 
@@ -154,7 +154,7 @@ def test_another_source_is_refused_or_told(source: Path, tmp_path: Path) -> None
     assert {one.problem for one in findings} == {
         "the file has changed",
         "the tensor has changed",
-        "not what the source gives",
+        "not what the source yields",
     }
     with pytest.raises(CheckpointError, match="there is no such file or folder"):
         verify(tmp_path / "out", source=tmp_path / "absent")
@@ -179,7 +179,7 @@ def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) 
     manifest.write_text(json.dumps(values))
     assert verify(tmp_path / "out").findings == ()
     assert told(verify(tmp_path / "out", source=source).findings) == {
-        ("output", "not what the source gives", "model.safetensors", "cls.predictions.bias")
+        ("output", "not what the source yields", "model.safetensors", "cls.predictions.bias")
     }
 
 

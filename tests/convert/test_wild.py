@@ -57,11 +57,14 @@ def assert_same(folder: Path, expected: Arrays = TENSORS) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda name: f"module.{name}", "41 names have a wrapper's parts in them: 'module."),
-        (lambda name: f"_orig_mod.{name}", "41 names have a wrapper's parts in them: '_orig_mod."),
-        (lambda name: f"module._orig_mod.{name}", "wrapper's parts in them: 'module._orig_mod."),
-        (lambda name: name.replace("bert.", "bert._orig_mod."), "parts in them: 'bert._orig_mod."),
-        (old_norms, "10 names are spelled otherwise: 'bert."),
+        (lambda name: f"module.{name}", "41 names contain the prefix of a wrapper: 'module."),
+        (lambda name: f"_orig_mod.{name}", "41 names contain the prefix of a wrapper: '_orig_mod."),
+        (lambda name: f"module._orig_mod.{name}", "prefix of a wrapper: 'module._orig_mod."),
+        (
+            lambda name: name.replace("bert.", "bert._orig_mod."),
+            "prefix of a wrapper: 'bert._orig_mod.",
+        ),
+        (old_norms, "10 names are spelled differently: 'bert."),
     ],
     ids=["data parallel", "compiled", "both", "compiled within", "gamma and beta"],
 )
@@ -76,7 +79,7 @@ def test_names_of_pytorch(change: Callable[[str], str], said: str, tmp_path: Pat
 def test_a_wrapper_that_makes_two_names_one_is_refused(tmp_path: Path) -> None:
     name = "classifier.bias"
     source = stored(tmp_path / "source", {**TENSORS, f"module.{name}": TENSORS[name]})
-    with pytest.raises(Exception, match=r"two tensors are both 'classifier\.bias'"):
+    with pytest.raises(Exception, match=r"two tensors have the name 'classifier\.bias'"):
         convert(source, tmp_path / "flax", to="flax")
 
 

@@ -1,4 +1,4 @@
-"""The data files of a tensor bundle: where each tensor lies in them, whole or in slices."""
+"""Reads the data files of a tensor bundle, whose tensors are stored whole or in slices."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _MAX_SLICES = 1024
 
 
 class DataFiles:
-    """The data files, checked against the index.
+    """The data files of a checkpoint, checked against its index.
 
     Args:
         index: The index, for messages.
-        prefix: What the data files' names begin with.
+        prefix: Prefix of the data files' names.
         header: The index's header.
         entries: The tensors by key.
-        slices: The slices by coded key.
+        slices: The slices by encoded key.
 
     Raises:
         CheckpointError: A data file is missing.
-        ContainerError: An entry leaves its file, or two overlap.
+        ContainerError: An entry reaches beyond its file, or two overlap.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class DataFiles:
             slice_key(key.encode(), part) for key, entry in entries.items() for part in entry.slices
         }
         if not slices.keys() <= wanted:
-            raise ContainerError("a slice belongs to no tensor", file=index)
+            raise ContainerError("a slice does not belong to any tensor", file=index)
 
     def _check(self, stored: Iterable[BundleEntry]) -> None:
         for number, path in self._paths.items():
             if number >= self._header.shards:
                 raise ContainerError(
-                    "the index names a data file that there cannot be",
+                    "the index names a data file beyond its number of data files",
                     file=self._index,
                     expected=f"one of {self._header.shards}",
                     found=f"number {number}",
@@ -95,21 +95,21 @@ class DataFiles:
                 )
 
     def extent(self, entry: BundleEntry) -> Extent:
-        """Where the bytes of an entry lie."""
+        """Returns the byte range of an entry."""
         return Extent(self._paths[entry.shard], entry.offset, entry.size)
 
     def read_bytes(self, key: str, entry: BundleEntry) -> bytes:
-        """The bytes of an entry that is not cut into slices."""
+        """Reads the bytes of an entry that is not sliced."""
         if entry.slices:
-            raise ContainerError("it is cut into slices", file=self._index, tensor=key)
+            raise ContainerError("it is sliced", file=self._index, tensor=key)
         return self.extent(entry).read().tobytes()
 
     def tensor_ref(self, name: str, key: str, entry: BundleEntry) -> TensorRef:
-        """The reference for an entry.
+        """Returns the reference for an entry.
 
         Raises:
-            UnsupportedDtypeError: Its dtype exists in TensorFlow only.
-            ContainerError: Its bytes do not fill its shape.
+            UnsupportedDtypeError: Only TensorFlow has its dtype.
+            ContainerError: Its bytes do not match its shape.
         """
         dtype = dtype_named(entry.dtype, file=self._index, tensor=name)
         if entry.slices:
@@ -126,7 +126,7 @@ class DataFiles:
         return self._header.big_endian and dtype.itemsize > 1
 
     def _read_entry(self, entry: BundleEntry, dtype: DType) -> Array:
-        """The elements of an entry, flat and little-endian."""
+        """Reads the elements of an entry as a flat little-endian array."""
         raw = self.extent(entry).read()
         if self._needs_byteswap(dtype):
             unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
@@ -139,7 +139,7 @@ class DataFiles:
         expected = math.prod(shape) * dtype.itemsize
         if entry.size != expected:
             raise ContainerError(
-                "the bytes do not fill the shape",
+                "the bytes do not match the shape",
                 file=self._index,
                 tensor=name,
                 expected=f"{expected} bytes",
@@ -149,7 +149,7 @@ class DataFiles:
     def _sliced_tensor_ref(
         self, name: str, key: str, entry: BundleEntry, dtype: DType
     ) -> TensorRef:
-        """A tensor that was cut: every slice is there, none over another, and they fill it."""
+        """Returns the reference for a sliced tensor; checks that the slices cover it exactly once."""
         parts = resolve_slices(entry.slices, entry.shape)
         pieces: list[tuple[Slice, BundleEntry]] = []
         for coded, part in zip(entry.slices, parts, strict=True):
@@ -157,7 +157,7 @@ class DataFiles:
             if piece is None:
                 raise ContainerError(f"the slice {part} is missing", file=self._index, tensor=name)
             if piece.dtype != entry.dtype or piece.slices:
-                raise ContainerError("a slice is of another kind", file=self._index, tensor=name)
+                raise ContainerError("a slice has another dtype", file=self._index, tensor=name)
             self._check_size(name, piece, tuple(length for _, length in part), dtype)
             pieces.append((part, piece))
         self._check_slices_cover(name, parts, entry.shape)
@@ -176,7 +176,7 @@ class DataFiles:
         whole = len(parts) <= _MAX_SLICES and filled == math.prod(shape)
         if not whole or (filled and _any_overlap(parts)):
             raise ContainerError(
-                "the slices do not fill the tensor once",
+                "the slices do not cover the tensor exactly once",
                 file=self._index,
                 tensor=name,
                 expected=f"at most {_MAX_SLICES} slices, {math.prod(shape)} elements together",
@@ -185,7 +185,7 @@ class DataFiles:
 
 
 def _any_overlap(parts: list[Slice]) -> bool:
-    """Whether two boxes share an element."""
+    """Whether any two slices overlap."""
     boxes = np.array(parts, dtype=np.int64).reshape(len(parts), -1, 2)
     start, end = boxes[..., 0], boxes[..., 0] + boxes[..., 1]
     meet = (start[:, None] < end[None]) & (start[None] < end[:, None])

@@ -1,4 +1,4 @@
-"""The messages in the index of a tensor bundle, and the keys of slices."""
+"""Parses the messages in the index of a tensor bundle, and encodes the keys of slices."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ DTYPE_NAMES = {
     31: "int2",
     32: "uint2",
 }
-"""``DataType`` of TensorFlow -> the name that numpy and ml_dtypes give it."""
+"""TensorFlow's ``DataType`` -> name in NumPy and ml_dtypes."""
 NON_NUMERIC_DTYPES = ("string", "resource", "variant")
 MAX_AXES = 32
 
 Slice = tuple[tuple[int, int], ...]
-"""Start and length along each axis; the length is -1 where the slice takes all of it."""
+"""Start and length along each axis; the length is -1 for the whole axis."""
 
 
 @dataclass(frozen=True)
 class BundleHeader:
-    """The first entry.
+    """The header of the index, its first entry.
 
     Attributes:
         shards: Number of data files.
-        big_endian: Byte order of the tensors.
+        big_endian: Whether the tensors are big-endian.
     """
 
     shards: int
@@ -66,15 +66,15 @@ class BundleHeader:
 
 @dataclass(frozen=True)
 class BundleEntry:
-    """Where a tensor lies.
+    """Location of a tensor.
 
     Attributes:
         dtype: Name of its dtype.
         shape: Sizes of the axes.
         shard: Number of the data file.
-        offset: First byte there.
+        offset: First byte in the data file.
         size: Number of bytes.
-        slices: The parts that it was cut into; they have entries of their own.
+        slices: Its slices, which have their own entries.
     """
 
     dtype: str
@@ -86,10 +86,10 @@ class BundleEntry:
 
 
 def parse_header(data: bytes) -> BundleHeader | None:
-    """The header; None when it is that of the format before this one.
+    """Parses the header; returns None for version 1 of the format.
 
     Raises:
-        ContainerError: It is damaged.
+        ContainerError: It is corrupt.
     """
     shards = order = 0
     for field in read_fields(data):
@@ -100,15 +100,15 @@ def parse_header(data: bytes) -> BundleHeader | None:
         elif field.number == 2:
             order = field.count()
     if order > 1 or not shards:
-        raise ContainerError("the header of the index is damaged")
+        raise ContainerError("the header of the index is corrupt")
     return BundleHeader(shards, order == 1)
 
 
 def parse_entry(data: bytes) -> BundleEntry:
-    """An entry.
+    """Parses an entry.
 
     Raises:
-        ContainerError: It is damaged.
+        ContainerError: It is corrupt.
     """
     numbers = dict.fromkeys((1, 3, 4, 5), 0)
     shape: tuple[int, ...] = ()
@@ -130,14 +130,14 @@ def _parse_shape(data: bytes) -> tuple[int, ...]:
         if field.number == 2:
             sizes.append(_last_count(field.message(), 1))
         elif field.number == 3 and field.count():
-            raise ContainerError("a tensor has no known shape")
+            raise ContainerError("a tensor has an unknown shape")
     if len(sizes) > MAX_AXES:
         raise ContainerError(f"a tensor has more than {MAX_AXES} axes")
     return tuple(sizes)
 
 
 def _last_count(data: bytes, number: int) -> int:
-    """The last value of a field that is a count; 0 when it is missing, as protocol buffers say."""
+    """Returns the last value of a count field; 0 if it is missing, as in protocol buffers."""
     found = [field.count() for field in read_fields(data) if field.number == number]
     return found[-1] if found else 0
 
@@ -158,7 +158,7 @@ def _parse_extent(field: MessageField) -> tuple[int, int]:
 
 
 def slice_key(name: bytes, part: Slice) -> bytes:
-    """The key of a slice: 0, name, number of axes, start and length of each, in ordered code."""
+    """Encodes the key of a slice: 0, name, number of axes, start and length of each (TensorFlow's OrderedCode)."""
     numbers = (number for axis in part for number in axis)
     return b"".join(
         (
@@ -177,13 +177,13 @@ def _escape(name: bytes) -> bytes:
 
 
 def _unsigned_code(value: int) -> bytes:
-    """The length in bytes, then the value with the most significant byte first."""
+    """Encodes the length in bytes, then the big-endian value."""
     raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
     return bytes([len(raw)]) + raw
 
 
 def _signed_code(value: int) -> bytes:
-    """The leading bits say how many bytes there are; then the value in two's complement."""
+    """Encodes the number of bytes in the leading bits, then the value in two's complement."""
     magnitude = ~value if value < 0 else value
     length = magnitude.bit_length() // 7 + 1
     raw = bytearray(value.to_bytes(length + 2, "big", signed=True))[-length:]
@@ -193,21 +193,21 @@ def _signed_code(value: int) -> bytes:
 
 
 def resolve_slices(parts: Sequence[Slice], shape: Sequence[int]) -> list[Slice]:
-    """The slices with their lengths filled in.
+    """Returns the slices with all lengths filled in.
 
     Raises:
-        ContainerError: A slice leaves the shape.
+        ContainerError: A slice reaches beyond the shape.
     """
     out: list[Slice] = []
     for part in parts:
         if len(part) != len(shape):
-            raise ContainerError("a slice has another number of axes than its tensor")
+            raise ContainerError("a slice and its tensor have different numbers of axes")
         filled = tuple(
             (start, size - start if length < 0 else length)
             for (start, length), size in zip(part, shape, strict=True)
         )
         inside = zip(filled, shape, strict=True)
         if any(length < 0 or start + length > size for (start, length), size in inside):
-            raise ContainerError("a slice leaves its tensor")
+            raise ContainerError("a slice reaches beyond its tensor")
         out.append(filled)
     return out

@@ -1,4 +1,4 @@
-"""Which entries of a TensorFlow checkpoint are no weights; each rule names what it recognises."""
+"""Recognises entries of a TensorFlow checkpoint that are not weights: optimizer slots, counters, metrics."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SLOTS = frozenset(
     )
 )
 _SHORT_SLOTS = frozenset(("m", "v"))
-"""Names that a weight may have too: they count only right below their variable, or below ``Adam``."""
+"""Names that weights may have too: slots only directly below their variable, or below ``Adam``."""
 _SUFFIX_SLOTS = ("_slot_v", "_slot_vr", "_slot_vc", "_slot_m")
 _MOVING_AVERAGE = "ExponentialMovingAverage"
 _COUNTERS = ("global_step", "save_counter", "beta1_power", "beta2_power")
 
 
 def non_weight_reason_in_graph(key: str) -> str | None:
-    """Why a key of an object graph is no weight; None when it is one."""
+    """Returns why a key of an object graph is not a weight; None if it is one."""
     if key == GRAPH_KEY:
         return "the object graph, read for the names"
     path, _, attribute = key.partition(ATTRIBUTES)
@@ -53,9 +53,13 @@ def non_weight_reason_in_graph(key: str) -> str | None:
 
 
 def non_weight_reason(name: str, shape: tuple[int, ...], others: Container[str]) -> str | None:
-    """Why a named variable is no weight; None when it is one.
+    """Returns why a named variable is not a weight; None if it is one.
 
-    A slot is one only beside its variable: ``w/adam_m`` needs ``w``, so that a layer called ``m`` stays.
+    A slot requires its variable: ``w/adam_m`` is a slot only if there is ``w``.
+
+    >>> non_weight_reason("dense/kernel/adam_m", (2,), {"dense/kernel", "dense/kernel/adam_m"})
+    'optimizer slot of dense/kernel'
+    >>> non_weight_reason("decoder/m", (2,), {"decoder/m"})
 
     Args:
         name: The variable.
@@ -80,7 +84,7 @@ def non_weight_reason(name: str, shape: tuple[int, ...], others: Container[str])
 
 
 def _has_variable(owner: str, others: Container[str]) -> bool:
-    """Whether the variable is there, maybe with fewer scopes in front than its slot has."""
+    """Whether the variable exists, possibly with fewer leading scopes than its slot."""
     while owner:
         if owner in others:
             return True

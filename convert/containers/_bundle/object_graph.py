@@ -1,4 +1,4 @@
-"""The object graph in a checkpoint of TensorFlow 2: which key is which variable."""
+"""Reads variable names from the object graph of a TensorFlow 2 checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHECKSUM_BYTES = 4
 
 
 def parse_string_tensor(raw: bytes) -> bytes:
-    """The text in a string tensor of one element: its length, a checksum, the text.
+    """Parses a string tensor of one element: length, checksum, string.
 
     Raises:
         ContainerError: It is something else.
@@ -19,18 +19,18 @@ def parse_string_tensor(raw: bytes) -> bytes:
     length, position = read_varint(raw, 0)
     start = position + _CHECKSUM_BYTES
     if start + length != len(raw):
-        raise ContainerError("a text tensor is damaged")
+        raise ContainerError("a string tensor is corrupt")
     return raw[start:]
 
 
 def variable_names(graph: bytes) -> dict[str, str]:
-    """The name that each variable had while it lived, by its key; nameless ones are missing.
+    """Returns key -> variable name; variables without a name are missing.
 
     Args:
         graph: A serialized ``TrackableObjectGraph``.
 
     Raises:
-        ContainerError: It is damaged.
+        ContainerError: It is corrupt.
     """
     names: dict[str, str] = {}
     for node in read_fields(graph):
@@ -45,12 +45,12 @@ def variable_names(graph: bytes) -> dict[str, str]:
 
 
 def _parse_attribute(data: bytes) -> tuple[str, str, str]:
-    """Name, full name and key of a ``SerializedTensor``."""
+    """Returns name, full name and key of a ``SerializedTensor``."""
     texts = {1: "", 2: "", 3: ""}
     for field in read_fields(data):
         if field.number in texts:
             try:
                 texts[field.number] = field.message().decode()
             except UnicodeDecodeError:
-                raise ContainerError("a name in the object graph is no text") from None
+                raise ContainerError("a name in the object graph is not UTF-8") from None
     return texts[1], texts[2], texts[3]

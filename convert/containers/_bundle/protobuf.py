@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, read by hand: three small messages need no library."""
+"""Parses the wire format of protocol buffers; three small messages need no library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_VARINT_BYTES = 10
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """The unsigned integer at that position, and the position behind it.
+    """Returns the unsigned integer at a position, and the position after it.
 
     Raises:
         ContainerError: It does not end, or does not fit 64 bits.
@@ -25,7 +25,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80 and value < 1 << 64:
             return value, position + index + 1
-    raise ContainerError("an integer is damaged", expected="a varint of at most 64 bits")
+    raise ContainerError("an integer is corrupt", expected="a varint of at most 64 bits")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class MessageField:
 
     Attributes:
         number: Its number.
-        integer: Its value when it is one, else None.
-        raw: Its bytes when it is a text or a message, else None.
+        integer: Its value if it is an integer, else None.
+        raw: Its bytes if it is a string or message, else None.
     """
 
     number: int
@@ -43,31 +43,31 @@ class MessageField:
     raw: bytes | None
 
     def count(self) -> int:
-        """The value, where the message has a number that is not negative.
+        """Returns the value of a non-negative integer field.
 
         Raises:
-            ContainerError: It has none.
+            ContainerError: It is not a non-negative integer.
         """
         if self.integer is None or self.integer >> 63:
-            raise ContainerError(f"field {self.number} of a message is no count")
+            raise ContainerError(f"field {self.number} of a message is not a non-negative integer")
         return self.integer
 
     def message(self) -> bytes:
-        """The bytes, where the message has a text or another message.
+        """Returns the bytes of a string or message field.
 
         Raises:
-            ContainerError: It has a number.
+            ContainerError: It is an integer.
         """
         if self.raw is None:
-            raise ContainerError(f"field {self.number} of a message is no text or message")
+            raise ContainerError(f"field {self.number} of a message is not a string or message")
         return self.raw
 
 
 def read_fields(data: bytes) -> Iterator[MessageField]:
-    """The fields of a message in order.
+    """Yields the fields of a message in order.
 
     Raises:
-        ContainerError: The message is damaged.
+        ContainerError: The message is corrupt.
     """
     position = 0
     while position < len(data):

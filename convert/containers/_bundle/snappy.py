@@ -1,4 +1,4 @@
-"""Snappy, the raw format: decompression only, of small blocks."""
+"""Decompresses the raw Snappy format."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from equipoise.convert.containers._bundle.protobuf import read_varint
 from equipoise.convert.core.errors import ContainerError
 
 _MAX_RATIO = 22
-"""Three bytes copy at most 64."""
+"""Three bytes copy at most 64 bytes."""
 
 
 def decompress(data: bytes) -> bytes:
-    """The bytes that a block stands for.
+    """Returns the decompressed bytes of a block.
 
     Raises:
-        ContainerError: The block is damaged, or claims to hold more than it can.
+        ContainerError: The block is corrupt, or declares more bytes than it can hold.
     """
     length, position = read_varint(data, 0)
     if length > _MAX_RATIO * len(data):
-        raise ContainerError("a compressed block claims more bytes than it can hold")
+        raise ContainerError("a compressed block declares more bytes than it can hold")
     out = bytearray()
     while position < len(data) and len(out) <= length:
         tag = data[position]
@@ -25,13 +25,13 @@ def decompress(data: bytes) -> bytes:
         position = step(data, position, out)
     if len(out) != length:
         raise ContainerError(
-            "a compressed block is damaged", expected=f"{length} bytes", found=f"{len(out)}"
+            "a compressed block is corrupt", expected=f"{length} bytes", found=f"{len(out)}"
         )
     return bytes(out)
 
 
 def _append_literal(data: bytes, position: int, out: bytearray) -> int:
-    """Appends bytes as they are; returns the position behind them."""
+    """Appends literal bytes; returns the position after them."""
     length = (data[position] >> 2) + 1
     position += 1
     if length > 60:
@@ -45,7 +45,7 @@ def _append_literal(data: bytes, position: int, out: bytearray) -> int:
 
 
 def _append_copy(data: bytes, position: int, out: bytearray) -> int:
-    """Appends bytes that are there already; returns the position behind the instruction."""
+    """Appends a copy of earlier output; returns the position after the instruction."""
     tag = data[position]
     if tag & 3 == 1:
         length, width = (tag >> 2 & 7) + 4, 1

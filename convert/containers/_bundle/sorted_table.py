@@ -1,4 +1,4 @@
-"""The sorted table of LevelDB in which TensorFlow keeps the index of a checkpoint."""
+"""Reads LevelDB's sorted table, the index of a TensorFlow checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CRC_POLYNOMIAL = 0x82F63B78
 _CRC_MASK = 0xA282EAD8
 MAX_KEY_BYTES = 8192
 _MAX_TOTAL_KEY_BYTES = 64 << 20
-"""All keys together; each may repeat most of the one before it at the cost of a byte."""
+"""Limit for all keys together: prefix compression lets a byte stand for a long key."""
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -34,7 +34,7 @@ _CRC_TABLE = _crc_table()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C, masked as LevelDB stores it."""
+    """Returns the CRC-32C, masked as in LevelDB."""
     crc = 0xFFFFFFFF
     table = _CRC_TABLE
     for byte in data:
@@ -50,7 +50,7 @@ class SortedTable:
         path: The file.
 
     Raises:
-        ContainerError: It is not a table.
+        ContainerError: It is not a sorted table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,10 +77,10 @@ class SortedTable:
         return data
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values in order, each key greater than the one before it.
+        """Yields keys and values in ascending order of the keys.
 
         Raises:
-            ContainerError: The table is damaged, or a key comes twice.
+            ContainerError: The table is corrupt, or a key is duplicated.
         """
         before: bytes | None = None
         end = 0
@@ -93,7 +93,7 @@ class SortedTable:
             end = offset + length + _TRAILER_BYTES
             for key, value in self._read_block(offset, length):
                 if before is not None and key <= before:
-                    raise self._error(f"the key {ascii(key)[1:80]} comes twice or out of order")
+                    raise self._error(f"the key {ascii(key)[1:80]} is duplicated or out of order")
                 before = key
                 budget -= len(key)
                 if budget < 0:
@@ -105,19 +105,19 @@ class SortedTable:
         kind = stored[length]
         checksum = int.from_bytes(stored[length + 1 :], "little")
         if masked_crc32c(stored[: length + 1]) != checksum:
-            raise self._error(f"the block at byte {offset} fails its CRC")
+            raise self._error(f"the block at byte {offset} does not match its CRC")
         if kind == _SNAPPY:
             return self._parse_block(decompress(stored[:length]))
         if kind != _RAW:
-            raise self._error(f"the block at byte {offset} is compressed in an unknown way")
+            raise self._error(f"the block at byte {offset} has an unknown compression")
         return self._parse_block(stored[:length])
 
     def _parse_block(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The entries of a block: how much of the key before, the rest of the key, the value."""
+        """Yields the entries of a block: length of the shared prefix, rest of the key, value."""
         restarts = int.from_bytes(block[-4:], "little")
         end = len(block) - 4 * (restarts + 1)
         if end < 0:
-            raise self._error("a block is damaged")
+            raise self._error("a block is corrupt")
         position = 0
         key = b""
         while position < end:
@@ -129,7 +129,7 @@ class SortedTable:
                 or shared + fresh > MAX_KEY_BYTES
                 or fresh + length > end - position
             ):
-                raise self._error("a block is damaged")
+                raise self._error("a block is corrupt")
             key = key[:shared] + block[position : position + fresh]
             position += fresh
             yield key, block[position : position + length]

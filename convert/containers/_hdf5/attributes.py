@@ -1,8 +1,8 @@
-"""HDF5 attributes that are texts, read without libhdf5.
+"""Reads string attributes of HDF5 files without libhdf5.
 
-One flipped bit in a global heap, where texts of variable length lie, sends libhdf5 (1.14 and 2.0 were
-tried) into an endless loop or into an allocation of 4 GB, before it looks at the end of the file. So the
-object headers and heaps are followed here, with every length held against the file's size.
+One flipped bit in a global heap, which holds variable-length strings, makes libhdf5 (1.14 and 2.0 were tried) loop
+forever or allocate 4 GB before it reaches the end of the file. This module parses object headers and heaps itself
+and checks every length against the file's size. It can go when libhdf5 checks global heaps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from h5py import h5f
 from equipoise.convert.core.errors import ContainerError
 
 MAX_TEXT_BYTES = 1 << 16
-"""Longest text; Keras itself stores none beyond 64,512 bytes."""
+"""Longest string; Keras stores none beyond 64,512 bytes."""
 
 _CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO = 0x10, 0x0C, 0x15
 _FIXED_TEXT, _VARIABLE = 3, 9
@@ -38,11 +38,11 @@ class _HeaderMessage:
 
 
 class TextAttributes:
-    """The text attributes of a file's objects; a context manager that holds the file open.
+    """The string attributes of a file's objects; a context manager that keeps the file open.
 
     Args:
         path: The file.
-        file: The same file, as HDF5 opened it: it knows the base address and the width of addresses.
+        file: The same file opened by HDF5, for the base address and the width of addresses.
     """
 
     def __init__(self, path: Path, file: h5f.FileID) -> None:
@@ -57,7 +57,7 @@ class TextAttributes:
         self._found: tuple[int, dict[str, bytes]] = (-1, {})
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._size = os.fstat(self._descriptor).st_size
-        # Structures that overlap each other could make the work grow as the square of the file.
+        # Overlapping structures could make the work grow with the square of the file's size.
         self._budget = 4 * self._size
 
     def __enter__(self) -> Self:
@@ -72,10 +72,10 @@ class TextAttributes:
         os.close(self._descriptor)
 
     def read_texts(self, address: int, name: str) -> list[str] | None:
-        """The attribute ``name`` of the object at ``address`` as texts; None where it is absent.
+        """Returns the attribute ``name`` of the object at ``address`` as strings; None if it is missing.
 
         Raises:
-            ContainerError: It is no text or list of texts, or the bytes break HDF5's rules.
+            ContainerError: It is not a string or list of strings, or the file is corrupt.
         """
         if self._found[0] != address:
             self._found = (address, dict(self._attributes(address)))
@@ -83,7 +83,7 @@ class TextAttributes:
         try:
             return None if message is None else self._decode_attribute(message, name)
         except (struct.error, UnicodeDecodeError) as error:
-            raise self._error(f"the attribute {name!r} is damaged", str(error)) from error
+            raise self._error(f"the attribute {name!r} is corrupt", str(error)) from error
 
     def _error(self, problem: str, found: object = None) -> ContainerError:
         hint = "the file is corrupt or malicious; fetch it again"
@@ -108,7 +108,7 @@ class TextAttributes:
                 continue
             name = self._attribute_name(message)
             if name in names:
-                raise self._error("an attribute comes twice", ascii(name))
+                raise self._error("an attribute is duplicated", ascii(name))
             names.add(name)
             yield name, message.data
 
@@ -119,13 +119,13 @@ class TextAttributes:
             start = 9 if version == 3 else 8
             name = data[start : start + size].split(b"\0")[0].decode("utf-8")
         except (struct.error, UnicodeDecodeError) as error:
-            raise self._error("an attribute is damaged", str(error)) from error
+            raise self._error("an attribute is corrupt", str(error)) from error
         if version not in (1, 2, 3) or message.flags & _SHARED or (version > 1 and flags):
-            raise self._error("an attribute is of a kind that Keras never uses", ascii(name))
+            raise self._error("an attribute has a form that Keras never writes", ascii(name))
         return name
 
     def _messages(self, address: int) -> Iterator[_HeaderMessage]:
-        """The messages of an object's header, through all of its continuations."""
+        """Yields the messages of an object's header, including continuation blocks."""
         head = self._read(address, 16)
         try:
             second = head[:4] == b"OHDR"
@@ -141,15 +141,15 @@ class TextAttributes:
                 for message in self._parse_block(self._read(at, length), flags, second=second):
                     if message.kind == _CONTINUATION:
                         place, room = struct.unpack_from("<QQ", message.data)
-                        # A second-version block carries a signature before and a checksum behind.
+                        # A block of version 2 begins with a signature and ends with a checksum.
                         blocks.append((place + 4, room - 8) if second else (place, room))
                     else:
                         yield message
         except (struct.error, ValueError, OverflowError) as error:
-            raise self._error("an object's header is damaged", str(error)) from error
+            raise self._error("an object's header is corrupt", str(error)) from error
 
     def _read_version_2_prefix(self, address: int, head: bytes) -> tuple[int, int, int]:
-        """Flags, start and size of the first block of a header of version 2."""
+        """Returns flags, start and size of the first block of a version 2 header."""
         flags = head[5]
         at = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
@@ -180,7 +180,7 @@ class TextAttributes:
         count, axes = _parse_dataspace(data[space_at : space_at + space_size])
         class_, bits, size = struct.unpack_from("<B3sI", data, type_at)
         class_ &= 0x0F
-        # An empty list has no texts to take a type from: Keras stores no numbers at all.
+        # Keras stores an empty list with a number type, as it has no strings to take the type from.
         if count == 0 and axes == 1:
             return []
         is_list = axes is not None and axes <= 1 and count * size <= len(values) and size > 0
@@ -191,7 +191,7 @@ class TextAttributes:
             records = struct.iter_unpack("<IQI", values[: count * 16])
             return [self._read_variable_text(*record) for record in records]
         raise self._error(
-            f"the attribute {name!r} is not a list of texts", f"class {class_}, {axes} axes"
+            f"the attribute {name!r} is not a list of strings", f"class {class_}, {axes} axes"
         )
 
     def _read_variable_text(self, length: int, heap: int, index: int) -> str:
@@ -201,14 +201,14 @@ class TextAttributes:
             self._heaps[heap] = dict(self._read_heap(heap))
         at, room = self._heaps[heap].get(index, (0, -1))
         if length > min(room, MAX_TEXT_BYTES):
-            raise self._error("a text is not in its heap", f"{length} bytes as object {index}")
+            raise self._error("a string is not in its heap", f"{length} bytes as object {index}")
         return self._read(at, length).split(b"\0")[0].decode("utf-8")
 
     def _read_heap(self, address: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """The objects of a global heap: number, and where each lies with its size."""
+        """Yields the objects of a global heap: index, and (offset, size)."""
         signature, version, size = struct.unpack("<4sB3xQ", self._read(address, 16))
         if signature != b"GCOL" or version != 1 or size < 16:
-            raise self._error("a global heap is damaged")
+            raise self._error("a global heap is corrupt")
         data = self._read(address + 16, size - 16)
         at = 0
         while at + 16 <= len(data):
@@ -223,13 +223,13 @@ class TextAttributes:
 
 
 def _has_dense_storage(data: bytes) -> bool:
-    """Whether an attribute info message names a fractal heap."""
+    """Whether an attribute info message refers to a fractal heap."""
     at = 4 if len(data) > 1 and data[1] & 1 else 2
     return data[at : at + 8] not in (b"", b"\xff" * 8)
 
 
 def _parse_dataspace(data: bytes) -> tuple[int, int | None]:
-    """Number of elements and of axes; no axes at all (None) for a null dataspace."""
+    """Returns the numbers of elements and axes; None axes for a null dataspace."""
     version, axes, _, kind = struct.unpack_from("<BBBB", data)
     if version == 2 and kind == 2:
         return 1, None

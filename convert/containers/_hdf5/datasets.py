@@ -1,8 +1,8 @@
-"""HDF5 with the doors closed: hard links only, stored bytes only, types that are named here only.
+"""Reads HDF5 datasets strictly: only hard links, only bytes stored in the file, only known types.
 
-libhdf5 follows links into other files, mixes datasets from elsewhere, loads filter plug-ins and makes up a
-terabyte of fill values on demand. Here an object is reached through hard links alone, and a dataset must
-hold in this file what it declares.
+libhdf5 follows links into other files, maps external and virtual datasets, loads filter plug-ins and produces fill
+values for unallocated data. Here objects are opened through hard links alone, and a dataset's bytes must all be stored
+in the file.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from equipoise.convert.core.tensor import DTYPES, Extent
 
 MAX_DEPTH = 100
 OPAQUE_BFLOAT16 = np.dtype("V2")
-"""How h5py, and so TensorFlow's Keras, stores bfloat16: two opaque bytes without a tag."""
+"""How h5py, and therefore Keras, stores bfloat16: two opaque bytes without a tag."""
 
 _DEFLATE_RATIO = 1100
-"""More than deflate can ever gain; what claims more was never compressed from real data."""
+"""More than deflate can achieve; a higher ratio means that the size is wrong."""
 _FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 _SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
@@ -39,17 +39,17 @@ STORABLE_DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-"""Names of the dtypes that HDF5 itself describes; bfloat16 comes on top."""
+"""Dtypes that HDF5 can describe; bfloat16 is stored as opaque bytes."""
 
 
 @contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
-    """Turns what h5py raises on broken bytes into a ``ContainerError``; wrap h5py calls only."""
+    """Converts exceptions of h5py for corrupt files into ``ContainerError``; wrap h5py calls only."""
     try:
         yield
     except _LIBRARY_ERRORS as error:
         raise ContainerError(
-            "HDF5 cannot make sense of the file",
+            "HDF5 cannot read the file",
             file=path,
             found=f"{type(error).__name__}: {str(error)[:300]}",
             hint="the file is truncated, corrupt or malicious; fetch it again",
@@ -58,7 +58,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def translate_write_errors(path: Path) -> Iterator[None]:
-    """Turns what h5py raises while writing into the system's error that it hides, e.g. a full disk."""
+    """Converts exceptions of h5py while writing into the ``OSError`` behind them, e.g. a full disk."""
     try:
         yield
     except _LIBRARY_ERRORS as error:
@@ -74,9 +74,9 @@ def translate_write_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[h5f.FileID]:
-    """The file for reading, without locks, which read-only file systems refuse."""
+    """Opens the file for reading without file locks, which read-only file systems refuse."""
     with open(path, "rb"):
-        pass  # A missing or forbidden file is the system's error, not the container's.
+        pass  # A missing or forbidden file raises OSError, not ContainerError.
     with translate_read_errors(path):
         file = h5py.File(path, "r", locking=False)
     try:
@@ -86,15 +86,15 @@ def open_file(path: Path) -> Iterator[h5f.FileID]:
 
 
 def open_object(root: Any, name: str, path: Path) -> Any:
-    """The object at ``name`` below the group ``root``, through hard links alone.
+    """Opens the object at ``name`` below the group ``root`` through hard links alone.
 
     Raises:
-        ContainerError: A part is missing, is no plain name, or is a link of another kind.
+        ContainerError: A part is missing, is not a plain name, or is a soft or external link.
     """
     node = root
     for part in name.split("/"):
         if part in ("", ".", "..") or not isinstance(node, h5g.GroupID):
-            raise ContainerError("a name leads nowhere", file=path, tensor=name)
+            raise ContainerError("a name is not a path in the file", file=path, tensor=name)
         node = _open_child(node, part.encode("utf-8", "surrogateescape"), path, name)
     return node
 
@@ -103,7 +103,7 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
     with translate_read_errors(path):
         if part not in group:
             raise ContainerError(
-                "listed, but not in the file",
+                "listed, but missing in the file",
                 file=path,
                 tensor=name,
                 hint="the file is incomplete; fetch it again",
@@ -112,7 +112,7 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
         if kind == h5l.TYPE_HARD:
             return h5o.open(group, part)
     raise ContainerError(
-        "a soft or external link stands where the data should",
+        "a soft or external link instead of the data",
         file=path,
         tensor=name,
         hint="links can leave the file and are not followed; copy the data into one file",
@@ -120,13 +120,13 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
 
 
 def object_address(node: Any, path: Path) -> int:
-    """Where the object's header lies; equal for two hard links to one object."""
+    """Returns the address of the object's header; equal for hard links to one object."""
     with translate_read_errors(path):
         return int(h5o.get_info(node).addr)
 
 
 def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
-    """Every dataset in the file, as its path and address; each group is entered once."""
+    """Yields path and address of every dataset in the file; enters each group once."""
     with translate_read_errors(path):
         start = h5o.open(root, b"/")
     stack = [("", start, MAX_DEPTH)]
@@ -153,12 +153,12 @@ class StoredDataset:
     """A dataset whose bytes are in the file.
 
     Attributes:
-        place: Its path in the file.
-        address: Of its header; equal for hard links to one dataset.
+        path: Its path in the file.
+        address: Address of its header; equal for hard links to one dataset.
         dtype: Little-endian dtype.
         shape: Sizes of the axes.
         file: The file.
-        extent: Where the bytes lie, if in one piece as they are.
+        extent: Its byte range, if the bytes are contiguous and in native form.
     """
 
     path: str
@@ -169,7 +169,7 @@ class StoredDataset:
     extent: Extent | None
 
     def read(self) -> Array:
-        """The values, in C order and little-endian."""
+        """Reads the values in C order, little-endian."""
         if self.extent is not None:
             return self.extent.read().view(self.dtype).reshape(self.shape)
         with open_file(self.file) as root:
@@ -187,11 +187,11 @@ def check_dataset(node: Any, place: str, path: Path) -> StoredDataset:
     """Checks a dataset's type, shape and storage.
 
     Raises:
-        ContainerError: It is no dataset, or its bytes are not all in this file.
-        UnsupportedDtypeError: Its type is none of those that are known.
+        ContainerError: It is not a dataset, or its bytes are not all in this file.
+        UnsupportedDtypeError: Its type is unknown.
     """
     if not isinstance(node, h5d.DatasetID):
-        raise ContainerError("listed as a weight, but no dataset", file=path, tensor=place)
+        raise ContainerError("listed as a weight, but not a dataset", file=path, tensor=place)
     with translate_read_errors(path):
         dtype, native = _find_dtype(node.get_type(), path, place)
         space, plan = node.get_space(), node.get_create_plist()
@@ -219,7 +219,7 @@ def check_dataset(node: Any, place: str, path: Path) -> StoredDataset:
 def _max_stored_bytes(
     node: h5d.DatasetID, plan: Any, limit: int, shape: tuple[int, ...], dtype: DType
 ) -> int:
-    """The most bytes that the dataset's storage can stand for; 0 where it is not to be trusted."""
+    """Returns the largest number of bytes that the dataset's storage can expand to; 0 if its filters are not allowed."""
     size = min(int(node.get_storage_size()), limit)
     if plan.get_layout() != h5d.CHUNKED:
         return size
@@ -229,14 +229,14 @@ def _max_stored_bytes(
     if not _FILTERS.issuperset(filters) or len(set(filters)) != len(filters):
         return 0
     most = size * _DEFLATE_RATIO if h5z.FILTER_DEFLATE in filters else size
-    # A chunk that was never written would be made up of fill values.
+    # HDF5 would return fill values for chunks that were never written.
     complete = count == 0 or node.get_num_chunks() == count
     return most if complete and count * byte_size(chunk, dtype) <= most else 0
 
 
 @cache
 def _known_types() -> tuple[tuple[Any, DType, bool], ...]:
-    """HDF5 types that are known: the type, its dtype, and whether its bytes can be used as they are."""
+    """Returns the known HDF5 types: type, dtype, and whether the bytes are in native form."""
     table: list[tuple[Any, DType, bool]] = []
     for name in STORABLE_DTYPES:
         dtype = DTYPES[name]

@@ -1,4 +1,4 @@
-"""Writes Keras HDF5: h5py makes the structure and says where the data go, then the bytes follow."""
+"""Writes Keras HDF5: h5py creates the structure and allocates the data, then the bytes are written in place."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import TensorHeader
 
 TOP_LEVEL_GROUP = "top_level_model_weights"
-"""The group of variables that the model owns outside of any layer; Keras always makes it."""
+"""The group of variables outside of any layer; Keras always creates it."""
 
 MAX_ATTRIBUTE_BYTES = 64512
-"""Keras's ``HDF5_OBJECT_HEADER_LIMIT``: longer lists are cut into numbered parts."""
+"""Keras's ``HDF5_OBJECT_HEADER_LIMIT``: longer lists are split into numbered parts."""
 
 _DEFAULT_METADATA = {"backend": "tensorflow", "keras_version": "2.21.0"}
-"""What is written where metadata say nothing; the version is the one that the layout was held against."""
+"""Defaults of the metadata; the layout was compared with files of this Keras version."""
 
 
 class Writer(SlotWriter):
     """Writes one file.
 
     Metadata ``variant`` chooses between ``keras`` (the default) and ``flat``; ``backend`` and
-    ``keras_version`` are kept; the keys of ``groups`` (JSON, as the reader gives it) fix the order of the
-    layers and name those without weights. A header without a group goes to the model itself. An alias
-    becomes a hard link; with its original's own name it must be in another group.
+    ``keras_version`` are kept; the keys of ``groups`` (JSON, as the reader returns it) determine the order of the
+    layers and name those without weights. A header without a group belongs to the model itself. An alias
+    becomes a hard link; an alias with its original's name must be in another group.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Writer(SlotWriter):
                 "unknown variant", file=path, expected="keras, flat", found=variant
             )
         with open(path, "wb"):
-            pass  # A folder that cannot be written is the system's error, not the container's.
+            pass  # A folder without write permission raises OSError, not ContainerError.
         with (
             translate_write_errors(path),
             h5py.File(path, "w", libver=("earliest", "v110")) as file,
@@ -76,7 +76,7 @@ def _check_header(header: TensorHeader, path: Path) -> None:
             hint="convert it to another dtype, e.g. --dtype fp32",
         )
     if "" in parts or "." in parts:
-        raise ContainerError("the name is no path in HDF5", file=path, tensor=header.name)
+        raise ContainerError("the name is not a path in HDF5", file=path, tensor=header.name)
 
 
 def _create_keras_structure(
@@ -106,7 +106,7 @@ def _layers_from_metadata(metadata: Mapping[str, str], path: Path) -> list[str]:
 
 
 def _create_datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]) -> list[Slot]:
-    """Makes the datasets and hard links; answers where the bytes go."""
+    """Creates the datasets and hard links; returns where the bytes go."""
     slots: list[Slot] = []
     first: dict[str, str] = {}
     parents = h5p.create(h5p.LINK_CREATE)
@@ -124,7 +124,7 @@ def _create_datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]
 
 
 def _create_dataset(file: h5py.File, place: str, header: TensorHeader, parents: Any) -> int:
-    """Makes a dataset whose room is set aside at once; answers where that is."""
+    """Creates a dataset that is allocated immediately; returns its offset."""
     plan = h5p.create(h5p.DATASET_CREATE)
     plan.set_layout(h5d.CONTIGUOUS)
     plan.set_alloc_time(h5d.ALLOC_TIME_EARLY)
@@ -134,12 +134,12 @@ def _create_dataset(file: h5py.File, place: str, header: TensorHeader, parents: 
     kind = h5t.py_create(stored_as, logical=True)
     space = h5s.create_simple(header.shape) if header.shape else h5s.create(h5s.SCALAR)
     dataset = h5d.create(file.id, place.encode(), kind, space, plan, parents)
-    # A dataset without elements has no room and so no offset.
+    # A dataset without elements has no offset.
     return int(dataset.get_offset() or 0)
 
 
 def _save_names(node: h5py.Group, name: str, names: Sequence[str], path: Path) -> None:
-    """Stores a list of texts as Keras does: whole if it fits, else in numbered parts."""
+    """Stores a list of strings like Keras: in one attribute if it fits, else in numbered parts."""
     data = [entry.encode() for entry in names]
     too_long = [entry for entry in data if len(entry) > MAX_ATTRIBUTE_BYTES]
     if too_long:

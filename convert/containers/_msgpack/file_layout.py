@@ -1,4 +1,4 @@
-"""Where everything of a Flax msgpack file lies, computed from the headers alone."""
+"""Computes the layout of a Flax msgpack file from the headers alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Tree = dict[str, "TensorHeader | _Tree"]
 def compute_layout(
     path: Path, headers: Sequence[TensorHeader], chunk_bytes: int
 ) -> tuple[list[tuple[int, bytes]], list[Slot], int]:
-    """The structure as pieces with offsets, the slots of the headers in order, and the file's size."""
+    """Returns the structure as (offset, bytes), the slots of the headers in order, and the file's size."""
     layout = _Layout(chunk_bytes)
     layout.tree(_build_tree(path, headers))
     layout.flush()
@@ -34,11 +34,11 @@ def _build_tree(path: Path, headers: Sequence[TensorHeader]) -> _Tree:
             below = branch.setdefault(key, {})
             if not isinstance(below, dict):
                 raise _name_error(
-                    path, header, f"{below.name!r} is a tensor, so it holds no others"
+                    path, header, f"{below.name!r} is a tensor and cannot contain others"
                 )
             branch = below
         if not all(keys) or CHUNKED_KEY in keys or last in branch:
-            raise _name_error(path, header, "its name does not spell one place in nested maps")
+            raise _name_error(path, header, "its name is not a path in nested maps")
         if len(keys) >= MAX_DEPTH - 1 or len(header.name.encode()) > MAX_KEY_BYTES:
             raise _name_error(path, header, "its name is too long")
         branch[last] = header
@@ -52,7 +52,7 @@ def _name_error(path: Path, header: TensorHeader, problem: str) -> ContainerErro
 
 
 class _Layout:
-    """Writes structure into memory and leaves holes for the arrays' bytes."""
+    """Encodes the structure in memory and leaves gaps for the arrays' bytes."""
 
     def __init__(self, chunk_bytes: int) -> None:
         self.pieces: list[tuple[int, bytes]] = []
@@ -108,7 +108,7 @@ def _element_count(header: TensorHeader) -> int:
 
 
 def _pack_sized(value: int, codes: Sequence[tuple[int, int]]) -> bytes:
-    """The first of the pairs (code, width) whose width can hold ``value``."""
+    """Encodes a value with the first of the pairs (code, width) whose width can hold it."""
     code, width = next((code, width) for code, width in codes if value < 1 << 8 * width)
     return bytes([code]) + value.to_bytes(width, "big")
 
@@ -142,7 +142,7 @@ def _bin_header(length: int) -> bytes:
 
 
 def _extension_header(length: int) -> bytes:
-    """Head of an array's extension; lengths that are small powers of two have tags of their own."""
+    """Encodes the head of an array's extension; small powers of two have their own tags."""
     fixed = {1 << power: 0xD4 + power for power in range(5)}.get(length)
     sizes = ((0xC7, 1), (0xC8, 2), (0xC9, 4))
     return (bytes([fixed]) if fixed is not None else _pack_sized(length, sizes)) + b"\x01"

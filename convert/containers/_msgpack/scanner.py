@@ -1,7 +1,7 @@
-"""Skims a msgpack file: the tree and where the arrays lie, never the arrays themselves.
+"""Scans a msgpack file for its tree and the positions of its arrays, without reading the arrays.
 
-``msgpack.Unpacker`` would load every byte. This reader follows the format's own lengths with small reads,
-checks each of them against the end of the file before anything is allocated, and jumps over the payloads.
+``msgpack.Unpacker`` would load every byte. This scanner reads only headers, checks every length against the end of
+the file before it allocates anything, and skips the payloads.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from equipoise.convert.core.tensor import dtype_named
 
 MAX_DEPTH = 100
 MAX_KEY_BYTES = 4096
-"""Longest path of keys, in bytes: paths repeat their beginnings, so long ones would multiply the file."""
+"""Longest path of keys in bytes: paths repeat their prefixes, so that long ones would need much more memory than the file."""
 
 _WINDOW_BYTES = 1 << 16
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
-_CONSTANTS = {0xC0: "nothing (nil)", 0xC2: "a truth value", 0xC3: "a truth value"}
+_CONSTANTS = {0xC0: "nothing (nil)", 0xC2: "a boolean", 0xC3: "a boolean"}
 _FIXED_SIZES = {
     0xCA: 4,
     0xCB: 8,
@@ -54,7 +54,7 @@ _LENGTH_SIZES = {
 
 @dataclass(frozen=True)
 class ArrayNode:
-    """An array: ``scalar`` tells numpy scalars (extension 3) from arrays (extension 1)."""
+    """An array; ``scalar`` is true for NumPy scalars (extension 3)."""
 
     dtype: DType
     shape: tuple[int, ...]
@@ -65,7 +65,7 @@ class ArrayNode:
 
 @dataclass(frozen=True)
 class OtherNode:
-    """Any other value: what it is, in words, and its value when it is an integer or a truth value."""
+    """Any other value: a description, and the value of an integer or boolean."""
 
     kind: str
     value: int | bool | None = None
@@ -82,7 +82,7 @@ Node = MapNode | ArrayNode | OtherNode
 
 
 def scan_file(path: Path) -> MapNode:
-    """The tree of a file whose root is a map.
+    """Returns the tree of a file whose root is a map.
 
     Raises:
         ContainerError: The bytes are not one complete msgpack map, or exceed a limit.
@@ -103,7 +103,7 @@ def _describe(node: Node) -> str:
 
 
 class _Scanner:
-    """A cursor over the file with one small window of it in memory."""
+    """A cursor over the file with a small window in memory."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -120,11 +120,11 @@ class _Scanner:
             file=self.path,
             tensor=str(more["tensor"]) if more.get("tensor") else None,
             found=found,
-            hint="the file is truncated, corrupt or no Flax msgpack; fetch it again",
+            hint="the file is truncated, corrupt or not a Flax msgpack file; download it again",
         )
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes; callers bound ``count``."""
+        """Reads the next ``count`` bytes; callers limit ``count``."""
         self._check(count)
         begin = self.at - self._start
         if not 0 <= begin <= begin + count <= len(self._window):
@@ -148,7 +148,7 @@ class _Scanner:
         return int.from_bytes(self.take(count), "big")
 
     def node(self, path: str, depth: int) -> Node:
-        """The value at the cursor, whatever it is."""
+        """Reads the value at the cursor."""
         tag = self.number(1)
         if 0x80 <= tag <= 0x8F or tag in (0xDE, 0xDF):
             return self._map(self._count(tag, 0x80), path, depth)
@@ -164,7 +164,7 @@ class _Scanner:
             return self._fixed(tag)
         if 0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB):
             self.skip(self._count(tag, 0xA0))
-            return OtherNode("a text")
+            return OtherNode("a string")
         if 0xC4 <= tag <= 0xC6:
             self.skip(self._count(tag, 0))
             return OtherNode("bytes")
@@ -177,7 +177,7 @@ class _Scanner:
         return OtherNode("an integer", int.from_bytes(data, "big", signed=tag >= 0xD0))
 
     def _count(self, tag: int, base: int) -> int:
-        """The length that a tag carries in itself or in the bytes behind it."""
+        """Returns the length in a tag or in the bytes after it."""
         return self.number(_LENGTH_SIZES[tag]) if tag in _LENGTH_SIZES else tag - base
 
     def _map(self, count: int, path: str, depth: int) -> MapNode:
@@ -187,7 +187,7 @@ class _Scanner:
             key = self._key(path)
             name = f"{path}/{key}" if path else key
             if key in entries:
-                raise self.error("a key comes twice in one map", tensor=name)
+                raise self.error("a key is duplicated in a map", tensor=name)
             entries[key] = self.node(name, depth - 1)
         return MapNode(entries)
 
@@ -200,13 +200,13 @@ class _Scanner:
     def _enter(self, least: int, path: str, depth: int) -> None:
         if depth == 0:
             raise self.error(f"the data are nested more than {MAX_DEPTH} levels deep", tensor=path)
-        # Every value takes a byte at least: a count that the rest of the file cannot hold is a lie.
+        # Every value takes at least one byte, so that a larger count is wrong.
         self._check(least)
 
     def _key(self, path: str) -> str:
         tag = self.number(1)
         if not (0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB)):
-            raise self.error("a key is no text", tensor=path, found=f"type byte {tag:#04x}")
+            raise self.error("a key is not a string", tensor=path, found=f"type byte {tag:#04x}")
         length = self._count(tag, 0xA0)
         if length + len(path) > MAX_KEY_BYTES:
             raise self.error(f"a path of keys is longer than {MAX_KEY_BYTES} bytes", tensor=path)
@@ -231,7 +231,7 @@ class _Scanner:
         return OtherNode(f"an unknown extension of type {code}")
 
     def _array(self, path: str, end: int, *, scalar: bool) -> ArrayNode:
-        """The inside of an extension: ``(shape, dtype name, bytes)``."""
+        """Reads the content of an extension: ``(shape, dtype name, bytes)``."""
         if self._items(path) != 3:
             raise self.error("an array is not a triple of shape, dtype and bytes", tensor=path)
         axes = self._items(path)
@@ -259,15 +259,15 @@ class _Scanner:
     def _items(self, path: str) -> int:
         tag = self.number(1)
         if not (0x90 <= tag <= 0x9F or tag in (0xDC, 0xDD)):
-            raise self.error("an array's parts are no list", tensor=path)
+            raise self.error("an array is not a list of three parts", tensor=path)
         return self._count(tag, 0x90)
 
     def _raw(self, path: str, *, limit: int) -> int:
-        """Length of the text or the bytes at the cursor; old writers mark both as text."""
+        """Returns the length of the string or bytes at the cursor; old writers encode both as strings."""
         tag = self.number(1)
         if not (0xA0 <= tag <= 0xBF or tag in (0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB)):
             raise self.error("an array's dtype or bytes are missing", tensor=path)
         length = self._count(tag, 0xA0)
         if length > limit:
-            raise self.error("an array's dtype is no name", tensor=path)
+            raise self.error("an array's dtype is not a name", tensor=path)
         return length

@@ -1,4 +1,4 @@
-"""What a PyTorch pickle may name, and the inert data that stands for it."""
+"""The globals that a PyTorch pickle may name, and the inert data that replaces them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class StorageType:
 
 @dataclass(frozen=True)
 class Storage:
-    """A persistent id: a storage that lies elsewhere in the file.
+    """A persistent id: a storage elsewhere in the file.
 
     Attributes:
         dtype: PyTorch's name of the elements' dtype; None for untyped bytes.
         key: Its name in the file.
         location: The device it was on.
         numel: Number of elements.
-        view: Key, first element and number of elements, when it is a part of ``key`` (legacy files).
+        view: Key, first element and number of elements, if it is a part of ``key`` (legacy files).
     """
 
     dtype: str | None
@@ -60,7 +60,7 @@ class StridedView:
 
 @dataclass(frozen=True)
 class UnsupportedTensor:
-    """A tensor of a kind that has no counterpart in other containers."""
+    """A tensor that other containers cannot hold, e.g. a sparse one."""
 
     what: str
 
@@ -84,7 +84,7 @@ STORAGE_DTYPES = {
     "QUInt4x2": "quint4x2",
     "QUInt2x4": "quint2x4",
 }
-"""Storage class without its ending -> dtype."""
+"""Name of a storage class without ``Storage`` -> dtype."""
 
 _QUANTIZED_WIDTHS = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
 _DTYPES = (
@@ -119,7 +119,7 @@ _OPAQUE_NUMPY = (
 
 
 def element_bytes(dtype: str | None) -> int:
-    """Bytes of an element in a storage of that dtype; storages have no others."""
+    """Returns the bytes of an element of a storage's dtype."""
     if dtype is None:
         return 1
     known = DTYPES.get(dtype)
@@ -127,10 +127,10 @@ def element_bytes(dtype: str | None) -> int:
 
 
 def check_count(value: object, what: str) -> int:
-    """The value as a count.
+    """Returns the value if it is a non-negative integer.
 
     Raises:
-        ContainerError: It is none.
+        ContainerError: It is not a non-negative integer.
     """
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise ContainerError(
@@ -141,12 +141,12 @@ def check_count(value: object, what: str) -> int:
 
 def _check_counts(value: object, what: str) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)) or len(value) > 32:
-        raise ContainerError(f"the {what} of a tensor is no tuple of at most 32 counts")
+        raise ContainerError(f"the {what} of a tensor is not a tuple of at most 32 counts")
     return tuple(check_count(item, what) for item in value)
 
 
 def _rebuild_tensor(arguments: tuple[object, ...], dtype: str | None = None) -> object:
-    """``_rebuild_tensor`` and ``_rebuild_tensor_v2``: storage, offset, size, stride, and the rest."""
+    """Replaces ``_rebuild_tensor`` and ``_rebuild_tensor_v2``: storage, offset, size, stride and more."""
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
         raise ContainerError("a tensor without a storage")
     storage = arguments[0]
@@ -154,28 +154,28 @@ def _rebuild_tensor(arguments: tuple[object, ...], dtype: str | None = None) -> 
     shape = _check_counts(arguments[2], "shape")
     strides = _check_counts(arguments[3], "stride")
     if len(shape) != len(strides):
-        raise ContainerError("a tensor has not as many strides as axes")
+        raise ContainerError("a tensor has different numbers of strides and axes")
     if len(arguments) > 6 and arguments[6]:
         return UnsupportedTensor("a tensor with a lazy conjugation or negation")
     return StridedView(storage, check_count(arguments[1], "offset"), shape, strides, name)
 
 
 def _rebuild_tensor_v3(arguments: tuple[object, ...]) -> object:
-    """``_rebuild_tensor_v3``: as v2, with the dtype in front of the metadata."""
+    """Replaces ``_rebuild_tensor_v3``: like v2, with the dtype before the metadata."""
     if len(arguments) < 7 or not isinstance(arguments[6], TorchDtype):
         raise ContainerError("a tensor without a dtype")
     return _rebuild_tensor((*arguments[:6], *arguments[7:]), arguments[6].name)
 
 
 def _unwrap_tensor(arguments: tuple[object, ...]) -> object:
-    """A wrapper around a tensor: Parameter, Buffer."""
+    """Replaces wrappers of a tensor: Parameter, Buffer."""
     if not arguments or not isinstance(arguments[0], (StridedView, UnsupportedTensor)):
         raise ContainerError("a parameter without a tensor")
     return arguments[0]
 
 
 def _rebuild_from_type(arguments: tuple[object, ...]) -> object:
-    """``_rebuild_from_type_v2``: function, type, its arguments, state."""
+    """Replaces ``_rebuild_from_type_v2``: function, type, arguments, state."""
     if len(arguments) < 3:
         raise ContainerError("a tensor subclass without arguments")
     function, _, inner = arguments[:3]
@@ -187,7 +187,7 @@ def _rebuild_from_type(arguments: tuple[object, ...]) -> object:
 
 
 def _build_dict(arguments: tuple[object, ...]) -> object:
-    """``OrderedDict()``, or with pairs as Python 2 wrote it."""
+    """Replaces ``OrderedDict()``, or ``OrderedDict(pairs)`` as Python 2 pickled it."""
     if not arguments:
         return {}
     source = arguments[0]
@@ -196,7 +196,7 @@ def _build_dict(arguments: tuple[object, ...]) -> object:
     out: dict[object, object] = {}
     for pair in source if isinstance(source, list) else ():
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ContainerError("an ordered dict of something else than pairs")
+            raise ContainerError("an ordered dict without pairs")
         out[dict_key(pair[0])] = pair[1]
     return out
 
@@ -258,25 +258,25 @@ def _allowed_globals() -> dict[str, object]:
 
 
 ALLOWED_GLOBALS: Mapping[str, object] = _allowed_globals()
-"""Every global that is let through, by ``module.name``."""
+"""Every allowed global, by ``module.name``."""
 
 
 def parse_storage(identifier: object) -> Storage:
-    """The storage that a persistent id means.
+    """Returns the storage of a persistent id.
 
     Raises:
-        ContainerError: It means none.
+        ContainerError: It is not a storage.
     """
     if not isinstance(identifier, tuple) or not 5 <= len(identifier) <= 6:
-        raise ContainerError("a persistent id is no storage")
+        raise ContainerError("a persistent id is not a storage")
     tag, kind, key, location, numel, *rest = identifier
     if tag != "storage" or not isinstance(kind, StorageType):
-        raise ContainerError(f"a persistent id is no storage, but {str(tag)[:40]!r}")
+        raise ContainerError(f"a persistent id is not a storage, but {str(tag)[:40]!r}")
     if not isinstance(key, str) or not isinstance(location, str):
-        raise ContainerError("the key of a storage is no text")
+        raise ContainerError("the key of a storage is not a string")
     view = None
     if rest and rest[0] is not None:
         if not isinstance(rest[0], tuple) or len(rest[0]) != 3 or not isinstance(rest[0][0], str):
-            raise ContainerError("the view of a storage is damaged")
+            raise ContainerError("the view of a storage is corrupt")
         view = (rest[0][0], check_count(rest[0][1], "view"), check_count(rest[0][2], "view"))
     return Storage(kind.dtype, key, location, check_count(numel, "storage"), view)

@@ -1,4 +1,4 @@
-"""The format that ``torch.save`` wrote before 1.6: five pickles, then the storages."""
+"""Reads the format of ``torch.save`` before torch 1.6: five pickles, then the storages."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PROTOCOL = 1001
 
 @dataclass(frozen=True)
 class LegacyFile:
-    """A legacy file, its pickles read and its storages found.
+    """A parsed legacy file.
 
     Attributes:
-        top: The object that was saved.
+        top: The saved object.
         pickled_bytes: Length of the pickles.
-        regions: Finds the bytes of a storage.
-        spare: Bytes behind the last storage.
+        find_storage: Returns the bytes of a storage.
+        trailing_bytes: Number of bytes after the last storage.
     """
 
     top: object
@@ -41,10 +41,10 @@ class LegacyFile:
 
 
 def read_legacy(path: Path) -> LegacyFile:
-    """Reads the pickles, and walks over the storages from size to size.
+    """Reads the pickles and finds the storages.
 
     Raises:
-        ContainerError: The file is damaged or of another kind.
+        ContainerError: The file is corrupt or of another kind.
     """
     with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         sizes: dict[str, int] = {}
@@ -72,14 +72,14 @@ def read_legacy(path: Path) -> LegacyFile:
 def _storage_extents(
     path: Path, data: mmap, position: int, keys: object, sizes: dict[str, int]
 ) -> tuple[dict[str, Extent], int]:
-    """Where each storage lies, and where the last one ends."""
+    """Returns the byte range of each storage, and the end of the last."""
     if not isinstance(keys, list):
-        raise ContainerError("the keys of the storages are no list", file=path)
+        raise ContainerError("the keys of the storages are not a list", file=path)
     extents: dict[str, Extent] = {}
     for key in keys:
         if not isinstance(key, str) or key not in sizes or key in extents:
             raise ContainerError(
-                "a storage is unknown, or there twice", file=path, found=str(key)[:40]
+                "a storage is unknown or duplicated", file=path, found=str(key)[:40]
             )
         count = int.from_bytes(data[position : position + 8], "little", signed=True)
         start = position + 8
@@ -97,14 +97,14 @@ def _storage_extents(
 
 
 def _storage_bytes(path: Path, extents: dict[str, Extent], storage: Storage) -> StorageBytes:
-    """The bytes of a storage, or of the part that a storage view names; always little-endian."""
+    """Returns the bytes of a storage, or of the part in a storage view; always little-endian."""
     extent = extents.get(storage.key)
     width = element_bytes(storage.dtype)
     if extent is None:
         raise ContainerError(f"the storage {storage.key!r} is missing", file=path)
     if extent.nbytes != storage.numel * width:
         raise ContainerError(
-            f"the storage {storage.key!r} has another size than its tensors say",
+            f"the storage {storage.key!r} does not have the size that its tensors need",
             file=path,
             expected=f"{storage.numel * width} bytes",
             found=f"{extent.nbytes} bytes",
@@ -113,6 +113,6 @@ def _storage_bytes(path: Path, extents: dict[str, Extent], storage: Storage) -> 
         return StorageBytes(extent.nbytes, extent)
     _, first, count = storage.view
     if (first + count) * width > extent.nbytes:
-        raise ContainerError(f"a view leaves the storage {storage.key!r}", file=path)
+        raise ContainerError(f"a view reaches beyond the storage {storage.key!r}", file=path)
     part = Extent(path, extent.offset + first * width, count * width)
     return StorageBytes(part.nbytes, part)

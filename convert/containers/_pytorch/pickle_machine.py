@@ -1,4 +1,4 @@
-"""The stack and the memo of the pickle machine; see ``_pickle`` for what it is and why."""
+"""The stack and the memo of the pickle machine; see :mod:`equipoise.convert.containers._pytorch.unpickle`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ MAX_PICKLE_BYTES = 64 << 20
 """Longest pickle that is read; a hundred thousand tensors take 15 MB."""
 _MAX_LINE_BYTES = 4096
 _MIN_ARGUMENT_BUDGET = 10_000
-"""Calls may copy their arguments; how many in all is bounded by this or the length of the pickle."""
+"""Calls may copy their arguments; their total number is limited to this or the length of the pickle."""
 
 
 class _Mark:
-    """The stack's marker."""
+    """The marker on the stack."""
 
 
 _MARK = _Mark()
 
 
 class PickleMachine:
-    """The state of one pickle while it is read: its bytes, its stack and its memo.
+    """The state of unpickling: bytes, stack and memo.
 
     Args:
-        data: The bytes that hold it, maybe among others.
-        start: Where it starts.
-        table: The globals that it may name, by ``module.name``.
-        persistent: What stands for a persistent id.
+        data: The bytes that contain the pickle.
+        start: Its offset.
+        table: The allowed globals, by ``module.name``.
+        persistent: Returns the value for a persistent id.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class PickleMachine:
         self.end = start
 
     def fail(self, why: str) -> NoReturn:
-        """Says what is wrong, and where."""
-        raise ContainerError(f"the pickle is damaged at byte {self.end}: {why}")
+        """Raises ``ContainerError`` with the position."""
+        raise ContainerError(f"the pickle is corrupt at byte {self.end}: {why}")
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """Reads the next bytes."""
         end = self.end + count
         if end > self._limit:
             self.fail(f"{count} bytes wanted, {self._limit - self.end} are left")
@@ -63,15 +63,15 @@ class PickleMachine:
         return piece
 
     def number(self, size: int, signed: bool = False) -> int:
-        """The next little-endian integer."""
+        """Reads the next little-endian integer."""
         return int.from_bytes(self.take(size), "little", signed=signed)
 
     def take_sized(self, size: int) -> bytes:
-        """The next bytes, their count in front."""
+        """Reads bytes that are preceded by their count."""
         return self.take(self.number(size))
 
     def line(self) -> bytes:
-        """The next line, without its end."""
+        """Reads the next line, without the newline."""
         end = self._data.find(b"\n", self.end, min(self._limit, self.end + _MAX_LINE_BYTES))
         if end < 0:
             self.fail("a line has no end")
@@ -80,17 +80,17 @@ class PickleMachine:
         return line
 
     def push(self, value: object) -> None:
-        """Puts a value on the stack."""
+        """Pushes a value on the stack."""
         self._stack.append(value)
 
     def pop(self) -> object:
-        """The topmost value, taken."""
+        """Pops the topmost value."""
         if not self._stack or self._stack[-1] is _MARK:
             self.fail("the stack is empty")
         return self._stack.pop()
 
     def top(self) -> object:
-        """The topmost value or mark, left where it is."""
+        """Returns the topmost value or mark without popping it."""
         if not self._stack:
             self.fail("the stack is empty")
         return self._stack[-1]
@@ -109,7 +109,7 @@ class PickleMachine:
         self.push(_MARK)
 
     def pop_to_mark(self) -> list[object]:
-        """Takes everything above the last mark, and the mark."""
+        """Pops everything above the last mark, and the mark."""
         for index in range(len(self._stack) - 1, -1, -1):
             if self._stack[index] is _MARK:
                 items = self._stack[index + 1 :]
@@ -134,7 +134,9 @@ class PickleMachine:
     def memo_put(self, index: int | None) -> None:
         """PUT, or MEMOIZE with None."""
         if index is not None and not 0 <= index < 1 << 32:
-            self.fail("a memo index without end")  # long integers can be made to collide
+            self.fail(
+                "a memo index is too large"
+            )  # large integers can be crafted to collide in a dict
         self._memo[len(self._memo) if index is None else index] = self.top()
 
     def memo_get(self, index: int) -> None:
@@ -144,7 +146,7 @@ class PickleMachine:
         self.push(self._memo[index])
 
     def extend(self, items: list[object]) -> None:
-        """APPEND, APPENDS and ADDITEMS; a set is kept as a list, as nothing is looked up in it."""
+        """APPEND, APPENDS and ADDITEMS; sets are kept as lists."""
         target = self.top()
         if not isinstance(target, list):
             self.fail(f"items for a {type(target).__name__}")
@@ -158,17 +160,17 @@ class PickleMachine:
         target.update(self.pairs(items))
 
     def pairs(self, items: list[object]) -> dict[object, object]:
-        """A dict of keys and values that alternate."""
+        """Returns a dict of alternating keys and values."""
         if len(items) % 2:
             self.fail("a key without a value")
         return {dict_key(items[i]): items[i + 1] for i in range(0, len(items), 2)}
 
     def pop_list(self) -> list[object]:
-        """The topmost value as a list."""
+        """Pops the topmost value as a list."""
         return [self.pop()]
 
     def pop_pair(self) -> list[object]:
-        """The two topmost values, the upper one last."""
+        """Pops the two topmost values; the upper one is last."""
         upper = self.pop()
         return [self.pop(), upper]
 
@@ -180,7 +182,7 @@ class PickleMachine:
         """STACK_GLOBAL."""
         module, name = self.pop_pair()
         if not isinstance(module, str) or not isinstance(name, str):
-            self.fail("the name of a global is no text")
+            self.fail("the name of a global is not a string")
         self._push_global(module, name)
 
     def _push_global(self, module: str, name: str) -> None:
@@ -205,11 +207,11 @@ class PickleMachine:
         sized = (item for item in (arguments, *arguments) if isinstance(item, (list, tuple)))
         self._argument_budget -= sum(map(len, sized))
         if self._argument_budget < 0:
-            self.fail("the same values are handed to calls without end")
+            self.fail("calls copy their arguments too often")
         self.push(callee.build(arguments))
 
     def build(self) -> None:
-        """BUILD: the state is dropped, as only stand-ins could receive it."""
+        """BUILD: the state is dropped, since objects are inert."""
         self.pop()
         self.top()
 

@@ -1,4 +1,4 @@
-"""What a pickle machine knows besides plain data: names, and values that are not looked into."""
+"""Values of the pickle machine besides plain data: globals, and opaque values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _MAX_KEY_BITS = 64
 
 
 class OpaqueKey:
-    """Stands for a dict key that is not hashed, because hashing it could take forever."""
+    """Replaces a dict key whose hashing could take very long."""
 
 
 @dataclass(frozen=True)
 class Global:
-    """What a pickle may name: a text, and what calling it makes (inert data); never the real thing.
+    """An allowed global: its name, and a function that returns inert data instead of calling it.
 
     Attributes:
         name: ``module.name`` as the pickle spells it.
-        build: From the arguments to a value; None when calling it has no meaning here.
+        build: Maps arguments to a value; None if it cannot be called.
     """
 
     name: str
@@ -27,17 +27,17 @@ class Global:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A value that is no tensor and is not looked into.
+    """A value that is not a tensor and is not inspected.
 
     Attributes:
-        what: What it is, for a person.
+        what: A description for the user.
     """
 
     what: str
 
 
 def dict_key(key: object) -> object:
-    """The key itself when it hashes at once and without crafted collisions, else a stand-in."""
+    """Returns the key if it can be hashed quickly and without crafted collisions, else a replacement."""
     if isinstance(key, int) and key.bit_length() > _MAX_KEY_BITS:
         return OpaqueKey()
     plain = key is None or isinstance(key, (str, bytes, int, float))

@@ -1,4 +1,4 @@
-"""From an unpickled checkpoint to named tensors."""
+"""Collects named tensors from an unpickled checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
 MAX_DEPTH = 64
 MAX_NAME_CHARACTERS = 4096
 _MAX_EXPANDED_BYTES = 64 << 20
-"""A view may repeat its storage (stride 0), but not to more than this or the size of the file."""
+"""A view may repeat its storage (stride 0) up to this size, or the size of the file."""
 _MIN_NODE_BUDGET = 10_000
 _MAX_NAME_CHARACTERS_IN_ALL = 64 << 20
 
@@ -32,7 +32,7 @@ _Node: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...]
 _Leaf: TypeAlias = StridedView | UnsupportedTensor | str
 
 SINGLE_TENSOR_NAME = "tensor"
-"""The name of a tensor that was saved by itself."""
+"""The name of a tensor that was saved alone."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class StorageBytes:
     """The bytes of a storage.
 
     Attributes:
-        nbytes: How many there are.
-        extent: Where they lie, when they lie in the file as they are.
-        read: All of them, when they do not.
-        big_endian: Whether their elements have the most significant byte first.
+        nbytes: Their number.
+        extent: Their byte range, if they are stored uncompressed.
+        read: Reads all of them, otherwise.
+        big_endian: Whether the elements are big-endian.
     """
 
     nbytes: int
@@ -52,7 +52,7 @@ class StorageBytes:
     big_endian: bool = False
 
     def part(self, start: int, length: int) -> Array:
-        """Some of the bytes, as a new uint8 array."""
+        """Reads some of the bytes into a new uint8 array."""
         if self.extent is not None:
             return Extent(self.extent.path, self.extent.offset + start, length).read()
         if self.read is None:
@@ -62,11 +62,11 @@ class StorageBytes:
 
 @dataclass
 class PickledTensors:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         tensors: By dotted name.
-        left_out: What is no tensor, with the reason.
+        left_out: Name -> why it is not a tensor.
     """
 
     tensors: dict[str, TensorRef] = field(default_factory=dict)
@@ -76,17 +76,17 @@ class PickledTensors:
 def collect_tensors(
     top: object, path: Path, regions: Callable[[Storage], StorageBytes], pickled_bytes: int
 ) -> PickledTensors:
-    """Names everything in an unpickled object.
+    """Collects all tensors of an unpickled object under dotted names.
 
     Args:
-        top: The object.
+        top: The unpickled object.
         path: The file, for messages.
-        regions: Finds the bytes of a storage; raises ``ContainerError``.
-        pickled_bytes: Length of the pickle; bounds how often shared parts are walked through.
+        find_storage: Returns the bytes of a storage; raises ``ContainerError``.
+        pickled_bytes: Length of the pickle; limits how often shared parts are visited.
 
     Raises:
-        ContainerError: Names collide, a view leaves its storage, or the nesting has no end.
-        UnsupportedDtypeError: A tensor's kind or dtype exists in PyTorch only.
+        ContainerError: Names collide, a view reaches beyond its storage, or the nesting is too deep.
+        UnsupportedDtypeError: Only PyTorch has a tensor's kind or dtype.
     """
     walk = _TreeWalker(path, max(_MIN_NODE_BUDGET, 4 * pickled_bytes))
     limit = max(_MAX_EXPANDED_BYTES, path.stat().st_size)
@@ -112,7 +112,7 @@ def collect_tensors(
 
 
 class _TreeWalker:
-    """Walks through nested containers, and gives up on those that only repeat themselves."""
+    """Walks nested dicts and lists, with a limit for shared and recursive parts."""
 
     def __init__(self, path: Path, budget: int) -> None:
         self._path = path
@@ -120,7 +120,7 @@ class _TreeWalker:
         self._character_budget = _MAX_NAME_CHARACTERS_IN_ALL
 
     def items(self, node: _Node, prefix: str, depth: int) -> Iterator[tuple[str, _Leaf]]:
-        """Names, each with a tensor or with the reason for leaving it out."""
+        """Yields names with a tensor, or with the reason for leaving the value out."""
         self._spend(len(node), depth)
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for index, (key, value) in enumerate(items):
@@ -138,13 +138,13 @@ class _TreeWalker:
         self._node_budget -= count
         if self._node_budget < 0 or depth > MAX_DEPTH:
             raise ContainerError(
-                "the checkpoint is nested too deeply, or repeats its own parts without end",
+                "the checkpoint is nested too deeply, or repeats its own parts too often",
                 file=self._path,
                 expected=f"at most {MAX_DEPTH} levels",
             )
 
     def _has_tensors(self, value: _Node) -> bool:
-        """Whether to look into a value; lists and dicts without tensors count as one."""
+        """Whether to visit a value; lists without containers or tensors are one entry."""
         if isinstance(value, dict):
             return len(value) > 0
         self._spend(len(value))
@@ -160,14 +160,12 @@ class _TreeWalker:
             or not _is_utf8(name)
             or self._character_budget < 0
         ):
-            raise ContainerError(
-                "the names are not usable", file=self._path, found=ascii(name[:80])
-            )
+            raise ContainerError("a name is not usable", file=self._path, found=ascii(name[:80]))
         return name
 
 
 def _is_optimizer(value: object) -> bool:
-    """Whether it is what ``Optimizer.state_dict()`` returns."""
+    """Whether a value is an ``Optimizer.state_dict()``."""
     if not isinstance(value, dict) or value.keys() != {"state", "param_groups"}:
         return False
     return isinstance(value["state"], dict) and isinstance(value["param_groups"], list)
@@ -202,7 +200,7 @@ def _left_out_reason(value: object) -> str:
 def _tensor_ref(
     name: str, view: StridedView, path: Path, region: StorageBytes, limit: int
 ) -> TensorRef:
-    """The reference for a view, once it is known to lie within its storage."""
+    """Returns the reference for a view; checks that it lies within its storage."""
     dtype = DTYPES.get(view.dtype)
     if dtype is None:
         raise UnsupportedDtypeError(f"unsupported dtype torch.{view.dtype}", file=path, tensor=name)
@@ -212,7 +210,7 @@ def _tensor_ref(
     last = view.offset + sum((n - 1) * step for n, step in steps) if size else -1
     if (last + 1) * dtype.itemsize > region.nbytes:
         raise ContainerError(
-            "the tensor leaves its storage",
+            "the tensor reaches beyond its storage",
             file=path,
             tensor=name,
             expected=f"at most {region.nbytes} bytes",
@@ -255,7 +253,7 @@ def _needs_byteswap(region: StorageBytes, dtype: DType) -> bool:
 
 
 def _read_view(view: StridedView, dtype: DType, region: StorageBytes, last: int) -> Array:
-    """Reads the part of a storage that a view needs, and copies the view out of it."""
+    """Reads the part of a storage that a view needs, and returns a copy of the view."""
     if last < 0:
         return np.empty(view.shape, dtype)
     start = view.offset * dtype.itemsize

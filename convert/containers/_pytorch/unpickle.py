@@ -1,10 +1,9 @@
-"""A pickle machine that builds plain data and inert stand-ins, and can call nothing else.
+"""Unpickles PyTorch checkpoints safely: builds plain data and inert objects, and never calls a global.
 
-Not a subclass of ``pickle.Unpickler``: the C class sizes its memo by the largest index a pickle names
-(one opcode of five bytes asks for 64 GiB), hashes arbitrarily nested keys (a crash in C), and its
-BUILD and NEWOBJ run methods of whatever a table hands out. This machine knows the opcodes that
-PyTorch ever wrote, its memo is a dict, a global is only a name, and a name that is not in the caller's
-table stops it before anything happened.
+It does not use ``pickle.Unpickler``: CPython's C implementation sizes its memo by the largest index in the pickle (an
+opcode of five bytes can request 64 GiB), crashes on deeply nested keys, and runs methods of objects in BUILD and
+NEWOBJ. This machine implements the opcodes that PyTorch writes; its memo is a dict, a global is only a name, and a
+name that is not in the caller's table raises before anything is executed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from equipoise.convert.containers._pytorch.pickle_machine import PickleMachine
 from equipoise.convert.core.errors import ContainerError, UnsafePickleError
 
 MAX_OPCODES = 16 << 20
-"""Most opcodes that are run, as the shortest of them make an object of 64 bytes each."""
+"""Largest number of opcodes; the shortest create an object of 64 bytes each."""
 _STOP = 0x2E
 
 
@@ -27,17 +26,17 @@ def load_pickle(
     table: Mapping[str, object],
     persistent: Callable[[object], object] | None = None,
 ) -> tuple[object, int]:
-    """The value that is pickled there, and the offset behind the pickle.
+    """Returns the pickled value, and the offset after the pickle.
 
     Args:
-        data: The bytes that hold it, maybe among others.
-        start: Where it starts.
-        table: The globals that it may name, by ``module.name``; those to be called are ``Global``.
-        persistent: What stands for a persistent id.
+        data: The bytes that contain the pickle.
+        start: Its offset.
+        table: The allowed globals, by ``module.name``; callable ones are ``Global``.
+        persistent: Returns the value for a persistent id.
 
     Raises:
         UnsafePickleError: It names a global that is not in the table.
-        ContainerError: It is damaged, or too large.
+        ContainerError: It is corrupt, or too large.
     """
     machine = PickleMachine(data, start, table, persistent)
     try:
@@ -47,10 +46,10 @@ def load_pickle(
                 return machine.pop(), machine.end
             operation = _OPERATIONS.get(code)
             if operation is None:
-                machine.fail(f"opcode 0x{code:02x} has no place in a checkpoint")
+                machine.fail(f"opcode 0x{code:02x} is not allowed in a checkpoint")
             operation(machine)
     except (struct.error, ValueError) as error:
-        raise ContainerError(f"the pickle is damaged at byte {machine.end}: {error}") from error
+        raise ContainerError(f"the pickle is corrupt at byte {machine.end}: {error}") from error
     raise ContainerError("the pickle is too long", expected=f"at most {MAX_OPCODES} opcodes")
 
 
@@ -59,7 +58,7 @@ def _decode_text(raw: bytes) -> str:
 
 
 def _decode_python2_text(raw: bytes) -> object:
-    """A str of Python 2, which is a text or bytes, nobody knows."""
+    """Decodes a str of Python 2 if it is ASCII; it may be a string or bytes."""
     try:
         return raw.decode("ascii")
     except UnicodeDecodeError:

@@ -28,18 +28,18 @@ _UNTYPED_DTYPES = (
     *("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz"),
     *("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
 )
-"""dtypes that came to PyTorch after its storage classes; it saves them as untyped bytes."""
+"""Dtypes without a storage class in PyTorch, which saves them as untyped bytes."""
 _PREFIX = "archive/"
 _VERSION = b"3\n"
 
 
 class Writer:
-    """Writes one file, storages in the order of the headers; aliases share the storage they name.
+    """Writes one file, storages in the order of the headers; aliases share the storage of their original.
 
     Args:
         path: The file.
-        headers: What is to come.
-        metadata: Not written: the format has no place for it.
+        headers: The tensors to be written.
+        metadata: Ignored: the format cannot store it.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Writer:
         self._crcs.append(crc)
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next header, in C order.
+        """Writes the bytes of the next header, in C order.
 
         Raises:
-            ContainerError: It is not that header's turn, or the bytes do not fill its shape.
+            ContainerError: Another header is next, or the bytes do not match its shape.
         """
         expected = self._expected[self._done].name if self._done < len(self._expected) else None
         if name != expected:
@@ -101,7 +101,7 @@ class Writer:
 
     @property
     def finished_bytes(self) -> int:
-        """How many of the file's first bytes will stay as they are."""
+        """Number of leading bytes of the file that are final."""
         return self._next_record().header
 
     def close(self) -> None:
@@ -140,18 +140,18 @@ class Writer:
 
 
 def _serialization_id(records: Sequence[ZipRecord], crcs: Sequence[int]) -> bytes:
-    """Forty digits that depend on names and contents only, as in the files of ``torch.save``."""
+    """Returns forty digits that depend on names and contents only, like those of ``torch.save``."""
     names = zlib.crc32(b"\0".join(record.name for record in records))
     contents = zlib.crc32(struct.pack(f"<{len(crcs)}I", *crcs))
     return f"{names:020d}{contents:020d}".encode()
 
 
 def _storage_keys(path: Path, headers: Sequence[TensorHeader]) -> dict[str, int]:
-    """Which storage each name uses.
+    """Returns name -> number of its storage.
 
     Raises:
-        ContainerError: A name comes twice, or an alias does not fit what it names.
-        UnsupportedDtypeError: PyTorch lacks a dtype.
+        ContainerError: A name is duplicated, or an alias does not match its original.
+        UnsupportedDtypeError: PyTorch does not have a dtype.
     """
     keys: dict[str, int] = {}
     owners: list[TensorHeader] = []
@@ -160,7 +160,9 @@ def _storage_keys(path: Path, headers: Sequence[TensorHeader]) -> dict[str, int]
         if header.name in keys:
             raise ContainerError("two headers have the same name", file=path, tensor=header.name)
         if any("\ud800" <= char <= "\udfff" for char in header.name):
-            raise ContainerError("a name is no usable text", file=path, tensor=ascii(header.name))
+            raise ContainerError(
+                "a name is not valid Unicode", file=path, tensor=ascii(header.name)
+            )
         if dtype not in _LEGACY_STORAGES and dtype not in _UNTYPED_DTYPES:
             raise UnsupportedDtypeError(
                 f"PyTorch has no dtype {dtype!r}", file=path, tensor=header.name
@@ -185,18 +187,18 @@ def _storage_keys(path: Path, headers: Sequence[TensorHeader]) -> dict[str, int]
 
 
 class _PickleEmitter:
-    """Emits pickle protocol 2, each repeated piece once."""
+    """Emits pickle protocol 2; repeated constants are memoised."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = [b"\x80\2"]
         self._memo: dict[bytes, int] = {}
 
     def add(self, *parts: bytes) -> None:
-        """Appends opcodes as they are."""
+        """Appends opcodes."""
         self.parts.extend(parts)
 
     def shared(self, opcodes: bytes) -> None:
-        """Opcodes that push a constant, or a reference to it."""
+        """Appends opcodes that push a constant, or a memo reference to it."""
         index = self._memo.get(opcodes)
         if index is not None:
             self.add(_memo_opcode(b"h", b"j", index))
@@ -230,7 +232,7 @@ _ORDERED_DICT = b"ccollections\nOrderedDict\n"
 
 
 def _pickle_tensors(headers: Sequence[TensorHeader], keys: Mapping[str, int]) -> bytes:
-    """The pickle of an ``OrderedDict`` of all tensors."""
+    """Returns the pickle of an ``OrderedDict`` of all tensors."""
     out = _PickleEmitter()
     out.shared(_ORDERED_DICT)
     out.add(b")R(")
@@ -263,7 +265,7 @@ def _emit_tensor(out: _PickleEmitter, header: TensorHeader, key: int) -> None:
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
-    """Strides of C order, in elements, as PyTorch gives them to a new tensor."""
+    """Returns the strides of a contiguous tensor in elements, as PyTorch defines them."""
     strides, step = [], 1
     for n in reversed(shape):
         strides.append(step)

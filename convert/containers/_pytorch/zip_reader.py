@@ -1,4 +1,4 @@
-"""The zip archives of PyTorch, read strictly: one entry a name, none over another, nothing inflated blindly."""
+"""Reads PyTorch's zip archives strictly: unique names, no overlaps, limited decompression."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _MAX_COMMENT = 0xFFFF
 _DEFLATE_RATIO = 1040
-"""Deflate cannot do better than 1032 to 1."""
+"""Deflate compresses at most 1032 to 1."""
 _STORED, _DEFLATED = 0, 8
 NO_CRC = 0
-"""What torch writes instead of a CRC after ``torch.serialization.set_crc32_options(False)``."""
+"""CRC field after ``torch.serialization.set_crc32_options(False)``."""
 
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """One entry.
+    """An entry of the archive.
 
     Attributes:
         name: Its name in the archive.
-        offset: Where its bytes begin in the file.
-        stored: How many they are there.
-        size: How many they are in truth.
-        crc: CRC-32 of the latter.
+        offset: Offset of its bytes in the file.
+        stored: Number of stored bytes.
+        size: Number of uncompressed bytes.
+        crc: CRC-32 of the uncompressed bytes.
         deflated: Whether they are compressed.
     """
 
@@ -48,7 +48,7 @@ class ZipEntry:
 
 @dataclass(frozen=True)
 class ZipArchive:
-    """An archive whose directory was checked.
+    """An archive with a checked directory.
 
     Attributes:
         path: The file.
@@ -59,14 +59,14 @@ class ZipArchive:
     entries: Mapping[str, ZipEntry]
 
     def extent(self, entry: ZipEntry) -> Extent:
-        """Where the entry's bytes lie, as they are stored."""
+        """Returns the byte range of the stored bytes."""
         return Extent(self.path, entry.offset, entry.stored)
 
     def read(self, entry: ZipEntry, limit: int | None = None) -> bytes:
-        """The entry's bytes, checked against its CRC where it has one.
+        """Reads the uncompressed bytes and checks the CRC if there is one.
 
         Raises:
-            ContainerError: They are damaged, or more than ``limit``.
+            ContainerError: They are corrupt, or more than ``limit``.
         """
         if limit is not None and max(entry.size, entry.stored) > limit:
             raise ContainerError(
@@ -80,7 +80,9 @@ class ZipArchive:
             raw = self._inflate(entry, raw)
         checked = entry.crc == NO_CRC or zlib.crc32(raw) == entry.crc
         if len(raw) != entry.size or not checked:
-            raise ContainerError(f"the record {entry.name!r} fails its CRC", file=self.path)
+            raise ContainerError(
+                f"the record {entry.name!r} does not match its CRC", file=self.path
+            )
         return raw
 
     def _inflate(self, entry: ZipEntry, raw: bytes) -> bytes:
@@ -96,7 +98,7 @@ def read_zip(path: Path) -> ZipArchive:
     """Reads and checks the directory of an archive.
 
     Raises:
-        ContainerError: The archive is damaged, ambiguous or encrypted.
+        ContainerError: The archive is corrupt, ambiguous or encrypted.
     """
     with open(path, "rb") as file:
         return ZipArchive(path, _CentralDirectory(path, file).entries())
@@ -128,7 +130,7 @@ class _CentralDirectory:
         return entries
 
     def _fail(self, why: str) -> NoReturn:
-        raise ContainerError(f"not a sound zip archive: {why}", file=self._path)
+        raise ContainerError(f"not a valid zip archive: {why}", file=self._path)
 
     def _read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self._size:
@@ -137,7 +139,7 @@ class _CentralDirectory:
         return self._file.read(length)
 
     def _bounds(self) -> tuple[int, int, int]:
-        """Offset and length of the directory, and how many entries it has."""
+        """Returns offset and length of the directory, and its number of entries."""
         tail_length = min(self._size, _END.size + _MAX_COMMENT)
         tail = self._read_at(self._size - tail_length, tail_length)
         found = tail.rfind(b"PK\5\6")
@@ -159,7 +161,7 @@ class _CentralDirectory:
     def _bounds64(self, end: int) -> tuple[int, int, int, int]:
         fields = _END64.unpack(self._read_at(end, _END64.size))
         if fields[0] != b"PK\6\6" or fields[4] or fields[5]:
-            self._fail("the zip64 end is damaged")
+            self._fail("the zip64 end is corrupt")
         _, count, length, start = fields[6:]
         if count * _CENTRAL.size > length:
             self._fail("more entries than fit the directory")
@@ -172,7 +174,7 @@ class _CentralDirectory:
         entries: dict[str, ZipEntry],
         spans: list[tuple[int, int]],
     ) -> int:
-        """Reads the entry at that position of the directory; returns where the next begins."""
+        """Reads the entry at a position of the directory; returns the position of the next."""
         if position + _CENTRAL.size > len(directory):
             self._fail("the directory is truncated")
         fields = _CENTRAL.unpack_from(directory, position)
@@ -181,7 +183,7 @@ class _CentralDirectory:
         extra_at = name_at + n_name
         end = extra_at + n_extra + n_comment
         if fields[0] != b"PK\1\2" or end > len(directory):
-            self._fail("the directory is damaged")
+            self._fail("the directory is corrupt")
         raw_name = directory[name_at:extra_at]
         name = self._name(raw_name)
         if name in entries:
@@ -192,9 +194,9 @@ class _CentralDirectory:
         size, stored, at = self._apply_zip64(extra, (size, stored, at))
         offset = self._data_offset(at, raw_name)
         if method not in (_STORED, _DEFLATED) or (method == _STORED and stored != size):
-            self._fail(f"{name!r} is packed in an unknown way")
+            self._fail(f"{name!r} has an unknown compression")
         if size > stored * _DEFLATE_RATIO or offset + stored > self._size:
-            self._fail(f"{name!r} claims more bytes than there are")
+            self._fail(f"{name!r} declares more bytes than there are")
         entries[name] = ZipEntry(name, offset, stored, size, crc, method == _DEFLATED)
         spans.append((at, offset + stored))
         return int(end)
@@ -209,7 +211,7 @@ class _CentralDirectory:
         return name
 
     def _apply_zip64(self, extra: bytes, values: tuple[int, int, int]) -> list[int]:
-        """Size, stored size and offset, from the zip64 field where the directory refers to it."""
+        """Returns size, stored size and offset, replaced by those of the zip64 field where needed."""
         position = 0
         while position + 4 <= len(extra):
             kind, length = struct.unpack_from("<HH", extra, position)
@@ -218,7 +220,7 @@ class _CentralDirectory:
                 wide = [value for (value,) in struct.iter_unpack("<Q", field[: length // 8 * 8])]
                 missing = values.count(0xFFFFFFFF)
                 if len(wide) < missing or len(field) != length:
-                    self._fail("a zip64 field is damaged")
+                    self._fail("a zip64 field is corrupt")
                 return [wide.pop(0) if value == 0xFFFFFFFF else value for value in values]
             position += 4 + length
         return list(values)

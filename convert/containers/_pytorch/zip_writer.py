@@ -1,4 +1,4 @@
-"""Writes a zip archive as PyTorch lays it out: stored entries, their bytes at multiples of 64."""
+"""Writes zip archives like PyTorch: uncompressed entries, aligned to 64 bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ZIP64_VERSION = 45
 
 @dataclass(frozen=True)
 class ZipRecord:
-    """An entry to be.
+    """An entry that is to be written.
 
     Attributes:
         name: Its name in the archive.
@@ -35,11 +35,11 @@ class ZipRecord:
 
     @property
     def end(self) -> int:
-        """Offset behind its bytes."""
+        """Offset after its bytes."""
         return self.offset + self.size
 
     def local(self) -> bytes:
-        """The local header, up to the bytes; the CRC is patched in later."""
+        """Returns the local header; the CRC is filled in later."""
         wide = self.size >= _ZIP64_LIMIT
         extra = struct.pack("<HHQQ", 1, 16, self.size, self.size) if wide else b""
         padding = self.offset - self.header - _local_length(self.name, self.size)
@@ -49,7 +49,7 @@ class ZipRecord:
         return struct.pack("<4s5H3I2H", *fields, len(self.name), len(extra)) + self.name + extra
 
     def central(self, crc: int) -> bytes:
-        """The entry of the directory."""
+        """Returns the entry of the central directory."""
         wide = [value for value in (self.size, self.size, self.header) if value >= _ZIP64_LIMIT]
         extra = struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
         version = _ZIP64_VERSION if wide else 20
@@ -60,12 +60,12 @@ class ZipRecord:
 
 
 def _local_length(name: bytes, size: int) -> int:
-    """Length of a local header whose padding is empty."""
+    """Returns the length of a local header without padding."""
     return 30 + len(name) + (20 if size >= _ZIP64_LIMIT else 0) + 4
 
 
 def place_records(entries: Sequence[tuple[str, int]]) -> list[ZipRecord]:
-    """Places entries of these names and sizes one behind the other."""
+    """Assigns consecutive offsets to entries of these names and sizes."""
     records: list[ZipRecord] = []
     position = 0
     for name, size in entries:
@@ -77,7 +77,7 @@ def place_records(entries: Sequence[tuple[str, int]]) -> list[ZipRecord]:
 
 
 def central_directory(records: Sequence[ZipRecord], crcs: Sequence[int]) -> bytes:
-    """The central directory with its ends, zip64 and plain, to follow the last record."""
+    """Returns the central directory with its zip64 and plain end records."""
     start = records[-1].end
     body = b"".join(record.central(crc) for record, crc in zip(records, crcs, strict=True))
     count = len(records)
@@ -105,9 +105,9 @@ def central_directory(records: Sequence[ZipRecord], crcs: Sequence[int]) -> byte
 def write_record(
     file: BinaryIO, record: ZipRecord, blocks: Iterable[memoryview | bytes]
 ) -> tuple[int, int]:
-    """Writes an entry where it belongs; returns its CRC and how many bytes came.
+    """Writes an entry at its offset; returns its CRC and the number of bytes received.
 
-    Stops early when more bytes come than the entry has room for.
+    Stops early if there are more bytes than the entry's size.
     """
     file.seek(record.header)
     file.write(record.local())

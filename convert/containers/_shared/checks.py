@@ -1,4 +1,4 @@
-"""What every container checks of a name, a shape and a list of headers."""
+"""Checks names, shapes and lists of headers for all containers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import TensorHeader
 
 MAX_AXES = 32
-"""Most axes of a tensor; numpy 1 stops here."""
+"""Largest number of axes; the limit of NumPy 1."""
 
 
 def check_name(name: str, file: Path) -> str:
-    """The name, when it can travel safely into any other container.
+    """Returns the name if it is safe in every container.
 
     Raises:
-        ContainerError: It is empty, holds NUL or half a surrogate pair, or climbs with ``..``.
+        ContainerError: It is empty, contains NUL, a lone surrogate or the path component ``..``.
     """
     problem = None
     if not name:
@@ -37,10 +37,10 @@ def check_name(name: str, file: Path) -> str:
 
 
 def check_shape(values: object, dtype: DType, *, file: Path, tensor: str) -> tuple[int, ...]:
-    """The shape as a tuple, when numpy can hold such a tensor of ``dtype``.
+    """Returns the shape as a tuple if NumPy can hold such a tensor of ``dtype``.
 
     Raises:
-        ContainerError: Not a list of sizes, too many axes, or more bytes than can be addressed.
+        ContainerError: It is not a list of sizes, has too many axes, or more bytes than can be addressed.
     """
     if not isinstance(values, (list, tuple)) or any(type(size) is not int for size in values):
         raise ContainerError(
@@ -49,34 +49,34 @@ def check_shape(values: object, dtype: DType, *, file: Path, tensor: str) -> tup
             tensor=tensor,
             found=repr(values)[:200],
         )
-    # An axis of size 0 must not hide sizes beside it that numpy cannot take.
+    # An axis of size 0 must not hide other sizes that NumPy does not support.
     volume = math.prod(size or 1 for size in values) if len(values) <= MAX_AXES else -1
     if any(size < 0 for size in values) or not 0 < volume * dtype.itemsize < 2**63:
         raise ContainerError(
-            "the shape is absurd",
+            "the shape is out of range",
             file=file,
             tensor=tensor,
-            expected=f"at most {MAX_AXES} axes of sizes from 0 on, less than 2**63 bytes",
+            expected=f"at most {MAX_AXES} axes of non-negative sizes, less than 2**63 bytes",
             found=repr(values)[:200],
         )
     return tuple(values)
 
 
 def byte_size(shape: Sequence[int], dtype: DType) -> int:
-    """Bytes of a tensor in C order."""
+    """Returns the bytes of a tensor."""
     return math.prod(shape) * dtype.itemsize
 
 
 def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) -> None:
-    """Refuses headers that no reader would take back.
+    """Checks headers before they are written: names, shapes and aliases.
 
     Args:
-        headers: What a writer is asked to write.
+        headers: The headers to be written.
         path: The file, for the message.
-        shares: Whether the container can hold one tensor under two names, or in two groups.
+        shares: Whether the container can store one tensor under two names or in two groups.
 
     Raises:
-        ContainerError: A name is unsafe or comes twice, or an alias does not fit its original.
+        ContainerError: A name is unsafe or duplicated, or an alias does not match its original.
     """
     places: set[tuple[str, str]] = set()
     owners: dict[str, TensorHeader] = {}
@@ -88,14 +88,14 @@ def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) 
             owner = _alias_owner(header, owners, path, shares=shares)
         place = (header.group if shares else "", header.name)
         if place in places or owners.setdefault(header.name, owner) is not owner:
-            raise ContainerError("two tensors have one name", file=path, tensor=header.name)
+            raise ContainerError("two tensors have the same name", file=path, tensor=header.name)
         places.add(place)
 
 
 def _alias_owner(
     header: TensorHeader, owners: dict[str, TensorHeader], path: Path, *, shares: bool
 ) -> TensorHeader:
-    """The header whose bytes an alias shares."""
+    """Returns the header whose bytes an alias shares."""
     if not shares:
         raise ContainerError(
             "this container cannot hold one tensor under two names",

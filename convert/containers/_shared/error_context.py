@@ -1,4 +1,4 @@
-"""Errors from deep inside a parser, told which file they are about."""
+"""Adds the file name to errors of parsers."""
 
 from __future__ import annotations
 

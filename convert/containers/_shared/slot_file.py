@@ -1,4 +1,4 @@
-"""The part of a writer that comes after the layout: bytes into the places that wait for them."""
+"""Writes tensor bytes into the slots of a file whose layout is fixed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.convert.core.errors import ContainerError
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a tensor's bytes go.
+    """The byte ranges of a tensor in a file.
 
     Attributes:
         name: The tensor.
@@ -28,16 +28,16 @@ class Slot:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tensor has."""
+        """Number of bytes of the tensor."""
         return sum(length for _, length in self.segments)
 
 
 class SlotFile:
-    """A laid-out file that takes each slot's bytes, in the order of the slots.
+    """A file with a fixed layout that receives the bytes of its slots in order.
 
     Args:
-        path: The file; it exists and holds everything but the tensors' bytes.
-        slots: What is still to come.
+        path: The file, complete except for the tensors' bytes.
+        slots: The slots to be filled.
     """
 
     def __init__(self, path: Path, slots: Sequence[Slot]) -> None:
@@ -49,15 +49,15 @@ class SlotFile:
         self._descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next slot.
+        """Writes the bytes of the next slot.
 
         Raises:
-            ContainerError: Another tensor is due, or the bytes do not fill its shape.
+            ContainerError: Another tensor is next, or the bytes do not match its shape.
         """
         due = self._slots[self._next].name if self._next < len(self._slots) else None
         if name != due:
             raise ContainerError(
-                "a tensor came out of order", file=self._path, tensor=name, expected=repr(due)
+                "a tensor is out of order", file=self._path, tensor=name, expected=repr(due)
             )
         slot = self._slots[self._next]
         self._next += 1
@@ -71,7 +71,7 @@ class SlotFile:
                 break
         if done != slot.nbytes:
             raise ContainerError(
-                "the bytes do not fill the tensor's shape",
+                "the bytes do not match the tensor's shape",
                 file=self._path,
                 tensor=name,
                 expected=f"{slot.nbytes} bytes",
@@ -80,19 +80,19 @@ class SlotFile:
 
     @property
     def finished_bytes(self) -> int:
-        """How many of the file's first bytes will stay as they are: those before every slot to come."""
+        """Number of leading bytes that are final: those before every slot that is not filled."""
         return self._open_from[self._next]
 
     def close(self) -> None:
         """Flushes the file to disk and closes it.
 
         Raises:
-            ContainerError: Tensors are missing; the file is closed but of no use.
+            ContainerError: Tensors are missing; the file is closed and incomplete.
         """
         try:
             if self._next < len(self._slots):
                 raise ContainerError(
-                    "the file was closed before all tensors came",
+                    "the file was closed before all tensors were written",
                     file=self._path,
                     tensor=self._slots[self._next].name,
                 )
@@ -102,20 +102,20 @@ class SlotFile:
             self.release()
 
     def release(self) -> None:
-        """Closes the descriptor, whatever state the file is in."""
+        """Closes the descriptor in any state."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 class _SegmentCutter:
-    """Cuts a stream of bytes at the borders of segments."""
+    """Splits a stream of bytes into the segments of a slot."""
 
     def __init__(self, segments: Sequence[tuple[int, int]]) -> None:
         self._rest = [segment for segment in reversed(segments) if segment[1]]
 
     def cut(self, view: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Where the pieces of ``view`` go; bytes beyond the last segment go nowhere."""
+        """Yields (offset, piece) for the pieces of ``view``; drops bytes after the last segment."""
         while len(view) and self._rest:
             offset, length = self._rest.pop()
             piece, view = view[:length], view[length:]
@@ -125,14 +125,14 @@ class _SegmentCutter:
 
 
 def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
-    # One call writes at most 2 GiB on Linux.
+    # pwrite writes at most 2 GiB on Linux.
     while len(view):
         done = os.pwrite(descriptor, view, offset)
         view, offset = view[done:], offset + done
 
 
 def create_file(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> None:
-    """Makes a file of ``size`` bytes that holds ``pieces`` at their offsets, and nothing else yet."""
+    """Creates a file of ``size`` bytes with ``pieces`` at their offsets."""
     with open(path, "wb", buffering=0) as file:
         file.truncate(size)
         for offset, data in pieces:
@@ -140,17 +140,17 @@ def create_file(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> N
 
 
 class SlotWriter:
-    """What the writers over a laid-out file have in common; their ``__init__`` lays it out as ``_file``."""
+    """Base of writers that compute the whole layout first; ``__init__`` sets ``_file``."""
 
     _file: SlotFile
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
-        """Takes the bytes of the next header that is no alias, in C order."""
+        """Writes the bytes of the next header that is not an alias, in C order."""
         self._file.write(name, blocks)
 
     @property
     def finished_bytes(self) -> int:
-        """How many of the file's first bytes will stay as they are."""
+        """Number of leading bytes of the file that are final."""
         return self._file.finished_bytes
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which fields of a config a model reads while it is built: no other can change it."""
+"""Records which config fields a model reads while it is built; no other field can change it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from equipoise.convert.derive.probe.observations import ClassObservation, Config
 
 @dataclass
 class BuildCache:
-    """What classes became under which values of the fields that they read; None where they were refused."""
+    """Caches built classes by the values of the fields that they read; None for classes that could not be built."""
 
     known: dict[str, list[tuple[ConfigValues, ClassObservation | None]]] = field(
         default_factory=dict
     )
 
     def find(self, name: str, values: ConfigValues) -> tuple[bool, ClassObservation | None]:
-        """Whether a class is known under these values, and what it is."""
+        """Returns whether a class is cached for these values, and its observation."""
         for read, seen in self.known.get(name, ()):
             if all(values.get(key) == value for key, value in read.items()):
                 return True, seen
         return False, None
 
     def add(self, name: str, read: ConfigValues, seen: ClassObservation | None) -> None:
-        """Remembers what a class became."""
+        """Adds the observation of a class."""
         self.known.setdefault(name, []).append((read, seen))
 
 
 def values_read(read: set[tuple[type, str]], config: Any, values: ConfigValues) -> ConfigValues:
-    """The fields among attributes that were read, by the class of the config they were read from."""
+    """Returns the values of the config fields among the attributes that were read."""
     return {key: values.get(key) for key in _read_field_names(read, config, "")}
 
 
@@ -45,7 +45,7 @@ def _read_field_names(read: set[tuple[type, str]], config: Any, prefix: str) -> 
 
 
 def nested_configs(config: Any, values: ConfigValues) -> dict[str, Any]:
-    """The configs inside a config with these values, by name. Other fields are not touched: some may be read of a layer alone."""
+    """Returns the nested configs of a config by name. Reads no other field, since reads are recorded."""
     names = [name for name, value in values.items() if isinstance(value, dict)]
     found = {name: getattr(config, name, None) for name in names}
     return {name: inner for name, inner in found.items() if hasattr(inner, "to_dict")}
@@ -53,7 +53,7 @@ def nested_configs(config: Any, values: ConfigValues) -> dict[str, Any]:
 
 @contextmanager
 def record_config_reads() -> Iterator[set[tuple[type, str]]]:
-    """Notes (class of the config, attribute) of whatever is read of a config."""
+    """Records (config class, attribute) for every attribute read from a config."""
     from transformers import PretrainedConfig
 
     own = PretrainedConfig.__getattribute__

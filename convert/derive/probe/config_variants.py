@@ -1,4 +1,4 @@
-"""Which configs to look at: the base, one field changed, switches turned, and several at once."""
+"""Explores config variants: one field changed, switches flipped, and several changes at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from equipoise.convert.derive.probe.observations import Variant, any_differ, sma
 
 
 class BuildVariant(Protocol):
-    """Builds the classes under the base config with changes; None when none can be built so."""
+    """Builds the classes under the base config with changes; returns None if none can be built."""
 
     def __call__(
         self, changes: Mapping[str, Any], classes: frozenset[str] | None = None
     ) -> Variant | None:
-        """Builds these classes, or all."""
+        """Builds the given classes, or all."""
 
 
 SHAPE_FREE_FIELD_PARTS = (
@@ -43,13 +43,13 @@ SHAPE_FREE_FIELD_PARTS = (
     *("architectures", "id2label", "label2id", "chunk_size", "is_encoder_decoder", "version"),
     *("gradient_check", "attn_implementation", "_act", "activation", "norm_topk", "begin_supp"),
 )
-"""Parts of the names of fields that no parameter's shape depends on."""
+"""Parts of names of fields that never affect a parameter's shape."""
 MAX_CONTEXTS = 4
 MAX_PAIRS = 10
 WIDTH_FIELD_PARTS = ("size", "dim", "width", "embd", "d_model", "channels")
-"""Parts of the names of fields that say how wide something is."""
+"""Parts of names of fields that are widths."""
 MAX_SAMPLES = 2
-"""Around as many samples every number is changed."""
+"""Number of samples around which every number is changed."""
 
 
 def explore_variants(
@@ -58,13 +58,13 @@ def explore_variants(
     hints: Mapping[str, Sequence[Any]],
     samples: Sequence[Variant] = (),
 ) -> tuple[list[Variant], list[str]]:
-    """The variants that matter, the base first, and the fields that could not be changed.
+    """Returns the variants that differ from the base, the base first, and the fields that could not be changed.
 
     Args:
         build: Builds the classes.
-        texts: What a text may be instead, by the last part of a field's name.
-        hints: Values of fields that are worth a trial.
-        samples: Variants that a person has configs of.
+        texts: Last part of a field's name -> alternative strings.
+        hints: Field -> further values to try.
+        samples: Variants of real configs.
     """
     base = build({})
     if base is None:
@@ -114,14 +114,14 @@ class _VariantExplorer:
             self._around(sample, numbers)
 
     def _around(self, context: Variant, numbers: Sequence[str]) -> None:
-        """Changes every number in a context, in the classes that show what the context itself does."""
+        """Changes every number on top of a context, in the classes that show the effect of the context."""
         classes = smallest_class_cover(context.observations, self.base.observations)
         for field in numbers:
             if isinstance(context.values.get(field), int):
                 self._change(context, field, classes)
 
     def _hinted(self) -> list[Variant]:
-        """Fields set to the values that samples and the type's own defaults have; gives those that matter."""
+        """Tries the values of samples and defaults; returns the variants that differ from the base."""
         found = []
         for field, values in self.hints.items():
             for value in values if field in self.fields else ():
@@ -134,7 +134,7 @@ class _VariantExplorer:
         return found
 
     def _back(self, sample: Variant) -> None:
-        """What a sample has otherwise than the base, one field at a time as in the base."""
+        """Reverts the fields of a sample to the base, one at a time."""
         classes = smallest_class_cover(sample.observations, self.base.observations)
         for field in sample.changes:
             if field not in self.fields:
@@ -145,7 +145,7 @@ class _VariantExplorer:
                 self.variants.append(found)
 
     def _singles(self) -> tuple[list[str], list[Mapping[str, Any]]]:
-        """Changes each field alone; gives the numbers, and the switches that changed something."""
+        """Changes each field alone; returns the number fields, and the switches that had an effect."""
         numbers, switches = [], []
         for field in self.fields:
             value = self.base.values[field]
@@ -172,7 +172,7 @@ class _VariantExplorer:
         start: int = 0,
         but: Any = None,
     ) -> Variant | None:
-        """Keeps the first candidate that can be built, when it changes anything."""
+        """Builds candidates until one can be built; keeps it if it differs from the parent."""
         refused = False
         for changes in list(self._candidates(parent, field))[start:]:
             if changes[field] == but:
@@ -205,7 +205,7 @@ class _VariantExplorer:
                 yield {**every, **resized_counts(parent.values, len(value), len(other))}
 
     def _pairs(self) -> list[Variant]:
-        """Two switches at once, where the second does something only beside the first."""
+        """Flips pairs of switches; returns the pairs whose switches have an effect only together."""
         switches = [name for name in self.fields if isinstance(self.base.values[name], bool)]
         found = []
         for names in list(combinations(switches, 2))[:MAX_PAIRS]:
@@ -219,7 +219,7 @@ class _VariantExplorer:
         return found
 
     def _together(self, numbers: list[str]) -> Mapping[str, Any]:
-        """All that can be changed alone, changed at once, as far as the classes take it."""
+        """Applies all single changes of numbers at once, as far as the classes can be built."""
         alone = [one.changes for one in self.variants if len(one.changes) == 1]
         single = {next(iter(one)): dict(one) for one in alone if next(iter(one)) in numbers}
         every = {name: value for one in single.values() for name, value in one.items()}
@@ -233,7 +233,7 @@ class _VariantExplorer:
         return kept
 
     def _equal(self, numbers: list[str]) -> None:
-        """Two sizes made equal: what lies between them may go then."""
+        """Sets pairs of sizes equal: projections between equal sizes are often omitted."""
         moved = [next(iter(one.changes)) for one in self.variants if len(one.changes) == 1]
         values = self.base.values
         sizes = [
@@ -262,5 +262,5 @@ class _VariantExplorer:
 
 
 def is_shape_free(name: str) -> bool:
-    """Whether no parameter's shape depends on a field, as its name says."""
+    """Whether a field never affects a parameter's shape, judged by its name."""
     return any(part in name for part in SHAPE_FREE_FIELD_PARTS)

@@ -1,4 +1,4 @@
-"""Other values that a field of a config may have."""
+"""Proposes other values for config fields."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 from equipoise.convert.derive.probe.observations import ConfigValues
 
 COUNT_LIMIT = 9
-"""A number below it is taken for a count and raised by one; a larger one is doubled."""
+"""Integers below are treated as counts and increased by one; larger ones are sizes and doubled."""
 
 
 def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[Any]:
-    """Other values of a field, the likeliest first."""
+    """Yields other values of a field, the most likely first.
+
+    >>> list(candidate_values("num_layers", 4, frozenset()))
+    [5, 8, 6, 3, 12]
+    >>> list(candidate_values("hidden_act", "relu", frozenset({"relu", "gated-gelu"})))
+    ['gated-gelu', 'none']"""
     match value:
         case bool():
             yield not value
@@ -35,7 +40,9 @@ def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[A
                 yield "other"
         case [*items] if items and all(type(one) is int for one in items):
             yield [2 * one for one in items]
-            if len(items) > 3 or name.endswith("s"):  # a window has as many axes as it has
+            if len(items) > 3 or name.endswith(
+                "s"
+            ):  # the length of a window size is its number of axes
                 yield [*items, items[-1]]
                 yield [*items, 2 * items[-1]]
             for place in range(min(len(items), 4)):
@@ -48,7 +55,7 @@ def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[A
 
 
 def resized_lists(values: ConfigValues, count: int, wanted: int) -> dict[str, Any]:
-    """Every list of one length, cut or continued to another."""
+    """Returns every list field of length ``count``, resized to length ``wanted``."""
     return {
         name: [value[place % count] for place in range(wanted)]
         for name, value in values.items()
@@ -57,7 +64,7 @@ def resized_lists(values: ConfigValues, count: int, wanted: int) -> dict[str, An
 
 
 def resized_counts(values: ConfigValues, count: int, wanted: int) -> dict[str, Any]:
-    """Every number that may be the length of a list."""
+    """Returns every integer field that may be the length of a list, set to ``wanted``."""
     return {
         name: wanted
         for name, value in values.items()

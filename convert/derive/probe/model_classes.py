@@ -1,4 +1,4 @@
-"""Builds model classes of transformers on the meta device, where weights have shapes and no bytes."""
+"""Builds model classes of transformers on the meta device and records their modules."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _MISSING = object()
 
 @cache
 def build_errors() -> tuple[type[Exception], ...]:
-    """What a model or its config raises when it cannot be built so."""
+    """Returns the exceptions with which models and configs refuse values."""
     try:
         from huggingface_hub.errors import StrictDataclassError
-    except ImportError:  # before the configs were checked
+    except ImportError:  # huggingface_hub without strict dataclasses
         return _BUILD_ERRORS
     return (*_BUILD_ERRORS, StrictDataclassError)
 
@@ -49,13 +49,13 @@ class ModelType:
 
     Attributes:
         model_type: Its name.
-        config: The base config, an object of transformers.
+        config: The base config object.
         classes: Its PyTorch classes by name.
         prefixes: Class -> ``base_model_prefix``.
-        modules: Where the classes are defined.
-        samples: Further configs of this architecture that a person has.
-        computed: Fields that the constructor of the config works out from others.
-        files: What is known of (class, name in the model) -> name in files.
+        modules: The modeling modules.
+        samples: Further real configs.
+        computed: Fields that the config's constructor computes from others.
+        files: Cache of (class, name in the model) -> name in files.
     """
 
     model_type: str
@@ -68,10 +68,10 @@ class ModelType:
     files: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def config_with(self, changes: Mapping[str, Any]) -> Any:
-        """The base config with changes.
+        """Returns the base config with changes.
 
         Raises:
-            ValueError: The config does not take one of them.
+            ValueError: The config does not keep a changed value.
         """
         values = deepcopy(self.config.to_dict())
         for name in self.computed:
@@ -83,19 +83,22 @@ class ModelType:
             _set_attribute(config, name, value)
         flat = flatten_config(config)
         if any(flat.get(name) != value for name, value in changes.items()):
-            raise ValueError("the config does not keep what is set")
+            raise ValueError("the config does not keep a changed value")
         return config
 
     def values(self, config: Any) -> ConfigValues:
-        """A config's values by dotted name, but for what it works out itself."""
+        """Returns a config's values by dotted name, without computed fields."""
         return {k: value for k, value in flatten_config(config).items() if k not in self.computed}
 
     def observe(self, name: str, config: Any) -> ClassObservation:
-        """A class under a config; raises what the class raises, one of :func:`build_errors`."""
+        """Builds a class under a config and records it.
+
+        Raises:
+            Exception: One of :func:`build_errors`: the class cannot be built."""
         try:
             return _observe_class(self.classes[name], deepcopy(config), self.files)
         except Exception as error:
-            if type(error) is Exception:  # transformers says so little of some configs
+            if type(error) is Exception:  # transformers raises bare Exception for some configs
                 raise ValueError(str(error)) from error
             raise
 
@@ -103,17 +106,17 @@ class ModelType:
 def open_model_type(
     source: str, wanted: tuple[str, ...] = (), also: tuple[str, ...] = ()
 ) -> ModelType:
-    """A model type by its name, or that of a folder with a ``config.json``.
+    """Opens a model type by its name, or that of a folder with a ``config.json``.
 
     Args:
         source: The name, the folder or the file.
-        wanted: Names of the classes to take; all without it.
+        wanted: Names of the classes to include; empty for all.
         also: Further folders or files of the same model type.
 
     Raises:
-        InputError: torch or transformers is not installed, there are no such classes, or a further config is none
-            of this type.
-        ArchitectureError: transformers does not know the type.
+        InputError: torch or transformers is not installed, there are no such classes, or a further config has
+            another model type.
+        ArchitectureError: transformers does not have the model type.
     """
     for library in ("torch", "transformers"):
         if find_spec(library) is None:
@@ -125,7 +128,7 @@ def open_model_type(
     model_type = str(values.get("model_type")) if values is not None else source
     if model_type not in CONFIG_MAPPING:
         raise ArchitectureError(
-            f"transformers knows no model type {model_type!r}",
+            f"transformers has no model type {model_type!r}",
             file=file if values is not None else None,
             hint="name a model type, or a folder whose config.json has one",
         )
@@ -155,7 +158,7 @@ def _config_path(source: str) -> Path:
 
 
 def _read_sample_config(source: str, kind: Any) -> Any:
-    """A further config of a type."""
+    """Reads a further config of a type."""
     file = _config_path(source)
     values = read_json(file)
     if values.get("model_type") != kind.model_type:
@@ -169,7 +172,7 @@ def _read_sample_config(source: str, kind: Any) -> Any:
 
 
 def _computed_fields(config: Any) -> Iterator[str]:
-    """Fields that the constructor does not take and sets as they are all the same, as T5's ``is_gated_act``."""
+    """Yields fields that are not constructor arguments and are computed, e.g. T5's ``is_gated_act``."""
     values = config.to_dict()
     taken = {*inspect.signature(type(config)).parameters, *_base_fields(), *dir(type(config))}
     try:
@@ -186,14 +189,14 @@ def _computed_fields(config: Any) -> Iterator[str]:
 
 @cache
 def _base_fields() -> frozenset[str]:
-    """What every config has."""
+    """Returns the fields that every config has."""
     from transformers import PretrainedConfig
 
     return frozenset(PretrainedConfig().to_dict())
 
 
 def _modeling_modules(kind: type) -> Iterator[ModuleType]:
-    """The modeling modules of the package that defines a config."""
+    """Yields the PyTorch modeling modules of the package that defines a config class."""
     package = kind.__module__.rpartition(".")[0]
     folder = Path(str(inspect.getfile(kind))).parent
     for file in sorted(folder.glob("modeling_*.py")):
@@ -201,11 +204,11 @@ def _modeling_modules(kind: type) -> Iterator[ModuleType]:
             try:
                 yield import_module(f"{package}.{file.stem}")
             except build_errors():
-                continue  # a module that needs another library
+                continue  # needs a library that is not installed
 
 
 def _model_classes(module: ModuleType, kind: type) -> Iterator[Any]:
-    """The public models that take exactly this config."""
+    """Yields the public model classes that use exactly this config class."""
     from transformers import PreTrainedModel
 
     for name in getattr(module, "__all__", ()):
@@ -217,12 +220,12 @@ def _model_classes(module: ModuleType, kind: type) -> Iterator[Any]:
 
 
 def compared_texts(kind: ModelType) -> Mapping[str, frozenset[str]]:
-    """Texts that an attribute of the config may be, as far as the source compares it with some: attribute -> texts."""
+    """Returns config attribute -> strings that the modeling source compares it with: its possible values."""
     found: dict[str, set[str]] = {}
     for name in kind.config.to_dict():
         named = getattr(
             type(kind.config), f"{name}s", None
-        )  # ResNet's layer_type is one of layer_types
+        )  # e.g. ResNetConfig.layer_types lists the values of layer_type
         if isinstance(named, list) and all(isinstance(one, str) for one in named):
             found[name] = set(named)
     for module in (*kind.modules, import_module(type(kind.config).__module__)):
@@ -232,20 +235,20 @@ def compared_texts(kind: ModelType) -> Mapping[str, frozenset[str]]:
                     found.setdefault(name, set()).update(
                         text for side in node.comparators for text in _string_constants(side)
                     )
-                case ast.AnnAssign(target=ast.Name(id=name)):  # layer_type: Literal["a", "b"]
+                case ast.AnnAssign(target=ast.Name(id=name)):  # e.g. layer_type: Literal["a", "b"]
                     found.setdefault(name, set()).update(_string_constants(node.annotation))
     return {name: frozenset(texts) for name, texts in found.items()}
 
 
 def _string_constants(node: ast.AST) -> Iterator[str]:
-    """The texts in a piece of source."""
+    """Yields the string constants in a syntax tree."""
     for one in ast.walk(node):
         if isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value
 
 
 def flatten_config(config: Any) -> ConfigValues:
-    """A config's values by dotted name; those of nested configs included, ``num_labels`` too."""
+    """Returns a config's values by dotted name, with those of nested configs and ``num_labels``."""
     flat: dict[str, Any] = {}
     values = config.to_dict()
     inside = nested_configs(config, values)
@@ -261,7 +264,7 @@ def flatten_config(config: Any) -> ConfigValues:
 
 
 def default_values(config: Any) -> ConfigValues:
-    """What the classes of a config and of its nested configs fill in."""
+    """Returns the defaults of a config's class and of its nested configs' classes."""
     try:
         own = flatten_config(type(config)())
     except build_errors():
@@ -289,7 +292,7 @@ def _remove_nested(values: dict[str, Any], name: str) -> None:
 
 
 def _set_attribute(config: Any, name: str, value: Any) -> None:
-    """Sets what the config's constructor computes itself, or keeps under another name."""
+    """Sets an attribute that the constructor computes or keeps under another name."""
     *path, last = name.split(".")
     for part in path:
         config = getattr(config, part)
@@ -298,7 +301,7 @@ def _set_attribute(config: Any, name: str, value: Any) -> None:
 
 
 def _observe_class(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> ClassObservation:
-    """The model's modules and tensors under the names that ``save_pretrained`` gives them."""
+    """Builds a model and returns its modules and tensors under the names that ``save_pretrained`` uses."""
     import torch
     from transformers.initialization import no_init_weights
 
@@ -337,9 +340,9 @@ def _observe_class(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> 
 def _rename_as_saved(
     model: Any, state: dict[str, Any], known: dict[tuple[str, str], str]
 ) -> dict[str, Any]:
-    """The names of files, which transformers 5 maps its own to; before, they were the same.
+    """Returns the tensors under the names of files; transformers 5 renames on saving (revert_weight_conversion).
 
-    Where it only renames, that is asked for once for each name: there may be hundreds of patterns.
+    If it only renames, the result is cached for each name: it may match hundreds of patterns.
     """
     try:
         from transformers.core_model_loading import revert_weight_conversion
@@ -358,7 +361,7 @@ def _rename_as_saved(
 def _modules_of_unplaced_tensors(
     rest: Mapping[str, tuple[int, ...]], kept: set[str]
 ) -> Iterator[tuple[str, ObservedModule]]:
-    """What belongs to no module of a known kind; matrices that are cut out of a larger tensor are linear layers."""
+    """Yields modules for tensors without a module of a known kind; matrices split out of a larger tensor are linear layers."""
     made = {
         name.removesuffix(".weight")
         for name, shape in rest.items()

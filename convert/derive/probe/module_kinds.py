@@ -1,4 +1,4 @@
-"""Which kind a PyTorch module is, and its sizes."""
+"""Classifies PyTorch modules by kind and sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WEIGHT_NORM_LEAVES = {
 def classify_module(
     path: str, module: Any, files: Mapping[str, str]
 ) -> tuple[str, ObservedModule, list[str]] | None:
-    """A module's path in files, what it is, and its tensors there; None when it has no kind.
+    """Returns a module's path in files, its kind with sizes, and its tensors there; None if it has no kind.
 
     Args:
         path: Its path in the model.
@@ -49,11 +49,11 @@ def _join_path(path: str, leaf: str) -> str:
 
 
 def _classify(module: Any) -> ObservedModule | None:
-    """The kind by PyTorch's class, where the parameters are those of the kind."""
+    """Returns the kind of a module by its class, if its parameters are those of the kind."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    if hasattr(module, "parametrizations"):  # to ask for its weight would compute it
+    if hasattr(module, "parametrizations"):  # reading its weight would compute the parametrization
         return _classify_weight_norm(module)
     weight = getattr(module, "weight", None)
     if weight is None or not hasattr(weight, "shape"):
@@ -93,7 +93,7 @@ def _classify_convolution(module: Any, shape: tuple[int, ...]) -> ObservedModule
 
 
 def _classify_weight_norm(module: Any) -> ObservedModule | None:
-    """A convolution whose magnitude is one number a kernel position."""
+    """Returns the kind of a convolution with weight normalisation, one magnitude for each kernel position."""
     from torch import nn
 
     weight = getattr(module.parametrizations, "weight", None)
@@ -113,7 +113,7 @@ def _classify_weight_norm(module: Any) -> ObservedModule | None:
 
 
 def _observed_module(module: Any, kind: str, sizes: Mapping[str, int]) -> ObservedModule | None:
-    """The module of this kind, or None when it has other tensors than the kind."""
+    """Returns a module of this kind, or None if its tensors are not those of the kind."""
     own = {name for name, one in module.named_parameters(recurse=False) if one is not None}
     if kind == "batch_norm":
         own |= {name for name, one in module.named_buffers(recurse=False) if one is not None}

@@ -1,4 +1,4 @@
-"""What was seen of a model: its modules, their sizes, and which tensors it shares. No framework is needed here."""
+"""Records of built models: modules, sizes and ties. Needs no framework."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from equipoise.convert.architectures.module_kinds import MODULE_KINDS
 from equipoise.convert.core.arrays import Shape
 
 ConfigValues = Mapping[str, Any]
-"""A config, flat: dotted name -> value."""
+"""A flat config: dotted name -> value."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ObservedModule:
 
     Attributes:
         kind: Key of :data:`equipoise.convert.architectures.module_kinds.MODULE_KINDS`.
-        sizes: Its arguments in order, by name; those of a bare parameter are numbered.
+        sizes: Its size arguments by name, in order; those of a bare parameter are numbered.
         bias: Whether it has a bias; None for kinds that always or never have one.
     """
 
@@ -29,11 +29,11 @@ class ObservedModule:
 
     @property
     def signature(self) -> tuple[str, int]:
-        """What must be the same for one line of a spec: the kind and how many sizes it takes."""
+        """Kind and number of sizes: equal for all modules of one line of an architecture file."""
         return self.kind, len(self.sizes)
 
     def leaves(self) -> Iterator[str]:
-        """The names of its parameters below its path; empty for a bare one."""
+        """Yields the names of its parameters below its path; an empty name for a bare parameter."""
         for leaf in MODULE_KINDS[self.kind].leaves:
             if leaf != "bias" or self.bias is not False:
                 yield leaf
@@ -41,12 +41,12 @@ class ObservedModule:
 
 @dataclass(frozen=True)
 class ClassObservation:
-    """One class under one config.
+    """One class, built under one config.
 
     Attributes:
-        modules: By path, as files spell it.
+        modules: Path in files -> module.
         ties: Parameter -> the parameter whose tensor it is.
-        shapes: Every tensor that a file may hold, tied ones included.
+        shapes: Every tensor that a file may have, tied ones included.
     """
 
     modules: Mapping[str, ObservedModule]
@@ -54,7 +54,7 @@ class ClassObservation:
     shapes: Mapping[str, Shape]
 
     def with_prefix(self, prefix: str) -> ClassObservation:
-        """The same with every name under a prefix."""
+        """Returns the observation with a prefix before every name."""
         if not prefix:
             return self
         return replace(
@@ -67,13 +67,13 @@ class ClassObservation:
 
 @dataclass(frozen=True)
 class Variant:
-    """The classes under one config.
+    """The classes, built under one config.
 
     Attributes:
         changes: What differs from the base config: field -> value.
-        values: The whole config, flat.
-        config: The same as ``config.json`` would hold it.
-        seen: By class; those that refuse the config are missing.
+        values: The whole flat config.
+        config: The config as in ``config.json``.
+        observations: By class; classes that cannot be built under this config are missing.
     """
 
     changes: Mapping[str, Any]
@@ -83,14 +83,14 @@ class Variant:
 
 
 def any_differ(seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]) -> bool:
-    """Whether some class is otherwise."""
+    """Whether any class differs."""
     return any(seen[name] != other[name] for name in seen.keys() & other.keys())
 
 
 def smallest_class_cover(
     seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]
 ) -> frozenset[str]:
-    """As few classes as show whatever is otherwise: most of a class is the body that it shares with the rest."""
+    """Returns few classes that together show all differences: classes of a type share most of their modules."""
     both = seen.keys() & other.keys()
     known = {path for one in (seen, other) for name in both for path in one[name].modules}
     left = {
@@ -108,7 +108,7 @@ def smallest_class_cover(
 def _differing_parts(
     one: ClassObservation, other: ClassObservation, known: set[str]
 ) -> Iterator[object]:
-    """What two of a class have otherwise; a path without the prefix, where another class has it so."""
+    """Yields the differences of two observations of a class; paths without the prefix if another class has them so."""
     for a, b in ((one, other), (other, one)):
         for path, module in a.modules.items():
             if b.modules.get(path) != module:

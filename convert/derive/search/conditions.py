@@ -1,4 +1,4 @@
-"""Conditions over fields and indices: those that tell cases apart, and those under which something is there."""
+"""Generates conditions over config fields and indices, and combines them until they match observed presence."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from equipoise.convert.derive.search.sample_points import SamplePoint, add_constant, numeric_values
 
 MAX_FIELDS_COMPARED = 24
-"""As many numbers may be compared with each other."""
+"""Largest number of fields that are compared with each other."""
 MAX_OR_CASES = 4
-"""As many conditions may be joined by ``or``."""
+"""Largest number of conditions joined by ``or``."""
 
 
 def case_conditions(places: list[SamplePoint], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Conditions that tell cases apart."""
+    """Yields conditions for ``a if condition else b``, with their truth at every point."""
     for name in fields:
         values: list[Any] = [place.values.get(name) for place in places]
         if any(isinstance(one, (bool, type(None))) for one in values) or 0 in values:
             yield name, np.array([bool(one) for one in values], bool)
         numbers = [one if isinstance(one, (int, float)) else 0 for one in values]
-        if min(numbers) < 0 < max(numbers):  # -1 for what is to be taken from elsewhere
+        if min(numbers) < 0 < max(numbers):  # -1 often means: use another field
             yield f"{name} > 0", np.array([one > 0 for one in numbers])
         if any(isinstance(one, str) for one in values):
             for text in sorted({one for one in values if isinstance(one, str)}):
@@ -49,7 +49,7 @@ def case_conditions(places: list[SamplePoint], fields: Iterable[str]) -> Iterato
 
 
 def candidate_conditions(places: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
-    """Conditions over fields and indices."""
+    """Yields conditions over fields and indices, with their truth at every point."""
     yield from _field_conditions(places, fields)
     yield from _index_conditions(places, fields)
     numbers = {
@@ -64,7 +64,7 @@ def candidate_conditions(places: list[SamplePoint], fields: list[str]) -> Iterat
 
 
 def _list_elements(places: list[SamplePoint], fields: list[str]) -> dict[str, Any]:
-    """The first numbers of lists, and those at an index."""
+    """Returns the first elements of list fields, and those at an index."""
     found = {}
     for name in fields:
         lists: list[Any] = [place.values.get(name) for place in places]
@@ -102,7 +102,7 @@ def _field_conditions(places: list[SamplePoint], fields: list[str]) -> Iterator[
 
 
 def _word_conditions(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
-    """Words inside a text: ``gated`` of ``gated-gelu``."""
+    """Yields conditions on words of a string, e.g. ``gated`` in ``gated-gelu``."""
     texts = [one for one in values if isinstance(one, str)]
     if len(texts) < len(values):
         return
@@ -160,7 +160,7 @@ def _index_field_conditions(
         yield f"{index} in {name}", np.array(inside)
         yield f"{index} not in {name}", ~np.array(inside)
         if all(values) and any(i >= len(one) for i, one in zip(at, values, strict=True)):
-            text = f"{name}[{index} % len({name})]"  # the list says what repeats
+            text = f"{name}[{index} % len({name})]"  # the list is a repeated pattern
             items = [one[i % len(one)] for i, one in zip(at, values, strict=True)]
             for item in sorted({one for one in items if isinstance(one, str)}):
                 yield f"{text} == {item!r}", np.array([one == item for one in items])
@@ -175,7 +175,7 @@ def _index_field_conditions(
 
 
 def find_condition(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
-    """The first condition that is the target, or two that are it together."""
+    """Returns the first condition that equals the target, or an ``and``/``or`` of two or three that does."""
     kept: dict[bytes, tuple[str, Any]] = {}
     for text, holds in terms:
         if (holds == target).all():
@@ -206,7 +206,7 @@ def find_condition(terms: Iterable[tuple[str, Any]], target: Any) -> str | None:
 def _find_or_cases(
     wider: list[tuple[str, Any]], terms: list[tuple[str, Any]], target: Any
 ) -> str | None:
-    """One condition, and inside it one of several others; none that compares a size with a constant fits by chance."""
+    """Returns ``a and (b or c ...)`` that equals the target; comparisons with large constants are excluded as chance hits."""
     terms = [one for one in terms if not re.search(r"[<>]=? \d{2,}$", one[0])]
     if not terms:
         return None

@@ -1,4 +1,4 @@
-"""Expressions from numbers: terms of a config, combined until they are the values that were seen."""
+"""Searches an expression whose values equal observed numbers, from combinations of config fields and indices."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from equipoise.convert.derive.search.sample_points import (
 )
 
 MAX_TERMS_IN_TRIPLES = 10
-"""As many terms may be combined three at a time."""
+"""Up to this many terms, combinations of three are tried."""
 MAX_PAIRS_COMBINED = 80
-"""As many pairs may be combined with each other."""
+"""Largest number of pairs that are combined with each other."""
 MAX_TERMS_IN_PAIRS = 48
-"""As many may be combined two at a time."""
+"""Largest number of terms that are combined in pairs."""
 POWERS_OF_TWO = [2**power for power in range(8)]
-"""The language has no powers; a list of them stands for those of two."""
+"""The expression language has no powers; a list of powers of two, indexed, replaces ``2 ** i``."""
 ROUNDING_MULTIPLES = (8, 16, 32, 64, 128, 256)
 DIVISORS = (2, 3, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
 class Term:
-    """Part of an expression with its value at every place; ``plain`` needs no parentheses as a factor."""
+    """Part of an expression with its value at every point; ``is_atomic`` terms need no parentheses as a factor."""
 
     text: str
     value: Vector
@@ -37,17 +37,17 @@ class Term:
 
     @property
     def factor(self) -> str:
-        """The text where it is multiplied or divided."""
+        """The text as a factor or dividend."""
         return self.text if self.is_atomic else f"({self.text})"
 
     @property
     def divisor(self) -> str:
-        """The text where something is divided by it."""
+        """The text as a divisor."""
         return f"({self.text})" if " " in self.text else self.text
 
 
 def candidate_terms(places: list[SamplePoint], fields: Iterable[str]) -> list[Term]:
-    """Fields, elements and lengths of lists, and indices, each with its values; equal ones once."""
+    """Returns fields, list elements, list lengths and indices with their values; terms with equal values once."""
     found: dict[bytes, Term] = {}
 
     def add(text: str, value: Vector | None, plain: bool = True) -> None:
@@ -78,7 +78,7 @@ def candidate_terms(places: list[SamplePoint], fields: Iterable[str]) -> list[Te
 def _list_terms(
     places: Sequence[SamplePoint], name: str, lists: Sequence[Any], indices: Sequence[str]
 ) -> Iterator[tuple[str, list[float]]]:
-    """What an expression may take from a list: the element of an index, one at a fixed place, its length."""
+    """Yields the terms of a list: elements at an index or a fixed position, its length and sum."""
     for index in indices:
         back = [
             len(one) - 1 - place.indices[index] for one, place in zip(lists, places, strict=True)
@@ -88,7 +88,7 @@ def _list_terms(
             yield (
                 f"{name}[len({name}) - 1 - {index}]",
                 values,
-            )  # a decoder goes the encoder's way back
+            )  # decoders often use an encoder's list in reverse
         for shift, text in ((0, index), (-1, f"{index} - 1"), (1, f"{index} + 1")):
             at = [place.indices[index] + shift for place in places]
             if all(0 <= i < len(one) for i, one in zip(at, lists, strict=True)):
@@ -107,10 +107,15 @@ def _list_terms(
 
 
 def find_expression(terms: list[Term], target: Vector) -> str | None:
-    """The shortest combination of up to three terms and a constant or two."""
+    """Returns a short combination of up to three terms and two constants that equals the target, or None.
+
+    >>> heads = Term("num_heads", np.array([2.0, 4.0, 2.0]))
+    >>> size = Term("head_dim", np.array([8.0, 8.0, 16.0]))
+    >>> find_expression([heads, size], np.array([49.0, 97.0, 97.0]))
+    '3 * num_heads * head_dim + 1'"""
     if not terms:
         return None
-    # Places that look alike to every term are one.
+    # Points with equal values of all terms are merged.
     every = np.stack([*(one.value for one in terms), target])
     _, first = np.unique(every, axis=1, return_index=True)
     target = target[first]
@@ -144,7 +149,7 @@ def find_expression(terms: list[Term], target: Vector) -> str | None:
 
 
 def _find_square(terms: list[Term], target: Vector) -> str | None:
-    """A square, perhaps with a few more: patches of a picture and a class token, distances in a window."""
+    """Finds a square plus 0 to 3: the patches of an image and class tokens, the distances in a window."""
     for more in range(4):
         root: Vector = np.rint(np.sqrt(np.maximum(target - more, 0.0))).astype(np.float64)
         if (root * root + more == target).all() and not (root == root[0]).all():
@@ -156,7 +161,7 @@ def _find_square(terms: list[Term], target: Vector) -> str | None:
 
 
 def _find_rounded_up(terms: list[Term], target: Vector) -> str | None:
-    """A multiple of a power of two, the next one up: gated layers that are to have as many weights as plain ones."""
+    """Finds a size rounded up to a multiple of a power of two, as in gated MLPs."""
     values = np.stack([one.value for one in terms])
     for factor in (1, 2):
         for scale, text in ((1.0, "{0}"), (2 / 3, "int({1} * 2 / 3)")):
@@ -173,7 +178,7 @@ def _find_rounded_up(terms: list[Term], target: Vector) -> str | None:
 def _combine_pairs(
     left: list[Term], right: list[Term], target: Vector, kept: list[Term] | None
 ) -> Iterator[Term]:
-    """The combinations of two terms that may be the target but for constants; all go into ``kept``."""
+    """Yields combinations of two terms that may equal the target up to constants; adds all of them to ``kept``."""
     a = np.stack([one.value for one in left])[:, None, :]
     b = np.stack([one.value for one in right])[None, :, :]
     shape = np.broadcast_shapes(a.shape, b.shape)
@@ -206,7 +211,7 @@ def _combine_pairs(
             if text == "{1} // {0}":
                 names = (one.divisor, other.factor, "", "")
             elif "//" not in text:
-                # A product is read from the left: a // b * (c // d).
+                # Products associate to the left: a // b * (c // d).
                 names = (one.factor, other.divisor, one.text, other.text)
             term = Term(text.format(*names), rows[row], plain)
             if kept is not None:
@@ -216,10 +221,10 @@ def _combine_pairs(
 
 
 def _may_match(rows: Any, target: Vector) -> Any:
-    """Which rows are the target after a product and a sum with constants, or a division by a small number."""
+    """Returns which rows may equal the target up to a factor and a summand, or a small divisor."""
     ends = [int(np.argmin(target)), int(np.argmax(target))]
     few = list(dict.fromkeys([*ends, *range(min(len(target), 4))]))
-    # Few rows are, and few columns show most of the others.
+    # Few rows match, and a few columns exclude most of the others.
     found = _may_match_columns(rows[:, few], target[few])
     left = np.flatnonzero(found)
     found[left] = _may_match_columns(rows[left], target)
@@ -239,7 +244,7 @@ def _may_match_columns(rows: Any, target: Vector) -> Any:
 
 
 def _close_with_constants(term: Term, target: Vector) -> str | None:
-    """The target from one term and at most two constants, or None."""
+    """Returns an expression of one term and at most two constants that equals the target, or None."""
     value = term.value
     if (value == target).all():
         return term.text
@@ -274,7 +279,7 @@ def _close_with_constants(term: Term, target: Vector) -> str | None:
 
 
 def _find_linear(terms: list[Term], target: Vector) -> str | None:
-    """``m * a + n * b + c`` with whole numbers, of two of the terms."""
+    """Finds ``m * a + n * b + c`` with integers, for two of the terms."""
     if len(terms) < 2:
         return None
     first, second = np.triu_indices(len(terms), 1)

@@ -1,4 +1,4 @@
-"""Templates out of names: which numbers in a path count something, and what they count."""
+"""Converts observed module paths to templates: decides which numbers in a path are indices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESERVED_NAMES = ("head", "len", "min", "max", "sum", "int", "round")
 
 @dataclass(frozen=True)
 class TemplatedPath:
-    """A path as a template with the values of its indices."""
+    """A path as a template and the values of its indices."""
 
     template: str
     indices: Mapping[str, int]
@@ -26,11 +26,11 @@ class TemplatedPath:
 
 @dataclass
 class PathTemplates:
-    """All paths of a type's variants as templates.
+    """The templates of all paths.
 
     Attributes:
-        counts: Index -> how far it counts, an expression.
-        unsolved: Beginnings of paths whose number counts something that no expression gives.
+        counts: Index -> the expression of its count.
+        unsolved: Prefixes of paths with a number whose count has no expression.
     """
 
     counts: dict[str, str] = field(default_factory=dict)
@@ -48,12 +48,12 @@ def find_templates(
     moved_by_numbers: set[int],
     search: ExpressionSearch,
 ) -> PathTemplates:
-    """Reads every path from left to right and decides of each number whether it counts.
+    """Reads every path from left to right and decides for each number whether it is an index.
 
     Args:
-        named: The paths.
+        named: The observed paths.
         values: The config of each variant.
-        moved_by_numbers: The variants in which a number or a list of the config was changed.
+        moved_by_numbers: The variants in which a number or list of the config was changed.
         search: Finds the expressions.
     """
     found = PathTemplates()
@@ -90,7 +90,7 @@ class _PathWalk:
 
 @cache
 def _split_path(path: str) -> list[str]:
-    """A path cut before and behind its numbers: whole words, and those that words end with."""
+    """Splits a path at its numbers, including numbers at the end of words."""
     return [part for part in re.split(r"(?<![0-9])(0|[1-9][0-9]*)(?=\.|$)", path) if part]
 
 
@@ -103,7 +103,7 @@ def _resolve_number(
     moved_by_numbers: set[int],
     search: ExpressionSearch,
 ) -> None:
-    """A number behind one beginning: an index, or a name like any other."""
+    """Decides whether the number after a common prefix is an index or part of a name."""
     sizes: dict[tuple[tuple[int, str], tuple[tuple[str, int], ...]], set[int]] = {}
     for walk in members:
         outer = tuple(walk.indices.items())
@@ -124,7 +124,7 @@ def _resolve_number(
         whole = start.endswith(".") or not start
         if count is None and whole:
             found.unsolved.append(start.removesuffix("."))
-        elif count is not None and (whole or " if " not in count):  # norm3 is a name as well
+        elif count is not None and (whole or " if " not in count):  # norm3 may be a plain name
             fields = set().union(*values)
             name = _index_name(start, count, found.counts, {one.split(".")[0] for one in fields})
             found.counts[name] = _guard_unset_fields(count, values)
@@ -137,7 +137,7 @@ def _resolve_number(
 
 
 def _guard_unset_fields(count: str, values: list[ConfigValues]) -> str:
-    """A count that is none where a field that it names is not set."""
+    """Returns the count, or 0 if a field that it uses is None."""
     for name in dict.fromkeys(dotted_names(parse_expression(count))):
         if any(name in one for one in values) and any(one.get(name) is None for one in values):
             count = f"({count}) if {name} else (0)"
@@ -148,7 +148,7 @@ def _is_counting(
     sizes: Mapping[tuple[tuple[int, str], tuple[tuple[str, int], ...]], set[int]],
     moved_by_numbers: set[int],
 ) -> bool:
-    """Whether the numbers differ from one outer index to another, or when a number of the config is changed."""
+    """Whether the numbers vary with an outer index, or with a number of the config."""
     per_variant: dict[tuple[int, str], list[set[int]]] = {}
     by_outer: dict[tuple[str, tuple[tuple[str, int], ...]], list[set[int]]] = {}
     for ((variant, cls), outer), numbers in sizes.items():
@@ -162,7 +162,7 @@ def _is_counting(
 
 
 def _index_name(start: str, count: str, counts: Mapping[str, str], fields: set[str]) -> str:
-    """A name for an index: what stands before it in the singular, unless that counts something else."""
+    """Returns a name for an index: the preceding word in the singular, unless another index has it."""
     last = next(_words_from_end(start), "index")
     if last.endswith("s") and not last.endswith("ss") and len(last) > 2:
         last = last[:-1]
@@ -177,7 +177,7 @@ def _index_name(start: str, count: str, counts: Mapping[str, str], fields: set[s
 
 
 def _words_from_end(start: str) -> Iterator[str]:
-    """The parts of a path that are words, from the end."""
+    """Yields the words of a path from the end."""
     for part in reversed(start.split(".")):
         word = part.partition("{")[0].rstrip("_0123456789")
         if word:
@@ -187,7 +187,7 @@ def _words_from_end(start: str) -> Iterator[str]:
 def index_combinations(
     names: Sequence[str], counts: Mapping[str, str], variant: Variant
 ) -> Iterator[dict[str, int]]:
-    """Every combination of indices under a variant."""
+    """Yields every combination of indices under a variant."""
 
     def loop(names: Sequence[str], indices: dict[str, int]) -> Iterator[dict[str, int]]:
         if not names:

@@ -1,4 +1,4 @@
-"""Where values of a type were seen, and numbers of its config there."""
+"""Sample points: the configs and indices at which values were observed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass
 class SamplePoint:
-    """Where a value was seen: a variant with its config, and indices."""
+    """A point at which a value was observed: a variant with its config, and indices."""
 
     variant: int
     values: ConfigValues
@@ -24,7 +24,7 @@ class SamplePoint:
 
 
 def numeric_values(places: Sequence[SamplePoint], name: str) -> Vector | None:
-    """A field's values at these places, when all are numbers."""
+    """Returns a field's values at these points, or None if not all are numbers."""
     values: list[Any] = [place.values.get(name) for place in places]
     if all(type(one) in (int, float) for one in values):
         return np.array(values, np.float64)
@@ -32,7 +32,10 @@ def numeric_values(places: Sequence[SamplePoint], name: str) -> Vector | None:
 
 
 def add_constant(text: str, number: int) -> str:
-    """An expression and a whole number."""
+    """Returns an expression plus an integer.
+
+    >>> add_constant("hidden_size", -1), add_constant("hidden_size", 0)
+    ('hidden_size - 1', 'hidden_size')"""
     if number == 0:
         return text
     return f"{text} {'+' if number > 0 else '-'} {abs(number)}"

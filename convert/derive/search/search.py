@@ -1,7 +1,7 @@
-"""Finds expressions over a config: sizes and counts from numbers, conditions from whether something is there.
+"""Finds expressions over a config for observed sizes and counts, and conditions for observed presence.
 
-What a value depends on is known before anything is searched: two places whose configs differ in one field, and
-whose values differ, show that this field matters.
+The relevant fields are found first: if two sample points differ in one config field and in the value, the value
+depends on this field.
 """
 
 from __future__ import annotations
@@ -22,14 +22,28 @@ from equipoise.convert.derive.search.expressions import candidate_terms, find_ex
 from equipoise.convert.derive.search.sample_points import SamplePoint, Vector
 
 MAX_CASE_DEPTH = 3
-"""As many cases an expression may tell apart, one inside the other."""
+"""Largest nesting of ``a if condition else b``."""
 
 MAX_SEARCHES_PER_SIZE = 120
-"""Searches that one size may take."""
+"""Largest number of searches for one size."""
 
 
 class ExpressionSearch:
-    """Expressions over the configs of some variants.
+    """Searches expressions over the configs of variants.
+
+    The width of an MLP is observed under three configs; only ``mlp_ratio * hidden_size`` fits all of them:
+
+    >>> from equipoise.convert.derive.probe.observations import Variant
+    >>> from equipoise.convert.derive.search.sample_points import SamplePoint
+    >>> base = {"hidden_size": 24, "mlp_ratio": 4, "num_layers": 2}
+    >>> changes = [{}, {"hidden_size": 48}, {"mlp_ratio": 3}, {"num_layers": 3}]
+    >>> variants = [Variant(one, {**base, **one}, {}) for one in changes]
+    >>> points = [SamplePoint(at, one.values) for at, one in enumerate(variants)]
+    >>> search = ExpressionSearch(variants)
+    >>> search.find_size(points, [96, 192, 72, 96])
+    'hidden_size * mlp_ratio'
+    >>> search.find_condition(points, [True, True, False, True])
+    'mlp_ratio > 3'
 
     Args:
         variants: The variants; the first is the base.
@@ -52,7 +66,7 @@ class ExpressionSearch:
             }
 
     def find_size(self, places: list[SamplePoint], values: Sequence[int]) -> str | None:
-        """An expression that has these values at these places."""
+        """Returns an expression with these values at these points, or None."""
         target = np.array(values, np.float64)
         if (target == target[0]).all():
             return str(int(target[0]))
@@ -70,7 +84,7 @@ class ExpressionSearch:
         return self.sizes[key]
 
     def find_condition(self, places: list[SamplePoint], values: Sequence[bool]) -> str | None:
-        """A condition that holds at exactly these places; empty when it always holds."""
+        """Returns a condition that holds at exactly these points, or None; empty if it always holds."""
         target = np.array(values, bool)
         if target.all():
             return ""
@@ -87,7 +101,7 @@ class ExpressionSearch:
         return self.conditions[key]
 
     def _fields(self, places: Sequence[SamplePoint], values: Sequence[int]) -> Iterator[list[str]]:
-        """What the values depend on: as the single changes show; if that is not enough, all that was ever changed."""
+        """Yields the fields to search: first those whose single change changes the values, then all that were ever changed."""
         at = {
             (place.variant, tuple(place.indices.items())): value
             for place, value in zip(places, values, strict=True)
@@ -119,7 +133,7 @@ class ExpressionSearch:
             sides = {kept: _select(places, target, holds == kept) for kept in (True, False)}
             for kept, (inside, wanted) in sides.items():
                 halves[kept] = self._size(inside, wanted, fields, MAX_CASE_DEPTH)
-            # One case is simple; the other may hold cases of its own.
+            # One branch must be simple; the other may contain further conditions.
             for kept in (True, False):
                 if halves[kept] is None and halves[not kept] is not None:
                     halves[kept] = self._size(*sides[kept], fields, depth + 1)
@@ -131,7 +145,7 @@ class ExpressionSearch:
 def _distinct_points(
     places: Sequence[SamplePoint], target: Any, fields: Sequence[str]
 ) -> tuple[list[SamplePoint], Any] | None:
-    """One place of those that these fields and the indices do not tell apart; None when their values differ."""
+    """Returns one point for each combination of fields and indices; None if equal points have different values."""
     first: dict[str, int] = {}
     for at, place in enumerate(places):
         key = repr(([place.values.get(name) for name in fields], [*place.indices.items()]))
@@ -142,7 +156,7 @@ def _distinct_points(
 
 
 def _as_integer(text: str | None, places: Sequence[SamplePoint]) -> str | None:
-    """The expression as a whole number where the config gives fractions."""
+    """Returns the expression wrapped in ``int`` if it uses float fields."""
     if text is None:
         return None
     used = {
@@ -166,7 +180,7 @@ def _points_key(places: Sequence[SamplePoint]) -> int:
 def _single_changes(
     variants: Sequence[Variant],
 ) -> dict[int, list[tuple[int, tuple[str, ...]]]]:
-    """Variant -> the variants that lack one of its changes, with the fields that then differ."""
+    """Returns variant -> variants with one change less, with the fields that differ."""
     found: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
     for at, one in enumerate(variants):
         for parent in range(len(variants)):

@@ -1,4 +1,4 @@
-"""Holds a derived file to the models it came from: the same names and shapes, under every config that was tried."""
+"""Compares a derived file with the models: names and shapes under every config that was built."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from equipoise.convert.layouts import layout_module
 
 
 def find_differences(spec: ArchitectureSpec, variants: Sequence[Variant]) -> dict[str, list[str]]:
-    """Class -> what the file gives otherwise than the model."""
+    """Returns class -> differences between the file and the models."""
     found: dict[str, dict[str, None]] = {}
     for variant in variants:
         for name, seen in variant.observations.items():
             problems = found.setdefault(name, {})
             if variant is not variants[0] and seen is variants[0].observations.get(name):
-                continue  # it reads nothing that was changed
+                continue  # its observation was taken from the cache
             problems.update(
                 (text, None) for _, text in _class_mismatches(spec, name, variant, seen)
             )
@@ -28,7 +28,7 @@ def find_differences(spec: ArchitectureSpec, variants: Sequence[Variant]) -> dic
 
 
 def mismatches(spec: ArchitectureSpec, variant: Variant) -> set[tuple[str, str]]:
-    """(class, tensor) of what the file gives otherwise than the model under one config."""
+    """Returns (class, tensor) for every difference under one config."""
     return {
         (name, tensor)
         for name, seen in variant.observations.items()
@@ -39,7 +39,7 @@ def mismatches(spec: ArchitectureSpec, variant: Variant) -> set[tuple[str, str]]
 def _class_mismatches(
     spec: ArchitectureSpec, name: str, variant: Variant, seen: ClassObservation
 ) -> list[tuple[str, str]]:
-    """The tensors that are otherwise, and how."""
+    """Returns the tensors that differ, with a description."""
     cls = spec.class_by_name(name)
     if cls is None:
         return [("", "the class is missing")]
@@ -51,15 +51,23 @@ def _class_mismatches(
     changed = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
     under = f" (under {changed})" if changed else ""
     return [
-        *((n, f"{n} {list(there[n])} is not given{under}") for n in there if n not in allowed),
-        *((n, f"{n} is given and not there{under}") for n in needed if n not in seen.shapes),
         *(
-            (n, f"{n} is needed and shared with {seen.ties[n]}{under}")
+            (n, f"{n} {list(there[n])} is missing in the file{under}")
+            for n in there
+            if n not in allowed
+        ),
+        *(
+            (n, f"{n} is in the file and not in the model{under}")
+            for n in needed
+            if n not in seen.shapes
+        ),
+        *(
+            (n, f"{n} is required by the file and tied to {seen.ties[n]} in the model{under}")
             for n in needed
             if n in seen.ties
         ),
         *(
-            (n, f"{n} is given as {list(allowed[n])} and is {list(there[n])}{under}")
+            (n, f"{n} is {list(allowed[n])} in the file and {list(there[n])} in the model{under}")
             for n in there
             if n in allowed and allowed[n] != there[n]
         ),
@@ -67,7 +75,7 @@ def _class_mismatches(
 
 
 def file_tensors(expansion: Expansion) -> tuple[dict[str, Shape], dict[str, Shape]]:
-    """The tensors that a PyTorch file must hold, and those that it may hold, with their shapes."""
+    """Returns the tensors that a PyTorch file must have, and those that it may have, with their shapes."""
     view = layout_module("pytorch").view(expansion)
     needed: dict[str, Shape] = {}
     allowed: dict[str, Shape] = {}

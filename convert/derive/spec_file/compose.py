@@ -1,4 +1,4 @@
-"""The file of a type out of what was seen of it, held to the given config while it is written."""
+"""Composes an architecture file from observations and checks it under the given config."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from equipoise.convert.derive.spec_file.ties import find_ties, parameter_templat
 
 @dataclass(frozen=True)
 class Observations:
-    """What was seen of a type.
+    """All observations of a model type.
 
     Attributes:
         model_type: Its name.
-        variants: Its classes under some configs, the base first.
-        placed: The same with all names under the prefix.
-        given: Which of them is the given config.
-        prefix: What names of base classes lack.
+        variants: The variants, the base first.
+        prefixed_variants: The same with the prefix before all names.
+        given_variant: Index of the variant with the given config.
+        prefix: The prefix that base classes omit.
         bases: The base classes.
         paths: All names as templates.
-        defaults: What config files may lack, by dotted name.
-        stuck: Fields of the config that could not be changed.
+        defaults: Defaults of config fields by dotted name.
+        unchangeable: Config fields that could not be changed.
     """
 
     model_type: str
@@ -46,7 +46,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class ComposedSpec:
-    """A file: its text, what it is read as, what it says of the given config alone, and whether it is exact under that."""
+    """A composed file: text, parsed spec, modules without an expression, and whether it is exact for the given config."""
 
     text: str
     spec: ArchitectureSpec
@@ -55,7 +55,7 @@ class ComposedSpec:
 
 
 def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
-    """Writes the file. Modules that would be wrong under the given config itself are written as it has them."""
+    """Composes the file; modules that would be wrong under the given config are written as they are there."""
     as_given: set[str] = set()
     while True:
         found, more = _compose_once(looks, search, as_given)
@@ -73,7 +73,7 @@ def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
 def _compose_once(
     looks: Observations, search: ExpressionSearch, as_given: set[str]
 ) -> tuple[ComposedSpec, set[str]]:
-    """The file, and the modules that have to be written one by one because their ties are."""
+    """Returns the file, and the modules that must be written one by one because their ties are."""
     paths, placed = looks.paths, looks.prefixed_variants
     found = find_lines(placed, paths, search, looks.given_variant, as_given)
     shared = find_ties(placed, paths, search, looks.given_variant, as_given)
@@ -102,12 +102,12 @@ def _compose_once(
 
 
 def _module_of_parameter(name: str) -> str:
-    """The module that a parameter belongs to."""
+    """Returns the module of a parameter."""
     return name.rpartition(".")[0]
 
 
 def parse_spec(text: str, model_type: str) -> ArchitectureSpec:
-    """A file's text as a spec."""
+    """Parses the text of an architecture file."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{model_type}.toml"
         file.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The lines of a spec: for every template the kind with its sizes as expressions, and the condition it stands under."""
+"""Finds the lines under ``[modules]``: for every path template the kind, its size expressions and its condition."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from equipoise.convert.derive.search.search import ExpressionSearch
 from equipoise.convert.derive.spec_file.spec_text import SpecLine
 
 ModuleSites = Mapping[tuple[int, tuple[int, ...]], ObservedModule]
-"""(variant, indices) -> what is there."""
+"""(variant, indices) -> the module there."""
 
 
 @dataclass
 class SpecLines:
-    """All lines of a type.
+    """The lines of all classes.
 
     Attributes:
         of: Class -> its lines.
-        unsolved: What no expression was found for; its lines hold for the given config alone.
+        unsolved: Modules without an expression; their lines hold for the given config alone.
     """
 
     of: dict[str, list[SpecLine]] = field(default_factory=dict)
@@ -38,14 +38,14 @@ def find_lines(
     given: int = 0,
     as_given: Collection[str] = (),
 ) -> SpecLines:
-    """Works out the lines of every class.
+    """Finds the lines of every class.
 
     Args:
-        variants: What was seen.
-        paths: Its paths as templates.
+        variants: The observations.
+        paths: The path templates.
         search: Finds the expressions.
         given: The variant whose modules are written one by one where no expression is found.
-        as_given: Templates of modules that are written so in any case.
+        as_given: Templates of modules that are always written so.
     """
     return _LineFinder(variants, paths, search, given, as_given).run()
 
@@ -78,7 +78,7 @@ class _LineFinder:
         return self.found
 
     def _sites(self) -> dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]]:
-        """Template -> class -> what is where."""
+        """Returns template -> class -> the modules there."""
         found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]] = {}
         for at, variant in enumerate(self.variants):
             for name, seen in variant.observations.items():
@@ -89,7 +89,7 @@ class _LineFinder:
         return found
 
     def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
-        """The lines of one template for classes that have it alike."""
+        """Finds the lines of one template for classes that have equal modules."""
         built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.observations)]
         lines = None if text in self.as_given else self._lines(text, built, sites)
         if lines is None:
@@ -101,7 +101,7 @@ class _LineFinder:
                 self.found.of[name].append(line)
 
     def _as_given(self, text: str, sites: ModuleSites) -> Iterator[SpecLine]:
-        """A line for every module of a template that the given config has."""
+        """Yields one line for every module of a template under the given config."""
         for (at, indices), module in sites.items():
             if at == self.given_variant:
                 place = dict(zip(name_templates.index_names(text), indices, strict=True))
@@ -142,7 +142,7 @@ class _LineFinder:
         return self.places[indices, at]
 
     def _kind(self, places: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
-        """The kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
+        """Returns the kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
         first = modules[0]
         texts = []
         for position in range(len(first.sizes)):
@@ -158,7 +158,7 @@ class _LineFinder:
 
 
 def _kind_text(module: ObservedModule, sizes: Sequence[str], bias: str = "") -> str:
-    """A kind with these sizes, and what says whether there is a bias; what is as it is without being said is left out."""
+    """Returns the ``kind(...)`` expression; arguments equal to their default are omitted."""
     texts = []
     for (name, _), text in zip(module.sizes, sizes, strict=True):
         switch = module.kind not in BARE_KINDS and name in MODULE_KINDS[module.kind].switches
@@ -174,7 +174,7 @@ def _kind_text(module: ObservedModule, sizes: Sequence[str], bias: str = "") -> 
 def _group_equal_classes(
     by_class: Mapping[str, ModuleSites], built: Mapping[str, set[int]]
 ) -> Iterator[tuple[list[str], ModuleSites]]:
-    """Classes whose modules are alike in every variant that both were built in, each with all that was seen of them."""
+    """Groups classes whose modules are equal in every common variant; yields each group with all its modules."""
     groups: list[tuple[list[str], set[int], dict[tuple[int, tuple[int, ...]], ObservedModule]]] = []
     for name, sites in by_class.items():
         for names, variants, known in groups:

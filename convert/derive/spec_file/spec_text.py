@@ -1,4 +1,4 @@
-"""The text of an architecture file."""
+"""Renders the text of an architecture file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class SpecLine:
 
 @dataclass(frozen=True)
 class SpecDraft:
-    """What the text is made of.
+    """The content of an architecture file.
 
     Attributes:
-        model_type: Of ``config.json``.
-        prefix: What names of base classes lack.
+        model_type: ``model_type`` of ``config.json``.
+        prefix: The prefix that base classes omit.
         bases: The base classes.
-        lines: Class -> its modules.
-        counts: Index -> how far it counts.
-        ties: Parameter -> (the parameter it repeats, condition).
-        defaults: What config files may lack, by dotted name.
-        remarks: Lines for the head of the file.
+        lines: Class -> its lines.
+        counts: Index -> the expression of its count.
+        ties: Parameter -> (the parameter that it is tied to, condition).
+        defaults: Defaults of config fields by dotted name.
+        remarks: Comment lines at the top of the file.
     """
 
     model_type: str
@@ -47,7 +47,7 @@ class SpecDraft:
 
 
 def render_spec(draft: SpecDraft) -> str:
-    """The file."""
+    """Returns the text of the file."""
     stem = _common_stem(list(draft.lines))
     groups = _group_lines(draft.lines, stem)
     sections = [
@@ -70,7 +70,7 @@ def _head(draft: SpecDraft, stem: str) -> Iterator[str]:
 
 
 def _common_stem(names: Sequence[str]) -> str:
-    """What all class names begin with, whole words, and something left of each."""
+    """Returns the common prefix of all class names, cut at a word."""
     shared = names[0].removesuffix("Model")
     while shared and not all(
         one.startswith(shared) and one[len(shared) :][:1].isupper() for one in names
@@ -82,7 +82,7 @@ def _common_stem(names: Sequence[str]) -> str:
 def _group_lines(
     by_class: Mapping[str, Sequence[SpecLine]], stem: str
 ) -> dict[str, list[SpecLine]]:
-    """Lines by the classes that have them; a path stands once in a group."""
+    """Groups lines by the classes that have them; a path occurs once in a group."""
     classes: dict[SpecLine, list[str]] = {}
     for name, lines in by_class.items():
         for line in lines:
@@ -144,7 +144,7 @@ def _ties(ties: Mapping[str, tuple[str, str]]) -> Iterator[str]:
 
 
 def _defaults(draft: SpecDraft) -> Iterator[str]:
-    """The defaults of the fields that expressions name."""
+    """Yields the defaults of the fields that expressions use."""
     texts = [
         *draft.counts.values(),
         *(when for _, when in draft.ties.values() if when),
@@ -163,7 +163,7 @@ def _table(section: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:
-    """TOML has no null: false stands for it."""
+    """Returns a TOML value; TOML has no null, so None becomes false."""
     if value is None:
         return "false"
     if isinstance(value, list):
@@ -176,7 +176,7 @@ def _text(value: str) -> str:
 
 
 def join_limited(texts: Iterable[str], most: int = 8) -> str:
-    """Texts separated by commas, cut short."""
+    """Joins texts with commas and cuts the list after ``most``."""
     every = list(texts)
     rest = len(every) - most
     return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""Tensors that several names share, and when."""
+"""Finds tied parameters and the conditions of their ties."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from equipoise.convert.derive.search.search import ExpressionSearch
 
 @dataclass
 class SpecTies:
-    """Lines under ``[ties]``: parameter -> (the parameter it repeats, condition)."""
+    """Lines under ``[ties]``: parameter -> (the parameter that it is tied to, condition)."""
 
     of: dict[str, tuple[str, str]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
     as_given: set[str] = field(default_factory=set)
-    """Templates of parameters whose ties are those of the given config: one by one, so their modules have to be as well."""
+    """Templates of parameters whose ties are written one by one, as under the given config; so must be their modules."""
 
 
 def find_ties(
@@ -33,14 +33,14 @@ def find_ties(
     given: int = 0,
     as_given: Collection[str] = (),
 ) -> SpecTies:
-    """Works out which parameter repeats which, and when.
+    """Finds which parameters are tied, and under which condition.
 
     Args:
-        variants: What was seen.
-        paths: Its paths as templates.
+        variants: The observations.
+        paths: The path templates.
         search: Finds the conditions.
         given: The variant whose ties are written one by one where no condition is found.
-        as_given: Templates of modules that are written so in any case.
+        as_given: Templates of modules that are always written so.
     """
     found = SpecTies()
     for name, targets in _tie_candidates(variants, paths).items():
@@ -53,7 +53,7 @@ def find_ties(
                     found.of[name] = (target, when)
                     break
         else:
-            found.unsolved.append(f"{name} repeats {' or '.join(targets)}")
+            found.unsolved.append(f"{name} is tied to {' or '.join(targets)}")
             found.as_given.add(name)
             found.of.update(_as_given(name, variants[given], given, paths))
     return found
@@ -70,7 +70,7 @@ def _as_given(
 
 
 def _tie_candidates(variants: Sequence[Variant], paths: PathTemplates) -> dict[str, list[str]]:
-    """Parameter -> what it may be said to repeat, the likeliest first."""
+    """Returns parameter -> possible targets of its tie, the most likely first."""
     found: dict[str, set[str]] = {}
     for at, variant in enumerate(variants):
         for cls, seen in variant.observations.items():
@@ -82,7 +82,7 @@ def _tie_candidates(variants: Sequence[Variant], paths: PathTemplates) -> dict[s
                 if any(own.indices.get(key) != value for key, value in other.indices.items()):
                     text = other.template.format_map(other.indices)
                 found.setdefault(own.template, set()).add(text)
-    # One that repeats the same may stand for it: a head beside a decoder alone repeats the decoder's.
+    # Two parameters tied to the same one may be tied to each other, e.g. a head to the decoder's embedding.
     return {
         name: [
             *sorted(targets),
@@ -95,7 +95,7 @@ def _tie_candidates(variants: Sequence[Variant], paths: PathTemplates) -> dict[s
 def parameter_template(
     name: str, key: tuple[int, str], paths: PathTemplates
 ) -> TemplatedPath | None:
-    """A parameter's name as a template: bare, or of a module."""
+    """Returns the template of a parameter's name."""
     if key in paths.paths.get(name, {}):
         return paths.paths[name][key]
     parts = name.split(".")
@@ -110,7 +110,7 @@ def parameter_template(
 def _tie_points(
     text: str, target: str, variants: Sequence[Variant], paths: PathTemplates
 ) -> tuple[list[SamplePoint], list[bool] | None]:
-    """Everywhere that a class has both parameters, and whether it shares them there; None where it has another."""
+    """Returns the points at which a class has both parameters, and whether they are tied there; None if there is another tie."""
     places, holds = [], []
     for at, variant in enumerate(variants):
         for indices in index_combinations(name_templates.index_names(text), paths.counts, variant):
@@ -126,7 +126,7 @@ def _tie_points(
 
 
 def _is_one_tensor(name: str, other: str, seen: ClassObservation) -> bool:
-    """Whether two parameters are one tensor."""
+    """Whether two parameters share one tensor."""
     return other in seen.shapes and _tie_root(name, seen) == _tie_root(other, seen)
 
 

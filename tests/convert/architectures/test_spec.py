@@ -141,7 +141,7 @@ def test_fused_and_stacked_tensors(tmp_path: Path) -> None:
         ('[modules.a]\n"x" = "linear(1)"\n[classes]\nModel = ["a"]\n', "does not give"),
         ('[modules.a]\n"x" = "lineal(1, 2)"\n[classes]\nModel = ["a"]\n', "unknown kind 'lineal'"),
         ('[modules.a]\n"x" = "linear(1, 2, biass=False)"\n[classes]\nModel = ["a"]\n', "switch"),
-        ('[classes]\nModel = ["b"]\n', "names no group 'b'"),
+        ('[classes]\nModel = ["b"]\n', "names an unknown group 'b'"),
         ("model_type = 3 3", "cannot be read"),
     ],
 )
@@ -160,13 +160,13 @@ def expand_file(path: Path) -> None:
     ("values", "message"),
     [
         ({"num_hidden_layers": 10**9}, "at most"),
-        ({"num_hidden_layers": "twelve"}, "is no size"),
-        ({"hidden_size": -24}, "is no size"),
-        ({"hidden_size": None}, "is no size"),
-        ({"vocab_size": 1.5}, "is no size"),
+        ({"num_hidden_layers": "twelve"}, "is not a size"),
+        ({"hidden_size": -24}, "is not a size"),
+        ({"hidden_size": None}, "is not a size"),
+        ({"vocab_size": 1.5}, "is not a size"),
     ],
 )
-def test_absurd_configs_are_refused(values: dict[str, object], message: str) -> None:
+def test_configs_out_of_range_are_refused(values: dict[str, object], message: str) -> None:
     spec = load_spec("bert")
     assert spec is not None
     with pytest.raises(ArchitectureError, match=message):

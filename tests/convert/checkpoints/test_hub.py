@@ -106,7 +106,7 @@ def test_what_a_text_names(text: str, expected: HubRepository | None) -> None:
     "text", ["hf://", "hf://a/b/c", "hf://a b", "hf://owner/name@", "hf://../x"]
 )
 def test_a_broken_url_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="no URL of the Hub"):
+    with pytest.raises(InputError, match="not a URL of the Hub"):
         parse_hub_id(text)
 
 
@@ -220,7 +220,9 @@ def test_failures_are_input_errors(
     hub: FakeHub, fail: Callable[[FakeHub], None], text: str
 ) -> None:
     fail(hub)
-    with pytest.raises(InputError, match="cannot be fetched from the Hub: 'absent/repo'") as caught:
+    with pytest.raises(
+        InputError, match="cannot be downloaded from the Hub: 'absent/repo'"
+    ) as caught:
         resolve_source("absent/repo")
     assert text in str(caught.value)
 

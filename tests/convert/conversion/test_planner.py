@@ -213,7 +213,7 @@ def test_casting_says_when_numbers_overflow(tmp_path: Path) -> None:
     values = tensors(CONFIG)
     values["cls.predictions.bias"][7] = 1e6
     source = write(tmp_path / "source", CONFIG, values)
-    with pytest.raises(InputError, match="1 finite numbers become infinite in float16"):
+    with pytest.raises(InputError, match="1 finite values overflow in float16"):
         convert(source, tmp_path / "out", to="flax", dtype="fp16")
     assert not (tmp_path / "out").exists()
     convert(source, tmp_path / "out", to="flax", dtype="bf16")

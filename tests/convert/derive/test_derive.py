@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from equipoise.convert.derive import derive
 
-    with pytest.raises(ArchitectureError, match="knows no model type 'berd'"):
+    with pytest.raises(ArchitectureError, match="has no model type 'berd'"):
         derive("berd")
     with pytest.raises(InputError, match="has no class 'BertForTea'"):
         derive("bert", ["BertForTea"])
@@ -204,14 +205,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         ("model_type = ", "cannot be read"),
         ("name = 'X'", "not an architecture file"),
         ("model_type = 'x'\nweights = 1", "unknown section"),
-        ("model_type = 3", "model_type is no text"),
+        ("model_type = 3", "model_type is not a string"),
         (
             "model_type = 'x'\n[classes]\nA = ['b']\n[modules.b]\n'a.{i}' = 'linear(2, 3)'",
-            "'a.{i}' has an index that nothing counts",
+            "'a.{i}' uses an index that is not under [repeat]",
         ),
-        ("extends = '../x'\nmodel_type = 'x'", "extends no other file"),
-        ("extends = 'my'\nmodel_type = 'x'", "extends no other file"),
-        ("model_type = 'x'\n[modules.body]\na = 'linear(2, 3)'", "has no classes"),
+        ("extends = '../x'\nmodel_type = 'x'", "does not extend another file"),
+        ("extends = 'my'\nmodel_type = 'x'", "does not extend another file"),
+        ("model_type = 'x'\n[modules.body]\na = 'linear(2, 3)'", "there are no classes"),
     ],
 )
 def test_a_bad_architecture_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -221,5 +222,5 @@ def test_a_bad_architecture_file_is_refused(text: str, message: str, tmp_path: P
     save_file({}, tmp_path / "model.safetensors")
     file = tmp_path / "my.toml"
     file.write_text(text)
-    with pytest.raises(ArchitectureError, match=message):
+    with pytest.raises(ArchitectureError, match=re.escape(message)):
         convert(tmp_path, tmp_path / "out", to="flax", architecture=str(file))
