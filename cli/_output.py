@@ -1,4 +1,4 @@
-"""Tables, sizes and progress: rich on a terminal, plain text everywhere else."""
+"""Prints tables, sizes and progress: with rich on a terminal, as plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import click
 
 ProgressCallback = Callable[[int, int, str], None]
-"""Called with what is done, what there is in all, and the thing at work."""
+"""Called with the amount done, the total, and the name of the current item."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def size_text(nbytes: int) -> str:
-    """A size for people.
+    """Formats a number of bytes for display.
 
     >>> size_text(999), size_text(4_402_180), size_text(3_000_000_000)
     ('999 B', '4.40 MB', '3.00 GB')
@@ -30,7 +30,7 @@ def size_text(nbytes: int) -> str:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """``30522 x 768``; a scalar has no axes.
+    """Formats a shape for display.
 
     >>> shape_text((3, 4)), shape_text(())
     ('3 x 4', 'scalar')
@@ -39,7 +39,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def print_fields(rows: Iterable[tuple[str, object]]) -> None:
-    """Names with their values, one a line; empty values are left out."""
+    """Prints names and values, one pair on each line; omits empty values."""
     kept = [(name, str(value)) for name, value in rows if value not in ("", None)]
     width = max((len(name) for name, _ in kept), default=0)
     for name, value in kept:
@@ -50,7 +50,7 @@ def print_fields(rows: Iterable[tuple[str, object]]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; columns of numbers should come as texts already."""
+    """Prints a table."""
     cells = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich_table(columns, cells)
@@ -69,7 +69,7 @@ def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) ->
 
     drawn = Table(box=box.SIMPLE_HEAD)
     for column in columns:
-        drawn.add_column(column, overflow="fold")  # a name that is cut short is of no use
+        drawn.add_column(column, overflow="fold")  # names must not be truncated
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     Console().print(drawn)
@@ -77,7 +77,7 @@ def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) ->
 
 @contextmanager
 def progress_bar(what: str, *, as_bytes: bool) -> Iterator[ProgressCallback | None]:
-    """A bar on stderr where stderr is a terminal; None elsewhere."""
+    """Shows a progress bar on stderr if that is a terminal; yields None elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""What every command shares: errors become messages and exit codes, ``--json`` one document."""
+"""Shared by all commands: errors become messages and exit codes, ``--json`` prints one document."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ P = ParamSpec("P")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 architecture_option = click.option(
     "--architecture",
-    help="Model type, class, or FILE.toml of `derive`, where the config is not to be followed.",
+    help="Model type, class, or FILE.toml of `derive` to use instead of the config's.",
 )
 
 
 def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
-    """Runs a command; what it raises on purpose is told to the reader, and its code returned."""
+    """Decorates a command: reports errors of Equipoise and returns their exit code."""
 
     @wraps(run)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -41,7 +41,7 @@ def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
 
 
 def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
-    """Says what went wrong: on stderr for people, on stdout for programs."""
+    """Reports an error: as text on stderr, or as JSON on stdout."""
     if as_json:
         print_json(values)
     else:

@@ -22,10 +22,12 @@ class ByteSize(click.ParamType[int]):
     def convert(
         self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """The number of bytes."""
+        """Returns the number of bytes."""
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower(), re.ASCII)
         if found is None or found[2] not in _UNITS:
-            self.fail(f"{value!r} is no size; write it as 5GB, 500MB, 2GiB or in bytes", param, ctx)
+            self.fail(
+                f"{value!r} is not a size; use 5GB, 500MB, 2GiB or a number of bytes", param, ctx
+            )
         nbytes = int(float(found[1]) * _UNITS[found[2]])
         if nbytes < 1:
             self.fail(f"{value!r} is less than a byte", param, ctx)

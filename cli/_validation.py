@@ -1,4 +1,4 @@
-"""What the commands that run models share: options, and what they make of them."""
+"""Shared by the commands that run models: options, worker processes, reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from equipoise.validators.workers import Workers
 
 EXIT_BACKEND_FAILED = 3
-"""Exit code: a backend could not be run to the end."""
+"""Exit code: a backend failed."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +27,7 @@ PRECISION = click.Choice(["fp32", "fp16", "bf16"])
 
 
 def worker_options(command: F) -> F:
-    """The options of every command that runs models."""
+    """Decorates a command with the options of all commands that run models."""
     options = (
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
         click.option(
@@ -36,20 +36,24 @@ def worker_options(command: F) -> F:
             type=NameValue(),
             multiple=True,
             help="BACKEND=PYTHON: the interpreter (or named environment) of a backend; "
-            "oracle=PYTHON for all of TensorFlow and Flax. Can be given again.",
+            "oracle=PYTHON for TensorFlow and Flax; repeatable.",
         ),
         click.option(
-            "--threads", type=click.IntRange(0), help="Of each framework; default: all cores."
+            "--threads",
+            type=click.IntRange(0),
+            help="Threads of each framework; default: all cores.",
         ),
         click.option(
             "--time-limit",
             type=click.FloatRange(0, min_open=True),
             default=600.0,
             show_default=True,
-            help="Seconds that one pass may take.",
+            help="Largest number of seconds for one forward pass.",
         ),
         click.option(
-            "--memory-limit", type=click.IntRange(1), help="Bytes of each worker process."
+            "--memory-limit",
+            type=click.IntRange(1),
+            help="Largest address space of each worker process in bytes.",
         ),
     )
     for option in reversed(options):
@@ -64,8 +68,8 @@ def worker_pool(
     memory_limit: int | None,
     log: Path | None = None,
 ) -> Iterator[Workers]:
-    """The worker processes of a command."""
-    # Tokenizers are used in this process; what they say to a terminal is not ours.
+    """Starts the worker pool of a command; stops it at the end."""
+    # Tokenizers run in this process; their warnings must not reach the terminal.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from equipoise.validators.workers import Workers
@@ -77,12 +81,12 @@ def worker_pool(
 
 
 def split_names(text: str | None) -> list[str] | None:
-    """What an option separates by commas; None where it was not given."""
+    """Splits an option at commas; returns None if it was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def thread_count(threads: int | None) -> int:
-    """How many threads a framework gets."""
+    """Returns the number of threads of a framework."""
     if threads is not None:
         return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -90,7 +94,7 @@ def thread_count(threads: int | None) -> int:
 
 @contextmanager
 def status_line() -> Iterator[Callable[[str], None]]:
-    """Says on stderr what is at work, on a terminal only."""
+    """Shows the current task on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return

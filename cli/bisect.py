@@ -1,4 +1,4 @@
-"""``equipoise bisect``: the first module at which two backends part."""
+"""``equipoise bisect``: finds the first module whose outputs diverge between two backends."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--backends", help="Separated by commas: tensorflow, flax; PyTorch is what they are held to."
+    "--backends", help="Backends to compare with PyTorch, separated by commas: tensorflow, flax."
 )
-@click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
+@click.option("--task", help="A pipeline task; default: the task of the model's class.")
 @click.option(
     "--precision",
     type=_validation.PRECISION,
     default="fp32",
     show_default=True,
-    help="The float dtype under test.",
+    help="The floating-point dtype under test.",
 )
-@click.option("--case", "case", help="The case to look at; without it the first that diverges.")
-@click.option("--repro", type=click.Path(path_type=Path), help="Folder for a minimal script.")
+@click.option("--case", "case", help="The case to examine; default: the first that diverges.")
+@click.option(
+    "--repro",
+    type=click.Path(path_type=Path),
+    help="Folder for a minimal script that reproduces it.",
+)
 @_run.json_option
 @_validation.worker_options
 @_run.handle_errors
@@ -47,9 +51,9 @@ def command(
     time_limit: float,
     memory_limit: int | None,
 ) -> int:
-    """Show the error along the depth of MODEL on each backend or ARTIFACT, and the first module beyond noise.
+    """Show the error of every module of MODEL on each backend or ARTIFACT, and the first module that diverges.
 
-    Exit code 1: a module is beyond noise; it is named, and --repro writes a script that shows it.
+    Exit code 1: a module diverges; --repro writes a script that reproduces it.
     """
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.request import PRECISIONS, Request

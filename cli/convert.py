@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from equipoise.convert.conversion.plan_types import Plan
 
 _MAX_ENTRIES_SHOWN = 8
-"""Entries of a list that are shown to a person."""
+"""Entries of a list that are shown without --json."""
 
 
 @click.command()
@@ -28,29 +28,33 @@ _MAX_ENTRIES_SHOWN = 8
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "fp16", "bf16"]),
-    help="Cast all floating tensors; without it every dtype stays.",
+    help="Cast all floating-point tensors; default: keep all dtypes.",
 )
 @click.option(
-    "--max-shard-size", type=ByteSize(), help="Largest file: 5GB, 500MB, 2GiB; else one file."
+    "--max-shard-size",
+    type=ByteSize(),
+    help="Largest file, e.g. 5GB, 500MB, 2GiB; default: one file.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
 @_run.architecture_option
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A config.json that is not beside the weights.",
 )
-@click.option("--from", "layout", help="Take the weights of this layout where there are several.")
+@click.option("--from", "layout", help="Use the weights of this layout if there are several.")
 @click.option(
     "--allow",
     type=NameValue("reason", strip=True),
     multiple=True,
     callback=pairs_as_dict,
-    help="A tensor that may be lost, and why; can be given again. It ends up in the manifest.",
+    help="A tensor that may be lost, with the reason, which the manifest records; repeatable.",
 )
 @click.option(
     "--allow-lossy",
     is_flag=True,
-    help="Convert without what the target's class cannot hold; each loss is told and noted.",
+    help="Leave out what the target's class cannot hold; each loss is reported and recorded.",
 )
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
@@ -66,7 +70,7 @@ def command(
 ) -> int:
     """Write the checkpoint SOURCE (folder, file, Hub id) for another framework into the folder OUTPUT.
 
-    The folder appears when it is complete; equipoise.json in it holds the hash of every tensor.
+    The folder appears when it is complete; its equipoise.json records the hash of every tensor.
     """
     from equipoise.convert.api import plan_conversion
     from equipoise.convert.conversion.execute import execute
@@ -87,7 +91,7 @@ def command(
 
 
 def _summary(plan: Plan) -> dict[str, Any]:
-    """The plan as plain data."""
+    """Returns the plan as plain data."""
     return {
         "source": str(plan.checkpoint.path),
         "route": list(plan.route),
@@ -108,7 +112,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
 
 
 def _casts(plan: Plan) -> dict[str, int]:
-    """How many tensors change from which dtype to which."""
+    """Returns "dtype -> dtype" -> number of tensors that are cast so."""
     pairs = Counter(
         f"{plan.checkpoint[step.sources[0]].dtype.name} -> {header.dtype.name}"
         for step in plan.steps

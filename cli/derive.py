@@ -1,4 +1,4 @@
-"""``equipoise derive``: writes an architecture file from PyTorch's model."""
+"""``equipoise derive``: writes an architecture file from PyTorch's model classes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from equipoise.convert.derive import DerivedArchitecture
 
 _MAX_DIFFERENCES_SHOWN = 12
-"""Differences that are shown to a person."""
+"""Differences that are shown without --json."""
 
 
 @click.command()
 @click.argument("source")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="The file to write; without it, stdout."
+    "--output", type=click.Path(path_type=Path), help="The file to write; default: stdout."
 )
-@click.option("--class", "classes", multiple=True, help="A class to take; can be given again.")
+@click.option("--class", "classes", multiple=True, help="A class to include; repeatable.")
 @click.option(
     "--also",
     multiple=True,
-    help="A further folder or config of the same model type, to learn from; can be given again.",
+    help="A further folder or config of the same model type whose values are tried too; repeatable.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @_run.json_option
 @_run.handle_errors
 def command(
@@ -38,16 +38,16 @@ def command(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Write the architecture file of SOURCE (a model type, or a folder with config.json) for a person to review.
+    """Write an architecture file for SOURCE (a model type, or a folder with config.json), for review by a person.
 
-    Needs torch and transformers. The classes are built without weights under many configs, and the file is held to
-    all of them.
+    Needs torch and transformers. The classes are built without weights under many configs, and the file is compared
+    with all of them. Exit code 1: the file is not exact.
     """
     from equipoise.convert.core.errors import OutputError
     from equipoise.convert.derive import derive
 
     if output is not None and output.exists() and not force:
-        raise OutputError("it is there already", file=output, hint="--force replaces it")
+        raise OutputError("the file exists", file=output, hint="--force replaces it")
     found = derive(source, classes, also=also)
     if output is not None:
         try:
@@ -79,20 +79,20 @@ def _summary(found: DerivedArchitecture, output: Path | None) -> dict[str, Any]:
 
 
 def _show(found: DerivedArchitecture, output: Path | None) -> None:
-    """What a reviewer has to know, on stderr: stdout may be the file."""
+    """Prints a summary for the reviewer on stderr, since stdout may be the file."""
     exact = sum(not problems for problems in found.classes.values())
     click.echo(
-        f"{found.model_type}: {exact} of {len(found.classes)} classes are given exactly, "
+        f"{found.model_type}: {exact} of {len(found.classes)} classes are exact, "
         f"under {found.configs} configs"
         + (
-            "; all are under the given one"
+            "; all are exact under the given config"
             if found.exact_for_given_config and not found.complete
             else ""
         ),
         err=True,
     )
     lines = [
-        *(f"as in the given config alone: {one}" for one in found.unsolved),
+        *(f"no expression, exact for the given config only: {one}" for one in found.unsolved),
         *(f"{name}: {one}" for name, problems in found.classes.items() for one in problems),
         *(f"{name} cannot be built: {why}" for name, why in found.unbuilt.items()),
     ]

@@ -1,4 +1,4 @@
-"""``equipoise diff``: two checkpoints, tensor by tensor."""
+"""``equipoise diff``: compares two checkpoints tensor by tensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from equipoise.convert.diff import CheckpointComparison, TensorComparison
 
 _MAX_ROWS_SHOWN = 40
-"""Rows that are shown to a person."""
+"""Rows that are shown without --json."""
 
 
 @click.command()
@@ -26,9 +26,9 @@ _MAX_ROWS_SHOWN = 40
 def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
     """Compare the checkpoints A and B, in any formats, tensor by tensor.
 
-    Checkpoints of a known architecture are compared as PyTorch's parameters, ties resolved; others by the names
-    in their files. Exit code 0: nothing is different or missing. Tensors that are equal once the wider is cast to
-    the narrower dtype pass and are counted. 1: something is different or missing.
+    Checkpoints of a known architecture are compared as PyTorch's parameters, with ties resolved; others by the
+    names in their files. Exit code 0: no tensor is different or missing; tensors that are equal after a cast to the
+    narrower dtype pass and are counted. 1: a tensor is different or missing.
     """
     from equipoise.convert.diff import compare_checkpoints
 
@@ -88,7 +88,7 @@ def _difference(one: TensorComparison) -> dict[str, Any] | None:
 
 def _show(found: CheckpointComparison) -> None:
     wanted = [one for one in found.tensors if one.relation.value != "identical"]
-    # What fails comes first: a cast of every tensor must not push it out of sight.
+    # Failures first: they must stay visible if every tensor was cast.
     wanted.sort(key=lambda one: one.relation.value == "equal after cast")
     if wanted:
         rows = [(one.name, one.relation.value, _detail(one)) for one in wanted[:_MAX_ROWS_SHOWN]]

@@ -1,4 +1,4 @@
-"""``equipoise env``: Python environments for backends that cannot live in this one."""
+"""``equipoise env``: creates Python environments for backends that conflict with this one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from equipoise.cli import _output, _run, _validation
 @click.argument("action", type=click.Choice(["create", "list"]))
 @click.argument("name", required=False)
 @click.option(
-    "--path", type=click.Path(path_type=Path), help="The folder; default: the user's cache."
+    "--path",
+    type=click.Path(path_type=Path),
+    help="The folder of the environment; default: in the user's cache.",
 )
-@click.option("--python", help="The interpreter to make it with; default: this one.")
-@click.option("--force", is_flag=True, help="Make it anew where it is there.")
+@click.option("--python", help="The Python interpreter of the environment; default: this one.")
+@click.option("--force", is_flag=True, help="Recreate an existing environment.")
 @_run.handle_errors
 def command(
     action: str, name: str | None, path: Path | None, python: str | None, force: bool
@@ -29,7 +31,7 @@ def command(
         rows = [
             [
                 one,
-                "there" if pythons.environment_python(one).exists() else "not made",
+                "created" if pythons.environment_python(one).exists() else "missing",
                 pythons.environment_python(one),
             ]
             for one in environments.names()
@@ -37,8 +39,10 @@ def command(
         _output.print_table(("environment", "state", "python"), rows)
         return _run.EXIT_OK
     if name is None:
-        raise InputError("say which environment", expected=", ".join(environments.names()))
+        raise InputError(
+            "the name of an environment is missing", expected=", ".join(environments.names())
+        )
     with _validation.status_line() as tell:
         made = environments.create(name, path, python=python, force=force, tell=tell)
-    click.echo(f"made {made}")
+    click.echo(f"created {made}")
     return _run.EXIT_OK

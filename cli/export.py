@@ -1,4 +1,4 @@
-"""``equipoise export``: makes a program of a model and proves that it answers like it."""
+"""``equipoise export``: exports a model as a program and validates that its outputs are the model's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AxisSize(click.ParamType[int | None]):
-    """``dynamic``, or a size for good."""
+    """``dynamic``, or a fixed size."""
 
     name = "dynamic|n"
 
@@ -26,7 +26,7 @@ class AxisSize(click.ParamType[int | None]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> int | None:
-        """The size; None where it may vary."""
+        """Returns the fixed size; None for a dynamic axis."""
         if value is None or isinstance(value, int):
             return value
         if value == "dynamic":
@@ -45,49 +45,57 @@ class AxisSize(click.ParamType[int | None]):
     required=True,
     help="onnx, torchscript, torch-export, stablehlo, saved-model, tflite.",
 )
-@click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
+@click.option("--task", help="A pipeline task; default: the task of the model's class.")
 @click.option(
     "--dtype",
     type=_validation.PRECISION,
     default="fp32",
     show_default=True,
-    help="Of the weights; the verdict is at that precision.",
+    help="Dtype of the weights; the program is validated at this precision.",
 )
-@click.option("--opset", type=click.IntRange(1), help="Of ONNX; default: PyTorch's choice.")
-@click.option("--batch", type=AxisSize(), help="A size for good; default: dynamic.")
-@click.option("--sequence", type=AxisSize(), help="The same of the length of texts.")
-@click.option("--external-data", is_flag=True, help="Weights of ONNX in a file of their own.")
+@click.option("--opset", type=click.IntRange(1), help="ONNX opset; default: PyTorch's.")
+@click.option("--batch", type=AxisSize(), help="Fixed batch size; default: dynamic.")
+@click.option("--sequence", type=AxisSize(), help="Fixed sequence length; default: dynamic.")
+@click.option("--external-data", is_flag=True, help="Store ONNX weights in a separate file.")
 @click.option(
     "--max-shard-size", type=ByteSize(), help="Largest file of ONNX weights: 5GB, 500MB, 2GiB."
 )
 @click.option(
-    "--merged", is_flag=True, help="Behind an encoder: both decoders of ONNX in one file."
+    "--merged", is_flag=True, help="Encoder-decoders: merge both ONNX decoders into one file."
 )
-@click.option("--optimize", is_flag=True, help="Let ONNX Runtime fuse the graph; it then needs it.")
+@click.option(
+    "--optimize",
+    is_flag=True,
+    help="Let ONNX Runtime fuse the graph; only ONNX Runtime can then run it.",
+)
 @click.option(
     "--quantize",
     type=click.Choice(["int8-dynamic"]),
-    help="Matrices of ONNX and TFLite as int8, judged with the tolerance of int8.",
+    help="Store matrices of ONNX and TFLite as int8; validated with the int8 tolerance.",
 )
 @click.option(
     "--layout",
     type=click.Choice(["optimum"]),
     default="optimum",
     show_default=True,
-    help="Whose names files, inputs and outputs have.",
+    help="Naming convention of files, inputs and outputs.",
 )
-@click.option("--no-validate", is_flag=True, help="Do not judge; artifact.json says so.")
-@click.option("--cases", help="Names of cases to judge by, separated by commas; without it all.")
+@click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
+@click.option("--cases", help="Names of cases to validate, separated by commas; default: all.")
 @click.option(
-    "--atol", type=click.FloatRange(0), help="A distance that is allowed beside the noise."
+    "--atol", type=click.FloatRange(0), help="Absolute tolerance in addition to the noise."
 )
-@click.option("--rtol", type=click.FloatRange(0), help="The same as a part of the output's scale.")
+@click.option(
+    "--rtol",
+    type=click.FloatRange(0),
+    help="Relative tolerance, as a fraction of the output's scale.",
+)
 @click.option(
     "--strict/--no-strict",
     default=None,
-    help="Exit 1 on decision-safe too; default: strict, but with --quantize not.",
+    help="Exit 1 on the verdict decision-safe too; default: yes, except with --quantize.",
 )
-@click.option("--ways", help="Which ways to try, separated by commas; without it all.")
+@click.option("--ways", help="Export strategies to try, separated by commas; default: all.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
 @_validation.worker_options
 @_run.json_option
@@ -121,10 +129,10 @@ def command(
     memory_limit: int | None,
     as_json: bool,
 ) -> int:
-    """Make a program of MODEL in the folder OUTPUT and judge it on all cases of its task.
+    """Export MODEL as a program into the folder OUTPUT and validate it on all cases of its task.
 
-    OUTPUT gets the program, config, tokenizer and processor, and artifact.json with the verdict. Ways of exporting
-    are tried one after the other until the validator is content. Exit code 1: the program is beyond noise, and is kept
+    OUTPUT receives the program, config, tokenizer and processor, and artifact.json with the verdict. Export
+    strategies are tried one after the other until one passes validation. Exit code 1: the program diverged; it is kept
     and marked; 3: it could not be run; 2: bad input.
     """
     from equipoise.validators.exporting import Export, export
@@ -171,14 +179,14 @@ def command(
     _run.print_json(found.artifact.as_dict()) if as_json else _show(found, output)
     if found.report is None:
         return _run.EXIT_OK
-    # At one precision nothing but a fault puts a program beyond noise; weights of eight bits are beyond it by nature.
+    # At the model's own precision only a defect exceeds the noise; int8 weights always exceed it.
     return exit_code(found.report, strict=quantize is None if strict is None else strict)
 
 
 def _show(found: Exported, output: Path) -> None:
     artifact = found.artifact
     for one in artifact.tried:
-        said = one.verdict or ("failed" if one.reason else "made")
+        said = one.verdict or ("failed" if one.reason else "exported")
         reason = f": {one.reason}" if one.reason else ""
         click.echo(f"{one.way} ({one.how}), {one.seconds:.1f} s: {said}{reason}")
     for note in artifact.notes:
@@ -186,7 +194,7 @@ def _show(found: Exported, output: Path) -> None:
     if found.report is not None:
         print_report(found.report)
     else:
-        click.echo("not judged")
+        click.echo("not validated")
     graphs = [str(graph["file"]) for graph in artifact.graphs.values()]
     for name in dict.fromkeys([artifact.program] if artifact.program else graphs):
         click.echo(f"wrote {output / name}")

@@ -1,4 +1,4 @@
-"""``equipoise inspect``: what a checkpoint is and holds."""
+"""``equipoise inspect``: describes a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from equipoise.convert.survey import Survey
 
 _TENSORS_SHOWN_AT_EACH_END = 4
-"""Tensors shown at the start and at the end where not all are asked for."""
+"""Tensors shown at the start and at the end without --tensors."""
 _HIDDEN_METADATA = frozenset({"groups"})
-"""Long lists that serve the program, not a reader."""
+"""Long lists for the program that are not shown."""
 
 
 @click.command()
@@ -23,9 +23,11 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @click.option("--tensors", "every", is_flag=True, help="List all tensors, not the first and last.")
 @_run.architecture_option
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="A config.json that lies elsewhere."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A config.json that is not beside the weights.",
 )
-@click.option("--from", "layout", help="Take the weights of this layout where there are several.")
+@click.option("--from", "layout", help="Use the weights of this layout if there are several.")
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
 @_run.handle_errors
@@ -38,9 +40,9 @@ def command(
     revision: str | None,
     as_json: bool,
 ) -> int:
-    """Show what the checkpoint SOURCE is and holds; reads headers only.
+    """Describe the checkpoint SOURCE; reads headers only.
 
-    Works for any file of a known container; the architecture need not be known.
+    Works for any file of a known container, of known and unknown architectures.
     """
     from equipoise.convert.checkpoints.checkpoint import open_checkpoint
     from equipoise.convert.checkpoints.hub import resolve_source

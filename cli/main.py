@@ -1,6 +1,7 @@
-"""``equipoise``: finds the commands, one file each, and runs one.
+"""The command line ``equipoise``: finds the commands, one file each, and runs one.
 
-Nothing here or at the top of a command's file imports numpy or ``equipoise.convert``: help must answer at once.
+Neither this module nor the top level of a command's module imports NumPy or ``equipoise.convert``, so that ``--help`` is
+fast.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ class Commands(click.Group):
     """The commands are the modules of this package without an underscore; each holds ``command``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, sorted."""
+        """Returns the names of all commands, sorted."""
         names = (module.name for module in iter_modules([str(Path(__file__).parent)]))
         return sorted(name for name in names if name != "main" and not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
+        """Returns the command of that name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
         found: click.Command = import_module(f"equipoise.cli.{cmd_name}").command
@@ -53,7 +54,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def root() -> None:
     """Moves model weights between PyTorch, TensorFlow and Flax, and proves that nothing changed.
 
-    Exit codes: 0 done, 1 a difference was found, 2 bad input or refused, 130 interrupted.
+    Exit codes: 0 success, 1 a difference was found, 2 bad input or refused, 3 a backend failed, 130 interrupted.
     """
 
 
@@ -61,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs a command line; returns the exit code."""
     try:
         code = root.main(list(arguments), prog_name="equipoise", standalone_mode=False)
-    except click.Abort:  # click's name for ^C and the end of input
+    except click.Abort:  # raised by click for Ctrl-C and the end of input
         click.echo("interrupted; the same command resumes what it can", err=True)
         return EXIT_INTERRUPTED
     except click.ClickException as error:
@@ -74,5 +75,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> NoReturn:
-    """The program."""
+    """Runs the program; the console script."""
     sys.exit(run(sys.argv[1:]))

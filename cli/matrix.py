@@ -1,4 +1,4 @@
-"""``equipoise matrix``: many models on every backend, as one table."""
+"""``equipoise matrix``: validates many models on every backend and prints one table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 @click.option(
     "--artifacts",
     type=click.Path(path_type=Path),
-    help="A folder with a folder of programs for each model, by its name.",
+    help="A folder with one folder of programs for each model, named like the model.",
 )
 @click.option(
     "--precision",
     type=_validation.PRECISION,
     default="fp32",
     show_default=True,
-    help="The float dtype under test.",
+    help="The floating-point dtype under test.",
 )
 @click.option("--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32.")
-@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
+@click.option("--strict", is_flag=True, help="Exit 1 on the verdict decision-safe too.")
 @click.option(
     "--markdown", type=click.Path(path_type=Path), help="Write the table as a Markdown page."
 )
@@ -54,9 +54,9 @@ def command(
     time_limit: float,
     memory_limit: int | None,
 ) -> int:
-    """Run the task of every one of MODELS on every backend and print one table of verdicts.
+    """Validate the task of each of MODELS on every backend and print one table of verdicts.
 
-    A folder without config.json stands for the models in it. Exit codes as of `validate`.
+    A folder without config.json stands for the models in it. Exit codes are those of `validate`.
     """
     from equipoise.validators.matrix import lines, page
     from equipoise.validators.request import PRECISIONS

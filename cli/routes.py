@@ -1,4 +1,4 @@
-"""``equipoise routes``: the graph of layouts and the formats they come in."""
+"""``equipoise routes``: shows the graph of layouts and their formats."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from equipoise.cli import _output, _run
 @click.command()
 @click.option("--from", "source", help="Only routes from this layout or format.")
 @click.option("--to", "target", help="Only routes to this layout or format.")
-@click.option("--mermaid", "as_mermaid", is_flag=True, help="The graph as a mermaid diagram.")
+@click.option("--mermaid", "as_mermaid", is_flag=True, help="Print the graph as a mermaid diagram.")
 @_run.json_option
 @_run.handle_errors
 def command(source: str | None, target: str | None, as_mermaid: bool, as_json: bool) -> int:
-    """Show which formats can become which, and by which way."""
+    """Show which formats can be converted into which, and the route."""
     from equipoise.convert.conversion import routes
 
     if as_mermaid:
@@ -45,7 +45,7 @@ def command(source: str | None, target: str | None, as_mermaid: bool, as_json: b
 
 
 def _data(source: str | None, target: str | None) -> dict[str, Any]:
-    """Formats, and the route of every pair of layouts that is asked for."""
+    """Returns the formats, and the route of every selected pair of layouts."""
     from equipoise.convert.conversion import routes
     from equipoise.convert.layouts import layout_names
 
@@ -74,7 +74,7 @@ def _data(source: str | None, target: str | None) -> dict[str, Any]:
 
 
 def _layouts(name: str | None, *, writing: bool) -> tuple[str, ...]:
-    """The layouts that a name stands for; all without a name."""
+    """Returns the layouts of a layout's or format's name; all without a name."""
     from equipoise.convert.conversion import routes
     from equipoise.convert.layouts import layout_names
 

@@ -1,4 +1,4 @@
-"""``equipoise run``: what pipeline() gave, on any backend."""
+"""``equipoise run``: runs a pipeline task on any backend."""
 
 from __future__ import annotations
 
@@ -22,18 +22,16 @@ from equipoise.cli._types import NameValue
 @click.option(
     "--companions",
     type=click.Path(path_type=Path),
-    help="The model's folder, where an artifact has no config and tokenizer beside it.",
+    help="The model's folder, for an artifact without its own config and tokenizer.",
 )
 @click.option(
     "--option",
     "options",
     type=NameValue(),
     multiple=True,
-    help="Of the pipeline's call, e.g. top_k=3; can be given again.",
+    help="A call option of the pipeline, e.g. top_k=3; repeatable.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder for pictures of the result."
-)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for result images.")
 @_validation.worker_options
 @_run.handle_errors
 def command(
@@ -52,8 +50,8 @@ def command(
 ) -> int:
     """Run TASK of MODEL (a model or an artifact) on INPUTS and print the result as JSON.
 
-    INPUTS are texts or files; where a sample has several parts (question and context, image and labels), give
-    them in that order, as NAME=VALUE, or as one JSON object for each sample. Lists are separated by commas.
+    INPUTS are texts or files. For samples with several parts (question and context, image and labels) give the parts
+    in that order, as NAME=VALUE, or as one JSON object for each sample. Lists are separated by commas.
     """
     with (
         _validation.worker_pool(environments, time_limit, memory_limit) as workers,
@@ -78,7 +76,7 @@ def command(
 
 
 def _parse_option(text: str) -> Any:
-    """A JSON value, or the text as it is."""
+    """Parses a JSON value; returns other texts unchanged."""
     try:
         return json.loads(text)
     except ValueError:

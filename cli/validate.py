@@ -1,4 +1,4 @@
-"""``equipoise validate``: runs a model's task on every backend and gives a verdict."""
+"""``equipoise validate``: runs a model's task on every backend and compares the outputs with PyTorch's."""
 
 from __future__ import annotations
 
@@ -18,27 +18,35 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--backends", help="Separated by commas: pytorch, tensorflow, flax, onnx ...")
-@click.option("--task", help="A task of pipeline(); without it the one the model is made for.")
+@click.option(
+    "--backends", help="Backends, separated by commas: pytorch, tensorflow, flax, onnx ..."
+)
+@click.option("--task", help="A pipeline task; default: the task of the model's class.")
 @click.option(
     "--precision",
     type=_validation.PRECISION,
     default="fp32",
     show_default=True,
-    help="The float dtype under test.",
+    help="The floating-point dtype under test.",
 )
 @click.option("--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32.")
 @click.option(
-    "--samples", type=click.Path(path_type=Path), help="A samples.json in place of the model's."
+    "--samples", type=click.Path(path_type=Path), help="A samples.json instead of the model's own."
 )
-@click.option("--cases", help="Names of cases, separated by commas; without it all.")
+@click.option("--cases", help="Names of cases, separated by commas; default: all.")
 @click.option(
-    "--atol", type=click.FloatRange(0), help="A distance that is allowed beside the noise."
+    "--atol", type=click.FloatRange(0), help="Absolute tolerance in addition to the noise."
 )
-@click.option("--rtol", type=click.FloatRange(0), help="The same as a part of the output's scale.")
-@click.option("--strict", is_flag=True, help="Exit 1 on decision-safe too.")
 @click.option(
-    "--repro", type=click.Path(path_type=Path), help="Folder for minimal scripts of divergences."
+    "--rtol",
+    type=click.FloatRange(0),
+    help="Relative tolerance, as a fraction of the output's scale.",
+)
+@click.option("--strict", is_flag=True, help="Exit 1 on the verdict decision-safe too.")
+@click.option(
+    "--repro",
+    type=click.Path(path_type=Path),
+    help="Folder for minimal scripts that reproduce divergences.",
 )
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write one self-contained HTML page."
@@ -48,12 +56,12 @@ if TYPE_CHECKING:
     "--json", "json_file", type=click.Path(path_type=Path), help="Write JSON; - is stdout."
 )
 @click.option(
-    "--save-golden", type=click.Path(path_type=Path), help="Keep PyTorch's answers in this folder."
+    "--save-golden", type=click.Path(path_type=Path), help="Save PyTorch's outputs in this folder."
 )
 @click.option(
     "--against-golden",
     type=click.Path(path_type=Path),
-    help="Compare with answers that were kept; PyTorch is not needed.",
+    help="Compare with outputs of --save-golden; PyTorch is not needed.",
 )
 @_validation.worker_options
 @_run.handle_errors
@@ -81,10 +89,10 @@ def command(
     time_limit: float,
     memory_limit: int | None,
 ) -> int:
-    """Run the task of MODEL on every backend and say whether each answers like PyTorch.
+    """Run the task of MODEL on every backend and compare the outputs with PyTorch's.
 
-    ARTIFACTS are programs (ONNX, TorchScript, .pt2, SavedModel, program.jax) or checkpoints that should answer
-    like it. Exit code 1: something diverged; 3: a backend failed; 2: bad input.
+    ARTIFACTS are programs (ONNX, TorchScript, .pt2, SavedModel, program.jax) or checkpoints of the same model.
+    Exit code 1: a backend diverged; 3: a backend failed; 2: bad input.
     """
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.request import PRECISIONS, Request
@@ -125,13 +133,14 @@ def command(
 def override_tolerance(
     precision: str, atol: float | None, rtol: float | None, *, fixed: bool = False
 ) -> Tolerance | None:
-    """The table's entry with what the user allows beside it; None: as it is.
+    """Returns the default tolerance with the user's atol and rtol; None to use the default.
 
     Args:
-        precision: The entry.
-        atol: A distance that is allowed.
-        rtol: The same as a part of the scale.
-        fixed: Whether the entry is another than that of the precision under test, so that it must be stated.
+        precision: Key of the default tolerance.
+        atol: Absolute tolerance in addition to the noise.
+        rtol: The same as a fraction of the output's scale.
+        fixed: Whether to return the tolerance even if it is the default, because it is not the one of the precision
+            under test.
     """
     from equipoise.validators.tolerance import DEFAULTS
 
@@ -153,7 +162,7 @@ def _write(found: Report, report: Path | None, junit: Path | None, json_file: Pa
 
 
 def print_report(found: Report) -> None:
-    """The table and the remarks on the terminal."""
+    """Prints the table of results and the remarks."""
     from equipoise.validators.report.summary import COLUMNS, cells, remarks, rows
 
     device = f"{found.precision} on {found.device}"
@@ -165,7 +174,7 @@ def print_report(found: Report) -> None:
 
 
 def exit_code(found: Report, *, strict: bool) -> int:
-    """0 fine, 1 diverged (or, if strict, decision-safe), 3 a backend failed; 1 goes before 3."""
+    """Returns 1 if a backend diverged (or, if strict, is decision-safe), else 3 if one failed, else 0."""
     from equipoise.validators.verdict import Verdict
 
     verdicts = {result.verdict for result in found.backends if not result.absent}

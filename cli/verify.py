@@ -1,4 +1,4 @@
-"""``equipoise verify``: checks a finished conversion again."""
+"""``equipoise verify``: verifies a finished conversion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--source", help="What it was made from: every tensor is made again and compared.")
+@click.option("--source", help="The source: every tensor is converted again and compared.")
 @click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 @_run.json_option
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def command(
     output: Path, source: str | None, config: Path | None, revision: str | None, as_json: bool
 ) -> int:
-    """Check the conversion in the folder OUTPUT again: every file and tensor against equipoise.json.
+    """Verify the conversion in the folder OUTPUT: every file and tensor against equipoise.json.
 
-    With --source the source's files and tensors are checked against the manifest too, and every tensor of the
-    output is made again from them. Exit code 1: something differs; file and tensor are named.
+    With --source the source's files and tensors are verified too, and every tensor of the output is converted again.
+    Exit code 1: a file or tensor differs; it is named.
     """
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.convert.verify import verify
@@ -62,8 +62,12 @@ def _show(found: Verification) -> None:
         click.echo(f"{_location(one)}: {one.problem}")
         if one.expected is not None:
             click.echo(f"  expected: {one.expected}\n  found:    {one.found}")
-    derived = f", {found.derived} tensors made again from the source" if found.derived else ""
-    verdict = f"{len(found.findings)} differences" if found.findings else "all as the manifest says"
+    derived = f", {found.derived} tensors converted again from the source" if found.derived else ""
+    verdict = (
+        f"{len(found.findings)} differences"
+        if found.findings
+        else "no differences from the manifest"
+    )
     click.echo(f"{found.files} files and {found.tensors} tensors checked{derived}: {verdict}")
 
 

@@ -167,8 +167,8 @@ def test_sizes(text: str, nbytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "5XB", "5 G B", "0", "1e9", "0.1"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match=r"is no size|less than a byte"):
+def test_malformed_sizes_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is not a size|less than a byte"):
         ByteSize().convert(text, None, None)
 
 

@@ -74,7 +74,7 @@ class PickledTensors:
 
 
 def collect_tensors(
-    top: object, path: Path, regions: Callable[[Storage], StorageBytes], pickled_bytes: int
+    top: object, path: Path, find_storage: Callable[[Storage], StorageBytes], pickled_bytes: int
 ) -> PickledTensors:
     """Collects all tensors of an unpickled object under dotted names.
 
@@ -104,7 +104,7 @@ def collect_tensors(
                 hint="make it a plain dense tensor (dequantize(), to_dense(), clone()); save again",
             )
         if isinstance(value, StridedView):
-            region = regions(value.storage)
+            region = find_storage(value.storage)
             out.tensors[name] = _tensor_ref(name, value, path, region, limit)
         else:
             out.left_out[name] = value

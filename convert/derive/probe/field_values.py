@@ -17,7 +17,8 @@ def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[A
     >>> list(candidate_values("num_layers", 4, frozenset()))
     [5, 8, 6, 3, 12]
     >>> list(candidate_values("hidden_act", "relu", frozenset({"relu", "gated-gelu"})))
-    ['gated-gelu', 'none']"""
+    ['gated-gelu', 'none']
+    """
     match value:
         case bool():
             yield not value

@@ -94,7 +94,8 @@ class ModelType:
         """Builds a class under a config and records it.
 
         Raises:
-            Exception: One of :func:`build_errors`: the class cannot be built."""
+            Exception: One of :func:`build_errors`: the class cannot be built.
+        """
         try:
             return _observe_class(self.classes[name], deepcopy(config), self.files)
         except Exception as error:

@@ -112,7 +112,8 @@ def find_expression(terms: list[Term], target: Vector) -> str | None:
     >>> heads = Term("num_heads", np.array([2.0, 4.0, 2.0]))
     >>> size = Term("head_dim", np.array([8.0, 8.0, 16.0]))
     >>> find_expression([heads, size], np.array([49.0, 97.0, 97.0]))
-    '3 * num_heads * head_dim + 1'"""
+    '3 * num_heads * head_dim + 1'
+    """
     if not terms:
         return None
     # Points with equal values of all terms are merged.

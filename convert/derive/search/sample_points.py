@@ -35,7 +35,8 @@ def add_constant(text: str, number: int) -> str:
     """Returns an expression plus an integer.
 
     >>> add_constant("hidden_size", -1), add_constant("hidden_size", 0)
-    ('hidden_size - 1', 'hidden_size')"""
+    ('hidden_size - 1', 'hidden_size')
+    """
     if number == 0:
         return text
     return f"{text} {'+' if number > 0 else '-'} {abs(number)}"
