@@ -40,9 +40,9 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def print_fields(rows: Iterable[tuple[str, object]]) -> None:
     """Prints names and values, one pair on each line; omits empty values."""
-    kept = [(name, str(value)) for name, value in rows if value not in ("", None)]
-    width = max((len(name) for name, _ in kept), default=0)
-    for name, value in kept:
+    shown_rows = [(name, str(value)) for name, value in rows if value not in ("", None)]
+    width = max((len(name) for name, _ in shown_rows), default=0)
+    for name, value in shown_rows:
         first, *rest = value.split("\n")
         click.echo(f"{name:<{width}}  {first}")
         for line in rest:

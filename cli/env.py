@@ -43,6 +43,6 @@ def command(
             "the name of an environment is missing", expected=", ".join(environments.names())
         )
     with _validation.status_line() as tell:
-        made = environments.create(name, path, python=python, force=force, tell=tell)
-    click.echo(f"created {made}")
+        created = environments.create(name, path, python=python, force=force, tell=tell)
+    click.echo(f"created {created}")
     return _run.EXIT_OK

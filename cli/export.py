@@ -186,9 +186,9 @@ def command(
 def _show(found: Exported, output: Path) -> None:
     artifact = found.artifact
     for one in artifact.tried:
-        said = one.verdict or ("failed" if one.reason else "exported")
+        state = one.verdict or ("failed" if one.reason else "exported")
         reason = f": {one.reason}" if one.reason else ""
-        click.echo(f"{one.way} ({one.how}), {one.seconds:.1f} s: {said}{reason}")
+        click.echo(f"{one.way} ({one.how}), {one.seconds:.1f} s: {state}{reason}")
     for note in artifact.notes:
         click.echo(f"- {note}")
     if found.report is not None:

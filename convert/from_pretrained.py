@@ -60,12 +60,14 @@ def from_pretrained(
         InputError: There are no such weights, they are corrupt, or their architecture is unknown.
     """
     _check_libraries()
-    wanted = _requested_layout(from_tf, from_flax)
-    path = _local_path(source, kwargs.pop("revision", None), wanted) / kwargs.pop("subfolder", "")
-    checkpoint = open_checkpoint(path, layout=wanted)
+    requested = _requested_layout(from_tf, from_flax)
+    path = _local_path(source, kwargs.pop("revision", None), requested) / kwargs.pop(
+        "subfolder", ""
+    )
+    checkpoint = open_checkpoint(path, layout=requested)
     layout = _detect_layout(checkpoint, config)
-    if wanted is not None and layout != wanted:
-        raise CheckpointError(f"these are not weights of {wanted}", file=path, found=layout)
+    if requested is not None and layout != requested:
+        raise CheckpointError(f"these are not weights of {requested}", file=path, found=layout)
     if output_loading_info:
         kwargs["output_loading_info"] = True
     if layout == "pytorch" and path.is_dir():
@@ -136,11 +138,11 @@ def _load_config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) ->
     import transformers
 
     config_class = getattr(cls, "config_class", None) or transformers.AutoConfig
-    place = str(config or folder)
-    found = config_class.from_pretrained(place)
+    location = str(config or folder)
+    found = config_class.from_pretrained(location)
     own = {name for name in kwargs if hasattr(found, name)} - _MODEL_ARGUMENTS
     changes = {name: kwargs.pop(name) for name in own}
-    return config_class.from_pretrained(place, **changes) if changes else found
+    return config_class.from_pretrained(location, **changes) if changes else found
 
 
 def _concrete_class(cls: Any, config: Any, trust_remote_code: bool | None) -> Any:

@@ -142,9 +142,9 @@ def _remarks(checkpoint: Checkpoint, found: FoundArchitecture | None) -> list[st
     if found is None:
         return []
     remarks = []
-    said = checkpoint.layout
-    if found.fits and said is not None and said != found.layout:
-        remarks.append(f"the file says its layout is {said}; its names are {found.layout}'s")
+    declared = checkpoint.layout
+    if found.fits and declared is not None and declared != found.layout:
+        remarks.append(f"the file says its layout is {declared}; its names are {found.layout}'s")
     if not found.fits:
         remarks.append(
             f"nearest to {found.cls}: {len(found.unknown)} tensors are unknown to it, "

@@ -79,12 +79,12 @@ def verify(
     Raises:
         CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
     """
-    place = Path(folder)
-    run = _Verifier(place, Manifest.read(place).values, progress or _ignore_progress)
+    root = Path(folder)
+    run = _Verifier(root, Manifest.read(root).values, progress or _ignore_progress)
     run.output()
     if source is not None:
         run.source(Path(source), config)
-    return Verification(place, run.files, run.tensors, run.derived, tuple(run.findings))
+    return Verification(root, run.files, run.tensors, run.derived, tuple(run.findings))
 
 
 def _ignore_progress(what: str) -> None:
@@ -122,24 +122,24 @@ class _Verifier:
         records = self.values["tensors"]
         listed = {name: record for name, record in records.items() if record["file"] == file}
         try:
-            there = open_container(self.folder / file).tensors
+            tensors = open_container(self.folder / file).tensors
         except EquipoiseError as error:
             self._find("output", f"cannot be read: {error.message}", file, error.tensor)
             return
-        for name in there.keys() - listed.keys():
+        for name in tensors.keys() - listed.keys():
             self._find("output", "the manifest does not list this tensor", file, name)
         for name, record in listed.items():
-            if name not in there:
+            if name not in tensors:
                 self._find("output", "the tensor is missing", file, name)
                 continue
-            self._tensor(file, there[name], records[record.get("alias_of", name)])
+            self._tensor(file, tensors[name], records[record.get("alias_of", name)])
 
     def _tensor(self, file: str, ref: TensorRef, record: Mapping[str, Any]) -> None:
         self.progress(ref.name)
         self.tensors += 1
-        said = f"{record['dtype']} {record['shape']}"
+        expected = f"{record['dtype']} {record['shape']}"
         found = f"{ref.dtype.name} {list(ref.shape)}"
-        self._compare("output", "the dtype or shape has changed", file, ref.name, said, found)
+        self._compare("output", "the dtype or shape has changed", file, ref.name, expected, found)
         try:
             digest = hash_blocks(ref.blocks())
         except EquipoiseError as error:
@@ -187,15 +187,15 @@ class _Verifier:
             except EquipoiseError as error:
                 self._find("source", error.message, file, check.name)
         records = self.values["tensors"]
-        seen = set()
+        checked = set()
         for shard in planned.shards:
-            seen |= {header.name for header in shard.headers}
+            checked |= {header.name for header in shard.headers}
             for step in shard.steps:
                 try:
                     self._step(step, planned.checkpoint, shard.filename)
                 except EquipoiseError as error:
                     self._find("source", error.message, file, error.tensor)
-        for name in sorted(records.keys() - seen):
+        for name in sorted(records.keys() - checked):
             self._find("output", "nothing in the source yields this tensor", file, name)
 
     def _step(self, step: Step, checkpoint: Checkpoint, file: str) -> None:
@@ -205,8 +205,8 @@ class _Verifier:
             self.progress(name)
             arrays[name] = ref.read()
             digest = hash_blocks(array_blocks(arrays[name]))
-            said = self.values["sources"].get(name)
-            self._compare("source", "the tensor has changed", ref.file.name, name, said, digest)
+            expected = self.values["sources"].get(name)
+            self._compare("source", "the tensor has changed", ref.file.name, name, expected, digest)
         for header, array in target_arrays(step, arrays):
             self.derived += 1
             record = self.values["tensors"].get(header.name)
@@ -218,10 +218,16 @@ class _Verifier:
             self._compare("output", problem, file, header.name, digest, record["sha256"])
 
     def _compare(
-        self, side: str, problem: str, file: str, tensor: str | None, said: object, found: object
+        self,
+        side: str,
+        problem: str,
+        file: str,
+        tensor: str | None,
+        expected: object,
+        found: object,
     ) -> None:
-        if said != found:
-            self._find(side, problem, file, tensor, str(said), str(found))
+        if expected != found:
+            self._find(side, problem, file, tensor, str(expected), str(found))
 
     def _find(self, side: str, problem: str, file: str, *rest: str | None) -> None:
         self.findings.append(Finding(side, problem, file, *rest))

@@ -126,12 +126,12 @@ class ExpressionScope:
         if name in self.indices:
             return self.indices[name]
         if name in self.spec.let:
-            return self.value(self.spec.let[name])
+            return self.evaluate(self.spec.let[name])
         if name == "head":
             return self.head
         return self.config.lookup(name)
 
-    def value(self, text: str | ast.expr) -> Any:
+    def evaluate(self, text: str | ast.expr) -> Any:
         """Returns the value of an expression.
 
         Raises:
@@ -149,11 +149,11 @@ class ExpressionScope:
 
     def holds(self, condition: str | None) -> bool:
         """Whether a condition holds; None always holds."""
-        return condition is None or bool(self.value(condition))
+        return condition is None or bool(self.evaluate(condition))
 
-    def size(self, text: str | ast.expr) -> int:
+    def evaluate_size(self, text: str | ast.expr) -> int:
         """Returns the value of an expression that must be a non-negative integer."""
-        value = self.value(text)
+        value = self.evaluate(text)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             shown = text if isinstance(text, str) else ast.unparse(text)
             raise ArchitectureError(
@@ -170,7 +170,7 @@ class ExpressionScope:
             yield dict(self.indices)
             return
         first, rest = fields[0], fields[1:]
-        count = self.size(self.spec.repeat[first])
+        count = self.evaluate_size(self.spec.repeat[first])
         if count > MAX_REPEAT:
             raise ArchitectureError(
                 f"{self.spec.repeat[first]!r} is {count}",
@@ -278,12 +278,12 @@ def _module_parameters(scope: ExpressionScope, module: ModuleSpec) -> Iterator[P
         path = name_templates.format_name(module.path, indices)
         for leaf, shape in _leaf_shapes(scope, kind, arguments):
             name = f"{path}.{leaf}" if leaf else path
-            written = f"{module.path}.{leaf}" if leaf else module.path
-            tie = scope.spec.ties.get(written)
+            template_name = f"{module.path}.{leaf}" if leaf else module.path
+            tie = scope.spec.ties.get(template_name)
             yield Parameter(
                 name=name,
                 module=path,
-                template=written,
+                template=template_name,
                 kind=kind,
                 leaf=leaf,
                 shape=shape,
@@ -291,16 +291,16 @@ def _module_parameters(scope: ExpressionScope, module: ModuleSpec) -> Iterator[P
                 tied_to=name_templates.format_name(tie.to, indices) if tie else None,
                 shared=tie is not None and scope.holds(tie.when),
                 one_tensor=tie is not None and tie.one_tensor,
-                computed=_generator_name(scope, written, MODULE_KINDS[kind], leaf),
+                computed=_generator_name(scope, template_name, MODULE_KINDS[kind], leaf),
                 dtype=MODULE_KINDS[kind].integers.get(leaf),
-                absent=scope.spec.absent.get(written, ""),
+                absent=scope.spec.absent.get(template_name, ""),
             )
 
 
 def _generator_name(
-    scope: ExpressionScope, written: str, kind: ModuleKind, leaf: str
+    scope: ExpressionScope, template_name: str, kind: ModuleKind, leaf: str
 ) -> str | None:
-    entry = scope.spec.computed.get(written)
+    entry = scope.spec.computed.get(template_name)
     if leaf in kind.integers and entry is None:
         return "unused"
     if isinstance(entry, Mapping):
@@ -320,11 +320,13 @@ def _parse_kind(scope: ExpressionScope, text: str) -> tuple[str, dict[str, Any]]
         )
     kind = MODULE_KINDS[name]
     if name in BARE_KINDS:
-        return name, {"shape": tuple(scope.size(arg) for arg in node.args)}
+        return name, {"shape": tuple(scope.evaluate_size(arg) for arg in node.args)}
     if len(node.args) != len(kind.arguments):
         raise SpecError(f"{text!r} does not give {kind.arguments}", file=scope.spec.file)
-    sizes = {key: scope.size(arg) for key, arg in zip(kind.arguments, node.args, strict=True)}
-    switches = {key.arg: scope.value(key.value) for key in node.keywords if key.arg}
+    sizes = {
+        key: scope.evaluate_size(arg) for key, arg in zip(kind.arguments, node.args, strict=True)
+    }
+    switches = {key.arg: scope.evaluate(key.value) for key in node.keywords if key.arg}
     if not set(switches) <= set(kind.switches):
         raise SpecError(f"{text!r} has an unknown switch", file=scope.spec.file)
     return name, {**kind.switches, **sizes, **switches}

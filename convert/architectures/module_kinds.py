@@ -28,6 +28,12 @@ class ModuleKind:
     integers: Mapping[str, str] = field(default_factory=dict)
 
 
+WEIGHT_NORM_LEAVES = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+"""Names of weight norm in torch < 2.1 -> names since torch 2.1, which stores it as a parametrization."""
+
 _CONV_SWITCHES = {"groups": 1, "bias": True}
 
 MODULE_KINDS: dict[str, ModuleKind] = {

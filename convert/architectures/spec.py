@@ -30,22 +30,10 @@ from equipoise.convert.architectures import name_templates
 from equipoise.convert.core.errors import SpecError
 
 ARCHS_FOLDER = Path(__file__).parents[1] / "archs"
-SECTIONS = frozenset(
-    (
-        *("model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts"),
-        *(
-            "modules",
-            "when",
-            "classes",
-            "ties",
-            "computed",
-            "absent",
-            "pytorch",
-            "tensorflow",
-            "flax",
-        ),
-    )
-)
+SECTIONS = frozenset((
+    "model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts", "modules",
+    "when", "classes", "ties", "computed", "absent", "pytorch", "tensorflow", "flax",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -92,15 +92,15 @@ class Checkpoint(Mapping[str, TensorRef]):
         decode = layout_module(layout).decode
         found: dict[str, TensorRef] = {}
         for name, ref in self.tensors.items():
-            plain = decode(name, self.container, self.variant)
-            if plain in found:
+            layout_name = decode(name, self.container, self.variant)
+            if layout_name in found:
                 raise CheckpointError(
-                    f"two tensors have the name {plain!r} in the layout",
+                    f"two tensors have the name {layout_name!r} in the layout",
                     file=ref.file,
                     tensor=name,
-                    found=found[plain].name,
+                    found=found[layout_name].name,
                 )
-            found[plain] = ref
+            found[layout_name] = ref
         return found
 
 
@@ -124,8 +124,8 @@ def open_checkpoint(
         containers = _open_containers(entry)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
-    joined = _join_containers(source, entry, containers, _find_config(source, entry, config))
-    return replace(joined, has_separate_config=config is not None)
+    checkpoint = _join_containers(source, entry, containers, _find_config(source, entry, config))
+    return replace(checkpoint, has_separate_config=config is not None)
 
 
 def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config | None:
@@ -152,13 +152,13 @@ def _find_entry(source: Path, layout: str | None) -> Path:
     found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
     found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
     if layout is not None:
-        said = {path: _layout_from_file(path) for path in found}
-        found = [path for path in found if said[path] in (layout, None)]
-        found.sort(key=lambda path: said[path] is None)
+        implied = {path: _layout_from_file(path) for path in found}
+        found = [path for path in found if implied[path] in (layout, None)]
+        found.sort(key=lambda path: implied[path] is None)
     if not found:
-        wanted = f" of the layout {layout!r}" if layout else ""
+        description = f" of the layout {layout!r}" if layout else ""
         raise CheckpointError(
-            f"no weights{wanted} in this folder",
+            f"no weights{description} in this folder",
             file=source,
             expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
             found=", ".join(sorted(path.name for path in source.iterdir())[:12]) or "nothing",

@@ -20,16 +20,8 @@ _NO_ANSWER_ERRORS = ("RequestError", "ConnectionError", "Timeout")
 _TIMEOUT_SECONDS = 10
 """Timeout for the list of files of a repository."""
 _FILE_ENDINGS = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".h5",
-    ".hdf5",
-    ".msgpack",
-    ".json",
-    ".index",
-)
+    ".safetensors", ".bin", ".pt", ".pth", ".h5", ".hdf5", ".msgpack", ".json", ".index",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,10 +50,10 @@ def resolve_source(
         if revision is not None:
             raise InputError("a revision belongs to a source on the Hub", file=path, found=revision)
         return path
-    wanted = parse_hub_id(str(source), revision)
-    if wanted is None:
+    repository = parse_hub_id(str(source), revision)
+    if repository is None:
         raise CheckpointError("there is no such file or folder", file=source)
-    return _download(wanted, str(source), layout)
+    return _download(repository, str(source), layout)
 
 
 def _index_path(prefix: Path) -> Path:
@@ -94,7 +86,7 @@ def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | No
     return HubRepository(name, own or revision)
 
 
-def _download(wanted: HubRepository, source: str, layout: str | None) -> Path:
+def _download(repository: HubRepository, source: str, layout: str | None) -> Path:
     try:
         hub = import_module("huggingface_hub")
     except ImportError as error:
@@ -106,17 +98,19 @@ def _download(wanted: HubRepository, source: str, layout: str | None) -> Path:
     failures = _hub_errors()
     try:
         if offline:
-            return _cached_snapshot(hub, wanted)
+            return _cached_snapshot(hub, repository)
         try:
-            found = hub.model_info(wanted.name, revision=wanted.revision, timeout=_TIMEOUT_SECONDS)
+            found = hub.model_info(
+                repository.name, revision=repository.revision, timeout=_TIMEOUT_SECONDS
+            )
         except failures.unreachable:
-            return _cached_snapshot(hub, wanted)
+            return _cached_snapshot(hub, repository)
         files = [one.rfilename for one in found.siblings or ()]
-        patterns = files_to_download(files, layout, wanted)
-        options = {"revision": wanted.revision, "allow_patterns": patterns}
-        return Path(hub.snapshot_download(wanted.name, **options))
+        patterns = files_to_download(files, layout, repository)
+        options = {"revision": repository.revision, "allow_patterns": patterns}
+        return Path(hub.snapshot_download(repository.name, **options))
     except failures.all as error:
-        raise _download_error(wanted, error, offline) from error
+        raise _download_error(repository, error, offline) from error
 
 
 @dataclass(frozen=True)
@@ -140,19 +134,21 @@ def _hub_errors() -> _HubErrors:
     return _HubErrors(tuple(silence), (*silence, *answers, OSError))
 
 
-def _cached_snapshot(hub: Any, wanted: HubRepository) -> Path:
+def _cached_snapshot(hub: Any, repository: HubRepository) -> Path:
     """Returns the snapshot in huggingface_hub's cache."""
-    found = hub.snapshot_download(wanted.name, revision=wanted.revision, local_files_only=True)
+    found = hub.snapshot_download(
+        repository.name, revision=repository.revision, local_files_only=True
+    )
     return Path(found)
 
 
-def _download_error(wanted: HubRepository, error: Exception, offline: bool) -> InputError:
+def _download_error(repository: HubRepository, error: Exception, offline: bool) -> InputError:
     if isinstance(error, InputError):
         return error
-    at = f" at revision {wanted.revision!r}" if wanted.revision else ""
+    at = f" at revision {repository.revision!r}" if repository.revision else ""
     lines = str(error).strip().splitlines()
     return InputError(
-        f"cannot be downloaded from the Hub: {wanted.name!r}{at}",
+        f"cannot be downloaded from the Hub: {repository.name!r}{at}",
         found=f"{type(error).__name__}: {lines[0] if lines else 'no details'}",
         hint=(
             "it is not in the local cache and HF_HUB_OFFLINE is set"
@@ -162,13 +158,15 @@ def _download_error(wanted: HubRepository, error: Exception, offline: bool) -> I
     )
 
 
-def files_to_download(files: Sequence[str], layout: str | None, wanted: HubRepository) -> list[str]:
+def files_to_download(
+    files: Sequence[str], layout: str | None, repository: HubRepository
+) -> list[str]:
     """Returns the weights of one container, in transformers' order of preference, and their companion files.
 
     Raises:
         CheckpointError: The repository has no known weight files.
     """
-    there = set(files)
+    available = set(files)
     companions = sorted(
         name
         for name in files
@@ -177,13 +175,13 @@ def files_to_download(files: Sequence[str], layout: str | None, wanted: HubRepos
         and not name.endswith(".index.json")
     )
     for name in _weight_files_by_preference(layout):
-        if name in there:
+        if name in available:
             return [*companions, name, *_data_files(name, files)]
-        if f"{name}.index.json" in there:
+        if f"{name}.index.json" in available:
             stem, _, suffix = name.rpartition(".")
             return [*companions, f"{name}.index.json", f"{stem}-*-of-*.{suffix}"]
     raise CheckpointError(
-        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {wanted.name!r}",
+        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {repository.name!r}",
         expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
         found=", ".join(sorted(files)[:12]) or "nothing",
     )
@@ -193,9 +191,9 @@ def _weight_files_by_preference(layout: str | None) -> list[str]:
     """Returns weight file names by preference; safetensors on the Hub are usually PyTorch's."""
     if layout is None:
         return list(WEIGHT_FILES)
-    said = {name: layout_from_filename(name) for name in WEIGHT_FILES}
-    able = [name for name in WEIGHT_FILES if said[name] in (layout, None)]
-    return sorted(able, key=lambda name: (said[name] or "pytorch") != layout)
+    implied = {name: layout_from_filename(name) for name in WEIGHT_FILES}
+    usable = [name for name in WEIGHT_FILES if implied[name] in (layout, None)]
+    return sorted(usable, key=lambda name: (implied[name] or "pytorch") != layout)
 
 
 def _data_files(name: str, files: Sequence[str]) -> list[str]:

@@ -80,13 +80,13 @@ def read(path: Path) -> Container:
             metadata["groups"] = json.dumps(layers)
             listed = [(f"{layer}/{name}", name) for layer in layers for name in layers[layer]]
         copies: dict[str, list[StoredDataset]] = {}
-        for place, name in listed:
-            copies.setdefault(name, []).append(_open_weight(root, place, name, prefix, path))
-        every = [place for places in copies.values() for place in places]
-        known = {place.address for place in every}
+        for location, name in listed:
+            copies.setdefault(name, []).append(_open_weight(root, location, name, prefix, path))
+        every = [location for locations in copies.values() for location in locations]
+        known = {location.address for location in every}
         unlisted = [name for name, at in list_datasets(file, path) if at not in known]
     _check_no_overlap(every, path)
-    refs = {name: _tensor_ref(name, places) for name, places in copies.items()}
+    refs = {name: _tensor_ref(name, locations) for name, locations in copies.items()}
     left_out = dict.fromkeys(unlisted, "no layer lists it as a weight")
     return Container("keras_hdf5", path, refs, metadata, left_out, tuple(_oddities(copies)))
 
@@ -169,14 +169,14 @@ def _layer_weights(
     return groups
 
 
-def _open_weight(root: Any, place: str, name: str, prefix: str, path: Path) -> StoredDataset:
-    found = check_dataset(open_object(root, place, path), name, path)
-    return replace(found, path=prefix + place)
+def _open_weight(root: Any, location: str, name: str, prefix: str, path: Path) -> StoredDataset:
+    found = check_dataset(open_object(root, location, path), name, path)
+    return replace(found, path=prefix + location)
 
 
-def _check_no_overlap(places: list[StoredDataset], path: Path) -> None:
+def _check_no_overlap(locations: list[StoredDataset], path: Path) -> None:
     """Checks that different datasets do not share bytes: a small file could expand to a huge one."""
-    extents = {place.address: place.extent for place in places}
+    extents = {location.address: location.extent for location in locations}
     end = 0
     for extent in sorted(
         (extent for extent in extents.values() if extent is not None and extent.nbytes),
@@ -229,10 +229,10 @@ def _bytes(values: Array) -> Array:
     return values.reshape(-1).view(np.uint8)
 
 
-def _oddities(places: dict[str, list[StoredDataset]]) -> Iterator[str]:
-    twice = sum(len({copy.address for copy in copies}) > 1 for copies in places.values())
+def _oddities(locations: dict[str, list[StoredDataset]]) -> Iterator[str]:
+    twice = sum(len({copy.address for copy in copies}) > 1 for copies in locations.values())
     if twice:
         yield f"{twice} variables are stored in more than one layer; the copies must be equal"
-    opaque = sum(copies[0].dtype.name == "bfloat16" for copies in places.values())
+    opaque = sum(copies[0].dtype.name == "bfloat16" for copies in locations.values())
     if opaque:
         yield f"{opaque} weights are two opaque bytes an element, which Keras uses for bfloat16"

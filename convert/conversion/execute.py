@@ -108,12 +108,12 @@ class _PlanExecution:
     def _write_shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
         """Writes a file; returns the record of its tensors for the manifest, and the file's hash."""
         path = self.folder.partial / shard.filename
-        kept = self.folder.finished.get(shard.filename)
-        if kept is not None:
+        finished = self.folder.finished.get(shard.filename)
+        if finished is not None:
             self._report_progress(
                 sum(header.nbytes for header in shard.headers if not header.alias_of), ""
             )
-            return kept["record"], self.hashing.file(path)
+            return finished["record"], self.hashing.file(path)
         metadata = {
             **self.plan.target.metadata,
             **({"variant": shard.variant} if shard.variant else {}),
@@ -193,10 +193,10 @@ class _PlanExecution:
         for shard in self.plan.shards:
             for step in shard.steps:
                 for name, header in zip(step.outputs, step.targets, strict=True):
-                    spelled = header.name
+                    stored_name = header.name
                     if layout == "tensorflow":
-                        spelled = encode(name, "keras_hdf5", "keras", self.plan.view)
-                    weight_map[spelled] = shard.filename
+                        stored_name = encode(name, "keras_hdf5", "keras", self.plan.view)
+                    weight_map[stored_name] = shard.filename
             weight_map.update({alias.name: shard.filename for alias in shard.aliases})
         index = {"metadata": {"total_size": self.plan.nbytes}, "weight_map": weight_map}
         path = self.folder.partial / f"{self.plan.target.filename}.index.json"

@@ -30,8 +30,8 @@ def route_edges() -> tuple[RouteEdge, ...]:
     for name in layout_names():
         if name == HUB_LAYOUT:
             continue
-        near = getattr(layout_module(name), "VIA", HUB_LAYOUT)
-        found += [RouteEdge(name, near), RouteEdge(near, name)]
+        neighbour = getattr(layout_module(name), "VIA", HUB_LAYOUT)
+        found += [RouteEdge(name, neighbour), RouteEdge(neighbour, name)]
     return tuple(found)
 
 
@@ -42,14 +42,14 @@ def find_route(source: str, target: str) -> tuple[str, ...]:
         CheckpointError: There is no path.
     """
     queue: deque[tuple[str, ...]] = deque([(source,)])
-    seen = {source}
+    visited = {source}
     while queue:
         path = queue.popleft()
         if path[-1] == target:
             return path
         for edge in route_edges():
-            if edge.source == path[-1] and edge.target not in seen:
-                seen.add(edge.target)
+            if edge.source == path[-1] and edge.target not in visited:
+                visited.add(edge.target)
                 queue.append((*path, edge.target))
     raise CheckpointError(f"no route from {source!r} to {target!r}", expected=list(layout_names()))
 
@@ -57,9 +57,9 @@ def find_route(source: str, target: str) -> tuple[str, ...]:
 def all_formats() -> dict[str, tuple[str, Format]]:
     """Returns format name -> (layout, format)."""
     return {
-        name: (layout, form)
+        name: (layout, target_format)
         for layout in layout_names()
-        for name, form in layout_module(layout).FORMATS.items()
+        for name, target_format in layout_module(layout).FORMATS.items()
     }
 
 
@@ -73,7 +73,7 @@ def find_format(name: str) -> tuple[str, Format]:
         return name, next(iter(layout_module(name).FORMATS.values()))
     known = all_formats()
     if name not in known or not known[name][1].writable:
-        writable = [key for key, (_, form) in known.items() if form.writable]
+        writable = [key for key, (_, target_format) in known.items() if target_format.writable]
         raise CheckpointError(
             f"cannot write {name!r}" if name in known else f"unknown format {name!r}",
             expected=", ".join([*layout_names(), *writable]),

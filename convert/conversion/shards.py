@@ -29,7 +29,7 @@ def group_aliases(steps: Sequence[Step], view: LayoutView) -> list[TensorHeader]
 def split_shards(
     steps: Sequence[Step],
     aliases: Sequence[TensorHeader],
-    form: Format,
+    target_format: Format,
     view: LayoutView | None,
     limit: int,
 ) -> tuple[Shard, ...]:
@@ -44,12 +44,12 @@ def split_shards(
         groups[-1].append(step)
         size += nbytes
     if len(groups) == 1:
-        variant = "keras" if form.container == "keras_hdf5" else ""
-        return (Shard(form.filename, tuple(steps), tuple(aliases), variant),)
-    stem, _, suffix = form.filename.rpartition(".")
+        variant = "keras" if target_format.container == "keras_hdf5" else ""
+        return (Shard(target_format.filename, tuple(steps), tuple(aliases), variant),)
+    stem, _, suffix = target_format.filename.rpartition(".")
     names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.{suffix}" for i in range(len(groups))]
     return tuple(
-        _make_shard(name, group, aliases, form, view)
+        _make_shard(name, group, aliases, target_format, view)
         for name, group in zip(names, groups, strict=True)
     )
 
@@ -58,11 +58,11 @@ def _make_shard(
     filename: str,
     steps: Sequence[Step],
     aliases: Sequence[TensorHeader],
-    form: Format,
+    target_format: Format,
     view: LayoutView | None,
 ) -> Shard:
     """Returns one of several files; sharded Keras HDF5 files have no groups and no aliases."""
-    if form.container != "keras_hdf5":
+    if target_format.container != "keras_hdf5":
         here = {header.name for step in steps for header in step.targets}
         return Shard(filename, tuple(steps), tuple(one for one in aliases if one.alias_of in here))
     encode = layout_module("tensorflow").encode
@@ -70,7 +70,7 @@ def _make_shard(
         replace(
             step,
             targets=tuple(
-                replace(header, name=encode(name, form.container, "flat", view), group="")
+                replace(header, name=encode(name, target_format.container, "flat", view), group="")
                 for name, header in zip(step.outputs, step.targets, strict=True)
             ),
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import BoundedSemaphore
-from types import TracebackType
 from typing import Self
 
 from equipoise.convert.core.arrays import Array
@@ -46,12 +45,7 @@ class BackgroundHasher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for pool in (self._sources, self._targets, self._following, self._files):
             pool.shutdown(cancel_futures=True)
 

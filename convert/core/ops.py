@@ -204,19 +204,19 @@ def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:
     >>> simplify([Permute((1, 0)), Permute((1, 0))])
     ()
     """
-    kept: list[Op] = []
+    merged: list[Op] = []
     for op in ops:
-        last = kept[-1] if kept else None
+        last = merged[-1] if merged else None
         if isinstance(op, Permute) and isinstance(last, Permute):
-            kept.pop()
+            merged.pop()
             op = Permute(tuple(last.axes[axis] for axis in op.axes))
         elif last is not None and last.inverse == op:
-            kept.pop()
+            merged.pop()
             continue
         if isinstance(op, Permute) and op.axes == tuple(range(len(op.axes))):
             continue
-        kept.append(op)
-    return tuple(kept)
+        merged.append(op)
+    return tuple(merged)
 
 
 def apply_all(ops: Sequence[Op], arrays: tuple[Array, ...]) -> tuple[Array, ...]:

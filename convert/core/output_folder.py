@@ -71,12 +71,12 @@ class OutputFolder:
 
     def _check_location(self, source: Path) -> None:
         own = Path(os.path.realpath(source))
-        place = Path(os.path.realpath(self.path))
-        if place == own or place in own.parents:
+        target = Path(os.path.realpath(self.path))
+        if target == own or target in own.parents:
             raise OutputError(
                 "the output folder holds the source", file=self.path, hint="choose another folder"
             )
-        if own.is_dir() and own in place.parents:
+        if own.is_dir() and own in target.parents:
             raise OutputError(
                 "the output folder lies inside the source",
                 file=self.path,
@@ -136,12 +136,14 @@ class OutputFolder:
         except (OSError, ValueError, KeyError, TypeError):
             self.finished = {}
         for path in self.partial.iterdir():
-            kept = self.finished.get(path.name)
-            if kept is None or path.stat().st_size != kept["size"]:
+            finished = self.finished.get(path.name)
+            if finished is None or path.stat().st_size != finished["size"]:
                 self.finished.pop(path.name, None)
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        there = {path.name for path in self.partial.iterdir()}
-        self.finished = {name: kept for name, kept in self.finished.items() if name in there}
+        names = {path.name for path in self.partial.iterdir()}
+        self.finished = {
+            name: finished for name, finished in self.finished.items() if name in names
+        }
 
     def finish_file(self, name: str, record: dict[str, Any]) -> None:
         """Records that a file is complete, so that a later run keeps it."""

@@ -18,17 +18,17 @@ from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 BLOCK_BYTES = 1 << 20
 """Size of the blocks in which tensors are copied."""
 
-_NUMPY_NAMES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64", "complex64", "complex128"),
-)
-_ML_DTYPES_NAMES = (
-    *("bfloat16", "float8_e4m3", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz"),
-    *("float8_e5m2", "float8_e5m2fnuz", "float8_e3m4", "float8_e8m0fnu"),
-)
+NUMPY_DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
+    "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
+_ML_DTYPES = (
+    "bfloat16", "float8_e4m3", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz",
+    "float8_e5m2", "float8_e5m2fnuz", "float8_e3m4", "float8_e8m0fnu",
+)  # fmt: skip
 DTYPES: dict[str, DType] = {
-    **{name: np.dtype(name) for name in _NUMPY_NAMES},
-    **{name: np.dtype(getattr(ml_dtypes, name)) for name in _ML_DTYPES_NAMES},
+    **{name: np.dtype(name) for name in NUMPY_DTYPES},
+    **{name: np.dtype(getattr(ml_dtypes, name)) for name in _ML_DTYPES},
 }
 """Every supported dtype by its NumPy name, which JAX and TensorFlow share."""
 

@@ -96,18 +96,18 @@ def derive(
                     unbuilt[name] = "it has no tensors"
             except build_errors() as error:
                 unbuilt[name] = f"{type(error).__name__}: {error}"
-        kept = {name: one for name, one in kind.classes.items() if name not in unbuilt}
-        if not kept:
+        buildable = {name: one for name, one in kind.classes.items() if name not in unbuilt}
+        if not buildable:
             raise ArchitectureError(
                 f"no class of {kind.model_type!r} can be built on the meta device",
                 found="; ".join(f"{name}: {why}" for name, why in unbuilt.items()),
             )
-        return _derive(replace(kind, classes=kept), unbuilt)
+        return _derive(replace(kind, classes=buildable), unbuilt)
 
 
 def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
     memory = BuildCache()
-    whole = kind.config
+    given_config = kind.config
     kind = _reduce_layers(kind)
     base = kind.values(kind.config)
     samples = [
@@ -121,41 +121,43 @@ def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
         [one for one in samples if one is not None],
     )
     given = 0
-    if whole is not kind.config:
-        deep = _observe_config(kind, memory, _changes_from_base(kind, whole, base), whole)
-        if deep is not None:
+    if given_config is not kind.config:
+        given_variant = _observe_config(
+            kind, memory, _changes_from_base(kind, given_config, base), given_config
+        )
+        if given_variant is not None:
             given = len(variants)
-            variants.append(deep)
+            variants.append(given_variant)
     prefix, bases = _find_base_classes(kind, variants[0].observations)
-    placed = [
+    prefixed = [
         replace(
             one,
             observations={
-                n: seen.with_prefix(prefix if n in bases else "")
-                for n, seen in one.observations.items()
+                n: observations.with_prefix(prefix if n in bases else "")
+                for n, observations in one.observations.items()
             },
         )
         for one in variants
     ]
-    search = ExpressionSearch(placed)
+    search = ExpressionSearch(prefixed)
     named = {
-        (at, name): seen.modules
-        for at, one in enumerate(placed)
-        for name, seen in one.observations.items()
+        (at, name): observations.modules
+        for at, one in enumerate(prefixed)
+        for name, observations in one.observations.items()
     }
     by_number = {
-        at for at, one in enumerate(placed) if all(map(_may_change_counts, one.changes.values()))
+        at for at, one in enumerate(prefixed) if all(map(_may_change_counts, one.changes.values()))
     }
-    paths = find_templates(named, [one.values for one in placed], by_number, search)
+    paths = find_templates(named, [one.values for one in prefixed], by_number, search)
     known = {
         **{name: None for one in variants for name in one.values},
-        **kind.values(whole),
-        **default_values(whole),
+        **kind.values(given_config),
+        **default_values(given_config),
     }
-    looks = Observations(
-        kind.model_type, variants, placed, given, prefix, bases, paths, known, stuck
+    observations_of_type = Observations(
+        kind.model_type, variants, prefixed, given, prefix, bases, paths, known, stuck
     )
-    file = compose_spec(looks, search)
+    file = compose_spec(observations_of_type, search)
     return DerivedArchitecture(
         kind.model_type,
         file.text,
@@ -236,7 +238,7 @@ def _observe_config(
     classes: frozenset[str] | None = None,
 ) -> Variant | None:
     values = flatten_config(config)
-    seen: dict[str, ClassObservation] = {}
+    observations: dict[str, ClassObservation] = {}
     for name in kind.classes:
         if classes is not None and name not in classes:
             continue
@@ -249,23 +251,29 @@ def _observe_config(
                     found = None
             memory.add(name, values_read(read, config, values), found)
         if found is not None:
-            seen[name] = found
-    return Variant(changes, kind.values(config), config.to_dict(), seen) if seen else None
+            observations[name] = found
+    return (
+        Variant(changes, kind.values(config), config.to_dict(), observations)
+        if observations
+        else None
+    )
 
 
 def _find_base_classes(
-    kind: ModelType, seen: Mapping[str, ClassObservation]
+    kind: ModelType, observations: Mapping[str, ClassObservation]
 ) -> tuple[str, frozenset[str]]:
     """Returns the base model prefix and the base classes, whose names omit it."""
-    for prefix in dict.fromkeys(kind.prefixes[name] for name in seen):
+    for prefix in dict.fromkeys(kind.prefixes[name] for name in observations):
         start = f"{prefix}."
-        having = {n for n, one in seen.items() if any(p.startswith(start) for p in one.shapes)}
-        lacking = {n for n in seen if n not in having and kind.prefixes[n] == prefix}
-        theirs = {name for n in having for name in seen[n].shapes}
+        having = {
+            n for n, one in observations.items() if any(p.startswith(start) for p in one.shapes)
+        }
+        lacking = {n for n in observations if n not in having and kind.prefixes[n] == prefix}
+        theirs = {name for n in having for name in observations[n].shapes}
         bases = {
             n
             for n in lacking
-            if seen[n].shapes and any(start + p in theirs for p in seen[n].shapes)
+            if observations[n].shapes and any(start + p in theirs for p in observations[n].shapes)
         }
         if prefix and bases:
             return prefix, frozenset(bases)

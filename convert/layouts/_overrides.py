@@ -34,12 +34,10 @@ from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.ops import Op
 from equipoise.convert.core.rules import Rule
 
-OVERRIDE_KEYS = frozenset(
-    (
-        *("paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored"),
-        *("rules", "indices", "groups", "also_in", "roots", "prefixes"),
-    )
-)
+OVERRIDE_KEYS = frozenset((
+    "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
+    "rules", "indices", "groups", "also_in", "roots", "prefixes",
+))  # fmt: skip
 
 
 class LayoutOverrides:
@@ -100,8 +98,8 @@ class LayoutOverrides:
         if best is None:
             return "", path
         rest = module[len(best) :].removeprefix(".")
-        moved = name_templates.format_name(self.table("paths")[best], indices)
-        return moved, name_templates.format_name(rest, indices)
+        renamed = name_templates.format_name(self.table("paths")[best], indices)
+        return renamed, name_templates.format_name(rest, indices)
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Returns the section's operations for a parameter; None if it is regular."""

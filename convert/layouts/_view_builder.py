@@ -38,9 +38,9 @@ class Dialect:
 
 def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, LayoutOverrides]:
     """Returns the view of a layout, without the parts of single layouts (groups, roots, aliases)."""
-    irregular = LayoutOverrides(expansion, dialect.layout)
-    many = irregular.multi_parameter_rules()
-    covered = {name for rule in many for name in rule.sources}
+    overrides = LayoutOverrides(expansion, dialect.layout)
+    multi = overrides.multi_parameter_rules()
+    covered = {name for rule in multi for name in rule.sources}
     rules: list[Rule] = []
     shared: dict[str, str] = {}
     refused: dict[str, str] = {}
@@ -51,16 +51,16 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
     for parameter in expansion.parameters.values():
         if parameter.name in inside:
             continue
-        stored = _is_stored(parameter, irregular, dialect, shared, refused, left_out)
+        stored = _is_stored(parameter, overrides, dialect, shared, refused, left_out)
         if stored and parameter.name not in covered:
-            rules.append(_parameter_rule(parameter, irregular, dialect))
-    ignored = irregular.table("ignored")
+            rules.append(_parameter_rule(parameter, overrides, dialect))
+    ignored = overrides.table("ignored")
     repeated = {
         one.name: one.tied_to
         for one in expansion.parameters.values()
         if one.tied_to and one.one_tensor and one.name not in {*shared, *inside}
     }
-    wrong = irregular.table("wrong")
+    known_differences = overrides.table("wrong")
     dtypes = {
         one.name: leaf.dtype
         for one in expansion.parameters.values()
@@ -69,49 +69,49 @@ def build_view(expansion: Expansion, dialect: Dialect) -> tuple[LayoutView, Layo
         and leaf.dtype
     }
     view = LayoutView(
-        (*rules, *many),
+        (*rules, *multi),
         shared=shared,
         refused=refused,
         left_out=left_out,
         repeated=repeated,
         dtypes=dtypes,
         ignored=ignored,
-        known_difference=wrong.get(expansion.cls.key, wrong.get("*", "")),
+        known_difference=known_differences.get(expansion.cls.key, known_differences.get("*", "")),
     )
     for part in expansion.mounted:
-        view = _merge_views(view, _mounted_view(part, irregular, dialect))
-    return view, irregular
+        view = _merge_views(view, _mounted_view(part, overrides, dialect))
+    return view, overrides
 
 
-def _mounted_view(part: MountedClass, irregular: LayoutOverrides, dialect: Dialect) -> LayoutView:
+def _mounted_view(part: MountedClass, overrides: LayoutOverrides, dialect: Dialect) -> LayoutView:
     """Returns the view of a mounted class below its path; parameter names use dots, stored names the layout's separator."""
     inner, own = build_view(part.expansion, dialect)
-    start = _spell_path(irregular.path_of(part.under, part.under, {}), irregular, dialect)
+    start = _spell_path(overrides.path_of(part.under, part.under, {}), overrides, dialect)
     start = f"{start}{dialect.separator}" if start else ""
 
     # A TensorFlow variable outside of every layer has no root and keeps its name when its class is mounted.
     bare = {first for first, root in own.get("roots", {}).items() if not root}
 
-    def placed(name: str) -> str:
+    def with_start(name: str) -> str:
         return name if name in bare else f"{start}{name}"
 
-    def named(table: Mapping[str, str]) -> dict[str, str]:
+    def with_path(table: Mapping[str, str]) -> dict[str, str]:
         return {f"{part.under}.{name}": value for name, value in table.items()}
 
     return LayoutView(
         tuple(
             Rule(
                 tuple(f"{part.under}.{name}" for name in rule.sources),
-                tuple(placed(name) for name in rule.targets),
+                tuple(with_start(name) for name in rule.targets),
                 rule.ops,
             )
             for rule in inner.rules
         ),
-        shared={name: f"{part.under}.{to}" for name, to in named(inner.shared).items()},
-        refused=named(inner.refused),
-        left_out=named(inner.left_out),
-        repeated={name: f"{part.under}.{to}" for name, to in named(inner.repeated).items()},
-        dtypes=named(inner.dtypes),
+        shared={name: f"{part.under}.{to}" for name, to in with_path(inner.shared).items()},
+        refused=with_path(inner.refused),
+        left_out=with_path(inner.left_out),
+        repeated={name: f"{part.under}.{to}" for name, to in with_path(inner.repeated).items()},
+        dtypes=with_path(inner.dtypes),
         ignored={f"{start}{name}": reason for name, reason in inner.ignored.items()},
         known_difference=inner.known_difference,
         groups=dict.fromkeys(bare, start.split(dialect.separator)[0]) if bare else {},
@@ -137,21 +137,21 @@ def _merge_views(view: LayoutView, other: LayoutView) -> LayoutView:
 
 def _is_stored(
     parameter: Parameter,
-    irregular: LayoutOverrides,
+    overrides: LayoutOverrides,
     dialect: Dialect,
     shared: dict[str, str],
     refused: dict[str, str],
     left_out: dict[str, str],
 ) -> bool:
     """Whether the parameter has a name here; otherwise adds it to ``shared``, ``refused`` or ``left_out``."""
-    if reason := irregular.for_parameter("refused", parameter):
+    if reason := overrides.for_parameter("refused", parameter):
         refused[parameter.name] = reason
         return False
-    if reason := irregular.for_parameter("left_out", parameter):
+    if reason := overrides.for_parameter("left_out", parameter):
         left_out[parameter.name] = reason
         return dialect.layout == "pytorch"
-    if parameter.tied_to and parameter.template not in irregular.get("stored", []):
-        always = irregular.for_parameter("shared", parameter)
+    if parameter.tied_to and parameter.template not in overrides.get("stored", []):
+        always = overrides.for_parameter("shared", parameter)
         one_tensor = parameter.one_tensor and not dialect.ties_by_config
         if parameter.shared or one_tensor or always is not None:
             shared[parameter.name] = parameter.tied_to
@@ -168,33 +168,33 @@ def _is_stored(
     return True
 
 
-def _parameter_rule(parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect) -> Rule:
+def _parameter_rule(parameter: Parameter, overrides: LayoutOverrides, dialect: Dialect) -> Rule:
     leaf = dialect.leaves[parameter.kind, parameter.leaf]
-    steps = irregular.ops(parameter)
+    steps = overrides.ops(parameter)
     return Rule(
         (parameter.name,),
-        (stored_name(parameter, irregular, dialect, leaf.name),),
+        (stored_name(parameter, overrides, dialect, leaf.name),),
         leaf.ops if steps is None else steps,
     )
 
 
-def _spell_path(path: tuple[str, str], irregular: LayoutOverrides, dialect: Dialect) -> str:
+def _spell_path(path: tuple[str, str], overrides: LayoutOverrides, dialect: Dialect) -> str:
     """Returns a path in the layout's spelling, without the prefix that base classes omit."""
-    spelled = dialect.join(*path, irregular)
-    expansion = irregular.expansion
+    spelling = dialect.join(*path, overrides)
+    expansion = overrides.expansion
     if dialect.strips_prefix and expansion.cls.base and expansion.spec.prefix:
-        return spelled.removeprefix(expansion.spec.prefix + dialect.separator)
-    return spelled
+        return spelling.removeprefix(expansion.spec.prefix + dialect.separator)
+    return spelling
 
 
 def stored_name(
-    parameter: Parameter, irregular: LayoutOverrides, dialect: Dialect, leaf: str
+    parameter: Parameter, overrides: LayoutOverrides, dialect: Dialect, leaf: str
 ) -> str:
     """Returns the stored name of a parameter."""
     own = name_templates.format_name(
-        irregular.for_parameter("leaves", parameter) or "", parameter.indices
+        overrides.for_parameter("leaves", parameter) or "", parameter.indices
     )
-    path = _spell_path(irregular.path(parameter), irregular, dialect)
+    path = _spell_path(overrides.path(parameter), overrides, dialect)
     last = own or leaf
     parts = (path, last) if parameter.leaf else (path,)
     return dialect.separator.join(part for part in parts if part)

@@ -48,8 +48,8 @@ SPELLINGS = {
 _BATCH_STATISTICS = ("running_mean", "running_var")
 
 
-def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
-    return "/".join(part for part in (moved, rest.replace(".", "/")) if part)
+def _join(prefix: str, rest: str, overrides: LayoutOverrides) -> str:
+    return "/".join(part for part in (prefix, rest.replace(".", "/")) if part)
 
 
 DIALECT = Dialect("flax", SPELLINGS, _join, "/", ties_by_config=False, strips_prefix=True)

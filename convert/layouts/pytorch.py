@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from equipoise.convert.architectures.expand import Expansion
-from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS, WEIGHT_NORM_LEAVES
 from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts._view_builder import Dialect, build_view
 from equipoise.convert.layouts.base import Format, LayoutView, ParameterSpelling
@@ -17,11 +17,6 @@ FORMATS = {
     "pytorch-bin": Format("pytorch-bin", "pytorch", "pytorch_model.bin"),
 }
 
-# torch >= 2.1 stores weight norm as a parametrization; older files have weight_g and weight_v.
-_NEW_WEIGHT_NORM = {
-    "weight_g": "parametrizations.weight.original0",
-    "weight_v": "parametrizations.weight.original1",
-}
 # Checkpoints converted from the original TensorFlow releases of BERT name norms like this.
 _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
@@ -33,12 +28,12 @@ SPELLINGS = {
     for leaf in entry.leaves
 }
 SPELLINGS |= {
-    ("weight_norm_conv1d", old): ParameterSpelling(new) for old, new in _NEW_WEIGHT_NORM.items()
+    ("weight_norm_conv1d", old): ParameterSpelling(new) for old, new in WEIGHT_NORM_LEAVES.items()
 }
 
 
-def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
-    return ".".join(part for part in (moved, rest) if part)
+def _join(prefix: str, rest: str, overrides: LayoutOverrides) -> str:
+    return ".".join(part for part in (prefix, rest) if part)
 
 
 DIALECT = Dialect("pytorch", SPELLINGS, _join, ".", ties_by_config=True, strips_prefix=True)
@@ -46,7 +41,7 @@ DIALECT = Dialect("pytorch", SPELLINGS, _join, ".", ties_by_config=True, strips_
 
 def view(expansion: Expansion) -> LayoutView:
     """Returns how PyTorch names and stores the parameters."""
-    built, irregular = build_view(expansion, DIALECT)
+    built, overrides = build_view(expansion, DIALECT)
     aliases: dict[str, str] = {}
     for rule in built.rules:
         if len(rule.sources) > 1 or len(rule.targets) > 1:
@@ -54,7 +49,7 @@ def view(expansion: Expansion) -> LayoutView:
         parameter, stored = expansion.parameters[rule.sources[0]], rule.targets[0]
         spellings = {stored, *_other_leaves(parameter.kind, parameter.leaf, stored)}
         for spelling in sorted(spellings):
-            for other in _other_prefixes(spelling, expansion, irregular):
+            for other in _other_prefixes(spelling, expansion, overrides):
                 aliases.setdefault(other, stored)
     own = {name for rule in built.rules for name in rule.targets}
     aliases = {other: stored for other, stored in aliases.items() if other not in own}
@@ -62,21 +57,21 @@ def view(expansion: Expansion) -> LayoutView:
 
 
 def _other_leaves(kind: str, leaf: str, stored: str) -> list[str]:
-    if kind == "weight_norm_conv1d" and leaf in _NEW_WEIGHT_NORM:
-        return [stored.removesuffix(_NEW_WEIGHT_NORM[leaf]) + leaf]
+    if kind == "weight_norm_conv1d" and leaf in WEIGHT_NORM_LEAVES:
+        return [stored.removesuffix(WEIGHT_NORM_LEAVES[leaf]) + leaf]
     if kind in ("norm", "batch_norm") and leaf in _OLD_NORM:
         return [stored.removesuffix(leaf) + _OLD_NORM[leaf]]
     return []
 
 
-def _other_prefixes(name: str, expansion: Expansion, irregular: LayoutOverrides) -> list[str]:
+def _other_prefixes(name: str, expansion: Expansion, overrides: LayoutOverrides) -> list[str]:
     """Returns the name as it is, with the base class's prefix, and without prefixes that may be missing."""
     found = [name]
     prefix = expansion.spec.prefix
     if expansion.cls.base and prefix:
         found.append(f"{prefix}.{name}")
     found += [
-        name.removeprefix(old) for old in irregular.get("prefixes", []) if name.startswith(old)
+        name.removeprefix(old) for old in overrides.get("prefixes", []) if name.startswith(old)
     ]
     return found
 

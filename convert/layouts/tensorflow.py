@@ -60,10 +60,10 @@ SPELLINGS = {
 }
 
 
-def _join(moved: str, rest: str, irregular: LayoutOverrides) -> str:
+def _join(prefix: str, rest: str, overrides: LayoutOverrides) -> str:
     """Returns PyTorch's path with slashes; a number is joined to the preceding name, as in TensorFlow's layer names."""
-    mark = irregular.get("indices", "_._")
-    path = moved
+    mark = overrides.get("indices", "_._")
+    path = prefix
     for part in rest.split(".") if rest else []:
         if part.isdigit() and path:
             path = f"{path}{mark}{part}"
@@ -77,17 +77,17 @@ DIALECT = Dialect("tensorflow", SPELLINGS, _join, "/", ties_by_config=False, str
 
 def view(expansion: Expansion) -> LayoutView:
     """Returns how TensorFlow names and stores the parameters."""
-    built, irregular = build_view(expansion, DIALECT)
+    built, overrides = build_view(expansion, DIALECT)
     names = [name for rule in built.rules for name in rule.targets]
-    moved = irregular.get("groups", {})
-    groups = {name: _entry_for_first_component(moved, name, name.split("/")[0]) for name in names}
+    prefix = overrides.get("groups", {})
+    groups = {name: _entry_for_first_component(prefix, name, name.split("/")[0]) for name in names}
     groups |= {name: group for name, group in built.groups.items() if name in groups}
     also_in = {
         group: tuple(name for name in names if name.startswith(f"{path}/"))
-        for group, path in irregular.get("also_in", {}).items()
+        for group, path in overrides.get("also_in", {}).items()
         if group in groups.values()
     }
-    roots = irregular.get("roots", {})
+    roots = overrides.get("roots", {})
     return replace(
         built,
         aliases=_aliases(built.rules, expansion),

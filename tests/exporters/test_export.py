@@ -83,7 +83,7 @@ def test_from_tensorflow_to_an_answer_without_torch(
 def test_not_judged_is_said(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli("export", BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
     assert outcome.code == 0, outcome.err
-    assert "not judged" in outcome.out
+    assert "not validated" in outcome.out
     found = json.loads((tmp_path / "out" / "artifact.json").read_text())
     assert found["verdict"]["judged"] is False
     assert found["verdict"]["verdict"] is None

@@ -10,21 +10,17 @@ from equipoise.convert.containers._bundle.object_graph import GRAPH_KEY, VARIABL
 ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT_MARK = ".OPTIMIZER_SLOT"
 _OPTIMIZERS = ("optimizer", "_optimizer")
-_OPTIMIZER_STATE = frozenset(
-    (
-        *("iter", "decay", "learning_rate", "beta_1", "beta_2", "momentum", "rho", "epsilon"),
-        *("loss_scale", "base_optimizer", "inner_optimizer", "_optimizer", "_loss_scale"),
-        *("iterations", "_iterations", "_variables", "_learning_rate", "_current_learning_rate"),
-        *("_momentums", "_velocities", "_velocity_hats", "_accumulators", "_trainable_variables"),
-    )
-)
-_SLOTS = frozenset(
-    (
-        *("adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum"),
-        *("Adagrad", "Adadelta", "Adadelta_1", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1"),
-        *("AdamWeightDecayOptimizer", "AdamWeightDecayOptimizer_1", "LARSOptimizer"),
-    )
-)
+_OPTIMIZER_STATE = frozenset((
+    "iter", "decay", "learning_rate", "beta_1", "beta_2", "momentum", "rho", "epsilon",
+    "loss_scale", "base_optimizer", "inner_optimizer", "_optimizer", "_loss_scale",
+    "iterations", "_iterations", "_variables", "_learning_rate", "_current_learning_rate",
+    "_momentums", "_velocities", "_velocity_hats", "_accumulators", "_trainable_variables",
+))  # fmt: skip
+_SLOTS = frozenset((
+    "adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "Momentum", "Adagrad", "Adadelta",
+    "Adadelta_1", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1", "AdamWeightDecayOptimizer",
+    "AdamWeightDecayOptimizer_1", "LARSOptimizer",
+))  # fmt: skip
 _SHORT_SLOTS = frozenset(("m", "v"))
 """Names that weights may have too: slots only directly below their variable, or below ``Adam``."""
 _SUFFIX_SLOTS = ("_slot_v", "_slot_vr", "_slot_vc", "_slot_m")

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from h5py import h5f
@@ -63,12 +62,7 @@ class TextAttributes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         os.close(self._descriptor)
 
     def read_texts(self, address: int, name: str) -> list[str] | None:
@@ -140,9 +134,11 @@ class TextAttributes:
             for at, length in blocks:
                 for message in self._parse_block(self._read(at, length), flags, second=second):
                     if message.kind == _CONTINUATION:
-                        place, room = struct.unpack_from("<QQ", message.data)
+                        continuation, room = struct.unpack_from("<QQ", message.data)
                         # A block of version 2 begins with a signature and ends with a checksum.
-                        blocks.append((place + 4, room - 8) if second else (place, room))
+                        blocks.append(
+                            (continuation + 4, room - 8) if second else (continuation, room)
+                        )
                     else:
                         yield message
         except (struct.error, ValueError, OverflowError) as error:

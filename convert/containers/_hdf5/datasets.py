@@ -24,7 +24,7 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5s, h5t, h5z
 from equipoise.convert.containers._shared.checks import byte_size, check_shape
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
-from equipoise.convert.core.tensor import DTYPES, Extent
+from equipoise.convert.core.tensor import DTYPES, NUMPY_DTYPES, Extent
 
 MAX_DEPTH = 100
 OPAQUE_BFLOAT16 = np.dtype("V2")
@@ -35,10 +35,7 @@ _DEFLATE_RATIO = 1100
 _FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 _SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-STORABLE_DTYPES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64", "complex64", "complex128"),
-)
+STORABLE_DTYPES = NUMPY_DTYPES
 """Dtypes that HDF5 can describe; bfloat16 is stored as opaque bytes."""
 
 
@@ -108,8 +105,8 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
                 tensor=name,
                 hint="the file is incomplete; fetch it again",
             )
-        kind = group.links.get_info(part).type
-        if kind == h5l.TYPE_HARD:
+        hdf5_type = group.links.get_info(part).type
+        if hdf5_type == h5l.TYPE_HARD:
             return h5o.open(group, part)
     raise ContainerError(
         "a soft or external link instead of the data",
@@ -130,7 +127,7 @@ def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
     with translate_read_errors(path):
         start = h5o.open(root, b"/")
     stack = [("", start, MAX_DEPTH)]
-    seen = {object_address(start, path)}
+    visited = {object_address(start, path)}
     while stack:
         prefix, group, depth = stack.pop()
         if depth == 0:
@@ -140,11 +137,11 @@ def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
         for part in parts:
             name = prefix + part.decode("utf-8", "surrogateescape")
             child = _open_child(group, part, path, name)
-            place = object_address(child, path)
+            path_in_file = object_address(child, path)
             if isinstance(child, h5d.DatasetID):
-                yield name, place
-            elif isinstance(child, h5g.GroupID) and place not in seen:
-                seen.add(place)
+                yield name, path_in_file
+            elif isinstance(child, h5g.GroupID) and path_in_file not in visited:
+                visited.add(path_in_file)
                 stack.append((name + "/", child, depth - 1))
 
 
@@ -183,7 +180,7 @@ class StoredDataset:
         return np.ascontiguousarray(values, self.dtype).reshape(self.shape)
 
 
-def check_dataset(node: Any, place: str, path: Path) -> StoredDataset:
+def check_dataset(node: Any, path_in_file: str, path: Path) -> StoredDataset:
     """Checks a dataset's type, shape and storage.
 
     Raises:
@@ -191,40 +188,44 @@ def check_dataset(node: Any, place: str, path: Path) -> StoredDataset:
         UnsupportedDtypeError: Its type is unknown.
     """
     if not isinstance(node, h5d.DatasetID):
-        raise ContainerError("listed as a weight, but not a dataset", file=path, tensor=place)
+        raise ContainerError(
+            "listed as a weight, but not a dataset", file=path, tensor=path_in_file
+        )
     with translate_read_errors(path):
-        dtype, native = _find_dtype(node.get_type(), path, place)
-        space, plan = node.get_space(), node.get_create_plist()
+        dtype, native = _find_dtype(node.get_type(), path, path_in_file)
+        space, properties = node.get_space(), node.get_create_plist()
         if space.get_simple_extent_type() == h5s.NULL:
-            raise ContainerError("the dataset has no shape", file=path, tensor=place)
-        shape = check_shape(list(space.shape), dtype, file=path, tensor=place)
+            raise ContainerError("the dataset has no shape", file=path, tensor=path_in_file)
+        shape = check_shape(list(space.shape), dtype, file=path, tensor=path_in_file)
         nbytes = byte_size(shape, dtype)
-        layout = plan.get_layout()
-        local = layout != h5d.VIRTUAL and plan.get_external_count() == 0
-        whole = local and nbytes <= _max_stored_bytes(node, plan, path.stat().st_size, shape, dtype)
+        layout = properties.get_layout()
+        local = layout != h5d.VIRTUAL and properties.get_external_count() == 0
+        is_complete = local and nbytes <= _max_stored_bytes(
+            node, properties, path.stat().st_size, shape, dtype
+        )
         contiguous = layout == h5d.CONTIGUOUS or nbytes == 0
-        offset = int(node.get_offset() or 0) if whole and contiguous and nbytes else 0
-    if not whole or (contiguous and offset + nbytes > path.stat().st_size):
+        offset = int(node.get_offset() or 0) if is_complete and contiguous and nbytes else 0
+    if not is_complete or (contiguous and offset + nbytes > path.stat().st_size):
         raise ContainerError(
             "the dataset's bytes are not all in this file",
             file=path,
-            tensor=place,
+            tensor=path_in_file,
             expected=f"{nbytes} stored bytes for {dtype} {list(shape)}",
             hint="external, virtual, unallocated and over-compressed datasets are refused",
         )
     extent = Extent(path, offset, nbytes) if native and contiguous else None
-    return StoredDataset(place, object_address(node, path), dtype, shape, path, extent)
+    return StoredDataset(path_in_file, object_address(node, path), dtype, shape, path, extent)
 
 
 def _max_stored_bytes(
-    node: h5d.DatasetID, plan: Any, limit: int, shape: tuple[int, ...], dtype: DType
+    node: h5d.DatasetID, properties: Any, limit: int, shape: tuple[int, ...], dtype: DType
 ) -> int:
     """Returns the largest number of bytes that the dataset's storage can expand to; 0 if its filters are not allowed."""
     size = min(int(node.get_storage_size()), limit)
-    if plan.get_layout() != h5d.CHUNKED:
+    if properties.get_layout() != h5d.CHUNKED:
         return size
-    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
-    chunk = plan.get_chunk()
+    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    chunk = properties.get_chunk()
     count = prod(-(-axis // step) for axis, step in zip(shape, chunk, strict=True))
     if not _FILTERS.issuperset(filters) or len(set(filters)) != len(filters):
         return 0
@@ -248,15 +249,15 @@ def _known_types() -> tuple[tuple[Any, DType, bool], ...]:
     return tuple(table)
 
 
-def _find_dtype(kind: Any, path: Path, place: str) -> tuple[DType, bool]:
+def _find_dtype(hdf5_type: Any, path: Path, path_in_file: str) -> tuple[DType, bool]:
     for known, dtype, native in _known_types():
-        if known == kind:
+        if known == hdf5_type:
             return dtype, native
     raise UnsupportedDtypeError(
         "unsupported HDF5 type",
         file=path,
-        tensor=place,
+        tensor=path_in_file,
         expected="one of " + ", ".join((*STORABLE_DTYPES, "bfloat16 as two opaque bytes")),
-        found=f"{type(kind).__name__} of {kind.get_size()} bytes",
+        found=f"{type(hdf5_type).__name__} of {hdf5_type.get_size()} bytes",
         hint="save the model in another dtype, e.g. float32",
     )

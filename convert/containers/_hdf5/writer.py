@@ -105,35 +105,35 @@ def _layers_from_metadata(metadata: Mapping[str, str], path: Path) -> list[str]:
     return list(groups)
 
 
-def _create_datasets(file: h5py.File, placed: Sequence[tuple[str, TensorHeader]]) -> list[Slot]:
+def _create_datasets(file: h5py.File, grouped: Sequence[tuple[str, TensorHeader]]) -> list[Slot]:
     """Creates the datasets and hard links; returns where the bytes go."""
     slots: list[Slot] = []
     first: dict[str, str] = {}
     parents = h5p.create(h5p.LINK_CREATE)
     parents.set_create_intermediate_group(True)
-    for group, header in placed:
-        place = f"{group}/{header.name}" if group else header.name
+    for group, header in grouped:
+        path_in_file = f"{group}/{header.name}" if group else header.name
         if header.alias_of is not None:
             source = first[header.alias_of].encode()
-            file.id.links.create_hard(place.encode(), file.id, source, lcpl=parents)
+            file.id.links.create_hard(path_in_file.encode(), file.id, source, lcpl=parents)
         else:
-            offset = _create_dataset(file, place, header, parents)
+            offset = _create_dataset(file, path_in_file, header, parents)
             slots.append(Slot(header.name, ((offset, header.nbytes),)))
-        first.setdefault(header.name, place)
+        first.setdefault(header.name, path_in_file)
     return slots
 
 
-def _create_dataset(file: h5py.File, place: str, header: TensorHeader, parents: Any) -> int:
+def _create_dataset(file: h5py.File, path_in_file: str, header: TensorHeader, parents: Any) -> int:
     """Creates a dataset that is allocated immediately; returns its offset."""
-    plan = h5p.create(h5p.DATASET_CREATE)
-    plan.set_layout(h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)
+    properties = h5p.create(h5p.DATASET_CREATE)
+    properties.set_layout(h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
     stored_as = OPAQUE_BFLOAT16 if header.dtype.name == "bfloat16" else header.dtype
     kind = h5t.py_create(stored_as, logical=True)
     space = h5s.create_simple(header.shape) if header.shape else h5s.create(h5s.SCALAR)
-    dataset = h5d.create(file.id, place.encode(), kind, space, plan, parents)
+    dataset = h5d.create(file.id, path_in_file.encode(), kind, space, properties, parents)
     # A dataset without elements has no offset.
     return int(dataset.get_offset() or 0)
 

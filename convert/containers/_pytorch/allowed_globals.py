@@ -104,10 +104,10 @@ _UNSUPPORTED_TENSORS = {
     "_rebuild_device_tensor_from_numpy": "a tensor pickled through numpy",
 }
 _OPAQUE_TORCH = (
-    *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams"),
-    *("per_tensor_symmetric", "per_channel_symmetric"),
-    *("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"),
-)
+    "per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams",
+    "per_tensor_symmetric", "per_channel_symmetric", "contiguous_format", "preserve_format",
+    "channels_last", "channels_last_3d",
+)  # fmt: skip
 _OPAQUE_NUMPY = (
     *(
         f"numpy.{core}.multiarray.{name}"

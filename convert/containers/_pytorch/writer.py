@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from equipoise.convert.containers._pytorch.allowed_globals import STORAGE_DTYPES
@@ -25,9 +24,9 @@ from equipoise.convert.core.tensor import TensorHeader
 
 _LEGACY_STORAGES = {dtype: f"{name}Storage" for name, dtype in STORAGE_DTYPES.items()}
 _UNTYPED_DTYPES = (
-    *("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz"),
-    *("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-)
+    "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
+    "float8_e5m2fnuz", "float8_e8m0fnu",
+)  # fmt: skip
 """Dtypes without a storage class in PyTorch, which saves them as untyped bytes."""
 _PREFIX = "archive/"
 _VERSION = b"3\n"
@@ -127,13 +126,8 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None:
             self.close()
         else:
             self._file.close()

@@ -78,7 +78,7 @@ def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) 
     Raises:
         ContainerError: A name is unsafe or duplicated, or an alias does not match its original.
     """
-    places: set[tuple[str, str]] = set()
+    keys: set[tuple[str, str]] = set()
     owners: dict[str, TensorHeader] = {}
     for header in headers:
         check_name(header.name, path)
@@ -86,10 +86,10 @@ def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) 
         owner = header
         if header.alias_of is not None:
             owner = _alias_owner(header, owners, path, shares=shares)
-        place = (header.group if shares else "", header.name)
-        if place in places or owners.setdefault(header.name, owner) is not owner:
+        key = (header.group if shares else "", header.name)
+        if key in keys or owners.setdefault(header.name, owner) is not owner:
             raise ContainerError("two tensors have the same name", file=path, tensor=header.name)
-        places.add(place)
+        keys.add(key)
 
 
 def _alias_owner(

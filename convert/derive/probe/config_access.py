@@ -20,14 +20,14 @@ class BuildCache:
 
     def find(self, name: str, values: ConfigValues) -> tuple[bool, ClassObservation | None]:
         """Returns whether a class is cached for these values, and its observation."""
-        for read, seen in self.known.get(name, ()):
+        for read, observation in self.known.get(name, ()):
             if all(values.get(key) == value for key, value in read.items()):
-                return True, seen
+                return True, observation
         return False, None
 
-    def add(self, name: str, read: ConfigValues, seen: ClassObservation | None) -> None:
+    def add(self, name: str, read: ConfigValues, observation: ClassObservation | None) -> None:
         """Adds the observation of a class."""
-        self.known.setdefault(name, []).append((read, seen))
+        self.known.setdefault(name, []).append((read, observation))
 
 
 def values_read(read: set[tuple[type, str]], config: Any, values: ConfigValues) -> ConfigValues:

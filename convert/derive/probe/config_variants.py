@@ -25,24 +25,13 @@ class BuildVariant(Protocol):
 
 
 SHAPE_FREE_FIELD_PARTS = (
-    *(
-        "drop",
-        "_token_id",
-        "token_index",
-        "eps",
-        "initializer",
-        "init_std",
-        "logit_scale_init",
-        "theta",
-        "coef",
-        "loss",
-        "temperature",
-    ),
-    *("std", "prob", "smooth", "_id2label", "transformers_version", "return_", "output_att"),
-    *("output_hidden", "use_cache", "problem_type", "dtype", "_name_or_path", "model_type"),
-    *("architectures", "id2label", "label2id", "chunk_size", "is_encoder_decoder", "version"),
-    *("gradient_check", "attn_implementation", "_act", "activation", "norm_topk", "begin_supp"),
-)
+    "drop", "_token_id", "token_index", "eps", "initializer", "init_std", "logit_scale_init",
+    "theta", "coef", "loss", "temperature", "std", "prob", "smooth", "_id2label",
+    "transformers_version", "return_", "output_att", "output_hidden", "use_cache",
+    "problem_type", "dtype", "_name_or_path", "model_type", "architectures", "id2label",
+    "label2id", "chunk_size", "is_encoder_decoder", "version", "gradient_check",
+    "attn_implementation", "_act", "activation", "norm_topk", "begin_supp",
+)  # fmt: skip
 """Parts of names of fields that never affect a parameter's shape."""
 MAX_CONTEXTS = 4
 MAX_PAIRS = 10
@@ -105,9 +94,9 @@ class _VariantExplorer:
         together = self._together(numbers)
         self._equal(numbers)
         contexts += self._hinted()
-        for place, context in enumerate(contexts):
+        for number, context in enumerate(contexts):
             self._add({**together, **context.changes})
-            if place < MAX_CONTEXTS:
+            if number < MAX_CONTEXTS:
                 self._around(context, numbers)
         for sample in self.samples[:MAX_SAMPLES]:
             self._back(sample)
@@ -234,15 +223,15 @@ class _VariantExplorer:
 
     def _equal(self, numbers: list[str]) -> None:
         """Sets pairs of sizes equal: projections between equal sizes are often omitted."""
-        moved = [next(iter(one.changes)) for one in self.variants if len(one.changes) == 1]
+        changed_fields = [next(iter(one.changes)) for one in self.variants if len(one.changes) == 1]
         values = self.base.values
         sizes = [
             name
-            for name in dict.fromkeys(moved)
+            for name in dict.fromkeys(changed_fields)
             if name in numbers and type(values[name]) is int and values[name] >= COUNT_LIMIT
         ]
         wide = [name for name in sizes if any(part in name for part in WIDTH_FIELD_PARTS)]
-        for name in dict.fromkeys(moved):
+        for name in dict.fromkeys(changed_fields):
             first = values[name][0] if isinstance(values[name], list) and values[name] else None
             for one in wide if type(first) is int and first >= COUNT_LIMIT else ():
                 if values[one] != first:

@@ -46,8 +46,8 @@ def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[A
             ):  # the length of a window size is its number of axes
                 yield [*items, items[-1]]
                 yield [*items, 2 * items[-1]]
-            for place in range(min(len(items), 4)):
-                yield [2 * one if at == place else one for at, one in enumerate(items)]
+            for position in range(min(len(items), 4)):
+                yield [2 * one if at == position else one for at, one in enumerate(items)]
         case [*items] if items and all(isinstance(one, (str, bool)) for one in items):
             yield items[::-1]
             yield [items[-1], *items[:-1]]
@@ -58,7 +58,7 @@ def candidate_values(name: str, value: Any, texts: frozenset[str]) -> Iterator[A
 def resized_lists(values: ConfigValues, count: int, wanted: int) -> dict[str, Any]:
     """Returns every list field of length ``count``, resized to length ``wanted``."""
     return {
-        name: [value[place % count] for place in range(wanted)]
+        name: [value[position % count] for position in range(wanted)]
         for name, value in values.items()
         if isinstance(value, list) and len(value) == count
     }

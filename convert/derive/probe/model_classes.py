@@ -154,8 +154,8 @@ def open_model_type(
 
 
 def _config_path(source: str) -> Path:
-    place = Path(source)
-    return place / "config.json" if place.is_dir() else place
+    path_or_folder = Path(source)
+    return path_or_folder / "config.json" if path_or_folder.is_dir() else path_or_folder
 
 
 def _read_sample_config(source: str, kind: Any) -> Any:
@@ -320,10 +320,10 @@ def _observe_class(cls: Any, config: Any, known: dict[tuple[str, str], str]) -> 
     modules: dict[str, ObservedModule] = {}
     rest = {name: tuple(tensor.shape) for name, tensor in saved.items()}
     for path, module in model.named_modules():
-        placed = classify_module(path, module, files)
-        if placed is not None and placed[0] not in modules:
-            modules[placed[0]] = placed[1]
-            for name in placed[2]:
+        classified = classify_module(path, module, files)
+        if classified is not None and classified[0] not in modules:
+            modules[classified[0]] = classified[1]
+            for name in classified[2]:
                 rest.pop(name, None)
     modules.update(_modules_of_unplaced_tensors(rest, {files[name] for name in files}))
     ties = getattr(model, "all_tied_weights_keys", None) or {}
@@ -363,14 +363,14 @@ def _modules_of_unplaced_tensors(
     rest: Mapping[str, tuple[int, ...]], kept: set[str]
 ) -> Iterator[tuple[str, ObservedModule]]:
     """Yields modules for tensors without a module of a known kind; matrices split out of a larger tensor are linear layers."""
-    made = {
+    split_paths = {
         name.removesuffix(".weight")
         for name, shape in rest.items()
         if name not in kept and name.endswith(".weight") and len(shape) == 2
     }
     for name, shape in rest.items():
         path, _, leaf = name.rpartition(".")
-        if path in made and leaf in ("weight", "bias"):
+        if path in split_paths and leaf in ("weight", "bias"):
             if leaf == "weight":
                 sizes = (("inputs", shape[1]), ("outputs", shape[0]))
                 yield path, ObservedModule("linear", sizes, f"{path}.bias" in rest)

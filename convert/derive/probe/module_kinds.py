@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.convert.architectures.module_kinds import MODULE_KINDS
+from equipoise.convert.architectures.module_kinds import MODULE_KINDS, WEIGHT_NORM_LEAVES
 from equipoise.convert.derive.probe.observations import ObservedModule
-
-_WEIGHT_NORM_LEAVES = {
-    "weight_g": "parametrizations.weight.original0",
-    "weight_v": "parametrizations.weight.original1",
-}
 
 
 def classify_module(
@@ -27,21 +22,19 @@ def classify_module(
     found = _classify(module)
     if found is None:
         return None
-    leaves = {
-        leaf: _join_path(path, _WEIGHT_NORM_LEAVES.get(leaf, leaf)) for leaf in found.leaves()
-    }
+    leaves = {leaf: _join_path(path, WEIGHT_NORM_LEAVES.get(leaf, leaf)) for leaf in found.leaves()}
     if not all(name in files for name in leaves.values()):
         return None
-    places = {
-        files[name].removesuffix(_WEIGHT_NORM_LEAVES.get(leaf, leaf))
-        if files[name].endswith(f".{_WEIGHT_NORM_LEAVES.get(leaf, leaf)}")
+    prefixes = {
+        files[name].removesuffix(WEIGHT_NORM_LEAVES.get(leaf, leaf))
+        if files[name].endswith(f".{WEIGHT_NORM_LEAVES.get(leaf, leaf)}")
         else files[name].removesuffix(leaf)
         for leaf, name in leaves.items()
     }
-    (place, *others) = places
-    if others or not place.endswith("."):
+    (prefix, *others) = prefixes
+    if others or not prefix.endswith("."):
         return None
-    return place.removesuffix("."), found, [files[name] for name in leaves.values()]
+    return prefix.removesuffix("."), found, [files[name] for name in leaves.values()]
 
 
 def _join_path(path: str, leaf: str) -> str:

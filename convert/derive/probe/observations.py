@@ -82,19 +82,23 @@ class Variant:
     observations: Mapping[str, ClassObservation] = field(default_factory=dict)
 
 
-def any_differ(seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]) -> bool:
+def any_differ(
+    observations: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]
+) -> bool:
     """Whether any class differs."""
-    return any(seen[name] != other[name] for name in seen.keys() & other.keys())
+    return any(observations[name] != other[name] for name in observations.keys() & other.keys())
 
 
 def smallest_class_cover(
-    seen: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]
+    observations: Mapping[str, ClassObservation], other: Mapping[str, ClassObservation]
 ) -> frozenset[str]:
     """Returns few classes that together show all differences: classes of a type share most of their modules."""
-    both = seen.keys() & other.keys()
-    known = {path for one in (seen, other) for name in both for path in one[name].modules}
+    both = observations.keys() & other.keys()
+    known = {path for one in (observations, other) for name in both for path in one[name].modules}
     left = {
-        name: set(_differing_parts(seen[name], other[name], known)) for name in seen if name in both
+        name: set(_differing_parts(observations[name], other[name], known))
+        for name in observations
+        if name in both
     }
     found = set()
     while any(left.values()):

@@ -17,10 +17,10 @@ MAX_OR_CASES = 4
 """Largest number of conditions joined by ``or``."""
 
 
-def case_conditions(places: list[SamplePoint], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
+def case_conditions(points: list[SamplePoint], fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Yields conditions for ``a if condition else b``, with their truth at every point."""
     for name in fields:
-        values: list[Any] = [place.values.get(name) for place in places]
+        values: list[Any] = [point.values.get(name) for point in points]
         if any(isinstance(one, (bool, type(None))) for one in values) or 0 in values:
             yield name, np.array([bool(one) for one in values], bool)
         numbers = [one if isinstance(one, (int, float)) else 0 for one in values]
@@ -29,33 +29,33 @@ def case_conditions(places: list[SamplePoint], fields: Iterable[str]) -> Iterato
         if any(isinstance(one, str) for one in values):
             for text in sorted({one for one in values if isinstance(one, str)}):
                 yield f"{name} == {text!r}", np.array([one == text for one in values], bool)
-    for index in places[0].indices:
-        at = np.array([place.indices[index] for place in places])
+    for index in points[0].indices:
+        at = np.array([point.indices[index] for point in points])
         yield f"{index} > 0", at > 0
         yield f"{index} > 1", at > 1
         for name in fields:
-            whole: list[Any] = [place.values.get(name) for place in places]
-            if all(type(one) is int for one in whole):
-                yield f"{index} < {name} - 1", at < np.array(whole) - 1
-                yield f"{index} < {name}", at < np.array(whole)
-            elif all(isinstance(one, list) for one in whole):
-                lengths = np.array([len(one) for one in whole])
+            field_values: list[Any] = [point.values.get(name) for point in points]
+            if all(type(one) is int for one in field_values):
+                yield f"{index} < {name} - 1", at < np.array(field_values) - 1
+                yield f"{index} < {name}", at < np.array(field_values)
+            elif all(isinstance(one, list) for one in field_values):
+                lengths = np.array([len(one) for one in field_values])
                 yield f"{index} < len({name}) - 1", at < lengths - 1
                 yield f"{index} < len({name})", at < lengths
-                if all(i < len(one) for i, one in zip(at, whole, strict=True)):
-                    items = [one[i] for i, one in zip(at, whole, strict=True)]
+                if all(i < len(one) for i, one in zip(at, field_values, strict=True)):
+                    items = [one[i] for i, one in zip(at, field_values, strict=True)]
                     for item in sorted({one for one in items if isinstance(one, str)})[:3]:
                         yield f"{name}[{index}] == {item!r}", np.array([o == item for o in items])
 
 
-def candidate_conditions(places: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
+def candidate_conditions(points: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
     """Yields conditions over fields and indices, with their truth at every point."""
-    yield from _field_conditions(places, fields)
-    yield from _index_conditions(places, fields)
+    yield from _field_conditions(points, fields)
+    yield from _index_conditions(points, fields)
     numbers = {
-        name: value for name in fields if (value := numeric_values(places, name)) is not None
+        name: value for name in fields if (value := numeric_values(points, name)) is not None
     }
-    numbers |= _list_elements(places, fields)
+    numbers |= _list_elements(points, fields)
     for a, b in combinations(list(numbers)[:MAX_FIELDS_COMPARED], 2):
         yield f"{a} != {b}", numbers[a] != numbers[b]
         yield f"{a} == {b}", numbers[a] == numbers[b]
@@ -63,15 +63,15 @@ def candidate_conditions(places: list[SamplePoint], fields: list[str]) -> Iterat
         yield f"{b} > {a}", numbers[b] > numbers[a]
 
 
-def _list_elements(places: list[SamplePoint], fields: list[str]) -> dict[str, Any]:
+def _list_elements(points: list[SamplePoint], fields: list[str]) -> dict[str, Any]:
     """Returns the first elements of list fields, and those at an index."""
     found = {}
     for name in fields:
-        lists: list[Any] = [place.values.get(name) for place in places]
+        lists: list[Any] = [point.values.get(name) for point in points]
         if all(isinstance(many, list) and many and type(many[0]) is int for many in lists):
             found[f"{name}[0]"] = np.array([many[0] for many in lists], np.float64)
-            for index in places[0].indices:
-                at = [place.indices[index] for place in places]
+            for index in points[0].indices:
+                at = [point.indices[index] for point in points]
                 if all(i < len(many) for i, many in zip(at, lists, strict=True)):
                     items = [many[i] for i, many in zip(at, lists, strict=True)]
                     if all(type(one) is int for one in items):
@@ -79,9 +79,9 @@ def _list_elements(places: list[SamplePoint], fields: list[str]) -> dict[str, An
     return found
 
 
-def _field_conditions(places: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
+def _field_conditions(points: list[SamplePoint], fields: list[str]) -> Iterator[tuple[str, Any]]:
     for name in fields:
-        values: list[Any] = [place.values.get(name) for place in places]
+        values: list[Any] = [point.values.get(name) for point in points]
         truth = np.array([bool(one) for one in values], bool)
         yield name, truth
         yield f"not {name}", ~truth
@@ -111,10 +111,10 @@ def _word_conditions(name: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _index_conditions(
-    places: list[SamplePoint], fields: Iterable[str]
+    points: list[SamplePoint], fields: Iterable[str]
 ) -> Iterator[tuple[str, Any]]:
-    for index in places[0].indices:
-        at = np.array([place.indices[index] for place in places])
+    for index in points[0].indices:
+        at = np.array([point.indices[index] for point in points])
         for number in sorted(set(at.tolist()))[:4]:
             yield f"{index} == {number}", at == number
             yield f"{index} != {number}", at != number
@@ -123,17 +123,17 @@ def _index_conditions(
             for rest in range(step):
                 yield f"{index} % {step} == {rest}", at % step == rest
         for name in fields:
-            yield from _index_field_conditions(places, index, at, name)
-        for other in places[0].indices:
+            yield from _index_field_conditions(points, index, at, name)
+        for other in points[0].indices:
             if other != index:
-                than = np.array([place.indices[other] for place in places])
+                than = np.array([point.indices[other] for point in points])
                 yield f"{index} > {other}", at > than
 
 
 def _index_field_conditions(
-    places: list[SamplePoint], index: str, at: Any, name: str
+    points: list[SamplePoint], index: str, at: Any, name: str
 ) -> Iterator[tuple[str, Any]]:
-    values: list[Any] = [place.values.get(name) for place in places]
+    values: list[Any] = [point.values.get(name) for point in points]
     if all(type(one) is int for one in values):
         numbers = np.array(values)
         for shift in (0, 1, 2):

@@ -46,26 +46,26 @@ class Term:
         return f"({self.text})" if " " in self.text else self.text
 
 
-def candidate_terms(places: list[SamplePoint], fields: Iterable[str]) -> list[Term]:
+def candidate_terms(points: list[SamplePoint], fields: Iterable[str]) -> list[Term]:
     """Returns fields, list elements, list lengths and indices with their values; terms with equal values once."""
     found: dict[bytes, Term] = {}
 
-    def add(text: str, value: Vector | None, plain: bool = True) -> None:
+    def add(text: str, value: Vector | None, is_atomic: bool = True) -> None:
         if value is not None and not (value == value[0]).all():
-            found.setdefault(value.tobytes(), Term(text, value, plain))
+            found.setdefault(value.tobytes(), Term(text, value, is_atomic))
 
-    indices = list(places[0].indices)
+    indices = list(points[0].indices)
     for name in fields:
-        value = places[0].values.get(name)
+        value = points[0].values.get(name)
         if not isinstance(value, list):
-            add(name, numeric_values(places, name))
+            add(name, numeric_values(points, name))
     for name in fields:
-        lists = [place.values.get(name) for place in places]
+        lists = [point.values.get(name) for point in points]
         if all(isinstance(one, list) and one for one in lists):
-            for text, values in _list_terms(places, name, lists, indices):
+            for text, values in _list_terms(points, name, lists, indices):
                 add(text, np.array(values, np.float64))
     for index in indices:
-        at = [place.indices[index] for place in places]
+        at = [point.indices[index] for point in points]
         add(index, np.array(at, np.float64))
         if max(at) < len(POWERS_OF_TWO):
             add(
@@ -76,12 +76,12 @@ def candidate_terms(places: list[SamplePoint], fields: Iterable[str]) -> list[Te
 
 
 def _list_terms(
-    places: Sequence[SamplePoint], name: str, lists: Sequence[Any], indices: Sequence[str]
+    points: Sequence[SamplePoint], name: str, lists: Sequence[Any], indices: Sequence[str]
 ) -> Iterator[tuple[str, list[float]]]:
     """Yields the terms of a list: elements at an index or a fixed position, its length and sum."""
     for index in indices:
         back = [
-            len(one) - 1 - place.indices[index] for one, place in zip(lists, places, strict=True)
+            len(one) - 1 - point.indices[index] for one, point in zip(lists, points, strict=True)
         ]
         if min(back) >= 0 and all(type(one) in (int, float) for many in lists for one in many):
             values = [one[i] for i, one in zip(back, lists, strict=True)]
@@ -90,7 +90,7 @@ def _list_terms(
                 values,
             )  # decoders often use an encoder's list in reverse
         for shift, text in ((0, index), (-1, f"{index} - 1"), (1, f"{index} + 1")):
-            at = [place.indices[index] + shift for place in places]
+            at = [point.indices[index] + shift for point in points]
             if all(0 <= i < len(one) for i, one in zip(at, lists, strict=True)):
                 values = [one[i] for i, one in zip(at, lists, strict=True)]
                 if all(type(one) in (int, float) for one in values):
@@ -99,8 +99,8 @@ def _list_terms(
     if all(len(one) <= len(POWERS_OF_TWO) for one in lists):
         yield f"{POWERS_OF_TWO}[len({name}) - 1]", [POWERS_OF_TWO[len(one) - 1] for one in lists]
     if all(type(one) in (int, float) for many in lists for one in many):
-        for place in range(min(len(one) for one in lists)):
-            yield f"{name}[{place}]", [one[place] for one in lists]
+        for point in range(min(len(one) for one in lists)):
+            yield f"{name}[{point}]", [one[point] for one in lists]
         yield f"{name}[len({name}) - 1]", [one[-1] for one in lists]
         yield f"{name}[len({name}) - 2]", [one[-2] if len(one) > 1 else -1 for one in lists]
         yield f"sum({name})", [sum(one) for one in lists]
@@ -117,8 +117,8 @@ def find_expression(terms: list[Term], target: Vector) -> str | None:
     if not terms:
         return None
     # Points with equal values of all terms are merged.
-    every = np.stack([*(one.value for one in terms), target])
-    _, first = np.unique(every, axis=1, return_index=True)
+    rows = np.stack([*(one.value for one in terms), target])
+    _, first = np.unique(rows, axis=1, return_index=True)
     target = target[first]
     terms = [Term(one.text, one.value[first], one.is_atomic) for one in terms][:MAX_TERMS_IN_PAIRS]
     for one in terms:
@@ -171,8 +171,8 @@ def _find_rounded_up(terms: list[Term], target: Vector) -> str | None:
                 up = np.floor((scaled + multiple - 1) / multiple) * multiple * factor
                 for row in np.flatnonzero((up == target).all(axis=1)):
                     inner = text.format(terms[row].text, terms[row].factor)
-                    whole = f"({inner} + {multiple - 1}) // {multiple} * {multiple}"
-                    return whole if factor == 1 else f"{factor} * ({whole})"
+                    integers = f"({inner} + {multiple - 1}) // {multiple} * {multiple}"
+                    return integers if factor == 1 else f"{factor} * ({integers})"
     return None
 
 
@@ -197,27 +197,27 @@ def _combine_pairs(
     for text, value in values.items():
         rows = value.reshape(-1, shape[-1])
         wanted = range(len(rows)) if kept is not None else np.flatnonzero(_may_match(rows, target))
-        near = _may_match(rows, target) if kept is not None else None
+        may_match = _may_match(rows, target) if kept is not None else None
         for row in wanted:
             if not np.isfinite(rows[row]).all():
                 continue
             one, other = left[row // len(right)], right[row % len(right)]
-            whole = (rows[row] == np.floor(rows[row])).all()
-            if (one.text == other.text and text != "{0} * {1}") or not whole:
+            integers = (rows[row] == np.floor(rows[row])).all()
+            if (one.text == other.text and text != "{0} * {1}") or not integers:
                 continue
             if text.startswith("int") and (one.value * other.value == rows[row]).all():
                 continue
-            plain = "+" not in text and " - " not in text
+            is_atomic = "+" not in text and " - " not in text
             names = (one.factor, other.divisor, one.text, other.text)
             if text == "{1} // {0}":
                 names = (one.divisor, other.factor, "", "")
             elif "//" not in text:
                 # Products associate to the left: a // b * (c // d).
                 names = (one.factor, other.divisor, one.text, other.text)
-            term = Term(text.format(*names), rows[row], plain)
+            term = Term(text.format(*names), rows[row], is_atomic)
             if kept is not None:
                 kept.append(term)
-            if near is None or near[row]:
+            if may_match is None or may_match[row]:
                 yield term
 
 
@@ -237,11 +237,11 @@ def _may_match_columns(rows: Any, target: Vector) -> Any:
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (target[high] - target[low]) / (rows[:, high] - rows[:, low])
         rest = target - slope[:, None] * rows
-        near = np.abs(rest - rest[:, :1]).max(axis=1) < 1e-6 * max(1.0, float(target[high]))
+        may_match = np.abs(rest - rest[:, :1]).max(axis=1) < 1e-6 * max(1.0, float(target[high]))
         for divisor in DIVISORS:
-            near |= (np.floor(rows / divisor) == target).all(axis=1)
-            near |= (np.floor((rows + divisor - 1) / divisor) == target).all(axis=1)
-    return near
+            may_match |= (np.floor(rows / divisor) == target).all(axis=1)
+            may_match |= (np.floor((rows + divisor - 1) / divisor) == target).all(axis=1)
+    return may_match
 
 
 def _close_with_constants(term: Term, target: Vector) -> str | None:
@@ -267,8 +267,8 @@ def _close_with_constants(term: Term, target: Vector) -> str | None:
     for divisor in dict.fromkeys((round(1 / slope), *DIVISORS) if slope > 0 else ()):
         if divisor > 1:
             for shift in (0, 1, divisor - 1):
-                whole = np.floor((value + shift) / divisor)
-                rest = target - whole
+                integers = np.floor((value + shift) / divisor)
+                rest = target - integers
                 if (rest == rest[0]).all():
                     inner = term.factor if not shift else f"({term.text} + {shift})"
                     return add_constant(f"{inner} // {divisor}", int(rest[0]))
@@ -286,8 +286,8 @@ def _find_linear(terms: list[Term], target: Vector) -> str | None:
     first, second = np.triu_indices(len(terms), 1)
     values = np.stack([one.value for one in terms])
     mean = values.mean(axis=1)
-    about, goal = values - mean[:, None], target - target.mean()
-    products, onto = about @ about.T, about @ goal
+    centred, goal = values - mean[:, None], target - target.mean()
+    products, onto = centred @ centred.T, centred @ goal
     aa, bb, ab = products[first, first], products[second, second], products[first, second]
     with np.errstate(divide="ignore", invalid="ignore"):
         area = aa * bb - ab * ab

@@ -43,7 +43,7 @@ ObservedPaths = Mapping[tuple[int, str], Iterable[str]]
 
 
 def find_templates(
-    named: ObservedPaths,
+    observed: ObservedPaths,
     values: list[ConfigValues],
     moved_by_numbers: set[int],
     search: ExpressionSearch,
@@ -51,14 +51,14 @@ def find_templates(
     """Reads every path from left to right and decides for each number whether it is an index.
 
     Args:
-        named: The observed paths.
+        observed: The observed paths.
         values: The config of each variant.
         moved_by_numbers: The variants in which a number or list of the config was changed.
         search: Finds the expressions.
     """
     found = PathTemplates()
     walks = [
-        _PathWalk(key, path, _split_path(path)) for key, paths in named.items() for path in paths
+        _PathWalk(key, path, _split_path(path)) for key, paths in observed.items() for path in paths
     ]
     depth = max((len(walk.parts) for walk in walks), default=0)
     for level in range(depth):
@@ -110,21 +110,23 @@ def _resolve_number(
         sizes.setdefault((walk.key, outer), set()).add(int(walk.parts[level]))
     name = None
     if _is_counting(sizes, moved_by_numbers):
-        places = []
+        points = []
         lengths = []
         for ((variant, _), outer), numbers in sizes.items():
-            place = SamplePoint(variant, values[variant], dict(outer))
-            if place not in places:
-                places.append(place)
+            point = SamplePoint(variant, values[variant], dict(outer))
+            if point not in points:
+                points.append(point)
                 lengths.append(max(numbers) + 1)
             else:
-                at = places.index(place)
+                at = points.index(point)
                 lengths[at] = max(lengths[at], max(numbers) + 1)
-        count = search.find_size(places, lengths)
-        whole = start.endswith(".") or not start
-        if count is None and whole:
+        count = search.find_size(points, lengths)
+        is_whole_part = start.endswith(".") or not start
+        if count is None and is_whole_part:
             found.unsolved.append(start.removesuffix("."))
-        elif count is not None and (whole or " if " not in count):  # norm3 may be a plain name
+        elif count is not None and (
+            is_whole_part or " if " not in count
+        ):  # norm3 may be a plain name
             fields = set().union(*values)
             name = _index_name(start, count, found.counts, {one.split(".")[0] for one in fields})
             found.counts[name] = _guard_unset_fields(count, values)

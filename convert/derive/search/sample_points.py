@@ -23,9 +23,9 @@ class SamplePoint:
     indices: Mapping[str, int] = field(default_factory=dict)
 
 
-def numeric_values(places: Sequence[SamplePoint], name: str) -> Vector | None:
+def numeric_values(points: Sequence[SamplePoint], name: str) -> Vector | None:
     """Returns a field's values at these points, or None if not all are numbers."""
-    values: list[Any] = [place.values.get(name) for place in places]
+    values: list[Any] = [point.values.get(name) for point in points]
     if all(type(one) in (int, float) for one in values):
         return np.array(values, np.float64)
     return None

@@ -65,46 +65,46 @@ class ExpressionSearch:
                 if base.get(name) != value and not isinstance(value, dict)
             }
 
-    def find_size(self, places: list[SamplePoint], values: Sequence[int]) -> str | None:
+    def find_size(self, points: list[SamplePoint], values: Sequence[int]) -> str | None:
         """Returns an expression with these values at these points, or None."""
         target = np.array(values, np.float64)
         if (target == target[0]).all():
             return str(int(target[0]))
-        key = (_points_key(places), target.tobytes())
+        key = (_points_key(points), target.tobytes())
         if key not in self.sizes:
             found = None
-            for known, fields in enumerate(self._fields(places, values)):
-                told = _distinct_points(places, target, fields)
-                if told is not None:
+            for known, fields in enumerate(self._fields(points, values)):
+                distinct = _distinct_points(points, target, fields)
+                if distinct is not None:
                     self.budget = MAX_SEARCHES_PER_SIZE
-                    found = self._size(*told, fields, known)
+                    found = self._size(*distinct, fields, known)
                 if found:
                     break
-            self.sizes[key] = _as_integer(found, places)
+            self.sizes[key] = _as_integer(found, points)
         return self.sizes[key]
 
-    def find_condition(self, places: list[SamplePoint], values: Sequence[bool]) -> str | None:
+    def find_condition(self, points: list[SamplePoint], values: Sequence[bool]) -> str | None:
         """Returns a condition that holds at exactly these points, or None; empty if it always holds."""
         target = np.array(values, bool)
         if target.all():
             return ""
-        key = (_points_key(places), target.tobytes())
+        key = (_points_key(points), target.tobytes())
         if key not in self.conditions:
             found = None
-            for fields in self._fields(places, list(map(int, values))):
-                told = _distinct_points(places, target, fields)
-                if told is not None:
-                    found = find_condition(candidate_conditions(told[0], fields), told[1])
+            for fields in self._fields(points, list(map(int, values))):
+                distinct = _distinct_points(points, target, fields)
+                if distinct is not None:
+                    found = find_condition(candidate_conditions(distinct[0], fields), distinct[1])
                 if found:
                     break
             self.conditions[key] = found
         return self.conditions[key]
 
-    def _fields(self, places: Sequence[SamplePoint], values: Sequence[int]) -> Iterator[list[str]]:
+    def _fields(self, points: Sequence[SamplePoint], values: Sequence[int]) -> Iterator[list[str]]:
         """Yields the fields to search: first those whose single change changes the values, then all that were ever changed."""
         at = {
-            (place.variant, tuple(place.indices.items())): value
-            for place, value in zip(places, values, strict=True)
+            (point.variant, tuple(point.indices.items())): value
+            for point, value in zip(points, values, strict=True)
         }
         found: dict[str, None] = {}
         for (variant, indices), value in at.items():
@@ -116,65 +116,65 @@ class ExpressionSearch:
         yield sorted(self.changed_fields, key=lambda name: (name.count("."), name))
 
     def _size(
-        self, places: list[SamplePoint], target: Vector, fields: list[str], depth: int
+        self, points: list[SamplePoint], target: Vector, fields: list[str], depth: int
     ) -> str | None:
         if (target == target[0]).all():
             return str(int(target[0]))
         self.budget -= 1
-        found = find_expression(candidate_terms(places, fields), target)
+        found = find_expression(candidate_terms(points, fields), target)
         if found is not None or depth == MAX_CASE_DEPTH:
             return found
-        for text, holds in case_conditions(places, fields):
+        for text, holds in case_conditions(points, fields):
             if self.budget <= 0:
                 return None
             if holds.all() or not holds.any():
                 continue
-            halves: dict[bool, str | None] = {}
-            sides = {kept: _select(places, target, holds == kept) for kept in (True, False)}
-            for kept, (inside, wanted) in sides.items():
-                halves[kept] = self._size(inside, wanted, fields, MAX_CASE_DEPTH)
+            branches: dict[bool, str | None] = {}
+            sides = {keep: _select(points, target, holds == keep) for keep in (True, False)}
+            for keep, (inside, wanted) in sides.items():
+                branches[keep] = self._size(inside, wanted, fields, MAX_CASE_DEPTH)
             # One branch must be simple; the other may contain further conditions.
-            for kept in (True, False):
-                if halves[kept] is None and halves[not kept] is not None:
-                    halves[kept] = self._size(*sides[kept], fields, depth + 1)
-            if halves[True] is not None and halves[False] is not None:
-                return f"({halves[True]}) if {text} else ({halves[False]})"
+            for keep in (True, False):
+                if branches[keep] is None and branches[not keep] is not None:
+                    branches[keep] = self._size(*sides[keep], fields, depth + 1)
+            if branches[True] is not None and branches[False] is not None:
+                return f"({branches[True]}) if {text} else ({branches[False]})"
         return None
 
 
 def _distinct_points(
-    places: Sequence[SamplePoint], target: Any, fields: Sequence[str]
+    points: Sequence[SamplePoint], target: Any, fields: Sequence[str]
 ) -> tuple[list[SamplePoint], Any] | None:
     """Returns one point for each combination of fields and indices; None if equal points have different values."""
     first: dict[str, int] = {}
-    for at, place in enumerate(places):
-        key = repr(([place.values.get(name) for name in fields], [*place.indices.items()]))
+    for at, point in enumerate(points):
+        key = repr(([point.values.get(name) for name in fields], [*point.indices.items()]))
         if target[first.setdefault(key, at)] != target[at]:
             return None
-    kept = [*first.values()]
-    return [places[at] for at in kept], target[kept]
+    keep = [*first.values()]
+    return [points[at] for at in keep], target[keep]
 
 
-def _as_integer(text: str | None, places: Sequence[SamplePoint]) -> str | None:
+def _as_integer(text: str | None, points: Sequence[SamplePoint]) -> str | None:
     """Returns the expression wrapped in ``int`` if it uses float fields."""
     if text is None:
         return None
     used = {
         name
-        for name, value in places[0].values.items()
+        for name, value in points[0].values.items()
         if isinstance(value, float) and re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text)
     }
     return f"int({text})" if used else text
 
 
 def _select(
-    places: list[SamplePoint], target: Vector, holds: Any
+    points: list[SamplePoint], target: Vector, holds: Any
 ) -> tuple[list[SamplePoint], Vector]:
-    return [one for one, kept in zip(places, holds, strict=True) if kept], target[holds]
+    return [one for one, keep in zip(points, holds, strict=True) if keep], target[holds]
 
 
-def _points_key(places: Sequence[SamplePoint]) -> int:
-    return hash(tuple((one.variant, *one.indices.items()) for one in places))
+def _points_key(points: Sequence[SamplePoint]) -> int:
+    return hash(tuple((one.variant, *one.indices.items()) for one in points))
 
 
 def _single_changes(

@@ -17,12 +17,12 @@ def find_differences(spec: ArchitectureSpec, variants: Sequence[Variant]) -> dic
     """Returns class -> differences between the file and the models."""
     found: dict[str, dict[str, None]] = {}
     for variant in variants:
-        for name, seen in variant.observations.items():
+        for name, observation in variant.observations.items():
             problems = found.setdefault(name, {})
-            if variant is not variants[0] and seen is variants[0].observations.get(name):
+            if variant is not variants[0] and observation is variants[0].observations.get(name):
                 continue  # its observation was taken from the cache
             problems.update(
-                (text, None) for _, text in _class_mismatches(spec, name, variant, seen)
+                (text, None) for _, text in _class_mismatches(spec, name, variant, observation)
             )
     return {name: list(problems) for name, problems in found.items()}
 
@@ -31,13 +31,13 @@ def mismatches(spec: ArchitectureSpec, variant: Variant) -> set[tuple[str, str]]
     """Returns (class, tensor) for every difference under one config."""
     return {
         (name, tensor)
-        for name, seen in variant.observations.items()
-        for tensor, _ in _class_mismatches(spec, name, variant, seen)
+        for name, observation in variant.observations.items()
+        for tensor, _ in _class_mismatches(spec, name, variant, observation)
     }
 
 
 def _class_mismatches(
-    spec: ArchitectureSpec, name: str, variant: Variant, seen: ClassObservation
+    spec: ArchitectureSpec, name: str, variant: Variant, observation: ClassObservation
 ) -> list[tuple[str, str]]:
     """Returns the tensors that differ, with a description."""
     cls = spec.class_by_name(name)
@@ -47,29 +47,35 @@ def _class_mismatches(
         needed, allowed = file_tensors(expand(spec, cls, Config(variant.config)))
     except (ArchitectureError, SpecError) as error:
         return [("", error.message)]
-    there = {n: shape for n, shape in seen.shapes.items() if n not in seen.ties}
+    expected = {n: shape for n, shape in observation.shapes.items() if n not in observation.ties}
     changed = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
     under = f" (under {changed})" if changed else ""
     return [
         *(
-            (n, f"{n} {list(there[n])} is missing in the file{under}")
-            for n in there
+            (n, f"{n} {list(expected[n])} is missing in the file{under}")
+            for n in expected
             if n not in allowed
         ),
         *(
             (n, f"{n} is in the file and not in the model{under}")
             for n in needed
-            if n not in seen.shapes
+            if n not in observation.shapes
         ),
         *(
-            (n, f"{n} is required by the file and tied to {seen.ties[n]} in the model{under}")
+            (
+                n,
+                f"{n} is required by the file and tied to {observation.ties[n]} in the model{under}",
+            )
             for n in needed
-            if n in seen.ties
+            if n in observation.ties
         ),
         *(
-            (n, f"{n} is {list(allowed[n])} in the file and {list(there[n])} in the model{under}")
-            for n in there
-            if n in allowed and allowed[n] != there[n]
+            (
+                n,
+                f"{n} is {list(allowed[n])} in the file and {list(expected[n])} in the model{under}",
+            )
+            for n in expected
+            if n in allowed and allowed[n] != expected[n]
         ),
     ]
 
@@ -81,8 +87,8 @@ def file_tensors(expansion: Expansion) -> tuple[dict[str, Shape], dict[str, Shap
     allowed: dict[str, Shape] = {}
     for rule in view.rules:
         shapes = rule.shapes(tuple(expansion.parameters[one].shape for one in rule.sources))
-        given = dict(zip(rule.targets, shapes, strict=True))
-        allowed.update(given)
+        yielded = dict(zip(rule.targets, shapes, strict=True))
+        allowed.update(yielded)
         if not any(one in view.shared or one in view.left_out for one in rule.sources):
-            needed.update(given)
+            needed.update(yielded)
     return needed, allowed

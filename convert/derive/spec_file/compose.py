@@ -54,48 +54,50 @@ class ComposedSpec:
     exact_for_given_config: bool
 
 
-def compose_spec(looks: Observations, search: ExpressionSearch) -> ComposedSpec:
+def compose_spec(observations: Observations, search: ExpressionSearch) -> ComposedSpec:
     """Composes the file; modules that would be wrong under the given config are written as they are there."""
     as_given: set[str] = set()
     while True:
-        found, more = _compose_once(looks, search, as_given)
-        otherwise = mismatches(found.spec, looks.variants[looks.given_variant])
-        for cls, name in otherwise:
-            full = f"{looks.prefix}.{name}" if cls in looks.bases else name
-            place = parameter_template(full, (looks.given_variant, cls), looks.paths)
-            if place is not None:
-                more |= {place.template, _module_of_parameter(place.template)}
+        found, more = _compose_once(observations, search, as_given)
+        differing = mismatches(found.spec, observations.variants[observations.given_variant])
+        for cls, name in differing:
+            full = f"{observations.prefix}.{name}" if cls in observations.bases else name
+            template = parameter_template(
+                full, (observations.given_variant, cls), observations.paths
+            )
+            if template is not None:
+                more |= {template.template, _module_of_parameter(template.template)}
         if more <= as_given:
-            return replace(found, exact_for_given_config=not otherwise)
+            return replace(found, exact_for_given_config=not differing)
         as_given |= more
 
 
 def _compose_once(
-    looks: Observations, search: ExpressionSearch, as_given: set[str]
+    observations: Observations, search: ExpressionSearch, as_given: set[str]
 ) -> tuple[ComposedSpec, set[str]]:
     """Returns the file, and the modules that must be written one by one because their ties are."""
-    paths, placed = looks.paths, looks.prefixed_variants
-    found = find_lines(placed, paths, search, looks.given_variant, as_given)
-    shared = find_ties(placed, paths, search, looks.given_variant, as_given)
+    paths, prefixed = observations.paths, observations.prefixed_variants
+    found = find_lines(prefixed, paths, search, observations.given_variant, as_given)
+    shared = find_ties(prefixed, paths, search, observations.given_variant, as_given)
     counts = [f"the count of {one}" for one in paths.unsolved]
     unsolved = [*counts, *found.unsolved, *shared.unsolved]
-    stuck = join_limited(looks.unchangeable, 40)
+    stuck = join_limited(observations.unchangeable, 40)
     draft = SpecDraft(
-        looks.model_type,
-        looks.prefix,
-        looks.bases,
-        found.of,
+        observations.model_type,
+        observations.prefix,
+        observations.bases,
+        found.by_class,
         paths.counts,
-        shared.of,
-        looks.defaults,
+        shared.by_parameter,
+        observations.defaults,
         (
-            f"Derived from PyTorch's model under {len(looks.variants)} configs; to be reviewed.",
+            f"Derived from PyTorch's model under {len(observations.variants)} configs; to be reviewed.",
             *(f"As the given config has it, no expression was found: {one}" for one in unsolved),
-            *([f"These fields could not be changed: {stuck}"] if looks.unchangeable else []),
+            *([f"These fields could not be changed: {stuck}"] if observations.unchangeable else []),
         ),
     )
     text = render_spec(draft)
-    spec = parse_spec(text, looks.model_type)
+    spec = parse_spec(text, observations.model_type)
     return ComposedSpec(text, spec, unsolved, exact_for_given_config=False), {
         _module_of_parameter(name) for name in shared.as_given
     }

@@ -23,11 +23,11 @@ class SpecLines:
     """The lines of all classes.
 
     Attributes:
-        of: Class -> its lines.
+        by_class: Class -> its lines.
         unsolved: Modules without an expression; their lines hold for the given config alone.
     """
 
-    of: dict[str, list[SpecLine]] = field(default_factory=dict)
+    by_class: dict[str, list[SpecLine]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ class _LineFinder:
     def run(self) -> SpecLines:
         built = {
             name: {at for at, one in enumerate(self.variants) if name in one.observations}
-            for name in self.found.of
+            for name in self.found.by_class
         }
         for text, by_class in self._sites().items():
             for classes, sites in _group_equal_classes(by_class, built):
@@ -81,11 +81,11 @@ class _LineFinder:
         """Returns template -> class -> the modules there."""
         found: dict[str, dict[str, dict[tuple[int, tuple[int, ...]], ObservedModule]]] = {}
         for at, variant in enumerate(self.variants):
-            for name, seen in variant.observations.items():
-                for path, module in seen.modules.items():
-                    place = self.paths.paths[path][at, name]
-                    sites = found.setdefault(place.template, {}).setdefault(name, {})
-                    sites[at, tuple(place.indices.values())] = module
+            for name, observation in variant.observations.items():
+                for path, module in observation.modules.items():
+                    point = self.paths.paths[path][at, name]
+                    sites = found.setdefault(point.template, {}).setdefault(name, {})
+                    sites[at, tuple(point.indices.values())] = module
         return found
 
     def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
@@ -98,33 +98,33 @@ class _LineFinder:
             lines = list(self._as_given(text, sites))
         for line in lines:
             for name in classes:
-                self.found.of[name].append(line)
+                self.found.by_class[name].append(line)
 
     def _as_given(self, text: str, sites: ModuleSites) -> Iterator[SpecLine]:
         """Yields one line for every module of a template under the given config."""
         for (at, indices), module in sites.items():
             if at == self.given_variant:
-                place = dict(zip(name_templates.index_names(text), indices, strict=True))
+                point = dict(zip(name_templates.index_names(text), indices, strict=True))
                 sizes = [str(size) for _, size in module.sizes]
                 bias = "False" if module.bias is False else ""
-                yield SpecLine(text.format_map(place), _kind_text(module, sizes, bias))
+                yield SpecLine(text.format_map(point), _kind_text(module, sizes, bias))
 
     def _lines(self, text: str, built: list[int], sites: ModuleSites) -> list[SpecLine] | None:
-        places = [
-            place for at in built for place in self._places(name_templates.index_names(text), at)
+        points = [
+            point for at in built for point in self._places(name_templates.index_names(text), at)
         ]
-        everywhere = {(one.variant, tuple(one.indices.values())) for one in places}
+        everywhere = {(one.variant, tuple(one.indices.values())) for one in points}
         if not set(sites) <= everywhere:
             return None
         found = []
         for sort in dict.fromkeys(module.signature for module in sites.values()):
-            holds = [
+            present = [
                 (module := sites.get((one.variant, tuple(one.indices.values())))) is not None
                 and module.signature == sort
-                for one in places
+                for one in points
             ]
-            when = self.search.find_condition(places, holds)
-            inside = [one for one, kept in zip(places, holds, strict=True) if kept]
+            when = self.search.find_condition(points, present)
+            inside = [one for one, keep in zip(points, present, strict=True) if keep]
             modules = [sites[one.variant, tuple(one.indices.values())] for one in inside]
             kind = self._kind(inside, modules)
             if when is None or kind is None:
@@ -141,19 +141,19 @@ class _LineFinder:
             ]
         return self.places[indices, at]
 
-    def _kind(self, places: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
+    def _kind(self, points: list[SamplePoint], modules: list[ObservedModule]) -> str | None:
         """Returns the kind with its sizes, e.g. ``linear(hidden_size, intermediate_size, bias=qkv_bias)``."""
         first = modules[0]
         texts = []
         for position in range(len(first.sizes)):
-            text = self.search.find_size(places, [one.sizes[position][1] for one in modules])
+            text = self.search.find_size(points, [one.sizes[position][1] for one in modules])
             if text is None:
                 return None
             texts.append(text)
         if first.bias is None:
             return _kind_text(first, texts)
         biased = [bool(one.bias) for one in modules]
-        bias = self.search.find_condition(places, biased) if any(biased) else "False"
+        bias = self.search.find_condition(points, biased) if any(biased) else "False"
         return None if bias is None else _kind_text(first, texts, bias)
 
 

@@ -20,7 +20,7 @@ from equipoise.convert.derive.search.search import ExpressionSearch
 class SpecTies:
     """Lines under ``[ties]``: parameter -> (the parameter that it is tied to, condition)."""
 
-    of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    by_parameter: dict[str, tuple[str, str]] = field(default_factory=dict)
     unsolved: list[str] = field(default_factory=list)
     as_given: set[str] = field(default_factory=set)
     """Templates of parameters whose ties are written one by one, as under the given config; so must be their modules."""
@@ -46,24 +46,24 @@ def find_ties(
     for name, targets in _tie_candidates(variants, paths).items():
         alone = {name, name.rpartition(".")[0]} & set(as_given)
         for target in () if alone else targets:
-            places, holds = _tie_points(name, target, variants, paths)
-            if holds is not None:
-                when = search.find_condition(places, holds)
+            points, tied = _tie_points(name, target, variants, paths)
+            if tied is not None:
+                when = search.find_condition(points, tied)
                 if when is not None:
-                    found.of[name] = (target, when)
+                    found.by_parameter[name] = (target, when)
                     break
         else:
             found.unsolved.append(f"{name} is tied to {' or '.join(targets)}")
             found.as_given.add(name)
-            found.of.update(_as_given(name, variants[given], given, paths))
+            found.by_parameter.update(_as_given(name, variants[given], given, paths))
     return found
 
 
 def _as_given(
     text: str, variant: Variant, at: int, paths: PathTemplates
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    for cls, seen in variant.observations.items():
-        for name, to in seen.ties.items():
+    for cls, observation in variant.observations.items():
+        for name, to in observation.ties.items():
             own = parameter_template(name, (at, cls), paths)
             if own is not None and own.template == text:
                 yield name, (to, "")
@@ -73,8 +73,8 @@ def _tie_candidates(variants: Sequence[Variant], paths: PathTemplates) -> dict[s
     """Returns parameter -> possible targets of its tie, the most likely first."""
     found: dict[str, set[str]] = {}
     for at, variant in enumerate(variants):
-        for cls, seen in variant.observations.items():
-            for name, to in seen.ties.items():
+        for cls, observation in variant.observations.items():
+            for name, to in observation.ties.items():
                 own, other = (parameter_template(one, (at, cls), paths) for one in (name, to))
                 if own is None or other is None:
                     continue
@@ -111,24 +111,33 @@ def _tie_points(
     text: str, target: str, variants: Sequence[Variant], paths: PathTemplates
 ) -> tuple[list[SamplePoint], list[bool] | None]:
     """Returns the points at which a class has both parameters, and whether they are tied there; None if there is another tie."""
-    places, holds = [], []
+    points, tied = [], []
     for at, variant in enumerate(variants):
         for indices in index_combinations(name_templates.index_names(text), paths.counts, variant):
             name, other = text.format_map(indices), target.format_map(indices)
-            own = [seen for seen in variant.observations.values() if name in seen.shapes]
-            both = [seen for seen in own if other in seen.shapes]
-            if any(name in seen.ties and not _is_one_tensor(name, other, seen) for seen in own):
+            own = [
+                observation
+                for observation in variant.observations.values()
+                if name in observation.shapes
+            ]
+            both = [observation for observation in own if other in observation.shapes]
+            if any(
+                name in observation.ties and not _is_one_tensor(name, other, observation)
+                for observation in own
+            ):
                 return [], None
             if both:
-                places.append(SamplePoint(at, variant.values, indices))
-                holds.append(any(_is_one_tensor(name, other, seen) for seen in both))
-    return places, holds
+                points.append(SamplePoint(at, variant.values, indices))
+                tied.append(any(_is_one_tensor(name, other, observation) for observation in both))
+    return points, tied
 
 
-def _is_one_tensor(name: str, other: str, seen: ClassObservation) -> bool:
+def _is_one_tensor(name: str, other: str, observation: ClassObservation) -> bool:
     """Whether two parameters share one tensor."""
-    return other in seen.shapes and _tie_root(name, seen) == _tie_root(other, seen)
+    return other in observation.shapes and _tie_root(name, observation) == _tie_root(
+        other, observation
+    )
 
 
-def _tie_root(name: str, seen: ClassObservation) -> str:
-    return seen.ties.get(name, name)
+def _tie_root(name: str, observation: ClassObservation) -> str:
+    return observation.ties.get(name, name)

@@ -63,7 +63,7 @@ def test_an_unknown_architecture_goes_to_flax_and_back(
     file = tmp_path / "moe.toml"
     done = cli("derive", saved, "--output", file, "--class", "Qwen3MoeForCausalLM")
     assert done.code == 0, done.err
-    assert "1 of 1 classes are given exactly" in done.err
+    assert "1 of 1 classes are exact" in done.err
     text = tomllib.loads(file.read_text())
     lines = {path: one for group in text["modules"].values() for path, one in group.items()}
     assert lines["model.embed_tokens"] == "embedding(vocab_size, hidden_size)"
@@ -171,8 +171,11 @@ def test_what_has_no_expression_is_written_as_the_given_config_has_it(
     file = tmp_path / "textnet.toml"
     done = cli("derive", saved["given"], "--output", file)
     assert done.code == 1
-    assert "all are under the given one" in done.err
-    assert "as in the given config alone: textnet.encoder.stages.0.stage.0.rbr_identity" in done.err
+    assert "all are exact under the given config" in done.err
+    assert (
+        "no expression, exact for the given config only: textnet.encoder.stages.0.stage.0.rbr_identity"
+        in done.err
+    )
     text = tomllib.loads(file.read_text())
     lines = {path: one for group in text["modules"].values() for path, one in group.items()}
     assert lines["textnet.encoder.stages.0.stage.0.rbr_identity"] == "batch_norm(12)"
