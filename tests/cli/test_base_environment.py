@@ -1,4 +1,4 @@
-"""The whole circle, as a user types it, where nothing but the base dependencies is installed."""
+"""A conversion through all frameworks on the command line, with the base dependencies alone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def python(pytestconfig: pytest.Config) -> str:
 
 
 def equipoise(python: str, *arguments: object) -> Any:
-    """Runs a command that must succeed; what it says as JSON."""
+    """Runs a command that must succeed; returns its JSON."""
     command = [python, "-m", "equipoise.cli", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,7 +67,7 @@ def test_from_pretrained_says_what_it_needs(python: str) -> None:
 
 
 def test_every_case_is_a_family() -> None:
-    """A choice of kinds of models; every family goes through the library in ``tests/oracle``."""
+    """A selection of families; ``tests/oracle`` tests every family through the library."""
     assert {case[0] for case in CASES} <= {path.stem for path in models.CONFIGS.glob("*.toml")}
 
 

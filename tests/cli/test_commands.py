@@ -1,4 +1,4 @@
-"""``inspect``, ``diff``, ``routes`` and ``verify`` as people and programs see them."""
+"""``inspect``, ``diff``, ``routes`` and ``verify``: text and JSON output."""
 
 from __future__ import annotations
 

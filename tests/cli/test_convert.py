@@ -39,7 +39,7 @@ assert not BLOCKED & sys.modules.keys()
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertModel", "BertForPreTraining"])
-def test_around_all_frameworks_without_any_of_them(name: str, tmp_path: Path) -> None:
+def test_conversion_through_all_frameworks_without_any_installed(name: str, tmp_path: Path) -> None:
     source = small_bert(tmp_path / "source", name)
     command = [sys.executable, "-c", ROUND_TRIP, str(source), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -50,7 +50,7 @@ def test_around_all_frameworks_without_any_of_them(name: str, tmp_path: Path) ->
         assert first[key].read().tobytes() == last[key].read().tobytes()
 
 
-def test_what_json_says(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+def test_json_output(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
     outcome = cli("convert", bert, tmp_path / "out", "--to", "tensorflow", "--json")
     assert outcome.code == 0
     assert outcome.err == ""
@@ -129,7 +129,7 @@ def test_an_allowed_loss_is_in_the_manifest(
     assert cli("verify", tmp_path / "out", "--source", bert).code == 0
 
 
-def test_what_the_class_cannot_hold_is_lost_when_that_is_allowed(
+def test_allow_lossy_drops_what_the_class_cannot_hold(
     cli: Callable[..., Any], bert: Path, tmp_path: Path
 ) -> None:
     from equipoise.fixtures.synthetic import write_tensors
@@ -158,7 +158,7 @@ def test_what_the_class_cannot_hold_is_lost_when_that_is_allowed(
     found = open_checkpoint(tmp_path / "back")
     for name in tensors.keys() - {head, bias}:
         np.testing.assert_array_equal(found[name].read(), tensors[name])
-    # What belongs to no class stays refused.
+    # Tensors of no class are still refused.
     tensors["extra.weight"] = np.ones(3, np.float32)
     write_tensors(bert / "model.safetensors", tensors)
     refused = cli("convert", bert, tmp_path / "no", *lossy)
@@ -166,7 +166,7 @@ def test_what_the_class_cannot_hold_is_lost_when_that_is_allowed(
     assert "'extra.weight' is unknown" in refused.err
 
 
-def test_allowing_what_is_not_there_is_a_slip(
+def test_allowing_an_unknown_tensor_is_an_error(
     cli: Callable[..., Any], bert: Path, tmp_path: Path
 ) -> None:
     outcome = cli("convert", bert, tmp_path / "out", "--to", "flax", "--allow", "typo=reason")
@@ -187,7 +187,7 @@ def test_force_replaces_a_folder(cli: Callable[..., Any], bert: Path, tmp_path: 
     assert {path.name for path in tmp_path.iterdir()} == {"bert", "out"}
 
 
-def test_the_architecture_can_be_told(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+def test_the_architecture_can_be_given(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
     config = json.loads((bert / "config.json").read_text())
     (bert / "config.json").unlink()
     outcome = cli("convert", bert, tmp_path / "out", "--to", "flax")

@@ -56,7 +56,7 @@ OPTIONS = {
     ],
     "verify": ["--config", "--json", "--revision", "--source", "OUTPUT"],
 }
-"""The whole surface. People's scripts depend on it: take nothing away."""
+"""The public surface. Scripts of users depend on it: remove nothing."""
 
 HEAVY = ("numpy", "h5py", "msgpack", "rich", "ml_dtypes", "safetensors", "equipoise.convert")
 
@@ -111,7 +111,7 @@ def test_an_unknown_command_exits_with_2(cli: Callable[..., Any]) -> None:
     assert cli("translate").code == 2
 
 
-def test_errors_are_told_without_a_traceback(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_errors_are_reported_without_a_traceback(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli("inspect", tmp_path / "absent")
     assert outcome.code == 2
     assert outcome.out == ""
@@ -126,7 +126,7 @@ def test_errors_are_told_without_a_traceback(cli: Callable[..., Any], tmp_path: 
     }
 
 
-def test_an_interrupt_exits_with_130_and_keeps_what_is_done(
+def test_an_interrupt_exits_with_130_and_keeps_finished_files(
     cli: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = import_module("equipoise.convert.conversion.execute")._PlanExecution

@@ -1,4 +1,4 @@
-"""``docs/command-line.md`` says what the commands' help says."""
+"""``docs/command-line.md`` has the help texts of all commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTEXT = click.Context(main.root)
 
 
 def table(command: click.Command) -> str:
-    """The options of a command as the page must have them."""
+    """Returns the table of a command's options for the page."""
     rows = ["| option | |", "| --- | --- |"]
     for parameter in command.params:
         if isinstance(parameter, click.Option):

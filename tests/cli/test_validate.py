@@ -1,4 +1,4 @@
-"""``validate`` with every report at once, on a backend that is fine and one that dies."""
+"""``validate`` with every report at once, on a backend that passes and one that crashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_reports(cli: Callable[..., Any], tmp_path: Path) -> None:
     values = json.loads(data.read_text())
     fine, dead = values["backends"]
     assert [fine["verdict"], dead["verdict"]] == ["identical", "failed"]
-    # The page asks for the depth; the line in it has a point for every module.
+    # The page requests the error by depth; its line has a point for every module.
     assert len(fine["depth"]) > 20
     text = page.read_text(encoding="utf-8")
     assert (

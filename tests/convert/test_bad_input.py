@@ -1,4 +1,4 @@
-"""Bad input at the command line: a clear message, exit code 2, and nothing touched or left behind."""
+"""Bad input at the command line: a clear message, exit code 2, no files changed or left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Snapshot = dict[str, tuple[int, int, bytes]]
 
 
 def snapshot(folder: Path) -> Snapshot:
-    """Every file and folder with its time and its bytes."""
+    """Returns every file and folder with its time and its bytes."""
     return {
         str(path.relative_to(folder)): (
             path.lstat().st_ino,
@@ -42,7 +42,7 @@ def snapshot(folder: Path) -> Snapshot:
 
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Converts what must be refused; checks that the folder and an output in it stay as they are."""
+    """Runs a conversion that must be refused; checks that the folder and an output in it are unchanged."""
 
     def call(source: Path, *texts: str, to: str = "flax", options: tuple[str, ...] = ()) -> str:
         standing = tmp_path / "standing"
@@ -71,7 +71,7 @@ def bert(tmp_path: Path) -> Path:
 
 
 def raw_safetensors(folder: Path, header: str, data: bytes = bytes(16)) -> Path:
-    """Replaces the weights by a header as it stands and some bytes."""
+    """Replaces the weights by the given header and some bytes."""
     text = header.encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
     return folder
@@ -126,7 +126,9 @@ def test_an_index_that_names_a_missing_shard(
     refused(tmp_path / "made", "model.safetensors.index.json", text)
 
 
-def test_an_index_that_names_a_file_elsewhere(bert: Path, refused: Callable[..., str]) -> None:
+def test_an_index_that_names_a_file_outside_its_folder(
+    bert: Path, refused: Callable[..., str]
+) -> None:
     (bert / "model.safetensors").unlink()
     index = {"weight_map": {"a": "../../etc/passwd"}}
     (bert / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -151,9 +153,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_headers_of_safetensors_that_lie(
-    case: str, bert: Path, refused: Callable[..., str]
-) -> None:
+def test_invalid_safetensors_headers(case: str, bert: Path, refused: Callable[..., str]) -> None:
     header, text = HEADERS[case]
     refused(raw_safetensors(bert, header), "model.safetensors", text)
 
@@ -218,7 +218,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("case", BOMBS)
-def test_msgpack_that_explodes(case: str, bert: Path, refused: Callable[..., str]) -> None:
+def test_msgpack_that_expands(case: str, bert: Path, refused: Callable[..., str]) -> None:
     (bert / "model.safetensors").unlink()
     (bert / "flax_model.msgpack").write_bytes(BOMBS[case])
     refused(bert, "flax_model.msgpack", to="pytorch")
@@ -255,7 +255,7 @@ def test_a_config_of_another_size(bert: Path, refused: Callable[..., str]) -> No
         ('{"model_type": "bert", "num_hidden_layers": 999999999}', "at most"),
     ],
 )
-def test_configs_that_do_not_help(
+def test_unusable_configs(
     text: str, expected: str, bert: Path, refused: Callable[..., str]
 ) -> None:
     (bert / "config.json").write_text(text)
@@ -286,13 +286,13 @@ def test_a_number_too_large_for_the_dtype(bert: Path, refused: Callable[..., str
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a conversion that must be refused says."""
+    """Returns the message of a conversion that must be refused."""
     capsys.readouterr()
     assert run(["convert", *map(str, arguments), "--to", "flax"]) == 2
     return capsys.readouterr().err
 
 
-def test_outputs_in_the_wrong_place(
+def test_invalid_output_paths(
     bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("precious")
@@ -379,7 +379,7 @@ def test_a_file_may_not_grow(form: str, bert: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
-    # libhdf5 tells of it in words of its own.
+    # libhdf5 has its own message.
     assert "cannot be written: File too large" in done.stderr or "errno = 27" in done.stderr
     assert "Traceback" not in done.stderr
     assert snapshot(tmp_path) == before

@@ -1,4 +1,4 @@
-"""Comparing checkpoints: what counts as identical, equal after a cast, different and missing."""
+"""Comparing checkpoints: identical, equal after a cast, different and missing tensors."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_computed_tensors_are_generated(tmp_path: Path) -> None:
     assert found.same
 
 
-def test_bookkeeping_of_training_does_not_count(tmp_path: Path) -> None:
+def test_training_counters_are_not_compared(tmp_path: Path) -> None:
     config = {"num_channels": 3, "embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1]}
     source = write_checkpoint(tmp_path / "a", "resnet", "ResNetModel", config)
     tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()}
@@ -112,7 +112,7 @@ def test_bookkeeping_of_training_does_not_count(tmp_path: Path) -> None:
     assert set(found.not_compared.values()) == {"a counter of PyTorch's training, in one file only"}
 
 
-def test_extra_and_missing_tensors_are_told_across_layouts(tmp_path: Path) -> None:
+def test_extra_and_missing_tensors_are_reported_across_layouts(tmp_path: Path) -> None:
     source = small_bert(tmp_path / "a")
     convert(source, tmp_path / "b", to="flax")
     tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()}
@@ -195,7 +195,7 @@ def test_a_distance_between_dtypes_and_of_complex_numbers() -> None:
 
 
 def test_memory_stays_near_two_tensors(tmp_path: Path) -> None:
-    # One thread's worth of tensors: 8 of 8 MB; two of them and the pieces of a distance are 48 MB.
+    # 8 tensors of 8 MB; two of them and the pieces of a difference take 48 MB.
     tensors = {f"t{i}": np.full((2 << 20,), i, np.float32) for i in range(8)}
     a = write_tensors(tmp_path / "a.safetensors", tensors)
     b = write_tensors(tmp_path / "b.safetensors", {n: t + F32(1) for n, t in tensors.items()})

@@ -1,4 +1,4 @@
-"""The examples in docstrings of ``convert`` and ``cli`` give what they say."""
+"""Runs the examples in docstrings of ``convert`` and ``cli``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow's and Flax's checkpoints into PyTorch models: every family, every container, every argument."""
+"""Loading TensorFlow's and Flax's checkpoints into PyTorch models: every family, container and argument."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def class_of(name: str) -> Any:
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Names, dtypes, bits and ties."""
+    """Asserts equal names, dtypes, bits and ties."""
     import torch
 
     assert type(found) is type(expected)
@@ -93,7 +93,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 def addresses(model: Any) -> list[list[str]]:
-    """Which names share a tensor."""
+    """Returns which names share a tensor."""
     groups: dict[int, list[str]] = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):
         groups.setdefault(id(tensor), []).append(name)
@@ -111,7 +111,7 @@ def outputs(model: Any, family: str, extra: tuple[str, ...] = ()) -> list[Any]:
 
 
 def cases() -> list[tuple[str, str]]:
-    """Each family in each format that its class and configuration exist in."""
+    """Yields each family in each format of its class and config."""
     made = []
     for family, (config, name) in CLASSES.items():
         spec = load_spec(family)
@@ -141,8 +141,8 @@ def test_every_family(family: str, form: str, saved: Folder) -> None:
 
 
 @pytest.mark.parametrize("form", ["tensorflow-safetensors", "flax-safetensors"])
-def test_rescue(form: str, bert: Folder) -> None:
-    """What transformers 5 alone makes of such a file is random; through us it is the model."""
+def test_from_tf_and_from_flax(form: str, bert: Folder) -> None:
+    """transformers 5 alone leaves the model randomly initialised; from_pretrained loads the weights."""
     import torch
     import transformers
 
@@ -166,7 +166,7 @@ def test_shards(form: str, bert: Folder) -> None:
 
 @pytest.mark.parametrize("form", ["tensorflow-h5", "flax-msgpack", "pytorch-bin"])
 def test_file(form: str, bert: Folder, tmp_path: Path) -> None:
-    """A file of its own, with the config from elsewhere."""
+    """A single file with a separate config."""
     file = shutil.copy(open_checkpoint(bert(form)).files[0], tmp_path)
     expected = class_of(BERT).from_pretrained(bert())
     for config in (str(bert()), bert() / "config.json", expected.config):
@@ -175,7 +175,7 @@ def test_file(form: str, bert: Folder, tmp_path: Path) -> None:
     assert found.config.name_or_path == str(file)
 
 
-def test_pytorch_is_left_to_transformers(bert: Folder) -> None:
+def test_pytorch_weights_are_loaded_by_transformers(bert: Folder) -> None:
     class Recorder:
         @classmethod
         def from_pretrained(cls, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -187,7 +187,7 @@ def test_pytorch_is_left_to_transformers(bert: Folder) -> None:
 
 
 def test_chosen_framework(bert: Folder, tmp_path: Path) -> None:
-    """Where a folder holds several, each flag takes its own."""
+    """Each flag selects its framework's weights in a folder with several."""
     for form in ("pytorch", "tensorflow-h5", "flax-safetensors"):
         for file in bert(form).iterdir():
             name = "flax.safetensors" if form == "flax-safetensors" else file.name
@@ -211,13 +211,13 @@ def test_chosen_framework(bert: Folder, tmp_path: Path) -> None:
         ("pytorch", {"from_flax": True, "from_tf": True}, "exclude each other"),
     ],
 )
-def test_not_there(form: str, flags: dict[str, bool], text: str, bert: Folder) -> None:
+def test_missing_files(form: str, flags: dict[str, bool], text: str, bert: Folder) -> None:
     with pytest.raises(InputError, match=text):
         from_pretrained(class_of(BERT), bert(form), **flags)
 
 
-def test_place(bert: Folder, tmp_path: Path) -> None:
-    """A subfolder is part of the place; a revision says nothing about local files."""
+def test_location(bert: Folder, tmp_path: Path) -> None:
+    """A subfolder is part of the path; a revision is ignored for local files."""
     shutil.copytree(bert("flax-msgpack"), tmp_path / "inner")
     found = from_pretrained(class_of(BERT), tmp_path, subfolder="inner", revision="main")
     assert_same(found, class_of(BERT).from_pretrained(bert()))
@@ -247,7 +247,7 @@ def test_dtype(form: str, key: str, bert: Folder) -> None:
 
 @pytest.mark.parametrize("form", ["tensorflow-h5", "flax-msgpack"])
 def test_other_classes(form: str, bert: Folder) -> None:
-    """The checkpoint's class and the one asked for differ: as transformers does it with PyTorch's weights."""
+    """A requested class that differs from the checkpoint's is handled as for PyTorch's weights."""
     cases = [
         ("AutoModel", BERT),
         ("BertModel", "BertForPreTraining"),
@@ -278,7 +278,7 @@ def test_mismatched_sizes(bert: Folder) -> None:
 
 
 def test_missing_and_unexpected(bert: Folder, tmp_path: Path) -> None:
-    """A checkpoint that lacks tensors and has others: transformers lists both."""
+    """transformers reports missing and unexpected tensors."""
     import msgpack
 
     shutil.copytree(bert("flax-msgpack"), tmp_path, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""from_pretrained in processes of their own: without torch, its peak memory, and under transformers 4.57.6."""
+"""from_pretrained in other processes: without torch, its peak memory, and under transformers 4.57.6."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_dtypes(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["tensorflow-h5", "flax-msgpack", "flax-safetensors"])
 def test_memory(form: str, tmp_path: Path) -> None:
-    """No second copy of the model: its own size, and tensors in flight on four threads."""
+    """Peak memory is the model's size plus the tensors in flight on four threads."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -120,7 +120,7 @@ def test_memory(form: str, tmp_path: Path) -> None:
 @pytest.mark.transformers
 @pytest.mark.oracle
 def test_transformers_4(pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    """The same call under 4.57.6, in whose environment nothing of ours is installed."""
+    """The same call under transformers 4.57.6, in whose environment Equipoise is not installed."""
     own = tmp_path / "own"
     models.save("bert", "odd", "BertForSequenceClassification", str(own))
     for form in ("tensorflow-h5", "tensorflow-safetensors", "flax-msgpack", "flax-safetensors"):

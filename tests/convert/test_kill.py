@@ -1,4 +1,4 @@
-"""A conversion that is killed leaves nothing that looks finished, and resumes to the very same bytes."""
+"""A killed conversion leaves no folder that looks finished, and resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ convert(sys.argv[1], sys.argv[2], to=sys.argv[3], max_shard_size={SHARD})
 
 
 def start(source: Path, output: Path, to: str) -> subprocess.Popen[str]:
-    """A conversion in a process of its own, waited for until its imports are done."""
+    """Starts a conversion in another process and waits until its imports are done."""
     command = [sys.executable, "-c", RUN, str(source), str(output), to]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -76,7 +76,7 @@ def test_killed_at_random_moments(to: str, source: Path, tmp_path: Path) -> None
             process.kill()
         there = {path.name for path in work.iterdir()}
         if output.exists():
-            # Complete, or it would not be there: the kill came too late.
+            # The kill came too late: the folder is complete.
             assert there == {"out"}
             assert hashes(output) == expected
             shutil.rmtree(output)
@@ -87,7 +87,7 @@ def test_killed_at_random_moments(to: str, source: Path, tmp_path: Path) -> None
         assert there <= {".out.partial"}
         partial = work / ".out.partial"
         resumable += len(list(partial.glob("*-of-*"))) > 1
-        if generator.random() < 0.3:  # else finished shards would soon leave nothing to kill
+        if generator.random() < 0.3:  # otherwise finished shards would soon leave nothing to kill
             shutil.rmtree(partial, ignore_errors=True)
     assert resumable > 2
     with start(source, output, to) as process:
@@ -97,7 +97,7 @@ def test_killed_at_random_moments(to: str, source: Path, tmp_path: Path) -> None
 
 
 class Killed(BaseException):
-    """Stands for a kill at a certain call; no handler of ours catches it."""
+    """Simulates a kill at a certain call; no handler catches it."""
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -132,7 +132,7 @@ def test_killed_while_the_folder_is_put_into_its_place(
             left = {path.name for path in work.iterdir()}
             assert left <= {"out", ".out.partial", ".out.replaced"}
             assert "out" not in left or hashes(output) in (old, expected)
-            # What was replaced is not lost before the new one stands in its place.
+            # The replaced folder is not lost before the new one is in its place.
             kept = output if "out" in left else work / ".out.replaced"
             assert hashes(kept) in (old, expected)
     convert(source, output, to="flax", force=True)
@@ -140,7 +140,7 @@ def test_killed_while_the_folder_is_put_into_its_place(
     assert {path.name for path in work.iterdir()} == {"out"}
 
 
-def test_finished_shards_of_another_conversion_are_not_taken(tmp_path: Path) -> None:
+def test_finished_shards_of_another_conversion_are_discarded(tmp_path: Path) -> None:
     source, other = small_bert(tmp_path / "a"), small_bert(tmp_path / "b", seed=1)
     output = tmp_path / "out"
     for one in (source, other):
@@ -159,7 +159,7 @@ def _interrupt(done: int, total: int, name: str) -> None:
 
 
 def test_two_conversions_into_one_folder(tmp_path: Path) -> None:
-    """The second is refused while the first is at work, and leaves the first's files alone."""
+    """The second is refused while the first runs, and does not touch its files."""
     source = small_bert(tmp_path / "source")
     other: list[OutputError] = []
 

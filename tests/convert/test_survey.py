@@ -1,4 +1,4 @@
-"""What is told of a checkpoint, known or not."""
+"""Descriptions of checkpoints of known and unknown architectures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_class_that_fits_and_the_one_that_the_config_names(tmp_path: Path) -
     )
 
 
-def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
+def test_mismatches_are_counted(tmp_path: Path) -> None:
     folder = small_bert(tmp_path / "bert", "BertModel")
     tensors = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
     del tensors["pooler.dense.bias"]
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
     )
 
 
-def test_the_names_tell_the_layout_where_the_file_is_wrong(tmp_path: Path) -> None:
+def test_tensor_names_decide_the_layout_if_the_metadata_is_wrong(tmp_path: Path) -> None:
     folder = small_bert(tmp_path / "bert")
     tensors = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
     write_tensors(folder / "model.safetensors", tensors, {"format": "tf"})
@@ -86,7 +86,7 @@ def test_the_names_tell_the_layout_where_the_file_is_wrong(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("to", ["tensorflow", "flax", "pytorch-bin"])
-def test_ties_are_told_in_every_layout(to: str, tmp_path: Path) -> None:
+def test_ties_are_reported_in_every_layout(to: str, tmp_path: Path) -> None:
     convert(small_bert(tmp_path / "bert"), tmp_path / "out", to=to)
     found = survey_checkpoint(open_checkpoint(tmp_path / "out"))
     assert found.ties == {
@@ -95,7 +95,7 @@ def test_ties_are_told_in_every_layout(to: str, tmp_path: Path) -> None:
     }
 
 
-def test_views_of_one_storage_are_ties_where_nothing_is_known() -> None:
+def test_views_of_one_storage_are_ties_of_unknown_architectures() -> None:
     torch_files = [path for path in WEIGHTS if path.suffix == ".pt"]
     ties = [survey_checkpoint(open_checkpoint(path)).ties for path in torch_files]
     assert any(ties)

@@ -1,4 +1,4 @@
-"""A finished conversion, tampered with: file and tensor are named."""
+"""Manipulated outputs and sources: verification names file and tensor."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def flip(path: Path, offset: int) -> None:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_all_is_well(to: str, source: Path, tmp_path: Path) -> None:
+def test_an_unchanged_conversion_passes(to: str, source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "out", to=to, max_shard_size=6000)
     found = verify(tmp_path / "out", source=source)
     assert found.findings == ()
     assert found.derived == 42
-    assert found.tensors >= 42  # a tie may be a name of its own
+    assert found.tensors >= 42  # a tied tensor may have its own name
     assert found.files >= 4
 
 
@@ -59,7 +59,7 @@ def test_one_flipped_bit_is_found_in_file_and_tensor(to: str, source: Path, tmp_
     findings = told(verify(tmp_path / "out").findings)
     assert ("output", "the file has changed", FORMATS[to], None) in findings
     tensors = {tensor for _, _, _, tensor in findings if tensor is not None}
-    if to == "pytorch-bin":  # its checksums refuse the record; which one is in the message
+    if to == "pytorch-bin":  # its checksums refuse the record, which the message names
         assert len(findings) >= 2
     else:
         assert tensors == {name}
@@ -85,7 +85,7 @@ def test_missing_files_are_findings(source: Path, tmp_path: Path) -> None:
 
 
 def rewritten(out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """The output of a PyTorch conversion with other tensors and the hash of the file made good."""
+    """Rewrites the output of a PyTorch conversion with other tensors and a matching file hash."""
     tensors = {name: ref.read() for name, ref in open_checkpoint(out).items()}
     change(tensors)
     write_tensors(out / "model.safetensors", tensors)
@@ -147,7 +147,7 @@ def test_a_changed_source_is_named(source: Path, tmp_path: Path) -> None:
     }
 
 
-def test_another_source_is_refused_or_told(source: Path, tmp_path: Path) -> None:
+def test_another_source_is_refused_or_reported(source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "out", to="flax")
     other = small_bert(tmp_path / "other", "BertForMaskedLM", seed=1)
     findings = verify(tmp_path / "out", source=other).findings
@@ -161,7 +161,7 @@ def test_another_source_is_refused_or_told(source: Path, tmp_path: Path) -> None
 
 
 def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) -> None:
-    """Output and manifest changed together agree; only the source shows it."""
+    """If output and manifest are changed together, only the source reveals it."""
     convert(source, tmp_path / "out", to="pytorch", dtype="fp16")
     manifest = tmp_path / "out" / "equipoise.json"
     convert(tmp_path / "out", tmp_path / "again", to="pytorch")
@@ -194,7 +194,7 @@ def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) 
         ("target", {"files": {"../x": ""}}, "names a file outside its folder"),
     ],
 )
-def test_a_damaged_manifest_is_refused(
+def test_a_corrupt_manifest_is_refused(
     key: str, value: object, text: str, source: Path, tmp_path: Path
 ) -> None:
     convert(source, tmp_path / "out", to="flax")

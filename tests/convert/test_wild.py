@@ -1,4 +1,4 @@
-"""Checkpoints as they are found: wrappers, names of early releases, tensors that files lacked then."""
+"""Checkpoints in the wild: prefixes of wrappers, names of early releases, tensors that old files lack."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_config_without_architectures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["tensorflow", "flax"])
 def test_no_segments(to: str, tmp_path: Path) -> None:
-    """Zeros stand for token types that an old file lacks; the manifest says so."""
+    """Token types that an old file lacks become zeros; the manifest records it."""
     left = {name: value for name, value in TENSORS.items() if name != SEGMENTS}
     manifest = convert(stored(tmp_path / "source", left), tmp_path / "made", to=to)
     (note,) = manifest.values["notes"]
@@ -110,7 +110,7 @@ def test_nothing_else_may_be_missing(tmp_path: Path) -> None:
 
 
 def rewritten(folder: Path, rename: Callable[[str], str], leave: str = "?") -> None:
-    """An HDF5 file with other names, without some, and with an optimizer's state."""
+    """Rewrites an HDF5 file with other names, without some tensors, and with an optimizer's state."""
     path = folder / "tf_model.h5"
     with h5py.File(path) as old, h5py.File(folder / "new.h5", "w") as new:
         new.attrs.update(old.attrs)
@@ -151,7 +151,7 @@ def test_no_segments_in_tensorflow(tmp_path: Path) -> None:
     assert_same(tmp_path / "back", {**TENSORS, SEGMENTS: np.zeros_like(TENSORS[SEGMENTS])})
 
 
-def test_what_init_gives_in_flax(tmp_path: Path) -> None:
+def test_trees_of_flax_init(tmp_path: Path) -> None:
     """``{"params": ...}``, as ``model.init`` returns and people save it."""
     convert(stored(tmp_path / "source", TENSORS), tmp_path / "flax", to="flax")
     path = tmp_path / "flax" / "flax_model.msgpack"

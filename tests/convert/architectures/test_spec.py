@@ -41,7 +41,7 @@ def test_every_class_expands_with_defaults_alone(spec: ArchitectureSpec) -> None
 
 @pytest.mark.parametrize("spec", specs(), ids=lambda spec: spec.model_type)
 def test_every_irregularity_names_something(spec: ArchitectureSpec) -> None:
-    """A line that fits no parameter of any class under any condition is a slip of the pen."""
+    """An override that matches no parameter of any class under any condition is a typo."""
     written = {
         f"{module.path}.{leaf}" if leaf else module.path
         for group in spec.modules.values()
@@ -181,8 +181,8 @@ def test_expressions_of_all_files_parse() -> None:
             parse_expression(text)
 
 
-def test_a_mounted_class_is_spelled_as_it_spells_itself() -> None:
-    """The nested configs say what stands there; names get the path in front, and TensorFlow keeps the part's prefix."""
+def test_a_mounted_class_keeps_its_own_spelling() -> None:
+    """Nested configs select the mounted classes; names get their path, and TensorFlow keeps the part's prefix."""
     spec = load_spec("encoder-decoder")
     assert spec is not None
     sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
@@ -250,7 +250,7 @@ Model = "it counts from one"
 """
 
 
-def test_leaves_roots_and_groups_may_have_indices(tmp_path: Path) -> None:
+def test_overrides_may_have_indices(tmp_path: Path) -> None:
     spec = read_spec(write(tmp_path, ODD))
     expansion = expand(spec, spec.classes["Model"], Config({}))
     view = layout_module("tensorflow").view(expansion)

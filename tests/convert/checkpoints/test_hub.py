@@ -1,4 +1,4 @@
-"""Sources on the Hub: which files are fetched, what the cache gives, how failures read. No network."""
+"""Sources on the Hub: downloaded files, cache, error messages; without a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REPO = HubRepository("owner/name")
 
 
 class FakeHub(ModuleType):
-    """As much of huggingface_hub as is used, over a folder that stands for the cache."""
+    """The used part of huggingface_hub, with a folder as cache."""
 
     errors: Any
     constants: Any
@@ -98,7 +98,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
         ("model.safetensors", None),
     ],
 )
-def test_what_a_text_names(text: str, expected: HubRepository | None) -> None:
+def test_repositories_that_a_string_names(text: str, expected: HubRepository | None) -> None:
     assert parse_hub_id(text) == expected
 
 
@@ -116,7 +116,7 @@ def test_two_revisions_are_refused() -> None:
     assert parse_hub_id("hf://owner/name@a", "a") == HubRepository("owner/name", "a")
 
 
-def test_one_container_and_its_companions_are_wanted() -> None:
+def test_one_container_and_its_companions_are_downloaded() -> None:
     companions = ["config.json", "vocab.txt"]
     assert files_to_download(FILES, None, REPO) == [*companions, "model.safetensors"]
     assert files_to_download(FILES, "pytorch", REPO) == [*companions, "model.safetensors"]
@@ -147,7 +147,7 @@ def test_a_repository_without_weights_is_refused() -> None:
         files_to_download(["README.md"], None, REPO)
 
 
-def test_a_path_that_is_there_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_path_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert resolve_source("owner/name") == Path("owner/name")
@@ -166,7 +166,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         resolve_source("owner/name")
 
 
-def test_a_path_that_is_missing_is_no_id(hub: FakeHub) -> None:
+def test_a_missing_path_is_not_an_id(hub: FakeHub) -> None:
     with pytest.raises(CheckpointError, match="there is no such file or folder"):
         resolve_source("./owner/name")
     assert hub.calls == []

@@ -1,4 +1,4 @@
-"""Every container module keeps the contract in ``convert/containers/__init__.py``."""
+"""Every container module fulfils the contract in ``convert/containers/__init__.py``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_holds_what_the_registry_looks_for(module: Any) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\0", b"x" * 7, b"version https://git-lfs", b"\xff" * 999]
 )
-def test_foreign_bytes_are_no_candidate_and_are_refused(
+def test_foreign_bytes_are_not_recognised_and_are_refused(
     module: Any, content: bytes, tmp_path: Path
 ) -> None:
     path = file_of(module, tmp_path)
@@ -130,7 +130,7 @@ def test_blocks_of_any_size_fill_a_tensor(module: Any, tmp_path: Path) -> None:
 
 
 @every_writer
-def test_settled_bytes_stay_as_they_are(module: Any, tmp_path: Path) -> None:
+def test_final_bytes_do_not_change(module: Any, tmp_path: Path) -> None:
     path = file_of(module, tmp_path)
     values = {f"m/{i}/a": np.arange(n, dtype=np.float32) for i, n in enumerate((3, 0, 40, 1))}
     headers = [TensorHeader(name, value.dtype, value.shape) for name, value in values.items()]
@@ -149,7 +149,7 @@ def test_settled_bytes_stay_as_they_are(module: Any, tmp_path: Path) -> None:
 
 @every_writer
 @pytest.mark.parametrize("count", [0, 11, 13])
-def test_bytes_that_do_not_fill_the_shape_are_refused(
+def test_bytes_that_do_not_match_the_shape_are_refused(
     module: Any, count: int, tmp_path: Path
 ) -> None:
     header = TensorHeader("m/a", np.dtype(np.float32), (3,))

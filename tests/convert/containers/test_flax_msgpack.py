@@ -1,4 +1,4 @@
-"""Flax msgpack: goldens of Flax itself, read and written back byte for byte, and hostile files."""
+"""Flax msgpack: golden files of Flax, read and written back byte for byte, and hostile files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_goldens_are_read_as_flax_reads_them(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "chunk"), [("bert", None), ("dtypes", None), ("chunked", 64)])
-def test_what_we_write_is_byte_for_byte_flaxs(
+def test_written_files_are_byte_for_byte_those_of_flax(
     name: str, chunk: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if chunk is not None:
@@ -66,7 +66,7 @@ def test_what_we_write_is_byte_for_byte_flaxs(
     assert (tmp_path / "ours").read_bytes() == golden.read_bytes()
 
 
-def test_what_is_no_array_is_left_out_with_its_reason() -> None:
+def test_non_arrays_are_left_out_with_a_reason() -> None:
     container = flax_msgpack.read(GOLDEN / "flax_state.msgpack")
     assert set(container.tensors) == {"w", "scalar"}
     assert container.tensors["scalar"].read() == np.float32(4)
@@ -211,14 +211,14 @@ def test_a_hundred_levels_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a//b",), ("/a",), ("k" * 5000,)])
-def test_names_that_spell_no_tree_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_names_that_are_not_a_tree_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
     headers = [TensorHeader(name, np.dtype(np.int8), (1,)) for name in names]
     with pytest.raises(ContainerError):
         flax_msgpack.Writer(tmp_path / "a", headers, {})
 
 
 def test_arrays_beyond_1_gib_are_cut_and_streamed(tmp_path: Path) -> None:
-    """The bytes stay holes in a sparse file: only the layout and both ends are looked at."""
+    """The file is sparse: only the layout and both ends are checked."""
     path = tmp_path / "a"
     header = TensorHeader("w", np.dtype(np.float32), (2**28 + 2, 2))
     flax_msgpack.Writer(path, [header], {})._file.release()

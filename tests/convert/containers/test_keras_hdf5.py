@@ -1,4 +1,4 @@
-"""Keras HDF5: goldens of TensorFlow's Keras, and files written for h5py to read."""
+"""Keras HDF5: golden files of TensorFlow's Keras, and written files that h5py reads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_goldens_go_through_the_writer_unchanged(name: str, tmp_path: Path) -> N
 
 
 def described(group: h5py.Group) -> Iterator[tuple[str, str]]:
-    """Each object by its path, a dataset with two paths twice; ``visititems`` would show one."""
+    """Returns each object by its path, a dataset with two paths twice; ``visititems`` would show one."""
     yield group.name, describe(group)
     for child in group.values():
         if isinstance(child, h5py.Group):
@@ -78,7 +78,7 @@ def described(group: h5py.Group) -> Iterator[tuple[str, str]]:
 
 
 def describe(node: Any) -> str:
-    """Attributes, and type and bytes of a dataset, as the two files must have them in common."""
+    """Returns attributes, and type and bytes of a dataset, which must be equal in two files."""
     attributes = {
         name: (str(node.attrs.get_id(name).dtype), np.asarray(value).tolist())
         for name, value in sorted(node.attrs.items())
@@ -97,7 +97,7 @@ def test_variants_and_origin() -> None:
     assert [len(shard.tensors) for shard in shards] == [0, 1, 22]
 
 
-def test_a_variable_of_two_layers_is_one_tensor_once_its_copies_agree(tmp_path: Path) -> None:
+def test_a_variable_of_two_layers_is_one_tensor_if_its_copies_agree(tmp_path: Path) -> None:
     golden = GOLDEN / "keras_t5.h5"
     container = keras_hdf5.read(golden)
     assert "1 variables are stored in more than one layer" in container.oddities[0]
@@ -164,7 +164,7 @@ def test_headers_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.parametrize("metadata", [{"variant": "odd"}, {"groups": "{"}, {"groups": "[1]"}])
-def test_metadata_that_mean_nothing_are_refused(metadata: dict[str, str], tmp_path: Path) -> None:
+def test_invalid_metadata_is_refused(metadata: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ContainerError):
         keras_hdf5.Writer(tmp_path / "a.h5", [], metadata)
 
@@ -267,8 +267,8 @@ def test_tensors_beyond_2_gib_are_addressed(tmp_path: Path) -> None:
         assert file["d/m/b:0"][()].tolist() == [2.5]
 
 
-def test_a_limit_of_the_system_is_told_as_such(tmp_path: Path) -> None:
-    """libhdf5 hides a full disk behind errors of its own."""
+def test_a_limit_of_the_system_is_reported(tmp_path: Path) -> None:
+    """libhdf5 reports a full disk with its own errors."""
     code = (
         "import resource, sys, numpy as np; from pathlib import Path;"
         "from equipoise.convert.containers import keras_hdf5;"

@@ -1,4 +1,4 @@
-"""Keras HDF5 files that lie: links and data elsewhere, bombs, foreign types, damaged heaps."""
+"""Hostile Keras HDF5 files: external links and data, decompression bombs, foreign types, corrupt heaps."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ HOSTILE: dict[str, Callable[[h5py.Group, Path], object]] = {
 
 
 @pytest.mark.parametrize("fill", HOSTILE.values(), ids=HOSTILE.keys())
-def test_data_that_are_not_in_the_file_are_refused(
+def test_data_outside_of_the_file_is_refused(
     fill: Callable[[h5py.Group, Path], object], tmp_path: Path
 ) -> None:
     path = keras_file(tmp_path / "a.h5", lambda group: fill(group, tmp_path))
@@ -109,7 +109,7 @@ def test_types_that_are_no_numbers_are_refused_by_name(dtype: Any, tmp_path: Pat
     [[b"../d/w"], [b"/d/w"], [b"m//w"], [b""], [b"./w"], [b"w", b"w"], [b"w/x"]],
     ids=repr,
 )
-def test_names_that_climb_or_repeat_are_refused(names: list[bytes], tmp_path: Path) -> None:
+def test_unsafe_or_duplicate_names_are_refused(names: list[bytes], tmp_path: Path) -> None:
     def fill(group: h5py.Group) -> None:
         group["w"] = np.zeros(2, np.float32)
 
@@ -141,10 +141,10 @@ def test_layers_mixed_with_weights_are_refused(tmp_path: Path) -> None:
         keras_hdf5.read(path)
 
 
-def test_a_damaged_heap_on_which_libhdf5_never_comes_back(tmp_path: Path) -> None:
+def test_a_corrupt_heap_on_which_libhdf5_hangs(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     data = bytearray((GOLDEN / "keras_bert.h5").read_bytes())
-    # One bit in the size of the heap's last text: h5py 3.14 and 3.16 loop for ever on it.
+    # One bit in the size of the heap's last text: h5py 3.14 and 3.16 loop forever on it.
     heap = data.index(b"GCOL")
     data[data.rindex(b"tf_bert_model", heap, heap + 4096) - 7] ^= 4
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Damaged files: whatever the bytes, only a ``ContainerError`` or a proper container comes out."""
+"""Corrupt files: any bytes yield a ``ContainerError`` or a valid container."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def mutated(data: bytes, changes: list[Edit]) -> bytes:
 
 @contextmanager
 def limits() -> Iterator[None]:
-    """A hang becomes a failure, and so does an allocation far beyond the file."""
+    """Turns hangs and allocations far beyond the file into failures."""
 
     def late(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"no answer in {SECONDS} seconds")
@@ -118,7 +118,7 @@ def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> N
         with limits():
             check(module, path)
 
-    # A hang inside a C library never sees the alarm: then the process itself must end.
+    # A hang in a C library does not receive the alarm; the process must end itself.
     faulthandler.dump_traceback_later(120, exit=True)
     try:
         run()

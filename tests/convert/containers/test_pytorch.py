@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: what torch wrote is read bit for bit, what we write torch reads."""
+"""PyTorch checkpoints: files of torch are read bit for bit, and torch reads written files."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ FLOATS = np.arange(24, dtype="<f4")
 
 
 def everything() -> dict[str, Array]:
-    """A tensor of every dtype that PyTorch has, a scalar and an empty one."""
+    """Returns a tensor of every dtype of PyTorch, a scalar and an empty tensor."""
     bits = np.random.default_rng(0).integers(0, 2, (3, 5))
     arrays = {n: bits.astype(dtype) for n, dtype in DTYPES.items() if n not in NOT_IN_TORCH}
     return arrays | {"scalar": np.array(2.5, np.float32), "empty": np.zeros((0, 4), np.int64)}
@@ -49,7 +49,7 @@ def test_reads_what_torch_wrote(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_what_is_no_tensor_is_left_out_by_name(kind: str) -> None:
+def test_non_tensors_are_left_out_by_name(kind: str) -> None:
     found = pytorch.read(GOLDEN / f"training.{kind}.pt")
     assert dict(found.left_out) == {
         "epoch": "int, not a tensor",
@@ -86,7 +86,7 @@ def test_ties_are_seen_in_headers(kind: str) -> None:
         ("complex32", "tensor 'w': unsupported dtype torch.complex32"),
     ],
 )
-def test_refuses_what_only_torch_has(name: str, message: str, kind: str) -> None:
+def test_refuses_tensors_that_only_torch_has(name: str, message: str, kind: str) -> None:
     with pytest.raises(UnsupportedDtypeError, match=message):
         pytorch.read(GOLDEN / f"{name}.{kind}.pt")
 
@@ -135,7 +135,7 @@ def test_torch_reads_what_we_write(tmp_path: Path, mmap: bool) -> None:
 
 
 def sparse_file(path: Path) -> Path:
-    """A checkpoint of 4.5 GiB that holds a few kilobytes: the first tensor is a hole in the file."""
+    """Writes a sparse checkpoint of 4.5 GiB: the first tensor is a hole in the file."""
     huge = TensorHeader("huge", DTYPES["int8"], (9 << 29,))
     after = TensorHeader("after", DTYPES["float32"], (2, 3))
     writer = pytorch.Writer(path, [huge, after], {})
@@ -168,7 +168,7 @@ def test_torch_maps_more_than_four_gigabytes(tmp_path: Path) -> None:
     assert loaded["after"].tolist() == FLOATS[:6].reshape(2, 3).tolist()
 
 
-def test_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
+def test_writer_refuses_mismatches(tmp_path: Path) -> None:
     header = TensorHeader("w", DTYPES["float32"], (2, 3))
     path = tmp_path / "x.pt"
     for count, found in ((5, "20 bytes"), (7, "more")):

@@ -1,4 +1,4 @@
-"""PyTorch files with wrong numbers, names or archives: the error says what is wrong."""
+"""Corrupt PyTorch files: wrong numbers, names or archives; the error names the problem."""
 
 import struct
 import zipfile
@@ -49,7 +49,7 @@ def test_refuses_names_that_collide(tmp_path: Path) -> None:
             pytorch.read(path)
 
 
-def test_refuses_strangers_by_name(tmp_path: Path) -> None:
+def test_refuses_other_files_by_kind(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(bytes(257) + b"ustar" + bytes(300))
     with pytest.raises(ContainerError, match="a tar archive of PyTorch before"):

@@ -1,4 +1,4 @@
-"""PyTorch files that lie or attack: nothing runs, nothing hangs, and the error names what is wrong."""
+"""Hostile PyTorch files: nothing is executed, nothing hangs, and the error names the problem."""
 
 import os
 import pickle
@@ -145,7 +145,7 @@ def test_state_for_a_stand_in_is_dropped(tmp_path: Path) -> None:
 
 
 def laughs(levels: int, opener: bytes, closer: bytes) -> bytes:
-    """Each level holds the one below it ten times."""
+    """A pickle whose every level contains the one below ten times ("billion laughs")."""
     body = opener + TENSOR + closer
     for level in range(levels):
         body += b"q" + bytes([level]) + b"0" + opener + (b"h" + bytes([level])) * 10 + closer
@@ -194,7 +194,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_bombs_fizzle(name: str, kind: str, tmp_path: Path) -> None:
+def test_decompression_bombs_are_refused(name: str, kind: str, tmp_path: Path) -> None:
     raw = FLOATS.tobytes()
     if kind == "zip":
         path = write_zip(tmp_path / "x.pt", BOMBS[name], {"0": raw})

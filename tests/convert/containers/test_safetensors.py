@@ -1,4 +1,4 @@
-"""safetensors: held against the library both ways, and against its specification's limits."""
+"""safetensors: compared with the library both ways, and with the limits of its specification."""
 
 from __future__ import annotations
 

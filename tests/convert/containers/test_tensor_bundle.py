@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: what TensorFlow wrote is read bit for bit, under the variables' names."""
+"""TensorFlow checkpoints: files of TensorFlow are read bit for bit, under the variables' names."""
 
 import hashlib
 import json
@@ -64,7 +64,7 @@ def test_names_are_those_of_the_variables() -> None:
     assert names("trained_new.ckpt") == {"dense_1/kernel", "dense_1/bias"}
 
 
-def test_variables_of_one_name_go_by_their_paths() -> None:
+def test_variables_of_one_name_are_named_by_their_paths() -> None:
     found = tensor_bundle.read(GOLDEN / "dtypes.ckpt.index")
     assert found.tensors["scalar"].read() == 2.5
     assert found.tensors["other"].read() == 3.5
@@ -118,7 +118,7 @@ def test_slots_need_their_variable(
         ("layer/beta_1", True),
     ],
 )
-def test_bookkeeping_of_object_graphs(path: str, weight: bool) -> None:
+def test_entries_of_object_graphs_that_are_not_weights(path: str, weight: bool) -> None:
     assert (non_weight_reason_in_graph(path + VALUE) is None) == weight
 
 
@@ -182,7 +182,7 @@ def sliced(
     return out
 
 
-def test_slices_must_fill_the_tensor_once(tmp_path: Path) -> None:
+def test_slices_must_cover_the_tensor_once(tmp_path: Path) -> None:
     path = tmp_path / "x.index"
     left, right, low = [(0, 4), (0, 2)], [(0, 4), (2, 4)], [(2, 2), (2, 4)]
     write_bundle(path, sliced([left, right]), FLOATS.tobytes())

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints that are damaged or lie: only errors that say so come out."""
+"""Corrupt and hostile TensorFlow checkpoints: every problem raises an error that names it."""
 
 import shutil
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_refuses_unsupported_dtypes_but_leaves_out_handles(tmp_path: Path) -> No
     assert tensor_bundle.read(path).left_out == {"h": "resource, not numeric"}
 
 
-def test_refuses_damaged_tables(tmp_path: Path) -> None:
+def test_refuses_corrupt_tables(tmp_path: Path) -> None:
     path = tmp_path / "x.index"
     for entries, message in (
         ([], "is empty"),
@@ -93,7 +93,7 @@ def test_refuses_damaged_tables(tmp_path: Path) -> None:
     put=st.binary(max_size=12),
     in_data=st.booleans(),
 )
-def test_only_container_errors_come_out(
+def test_only_container_errors_are_raised(
     golden: str,
     checked: bool,
     at: float,
@@ -111,7 +111,7 @@ def test_only_container_errors_come_out(
     start = int(at * len(raw))
     target.write_bytes(raw[:start] + put + raw[start + cut :])
     with monkeypatch.context() as patch:
-        if not checked:  # else nearly everything ends at the CRC of a block
+        if not checked:  # otherwise the CRC of a block refuses nearly every file
             always = type("Always", (), {"__ne__": lambda self, other: False})
             patch.setattr(
                 "equipoise.convert.containers._bundle.sorted_table.masked_crc32c",

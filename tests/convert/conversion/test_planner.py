@@ -1,4 +1,4 @@
-"""What a plan refuses, and what it says then."""
+"""Plans that are refused, and their messages."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_allow_takes_names_and_patterns_with_a_reason(tmp_path: Path) -> None:
         plan(checkpoint, "flax", allow={"bert.pooler.*": " "})
 
 
-def test_an_override_that_overrides_nothing_is_a_mistake(tmp_path: Path) -> None:
+def test_an_unused_allow_is_an_error(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(changed(tmp_path, setting()))
     with pytest.raises(CoverageError, match="nothing had to be allowed"):
         plan(checkpoint, "flax", allow={"cls.predictions.bias": "why not"})

@@ -1,4 +1,4 @@
-"""From arrays of the source to bytes of the target: order, casts, pieces."""
+"""Computing targets from sources: memory order, casts, blocks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_contiguous_keeps_rank_and_copies_no_more_than_it_must() -> None:
 def test_pieces_are_the_whole(
     shape: tuple[int, ...], axes: list[int], dtype: str, block: int
 ) -> None:
-    """Cut anywhere, the pieces are the bytes of the target as a whole."""
+    """For any block size, the blocks together are the bytes of the whole target."""
     array = values(shape)
     after = tuple(shape[axis] for axis in axes)
     made = step(TensorHeader("b", DTYPES[dtype], after), Permute(tuple(axes)))

@@ -34,7 +34,7 @@ def test_window_positions_number_the_way_from_one_place_to_another() -> None:
     ]
 
 
-def test_offset_positions_number_distances_as_they_come() -> None:
+def test_relative_distances_are_numbered_as_they_occur() -> None:
     assert compute_tensor("offset_positions", (4, 4), np.dtype("int64")).tolist() == [
         [0, 1, 2, 3],
         [1, 0, 3, 2],

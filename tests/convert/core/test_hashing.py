@@ -1,4 +1,4 @@
-"""Hashes that are computed beside the work."""
+"""Hashes that are computed in the background."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_digest_passes_everything_on() -> None:
 
 @pytest.mark.parametrize("step", [1 << 12, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 5])
 def test_follower(step: int, tmp_path: Path) -> None:
-    """Whatever is not settled may change until the end."""
+    """Bytes that are not final may change until the end."""
     path = tmp_path / "x"
     with BackgroundHasher() as hashing, open(path, "w+b", buffering=0) as file:
         file.truncate(len(BYTES))

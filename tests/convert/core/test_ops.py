@@ -71,7 +71,7 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (Unstack(0, 3), ((2, 4),)),
     ],
 )
-def test_what_does_not_fit_is_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
+def test_mismatches_are_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         op.shapes(shapes)
 
@@ -85,7 +85,7 @@ def test_simplified_permutations_do_the_same(axes: list[list[int]]) -> None:
     assert output_shapes(ops, (CUBE.shape,)) == output_shapes(merged, (CUBE.shape,))
 
 
-def test_opposites_vanish() -> None:
+def test_inverse_operations_cancel() -> None:
     assert simplify([AddAxis(0), DropAxis(0), Permute((0, 1))]) == ()
     assert simplify([Split(0, (1, 2)), Concat(0, (1, 2))]) == ()
     assert simplify([AddAxis(0), DropAxis(1)]) == (AddAxis(0), DropAxis(1))

@@ -1,4 +1,4 @@
-"""Files derived from PyTorch's models: exact, and good for a conversion to Flax's layout and back."""
+"""Files derived from PyTorch's models: exact, and usable for a conversion to Flax's layout and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LLAMA_LIKE = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random mixture of experts, an architecture that has no TOML; its second layer is dense."""
+    """A tiny random mixture of experts of an architecture without a TOML; its second layer is dense."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("moe")
@@ -54,7 +54,7 @@ def tensors(folder: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def test_an_unknown_architecture_goes_to_flax_and_back(
+def test_an_unknown_architecture_is_converted_to_flax_and_back(
     saved: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     refused = cli("convert", saved, tmp_path / "no", "--to", "flax")
@@ -106,7 +106,7 @@ def test_json(cli: Callable[..., Any]) -> None:
     assert text["repeat"] == {"h": "n_layer"}
 
 
-def test_a_further_config_shows_what_the_first_does_not(
+def test_a_further_config_reveals_more_than_the_first(
     tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     pytest.importorskip("torch")
@@ -132,7 +132,7 @@ def test_a_further_config_shows_what_the_first_does_not(
     assert "a further config is of another model type" in refused.err
 
 
-def test_what_a_config_computes_is_computed_anew(cli: Callable[..., Any]) -> None:
+def test_fields_that_a_config_computes_are_computed_again(cli: Callable[..., Any]) -> None:
     pytest.importorskip("torch")
     found = cli("derive", "t5", "--class", "T5EncoderModel", "--json")
     assert found.code == 0, found.err
@@ -157,10 +157,10 @@ TEXTNET = {
 }
 
 
-def test_what_has_no_expression_is_written_as_the_given_config_has_it(
+def test_modules_without_an_expression_are_written_for_the_given_config(
     tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
-    """A shortcut stands where a stride in a list of lists is one, and the language looks into no list of lists."""
+    """A shortcut exists where a stride in a list of lists is one; the language cannot index lists of lists."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     saved = {}

@@ -1,4 +1,4 @@
-"""What every layout must do."""
+"""Every layout module fulfils the contract in ``convert/layouts/__init__.py``."""
 
 from __future__ import annotations
 

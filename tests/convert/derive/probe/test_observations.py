@@ -1,4 +1,4 @@
-"""Which classes show what a change does."""
+"""The smallest set of classes that shows the effect of a change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def seen(**widths: int) -> ClassObservation:
     )
 
 
-def test_the_class_with_the_body_alone_stands_for_all_that_share_it() -> None:
+def test_the_class_with_the_body_alone_covers_all_that_share_it() -> None:
     base = {"Model": seen(norm=4), "Head": seen(body_norm=4, head=7), "Other": seen(body_norm=4)}
     wider = {"Model": seen(norm=8), "Head": seen(body_norm=8, head=7), "Other": seen(body_norm=8)}
     assert smallest_class_cover(wider, base) == {"Model"}

@@ -1,4 +1,4 @@
-"""Numbers in paths: what counts, inside words too, and how far."""
+"""Numbers in paths: which are indices, inside words too, and their counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHANGES: tuple[dict[str, Any], ...] = ({}, {"sizes": [3, 5, 7]}, {"extra": 2}, {
 
 
 def paths_of(*many: list[str]) -> PathTemplates:
-    """The templates of one class whose paths these are, variant by variant."""
+    """Returns the templates of one class from its paths in each variant."""
     variants = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
     named = {(at, "Model"): paths for at, paths in enumerate(many)}
     values = [one.values for one in variants]
@@ -29,7 +29,7 @@ def test_a_number_that_ends_a_word_counts_where_a_list_does() -> None:
     assert found.unsolved == []
 
 
-def test_a_number_that_no_config_moves_is_part_of_a_name() -> None:
+def test_a_number_that_no_config_changes_is_part_of_a_name() -> None:
     found = paths_of(*[["body.norm1", "body.norm2", "body.conv2d_10"]] * 4)
     assert {one.template for by in found.paths.values() for one in by.values()} == {
         "body.norm1",

@@ -1,4 +1,4 @@
-"""Expressions and conditions are found from what changes with what."""
+"""Expressions and conditions are found from observed values."""
 
 from __future__ import annotations
 
@@ -113,13 +113,13 @@ MORE_VARIANTS = [Variant(one, {**MORE, **one}, {}) for one in MORE_CHANGES]
         ),
     ],
 )
-def test_sizes_of_sums_and_of_what_is_taken_from_elsewhere(size: Any, expected: str) -> None:
+def test_sizes_that_are_sums_or_fallbacks(size: Any, expected: str) -> None:
     places = [SamplePoint(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
     values = [size(one.values) for one in MORE_VARIANTS]
     assert ExpressionSearch(MORE_VARIANTS).find_size(places, values) == expected
 
 
-def test_a_list_that_repeats_and_a_word_of_a_text() -> None:
+def test_a_repeated_list_and_a_word_of_a_string() -> None:
     places = [
         SamplePoint(at, one.values, {"layer": layer})
         for at, one in enumerate(MORE_VARIANTS)
@@ -156,7 +156,7 @@ def test_a_condition_of_several_cases() -> None:
     )
 
 
-def test_what_no_expression_gives_is_said() -> None:
+def test_missing_expressions_are_reported() -> None:
     places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     odd = [3, 17, 5, 91, 26, 8, 44, 2, 63, 12]
     assert ExpressionSearch(VARIANTS).find_size(places, odd) is None
