@@ -41,7 +41,7 @@ _MAX_ENTRIES_SHOWN = 8
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="A config.json that is not beside the weights.",
+    help="A config.json that is not next to the weights.",
 )
 @click.option("--from", "layout", help="Use the weights of this layout if there are several.")
 @click.option(

@@ -25,7 +25,7 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="A config.json that is not beside the weights.",
+    help="A config.json that is not next to the weights.",
 )
 @click.option("--from", "layout", help="Use the weights of this layout if there are several.")
 @click.option("--revision", help="Branch, tag or commit of a source on the Hub.")

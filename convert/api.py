@@ -66,7 +66,7 @@ def convert(
         **options: ``dtype``: ``fp32``, ``fp16`` or ``bf16`` casts every floating-point tensor; None keeps all dtypes.
             ``max_shard_size``: largest number of tensor bytes in a file; None writes one file.
             ``architecture``: a model type or class to use instead of the config's.
-            ``config``: a ``config.json`` that is not beside the weights.
+            ``config``: a ``config.json`` that is not next to the weights.
             ``layout``: takes the weights of this layout where the source has several.
             ``allow``: tensors that may be lost although the plan would be refused -> the reason.
             ``allow_lossy``: leaves out every tensor that the target's class cannot hold; the manifest's notes name each.

@@ -51,7 +51,7 @@ def from_pretrained(
         from_tf: Takes TensorFlow's weights; an error if there are none.
         from_flax: Takes Flax's weights; an error if there are none. Without either, the weights that transformers
             prefers are taken, of any framework.
-        config: A config, or its path, instead of the one beside the weights.
+        config: A config, or its path, instead of the one next to the weights.
         output_loading_info: Returns ``(model, info)`` with ``missing_keys``, ``unexpected_keys``,
             ``mismatched_keys`` and ``error_msgs``.
         **kwargs: What ``cls.from_pretrained`` takes, e.g. ``dtype`` and ``ignore_mismatched_sizes``.
@@ -120,7 +120,7 @@ def _detect_layout(checkpoint: Checkpoint, config: Any) -> str:
 
 
 def _with_config(checkpoint: Checkpoint, config: Any) -> Checkpoint:
-    """Returns the checkpoint with the given config if there is none beside the weights."""
+    """Returns the checkpoint with the given config if there is none next to the weights."""
     if checkpoint.config is not None or config is None:
         return checkpoint
     if isinstance(config, (str, Path)):
@@ -157,7 +157,7 @@ def _concrete_class(cls: Any, config: Any, trust_remote_code: bool | None) -> An
 
 
 def _load_generation_config(model: Any, folder: Path) -> None:
-    """Loads the generation config beside the weights or, in old folders, from the model's config, as transformers does."""
+    """Loads the generation config next to the weights or, in old folders, from the model's config, as transformers does."""
     import transformers
 
     if not model.can_generate():

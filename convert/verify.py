@@ -73,7 +73,7 @@ def verify(
     Args:
         folder: The output of a conversion.
         source: The checkpoint it came from.
-        config: The source's ``config.json`` if it is not beside the weights.
+        config: The source's ``config.json`` if it is not next to the weights.
         progress: Called with the name of the file or tensor that is being checked.
 
     Raises:

@@ -259,7 +259,9 @@ def _group_parameters(scope: ExpressionScope, group: str) -> Iterator[Parameter]
         part = scope.spec.parts[name]
         spec = load_spec(part.spec or "")
         if spec is None:
-            raise SpecError(f"part {name!r} names no spec {part.spec!r}", file=scope.spec.file)
+            raise SpecError(
+                f"part {name!r} names no architecture {part.spec!r}", file=scope.spec.file
+            )
         yield from _group_parameters(
             ExpressionScope(spec, scope.config.part(part.config), scope.head), inner
         )
@@ -322,7 +324,9 @@ def _parse_kind(scope: ExpressionScope, text: str) -> tuple[str, dict[str, Any]]
     if name in BARE_KINDS:
         return name, {"shape": tuple(scope.evaluate_size(arg) for arg in node.args)}
     if len(node.args) != len(kind.arguments):
-        raise SpecError(f"{text!r} does not give {kind.arguments}", file=scope.spec.file)
+        raise SpecError(
+            f"{text!r} does not have the arguments {kind.arguments}", file=scope.spec.file
+        )
     sizes = {
         key: scope.evaluate_size(arg) for key, arg in zip(kind.arguments, node.args, strict=True)
     }

@@ -44,11 +44,11 @@ class Checkpoint(Mapping[str, TensorRef]):
         layout: ``pytorch``, ``tensorflow`` or ``flax`` if the files declare it, else None.
         files: The files, in the order of the index.
         tensors: References by the names in the files.
-        config: ``config.json`` beside the files, or None.
+        config: ``config.json`` next to the files, or None.
         metadata: Metadata of the files.
         left_out: Entries that are not weights -> the reason.
         oddities: Remarks for a person.
-        has_separate_config: Whether the caller gave a config that is not beside the weights.
+        has_separate_config: Whether the caller gave a config that is not next to the weights.
     """
 
     path: Path
@@ -112,7 +112,7 @@ def open_checkpoint(
     Args:
         path: A folder, a weights file, an index of shards, or the prefix of a TensorFlow checkpoint.
         layout: Takes the weights of this layout where a folder holds several.
-        config: A ``config.json`` that is not beside the weights.
+        config: A ``config.json`` that is not next to the weights.
 
     Raises:
         CheckpointError: There are no weights, or files are missing.
@@ -244,8 +244,8 @@ def _shard_paths(index: Path) -> list[Path]:
             raise CheckpointError(
                 f"the shard {name!r} is missing",
                 file=index,
-                expected=f"{len(set(weight_map.values()))} shards beside the index",
-                hint="fetch the checkpoint again",
+                expected=f"{len(set(weight_map.values()))} shards next to the index",
+                hint="download the checkpoint again",
             )
         paths.append(path)
     return paths

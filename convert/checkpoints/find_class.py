@@ -37,7 +37,7 @@ def find_spec(config: Config | None, architecture: str | None) -> ArchitectureSp
         return spec
     if config is None:
         raise ArchitectureError(
-            "no config.json beside the weights",
+            "no config.json next to the weights",
             hint="copy it there, or give it with --config",
         )
     spec = load_spec(config.model_type) if config.model_type else None

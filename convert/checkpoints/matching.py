@@ -22,7 +22,7 @@ class ClassMatch:
         expansion: The class, expanded.
         layout: The layout.
         view: The class in that layout.
-        stored: Names of the layout that the checkpoint has, as the view spells them -> as the file spells them.
+        stored: Names of the view that the checkpoint has -> their spelling in the checkpoint.
         ignored: Names that the checkpoint has and the class does not need -> the reason.
         unknown: Names that the checkpoint has and the class does not know.
         missing: Names that the class needs and the checkpoint does not have.

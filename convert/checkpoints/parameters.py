@@ -18,7 +18,7 @@ from equipoise.convert.core.tensor import TensorRef, dtype_named, first_float_dt
 
 @dataclass(frozen=True)
 class CheckpointParameters:
-    """The parameters of a checkpoint, by the names that PyTorch gives them in every class.
+    """The parameters of a checkpoint, by their PyTorch names including the base class's prefix.
 
     Attributes:
         tensors: Parameter -> a reference that reads and permutes on demand.

@@ -152,7 +152,7 @@ def _chunked_ref(name: str, node: MapNode, path: Path) -> ChunkedRef:
     found = sum(part.nbytes for part in parts)
     if found != ref.nbytes:
         raise ContainerError(
-            "the chunks do not fill the shape",
+            "the chunks do not match the shape",
             file=path,
             tensor=name,
             expected=f"{ref.nbytes} bytes for {dtype} {list(shape)}",

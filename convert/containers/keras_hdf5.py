@@ -1,7 +1,7 @@
 """Keras HDF5: ``tf_model.h5`` as TensorFlow's Keras 2 writes it, whole or in transformers' shards.
 
 Variant ``keras``: the root lists its layers (``layer_names``), each layer is a group that lists its weights
-(``weight_names``), and a weight lies at ``<layer>/<full variable name>``. Tensors have the names of
+(``weight_names``), and a weight is stored at ``<layer>/<full variable name>``. Tensors have the names of
 the variables. A variable of two layers is stored in both groups under one name: it is one tensor here, and reading
 checks that the copies are equal. Variant ``flat`` (shards): the datasets are at the root, under the names in
 ``layer_names``.

@@ -125,7 +125,7 @@ def _parse_header(text: bytes, path: Path) -> dict[str, object]:
         )
     except (ValueError, RecursionError) as error:
         raise ContainerError(
-            "the header is not JSON", file=path, found=str(error)[:200], hint="fetch it again"
+            "the header is not JSON", file=path, found=str(error)[:200], hint="download it again"
         ) from error
     if not text.startswith(b"{") or not isinstance(entries, dict):
         raise ContainerError("the header does not begin with a brace", file=path)
@@ -209,7 +209,7 @@ def _check_gapless(refs: Sequence[TensorRef], path: Path, start: int, size: int)
             file=path,
             expected=f"{end} bytes",
             found=f"{size} bytes",
-            hint="the file is truncated; fetch it again" if size < end else None,
+            hint="the file is truncated; download it again" if size < end else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints (version 2, "tensor bundle"), read only: ``.index`` beside ``.data-00000-of-00001``.
+"""TensorFlow checkpoints (version 2, "tensor bundle"), read only: ``.index`` next to ``.data-00000-of-00001``.
 
 The CRCs of the index and its blocks are checked. The CRC-32C of the tensors is not: NumPy and the standard library do
 not provide it, and a Python loop would take minutes per gigabyte; lengths, offsets and overlaps are checked instead.

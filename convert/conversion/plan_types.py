@@ -21,7 +21,7 @@ class Step:
     """Computes target tensors from source tensors; each tensor belongs to one step.
 
     Attributes:
-        sources: Names of the source checkpoint, as the files spell them.
+        sources: Names in the files of the source.
         rules: From names of the source layout to names of the target layout; applied in order.
         inputs: Names of the source layout, parallel to ``sources``.
         outputs: Names of the target layout, parallel to ``targets``.

@@ -52,7 +52,7 @@ def _expected_shape(source: MatchedCheckpoint, stored: str) -> Shape:
 
 
 def check_source_shapes(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
-    """Records a problem for every tensor whose shape is not the one that the config gives."""
+    """Records a problem for every tensor whose shape differs from the config's."""
     for rule in source.match.view.rules:
         shapes = rule.shapes(source.shapes(rule.sources))
         for stored, expected in zip(rule.targets, shapes, strict=True):

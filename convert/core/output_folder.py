@@ -80,7 +80,7 @@ class OutputFolder:
             raise OutputError(
                 "the output folder lies inside the source",
                 file=self.path,
-                hint="choose a folder beside it",
+                hint="choose a folder outside of it",
             )
         if not os.path.lexists(self.path):
             return
@@ -217,9 +217,9 @@ class OutputFolder:
 
 def write_atomic(path: Path, text: str) -> None:
     """Writes a small file atomically."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def sync_folder(folder: Path) -> None:

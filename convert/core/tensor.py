@@ -93,7 +93,7 @@ def _read_exactly(descriptor: int, view: memoryview, offset: int, path: Path) ->
                 file=path,
                 expected=f"{len(view)} bytes at offset {offset}",
                 found=f"{done} bytes",
-                hint="the file is truncated; fetch it again",
+                hint="the file is truncated; download it again",
             )
         done += got
 
@@ -103,7 +103,7 @@ class TensorRef:
     """A lazy reference to a tensor in a file; only :meth:`read` and :meth:`blocks` do IO.
 
     Attributes:
-        name: The name as the container spells it.
+        name: The name in the file.
         dtype: Little-endian dtype.
         shape: Sizes of the axes; ``()`` for a scalar.
         file: The file that holds it.

@@ -192,7 +192,7 @@ def test_the_architecture_can_be_given(cli: Callable[..., Any], bert: Path, tmp_
     (bert / "config.json").unlink()
     outcome = cli("convert", bert, tmp_path / "out", "--to", "flax")
     assert outcome.code == 2
-    assert "no config.json beside the weights" in outcome.err
+    assert "no config.json next to the weights" in outcome.err
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_text(json.dumps({**config, "model_type": "other", "architectures": []}))
     outcome = cli("convert", bert, tmp_path / "out", "--to", "flax", "--config", elsewhere)

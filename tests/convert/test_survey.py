@@ -34,7 +34,7 @@ def test_any_file_of_a_known_container(path: Path) -> None:
     checkpoint = open_checkpoint(path)
     found = survey_checkpoint(checkpoint)
     assert found.architecture is None
-    assert found.problem == "no config.json beside the weights"
+    assert found.problem == "no config.json next to the weights"
     assert found.layout == checkpoint.layout
     assert sum(count for count, _, _ in found.totals.values()) == len(checkpoint)
     assert sum(size for _, size in found.files) == sum(p.stat().st_size for p in checkpoint.files)

@@ -75,7 +75,7 @@ class DataFiles:
                 raise CheckpointError(
                     "a data file of the checkpoint is missing",
                     file=path,
-                    hint="fetch it and put it beside the index",
+                    hint="download it and put it next to the index",
                 )
         sizes = {number: path.stat().st_size for number, path in self._paths.items()}
         ends = dict.fromkeys(self._paths, 0)
@@ -91,7 +91,7 @@ class DataFiles:
                     file=self._paths[entry.shard],
                     expected=f"at least {ends[entry.shard]} bytes",
                     found=f"{sizes[entry.shard]} bytes",
-                    hint="the file is truncated; fetch it again",
+                    hint="the file is truncated; download it again",
                 )
 
     def extent(self, entry: BundleEntry) -> Extent:

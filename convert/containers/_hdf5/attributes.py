@@ -80,7 +80,7 @@ class TextAttributes:
             raise self._error(f"the attribute {name!r} is corrupt", str(error)) from error
 
     def _error(self, problem: str, found: object = None) -> ContainerError:
-        hint = "the file is corrupt or malicious; fetch it again"
+        hint = "the file is corrupt or malicious; download it again"
         return ContainerError(problem, file=self._path, found=found, hint=hint)
 
     def _read(self, address: int, count: int) -> bytes:

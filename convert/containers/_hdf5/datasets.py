@@ -49,7 +49,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
             "HDF5 cannot read the file",
             file=path,
             found=f"{type(error).__name__}: {str(error)[:300]}",
-            hint="the file is truncated, corrupt or malicious; fetch it again",
+            hint="the file is truncated, corrupt or malicious; download it again",
         ) from error
 
 
@@ -103,7 +103,7 @@ def _open_child(group: h5g.GroupID, part: bytes, path: Path, name: str) -> Any:
                 "listed, but missing in the file",
                 file=path,
                 tensor=name,
-                hint="the file is incomplete; fetch it again",
+                hint="the file is incomplete; download it again",
             )
         hdf5_type = group.links.get_info(part).type
         if hdf5_type == h5l.TYPE_HARD:

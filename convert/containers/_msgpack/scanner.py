@@ -248,7 +248,7 @@ class _Scanner:
         length = self._raw(path, limit=self.end)
         if length != byte_size(sizes, dtype) or (scalar and sizes):
             raise self.error(
-                "an array's bytes do not fit its shape",
+                "an array's bytes do not match its shape",
                 tensor=path,
                 found=f"{length} bytes for {dtype} {list(sizes)}",
             )

@@ -90,7 +90,7 @@ def _storage_extents(
                 file=path,
                 expected=f"{count} elements at offset {start}",
                 found=f"{max(0, len(data) - start)} bytes",
-                hint="the file is truncated; fetch it again",
+                hint="the file is truncated; download it again",
             )
         extents[key] = Extent(path, start, position - start)
     return extents, position

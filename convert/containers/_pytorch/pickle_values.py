@@ -17,7 +17,7 @@ class Global:
     """An allowed global: its name, and a function that returns inert data instead of calling it.
 
     Attributes:
-        name: ``module.name`` as the pickle spells it.
+        name: ``module.name`` as in the pickle.
         build: Maps arguments to a value; None if it cannot be called.
     """
 

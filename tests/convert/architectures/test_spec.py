@@ -138,7 +138,10 @@ def test_fused_and_stacked_tensors(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[moduls]\n", "unknown section 'moduls'"),
-        ('[modules.a]\n"x" = "linear(1)"\n[classes]\nModel = ["a"]\n', "does not give"),
+        (
+            '[modules.a]\n"x" = "linear(1)"\n[classes]\nModel = ["a"]\n',
+            "does not have the arguments",
+        ),
         ('[modules.a]\n"x" = "lineal(1, 2)"\n[classes]\nModel = ["a"]\n', "unknown kind 'lineal'"),
         ('[modules.a]\n"x" = "linear(1, 2, biass=False)"\n[classes]\nModel = ["a"]\n', "switch"),
         ('[classes]\nModel = ["b"]\n', "names an unknown group 'b'"),
