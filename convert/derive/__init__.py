@@ -33,7 +33,7 @@ from equipoise.convert.derive.probe.model_classes import (
     open_model_type,
 )
 from equipoise.convert.derive.probe.observations import ClassObservation, ConfigValues, Variant
-from equipoise.convert.derive.search.path_templates import find_templates
+from equipoise.convert.derive.search.path_templates import PathTemplates, find_templates
 from equipoise.convert.derive.search.search import ExpressionSearch
 from equipoise.convert.derive.spec_file.check import find_differences
 from equipoise.convert.derive.spec_file.compose import Observations, compose_spec
@@ -106,58 +106,29 @@ def derive(
 
 
 def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
-    memory = BuildCache()
+    """Derives the file of a type whose classes can all be built."""
     given_config = kind.config
-    kind = _reduce_layers(kind)
-    base = kind.values(kind.config)
-    samples = [
-        _observe_config(kind, memory, _changes_from_base(kind, one, base), one)
-        for one in kind.samples
-    ]
-    variants, stuck = explore_variants(
-        partial(_build_variant, kind, memory),
-        compared_texts(kind),
-        _values_to_try(kind, base),
-        [one for one in samples if one is not None],
-    )
-    given = 0
-    if given_config is not kind.config:
-        given_variant = _observe_config(
-            kind, memory, _changes_from_base(kind, given_config, base), given_config
-        )
-        if given_variant is not None:
-            given = len(variants)
-            variants.append(given_variant)
-    prefix, bases = _find_base_classes(kind, variants[0].observations)
-    prefixed = [
-        replace(
-            one,
-            observations={
-                n: observations.with_prefix(prefix if n in bases else "")
-                for n, observations in one.observations.items()
-            },
-        )
-        for one in variants
-    ]
+    reduced = _reduce_layers(kind)
+    variants, given, unchangeable = _observe_variants(reduced, given_config)
+    prefix, bases = _find_base_classes(reduced, variants[0].observations)
+    prefixed = [_with_prefix(one, prefix, bases) for one in variants]
     search = ExpressionSearch(prefixed)
-    named = {
-        (at, name): observations.modules
-        for at, one in enumerate(prefixed)
-        for name, observations in one.observations.items()
-    }
-    by_number = {
-        at for at, one in enumerate(prefixed) if all(map(_may_change_counts, one.changes.values()))
-    }
-    paths = find_templates(named, [one.values for one in prefixed], by_number, search)
-    known = {
-        **{name: None for one in variants for name in one.values},
-        **kind.values(given_config),
-        **default_values(given_config),
-    }
-    observations_of_type = Observations(
-        kind.model_type, variants, prefixed, given, prefix, bases, paths, known, stuck
+    observations = Observations(
+        kind.model_type,
+        variants,
+        prefixed,
+        given,
+        prefix,
+        bases,
+        _find_paths(prefixed, search),
+        {
+            **{name: None for one in variants for name in one.values},
+            **reduced.values(given_config),
+            **default_values(given_config),
+        },
+        unchangeable,
     )
-    file = compose_spec(observations_of_type, search)
+    file = compose_spec(observations, search)
     return DerivedArchitecture(
         kind.model_type,
         file.text,
@@ -165,9 +136,52 @@ def _derive(kind: ModelType, unbuilt: Mapping[str, str]) -> DerivedArchitecture:
         unbuilt,
         file.unsolved,
         file.exact_for_given_config,
-        stuck,
+        unchangeable,
         len(variants),
     )
+
+
+def _observe_variants(kind: ModelType, given_config: Any) -> tuple[list[Variant], int, list[str]]:
+    """Returns the variants, the index of the given config among them, and the fields that cannot be changed."""
+    cache = BuildCache()
+    base = kind.values(kind.config)
+
+    def observe(config: Any) -> Variant | None:
+        return _observe_config(kind, cache, _changes_from_base(kind, config, base), config)
+
+    samples = [observe(config) for config in kind.samples]
+    variants, unchangeable = explore_variants(
+        partial(_build_variant, kind, cache),
+        compared_texts(kind),
+        _values_to_try(kind, base),
+        [one for one in samples if one is not None],
+    )
+    given = None if given_config is kind.config else observe(given_config)
+    if given is None:
+        return variants, 0, unchangeable
+    return [*variants, given], len(variants), unchangeable
+
+
+def _with_prefix(variant: Variant, prefix: str, bases: frozenset[str]) -> Variant:
+    """Returns a variant with the prefix before all names of base classes."""
+    observations = {
+        name: one.with_prefix(prefix if name in bases else "")
+        for name, one in variant.observations.items()
+    }
+    return replace(variant, observations=observations)
+
+
+def _find_paths(variants: Sequence[Variant], search: ExpressionSearch) -> PathTemplates:
+    """Returns the templates of all module paths."""
+    paths = {
+        (at, name): one.modules
+        for at, variant in enumerate(variants)
+        for name, one in variant.observations.items()
+    }
+    by_number = {
+        at for at, one in enumerate(variants) if all(map(_may_change_counts, one.changes.values()))
+    }
+    return find_templates(paths, [one.values for one in variants], by_number, search)
 
 
 def _may_change_counts(value: Any) -> bool:
@@ -219,7 +233,7 @@ def _values_to_try(kind: ModelType, base: ConfigValues) -> dict[str, list[Any]]:
 
 def _build_variant(
     kind: ModelType,
-    memory: BuildCache,
+    cache: BuildCache,
     changes: Mapping[str, Any],
     classes: frozenset[str] | None = None,
 ) -> Variant | None:
@@ -227,12 +241,12 @@ def _build_variant(
         config = kind.config_with(changes)
     except build_errors():
         return None
-    return _observe_config(kind, memory, changes, config, classes)
+    return _observe_config(kind, cache, changes, config, classes)
 
 
 def _observe_config(
     kind: ModelType,
-    memory: BuildCache,
+    cache: BuildCache,
     changes: Mapping[str, Any],
     config: Any,
     classes: frozenset[str] | None = None,
@@ -242,14 +256,14 @@ def _observe_config(
     for name in kind.classes:
         if classes is not None and name not in classes:
             continue
-        is_known, found = memory.find(name, values)
+        is_known, found = cache.find(name, values)
         if not is_known:
             with record_config_reads() as read:
                 try:
                     found = kind.observe(name, config)
                 except build_errors():
                     found = None
-            memory.add(name, values_read(read, config, values), found)
+            cache.add(name, values_read(read, config, values), found)
         if found is not None:
             observations[name] = found
     return (
