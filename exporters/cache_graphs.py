@@ -18,6 +18,8 @@ from equipoise.exporters.cache_names import (
     PAST_PREFIX,
     PRESENT_PREFIX,
     WHOLE_MODEL,
+    cache_argument,
+    cache_of,
 )
 from equipoise.exporters.target import ExportableModel
 from equipoise.exporters.wrap_model import run_example, with_signature
@@ -100,7 +102,16 @@ def _exportable_graph(
 
 
 def _decoder_graph(model: TorchModel, tensors: Tensors, kwargs: dict[str, Any]) -> CacheGraph:
-    """Returns the graph of a decoder-only model; the example has a past and two new tokens."""
+    """Returns the graph of a decoder-only model; the example has a past and two new tokens.
+
+    Raises:
+        NotImplementedError: The model takes more than text, which only the first of its steps has.
+    """
+    not_text = [name for name in tensors if name not in INPUT_AXES]
+    if not_text:
+        raise NotImplementedError(
+            f"a graph with a KV cache is exported for text inputs only; the model takes {', '.join(not_text)} too"
+        )
     past_length = tensors["input_ids"].shape[1] - NEW_TOKENS
     earlier = {name: value[:, :past_length] for name, value in tensors.items()}
     past = cache_tensors(_full_cache(model, {**earlier, **kwargs}), f"{PAST_PREFIX}{{}}")
@@ -109,15 +120,18 @@ def _decoder_graph(model: TorchModel, tensors: Tensors, kwargs: dict[str, Any]) 
         for name, value in tensors.items()
     }
 
+    argument = cache_argument(model)
+    layers = len(past) // len(KEY_VALUE)
+
     def call(**given: TorchTensor) -> Tensors:
         result = model(
             **{name: given[name] for name in inputs},
             **kwargs,
-            past_key_values=build_cache(given, f"{PAST_PREFIX}{{}}", len(past) // len(KEY_VALUE)),
+            **{argument: build_cache(given, f"{PAST_PREFIX}{{}}", layers)},
             use_cache=True,
             return_dict=True,
         )
-        present = cache_tensors(result.past_key_values, f"{PRESENT_PREFIX}{{}}")
+        present = cache_tensors(cache_of(result), f"{PRESENT_PREFIX}{{}}")
         return {"logits": result.logits, **present}
 
     axes = {**{name: INPUT_AXES[name] for name in inputs}, **dict.fromkeys(past, PAST_AXES)}
@@ -132,8 +146,8 @@ def _full_cache(model: TorchModel, inputs: dict[str, Any]) -> KvCache:
     """
     from transformers import DynamicCache
 
-    cache = DynamicCache()
-    return model(**inputs, past_key_values=cache, use_cache=True, return_dict=True).past_key_values
+    cache = {cache_argument(model): DynamicCache()}
+    return cache_of(model(**inputs, **cache, use_cache=True, return_dict=True))
 
 
 def _encoder_decoder_graphs(
@@ -168,6 +182,8 @@ def _decoder_forward(
     """Returns the forward pass of the decoder, given the encoder's result and a cache."""
     from transformers.modeling_outputs import BaseModelOutput
 
+    argument = cache_argument(model)
+
     def decode(given: Mapping[str, TorchTensor], cache: KvCache | None) -> Any:
         mask = {"attention_mask": given["encoder_attention_mask"]} if has_mask else {}
         return model(
@@ -175,7 +191,7 @@ def _decoder_forward(
             **kwargs,
             encoder_outputs=BaseModelOutput(last_hidden_state=given["encoder_hidden_states"]),
             decoder_input_ids=given["input_ids"],
-            past_key_values=cache,
+            **{argument: cache},
             use_cache=True,
             return_dict=True,
         )
@@ -191,20 +207,20 @@ def _decoder_graphs(
     """Returns the decoder for the first tokens and the one that continues."""
     from transformers import EncoderDecoderCache
 
-    cache = decode({"input_ids": tokens[:, :-NEW_TOKENS], **encoded}, None).past_key_values
-    past = encoder_decoder_cache_tensors(cache, f"{PAST_PREFIX}{{}}")
+    result = decode({"input_ids": tokens[:, :-NEW_TOKENS], **encoded}, None)
+    past = encoder_decoder_cache_tensors(cache_of(result), f"{PAST_PREFIX}{{}}")
     layers = len(past) // (2 * len(KEY_VALUE))
 
     def begin(**given: TorchTensor) -> Tensors:
         result = decode(given, None)
-        present = encoder_decoder_cache_tensors(result.past_key_values, f"{PRESENT_PREFIX}{{}}")
+        present = encoder_decoder_cache_tensors(cache_of(result), f"{PRESENT_PREFIX}{{}}")
         return {"logits": result.logits, **present}
 
     def go_on(**given: TorchTensor) -> Tensors:
         self_attention = build_cache(given, f"{PAST_PREFIX}{{}}.decoder", layers)
         cross_attention = build_cache(given, f"{PAST_PREFIX}{{}}.encoder", layers)
         result = decode(given, EncoderDecoderCache(self_attention, cross_attention))
-        own = result.past_key_values.self_attention_cache
+        own = cache_of(result).self_attention_cache
         return {"logits": result.logits, **cache_tensors(own, f"{PRESENT_PREFIX}{{}}.decoder")}
 
     first = {"input_ids": tokens, **encoded}

@@ -13,38 +13,14 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.core.framework_types import JaxArray, JaxTree, TorchModel, TorchModule
-from equipoise.convert.core.ops import (
-    AddAxis,
-    Concat,
-    DropAxis,
-    Op,
-    Permute,
-    Split,
-    Stack,
-    Unstack,
-)
+from equipoise.convert.core.framework_types import JaxArray, JaxTree, TorchModel
+from equipoise.convert.core.ops import apply_all
 from equipoise.convert.core.rules import Rule
+from equipoise.convert.derive.probe.module_kinds import module_kind
 from equipoise.convert.layouts import layout_module
 
 BATCH_STATISTICS = ("running_mean", "running_var")
 """Leaves that Flax keeps in a collection of their own."""
-_KIND_BY_CLASS_NAME = {
-    "Linear": "linear",
-    "NonDynamicallyQuantizableLinear": "linear",
-    "Conv1D": "hf_conv1d",
-    "Conv1d": "conv1d",
-    "Conv2d": "conv2d",
-    "Conv3d": "conv3d",
-    "ConvTranspose2d": "conv_transpose2d",
-    "Embedding": "embedding",
-    "LayerNorm": "norm",
-    "GroupNorm": "norm",
-    "BatchNorm1d": "batch_norm",
-    "BatchNorm2d": "batch_norm",
-    "BatchNorm3d": "batch_norm",
-}
-"""Module class name -> kind in architecture files."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +107,7 @@ def _model_names_by_spec_name(expansion: Expansion, files: Mapping[str, str]) ->
 def _regular_rules(model: TorchModel, wanted: set[str], layout: str) -> tuple[Rule, ...]:
     """Returns a rule for each weight under its own path; the class of its module decides leaf name and axis order."""
     about = layout_module(layout)
-    kinds = {path: _module_kind(module) for path, module in model.named_modules()}
+    kinds = {path: module_kind(module) for path, module in model.named_modules()}
     collections = layout == "flax" and "batch_norm" in kinds.values()
     rules = []
     for name in sorted(wanted):
@@ -145,44 +121,14 @@ def _regular_rules(model: TorchModel, wanted: set[str], layout: str) -> tuple[Ru
     return tuple(rules)
 
 
-def _module_kind(module: TorchModule) -> str | None:
-    name = type(module).__name__
-    if name.endswith("RMSNorm"):
-        return "rms_norm"
-    return _KIND_BY_CLASS_NAME.get(name) or ("norm" if name.endswith("LayerNorm") else None)
-
-
 def _apply_rules(rules: Iterable[Rule], arrays: Mapping[str, JaxArray]) -> dict[str, JaxArray]:
-    found: dict[str, JaxArray] = {}
-    for rule in rules:
-        made = tuple(arrays[name] for name in rule.sources)
-        for op in rule.ops:
-            made = _apply_op(op, made)
-        found.update(zip(rule.targets, made, strict=True))
-    return found
-
-
-def _apply_op(op: Op, arrays: tuple[JaxArray, ...]) -> tuple[JaxArray, ...]:
-    """An operation on values of a JAX program; those of ``convert`` are numpy's."""
     from jax import numpy as jnp
 
-    match op:
-        case Permute(axes):
-            return tuple(array.transpose(axes) for array in arrays)
-        case AddAxis(axis):
-            return tuple(jnp.expand_dims(array, axis) for array in arrays)
-        case DropAxis(axis):
-            return tuple(jnp.squeeze(array, axis) for array in arrays)
-        case Concat(axis, _):
-            return (jnp.concatenate(arrays, axis),)
-        case Split(axis, sizes):
-            ends = [sum(sizes[: index + 1]) for index in range(len(sizes) - 1)]
-            return tuple(jnp.split(arrays[0], ends, axis))
-        case Stack(axis, _):
-            return (jnp.stack(arrays, axis),)
-        case Unstack(axis, count):
-            return tuple(jnp.take(arrays[0], index, axis) for index in range(count))
-    raise NotImplementedError(type(op).__name__)
+    found: dict[str, JaxArray] = {}
+    for rule in rules:
+        sources = tuple(arrays[name] for name in rule.sources)
+        found.update(zip(rule.targets, apply_all(rule.ops, sources, jnp), strict=True))
+    return found
 
 
 def nest_paths(arrays: Mapping[str, JaxArray]) -> dict[str, JaxTree]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
-from equipoise.exporters.cache_names import CACHE_OUTPUTS
+from equipoise.exporters.cache_names import is_state
 from equipoise.exporters.target import ExportableModel, argument_name
 
 
@@ -79,7 +79,7 @@ def flatten_outputs(result: Any) -> dict[str, TorchTensor]:
         elif hasattr(value, "items") or isinstance(value, (list, tuple)):
             pairs = value.items() if hasattr(value, "items") else enumerate(value)
             for name, inner in pairs:
-                if path or name not in CACHE_OUTPUTS:
+                if path or not is_state(str(name)):
                     visit(inner, f"{path}.{name}" if path else str(name))
 
     visit(result, "")

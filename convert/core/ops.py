@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from equipoise.convert.core.arrays import Array, Shape
+
+ArrayModule: TypeAlias = Any
+"""numpy, or a module with the same functions, such as jax.numpy."""
 
 
 class Op(Protocol):
@@ -25,8 +28,13 @@ class Op(Protocol):
     def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """Returns output shapes for input shapes."""
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Returns output arrays for input arrays; may return views."""
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns output arrays for input arrays; may return views.
+
+        Args:
+            arrays: The input arrays.
+            xp: The module of their functions: numpy, or jax.numpy for values of a JAX program.
+        """
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Permute:
             _check(len(shape) == len(self.axes), f"{len(self.axes)} axes", shape)
         return tuple(tuple(shape[axis] for axis in self.axes) for shape in shapes)
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operands."""
         return tuple(array.transpose(self.axes) for array in arrays)
 
@@ -66,9 +74,9 @@ class AddAxis:
         """Returns shapes with one more axis."""
         return tuple((*shape[: self.axis], 1, *shape[self.axis :]) for shape in shapes)
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operands."""
-        return tuple(np.expand_dims(array, self.axis) for array in arrays)
+        return tuple(xp.expand_dims(array, self.axis) for array in arrays)
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,9 @@ class DropAxis:
             _check(fits, f"size 1 at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes)
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operands."""
-        return tuple(np.squeeze(array, self.axis) for array in arrays)
+        return tuple(xp.squeeze(array, self.axis) for array in arrays)
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,9 @@ class Concat:
         first = shapes[0]
         return ((*first[: self.axis], sum(self.sizes), *first[self.axis + 1 :]),)
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns one new array."""
-        return (np.concatenate(arrays, self.axis),)
+        return (xp.concatenate(arrays, self.axis),)
 
 
 @dataclass(frozen=True)
@@ -140,9 +148,9 @@ class Split:
         _check(fits, f"size {sum(self.sizes)} at axis {self.axis}", shape)
         return tuple((*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes)
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
-        return tuple(np.split(arrays[0], np.cumsum(self.sizes)[:-1].tolist(), self.axis))
+        return tuple(xp.split(arrays[0], np.cumsum(self.sizes)[:-1].tolist(), self.axis))
 
 
 @dataclass(frozen=True)
@@ -163,9 +171,9 @@ class Stack:
         _check(len(set(shapes)) == 1, "equal shapes", shapes)
         return ((*shapes[0][: self.axis], self.count, *shapes[0][self.axis :]),)
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns one new array."""
-        return (np.stack(arrays, self.axis),)
+        return (xp.stack(arrays, self.axis),)
 
 
 @dataclass(frozen=True)
@@ -188,9 +196,9 @@ class Unstack:
         _check(fits, f"size {self.count} at axis {self.axis}", shape)
         return ((*shape[: self.axis], *shape[self.axis + 1 :]),) * self.count
 
-    def apply(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
-        return tuple(np.take(arrays[0], index, self.axis) for index in range(self.count))
+        return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
 
 
 def _check(fits: bool, expected: str, found: object) -> None:
@@ -219,10 +227,12 @@ def simplify(ops: Sequence[Op]) -> tuple[Op, ...]:
     return tuple(merged)
 
 
-def apply_all(ops: Sequence[Op], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+def apply_all(
+    ops: Sequence[Op], arrays: tuple[Array, ...], xp: ArrayModule = np
+) -> tuple[Array, ...]:
     """Applies the operations in order."""
     for op in ops:
-        arrays = op.apply(arrays)
+        arrays = op.apply(arrays, xp)
     return arrays
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.cache_names import CACHE_OUTPUTS
+from equipoise.exporters.cache_names import is_state
 from equipoise.validators.core.types import Array, Arrays, CallOption, CapturedModule
 from equipoise.validators.runtime.process import WorkerProcess
 
@@ -174,7 +174,7 @@ class RemoteRunner:
 
 
 def _without_caches(outputs: Arrays) -> Arrays:
-    return {name: value for name, value in outputs.items() if not name.startswith(CACHE_OUTPUTS)}
+    return {name: value for name, value in outputs.items() if not is_state(name)}
 
 
 def capture_modules(

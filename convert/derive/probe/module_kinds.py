@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from equipoise.convert.architectures.module_kinds import MODULE_KINDS, WEIGHT_NORM_LEAVES
+from equipoise.convert.core.framework_types import TorchModule
 from equipoise.convert.derive.probe.observations import ObservedModule
 
 
 def classify_module(
-    path: str, module: Any, files: Mapping[str, str]
+    path: str, module: TorchModule, files: Mapping[str, str]
 ) -> tuple[str, ObservedModule, list[str]] | None:
     """Returns a module's path in files, its kind with sizes, and its tensors there; None if it has no kind.
 
@@ -37,11 +38,17 @@ def classify_module(
     return prefix.removesuffix("."), found, [files[name] for name in leaves.values()]
 
 
+def module_kind(module: TorchModule) -> str | None:
+    """Returns the kind of a module, a key of ``MODULE_KINDS``; None if it has none."""
+    found = _classify(module)
+    return found.kind if found else None
+
+
 def _join_path(path: str, leaf: str) -> str:
     return f"{path}.{leaf}" if path else leaf
 
 
-def _classify(module: Any) -> ObservedModule | None:
+def _classify(module: TorchModule) -> ObservedModule | None:
     """Returns the kind of a module by its class, if its parameters are those of the kind."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
@@ -70,7 +77,7 @@ def _classify(module: Any) -> ObservedModule | None:
     return None
 
 
-def _classify_convolution(module: Any, shape: tuple[int, ...]) -> ObservedModule | None:
+def _classify_convolution(module: TorchModule, shape: tuple[int, ...]) -> ObservedModule | None:
     from torch import nn
 
     groups = int(module.groups)
@@ -85,7 +92,7 @@ def _classify_convolution(module: Any, shape: tuple[int, ...]) -> ObservedModule
     return _observed_module(module, f"conv{len(shape) - 2}d", sizes)
 
 
-def _classify_weight_norm(module: Any) -> ObservedModule | None:
+def _classify_weight_norm(module: TorchModule) -> ObservedModule | None:
     """Returns the kind of a convolution with weight normalisation, one magnitude for each kernel position."""
     from torch import nn
 
@@ -105,7 +112,9 @@ def _classify_weight_norm(module: Any) -> ObservedModule | None:
     return ObservedModule("weight_norm_conv1d", tuple({**sizes, "groups": groups}.items()))
 
 
-def _observed_module(module: Any, kind: str, sizes: Mapping[str, int]) -> ObservedModule | None:
+def _observed_module(
+    module: TorchModule, kind: str, sizes: Mapping[str, int]
+) -> ObservedModule | None:
     """Returns a module of this kind, or None if its tensors are not those of the kind."""
     own = {name for name, one in module.named_parameters(recurse=False) if one is not None}
     if kind == "batch_norm":
