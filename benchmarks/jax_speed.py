@@ -25,6 +25,7 @@ import numpy as np
 from equipoise.exporters import load_jax, making
 from equipoise.exporters.base import find_target
 from equipoise.exporters.inputs import varying_axes
+from equipoise.exporters.kv_cache import cache_argument, cache_of
 from equipoise.validators import machine
 
 HERE = Path(__file__).parent
@@ -127,7 +128,8 @@ def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
         _make_cached(model, inputs, Path(folder))
         made = time.perf_counter() - start
         program = load_jax(folder)
-    cache = model(**inputs, use_cache=True).past_key_values
+    cache = cache_of(model(**inputs, use_cache=True))
+    argument = cache_argument(model)
     step = {
         "input_ids": tokens[:, -1:],
         "attention_mask": torch.ones(ROWS, TOKENS + 1, dtype=torch.int64),
@@ -146,7 +148,7 @@ def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
 
     def with_cache(run: Any) -> Callable[[], Any]:
         def one() -> Any:
-            made = run(**step, past_key_values=cache, use_cache=True)
+            made = run(**step, **{argument: cache}, use_cache=True)
             cache.crop(-1)
             return made
 

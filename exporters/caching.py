@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from equipoise.exporters import kv_cache
 from equipoise.exporters.base import Source
 from equipoise.exporters.making import (
     first,
@@ -124,12 +125,14 @@ def _decoder(model: Any, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Gra
         for name, value in tensors.items()
     }
     keys = pairs(state, "past_key_values.{}")
+    argument = kv_cache.cache_argument(model)
 
     def call(**given: Any) -> dict[str, Any]:
         cache = cache_of(given, "past_key_values.{}", len(keys) // 2)
         plain = {name: given[name] for name in example}
-        result = model(**plain, **kwargs, past_key_values=cache, use_cache=True, return_dict=True)
-        return {"logits": result.logits, **pairs(result.past_key_values, "present.{}")}
+        given_cache = {argument: cache}
+        result = model(**plain, **kwargs, **given_cache, use_cache=True, return_dict=True)
+        return {"logits": result.logits, **pairs(kv_cache.cache_of(result), "present.{}")}
 
     axes = {**{name: AXES[name] for name in example}, **dict.fromkeys(keys, PAST)}
     return Graph("model", call, {**example, **keys}, axes)
@@ -142,8 +145,8 @@ def _state(model: Any, inputs: dict[str, Any]) -> Any:
     """
     from transformers import DynamicCache
 
-    whole = DynamicCache()
-    return model(**inputs, past_key_values=whole, use_cache=True, return_dict=True).past_key_values
+    whole = {kv_cache.cache_argument(model): DynamicCache()}
+    return kv_cache.cache_of(model(**inputs, **whole, use_cache=True, return_dict=True))
 
 
 def _seq2seq(
@@ -177,6 +180,8 @@ def _decode(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[...
     """The decoder's pass behind what the encoder gave."""
     from transformers.modeling_outputs import BaseModelOutput
 
+    argument = kv_cache.cache_argument(model)
+
     def decode(given: Mapping[str, Any], cache: Any) -> Any:
         mask = {"attention_mask": given["encoder_attention_mask"]} if masked else {}
         return model(
@@ -184,7 +189,7 @@ def _decode(model: Any, kwargs: dict[str, Any], *, masked: bool) -> Callable[...
             **kwargs,
             encoder_outputs=BaseModelOutput(last_hidden_state=given["encoder_hidden_states"]),
             decoder_input_ids=given["input_ids"],
-            past_key_values=cache,
+            **{argument: cache},
             use_cache=True,
             return_dict=True,
         )
@@ -196,19 +201,19 @@ def _decoders(decode: Callable[..., Any], tokens: Any, encoded: dict[str, Any]) 
     """The decoder that begins and the one that goes on."""
     from transformers import EncoderDecoderCache
 
-    past = decode({"input_ids": tokens[:, :-NEW], **encoded}, None).past_key_values
-    keys = both(past, "past_key_values.{}")
+    past = decode({"input_ids": tokens[:, :-NEW], **encoded}, None)
+    keys = both(kv_cache.cache_of(past), "past_key_values.{}")
     layers = len(keys) // 4
 
     def begin(**given: Any) -> dict[str, Any]:
         result = decode(given, None)
-        return {"logits": result.logits, **both(result.past_key_values, "present.{}")}
+        return {"logits": result.logits, **both(kv_cache.cache_of(result), "present.{}")}
 
     def go_on(**given: Any) -> dict[str, Any]:
         own = cache_of(given, "past_key_values.{}.decoder", layers)
         cross = cache_of(given, "past_key_values.{}.encoder", layers)
         result = decode(given, EncoderDecoderCache(own, cross))
-        present = pairs(result.past_key_values.self_attention_cache, "present.{}.decoder")
+        present = pairs(kv_cache.cache_of(result).self_attention_cache, "present.{}.decoder")
         return {"logits": result.logits, **present}
 
     begun = {"input_ids": tokens, **encoded}

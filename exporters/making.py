@@ -17,6 +17,7 @@ import numpy as np
 
 from equipoise.exporters.base import Source, Target, argument_name
 from equipoise.exporters.every_patch import with_every_patch
+from equipoise.exporters.kv_cache import is_state
 from equipoise.exporters.scanning import as_scan
 
 
@@ -138,10 +139,6 @@ def named(
     return with_signature(model, names, call)
 
 
-CACHES = ("past_key_values", "past_buckets_states", "mems")
-"""Outputs that are state, not results."""
-
-
 def flattened(result: Any) -> dict[str, Any]:
     """The tensors of nested outputs by dotted names, caches left out, each a tensor of its own.
 
@@ -158,7 +155,7 @@ def flattened(result: Any) -> dict[str, Any]:
         elif hasattr(value, "items") or isinstance(value, (list, tuple)):
             pairs = value.items() if hasattr(value, "items") else enumerate(value)
             for name, inner in pairs:
-                if path or name not in CACHES:
+                if path or not is_state(str(name)):
                     walk(inner, f"{path}.{name}" if path else str(name))
 
     walk(result, "")

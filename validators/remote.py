@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from equipoise.exporters.kv_cache import is_state
 from equipoise.validators.environment import RemoteModel
 from equipoise.validators.runner import Array, Arrays
-
-CACHES = ("past_key_values", "past_buckets_states", "mems")
-"""Outputs that are state, not results."""
 
 
 @dataclass
@@ -124,4 +122,4 @@ class RemoteRunner:
 
 
 def _results(outputs: Arrays) -> Arrays:
-    return {name: value for name, value in outputs.items() if not name.startswith(CACHES)}
+    return {name: value for name, value in outputs.items() if not is_state(name)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.exporters.kv_cache import cache_argument, cache_of
 from equipoise.validators.runner import Array, Arrays
 
 
@@ -55,14 +56,14 @@ class TorchRunner:
             cache = self._states.pop(state)
             if order is not None:
                 cache.reorder_cache(torch.tensor(list(order)))
-            given["past_key_values"] = cache
+            given[cache_argument(self.model)] = cache
             if state in self._encoded:
                 given["encoder_outputs"] = self._encoded.pop(state)
         with torch.no_grad():
             outputs = self.model(**given, **kwargs, use_cache=True)
         self._count += 1
         name = f"state{self._count}"
-        self._states[name] = outputs.past_key_values
+        self._states[name] = cache_of(outputs)
         if "decoder_input_ids" in given:
             encoded = given.get("encoder_outputs")
             self._encoded[name] = encoded or (outputs.encoder_last_hidden_state,)

@@ -6,6 +6,7 @@ import inspect
 from contextlib import ExitStack
 from typing import Any
 
+from equipoise.exporters.kv_cache import cache_argument, cache_of
 from equipoise.validators.backends import torch_common
 from equipoise.validators.backends.base import Array, captured, named
 from equipoise.validators.worker import flatten
@@ -64,7 +65,8 @@ class Session(torch_common.OnDevice):
             one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
         )
         self.plain: dict[str, Any] = {"return_dict": True} if asks else {}
-        self.caches = "past_key_values" in self.accepts and bool(
+        self.cache_argument = cache_argument(model)
+        self.caches = bool(self.cache_argument) and bool(
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
         )
 
@@ -88,7 +90,7 @@ class Session(torch_common.OnDevice):
         before = state if order is None or state is None else self._reordered(state, order)
         tensors = {**(before or {}), **self._tensors(inputs)}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
-        kept = {"past_key_values": outputs.past_key_values}
+        kept = {self.cache_argument: cache_of(outputs)}
         if outputs.get("encoder_last_hidden_state") is not None:
             kept["encoder_outputs"] = (outputs.encoder_last_hidden_state,)
             if "attention_mask" in tensors:
@@ -99,7 +101,7 @@ class Session(torch_common.OnDevice):
         import torch
 
         rows = torch.tensor(order, device=self.model.device)
-        state["past_key_values"].reorder_cache(rows)
+        state[self.cache_argument].reorder_cache(rows)
         if "encoder_outputs" in state:
             state["encoder_outputs"] = (state["encoder_outputs"][0].index_select(0, rows),)
         if "attention_mask" in state:

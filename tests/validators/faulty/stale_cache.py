@@ -15,7 +15,7 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
 class Session(pytorch.Session):
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        cache = tensors.get("past_key_values")
+        cache = tensors.get(self.cache_argument)
         if cache is not None:
             keys = cache.layers[0].keys
             keys[:, :, -1] = keys[:, :, -2].clone()
