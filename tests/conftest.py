@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,51 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write docs/architectures.md from what the tests of tests/oracle/test_families.py find",
     )
+
+
+def sees_gpu() -> bool:
+    """Whether there is a GPU that PyTorch would see; found without PyTorch, whose import takes seconds."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if find_spec("torch") is None or version("torch").endswith("+cpu"):
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+
+
+NEED_GPU = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests that need a GPU where there is none."""
+    if sees_gpu():
+        return
+    without = [item for item in items if item.get_closest_marker("cuda")]
+    if without:
+        config.stash[NEED_GPU] = len(without)
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if not item.get_closest_marker("cuda")]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist sends the number to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["need_gpu"] = session.config.stash.get(NEED_GPU, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each process has collected the same tests."""
+    node.config.stash[NEED_GPU] = getattr(node, "workeroutput", {}).get("need_gpu", 0)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """One line instead of one skip a test."""
+    if number := config.stash.get(NEED_GPU, 0):
+        terminalreporter.write_line(
+            f"{number} tests marked cuda deselected: PyTorch sees no GPU here (run them with `make gpu`)"
+        )
 
 
 @pytest.fixture(scope="session")

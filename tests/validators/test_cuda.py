@@ -24,11 +24,7 @@ from equipoise.validators.workers import Workers
 BERT = ROOT / "tasks" / "text-classification"
 FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
 
-needs_gpu = [
-    pytest.mark.cuda,
-    pytest.mark.transformers,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here"),
-]
+needs_gpu = [pytest.mark.cuda, pytest.mark.transformers]  # tests/conftest.py deselects them
 
 
 @pytest.fixture(scope="module")
