@@ -3,7 +3,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 ORACLE := --env oracle=.venv-oracle/bin/python
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test quick representative lint format oracle bench goldens tasks clean
+.PHONY: help demo test quick representative lint format oracle gpu newest bench matrix alarms goldens tasks clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -37,6 +37,12 @@ format: .venv/done  ## Formats the code
 	.venv/bin/ruff format .
 
 oracle: .venv-oracle/done  ## Makes the environment with transformers 4.57.6, TensorFlow and Flax
+
+gpu:  ## Measures all that wants a GPU, in ten minutes; says so where there is none
+	$(firstword $(wildcard .venv/bin/python) python3) benchmarks/gpu.py
+
+newest:  ## Tries the newest of everything, other Pythons and transformers; writes README's table
+	$(PYTHON) tools/newest.py
 
 bench: .venv/done .venv-oracle/done  ## Measures speed and memory, as ratios in one run
 	.venv/bin/python benchmarks/run.py
@@ -79,4 +85,4 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 	touch $@
 
 clean:  ## Removes the environments and what was built
-	rm -rf .venv .venv-oracle .venv-base build dist demo-out *.egg-info .cache
+	rm -rf .venv .venv-oracle .venv-base .venv-newest build dist demo-out *.egg-info .cache

