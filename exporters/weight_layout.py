@@ -136,7 +136,7 @@ def _regular(model: Any, wanted: set[str], layout: str) -> tuple[Rule, ...]:
     rules = []
     for name in sorted(wanted):
         path, _, leaf = name.rpartition(".")
-        known = about.LEAVES.get((kinds.get(path) or "", leaf))
+        known = about.SPELLINGS.get((kinds.get(path) or "", leaf))
         last, ops = (known.name, known.ops) if known else (leaf, ())
         target = about.DIALECT.join("", f"{path}.{last}" if path else last, {})
         if collections:
