@@ -4,7 +4,7 @@
 
 Makes each folder of ``fixtures/modern``, exports it as the command line does, with the validator's verdict over all cases of
 the task, and asks ``equipoise run`` for an answer on PyTorch and on the program. Results go to
-``benchmarks/results/by-name.json`` after each export; what is there already is not done again. ``docs/jax-by-name.md`` is
+``benchmarks/results/by-name.json`` after each export; what is there already is not done again. ``docs/coverage.md`` is
 written from them.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from by_name_page import page
+from coverage_page import write_page
 
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.output_folder import write_atomic
@@ -34,7 +34,6 @@ from equipoise.validators.tasks.base import find_task, samples_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "by-name.json"
-PAGE = HERE.parent / "docs" / "jax-by-name.md"
 TARGETS = ("stablehlo", "saved-model")
 SECONDS = 600
 """That one step of one way may take."""
@@ -61,8 +60,7 @@ def main() -> None:
                 entry["targets"][target] = _measured(recipe, target)
                 print(key, target, entry["targets"][target], flush=True)
                 write_atomic(RESULTS, json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    ordered = {key: kept[key] for key in every if key in kept}
-    write_atomic(PAGE, page(ordered, TARGETS))
+    write_page()
 
 
 def _measured(recipe: Recipe, target: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python benchmarks/derive_coverage.py own                 # the TOMLs of convert/archs, under the configs of fixtures/
     python benchmarks/derive_coverage.py types --limit 200   # types of export_configs.json, in a shuffled order
-    python benchmarks/derive_coverage.py page                # docs/derive-coverage.md from the results
+    python benchmarks/derive_coverage.py page                # docs/coverage.md from the results
 
 What is done is not done again: results are kept after every type. Needs torch and transformers.
 """
@@ -16,11 +16,12 @@ import random
 import signal
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from coverage_page import write_page
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.architectures.config import Config
@@ -37,7 +38,6 @@ from equipoise.fixtures import models
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "derive-coverage.json"
 CONFIGS = ROOT / "benchmarks" / "export_configs.json"
-PAGE = ROOT / "docs" / "derive-coverage.md"
 TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
 SECONDS = 120
 """A type that takes more computing than that counts as failed."""
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"own": {}, "types": {}}
     if options.what == "page":
-        PAGE.write_text(page(results))
+        write_page()
         return
     if options.what == "own":
         names, work = list(spec_names()), own
@@ -251,68 +251,6 @@ def round_trip(model: Path, folder: Path, file: Path) -> str:
         name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
     )
     return f"{len(wrong)} tensors differ: {wrong[:3]}" if wrong else ""
-
-
-def page(results: dict[str, Any]) -> str:
-    """docs/derive-coverage.md."""
-    tables = []
-    there = {"own": len(spec_names()), "types": len(json.loads(CONFIGS.read_text())["types"])}
-    for title, part in (
-        ("The architecture files of Equipoise, derived again", "own"),
-        ("Model types of transformers 5.23, to Flax's layout and back", "types"),
-    ):
-        entries = results[part]
-        counts = Counter(one["result"] for one in entries.values())
-        rows = [f"| {name} | {count} |" for name, count in counts.most_common()]
-        failed = [
-            f"| {name} | {one['result']} | {_cell(one.get('why', ''))} |"
-            for name, one in sorted(entries.items())
-            if one["result"] != "complete"
-        ]
-        built = len(entries) - counts["not built"] - counts["unknown"]
-        first = sum(
-            one["result"] == "complete" and one.get("from one config", True)
-            for one in entries.values()
-        )
-        said = f"{len(entries)} of {there[part]} tried; {counts['complete']} of {built} that can be built are complete"
-        if counts["as given"]:
-            share = 100 * (counts["complete"] + counts["as given"]) / built
-            said += f", {counts['as given']} for the given config alone, together {share:.1f} %"
-        if part == "own":
-            said += f", {first} of them from one config alone"
-        tables.append(
-            f"## {title}\n\n{said}.\n\n| result | types |\n| --- | --- |\n"
-            + "\n".join(rows)
-            + "\n\n| type | result | first reason |\n| --- | --- | --- |\n"
-            + "\n".join(failed)
-        )
-    return HEAD + "\n\n".join(tables) + "\n"
-
-
-HEAD = """# How far `equipoise derive` gets
-
-Written by `benchmarks/derive_coverage.py`, without edits to any file that `derive` wrote. What was complete was not run again after
-the last changes to `derive`; `derive_coverage.py own --again` and `types --again` run the rest once more.
-
-- **complete**, above: the derived file needs the same tensors of the same shapes as Equipoise's own, for every class that
-  transformers 5 still has and every config of `fixtures/configs`. `derive` was shown the first of these configs; where that was
-  not enough, the others as well (`--also`).
-  Below: every class is given exactly under every config that `derive` built it under, and random weights went from PyTorch to
-  Flax's layout and back bit for bit.
-- **as given**: complete, to Flax's layout and back included, for the given config alone; under others some module is otherwise, since
-  no expression gives its sizes or its condition. `derive` writes such modules one by one, says so, and exits with 1.
-- **incomplete**, **differs**: a name or shape is otherwise, and `derive` or the comparison says which.
-- **round trip**: the file is complete, and the way to Flax and back was refused or changed something.
-- **failed**: it took more than 120 seconds of computing, or the config of fixtures/ is none for transformers 5.
-- **not built**, **unknown**: no class can be built on the meta device, or transformers 5 no longer has the type, so there is nothing
-  to derive from.
-
-"""
-
-
-def _cell(text: str) -> str:
-    first = text.split("; ")[0].replace("\n", " ").replace("|", "/")
-    return first[:160]
 
 
 if __name__ == "__main__":

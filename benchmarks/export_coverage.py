@@ -6,7 +6,7 @@ CONFIGS is a JSON file with ``types``: by model type its class, the shapes of it
 ``benchmarks/export_configs.json`` is one for transformers 5.23. Results
 go to a file of ``benchmarks/results`` after each model; what is there already is not done again, so the
 command can be stopped and started. Several targets share what is the same for all of them. Parts may run side by side, each with a file of its own; the next run without
-``--part`` puts them together. A page of ``docs`` is written from the results.
+``--part`` puts them together. ``docs/coverage.md`` is written from the results.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from export_page import good, page
+from coverage_page import is_judged, write_page
 from export_targets import TARGETS, Kept
 from export_tasks import BASE, pairs
 
 from equipoise.convert.core.errors import WorkerError
-from equipoise.convert.core.output_folder import write_atomic
 from equipoise.exporters.target import find_target
 from equipoise.validators.core.tolerance import DEFAULTS
 from equipoise.validators.export.attempts import summarize_worker_error
@@ -81,12 +80,12 @@ def main() -> None:
                     print(key, took, *said, flush=True)
     for target in targets:
         kept[target].save()
-        if parts == 1:
-            write_atomic(TARGETS[target].page, page(target, len(types), kept[target].pairs))
+    if parts == 1:
+        write_page()
 
 
 def _to_do(key: str, done: dict[str, Any], *, again: bool) -> bool:
-    return key not in done or (again and not good(done[key]))
+    return key not in done or (again and not is_judged(done[key]))
 
 
 def _pair(
@@ -139,7 +138,7 @@ def _one(
         refused: dict[str, str] | None = None
         for target, first in served.items():
             tried = _tried(given, first, target, folder, workers)
-            right = any(map(good, tried))
+            right = any(map(is_judged, tried))
             # Of a head it is asked only where it explains a failure.
             if refused is None:
                 refused = {} if right and first else _refused(tried, given, folder, workers)
@@ -159,7 +158,7 @@ def _tried(
     tried: list[dict[str, Any]] = []
     for way in sorted(find_target(target)[0].ways, key=lambda way: way != served):
         tried.append(_way(way, given, target, folder, workers))
-        if good(tried[-1]):
+        if is_judged(tried[-1]):
             break
     return tried
 

@@ -10,7 +10,6 @@ from typing import Any
 from equipoise.convert.core.output_folder import write_atomic
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs"
 
 
 @dataclass(frozen=True)
@@ -19,46 +18,30 @@ class Covered:
 
     Attributes:
         results: The file of the results.
-        page: The page that is written from them.
-        title: Of the page.
         run: The function of ``export_worker.py`` that runs a program.
         kinds: In which ways it is run.
-        about: How a program is made and run, in the middle of a sentence.
     """
 
     results: Path
-    page: Path
-    title: str
     run: str
     kinds: tuple[str, ...]
-    about: str
 
 
 TARGETS = {
     "onnx": Covered(
         HERE / "results" / "export-coverage.json",
-        DOCS / "export-coverage.md",
-        "Export coverage",
         "run_onnx",
         ("optimized", "plain"),
-        "exported to ONNX in the ways that `equipoise export` has, run on ONNX Runtime with its\n"
-        "rewriting and without",
     ),
     "stablehlo": Covered(
         HERE / "results" / "jax-coverage.json",
-        DOCS / "jax-coverage.md",
-        "Coverage of JAX programs",
         "run_stablehlo",
         ("program",),
-        "made JAX programs with `equipoise export --to stablehlo`, loaded and run by JAX alone",
     ),
     "saved-model": Covered(
         HERE / "results" / "saved-model-coverage.json",
-        DOCS / "saved-model-coverage.md",
-        "Coverage of SavedModels",
         "run_saved_model",
         ("program",),
-        "made SavedModels with `equipoise export --to saved-model`, loaded and run by TensorFlow alone",
     ),
 }
 

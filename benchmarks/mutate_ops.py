@@ -23,6 +23,7 @@ import types
 import warnings
 from collections.abc import Callable
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,8 @@ def main() -> None:
 
     registered_functions()  # all of them before the first mistake is registered
     signal.signal(signal.SIGALRM, late)
-    kept = json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else []
-    before = {one["key"]: one["caught"] for one in kept}
+    kept = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
+    before = {name for one in kept.values() for name in one["caught_keys"]}
     reasons = equivalent()
     work = []
     for path in sorted(OPS.glob("[!_]*.py")):
@@ -175,7 +176,7 @@ def main() -> None:
     started, found = time.monotonic(), {}
     for family, source, mutant in work:
         name = key(family, mutant)
-        why = before.get(name)
+        why = "in an earlier run" if name in before else None
         if not why and options.only in family and time.monotonic() - started < 60 * options.minutes:
             why = tried(mutant, source, family)
         if why is None:
@@ -207,8 +208,7 @@ def tried(mutant: Mutant, source: str, family: str) -> str:
 
 
 def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
-    """Puts what is known so far in order."""
-    rows = sorted(rows, key=lambda one: (one["file"], one["function"], one["what"]))
+    """Writes the figures of every function, and the keys of caught mistakes, which are not made again."""
     same = sum("equivalent" in one and not one["caught"] for one in rows)
     seen = sum(bool(one["caught"]) for one in rows)
     summary = {
@@ -218,8 +218,20 @@ def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
         "equivalent": same,
         "missed": len(rows) - seen - same,
     }
-    RESULTS.write_text(json.dumps({"summary": summary, "mutants": rows}, indent=1) + "\n")
+    functions = {
+        f"{file}.{function}": _function_figures(list(group))
+        for (file, function), group in itertools.groupby(
+            sorted(rows, key=itemgetter("file", "function")), itemgetter("file", "function")
+        )
+    }
+    RESULTS.write_text(json.dumps({"summary": summary, "functions": functions}, indent=1) + "\n")
     return summary
+
+
+def _function_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    caught = sorted(one["key"] for one in rows if one["caught"])
+    same = sum("equivalent" in one and not one["caught"] for one in rows)
+    return {"total": len(rows), "caught": len(caught), "equivalent": same, "caught_keys": caught}
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from what those tests found.
 - **refused**: the class cannot hold the model, and the conversion says so; the reason is below.
 - a dash: 4.57.6 has no such class.
 
+Each class is listed with the configurations of [fixtures/configs](../fixtures/configs) that it was tried under.
+
 For the classes that have both, TensorFlow -> Flax was compared with PyTorch -> Flax, bit for bit.
 """
 
@@ -97,33 +99,41 @@ def _summary(classes: Mapping[Any, Mapping[str, list[dict[str, Any]]]]) -> list[
 
 
 def _table(classes: Mapping[Any, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
-    lines = [
-        "| model type | class | configurations | TensorFlow | Flax |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    """Returns one row a model type, with its classes one below the other."""
+    by_type: dict[str, list[str]] = {}
     for (model_type, name), found in sorted(classes.items()):
         configs = sorted({row["config"] for rows in found.values() for row in rows})
-        cells = [_cell(found.get(layout, [])) for layout in LAYOUTS]
-        lines.append(f"| {model_type} | {name} | {', '.join(configs)} | {' | '.join(cells)} |")
-    return lines
+        results = " / ".join(_cell(found.get(layout, [])) for layout in LAYOUTS)
+        by_type.setdefault(model_type, []).append(f"{name} ({', '.join(configs)}): {results}")
+    lines = [
+        f"| model type | class (configurations): {' / '.join(LAYOUTS.values())} |",
+        "| --- | --- |",
+    ]
+    return lines + [f"| {name} | {'<br>'.join(cells)} |" for name, cells in by_type.items()]
 
 
 def _cell(rows: list[dict[str, Any]]) -> str:
-    """The worst of a class's configurations, and what else there was."""
+    """Returns the worst error of a class's configurations, and what else there was."""
     errors = [row["error"] for row in rows if row["how"] == "forward"]
-    said = [f"{max(errors):.1e}"] if errors else []
-    said += [how for how in ("values", "refused") if any(row["how"] == how for row in rows)]
-    return ", ".join(said) or "-"
+    found = [f"{max(errors):.1e}"] if errors else []
+    found += [how for how in ("values", "refused") if any(row["how"] == how for row in rows)]
+    return ", ".join(found) or "-"
 
 
 def _reasons(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns one row a reason, with the classes and configurations that it holds for."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for row in rows:
+        if "reason" in row:
+            classes = found.setdefault((row["how"], row["reason"]), {})
+            classes.setdefault(row["name"], []).append(row["config"])
     lines = [
         "## Reasons",
         "",
-        "| class | configuration | what was done | why |",
-        "| --- | --- | --- | --- |",
+        "| what was done | why | class (configurations) |",
+        "| --- | --- | --- |",
     ]
-    for row in rows:
-        if "reason" in row:
-            lines.append(f"| {row['name']} | {row['config']} | {row['how']} | {row['reason']} |")
+    for (how, reason), classes in sorted(found.items()):
+        listed = ", ".join(f"{name} ({', '.join(configs)})" for name, configs in classes.items())
+        lines.append(f"| {how} | {reason} | {listed} |")
     return lines
