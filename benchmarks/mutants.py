@@ -42,7 +42,7 @@ _PAIRS = (
     *(("sin", "cos"), ("real", "imag"), ("rsqrt", "sqrt"), ("expm1", "exp"), ("erf", "tanh")),
     *(("greater_equal", "greater"), ("less_equal", "less"), ("softmax", "log_softmax")),
     *(("remainder", "fmod"), ("fftn", "ifftn"), ("rfftn", "fftn"), ("irfftn", "ifftn")),
-    *(("isnan", "isinf"), ("larger", "smaller"), ("zeros", "ones"), ("pad", "roll")),
+    *(("isnan", "isinf"), ("max_dim", "min_dim"), ("zeros", "ones"), ("pad", "roll")),
     *(("int64", "int32"), ("float32", "float64"), ("complex64", "complex128"), ("flip", "roll")),
     *(("div", "rem"), ("floor_divide", "divide"), ("swapaxes", "moveaxis"), ("power", "multiply")),
 )
@@ -57,7 +57,7 @@ SHOWN = (ast.expr, ast.stmt, ast.keyword, ast.arguments)
 LIBRARIES = ("jnp", "lax", "special", "jax.nn")
 """Where functions of arrays are from: without one, its argument is left."""
 COMMUTATIVE = (
-    *("max", "min", "maximum", "minimum", "larger", "smaller", "multiply", "clip"),
+    *("max", "min", "maximum", "minimum", "max_dim", "min_dim", "multiply", "clip"),
     *("promote_types", "result_dtype", "result_type", "broadcast_shapes"),
 )
 """Functions that do not mind which of their first two arguments comes first."""
