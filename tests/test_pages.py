@@ -272,6 +272,7 @@ class TestJaxPage:
 
     ids = np.arange(5, 15, dtype=np.int32).reshape(2, 5)
     mask = np.ones((2, 5), np.int32)
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}  # noqa: RUF012
 
     @pytest.fixture
     def export(
@@ -292,9 +293,8 @@ class TestJaxPage:
 
         export("text-classification", "stablehlo", "OUTPUT")
         shutil.copytree("OUTPUT", "bert-jax")
-        scope = {"ids": self.ids, "mask": self.mask, "jax": jax}
-        scope["inputs"] = {"input_ids": self.ids, "attention_mask": self.mask}
-        scope["other_weights"] = load_jax("OUTPUT").parameters
+        weights = load_jax("OUTPUT").parameters
+        scope = {"inputs": self.inputs, "other_weights": weights, "jax": jax}
         exec(python_block("docs/jax.md", "load_flax"), scope)  # noqa: S102
         exec(python_block("README.md", "load_flax"), scope)  # noqa: S102
 
@@ -313,7 +313,8 @@ class TestJaxPage:
         pytest.importorskip("jax")
         tf = pytest.importorskip("tensorflow")
         export("text-classification", "saved-model", "OUTPUT")
-        scope = {"tf": tf, "ids": tf.constant(self.ids), "mask": tf.constant(self.mask)}
+        inputs = {name: tf.constant(value) for name, value in self.inputs.items()}
+        scope = {"tf": tf, "inputs": inputs}
         exec(python_block("docs/jax.md", "saved_model.load"), scope)  # noqa: S102
 
     @pytest.mark.filterwarnings("ignore")
@@ -321,7 +322,7 @@ class TestJaxPage:
         pytest.importorskip("jax")
         tf = pytest.importorskip("tensorflow")
         export("text-classification", "tflite", "OUTPUT", "--batch", 2, "--sequence", 5)
-        scope = {"tf": tf, "ids": self.ids, "mask": self.mask}
+        scope = {"tf": tf, "inputs": self.inputs}
         exec(python_block("docs/jax.md", "tf.lite"), scope)  # noqa: S102
 
 
