@@ -4,7 +4,7 @@
 
 A seed shuffles the tokens of a sample (special ones and padding stay) and adds a tenth of noise to pictures and
 sounds. ``--programs`` is what ``fixtures/make_programs.py`` wrote. The figures go to
-``benchmarks/results/false-alarms.json`` and ``.md``; they are what the factors of ``validators/tolerance.py`` rest on.
+``benchmarks/results/false-alarms.json`` and ``.md``; they are what the factors of ``validators/core/tolerance.py`` rest on.
 """
 
 from __future__ import annotations
