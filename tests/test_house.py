@@ -68,6 +68,16 @@ def test_drawing_of_the_page(house: ModuleType) -> None:
     assert f"{begin}\n```text\n{drawn}\n```\n{end}" in PAGE
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/decisions/0009-folders-by-floors.md"])
+def test_limits_on_other_pages(house: ModuleType, page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    floors = house.MAX_FLOORS
+    assert floors["validators"] == floors["exporters"]
+    assert re.search(rf"\b{floors['validators']}\b[^.]* `validators` and `exporters`", text)
+    assert re.search(rf"\b{floors['convert']} in `convert`", text)
+    assert re.search(rf"\b{house.MAX_MODULES_IN_A_FOLDER}\s+modules", text)
+
+
 @pytest.mark.parametrize(("path", "name"), references(), ids="::".join)
 def test_reference_of_the_page_exists(path: str, name: str) -> None:
     assert (ROOT / path).exists()

@@ -44,7 +44,7 @@ FOLDERS = [
     "constraints",
 ]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)(?:::([\w.]+))?`")
+PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./*-]*)(?:::([\w.]+))?`")
 MODULE = re.compile(r"\bequipoise(?:\.\w+)+")
 PLACEHOLDER = re.compile(r"MODEL_TYPE|NAME|FAMILY")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -90,7 +90,7 @@ def test_links(page: str) -> None:
 def test_paths(page: str) -> None:
     for path, name in PATH.findall(text_of(page)):
         if page not in HISTORIC and not PLACEHOLDER.search(path):
-            assert (ROOT / path).exists(), path
+            assert list(ROOT.glob(path.rstrip("/"))), path
             last = name.rpartition(".")[2]
             assert not name or re.search(rf"\b{last}\b", text_of(path)), name
 
@@ -108,6 +108,11 @@ def test_modules(page: str) -> None:
             import_module(name)
         except ImportError:
             assert hasattr(import_module(module), attribute), name
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
 
 
 def index_of_pages() -> set[str]:

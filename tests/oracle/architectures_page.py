@@ -20,11 +20,11 @@ HEAD = """# Architectures
 The TensorFlow and Flax classes of transformers 4.57.6, written by `pytest tests/oracle/test_families.py --write-architectures`
 from what those tests found.
 
-- **a number**: PyTorch -> framework by Equipoise, loaded by the class of 4.57.6 with nothing missing and nothing unexpected; all float
-  outputs are within that part of the largest magnitude of PyTorch's. The class saved it again, and Equipoise converted the file it wrote back
-  to PyTorch, bit for bit. The number is the worst over all configurations of the class.
-- **values**: the same without comparing outputs, for the reason below: names, shapes and values, both ways.
-- **refused**: the class cannot hold the model, and the conversion says so; the reason is below.
+- **a number**: Equipoise converted PyTorch's weights, and the class of 4.57.6 loaded the file with nothing missing and nothing unexpected. The number is the
+  largest error of all float outputs relative to the largest magnitude of PyTorch's, the worst over all configurations of the class. Then the class
+  saved its weights, and Equipoise converted that file back to PyTorch, bit for bit.
+- **values**: the same without comparing outputs, for the reason below: names, shapes and values, in both directions.
+- **refused**: the class cannot hold the model, and the conversion says so, for the reason below.
 - a dash: 4.57.6 has no such class.
 
 Each class is listed with the configurations of [fixtures/configs](../fixtures/configs) that it was tried under.
