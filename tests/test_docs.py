@@ -7,6 +7,7 @@ from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from equipoise.convert.core import plugins
@@ -14,7 +15,9 @@ from equipoise.validators import pytest_plugin
 from equipoise.validators.core.precision import PRECISIONS
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.tolerance import DEFAULTS, MODULE_TOLERANCE, REASONS, Tolerance
+from equipoise.validators.core.types import Decision
 from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.judgement.verdict import judge_output
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import backend_names
 from equipoise.validators.report.html.tables import VERDICT_SIGNS
@@ -57,6 +60,37 @@ def test_every_verdict_is_explained() -> None:
     for verdict, sign in VERDICT_SIGNS.items():
         if verdict != "reference":
             assert f"| `{sign}` | {verdict} | " in VALIDATE
+
+
+@pytest.mark.parametrize(
+    ("error", "margin", "verdict", "ratio"),
+    [
+        (8e-7, 1e-6, Verdict.WITHIN_NOISE, 4),
+        (4e-5, 1e-3, Verdict.DECISION_SAFE, 200),
+        (4e-5, 1e-5, Verdict.DIVERGED, 200),
+    ],
+)
+def test_example_of_the_noise_rule(
+    error: float, margin: float, verdict: Verdict, ratio: float
+) -> None:
+    """The example of docs/validate.md."""
+    assert all(
+        text in VALIDATE for text in ("2e-7", f"{error:.0e}".replace("e-0", "e-"), str(ratio))
+    )
+    truth = np.where(np.arange(64) % 2, 1.0, -1.0).reshape(32, 2)
+    label = Decision("label", "positive", "logits", slice(None), np.full(32, margin))
+    found = judge_output(
+        "logits",
+        truth + error,
+        truth + 2e-7,
+        truth,
+        valid=None,
+        precision="float32",
+        tolerance=DEFAULTS["float32"],
+        decisions=[label],
+    )
+    assert found.verdict is verdict
+    assert found.ratio == pytest.approx(ratio)
 
 
 def test_pages_name_no_place_of_ours() -> None:
