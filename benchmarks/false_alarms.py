@@ -2,8 +2,8 @@
 
     python benchmarks/false_alarms.py [--seeds 20] [--oracle PYTHON] [--programs FOLDER] [NAME ...]
 
-A seed shuffles the tokens of a sample (special ones and padding stay) and adds a tenth of noise to pictures and
-sounds. ``--programs`` is what ``fixtures/make_programs.py`` wrote. The figures go to
+A seed shuffles the tokens of a sample (special ones and padding stay) and adds a tenth of noise to images and
+audio. ``--programs`` is what ``benchmarks/export_fixtures.py`` wrote. The figures go to
 ``benchmarks/results/false-alarms.json`` and ``.md``; they are what the factors of ``validators/core/tolerance.py`` rest on.
 """
 

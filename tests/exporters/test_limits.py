@@ -49,7 +49,7 @@ def made(
     """Writes a target's program, in its first way, into the test's folder; gives the notes."""
 
     def make(target: str) -> list[str]:
-        way = next(iter(find_target(target)[0].ways))
+        way = next(iter(find_target(target).ways))
         return make_program(target, way, model, "CLIPTextModel", tmp_path, **inputs(2, 7))
 
     return make
@@ -88,7 +88,7 @@ def test_tensorflow(model: Path, made: Callable[[str], list[str]], tmp_path: Pat
     tf = pytest.importorskip("tensorflow")
     notes = made("saved-model")
     assert any(one.startswith(NOTE) for one in notes)
-    serve = tf.saved_model.load(str(tmp_path / find_target("saved-model")[0].program)).signatures[
+    serve = tf.saved_model.load(str(tmp_path / find_target("saved-model").program)).signatures[
         "serving_default"
     ]
 
@@ -109,6 +109,6 @@ def test_pytorch(target: str, made: Callable[[str], list[str]], tmp_path: Path) 
     notes = made(target)
     assert any(one.startswith(NOTE) for one in notes)
     if target == "torch-export":
-        program = torch.export.load(str(tmp_path / find_target(target)[0].program)).module()
+        program = torch.export.load(str(tmp_path / find_target(target).program)).module()
         with pytest.raises((AssertionError, RuntimeError), match="13"):
             program(*(torch.from_numpy(value) for value in inputs(3, LONGEST + 1).values()))
