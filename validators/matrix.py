@@ -1,4 +1,4 @@
-"""Many models on every backend: what stands in one table."""
+"""Validates many models on every backend and builds one table of the results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from equipoise.validators.validate import validate
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model.
+    """The row of one model.
 
     Attributes:
-        name: Its folder's name.
-        report: What was found; None where the model could not be run at all.
-        error: Why.
+        name: Name of the model's folder.
+        report: The report; None if the validation failed.
+        error: Why it failed.
     """
 
     name: str
@@ -37,11 +37,11 @@ class ModelRow:
 
     @property
     def summary(self) -> str:
-        """The verdict in a word."""
+        """The verdict, or the first line of the error."""
         return self.report.verdict.value if self.report else first_line(self.error)
 
     def cell(self, backend: str) -> str:
-        """What the table says of a backend: verdict and worst ratio, a dash where it has no form."""
+        """Returns the verdict of a backend and its largest ratio of error to noise; a dash if the backend was not run."""
         if self.report is None:
             return "failed" if backend == "pytorch" else "-"
         if backend == "pytorch":
@@ -53,7 +53,7 @@ class ModelRow:
         return _cell_text(_results_for(self.report, backend))
 
     def remarks(self) -> list[str]:
-        """What the table has no place for."""
+        """Returns remarks to print below the table."""
         return remarks(self.report) if self.report else [first_line(self.error)]
 
 
@@ -82,10 +82,10 @@ def validate_models(
     """Validates one model after the other.
 
     Args:
-        models: Model folders, or folders of such.
-        workers: The processes.
-        artifacts: A folder with a folder of programs for each model.
-        progress: Told what is at work.
+        models: Folders of models, or folders that contain such folders.
+        workers: The worker processes.
+        artifacts: A folder with a subfolder of programs for each model.
+        progress: Called with a description of each step.
         options: Further fields of :class:`Request`.
 
     Raises:
@@ -110,7 +110,7 @@ def validate_models(
 
 
 def model_folders(models: Sequence[Path]) -> list[Path]:
-    """The model folders among these, and in those that are none.
+    """Returns the model folders among these, and those inside the others.
 
     Raises:
         InputError: There is none.
@@ -127,7 +127,7 @@ def model_folders(models: Sequence[Path]) -> list[Path]:
 
 
 def find_programs(folder: Path) -> list[Path]:
-    """The programs that lie in a folder."""
+    """Returns the programs in a folder."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
@@ -139,7 +139,7 @@ def find_programs(folder: Path) -> list[Path]:
 
 
 def backend_columns(found: Sequence[ModelRow]) -> list[str]:
-    """The backends that occur, in the usual order."""
+    """Returns the backends that occur, in the usual order."""
     have = {result.backend for line in found if line.report for result in line.report.backends} | {
         "pytorch"
     }
@@ -147,7 +147,7 @@ def backend_columns(found: Sequence[ModelRow]) -> list[str]:
 
 
 def to_markdown(found: Sequence[ModelRow]) -> str:
-    """The table as Markdown, with what it has no place for below it."""
+    """Returns the table as Markdown, with remarks below it."""
     names = backend_columns(found)
     head = ["| model | task | class | " + " | ".join(names) + " |"]
     head.append("| --- " * (3 + len(names)) + "|")
@@ -169,7 +169,7 @@ def to_markdown(found: Sequence[ModelRow]) -> str:
 
 
 def _heading(found: Sequence[ModelRow]) -> list[str]:
-    """What was run, where and when."""
+    """Returns the title with precision, device, date and versions."""
     reports = [line.report for line in found if line.report]
     if not reports:
         return []

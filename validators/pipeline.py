@@ -1,4 +1,4 @@
-"""Runs a task as ``pipeline()`` did, on any backend."""
+"""Runs a task as ``pipeline()`` of transformers does, on any backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 from equipoise.validators.tasks.base import Task, find_task, pipeline_case
 
 _LIST_FIELDS = ("candidate_labels", "video")
-"""Entries of samples that are lists; on a command line they are separated by commas."""
+"""Fields of samples that are lists; on a command line their items are separated by commas."""
 
 
 def run_pipeline(
@@ -40,18 +40,18 @@ def run_pipeline(
     options: Mapping[str, CallOption] | None = None,
     threads: int = 0,
 ) -> list[Answer]:
-    """What ``pipeline(task, model)(inputs)`` returns, one result a sample.
+    """Returns what ``pipeline(task, model)(inputs)`` returns, one result per sample.
 
     Args:
         task: The task's name.
-        folder: A model, or an artifact with its companions (config, tokenizer) beside it.
-        inputs: Samples; texts are read as :func:`parse_inputs` says.
-        backend: What runs it; None: what the folder holds, PyTorch if it holds a checkpoint.
-        companions: The model's folder, where an artifact has no companions beside it.
+        folder: A model, or an artifact with its config and tokenizer.
+        inputs: Samples; :func:`parse_inputs` reads texts.
+        backend: The backend; None: the one that fits the folder, PyTorch for a checkpoint.
+        companions: The model's folder, if an artifact has no config and tokenizer.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        workers: Processes to use.
-        options: Those of the pipeline's call: ``top_k``, ``aggregation_strategy`` ...
-        threads: Of the framework; 0 leaves it alone.
+        workers: Worker processes to use.
+        options: Options of the pipeline's call: ``top_k``, ``aggregation_strategy`` ...
+        threads: Number of threads of the framework; 0 keeps its default.
 
     Raises:
         InputError: The task, the model, an input or an option cannot be used.
@@ -118,16 +118,16 @@ _CASE_OPTIONS = {
     "max_new_tokens": "max_new_tokens",
     "points_per_crop": "points_per_side",
 }
-"""Options of pipeline() that say how the model is called, by our names."""
+"""Options of pipeline() that change how the model is called -> options of a case."""
 
 
 def split_call_options(
     options: Mapping[str, CallOption],
 ) -> tuple[dict[str, CallOption], dict[str, CallOption]]:
-    """The options of a pipeline's call, parted into those of the answer and those of calling the model.
+    """Splits the options of a pipeline's call into those of decoding and those of a case.
 
     Raises:
-        InputError: Tokens are to be drawn at random; every backend would draw others.
+        InputError: The options ask for sampling, whose tokens would differ between backends.
     """
     every = {**options, **(options.get("generate_kwargs") or {})}
     every.pop("generate_kwargs", None)
@@ -140,10 +140,10 @@ def split_call_options(
 def parse_inputs(
     task: Task, model: ModelFolder, inputs: Sequence[str | Mapping[str, SampleValue]]
 ) -> list[Sample]:
-    """Samples of what a command line gives.
+    """Reads samples from a command line.
 
-    A text that begins with ``{`` is a JSON object. Where a sample of the task has one entry, each text is a
-    sample; else the texts are the entries of one sample, in their order, or ``name=value`` each.
+    A text that starts with ``{`` is a JSON object. If a sample of the task has one field, each text is a
+    sample; else the texts are the fields of one sample, in their order or as ``name=value``.
 
     Raises:
         InputError: Their number or a name does not fit the task.
@@ -192,12 +192,12 @@ def _parse_field(name: str, text: str) -> SampleValue:
 
 
 def to_json(value: Answer, folder: Path | None = None, name: str = "0") -> Any:
-    """A result as JSON values; pictures and sounds become files of a folder, or a line about them.
+    """Returns a result as JSON values; images become files of a folder or a short description.
 
     Args:
         value: The result.
-        folder: Where pictures and sounds go; None: nowhere.
-        name: How files are called.
+        folder: Where to save images; None: they are only described.
+        name: Stem of the file names.
     """
     if isinstance(value, Mapping):
         return {str(key): to_json(one, folder, f"{name}-{key}") for key, one in value.items()}

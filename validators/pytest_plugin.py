@@ -1,6 +1,6 @@
-"""A plugin of pytest: the fixture ``parity`` runs a model on every backend and fails where one diverges.
+"""A plugin for pytest: the fixture ``parity`` validates a model on every backend and fails if one diverges.
 
-pytest loads this file in every run, so nothing but pytest and the standard library may be imported at its top.
+pytest imports this module in every run, so at module level it imports nothing but pytest and the standard library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--equipoise-env`` and ``--equipoise-report``."""
+    """Adds ``--equipoise-env`` and ``--equipoise-report``."""
     group = parser.getgroup("equipoise", "parity of models on several backends")
     group.addoption(
         "--equipoise-env",
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
-    """Worker processes, started when first needed and kept for the whole session."""
+    """Provides worker processes, which are started when first needed and live as long as the session."""
     from equipoise.validators.runtime.process import WorkerPool
 
     with WorkerPool(_parse_environments(pytestconfig.getoption("--equipoise-env"))) as workers:
@@ -50,18 +50,18 @@ def _parse_environments(given: Sequence[str]) -> dict[str, str]:
 
 @pytest.fixture
 def parity(request: pytest.FixtureRequest, _equipoise_workers: WorkerPool) -> Parity:
-    """Call it with a model's folder; it fails the test unless every backend answers like PyTorch."""
+    """Returns a callable that takes a model's folder and fails the test unless every backend matches PyTorch."""
     folder = request.config.getoption("--equipoise-report")
     return Parity(_equipoise_workers, request.node.nodeid, Path(folder) if folder else None)
 
 
 class Parity:
-    """What the fixture gives.
+    """The object that the fixture ``parity`` returns.
 
     Args:
-        workers: Processes to run models in.
-        name: The test's, for files.
-        folder: Where reports go, or None.
+        workers: Worker processes to run models in.
+        name: Name of the test, used for file names.
+        folder: Folder for reports, or None.
     """
 
     def __init__(self, workers: WorkerPool, name: str, folder: Path | None) -> None:
@@ -84,22 +84,22 @@ class Parity:
         cases: Sequence[str] | None = None,
         against_golden: str | Path | None = None,
     ) -> Report:
-        """Runs the model's task and returns the report.
+        """Validates a model and returns the report.
 
         Args:
             model: The model's folder.
-            artifacts: Programs and checkpoints that should answer like it.
-            backends: Backends to run the model itself on; None: all classes that can be had.
+            artifacts: Programs and checkpoints to compare with the model.
+            backends: Backends to run the model itself on; None: all backends of classes that are available.
             task: A task of ``pipeline()``; None: the one that the model is made for.
             precision: ``fp32``, ``fp16`` or ``bf16``.
             device: ``cpu``, ``cuda`` or ``cuda:1``.
-            strict: Whether decision-safe is a failure too.
-            samples: Samples, or a file of them, in place of the model's.
+            strict: Whether *decision-safe* fails the test too.
+            samples: Samples, or a file of them, to use instead of the model's.
             cases: Names of cases; None: all.
-            against_golden: A folder with PyTorch's answers, from ``--save-golden``.
+            against_golden: A folder with PyTorch's outputs, from ``--save-golden``.
 
         Raises:
-            AssertionError: A backend diverged or failed, or none was there to compare with.
+            AssertionError: A backend diverged or failed, or none was available.
             EquipoiseError: The model, the task, a sample or an artifact cannot be used.
         """
         __tracebackhide__ = True
@@ -144,9 +144,9 @@ class Parity:
 
 
 def failure_message(report: Report, *, strict: bool) -> str:
-    """Why a report fails a test, with the table; empty where it does not.
+    """Returns why a report fails a test, with the table; empty if it does not.
 
-    A test in which nothing was compared has proved nothing, and fails.
+    A test in which nothing was compared proves nothing, and fails.
     """
     from equipoise.validators.judgement.results import Verdict
     from equipoise.validators.report.summary import to_text

@@ -1,4 +1,4 @@
-"""Arithmetic in float64 throughout: the truth that precisions are held to."""
+"""A PyTorch mode that computes everything in float64. Its results are the truth that precisions are compared with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def float64_mode() -> AbstractContextManager[Any]:
-    """Widens every tensor where it is used, and every narrower type that a model's code asks for.
+    """Returns a context that converts tensors to float64 where they are used, and dtypes in the model's code too.
 
-    Models narrow on purpose (norms and rotary positions in float32, ``softmax(dtype=torch.float32)``);
-    computed so, the truth would carry the noise that it is there to measure. Weights stay as narrow as they are:
-    each is widened for the call that uses it and freed after, so the truth of a large model takes no more memory
-    than the model, and the model's code is told that they are wide.
+    Some models compute in a lower precision on purpose (norms and rotary embeddings in float32,
+    ``softmax(dtype=torch.float32)``). The truth would then contain the noise that it is there to measure. The weights
+    keep their dtype: each is converted for the call that uses it and freed afterwards, so that the truth of a large
+    model needs no more memory than the model. Code that asks for the dtype of a weight gets float64.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -21,7 +21,7 @@ def float64_mode() -> AbstractContextManager[Any]:
     reading = {torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.stride}
 
     def widened(value: Any, *, tensors: bool = True) -> Any:
-        """A type or a tensor as float64, in lists too; everything else as it is."""
+        """Returns a dtype or a tensor as float64, also in lists; everything else is returned unchanged."""
         if isinstance(value, torch.dtype):
             return torch.float64 if value in narrow else value
         if tensors and isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""Decoding with a cache over programs, whatever runs them: a decoder with its past, or encoder, decoder, decoder with past."""
+"""Runs programs with a KV cache on any runtime: a decoder with past, or encoder, decoder and decoder with past."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ State = dict[str, Array]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a graph takes under a name.
+    """Shape and dtype of an input of a graph.
 
     Attributes:
-        shape: Sizes; what is no integer is open.
-        dtype: Of numpy.
+        shape: The sizes; a size that is no integer is dynamic.
+        dtype: NumPy's dtype.
     """
 
     shape: tuple[Any, ...]
@@ -28,15 +28,15 @@ class InputSpec:
 
 
 class NamedGraph(Protocol):
-    """A program with named arrays on both sides."""
+    """A program with named inputs and outputs."""
 
     @property
     def inputs(self) -> Mapping[str, InputSpec]:
-        """What it takes."""
+        """Shape and dtype of each input by name."""
         ...
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """Its outputs for exactly its inputs."""
+        """Returns the outputs for the given inputs, which must be exactly those of :attr:`inputs`."""
         ...
 
 
@@ -52,18 +52,19 @@ class StatelessGraph:
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
     ) -> tuple[dict[str, Array], State]:
-        """The outputs; there is nothing to go on from."""
+        """Returns the outputs and an empty cache."""
         return self.graph.call(inputs), {}
 
 
 class DecoderGraph:
-    """A decoder in one graph; it begins with an empty past.
+    """A decoder in one graph, which starts with an empty past.
 
     Args:
         graph: The graph.
-        chunk: The past is filled up on its left, where the mask hides it, to multiples of so many tokens: what compiles
-            a program for each length then compiles it once in so many steps. Only where positions are an input too:
-            a model that counts the past itself would count what was filled up.
+        chunk: The length of the past is rounded up to a multiple of this number by padding on the left, where the
+            attention mask hides it. A runtime that compiles the program for each length then compiles it less often.
+            Only done if the graph accepts position ids: a model that derives positions from the past would count the
+            padding.
     """
 
     caches = True
@@ -76,7 +77,7 @@ class DecoderGraph:
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
     ) -> tuple[dict[str, Array], State]:
-        """The outputs after a past, and the past of the next step."""
+        """Returns the outputs, and the past of the next step."""
         rows = len(next(iter(inputs.values())))
         past = empty_past(self.graph, rows) if state is None else reorder_cache(state, order)
         room = -next(iter(past.values())).shape[2] % self.chunk
@@ -88,7 +89,10 @@ class DecoderGraph:
 
 
 class EncoderDecoderGraphs:
-    """An encoder, a decoder that begins and one that goes on, these two in one graph or in two."""
+    """An encoder, a decoder for the first token, and a decoder with past for all others.
+
+    Both decoders may be the same graph.
+    """
 
     caches = True
 
@@ -100,7 +104,7 @@ class EncoderDecoderGraphs:
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
     ) -> tuple[dict[str, Array], State]:
-        """The first time through the encoder; then through the decoder with past alone."""
+        """Runs encoder and decoder in the first step, and the decoder with past in all others."""
         tokens = {"input_ids": inputs["decoder_input_ids"]}
         if state is None:
             kept = self._encoded(inputs)
@@ -124,31 +128,31 @@ GraphModel = StatelessGraph | DecoderGraph | EncoderDecoderGraphs
 
 
 class GraphSession(BaseSession):
-    """A session over graphs, which does what they do together.
+    """A session that runs one or several graphs as one model.
 
     Attributes:
-        model: What :func:`assemble_graphs` made of them.
+        model: The graphs as one model; see :func:`assemble_graphs`.
     """
 
     model: GraphModel
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         outputs, _ = self.model.step(inputs, None, None)
         return outputs
 
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """The same, going on from a cache."""
+        """Runs one forward pass with a cache; see :meth:`equipoise.validators.backends.base.Session.step`."""
         return self.model.step(inputs, state, order)
 
 
 def assemble_graphs(graphs: Mapping[str, NamedGraph], chunk: int = 1) -> GraphModel:
-    """What the graphs are together.
+    """Returns several graphs as one model.
 
     Args:
-        graphs: By role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
+        graphs: The graphs by role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
         chunk: See :class:`DecoderGraph`.
     """
     if "model" not in graphs:
@@ -160,12 +164,12 @@ def assemble_graphs(graphs: Mapping[str, NamedGraph], chunk: int = 1) -> GraphMo
 
 
 def has_past(graph: NamedGraph) -> bool:
-    """Whether a graph takes a past."""
+    """Checks whether a graph accepts past keys and values."""
     return any(name.startswith(PAST_PREFIX) for name in graph.inputs)
 
 
 def empty_past(graph: NamedGraph, rows: int) -> State:
-    """A past of no tokens."""
+    """Returns past keys and values of length 0."""
     return {
         name: np.zeros((rows, one.shape[1], 0, one.shape[3]), one.dtype)
         for name, one in graph.inputs.items()
@@ -174,14 +178,14 @@ def empty_past(graph: NamedGraph, rows: int) -> State:
 
 
 def reorder_cache(state: State, order: list[int] | None) -> State:
-    """The rows of a cache to go on with."""
+    """Selects rows of a cache."""
     if order is None:
         return state
     return {name: value[order] for name, value in state.items()}
 
 
 def split_present(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
-    """Results, and the present as the past of the next step."""
+    """Splits outputs into results and present keys and values; the latter get the names of the next step's past."""
     results = {
         name: value for name, value in outputs.items() if not name.startswith(PRESENT_PREFIX)
     }
@@ -192,7 +196,7 @@ def split_present(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State
 
 
 def _pad_left(value: Array, room: int, axis: int) -> Array:
-    """With so many zeros in front along an axis."""
+    """Adds zeros in front along an axis."""
     if not room:
         return value
     widths = [(room if one == axis else 0, 0) for one in range(value.ndim)]
@@ -200,6 +204,6 @@ def _pad_left(value: Array, room: int, axis: int) -> Array:
 
 
 def _call_graph(graph: NamedGraph, values: Mapping[str, Array], *, go_on: bool) -> dict[str, Array]:
-    """A graph's outputs for those of the values that it takes."""
+    """Calls a graph with those of the values that it accepts."""
     every = {**values, USE_CACHE_BRANCH: np.array([go_on])}
     return graph.call({name: every[name] for name in graph.inputs})

@@ -1,4 +1,4 @@
-"""Pins what changes results of TensorFlow between runs, and describes what it runs on."""
+"""Helpers of the TensorFlow backends: numerical switches and runtime description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from equipoise.validators.backends.base import Facts, Options
 
 
 def pin_numerics(options: Options) -> None:
-    """Threads, determinism and TF32; the thread counts of a process can be set once only."""
+    """Sets threads, determinism and TF32. A process can set its thread counts only once."""
     import tensorflow as tf
 
     if options.get("threads"):
@@ -28,7 +28,7 @@ def pin_numerics(options: Options) -> None:
 
 
 def device_scope(options: Options) -> Any:
-    """The device of the options as a context."""
+    """Returns a context in which TensorFlow uses the device of the options."""
     import tensorflow as tf
 
     device = str(options.get("device") or "cpu")
@@ -36,7 +36,7 @@ def device_scope(options: Options) -> Any:
 
 
 def describe_runtime() -> Facts:
-    """The device and the switches of :func:`pin_numerics` as TensorFlow reports them."""
+    """Returns the device and the switches of :func:`pin_numerics` as TensorFlow reports them."""
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")

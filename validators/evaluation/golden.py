@@ -27,7 +27,7 @@ def save_golden(
     row: BackendResult,
     measured: Sequence[ReferenceOutputs],
 ) -> None:
-    """Writes inputs, outputs and truth of every case.
+    """Writes inputs, reference and truth of every case.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -66,7 +66,7 @@ def _file_name(case: str, part: str) -> str:
 
 @dataclass(frozen=True)
 class Golden:
-    """Stored outputs, used in place of :class:`~equipoise.validators.evaluation.reference.ReferenceModels`."""
+    """Stored outputs, used instead of :class:`~equipoise.validators.evaluation.reference.ReferenceModels`."""
 
     context: EvaluationContext
     folder: Path
@@ -81,7 +81,7 @@ class Golden:
         """Returns the stored outputs of these cases.
 
         Raises:
-            InputError: A case was not stored, or the samples give other arrays today.
+            InputError: A case was not stored, or the samples are encoded to other arrays than when it was stored.
         """
         return [self._stored(batch) for batch in batches]
 
@@ -89,7 +89,7 @@ class Golden:
         """Returns the stored outputs of a case.
 
         Raises:
-            InputError: The case was not stored, or the samples give other arrays today.
+            InputError: The case was not stored, or the samples are encoded to other arrays than when it was stored.
         """
         name = batch.case.name
         if name not in self.index["cases"]:
@@ -134,7 +134,7 @@ def load_golden(context: EvaluationContext, folder: Path) -> Golden:
     """Opens a golden.
 
     Raises:
-        InputError: There is no golden, or it was made for another task, class or precision.
+        InputError: There is no golden, or it is of another task, class or precision.
     """
     path = folder / INDEX_NAME
     try:

@@ -1,4 +1,4 @@
-"""What this machine is, for reports."""
+"""Describes the machine that runs a validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REPORTED_PACKAGES = ("equipoise", "numpy", "transformers", "tokenizers")
 
 
 def describe_host() -> dict[str, Any]:
-    """Processor, cores, system, and the versions that tasks depend on here."""
+    """Returns processor, cores, operating system, and the versions of the packages that tasks depend on."""
     versions = {}
     for name in REPORTED_PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The command line that runs a validation again."""
+"""Builds the command line that repeats a validation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from equipoise.validators.core.request import Request
 
 
 def rerun_command(request: Request, task: str, chosen: Mapping[str, str]) -> str:
-    """``equipoise validate ...`` with all that decides the result.
+    """Returns ``equipoise validate ...`` with all options that affect the result.
 
     Args:
-        request: What was asked for.
-        task: The task that it turned out to be.
-        chosen: Interpreters of backends, as ``--env`` names them.
+        request: The settings of the validation.
+        task: The name of the task that was run.
+        chosen: Interpreters of backends by name, as for ``--env``.
     """
     names = {dtype: name for name, dtype in PRECISIONS.items()}
     parts = ["equipoise", "validate", str(request.model), *map(str, request.artifacts)]

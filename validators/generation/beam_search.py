@@ -1,4 +1,4 @@
-"""Beam search, step for step as in transformers, so that both choose the same tokens."""
+"""Beam search with the same steps as in transformers, so that both choose the same tokens."""
 
 from __future__ import annotations
 
@@ -15,12 +15,26 @@ from equipoise.validators.generation.logits_processors import (
 )
 
 MASKED_SCORE = -1.0e9
-"""The score of what must not be chosen; transformers' number."""
+"""Score of a candidate that must not be chosen; the same number as in transformers."""
 
 
 @dataclass
 class _BeamState:
-    """Beams of a batch: (samples, beams) and a last axis for sequences."""
+    """The beams of a batch. Axes are (samples, beams), and a last one for the tokens of sequences.
+
+    Attributes:
+        running: Sequences that continue.
+        running_scores: Their scores: sums of log-probabilities.
+        finished: The best sequences that have ended.
+        finished_scores: Their scores, normalized by length.
+        finished_lengths: Their lengths, prompts included.
+        ended: Whether an entry of ``finished`` is a real sequence.
+        open: (samples, 1) Whether a running sequence may still become better than a finished one.
+        gaps: (samples,) Smallest difference between the scores of a kept and a dropped candidate so far.
+        scale: (samples,) Largest absolute logit so far.
+        order: Rows of the last call that the running sequences continue from.
+        stop: Whether the search has ended.
+    """
 
     running: Array
     running_scores: Array
@@ -36,12 +50,12 @@ class _BeamState:
 
 
 def beam_search(feed: DecoderInputs, prompt: Array, search: GenerationSettings) -> Arrays:
-    """The best sequence of each sample.
+    """Returns the best sequence of each sample.
 
     Returns:
-        ``sequences`` (samples, length), prompts included; ``sequences_scores``, normalised by length;
-        ``sequences_gaps``: the smallest distance, in that unit, of a candidate that was kept to one that
-        was dropped; ``sequences_scores_scale``: the largest logit, whose rounding the scores carry.
+        ``sequences`` (samples, length), prompts included; ``sequences_scores``, normalized by length;
+        ``sequences_gaps``: the smallest difference in that unit between the scores of a kept and a dropped candidate;
+        ``sequences_scores_scale``: the largest logit, which determines the rounding errors of the scores.
     """
     state = _initial_state(prompt, search)
     length, limit = prompt.shape[1], search.limit(prompt.shape[1])
@@ -115,7 +129,7 @@ def _collect_finished(
     length: int,
     prompt: int,
 ) -> None:
-    """Takes candidates that have just ended among the finished ones, if they are better."""
+    """Adds candidates that have just ended to the finished sequences, if they are better."""
     beams = state.running_scores.shape[1]
     counts = stops & (np.arange(top.shape[1]) < beams)
     full = state.ended.all(axis=1, keepdims=True) & (search.early_stopping is True)
@@ -132,7 +146,7 @@ def _collect_finished(
 def _update_open(
     state: _BeamState, search: GenerationSettings, stops: Array, length: int, prompt: int
 ) -> None:
-    """Whether a sample can still get better, and the batch is done."""
+    """Updates which samples can still improve, and whether the search has ended."""
     longest = search.early_stopping == "never" and search.length_penalty > 0.0
     written = search.limit(prompt) - prompt if longest else length - prompt
     possible = state.running_scores[:, :1] / written**search.length_penalty
@@ -143,7 +157,7 @@ def _update_open(
 
 
 def _record_gaps(state: _BeamState, search: GenerationSettings, top: Array, stops: Array) -> None:
-    """The distance of the last candidate that goes on to the first that does not."""
+    """Updates the smallest difference between the last candidate that is kept and the first that is dropped."""
     beams = state.running_scores.shape[1]
     for sample in range(len(top)):
         full = state.ended[sample].all() and search.early_stopping is True

@@ -1,4 +1,4 @@
-"""Asks a model for the scores of the next token, with its cache or without."""
+"""Feeds growing sequences to a model and returns the logits of the next token, with or without a KV cache."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from equipoise.validators.core.types import Array, Arrays, Runner
 
 
 class DecoderInputs:
-    """The inputs of a batch, and how they grow with the tokens that were chosen.
+    """The inputs of a batch, which grow with the generated tokens.
 
     Args:
         runner: The model.
-        arrays: The inputs, prompts among them: ``decoder_input_ids`` if the model has an encoder, else
+        arrays: The inputs, including the prompts: ``decoder_input_ids`` if the model has an encoder, else
             ``input_ids``.
-        kwargs: Plain values for the model's forward.
-        repeat: Rows that each sample takes: the number of beams.
-        cache: Whether the model's keys and values are kept between the calls.
-        positions: Whether positions follow from the attention mask (no model with several axes of them).
+        kwargs: Further keyword arguments of the model's forward.
+        repeat: Number of rows for each sample: the number of beams.
+        cache: Whether to use the model's KV cache.
+        positions: Whether to compute position ids from the attention mask (not for models whose positions have
+            several axes).
 
     Raises:
-        InputError: The cache is wanted and the runner keeps none.
+        InputError: A cache is asked for and the runner has none.
     """
 
     def __init__(
@@ -55,15 +56,15 @@ class DecoderInputs:
 
     @property
     def padding(self) -> Array | None:
-        """How many tokens of padding each prompt has on its left; None behind an encoder."""
+        """Number of padding tokens on the left of each prompt; None for an encoder-decoder model."""
         return None if self._encoder else left_padding(self._arrays)
 
     def __call__(self, sequences: Array, order: Sequence[int] | None = None) -> Array:
-        """The scores after these sequences (rows, vocabulary).
+        """Returns the logits of the token after each sequence (rows, vocabulary).
 
         Args:
-            sequences: Prompts and what was chosen since.
-            order: Rows of the last call that these sequences go on from; None: the same rows.
+            sequences: Prompts and the tokens generated so far.
+            order: Rows of the last call that these sequences continue from; None: the same rows.
         """
         grown = self._seq2seq(sequences) if self._encoder else self._decoder(sequences)
         if not self._cache:
@@ -74,7 +75,7 @@ class DecoderInputs:
         return self._last(outputs)
 
     def _newest(self, grown: Arrays) -> Arrays:
-        """The last token and what belongs to it; the mask as a whole."""
+        """Returns the last token and its token-wise inputs, and the whole attention mask."""
         tokens = grown["decoder_input_ids" if self._encoder else "input_ids"]
         newest = {
             name: value[:, -1:]
@@ -110,6 +111,6 @@ class DecoderInputs:
 
 
 def left_padding(arrays: Mapping[str, Array]) -> Array | None:
-    """How many tokens of padding each text has on its left."""
+    """Returns the number of padding tokens on the left of each text."""
     mask = arrays.get("attention_mask")
     return None if mask is None else np.asarray((mask != 0).argmax(axis=1))

@@ -1,4 +1,4 @@
-"""The one loop that makes a model write: greedy or with beams, over any :class:`Runner`."""
+"""The generation loop: greedy or beam search, on any :class:`Runner`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def generate(
     follow: Arrays | None = None,
     **kwargs: CallOption,
 ) -> Arrays:
-    """What the model writes.
+    """Generates text.
 
     Args:
         runner: The model.
         model: Its folder, for ``generation_config.json``.
         arrays: Its inputs.
         options: ``beams``, ``cache``, ``max_new_tokens`` of a case.
-        follow: The reference's outputs. Greedy search takes their tokens, so that its logits can be
-            compared with theirs step by step, and reports its own choices as ``sequences``.
-        kwargs: Plain values for the model's forward.
+        follow: The reference's outputs. Greedy search continues with their tokens, so that its logits can be compared
+            step by step, and returns its own choices as ``sequences``.
+        kwargs: Further keyword arguments of the model's forward.
 
     Returns:
-        ``sequences`` with the prompts. Greedy search adds ``logits`` (samples, steps, vocabulary) as the model
-        gave them, zero after the end of a sample. Beams add ``sequences_scores`` and ``sequences_gaps``.
+        ``sequences`` with the prompts. Greedy search adds ``logits`` (samples, steps, vocabulary) before logits
+        processors, zero after the end of a sample. Beam search adds ``sequences_scores`` and ``sequences_gaps``.
     """
     search = generation_settings(model, options)
     arrays = with_prompt(runner, arrays, search)
@@ -57,7 +57,7 @@ def generate(
 
 
 def generation_settings(model: ModelFolder, options: Mapping[str, Any]) -> GenerationSettings:
-    """The settings of the folder's generation config, under those of a case."""
+    """Returns the settings of the folder's generation config; options of a case override them."""
     config = {**model.generation_config}
     text = model.config.get("text_config") or model.config.get("decoder") or {}
     config.setdefault(
@@ -68,7 +68,7 @@ def generation_settings(model: ModelFolder, options: Mapping[str, Any]) -> Gener
 
 
 def with_prompt(runner: Runner, arrays: Mapping[str, Array], search: GenerationSettings) -> Arrays:
-    """The inputs with what a decoder behind an encoder starts from."""
+    """Adds ``decoder_input_ids`` with the start token if the model has an encoder and the inputs lack them."""
     if "decoder_input_ids" in arrays or "decoder_input_ids" not in runner.accepts:
         return dict(arrays)
     samples = len(next(iter(arrays.values())))
@@ -77,17 +77,17 @@ def with_prompt(runner: Runner, arrays: Mapping[str, Array], search: GenerationS
 
 
 def prompt_tokens(arrays: Mapping[str, Array]) -> Array:
-    """The tokens that writing goes on from."""
+    """Returns the tokens that generation continues from."""
     return arrays["decoder_input_ids" if "decoder_input_ids" in arrays else "input_ids"]
 
 
 def greedy_margins(
     search: GenerationSettings, sequences: Array, logits: Array, padding: Array | None = None
 ) -> list[Array]:
-    """For each sample and step: half the distance of the chosen token's score to the next one's.
+    """Returns the margin of each generated token: half the difference of the two best scores.
 
-    The distance is that of the scores as the config changes them; a penalty on repetition can enlarge an
-    error of the logits by its own factor.
+    Scores are those after logits processors. A repetition penalty can enlarge an error of the logits by its factor, so
+    the margins are divided by it.
     """
     prompt = sequences.shape[1] - logits.shape[1]
     margins = np.empty(logits.shape[:2])
@@ -103,7 +103,7 @@ def greedy_margins(
 
 
 def generated_tokens(search: GenerationSettings, sequences: Array, prompt: int) -> list[list[int]]:
-    """What each sample wrote, up to its end token."""
+    """Returns the tokens that were generated for each sample, up to its end token."""
     written = []
     for row in sequences[:, prompt:].tolist():
         ends = [index + 1 for index, token in enumerate(row) if token in search.eos]
@@ -132,7 +132,7 @@ def _greedy_search(
 
 
 def _has_multi_axis_positions(model: ModelFolder) -> bool:
-    """Whether positions have axes for time, height and width, which only the model can work out."""
+    """Checks whether positions have axes for time, height and width, which only the model can compute."""
     for config in (model.config, model.config.get("text_config") or {}):
         for name in ("rope_scaling", "rope_parameters"):
             if "mrope_section" in (config.get(name) or {}):

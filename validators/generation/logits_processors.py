@@ -1,4 +1,4 @@
-"""What a generation config does to scores before a token is chosen; arithmetic in float64."""
+"""The logits processors of a generation config, in float64."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Array
 
 DEFAULT_NEW_TOKENS = 20
-"""As transformers, when a config names no length."""
+"""Number of new tokens if a config sets no length, as in transformers."""
 
 _UNSUPPORTED_SETTINGS = {
     "encoder_no_repeat_ngram_size": 0,
@@ -23,12 +23,33 @@ _UNSUPPORTED_SETTINGS = {
     "sequence_bias": None,
     "token_healing": False,
 }
-"""Settings that would change the text and that are not followed here, with the value that means off."""
+"""Settings that would change the text and are not supported here, with the value that means off."""
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How tokens are chosen, from ``generation_config``; sampling is never done."""
+    """Settings of ``generation_config`` that decide which token is chosen; sampling is not supported.
+
+    Attributes:
+        num_beams: Number of beams; 1 is greedy search.
+        max_length: Maximal length, prompt included.
+        max_new_tokens: Maximal number of new tokens; overrides ``max_length``.
+        min_length: Minimal length, prompt included.
+        min_new_tokens: Minimal number of new tokens; overrides ``min_length``.
+        eos: Ids of the end tokens.
+        pad: Id of the padding token.
+        start: Id of the token that the decoder of an encoder-decoder model starts with.
+        forced_bos: Id of the token that is forced after the start token.
+        forced_eos: Ids of the tokens that are forced at the maximal length.
+        suppress: Ids that are never generated.
+        begin_suppress: Ids that are not generated as first token.
+        bad_words: Sequences of ids that are never generated.
+        no_repeat: Size of n-grams that must not occur twice; 0 is off.
+        repetition_penalty: Factor that makes tokens less likely that have occurred.
+        length_penalty: Exponent of the length in the scores of beam search.
+        early_stopping: When beam search stops, as in transformers.
+        positions: Number of positions that the model has.
+    """
 
     beams: int = 1
     max_length: int | None = None
@@ -51,10 +72,10 @@ class GenerationSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], options: Mapping[str, Any]) -> GenerationSettings:
-        """Reads the settings; ``options`` (``beams``, ``max_new_tokens``) are stronger.
+        """Reads the settings; ``options`` (``beams``, ``max_new_tokens``) override the config.
 
         Raises:
-            InputError: A setting would change the text and is not known here.
+            InputError: A setting would change the text and is not supported.
         """
         for name, off in _UNSUPPORTED_SETTINGS.items():
             if config.get(name) not in (off, None):
@@ -89,7 +110,7 @@ class GenerationSettings:
         )
 
     def limit(self, prompt: int) -> int:
-        """How long sequences get, with a prompt of that many tokens."""
+        """Returns the maximal length of sequences with a prompt of this length."""
         if self.max_new_tokens is not None:
             return prompt + int(self.max_new_tokens)
         # 20 is the default of transformers: it means new tokens when nobody asked for a length.
@@ -99,7 +120,7 @@ class GenerationSettings:
         return min(length, self.positions) if self.positions else length
 
     def least(self, prompt: int) -> int:
-        """How long sequences are at least before they may end."""
+        """Returns the minimal length of sequences with a prompt of this length."""
         if self.min_new_tokens is not None:
             return prompt + int(self.min_new_tokens)
         return self.min_length
@@ -112,17 +133,17 @@ def process_logits(
     prompt: int,
     padding: Array | None = None,
 ) -> Array:
-    """Scores of the next token with everything that the config forbids or forces.
+    """Applies all logits processors to the scores of the next token.
 
     Args:
         search: The settings.
-        sequences: What has been chosen, prompts included (rows, length).
-        scores: Logits, or logarithms of probabilities for beams (rows, vocabulary).
+        sequences: Tokens so far, prompts included (rows, length).
+        scores: Logits, or log-probabilities for beam search (rows, vocabulary).
         prompt: Length of the prompts.
-        padding: How many tokens of each row are padding on the left: nobody said them.
+        padding: Number of padding tokens on the left of each row; the repetition penalty ignores them.
 
     Returns:
-        float64, in the order of transformers' processors.
+        Scores in float64; processors are applied in the order of transformers.
     """
     scores = scores.astype(np.float64)
     length = sequences.shape[1]
@@ -167,7 +188,7 @@ def _repetition_penalty(
 
 
 def _repeated_ngram_tokens(sequences: Array, size: int) -> list[list[int]]:
-    """The tokens that would make each row repeat an n-gram of that size."""
+    """Returns the tokens that would make each row repeat an n-gram of this size."""
     banned = []
     for row in sequences.tolist():
         tail = row[len(row) - size + 1 :] if len(row) + 1 >= size else None

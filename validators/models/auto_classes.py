@@ -1,4 +1,4 @@
-"""Finds the class of transformers for a task by the names in its auto classes; needs no framework."""
+"""Finds the class of transformers for a task through the mappings of its auto classes; needs no framework."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OTHER_AUTO_CLASSES = {
     "AutoModelForTextToWaveform": ("AutoModelForTextToSpectrogram",),
     "AutoModelForDocumentQuestionAnswering": ("AutoModelForImageTextToText",),
 }
-"""Other auto classes that do the same task."""
+"""Further auto classes of the same task."""
 
 
 class TaskClasses(Protocol):
-    """What a task says about classes; see :class:`equipoise.validators.tasks.base.Task`."""
+    """The part of a task that decides about classes; see :class:`equipoise.validators.tasks.base.Task`."""
 
     name: str
     auto_class: str
@@ -33,7 +33,7 @@ class TaskClasses(Protocol):
 
 
 def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
-    """The class names of an auto class by model type; empty if transformers has no such class."""
+    """Returns the class names of an auto class by model type; empty if transformers has no such auto class."""
     # As an attribute of its package the module is a stand-in where torch is missing; by its name it is itself.
     modeling_auto = import_module("transformers.models.auto.modeling_auto")
     auto = getattr(modeling_auto, auto_class, None)
@@ -44,12 +44,12 @@ def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
 
 
 def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
-    """The PyTorch class that loads the model for the task.
+    """Returns the PyTorch class that loads the model for a task.
 
-    The config's own class if it is made for the task; else the first of transformers' mapping.
+    That is the config's own class if it is made for the task; else the first of transformers' mapping.
 
     Raises:
-        InputError: transformers has no class of that model for the task.
+        InputError: transformers has no class of that model type for the task.
     """
     if model.class_name and task.suits(model):
         return model.class_name
@@ -66,7 +66,7 @@ def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
 
 
 def has_class(model: ModelFolder, *auto_classes: str) -> bool:
-    """Whether the config's class is one that these auto classes give."""
+    """Checks whether the config's class is in the mapping of one of these auto classes."""
     return any(
         model.class_name in mapped_classes(auto_class).get(model.model_type, ())
         for auto_class in auto_classes

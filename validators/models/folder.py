@@ -1,4 +1,4 @@
-"""A model's folder as the validators see it: its config, and what turns samples into arrays."""
+"""A model's folder as the validators read it: its configs, and the tokenizer and processors that encode samples."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_star
 
 
 class ModelFolder:
-    """A folder in Hugging Face's layout, or an artifact that carries the same companions.
+    """A folder in the layout of Hugging Face, or an artifact with the same config, tokenizer and processor files.
 
-    Tokenizers and processors come from transformers, which needs no framework for them; arrays are numpy's.
+    Tokenizers and processors come from transformers, which needs no framework for them; arrays are NumPy's.
 
     Attributes:
         path: The folder.
-        config: What ``config.json`` says.
+        config: Content of ``config.json``.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,21 +29,21 @@ class ModelFolder:
 
     @property
     def model_type(self) -> str:
-        """As in the config, e.g. ``bert``."""
+        """Model type in the config, such as ``bert``."""
         return str(self.config.get("model_type", ""))
 
     @property
     def class_name(self) -> str:
-        """PyTorch's class as the config names it, without the prefix of another framework; or empty."""
+        """PyTorch class in the config, without the prefix of another framework; empty if there is none."""
         names = self.config.get("architectures") or [""]
         return str(names[0]).removeprefix("TF").removeprefix("Flax")
 
     @cached_property
     def generation_config(self) -> dict[str, JsonValue]:
-        """What ``generation_config.json`` says; older folders say it in their config, or by its defaults.
+        """Content of ``generation_config.json``; without that file, ``config.json`` with its defaults.
 
-        Special tokens that it leaves open are the config's, as in transformers; BLIP's own ``generate`` begins and ends
-        with those of its text, whatever is stated.
+        Special tokens that it lacks are those of the config, as in transformers. BLIP's own ``generate`` always starts and
+        ends with the special tokens of its text model.
         """
         stated = self._json("generation_config.json") or self._config_with_defaults()
         parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
@@ -62,22 +62,22 @@ class ModelFolder:
 
     @cached_property
     def preprocessor_config(self) -> dict[str, JsonValue]:
-        """What ``preprocessor_config.json`` says; newer folders have ``processor_config.json``."""
+        """Content of ``preprocessor_config.json``, or of ``processor_config.json`` in newer folders."""
         return self._json("preprocessor_config.json") or self._json("processor_config.json")
 
     @cached_property
     def labels(self) -> dict[int, str]:
-        """The names of the classes by their index."""
+        """Names of the classes by index."""
         return {int(index): str(name) for index, name in self.config.get("id2label", {}).items()}
 
     @property
     def has_image_processor(self) -> bool:
-        """Whether pictures can be turned into pixel values."""
+        """Whether the folder has an image processor."""
         return self._prepares("image_processor", "image_mean", "do_resize")
 
     @property
     def has_feature_extractor(self) -> bool:
-        """Whether sounds can be turned into features."""
+        """Whether the folder has a feature extractor for audio."""
         return self._prepares("feature_extractor", "sampling_rate")
 
     def _prepares(self, part: str, *marks: str) -> bool:
@@ -89,7 +89,7 @@ class ModelFolder:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether text can be turned into tokens."""
+        """Whether the folder has a tokenizer."""
         names = (
             "tokenizer.json",
             "tokenizer_config.json",
@@ -122,14 +122,14 @@ class ModelFolder:
 
     @cached_property
     def processor(self) -> Processor:
-        """The processor of transformers: tokenizer and image processor or feature extractor in one."""
+        """The processor of transformers: a tokenizer with an image processor or feature extractor."""
         from transformers import AutoProcessor
 
         return self._load(AutoProcessor)
 
     @cached_property
     def samples(self) -> list[dict[str, JsonValue]]:
-        """What ``samples.json`` holds, each with ``inputs``; empty without that file."""
+        """Content of ``samples.json``, a list of objects with ``inputs``; empty without that file."""
         found: list[dict[str, JsonValue]] = self._json("samples.json") or []  # type: ignore[assignment]
         return found
 

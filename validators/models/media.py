@@ -1,4 +1,4 @@
-"""Pictures, sounds and films as arrays."""
+"""Reads images, audio and videos as arrays."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 def open_image(source: Any) -> PilImage:
-    """A picture of PIL in RGB: a path, an array (height, width, 3) or a picture already.
+    """Opens an image in RGB, from a path, an array (height, width, 3) or a PIL image.
 
     Raises:
-        InputError: There is no such file, or it is no picture.
+        InputError: The file does not exist or is not an image.
     """
     image = _pil()
     if isinstance(source, image.Image):
@@ -42,7 +42,7 @@ def open_image(source: Any) -> PilImage:
 
 
 def open_frames(source: Any) -> list[PilImage]:
-    """The frames of a film: a list of pictures, a folder of them in order, or an animated GIF.
+    """Opens the frames of a video: a list of images, a folder of images (sorted by name), or an animated GIF.
 
     Raises:
         InputError: There are no frames.
@@ -60,10 +60,11 @@ def open_frames(source: Any) -> list[PilImage]:
 
 
 def open_audio(source: Any, rate: int) -> Array:
-    """Mono sound in float32 at that rate: a WAV file, samples at that rate, or pipeline()'s dictionary.
+    """Returns mono audio in float32 at this sampling rate: from a WAV file, from samples at this rate, or from the dict that
+    ``pipeline()`` accepts.
 
     Raises:
-        InputError: There is no such file, or it is no WAV file.
+        InputError: The file does not exist or is not a WAV file.
     """
     if isinstance(source, Mapping):
         samples = np.asarray(source["raw"] if "raw" in source else source["array"], np.float32)
@@ -75,10 +76,10 @@ def open_audio(source: Any, rate: int) -> Array:
 
 
 def read_wav(path: Path) -> tuple[Array, int]:
-    """Mono samples between -1 and 1, and their rate; 8, 16, 24 or 32 bits.
+    """Returns mono samples between -1 and 1 and their sampling rate; from 8, 16, 24 or 32 bits.
 
     Raises:
-        InputError: It is no WAV file of whole numbers.
+        InputError: The file is not a WAV file with integer samples.
     """
     try:
         with wave.open(str(path)) as file:
@@ -99,7 +100,7 @@ def read_wav(path: Path) -> tuple[Array, int]:
 
 
 def write_wav(path: Path, samples: Array, rate: int) -> None:
-    """Writes mono samples between -1 and 1 with 16 bits."""
+    """Writes mono samples between -1 and 1 as a WAV file with 16 bits."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -108,7 +109,7 @@ def write_wav(path: Path, samples: Array, rate: int) -> None:
 
 
 def resample(samples: Array, given: int, wanted: int) -> Array:
-    """Another rate, by a windowed sinc: the filter of torchaudio, whose numbers ``pipeline()`` uses."""
+    """Resamples audio with a windowed sinc: the filter of torchaudio, which ``pipeline()`` uses."""
     if given == wanted:
         return samples
     divisor = int(np.gcd(given, wanted))

@@ -1,4 +1,4 @@
-"""The rows that every report shows: one a backend, with its worst figures."""
+"""The rows that every report shows: one per backend, with its worst result."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from equipoise.validators.judgement.results import BackendResult, CaseMetrics, O
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One backend in a line, as texts.
+    """The results of one backend as texts.
 
     Attributes:
-        backend: How it is called.
+        backend: Its name in reports.
         verdict: Its verdict, or ``not run``.
-        where: The case and output with the worst verdict, then the largest part of its limit.
-        max_abs: Largest distance from the truth there.
-        noise: The reference's own there.
-        ratio: Rms error over the noise that it was held to.
-        decisions: How many decisions stand, of how many.
-        seconds: All passes.
-        memory: Most memory held.
-        remark: Why it is not better, or was not run.
+        where: Case and output with the worst verdict; among equal verdicts, with the largest ratio.
+        max_abs: Largest absolute error of that output.
+        noise: Largest absolute error of the reference there.
+        ratio: Rms error over the noise that it is compared with.
+        decisions: Number of decisions that are equal, and number of all.
+        seconds: Duration of all passes.
+        memory: Peak memory.
+        remark: Why the verdict is not better, or why the backend was not run.
     """
 
     backend: str
@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 def summary_row(result: BackendResult) -> SummaryRow:
-    """The line of a backend."""
+    """Returns the row of a backend."""
     if result.absent:
         return SummaryRow(result.label, "not run", remark=result.absent)
     worst = worst_output(result)
@@ -72,19 +72,19 @@ def summary_row(result: BackendResult) -> SummaryRow:
 
 
 def summary_rows(report: Report) -> list[SummaryRow]:
-    """The reference, which has no verdict, and every backend."""
+    """Returns the row of the reference, which has no verdict, and those of all backends."""
     first = replace(summary_row(report.reference), verdict="reference")
     return [first, *(summary_row(result) for result in report.backends)]
 
 
 def row_cells(line: SummaryRow) -> list[str]:
-    """A line's texts in the order of :data:`COLUMNS`."""
+    """Returns the texts of a row in the order of :data:`COLUMNS`."""
     figures = [line.max_abs, line.noise, line.ratio, line.decisions, line.seconds, line.memory]
     return [line.backend, line.verdict, line.where, *figures]
 
 
 def to_text(report: Report) -> str:
-    """The table with the remarks beneath, as plain text."""
+    """Returns the table as plain text, with remarks below it."""
     head = f"{report.task}  {report.class_name}  {report.model}"
     lines = [list(COLUMNS), *(row_cells(line) for line in summary_rows(report))]
     widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
@@ -98,27 +98,27 @@ def to_text(report: Report) -> str:
 
 
 def worst_output(result: BackendResult) -> tuple[CaseMetrics, OutputMetrics] | None:
-    """The output with the worst verdict; of equal ones, that with the largest ratio."""
+    """Returns the output with the worst verdict; among equal verdicts, with the largest ratio."""
     pairs = [(case, output) for case in result.cases for output in case.outputs]
     return max(pairs, key=lambda pair: (pair[1].verdict.rank, pair[1].ratio or 0.0), default=None)
 
 
 def format_number(value: float | None) -> str:
-    """Three digits; nothing for nothing.
+    """Formats a number with three digits; None is empty.
 
-    >>> figure(1.23456e-7), figure(0.0), figure(None)
+    >>> format_number(1.23456e-7), format_number(0.0), format_number(None)
     ('1.23e-07', '0', '')
     """
     return "" if value is None else f"{value:.3g}"
 
 
 def first_line(text: str) -> str:
-    """The first line of an error, which may carry a traceback."""
+    """Returns the first line of an error, which may contain a traceback."""
     return text.strip().splitlines()[0] if text.strip() else ""
 
 
 def remarks(report: Report) -> list[str]:
-    """What the table has no place for: failures, reasons, notes, flips, first divergences."""
+    """Returns remarks to print below the table: failures, reasons, notes, changed decisions, first divergences."""
     found = []
     for result in (report.reference, *report.backends):
         line = summary_row(result)
@@ -133,7 +133,7 @@ def remarks(report: Report) -> list[str]:
 
 
 def describe_divergence(result: BackendResult) -> str:
-    """The first module beyond noise in a sentence."""
+    """Describes the first module whose error is beyond noise in a sentence."""
     first = result.divergence
     if first is None:
         return ""

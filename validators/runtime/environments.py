@@ -1,4 +1,4 @@
-"""Named Python environments for backends that cannot live in this one."""
+"""Creates named Python environments for backends whose packages conflict with those of this environment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from equipoise.validators.runtime.interpreters import environments_folder
 from equipoise.validators.runtime.process import WorkerProcess
 
 REQUIREMENTS_FOLDER = Path(__file__).parents[1] / "requirements"
-"""``NAME.txt`` for every named environment: what pip installs, line after line."""
+"""``NAME.txt`` for each named environment: the requirements that pip installs."""
 
 
 def environment_names() -> list[str]:
-    """The environments that can be made."""
+    """Returns the names of the environments that can be created."""
     return sorted(path.stem for path in REQUIREMENTS_FOLDER.glob("*.txt"))
 
 
@@ -29,18 +29,18 @@ def create_environment(
     force: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Makes an environment and checks that its worker answers; returns its folder.
+    """Creates an environment and checks that its worker answers; returns its folder.
 
     Args:
         name: One of :func:`environment_names`.
-        folder: Where; None: where backends look for it.
-        python: The interpreter to make it with; None: this one.
-        force: Makes it anew where it is there.
-        tell: Told what is at work.
+        folder: Its folder; None: the one where backends look for it.
+        python: The interpreter to create it with; None: this one.
+        force: Whether to replace an existing environment.
+        tell: Called with a description of each step.
 
     Raises:
-        InputError: There is no such environment, or the folder is taken.
-        WorkerError: It cannot be made; what pip said is in the message. Nothing is left behind.
+        InputError: There is no such environment, or the folder exists.
+        WorkerError: It cannot be created; the message contains the output of pip. The folder is removed.
     """
     if name not in environment_names():
         raise InputError("no such environment", found=name, expected=", ".join(environment_names()))

@@ -1,26 +1,26 @@
-"""Runs models in another process, in this or another Python environment.
+"""Runs models in a separate process, in this or another Python environment.
 
-It is started as ``/other/python worker.py`` and speaks frames over its standard input and output. Nothing of
-Equipoise needs to be installed there: the backends come from the folder beside this file.
+The process is started as ``/other/python worker.py`` and exchanges frames over its standard input and output.
+Equipoise need not be installed in that environment: the backends are imported from the folders next to this file.
 
 A frame is an 8-byte little-endian length, a JSON header of that length, then the raw bytes of the arrays that
-the header lists under ``arrays`` (name, dtype, shape), C order, little-endian, one after the other.
+the header lists under ``arrays`` (name, dtype, shape), in C order, little-endian, one after the other.
 
-A request's header has ``op`` and its arguments; the answer's has ``ok`` and the result, or ``error`` and
-``trace``. One request is answered before the next is read. What libraries print goes to standard error.
+The header of a request has ``op`` and its arguments; that of the answer has ``ok`` and the result, or ``error`` and
+``trace``. A request is answered before the next one is read. What libraries print goes to standard error.
 
-    hello   {}                                          versions of Python and of the libraries, hardware
+    hello   {}                                          versions of Python and the libraries, number of cores
     load    {model, backend, folder, class, options}    info: missing, unexpected, mismatched keys; about
-    run     {model, kwargs} + arrays                    all float outputs, flattened, by name
-    step    {model, kwargs, state, order} + arrays      the same, and the name of the cache that it leaves
-    capture {model, kwargs, state} + arrays             the outputs and those of every module on the way
+    run     {model, kwargs} + arrays                    all floating-point outputs, flattened, by name
+    step    {model, kwargs, state, order} + arrays      the same, and the name of the new KV cache
+    capture {model, kwargs, state} + arrays             the outputs, and inputs and outputs of every module
     names   {model}                                     name and shape of every weight
-    renamed {model}                                     the file's names of weights that the model renames
-    drop    {model}                                     forgets the model
-    call    {module, function, arguments}               what a function returns; module: dotted name or a .py path
+    renamed {model}                                     names in the file of weights that the model renames
+    drop    {model}                                     unloads the model
+    call    {module, function, arguments}               result of a function; module: dotted name or path of a .py file
     stop    {}                                          ends the process
 
-``backend`` is a file of ``backends/``; ``class`` is the PyTorch name (``BertModel``).
+``backend`` is a module of ``backends/``; ``class`` is the name of the PyTorch class (``BertModel``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 Header = dict[str, Any]
-"""A JSON object: the request, or the answer to one."""
+"""A JSON object: a request or the answer to one."""
 Answer = tuple[Header, Arrays]
 Session = Any
 """A loaded model: :class:`equipoise.validators.backends.base.Session`."""
@@ -53,18 +53,18 @@ LIBRARIES = (
 )
 
 MAX_HEADER_BYTES = 1 << 30
-"""Bytes; a longer one is no header but the output of something that is no worker."""
+"""A longer header is not a frame but the output of another program."""
 
 
 class FrameError(ValueError):
-    """The other side does not speak this protocol."""
+    """The other process does not use this protocol."""
 
 
 def read_frame(stream: BinaryIO) -> tuple[Header, Arrays] | None:
-    """The next header and its arrays, or None at the end of the stream.
+    """Reads the next header and its arrays; returns None at the end of the stream.
 
     Raises:
-        FrameError: What came is no frame.
+        FrameError: The bytes are not a frame.
     """
     head = stream.read(8)
     if len(head) < 8:
@@ -87,7 +87,7 @@ def _read_array(stream: BinaryIO, dtype: str, shape: list[int]) -> Array:
 
 
 def write_frame(stream: BinaryIO, header: Header, arrays: Arrays) -> None:
-    """Writes a header and its arrays and flushes."""
+    """Writes a header and its arrays and flushes the stream."""
     dense = {
         name: value if value.flags.c_contiguous else np.array(value, order="C")
         for name, value in arrays.items()
@@ -100,7 +100,7 @@ def write_frame(stream: BinaryIO, header: Header, arrays: Arrays) -> None:
 
 
 def flatten(value: Any, path: str = "") -> Arrays:
-    """Every float array in nested outputs, by dotted path; other leaves are passed over."""
+    """Returns every floating-point array in nested outputs by its dotted path; skips other values."""
     if value is None or isinstance(value, (str, bytes, bool, int, float)):
         return {}
     if hasattr(value, "items"):
@@ -117,7 +117,7 @@ def flatten(value: Any, path: str = "") -> Arrays:
 
 
 def to_numpy(value: Any) -> Array | None:
-    """A framework's tensor as an array, or None when it is none; bfloat16 becomes float32, exactly."""
+    """Converts a framework's tensor to an array, or returns None if it is none; bfloat16 becomes float32, which is exact."""
     if type(value).__module__.startswith("torch"):
         if not hasattr(value, "detach"):
             return None
@@ -135,7 +135,7 @@ SESSIONS: dict[str, Session] = {}
 
 
 class Worker:
-    """Holds loaded models by name and answers one request at a time."""
+    """Stores loaded models by name and answers requests."""
 
     OPS = (
         *("hello", "load", "run", "step", "capture"),
@@ -147,7 +147,7 @@ class Worker:
         self.states: Header = {}
 
     def hello(self, header: Header, arrays: Arrays) -> Answer:
-        """Versions of Python and of the libraries, and the hardware."""
+        """Returns the versions of Python and the libraries, and the number of cores."""
         from importlib.metadata import PackageNotFoundError, version
 
         versions = {"python": sys.version.split()[0]}
@@ -159,7 +159,7 @@ class Worker:
         return {"versions": versions, "cores": len(os.sched_getaffinity(0))}, {}
 
     def load(self, header: Header, arrays: Arrays) -> Answer:
-        """Loads a model under a name."""
+        """Loads a model and stores it under a name."""
         session = _import_backend(header["backend"]).load(
             header["folder"], header.get("class") or "", header.get("options") or {}
         )
@@ -176,7 +176,7 @@ class Worker:
         return self._measured(session, start), flatten(outputs)
 
     def step(self, header: Header, arrays: Arrays) -> Answer:
-        """Runs a model on arrays with the cache of an earlier step and keeps the new one."""
+        """Runs a model with the KV cache of an earlier step and stores the new one."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
         start = time.perf_counter()
@@ -187,7 +187,7 @@ class Worker:
         return {"state": name, **measured}, flatten(outputs)
 
     def capture(self, header: Header, arrays: Arrays) -> Answer:
-        """Runs a model and reports the inputs and outputs of its modules, in the order of their ends."""
+        """Runs a model and returns inputs and outputs of its modules, in the order in which they end."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
         outputs, modules = session.capture(arrays, header.get("kwargs", {}), state)
@@ -201,15 +201,15 @@ class Worker:
         return {"modules": listed}, sent
 
     def names(self, header: Header, arrays: Arrays) -> Answer:
-        """Lists the weights of a model."""
+        """Returns name and shape of a model's weights."""
         return {"names": self.sessions[header["model"]].names()}, {}
 
     def renamed(self, header: Header, arrays: Arrays) -> Answer:
-        """Lists the weights that a model calls otherwise than its file; reads the file."""
+        """Returns the weights whose names in the model and its file differ; reads the file."""
         return {"renamed": self.sessions[header["model"]].renamed()}, {}
 
     def drop(self, header: Header, arrays: Arrays) -> Answer:
-        """Forgets a model."""
+        """Unloads a model."""
         self.states.pop(f"state-{header['model']}", None)
         self.sessions.pop(header["model"]).close()
         self._collect()
@@ -223,10 +223,10 @@ class Worker:
         return {"result": result}, {}
 
     def _collect(self) -> None:
-        """Frees models: a model and what was made of it refer to each other.
+        """Runs the garbage collector: models contain reference cycles.
 
-        What is left when no model is held belongs to the libraries. It is not looked at again: with PyTorch and
-        TensorFlow that takes half a second each time.
+        If no model is loaded, the objects that remain belong to the libraries and are frozen. Otherwise each later
+        collection would take half a second with PyTorch and TensorFlow.
         """
         gc.collect()
         if not self.sessions:
@@ -234,7 +234,7 @@ class Worker:
 
     @staticmethod
     def _measured(session: Session, start: float) -> dict[str, float]:
-        """Seconds of the pass, and the most memory that the process (or its device) has held so far."""
+        """Returns the seconds of a pass and the peak memory of the process (or its device) so far."""
         session.synchronize()
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "peak_bytes": session.peak_bytes()}
@@ -261,7 +261,7 @@ class Worker:
 
 BACKENDS = "equipoise.validators.backends"
 BACKEND_FOLDERS = ("classes", "programs")
-"""Subpackages of :data:`BACKENDS`; each module without an underscore is a backend."""
+"""Subpackages of :data:`BACKENDS`; each module without a leading underscore is a backend."""
 
 
 def _import_backend(name: str) -> Any:
@@ -291,10 +291,10 @@ def _import_file(file: str) -> Any:
 
 
 def stand_in_for_package(folder: str) -> None:
-    """Makes ``equipoise.validators`` and what is below it importable from beside this file, and from nowhere else.
+    """Makes ``equipoise.validators``, ``exporters`` and ``convert`` importable from the folders around this file only.
 
-    In the other environment nothing of ours is installed, and in ours the parent of the folder need not be
-    importable either; the backends import one another and this file by their full names.
+    In the other environment Equipoise is not installed, and in this one the parent folder need not be importable; the
+    backends import each other and this file by their full names.
     """
     me = sys.modules[__name__]
     beside = os.path.dirname(folder)
@@ -312,14 +312,14 @@ def stand_in_for_package(folder: str) -> None:
 
 
 def limit_memory(nbytes: int) -> None:
-    """Lets the process hold no more address space; what asks for more gets a MemoryError."""
+    """Limits the address space of the process; allocations beyond raise MemoryError."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
 
 
 def main() -> None:
-    """Serves standard input; keeps standard output for frames alone."""
+    """Serves standard input; standard output is reserved for frames."""
     for name, value in (
         ("TF_USE_LEGACY_KERAS", "1"),
         ("TF_CPP_MIN_LOG_LEVEL", "3"),

@@ -1,4 +1,4 @@
-"""Automatic speech recognition: what is said, letter by letter or by a decoder."""
+"""Automatic speech recognition: transcribes audio, with CTC or a decoder."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from equipoise.validators.tasks.shared.labels import argmax_margins
 
 
 class AutomaticSpeechRecognition:
-    """CTC (wav2vec2), and encoders with decoders (Whisper, Speech2Text)."""
+    """CTC models (wav2vec2), and encoder-decoder models (Whisper, Speech2Text)."""
 
     name = "automatic-speech-recognition"
     aliases = ("asr",)
     auto_class = "AutoModelForSpeechSeq2Seq"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A recogniser of speech with a tokenizer."""
+        """Checks for a speech recognition class with a tokenizer."""
         return (
             model.has_feature_extractor
             and model.has_tokenizer
@@ -57,15 +57,15 @@ class AutomaticSpeechRecognition:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Synthesised sounds: nothing is said in them, but the numbers are compared all the same."""
+        """Returns synthetic audio: it contains no speech, but the outputs are compared all the same."""
         return synthetic_audio_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`audio_cases` and :func:`generation_cases`."""
+        """Returns the cases of :func:`audio_cases` or :func:`generation_cases`."""
         return audio_cases(model, samples) if _is_ctc(model) else generation_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Features of the sounds; for Whisper the tokens that a decoder starts from too."""
+        """Encodes the audio; for Whisper adds the decoder's prompt."""
         arrays = extract_features(model, case.samples)
         if model.model_type == "whisper":
             arrays.pop("attention_mask", None)
@@ -82,7 +82,7 @@ class AutomaticSpeechRecognition:
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
-        """One forward pass, or a loop of them."""
+        """Runs one forward pass for CTC, else a generation loop."""
         if _is_ctc(model):
             return forward(runner, batch)
         return generate_text(self, runner, model, batch, follow)
@@ -90,7 +90,7 @@ class AutomaticSpeechRecognition:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``{"text"}``; for CTC ``return_timestamps`` (char, word) adds ``chunks``."""
+        """Returns ``{"text"}``; for CTC ``return_timestamps`` (char, word) adds ``chunks``."""
         if not _is_ctc(model):
             return [{"text": text} for text in decode_texts(model.tokenizer, outputs)]
         found = []
@@ -103,7 +103,7 @@ class AutomaticSpeechRecognition:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The token of every frame, or those that the decoder writes."""
+        """Returns the token of every frame for CTC, else the generated tokens."""
         if not _is_ctc(model):
             return token_decisions(self, model, batch, outputs)
         made = []
@@ -123,7 +123,7 @@ def _is_ctc(model: ModelFolder) -> bool:
 
 
 def _whisper_prompt(config: dict[str, Any]) -> list[int]:
-    """The tokens before the text: start, language, task, no timestamps; as Whisper's own generate."""
+    """Returns the tokens before the text (start, language, task, no timestamps), as Whisper's own ``generate`` does."""
     tokens = [int(config["decoder_start_token_id"])]
     language, task = config.get("language"), config.get("task")
     if language is None and task is None:
@@ -142,7 +142,7 @@ def _whisper_prompt(config: dict[str, Any]) -> list[int]:
 
 
 def _ctc_chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Answer]]:
-    """Letters or words with the seconds of their begin and end."""
+    """Returns characters or words with the seconds of their start and end."""
     tokenizer = model.tokenizer
     offsets = tokenizer.decode(ids, output_char_offsets=True)["char_offsets"]
     if by == "word":

@@ -1,4 +1,4 @@
-"""Depth estimation: how far everything in a picture is."""
+"""Depth estimation: the distance of everything in an image."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from equipoise.validators.tasks.shared.images import (
 
 
 class DepthEstimation:
-    """Models that give a number for every pixel."""
+    """Models that predict a depth for every pixel."""
 
     name = "depth-estimation"
     aliases = ()
     auto_class = "AutoModelForDepthEstimation"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A model made for depth."""
+        """Checks for a class for depth estimation."""
         return model.class_name.endswith("ForDepthEstimation")
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`."""
+        """Returns the cases of :func:`image_cases`."""
         return image_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels of the pictures, and their sizes."""
+        """Encodes the images and stores their sizes."""
         arrays = preprocess_images(model, case.samples)
         return Batch(case, arrays, context=image_sizes(case.samples))
 
@@ -55,7 +55,7 @@ class DepthEstimation:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``predicted_depth`` in the picture's size, and ``depth`` as a grey picture."""
+        """Returns ``predicted_depth`` in the image's size, and ``depth`` as a grey image."""
         from PIL import Image
 
         found = []
@@ -72,7 +72,7 @@ class DepthEstimation:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The grey picture: half a step of its 255, under which no tone changes by more than one."""
+        """Returns the grey image; its margin is half a step of 255, so that no pixel changes by more than one step."""
         made = []
         for index, depth in enumerate(outputs["predicted_depth"]):
             least, most = float(depth.min()), float(depth.max())

@@ -1,4 +1,4 @@
-"""Fill-mask: the word that was taken out."""
+"""Fill-mask: predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from equipoise.validators.tasks.shared.text import text_cases, token_mask, token
 
 
 class FillMask:
-    """One mask or several in a text."""
+    """Masked language models; a text may have several masks."""
 
     name = "fill-mask"
     aliases = ()
     auto_class = "AutoModelForMaskedLM"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A masked language model; those trained with a second head too."""
+        """Checks for a masked language model, also one with a second pretraining head."""
         ends = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
         return (
             model.class_name.endswith(ends)
@@ -43,7 +43,7 @@ class FillMask:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences with a gap."""
+        """Returns sentences with a mask."""
         mask = model.tokenizer.mask_token
         return [
             {"text": f"The capital of France is {mask}."},
@@ -52,11 +52,11 @@ class FillMask:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens, and where the masks are.
+        """Tokenizes the texts and stores the positions of masks.
 
         Raises:
             InputError: A text has no mask.
@@ -74,7 +74,7 @@ class FillMask:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The ``top_k`` (5) words of a mask, or a list of those for several; ``targets`` are words to choose from."""
+        """Returns the ``top_k`` (5) tokens of a mask, or a list of those for several masks; ``targets`` limits the tokens."""
         targets = self._targets(model, options.get("targets"))
         found = []
         for index, places in enumerate(batch.context):
@@ -88,7 +88,7 @@ class FillMask:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best word of every mask."""
+        """Returns the best token of every mask."""
         made = []
         for index, places in enumerate(batch.context):
             rows = outputs["logits"][index, places]

@@ -1,4 +1,4 @@
-"""Image classification: labels of a picture."""
+"""Image classification: labels of an image."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from equipoise.validators.tasks.shared.labels import (
 
 
 class ImageClassification:
-    """Vision models with a classifier."""
+    """Vision models with a classification head."""
 
     name = "image-classification"
     aliases = ()
     auto_class = "AutoModelForImageClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A classifier of pictures."""
+        """Checks for an image classification class."""
         return model.class_name.endswith(
             ("ForImageClassification", "ForImageClassificationWithTeacher")
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`."""
+        """Returns the cases of :func:`image_cases`."""
         return image_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels of the pictures."""
+        """Encodes the images."""
         return Batch(case, preprocess_images(model, case.samples))
 
     run = run_single_pass
@@ -50,7 +50,7 @@ class ImageClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The ``top_k`` (5) best labels; option ``function_to_apply``."""
+        """Returns the ``top_k`` (5) best labels; option ``function_to_apply``."""
         function = options.get("function_to_apply") or activation_name(model)
         return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
 

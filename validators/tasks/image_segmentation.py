@@ -1,4 +1,4 @@
-"""Image segmentation: what every pixel belongs to."""
+"""Image segmentation: assigns pixels to labels or objects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from equipoise.validators.tasks.shared.masks import (
 )
 
 _MASK2FORMER = (384, 384)
-"""The size that Mask2Former's masks are brought to first, in all its image processors."""
+"""Size that all image processors of Mask2Former resize masks to first."""
 
 
 class ImageSegmentation:
@@ -49,21 +49,21 @@ class ImageSegmentation:
     auto_class = "AutoModelForSemanticSegmentation"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A model made for segments."""
+        """Checks for a segmentation class."""
         ends = ("ForSemanticSegmentation", "ForInstanceSegmentation", "ForUniversalSegmentation",
                 "ForSegmentation")  # fmt: skip
         return model.class_name.endswith(ends)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`."""
+        """Returns the cases of :func:`image_cases`."""
         return image_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels of the pictures, and their sizes."""
+        """Encodes the images and stores their sizes."""
         arrays = preprocess_images(model, case.samples)
         return Batch(case, arrays, context=image_sizes(case.samples))
 
@@ -72,7 +72,7 @@ class ImageSegmentation:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Score, label and mask (0 or 255) of every segment.
+        """Returns score, label and mask (0 or 255) of every segment.
 
         Options: ``subtask`` (panoptic, instance, semantic), ``threshold``, ``mask_threshold``,
         ``overlap_mask_area_threshold``.
@@ -95,7 +95,7 @@ class ImageSegmentation:
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Labels of pixels; or of queries, and the pixels that they claim."""
+        """Returns the labels of pixels; or those of queries, and the pixels of their masks."""
         classes, masks = _output_names(outputs)
         if masks is None:
             return [_pixel_decision(model, outputs, index) for index in range(len(batch.context))]
@@ -144,7 +144,7 @@ class ImageSegmentation:
 
 
 def _output_names(outputs: Arrays) -> tuple[str, str | None]:
-    """The outputs with the classes and masks of queries; DETR calls them otherwise than MaskFormer."""
+    """Returns the names of the outputs with classes and masks of queries, which differ between DETR and MaskFormer."""
     if "class_queries_logits" in outputs:
         return "class_queries_logits", "masks_queries_logits"
     return "logits", "pred_masks" if "pred_masks" in outputs else None

@@ -1,4 +1,4 @@
-"""Mask generation: everything in a picture that can be cut out."""
+"""Mask generation: masks of all objects in an image."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ from equipoise.validators.tasks.shared.masks import (
 )
 
 POINTS_PER_SIDE = 32
-"""Of pipeline()'s grid."""
+"""Points per side of the grid; the default of pipeline()."""
 
 TEST_POINTS_PER_SIDE = 4
-"""Of the grid of a case: 16 points show every fault that 1024 show, and their masks fit into memory."""
+"""Points per side in cases: 16 points reveal every error that 1024 reveal, and their masks fit into memory."""
 
 POINTS_PER_BATCH = 64
-"""Points of one forward pass, as pipeline()."""
+"""Points per forward pass, as in pipeline()."""
 
 
 class MaskGeneration:
-    """SAM, asked about a grid of points; one layer of crops, the whole picture."""
+    """SAM, prompted with a grid of points on the whole image, without crops."""
 
     name = "mask-generation"
     aliases = ()
     auto_class = "AutoModelForMaskGeneration"
 
     def suits(self, model: ModelFolder) -> bool:
-        """SAM."""
+        """Checks for SAM."""
         return model.model_type in ("sam", "sam_hq") and model.has_image_processor
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`; few points, and more than fit one pass."""
+        """Returns the cases of :func:`image_cases` with few points, and one that needs several forward passes."""
         few = [
             Case(case.name, case.samples, {"points_per_side": TEST_POINTS_PER_SIDE})
             for case in image_cases(model, samples)
@@ -72,7 +72,7 @@ class MaskGeneration:
         return [*few, Case("passes", (samples[0],), {"points_per_side": 9})]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels, and the points in them."""
+        """Encodes the images and the points."""
         arrays = preprocess_images(model, case.samples)
         sizes = image_sizes(case.samples)
         arrays.pop("original_sizes", None)
@@ -86,7 +86,7 @@ class MaskGeneration:
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
-        """``pred_masks`` and ``iou_scores`` of all points, some of them at a time."""
+        """Returns ``pred_masks`` and ``iou_scores`` of all points; runs several forward passes if necessary."""
         parts = []
         for start in range(0, batch.arrays["input_points"].shape[1], POINTS_PER_BATCH):
             some = slice(start, start + POINTS_PER_BATCH)
@@ -102,7 +102,7 @@ class MaskGeneration:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``masks`` and ``scores``, from the best on.
+        """Returns ``masks`` and ``scores``, best first.
 
         Options: ``pred_iou_thresh``, ``stability_score_thresh``, ``stability_score_offset``,
         ``mask_threshold``, ``crops_nms_thresh``, ``output_bboxes_mask``.
@@ -113,7 +113,7 @@ class MaskGeneration:
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Which masks are good enough, and their pixels."""
+        """Returns the masks with a sufficient score, and their pixels."""
         made = []
         for index in range(len(batch.case.samples)):
             scores = outputs["iou_scores"][index]
@@ -175,7 +175,7 @@ class MaskGeneration:
 
 
 def _upscale_masks(model: ModelFolder, logits: Array, context: dict[str, Any], index: int) -> Array:
-    """Masks in the size of the picture: to the padded square, cut, then to the picture."""
+    """Resizes masks to the padded square, crops them, and resizes them to the image."""
     pad = model.image_processor.pad_size
     padded = (int(pad["height"]), int(pad["width"]))
     height, width = context["reshaped"][index]

@@ -1,4 +1,4 @@
-"""Object detection: boxes around what is seen."""
+"""Object detection: bounding boxes of objects."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from equipoise.validators.tasks.shared.images import (
 from equipoise.validators.tasks.shared.labels import argmax_margins
 
 SCORE_THRESHOLD = 0.5
-"""The least score of a box; pipeline()'s default."""
+"""Minimal score of a box; the default of pipeline()."""
 
 _MAX_DETECTIONS = 100
-"""Boxes that models with independent classes give at most."""
+"""Maximal number of boxes of models with independent classes."""
 
 _SIGMOID_MODEL_TYPES = frozenset(
     {"conditional_detr", "deformable_detr", "dab-detr", "rt_detr", "rt_detr_v2", "d_fine"}
 )
-"""Model types that judge every class by itself, without a class for nothing."""
+"""Model types with a sigmoid per class and no class for *no object*."""
 
 
 class ObjectDetection:
-    """DETR and its kin."""
+    """DETR and similar models."""
 
     name = "object-detection"
     aliases = ()
     auto_class = "AutoModelForObjectDetection"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A detector."""
+        """Checks for an object detection class without a tokenizer."""
         return model.class_name.endswith("ForObjectDetection") and not model.has_tokenizer
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`; pictures of unequal size come with a mask."""
+        """Returns the cases of :func:`image_cases`; images of different sizes are padded and get a mask."""
         return image_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels and their mask, and the sizes of the pictures."""
+        """Encodes the images and their mask, and stores their sizes."""
         arrays = preprocess_images(model, case.samples)
         return Batch(case, arrays, context=image_sizes(case.samples))
 
@@ -68,7 +68,7 @@ class ObjectDetection:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Score, label and box of everything above ``threshold`` (0.5)."""
+        """Returns score, label and box of every object with a score above ``threshold`` (0.5)."""
         threshold = float(options.get("threshold", SCORE_THRESHOLD))
         found = []
         for index, (height, width) in enumerate(batch.context):
@@ -88,7 +88,7 @@ class ObjectDetection:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """What every query sees, and where."""
+        """Returns labels and boxes of the detected objects."""
         made = []
         for index, (height, width) in enumerate(batch.context):
             logits = outputs["logits"][index]
@@ -105,7 +105,7 @@ class ObjectDetection:
 
     @staticmethod
     def _best(model: ModelFolder, logits: Array) -> tuple[Array, Array, Array]:
-        """Scores, labels and queries of the candidates."""
+        """Returns scores, labels and queries of the candidates."""
         if model.model_type in _SIGMOID_MODEL_TYPES:
             flat = sigmoid(logits).ravel()
             order = np.argsort(-flat, kind="stable")[:_MAX_DETECTIONS]
@@ -115,9 +115,9 @@ class ObjectDetection:
 
     @staticmethod
     def _margins(model: ModelFolder, logits: Array) -> Array:
-        """Under which each query keeps its label and its side of the threshold.
+        """Returns for each query how far its logits may move until its label or its side of the threshold changes.
 
-        A probability moves by half the logits' error at most (by a quarter if it is a sigmoid).
+        A probability moves by at most half the logits' error (a quarter for a sigmoid).
         """
         if model.model_type in _SIGMOID_MODEL_TYPES:
             return np.asarray(np.abs(sigmoid(logits) - SCORE_THRESHOLD).min(-1) * 4)

@@ -1,4 +1,4 @@
-"""Question answering: the part of a text that answers."""
+"""Question answering: extracts the answer from a context."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from equipoise.validators.tasks.shared.spans import best_spans, span_margin, spa
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, text_cases, to_int64
 
 MAX_ANSWER_TOKENS = 15
-"""Tokens of an answer; pipeline()'s default."""
+"""Maximal length of an answer in tokens; the default of pipeline()."""
 
 MAX_SEQUENCE_TOKENS = 384
-"""Tokens of question and context; longer contexts are read in overlapping parts, as by pipeline()."""
+"""Maximal number of tokens of question and context; longer contexts are split into overlapping parts, as in pipeline()."""
 
 
 class QuestionAnswering:
-    """Answers that stand in a given context."""
+    """Answers that are spans of a given context."""
 
     name = "question-answering"
     aliases = ()
     auto_class = "AutoModelForQuestionAnswering"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A span classifier that reads text alone."""
+        """Checks for a span classifier that accepts only text."""
         return (
             model.class_name.endswith(("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
             and model.has_tokenizer
@@ -46,7 +46,7 @@ class QuestionAnswering:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Questions with contexts of unequal length."""
+        """Returns questions with contexts of different lengths."""
         river = "The Rhine flows from the Alps to the North Sea. Basel lies on its banks."
         return [
             {"question": "Where does Anna live?", "context": "Anna lives in Oslo with her dog."},
@@ -55,11 +55,11 @@ class QuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`; the context grows."""
+        """Returns the cases of :func:`text_cases`, in which the context varies."""
         return text_cases(model, samples, "context")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of questions and contexts; one row for every part of a context."""
+        """Tokenizes questions and contexts; a long context becomes several rows."""
         held = int(case.options.get("limit") or min(max_tokens(model), MAX_SEQUENCE_TOKENS))
         texts = [[str(sample[name]) for sample in case.samples] for name in ("question", "context")]
         made = encode_texts(
@@ -93,13 +93,13 @@ class QuestionAnswering:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
+        """Returns answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
         return [
             self._answer(batch, outputs, index, options) for index in range(len(batch.case.samples))
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Start and end of the best span of every row."""
+        """Returns start and end of the best span of every row."""
         made = []
         for row, allowed in enumerate(batch.context["allowed"]):
             start, end = outputs["start_logits"][row], outputs["end_logits"][row]
@@ -148,7 +148,7 @@ class QuestionAnswering:
 def _add_answer(
     answers: list[dict[str, Answer]], text: str, place: tuple[int, int], score: float
 ) -> None:
-    """Adds an answer, or its score to the same words found elsewhere."""
+    """Adds an answer, or adds its score to an earlier answer with the same words."""
     words = text[place[0] : place[1]]
     for answer in answers:
         if answer["answer"].lower() == words.lower():
@@ -160,7 +160,7 @@ def _add_answer(
 def _character_span(
     encoding: TokenizerOutput, first: int, last: int, align: bool
 ) -> tuple[int, int]:
-    """Where tokens lie in the context: whole words if asked for and known."""
+    """Returns the position of tokens in the context, extended to whole words if possible and ``align`` is set."""
     words = encoding.token_to_word(first), encoding.token_to_word(last)
     if align and None not in words:
         start = encoding.word_to_chars(words[0], sequence_index=1)

@@ -1,4 +1,4 @@
-"""Summarization: says a text again in fewer words."""
+"""Summarization: shortens a text."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from equipoise.validators.tasks.shared.seq2seq import (
 
 
 class Summarization:
-    """Encoders with a decoder, unless they are made to translate."""
+    """Encoder-decoder models that are not made to translate."""
 
     name = "summarization"
     aliases = ("text2text-generation",)
     auto_class = "AutoModelForSeq2SeqLM"
 
     def suits(self, model: ModelFolder) -> bool:
-        """An encoder with a decoder for text whose config does not speak of translation."""
+        """Checks for an encoder-decoder model for text whose config is not that of translation."""
         return generates_text(model) and not is_translation_model(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Texts of unequal length."""
+        """Returns texts of different lengths."""
         return [
             {
                 "text": "The city council met on Monday. It decided to build a new bridge over the river."
@@ -44,11 +44,11 @@ class Summarization:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`."""
+        """Returns the cases of :func:`generation_cases`."""
         return generation_cases(model, samples, "text")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts behind the prefix that the config names for the task."""
+        """Tokenizes the texts with the prefix that the config names for the task."""
         return Batch(case, tokenize_texts(model, case, "summarization"))
 
     run = generate_text
@@ -56,7 +56,7 @@ class Summarization:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``[{"summary_text"}]``."""
+        """Returns ``[{"summary_text"}]``."""
         return [[{"summary_text": text}] for text in decode_texts(model.tokenizer, outputs)]
 
     decisions = token_decisions

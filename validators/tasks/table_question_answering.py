@@ -1,4 +1,4 @@
-"""Table question answering: cells of a table, and what to do with them."""
+"""Table question answering: selects cells of a table and an aggregation."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import max_tokens, to_int64
 
 Cells = dict[tuple[int, int], Array]
-"""Row and column of a cell, with the places of its tokens."""
+"""Row and column of a cell -> positions of its tokens."""
 
 
 class TableQuestionAnswering:
-    """TAPAS: cells by probability, an aggregation by a second head."""
+    """TAPAS: selects cells by probability, and an aggregation with a second head."""
 
     name = "table-question-answering"
     aliases = ()
     auto_class = "AutoModelForTableQuestionAnswering"
 
     def suits(self, model: ModelFolder) -> bool:
-        """TAPAS with its heads."""
+        """Checks for TAPAS with a question answering head."""
         return model.model_type == "tapas" and model.class_name.endswith("ForQuestionAnswering")
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Tables of unequal size."""
+        """Returns tables of different sizes."""
         people = {"Name": ["Anna", "Ben", "Clara"], "Age": ["31", "28", "45"]}
         cities = {"City": ["Rome", "Oslo"], "Country": ["Italy", "Norway"]}
         return [
@@ -49,7 +49,7 @@ class TableQuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """One table, three, and one of as many rows as the model can number, 60 at most."""
+        """Returns cases of one table, of three, and of one with as many rows as the model supports, 60 at most."""
         rows = _max_rows(model)
         table = {name: (list(cells) * rows)[:rows] for name, cells in samples[0]["table"].items()}
         return [
@@ -59,7 +59,7 @@ class TableQuestionAnswering:
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of query and table, rows dropped until they fit; padded to the longest."""
+        """Tokenizes queries and tables, drops rows until they fit, and pads to the longest."""
         made = [self._tokens(model, sample) for sample in case.samples]
         length = max(arrays["input_ids"].shape[1] for arrays in made)
         arrays = {
@@ -74,7 +74,7 @@ class TableQuestionAnswering:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Answer, coordinates, cells, and the aggregator if the model has one."""
+        """Returns answer, coordinates, cells, and the aggregator if the model has one."""
         found = []
         for index, sample in enumerate(batch.case.samples):
             columns = list(sample["table"].values())
@@ -90,7 +90,7 @@ class TableQuestionAnswering:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The cells that are chosen, and the aggregation."""
+        """Returns the selected cells and the aggregation."""
         made = []
         for index, cells in enumerate(batch.context):
             chosen = _selected_cells(cells, outputs["logits"][index])
@@ -128,7 +128,7 @@ class TableQuestionAnswering:
 
 
 def _max_rows(model: ModelFolder) -> int:
-    """Rows and their ranks are embedded by their number: the sizes are those of the config or TAPAS's own."""
+    """Returns the maximal number of rows: row numbers and ranks are embedded, with the vocabulary sizes of the config or TAPAS's defaults."""
     sizes = model.config.get("type_vocab_sizes") or [3, 256, 256, 2, 256, 256, 10]
     return int(min(60, sizes[2] - 1, sizes[4] - 1, sizes[5] - 1))
 
@@ -140,7 +140,7 @@ def _pad(array: Array, length: int, model: ModelFolder, name: str) -> Array:
 
 
 def _cell_tokens(types: Array) -> Cells:
-    """Where the tokens of each cell are: types are segment, column and row, counted from one."""
+    """Returns the tokens of each cell; the token types are segment, column and row, counted from one."""
     cells: dict[tuple[int, int], list[int]] = {}
     for place, (segment, column, row) in enumerate(types[:, :3].tolist()):
         if segment == 1 and column > 0 and row > 0:
@@ -153,7 +153,7 @@ def _selected_cells(cells: Cells, logits: Array) -> list[tuple[int, int]]:
 
 
 def _cell_margin(cells: Cells, logits: Array) -> Array:
-    """A probability moves by a quarter of its logit's error at most, and so does the mean of several."""
+    """Returns how far the logits may move: a probability, and the mean of several, moves by a quarter of the logits' error at most."""
     means = [abs(float(sigmoid(logits[places]).mean()) - 0.5) for places in cells.values()]
     return np.asarray(4 * min(means, default=np.inf))
 

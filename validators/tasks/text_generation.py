@@ -1,4 +1,4 @@
-"""Text generation: goes on with a text, or answers a chat."""
+"""Text generation: continues a text or a chat."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from equipoise.validators.tasks.shared.text import tokenize
 
 
 class TextGeneration:
-    """Decoders without an encoder."""
+    """Decoder-only language models."""
 
     name = "text-generation"
     aliases = ()
     auto_class = "AutoModelForCausalLM"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A causal language model that reads text alone."""
+        """Checks for a causal language model that accepts only text."""
         return (
             model.class_name.endswith(("ForCausalLM", "LMHeadModel"))
             and not model.config.get("is_encoder_decoder")
@@ -43,7 +43,7 @@ class TextGeneration:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Beginnings of unequal length."""
+        """Returns prompts of different lengths."""
         return [
             {"text": "Once upon a time there was"},
             {"text": "The"},
@@ -51,11 +51,11 @@ class TextGeneration:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`."""
+        """Returns the cases of :func:`generation_cases`."""
         return generation_cases(model, samples, "text", "left")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts, padded on the left; chats through the tokenizer's template."""
+        """Tokenizes the texts, padded on the left; chats through the tokenizer's chat template."""
         texts = [_prompt(model, sample["text"]) for sample in case.samples]
         chat = any(not isinstance(sample["text"], str) for sample in case.samples)
         left = Case(case.name, case.samples, {"side": "left", **case.options})
@@ -70,7 +70,7 @@ class TextGeneration:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``[{"generated_text"}]``; with ``return_full_text=False`` only what is new."""
+        """Returns ``[{"generated_text"}]``; with ``return_full_text=False`` only the new text."""
         tokenizer = model.tokenizer
         found = []
         for index, sample in enumerate(batch.case.samples):
@@ -85,7 +85,7 @@ class TextGeneration:
 
 
 _MASKED_LM_TYPES = frozenset({"xlm", "flaubert"})
-"""Types whose LMHeadModel fills masks."""
+"""Model types whose LMHeadModel is a masked language model."""
 
 
 def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:

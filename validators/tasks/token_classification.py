@@ -1,4 +1,4 @@
-"""Token classification: a label for every token, or for every entity."""
+"""Token classification: labels of tokens or entities."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from equipoise.validators.tasks.shared.text import encode_texts, text_cases, to_
 
 
 class TokenClassification:
-    """Names of people and places, parts of speech."""
+    """Named entity recognition, part-of-speech tagging."""
 
     name = "token-classification"
     aliases = ("ner",)
     auto_class = "AutoModelForTokenClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A token classifier with a tokenizer."""
+        """Checks for a token classifier with a tokenizer."""
         return model.class_name.endswith("ForTokenClassification") and model.has_tokenizer
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences with names."""
+        """Returns sentences with names."""
         return [
             {"text": "Anna Smith lives in New York and works for the United Nations."},
             {"text": "Paris is in France."},
@@ -43,11 +43,11 @@ class TokenClassification:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens, and where each comes from."""
+        """Tokenizes the texts and stores offsets and special tokens."""
         texts = [str(sample["text"]) for sample in case.samples]
         made = dict(
             encode_texts(
@@ -70,7 +70,7 @@ class TokenClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Entities; options ``aggregation_strategy`` (none, simple, first, average, max), ``ignore_labels``."""
+        """Returns entities; options ``aggregation_strategy`` (none, simple, first, average, max), ``ignore_labels``."""
         strategy = str(options.get("aggregation_strategy", "none"))
         ignored = options.get("ignore_labels", ["O"])
         found = []
@@ -91,7 +91,7 @@ class TokenClassification:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The label of every token that is no special one."""
+        """Returns the label of every token that is not special."""
         made = []
         for index, special in enumerate(batch.context["special"]):
             (places,) = np.nonzero(~special)

@@ -1,4 +1,4 @@
-"""Translation: says a text in another language."""
+"""Translation: translates a text."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from equipoise.validators.tasks.shared.seq2seq import (
 
 
 class Translation:
-    """Marian and its like, and T5 whose config or prefix says so."""
+    """Marian and similar models, and T5 if its config or prefix is that of translation."""
 
     name = "translation"
     aliases = ()
     auto_class = "AutoModelForSeq2SeqLM"
 
     def suits(self, model: ModelFolder) -> bool:
-        """An encoder with a decoder for text that is made to translate."""
+        """Checks for an encoder-decoder model for text that is made to translate."""
         return generates_text(model) and is_translation_model(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Texts of unequal length."""
+        """Returns texts of different lengths."""
         texts = (
             "The house is small.",
             "Good morning!",
@@ -40,11 +40,11 @@ class Translation:
         return [{"text": text} for text in texts]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`."""
+        """Returns the cases of :func:`generation_cases`."""
         return generation_cases(model, samples, "text")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts behind the prefix that the config names for the task."""
+        """Tokenizes the texts with the prefix that the config names for the task."""
         return Batch(case, tokenize_texts(model, case, "translation"))
 
     run = generate_text
@@ -52,7 +52,7 @@ class Translation:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``[{"translation_text"}]``."""
+        """Returns ``[{"translation_text"}]``."""
         return [[{"translation_text": text}] for text in decode_texts(model.tokenizer, outputs)]
 
     decisions = token_decisions

@@ -1,4 +1,4 @@
-"""Zero-shot audio classification: which sentence fits a sound."""
+"""Zero-shot audio classification: scores which label describes audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from equipoise.validators.tasks.shared.audio import (
 from equipoise.validators.tasks.shared.contrastive import encode_pairs, label_decision, rank_labels
 
 DEFAULT_TEMPLATE = "This is a sound of {}."
-"""pipeline()'s sentence around a label."""
+"""Text of a label; the default of pipeline()."""
 
 LOGITS_NAME = "logits_per_audio"
 
@@ -36,7 +36,7 @@ class ZeroShotAudioClassification:
     auto_class = "AutoModel"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A tower for text and one for sounds, whose vectors are compared."""
+        """Checks for a model with a text and an audio tower."""
         return (
             model.class_name.endswith("Model")
             and "audio_config" in model.config
@@ -46,15 +46,15 @@ class ZeroShotAudioClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Synthesised sounds, with labels for what is heard."""
+        """Returns synthetic audio with candidate labels."""
         return synthetic_audio_samples(candidate_labels=["a flute", "a drum", "rain"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`audio_cases`."""
+        """Returns the cases of :func:`audio_cases`."""
         return audio_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """The media of all samples and the texts of all labels."""
+        """Encodes the images or audio of all samples and the texts of all labels."""
         return encode_pairs(
             model, case, extract_features(model, case.samples), DEFAULT_TEMPLATE, LOGITS_NAME
         )
@@ -64,11 +64,11 @@ class ZeroShotAudioClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The labels with their scores, from the likeliest on."""
+        """Returns the labels with their scores, most probable first."""
         return rank_labels(model, batch, outputs[LOGITS_NAME])
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best label."""
+        """Returns the best label of every sample."""
         return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
 
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification: labels as hypotheses that a text entails."""
+"""Zero-shot classification: scores labels by whether a text entails a hypothesis about them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_l
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 DEFAULT_TEMPLATE = "This example is {}."
-"""pipeline()'s hypothesis."""
+"""Hypothesis about a label; the default of pipeline()."""
 
 
 class ZeroShotClassification:
-    """A judge of entailment, asked about every candidate label."""
+    """A classifier of entailment, called for every candidate label."""
 
     name = "zero-shot-classification"
     aliases = ()
     auto_class = "AutoModelForSequenceClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A sequence classifier that has a label for entailment."""
+        """Checks for a sequence classifier with a label for entailment."""
         return (
             model.class_name.endswith("ForSequenceClassification")
             and model.has_tokenizer
@@ -41,7 +41,7 @@ class ZeroShotClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Texts with numbers of labels that differ."""
+        """Returns texts with different numbers of labels."""
         return [
             {"text": "The team won the match.", "candidate_labels": ["sport", "food", "travel"]},
             {"text": "I cook soup with onions.", "candidate_labels": ["food", "sport"]},
@@ -52,11 +52,11 @@ class ZeroShotClassification:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """A row for every label of every text."""
+        """Tokenizes a pair of text and hypothesis for every label."""
         pairs = [
             (
                 str(sample["text"]),
@@ -79,7 +79,7 @@ class ZeroShotClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The labels from the likeliest on; with ``multi_label`` each is judged by itself."""
+        """Returns the labels, most probable first; with ``multi_label`` each has a probability of its own."""
         found = []
         for sample, rows in zip(batch.case.samples, batch.context, strict=True):
             labels, logits = candidate_labels(sample), outputs["logits"][rows]
@@ -100,7 +100,7 @@ class ZeroShotClassification:
         return found
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best label of every text."""
+        """Returns the best label of every text."""
         results = self.decode(model, batch, outputs)
         made = []
         for rows, result in zip(batch.context, results, strict=True):

@@ -1,4 +1,4 @@
-"""Zero-shot image classification: which sentence fits a picture."""
+"""Zero-shot image classification: scores which label describes an image."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from equipoise.validators.tasks.shared.images import (
 )
 
 DEFAULT_TEMPLATE = "This is a photo of {}."
-"""pipeline()'s sentence around a label."""
+"""Text of a label; the default of pipeline()."""
 
 LOGITS_NAME = "logits_per_image"
 
 
 class ZeroShotImageClassification:
-    """CLIP and its kin."""
+    """CLIP and similar models."""
 
     name = "zero-shot-image-classification"
     aliases = ()
     auto_class = "AutoModelForZeroShotImageClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A tower for text and one for pictures, whose vectors are compared."""
+        """Checks for a model with a text and a vision tower."""
         return (
             model.class_name.endswith("Model")
             and "vision_config" in model.config
@@ -46,15 +46,15 @@ class ZeroShotImageClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures, with labels for what is on them."""
+        """Returns synthetic images with candidate labels."""
         return synthetic_image_samples(candidate_labels=["a red disc", "a green disc", "a cat"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`."""
+        """Returns the cases of :func:`image_cases`."""
         return image_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """The media of all samples and the texts of all labels."""
+        """Encodes the images or audio of all samples and the texts of all labels."""
         return encode_pairs(
             model, case, preprocess_images(model, case.samples), DEFAULT_TEMPLATE, LOGITS_NAME
         )
@@ -64,11 +64,11 @@ class ZeroShotImageClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The labels with their scores, from the likeliest on."""
+        """Returns the labels with their scores, most probable first."""
         return rank_labels(model, batch, outputs[LOGITS_NAME])
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best label."""
+        """Returns the best label of every sample."""
         return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
 
 

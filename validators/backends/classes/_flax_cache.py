@@ -1,4 +1,4 @@
-"""Decoding step by step with the caches of transformers' Flax classes, whose length is fixed from the start."""
+"""Decodes with the KV caches of transformers' Flax classes, whose length is fixed when they are created."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxTree
 from equipoise.validators.backends.base import Array, CacheState, Kwargs, Outputs
 
 EXTRA_TOKENS = 128
-"""Tokens that a cache has room for beyond the prompt, where the model's positions allow them."""
+"""Length of a cache beyond the prompt in tokens, if the model has positions for them."""
 
 
 class CachedDecoder:
-    """The compiled decoder of a model, and what a state holds: cache, tokens done, room, encoder's output.
+    """The compiled decoder of a model.
+
+    Its state is a dict: ``cache``, ``length`` (tokens in the cache), ``capacity`` (its fixed length), ``encoded``
+    (the encoder's output) and ``mask`` (the encoder's attention mask).
 
     Args:
         model: A Flax model of transformers with ``init_cache``.
@@ -48,7 +51,7 @@ class CachedDecoder:
         state: CacheState,
         order: list[int] | None,
     ) -> tuple[Outputs, CacheState]:
-        """One call of the decoder; the first makes the cache (and runs the encoder)."""
+        """Calls the decoder once; the first call creates the cache and runs the encoder."""
         if state is not None and order is not None:
             state = _reorder_state(state, order)
         tokens = inputs["decoder_input_ids" if self.encodes else "input_ids"]
@@ -91,7 +94,7 @@ class CachedDecoder:
         return {**state, "cache": cache, "encoded": encoded, "mask": mask}
 
     def _empty(self, batch: int, room: int, *encoded: JaxTree) -> JaxTree:
-        """A cache of zeros, as ``init_cache`` makes it, without initialising the model for it."""
+        """Returns a cache of zeros as ``init_cache`` creates it, without initializing the model's weights."""
         import jax
 
         shapes = jax.eval_shape(lambda: self.model.init_cache(batch, room, *encoded))
@@ -106,7 +109,7 @@ def _cache_length(model: FlaxModel, tokens: int) -> int:
 
 
 def _reorder_state(state: dict[str, Any], order: list[int]) -> dict[str, JaxTree]:
-    """Rows of the cache and of what the encoder gave; indices of a cache have no batch."""
+    """Selects rows of the cache and of the encoder's output; cache indices have no batch axis."""
     import jax
 
     rows = np.asarray(order)

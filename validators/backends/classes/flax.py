@@ -1,4 +1,4 @@
-"""Flax: the Flax classes of transformers 4.57.6, the last release that has them."""
+"""Runs the Flax classes of transformers 4.57.6, the last release that has them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The model of a folder with ``flax_model.msgpack`` or safetensors in Flax's layout."""
+    """Loads the model of a folder with ``flax_model.msgpack`` or safetensors in the Flax layout."""
     import transformers
 
     _jax.pin_numerics(options)
@@ -53,7 +53,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[Outputs, CacheState]:
-    """The model and its parameters, nothing filled in at random where the class can do without."""
+    """Loads a model and its parameters, without random initialization if the class supports that."""
     try:
         model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
     except ValueError as error:
@@ -66,7 +66,7 @@ def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[Outputs,
 
 
 def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
-    """What the file holds: the loader drops unexpected keys before anybody can see them."""
+    """Returns the names of the weights in the file: the loader drops unexpected ones silently."""
     from flax.traverse_util import flatten_dict
 
     index = os.path.join(folder, "flax_model.msgpack.index.json")
@@ -92,7 +92,7 @@ def _mismatched_keys(params: JaxTree, expected: JaxTree) -> list[str]:
 
 
 def patch_jnp_clip() -> None:
-    """T5 of 4.57.6 says ``jnp.clip(a_max=)``, which newer JAX refuses."""
+    """Makes ``jnp.clip`` accept ``a_min`` and ``a_max``, which T5 of transformers 4.57.6 uses and newer JAX refuses."""
     import jax.numpy as jnp
 
     clip = jnp.clip
@@ -107,7 +107,7 @@ def patch_jnp_clip() -> None:
 
 
 class Session(BaseSession):
-    """A Flax model of transformers."""
+    """A session of a Flax model of transformers."""
 
     def __init__(self, model: FlaxModel, info: dict[str, Any], options: Options) -> None:
         self.model = model
@@ -123,7 +123,7 @@ class Session(BaseSession):
         self.caches = hasattr(model, "init_cache")
 
     def about(self) -> Facts:
-        """Device, precision and switches as JAX reports them."""
+        """Describes device, precision and switches as JAX reports them."""
         return {
             **_jax.describe_runtime(),
             "precision": str(
@@ -133,7 +133,7 @@ class Session(BaseSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names; compiled, unless the model's code looks at values."""
+        """Returns the outputs by name; compiled, unless the model's code depends on values of the inputs."""
         import jax
 
         tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
@@ -159,7 +159,7 @@ class Session(BaseSession):
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Keeps the cache, which has a fixed length here, and what the encoder gave."""
+        """Runs one forward pass and keeps the cache, whose length is fixed, and the encoder's output."""
         if self.steps is None:
             self.steps = CachedDecoder(self.model)
         return self.steps(inputs, kwargs, state, order)
@@ -167,7 +167,7 @@ class Session(BaseSession):
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Every Flax module's call, by its path, with the weights beneath it."""
+        """Records every call of a Flax module, with its path and the weights below it."""
         from flax.linen import intercept_methods
         from flax.traverse_util import flatten_dict
 
@@ -192,7 +192,7 @@ class Session(BaseSession):
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         from flax.traverse_util import flatten_dict
 
         return {"/".join(key): list(v.shape) for key, v in flatten_dict(self.model.params).items()}

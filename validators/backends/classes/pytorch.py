@@ -1,4 +1,4 @@
-"""PyTorch in eager mode: the classes of transformers; in float64 it is the truth that others are held to."""
+"""Runs the PyTorch classes of transformers in eager mode; in float64 this is the truth that backends are compared with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The model of a folder, in evaluation mode, with eager attention."""
+    """Loads the model of a folder in evaluation mode, with eager attention."""
     import transformers
 
     _torch.pin_numerics(options)
@@ -47,18 +47,18 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 def is_float64(options: Options) -> bool:
-    """Whether the arithmetic is that of float64."""
+    """Checks whether the arithmetic is in float64."""
     return options.get("dtype") == "float64"
 
 
 def _compute_experts_in_a_loop(model: TorchModel) -> None:
-    """Has a mixture's experts computed in a loop: PyTorch's product of all at once knows no float64."""
+    """Computes a mixture's experts in a loop: PyTorch's grouped matrix product does not support float64."""
     if getattr(model, "_can_set_experts_implementation", lambda: False)():
         model.set_experts_implementation("eager")
 
 
 class Session(_torch.TorchSession):
-    """A module of transformers."""
+    """A session of a PyTorch model of transformers."""
 
     def __init__(
         self, model: TorchModel, info: dict[str, Any], options: Options, folder: str = ""
@@ -82,7 +82,7 @@ class Session(_torch.TorchSession):
         )
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as PyTorch reports them."""
+        """Describes device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.model.parameters(), None)
         return {
             **_torch.describe_runtime(parameter.device if parameter is not None else "cpu"),
@@ -91,13 +91,13 @@ class Session(_torch.TorchSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         return self._forward(self._tensors(inputs), kwargs)
 
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Keeps the cache and what the encoder gave."""
+        """Runs one forward pass and keeps the cache and the encoder's output."""
         before = state if order is None or state is None else self._reordered(state, order)
         tensors = {**(before or {}), **self._tensors(inputs)}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
@@ -122,7 +122,7 @@ class Session(_torch.TorchSession):
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Hooks on every module; one that is called again gets ``#2`` behind its path."""
+        """Records every module through forward hooks; the second call of a module gets ``#2`` after its path."""
         records: list[ModuleRecord] = []
         calls: dict[str, int] = {}
 
@@ -145,13 +145,13 @@ class Session(_torch.TorchSession):
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.model.state_dict().items()}
 
     def renamed(self) -> dict[str, str]:
-        """The file's names of weights that the model calls otherwise (transformers 5 renames some on loading).
+        """Returns the model's name of each weight that has another name in the file (transformers 5 renames some on loading).
 
-        Found by their values: a weight that only the model has is one that only the file has.
+        Compares values: a weight that only the model has is matched with one that only the file has.
         """
         from glob import glob
         from os.path import join
@@ -183,7 +183,7 @@ class Session(_torch.TorchSession):
 
 
 def _has_values(parameter: TorchTensor, value: TorchTensor) -> bool:
-    """Whether a weight has the values of the file, whose dtype may be another."""
+    """Checks whether a weight equals one of the file, whose dtype may differ."""
     import torch
 
     return parameter.shape == value.shape and bool(

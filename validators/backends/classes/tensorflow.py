@@ -1,4 +1,4 @@
-"""TensorFlow: the TF classes of transformers 4.57.6, the last release that has them."""
+"""Runs the TensorFlow classes of transformers 4.57.6, the last release that has them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The model of a folder with ``tf_model.h5`` or safetensors in TensorFlow's layout."""
+    """Loads the model of a folder with ``tf_model.h5`` or safetensors in the TensorFlow layout."""
     import transformers
 
     if options.get("dtype") not in (None, "float32"):
@@ -42,7 +42,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 class Session(BaseSession):
-    """A Keras model of transformers."""
+    """A session of a Keras model of transformers."""
 
     def __init__(self, model: TfModel, info: dict[str, Any], options: Options) -> None:
         self.model = model
@@ -54,7 +54,7 @@ class Session(BaseSession):
         )
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as TensorFlow reports them."""
+        """Describes device, precision, threads and switches as TensorFlow reports them."""
         return {
             **describe_runtime(),
             "precision": "float32",
@@ -62,7 +62,7 @@ class Session(BaseSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         import tensorflow as tf
 
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
@@ -71,7 +71,7 @@ class Session(BaseSession):
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Keeps the cache and what the encoder gave."""
+        """Runs one forward pass and keeps the cache and the encoder's output."""
         import tensorflow as tf
 
         tensors: dict[str, TfTensor] = {name: tf.constant(value) for name, value in inputs.items()}
@@ -91,7 +91,7 @@ class Session(BaseSession):
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Every Keras layer, named by the scopes that lead to it, with the weights beneath it."""
+        """Records every call of a Keras layer, with the names of the layers around it and the weights below it."""
         import tensorflow as tf
         from tf_keras.layers import Layer
 
@@ -123,11 +123,11 @@ class Session(BaseSession):
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {weight.name: list(weight.shape) for weight in self.model.weights}
 
     def close(self) -> None:
-        """Frees what Keras keeps beside the model."""
+        """Clears Keras' global state."""
         from tf_keras import backend
 
         backend.clear_session()
@@ -140,7 +140,7 @@ class Session(BaseSession):
 
 
 def _reorder_cache(state: dict[str, TfTensor], order: list[int]) -> dict[str, TfTensor]:
-    """Rows of a cache; GPT-2 stacks keys and values in front of the batch."""
+    """Selects rows of a cache; GPT-2 stacks keys and values in front of the batch axis."""
     import tensorflow as tf
 
     def rows(tensor: TfTensor) -> TfTensor:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: an ONNX file on the CPU, CUDA or TensorRT provider."""
+"""Runs an ONNX file with ONNX Runtime on the CPU, CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from equipoise.validators.backends.base import (
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-"""Metadata of a node: the modules it came from, outermost first, and its own name."""
+"""Key in a node's metadata: the modules that it came from, outermost first, and its own name."""
 
 
 class OnnxSession(BaseSession):
-    """An ``InferenceSession``."""
+    """A session of an ``onnxruntime.InferenceSession``."""
 
     def __init__(self, file: str, options: Options, session: OrtSession = None) -> None:
         self.file = file
@@ -46,7 +46,7 @@ class OnnxSession(BaseSession):
         self.outputs = [value.name for value in self.session.get_outputs()]
 
     def about(self) -> Facts:
-        """The provider that is really used, threads and switches."""
+        """Describes the provider that is really used, threads and switches."""
         providers = self.session.get_providers()
         return {
             "device": "cpu" if providers[0] == PROVIDERS["cpu"] else "cuda",
@@ -60,20 +60,20 @@ class OnnxSession(BaseSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         return self.call(inputs)
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The same; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
+        """Returns the outputs by name; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
         found = self.session.run(self.outputs, self._fed(values))
         return dict(zip(self.outputs, found, strict=True))
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """The last value of every module, as the nodes' metadata tells which module they came from.
+        """Records the last value of every module; the nodes' metadata store which module they came from.
 
-        The graph gets these values as further outputs, so it runs with fewer fusions than otherwise.
+        These values become further outputs of the graph, which prevents some fusions.
         """
         import onnx
 
@@ -94,14 +94,14 @@ class OnnxSession(BaseSession):
         return {name: values[name] for name in self.outputs}, module_records(found, values)
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every initializer by name."""
+        """Returns the shape of every initializer by name."""
         import onnx
 
         graph = onnx.load(self.file, load_external_data=False).graph
         return {value.name: list(value.dims) for value in graph.initializer}
 
     def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Arrays in the types that the graph asks for."""
+        """Casts inputs to the dtypes of the graph."""
         return {
             name: value.astype(self.inputs[name].dtype, copy=False)
             for name, value in inputs.items()
@@ -119,10 +119,10 @@ NUMPY_DTYPES = {
 
 
 def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtSession:
-    """A session on the wanted provider.
+    """Opens a session on the provider of the options.
 
     Raises:
-        RuntimeError: The provider is not there, or ONNX Runtime fell back to another without a word.
+        RuntimeError: The provider is not installed, or ONNX Runtime silently fell back to another one.
     """
     import onnxruntime
 
@@ -158,7 +158,7 @@ def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtS
 
 
 def _module_path(node: Any) -> str:
-    """The module that a node came from; empty where the metadata does not say."""
+    """Returns the module that a node came from; empty if the metadata do not store it."""
     for entry in node.metadata_props:
         if entry.key == SCOPES_KEY:
             *modules, _ = ast.literal_eval(entry.value)
@@ -169,7 +169,7 @@ def _module_path(node: Any) -> str:
 
 
 def _precision(file: str) -> str:
-    """The dtype of most floating weights."""
+    """Returns the dtype of the largest part of the floating-point weights."""
     try:
         import onnx
     except ImportError:  # running needs onnxruntime alone

@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: a program with named signatures, one, or those of an encoder and its decoder with a cache."""
+"""Runs a TensorFlow SavedModel: one signature, or those of encoder, decoder and decoder with past."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from equipoise.validators.backends.base import Array, Facts, Options
 
 SIGNATURE = "serving_default"
 PAST_BUCKET = 16
-"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
+"""Past lengths are rounded up to multiples of this, since XLA compiles a program for every length; see
+:class:`equipoise.validators.backends._graph_cache.DecoderGraph`.
+"""
 _PAST_ARGUMENT = "past_key_values_"
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The program of a folder; it fixes its precision."""
+    """Loads the program of a folder; it determines the precision."""
     pin_numerics(options)
     import tensorflow as tf
 
@@ -26,7 +28,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 class Session(_graph_cache.GraphSession):
-    """The signatures of a SavedModel."""
+    """A session of the signatures of a SavedModel."""
 
     def __init__(self, program: TfModule) -> None:
         self.program = program  # the signatures do not keep its variables alive
@@ -37,7 +39,7 @@ class Session(_graph_cache.GraphSession):
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as TensorFlow reports them."""
+        """Describes device, precision, threads and switches as TensorFlow reports them."""
         variables = [one for each in self.signatures.values() for one in each.function.variables]
         floating = [value.dtype.name for value in variables if value.dtype.is_floating]
         return {
@@ -48,7 +50,7 @@ class Session(_graph_cache.GraphSession):
 
 
 class Signature:
-    """A function with named inputs and outputs."""
+    """A signature of a SavedModel: a function with named inputs and outputs."""
 
     def __init__(self, function: TfFunction) -> None:
         self.function = function
@@ -60,7 +62,7 @@ class Signature:
         }
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by their names."""
+        """Returns the outputs by name."""
         import tensorflow as tf
 
         tensors = {
@@ -71,9 +73,9 @@ class Signature:
 
 
 def _input_name(name: str) -> str:
-    """An input's name; TensorFlow's arguments have underscores where the names of a past have dots.
+    """Returns the name of an input. TensorFlow's arguments have underscores instead of the dots in ``past_key_values.0.key``.
 
-    >>> _dotted("past_key_values_0_key"), _dotted("input_ids")
+    >>> _input_name("past_key_values_0_key"), _input_name("input_ids")
     ('past_key_values.0.key', 'input_ids')
     """
     if not name.startswith(_PAST_ARGUMENT):

@@ -1,7 +1,7 @@
-"""StableHLO: programs that ``jax.export`` serialized, with their parameters beside them.
+"""Runs StableHLO: programs that ``jax.export`` serialized, with their weights in the same folder.
 
-The folder holds ``program.jax``, or for a model behind an encoder that keeps a cache ``encoder.jax``, ``decoder.jax`` and
-``decoder_with_past.jax``, and, where programs take their parameters as the first argument, ``flax_model.msgpack``. A
+The folder contains ``program.jax``, or for an encoder-decoder model with a KV cache ``encoder.jax``, ``decoder.jax`` and
+``decoder_with_past.jax``, and, if the programs take their weights as first argument, ``flax_model.msgpack``. A
 program's inputs are one dict of arrays; its outputs are a dict.
 """
 
@@ -18,18 +18,20 @@ from equipoise.validators.backends import _graph_cache, _jax
 from equipoise.validators.backends.base import Array, Facts, Options
 
 PAST_BUCKET = 16
-"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
+"""Past lengths are rounded up to multiples of this, since XLA compiles a program for every length; see
+:class:`equipoise.validators.backends._graph_cache.DecoderGraph`.
+"""
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The programs of a folder, or the one of a file; they fix their precision."""
+    """Loads the programs of a folder, or of a file; they determine the precision."""
     _jax.pin_numerics(options)
     place = Path(folder)
     return Session(place if place.is_dir() else place.parent)
 
 
 class Session(_graph_cache.GraphSession):
-    """One ``Exported`` of JAX, or three."""
+    """A session of one or three programs of ``jax.export``."""
 
     def __init__(self, folder: Path) -> None:
         stored = folder / JAX_WEIGHTS
@@ -40,7 +42,7 @@ class Session(_graph_cache.GraphSession):
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:
-        """Device, precision and switches as JAX reports them."""
+        """Describes device, precision and switches as JAX reports them."""
         programs = [program.exported for program in self.programs.values()]
         every = [str(one.dtype) for program in programs for one in program.in_avals]
         floating = [name for name in every if "float" in name]
@@ -52,7 +54,7 @@ class Session(_graph_cache.GraphSession):
 
 
 class Program:
-    """An ``Exported`` with its parameters."""
+    """A program of ``jax.export`` with its weights."""
 
     def __init__(self, file: Path, parameters: JaxTree) -> None:
         from jax import export
@@ -66,7 +68,7 @@ class Program:
         }
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by their names."""
+        """Returns the outputs by name."""
         given = {
             name: np.asarray(value, dtype=self.inputs[name].dtype) for name, value in values.items()
         }

@@ -1,4 +1,4 @@
-"""torch.export: an exported program (``.pt2``)."""
+"""Runs programs of torch.export (``.pt2``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from equipoise.validators.runtime.worker import to_numpy
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The program of a file; the file fixes its precision."""
+    """Loads the program of a file; the file determines the precision."""
     import torch
 
     _torch.pin_numerics(options)
@@ -33,7 +33,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 class Session(_torch.TorchSession):
-    """An ``ExportedProgram``."""
+    """A session of an ``ExportedProgram``."""
 
     def __init__(self, program: ExportedProgram, options: Options) -> None:
         import torch
@@ -50,7 +50,7 @@ class Session(_torch.TorchSession):
         self.names_of_outputs = list(options.get("outputs") or [])
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as PyTorch reports them."""
+        """Describes device, precision, threads and switches as PyTorch reports them."""
         return {
             **_torch.describe_runtime(self.device),
             "precision": str(self._precision()).removeprefix("torch."),
@@ -58,7 +58,7 @@ class Session(_torch.TorchSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by the names of the returned dict, or by those given with the options."""
+        """Returns the outputs by name: the names of the returned dict, or those of the option ``outputs``."""
         args, named = self._arguments(inputs)
         result = self.module(*args, **named)
         return _torch.outputs_by_name(result, self.names_of_outputs)
@@ -66,7 +66,7 @@ class Session(_torch.TorchSession):
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """The last value of every module, as the nodes' metadata tells which module they came from."""
+        """Records the last value of every module; the nodes' metadata store which module they came from."""
         from torch.fx import Interpreter
 
         nodes = [
@@ -90,11 +90,11 @@ class Session(_torch.TorchSession):
         return self.run(inputs, kwargs), module_records(found, values)
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.program.state_dict.items()}
 
     def _arguments(self, inputs: dict[str, Array]) -> tuple[Outputs, CacheState]:
-        """Positional or by name, as the program was exported."""
+        """Returns positional and keyword arguments, as the program was exported."""
         from torch.utils._pytree import tree_unflatten
 
         tensors = self._tensors(inputs)
@@ -119,7 +119,7 @@ def _is_tensor(node: FxNode) -> bool:
 
 
 def _module_path(node: FxNode) -> tuple[str, str]:
-    """Path and type of the module that a node came from."""
+    """Returns path and class of the module that a node came from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     if not stack:
         return "", ""

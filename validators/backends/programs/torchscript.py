@@ -1,4 +1,4 @@
-"""TorchScript: a traced or scripted module from a file."""
+"""Runs TorchScript: a traced or scripted module in a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HIERARCHY_LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The module of a file; the file fixes its precision."""
+    """Loads the module of a file; the file determines the precision."""
     import torch
 
     _torch.pin_numerics(options)
@@ -32,7 +32,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 class Session(_torch.TorchSession):
-    """A ``ScriptModule``."""
+    """A session of a ``ScriptModule``."""
 
     def __init__(self, module: ScriptModule, options: Options) -> None:
         import torch
@@ -45,7 +45,7 @@ class Session(_torch.TorchSession):
         self.names_of_outputs = list(options.get("outputs") or [])
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as PyTorch reports them."""
+        """Describes device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.module.parameters(), None)
         precision = str(parameter.dtype).removeprefix("torch.") if parameter is not None else ""
         return {
@@ -55,14 +55,14 @@ class Session(_torch.TorchSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by the names of the returned dict, or by those given with the options."""
+        """Returns the outputs by name: the names of the returned dict, or those of the option ``outputs``."""
         result = self.module(**self._tensors(inputs), **_accepted(kwargs, self.accepts))
         return _torch.outputs_by_name(result, self.names_of_outputs)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """The last value of every module, as the graph tells which module a node came from."""
+        """Records the last value of every module; the graph stores which module a node came from."""
         graph = self.module.inlined_graph.copy()
         found = module_spans(self._nodes(graph))
         wanted = {one for span in found for one in (span.value, span.given) if one is not None}
@@ -72,7 +72,7 @@ class Session(_torch.TorchSession):
         return self.run(inputs, kwargs), module_records(found, named)
 
     def _nodes(self, graph: ScriptGraph) -> list[GraphNode]:
-        """The graph's operations; a loaded file's nodes leave lists of modules out of their paths."""
+        """Returns the operations of the graph. In a loaded file the paths of nodes lack the names of module lists; they are added."""
         modules = dict(self.module.named_modules())
         real = {".".join(_path_without_lists(modules, path)): path for path in modules}
         tensors = {value.debugName() for value in _tensor_values(graph)}
@@ -89,7 +89,7 @@ class Session(_torch.TorchSession):
     def _run_for(
         self, graph: ScriptGraph, values: list[ScriptGraph], tensors: dict[str, TorchTensor]
     ) -> Outputs:
-        """The graph's values for these inputs."""
+        """Runs the graph and returns these of its values."""
         import torch
 
         for _ in list(graph.outputs()):
@@ -102,7 +102,7 @@ class Session(_torch.TorchSession):
         return function(self.module._c, *(tensors[name] for name in self.arguments))
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.module.state_dict().items()}
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
@@ -118,13 +118,13 @@ def _accepted(kwargs: Kwargs, accepted: frozenset[str]) -> dict[str, Kwargs]:
 
 
 def _module_path(node: ScriptGraph) -> tuple[str, str]:
-    """Path and type of the module that a node came from: ``model(Bert).encoder(BertEncoder)``."""
+    """Returns path and class of the module that a node came from; the graph stores ``model(Bert).encoder(BertEncoder)``."""
     levels = _HIERARCHY_LEVEL.findall(node.getModuleHierarchy())
     return ".".join(name for name, _ in levels), levels[-1][1] if levels else ""
 
 
 def _tensor_values(graph: ScriptGraph) -> list[ScriptGraph]:
-    """Values of nodes that are tensors."""
+    """Returns the values of nodes that are tensors."""
     return [
         node.output()
         for node in graph.nodes()

@@ -1,4 +1,4 @@
-"""One backend's part of a report's page."""
+"""The section of one backend in the HTML report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from equipoise.validators.report.summary import first_line
 
 
 def backend_section(report: Report, result: BackendResult, anchor: str) -> Html:
-    """Everything about a backend, the reference too."""
+    """Returns the section of a backend, or of the reference."""
     parts: Iterator[Html | None] = iter(())
     if not result.absent:
         parts = _section_parts(report, result)
@@ -73,7 +73,7 @@ def _failure_callout(result: BackendResult) -> Html | None:
 
 
 def _reason_list(result: BackendResult) -> Html | None:
-    """Why outputs are no better than they are, and what was decided otherwise."""
+    """Lists why outputs have no better verdict, and which decisions changed."""
     lines = [
         tag("li", tag("b", f"{case.case}, {output.name}"), f": {output.reason}")
         for case, output in case_outputs(result)

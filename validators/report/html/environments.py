@@ -1,4 +1,4 @@
-"""Versions and hardware, as tables of a report's page."""
+"""Tables of versions and hardware in the HTML report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _HIDDEN_FACTS = ("accepts", "caches")
 
 
 def environments_table(report: Report) -> Html | None:
-    """Versions and hardware, a column a backend."""
+    """Returns the versions and hardware of all backends, one column per backend."""
     ran = [one for one in (*report.backends, report.reference) if one.about or one.versions]
     if not ran:
         return None
@@ -25,7 +25,7 @@ def environments_table(report: Report) -> Html | None:
 
 
 def host_list(report: Report) -> Html:
-    """The machine that compared."""
+    """Returns the machine that ran the comparison."""
     facts = dict(report.machine)
     versions = facts.pop("versions", {})
     listed = {**facts, **(versions if isinstance(versions, dict) else {})}

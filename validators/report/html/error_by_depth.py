@@ -1,4 +1,4 @@
-"""The error along the depth of a model, as a line from module to module."""
+"""A line chart of the error of each module along the depth of the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from equipoise.validators.report.html.svg import text as word
 def error_by_depth_chart(
     label: str, points: Sequence[ModuleError], first: str | None = None
 ) -> Html | None:
-    """Relative error and noise of one module after the other; ``first`` is the one to be marked."""
+    """Draws relative error and noise of all modules; ``first`` is the path of the module to highlight."""
     if not points:
         return None
     width, height, left, bottom, right, upper = 660, 250, 48, 40, 14, 22
@@ -48,7 +48,16 @@ def error_by_depth_chart(
 
 @dataclass(frozen=True)
 class _Scale:
-    """A log axis; zeros lie a step below the smallest figure, what is not finite a step above the largest."""
+    """A logarithmic axis. Zeros are drawn one step below the smallest value, NaN and infinity one step above the largest.
+
+    Attributes:
+        low: Smallest exponent.
+        high: Largest exponent.
+        has_zero: Whether the lowest step stands for zero.
+        has_nonfinite: Whether the highest step stands for NaN and infinity.
+        top: y coordinate of the largest exponent.
+        base: y coordinate of the smallest exponent.
+    """
 
     low: int
     high: int
@@ -59,7 +68,7 @@ class _Scale:
 
     @classmethod
     def of(cls, points: Sequence[ModuleError], top: float, base: float) -> _Scale:
-        """The axis that holds all points between two heights."""
+        """Returns the axis that contains all points, between two y coordinates."""
         values = [value for point in points for value in (point.error, point.noise)]
         logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
         low, high = math.floor(min(logs, default=-8)), math.ceil(max(logs, default=-6))
@@ -67,7 +76,7 @@ class _Scale:
         return cls(low - zero, max(high, low + 1) + odd, zero, odd, top, base)
 
     def y(self, value: float) -> float:
-        """The height of a figure."""
+        """Returns the y coordinate of a value."""
         if not math.isfinite(value):
             place = float(self.high)
         else:
@@ -75,7 +84,7 @@ class _Scale:
         return self.base - (place - self.low) / (self.high - self.low) * (self.base - self.top)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights with the names they have."""
+        """Returns y coordinates and labels of the ticks."""
         every = max(1, math.ceil((self.high - self.low) / 7))
         found = []
         for exponent in range(self.low, self.high + 1):
@@ -90,7 +99,7 @@ class _Scale:
 def _block_bands(
     points: Sequence[ModuleError], left: float, step: float, top: float, base: float
 ) -> list[Html]:
-    """Blocks of the model behind the lines: every other one shaded, named where there is room."""
+    """Shades every other block of the model; adds the block's name if it fits."""
     parts, start = [], 0
     for number, (key, group) in enumerate(groupby(points, lambda point: _block_name(point.path))):
         count = len(list(group))
@@ -115,9 +124,9 @@ def _block_bands(
 
 
 def _block_name(path: str) -> str:
-    """The block that a module is in: up to the first number of its path, or its first two names.
+    """Returns the block of a module: its path up to the first number, or the first two names.
 
-    >>> _block("bert.encoder.layer.1.attention.self"), _block("bert.pooler.dense"), _block("classifier")
+    >>> _block_name("bert.encoder.layer.1.attention.self"), _block_name("bert.pooler.dense"), _block_name("classifier")
     ('bert.encoder.layer.1', 'bert.pooler', 'classifier')
     """
     parts = path.split(".")

@@ -1,4 +1,4 @@
-"""Latency and memory of all backends, as bars."""
+"""Bar charts of latency and memory of all backends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.validators.report.html.statistics import (
 
 
 def latency_memory_charts(report: Report) -> list[Html]:
-    """Both; what no backend told is left out."""
+    """Returns both charts; omits one without values."""
     ran = [one for one in (*report.backends, report.reference) if one.cases]
     speed = [
         (

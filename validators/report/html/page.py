@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: no network, no script."""
+"""The report as one self-contained HTML page, without network access or scripts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from equipoise.validators.report.summary import summary_row
 STYLESHEET = Path(__file__).with_name("page.css")
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""A page made from strangers' texts may load and run nothing."""
+"""The page contains texts of unknown origin and may load and run nothing."""
 
 
 def to_html(report: Report) -> str:
-    """The page."""
+    """Returns the HTML page of a report."""
     title = f"{report.task}: {report.verdict.value}, {report.class_name}"
     head = tag(
         "head",
@@ -52,7 +52,7 @@ def to_html(report: Report) -> str:
 
 
 _CAMEL_CASE_BOUNDARY = re.compile("(?<=[a-z])(?=[A-Z])")
-"""Where a class's name may be broken on a narrow screen."""
+"""Positions where the name of a class may be broken on a narrow screen."""
 
 
 def _header(report: Report) -> Html:
@@ -77,7 +77,7 @@ def _header(report: Report) -> Html:
 
 
 def verdict_sentence(report: Report) -> str:
-    """The verdict of all in a sentence."""
+    """Summarizes the verdicts of all backends in a sentence."""
     if not report.backends:
         return "Only the reference was run: it is what others would be held to."
     count = Counter(tables.verdict_of(result, report) for result in report.backends)
@@ -104,7 +104,7 @@ def _overview(report: Report) -> Html:
 
 
 def _verdict_sentences(result: BackendResult) -> Iterator[str]:
-    """Why a backend is no better, in short; its own section has the rest."""
+    """Yields why a backend has no better verdict, in short; its own section has the details."""
     if remark := summary_row(result).remark:
         yield remark.rstrip(".")
     flips = [f"{flip} in the case {case.case}" for case in result.cases for flip in case.flips]

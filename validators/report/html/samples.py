@@ -1,4 +1,4 @@
-"""What a person reads off the samples: the reference's answers and a backend's, side by side."""
+"""The results of samples: those of the reference and of a backend side by side."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.report.html.markup import Html, table, tag
 
 MAX_LINES = 24
-"""Entries of one answer that are shown."""
+"""Maximal number of lines of one answer."""
 
 MAX_LIST_ITEMS = 8
-"""Numbers in a list that are shown one by one."""
+"""Longer lists of numbers are shown as an array."""
 
 IMAGE_SIDE_PX = 144
-"""Pixels of the longer side of a picture."""
+"""Length of the longer side of an image in pixels."""
 
 
 def answers_section(
@@ -27,7 +27,7 @@ def answers_section(
     found: Sequence[JsonValue],
     label: str,
 ) -> Html | None:
-    """The table; None where the backend gave no answer."""
+    """Returns the table; None if the backend has no answers."""
     if not found:
         return None
     rows: list[list[object]] = []
@@ -40,7 +40,7 @@ def answers_section(
 
 
 def _answer_pair(reference: JsonValue, found: JsonValue) -> tuple[Html, Html]:
-    """Both answers; what differs in ours is marked."""
+    """Returns both answers; differences are highlighted in the backend's."""
     theirs, ours = list(_entries(reference)), list(_entries(found))
     known = dict(theirs)
     lines = [
@@ -70,7 +70,7 @@ def _sample_cell(sample: JsonValue) -> Html:
 
 
 def _entries(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """An answer as names and plain values; long lists of numbers stay whole."""
+    """Yields an answer as names and values; long lists of numbers are one value."""
     if isinstance(value, Mapping):
         for key, one in value.items():
             yield from _entries(one, f"{name}.{key}" if name else str(key))
@@ -82,7 +82,7 @@ def _entries(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]
 
 
 def _is_numeric(value: JsonValue) -> bool:
-    """Whether nested lists hold so many numbers, and nothing else, that they are shown as an array."""
+    """Checks whether nested lists contain only numbers, and enough of them to be shown as an array."""
     try:
         array = np.asarray(value)
     except ValueError:
@@ -111,7 +111,7 @@ def _describe_array(value: JsonValue) -> str:
 
 
 def _differs(reference: JsonValue, found: JsonValue) -> bool:
-    """Whether two values differ as far as they are shown; pictures of one size, by any pixel."""
+    """Checks whether the displayed values differ; images of one size are compared pixel by pixel."""
     if _abbreviate(reference) != _abbreviate(found):
         return True
     if _is_image(reference) and _is_image(found):
@@ -124,7 +124,7 @@ def _is_image(value: JsonValue) -> bool:
 
 
 def _image_tag(value: JsonValue) -> Html | None:
-    """A small PNG within the page; None where it is no picture or has a mode that PNG has not."""
+    """Returns a small PNG inside the page; None if the value is no image or has a mode that PNG does not support."""
     if not _is_image(value):
         return None
     small = value.copy()

@@ -1,4 +1,4 @@
-"""Tables of a report's page."""
+"""Tables of the HTML report."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ VERDICT_SIGNS = {
     "not run": "—",
     "reference": "•",
 }
-"""A sign for each verdict, so that colour is not all that tells them apart."""
+"""A sign for each verdict, so that verdicts can be told apart without colours."""
 
 
 def verdict_of(result: BackendResult, report: Report) -> str:
-    """The verdict in words; the reference, and a backend that is not there, have none."""
+    """Returns the verdict as text: ``reference`` for the reference, ``not run`` for a backend that was not run."""
     if result is report.reference:
         return "reference"
     return "not run" if result.absent else result.verdict.value
 
 
 def badge(verdict: str) -> Html:
-    """A verdict with its sign and colour."""
+    """Returns a verdict with its sign and colour."""
     sign = tag("span", VERDICT_SIGNS[verdict], aria_hidden="true")
     return tag("span", sign, f" {verdict}", class_=f"badge {verdict.replace(' ', '-')}")
 
 
 def verdict_table(report: Report) -> Html:
-    """One line a backend."""
+    """Returns the table of verdicts, one row per backend."""
     head: list[object] = [
         *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
         *("decisions kept", "margin", "latency", "memory"),
@@ -57,7 +57,7 @@ def verdict_table(report: Report) -> Html:
 
 
 def backend_anchor(index: int) -> str:
-    """The name of a backend's section; the reference is the last."""
+    """Returns the id of a backend's section; the reference is the last."""
     return f"backend-{index}"
 
 
@@ -81,7 +81,7 @@ def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]
 
 
 def case_table(result: BackendResult) -> Html:
-    """One line an output of a case, with all figures."""
+    """Returns the metrics of a backend, one row per case and output."""
     head: list[object] = [
         *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "ratio"),
         *("max rel", "ULP", "cosine", "KL", "margin"),
@@ -115,7 +115,7 @@ def case_table(result: BackendResult) -> Html:
 
 
 def tolerance_table(report: Report) -> Html:
-    """What was allowed, and why."""
+    """Returns the tolerances and their reasons."""
     rows: list[list[object]] = [
         [code(name), format_number(value), REASONS[name]]
         for name, value in asdict(report.tolerance).items()
@@ -124,7 +124,7 @@ def tolerance_table(report: Report) -> Html:
 
 
 def module_table(result: BackendResult) -> Html:
-    """The figures behind the line along the depth."""
+    """Returns the numbers of the chart of errors by depth."""
     rows: list[list[object]] = [
         [
             code(point.path or "(the whole model)"),

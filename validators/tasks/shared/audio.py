@@ -1,4 +1,4 @@
-"""What tasks on sounds share: synthesised samples, features, and how many frames come out."""
+"""Helpers of tasks on audio: synthetic samples, feature extraction, number of output frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.models.seeding import fixed_seed
 
 SAMPLE_SECONDS = (0.8, 0.5, 1.1)
-"""Lengths of synthesised sounds."""
+"""Durations of the synthetic samples."""
 
 SAMPLE_RATE_HZ = 16000
 
 
 def synthetic_audio(index: int) -> dict[str, SampleValue]:
-    """A tone with harmonics that swells and fades; the same for the same index."""
+    """Returns a tone with harmonics that gets louder and softer again; always the same for the same index."""
     time = (
         np.arange(int(SAMPLE_SECONDS[index % len(SAMPLE_SECONDS)] * SAMPLE_RATE_HZ))
         / SAMPLE_RATE_HZ
@@ -32,12 +32,12 @@ def synthetic_audio(index: int) -> dict[str, SampleValue]:
 
 
 def synthetic_audio_samples(**more: SampleValue) -> list[Sample]:
-    """Three sounds of unequal length, each with the same other entries."""
+    """Returns three samples of different durations, each with the same further fields."""
     return [{"audio": synthetic_audio(index), **more} for index in range(len(SAMPLE_SECONDS))]
 
 
 def audio_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-    """One sound, three of unequal length, and one cut to a length that no other has."""
+    """Returns cases of one sample, of three with different durations, and of one with a duration that no other has."""
     first = load_audio(model, samples[0])
     rate = int(model.feature_extractor.sampling_rate)
     cut = {**samples[0], "audio": {"array": first[: len(first) * 3 // 4], "sampling_rate": rate}}
@@ -49,17 +49,17 @@ def audio_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
 
 
 def load_audio(model: ModelFolder, sample: Sample) -> Array:
-    """The sound of a sample at the model's rate."""
+    """Returns the audio of a sample at the model's sampling rate."""
     return open_audio(sample["audio"], int(model.feature_extractor.sampling_rate))
 
 
 def extract_features(
     model: ModelFolder, samples: Sequence[Sample], **options: CallOption
 ) -> Arrays:
-    """What the feature extractor makes of the sounds, padded to the longest where it pads at all.
+    """Returns the features of the samples, padded to the longest one if the feature extractor pads at all.
 
-    Whisper, AST and CLAP have one length for all; the others give a mask. What an extractor draws
-    is the same each time.
+    Whisper, AST and CLAP have one length for all; the others return a mask. Random numbers of an extractor are the same
+    each time.
     """
     extractor = model.feature_extractor
     sounds = [load_audio(model, sample) for sample in samples]
@@ -75,7 +75,7 @@ def extract_features(
 
 
 def valid_frames(model: ModelFolder, samples_in: Array) -> Array:
-    """How many frames wav2vec2 and its kin make of so many samples; without convolutions: as many."""
+    """Returns how many frames wav2vec2 and similar models compute from this many samples; without convolutions the same number."""
     kernels = model.config.get("conv_kernel") or []
     strides = model.config.get("conv_stride") or []
     length = np.asarray(samples_in)

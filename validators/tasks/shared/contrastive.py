@@ -1,4 +1,4 @@
-"""What tasks share that compare a picture or sound with labels as texts."""
+"""Helpers of tasks that compare an image or audio with texts of labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from equipoise.validators.tasks.shared.text import tokenize
 def encode_pairs(
     model: ModelFolder, case: Case, media: Arrays, template: str, output: str
 ) -> Batch:
-    """Texts of all samples' labels beside their media.
+    """Encodes the texts of all samples' labels, together with the images or audio.
 
-    The model compares every medium with every text; what it says of other samples' labels counts as padding.
+    The model compares every image with every text; logits for labels of other samples count as padding.
     """
     texts: list[str] = []
     places: list[slice] = []
@@ -37,7 +37,7 @@ def encode_pairs(
 
 
 def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Answer]:
-    """``[{"score", "label"}]`` of every sample, from the likeliest label on."""
+    """Returns ``[{"score", "label"}]`` of every sample, the most probable label first."""
     found = []
     for sample, place, row in zip(batch.case.samples, batch.context, scores, strict=True):
         chances = sigmoid(row[place]) if _is_siglip(model) else softmax(row[place])
@@ -46,7 +46,7 @@ def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Answer]
 
 
 def label_decision(batch: Batch, output: str, scores: Array) -> list[Decision]:
-    """The best label of every sample."""
+    """Returns the best label of every sample."""
     made = []
     for index, (sample, place) in enumerate(zip(batch.case.samples, batch.context, strict=True)):
         row = scores[index, place]

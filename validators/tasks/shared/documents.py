@@ -1,4 +1,4 @@
-"""Questions about pages whose words come with boxes."""
+"""Question answering on document pages whose words come with bounding boxes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, to_
 SPAN_LOGITS = ("start_logits", "end_logits")
 
 MAX_ANSWER_TOKENS = 15
-"""Tokens of an answer; pipeline()'s default."""
+"""Maximal length of an answer in tokens; the default of pipeline()."""
 
 
 def encode_documents(model: ModelFolder, case: Case) -> Batch:
-    """Tokens of questions and words, each with its word's box; a row for every part of a long page."""
+    """Encodes questions, words and their boxes; a long page becomes several rows."""
     words = [[str(word) for word, _ in _word_boxes(sample)] for sample in case.samples]
     boxes = [[box for _, box in _word_boxes(sample)] for sample in case.samples]
     held = max_tokens(model)
@@ -57,7 +57,7 @@ def encode_documents(model: ModelFolder, case: Case) -> Batch:
 
 
 def token_logits(batch: Batch, outputs: Arrays) -> Arrays:
-    """The scores of the tokens alone: LayoutLMv3 has some for the patches behind them too, where no answer stands."""
+    """Removes the logits of image patches, which LayoutLMv3 returns after those of the tokens."""
     length = batch.arrays["input_ids"].shape[1]
     return {
         name: value[:, :length] if name in SPAN_LOGITS else value for name, value in outputs.items()
@@ -67,7 +67,7 @@ def token_logits(batch: Batch, outputs: Arrays) -> Arrays:
 def document_answers(
     batch: Batch, outputs: Arrays, top_k: int, length: int, impossible: bool
 ) -> list[Answer]:
-    """The best answers of every sample, as lists."""
+    """Returns the best answers of every sample."""
     found = []
     for index, words in enumerate(batch.context["words"]):
         answers: list[dict[str, Answer]] = []
@@ -90,7 +90,7 @@ def document_answers(
 
 
 def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
-    """Start and end of the best span of every row."""
+    """Returns start and end of the best span of every row."""
     made = []
     for row, allowed in enumerate(batch.context["allowed"]):
         start, end = outputs["start_logits"][row], outputs["end_logits"][row]
@@ -108,7 +108,7 @@ def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
 def _tokenize_words(
     model: ModelFolder, case: Case, words: SampleValue, boxes: SampleValue, held: int
 ) -> TokenizerOutput:
-    """LayoutLM's tokenizer is BERT's; those of its successors take boxes and words by themselves."""
+    """Tokenizes questions and words: LayoutLM has BERT's tokenizer; those of its successors accept boxes and words."""
     questions = [str(sample["question"]) for sample in case.samples]
     options: dict[str, CallOption] = {
         "truncation": "only_second",

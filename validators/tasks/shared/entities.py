@@ -1,4 +1,4 @@
-"""Entities out of labels of tokens, as ``pipeline()`` groups them."""
+"""Groups labels of tokens into entities, as ``pipeline()`` does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STRATEGIES = ("none", "simple", "first", "average", "max")
 def token_entities(
     model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Any, special: Array
 ) -> list[Entity]:
-    """The tokens with their probabilities and places in the text."""
+    """Returns the tokens with their probabilities and positions in the text."""
     found = []
     for index, row in enumerate(scores):
         if special[index]:
@@ -36,7 +36,10 @@ def token_entities(
 
 
 def aggregate(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:
-    """Labels of tokens (none), of words (first, average, max), grouped to entities unless none.
+    """Returns the entities of tokens.
+
+    Labels are those of tokens (``none``, ``simple``) or of words (``first``, ``average``, ``max``); all but ``none``
+    merge adjacent ones with equal labels.
 
     Raises:
         InputError: There is no such strategy.

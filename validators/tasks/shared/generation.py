@@ -1,4 +1,4 @@
-"""What tasks that write share: cases, the loop, and how firm each choice is."""
+"""Helpers of tasks that generate text: cases, the generation loop, margins of tokens."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ NUM_BEAMS = 4
 def generation_cases(
     model: ModelFolder, samples: Sequence[Sample], field: str | None = None, side: str | None = None
 ) -> list[Case]:
-    """Greedy and beams, with cache and without, a batch of three, and a long text if there is a field for it.
+    """Returns cases of greedy and beam search, with and without cache, of one and three samples, and of a long text.
 
     Args:
-        model: The folder.
-        samples: Of unequal length.
-        field: The entry that holds text.
-        side: ``left`` for a model without encoder: it goes on from the end of the text.
+        model: The model's folder.
+        samples: Samples of different lengths.
+        field: The field that contains text; None: no case has a long text.
+        side: ``left`` for a decoder-only model, which continues from the end of the text.
     """
     shared: dict[str, CallOption] = {"side": side} if side else {}
     if side and field:
@@ -62,7 +62,7 @@ def generation_cases(
 
 
 def _max_new_tokens(model: ModelFolder) -> int:
-    """How long a prompt may be so that what is written after it fits, or a quarter of what fits."""
+    """Returns how long a prompt may be so that the new tokens fit, but at least a quarter of the maximal length."""
     length = max_tokens(model)
     return max(length - generation_settings(model, {}).limit(0), length // 4)
 
@@ -70,13 +70,13 @@ def _max_new_tokens(model: ModelFolder) -> int:
 def generate_text(
     self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
 ) -> Arrays:
-    """:meth:`Task.run` of a task that writes."""
+    """:meth:`Task.run` of a task that generates text."""
     options = batch.case.options
     return generate(runner, model, batch.arrays, options, follow, **batch.kwargs)
 
 
 def prompt_length(batch: Batch) -> int:
-    """How many leading tokens of the sequences were given."""
+    """Returns how many leading tokens of the sequences belong to the prompt."""
     if "decoder_input_ids" in batch.arrays:
         return int(batch.arrays["decoder_input_ids"].shape[1])
     decoder_only = bool(batch.context and batch.context.get("decoder_only"))
@@ -86,7 +86,7 @@ def prompt_length(batch: Batch) -> int:
 def token_decisions(
     self: object, model: ModelFolder, batch: Batch, outputs: Arrays
 ) -> list[Decision]:
-    """:meth:`Task.decisions` of a task that writes: every token, or with beams every text as a whole."""
+    """:meth:`Task.decisions` of a task that generates text: every token, or for beam search every text as a whole."""
     search = generation_settings(model, batch.case.options)
     written = generated_tokens(search, outputs["sequences"], prompt_length(batch))
     if search.beams == 1:
@@ -113,7 +113,7 @@ def _beam_decision(
 
 
 def decode_texts(tokenizer: Tokenizer, outputs: Arrays, start: int = 0) -> list[str]:
-    """The sequences as texts, without special tokens."""
+    """Returns the sequences as texts, without special tokens."""
     return [
         str(tokenizer.decode(row[start:], skip_special_tokens=True)) for row in outputs["sequences"]
     ]

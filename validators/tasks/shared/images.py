@@ -1,4 +1,4 @@
-"""What tasks on pictures share: drawn samples, how batches vary, resizing as frameworks do it."""
+"""Helpers of tasks on images: synthetic samples, cases, resizing as in PyTorch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from equipoise.validators.models.media import open_image
 from equipoise.validators.models.samples import take_cyclic
 
 SYNTHETIC_SIZES = ((64, 48), (48, 64), (80, 80))
-"""Width and height of drawn pictures: lying, standing, square."""
+"""Width and height of synthetic images: landscape, portrait, square."""
 
 BORDER_PIXEL_SHARE = 0.001
-"""The share of a mask's pixels that may flip: where an object ends two classes are equally likely, and
-rounding decides. One in a thousand is less than one pixel in a row of a picture of usual size."""
+"""Share of a mask's pixels that may flip: at the border of an object two classes are equally likely, and rounding
+errors decide. One in a thousand is less than one pixel per row of an image of usual size.
+"""
 
 
 def synthetic_image(index: int, size: tuple[int, int] | None = None) -> Array:
-    """A picture of coloured shapes before a gradient; the same for the same index (height, width, 3)."""
+    """Returns an image of coloured shapes on a gradient (height, width, 3); always the same for the same index."""
     width, height = size or SYNTHETIC_SIZES[index % len(SYNTHETIC_SIZES)]
     y, x = np.mgrid[:height, :width]
     picture = np.stack(
@@ -37,25 +38,25 @@ def synthetic_image(index: int, size: tuple[int, int] | None = None) -> Array:
 
 
 def synthetic_image_samples(**more: SampleValue) -> list[Sample]:
-    """Three pictures of unequal sizes, each with the same other entries."""
+    """Returns three images of different sizes, each with the same further fields."""
     return [{"image": synthetic_image(index), **more} for index in range(len(SYNTHETIC_SIZES))]
 
 
 def load_image(sample: Sample) -> PilImage:
-    """The picture of a sample, opened."""
+    """Opens the image of a sample."""
     source = sample.get("image", sample.get("images"))
     return open_image(source[0] if isinstance(source, list) else source)
 
 
 def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
-    """Height and width of every sample's picture."""
+    """Returns height and width of every sample's image."""
     return [load_image(sample).size[::-1] for sample in samples]
 
 
 def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-    """One picture, three, and a larger one where the processor keeps sizes apart.
+    """Returns cases of one image, of three, and of a larger one if the processor preserves the size.
 
-    Where it pads none of them, pictures of one batch have one shape, and one more picture lies on its side.
+    If it does not pad, the images of a batch have one size, and a further case has a rotated image.
     """
     three = take_cyclic(samples, 3)
     if not keeps_size(model):
@@ -70,7 +71,7 @@ def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
 
 
 def keeps_size(model: ModelFolder) -> bool:
-    """Whether pictures of unequal shape stay so: none of resizing to a square, cropping, padding to one."""
+    """Checks whether images keep their size or aspect ratio: neither resized to a square nor cropped."""
     whole = model.preprocessor_config
     config = whole.get("image_processor", whole)
     size = config.get("size")
@@ -80,20 +81,20 @@ def keeps_size(model: ModelFolder) -> bool:
 
 
 def _pads_images(model: ModelFolder) -> bool:
-    """Whether pictures of unequal shape come out as one array, with a mask or without."""
+    """Checks whether images of different sizes are padded to one array, with or without a mask."""
     processor = model.image_processor
     masks = "pixel_mask" in getattr(processor, "model_input_names", ())
     return masks or bool(getattr(processor, "do_pad", False))
 
 
 def enlarge(image: PilImage) -> PilImage:
-    """A picture half as wide again, and a quarter higher: a shape that no other sample has."""
+    """Returns an image 1.5 times as wide and 1.25 times as high: a size that no other sample has."""
     width, height = image.size
     return image.resize((width * 3 // 2, height * 5 // 4))
 
 
 def preprocess_images(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
-    """What the image processor makes of the pictures."""
+    """Returns the pixel values of the images from the image processor."""
     made = model.image_processor(
         images=[load_image(sample) for sample in samples], return_tensors="np"
     )
@@ -101,7 +102,7 @@ def preprocess_images(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
 
 
 def pad_and_stack(value: Any) -> Array:
-    """An array; lists of arrays of unequal size are padded with zeros at the right and below."""
+    """Returns an array; arrays of different sizes are padded with zeros on the right and at the bottom."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.astype(np.int64) if value.dtype.kind in "iub" else value
     parts = [np.asarray(part) for part in value]
@@ -113,7 +114,7 @@ def pad_and_stack(value: Any) -> Array:
 
 
 def resize(array: Array, size: tuple[int, int], mode: str = "bilinear") -> Array:
-    """The last two axes in another size, as torch's ``interpolate`` with ``align_corners=False``.
+    """Resizes the last two axes as ``torch.nn.functional.interpolate`` with ``align_corners=False``.
 
     >>> resize(np.array([[0.0, 4.0]]), (1, 4)).tolist()
     [[0.0, 1.0, 3.0, 4.0]]
@@ -124,7 +125,7 @@ def resize(array: Array, size: tuple[int, int], mode: str = "bilinear") -> Array
 
 
 def _interpolation_weights(given: int, wanted: int, mode: str) -> Array:
-    """Row i: how much each given pixel counts in pixel i."""
+    """Returns a matrix (wanted, given): row i contains the weights of the input pixels for output pixel i."""
     if mode == "nearest":
         source = np.arange(wanted) * given // wanted
         return np.eye(given)[source]
@@ -142,7 +143,7 @@ def _interpolation_weights(given: int, wanted: int, mode: str) -> Array:
 
 
 def _cubic_kernel(distance: Array, a: float = -0.75) -> Array:
-    """Keys' kernel with torch's constant."""
+    """Returns Keys' cubic kernel with PyTorch's constant."""
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -1,4 +1,4 @@
-"""What tasks that give one label of a picture, sound or film share."""
+"""Helpers of tasks that assign labels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from equipoise.validators.core.types import Answer, Array, Arrays, Batch, Decisi
 from equipoise.validators.models.folder import ModelFolder
 
 DEFAULT_TOP_K = 5
-"""How many labels pipeline() gives."""
+"""Number of labels that pipeline() returns by default."""
 
 
 def classify(
     model: ModelFolder, logits: Array, function: str | None, top_k: int | None
 ) -> list[Answer]:
-    """For each row the best labels with their scores.
+    """Returns for each row the best labels with their scores.
 
     Args:
-        model: The folder, for the names.
+        model: The model's folder, for the names of the labels.
         logits: (rows, labels).
         function: ``softmax``, ``sigmoid`` or ``none``.
-        top_k: How many; None for all.
+        top_k: Number of labels; None for all.
     """
     names = list(model.labels.values())
     apply = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
@@ -33,7 +33,7 @@ def classify(
 
 
 def activation_name(model: ModelFolder) -> str:
-    """As the image pipeline: a sigmoid for one label or several at once."""
+    """Returns the activation that the image pipeline uses: sigmoid for one label or multi-label models, else softmax."""
     several = model.config.get("problem_type") == "multi_label_classification"
     return "sigmoid" if several or len(model.labels) == 1 else "softmax"
 
@@ -51,7 +51,7 @@ def label_decisions(
 
 
 def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Answer]]:
-    """The best names with their scores; None: all.
+    """Returns the best names with their scores; None: all.
 
     >>> top_k_labels(["a", "b"], np.array([0.25, 0.75]), 1)
     [{'label': 'b', 'score': 0.75}]
@@ -61,7 +61,7 @@ def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list
 
 
 def argmax_margins(scores: Array) -> Array:
-    """Half the distance of the two largest along the last axis: no smaller error can swap them.
+    """Returns half the difference of the two largest values along the last axis: no smaller error can swap them.
 
     >>> argmax_margins(np.array([[1.0, 4.0, 3.5], [0.0, 2.0, -9.0]])).tolist()
     [0.25, 1.0]
@@ -73,7 +73,7 @@ def argmax_margins(scores: Array) -> Array:
 
 
 def candidate_labels(sample: Sample) -> list[str]:
-    """The candidates; a string of them is split at commas.
+    """Returns the candidate labels of a sample; a string is split at commas.
 
     Raises:
         InputError: There are none.

@@ -1,4 +1,4 @@
-"""Masks of images: choosing among masks of points (SAM), and segments out of the scores of queries (Mask2Former, DETR)."""
+"""Masks of images: selects among masks of points (SAM), and computes segments from the scores of queries (Mask2Former, DETR)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from equipoise.validators.core.types import Array, CallOption
 from equipoise.validators.tasks.shared.images import resize
 
 IOU_THRESHOLD = 0.88
-"""The least quality that the model gives itself, and below: pipeline()'s defaults."""
+"""Minimal quality that the model predicts for its mask; this and the following are the defaults of pipeline()."""
 
 STABILITY_THRESHOLD = 0.95
 STABILITY_OFFSET = 1.0
@@ -17,20 +17,20 @@ NMS_IOU_THRESHOLD = 0.7
 
 
 def point_grid(per_side: int) -> Array:
-    """Points over the unit square, row by row (points, 2)."""
+    """Returns points on the unit square, row by row (points, 2)."""
     line = (np.arange(per_side) + 0.5) / per_side
     return np.stack([np.tile(line, per_side), np.repeat(line, per_side)], axis=-1)
 
 
 def stability_score(masks: Array, threshold: float, offset: float) -> Array:
-    """How little a mask changes when its threshold is moved up and down."""
+    """Returns the IoU of each mask at a higher and a lower threshold."""
     inner = (masks > threshold + offset).sum(axis=(-1, -2))
     outer = (masks > threshold - offset).sum(axis=(-1, -2))
     return np.asarray(np.divide(inner, outer, out=np.full(inner.shape, np.nan), where=outer > 0))
 
 
 def mask_boxes(masks: Array) -> Array:
-    """Left, top, right, bottom of each mask; zeros of an empty one."""
+    """Returns left, top, right, bottom of each mask; zeros for an empty one."""
     boxes = np.zeros((len(masks), 4))
     for box, mask in zip(boxes, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -40,7 +40,7 @@ def mask_boxes(masks: Array) -> Array:
 
 
 def non_max_suppression(boxes: Array, scores: Array, same: float) -> list[int]:
-    """The places of boxes that are kept, from the best score on, when those much like a better one go."""
+    """Returns the indices kept by non-maximum suppression, best score first."""
     kept: list[int] = []
     for place in np.argsort(-scores, kind="stable").tolist():
         if all(_iou(boxes[place], boxes[other]) <= same for other in kept):
@@ -56,24 +56,24 @@ def _iou(one: Array, other: Array) -> float:
 
 
 SEGMENT_SCORE_THRESHOLD = 0.9
-"""The least score of a segment, and below: pipeline()'s defaults."""
+"""Minimal score of a segment; this and the following are the defaults of pipeline()."""
 
 MASK_THRESHOLD = 0.5
 OVERLAP_THRESHOLD = 0.5
 
 Segment = tuple[int, float, Array]
-"""Label, score, and where it is (bool)."""
+"""Label, score, and boolean mask."""
 
 
 def panoptic_segments(
     classes: Array, masks: Array, size: tuple[int, int], **options: CallOption
 ) -> list[Segment]:
-    """Segments that share no pixel: each pixel goes to the query that claims it most.
+    """Returns segments without overlap: each pixel belongs to the query with the highest score.
 
     Args:
-        classes: Logits (queries, labels and one for nothing).
+        classes: Logits (queries, labels and one for no object).
         masks: Logits (queries, height, width).
-        size: Height and width of the picture.
+        size: Height and width of the image.
         options: ``threshold``, ``mask_threshold``, ``overlap_mask_area_threshold``.
     """
     least = float(options.get("mask_threshold", MASK_THRESHOLD))
@@ -96,10 +96,10 @@ def panoptic_segments(
 def instance_segments(
     classes: Array, masks: Array, size: tuple[int, int], **options: CallOption
 ) -> list[Segment]:
-    """Segments by MaskFormer's other reading: the best pairs of query and label, the best one on top.
+    """Returns the segments of the best pairs of query and label, as MaskFormer does; the best one is on top.
 
-    pipeline() takes them in the order of ``topk(sorted=False)``, which torch leaves open: where segments
-    overlap, it may show another one on top.
+    pipeline() uses the order of ``topk(sorted=False)``, which PyTorch does not specify: where segments overlap, it may
+    show another one on top.
     """
     least = float(options.get("threshold", SEGMENT_SCORE_THRESHOLD))
     known = softmax(classes)[:, :-1]
@@ -119,18 +119,18 @@ def instance_segments(
 
 
 def semantic_segments(scores: Array, size: tuple[int, int]) -> list[tuple[int, None, Array]]:
-    """One segment a label, out of scores (labels, height, width)."""
+    """Returns one segment per label, given scores (labels, height, width)."""
     owner = resize(scores, size).argmax(0)
     return [(int(label), None, owner == label) for label in np.unique(owner)]
 
 
 def semantic_scores(classes: Array, masks: Array) -> Array:
-    """Scores of labels by pixel, out of those of queries."""
+    """Returns scores of labels per pixel, given those of queries."""
     return np.asarray(np.einsum("qc,qhw->chw", softmax(classes)[:, :-1], sigmoid(masks)))
 
 
 def select_queries(classes: Array, threshold: float) -> tuple[Array, Array, Array]:
-    """Scores and labels of all queries, and those that see something."""
+    """Returns scores and labels of all queries, and the indices of those that detect an object."""
     chances = softmax(classes)
     scores, labels = chances.max(-1), chances.argmax(-1)
     nothing = classes.shape[-1] - 1

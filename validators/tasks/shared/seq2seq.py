@@ -1,4 +1,4 @@
-"""What tasks on encoders with decoders for text share."""
+"""Helpers of tasks on encoder-decoder models for text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.text import tokenize
 
 _TRANSLATORS = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
-"""Model types that do nothing but translate."""
+"""Model types that only translate."""
 
 
 def generates_text(model: ModelFolder) -> bool:
-    """Whether the class is an encoder with a decoder that reads and writes text."""
+    """Checks whether the class is an encoder-decoder model from text to text."""
     return (
         model.class_name.endswith(("ForConditionalGeneration", "MTModel", "EncoderDecoderModel"))
         and model.class_name not in ("VisionEncoderDecoderModel", "SpeechEncoderDecoderModel")
@@ -26,7 +26,7 @@ def generates_text(model: ModelFolder) -> bool:
 
 
 def is_translation_model(model: ModelFolder) -> bool:
-    """Whether type, prefix or parameters of the tasks speak of translation, and not of summaries first."""
+    """Checks whether model type, prefix or task-specific parameters are those of translation, without summarization."""
     if model.model_type in _TRANSLATORS:
         return True
     if str(model.config.get("prefix") or "").startswith("translate"):
@@ -36,14 +36,14 @@ def is_translation_model(model: ModelFolder) -> bool:
 
 
 def task_specific_params(model: ModelFolder, task: str) -> dict[str, str]:
-    """The first of the config's tasks of that kind, e.g. ``translation_en_to_de``, as an entry of samples."""
+    """Returns the config's first task of this kind, such as ``translation_en_to_de``, as a field of samples."""
     tasks = model.config.get("task_specific_params") or {}
     found = next((name for name in tasks if name.startswith(f"{task}_")), None)
     return {"task": found} if found else {}
 
 
 def task_prefix(model: ModelFolder, task: str, sample: Sample) -> str:
-    """What is said before the text: that of the task as the sample or the config names it; not twice."""
+    """Returns the prefix of the text: that of the task in the sample or the config; empty if the text starts with it."""
     tasks = model.config.get("task_specific_params") or {}
     asked = str(sample.get("task") or task_specific_params(model, task).get("task", task))
     prefix = str(tasks.get(asked, {}).get("prefix", model.config.get("prefix") or ""))
@@ -51,7 +51,7 @@ def task_prefix(model: ModelFolder, task: str, sample: Sample) -> str:
 
 
 def tokenize_texts(model: ModelFolder, case: Case, task: str) -> Arrays:
-    """Tokens of the texts behind their prefixes."""
+    """Tokenizes the texts with their prefixes."""
     texts = [task_prefix(model, task, sample) + str(sample["text"]) for sample in case.samples]
     languages = case.samples[0]
     if "src_lang" in languages and hasattr(model.tokenizer, "src_lang"):

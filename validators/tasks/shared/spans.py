@@ -1,4 +1,4 @@
-"""The best span of tokens out of scores of starts and ends."""
+"""Finds the best span of tokens, given logits of starts and ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from equipoise.validators.core.types import Array
 
 MASKED_LOGIT = -10000.0
-"""The score of a token that cannot start or end an answer; pipeline()'s number."""
+"""Logit of a token that cannot start or end an answer; the same number as in pipeline()."""
 
 
 def span_probabilities(logits: Array, allowed: Array) -> Array:
-    """Of one row of tokens; the first counts for the sum and then no more: it stands for no answer."""
+    """Returns the probabilities of the tokens of one row. They include the first token, which stands for *no answer*."""
     scores = np.where(allowed, logits.astype(np.float64), MASKED_LOGIT)
     exponent = np.exp(scores - scores.max())
     return np.asarray(exponent / exponent.sum())
@@ -20,7 +20,7 @@ def span_probabilities(logits: Array, allowed: Array) -> Array:
 def best_spans(
     start: Array, end: Array, allowed: Array, count: int, longest: int
 ) -> list[tuple[int, int, float]]:
-    """The likeliest spans of at most ``longest`` tokens: first token, last token, probability."""
+    """Returns the spans of at most ``longest`` tokens with the highest probability: first token, last token, probability."""
     start, end = start.copy(), end.copy()
     start[0] = end[0] = 0.0
     scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
@@ -30,10 +30,9 @@ def best_spans(
 
 
 def span_margin(start: Array, end: Array, allowed: Array, longest: int) -> float:
-    """How far the logits of both may move before another span is the best: a quarter of the distance.
+    """Returns how far all logits may move before another span is the best: a quarter of the difference of the two best.
 
-    A span's score is a sum of two logits: that of the best may lose twice the error and that of the next
-    gain as much.
+    A span's score is a sum of two logits: that of the best may lose twice the error, and that of the next gain as much.
     """
     usable = allowed.copy()
     usable[0] = False

@@ -1,4 +1,4 @@
-"""What tasks on text share: how batches of it vary, and tokens as arrays."""
+"""Helpers of tasks on text: cases and tokenization."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 
 LONG_PROMPT_TOKENS = 500
-"""Tokens of the long prompt: faults of positions and masks stay hidden in short ones."""
+"""Length of the long prompt in tokens: short prompts hide errors of positions and masks."""
 
 EXTRA_PADDING = 5
 """Tokens of padding beyond the longest text of a batch."""
 
 
 def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text") -> list[Case]:
-    """One text, three of unequal length, three padded further than needed, and a long one."""
+    """Returns cases of one text, of three with different lengths, of three with extra padding, and of a long one."""
     three = take_cyclic(samples, 3)
     long = {**samples[0], field: repeat_text(str(samples[0][field]))}
     return [
@@ -38,12 +38,12 @@ def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text
 
 
 def repeat_text(text: str) -> str:
-    """The text again and again, up to as many words as the long case has tokens."""
+    """Repeats a text until it has as many words as the long case has tokens."""
     return " ".join([text] * -(-LONG_PROMPT_TOKENS // max(len(text.split()), 1)))
 
 
 def max_tokens(model: ModelFolder) -> int:
-    """How many tokens the long case has: 500, or what the model can hold."""
+    """Returns the number of tokens of the long case: 500, or the model's maximum if that is less."""
     names = ("max_position_embeddings", "n_positions", "max_source_positions")
     configs = (model.config, model.config.get("text_config") or {})
     held = [
@@ -66,7 +66,7 @@ _OFFSET_POSITIONS = frozenset(
 
 
 def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
-    """Tokens of texts (or of pairs of them) as int64 arrays, padded as the case says."""
+    """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say."""
     made = encode_texts(model, case, *texts, **options)
     return {name: to_int64(np.asarray(value)) for name, value in made.items()}
 
@@ -74,7 +74,7 @@ def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: Cal
 def encode_texts(
     model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption
 ) -> TokenizerOutput:
-    """What the tokenizer returns: arrays, and where each token comes from."""
+    """Returns the output of the tokenizer: arrays, and the words and offsets of tokens."""
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -102,11 +102,11 @@ def encode_texts(
 
 
 def token_mask(arrays: Arrays) -> Array:
-    """Which tokens are no padding."""
+    """Returns which tokens are no padding."""
     ids = arrays["input_ids"]
     return np.asarray(arrays.get("attention_mask", np.ones_like(ids)) == 1)
 
 
 def to_int64(value: Array) -> Array:
-    """Whole numbers in the width that models take."""
+    """Converts integers to int64, which models expect."""
     return value.astype(np.int64) if value.dtype.kind in "iub" else value

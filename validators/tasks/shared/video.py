@@ -1,4 +1,4 @@
-"""What tasks on films share: drawn samples and frames as pixels."""
+"""Helpers of tasks on videos: synthetic samples and pixel values of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.validators.tasks.shared.images import SYNTHETIC_SIZES, pad_and_st
 
 
 def video_samples(model: ModelFolder) -> list[Sample]:
-    """Three films of unequal size and length; the picture moves to the right."""
+    """Returns three videos of different sizes and lengths, in which an image moves to the right."""
     count = _num_frames(model)
     return [
         {
@@ -28,12 +28,12 @@ def video_samples(model: ModelFolder) -> list[Sample]:
 
 
 def video_cases(samples: Sequence[Sample]) -> list[Case]:
-    """One film and three."""
+    """Returns cases of one and three videos."""
     return [Case("single", (samples[0],)), Case("batch", take_cyclic(samples, 3))]
 
 
 def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
-    """As many frames of each film as the config says, from its start."""
+    """Returns the pixel values of as many frames of each video as the config says, from its start."""
     rate = int(case.options.get("frame_sampling_rate", 1))
     made = []
     for sample in case.samples:
