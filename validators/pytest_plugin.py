@@ -41,10 +41,10 @@ def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
         yield workers
 
 
-def _parse_environments(given: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    if wrong := [text for text, pair in zip(given, pairs, strict=True) if not all(pair)]:
-        raise pytest.UsageError(f"--equipoise-env {wrong[0]}: expected BACKEND=PYTHON")
+def _parse_environments(options: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in options]
+    if invalid := [text for text, pair in zip(options, pairs, strict=True) if not all(pair)]:
+        raise pytest.UsageError(f"--equipoise-env {invalid[0]}: expected BACKEND=PYTHON")
     return {name: python for name, _, python in pairs}
 
 
@@ -112,7 +112,7 @@ class Parity:
         report = validate(
             Request(
                 model=Path(model),
-                artifacts=[Path(one) for one in artifacts],
+                artifacts=[Path(artifact) for artifact in artifacts],
                 backends=backends,
                 task=task,
                 precision=PRECISIONS.get(precision, precision),
@@ -151,9 +151,9 @@ def failure_message(report: Report, *, strict: bool) -> str:
     from equipoise.validators.judgement.results import Verdict
     from equipoise.validators.report.summary import to_text
 
-    bad = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
-    ran = [result for result in report.backends if not result.absent]
-    names = [f"{one.label} {one.verdict.value}" for one in ran if one.verdict in bad]
-    if not ran:
-        names = ["no backend was there to compare with"]
+    failing = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
+    available = [result for result in report.backends if not result.absent]
+    names = [f"{one.label} {one.verdict.value}" for one in available if one.verdict in failing]
+    if not available:
+        names = ["no backend was available to compare with"]
     return f"{', '.join(names)}\n\n{to_text(report)}" if names else ""

@@ -80,12 +80,12 @@ class DecoderGraph:
         """Returns the outputs, and the past of the next step."""
         rows = len(next(iter(inputs.values())))
         past = empty_past(self.graph, rows) if state is None else reorder_cache(state, order)
-        room = -next(iter(past.values())).shape[2] % self.chunk
-        values = {**inputs, **{name: _pad_left(value, room, 2) for name, value in past.items()}}
-        if room:
-            values["attention_mask"] = _pad_left(values["attention_mask"], room, 1)
+        padding = -next(iter(past.values())).shape[2] % self.chunk
+        values = {**inputs, **{name: _pad_left(value, padding, 2) for name, value in past.items()}}
+        if padding:
+            values["attention_mask"] = _pad_left(values["attention_mask"], padding, 1)
         results, present = split_present(self.graph.call(values))
-        return results, {name: value[:, :, room:] for name, value in present.items()}
+        return results, {name: value[:, :, padding:] for name, value in present.items()}
 
 
 class EncoderDecoderGraphs:
@@ -98,8 +98,8 @@ class EncoderDecoderGraphs:
 
     def __init__(self, encoder: NamedGraph, decoder: NamedGraph, with_past: NamedGraph) -> None:
         self.encoder, self.decoder, self.with_past = encoder, decoder, with_past
-        masked = {"attention_mask"} if "encoder_attention_mask" in decoder.inputs else set()
-        self.accepts = frozenset({*encoder.inputs, "decoder_input_ids", *masked})
+        mask_names = {"attention_mask"} if "encoder_attention_mask" in decoder.inputs else set()
+        self.accepts = frozenset({*encoder.inputs, "decoder_input_ids", *mask_names})
 
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
@@ -107,21 +107,21 @@ class EncoderDecoderGraphs:
         """Runs encoder and decoder in the first step, and the decoder with past in all others."""
         tokens = {"input_ids": inputs["decoder_input_ids"]}
         if state is None:
-            kept = self._encoded(inputs)
+            encoded = self._encode(inputs)
             nothing = empty_past(self.decoder, len(tokens["input_ids"]))
-            values = _call_graph(self.decoder, {**tokens, **kept, **nothing}, go_on=False)
+            values = _call_graph(self.decoder, {**tokens, **encoded, **nothing}, go_on=False)
         else:
-            kept = reorder_cache(state, order)
-            values = _call_graph(self.with_past, {**tokens, **kept}, go_on=True)
+            encoded = reorder_cache(state, order)
+            values = _call_graph(self.with_past, {**tokens, **encoded}, go_on=True)
         outputs, past = split_present(values)
-        return outputs, {**kept, **past}
+        return outputs, {**encoded, **past}
 
-    def _encoded(self, inputs: Mapping[str, Array]) -> State:
-        given = {name: inputs[name] for name in self.encoder.inputs if name in inputs}
-        kept = {"encoder_hidden_states": self.encoder.call(given)["last_hidden_state"]}
+    def _encode(self, inputs: Mapping[str, Array]) -> State:
+        encoder_inputs = {name: inputs[name] for name in self.encoder.inputs if name in inputs}
+        encoded = {"encoder_hidden_states": self.encoder.call(encoder_inputs)["last_hidden_state"]}
         if "attention_mask" in inputs:
-            kept["encoder_attention_mask"] = inputs["attention_mask"]
-        return kept
+            encoded["encoder_attention_mask"] = inputs["attention_mask"]
+        return encoded
 
 
 GraphModel = StatelessGraph | DecoderGraph | EncoderDecoderGraphs
@@ -171,8 +171,8 @@ def has_past(graph: NamedGraph) -> bool:
 def empty_past(graph: NamedGraph, rows: int) -> State:
     """Returns past keys and values of length 0."""
     return {
-        name: np.zeros((rows, one.shape[1], 0, one.shape[3]), one.dtype)
-        for name, one in graph.inputs.items()
+        name: np.zeros((rows, spec.shape[1], 0, spec.shape[3]), spec.dtype)
+        for name, spec in graph.inputs.items()
         if name.startswith(PAST_PREFIX)
     }
 
@@ -195,15 +195,15 @@ def split_present(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State
     return results, past
 
 
-def _pad_left(value: Array, room: int, axis: int) -> Array:
+def _pad_left(value: Array, count: int, axis: int) -> Array:
     """Adds zeros in front along an axis."""
-    if not room:
+    if not count:
         return value
-    widths = [(room if one == axis else 0, 0) for one in range(value.ndim)]
+    widths = [(count if index == axis else 0, 0) for index in range(value.ndim)]
     return np.pad(value, widths)
 
 
 def _call_graph(graph: NamedGraph, values: Mapping[str, Array], *, go_on: bool) -> dict[str, Array]:
     """Calls a graph with those of the values that it accepts."""
-    every = {**values, USE_CACHE_BRANCH: np.array([go_on])}
-    return graph.call({name: every[name] for name in graph.inputs})
+    all_values = {**values, USE_CACHE_BRANCH: np.array([go_on])}
+    return graph.call({name: all_values[name] for name in graph.inputs})

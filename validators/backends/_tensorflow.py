@@ -15,15 +15,15 @@ def pin_numerics(options: Options) -> None:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(int(options["threads"]))
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        except RuntimeError:  # TensorFlow runs already; what it has is reported by about()
+        except RuntimeError:  # TensorFlow is initialized already; about() reports its threads
             pass
     tf.config.experimental.enable_tensor_float_32_execution(bool(options.get("tf32")))
     if (options.get("device") or "cpu") == "cpu":
         tf.config.set_visible_devices([], "GPU")
     elif not tf.config.list_physical_devices("GPU"):
-        raise RuntimeError("TensorFlow sees no GPU")
+        raise RuntimeError("TensorFlow finds no GPU")
     else:
-        tf.random.set_seed(0)  # without one, deterministic operations refuse dropout while saving
+        tf.random.set_seed(0)  # with op determinism, dropout needs a seed even while saving
         tf.config.experimental.enable_op_determinism()
 
 

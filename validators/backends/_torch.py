@@ -71,11 +71,11 @@ def to_tensors(
     """Converts arrays to tensors; floating-point arrays get the model's dtype."""
     import torch
 
-    made = {}
+    tensors = {}
     for name, value in inputs.items():
         tensor = torch.from_numpy(value.copy()).to(device)
-        made[name] = tensor.to(precision) if tensor.is_floating_point() else tensor
-    return made
+        tensors[name] = tensor.to(precision) if tensor.is_floating_point() else tensor
+    return tensors
 
 
 def perturb_weights(model: TorchModel, seed: int) -> None:
@@ -88,9 +88,9 @@ def perturb_weights(model: TorchModel, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            up = torch.rand(parameter.shape, generator=generator) < 0.5
-            towards = torch.where(up, torch.inf, -torch.inf).to(parameter)
-            parameter.copy_(torch.nextafter(parameter, towards))
+            round_up = torch.rand(parameter.shape, generator=generator) < 0.5
+            target = torch.where(round_up, torch.inf, -torch.inf).to(parameter)
+            parameter.copy_(torch.nextafter(parameter, target))
 
 
 def arithmetic_mode(precision: TorchDtype) -> AbstractContextManager[Any]:

@@ -151,6 +151,10 @@ class BaseSession:
         """Does nothing: all resources are freed with the object."""
 
 
+Plain = BaseSession
+"""Former name of :class:`BaseSession`."""
+
+
 def module_record(
     path: str,
     kind: str,
@@ -206,7 +210,7 @@ class ModuleSpan:
     path: str
     kind: str
     value: Any
-    given: Any
+    input: Any
 
 
 def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
@@ -221,37 +225,41 @@ def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
     >>> [(span.path, span.value, span.input) for span in module_spans(graph)]
     [('a.b', 3, 1), ('a', 4, None)]
     """
-    last: dict[str, int] = {}
-    given: dict[str, Any] = {}
-    home = {node.value: node.path for node in nodes}
+    last_index: dict[str, int] = {}
+    first_input: dict[str, Any] = {}
+    path_of = {node.value: node.path for node in nodes}
     for index, node in enumerate(nodes):
         parts = node.path.split(".") if node.path else []
         for depth in range(1, len(parts) + 1):
             path = ".".join(parts[:depth])
-            last[path] = index
-            outside = [one for one in node.inputs if one in home and not _within(home[one], path)]
-            if outside:
-                given.setdefault(path, outside[0])
-    # Of modules that end with the same node the inner one ends first.
-    ends = sorted((index, -path.count("."), path) for path, index in last.items())
+            last_index[path] = index
+            outer_inputs = [
+                value
+                for value in node.inputs
+                if value in path_of and not _is_inside(path_of[value], path)
+            ]
+            if outer_inputs:
+                first_input.setdefault(path, outer_inputs[0])
+    # If two modules end with the same node, the inner one comes first.
+    endings = sorted((index, -path.count("."), path) for path, index in last_index.items())
     kinds = {node.path: node.kind for node in nodes}
     return [
-        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, given.get(path))
-        for index, _, path in ends
+        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, first_input.get(path))
+        for index, _, path in endings
     ]
 
 
-def _within(path: str, module: str) -> bool:
+def _is_inside(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
-def module_records(found: list[ModuleSpan], values: Mapping[Any, Any]) -> list[ModuleRecord]:
+def module_records(spans: list[ModuleSpan], values: Mapping[Any, Any]) -> list[ModuleRecord]:
     """Returns the records of modules, given the values of a graph; skips modules whose output is not floating-point."""
     records = []
-    for span in found:
-        output, given = (_float_array(values.get(key)) for key in (span.value, span.given))
+    for span in spans:
+        output, argument = (_float_array(values.get(key)) for key in (span.value, span.input))
         if output is not None:
-            inputs = {} if given is None else {"0": given}
+            inputs = {} if argument is None else {"0": argument}
             records.append(module_record(span.path, span.kind, inputs, {"output": output}))
     return records
 

@@ -32,14 +32,15 @@ class TaskClasses(Protocol):
         ...
 
 
-def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
+def class_names_by_type(auto_class: str) -> dict[str, tuple[str, ...]]:
     """Returns the class names of an auto class by model type; empty if transformers has no such auto class."""
-    # As an attribute of its package the module is a stand-in where torch is missing; by its name it is itself.
+    # Without torch, transformers exposes a placeholder as attribute; importing by name returns the real module.
     modeling_auto = import_module("transformers.models.auto.modeling_auto")
     auto = getattr(modeling_auto, auto_class, None)
     names = auto._model_mapping._model_mapping if auto is not None else {}
     return {
-        str(kind): (name,) if isinstance(name, str) else tuple(name) for kind, name in names.items()
+        str(model_type): (name,) if isinstance(name, str) else tuple(name)
+        for model_type, name in names.items()
     }
 
 
@@ -54,11 +55,11 @@ def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
     if model.class_name and task.suits(model):
         return model.class_name
     for auto_class in (task.auto_class, *_OTHER_AUTO_CLASSES.get(task.auto_class, ())):
-        names = mapped_classes(auto_class).get(model.model_type, ())
+        names = class_names_by_type(auto_class).get(model.model_type, ())
         if names:
             return model.class_name if model.class_name in names else names[0]
     raise InputError(
-        f"transformers has no class of this model for {task.name}",
+        f"transformers has no class of this model type for {task.name}",
         file=model.path,
         found=model.model_type or "no model_type",
         hint="choose another task with --task",
@@ -68,6 +69,6 @@ def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
 def has_class(model: ModelFolder, *auto_classes: str) -> bool:
     """Checks whether the config's class is in the mapping of one of these auto classes."""
     return any(
-        model.class_name in mapped_classes(auto_class).get(model.model_type, ())
+        model.class_name in class_names_by_type(auto_class).get(model.model_type, ())
         for auto_class in auto_classes
     )

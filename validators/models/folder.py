@@ -25,7 +25,7 @@ class ModelFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config: dict[str, JsonValue] = self._json("config.json", required=True)
+        self.config: dict[str, JsonValue] = self._read_json("config.json", required=True)
 
     @property
     def model_type(self) -> str:
@@ -45,25 +45,27 @@ class ModelFolder:
         Special tokens that it lacks are those of the config, as in transformers. BLIP's own ``generate`` always starts and
         ends with the special tokens of its text model.
         """
-        stated = self._json("generation_config.json") or self._config_with_defaults()
+        settings = self._read_json("generation_config.json") or self._config_with_defaults()
         parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
         for name in _SPECIAL_TOKENS:
-            known = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
-            if stated.get(name) is None:
-                stated[name] = next(known, None)
+            values = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
+            if settings.get(name) is None:
+                settings[name] = next(values, None)
         if self.model_type == "blip":
             text = self._config_with_defaults()
-            stated.update(
+            settings.update(
                 bos_token_id=text["bos_token_id"],
                 eos_token_id=text["sep_token_id"],
                 pad_token_id=text["pad_token_id"],
             )
-        return stated
+        return settings
 
     @cached_property
     def preprocessor_config(self) -> dict[str, JsonValue]:
         """Content of ``preprocessor_config.json``, or of ``processor_config.json`` in newer folders."""
-        return self._json("preprocessor_config.json") or self._json("processor_config.json")
+        return self._read_json("preprocessor_config.json") or self._read_json(
+            "processor_config.json"
+        )
 
     @cached_property
     def labels(self) -> dict[int, str]:
@@ -73,19 +75,19 @@ class ModelFolder:
     @property
     def has_image_processor(self) -> bool:
         """Whether the folder has an image processor."""
-        return self._prepares("image_processor", "image_mean", "do_resize")
+        return self._has_processor_part("image_processor", "image_mean", "do_resize")
 
     @property
     def has_feature_extractor(self) -> bool:
         """Whether the folder has a feature extractor for audio."""
-        return self._prepares("feature_extractor", "sampling_rate")
+        return self._has_processor_part("feature_extractor", "sampling_rate")
 
-    def _prepares(self, part: str, *marks: str) -> bool:
-        # Names of classes do not tell: image processors were called feature extractors once.
+    def _has_processor_part(self, part: str, *keys: str) -> bool:
+        # Class names are ambiguous: image processors were once called feature extractors.
         config = self.preprocessor_config
         if part in config:
             return True
-        return any(mark in config for mark in marks)
+        return any(key in config for key in keys)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -130,8 +132,8 @@ class ModelFolder:
     @cached_property
     def samples(self) -> list[dict[str, JsonValue]]:
         """Content of ``samples.json``, a list of objects with ``inputs``; empty without that file."""
-        found: list[dict[str, JsonValue]] = self._json("samples.json") or []  # type: ignore[assignment]
-        return found
+        entries: list[dict[str, JsonValue]] = self._read_json("samples.json") or []  # type: ignore[assignment]
+        return entries
 
     def _config_with_defaults(self) -> dict[str, JsonValue]:
         from transformers import AutoConfig
@@ -143,17 +145,17 @@ class ModelFolder:
     def _load(self, loader: Processor) -> Processor:
         try:
             with warnings.catch_warnings():
-                # Marian's way of saying that it does not normalise punctuation; nothing here needs it.
+                # Marian warns that it does not normalize punctuation without sacremoses; not needed here.
                 warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
                 return loader.from_pretrained(str(self.path))
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise CheckpointError(
                 f"transformers cannot load the {loader.__name__.removeprefix('Auto').lower()}: {error}",
                 file=self.path,
-                hint="copy the tokenizer's and processor's files beside the weights",
+                hint="copy the files of tokenizer and processor next to the weights",
             ) from error
 
-    def _json(self, name: str, *, required: bool = False) -> dict[str, JsonValue]:
+    def _read_json(self, name: str, *, required: bool = False) -> dict[str, JsonValue]:
         path = self.path / name
         try:
             return json.loads(path.read_text())  # type: ignore[no-any-return]
@@ -161,7 +163,7 @@ class ModelFolder:
             if not required:
                 return {}
             raise CheckpointError(
-                "there is no config.json", file=self.path, hint="give a model's folder"
+                "there is no config.json", file=self.path, hint="use the folder of a model"
             ) from None
         except ValueError as error:
             raise CheckpointError(f"not JSON: {error}", file=path) from error

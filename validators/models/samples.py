@@ -38,8 +38,8 @@ def read_samples(file: Path) -> list[Mapping[str, Any]]:
         raise InputError(f"cannot be read: {error.strerror}", file=file) from error
     except ValueError as error:
         raise InputError(f"not JSON: {error}", file=file) from error
-    listed = values if isinstance(values, list) else [values]
-    samples = [one.get("inputs", one) if isinstance(one, dict) else None for one in listed]
+    entries = values if isinstance(values, list) else [values]
+    samples = [entry.get("inputs", entry) if isinstance(entry, dict) else None for entry in entries]
     if not samples or None in samples:
         raise InputError(
             "not a list of samples",

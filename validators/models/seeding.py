@@ -17,11 +17,11 @@ def fixed_seed() -> Iterator[None]:
     positions; Gemma 3n's may add noise. Without a seed, two runs of one model would get different inputs, and stored
     outputs could not be compared.
     """
-    plain, numbers = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(0)
     np.random.seed(0)
     try:
         yield
     finally:
-        random.setstate(plain)
-        np.random.set_state(numbers)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -68,8 +68,8 @@ def is_class_backend(name: str) -> bool:
 
 
 def _in_order(names: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    known = [name for name in order if name in names]
-    return (*known, *(name for name in names if name not in known))
+    ordered = [name for name in order if name in names]
+    return (*ordered, *(name for name in names if name not in ordered))
 
 
 def resolve_model(model: ModelFolder, backend: str, scratch: Path) -> ModelSource:
@@ -83,30 +83,30 @@ def resolve_model(model: ModelFolder, backend: str, scratch: Path) -> ModelSourc
     Raises:
         InputError: The checkpoint cannot be converted to that layout; the message says why.
     """
-    if (form := _source_in_layout(model, backend)) is not None:
-        return form
+    if (source := _source_in_layout(model, backend)) is not None:
+        return source
     output = scratch / backend
     try:
-        source = open_checkpoint(model.path).layout or "its layout"
+        layout = open_checkpoint(model.path).layout or "its layout"
         if not output.exists():
             convert(model.path, output, to=backend)
-        return ModelSource(backend, output, f"converted from {source}")
+        return ModelSource(backend, output, f"converted from {layout}")
     except EquipoiseError:
-        given = _source_in_layout(model, "pytorch")
-        if backend == "pytorch" or given is None:
+        pytorch_source = _source_in_layout(model, "pytorch")
+        if backend == "pytorch" or pytorch_source is None:
             raise
         origin = "mapped by transformers 4.57.6 (from_pt)"
-        return ModelSource(backend, given.path, origin, options={"from_pt": True})
+        return ModelSource(backend, pytorch_source.path, origin, options={"from_pt": True})
 
 
 def _source_in_layout(model: ModelFolder, backend: str) -> ModelSource | None:
     """Returns the folder itself if its weights are in the backend's layout."""
     try:
-        found = open_checkpoint(model.path, layout=backend)
+        checkpoint = open_checkpoint(model.path, layout=backend)
     except EquipoiseError:
         return None
-    # Safetensors do not always say whose layout they are in; unnamed ones are PyTorch's.
-    layout = found.layout or "pytorch"
+    # Safetensors files do not always name their layout; the default is PyTorch's.
+    layout = checkpoint.layout or "pytorch"
     return ModelSource(backend, model.path) if layout == backend else None
 
 
@@ -116,28 +116,28 @@ def resolve_artifact(path: str | Path) -> ModelSource:
     Raises:
         InputError: The artifact is neither a program nor a checkpoint.
     """
-    place = Path(path)
-    if not place.exists():
-        raise InputError("there is no such artifact", file=place)
-    for candidate in _candidate_paths(place):
+    artifact = Path(path)
+    if not artifact.exists():
+        raise InputError("there is no such artifact", file=artifact)
+    for candidate in _candidate_paths(artifact):
         if (backend := _backend_for(candidate)) is not None:
             return ModelSource(backend, candidate)
-    if place.is_dir() and (place / "config.json").exists():
-        layout = open_checkpoint(place).layout or "pytorch"
-        return ModelSource(layout, place)
+    if artifact.is_dir() and (artifact / "config.json").exists():
+        layout = open_checkpoint(artifact).layout or "pytorch"
+        return ModelSource(layout, artifact)
     raise InputError(
         "not an artifact that a backend can run",
-        file=place,
+        file=artifact,
         expected="*.onnx, TorchScript, *.pt2, *.tflite, a SavedModel, program.jax, or a checkpoint with its config.json",
     )
 
 
-def _candidate_paths(place: Path) -> list[Path]:
+def _candidate_paths(artifact: Path) -> list[Path]:
     """Returns the artifact and the files in it, in an order that does not depend on the file system."""
-    if place.is_file():
-        return [place]
-    inside = sorted(path for path in place.iterdir() if path.is_file())
-    return [place, place / "saved_model" / "1", *inside]
+    if artifact.is_file():
+        return [artifact]
+    files = sorted(path for path in artifact.iterdir() if path.is_file())
+    return [artifact, artifact / "saved_model" / "1", *files]
 
 
 def _backend_for(path: Path) -> str | None:

@@ -19,19 +19,19 @@ def to_junit(report: Report) -> str:
 
 def _add_suite(root: Element, report: Report, result: BackendResult) -> None:
     cases = result.cases or (CaseMetrics("load", failure=result.failure),)
-    count = {
+    counts = {
         "tests": len(cases),
         "failures": sum(case.verdict is Verdict.DIVERGED for case in cases),
         "errors": 0 if result.absent else sum(case.verdict is Verdict.FAILED for case in cases),
         "skipped": len(cases) if result.absent else 0,
     }
-    about = {
+    attributes = {
         "name": _printable(result.label),
         "timestamp": _printable(report.date.removesuffix("+00:00")),
         "time": f"{result.seconds:.6f}",
     }
     suite = SubElement(
-        root, "testsuite", {**about, **{name: str(value) for name, value in count.items()}}
+        root, "testsuite", {**attributes, **{name: str(value) for name, value in counts.items()}}
     )
     for case in cases:
         _add_case(suite, report, result, case)
@@ -84,5 +84,5 @@ def _metrics_text(case: CaseMetrics) -> str:
 
 def _printable(text: str) -> str:
     """Removes characters that XML does not allow."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c for c in whole if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff"))
+    valid = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c for c in valid if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff"))

@@ -47,10 +47,10 @@ def summary_row(result: BackendResult) -> SummaryRow:
     if result.absent:
         return SummaryRow(result.label, "not run", remark=result.absent)
     worst = worst_output(result)
-    made = sum(case.decisions[0] for case in result.cases)
-    kept = sum(case.decisions[1] for case in result.cases)
+    total = sum(case.decisions[0] for case in result.cases)
+    equal = sum(case.decisions[1] for case in result.cases)
     shared = {
-        "decisions": f"{kept}/{made}" if made else "",
+        "decisions": f"{equal}/{total}" if total else "",
         "seconds": f"{result.seconds:.2f}" if result.cases else "",
         "memory": f"{result.peak_bytes / 1e6:.0f} MB" if result.peak_bytes else "",
     }
@@ -73,28 +73,28 @@ def summary_row(result: BackendResult) -> SummaryRow:
 
 def summary_rows(report: Report) -> list[SummaryRow]:
     """Returns the row of the reference, which has no verdict, and those of all backends."""
-    first = replace(summary_row(report.reference), verdict="reference")
-    return [first, *(summary_row(result) for result in report.backends)]
+    reference = replace(summary_row(report.reference), verdict="reference")
+    return [reference, *(summary_row(result) for result in report.backends)]
 
 
-def row_cells(line: SummaryRow) -> list[str]:
+def row_cells(row: SummaryRow) -> list[str]:
     """Returns the texts of a row in the order of :data:`COLUMNS`."""
-    figures = [line.max_abs, line.noise, line.ratio, line.decisions, line.seconds, line.memory]
-    return [line.backend, line.verdict, line.where, *figures]
+    numbers = [row.max_abs, row.noise, row.ratio, row.decisions, row.seconds, row.memory]
+    return [row.backend, row.verdict, row.where, *numbers]
 
 
 def to_text(report: Report) -> str:
     """Returns the table as plain text, with remarks below it."""
     head = f"{report.task}  {report.class_name}  {report.model}"
-    lines = [list(COLUMNS), *(row_cells(line) for line in summary_rows(report))]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
+    rows = [list(COLUMNS), *(row_cells(row) for row in summary_rows(report))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
-    told = [f"- {remark}" for remark in remarks(report)]
-    where = f"{report.precision} on {report.device}"
-    return "\n".join([f"{head}  {where}", *table, *told, f"verdict: {report.verdict.value}"])
+    notes = [f"- {remark}" for remark in remarks(report)]
+    setting = f"{report.precision} on {report.device}"
+    return "\n".join([f"{head}  {setting}", *table, *notes, f"verdict: {report.verdict.value}"])
 
 
 def worst_output(result: BackendResult) -> tuple[CaseMetrics, OutputMetrics] | None:
@@ -119,17 +119,17 @@ def first_line(text: str) -> str:
 
 def remarks(report: Report) -> list[str]:
     """Returns remarks to print below the table: failures, reasons, notes, changed decisions, first divergences."""
-    found = []
+    texts = []
     for result in (report.reference, *report.backends):
-        line = summary_row(result)
-        if line.remark:
-            found.append(f"{result.label}: {line.remark}")
+        row = summary_row(result)
+        if row.remark:
+            texts.append(f"{result.label}: {row.remark}")
         for case in result.cases:
-            found += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        found += [f"{result.label}: {note}" for note in result.notes]
+            texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
+        texts += [f"{result.label}: {note}" for note in result.notes]
         if result.divergence is not None:
-            found.append(f"{result.label}: {describe_divergence(result)}")
-    return found
+            texts.append(f"{result.label}: {describe_divergence(result)}")
+    return texts
 
 
 def describe_divergence(result: BackendResult) -> str:
@@ -137,11 +137,11 @@ def describe_divergence(result: BackendResult) -> str:
     first = result.divergence
     if first is None:
         return ""
-    fed = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
+    inputs = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
     text = (
         f"first beyond noise in the case {first.case}: {first.module} ({first.kind}), "
         f"relative error {first.error:.3g} against noise {first.noise:.3g}"
     )
-    text += f"; its inputs are within noise: {fed}" if fed else ""
+    text += f"; its inputs are within noise: {inputs}" if inputs else ""
     text += f"; {first.note}" if first.note else ""
     return text + (f"; repro in {first.repro}" if first.repro else "")

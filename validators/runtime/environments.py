@@ -44,30 +44,32 @@ def create_environment(
     """
     if name not in environment_names():
         raise InputError("no such environment", found=name, expected=", ".join(environment_names()))
-    place = folder or environments_folder() / name
-    if place.exists():
+    path = folder or environments_folder() / name
+    if path.exists():
         if not force:
-            raise InputError("it is there already", file=place, hint="--force makes it anew")
-        shutil.rmtree(place)
+            raise InputError(
+                "the environment exists already", file=path, hint="--force replaces it"
+            )
+        shutil.rmtree(path)
     requirements = REQUIREMENTS_FOLDER / f"{name}.txt"
     try:
-        tell("making the environment")
-        _run_command([python or sys.executable, "-m", "venv", str(place)])
-        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        tell("creating the environment")
+        _run_command([python or sys.executable, "-m", "venv", str(path)])
+        pip = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         pip += ["--disable-pip-version-check"]
-        # torch first and alone: the exact version may have a build without gigabytes of CUDA at hand.
+        # torch first: a CPU build of the exact version may be available, without gigabytes of CUDA.
         torch = _torch_requirement(requirements)
         tell(f"installing {torch}")
         _run_command([*pip, torch])
-        tell("installing the rest")
+        tell("installing the other requirements")
         _run_command([*pip, "-r", str(requirements)])
-        tell("checking")
-        with WorkerProcess(place / "bin" / "python") as environment:
+        tell("checking the worker")
+        with WorkerProcess(path / "bin" / "python") as environment:
             environment.request("hello")
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         raise
-    return place
+    return path
 
 
 def _torch_requirement(requirements: Path) -> str:
@@ -76,8 +78,8 @@ def _torch_requirement(requirements: Path) -> str:
 
 
 def _run_command(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
         raise WorkerError(
-            f"{' '.join(command[:4])} ended with code {done.returncode}:\n{done.stderr[-2000:]}"
+            f"{' '.join(command[:4])} ended with code {process.returncode}:\n{process.stderr[-2000:]}"
         )

@@ -54,9 +54,9 @@ def find_interpreter(backend: str, chosen: Mapping[str, str]) -> Path:
         return _resolve_interpreter(chosen[backend])
     if backend.endswith(".py"):
         return Path(sys.executable)
-    needs = REQUIRED_MODULES.get(backend)
-    missing = [name for name in needs if find_spec(name) is None] if needs else []
-    if needs and not missing:
+    required = REQUIRED_MODULES.get(backend)
+    missing = [name for name in required if find_spec(name) is None] if required else []
+    if required and not missing:
         return Path(sys.executable)
     if backend in ORACLE_BACKENDS:
         oracle = (

@@ -81,9 +81,9 @@ def read_frame(stream: BinaryIO) -> tuple[Header, Arrays] | None:
 
 
 def _read_array(stream: BinaryIO, dtype: str, shape: list[int]) -> Array:
-    kind = np.dtype(dtype)
-    data = stream.read(int(np.prod(shape, dtype=np.int64)) * kind.itemsize)
-    return np.frombuffer(data, kind).reshape(shape)
+    array_dtype = np.dtype(dtype)
+    data = stream.read(int(np.prod(shape, dtype=np.int64)) * array_dtype.itemsize)
+    return np.frombuffer(data, array_dtype).reshape(shape)
 
 
 def write_frame(stream: BinaryIO, header: Header, arrays: Arrays) -> None:
@@ -110,10 +110,10 @@ def flatten(value: Any, path: str = "") -> Arrays:
     else:
         array = to_numpy(value)
         return {path: array} if array is not None and array.dtype.kind == "f" else {}
-    found: Arrays = {}
+    arrays: Arrays = {}
     for key, item in pairs:
-        found.update(flatten(item, f"{path}.{key}" if path else str(key)))
-    return found
+        arrays.update(flatten(item, f"{path}.{key}" if path else str(key)))
+    return arrays
 
 
 def to_numpy(value: Any) -> Array | None:
@@ -126,7 +126,7 @@ def to_numpy(value: Any) -> Array | None:
     elif not hasattr(value, "__array__"):
         return None
     array = np.asarray(value)
-    # bfloat16 and its like are no numpy kind "f"; their values are exact in float32.
+    # bfloat16 and similar dtypes have kind "V" in NumPy; float32 represents them exactly.
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
@@ -173,7 +173,7 @@ class Worker:
         session = self.sessions[header["model"]]
         start = time.perf_counter()
         outputs = session.run(arrays, header.get("kwargs", {}))
-        return self._measured(session, start), flatten(outputs)
+        return self._measure(session, start), flatten(outputs)
 
     def step(self, header: Header, arrays: Arrays) -> Answer:
         """Runs a model with the KV cache of an earlier step and stores the new one."""
@@ -181,7 +181,7 @@ class Worker:
         state = self.states.pop(header["state"]) if header.get("state") else None
         start = time.perf_counter()
         outputs, state = session.step(arrays, header.get("kwargs", {}), state, header.get("order"))
-        measured = self._measured(session, start)
+        measured = self._measure(session, start)
         name = f"state-{header['model']}"
         self.states[name] = state
         return {"state": name, **measured}, flatten(outputs)
@@ -191,14 +191,16 @@ class Worker:
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
         outputs, modules = session.capture(arrays, header.get("kwargs", {}), state)
-        sent = {f"results|{name}": value for name, value in flatten(outputs).items()}
+        arrays_by_name = {f"results|{name}": value for name, value in flatten(outputs).items()}
         listed = []
         for index, module in enumerate(modules):
             for side in ("inputs", "outputs"):
                 values = module.pop(side)
-                sent.update({f"{side}/{index}|{name}": value for name, value in values.items()})
+                arrays_by_name.update(
+                    {f"{side}/{index}|{name}": value for name, value in values.items()}
+                )
             listed.append(module)
-        return {"modules": listed}, sent
+        return {"modules": listed}, arrays_by_name
 
     def names(self, header: Header, arrays: Arrays) -> Answer:
         """Returns name and shape of a model's weights."""
@@ -233,7 +235,7 @@ class Worker:
             gc.freeze()
 
     @staticmethod
-    def _measured(session: Session, start: float) -> dict[str, float]:
+    def _measure(session: Session, start: float) -> dict[str, float]:
         """Returns the seconds of a pass and the peak memory of the process (or its device) so far."""
         session.synchronize()
         seconds = time.perf_counter() - start
@@ -285,7 +287,7 @@ def _import_file(file: str) -> Any:
     if spec is None or spec.loader is None:
         raise FileNotFoundError(file)
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for the names in their annotations
+    sys.modules[spec.name] = module  # dataclasses look up annotations there
     spec.loader.exec_module(module)
     return module
 
@@ -296,19 +298,19 @@ def stand_in_for_package(folder: str) -> None:
     In the other environment Equipoise is not installed, and in this one the parent folder need not be importable; the
     backends import each other and this file by their full names.
     """
-    me = sys.modules[__name__]
-    beside = os.path.dirname(folder)
+    this_module = sys.modules[__name__]
+    root = os.path.dirname(folder)
     packages: dict[str, list[str]] = {
         "equipoise": [],
         "equipoise.validators": [folder],
-        "equipoise.exporters": [os.path.join(beside, "exporters")],
-        "equipoise.convert": [os.path.join(beside, "convert")],
+        "equipoise.exporters": [os.path.join(root, "exporters")],
+        "equipoise.convert": [os.path.join(root, "convert")],
     }
     for name, paths in packages.items():
         module = types.ModuleType(name)
         module.__path__ = paths
         sys.modules[name] = module
-    sys.modules["equipoise.validators.runtime.worker"] = me
+    sys.modules["equipoise.validators.runtime.worker"] = this_module
 
 
 def limit_memory(nbytes: int) -> None:
@@ -331,7 +333,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     if len(sys.argv) > 1:
         limit_memory(int(sys.argv[1]))
-    # Tracers make millions of objects that stay: to look for garbage as often as usual is a quarter of their time.
+    # Tracing creates millions of long-lived objects: with the default thresholds a quarter of its time is garbage collection.
     gc.set_threshold(20_000, 20, 50)
     stand_in_for_package(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -23,10 +23,10 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import forward
 from equipoise.validators.tasks.shared.audio import (
     audio_cases,
+    count_output_frames,
     extract_features,
     load_audio,
     synthetic_audio_samples,
-    valid_frames,
 )
 from equipoise.validators.tasks.shared.generation import (
     decode_texts,
@@ -73,7 +73,9 @@ class AutomaticSpeechRecognition:
             arrays["decoder_input_ids"] = np.repeat(start, len(case.samples), axis=0)
         if not _is_ctc(model):
             return Batch(case, arrays)
-        lengths = valid_frames(model, np.asarray([len(load_audio(model, s)) for s in case.samples]))
+        lengths = count_output_frames(
+            model, np.asarray([len(load_audio(model, s)) for s in case.samples])
+        )
         if "input_features" in arrays:
             lengths = arrays["attention_mask"].sum(axis=1)
         real = np.arange(int(lengths.max()))[None] < lengths[:, None]

@@ -92,7 +92,7 @@ def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
     return Case("pipeline", tuple(samples), {"cache": cache})
 
 
-def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
+def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
     """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder."""
     brought = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
     return brought or task.samples(model)
@@ -139,7 +139,7 @@ def infer_task(model: ModelFolder) -> Task:
         "several tasks suit the model" if suitable else "no task suits the model",
         file=model.path,
         found=", ".join(task.name for task in suitable) or model.class_name or "no architectures",
-        hint="say which with --task; " + ", ".join(task_names()),
+        hint="choose one with --task: " + ", ".join(task_names()),
     )
 
 

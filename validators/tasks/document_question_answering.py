@@ -90,7 +90,9 @@ class DocumentQuestionAnswering:
         prompts = [DONUT_PROMPT.format(sample["question"]) for sample in case.samples]
         tokens = tokenize(model, Case("", ()), prompts, add_special_tokens=False)
         if not tokens["attention_mask"].all():
-            raise InputError("Donut takes no padded questions", hint="ask page by page")
+            raise InputError(
+                "Donut does not support padded questions", hint="run one page at a time"
+            )
         arrays = {
             **preprocess_images(model, case.samples),
             "decoder_input_ids": tokens["input_ids"],

@@ -75,12 +75,12 @@ class FillMask:
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
         """Returns the ``top_k`` (5) tokens of a mask, or a list of those for several masks; ``targets`` limits the tokens."""
-        targets = self._targets(model, options.get("targets"))
+        targets = self._target_ids(model, options.get("targets"))
         found = []
         for index, places in enumerate(batch.context):
             ids = batch.arrays["input_ids"][index]
             rows = [
-                self._words(model, ids, place, outputs["logits"][index, place], targets, options,
+                self._predict_tokens(model, ids, place, outputs["logits"][index, place], targets, options,
                             only=len(places) == 1)
                 for place in places.tolist()
             ]  # fmt: skip
@@ -97,7 +97,7 @@ class FillMask:
         return made
 
     @staticmethod
-    def _targets(model: ModelFolder, targets: CallOption) -> list[int] | None:
+    def _target_ids(model: ModelFolder, targets: CallOption) -> list[int] | None:
         if targets is None:
             return None
         words = [targets] if isinstance(targets, str) else list(targets)
@@ -111,7 +111,7 @@ class FillMask:
         return sorted(ids - {-1})
 
     @staticmethod
-    def _words(
+    def _predict_tokens(
         model: ModelFolder,
         ids: TokenIds,
         place: int,

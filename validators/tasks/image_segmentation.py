@@ -37,7 +37,7 @@ from equipoise.validators.tasks.shared.masks import (
     semantic_segments,
 )
 
-_MASK2FORMER = (384, 384)
+_MASK2FORMER_SIZE = (384, 384)
 """Size that all image processors of Mask2Former resize masks to first."""
 
 
@@ -87,7 +87,7 @@ class ImageSegmentation:
                     "label": model.labels[label],
                     "mask": Image.fromarray(mask.astype(np.uint8) * 255),
                 }
-                for label, score, mask in self._segments(
+                for label, score, mask in self._find_segments(
                     model, outputs, index, size, subtask, options
                 )
             ]
@@ -103,7 +103,7 @@ class ImageSegmentation:
         for index in range(len(batch.context)):
             logits = outputs[classes][index]
             scores, labels, kept = select_queries(logits, SEGMENT_SCORE_THRESHOLD)
-            # A probability moves by half the logits' error at most.
+            # A probability moves by at most half the logits' error.
             far = np.where(
                 labels == logits.shape[-1] - 1, np.inf, np.abs(scores - SEGMENT_SCORE_THRESHOLD) * 2
             )
@@ -118,7 +118,7 @@ class ImageSegmentation:
         return made
 
     @staticmethod
-    def _segments(
+    def _find_segments(
         model: ModelFolder,
         outputs: Arrays,
         index: int,
@@ -130,12 +130,12 @@ class ImageSegmentation:
         if masks is None:
             if subtask not in (None, "semantic"):
                 raise InputError(
-                    "the model knows no such subtask", found=subtask, expected="semantic"
+                    "the model does not support this subtask", found=subtask, expected="semantic"
                 )
             return list(semantic_segments(outputs["logits"][index], size))
         logits, claims = outputs[classes][index], outputs[masks][index]
         if model.model_type == "mask2former":
-            claims = resize(claims, _MASK2FORMER)
+            claims = resize(claims, _MASK2FORMER_SIZE)
         if subtask == "semantic":
             return list(semantic_segments(semantic_scores(logits, claims), size))
         if subtask == "instance" and not model.model_type.startswith("detr"):

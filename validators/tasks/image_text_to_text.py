@@ -79,7 +79,7 @@ class ImageTextToText:
         for index, sample in enumerate(batch.case.samples):
             given = _decode(tokenizer, batch.arrays["input_ids"][index])
             text = _decode(tokenizer, outputs["sequences"][index])
-            # The first space or two may be lost, as pipeline() allows.
+            # Decoding may add one or two spaces in front, as pipeline() allows.
             place = text.find(given)
             new = text[place + len(given) :] if 0 <= place <= 2 else text
             asked = str(sample["text"])

@@ -108,7 +108,7 @@ class MaskGeneration:
         ``mask_threshold``, ``crops_nms_thresh``, ``output_bboxes_mask``.
         """
         return [
-            self._masks(model, batch, outputs, index, options)
+            self._select_masks(model, batch, outputs, index, options)
             for index in range(len(batch.case.samples))
         ]
 
@@ -143,7 +143,7 @@ class MaskGeneration:
         return made
 
     @staticmethod
-    def _masks(
+    def _select_masks(
         model: ModelFolder,
         batch: Batch,
         outputs: Arrays,

@@ -72,7 +72,7 @@ class ObjectDetection:
         threshold = float(options.get("threshold", SCORE_THRESHOLD))
         found = []
         for index, (height, width) in enumerate(batch.context):
-            scores, labels, queries = self._best(model, outputs["logits"][index])
+            scores, labels, queries = self._best_candidates(model, outputs["logits"][index])
             boxes = _to_corners(outputs["pred_boxes"][index]) * [width, height, width, height]
             found.append(
                 [
@@ -92,19 +92,21 @@ class ObjectDetection:
         made = []
         for index, (height, width) in enumerate(batch.context):
             logits = outputs["logits"][index]
-            scores, labels, queries = self._best(model, logits)
+            scores, labels, queries = self._best_candidates(model, logits)
             kept = np.unique(queries[scores > SCORE_THRESHOLD])
             seen = [model.labels[int(label)] for label in labels[scores > SCORE_THRESHOLD]]
-            made.append(Decision("objects", seen, "logits", index, self._margins(model, logits)))
-            # An edge is a centre and half a width, in shares of the picture: it moves by one and a half
-            # errors at most. Half a pixel of that is what nobody sees.
+            made.append(
+                Decision("objects", seen, "logits", index, self._query_margins(model, logits))
+            )
+            # An edge is centre +- width / 2, relative to the image: it moves by at most 1.5 times the error.
+            # The limit is half a pixel, which is not visible.
             margin = np.full(len(kept), 0.5 / (1.5 * max(height, width)))
             boxes = outputs["pred_boxes"][index, kept].round(4).tolist()
             made.append(Decision("boxes", boxes, "pred_boxes", (index, kept), margin))
         return made
 
     @staticmethod
-    def _best(model: ModelFolder, logits: Array) -> tuple[Array, Array, Array]:
+    def _best_candidates(model: ModelFolder, logits: Array) -> tuple[Array, Array, Array]:
         """Returns scores, labels and queries of the candidates."""
         if model.model_type in _SIGMOID_MODEL_TYPES:
             flat = sigmoid(logits).ravel()
@@ -114,7 +116,7 @@ class ObjectDetection:
         return known.max(-1), known.argmax(-1), np.arange(len(known))
 
     @staticmethod
-    def _margins(model: ModelFolder, logits: Array) -> Array:
+    def _query_margins(model: ModelFolder, logits: Array) -> Array:
         """Returns for each query how far its logits may move until its label or its side of the threshold changes.
 
         A probability moves by at most half the logits' error (a quarter for a sigmoid).
@@ -133,7 +135,7 @@ def _to_corners(boxes: Array) -> Array:
 
 
 def _box_dict(box: Array) -> dict[str, int]:
-    # Rounded to float32 first: pipeline() cuts what float32 holds, and 15.9999999 is 16 there.
+    # Rounded to float32 first, as pipeline() does: 15.9999999 is 16 in float32 and would be truncated to 15.
     values = box.astype(np.float32).astype(int).tolist()
     return dict(zip(("xmin", "ymin", "xmax", "ymax"), values, strict=True))
 

@@ -76,7 +76,7 @@ class QuestionAnswering:
         )
         rows = range(len(made["input_ids"]))
         allowed = np.array([[part == 1 for part in made.sequence_ids(row)] for row in rows])
-        # pipeline() counts the first special token among those that may answer, then takes its score away.
+        # pipeline() includes the first special token in the softmax, then sets its probability to zero.
         allowed |= np.asarray(made["input_ids"]) == model.tokenizer.cls_token_id
         context = {
             "allowed": allowed,
@@ -95,7 +95,8 @@ class QuestionAnswering:
     ) -> list[Answer]:
         """Returns answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
         return [
-            self._answer(batch, outputs, index, options) for index in range(len(batch.case.samples))
+            self._best_answers(batch, outputs, index, options)
+            for index in range(len(batch.case.samples))
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
@@ -104,7 +105,7 @@ class QuestionAnswering:
         for row, allowed in enumerate(batch.context["allowed"]):
             start, end = outputs["start_logits"][row], outputs["end_logits"][row]
             margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER_TOKENS))
-            answer = self._spans(batch, outputs, row, 1, MAX_ANSWER_TOKENS)[:1]
+            answer = self._best_spans(batch, outputs, row, 1, MAX_ANSWER_TOKENS)[:1]
             value = list(answer[0][:2]) if answer else []
             made += [
                 Decision("start", value[:1], "start_logits", row, margin),
@@ -113,7 +114,7 @@ class QuestionAnswering:
         return made
 
     @staticmethod
-    def _spans(
+    def _best_spans(
         batch: Batch, outputs: Arrays, row: int, count: int, longest_answer: int
     ) -> list[tuple[int, int, float]]:
         allowed: Array = batch.context["allowed"][row]
@@ -121,7 +122,7 @@ class QuestionAnswering:
         end = span_probabilities(outputs["end_logits"][row], allowed)
         return best_spans(start, end, allowed, count, longest_answer)
 
-    def _answer(
+    def _best_answers(
         self, batch: Batch, outputs: Arrays, index: int, options: dict[str, CallOption]
     ) -> Answer:
         top_k = int(options.get("top_k", 1))

@@ -13,7 +13,7 @@ from equipoise.validators.tasks.shared.generation import (
     token_decisions,
 )
 from equipoise.validators.tasks.shared.seq2seq import (
-    generates_text,
+    is_text_to_text_model,
     is_translation_model,
     tokenize_texts,
 )
@@ -28,7 +28,7 @@ class Summarization:
 
     def suits(self, model: ModelFolder) -> bool:
         """Checks for an encoder-decoder model for text whose config is not that of translation."""
-        return generates_text(model) and not is_translation_model(model)
+        return is_text_to_text_model(model) and not is_translation_model(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Returns texts of different lengths."""

@@ -60,7 +60,7 @@ class TableQuestionAnswering:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes queries and tables, drops rows until they fit, and pads to the longest."""
-        made = [self._tokens(model, sample) for sample in case.samples]
+        made = [self._tokenize(model, sample) for sample in case.samples]
         length = max(arrays["input_ids"].shape[1] for arrays in made)
         arrays = {
             name: np.concatenate([_pad(part[name], length, model, name) for part in made])
@@ -106,8 +106,8 @@ class TableQuestionAnswering:
         return made
 
     @staticmethod
-    def _tokens(model: ModelFolder, sample: Sample) -> Arrays:
-        from pandas import DataFrame  # TAPAS's tokenizer reads nothing else
+    def _tokenize(model: ModelFolder, sample: Sample) -> Arrays:
+        from pandas import DataFrame  # the only input that TAPAS's tokenizer accepts
 
         made = model.tokenizer(
             table=DataFrame.from_dict(sample["table"]).astype(str).astype(object),

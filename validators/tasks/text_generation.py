@@ -59,7 +59,7 @@ class TextGeneration:
         texts = [_prompt(model, sample["text"]) for sample in case.samples]
         chat = any(not isinstance(sample["text"], str) for sample in case.samples)
         left = Case(case.name, case.samples, {"side": "left", **case.options})
-        # A template writes the special tokens itself.
+        # The chat template contains the special tokens.
         options = {"add_special_tokens": False} if chat else {}
         arrays = tokenize(model, left, texts, **options)
         arrays.pop("token_type_ids", None)
@@ -89,7 +89,7 @@ _MASKED_LM_TYPES = frozenset({"xlm", "flaubert"})
 
 
 def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:
-    # pipeline() tidies spaces before punctuation up.
+    # pipeline() removes spaces before punctuation.
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
 
 

@@ -18,7 +18,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.entities import aggregate, token_entities
+from equipoise.validators.tasks.shared.entities import aggregate_entities, token_entities
 from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import encode_texts, text_cases, to_int64, token_mask
 
@@ -84,7 +84,7 @@ class TokenClassification:
                 None if offsets is None else offsets[index],
                 batch.context["special"][index],
             )
-            entities = aggregate(model, tokens, strategy)
+            entities = aggregate_entities(model, tokens, strategy)
             found.append(
                 [e for e in entities if e.get("entity", e.get("entity_group")) not in ignored]
             )

@@ -20,7 +20,11 @@ from equipoise.validators.tasks.shared.audio import (
     extract_features,
     synthetic_audio_samples,
 )
-from equipoise.validators.tasks.shared.contrastive import encode_pairs, label_decision, rank_labels
+from equipoise.validators.tasks.shared.contrastive import (
+    best_label_decisions,
+    encode_pairs,
+    rank_labels,
+)
 
 DEFAULT_TEMPLATE = "This is a sound of {}."
 """Text of a label; the default of pipeline()."""
@@ -69,7 +73,7 @@ class ZeroShotAudioClassification:
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the best label of every sample."""
-        return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
+        return best_label_decisions(batch, LOGITS_NAME, outputs[LOGITS_NAME])
 
 
 TASK = ZeroShotAudioClassification()

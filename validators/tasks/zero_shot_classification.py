@@ -106,7 +106,7 @@ class ZeroShotClassification:
         for rows, result in zip(batch.context, results, strict=True):
             margin = argmax_margins(outputs["logits"][rows][:, _entailment_index(model)])
             made.append(Decision("label", result["labels"][0], "logits", rows, margin))
-        # One number for all rows of a text.
+        # All rows of a text have the same margin.
         return [
             Decision(
                 d.name, d.value, d.output, d.rows, np.full(d.rows.stop - d.rows.start, d.margins)

@@ -15,7 +15,11 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.contrastive import encode_pairs, label_decision, rank_labels
+from equipoise.validators.tasks.shared.contrastive import (
+    best_label_decisions,
+    encode_pairs,
+    rank_labels,
+)
 from equipoise.validators.tasks.shared.images import (
     image_cases,
     preprocess_images,
@@ -69,7 +73,7 @@ class ZeroShotImageClassification:
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the best label of every sample."""
-        return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
+        return best_label_decisions(batch, LOGITS_NAME, outputs[LOGITS_NAME])
 
 
 TASK = ZeroShotImageClassification()

@@ -40,11 +40,11 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     model, params = _load_without_init(cls, folder, dtype)
     from flax.traverse_util import flatten_dict
 
-    want = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
-    have = _keys_in_file(cls, folder)
+    expected = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
+    stored = _keys_in_file(cls, folder)
     info = {
-        "missing_keys": sorted(want - have),
-        "unexpected_keys": sorted(have - want),
+        "missing_keys": sorted(expected - stored),
+        "unexpected_keys": sorted(stored - expected),
         "mismatched_keys": _mismatched_keys(params, model.params_shape_tree),
     }
     if not info["missing_keys"]:
@@ -83,11 +83,11 @@ def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
 def _mismatched_keys(params: JaxTree, expected: JaxTree) -> list[str]:
     from flax.traverse_util import flatten_dict
 
-    wanted = flatten_dict(expected)
+    expected_leaves = flatten_dict(expected)
     return [
         "/".join(key)
         for key, value in flatten_dict(params).items()
-        if key in wanted and tuple(value.shape) != tuple(wanted[key].shape)
+        if key in expected_leaves and tuple(value.shape) != tuple(expected_leaves[key].shape)
     ]
 
 
@@ -99,11 +99,11 @@ def patch_jnp_clip() -> None:
     if clip.__module__ == __name__:
         return
 
-    def mended(arr: JaxArray, *args: Any, **kwargs: Any) -> JaxArray:
+    def clip_with_old_names(arr: JaxArray, *args: Any, **kwargs: Any) -> JaxArray:
         renamed = {{"a_min": "min", "a_max": "max"}.get(k, k): v for k, v in kwargs.items()}
         return clip(arr, *args, **renamed)
 
-    jnp.clip = mended
+    jnp.clip = clip_with_old_names
 
 
 class Session(BaseSession):
@@ -114,12 +114,12 @@ class Session(BaseSession):
         self.info = info
         self.options = options
         self.accepts = frozenset(inspect.signature(type(model).__call__).parameters) - {"self"}
-        # OPT's switch is called otherwise, and off by itself.
-        self.plain: dict[str, Any] = {"return_dict": True}
+        # OPT's option has another name, and is off by default.
+        self.call_options: dict[str, Any] = {"return_dict": True}
         if "train" in self.accepts:
-            self.plain["train"] = False
-        self.steps: CachedDecoder | None = None
-        self.compiled = self._compiled()
+            self.call_options["train"] = False
+        self.decoder: CachedDecoder | None = None
+        self.compiled = self._compile()
         self.caches = hasattr(model, "init_cache")
 
     def about(self) -> Facts:
@@ -139,20 +139,20 @@ class Session(BaseSession):
         tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
         if self.compiled is not None and not kwargs:
             try:
-                # JAX returns before it has computed; the time of a pass is that of its values.
+                # JAX computes asynchronously; the duration of a pass includes the computation.
                 return jax.block_until_ready(self.compiled(self.model.params, tensors))
             except (jax.errors.JAXTypeError, TypeError):
                 self.compiled = None
         return self._eager(tensors, kwargs)
 
     def _eager(self, tensors: dict[str, JaxArray], kwargs: Kwargs) -> Outputs:
-        return self.model(**tensors, **self.plain, **kwargs)
+        return self.model(**tensors, **self.call_options, **kwargs)
 
-    def _compiled(self) -> Any:
+    def _compile(self) -> Any:
         import jax
 
         def call(params: JaxTree, inputs: JaxTree) -> Outputs:
-            return dict(self.model(**inputs, params=params, **self.plain))
+            return dict(self.model(**inputs, params=params, **self.call_options))
 
         return jax.jit(call)
 
@@ -160,9 +160,9 @@ class Session(BaseSession):
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
         """Runs one forward pass and keeps the cache, whose length is fixed, and the encoder's output."""
-        if self.steps is None:
-            self.steps = CachedDecoder(self.model)
-        return self.steps(inputs, kwargs, state, order)
+        if self.decoder is None:
+            self.decoder = CachedDecoder(self.model)
+        return self.decoder(inputs, kwargs, state, order)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
@@ -172,19 +172,21 @@ class Session(BaseSession):
         from flax.traverse_util import flatten_dict
 
         records: list[ModuleRecord] = []
-        every = ["/".join(key) for key in flatten_dict(self.model.params)]
+        weight_names = ["/".join(key) for key in flatten_dict(self.model.params)]
 
         def interceptor(call: Any, args: Any, options: Any, context: Any) -> Any:
             output = call(*args, **options)
             if context.method_name == "__call__":
                 path = "/".join(context.module.path)
                 weights = [
-                    name for name in every if f"{name}/".startswith(f"{path}/" if path else "")
+                    name
+                    for name in weight_names
+                    if f"{name}/".startswith(f"{path}/" if path else "")
                 ]
-                given = {**flatten(list(args)), **flatten(dict(options))}
+                arguments = {**flatten(list(args)), **flatten(dict(options))}
                 result = name_outputs(flatten(output))
                 kind = type(context.module).__name__
-                records.append(module_record(path, kind, given, result, weights))
+                records.append(module_record(path, kind, arguments, result, weights))
             return output
 
         with intercept_methods(interceptor):

@@ -29,14 +29,14 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
     _torch.pin_numerics(options)
     dtype = options.get("dtype")
-    # The truth has the model's own values (what is computed once stays what float32 gave) and only wider arithmetic.
-    loaded = "float32" if is_float64(options) else dtype
-    extra = {"torch_dtype": _torch.torch_dtype(loaded)} if loaded else {}
-    if int(transformers.__version__.split(".")[0]) >= 5 and extra:
-        extra = {"dtype": extra["torch_dtype"]}
+    # The truth has the model's float32 weights and buffers; only the arithmetic is in float64.
+    weights_dtype = "float32" if is_float64(options) else dtype
+    loading_options = {"torch_dtype": _torch.torch_dtype(weights_dtype)} if weights_dtype else {}
+    if int(transformers.__version__.split(".")[0]) >= 5 and loading_options:
+        loading_options = {"dtype": loading_options["torch_dtype"]}
     cls = getattr(transformers, class_name)
     model, info = cls.from_pretrained(
-        folder, output_loading_info=True, attn_implementation="eager", **extra
+        folder, output_loading_info=True, attn_implementation="eager", **loading_options
     )
     model = model.to(options.get("device") or "cpu").eval()
     if is_float64(options):
@@ -71,11 +71,11 @@ class Session(_torch.TorchSession):
         self.dtype = _torch.torch_dtype("float64") if is_float64(options) else model.dtype
         parameters = inspect.signature(model.forward).parameters
         self.accepts = frozenset(parameters)
-        # RAG always returns its outputs by name and takes no such switch.
-        asks = "return_dict" in parameters or any(
-            one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
+        # RAG always returns its outputs by name and has no such option.
+        accepts_return_dict = "return_dict" in parameters or any(
+            parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
         )
-        self.plain: dict[str, Any] = {"return_dict": True} if asks else {}
+        self.call_options: dict[str, Any] = {"return_dict": True} if accepts_return_dict else {}
         self.cache_argument = cache_argument(model)
         self.caches = bool(self.cache_argument) and bool(
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
@@ -98,17 +98,17 @@ class Session(_torch.TorchSession):
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
         """Runs one forward pass and keeps the cache and the encoder's output."""
-        before = state if order is None or state is None else self._reordered(state, order)
-        tensors = {**(before or {}), **self._tensors(inputs)}
+        previous = state if order is None or state is None else self._reorder_cache(state, order)
+        tensors = {**(previous or {}), **self._tensors(inputs)}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
-        kept = {self.cache_argument: cache_of(outputs)}
+        new_state = {self.cache_argument: cache_of(outputs)}
         if outputs.get("encoder_last_hidden_state") is not None:
-            kept["encoder_outputs"] = (outputs.encoder_last_hidden_state,)
+            new_state["encoder_outputs"] = (outputs.encoder_last_hidden_state,)
             if "attention_mask" in tensors:
-                kept["attention_mask"] = tensors["attention_mask"]
-        return outputs, kept
+                new_state["attention_mask"] = tensors["attention_mask"]
+        return outputs, new_state
 
-    def _reordered(self, state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+    def _reorder_cache(self, state: dict[str, Any], order: list[int]) -> dict[str, Any]:
         import torch
 
         rows = torch.tensor(order, device=self.model.device)
@@ -127,14 +127,16 @@ class Session(_torch.TorchSession):
         calls: dict[str, int] = {}
 
         def hook(path: str) -> Any:
-            def after(module: TorchModule, args: Any, options: Any, output: Outputs) -> None:
+            def record(module: TorchModule, args: Any, options: Any, output: Outputs) -> None:
                 calls[path] = calls.get(path, 0) + 1
-                again = f"#{calls[path]}" if calls[path] > 1 else ""
-                given = {**flatten(list(args)), **flatten(dict(options))}
+                suffix = f"#{calls[path]}" if calls[path] > 1 else ""
+                arguments = {**flatten(list(args)), **flatten(dict(options))}
                 result = name_outputs(flatten(output))
-                records.append(module_record(path + again, type(module).__name__, given, result))
+                records.append(
+                    module_record(path + suffix, type(module).__name__, arguments, result)
+                )
 
-            return after
+            return record
 
         with ExitStack() as stack:
             for path, module in self.model.named_modules():
@@ -159,27 +161,34 @@ class Session(_torch.TorchSession):
         from safetensors import safe_open
 
         state = self.model.state_dict()
-        found: dict[str, str] = {}
+        model_names: dict[str, str] = {}
         for file in sorted(glob(join(self.folder, "*.safetensors"))):
             with safe_open(file, "pt") as tensors:
-                ours = set(tensors.keys())
-                rest = [name for name in state if name not in ours]
+                file_names = set(tensors.keys())
+                unmatched = [name for name in state if name not in file_names]
                 for name in tensors.keys():  # noqa: SIM118 - no mapping
-                    if name in state or not rest:
+                    if name in state or not unmatched:
                         continue
                     value = tensors.get_tensor(name)
-                    same = next((one for one in rest if _has_values(state[one], value)), None)
-                    if same is not None:
-                        rest.remove(same)
-                        found[name] = same
-        return found
+                    match = next(
+                        (
+                            candidate
+                            for candidate in unmatched
+                            if _has_values(state[candidate], value)
+                        ),
+                        None,
+                    )
+                    if match is not None:
+                        unmatched.remove(match)
+                        model_names[name] = match
+        return model_names
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
         with _torch.arithmetic_mode(self.dtype):
-            return self.model(**tensors, **kwargs, **self.plain)
+            return self.model(**tensors, **kwargs, **self.call_options)
 
 
 def _has_values(parameter: TorchTensor, value: TorchTensor) -> bool:

@@ -43,20 +43,20 @@ class DecoderSession(CachedOnnxSession):
         self.model = _graph_cache.DecoderGraph(self)
         self.accepts = self.model.accepts
 
-    def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _cast_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         rows = len(next(iter(inputs.values())))
-        return super()._fed({**_graph_cache.empty_past(self, rows), **inputs})
+        return super()._cast_inputs({**_graph_cache.empty_past(self, rows), **inputs})
 
 
 class EncoderDecoderSession(CachedOnnxSession):
     """An encoder, a decoder for the first token and a decoder with past; both decoders may be one merged file."""
 
     def __init__(self, folder: str, options: Options) -> None:
-        place = Path(folder)
-        merged = (place / ONNX_MERGED_DECODER).is_file()
-        super().__init__(str(place / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
-        with_past = self if merged else OnnxSession(str(place / ONNX_DECODER_WITH_PAST), options)
+        path = Path(folder)
+        merged = (path / ONNX_MERGED_DECODER).is_file()
+        super().__init__(str(path / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
+        with_past = self if merged else OnnxSession(str(path / ONNX_DECODER_WITH_PAST), options)
         self.model = _graph_cache.EncoderDecoderGraphs(
-            OnnxSession(str(place / ONNX_ENCODER), options), self, with_past
+            OnnxSession(str(path / ONNX_ENCODER), options), self, with_past
         )
         self.accepts = self.model.accepts

@@ -65,8 +65,8 @@ class OnnxSession(BaseSession):
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Returns the outputs by name; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
-        found = self.session.run(self.outputs, self._fed(values))
-        return dict(zip(self.outputs, found, strict=True))
+        outputs = self.session.run(self.outputs, self._cast_inputs(values))
+        return dict(zip(self.outputs, outputs, strict=True))
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
@@ -78,20 +78,20 @@ class OnnxSession(BaseSession):
         import onnx
 
         model = onnx.load(self.file, load_external_data=False)
-        found = module_spans(
+        spans = module_spans(
             [
                 GraphNode(path, "", node.output[0], tuple(node.input))
                 for node in model.graph.node
                 if node.output and (path := _module_path(node))
             ]
         )
-        have = set(self.outputs)
-        wanted = {one for span in found for one in (span.value, span.given) if one} - have
+        existing = set(self.outputs)
+        wanted = {one for span in spans for one in (span.value, span.input) if one} - existing
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
         session = _open_session(model.SerializeToString(), self.options, os.path.dirname(self.file))
-        every = [value.name for value in session.get_outputs()]
-        values = dict(zip(every, session.run(every, self._fed(inputs)), strict=True))
-        return {name: values[name] for name in self.outputs}, module_records(found, values)
+        names = [value.name for value in session.get_outputs()]
+        values = dict(zip(names, session.run(names, self._cast_inputs(inputs)), strict=True))
+        return {name: values[name] for name in self.outputs}, module_records(spans, values)
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every initializer by name."""
@@ -100,7 +100,7 @@ class OnnxSession(BaseSession):
         graph = onnx.load(self.file, load_external_data=False).graph
         return {value.name: list(value.dims) for value in graph.initializer}
 
-    def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _cast_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Casts inputs to the dtypes of the graph."""
         return {
             name: value.astype(self.inputs[name].dtype, copy=False)
@@ -128,15 +128,15 @@ def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtS
 
     device = str(options.get("device") or "cpu")
     kind, _, index = device.partition(":")
-    wanted = options.get("provider") or PROVIDERS[kind]
+    provider = options.get("provider") or PROVIDERS[kind]
     available = onnxruntime.get_available_providers()
-    if wanted not in available:
-        raise RuntimeError(f"onnxruntime has no {wanted} here, only {', '.join(available)}")
-    setting: dict[str, Any] = {}
-    if wanted != PROVIDERS["cpu"]:
-        setting["device_id"] = index or "0"
-    if wanted == PROVIDERS["cuda"]:
-        setting["use_tf32"] = "1" if options.get("tf32") else "0"
+    if provider not in available:
+        raise RuntimeError(f"onnxruntime does not have {provider}, only {', '.join(available)}")
+    provider_options: dict[str, Any] = {}
+    if provider != PROVIDERS["cpu"]:
+        provider_options["device_id"] = index or "0"
+    if provider == PROVIDERS["cuda"]:
+        provider_options["use_tf32"] = "1" if options.get("tf32") else "0"
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 3
     session_options.use_deterministic_compute = True
@@ -150,10 +150,12 @@ def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtS
     if folder:
         key = "session.model_external_initializers_file_folder_path"
         session_options.add_session_config_entry(key, folder)
-    session = onnxruntime.InferenceSession(file, session_options, providers=[(wanted, setting)])
-    if session.get_providers()[0] != wanted:
-        used = session.get_providers()[0]
-        raise RuntimeError(f"asked for {wanted}, but onnxruntime fell back to {used}")
+    session = onnxruntime.InferenceSession(
+        file, session_options, providers=[(provider, provider_options)]
+    )
+    if session.get_providers()[0] != provider:
+        actual = session.get_providers()[0]
+        raise RuntimeError(f"onnxruntime fell back from {provider} to {actual}")
     return session
 
 
@@ -172,7 +174,7 @@ def _precision(file: str) -> str:
     """Returns the dtype of the largest part of the floating-point weights."""
     try:
         import onnx
-    except ImportError:  # running needs onnxruntime alone
+    except ImportError:  # onnx is not needed to run a model
         return ""
     sizes: dict[str, int] = {}
     for value in onnx.load(file, load_external_data=False).graph.initializer:

@@ -31,16 +31,24 @@ class Session(_graph_cache.GraphSession):
     """A session of the signatures of a SavedModel."""
 
     def __init__(self, program: TfModule) -> None:
-        self.program = program  # the signatures do not keep its variables alive
-        known = program.signatures
-        chosen = {"model": SIGNATURE} if SIGNATURE in known else {role: role for role in ROLES}
-        self.signatures = {role: Signature(known[name]) for role, name in chosen.items()}
+        self.program = program  # keeps the variables alive, which signatures do not
+        signatures = program.signatures
+        names_by_role = (
+            {"model": SIGNATURE} if SIGNATURE in signatures else {role: role for role in ROLES}
+        )
+        self.signatures = {
+            role: Signature(signatures[name]) for role, name in names_by_role.items()
+        }
         self.model = _graph_cache.assemble_graphs(self.signatures, PAST_BUCKET)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:
         """Describes device, precision, threads and switches as TensorFlow reports them."""
-        variables = [one for each in self.signatures.values() for one in each.function.variables]
+        variables = [
+            variable
+            for signature in self.signatures.values()
+            for variable in signature.function.variables
+        ]
         floating = [value.dtype.name for value in variables if value.dtype.is_floating]
         return {
             **describe_runtime(),
@@ -55,10 +63,12 @@ class Signature:
     def __init__(self, function: TfFunction) -> None:
         self.function = function
         specs = function.structured_input_signature[1]
-        self._own = {_input_name(name): name for name in specs}
+        self._argument_names = {_input_name(name): name for name in specs}
         self.inputs = {
-            name: _graph_cache.InputSpec(tuple(specs[own].shape), specs[own].dtype.as_numpy_dtype)
-            for name, own in self._own.items()
+            name: _graph_cache.InputSpec(
+                tuple(specs[argument].shape), specs[argument].dtype.as_numpy_dtype
+            )
+            for name, argument in self._argument_names.items()
         }
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -66,7 +76,7 @@ class Signature:
         import tensorflow as tf
 
         tensors = {
-            self._own[name]: tf.cast(tf.constant(value), self.inputs[name].dtype)
+            self._argument_names[name]: tf.cast(tf.constant(value), self.inputs[name].dtype)
             for name, value in values.items()
         }
         return {name: value.numpy() for name, value in self.function(**tensors).items()}

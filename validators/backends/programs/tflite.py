@@ -16,7 +16,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
         ValueError: The device is not the CPU.
     """
     if (options.get("device") or "cpu") != "cpu":
-        raise ValueError("the interpreter of TensorFlow Lite runs on the processor alone")
+        raise ValueError("the interpreter of TensorFlow Lite runs on the CPU only")
     return Session(folder, options)
 
 
@@ -34,15 +34,15 @@ class Session(BaseSession):
 
     def about(self) -> Facts:
         """Describes threads and precision: the smallest dtype in which weights are stored."""
-        kinds = {np.dtype(detail["dtype"]).name for detail in self.program.get_tensor_details()}
-        small = [name for name in ("int8", "float16") if name in kinds]
+        dtypes = {np.dtype(detail["dtype"]).name for detail in self.program.get_tensor_details()}
+        compressed = [name for name in ("int8", "float16") if name in dtypes]
         return {
             "device": "cpu",
             "hardware": "cpu",
             "threads": self.threads,
             "tf32": False,
             "deterministic": True,
-            "precision": small[0] if small else "float32",
+            "precision": compressed[0] if compressed else "float32",
             "implementation": "tf.lite.Interpreter",
         }
 
@@ -53,11 +53,13 @@ class Session(BaseSession):
             ValueError: An input has another shape than the program was exported for.
         """
         for name, value in inputs.items():
-            # The interpreter would resize, and compute with constants of the old sizes.
-            size = tuple(self.inputs[name]["shape"].tolist())
-            if value.shape != size:
-                raise ValueError(f"{name} is {value.shape}, the program was made for {size}")
-        given = {
+            # The interpreter would resize the input, and compute with constants of the old shape.
+            shape = tuple(self.inputs[name]["shape"].tolist())
+            if value.shape != shape:
+                raise ValueError(
+                    f"{name} has shape {value.shape}, the program was exported for {shape}"
+                )
+        arguments = {
             name: np.asarray(value, self.inputs[name]["dtype"]) for name, value in inputs.items()
         }
-        return self.call(**given)
+        return self.call(**arguments)

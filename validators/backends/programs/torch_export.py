@@ -26,7 +26,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     import torch
 
     _torch.pin_numerics(options)
-    # The classes of outputs register themselves with PyTorch's trees when transformers is imported.
+    # Importing transformers registers its output classes with PyTorch's pytree.
     import transformers  # noqa: F401
 
     return Session(torch.export.load(folder), options)
@@ -47,7 +47,7 @@ class Session(_torch.TorchSession):
         placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         self.arguments = [str(node.target) for node in placeholders]
         self.accepts = frozenset(self.arguments)
-        self.names_of_outputs = list(options.get("outputs") or [])
+        self.output_names = list(options.get("outputs") or [])
 
     def about(self) -> Facts:
         """Describes device, precision, threads and switches as PyTorch reports them."""
@@ -59,9 +59,9 @@ class Session(_torch.TorchSession):
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """Returns the outputs by name: the names of the returned dict, or those of the option ``outputs``."""
-        args, named = self._arguments(inputs)
-        result = self.module(*args, **named)
-        return _torch.outputs_by_name(result, self.names_of_outputs)
+        args, kwargs_of_program = self._arguments(inputs)
+        result = self.module(*args, **kwargs_of_program)
+        return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
@@ -74,11 +74,11 @@ class Session(_torch.TorchSession):
             for node in self.module.graph.nodes
             if _is_tensor(node)
         ]
-        found = module_spans(nodes)
-        wanted = {one for span in found for one in (span.value, span.given)}
+        spans = module_spans(nodes)
+        wanted = {one for span in spans for one in (span.value, span.input)}
         values: dict[Any, Any] = {}
 
-        class Recording(Interpreter):  # type: ignore[misc]
+        class RecordingInterpreter(Interpreter):  # type: ignore[misc]
             def run_node(self, node: FxNode) -> Any:
                 result = super().run_node(node)
                 if node in wanted:
@@ -86,8 +86,8 @@ class Session(_torch.TorchSession):
                 return result
 
         tensors = self._tensors(inputs)
-        Recording(self.module).run(*(tensors[name] for name in self.arguments))
-        return self.run(inputs, kwargs), module_records(found, values)
+        RecordingInterpreter(self.module).run(*(tensors[name] for name in self.arguments))
+        return self.run(inputs, kwargs), module_records(spans, values)
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""

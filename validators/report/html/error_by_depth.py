@@ -61,8 +61,8 @@ class _Scale:
 
     low: int
     high: int
-    zero: bool
-    odd: bool
+    has_zero: bool
+    has_nonfinite: bool
     top: float
     base: float
 
@@ -72,28 +72,30 @@ class _Scale:
         values = [value for point in points for value in (point.error, point.noise)]
         logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
         low, high = math.floor(min(logs, default=-8)), math.ceil(max(logs, default=-6))
-        zero, odd = 0.0 in values, any(not math.isfinite(value) for value in values)
-        return cls(low - zero, max(high, low + 1) + odd, zero, odd, top, base)
+        has_zero, has_nonfinite = 0.0 in values, any(not math.isfinite(value) for value in values)
+        return cls(
+            low - has_zero, max(high, low + 1) + has_nonfinite, has_zero, has_nonfinite, top, base
+        )
 
     def y(self, value: float) -> float:
         """Returns the y coordinate of a value."""
         if not math.isfinite(value):
-            place = float(self.high)
+            exponent = float(self.high)
         else:
-            place = math.log10(value) if value > 0 else float(self.low)
-        return self.base - (place - self.low) / (self.high - self.low) * (self.base - self.top)
+            exponent = math.log10(value) if value > 0 else float(self.low)
+        return self.base - (exponent - self.low) / (self.high - self.low) * (self.base - self.top)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Returns y coordinates and labels of the ticks."""
-        every = max(1, math.ceil((self.high - self.low) / 7))
-        found = []
+        label_step = max(1, math.ceil((self.high - self.low) / 7))
+        ticks = []
         for exponent in range(self.low, self.high + 1):
-            name = "0" if self.zero and exponent == self.low else format_power(exponent)
-            name = "NaN, ∞" if self.odd and exponent == self.high else name
-            if not name.startswith("10") or (exponent - self.low) % every == 0:
+            name = "0" if self.has_zero and exponent == self.low else format_power(exponent)
+            name = "NaN, ∞" if self.has_nonfinite and exponent == self.high else name
+            if not name.startswith("10") or (exponent - self.low) % label_step == 0:
                 share = (exponent - self.low) / (self.high - self.low)
-                found.append((self.base - share * (self.base - self.top), name))
-        return found
+                ticks.append((self.base - share * (self.base - self.top), name))
+        return ticks
 
 
 def _block_bands(
@@ -149,8 +151,8 @@ def _divergence_mark(
 def _hover_area(x: float, step: float, point: ModuleError, top: float, base: float) -> Html:
     name = point.path or "(the whole model)"
     text = f"{name}: error {format_number(point.error)}, noise {format_number(point.noise)}"
-    place = {"x": f"{x - step / 2:.1f}", "width": f"{step:.1f}"}
-    return tag("rect", tag("title", text), class_="hit", y=top, height=base - top, **place)
+    extent = {"x": f"{x - step / 2:.1f}", "width": f"{step:.1f}"}
+    return tag("rect", tag("title", text), class_="hit", y=top, height=base - top, **extent)
 
 
 def _polyline_points(xs: Sequence[float], ys: Sequence[float]) -> str:

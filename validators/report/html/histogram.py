@@ -36,9 +36,9 @@ def histogram_chart(label: str, errors: Sequence[int], noise: Sequence[int]) -> 
         parts += [
             plot.bar(index, 0.84, noise[index], "noise"),
             plot.bar(index, 0.48, errors[index], "error"),
-            plot.hit(index, title),
+            plot.hover_area(index, title),
         ]
-    parts += [line(LEFT, BASE, RIGHT, BASE, "axis"), *plot.edges()]
+    parts += [line(LEFT, BASE, RIGHT, BASE, "axis"), *plot.edge_labels()]
     parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 3, "absolute error"))
     return svg(WIDTH, HEIGHT, f"Absolute errors of {label} by power of ten, and the noise", parts)
 
@@ -66,7 +66,7 @@ class _Plot:
         """Returns the x coordinate where a bin begins."""
         return LEFT + (edge - self.first) * self.step
 
-    def tall(self, decade: float) -> float:
+    def bar_height(self, decade: float) -> float:
         """Returns the height of a count, given as its logarithm."""
         return (decade + MIN_BAR_HEIGHT) / self.decades * (BASE - 14)
 
@@ -74,14 +74,14 @@ class _Plot:
         """Draws a line at 1, 10, 100 ..."""
         parts = []
         for decade in range(math.floor(self.decades - MIN_BAR_HEIGHT) + 1):
-            y = BASE - self.tall(decade)
+            y = BASE - self.bar_height(decade)
             name = str(10**decade) if decade < 5 else format_power(decade)
             parts += [line(LEFT, y, RIGHT, y, "grid"), text(LEFT - 6, y + 4, name, "end")]
         return parts
 
     def bar(self, index: int, share: float, count: int, css: str) -> Html:
         """Draws a bar in the middle of its bin."""
-        height = self.tall(math.log10(count)) if count else 0.0
+        height = self.bar_height(math.log10(count)) if count else 0.0
         return tag(
             "rect",
             class_=css,
@@ -91,15 +91,15 @@ class _Plot:
             height=f"{height:.1f}",
         )
 
-    def hit(self, index: int, title: str) -> Html:
+    def hover_area(self, index: int, title: str) -> Html:
         """Returns an invisible rectangle over the bin, whose tooltip shows its counts."""
-        place = {"x": f"{self.x(index):.1f}", "width": f"{self.step:.1f}"}
-        return tag("rect", tag("title", title), class_="hit", y=0, height=BASE, **place)
+        extent = {"x": f"{self.x(index):.1f}", "width": f"{self.step:.1f}"}
+        return tag("rect", tag("title", title), class_="hit", y=0, height=BASE, **extent)
 
-    def edges(self) -> list[Html]:
+    def edge_labels(self) -> list[Html]:
         """Labels the edges of bins with powers of ten; only every other one if there are many."""
-        every = 1 if self.end - self.first <= 9 else 2
-        shown = range(self.first, min(self.end + 1, len(HISTOGRAM_EDGES)), every)
+        label_step = 1 if self.end - self.first <= 9 else 2
+        shown = range(self.first, min(self.end + 1, len(HISTOGRAM_EDGES)), label_step)
         return [text(min(self.x(edge), RIGHT - 4), BASE + 16, _edge_label(edge)) for edge in shown]
 
 

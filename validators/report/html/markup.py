@@ -22,14 +22,14 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     >>> tag("p", "a < b", tag("br"), class_="note")
     '<p class="note">a &lt; b<br></p>'
     """
-    given = "".join(
+    attribute_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None and value is not False
     )
     if name in VOID_ELEMENTS:
-        return Html(f"<{name}{given}>")
-    return Html(f"<{name}{given}>{join(*children)}</{name}>")
+        return Html(f"<{name}{attribute_text}>")
+    return Html(f"<{name}{attribute_text}>{join(*children)}</{name}>")
 
 
 def join(*children: object) -> Html:
@@ -52,8 +52,8 @@ def escape(value: object) -> str:
     '&lt;script&gt;&quot;'
     """
     text = str(value).encode("utf-8", "replace").decode("utf-8")
-    kept = "".join(c for c in text if c in "\t\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
-    return html.escape(kept)
+    allowed = "".join(c for c in text if c in "\t\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
+    return html.escape(allowed)
 
 
 def table(caption: str, head: list[object], rows: list[list[object]], *, css: str = "") -> Html:
@@ -62,15 +62,15 @@ def table(caption: str, head: list[object], rows: list[list[object]], *, css: st
         tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]])
         for row in rows
     ]
-    whole = tag(
+    element = tag(
         "table",
         tag("caption", caption),
         tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
         tag("tbody", body),
         class_=css or None,
     )
-    # A box that scrolls must be reachable with the keyboard.
-    return tag("div", whole, class_="box", tabindex="0", role="region", aria_label=caption)
+    # tabindex makes a scrollable box reachable with the keyboard.
+    return tag("div", element, class_="box", tabindex="0", role="region", aria_label=caption)
 
 
 def definitions(facts: list[tuple[str, object]], *, wide: tuple[str, ...] = ()) -> Html:

@@ -34,7 +34,7 @@ def to_html(report: Report) -> str:
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(STYLESHEET.read_text(encoding="utf-8"))),
     )
-    # Whoever opens a report looks for the backends; the reference is what one looks up.
+    # The backends come first: they are what readers of a report look for.
     results = enumerate((*report.backends, report.reference))
     body = tag(
         "body",
@@ -79,18 +79,18 @@ def _header(report: Report) -> Html:
 def verdict_sentence(report: Report) -> str:
     """Summarizes the verdicts of all backends in a sentence."""
     if not report.backends:
-        return "Only the reference was run: it is what others would be held to."
-    count = Counter(tables.verdict_of(result, report) for result in report.backends)
-    parts = [f"{count[verdict]} {verdict}" for verdict in tables.VERDICT_SIGNS if count[verdict]]
+        return "Only the reference was run: there is no backend to compare with it."
+    counts = Counter(tables.verdict_of(result, report) for result in report.backends)
+    parts = [f"{counts[verdict]} {verdict}" for verdict in tables.VERDICT_SIGNS if counts[verdict]]
     number = len(report.backends)
     return f"{number} backend{'s' if number > 1 else ''} against PyTorch: {', '.join(parts)}."
 
 
 def _overview(report: Report) -> Html:
-    told = [(result, list(_verdict_sentences(result))) for result in report.backends]
+    sentences = [(result, list(_verdict_sentences(result))) for result in report.backends]
     reasons = [
         tag("li", tag("b", result.label), ": ", "; ".join(texts), ".")
-        for result, texts in told
+        for result, texts in sentences
         if texts
     ]
     return tag(
@@ -98,7 +98,7 @@ def _overview(report: Report) -> Html:
         tag("h2", "Verdicts"),
         tables.verdict_table(report),
         tag("p", _NOISE_TEXT, class_="soft"),
-        join(tag("h3", "In words"), tag("ul", reasons)) if reasons else None,
+        join(tag("h3", "Summary"), tag("ul", reasons)) if reasons else None,
         tag("div", latency_memory_charts(report), class_="pair"),
     )
 
@@ -110,7 +110,7 @@ def _verdict_sentences(result: BackendResult) -> Iterator[str]:
     flips = [f"{flip} in the case {case.case}" for case in result.cases for flip in case.flips]
     if flips:
         others = f", and {len(flips) - 1} others" if len(flips) > 1 else ""
-        yield f"decided otherwise: {flips[0]}{others}"
+        yield f"changed decision: {flips[0]}{others}"
     if result.divergence is not None:
         first = result.divergence
         yield (
@@ -127,7 +127,7 @@ _NOISE_TEXT = (
 
 
 def _tolerance_section(report: Report) -> Html:
-    return tag("section", tag("h2", "What was allowed"), tables.tolerance_table(report))
+    return tag("section", tag("h2", "Tolerance"), tables.tolerance_table(report))
 
 
 def _environment_section(report: Report) -> Html:

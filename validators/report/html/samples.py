@@ -24,33 +24,33 @@ IMAGE_SIDE_PX = 144
 def answers_section(
     samples: Sequence[JsonValue],
     reference: Sequence[JsonValue],
-    found: Sequence[JsonValue],
+    answers: Sequence[JsonValue],
     label: str,
 ) -> Html | None:
     """Returns the table; None if the backend has no answers."""
-    if not found:
+    if not answers:
         return None
     rows: list[list[object]] = []
-    for index, ours in enumerate(found):
+    for index, answer in enumerate(answers):
         sample = samples[index] if index < len(samples) else ""
-        theirs = reference[index] if index < len(reference) else None
-        rows.append([_sample_cell(sample), *_answer_pair(theirs, ours)])
+        expected = reference[index] if index < len(reference) else None
+        rows.append([_sample_cell(sample), *_answer_pair(expected, answer)])
     head: list[object] = ["sample", "reference", label]
-    return table("What is read off the samples of the first case", head, rows, css="answers")
+    return table("Results for the samples of the first case", head, rows, css="answers")
 
 
-def _answer_pair(reference: JsonValue, found: JsonValue) -> tuple[Html, Html]:
+def _answer_pair(reference: JsonValue, answer: JsonValue) -> tuple[Html, Html]:
     """Returns both answers; differences are highlighted in the backend's."""
-    theirs, ours = list(_entries(reference)), list(_entries(found))
-    known = dict(theirs)
+    expected_entries, entries = list(_entries(reference)), list(_entries(answer))
+    expected_values = dict(expected_entries)
     lines = [
-        _line(name, value, differs=known.get(name), marked=name not in known)
-        for name, value in ours
+        _line(name, value, differs=expected_values.get(name), marked=name not in expected_values)
+        for name, value in entries
     ]
-    missing = [name for name, _ in theirs if name not in {name for name, _ in ours}]
+    missing = [name for name, _ in expected_entries if name not in {name for name, _ in entries}]
     if missing:
         lines.append(tag("li", tag("mark", "≠ missing: ", ", ".join(missing[:MAX_LIST_ITEMS]))))
-    return _line_list([_line(name, value) for name, value in theirs]), _line_list(lines)
+    return _line_list([_line(name, value) for name, value in expected_entries]), _line_list(lines)
 
 
 def _line_list(lines: list[Html]) -> Html:
@@ -72,11 +72,11 @@ def _sample_cell(sample: JsonValue) -> Html:
 def _entries(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
     """Yields an answer as names and values; long lists of numbers are one value."""
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _entries(one, f"{name}.{key}" if name else str(key))
+        for key, item in value.items():
+            yield from _entries(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)) and not _is_numeric(value):
-        for index, one in enumerate(value):
-            yield from _entries(one, f"{name}[{index}]" if name or len(value) > 1 else "")
+        for index, item in enumerate(value):
+            yield from _entries(item, f"{name}[{index}]" if name or len(value) > 1 else "")
     else:
         yield name, np.asarray(value) if isinstance(value, (list, tuple)) else value
 
@@ -92,7 +92,7 @@ def _is_numeric(value: JsonValue) -> bool:
 
 def _abbreviate(value: JsonValue) -> str:
     if _is_image(value):
-        return f"picture {value.size[0]} x {value.size[1]}, {value.mode}"
+        return f"image {value.size[0]} x {value.size[1]}, {value.mode}"
     if isinstance(value, float) or (hasattr(value, "dtype") and not getattr(value, "shape", ())):
         return f"{value:.4g}" if isinstance(value, float) else str(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -105,17 +105,17 @@ def _describe_array(value: JsonValue) -> str:
     shape = " x ".join(map(str, value.shape))
     if not value.size or value.dtype.kind not in "fiub":
         return f"array {shape} of {value.dtype}"
-    wide = value.astype(np.float64)
-    low, high, middle = (f"{one:.4g}" for one in (wide.min(), wide.max(), wide.mean()))
+    values = value.astype(np.float64)
+    low, high, middle = (f"{number:.4g}" for number in (values.min(), values.max(), values.mean()))
     return f"array {shape} of {value.dtype}, from {low} to {high}, mean {middle}"
 
 
-def _differs(reference: JsonValue, found: JsonValue) -> bool:
+def _differs(reference: JsonValue, value: JsonValue) -> bool:
     """Checks whether the displayed values differ; images of one size are compared pixel by pixel."""
-    if _abbreviate(reference) != _abbreviate(found):
+    if _abbreviate(reference) != _abbreviate(value):
         return True
-    if _is_image(reference) and _is_image(found):
-        return bool(reference.tobytes() != found.tobytes())
+    if _is_image(reference) and _is_image(value):
+        return bool(reference.tobytes() != value.tobytes())
     return False
 
 

@@ -88,10 +88,12 @@ def case_outputs(result: BackendResult) -> Iterable[tuple[CaseMetrics, OutputMet
 
 def error_histogram(result: BackendResult, like: BackendResult | None = None) -> list[int]:
     """Returns the error histogram over all outputs, or over those that another backend has too."""
-    wanted = None if like is None else {(c.case, o.name) for c, o in case_outputs(like) if o.errors}
+    included = (
+        None if like is None else {(c.case, o.name) for c, o in case_outputs(like) if o.errors}
+    )
     total = [0] * len(HISTOGRAM_EDGES)
     for case, output in case_outputs(result):
-        if wanted is None or (case.case, output.name) in wanted:
+        if included is None or (case.case, output.name) in included:
             for index, count in enumerate(output.errors):
                 total[index] += count
     return total

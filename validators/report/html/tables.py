@@ -46,7 +46,7 @@ def verdict_table(report: Report) -> Html:
     """Returns the table of verdicts, one row per backend."""
     head: list[object] = [
         *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
-        *("decisions kept", "margin", "latency", "memory"),
+        *("equal decisions", "margin", "latency", "memory"),
     ]
     results = (*report.backends, report.reference)
     rows = [
@@ -61,19 +61,19 @@ def backend_anchor(index: int) -> str:
     return f"backend-{index}"
 
 
-def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]:
+def _verdict_row(result: BackendResult, verdict: str, anchor: str) -> list[object]:
     worst = worst_output(result)
-    made = sum(case.decisions[0] for case in result.cases)
-    kept = sum(case.decisions[1] for case in result.cases)
+    total = sum(case.decisions[0] for case in result.cases)
+    equal = sum(case.decisions[1] for case in result.cases)
     case, output = worst if worst is not None else (None, None)
     return [
-        tag("a", result.label, href=f"#{name}"),
+        tag("a", result.label, href=f"#{anchor}"),
         badge(verdict),
         f"{case.case}, {output.name}" if case and output else "—",
         format_number(output.error.max_abs if output and output.error else None),
         format_number(output.noise.max_abs if output and output.noise else None),
         format_number(output.ratio if output else None),
-        f"{kept} of {made}" if made else "—",
+        f"{equal} of {total}" if total else "—",
         format_number(smallest_margin(result)),
         format_seconds(median_latency(result)),
         format_bytes(result.peak_bytes),
@@ -89,7 +89,7 @@ def case_table(result: BackendResult) -> Html:
     rows: list[list[object]] = []
     for case, output in case_outputs(result):
         error, noise = output.error, output.noise
-        figures: list[object] = (
+        numbers: list[object] = (
             [
                 format_number(error.max_abs),
                 format_number(error.rms),
@@ -103,14 +103,14 @@ def case_table(result: BackendResult) -> Html:
             if error
             else ["—"] * 8
         )
-        last = [format_number(output.kl), format_number(output.margin)]
-        rows.append([case.case, output.name, badge(output.verdict.value), *figures, *last])
+        rest = [format_number(output.kl), format_number(output.margin)]
+        rows.append([case.case, output.name, badge(output.verdict.value), *numbers, *rest])
     rows += [
         [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 9]
         for case in result.cases
         if case.failure
     ]
-    caption = f"Figures of {result.label}, case by case"
+    caption = f"Metrics of {result.label} by case"
     return table(caption, head, rows, css="figures")
 
 
@@ -120,7 +120,9 @@ def tolerance_table(report: Report) -> Html:
         [code(name), format_number(value), REASONS[name]]
         for name, value in asdict(report.tolerance).items()
     ]
-    return table(f"Allowed at {report.precision}", ["name", "value", "reason"], rows, css="reasons")
+    return table(
+        f"Tolerance at {report.precision}", ["name", "value", "reason"], rows, css="reasons"
+    )
 
 
 def module_table(result: BackendResult) -> Html:

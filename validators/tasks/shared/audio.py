@@ -74,7 +74,7 @@ def extract_features(
     return {name: _to_float32(np.asarray(value)) for name, value in made.items()}
 
 
-def valid_frames(model: ModelFolder, samples_in: Array) -> Array:
+def count_output_frames(model: ModelFolder, samples_in: Array) -> Array:
     """Returns how many frames wav2vec2 and similar models compute from this many samples; without convolutions the same number."""
     kernels = model.config.get("conv_kernel") or []
     strides = model.config.get("conv_stride") or []

@@ -28,7 +28,7 @@ def encode_pairs(
     own = np.zeros((len(case.samples), len(texts)), dtype=bool)
     for row, place in zip(own, places, strict=True):
         row[place] = True
-    # SigLIP has learned with texts padded to one length.
+    # SigLIP was trained with texts padded to one length.
     siglip = {"padding": "max_length", "max_length": 64} if _is_siglip(model) else {"padding": True}
     tokens = tokenize(model, case, texts, **siglip)
     return Batch(
@@ -45,7 +45,7 @@ def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Answer]
     return found
 
 
-def label_decision(batch: Batch, output: str, scores: Array) -> list[Decision]:
+def best_label_decisions(batch: Batch, output: str, scores: Array) -> list[Decision]:
     """Returns the best label of every sample."""
     made = []
     for index, (sample, place) in enumerate(zip(batch.case.samples, batch.context, strict=True)):

@@ -12,7 +12,7 @@ from equipoise.validators.core.types import Array
 from equipoise.validators.models.folder import ModelFolder
 
 Entity = dict[str, Any]
-STRATEGIES = ("none", "simple", "first", "average", "max")
+AGGREGATION_STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
 def token_entities(
@@ -35,7 +35,7 @@ def token_entities(
     return found
 
 
-def aggregate(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:
+def aggregate_entities(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:
     """Returns the entities of tokens.
 
     Labels are those of tokens (``none``, ``simple``) or of words (``first``, ``average``, ``max``); all but ``none``
@@ -45,9 +45,11 @@ def aggregate(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[E
         InputError: There is no such strategy.
     """
     strategy = strategy.lower()
-    if strategy not in STRATEGIES:
+    if strategy not in AGGREGATION_STRATEGIES:
         raise InputError(
-            "no such aggregation_strategy", found=strategy, expected=", ".join(STRATEGIES)
+            "no such aggregation_strategy",
+            found=strategy,
+            expected=", ".join(AGGREGATION_STRATEGIES),
         )
     if strategy in ("none", "simple"):
         entities = [_token_entity(model, token) for token in tokens]

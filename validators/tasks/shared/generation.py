@@ -46,17 +46,17 @@ def generation_cases(
         shared["limit"] = _max_new_tokens(model)
     one, three = (samples[0],), take_cyclic(samples, 3)
     cases = [
-        Case("greedy", one, {**shared, "beams": 1}),
-        Case("greedy-cache", one, {**shared, "beams": 1, "cache": True}),
-        Case("beam", one, {**shared, "beams": NUM_BEAMS}),
-        Case("beam-cache", one, {**shared, "beams": NUM_BEAMS, "cache": True}),
-        Case("batch", three, {**shared, "beams": 1}),
-        Case("batch-cache", three, {**shared, "beams": 1, "cache": True}),
-        Case("batch-beam-cache", three, {**shared, "beams": NUM_BEAMS, "cache": True}),
+        Case("greedy", one, {**shared, "num_beams": 1}),
+        Case("greedy-cache", one, {**shared, "num_beams": 1, "cache": True}),
+        Case("beam", one, {**shared, "num_beams": NUM_BEAMS}),
+        Case("beam-cache", one, {**shared, "num_beams": NUM_BEAMS, "cache": True}),
+        Case("batch", three, {**shared, "num_beams": 1}),
+        Case("batch-cache", three, {**shared, "num_beams": 1, "cache": True}),
+        Case("batch-beam-cache", three, {**shared, "num_beams": NUM_BEAMS, "cache": True}),
     ]
     if field:
         long = {**samples[0], field: repeat_text(str(samples[0][field]))}
-        options = {"limit": max_tokens(model), **shared, "beams": 1, "cache": True}
+        options = {"limit": max_tokens(model), **shared, "num_beams": 1, "cache": True}
         cases.append(Case("long", (long,), options))
     return cases
 
@@ -64,7 +64,7 @@ def generation_cases(
 def _max_new_tokens(model: ModelFolder) -> int:
     """Returns how long a prompt may be so that the new tokens fit, but at least a quarter of the maximal length."""
     length = max_tokens(model)
-    return max(length - generation_settings(model, {}).limit(0), length // 4)
+    return max(length - generation_settings(model, {}).max_total_length(0), length // 4)
 
 
 def generate_text(
@@ -89,7 +89,7 @@ def token_decisions(
     """:meth:`Task.decisions` of a task that generates text: every token, or for beam search every text as a whole."""
     search = generation_settings(model, batch.case.options)
     written = generated_tokens(search, outputs["sequences"], prompt_length(batch))
-    if search.beams == 1:
+    if search.num_beams == 1:
         margins = greedy_margins(
             search, outputs["sequences"], outputs["logits"], _left_padding(batch)
         )
@@ -107,7 +107,7 @@ def _left_padding(batch: Batch) -> Array | None:
 def _beam_decision(
     search: GenerationSettings, outputs: Arrays, index: int, tokens: list[int]
 ) -> Decision:
-    # Two scores that each move by half their distance can change places.
+    # Two scores can swap if each moves by half their difference.
     margin = outputs["sequences_gaps"][index] / 2
     return Decision("text", tokens, "sequences_scores", index, margin)
 

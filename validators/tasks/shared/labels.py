@@ -83,6 +83,6 @@ def candidate_labels(sample: Sample) -> list[str]:
     labels = [str(name).strip() for name in names if str(name).strip()]
     if not labels:
         raise InputError(
-            "the sample has no candidate_labels", hint="name them, with commas between"
+            "the sample has no candidate_labels", hint="give a list, or names separated by commas"
         )
     return labels

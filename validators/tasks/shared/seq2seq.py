@@ -8,16 +8,18 @@ from equipoise.validators.core.types import Arrays, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.text import tokenize
 
-_TRANSLATORS = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
+_TRANSLATION_MODEL_TYPES = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
 """Model types that only translate."""
 
 
-def generates_text(model: ModelFolder) -> bool:
+def is_text_to_text_model(model: ModelFolder) -> bool:
     """Checks whether the class is an encoder-decoder model from text to text."""
     return (
         model.class_name.endswith(("ForConditionalGeneration", "MTModel", "EncoderDecoderModel"))
         and model.class_name not in ("VisionEncoderDecoderModel", "SpeechEncoderDecoderModel")
-        and bool(model.config.get("is_encoder_decoder") or model.model_type in _TRANSLATORS)
+        and bool(
+            model.config.get("is_encoder_decoder") or model.model_type in _TRANSLATION_MODEL_TYPES
+        )
         and "vision_config" not in model.config
         and model.has_tokenizer
         and not model.has_image_processor
@@ -27,7 +29,7 @@ def generates_text(model: ModelFolder) -> bool:
 
 def is_translation_model(model: ModelFolder) -> bool:
     """Checks whether model type, prefix or task-specific parameters are those of translation, without summarization."""
-    if model.model_type in _TRANSLATORS:
+    if model.model_type in _TRANSLATION_MODEL_TYPES:
         return True
     if str(model.config.get("prefix") or "").startswith("translate"):
         return True

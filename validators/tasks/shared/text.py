@@ -49,7 +49,7 @@ def max_tokens(model: ModelFolder) -> int:
     held = [
         int(part[name]) for part in configs for name in names if isinstance(part.get(name), int)
     ]
-    # RoBERTa and its kin count positions from the padding id on.
+    # RoBERTa and similar models number positions from the padding id + 1 on.
     offset = int(model.config.get("pad_token_id") or 0) + 1 if held else 0
     if model.model_type not in _OFFSET_POSITIONS:
         offset = 0
@@ -96,7 +96,7 @@ def encode_texts(
     wider = {"padding": "max_length", "max_length": min(width + extra, length)}
     if "stride" in given and width < length:
         wider["stride"] = (
-            0  # nothing is cut, so no parts overlap; a short text may not hold the stride
+            0  # nothing is truncated, so no parts overlap; a stride longer than the text is an error
         )
     return tokenizer(*texts, **{**given, **wider})
 

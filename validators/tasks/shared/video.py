@@ -43,7 +43,7 @@ def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
         )
         if places[-1] >= len(frames):
             raise InputError(
-                "the film is too short", expected=int(places[-1]) + 1, found=len(frames)
+                "the video is too short", expected=int(places[-1]) + 1, found=len(frames)
             )
         chosen = [frames[place] for place in places.tolist()]
         made.append(model.image_processor(chosen, return_tensors="np"))
