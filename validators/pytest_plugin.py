@@ -6,13 +6,14 @@ pytest imports this module in every run, so at module level it imports nothing b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from equipoise.validators.core.types import Sample
     from equipoise.validators.judgement.results import Report
     from equipoise.validators.runtime.process import WorkerPool
 
@@ -80,7 +81,7 @@ class Parity:
         precision: str = "fp32",
         device: str = "cpu",
         strict: bool = False,
-        samples: str | Path | Sequence[Mapping[str, Any]] | None = None,
+        samples: str | Path | Sequence[Sample] | None = None,
         cases: Sequence[str] | None = None,
         against_golden: str | Path | None = None,
     ) -> Report:

@@ -169,7 +169,7 @@ def test_ngrams_of_one_ban_all_that_was_said() -> None:
 def _batch(name: str, options: dict[str, Any]) -> Batch:
     model = folder(name)
     task = infer_task(model)
-    side = {"side": "left"} if task.name == "text-generation" else {}
+    side = {"padding_side": "left"} if task.name == "text-generation" else {}
     samples = tuple(load_samples(task, model)[:3])
     return task.encode(model, Case("batch", samples, {**side, **options}))
 

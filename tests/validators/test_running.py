@@ -87,7 +87,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["text-classification", "text-classification", "{broken"], "not JSON"),
         (["image-classification", "image-classification", "no/such.png"], "no/such.png"),
         (["text-classification", "text-classification", "x", "--backend", "onnx"], "no program"),
-        (["text-generation", "text-generation", "x", "--option", "do_sample=true"], "sampled"),
+        (["text-generation", "text-generation", "x", "--option", "do_sample=true"], "sampling"),
         (["object-detection", "text-classification", "x"], "no class"),
     ],
 )
@@ -112,5 +112,5 @@ def test_samples_from_texts() -> None:
 def test_options_are_parted() -> None:
     given = {"top_k": 2, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
     assert split_call_options(given) == ({"top_k": 2}, {"num_beams": 4})
-    with pytest.raises(InputError, match="sampled"):
+    with pytest.raises(InputError, match="sampling"):
         split_call_options({"do_sample": True})

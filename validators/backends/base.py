@@ -38,6 +38,8 @@ CacheState: TypeAlias = Any
 """A KV cache and everything else that the next step needs."""
 ModuleRecord: TypeAlias = dict[str, Any]
 """Inputs and outputs of one module in one forward pass; see :func:`module_record`."""
+GraphValue: TypeAlias = Any
+"""A value in a program's graph: a name, or a node of torch.fx."""
 
 
 class Session(Protocol):
@@ -123,13 +125,13 @@ class BaseSession:
         order: list[int] | None,
     ) -> tuple[Outputs, CacheState]:
         """Raises NotImplementedError: there is no cache."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no cache")
+        raise NotImplementedError(f"{type(self).__name__} has no KV cache")
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
         """Raises NotImplementedError: the modules cannot be captured."""
-        raise NotImplementedError(f"{type(self).__name__} does not show its modules")
+        raise NotImplementedError(f"{type(self).__name__} does not support capture")
 
     def names(self) -> dict[str, list[int]]:
         """Returns an empty dict: the weights have no names."""
@@ -192,8 +194,8 @@ class GraphNode:
 
     path: str
     kind: str
-    value: Any
-    inputs: tuple[Any, ...]
+    value: GraphValue
+    inputs: tuple[GraphValue, ...]
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,8 @@ class ModuleSpan:
 
     path: str
     kind: str
-    value: Any
-    input: Any
+    value: GraphValue
+    input: GraphValue
 
 
 def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
@@ -226,7 +228,7 @@ def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
     [('a.b', 3, 1), ('a', 4, None)]
     """
     last_index: dict[str, int] = {}
-    first_input: dict[str, Any] = {}
+    first_input: dict[str, GraphValue] = {}
     path_of = {node.value: node.path for node in nodes}
     for index, node in enumerate(nodes):
         parts = node.path.split(".") if node.path else []
@@ -253,7 +255,9 @@ def _is_inside(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
-def module_records(spans: list[ModuleSpan], values: Mapping[Any, Any]) -> list[ModuleRecord]:
+def module_records(
+    spans: list[ModuleSpan], values: Mapping[GraphValue, Outputs]
+) -> list[ModuleRecord]:
     """Returns the records of modules, given the values of a graph; skips modules whose output is not floating-point."""
     records = []
     for span in spans:
@@ -264,6 +268,6 @@ def module_records(spans: list[ModuleSpan], values: Mapping[Any, Any]) -> list[M
     return records
 
 
-def _float_array(value: Any) -> Array | None:
+def _float_array(value: Outputs) -> Array | None:
     array = None if value is None else to_numpy(value)
     return array if array is not None and array.dtype.kind == "f" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.precision import PRECISIONS, TF32
 from equipoise.validators.core.tolerance import DEFAULTS, Tolerance
+from equipoise.validators.core.types import Sample
 
 Progress = Callable[[str], None]
 """Called with a description of each step."""
@@ -47,7 +48,7 @@ class Request:
     device: str = "cpu"
     precision: str = "float32"
     tf32: bool = False
-    samples: Sequence[Mapping[str, Any]] | None = None
+    samples: Sequence[Sample] | None = None
     cases: Sequence[str] | None = None
     tolerance: Tolerance | None = None
     threads: int = 1

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.core.errors import InputError, OutputError
+from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.core.types import Arrays, Batch
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.judgement.results import BackendResult, to_json_value
@@ -70,7 +71,7 @@ class Golden:
 
     context: EvaluationContext
     folder: Path
-    index: dict[str, Any]
+    index: dict[str, JsonValue]
 
     @property
     def accepts(self) -> frozenset[str]:

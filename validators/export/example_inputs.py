@@ -66,7 +66,7 @@ def batch_of_sizes(context: EvaluationContext, sizes: Mapping[str, int]) -> Batc
     samples = context.request.samples or load_samples(context.task, context.model)
     like = _largest_batch(context).case
     length = sizes.get("sequence")
-    options = {"limit": length, "extra": length} if length else {}
+    options = {"max_tokens": length, "extra_padding": length} if length else {}
     count = sizes.get("batch", len(like.samples))
     case = Case("fixed", take_cyclic(list(samples), count), {**like.options, **options})
     return context.task.encode(context.model, case)

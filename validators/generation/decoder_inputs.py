@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Array, Arrays, Runner
+from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
 
 
 class DecoderInputs:
@@ -32,7 +31,7 @@ class DecoderInputs:
         self,
         runner: Runner,
         arrays: Mapping[str, Array],
-        kwargs: Mapping[str, Any],
+        kwargs: Mapping[str, CallOption],
         *,
         repeat: int = 1,
         cache: bool = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ def generate(
     runner: Runner,
     model: ModelFolder,
     arrays: Mapping[str, Array],
-    options: Mapping[str, Any],
+    options: Mapping[str, CallOption],
     follow: Arrays | None = None,
     **kwargs: CallOption,
 ) -> Arrays:
@@ -56,7 +55,9 @@ def generate(
     return _greedy_search(decoder, prompt, settings, follow)
 
 
-def generation_settings(model: ModelFolder, options: Mapping[str, Any]) -> GenerationSettings:
+def generation_settings(
+    model: ModelFolder, options: Mapping[str, CallOption]
+) -> GenerationSettings:
     """Returns the settings of the folder's generation config; options of a case override them."""
     config = {**model.generation_config}
     text = model.config.get("text_config") or model.config.get("decoder") or {}

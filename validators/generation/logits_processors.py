@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Array
+from equipoise.convert.core.framework_types import JsonValue
+from equipoise.validators.core.types import Array, CallOption
 
 DEFAULT_NEW_TOKENS = 20
 """Number of new tokens if a config sets no length, as in transformers."""
@@ -72,7 +72,7 @@ class GenerationSettings:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], options: Mapping[str, Any]
+        cls, config: Mapping[str, JsonValue], options: Mapping[str, CallOption]
     ) -> GenerationSettings:
         """Reads the settings; ``options`` (``num_beams``, ``max_new_tokens``) override the config.
 
@@ -209,16 +209,16 @@ def _ban_sequence(word: tuple[int, ...], sequences: Array, scores: Array) -> Non
     scores[(tails == np.asarray(begin, dtype=tails.dtype)).all(axis=1), end] = -np.inf
 
 
-def _bad_words(words: Any, eos: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _bad_words(words: JsonValue, eos: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     sequences = (tuple(int(token) for token in word) for word in words or ())
     return tuple(word for word in sequences if word not in {(token,) for token in eos})
 
 
-def _as_tuple(value: Any) -> tuple[int, ...]:
+def _as_tuple(value: JsonValue) -> tuple[int, ...]:
     if value is None:
         return ()
     return tuple(int(token) for token in (value if isinstance(value, list | tuple) else [value]))
 
 
-def _float_or(value: Any, default: float) -> float:
+def _float_or(value: float | None, default: float) -> float:
     return default if value is None else float(value)

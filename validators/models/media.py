@@ -11,12 +11,12 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import PilImage
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Array, SampleValue
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
-def open_image(source: Any) -> PilImage:
+def open_image(source: SampleValue) -> PilImage:
     """Opens an image in RGB, from a path, an array (height, width, 3) or a PIL image.
 
     Raises:
@@ -41,7 +41,7 @@ def open_image(source: Any) -> PilImage:
         ) from error
 
 
-def open_frames(source: Any) -> list[PilImage]:
+def open_frames(source: SampleValue) -> list[PilImage]:
     """Opens the frames of a video: a list of images, a folder of images (sorted by name), or an animated GIF.
 
     Raises:
@@ -59,7 +59,7 @@ def open_frames(source: Any) -> list[PilImage]:
     return frames
 
 
-def open_audio(source: Any, rate: int) -> Array:
+def open_audio(source: SampleValue, rate: int) -> Array:
     """Returns mono audio in float32 at this sampling rate: from a WAV file, from samples at this rate, or from the dict that
     ``pipeline()`` accepts.
 

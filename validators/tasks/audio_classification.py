@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.validators.core.types import Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.audio import (
@@ -12,14 +12,13 @@ from equipoise.validators.tasks.shared.audio import (
     extract_features,
     synthetic_audio_samples,
 )
-from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, classify, label_decisions
+from equipoise.validators.tasks.shared.labels import ClassificationTask
 
 
-class AudioClassification:
+class AudioClassification(ClassificationTask):
     """wav2vec2 and similar models, spectrogram transformers."""
 
     name = "audio-classification"
-    aliases = ()
     auto_class = "AutoModelForAudioClassification"
 
     def suits(self, model: ModelFolder) -> bool:
@@ -43,15 +42,6 @@ class AudioClassification:
         return Batch(case, extract_features(model, case.samples))
 
     run = run_single_pass
-
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """Returns the ``top_k`` (5) best labels; option ``function_to_apply``."""
-        function = options.get("function_to_apply")
-        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
-
-    decisions = label_decisions
 
 
 TASK = AudioClassification()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.core.types import (
     Answer,
     Array,
@@ -78,8 +78,8 @@ class AutomaticSpeechRecognition:
         )
         if "input_features" in arrays:
             lengths = arrays["attention_mask"].sum(axis=1)
-        real = np.arange(int(lengths.max()))[None] < lengths[:, None]
-        return Batch(case, arrays, valid={"logits": real}, context={"lengths": lengths})
+        valid = np.arange(int(lengths.max()))[None] < lengths[:, None]
+        return Batch(case, arrays, valid={"logits": valid}, context={"lengths": lengths})
 
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
@@ -95,68 +95,77 @@ class AutomaticSpeechRecognition:
         """Returns ``{"text"}``; for CTC ``return_timestamps`` (char, word) adds ``chunks``."""
         if not _is_ctc(model):
             return [{"text": text} for text in decode_texts(model.tokenizer, outputs)]
-        found = []
+        answers = []
         for row, length in zip(outputs["logits"], batch.context["lengths"], strict=True):
             ids = row[:length].argmax(-1)
             result: dict[str, Answer] = {"text": str(model.tokenizer.decode(ids))}
             if options.get("return_timestamps"):
                 result["chunks"] = _ctc_chunks(model, ids, str(options["return_timestamps"]))
-            found.append(result)
-        return found
+            answers.append(result)
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the token of every frame for CTC, else the generated tokens."""
         if not _is_ctc(model):
             return token_decisions(self, model, batch, outputs)
-        made = []
+        decisions = []
         for index, length in enumerate(batch.context["lengths"].tolist()):
             rows = outputs["logits"][index, :length]
             tokens = rows.argmax(-1).tolist()
-            made.append(
+            decisions.append(
                 Decision(
                     "frames", tokens, "logits", (index, slice(0, length)), argmax_margins(rows)
                 )
             )
-        return made
+        return decisions
 
 
 def _is_ctc(model: ModelFolder) -> bool:
     return model.class_name.endswith("ForCTC")
 
 
-def _whisper_prompt(config: dict[str, Any]) -> list[int]:
+def _whisper_prompt(config: dict[str, JsonValue]) -> list[int]:
     """Returns the tokens before the text (start, language, task, no timestamps), as Whisper's own ``generate`` does."""
     tokens = [int(config["decoder_start_token_id"])]
     language, task = config.get("language"), config.get("task")
     if language is None and task is None:
-        forced = config.get("forced_decoder_ids") or []
-        tokens += [int(token) for _, token in forced if token is not None]
+        forced_ids = config.get("forced_decoder_ids") or []
+        tokens += [int(token) for _, token in forced_ids if token is not None]
     if language is not None:
-        known = config.get("lang_to_id") or {}
-        tokens.append(int(known[language if language in known else f"<|{language}|>"]))
+        language_ids = config.get("lang_to_id") or {}
+        tokens.append(
+            int(language_ids[language if language in language_ids else f"<|{language}|>"])
+        )
     tasks = config.get("task_to_id") or {}
     if (language or task) and tasks:
         tokens.append(int(tasks[task or "transcribe"]))
-    silent = config.get("no_timestamps_token_id")
-    if silent is not None and not config.get("return_timestamps") and tokens[-1] != silent:
-        tokens.append(int(silent))
+    no_timestamps = config.get("no_timestamps_token_id")
+    if (
+        no_timestamps is not None
+        and not config.get("return_timestamps")
+        and tokens[-1] != no_timestamps
+    ):
+        tokens.append(int(no_timestamps))
     return tokens
 
 
-def _ctc_chunks(model: ModelFolder, ids: Array, by: str) -> list[dict[str, Answer]]:
+def _ctc_chunks(model: ModelFolder, ids: Array, unit: str) -> list[dict[str, Answer]]:
     """Returns characters or words with the seconds of their start and end."""
     tokenizer = model.tokenizer
     offsets = tokenizer.decode(ids, output_char_offsets=True)["char_offsets"]
-    if by == "word":
+    if unit == "word":
         offsets = tokenizer._get_word_offsets(offsets, tokenizer.replace_word_delimiter_char)
-    ratio = int(np.prod(model.config.get("conv_stride") or [1]))
+    samples_per_frame = int(np.prod(model.config.get("conv_stride") or [1]))
     rate = int(model.feature_extractor.sampling_rate)
     return [
         {
-            "text": entry[by],
-            "timestamp": (entry["start_offset"] * ratio / rate, entry["end_offset"] * ratio / rate),
+            "text": chunk[unit],
+            "timestamp": (
+                chunk["start_offset"] * samples_per_frame / rate,
+                chunk["end_offset"] * samples_per_frame / rate,
+            ),
         }
-        for entry in offsets
+        for chunk in offsets
     ]
 
 

@@ -76,8 +76,8 @@ class Task(Protocol):
 
 def forward(runner: Runner, batch: Batch) -> Arrays:
     """Runs one forward pass with the inputs that the model accepts."""
-    known = {name: value for name, value in batch.arrays.items() if name in runner.accepts}
-    return runner.run(known, **batch.kwargs)
+    inputs = {name: value for name, value in batch.arrays.items() if name in runner.accepts}
+    return runner.run(inputs, **batch.kwargs)
 
 
 def run_single_pass(
@@ -94,8 +94,8 @@ def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
 
 def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
     """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder."""
-    brought = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
-    return brought or task.samples(model)
+    stored = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
+    return stored or task.samples(model)
 
 
 TASKS = PluginFolder("equipoise.validators.tasks", "equipoise.tasks", "TASK")

@@ -49,8 +49,10 @@ class DocumentQuestionAnswering:
 
     def suits(self, model: ModelFolder) -> bool:
         """Checks for LayoutLM with a question answering head, or Donut."""
-        layout = model.model_type.startswith("layoutlm")
-        return (layout and model.class_name.endswith("ForQuestionAnswering")) or is_donut(model)
+        is_layoutlm = model.model_type.startswith("layoutlm")
+        return (is_layoutlm and model.class_name.endswith("ForQuestionAnswering")) or is_donut(
+            model
+        )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
         """Returns pages with different numbers of words."""
@@ -76,7 +78,7 @@ class DocumentQuestionAnswering:
         return [
             Case("single", (samples[0],)),
             Case("batch", three),
-            Case("padded", three, {"extra": 5}),
+            Case("padded", three, {"extra_padding": 5}),
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
@@ -113,10 +115,10 @@ class DocumentQuestionAnswering:
         """Returns answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``."""
         if is_donut(model):
             return [[{"answer": _donut_answer(model, row)}] for row in outputs["sequences"]]
-        length = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
-        impossible = bool(options.get("handle_impossible_answer"))
+        max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
+        allow_no_answer = bool(options.get("handle_impossible_answer"))
         top_k = int(options.get("top_k", 1))
-        return document_answers(batch, outputs, top_k, length, impossible)
+        return document_answers(batch, outputs, top_k, max_answer_tokens, allow_no_answer)
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns start and end of the best span, or the generated tokens for Donut."""
@@ -138,8 +140,8 @@ def _donut_answer(model: ModelFolder, ids: TokenIds) -> str | None:
     text = str(tokenizer.decode(ids))
     text = text.replace(tokenizer.eos_token, "").replace(tokenizer.pad_token, "")
     text = re.sub(r"<.*?>", "", text, count=1).strip()
-    found = re.search(r"<s_answer>(.*)</s_answer>", text)
-    return found.group(1).strip() if found else None
+    match = re.search(r"<s_answer>(.*)</s_answer>", text)
+    return match.group(1).strip() if match else None
 
 
 def _parse_boxes(text: str) -> list[SampleValue]:

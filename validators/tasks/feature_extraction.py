@@ -61,9 +61,9 @@ class FeatureExtraction:
             return Batch(case, arrays, valid={"last_hidden_state": token_mask(arrays)})
         if model.config.get("is_encoder_decoder"):
             arrays["decoder_input_ids"] = arrays["input_ids"]
-        real = token_mask(arrays)
+        mask = token_mask(arrays)
         names = ("last_hidden_state", "encoder_last_hidden_state")
-        return Batch(case, arrays, valid=dict.fromkeys(names, real))
+        return Batch(case, arrays, valid=dict.fromkeys(names, mask))
 
     run = run_single_pass
 
@@ -72,9 +72,10 @@ class FeatureExtraction:
     ) -> list[Answer]:
         """Returns the vectors of the tokens as nested lists, without padding."""
         name = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
-        real = token_mask(batch.arrays)
+        mask = token_mask(batch.arrays)
         return [
-            [np.asarray(row)[kept].tolist()] for row, kept in zip(outputs[name], real, strict=True)
+            [np.asarray(row)[valid].tolist()]
+            for row, valid in zip(outputs[name], mask, strict=True)
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:

@@ -34,9 +34,9 @@ class FillMask:
 
     def suits(self, model: ModelFolder) -> bool:
         """Checks for a masked language model, also one with a second pretraining head."""
-        ends = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
+        suffixes = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
         return (
-            model.class_name.endswith(ends)
+            model.class_name.endswith(suffixes)
             and model.has_tokenizer
             and not model.has_image_processor
             and not model.has_feature_extractor
@@ -65,7 +65,7 @@ class FillMask:
         masks = [
             np.flatnonzero(row == model.tokenizer.mask_token_id) for row in arrays["input_ids"]
         ]
-        if any(not len(places) for places in masks):
+        if any(not len(positions) for positions in masks):
             raise InputError("a text has no mask", expected=model.tokenizer.mask_token)
         return Batch(case, arrays, valid={"logits": token_mask(arrays)}, context=masks)
 
@@ -76,25 +76,34 @@ class FillMask:
     ) -> list[Answer]:
         """Returns the ``top_k`` (5) tokens of a mask, or a list of those for several masks; ``targets`` limits the tokens."""
         targets = self._target_ids(model, options.get("targets"))
-        found = []
-        for index, places in enumerate(batch.context):
+        answers = []
+        for index, positions in enumerate(batch.context):
             ids = batch.arrays["input_ids"][index]
             rows = [
-                self._predict_tokens(model, ids, place, outputs["logits"][index, place], targets, options,
-                            only=len(places) == 1)
-                for place in places.tolist()
-            ]  # fmt: skip
-            found.append(rows[0] if len(rows) == 1 else rows)
-        return found
+                self._predict_tokens(
+                    model,
+                    ids,
+                    position,
+                    outputs["logits"][index, position],
+                    targets,
+                    options,
+                    is_only_mask=len(positions) == 1,
+                )
+                for position in positions.tolist()
+            ]
+            answers.append(rows[0] if len(rows) == 1 else rows)
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the best token of every mask."""
-        made = []
-        for index, places in enumerate(batch.context):
-            rows = outputs["logits"][index, places]
+        decisions = []
+        for index, positions in enumerate(batch.context):
+            rows = outputs["logits"][index, positions]
             words = [model.tokenizer.decode([best]) for best in rows.argmax(-1).tolist()]
-            made.append(Decision("words", words, "logits", (index, places), argmax_margins(rows)))
-        return made
+            decisions.append(
+                Decision("words", words, "logits", (index, positions), argmax_margins(rows))
+            )
+        return decisions
 
     @staticmethod
     def _target_ids(model: ModelFolder, targets: CallOption) -> list[int] | None:
@@ -114,30 +123,32 @@ class FillMask:
     def _predict_tokens(
         model: ModelFolder,
         ids: TokenIds,
-        place: int,
+        position: int,
         logits: Array,
         targets: list[int] | None,
         options: dict[str, CallOption],
-        only: bool,
+        is_only_mask: bool,
     ) -> list[dict[str, Answer]]:
         tokenizer = model.tokenizer
         scores = softmax(logits)
-        choice = np.asarray(targets if targets is not None else range(len(scores)))
-        order = choice[np.argsort(-scores[choice], kind="stable")][: options.get("top_k", 5)]
-        found = []
+        candidates = np.asarray(targets if targets is not None else range(len(scores)))
+        order = candidates[np.argsort(-scores[candidates], kind="stable")][
+            : options.get("top_k", 5)
+        ]
+        answers = []
         for token in order.tolist():
             filled = ids.copy()
-            filled[place] = token
+            filled[position] = token
             filled = filled[filled != tokenizer.pad_token_id]
-            found.append(
+            answers.append(
                 {
                     "score": float(scores[token]),
                     "token": token,
                     "token_str": tokenizer.decode([token]),
-                    "sequence": tokenizer.decode(filled, skip_special_tokens=only),
+                    "sequence": tokenizer.decode(filled, skip_special_tokens=is_only_mask),
                 }
             )
-        return found
+        return answers
 
 
 TASK = FillMask()

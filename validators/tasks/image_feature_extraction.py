@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from equipoise.validators.core.types import (
-    Answer,
-    Arrays,
-    Batch,
-    CallOption,
-    Case,
-    Decision,
-    Sample,
-)
+from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Decision
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.images import (
-    image_cases,
-    preprocess_images,
-    synthetic_image_samples,
-)
+from equipoise.validators.tasks.shared.images import ImageTask
 
 
-class ImageFeatureExtraction:
+class ImageFeatureExtraction(ImageTask):
     """Vision base models without a head."""
 
     name = "image-feature-extraction"
-    aliases = ()
     auto_class = "AutoModel"
 
     def suits(self, model: ModelFolder) -> bool:
@@ -39,18 +24,6 @@ class ImageFeatureExtraction:
             and not model.has_tokenizer
             and model.model_type not in ("sam", "sam2", "sam_hq")
         )
-
-    def samples(self, model: ModelFolder) -> list[Sample]:
-        """Returns synthetic images."""
-        return synthetic_image_samples()
-
-    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """Returns the cases of :func:`image_cases`."""
-        return image_cases(model, samples)
-
-    def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Encodes the images."""
-        return Batch(case, preprocess_images(model, case.samples))
 
     run = run_single_pass
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import (
-    Answer,
-    Array,
-    Arrays,
-    Batch,
-    CallOption,
-    Case,
-    Decision,
-    Sample,
-)
+from equipoise.validators.core.types import Answer, Array, Arrays, Batch, CallOption, Decision
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.images import (
-    BORDER_PIXEL_SHARE,
-    image_cases,
-    image_sizes,
-    preprocess_images,
-    resize,
-    synthetic_image_samples,
-)
+from equipoise.validators.tasks.shared.images import BORDER_PIXEL_SHARE, ImageTask, resize
 from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.masks import (
     SEGMENT_SCORE_THRESHOLD,
@@ -41,31 +23,16 @@ _MASK2FORMER_SIZE = (384, 384)
 """Size that all image processors of Mask2Former resize masks to first."""
 
 
-class ImageSegmentation:
+class ImageSegmentation(ImageTask):
     """Semantic, instance and panoptic segmentation."""
 
     name = "image-segmentation"
-    aliases = ()
     auto_class = "AutoModelForSemanticSegmentation"
 
     def suits(self, model: ModelFolder) -> bool:
         """Checks for a segmentation class."""
-        ends = ("ForSemanticSegmentation", "ForInstanceSegmentation", "ForUniversalSegmentation",
-                "ForSegmentation")  # fmt: skip
-        return model.class_name.endswith(ends)
-
-    def samples(self, model: ModelFolder) -> list[Sample]:
-        """Returns synthetic images."""
-        return synthetic_image_samples()
-
-    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """Returns the cases of :func:`image_cases`."""
-        return image_cases(model, samples)
-
-    def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Encodes the images and stores their sizes."""
-        arrays = preprocess_images(model, case.samples)
-        return Batch(case, arrays, context=image_sizes(case.samples))
+        kinds = ("Semantic", "Instance", "Universal", "")
+        return model.class_name.endswith(tuple(f"For{kind}Segmentation" for kind in kinds))
 
     run = run_single_pass
 
@@ -99,23 +66,23 @@ class ImageSegmentation:
         classes, masks = _output_names(outputs)
         if masks is None:
             return [_pixel_decision(model, outputs, index) for index in range(len(batch.context))]
-        made = []
+        decisions = []
         for index in range(len(batch.context)):
             logits = outputs[classes][index]
-            scores, labels, kept = select_queries(logits, SEGMENT_SCORE_THRESHOLD)
+            scores, labels, queries = select_queries(logits, SEGMENT_SCORE_THRESHOLD)
             # A probability moves by at most half the logits' error.
-            far = np.where(
+            threshold_margins = np.where(
                 labels == logits.shape[-1] - 1, np.inf, np.abs(scores - SEGMENT_SCORE_THRESHOLD) * 2
             )
-            seen = [model.labels[int(label)] for label in labels[kept]]
-            margin = np.minimum(argmax_margins(logits), far)
-            made.append(Decision("queries", seen, classes, index, margin))
-            claimed = outputs[masks][index, kept]
-            made.append(
-                Decision("masks", (claimed > 0).sum((1, 2)).tolist(), masks, (index, kept),
-                         np.abs(claimed), BORDER_PIXEL_SHARE)
+            names = [model.labels[int(label)] for label in labels[queries]]
+            margin = np.minimum(argmax_margins(logits), threshold_margins)
+            decisions.append(Decision("queries", names, classes, index, margin))
+            pixel_logits = outputs[masks][index, queries]
+            decisions.append(
+                Decision("masks", (pixel_logits > 0).sum((1, 2)).tolist(), masks, (index, queries),
+                         np.abs(pixel_logits), BORDER_PIXEL_SHARE)
             )  # fmt: skip
-        return made
+        return decisions
 
     @staticmethod
     def _find_segments(
@@ -133,14 +100,14 @@ class ImageSegmentation:
                     "the model does not support this subtask", found=subtask, expected="semantic"
                 )
             return list(semantic_segments(outputs["logits"][index], size))
-        logits, claims = outputs[classes][index], outputs[masks][index]
+        logits, mask_logits = outputs[classes][index], outputs[masks][index]
         if model.model_type == "mask2former":
-            claims = resize(claims, _MASK2FORMER_SIZE)
+            mask_logits = resize(mask_logits, _MASK2FORMER_SIZE)
         if subtask == "semantic":
-            return list(semantic_segments(semantic_scores(logits, claims), size))
+            return list(semantic_segments(semantic_scores(logits, mask_logits), size))
         if subtask == "instance" and not model.model_type.startswith("detr"):
-            return list(instance_segments(logits, claims, size, **options))
-        return list(panoptic_segments(logits, claims, size, **options))
+            return list(instance_segments(logits, mask_logits, size, **options))
+        return list(panoptic_segments(logits, mask_logits, size, **options))
 
 
 def _output_names(outputs: Arrays) -> tuple[str, str | None]:
@@ -154,8 +121,8 @@ def _pixel_decision(model: ModelFolder, outputs: Arrays, index: int) -> Decision
     logits: Array = outputs["logits"][index]
     labels, counts = np.unique(logits.argmax(0), return_counts=True)
     value = {model.labels[int(k)]: int(n) for k, n in zip(labels, counts, strict=True)}
-    pixel = argmax_margins(np.moveaxis(logits, 0, -1))
-    margins = np.broadcast_to(pixel, logits.shape)
+    pixel_margins = argmax_margins(np.moveaxis(logits, 0, -1))
+    margins = np.broadcast_to(pixel_margins, logits.shape)
     return Decision("pixels", value, "logits", index, margins, BORDER_PIXEL_SHARE)
 
 

@@ -58,14 +58,14 @@ class ImageTextToText:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes texts, padded on the left, and images."""
-        made = model.processor(
+        encoding = model.processor(
             images=[load_image(sample) for sample in case.samples],
             text=[str(sample["text"]) for sample in case.samples],
             return_tensors="np",
             padding=len(case.samples) > 1,
             padding_side="left",
         )
-        arrays = {name: to_int64(np.asarray(value)) for name, value in made.items()}
+        arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
         return Batch(case, arrays, context={"decoder_only": True})
 
     run = generate_text
@@ -75,17 +75,17 @@ class ImageTextToText:
     ) -> list[Answer]:
         """Returns ``[{"input_text", "generated_text"}]``; with ``return_full_text=False`` only the new text."""
         tokenizer = model.tokenizer
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
-            given = _decode(tokenizer, batch.arrays["input_ids"][index])
+            prompt_text = _decode(tokenizer, batch.arrays["input_ids"][index])
             text = _decode(tokenizer, outputs["sequences"][index])
             # Decoding may add one or two spaces in front, as pipeline() allows.
-            place = text.find(given)
-            new = text[place + len(given) :] if 0 <= place <= 2 else text
-            asked = str(sample["text"])
-            whole = asked + new if options.get("return_full_text", True) else new
-            found.append([{"input_text": asked, "generated_text": whole}])
-        return found
+            position = text.find(prompt_text)
+            new = text[position + len(prompt_text) :] if 0 <= position <= 2 else text
+            prompt = str(sample["text"])
+            generated = prompt + new if options.get("return_full_text", True) else new
+            answers.append([{"input_text": prompt, "generated_text": generated}])
+        return answers
 
     decisions = token_decisions
 

@@ -26,8 +26,8 @@ class ImageToText:
 
     def suits(self, model: ModelFolder) -> bool:
         """Checks for a model that generates text from images alone."""
-        donut = (model.config.get("encoder") or {}).get("model_type") == "donut-swin"
-        return (model.class_name == "VisionEncoderDecoderModel" and not donut) or (
+        is_donut = (model.config.get("encoder") or {}).get("model_type") == "donut-swin"
+        return (model.class_name == "VisionEncoderDecoderModel" and not is_donut) or (
             model.class_name in _DECODER_ONLY_CLASSES
         )
 
@@ -38,8 +38,8 @@ class ImageToText:
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """Returns the cases of :func:`generation_cases`; BLIP's class does not return its cache."""
         cases = generation_cases(model, samples)
-        blip = model.model_type == "blip"
-        return [case for case in cases if not (blip and case.options.get("cache"))]
+        is_blip = model.model_type == "blip"
+        return [case for case in cases if not (is_blip and case.options.get("cache"))]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes the images; GIT and BLIP get a start token as ``input_ids``."""

@@ -60,11 +60,11 @@ class TableQuestionAnswering:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes queries and tables, drops rows until they fit, and pads to the longest."""
-        made = [self._tokenize(model, sample) for sample in case.samples]
-        length = max(arrays["input_ids"].shape[1] for arrays in made)
+        encodings = [self._tokenize(model, sample) for sample in case.samples]
+        length = max(arrays["input_ids"].shape[1] for arrays in encodings)
         arrays = {
-            name: np.concatenate([_pad(part[name], length, model, name) for part in made])
-            for name in made[0]
+            name: np.concatenate([_pad(part[name], length, model, name) for part in encodings])
+            for name in encodings[0]
         }
         context = [_cell_tokens(row) for row in arrays["token_type_ids"]]
         return Batch(case, arrays, valid={"logits": arrays["attention_mask"] == 1}, context=context)
@@ -75,48 +75,52 @@ class TableQuestionAnswering:
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
         """Returns answer, coordinates, cells, and the aggregator if the model has one."""
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
             columns = list(sample["table"].values())
-            chosen = _selected_cells(batch.context[index], outputs["logits"][index])
-            cells = [str(columns[column][row]) for row, column in chosen]
+            selected = _selected_cells(batch.context[index], outputs["logits"][index])
+            cells = [str(columns[column][row]) for row, column in selected]
             answer: dict[str, Answer] = {"answer": ", ".join(cells)}
-            answer.update(coordinates=chosen, cells=cells)
-            name, none = self._aggregator(model, outputs, index)
+            answer.update(coordinates=selected, cells=cells)
+            name, no_aggregation = self._aggregator(model, outputs, index)
             if name:
-                answer["answer"] = ("" if none else f"{name} > ") + answer["answer"]
+                answer["answer"] = ("" if no_aggregation else f"{name} > ") + answer["answer"]
                 answer["aggregator"] = name
-            found.append(answer)
-        return found
+            answers.append(answer)
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the selected cells and the aggregation."""
-        made = []
+        decisions = []
         for index, cells in enumerate(batch.context):
-            chosen = _selected_cells(cells, outputs["logits"][index])
-            made.append(
+            selected = _selected_cells(cells, outputs["logits"][index])
+            decisions.append(
                 Decision(
-                    "cells", chosen, "logits", index, _cell_margin(cells, outputs["logits"][index])
+                    "cells",
+                    selected,
+                    "logits",
+                    index,
+                    _cell_margin(cells, outputs["logits"][index]),
                 )
             )
             name, _ = self._aggregator(model, outputs, index)
             if name:
                 margin = argmax_margins(outputs["logits_aggregation"][index])
-                made.append(Decision("aggregator", name, "logits_aggregation", index, margin))
-        return made
+                decisions.append(Decision("aggregator", name, "logits_aggregation", index, margin))
+        return decisions
 
     @staticmethod
     def _tokenize(model: ModelFolder, sample: Sample) -> Arrays:
         from pandas import DataFrame  # the only input that TAPAS's tokenizer accepts
 
-        made = model.tokenizer(
+        encoding = model.tokenizer(
             table=DataFrame.from_dict(sample["table"]).astype(str).astype(object),
             queries=str(sample["query"]),
             truncation="drop_rows_to_fit",
             max_length=max_tokens(model),
             return_tensors="np",
         )
-        return {name: to_int64(np.asarray(value)) for name, value in made.items()}
+        return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
 
     @staticmethod
     def _aggregator(model: ModelFolder, outputs: Arrays, index: int) -> tuple[str, bool]:
@@ -142,20 +146,22 @@ def _pad(array: Array, length: int, model: ModelFolder, name: str) -> Array:
 def _cell_tokens(types: Array) -> Cells:
     """Returns the tokens of each cell; the token types are segment, column and row, counted from one."""
     cells: dict[tuple[int, int], list[int]] = {}
-    for place, (segment, column, row) in enumerate(types[:, :3].tolist()):
+    for position, (segment, column, row) in enumerate(types[:, :3].tolist()):
         if segment == 1 and column > 0 and row > 0:
-            cells.setdefault((row - 1, column - 1), []).append(place)
-    return {cell: np.asarray(places) for cell, places in sorted(cells.items())}
+            cells.setdefault((row - 1, column - 1), []).append(position)
+    return {cell: np.asarray(positions) for cell, positions in sorted(cells.items())}
 
 
 def _selected_cells(cells: Cells, logits: Array) -> list[tuple[int, int]]:
-    return [cell for cell, places in cells.items() if sigmoid(logits[places]).mean() > 0.5]
+    return [cell for cell, positions in cells.items() if sigmoid(logits[positions]).mean() > 0.5]
 
 
 def _cell_margin(cells: Cells, logits: Array) -> Array:
     """Returns how far the logits may move: a probability, and the mean of several, moves by a quarter of the logits' error at most."""
-    means = [abs(float(sigmoid(logits[places]).mean()) - 0.5) for places in cells.values()]
-    return np.asarray(4 * min(means, default=np.inf))
+    distances = [
+        abs(float(sigmoid(logits[positions]).mean()) - 0.5) for positions in cells.values()
+    ]
+    return np.asarray(4 * min(distances, default=np.inf))
 
 
 TASK = TableQuestionAnswering()

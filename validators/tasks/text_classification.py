@@ -65,11 +65,11 @@ class TextClassification:
     ) -> list[Answer]:
         """Returns ``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
         names = list(model.labels.values())
-        every = [
+        ranked = [
             top_k_labels(names, row, options.get("top_k", 1))
             for row in self._scores(model, outputs["logits"])
         ]
-        return every if "top_k" in options else [found[0] for found in every]
+        return ranked if "top_k" in options else [labels[0] for labels in ranked]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the label of every text."""
@@ -83,10 +83,10 @@ class TextClassification:
     @staticmethod
     def _scores(model: ModelFolder, logits: Array) -> Array:
         """Returns the scores that ``pipeline()`` returns: sigmoid for one label or multi-label models, logits for regression, else softmax."""
-        problem = model.config.get("problem_type")
-        if problem == "regression":
+        problem_type = model.config.get("problem_type")
+        if problem_type == "regression":
             return logits
-        if problem == "multi_label_classification" or logits.shape[-1] == 1:
+        if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
             return sigmoid(logits)
         return softmax(logits)
 

@@ -57,11 +57,11 @@ class TextGeneration:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts, padded on the left; chats through the tokenizer's chat template."""
         texts = [_prompt(model, sample["text"]) for sample in case.samples]
-        chat = any(not isinstance(sample["text"], str) for sample in case.samples)
-        left = Case(case.name, case.samples, {"side": "left", **case.options})
+        is_chat = any(not isinstance(sample["text"], str) for sample in case.samples)
+        left_padded = Case(case.name, case.samples, {"padding_side": "left", **case.options})
         # The chat template contains the special tokens.
-        options = {"add_special_tokens": False} if chat else {}
-        arrays = tokenize(model, left, texts, **options)
+        options = {"add_special_tokens": False} if is_chat else {}
+        arrays = tokenize(model, left_padded, texts, **options)
         arrays.pop("token_type_ids", None)
         return Batch(case, arrays, context={"decoder_only": True})
 
@@ -72,14 +72,14 @@ class TextGeneration:
     ) -> list[Answer]:
         """Returns ``[{"generated_text"}]``; with ``return_full_text=False`` only the new text."""
         tokenizer = model.tokenizer
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
-            given = _decode(tokenizer, batch.arrays["input_ids"][index])
-            new: Answer = _decode(tokenizer, outputs["sequences"][index])[len(given) :]
+            prompt_text = _decode(tokenizer, batch.arrays["input_ids"][index])
+            new: Answer = _decode(tokenizer, outputs["sequences"][index])[len(prompt_text) :]
             if options.get("return_full_text", True):
                 new = _append_text(sample["text"], new)
-            found.append([{"generated_text": new}])
-        return found
+            answers.append([{"generated_text": new}])
+        return answers
 
     decisions = token_decisions
 
@@ -96,10 +96,13 @@ def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:
 def _prompt(model: ModelFolder, text: SampleValue) -> str:
     if isinstance(text, str):
         return text
-    own = text[-1]["role"] == "assistant"
+    continues_answer = text[-1]["role"] == "assistant"
     return str(
         model.tokenizer.apply_chat_template(
-            text, tokenize=False, add_generation_prompt=not own, continue_final_message=own
+            text,
+            tokenize=False,
+            add_generation_prompt=not continues_answer,
+            continue_final_message=continues_answer,
         )
     )
 
@@ -107,9 +110,9 @@ def _prompt(model: ModelFolder, text: SampleValue) -> str:
 def _append_text(prompt: SampleValue, new: str) -> Answer:
     if isinstance(prompt, str):
         return prompt + new
-    *before, last = prompt
+    *earlier, last = prompt
     if last["role"] == "assistant":
-        return [*before, {"role": "assistant", "content": last["content"] + new}]
+        return [*earlier, {"role": "assistant", "content": last["content"] + new}]
     return [*prompt, {"role": "assistant", "content": new}]
 
 

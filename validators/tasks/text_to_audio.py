@@ -66,9 +66,9 @@ class TextToAudio:
         if "sequence_lengths" not in outputs:
             return outputs
         wave = outputs["waveform"]
-        sounding = np.arange(wave.shape[1])[None] < outputs["sequence_lengths"][:, None]
+        valid = np.arange(wave.shape[1])[None] < outputs["sequence_lengths"][:, None]
         return {
-            "waveform": np.where(sounding, wave, 0).astype(wave.dtype),
+            "waveform": np.where(valid, wave, 0).astype(wave.dtype),
             "sequence_lengths": outputs["sequence_lengths"],
         }
 

@@ -49,7 +49,7 @@ class TokenClassification:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts and stores offsets and special tokens."""
         texts = [str(sample["text"]) for sample in case.samples]
-        made = dict(
+        encoding = dict(
             encode_texts(
                 model,
                 case,
@@ -58,12 +58,12 @@ class TokenClassification:
                 return_offsets_mapping=model.tokenizer.is_fast,
             )
         )
-        special = np.asarray(made.pop("special_tokens_mask")) == 1
-        offsets = made.pop("offset_mapping", None)
-        arrays = {name: to_int64(np.asarray(value)) for name, value in made.items()}
-        real = token_mask(arrays)
-        context = {"special": special | ~real, "offsets": offsets}
-        return Batch(case, arrays, valid={"logits": real}, context=context)
+        special = np.asarray(encoding.pop("special_tokens_mask")) == 1
+        offsets = encoding.pop("offset_mapping", None)
+        arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
+        mask = token_mask(arrays)
+        context = {"special": special | ~mask, "offsets": offsets}
+        return Batch(case, arrays, valid={"logits": mask}, context=context)
 
     run = run_single_pass
 
@@ -73,7 +73,7 @@ class TokenClassification:
         """Returns entities; options ``aggregation_strategy`` (none, simple, first, average, max), ``ignore_labels``."""
         strategy = str(options.get("aggregation_strategy", "none"))
         ignored = options.get("ignore_labels", ["O"])
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
             offsets = batch.context["offsets"]
             tokens = token_entities(
@@ -85,20 +85,26 @@ class TokenClassification:
                 batch.context["special"][index],
             )
             entities = aggregate_entities(model, tokens, strategy)
-            found.append(
-                [e for e in entities if e.get("entity", e.get("entity_group")) not in ignored]
+            answers.append(
+                [
+                    entity
+                    for entity in entities
+                    if entity.get("entity", entity.get("entity_group")) not in ignored
+                ]
             )
-        return found
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the label of every token that is not special."""
-        made = []
+        decisions = []
         for index, special in enumerate(batch.context["special"]):
-            (places,) = np.nonzero(~special)
-            rows = outputs["logits"][index, places]
+            (positions,) = np.nonzero(~special)
+            rows = outputs["logits"][index, positions]
             labels = [model.labels[best] for best in rows.argmax(-1).tolist()]
-            made.append(Decision("labels", labels, "logits", (index, places), argmax_margins(rows)))
-        return made
+            decisions.append(
+                Decision("labels", labels, "logits", (index, positions), argmax_margins(rows))
+            )
+        return decisions
 
 
 TASK = TokenClassification()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.validators.core.types import Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, classify, label_decisions
+from equipoise.validators.tasks.shared.labels import ClassificationTask
 from equipoise.validators.tasks.shared.video import preprocess_videos, video_cases, video_samples
 
 
-class VideoClassification:
+class VideoClassification(ClassificationTask):
     """Models that classify frames of a video."""
 
     name = "video-classification"
-    aliases = ()
     auto_class = "AutoModelForVideoClassification"
 
     def suits(self, model: ModelFolder) -> bool:
@@ -35,15 +34,6 @@ class VideoClassification:
         return Batch(case, preprocess_videos(model, case))
 
     run = run_single_pass
-
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """Returns the ``top_k`` (5) best labels; option ``function_to_apply``."""
-        function = options.get("function_to_apply")
-        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
-
-    decisions = label_decisions
 
 
 TASK = VideoClassification()

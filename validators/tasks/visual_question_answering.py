@@ -53,8 +53,8 @@ class VisualQuestionAnswering:
         names = list(model.labels.values())
         return [
             [
-                {"score": found["score"], "answer": found["label"]}
-                for found in top_k_labels(names, row, options.get("top_k", DEFAULT_TOP_K))
+                {"score": label["score"], "answer": label["label"]}
+                for label in top_k_labels(names, row, options.get("top_k", DEFAULT_TOP_K))
             ]
             for row in sigmoid(outputs["logits"])
         ]

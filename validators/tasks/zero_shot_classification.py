@@ -69,8 +69,8 @@ class ZeroShotClassification:
         arrays = tokenize(model, case, texts, hypotheses, truncation="only_first")
         ends = np.cumsum([len(candidate_labels(sample)) for sample in case.samples])
         slices = [
-            slice(int(e) - len(candidate_labels(s)), int(e))
-            for s, e in zip(case.samples, ends, strict=True)
+            slice(int(end) - len(candidate_labels(s)), int(end))
+            for s, end in zip(case.samples, ends, strict=True)
         ]
         return Batch(case, arrays, context=slices)
 
@@ -80,44 +80,48 @@ class ZeroShotClassification:
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
         """Returns the labels, most probable first; with ``multi_label`` each has a probability of its own."""
-        found = []
+        answers = []
         for sample, rows in zip(batch.case.samples, batch.context, strict=True):
             labels, logits = candidate_labels(sample), outputs["logits"][rows]
-            yes = _entailment_index(model)
+            entailment = _entailment_index(model)
             if options.get("multi_label") or len(labels) == 1:
-                no = -1 if yes == 0 else 0
-                scores = softmax(logits[:, [no, yes]])[:, 1]
+                contradiction = -1 if entailment == 0 else 0
+                scores = softmax(logits[:, [contradiction, entailment]])[:, 1]
             else:
-                scores = softmax(logits[:, yes])
+                scores = softmax(logits[:, entailment])
             order = scores.argsort()[::-1]
-            found.append(
+            answers.append(
                 {
                     "sequence": str(sample["text"]),
                     "labels": [labels[index] for index in order],
                     "scores": scores[order].tolist(),
                 }
             )
-        return found
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
         """Returns the best label of every text."""
         results = self.decode(model, batch, outputs)
-        made = []
+        decisions = []
         for rows, result in zip(batch.context, results, strict=True):
             margin = argmax_margins(outputs["logits"][rows][:, _entailment_index(model)])
-            made.append(Decision("label", result["labels"][0], "logits", rows, margin))
+            decisions.append(Decision("label", result["labels"][0], "logits", rows, margin))
         # All rows of a text have the same margin.
         return [
             Decision(
-                d.name, d.value, d.output, d.rows, np.full(d.rows.stop - d.rows.start, d.margins)
+                decision.name,
+                decision.value,
+                decision.output,
+                decision.rows,
+                np.full(decision.rows.stop - decision.rows.start, decision.margins),
             )
-            for d in made
+            for decision in decisions
         ]
 
 
 def _entailment_index(model: ModelFolder) -> int | None:
-    found = (index for index, name in model.labels.items() if name.lower().startswith("entail"))
-    return next(found, None)
+    indices = (index for index, name in model.labels.items() if name.lower().startswith("entail"))
+    return next(indices, None)
 
 
 TASK = ZeroShotClassification()

@@ -52,7 +52,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     return Session(model, info, options)
 
 
-def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[Outputs, CacheState]:
+def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[FlaxModel, JaxTree]:
     """Loads a model and its parameters, without random initialization if the class supports that."""
     try:
         model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)

@@ -132,7 +132,7 @@ def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtS
     available = onnxruntime.get_available_providers()
     if provider not in available:
         raise RuntimeError(f"onnxruntime does not have {provider}, only {', '.join(available)}")
-    provider_options: dict[str, Any] = {}
+    provider_options: dict[str, str] = {}
     if provider != PROVIDERS["cpu"]:
         provider_options["device_id"] = index or "0"
     if provider == PROVIDERS["cuda"]:

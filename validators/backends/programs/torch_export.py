@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from equipoise.convert.core.framework_types import ExportedProgram, FxNode, TorchDtype, TorchTensor
 from equipoise.validators.backends import _torch
 from equipoise.validators.backends.base import (
@@ -59,8 +57,8 @@ class Session(_torch.TorchSession):
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
         """Returns the outputs by name: the names of the returned dict, or those of the option ``outputs``."""
-        args, kwargs_of_program = self._arguments(inputs)
-        result = self.module(*args, **kwargs_of_program)
+        args, keywords = self._arguments(inputs)
+        result = self.module(*args, **keywords)
         return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
@@ -76,10 +74,10 @@ class Session(_torch.TorchSession):
         ]
         spans = module_spans(nodes)
         wanted = {one for span in spans for one in (span.value, span.input)}
-        values: dict[Any, Any] = {}
+        values: dict[FxNode, Array | None] = {}
 
         class RecordingInterpreter(Interpreter):  # type: ignore[misc]
-            def run_node(self, node: FxNode) -> Any:
+            def run_node(self, node: FxNode) -> Outputs:
                 result = super().run_node(node)
                 if node in wanted:
                     values[node] = to_numpy(result)
@@ -93,14 +91,14 @@ class Session(_torch.TorchSession):
         """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.program.state_dict.items()}
 
-    def _arguments(self, inputs: dict[str, Array]) -> tuple[Outputs, CacheState]:
+    def _arguments(self, inputs: dict[str, Array]) -> tuple[tuple[TorchTensor, ...], Kwargs]:
         """Returns positional and keyword arguments, as the program was exported."""
         from torch.utils._pytree import tree_unflatten
 
         tensors = self._tensors(inputs)
         flat = [tensors[name] for name in self.arguments]
-        args, named = tree_unflatten(flat, self.program.call_spec.in_spec)
-        return args, named
+        args, keywords = tree_unflatten(flat, self.program.call_spec.in_spec)
+        return args, keywords
 
     def _precision(self) -> TorchDtype:
         import torch

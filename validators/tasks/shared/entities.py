@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Answer, Array
 from equipoise.validators.models.folder import ModelFolder
 
-Entity = dict[str, Any]
+Entity = dict[str, Answer]
 AGGREGATION_STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
 def token_entities(
-    model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Any, special: Array
+    model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Array | None, special: Array
 ) -> list[Entity]:
     """Returns the tokens with their probabilities and positions in the text."""
-    found = []
+    entities = []
     for index, row in enumerate(scores):
         if special[index]:
             continue
         word = model.tokenizer.convert_ids_to_tokens(int(ids[index]))
         start, end, subword = None, None, False
         if offsets is not None:
-            start, end = (int(place) for place in offsets[index])
+            start, end = (int(offset) for offset in offsets[index])
             subword = _is_subword(model, text, word, start, end)
             if int(ids[index]) == model.tokenizer.unk_token_id:
                 word, subword = text[start:end], False
-        found.append({"word": word, "scores": row, "start": start, "end": end, "index": index,
+        entities.append({"word": word, "scores": row, "start": start, "end": end, "index": index,
                       "is_subword": subword})  # fmt: skip
-    return found
+    return entities
 
 
 def aggregate_entities(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:

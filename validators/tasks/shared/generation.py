@@ -41,22 +41,22 @@ def generation_cases(
         field: The field that contains text; None: no case has a long text.
         side: ``left`` for a decoder-only model, which continues from the end of the text.
     """
-    shared: dict[str, CallOption] = {"side": side} if side else {}
+    shared_options: dict[str, CallOption] = {"padding_side": side} if side else {}
     if side and field:
-        shared["limit"] = _max_new_tokens(model)
+        shared_options["max_tokens"] = _max_new_tokens(model)
     one, three = (samples[0],), take_cyclic(samples, 3)
     cases = [
-        Case("greedy", one, {**shared, "num_beams": 1}),
-        Case("greedy-cache", one, {**shared, "num_beams": 1, "cache": True}),
-        Case("beam", one, {**shared, "num_beams": NUM_BEAMS}),
-        Case("beam-cache", one, {**shared, "num_beams": NUM_BEAMS, "cache": True}),
-        Case("batch", three, {**shared, "num_beams": 1}),
-        Case("batch-cache", three, {**shared, "num_beams": 1, "cache": True}),
-        Case("batch-beam-cache", three, {**shared, "num_beams": NUM_BEAMS, "cache": True}),
+        Case("greedy", one, {**shared_options, "num_beams": 1}),
+        Case("greedy-cache", one, {**shared_options, "num_beams": 1, "cache": True}),
+        Case("beam", one, {**shared_options, "num_beams": NUM_BEAMS}),
+        Case("beam-cache", one, {**shared_options, "num_beams": NUM_BEAMS, "cache": True}),
+        Case("batch", three, {**shared_options, "num_beams": 1}),
+        Case("batch-cache", three, {**shared_options, "num_beams": 1, "cache": True}),
+        Case("batch-beam-cache", three, {**shared_options, "num_beams": NUM_BEAMS, "cache": True}),
     ]
     if field:
         long = {**samples[0], field: repeat_text(str(samples[0][field]))}
-        options = {"limit": max_tokens(model), **shared, "num_beams": 1, "cache": True}
+        options = {"max_tokens": max_tokens(model), **shared_options, "num_beams": 1, "cache": True}
         cases.append(Case("long", (long,), options))
     return cases
 
@@ -87,17 +87,19 @@ def token_decisions(
     self: object, model: ModelFolder, batch: Batch, outputs: Arrays
 ) -> list[Decision]:
     """:meth:`Task.decisions` of a task that generates text: every token, or for beam search every text as a whole."""
-    search = generation_settings(model, batch.case.options)
-    written = generated_tokens(search, outputs["sequences"], prompt_length(batch))
-    if search.num_beams == 1:
+    settings = generation_settings(model, batch.case.options)
+    generated = generated_tokens(settings, outputs["sequences"], prompt_length(batch))
+    if settings.num_beams == 1:
         margins = greedy_margins(
-            search, outputs["sequences"], outputs["logits"], _left_padding(batch)
+            settings, outputs["sequences"], outputs["logits"], _left_padding(batch)
         )
         return [
             Decision("tokens", tokens, "logits", (index, slice(0, len(tokens))), margins[index])
-            for index, tokens in enumerate(written)
+            for index, tokens in enumerate(generated)
         ]
-    return [_beam_decision(search, outputs, index, tokens) for index, tokens in enumerate(written)]
+    return [
+        _beam_decision(settings, outputs, index, tokens) for index, tokens in enumerate(generated)
+    ]
 
 
 def _left_padding(batch: Batch) -> Array | None:
@@ -105,7 +107,7 @@ def _left_padding(batch: Batch) -> Array | None:
 
 
 def _beam_decision(
-    search: GenerationSettings, outputs: Arrays, index: int, tokens: list[int]
+    settings: GenerationSettings, outputs: Arrays, index: int, tokens: list[int]
 ) -> Decision:
     # Two scores can swap if each moves by half their difference.
     margin = outputs["sequences_gaps"][index] / 2

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.framework_types import PilImage
-from equipoise.validators.core.types import Array, Arrays, Case, Sample, SampleValue
+from equipoise.validators.core.types import Array, Arrays, Batch, Case, Sample, SampleValue
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
 from equipoise.validators.models.samples import take_cyclic
@@ -26,20 +25,20 @@ def synthetic_image(index: int, size: tuple[int, int] | None = None) -> Array:
     """Returns an image of coloured shapes on a gradient (height, width, 3); always the same for the same index."""
     width, height = size or SYNTHETIC_SIZES[index % len(SYNTHETIC_SIZES)]
     y, x = np.mgrid[:height, :width]
-    picture = np.stack(
+    image = np.stack(
         [x * 255 / width, y * 255 / height, np.full_like(x, 60 * (index + 1) % 256)], -1
     )
     disc = (x - width * (index + 1) / 4) ** 2 + (y - height / 2) ** 2 < (
         min(width, height) / 4
     ) ** 2
-    picture[disc] = [(230, 40, 40), (40, 200, 60), (40, 60, 230)][index % 3]
-    picture[height * 3 // 4 :, : width // (2 + index % 3)] = (250, 240, 80)
-    return picture.round().astype(np.uint8)
+    image[disc] = [(230, 40, 40), (40, 200, 60), (40, 60, 230)][index % 3]
+    image[height * 3 // 4 :, : width // (2 + index % 3)] = (250, 240, 80)
+    return image.round().astype(np.uint8)
 
 
-def synthetic_image_samples(**more: SampleValue) -> list[Sample]:
+def synthetic_image_samples(**fields: SampleValue) -> list[Sample]:
     """Returns three images of different sizes, each with the same further fields."""
-    return [{"image": synthetic_image(index), **more} for index in range(len(SYNTHETIC_SIZES))]
+    return [{"image": synthetic_image(index), **fields} for index in range(len(SYNTHETIC_SIZES))]
 
 
 def load_image(sample: Sample) -> PilImage:
@@ -65,15 +64,20 @@ def image_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
     large = Case("large", ({**samples[0], "image": enlarge(first)},))
     if _pads_images(model):
         return [Case("single", (samples[0],)), Case("batch", three), large]
-    alike = tuple({**sample, "image": load_image(sample).resize(first.size)} for sample in three)
-    turned = {**samples[0], "image": first.rotate(90, expand=True)}
-    return [Case("single", (samples[0],)), Case("batch", alike), large, Case("turned", (turned,))]
+    resized = tuple({**sample, "image": load_image(sample).resize(first.size)} for sample in three)
+    rotated = {**samples[0], "image": first.rotate(90, expand=True)}
+    return [
+        Case("single", (samples[0],)),
+        Case("batch", resized),
+        large,
+        Case("turned", (rotated,)),
+    ]
 
 
 def keeps_size(model: ModelFolder) -> bool:
     """Checks whether images keep their size or aspect ratio: neither resized to a square nor cropped."""
-    whole = model.preprocessor_config
-    config = whole.get("image_processor", whole)
+    preprocessor = model.preprocessor_config
+    config = preprocessor.get("image_processor", preprocessor)
     size = config.get("size")
     square = isinstance(size, Mapping) and {"height", "width"} <= set(size)
     square = square and not config.get("keep_aspect_ratio")
@@ -95,22 +99,41 @@ def enlarge(image: PilImage) -> PilImage:
 
 def preprocess_images(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
     """Returns the pixel values of the images from the image processor."""
-    made = model.image_processor(
+    outputs = model.image_processor(
         images=[load_image(sample) for sample in samples], return_tensors="np"
     )
-    return {name: pad_and_stack(value) for name, value in made.items()}
+    return {name: pad_and_stack(value) for name, value in outputs.items()}
 
 
-def pad_and_stack(value: Any) -> Array:
+class ImageTask:
+    """Base class of tasks whose only input is an image."""
+
+    aliases = ()
+
+    def samples(self, model: ModelFolder) -> list[Sample]:
+        """Returns synthetic images."""
+        return synthetic_image_samples()
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """Returns the cases of :func:`image_cases`."""
+        return image_cases(model, samples)
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Encodes the images and stores their sizes."""
+        arrays = preprocess_images(model, case.samples)
+        return Batch(case, arrays, context=image_sizes(case.samples))
+
+
+def pad_and_stack(value: Array | Sequence[Array]) -> Array:
     """Returns an array; arrays of different sizes are padded with zeros on the right and at the bottom."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.astype(np.int64) if value.dtype.kind in "iub" else value
     parts = [np.asarray(part) for part in value]
     shape = np.max([part.shape for part in parts], axis=0)
-    whole = np.zeros((len(parts), *shape), parts[0].dtype)
-    for target, part in zip(whole, parts, strict=True):
+    stacked = np.zeros((len(parts), *shape), parts[0].dtype)
+    for target, part in zip(stacked, parts, strict=True):
         target[tuple(slice(length) for length in part.shape)] = part
-    return whole
+    return stacked
 
 
 def resize(array: Array, size: tuple[int, int], mode: str = "bilinear") -> Array:
@@ -124,21 +147,21 @@ def resize(array: Array, size: tuple[int, int], mode: str = "bilinear") -> Array
     return np.asarray(rows @ array.astype(np.float64) @ columns.T)
 
 
-def _interpolation_weights(given: int, wanted: int, mode: str) -> Array:
+def _interpolation_weights(size: int, new_size: int, mode: str) -> Array:
     """Returns a matrix (wanted, given): row i contains the weights of the input pixels for output pixel i."""
     if mode == "nearest":
-        source = np.arange(wanted) * given // wanted
-        return np.eye(given)[source]
-    places = (np.arange(wanted) + 0.5) * given / wanted - 0.5
+        source = np.arange(new_size) * size // new_size
+        return np.eye(size)[source]
+    positions = (np.arange(new_size) + 0.5) * size / new_size - 0.5
     if mode == "bilinear":
-        places = np.maximum(places, 0)
-    base = np.floor(places).astype(int)
-    weights = np.zeros((wanted, given))
+        positions = np.maximum(positions, 0)
+    base = np.floor(positions).astype(int)
+    weights = np.zeros((new_size, size))
     taps = (0, 1) if mode == "bilinear" else (-1, 0, 1, 2)
     for tap in taps:
-        distance = np.abs(places - (base + tap))
+        distance = np.abs(positions - (base + tap))
         value = 1 - distance if mode == "bilinear" else _cubic_kernel(distance)
-        np.add.at(weights, (np.arange(wanted), np.clip(base + tap, 0, given - 1)), value)
+        np.add.at(weights, (np.arange(new_size), np.clip(base + tap, 0, size - 1)), value)
     return weights
 
 

@@ -8,7 +8,15 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Answer, Array, Arrays, Batch, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 
 DEFAULT_TOP_K = 5
@@ -27,15 +35,15 @@ def classify(
         top_k: Number of labels; None for all.
     """
     names = list(model.labels.values())
-    apply = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
-    scores = apply(logits) if apply else logits
+    activation = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
+    scores = activation(logits) if activation else logits
     return [top_k_labels(names, row, top_k) for row in scores]
 
 
 def activation_name(model: ModelFolder) -> str:
     """Returns the activation that the image pipeline uses: sigmoid for one label or multi-label models, else softmax."""
-    several = model.config.get("problem_type") == "multi_label_classification"
-    return "sigmoid" if several or len(model.labels) == 1 else "softmax"
+    is_multi_label = model.config.get("problem_type") == "multi_label_classification"
+    return "sigmoid" if is_multi_label or len(model.labels) == 1 else "softmax"
 
 
 def label_decisions(
@@ -48,6 +56,25 @@ def label_decisions(
         Decision("label", model.labels[int(row.argmax())], "logits", index, margins[index])
         for index, row in enumerate(logits)
     ]
+
+
+class ClassificationTask:
+    """Base class of tasks that assign one label to an image, audio or a video."""
+
+    aliases = ()
+
+    def activation(self, model: ModelFolder) -> str:
+        """Returns the activation that turns logits into scores by default."""
+        return "softmax"
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
+        """Returns the ``top_k`` (5) best labels; option ``function_to_apply``."""
+        function = options.get("function_to_apply") or self.activation(model)
+        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
+
+    decisions = label_decisions
 
 
 def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Answer]]:
@@ -78,8 +105,8 @@ def candidate_labels(sample: Sample) -> list[str]:
     Raises:
         InputError: There are none.
     """
-    given = sample.get("candidate_labels") or []
-    names = given.split(",") if isinstance(given, str) else given
+    candidates = sample.get("candidate_labels") or []
+    names = candidates.split(",") if isinstance(candidates, str) else candidates
     labels = [str(name).strip() for name in names if str(name).strip()]
     if not labels:
         raise InputError(

@@ -13,23 +13,23 @@ MASKED_LOGIT = -10000.0
 def span_probabilities(logits: Array, allowed: Array) -> Array:
     """Returns the probabilities of the tokens of one row. They include the first token, which stands for *no answer*."""
     scores = np.where(allowed, logits.astype(np.float64), MASKED_LOGIT)
-    exponent = np.exp(scores - scores.max())
-    return np.asarray(exponent / exponent.sum())
+    exponentials = np.exp(scores - scores.max())
+    return np.asarray(exponentials / exponentials.sum())
 
 
 def best_spans(
-    start: Array, end: Array, allowed: Array, count: int, longest: int
+    start: Array, end: Array, allowed: Array, count: int, max_tokens: int
 ) -> list[tuple[int, int, float]]:
     """Returns the spans of at most ``longest`` tokens with the highest probability: first token, last token, probability."""
     start, end = start.copy(), end.copy()
     start[0] = end[0] = 0.0
-    scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
+    scores = np.tril(np.triu(np.outer(start, end)), max_tokens - 1)
     order = np.argsort(-scores, axis=None, kind="stable")[:count]
-    spans = [divmod(int(place), len(end)) for place in order]
+    spans = [divmod(int(index), len(end)) for index in order]
     return [(s, e, float(scores[s, e])) for s, e in spans if allowed[s] and allowed[e]]
 
 
-def span_margin(start: Array, end: Array, allowed: Array, longest: int) -> float:
+def span_margin(start: Array, end: Array, allowed: Array, max_tokens: int) -> float:
     """Returns how far all logits may move before another span is the best: a quarter of the difference of the two best.
 
     A span's score is a sum of two logits: that of the best may lose twice the error, and that of the next gain as much.
@@ -38,6 +38,6 @@ def span_margin(start: Array, end: Array, allowed: Array, longest: int) -> float
     usable[0] = False
     sums = start.astype(np.float64)[:, None] + end.astype(np.float64)[None]
     sums = np.where(usable[:, None] & usable[None], sums, -np.inf)
-    inside = np.tril(np.triu(np.ones_like(sums)), longest - 1) == 1
-    ranked = np.sort(sums[inside])[-2:]
+    valid_spans = np.tril(np.triu(np.ones_like(sums)), max_tokens - 1) == 1
+    ranked = np.sort(sums[valid_spans])[-2:]
     return float(ranked[-1] - ranked[0]) / 4 if len(ranked) > 1 else float("inf")

@@ -32,8 +32,8 @@ def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text
     return [
         Case("single", (samples[0],)),
         Case("batch", three),
-        Case("padded", three, {"extra": EXTRA_PADDING}),
-        Case("long", (long,), {"limit": max_tokens(model)}),
+        Case("padded", three, {"extra_padding": EXTRA_PADDING}),
+        Case("long", (long,), {"max_tokens": max_tokens(model)}),
     ]
 
 
@@ -46,17 +46,19 @@ def max_tokens(model: ModelFolder) -> int:
     """Returns the number of tokens of the long case: 500, or the model's maximum if that is less."""
     names = ("max_position_embeddings", "n_positions", "max_source_positions")
     configs = (model.config, model.config.get("text_config") or {})
-    held = [
+    limits = [
         int(part[name]) for part in configs for name in names if isinstance(part.get(name), int)
     ]
     # RoBERTa and similar models number positions from the padding id + 1 on.
-    offset = int(model.config.get("pad_token_id") or 0) + 1 if held else 0
+    offset = int(model.config.get("pad_token_id") or 0) + 1 if limits else 0
     if model.model_type not in _OFFSET_POSITIONS:
         offset = 0
-    stated = min(
+    tokenizer_limit = min(
         int(getattr(model.tokenizer, "model_max_length", LONG_PROMPT_TOKENS)), LONG_PROMPT_TOKENS
     )
-    return min(stated, *(count - offset for count in held)) if held else stated
+    return (
+        min(tokenizer_limit, *(count - offset for count in limits)) if limits else tokenizer_limit
+    )
 
 
 _OFFSET_POSITIONS = frozenset(
@@ -67,8 +69,8 @@ _OFFSET_POSITIONS = frozenset(
 
 def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
     """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say."""
-    made = encode_texts(model, case, *texts, **options)
-    return {name: to_int64(np.asarray(value)) for name, value in made.items()}
+    encoding = encode_texts(model, case, *texts, **options)
+    return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
 
 
 def encode_texts(
@@ -78,27 +80,26 @@ def encode_texts(
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    length = case.options.get("limit") or max_tokens(model)
-    single = len(texts[0]) == 1 and not case.options.get("extra")
-    given = {
+    length = case.options.get("max_tokens") or max_tokens(model)
+    single = len(texts[0]) == 1 and not case.options.get("extra_padding")
+    call_options = {
         "padding": not single,
         "truncation": True,
         "max_length": length,
         "return_tensors": "np",
-        "padding_side": case.options.get("side", tokenizer.padding_side),
+        "padding_side": case.options.get("padding_side", tokenizer.padding_side),
         **options,
     }
-    made = tokenizer(*texts, **given)
-    extra = int(case.options.get("extra", 0))
+    encoding = tokenizer(*texts, **call_options)
+    extra = int(case.options.get("extra_padding", 0))
     if not extra:
-        return made
-    width = made["input_ids"].shape[1]
-    wider = {"padding": "max_length", "max_length": min(width + extra, length)}
-    if "stride" in given and width < length:
-        wider["stride"] = (
-            0  # nothing is truncated, so no parts overlap; a stride longer than the text is an error
-        )
-    return tokenizer(*texts, **{**given, **wider})
+        return encoding
+    width = encoding["input_ids"].shape[1]
+    padding_options = {"padding": "max_length", "max_length": min(width + extra, length)}
+    if "stride" in call_options and width < length:
+        # Nothing is truncated, so no parts overlap; a stride longer than the text is an error.
+        padding_options["stride"] = 0
+    return tokenizer(*texts, **{**call_options, **padding_options})
 
 
 def token_mask(arrays: Arrays) -> Array:

@@ -35,20 +35,21 @@ def video_cases(samples: Sequence[Sample]) -> list[Case]:
 def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
     """Returns the pixel values of as many frames of each video as the config says, from its start."""
     rate = int(case.options.get("frame_sampling_rate", 1))
-    made = []
+    videos = []
     for sample in case.samples:
         frames = open_frames(sample.get("video", sample.get("frames")))
-        places = np.linspace(
+        indices = np.linspace(
             0, _num_frames(model) * rate - 1, num=_num_frames(model), dtype=np.int64
         )
-        if places[-1] >= len(frames):
+        if indices[-1] >= len(frames):
             raise InputError(
-                "the video is too short", expected=int(places[-1]) + 1, found=len(frames)
+                "the video is too short", expected=int(indices[-1]) + 1, found=len(frames)
             )
-        chosen = [frames[place] for place in places.tolist()]
-        made.append(model.image_processor(chosen, return_tensors="np"))
+        selected = [frames[index] for index in indices.tolist()]
+        videos.append(model.image_processor(selected, return_tensors="np"))
     return {
-        name: pad_and_stack(np.concatenate([np.asarray(m[name]) for m in made])) for name in made[0]
+        name: pad_and_stack(np.concatenate([np.asarray(video[name]) for video in videos]))
+        for name in videos[0]
     }
 
 
