@@ -61,7 +61,7 @@ class DecoderGraph:
 
     Args:
         graph: The graph.
-        chunk: The length of the past is rounded up to a multiple of this number by padding on the left, where the
+        length_multiple: The length of the past is rounded up to a multiple of this number by padding on the left, where the
             attention mask hides it. A runtime that compiles the program for each length then compiles it less often.
             Only done if the graph accepts position ids: a model that derives positions from the past would count the
             padding.
@@ -69,10 +69,12 @@ class DecoderGraph:
 
     caches = True
 
-    def __init__(self, graph: NamedGraph, chunk: int = 1) -> None:
+    def __init__(self, graph: NamedGraph, length_multiple: int = 1) -> None:
         self.graph = graph
         self.accepts = frozenset(name for name in graph.inputs if not name.startswith(PAST_PREFIX))
-        self.chunk = chunk if {"attention_mask", "position_ids"} <= self.accepts else 1
+        self.length_multiple = (
+            length_multiple if {"attention_mask", "position_ids"} <= self.accepts else 1
+        )
 
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
@@ -80,7 +82,7 @@ class DecoderGraph:
         """Returns the outputs, and the past of the next step."""
         rows = len(next(iter(inputs.values())))
         past = empty_past(self.graph, rows) if state is None else reorder_cache(state, order)
-        padding = -next(iter(past.values())).shape[2] % self.chunk
+        padding = -next(iter(past.values())).shape[2] % self.length_multiple
         values = {**inputs, **{name: _pad_left(value, padding, 2) for name, value in past.items()}}
         if padding:
             values["attention_mask"] = _pad_left(values["attention_mask"], padding, 1)
@@ -148,19 +150,19 @@ class GraphSession(BaseSession):
         return self.model.step(inputs, state, order)
 
 
-def assemble_graphs(graphs: Mapping[str, NamedGraph], chunk: int = 1) -> GraphModel:
+def assemble_graphs(graphs: Mapping[str, NamedGraph], length_multiple: int = 1) -> GraphModel:
     """Returns several graphs as one model.
 
     Args:
         graphs: The graphs by role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
-        chunk: See :class:`DecoderGraph`.
+        length_multiple: See :class:`DecoderGraph`.
     """
     if "model" not in graphs:
         return EncoderDecoderGraphs(
             graphs["encoder"], graphs["decoder"], graphs["decoder_with_past"]
         )
     graph = graphs["model"]
-    return DecoderGraph(graph, chunk) if has_past(graph) else StatelessGraph(graph)
+    return DecoderGraph(graph, length_multiple) if has_past(graph) else StatelessGraph(graph)
 
 
 def has_past(graph: NamedGraph) -> bool:

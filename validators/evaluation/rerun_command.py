@@ -9,13 +9,13 @@ from equipoise.validators.core.precision import PRECISIONS
 from equipoise.validators.core.request import Request
 
 
-def rerun_command(request: Request, task: str, chosen: Mapping[str, str]) -> str:
+def rerun_command(request: Request, task: str, interpreters: Mapping[str, str]) -> str:
     """Returns ``equipoise validate ...`` with all options that affect the result.
 
     Args:
         request: The settings of the validation.
         task: The name of the task that was run.
-        chosen: Interpreters of backends by name, as for ``--env``.
+        interpreters: Interpreters of backends by name, as for ``--env``.
     """
     names = {dtype: name for name, dtype in PRECISIONS.items()}
     parts = ["equipoise", "validate", str(request.model), *map(str, request.artifacts)]
@@ -34,6 +34,6 @@ def rerun_command(request: Request, task: str, chosen: Mapping[str, str]) -> str
     if request.against_golden is not None:
         parts += ["--against-golden", str(request.against_golden)]
     parts += ["--threads", str(request.threads)]
-    for backend, python in chosen.items():
+    for backend, python in interpreters.items():
         parts += ["--env", f"{backend}={python}"]
     return shlex.join(parts)

@@ -28,12 +28,12 @@ class _BeamState:
         finished: The best sequences that have ended.
         finished_scores: Their scores, normalized by length.
         finished_lengths: Their lengths, prompts included.
-        ended: Whether an entry of ``finished`` is a real sequence.
-        open: (samples, 1) Whether a running sequence may still become better than a finished one.
-        gaps: (samples,) Smallest difference between the scores of a kept and a dropped candidate so far.
-        scale: (samples,) Largest absolute logit so far.
-        order: Rows of the last call that the running sequences continue from.
-        stop: Whether the search has ended.
+        is_finished: Whether an entry of ``finished`` is a real sequence, not a placeholder.
+        can_improve: (samples, 1) Whether a running sequence may still become better than a finished one.
+        smallest_gaps: (samples,) Smallest difference between the scores of a kept and a dropped candidate so far.
+        max_logit: (samples,) Largest absolute logit so far.
+        row_order: Rows of the last call that the running sequences continue from.
+        is_done: Whether the search has ended.
     """
 
     running: Array
@@ -41,12 +41,12 @@ class _BeamState:
     finished: Array
     finished_scores: Array
     finished_lengths: Array
-    ended: Array
-    open: Array
-    gaps: Array
-    scale: Array
-    order: list[int] | None = None
-    stop: bool = False
+    is_finished: Array
+    can_improve: Array
+    smallest_gaps: Array
+    max_logit: Array
+    row_order: list[int] | None = None
+    is_done: bool = False
 
 
 def beam_search(decoder: DecoderInputs, prompt: Array, settings: GenerationSettings) -> Arrays:
@@ -59,7 +59,7 @@ def beam_search(decoder: DecoderInputs, prompt: Array, settings: GenerationSetti
     """
     state = _initial_state(prompt, settings)
     length, max_length = prompt.shape[1], settings.max_total_length(prompt.shape[1])
-    while length < max_length and not state.stop:
+    while length < max_length and not state.is_done:
         _step(state, decoder, settings, prompt.shape[1], length)
         length += 1
     best_lengths = state.finished_lengths[:, 0]
@@ -68,8 +68,8 @@ def beam_search(decoder: DecoderInputs, prompt: Array, settings: GenerationSetti
     return {
         "sequences": state.finished[:, 0, : best_lengths.max()],
         "sequences_scores": state.finished_scores[:, 0],
-        "sequences_gaps": np.minimum(state.gaps / normalization, runner_up_gap),
-        "sequences_scores_scale": state.scale,
+        "sequences_gaps": np.minimum(state.smallest_gaps / normalization, runner_up_gap),
+        "sequences_scores_scale": state.max_logit,
     }
 
 
@@ -88,10 +88,10 @@ def _initial_state(prompt: Array, settings: GenerationSettings) -> _BeamState:
         finished=tokens.copy(),
         finished_scores=np.full(shape, MASKED_SCORE),
         finished_lengths=np.full(shape, length),
-        ended=np.zeros(shape, dtype=bool),
-        open=np.ones((samples, 1), dtype=bool),
-        gaps=np.full(samples, np.inf),
-        scale=np.zeros(samples),
+        is_finished=np.zeros(shape, dtype=bool),
+        can_improve=np.ones((samples, 1), dtype=bool),
+        smallest_gaps=np.full(samples, np.inf),
+        max_logit=np.zeros(samples),
     )
 
 
@@ -99,14 +99,14 @@ def _step(
     state: _BeamState,
     decoder: DecoderInputs,
     settings: GenerationSettings,
-    prompt: int,
+    prompt_length: int,
     length: int,
 ) -> None:
     samples, beams = state.running_scores.shape
     rows = state.running[:, :, :length].reshape(samples * beams, length)
-    logits = decoder(rows, state.order)
-    state.scale = np.maximum(state.scale, np.abs(logits).reshape(samples, -1).max(axis=1))
-    scores = process_logits(settings, rows, log_softmax(logits), prompt, decoder.padding)
+    logits = decoder(rows, state.row_order)
+    state.max_logit = np.maximum(state.max_logit, np.abs(logits).reshape(samples, -1).max(axis=1))
+    scores = process_logits(settings, rows, log_softmax(logits), prompt_length, decoder.padding)
     vocabulary = scores.shape[-1]
     total = scores.reshape(samples, beams, vocabulary) + state.running_scores[:, :, None]
     num_candidates = max(2, 1 + len(settings.eos_token_ids)) * beams
@@ -115,15 +115,15 @@ def _step(
     candidates = _gather(state.running, beam)
     candidates[:, :, length] = indices % vocabulary
     stops = np.isin(candidates[:, :, length], settings.eos_token_ids) | (
-        length + 1 >= settings.max_total_length(prompt)
+        length + 1 >= settings.max_total_length(prompt_length)
     )
     _record_gaps(state, settings, top, stops)
-    running, chosen = _top_k(top + stops * MASKED_SCORE, beams)
-    state.running, state.running_scores = _gather(candidates, chosen), running
-    sources = np.take_along_axis(beam, chosen, axis=1) + np.arange(samples)[:, None] * beams
-    state.order = sources.ravel().tolist()
-    _collect_finished(state, settings, candidates, top, stops, length + 1, prompt)
-    _update_open(state, settings, stops, length + 1, prompt)
+    running, kept_indices = _top_k(top + stops * MASKED_SCORE, beams)
+    state.running, state.running_scores = _gather(candidates, kept_indices), running
+    sources = np.take_along_axis(beam, kept_indices, axis=1) + np.arange(samples)[:, None] * beams
+    state.row_order = sources.ravel().tolist()
+    _collect_finished(state, settings, candidates, top, stops, length + 1, prompt_length)
+    _update_stopping(state, settings, stops, length + 1, prompt_length)
 
 
 def _collect_finished(
@@ -133,56 +133,62 @@ def _collect_finished(
     top: Array,
     stops: Array,
     length: int,
-    prompt: int,
+    prompt_length: int,
 ) -> None:
     """Adds candidates that have just ended to the finished sequences, if they are better."""
     beams = state.running_scores.shape[1]
     newly_ended = stops & (np.arange(top.shape[1]) < beams)
-    full = state.ended.all(axis=1, keepdims=True) & (settings.early_stopping is True)
-    scores = top / (length - prompt) ** settings.length_penalty
+    full = state.is_finished.all(axis=1, keepdims=True) & (settings.early_stopping is True)
+    scores = top / (length - prompt_length) ** settings.length_penalty
     scores = (
-        scores + (full * MASKED_SCORE + ~state.open * MASKED_SCORE) + ~newly_ended * MASKED_SCORE
+        scores
+        + (full * MASKED_SCORE + ~state.can_improve * MASKED_SCORE)
+        + ~newly_ended * MASKED_SCORE
     )
     merged = np.concatenate([state.finished_scores, scores], axis=1)
-    state.finished_scores, chosen = _top_k(merged, beams)
-    state.finished = _gather(np.concatenate([state.finished, candidates], axis=1), chosen)
+    state.finished_scores, kept_indices = _top_k(merged, beams)
+    state.finished = _gather(np.concatenate([state.finished, candidates], axis=1), kept_indices)
     lengths = np.concatenate([state.finished_lengths, np.full(top.shape, length)], axis=1)
-    state.finished_lengths = np.take_along_axis(lengths, chosen, axis=1)
-    state.ended = np.take_along_axis(
-        np.concatenate([state.ended, newly_ended], axis=1), chosen, axis=1
+    state.finished_lengths = np.take_along_axis(lengths, kept_indices, axis=1)
+    state.is_finished = np.take_along_axis(
+        np.concatenate([state.is_finished, newly_ended], axis=1), kept_indices, axis=1
     )
 
 
-def _update_open(
-    state: _BeamState, settings: GenerationSettings, stops: Array, length: int, prompt: int
+def _update_stopping(
+    state: _BeamState, settings: GenerationSettings, stops: Array, length: int, prompt_length: int
 ) -> None:
     """Updates which samples can still improve, and whether the search has ended."""
     assume_max_length = settings.early_stopping == "never" and settings.length_penalty > 0.0
     new_tokens = (
-        settings.max_total_length(prompt) - prompt if assume_max_length else length - prompt
+        settings.max_total_length(prompt_length) - prompt_length
+        if assume_max_length
+        else length - prompt_length
     )
     possible = state.running_scores[:, :1] / new_tokens**settings.length_penalty
-    worst = np.where(state.ended, state.finished_scores.min(axis=1, keepdims=True), MASKED_SCORE)
-    state.open = state.open & (possible > worst).any(axis=1, keepdims=True)
-    all_ended = state.ended.all() and settings.early_stopping is True
-    state.stop = bool(not state.open.any() or all_ended or stops.all())
+    worst = np.where(
+        state.is_finished, state.finished_scores.min(axis=1, keepdims=True), MASKED_SCORE
+    )
+    state.can_improve = state.can_improve & (possible > worst).any(axis=1, keepdims=True)
+    all_ended = state.is_finished.all() and settings.early_stopping is True
+    state.is_done = bool(not state.can_improve.any() or all_ended or stops.all())
 
 
 def _record_gaps(state: _BeamState, settings: GenerationSettings, top: Array, stops: Array) -> None:
     """Updates the smallest difference between the last candidate that is kept and the first that is dropped."""
     beams = state.running_scores.shape[1]
     for sample in range(len(top)):
-        full = state.ended[sample].all() and settings.early_stopping is True
+        full = state.is_finished[sample].all() and settings.early_stopping is True
         continuing = top[sample][~stops[sample] & (top[sample] > MASKED_SCORE / 2)]
-        if full or not state.open[sample, 0]:
+        if full or not state.can_improve[sample, 0]:
             continue
-        gaps = [state.gaps[sample]]
+        gaps = [state.smallest_gaps[sample]]
         if len(continuing) > beams:
             gaps.append(continuing[beams - 1] - continuing[beams])
         # A sequence that ends counts only if it is among the best.
         if stops[sample, beams - 1 : beams + 1].any() and np.isfinite(top[sample, beams]):
             gaps.append(top[sample, beams - 1] - top[sample, beams])
-        state.gaps[sample] = min(gaps)
+        state.smallest_gaps[sample] = min(gaps)
 
 
 def _top_k(scores: Array, count: int) -> tuple[Array, Array]:

@@ -96,27 +96,27 @@ def greedy_margins(
     Scores are those after logits processors. A repetition penalty can enlarge an error of the logits by its factor, so
     the margins are divided by it.
     """
-    prompt = sequences.shape[1] - logits.shape[1]
+    prompt_length = sequences.shape[1] - logits.shape[1]
     margins = np.empty(logits.shape[:2])
     for step in range(logits.shape[1]):
         scores = process_logits(
-            settings, sequences[:, : prompt + step], logits[:, step], prompt, padding
+            settings, sequences[:, : prompt_length + step], logits[:, step], prompt_length, padding
         )
         top = np.sort(scores, axis=-1)[:, -2:]
         margins[:, step] = (top[:, 1] - top[:, 0]) / 2
     factor = max(settings.repetition_penalty, 1 / settings.repetition_penalty)
-    tokens_of_samples = generated_tokens(settings, sequences, prompt)
+    tokens_of_samples = generated_tokens(settings, sequences, prompt_length)
     return [
         row[: len(tokens)] / factor for row, tokens in zip(margins, tokens_of_samples, strict=True)
     ]
 
 
 def generated_tokens(
-    settings: GenerationSettings, sequences: Array, prompt: int
+    settings: GenerationSettings, sequences: Array, prompt_length: int
 ) -> list[list[int]]:
     """Returns the tokens that were generated for each sample, up to its end token."""
     generated = []
-    for row in sequences[:, prompt:].tolist():
+    for row in sequences[:, prompt_length:].tolist():
         ends = [index + 1 for index, token in enumerate(row) if token in settings.eos_token_ids]
         generated.append(row[: ends[0]] if ends else row)
     return generated
@@ -133,14 +133,14 @@ def _greedy_search(
         best = process_logits(
             settings, sequences, step_logits, prompt.shape[1], decoder.padding
         ).argmax(axis=-1)
-        chosen = np.where(alive, best, settings.pad_token_id)
+        next_tokens = np.where(alive, best, settings.pad_token_id)
         # After the end of a sample its logits mean nothing.
         logits.append(np.where(alive[:, None], step_logits, 0).astype(step_logits.dtype))
-        choices = np.concatenate([choices, chosen[:, None]], axis=1)
+        choices = np.concatenate([choices, next_tokens[:, None]], axis=1)
         if follow is not None:
-            chosen = follow["sequences"][:, sequences.shape[1]]
-        sequences = np.concatenate([sequences, chosen[:, None]], axis=1)
-        alive &= ~np.isin(chosen, settings.eos_token_ids)
+            next_tokens = follow["sequences"][:, sequences.shape[1]]
+        sequences = np.concatenate([sequences, next_tokens[:, None]], axis=1)
+        alive &= ~np.isin(next_tokens, settings.eos_token_ids)
     return {"logits": np.stack(logits, axis=1), "sequences": choices}
 
 

@@ -111,20 +111,20 @@ class GenerationSettings:
             max_position_embeddings=config.get("max_position_embeddings"),
         )
 
-    def max_total_length(self, prompt: int) -> int:
+    def max_total_length(self, prompt_length: int) -> int:
         """Returns the maximal length of sequences with a prompt of this length."""
         if self.max_new_tokens is not None:
-            return prompt + int(self.max_new_tokens)
+            return prompt_length + int(self.max_new_tokens)
         # 20 is the default of transformers: it is the number of new tokens if no length is set.
         if self.max_length is not None and self.max_length != DEFAULT_NEW_TOKENS:
             return int(self.max_length)
-        length = prompt + DEFAULT_NEW_TOKENS
+        length = prompt_length + DEFAULT_NEW_TOKENS
         return min(length, self.max_position_embeddings) if self.max_position_embeddings else length
 
-    def min_total_length(self, prompt: int) -> int:
+    def min_total_length(self, prompt_length: int) -> int:
         """Returns the minimal length of sequences with a prompt of this length."""
         if self.min_new_tokens is not None:
-            return prompt + int(self.min_new_tokens)
+            return prompt_length + int(self.min_new_tokens)
         return self.min_length
 
 
@@ -132,7 +132,7 @@ def process_logits(
     settings: GenerationSettings,
     sequences: Array,
     scores: Array,
-    prompt: int,
+    prompt_length: int,
     padding: Array | None = None,
 ) -> Array:
     """Applies all logits processors to the scores of the next token.
@@ -141,7 +141,7 @@ def process_logits(
         settings: The settings.
         sequences: Tokens so far, prompts included (rows, length).
         scores: Logits, or log-probabilities for beam search (rows, vocabulary).
-        prompt: Length of the prompts.
+        prompt_length: Length of the prompts.
         padding: Number of padding tokens on the left of each row; the repetition penalty ignores them.
 
     Returns:
@@ -158,20 +158,24 @@ def process_logits(
             scores[row, banned] = -np.inf
     for word in settings.bad_words_ids:
         _ban_sequence(word, sequences, scores)
-    if length < settings.min_total_length(prompt):
+    if length < settings.min_total_length(prompt_length):
         scores[:, list(settings.eos_token_ids)] = -np.inf
     if settings.forced_bos_token_id is not None and length == 1:
         scores = _force_tokens(scores, (settings.forced_bos_token_id,))
-    if settings.forced_eos_token_ids and length == settings.max_total_length(prompt) - 1:
+    if settings.forced_eos_token_ids and length == settings.max_total_length(prompt_length) - 1:
         scores = _force_tokens(scores, settings.forced_eos_token_ids)
     scores[:, list(settings.suppress_tokens)] = -np.inf
-    if length == _begin_index(settings, prompt):
+    if length == _begin_index(settings, prompt_length):
         scores[:, list(settings.begin_suppress_tokens)] = -np.inf
     return scores
 
 
-def _begin_index(settings: GenerationSettings, prompt: int) -> int:
-    return prompt if prompt > 1 or settings.forced_bos_token_id is None else prompt + 1
+def _begin_index(settings: GenerationSettings, prompt_length: int) -> int:
+    return (
+        prompt_length
+        if prompt_length > 1 or settings.forced_bos_token_id is None
+        else prompt_length + 1
+    )
 
 
 def _force_tokens(scores: Array, tokens: Sequence[int]) -> Array:
@@ -183,12 +187,12 @@ def _force_tokens(scores: Array, tokens: Sequence[int]) -> Array:
 def _repetition_penalty(
     penalty: float, sequences: Array, scores: Array, padding: Array | None
 ) -> Array:
-    seen = np.zeros(scores.shape, dtype=bool)
+    has_occurred = np.zeros(scores.shape, dtype=bool)
     starts = padding.tolist() if padding is not None else [0] * len(sequences)
     for row, start in enumerate(starts):
-        seen[row, sequences[row, start:]] = True
+        has_occurred[row, sequences[row, start:]] = True
     penalized = np.where(scores < 0, scores * penalty, scores / penalty)
-    return np.where(seen, penalized, scores)
+    return np.where(has_occurred, penalized, scores)
 
 
 def _repeated_ngram_tokens(sequences: Array, size: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ class SummaryRow:
     Attributes:
         backend: Its name in reports.
         verdict: Its verdict, or ``not run``.
-        where: Case and output with the worst verdict; among equal verdicts, with the largest ratio.
+        worst_at: Case and output with the worst verdict; among equal verdicts, with the largest ratio.
         max_abs: Largest absolute error of that output.
         noise: Largest absolute error of the reference there.
         ratio: Rms error over the noise that it is compared with.
@@ -26,7 +26,7 @@ class SummaryRow:
 
     backend: str
     verdict: str
-    where: str = ""
+    worst_at: str = ""
     max_abs: str = ""
     noise: str = ""
     ratio: str = ""
@@ -62,7 +62,7 @@ def summary_row(result: BackendResult) -> SummaryRow:
     return SummaryRow(
         backend=result.label,
         verdict=result.verdict.value,
-        where=f"{case.case} {output.name}",
+        worst_at=f"{case.case} {output.name}",
         max_abs=format_number(output.error.max_abs if output.error else None),
         noise=format_number(output.noise.max_abs if output.noise else None),
         ratio=f"{output.ratio:.2f}" if output.ratio is not None else "",
@@ -80,7 +80,7 @@ def summary_rows(report: Report) -> list[SummaryRow]:
 def row_cells(row: SummaryRow) -> list[str]:
     """Returns the texts of a row in the order of :data:`COLUMNS`."""
     numbers = [row.max_abs, row.noise, row.ratio, row.decisions, row.seconds, row.memory]
-    return [row.backend, row.verdict, row.where, *numbers]
+    return [row.backend, row.verdict, row.worst_at, *numbers]
 
 
 def to_text(report: Report) -> str:

@@ -40,18 +40,18 @@ def environment_interpreter(name: str) -> Path:
     return windows if windows.exists() else folder / "bin" / "python"
 
 
-def find_interpreter(backend: str, chosen: Mapping[str, str]) -> Path:
+def find_interpreter(backend: str, interpreters: Mapping[str, str]) -> Path:
     """Returns the interpreter that runs a backend.
 
     Args:
         backend: Its name, or the path of a file that defines it.
-        chosen: ``--env`` of the user: name of a backend -> interpreter or name of an environment.
+        interpreters: ``--env`` of the user: name of a backend -> interpreter or name of an environment.
 
     Raises:
         InputError: No interpreter is found; the message says what to install.
     """
-    if backend in chosen:
-        return _resolve_interpreter(chosen[backend])
+    if backend in interpreters:
+        return _resolve_interpreter(interpreters[backend])
     if backend.endswith(".py"):
         return Path(sys.executable)
     required = REQUIRED_MODULES.get(backend)
@@ -60,8 +60,8 @@ def find_interpreter(backend: str, chosen: Mapping[str, str]) -> Path:
         return Path(sys.executable)
     if backend in ORACLE_BACKENDS:
         oracle = (
-            _resolve_interpreter(chosen["oracle"])
-            if "oracle" in chosen
+            _resolve_interpreter(interpreters["oracle"])
+            if "oracle" in interpreters
             else environment_interpreter("oracle")
         )
         if oracle.exists():

@@ -47,7 +47,7 @@ Answer = tuple[Header, Arrays]
 Session = Any
 """A loaded model: :class:`equipoise.validators.backends.base.Session`."""
 
-LIBRARIES = (
+REPORTED_LIBRARIES = (
     *("transformers", "torch", "tensorflow", "tf_keras", "jax", "flax", "numpy"),
     *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
 )
@@ -137,7 +137,7 @@ SESSIONS: dict[str, Session] = {}
 class Worker:
     """Stores loaded models by name and answers requests."""
 
-    OPS = (
+    OPERATIONS = (
         *("hello", "load", "run", "step", "capture"),
         *("names", "renamed", "drop", "call"),
     )
@@ -151,7 +151,7 @@ class Worker:
         from importlib.metadata import PackageNotFoundError, version
 
         versions = {"python": sys.version.split()[0]}
-        for library in LIBRARIES:
+        for library in REPORTED_LIBRARIES:
             try:
                 versions[library] = version(library)
             except PackageNotFoundError:
@@ -251,7 +251,7 @@ class Worker:
             write_frame(sink, answer, results)
 
     def _answer(self, header: Header, arrays: Arrays) -> Answer:
-        operations = {op: getattr(self, op) for op in self.OPS}
+        operations = {op: getattr(self, op) for op in self.OPERATIONS}
         try:
             answer, results = operations[header["op"]](header, arrays)
         except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
@@ -261,9 +261,9 @@ class Worker:
         return {"ok": True, **answer}, results
 
 
-BACKENDS = "equipoise.validators.backends"
+BACKENDS_PACKAGE = "equipoise.validators.backends"
 BACKEND_FOLDERS = ("classes", "programs")
-"""Subpackages of :data:`BACKENDS`; each module without a leading underscore is a backend."""
+"""Subpackages of :data:`BACKENDS_PACKAGE`; each module without a leading underscore is a backend."""
 
 
 def _import_backend(name: str) -> Any:
@@ -271,7 +271,7 @@ def _import_backend(name: str) -> Any:
     if name.endswith(".py"):
         return _import_file(name)
     for folder in BACKEND_FOLDERS:
-        module = f"{BACKENDS}.{folder}.{name.replace('-', '_')}"
+        module = f"{BACKENDS_PACKAGE}.{folder}.{name.replace('-', '_')}"
         if find_spec(module) is not None:
             return import_module(module)
     raise LookupError(f"there is no backend {name!r}")

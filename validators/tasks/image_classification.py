@@ -5,7 +5,7 @@ from __future__ import annotations
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import ImageTask
-from equipoise.validators.tasks.shared.labels import ClassificationTask, activation_name
+from equipoise.validators.tasks.shared.labels import ClassificationTask, image_activation
 
 
 class ImageClassification(ImageTask, ClassificationTask):
@@ -24,7 +24,7 @@ class ImageClassification(ImageTask, ClassificationTask):
 
     def activation(self, model: ModelFolder) -> str:
         """Returns ``sigmoid`` for one label or multi-label models, else ``softmax``."""
-        return activation_name(model)
+        return image_activation(model)
 
 
 TASK = ImageClassification()

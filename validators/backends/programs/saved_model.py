@@ -10,8 +10,8 @@ from equipoise.validators.backends import _graph_cache
 from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
 from equipoise.validators.backends.base import Array, Facts, Options
 
-SIGNATURE = "serving_default"
-PAST_BUCKET = 16
+DEFAULT_SIGNATURE = "serving_default"
+PAST_LENGTH_MULTIPLE = 16
 """Past lengths are rounded up to multiples of this, since XLA compiles a program for every length; see
 :class:`equipoise.validators.backends._graph_cache.DecoderGraph`.
 """
@@ -34,12 +34,14 @@ class Session(_graph_cache.GraphSession):
         self.program = program  # keeps the variables alive, which signatures do not
         signatures = program.signatures
         names_by_role = (
-            {"model": SIGNATURE} if SIGNATURE in signatures else {role: role for role in ROLES}
+            {"model": DEFAULT_SIGNATURE}
+            if DEFAULT_SIGNATURE in signatures
+            else {role: role for role in ROLES}
         )
         self.signatures = {
             role: Signature(signatures[name]) for role, name in names_by_role.items()
         }
-        self.model = _graph_cache.assemble_graphs(self.signatures, PAST_BUCKET)
+        self.model = _graph_cache.assemble_graphs(self.signatures, PAST_LENGTH_MULTIPLE)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:

@@ -17,7 +17,7 @@ from equipoise.exporters.artifact_files import JAX_WEIGHTS, jax_program_files
 from equipoise.validators.backends import _graph_cache, _jax
 from equipoise.validators.backends.base import Array, Facts, Options
 
-PAST_BUCKET = 16
+PAST_LENGTH_MULTIPLE = 16
 """Past lengths are rounded up to multiples of this, since XLA compiles a program for every length; see
 :class:`equipoise.validators.backends._graph_cache.DecoderGraph`.
 """
@@ -38,7 +38,7 @@ class Session(_graph_cache.GraphSession):
         parameters = _load_parameters(weights_file) if weights_file.is_file() else None
         files = jax_program_files(folder)
         self.programs = {role: Program(file, parameters) for role, file in files.items()}
-        self.model = _graph_cache.assemble_graphs(self.programs, PAST_BUCKET)
+        self.model = _graph_cache.assemble_graphs(self.programs, PAST_LENGTH_MULTIPLE)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:

@@ -11,7 +11,7 @@ from equipoise.validators.judgement.results import ModuleError
 from equipoise.validators.report.html.markup import Html, tag
 from equipoise.validators.report.html.statistics import format_number, format_power
 from equipoise.validators.report.html.svg import line, svg
-from equipoise.validators.report.html.svg import text as word
+from equipoise.validators.report.html.svg import text as svg_text
 
 
 def error_by_depth_chart(
@@ -26,7 +26,7 @@ def error_by_depth_chart(
     xs = [left + step * (index + 0.5) for index in range(len(points))]
     parts = _block_bands(points, left, step, upper, height - bottom)
     for y, text in scale.ticks():
-        parts += [line(left, y, width - right, y, "grid"), word(left - 6, y + 4, text, "end")]
+        parts += [line(left, y, width - right, y, "grid"), svg_text(left - 6, y + 4, text, "end")]
     for css, values in (("noise", [p.noise for p in points]), ("error", [p.error for p in points])):
         ys = [scale.y(value) for value in values]
         parts.append(tag("polyline", class_=css, points=_polyline_points(xs, ys)))
@@ -41,7 +41,9 @@ def error_by_depth_chart(
         for x, point in zip(xs, points, strict=True)
     ]
     parts.append(line(left, height - bottom, width - right, height - bottom, "axis"))
-    parts.append(word((left + width) / 2, height - 4, "modules, in the order in which they end"))
+    parts.append(
+        svg_text((left + width) / 2, height - 4, "modules, in the order in which they end")
+    )
     title = f"Relative error of {label} in {len(points)} modules along the depth, and the noise"
     return svg(width, height, title, parts)
 
@@ -121,7 +123,7 @@ def _block_bands(
         names = [".".join(key.split(".")[-2:]), key.split(".")[-1]]
         fitting = [name for name in names if len(name) * 6.6 + 4 <= wide]
         if fitting:
-            parts.append(word(x + wide / 2, base + 15, fitting[0]))
+            parts.append(svg_text(x + wide / 2, base + 15, fitting[0]))
     return parts
 
 
@@ -144,7 +146,7 @@ def _divergence_mark(
     return [
         line(x, top - 4, x, base, "first"),
         tag("circle", class_="first", cx=f"{x:.1f}", cy=f"{y:.1f}", r=6),
-        word(x, top - 8, f"first beyond noise: {shown}", anchor, "first"),
+        svg_text(x, top - 8, f"first beyond noise: {shown}", anchor, "first"),
     ]
 
 

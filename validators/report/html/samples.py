@@ -11,13 +11,13 @@ import numpy as np
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.report.html.markup import Html, table, tag
 
-MAX_LINES = 24
+MAX_LIST_LINES = 24
 """Maximal number of lines of one answer."""
 
 MAX_LIST_ITEMS = 8
 """Longer lists of numbers are shown as an array."""
 
-IMAGE_SIDE_PX = 144
+MAX_IMAGE_SIDE_PX = 144
 """Length of the longer side of an image in pixels."""
 
 
@@ -44,29 +44,39 @@ def _answer_pair(reference: JsonValue, answer: JsonValue) -> tuple[Html, Html]:
     expected_entries, entries = list(_entries(reference)), list(_entries(answer))
     expected_values = dict(expected_entries)
     lines = [
-        _line(name, value, differs=expected_values.get(name), marked=name not in expected_values)
+        _list_item(
+            name, value, differs=expected_values.get(name), marked=name not in expected_values
+        )
         for name, value in entries
     ]
     missing = [name for name, _ in expected_entries if name not in {name for name, _ in entries}]
     if missing:
         lines.append(tag("li", tag("mark", "≠ missing: ", ", ".join(missing[:MAX_LIST_ITEMS]))))
-    return _line_list([_line(name, value) for name, value in expected_entries]), _line_list(lines)
+    return _item_list([_list_item(name, value) for name, value in expected_entries]), _item_list(
+        lines
+    )
 
 
-def _line_list(lines: list[Html]) -> Html:
-    more = [tag("li", f"and {len(lines) - MAX_LINES} more")] if len(lines) > MAX_LINES else []
-    return tag("ul", lines[:MAX_LINES], more, class_="plain")
+def _item_list(lines: list[Html]) -> Html:
+    more = (
+        [tag("li", f"and {len(lines) - MAX_LIST_LINES} more")]
+        if len(lines) > MAX_LIST_LINES
+        else []
+    )
+    return tag("ul", lines[:MAX_LIST_LINES], more, class_="plain")
 
 
-def _line(name: str, value: JsonValue, *, differs: JsonValue = None, marked: bool = False) -> Html:
-    text, picture = _abbreviate(value), _image_tag(value)
+def _list_item(
+    name: str, value: JsonValue, *, differs: JsonValue = None, marked: bool = False
+) -> Html:
+    text, image = _abbreviate(value), _image_tag(value)
     off = marked or (differs is not None and _differs(differs, value))
     shown = tag("mark", "≠ ", text) if off else tag("span", text)
-    return tag("li", tag("b", f"{name}: ") if name else None, shown, picture)
+    return tag("li", tag("b", f"{name}: ") if name else None, shown, image)
 
 
 def _sample_cell(sample: JsonValue) -> Html:
-    return _line_list([_line(name, value) for name, value in _entries(sample)])
+    return _item_list([_list_item(name, value) for name, value in _entries(sample)])
 
 
 def _entries(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
@@ -128,7 +138,7 @@ def _image_tag(value: JsonValue) -> Html | None:
     if not _is_image(value):
         return None
     small = value.copy()
-    small.thumbnail((IMAGE_SIDE_PX, IMAGE_SIDE_PX))
+    small.thumbnail((MAX_IMAGE_SIDE_PX, MAX_IMAGE_SIDE_PX))
     file = io.BytesIO()
     try:
         small.save(file, format="PNG")

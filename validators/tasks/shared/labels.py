@@ -40,7 +40,7 @@ def classify(
     return [top_k_labels(names, row, top_k) for row in scores]
 
 
-def activation_name(model: ModelFolder) -> str:
+def image_activation(model: ModelFolder) -> str:
     """Returns the activation that the image pipeline uses: sigmoid for one label or multi-label models, else softmax."""
     is_multi_label = model.config.get("problem_type") == "multi_label_classification"
     return "sigmoid" if is_multi_label or len(model.labels) == 1 else "softmax"

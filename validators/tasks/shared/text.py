@@ -21,7 +21,7 @@ from equipoise.validators.models.samples import take_cyclic
 LONG_PROMPT_TOKENS = 500
 """Length of the long prompt in tokens: short prompts hide errors of positions and masks."""
 
-EXTRA_PADDING = 5
+EXTRA_PADDING_TOKENS = 5
 """Tokens of padding beyond the longest text of a batch."""
 
 
@@ -32,7 +32,7 @@ def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text
     return [
         Case("single", (samples[0],)),
         Case("batch", three),
-        Case("padded", three, {"extra_padding": EXTRA_PADDING}),
+        Case("padded", three, {"extra_padding": EXTRA_PADDING_TOKENS}),
         Case("long", (long,), {"max_tokens": max_tokens(model)}),
     ]
 
