@@ -143,7 +143,7 @@ def test_reports_are_written(run: Any, requests: list[Request], tmp_path: Path) 
 def test_environments(run: Any, requests: list[Request]) -> None:
     source = """
         def test_one(parity):
-            assert parity.workers.chosen == {"oracle": "/a=b", "onnx": "tools"}
+            assert parity.workers.interpreters == {"oracle": "/a=b", "onnx": "tools"}
         """
     options = ["--equipoise-env", "oracle=/a=b", "--equipoise-env", "onnx=tools"]
     run(source, *options).assert_outcomes(passed=1)

@@ -53,13 +53,13 @@ REASONS: dict[str, str] = {
         "The largest of many errors scatters more than their mean: twice the factor of the rms."
     ),
     "floor": (
-        "By luck a reference may be nearer to the truth than its last operation's rounding; two roundings of "
-        "the output's scale are what any last addition may cost."
+        "By chance the error of a reference may be smaller than the rounding of its last operation; any last "
+        "addition may cost two roundings of the output's scale."
     ),
     "ceiling": (
-        "Margins are those of a few samples. An error of more than 1 % (fp16 5 %, bf16 10 %, int8 20 %) of the "
-        "output is a different model whose next input may well flip, and is called diverged."
+        "Margins are those of a few samples. A model with an error of more than 1 % (fp16 5 %, bf16 10 %, int8 20 %) "
+        "of the output may well decide differently on the next input, and counts as diverged."
     ),
-    "atol": "None unless --atol gives one: a distance says nothing without the model's noise.",
-    "rtol": "None unless --rtol gives one.",
+    "atol": "0 unless --atol is set: an absolute error means nothing without the model's noise.",
+    "rtol": "0 unless --rtol is set.",
 }

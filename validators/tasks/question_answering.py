@@ -19,7 +19,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
+from equipoise.validators.tasks.shared.spans import best_spans, row_probabilities, span_margin
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, text_cases, to_int64
 
 MAX_ANSWER_TOKENS = 15
@@ -120,9 +120,9 @@ class QuestionAnswering:
         batch: Batch, outputs: Arrays, row: int, count: int, max_answer_tokens: int
     ) -> list[tuple[int, int, float]]:
         allowed: Array = batch.context["allowed"][row]
-        start = span_probabilities(outputs["start_logits"][row], allowed)
-        end = span_probabilities(outputs["end_logits"][row], allowed)
-        return best_spans(start, end, allowed, count, max_answer_tokens)
+        return best_spans(
+            *row_probabilities(outputs, row, allowed), allowed, count, max_answer_tokens
+        )
 
     def _best_answers(
         self, batch: Batch, outputs: Arrays, index: int, options: dict[str, CallOption]
@@ -134,8 +134,7 @@ class QuestionAnswering:
         null_score = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
-            starts = span_probabilities(outputs["start_logits"][row], allowed)
-            ends = span_probabilities(outputs["end_logits"][row], allowed)
+            starts, ends = row_probabilities(outputs, row, allowed)
             null_score = min(null_score, float(starts[0] * ends[0]))
             count = top_k * 2 + 10 if align else top_k
             max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))

@@ -124,7 +124,7 @@ def test_pages_show_the_figures() -> None:
         "Not run: it has no environment.",
         "it does not take token_type_ids",
         "rms_factor 8 Correct backends sum in another order",
-        "Run it again equipoise validate /models/bert",
+        "Command to repeat the validation equipoise validate /models/bert",
     ):
         assert said in text, said
 

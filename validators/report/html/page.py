@@ -114,15 +114,15 @@ def _verdict_sentences(result: BackendResult) -> Iterator[str]:
     if result.divergence is not None:
         first = result.divergence
         yield (
-            f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), off by "
-            f"{format_number(first.error)} of its scale against {format_number(first.noise)}"
+            f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), with a "
+            f"relative error of {format_number(first.error)} against noise of {format_number(first.noise)}"
         )
 
 
 _NOISE_TEXT = (
-    "Errors are distances from PyTorch in float64. The noise is the distance of PyTorch itself at the precision "
-    "under test; the ratio is the error over the noise that it was held to, both as root mean square. A margin is "
-    "how far an output may move before a decision changes."
+    "Errors are differences from PyTorch in float64. The noise is the error of PyTorch itself at the precision "
+    "under test; the ratio is the error over the noise, both as root mean square. A margin is how far an output "
+    "may move before a decision changes."
 )
 
 
@@ -139,4 +139,4 @@ def _rerun_section(report: Report) -> Html | None:
     if not report.command:
         return None
     box = tag("pre", report.command, tabindex="0")
-    return tag("section", tag("h2", "Run it again"), box)
+    return tag("section", tag("h2", "Command to repeat the validation"), box)

@@ -17,7 +17,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import preprocess_images
-from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
+from equipoise.validators.tasks.shared.spans import best_spans, row_probabilities, span_margin
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, to_int64
 
 SPAN_LOGITS = ("start_logits", "end_logits")
@@ -76,8 +76,7 @@ def document_answers(
         null_score = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
-            starts = span_probabilities(outputs["start_logits"][row], allowed)
-            ends = span_probabilities(outputs["end_logits"][row], allowed)
+            starts, ends = row_probabilities(outputs, row, allowed)
             null_score = min(null_score, float(starts[0] * ends[0]))
             ids = batch.context["word_ids"][row]
             for first, last, score in best_spans(starts, ends, allowed, top_k, max_answer_tokens):
@@ -97,8 +96,7 @@ def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
     for row, allowed in enumerate(batch.context["allowed"]):
         start, end = outputs["start_logits"][row], outputs["end_logits"][row]
         margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER_TOKENS))
-        probabilities = span_probabilities(start, allowed), span_probabilities(end, allowed)
-        spans = best_spans(*probabilities, allowed, 1, MAX_ANSWER_TOKENS)
+        spans = best_spans(*row_probabilities(outputs, row, allowed), allowed, 1, MAX_ANSWER_TOKENS)
         value = [list(span[:2]) for span in spans]
         decisions += [
             Decision("start", value, "start_logits", row, margin),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Array, Arrays
 
 MASKED_LOGIT = -10000.0
 """Logit of a token that cannot start or end an answer; the same number as in pipeline()."""
@@ -15,6 +15,12 @@ def span_probabilities(logits: Array, allowed: Array) -> Array:
     scores = np.where(allowed, logits.astype(np.float64), MASKED_LOGIT)
     exponentials = np.exp(scores - scores.max())
     return np.asarray(exponentials / exponentials.sum())
+
+
+def row_probabilities(outputs: Arrays, row: int, allowed: Array) -> tuple[Array, Array]:
+    """Returns the probabilities of the tokens of one row to start and to end the answer."""
+    start, end = outputs["start_logits"][row], outputs["end_logits"][row]
+    return span_probabilities(start, allowed), span_probabilities(end, allowed)
 
 
 def best_spans(
