@@ -54,7 +54,7 @@ class ImageTextToText:
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """Returns the cases of :func:`generation_cases`, without a long text: it would repeat the image token."""
-        return generation_cases(model, samples, side="left")
+        return generation_cases(model, samples, padding_side="left")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes texts, padded on the left, and images."""

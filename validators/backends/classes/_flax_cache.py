@@ -10,7 +10,7 @@ import numpy as np
 from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxTree
 from equipoise.validators.backends.base import Array, CacheState, Kwargs, Outputs
 
-EXTRA_TOKENS = 128
+EXTRA_CACHE_TOKENS = 128
 """Length of a cache beyond the prompt in tokens, if the model has positions for them."""
 
 
@@ -107,7 +107,7 @@ def _cache_length(model: FlaxModel, tokens: int) -> int:
     limits = [
         getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)
     ]
-    return int(min([tokens + EXTRA_TOKENS, *limits]))
+    return int(min([tokens + EXTRA_CACHE_TOKENS, *limits]))
 
 
 def _reorder_state(state: dict[str, Any], order: list[int]) -> dict[str, JaxTree]:

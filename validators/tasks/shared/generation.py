@@ -31,7 +31,10 @@ NUM_BEAMS = 4
 
 
 def generation_cases(
-    model: ModelFolder, samples: Sequence[Sample], field: str | None = None, side: str | None = None
+    model: ModelFolder,
+    samples: Sequence[Sample],
+    field: str | None = None,
+    padding_side: str | None = None,
 ) -> list[Case]:
     """Returns cases of greedy and beam search, with and without cache, of one and three samples, and of a long text.
 
@@ -39,11 +42,11 @@ def generation_cases(
         model: The model's folder.
         samples: Samples of different lengths.
         field: The field that contains text; None: no case has a long text.
-        side: ``left`` for a decoder-only model, which continues from the end of the text.
+        padding_side: ``left`` for a decoder-only model, which continues from the end of the text.
     """
-    shared_options: dict[str, CallOption] = {"padding_side": side} if side else {}
-    if side and field:
-        shared_options["max_tokens"] = _max_new_tokens(model)
+    shared_options: dict[str, CallOption] = {"padding_side": padding_side} if padding_side else {}
+    if padding_side and field:
+        shared_options["max_tokens"] = _max_prompt_tokens(model)
     one, three = (samples[0],), take_cyclic(samples, 3)
     cases = [
         Case("greedy", one, {**shared_options, "num_beams": 1}),
@@ -61,7 +64,7 @@ def generation_cases(
     return cases
 
 
-def _max_new_tokens(model: ModelFolder) -> int:
+def _max_prompt_tokens(model: ModelFolder) -> int:
     """Returns how long a prompt may be so that the new tokens fit, but at least a quarter of the maximal length."""
     length = max_tokens(model)
     return max(length - generation_settings(model, {}).max_total_length(0), length // 4)
