@@ -30,7 +30,7 @@ from equipoise.validators.export.export import ExportRequest, ExportResult, expo
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline, to_json
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.tasks.base import find_task, samples_of
+from equipoise.validators.tasks.base import find_task, load_samples
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "by-name.json"
@@ -107,7 +107,7 @@ def _open(inputs: Mapping[str, Any]) -> list[str]:
 
 def _answers(recipe: Recipe, folder: Path, out: Path, workers: WorkerPool) -> str:
     """Whether ``equipoise run`` says of a sample on the program what it says on PyTorch."""
-    samples = samples_of(find_task(recipe.task), ModelFolder(folder))[:1]
+    samples = load_samples(find_task(recipe.task), ModelFolder(folder))[:1]
     one, other = (
         to_json(run_pipeline(recipe.task, place, samples, workers=workers))
         for place in (folder, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from equipoise.validators.models.auto_classes import mapped_classes
+from equipoise.validators.models.auto_classes import class_names_by_type
 
 BASE = "feature-extraction"
 HEADS = {
@@ -60,7 +60,7 @@ def pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tupl
     chosen = {name: types[name] for name in wanted or sorted(types)}
     found = [(f"{name} {BASE}", entry) for name, entry in chosen.items()]
     for task, auto_class in HEADS.items() if heads else ():
-        for name, classes in sorted(mapped_classes(auto_class).items()):
+        for name, classes in sorted(class_names_by_type(auto_class).items()):
             if name in chosen:
                 found.append((f"{name} {task}", _head(chosen[name], task, classes[0])))
     return found

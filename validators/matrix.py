@@ -1,4 +1,4 @@
-"""Many models on every backend: what stands in one table."""
+"""Validates many models on every backend and builds one table of the results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from equipoise.validators.validate import validate
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model.
+    """The row of one model.
 
     Attributes:
-        name: Its folder's name.
-        report: What was found; None where the model could not be run at all.
-        error: Why.
+        name: Name of the model's folder.
+        report: The report; None if the validation failed.
+        error: Why it failed.
     """
 
     name: str
@@ -37,11 +37,11 @@ class ModelRow:
 
     @property
     def summary(self) -> str:
-        """The verdict in a word."""
+        """The verdict, or the first line of the error."""
         return self.report.verdict.value if self.report else first_line(self.error)
 
     def cell(self, backend: str) -> str:
-        """What the table says of a backend: verdict and worst ratio, a dash where it has no form."""
+        """Returns the verdict of a backend and its largest ratio of error to noise; a dash if the backend was not run."""
         if self.report is None:
             return "failed" if backend == "pytorch" else "-"
         if backend == "pytorch":
@@ -53,7 +53,7 @@ class ModelRow:
         return _cell_text(_results_for(self.report, backend))
 
     def remarks(self) -> list[str]:
-        """What the table has no place for."""
+        """Returns remarks to print below the table."""
         return remarks(self.report) if self.report else [first_line(self.error)]
 
 
@@ -62,10 +62,10 @@ def _results_for(report: Report, backend: str) -> list[BackendResult]:
 
 
 def _cell_text(results: Sequence[BackendResult]) -> str:
-    ran = [result for result in results if not result.absent]
-    if not ran:
+    available = [result for result in results if not result.absent]
+    if not available:
         return "-"
-    result = max(ran, key=lambda one: one.verdict.rank)
+    result = max(available, key=lambda candidate: candidate.verdict.rank)
     ratios = [output.ratio or 0.0 for case in result.cases for output in case.outputs]
     noisy = result.verdict in (Verdict.WITHIN_NOISE, Verdict.DECISION_SAFE, Verdict.DIVERGED)
     return f"{result.verdict.value} {max(ratios):.1f}" if noisy and ratios else result.verdict.value
@@ -82,17 +82,17 @@ def validate_models(
     """Validates one model after the other.
 
     Args:
-        models: Model folders, or folders of such.
-        workers: The processes.
-        artifacts: A folder with a folder of programs for each model.
-        progress: Told what is at work.
+        models: Folders of models, or folders that contain such folders.
+        workers: The worker processes.
+        artifacts: A folder with a subfolder of programs for each model.
+        progress: Called with a description of each step.
         options: Further fields of :class:`Request`.
 
     Raises:
         InputError: There is no model.
     """
 
-    def tell(name: str) -> Progress:
+    def report_step(name: str) -> Progress:
         return lambda text: progress(f"{name}: {text}")
 
     for folder in model_folders(models):
@@ -101,7 +101,7 @@ def validate_models(
             request = Request(
                 folder,
                 artifacts=programs,
-                progress=tell(folder.name),
+                progress=report_step(folder.name),
                 **options,
             )
             yield ModelRow(folder.name, validate(request, workers))
@@ -110,67 +110,67 @@ def validate_models(
 
 
 def model_folders(models: Sequence[Path]) -> list[Path]:
-    """The model folders among these, and in those that are none.
+    """Returns the model folders among these, and those inside the others.
 
     Raises:
         InputError: There is none.
     """
-    found: list[Path] = []
+    folders: list[Path] = []
     for path in models:
-        inside = sorted(one.parent for one in path.glob("*/config.json"))
-        found += [path] if (path / "config.json").is_file() else inside
-    if not found:
+        subfolders = sorted(config.parent for config in path.glob("*/config.json"))
+        folders += [path] if (path / "config.json").is_file() else subfolders
+    if not folders:
         raise InputError(
-            "no model is there", file=models[0] if models else None, expected="a config.json"
+            "there is no model", file=models[0] if models else None, expected="a config.json"
         )
-    return found
+    return folders
 
 
 def find_programs(folder: Path) -> list[Path]:
-    """The programs that lie in a folder."""
-    found = []
+    """Returns the programs in a folder."""
+    programs = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             resolve_artifact(path)
         except EquipoiseError:
             continue
-        found.append(path)
-    return found
+        programs.append(path)
+    return programs
 
 
-def backend_columns(found: Sequence[ModelRow]) -> list[str]:
-    """The backends that occur, in the usual order."""
-    have = {result.backend for line in found if line.report for result in line.report.backends} | {
+def backend_columns(rows: Sequence[ModelRow]) -> list[str]:
+    """Returns the backends that occur, in the usual order."""
+    occurring = {result.backend for row in rows if row.report for result in row.report.backends} | {
         "pytorch"
     }
-    return [name for name in backend_names() if name in have]
+    return [name for name in backend_names() if name in occurring]
 
 
-def to_markdown(found: Sequence[ModelRow]) -> str:
-    """The table as Markdown, with what it has no place for below it."""
-    names = backend_columns(found)
+def to_markdown(rows: Sequence[ModelRow]) -> str:
+    """Returns the table as Markdown, with remarks below it."""
+    names = backend_columns(rows)
     head = ["| model | task | class | " + " | ".join(names) + " |"]
     head.append("| --- " * (3 + len(names)) + "|")
     body = [
         "| "
         + " | ".join(
             [
-                line.name,
-                line.task,
-                line.report.class_name if line.report else "",
-                *(line.cell(name) for name in names),
+                row.name,
+                row.task,
+                row.report.class_name if row.report else "",
+                *(row.cell(name) for name in names),
             ]
         )
         + " |"
-        for line in found
+        for row in rows
     ]
-    notes = [f"- {line.name}: {remark}" for line in found for remark in line.remarks()]
-    return "\n".join([*_heading(found), *head, *body, "", *notes]) + "\n"
+    notes = [f"- {row.name}: {remark}" for row in rows for remark in row.remarks()]
+    return "\n".join([*_heading(rows), *head, *body, "", *notes]) + "\n"
 
 
-def _heading(found: Sequence[ModelRow]) -> list[str]:
-    """What was run, where and when."""
-    reports = [line.report for line in found if line.report]
+def _heading(rows: Sequence[ModelRow]) -> list[str]:
+    """Returns the title with precision, device, date and versions."""
+    reports = [row.report for row in rows if row.report]
     if not reports:
         return []
     first = reports[0]
@@ -178,14 +178,14 @@ def _heading(found: Sequence[ModelRow]) -> list[str]:
     for result in (result for report in reports for result in report.backends):
         versions = {**result.versions, **versions}
     shown = ("torch", "onnxruntime", "tensorflow", "jax", "flax", "transformers")
-    listed = ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
+    version_text = ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
     return [
         "# Tasks and backends",
         "",
-        "Written by `equipoise matrix`. Each model was run on every case of its task; a cell is the worst verdict and",
-        "the largest ratio of rms error to the noise that it is held to, a dash where the model has no form for the backend.",
+        "Generated by `equipoise matrix`. Each model was run on every case of its task. A cell is the worst verdict and",
+        "the largest ratio of rms error to noise; a dash if the backend cannot run the model.",
         "",
-        f"{first.precision} on {first.device}, {first.date[:10]}, {first.machine['processor']}, {listed};",
+        f"{first.precision} on {first.device}, {first.date[:10]}, {first.machine['processor']}, {version_text};",
         "TensorFlow and Flax classes are those of transformers 4.57.6.",
         "",
     ]

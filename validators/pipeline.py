@@ -1,4 +1,4 @@
-"""Runs a task as ``pipeline()`` did, on any backend."""
+"""Runs a task as ``pipeline()`` of transformers does, on any backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 from equipoise.validators.tasks.base import Task, find_task, pipeline_case
 
 _LIST_FIELDS = ("candidate_labels", "video")
-"""Entries of samples that are lists; on a command line they are separated by commas."""
+"""Fields of samples that are lists; on a command line their items are separated by commas."""
 
 
 def run_pipeline(
@@ -40,63 +40,70 @@ def run_pipeline(
     options: Mapping[str, CallOption] | None = None,
     threads: int = 0,
 ) -> list[Answer]:
-    """What ``pipeline(task, model)(inputs)`` returns, one result a sample.
+    """Returns what ``pipeline(task, model)(inputs)`` returns, one result per sample.
 
     Args:
         task: The task's name.
-        folder: A model, or an artifact with its companions (config, tokenizer) beside it.
-        inputs: Samples; texts are read as :func:`parse_inputs` says.
-        backend: What runs it; None: what the folder holds, PyTorch if it holds a checkpoint.
-        companions: The model's folder, where an artifact has no companions beside it.
+        folder: A model, or an artifact with its config and tokenizer.
+        inputs: Samples; :func:`parse_inputs` reads texts.
+        backend: The backend; None: the one that fits the folder, PyTorch for a checkpoint.
+        companions: The model's folder, if an artifact has no config and tokenizer.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        workers: Processes to use.
-        options: Those of the pipeline's call: ``top_k``, ``aggregation_strategy`` ...
-        threads: Of the framework; 0 leaves it alone.
+        workers: Worker processes to use.
+        options: Options of the pipeline's call: ``top_k``, ``aggregation_strategy`` ...
+        threads: Number of threads of the framework; 0 keeps its default.
 
     Raises:
         InputError: The task, the model, an input or an option cannot be used.
         WorkerError: The backend failed.
     """
-    found = find_task(task)
-    place = Path(folder)
-    model = ModelFolder(companions or (place if place.is_dir() else place.parent))
-    samples = parse_inputs(found, model, inputs)
+    resolved_task = find_task(task)
+    path = Path(folder)
+    model = ModelFolder(companions or (path if path.is_dir() else path.parent))
+    samples = parse_inputs(resolved_task, model, inputs)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="equipoise-")))
         processes = workers or stack.enter_context(WorkerPool())
-        form = _resolve_source(model, place, backend, scratch)
-        runner = _load_runner(found, model, form, processes, device=device, threads=threads)
-        return [_answer_sample(found, model, runner, sample, options or {}) for sample in samples]
+        source = _resolve_source(model, path, backend, scratch)
+        runner = _load_runner(
+            resolved_task, model, source, processes, device=device, threads=threads
+        )
+        return [
+            _answer_sample(resolved_task, model, runner, sample, options or {})
+            for sample in samples
+        ]
 
 
 def _resolve_source(
-    model: ModelFolder, place: Path, backend: str | None, scratch: Path
+    model: ModelFolder, path: Path, backend: str | None, scratch: Path
 ) -> ModelSource:
     if backend is not None and is_class_backend(backend):
         return resolve_model(model, str(backend), scratch)
-    form = resolve_artifact(place)
-    if backend is not None and form.backend != backend:
+    source = resolve_artifact(path)
+    if backend is not None and source.backend != backend:
         raise InputError(
-            f"there is no program for {backend} in it", file=place, found=f"one for {form.backend}"
+            f"there is no program for {backend}", file=path, found=f"one for {source.backend}"
         )
-    if is_class_backend(form.backend) and backend is None:
+    if is_class_backend(source.backend) and backend is None:
         return resolve_model(model, "pytorch", scratch)
-    return form
+    return source
 
 
 def _load_runner(
     task: Task,
     model: ModelFolder,
-    form: ModelSource,
+    source: ModelSource,
     workers: WorkerPool,
     *,
     device: str,
     threads: int,
 ) -> RemoteRunner:
-    options = {"device": device, "threads": threads, **form.options}
-    class_name = pytorch_class(model, task) if is_class_backend(form.backend) else ""
-    environment = workers.get(form.backend)
-    return RemoteRunner(RemoteModel(environment, form.backend, class_name, form.path, **options))
+    options = {"device": device, "threads": threads, **source.options}
+    class_name = pytorch_class(model, task) if is_class_backend(source.backend) else ""
+    environment = workers.get(source.backend)
+    return RemoteRunner(
+        RemoteModel(environment, source.backend, class_name, source.path, **options)
+    )
 
 
 def _answer_sample(
@@ -106,58 +113,64 @@ def _answer_sample(
     sample: Sample,
     options: Mapping[str, CallOption],
 ) -> Answer:
-    of_answer, of_case = split_call_options(options)
+    decode_options, case_options = split_call_options(options)
     case = pipeline_case((sample,), cache=runner.caches)
-    batch = task.encode(model, replace(case, options={**case.options, **of_case}))
+    batch = task.encode(model, replace(case, options={**case.options, **case_options}))
     outputs = task.run(runner, model, batch)
-    return task.decode(model, batch, outputs, **of_answer)[0]
+    return task.decode(model, batch, outputs, **decode_options)[0]
 
 
 _CASE_OPTIONS = {
-    "num_beams": "beams",
+    "num_beams": "num_beams",
     "max_new_tokens": "max_new_tokens",
     "points_per_crop": "points_per_side",
 }
-"""Options of pipeline() that say how the model is called, by our names."""
+"""Options of pipeline() that change how the model is called -> options of a case."""
 
 
 def split_call_options(
     options: Mapping[str, CallOption],
 ) -> tuple[dict[str, CallOption], dict[str, CallOption]]:
-    """The options of a pipeline's call, parted into those of the answer and those of calling the model.
+    """Splits the options of a pipeline's call into those of decoding and those of a case.
 
     Raises:
-        InputError: Tokens are to be drawn at random; every backend would draw others.
+        InputError: The options ask for sampling, whose tokens would differ between backends.
     """
-    every = {**options, **(options.get("generate_kwargs") or {})}
-    every.pop("generate_kwargs", None)
-    if every.pop("do_sample", False):
-        raise InputError("nothing is sampled here", hint="do_sample=false, or beams: num_beams=4")
-    case = {ours: every.pop(theirs) for theirs, ours in _CASE_OPTIONS.items() if theirs in every}
-    return every, case
+    decode_options = {**options, **(options.get("generate_kwargs") or {})}
+    decode_options.pop("generate_kwargs", None)
+    if decode_options.pop("do_sample", False):
+        raise InputError(
+            "sampling is not supported", hint="do_sample=false, or beam search: num_beams=4"
+        )
+    case_options = {
+        case_name: decode_options.pop(name)
+        for name, case_name in _CASE_OPTIONS.items()
+        if name in decode_options
+    }
+    return decode_options, case_options
 
 
 def parse_inputs(
     task: Task, model: ModelFolder, inputs: Sequence[str | Mapping[str, SampleValue]]
 ) -> list[Sample]:
-    """Samples of what a command line gives.
+    """Reads samples from a command line.
 
-    A text that begins with ``{`` is a JSON object. Where a sample of the task has one entry, each text is a
-    sample; else the texts are the entries of one sample, in their order, or ``name=value`` each.
+    A text that starts with ``{`` is a JSON object. If a sample of the task has one field, each text is a
+    sample; else the texts are the fields of one sample, in their order or as ``name=value``.
 
     Raises:
         InputError: Their number or a name does not fit the task.
     """
     fields = list(task.samples(model)[0])
-    objects = [_parse_object(one) for one in inputs]
-    if all(one is not None for one in objects):
-        return [one for one in objects if one is not None]
-    texts = [str(one) for one in inputs]
+    objects = [_parse_object(item) for item in inputs]
+    if all(item is not None for item in objects):
+        return [item for item in objects if item is not None]
+    texts = [str(item) for item in inputs]
     if len(fields) == 1:
         return [{fields[0]: _parse_field(fields[0], text)} for text in texts]
-    named = [text.partition("=") for text in texts]
-    if all(name in fields for name, _, _ in named):
-        return [{name: _parse_field(name, value) for name, _, value in named}]
+    pairs = [text.partition("=") for text in texts]
+    if all(name in fields for name, _, _ in pairs):
+        return [{name: _parse_field(name, value) for name, _, value in pairs}]
     if len(texts) != len(fields):
         raise InputError(
             f"{task.name} takes {len(fields)} inputs",
@@ -168,15 +181,15 @@ def parse_inputs(
     return [{field: _parse_field(field, text) for field, text in zip(fields, texts, strict=True)}]
 
 
-def _parse_object(one: str | Mapping[str, SampleValue]) -> Mapping[str, SampleValue] | None:
-    if isinstance(one, Mapping):
-        return one
-    if not one.lstrip().startswith("{"):
+def _parse_object(item: str | Mapping[str, SampleValue]) -> Mapping[str, SampleValue] | None:
+    if isinstance(item, Mapping):
+        return item
+    if not item.lstrip().startswith("{"):
         return None
     try:
-        value = json.loads(one)
+        value = json.loads(item)
     except ValueError as error:
-        raise InputError(f"not JSON: {error}", found=one) from error
+        raise InputError(f"not JSON: {error}", found=item) from error
     return value if isinstance(value, dict) else None
 
 
@@ -187,22 +200,22 @@ def _parse_field(name: str, text: str) -> SampleValue:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise InputError(f"{name} is no JSON: {error}", found=text) from error
+            raise InputError(f"{name} is not JSON: {error}", found=text) from error
     return text
 
 
 def to_json(value: Answer, folder: Path | None = None, name: str = "0") -> Any:
-    """A result as JSON values; pictures and sounds become files of a folder, or a line about them.
+    """Returns a result as JSON values; images become files of a folder or a short description.
 
     Args:
         value: The result.
-        folder: Where pictures and sounds go; None: nowhere.
-        name: How files are called.
+        folder: Where to save images; None: they are only described.
+        name: Stem of the file names.
     """
     if isinstance(value, Mapping):
-        return {str(key): to_json(one, folder, f"{name}-{key}") for key, one in value.items()}
+        return {str(key): to_json(item, folder, f"{name}-{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_json(one, folder, f"{name}-{index}") for index, one in enumerate(value)]
+        return [to_json(item, folder, f"{name}-{index}") for index, item in enumerate(value)]
     if hasattr(value, "save") and hasattr(value, "mode"):
         if folder is None:
             return {"picture": {"size": list(value.size), "mode": value.mode}}

@@ -1,24 +1,25 @@
-"""A plugin of pytest: the fixture ``parity`` runs a model on every backend and fails where one diverges.
+"""A plugin for pytest: the fixture ``parity`` validates a model on every backend and fails if one diverges.
 
-pytest loads this file in every run, so nothing but pytest and the standard library may be imported at its top.
+pytest imports this module in every run, so at module level it imports nothing but pytest and the standard library.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from equipoise.validators.core.types import Sample
     from equipoise.validators.judgement.results import Report
     from equipoise.validators.runtime.process import WorkerPool
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--equipoise-env`` and ``--equipoise-report``."""
+    """Adds ``--equipoise-env`` and ``--equipoise-report``."""
     group = parser.getgroup("equipoise", "parity of models on several backends")
     group.addoption(
         "--equipoise-env",
@@ -34,34 +35,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def _equipoise_workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
-    """Worker processes, started when first needed and kept for the whole session."""
+    """Provides worker processes, which are started when first needed and live as long as the session."""
     from equipoise.validators.runtime.process import WorkerPool
 
     with WorkerPool(_parse_environments(pytestconfig.getoption("--equipoise-env"))) as workers:
         yield workers
 
 
-def _parse_environments(given: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    if wrong := [text for text, pair in zip(given, pairs, strict=True) if not all(pair)]:
-        raise pytest.UsageError(f"--equipoise-env {wrong[0]}: expected BACKEND=PYTHON")
+def _parse_environments(options: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in options]
+    if invalid := [text for text, pair in zip(options, pairs, strict=True) if not all(pair)]:
+        raise pytest.UsageError(f"--equipoise-env {invalid[0]}: expected BACKEND=PYTHON")
     return {name: python for name, _, python in pairs}
 
 
 @pytest.fixture
 def parity(request: pytest.FixtureRequest, _equipoise_workers: WorkerPool) -> Parity:
-    """Call it with a model's folder; it fails the test unless every backend answers like PyTorch."""
+    """Returns a callable that takes a model's folder and fails the test unless every backend matches PyTorch."""
     folder = request.config.getoption("--equipoise-report")
     return Parity(_equipoise_workers, request.node.nodeid, Path(folder) if folder else None)
 
 
 class Parity:
-    """What the fixture gives.
+    """The object that the fixture ``parity`` returns.
 
     Args:
-        workers: Processes to run models in.
-        name: The test's, for files.
-        folder: Where reports go, or None.
+        workers: Worker processes to run models in.
+        name: Name of the test, used for file names.
+        folder: Folder for reports, or None.
     """
 
     def __init__(self, workers: WorkerPool, name: str, folder: Path | None) -> None:
@@ -80,26 +81,26 @@ class Parity:
         precision: str = "fp32",
         device: str = "cpu",
         strict: bool = False,
-        samples: str | Path | Sequence[Mapping[str, Any]] | None = None,
+        samples: str | Path | Sequence[Sample] | None = None,
         cases: Sequence[str] | None = None,
         against_golden: str | Path | None = None,
     ) -> Report:
-        """Runs the model's task and returns the report.
+        """Validates a model and returns the report.
 
         Args:
             model: The model's folder.
-            artifacts: Programs and checkpoints that should answer like it.
-            backends: Backends to run the model itself on; None: all classes that can be had.
+            artifacts: Programs and checkpoints to compare with the model.
+            backends: Backends to run the model itself on; None: all backends of classes that are available.
             task: A task of ``pipeline()``; None: the one that the model is made for.
             precision: ``fp32``, ``fp16`` or ``bf16``.
             device: ``cpu``, ``cuda`` or ``cuda:1``.
-            strict: Whether decision-safe is a failure too.
-            samples: Samples, or a file of them, in place of the model's.
+            strict: Whether *decision-safe* fails the test too.
+            samples: Samples, or a file of them, to use instead of the model's.
             cases: Names of cases; None: all.
-            against_golden: A folder with PyTorch's answers, from ``--save-golden``.
+            against_golden: A folder with PyTorch's outputs, from ``--save-golden``.
 
         Raises:
-            AssertionError: A backend diverged or failed, or none was there to compare with.
+            AssertionError: A backend diverged or failed, or none was available.
             EquipoiseError: The model, the task, a sample or an artifact cannot be used.
         """
         __tracebackhide__ = True
@@ -112,7 +113,7 @@ class Parity:
         report = validate(
             Request(
                 model=Path(model),
-                artifacts=[Path(one) for one in artifacts],
+                artifacts=[Path(artifact) for artifact in artifacts],
                 backends=backends,
                 task=task,
                 precision=PRECISIONS.get(precision, precision),
@@ -144,16 +145,16 @@ class Parity:
 
 
 def failure_message(report: Report, *, strict: bool) -> str:
-    """Why a report fails a test, with the table; empty where it does not.
+    """Returns why a report fails a test, with the table; empty if it does not.
 
-    A test in which nothing was compared has proved nothing, and fails.
+    A test in which nothing was compared proves nothing, and fails.
     """
     from equipoise.validators.judgement.results import Verdict
     from equipoise.validators.report.summary import to_text
 
-    bad = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
-    ran = [result for result in report.backends if not result.absent]
-    names = [f"{one.label} {one.verdict.value}" for one in ran if one.verdict in bad]
-    if not ran:
-        names = ["no backend was there to compare with"]
+    failing = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
+    available = [result for result in report.backends if not result.absent]
+    names = [f"{one.label} {one.verdict.value}" for one in available if one.verdict in failing]
+    if not available:
+        names = ["no backend was available to compare with"]
     return f"{', '.join(names)}\n\n{to_text(report)}" if names else ""

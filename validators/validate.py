@@ -100,7 +100,7 @@ def _model_sources(
 def _class_source(context: EvaluationContext, name: str) -> ModelSource | BackendResult:
     """Returns the checkpoint in the layout of a backend of classes, or what takes its place."""
     try:
-        find_interpreter(name, context.pool.chosen)
+        find_interpreter(name, context.pool.interpreters)
         return resolve_model(context.model, name, context.scratch)
     except EquipoiseError as error:
         text = error.message.splitlines()[0]

@@ -18,7 +18,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline, to_json
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
-from equipoise.validators.tasks.base import find_task, samples_of
+from equipoise.validators.tasks.base import find_task, load_samples
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
@@ -120,7 +120,7 @@ def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """``load_jax`` gives a function of the task's arrays with PyTorch's numbers."""
     recipe, model = recipes()[key], ModelFolder(tmp_path / "model")
     task = find_task(recipe.task)
-    batch = task.encode(model, task.cases(model, samples_of(task, model))[1])
+    batch = task.encode(model, task.cases(model, load_samples(task, model))[1])
     program = load_jax(tmp_path / "out")
     given = {name: batch.arrays[name] for name in program.inputs}
     truth = RemoteModel(workers.get("pytorch"), "pytorch", recipe.class_name, model.path, threads=1)
@@ -132,7 +132,7 @@ def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
 def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """``equipoise run`` says on the program what it says on PyTorch."""
     task = find_task(recipes()[key].task)
-    samples = samples_of(task, ModelFolder(tmp_path / "model"))[-1:]
+    samples = load_samples(task, ModelFolder(tmp_path / "model"))[-1:]
     options = {"points_per_crop": 6} if task.name == "mask-generation" else {}
     one, other = (
         to_json(

@@ -171,7 +171,7 @@ def assert_tokens(
         )
     ]
     for width in beams:
-        options: dict[str, Any] = {"beams": width, "cache": True, "max_new_tokens": tokens}
+        options: dict[str, Any] = {"num_beams": width, "cache": True, "max_new_tokens": tokens}
         theirs, ours = (
             generate(runner, setup.model, batch.arrays, options, **batch.kwargs)["sequences"]
             for runner in runners

@@ -52,7 +52,7 @@ def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     # Another size is refused: the interpreter would take it.
     program = RemoteModel(workers.get("tflite"), "tflite", "", tmp_path / "out" / "model.tflite")
     wrong = {key: np.zeros([1, *shape[1:]], np.float32) for key, shape in shapes.items()}
-    with pytest.raises(WorkerError, match="the program was made for"):
+    with pytest.raises(WorkerError, match="the program was exported for"):
         program.run(wrong)
     program.drop()
 

@@ -73,7 +73,7 @@ def written(decoder: DecoderGraph, first: int) -> Any:
 def test_a_past_is_filled_up_unseen(first: int) -> None:
     plain, filled = Attention(), Attention()
     expected = written(DecoderGraph(plain), first)
-    found = written(DecoderGraph(filled, chunk=4), first)
+    found = written(DecoderGraph(filled, length_multiple=4), first)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
     assert plain.lengths == [0, *range(first, 7)]
     assert filled.lengths == [0, *(-(-length // 4) * 4 for length in range(first, 7))]
@@ -81,7 +81,7 @@ def test_a_past_is_filled_up_unseen(first: int) -> None:
 
 def test_a_model_that_counts_its_past_gets_it_as_it_is() -> None:
     graph = Attention("position_ids")
-    written(DecoderGraph(graph, chunk=4), 3)
+    written(DecoderGraph(graph, length_multiple=4), 3)
     assert graph.lengths == [0, 3, 4, 5, 6]
 
 

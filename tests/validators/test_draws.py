@@ -12,7 +12,7 @@ import pytest
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.seeding import fixed_seed
-from equipoise.validators.tasks.base import find_task, samples_of
+from equipoise.validators.tasks.base import find_task, load_samples
 
 
 def test_draws_repeat_and_leave_no_trace() -> None:
@@ -50,7 +50,7 @@ def test_long_sounds_are_cut_at_the_same_places(truncation: str, tmp_path: Path)
     options = {**model.feature_extractor.to_dict(), "truncation": truncation, "feature_size": 64}
     model.feature_extractor = ClapFeatureExtractor(**options)
     task = find_task("zero-shot-audio-classification")
-    case = task.cases(model, samples_of(task, model))[1]
+    case = task.cases(model, load_samples(task, model))[1]
     first, second = (task.encode(model, case).arrays["input_features"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert any(not np.array_equal(first, other) for other in by_chance(model, case, 8))

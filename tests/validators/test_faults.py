@@ -22,7 +22,7 @@ from equipoise.validators.core.request import Request
 from equipoise.validators.judgement.results import BackendResult, Verdict
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
-from equipoise.validators.tasks.base import infer_task, samples_of
+from equipoise.validators.tasks.base import infer_task, load_samples
 from equipoise.validators.validate import validate
 
 pytestmark = [
@@ -87,7 +87,7 @@ def without_bias(tensors: Arrays) -> None:
 
 def with_nan(tensors: Arrays) -> None:
     model = ModelFolder(BERT)
-    (first, *_) = samples_of(infer_task(model), model)
+    (first, *_) = load_samples(infer_task(model), model)
     token = model.tokenizer(first["text"])["input_ids"][2]
     tensors["bert.embeddings.word_embeddings.weight"][token] = np.nan
 
@@ -205,7 +205,7 @@ def test_repro_shows_it(workers: WorkerPool, tmp_path: Path) -> None:
 def traced(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) -> Path:
     model = ModelFolder(BERT)
     task = infer_task(model)
-    batch = task.encode(model, task.cases(model, samples_of(task, model))[1])
+    batch = task.encode(model, task.cases(model, load_samples(task, model))[1])
     np.savez(folder / "inputs.npz", **batch.arrays)
     environment: WorkerProcess = workers.get("pytorch")
     return Path(

@@ -24,7 +24,7 @@ from equipoise.validators.generation.logits_processors import (
     process_logits,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import infer_task, samples_of
+from equipoise.validators.tasks.base import infer_task, load_samples
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -71,7 +71,7 @@ BEAM_SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("name", WRITERS)
 def test_as_transformers(name: str, beams: int, cache: bool) -> None:
     model, runs = folder(name), runner(name)
-    batch = _batch(name, {"beams": beams, "cache": cache})
+    batch = _batch(name, {"num_beams": beams, "cache": cache})
     for settings in [*SETTINGS, *(BEAM_SETTINGS if beams > 1 else [])]:
         _same(model, runs, batch, settings)
 
@@ -79,7 +79,7 @@ def test_as_transformers(name: str, beams: int, cache: bool) -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_forced_first_token(beams: int) -> None:
     name = "summarization"
-    batch = _batch(name, {"beams": beams})
+    batch = _batch(name, {"num_beams": beams})
     _same(
         folder(name), runner(name), batch, {"forced_bos_token_id": 7, "begin_suppress_tokens": [9]}
     )
@@ -87,12 +87,12 @@ def test_forced_first_token(beams: int) -> None:
 
 def test_following_reports_own_choices() -> None:
     model, runs = folder("text-generation"), runner("text-generation")
-    batch = _batch("text-generation", {"beams": 1})
-    reference = generate(runs, model, batch.arrays, {"beams": 1})
+    batch = _batch("text-generation", {"num_beams": 1})
+    reference = generate(runs, model, batch.arrays, {"num_beams": 1})
     other = reference["sequences"].copy()
     place = batch.arrays["input_ids"].shape[1]
     other[:, place] = 11
-    followed = generate(runs, model, batch.arrays, {"beams": 1}, {"sequences": other})
+    followed = generate(runs, model, batch.arrays, {"num_beams": 1}, {"sequences": other})
     assert followed["sequences"][:, place].tolist() == reference["sequences"][:, place].tolist()
     assert followed["logits"].shape[1] <= reference["logits"].shape[1]
     np.testing.assert_array_equal(followed["logits"][:, 0], reference["logits"][:, 0])
@@ -101,9 +101,9 @@ def test_following_reports_own_choices() -> None:
 
 def test_following_itself_changes_nothing() -> None:
     model, runs = folder("summarization"), runner("summarization")
-    batch = _batch("summarization", {"beams": 1})
-    reference = generate(runs, model, batch.arrays, {"beams": 1})
-    followed = generate(runs, model, batch.arrays, {"beams": 1, "cache": True}, reference)
+    batch = _batch("summarization", {"num_beams": 1})
+    reference = generate(runs, model, batch.arrays, {"num_beams": 1})
+    followed = generate(runs, model, batch.arrays, {"num_beams": 1, "cache": True}, reference)
     np.testing.assert_array_equal(followed["sequences"], reference["sequences"])
     np.testing.assert_allclose(followed["logits"], reference["logits"], atol=1e-4)
 
@@ -111,9 +111,9 @@ def test_following_itself_changes_nothing() -> None:
 def test_margins_hold() -> None:
     """An error below the margin leaves every token as it is; one above can change it."""
     model, runs = folder("text-generation"), runner("text-generation")
-    batch = _batch("text-generation", {"beams": 1})
-    outputs = generate(runs, model, batch.arrays, {"beams": 1})
-    search = generation_settings(model, {"beams": 1})
+    batch = _batch("text-generation", {"num_beams": 1})
+    outputs = generate(runs, model, batch.arrays, {"num_beams": 1})
+    search = generation_settings(model, {"num_beams": 1})
     margins = greedy_margins(search, outputs["sequences"], outputs["logits"])
     for index, row in enumerate(margins):
         logits = outputs["logits"][index, : len(row)].astype(np.float64)
@@ -134,26 +134,34 @@ def test_no_cache_is_said() -> None:
         accepts = frozenset({"input_ids"})  # type: ignore[assignment]
 
     arrays = {"input_ids": np.zeros((1, 2), np.int64)}
-    with pytest.raises(InputError, match="keeps no cache"):
+    with pytest.raises(InputError, match="has no KV cache"):
         generate(Cacheless(), folder("text-generation"), arrays, {"cache": True})
 
 
 def test_refuses_what_it_does_not_know() -> None:
     with pytest.raises(InputError, match="encoder_no_repeat_ngram_size"):
-        GenerationSettings.of({"encoder_no_repeat_ngram_size": 3}, {})
+        GenerationSettings.from_config({"encoder_no_repeat_ngram_size": 3}, {})
 
 
 def test_limits() -> None:
-    assert GenerationSettings.of({"max_new_tokens": 5}, {}).limit(3) == 8
-    assert GenerationSettings.of({"max_length": 50}, {}).limit(3) == 50
-    assert GenerationSettings.of({}, {}).limit(3) == 23
-    assert GenerationSettings.of({"max_position_embeddings": 21}, {}).limit(3) == 21
-    assert GenerationSettings.of({"max_new_tokens": 5}, {"max_new_tokens": 2}).limit(3) == 5
+    assert GenerationSettings.from_config({"max_new_tokens": 5}, {}).max_total_length(3) == 8
+    assert GenerationSettings.from_config({"max_length": 50}, {}).max_total_length(3) == 50
+    assert GenerationSettings.from_config({}, {}).max_total_length(3) == 23
+    assert (
+        GenerationSettings.from_config({"max_position_embeddings": 21}, {}).max_total_length(3)
+        == 21
+    )
+    assert (
+        GenerationSettings.from_config(
+            {"max_new_tokens": 5}, {"max_new_tokens": 2}
+        ).max_total_length(3)
+        == 5
+    )
 
 
 def test_ngrams_of_one_ban_all_that_was_said() -> None:
     scores = process_logits(
-        GenerationSettings(no_repeat=1), np.array([[2, 3]]), np.zeros((1, 5)), 2
+        GenerationSettings(no_repeat_ngram_size=1), np.array([[2, 3]]), np.zeros((1, 5)), 2
     )
     assert np.isinf(scores[0]).tolist() == [False, False, True, True, False]
 
@@ -161,8 +169,8 @@ def test_ngrams_of_one_ban_all_that_was_said() -> None:
 def _batch(name: str, options: dict[str, Any]) -> Batch:
     model = folder(name)
     task = infer_task(model)
-    side = {"side": "left"} if task.name == "text-generation" else {}
-    samples = tuple(samples_of(task, model)[:3])
+    side = {"padding_side": "left"} if task.name == "text-generation" else {}
+    samples = tuple(load_samples(task, model)[:3])
     return task.encode(model, Case("batch", samples, {**side, **options}))
 
 
@@ -173,7 +181,7 @@ def _same(model: ModelFolder, runs: TorchRunner, batch: Batch, settings: dict[st
     changed = ModelFolder(model.path)
     changed.generation_config.update(settings)
     ours = generate(runs, changed, batch.arrays, options)
-    theirs = _theirs(runs, batch.arrays, int(options.get("beams", 1)), settings)
+    theirs = _theirs(runs, batch.arrays, int(options.get("num_beams", 1)), settings)
     wanted = theirs.sequences.numpy()
     found = ours["sequences"][:, -wanted.shape[1] :]
     np.testing.assert_array_equal(found, wanted, err_msg=str(settings))

@@ -95,17 +95,17 @@ def test_changed_samples_are_refused(
     code, _ = validated(tmp_path, "--against-golden", golden, "--samples", samples)
     assert code == 2
     said = capsys.readouterr().err
-    assert "the case single has other inputs than when the golden was made" in said
-    assert "make it again with --save-golden" in said
+    assert "the case single has other inputs than when the golden was saved" in said
+    assert "create it again with --save-golden" in said
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("task", "token-classification", "the golden's task is another"),
-        ("class", "BertForMaskedLM", "the golden's class is another"),
-        ("precision", "float16", "the golden's precision is another"),
-        ("schema", 99, "the golden's schema is another"),
+        ("task", "token-classification", "the task of the golden differs"),
+        ("class", "BertForMaskedLM", "the class of the golden differs"),
+        ("precision", "float16", "the precision of the golden differs"),
+        ("schema", 99, "the schema of the golden differs"),
         ("cases", ["single"], "the golden has no case batch"),
     ],
 )

@@ -70,7 +70,7 @@ def test_dictionaries_of_pipelines() -> None:
 
 
 def test_bad_sounds(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such sound"):
+    with pytest.raises(InputError, match="no such audio file"):
         open_audio(tmp_path / "none.wav", 16000)
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.raises(InputError, match="ffmpeg"):
@@ -93,10 +93,10 @@ def test_pictures(tmp_path: Path) -> None:
 
 def test_bad_pictures(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
-    with pytest.raises(InputError, match="no such picture"):
+    with pytest.raises(InputError, match="no such image file"):
         open_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="no picture that PIL can read"):
+    with pytest.raises(InputError, match="not an image that PIL can read"):
         open_image(tmp_path / "text.png")
 
 
@@ -118,10 +118,10 @@ def test_bad_films(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     with pytest.raises(InputError, match="has no frames"):
         open_frames(tmp_path)
-    with pytest.raises(InputError, match="no such film"):
+    with pytest.raises(InputError, match="no such video file"):
         open_frames(tmp_path / "a.gif")
     (tmp_path / "a.mp4").write_bytes(b"film")
-    with pytest.raises(InputError, match="folders of pictures"):
+    with pytest.raises(InputError, match="folders of images"):
         open_frames(tmp_path / "a.mp4")
 
 

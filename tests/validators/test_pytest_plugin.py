@@ -116,7 +116,9 @@ def test_strict_and_nothing_compared(run: Any, requests: list[Request]) -> None:
         """
     )
     outcome.assert_outcomes(passed=1, failed=2)
-    outcome.stdout.fnmatch_lines(["E*onnx decision-safe", "E*no backend was there to compare with"])
+    outcome.stdout.fnmatch_lines(
+        ["E*onnx decision-safe", "E*no backend was available to compare with"]
+    )
 
 
 def test_reports_are_written(run: Any, requests: list[Request], tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_reports_are_written(run: Any, requests: list[Request], tmp_path: Path) 
 def test_environments(run: Any, requests: list[Request]) -> None:
     source = """
         def test_one(parity):
-            assert parity.workers.chosen == {"oracle": "/a=b", "onnx": "tools"}
+            assert parity.workers.interpreters == {"oracle": "/a=b", "onnx": "tools"}
         """
     options = ["--equipoise-env", "oracle=/a=b", "--equipoise-env", "onnx=tools"]
     run(source, *options).assert_outcomes(passed=1)

@@ -16,7 +16,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import parse_inputs, run_pipeline, split_call_options
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.tasks.base import find_task, infer_task, samples_of
+from equipoise.validators.tasks.base import find_task, infer_task, load_samples
 
 from tasks.test_pipelines import compare  # isort: skip - tests are no package
 
@@ -62,7 +62,7 @@ def test_as_pipeline(name: str, backend: str, workers: WorkerPool) -> None:
     call = golden["calls"][0]
     model = ModelFolder(ROOT / "tasks" / name)
     task = infer_task(model)
-    samples = samples_of(task, model)
+    samples = load_samples(task, model)
     found = run_pipeline(
         task.name, model.path, samples, backend=backend, workers=workers, options=call["options"]
     )
@@ -87,7 +87,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["text-classification", "text-classification", "{broken"], "not JSON"),
         (["image-classification", "image-classification", "no/such.png"], "no/such.png"),
         (["text-classification", "text-classification", "x", "--backend", "onnx"], "no program"),
-        (["text-generation", "text-generation", "x", "--option", "do_sample=true"], "sampled"),
+        (["text-generation", "text-generation", "x", "--option", "do_sample=true"], "sampling"),
         (["object-detection", "text-classification", "x"], "no class"),
     ],
 )
@@ -111,6 +111,6 @@ def test_samples_from_texts() -> None:
 
 def test_options_are_parted() -> None:
     given = {"top_k": 2, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
-    assert split_call_options(given) == ({"top_k": 2}, {"beams": 4})
-    with pytest.raises(InputError, match="sampled"):
+    assert split_call_options(given) == ({"top_k": 2}, {"num_beams": 4})
+    with pytest.raises(InputError, match="sampling"):
         split_call_options({"do_sample": True})

@@ -1,5 +1,5 @@
-"""What runs models, one file each, found by the file's name; loaded in a worker process.
+"""Backends: each module in ``classes/`` and ``programs/`` runs models in a worker process.
 
-Nothing here imports anything of Equipoise but its neighbours and :mod:`equipoise.validators.runtime.worker`: the
-files are used where Equipoise is not installed.
+Modules in this folder import nothing of Equipoise but each other, :mod:`equipoise.validators.runtime.worker` and
+constants of ``exporters`` and ``convert``: they also run in environments where Equipoise is not installed.
 """

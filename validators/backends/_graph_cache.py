@@ -1,4 +1,4 @@
-"""Decoding with a cache over programs, whatever runs them: a decoder with its past, or encoder, decoder, decoder with past."""
+"""Runs programs with a KV cache on any runtime: a decoder with past, or encoder, decoder and decoder with past."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ State = dict[str, Array]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a graph takes under a name.
+    """Shape and dtype of an input of a graph.
 
     Attributes:
-        shape: Sizes; what is no integer is open.
-        dtype: Of numpy.
+        shape: The sizes; a size that is no integer is dynamic.
+        dtype: NumPy's dtype.
     """
 
     shape: tuple[Any, ...]
@@ -28,15 +28,15 @@ class InputSpec:
 
 
 class NamedGraph(Protocol):
-    """A program with named arrays on both sides."""
+    """A program with named inputs and outputs."""
 
     @property
     def inputs(self) -> Mapping[str, InputSpec]:
-        """What it takes."""
+        """Shape and dtype of each input by name."""
         ...
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """Its outputs for exactly its inputs."""
+        """Returns the outputs for the given inputs, which must be exactly those of :attr:`inputs`."""
         ...
 
 
@@ -52,136 +52,142 @@ class StatelessGraph:
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
     ) -> tuple[dict[str, Array], State]:
-        """The outputs; there is nothing to go on from."""
+        """Returns the outputs and an empty cache."""
         return self.graph.call(inputs), {}
 
 
 class DecoderGraph:
-    """A decoder in one graph; it begins with an empty past.
+    """A decoder in one graph, which starts with an empty past.
 
     Args:
         graph: The graph.
-        chunk: The past is filled up on its left, where the mask hides it, to multiples of so many tokens: what compiles
-            a program for each length then compiles it once in so many steps. Only where positions are an input too:
-            a model that counts the past itself would count what was filled up.
+        length_multiple: The length of the past is rounded up to a multiple of this number by padding on the left, where the
+            attention mask hides it. A runtime that compiles the program for each length then compiles it less often.
+            Only done if the graph accepts position ids: a model that derives positions from the past would count the
+            padding.
     """
 
     caches = True
 
-    def __init__(self, graph: NamedGraph, chunk: int = 1) -> None:
+    def __init__(self, graph: NamedGraph, length_multiple: int = 1) -> None:
         self.graph = graph
         self.accepts = frozenset(name for name in graph.inputs if not name.startswith(PAST_PREFIX))
-        self.chunk = chunk if {"attention_mask", "position_ids"} <= self.accepts else 1
+        self.length_multiple = (
+            length_multiple if {"attention_mask", "position_ids"} <= self.accepts else 1
+        )
 
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
     ) -> tuple[dict[str, Array], State]:
-        """The outputs after a past, and the past of the next step."""
+        """Returns the outputs, and the past of the next step."""
         rows = len(next(iter(inputs.values())))
         past = empty_past(self.graph, rows) if state is None else reorder_cache(state, order)
-        room = -next(iter(past.values())).shape[2] % self.chunk
-        values = {**inputs, **{name: _pad_left(value, room, 2) for name, value in past.items()}}
-        if room:
-            values["attention_mask"] = _pad_left(values["attention_mask"], room, 1)
+        padding = -next(iter(past.values())).shape[2] % self.length_multiple
+        values = {**inputs, **{name: _pad_left(value, padding, 2) for name, value in past.items()}}
+        if padding:
+            values["attention_mask"] = _pad_left(values["attention_mask"], padding, 1)
         results, present = split_present(self.graph.call(values))
-        return results, {name: value[:, :, room:] for name, value in present.items()}
+        return results, {name: value[:, :, padding:] for name, value in present.items()}
 
 
 class EncoderDecoderGraphs:
-    """An encoder, a decoder that begins and one that goes on, these two in one graph or in two."""
+    """An encoder, a decoder for the first token, and a decoder with past for all others.
+
+    Both decoders may be the same graph.
+    """
 
     caches = True
 
     def __init__(self, encoder: NamedGraph, decoder: NamedGraph, with_past: NamedGraph) -> None:
         self.encoder, self.decoder, self.with_past = encoder, decoder, with_past
-        masked = {"attention_mask"} if "encoder_attention_mask" in decoder.inputs else set()
-        self.accepts = frozenset({*encoder.inputs, "decoder_input_ids", *masked})
+        mask_names = {"attention_mask"} if "encoder_attention_mask" in decoder.inputs else set()
+        self.accepts = frozenset({*encoder.inputs, "decoder_input_ids", *mask_names})
 
     def step(
         self, inputs: Mapping[str, Array], state: State | None, order: list[int] | None
     ) -> tuple[dict[str, Array], State]:
-        """The first time through the encoder; then through the decoder with past alone."""
+        """Runs encoder and decoder in the first step, and the decoder with past in all others."""
         tokens = {"input_ids": inputs["decoder_input_ids"]}
         if state is None:
-            kept = self._encoded(inputs)
+            encoded = self._encode(inputs)
             nothing = empty_past(self.decoder, len(tokens["input_ids"]))
-            values = _call_graph(self.decoder, {**tokens, **kept, **nothing}, go_on=False)
+            values = _call_graph(self.decoder, {**tokens, **encoded, **nothing}, go_on=False)
         else:
-            kept = reorder_cache(state, order)
-            values = _call_graph(self.with_past, {**tokens, **kept}, go_on=True)
+            encoded = reorder_cache(state, order)
+            values = _call_graph(self.with_past, {**tokens, **encoded}, go_on=True)
         outputs, past = split_present(values)
-        return outputs, {**kept, **past}
+        return outputs, {**encoded, **past}
 
-    def _encoded(self, inputs: Mapping[str, Array]) -> State:
-        given = {name: inputs[name] for name in self.encoder.inputs if name in inputs}
-        kept = {"encoder_hidden_states": self.encoder.call(given)["last_hidden_state"]}
+    def _encode(self, inputs: Mapping[str, Array]) -> State:
+        encoder_inputs = {name: inputs[name] for name in self.encoder.inputs if name in inputs}
+        encoded = {"encoder_hidden_states": self.encoder.call(encoder_inputs)["last_hidden_state"]}
         if "attention_mask" in inputs:
-            kept["encoder_attention_mask"] = inputs["attention_mask"]
-        return kept
+            encoded["encoder_attention_mask"] = inputs["attention_mask"]
+        return encoded
 
 
 GraphModel = StatelessGraph | DecoderGraph | EncoderDecoderGraphs
 
 
 class GraphSession(BaseSession):
-    """A session over graphs, which does what they do together.
+    """A session that runs one or several graphs as one model.
 
     Attributes:
-        model: What :func:`assemble_graphs` made of them.
+        model: The graphs as one model; see :func:`assemble_graphs`.
     """
 
     model: GraphModel
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         outputs, _ = self.model.step(inputs, None, None)
         return outputs
 
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """The same, going on from a cache."""
+        """Runs one forward pass with a cache; see :meth:`equipoise.validators.backends.base.Session.step`."""
         return self.model.step(inputs, state, order)
 
 
-def assemble_graphs(graphs: Mapping[str, NamedGraph], chunk: int = 1) -> GraphModel:
-    """What the graphs are together.
+def assemble_graphs(graphs: Mapping[str, NamedGraph], length_multiple: int = 1) -> GraphModel:
+    """Returns several graphs as one model.
 
     Args:
-        graphs: By role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
-        chunk: See :class:`DecoderGraph`.
+        graphs: The graphs by role: ``model``, or ``encoder``, ``decoder`` and ``decoder_with_past``.
+        length_multiple: See :class:`DecoderGraph`.
     """
     if "model" not in graphs:
         return EncoderDecoderGraphs(
             graphs["encoder"], graphs["decoder"], graphs["decoder_with_past"]
         )
     graph = graphs["model"]
-    return DecoderGraph(graph, chunk) if has_past(graph) else StatelessGraph(graph)
+    return DecoderGraph(graph, length_multiple) if has_past(graph) else StatelessGraph(graph)
 
 
 def has_past(graph: NamedGraph) -> bool:
-    """Whether a graph takes a past."""
+    """Checks whether a graph accepts past keys and values."""
     return any(name.startswith(PAST_PREFIX) for name in graph.inputs)
 
 
 def empty_past(graph: NamedGraph, rows: int) -> State:
-    """A past of no tokens."""
+    """Returns past keys and values of length 0."""
     return {
-        name: np.zeros((rows, one.shape[1], 0, one.shape[3]), one.dtype)
-        for name, one in graph.inputs.items()
+        name: np.zeros((rows, spec.shape[1], 0, spec.shape[3]), spec.dtype)
+        for name, spec in graph.inputs.items()
         if name.startswith(PAST_PREFIX)
     }
 
 
 def reorder_cache(state: State, order: list[int] | None) -> State:
-    """The rows of a cache to go on with."""
+    """Selects rows of a cache."""
     if order is None:
         return state
     return {name: value[order] for name, value in state.items()}
 
 
 def split_present(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
-    """Results, and the present as the past of the next step."""
+    """Splits outputs into results and present keys and values; the latter get the names of the next step's past."""
     results = {
         name: value for name, value in outputs.items() if not name.startswith(PRESENT_PREFIX)
     }
@@ -191,15 +197,15 @@ def split_present(outputs: Mapping[str, Array]) -> tuple[dict[str, Array], State
     return results, past
 
 
-def _pad_left(value: Array, room: int, axis: int) -> Array:
-    """With so many zeros in front along an axis."""
-    if not room:
+def _pad_left(value: Array, count: int, axis: int) -> Array:
+    """Adds zeros in front along an axis."""
+    if not count:
         return value
-    widths = [(room if one == axis else 0, 0) for one in range(value.ndim)]
+    widths = [(count if index == axis else 0, 0) for index in range(value.ndim)]
     return np.pad(value, widths)
 
 
 def _call_graph(graph: NamedGraph, values: Mapping[str, Array], *, go_on: bool) -> dict[str, Array]:
-    """A graph's outputs for those of the values that it takes."""
-    every = {**values, USE_CACHE_BRANCH: np.array([go_on])}
-    return graph.call({name: every[name] for name in graph.inputs})
+    """Calls a graph with those of the values that it accepts."""
+    all_values = {**values, USE_CACHE_BRANCH: np.array([go_on])}
+    return graph.call({name: all_values[name] for name in graph.inputs})

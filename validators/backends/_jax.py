@@ -1,4 +1,4 @@
-"""What JAX's backends share: switches that are pinned, and what it runs on."""
+"""Helpers of the JAX backends: numerical switches and runtime description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from equipoise.validators.backends.base import Facts, Options
 
 
 def pin_numerics(options: Options) -> None:
-    """Sets precision of matrix products, the device, and float64 where it is asked for."""
+    """Sets the precision of matrix products, the device, and float64 if the options ask for it."""
     import jax
 
     device = str(options.get("device") or "cpu")
@@ -23,14 +23,14 @@ def pin_numerics(options: Options) -> None:
 
 
 def jax_dtype(name: str) -> Any:
-    """``jnp.dtype`` of ``bfloat16``."""
+    """Returns JAX's dtype of a name, such as ``bfloat16``."""
     import jax.numpy as jnp
 
     return jnp.dtype(name)
 
 
 def describe_runtime() -> Facts:
-    """The device and the switches of :func:`pin_numerics` as JAX reports them."""
+    """Returns the device and the switches of :func:`pin_numerics` as JAX reports them."""
     import jax
 
     device = jax.config.jax_default_device or jax.devices()[0]

@@ -1,4 +1,4 @@
-"""Pins what changes results of TensorFlow between runs, and describes what it runs on."""
+"""Helpers of the TensorFlow backends: numerical switches and runtime description."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from equipoise.validators.backends.base import Facts, Options
 
 
 def pin_numerics(options: Options) -> None:
-    """Threads, determinism and TF32; the thread counts of a process can be set once only."""
+    """Sets threads, determinism and TF32. A process can set its thread counts only once."""
     import tensorflow as tf
 
     if options.get("threads"):
         try:
             tf.config.threading.set_intra_op_parallelism_threads(int(options["threads"]))
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        except RuntimeError:  # TensorFlow runs already; what it has is reported by about()
+        except RuntimeError:  # TensorFlow is initialized already; about() reports its threads
             pass
     tf.config.experimental.enable_tensor_float_32_execution(bool(options.get("tf32")))
     if (options.get("device") or "cpu") == "cpu":
         tf.config.set_visible_devices([], "GPU")
     elif not tf.config.list_physical_devices("GPU"):
-        raise RuntimeError("TensorFlow sees no GPU")
+        raise RuntimeError("TensorFlow finds no GPU")
     else:
-        tf.random.set_seed(0)  # without one, deterministic operations refuse dropout while saving
+        tf.random.set_seed(0)  # with op determinism, dropout needs a seed even while saving
         tf.config.experimental.enable_op_determinism()
 
 
 def device_scope(options: Options) -> Any:
-    """The device of the options as a context."""
+    """Returns a context in which TensorFlow uses the device of the options."""
     import tensorflow as tf
 
     device = str(options.get("device") or "cpu")
@@ -36,7 +36,7 @@ def device_scope(options: Options) -> Any:
 
 
 def describe_runtime() -> Facts:
-    """The device and the switches of :func:`pin_numerics` as TensorFlow reports them."""
+    """Returns the device and the switches of :func:`pin_numerics` as TensorFlow reports them."""
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")

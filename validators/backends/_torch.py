@@ -1,4 +1,4 @@
-"""What PyTorch's backends share: switches that are pinned, tensors, and arithmetic that stays wide."""
+"""Helpers of the PyTorch backends: numerical switches, tensors, float64 arithmetic."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from equipoise.validators.backends.base import Array, BaseSession, Facts, Option
 
 
 class TorchSession(BaseSession):
-    """What PyTorch's sessions have in common.
+    """Base class of sessions that run on PyTorch.
 
     Attributes:
-        device: Where the model is.
+        device: Device of the model.
     """
 
     device: TorchDevice
 
     def synchronize(self) -> None:
-        """Waits for CUDA."""
+        """Waits until CUDA has finished all work."""
         synchronize(self.device)
 
     def peak_bytes(self) -> int:
-        """Of the device where there is one, else of the process."""
+        """Returns the peak memory of the CUDA device, or of the process on the CPU, in bytes."""
         return peak_bytes(self.device) or super().peak_bytes()
 
 
 def torch_dtype(name: str) -> TorchDtype:
-    """``torch.float32`` of ``float32``."""
+    """Returns PyTorch's dtype of a name, such as ``torch.float32`` for ``float32``."""
     import torch
 
     return getattr(torch, name)
 
 
 def pin_numerics(options: Options) -> None:
-    """Sets what changes results between runs: threads, TF32, reduced-precision sums, cuDNN's choices."""
+    """Sets everything that changes results between runs: threads, TF32, reduced-precision sums, cuDNN's benchmarking."""
     import torch
 
     torch.set_grad_enabled(False)
@@ -51,7 +51,7 @@ def pin_numerics(options: Options) -> None:
 
 
 def describe_runtime(device: TorchDevice) -> Facts:
-    """The device and every switch of :func:`pin_numerics` as PyTorch reports it."""
+    """Returns the device and the switches of :func:`pin_numerics` as PyTorch reports them."""
     import torch
 
     kind = torch.device(device)
@@ -68,33 +68,33 @@ def describe_runtime(device: TorchDevice) -> Facts:
 def to_tensors(
     inputs: dict[str, Array], device: TorchDevice, precision: TorchDtype
 ) -> dict[str, TorchTensor]:
-    """Arrays as tensors; floating ones in the model's precision."""
+    """Converts arrays to tensors; floating-point arrays get the model's dtype."""
     import torch
 
-    made = {}
+    tensors = {}
     for name, value in inputs.items():
         tensor = torch.from_numpy(value.copy()).to(device)
-        made[name] = tensor.to(precision) if tensor.is_floating_point() else tensor
-    return made
+        tensors[name] = tensor.to(precision) if tensor.is_floating_point() else tensor
+    return tensors
 
 
 def perturb_weights(model: TorchModel, seed: int) -> None:
-    """Moves every weight to the next number of its precision, up or down by chance.
+    """Moves every weight to the next larger or smaller number of its dtype, chosen at random.
 
-    What an output moves by then is the model's own sensitivity to one rounding of each weight.
+    The change of an output is then the model's own sensitivity to one rounding of each weight.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            up = torch.rand(parameter.shape, generator=generator) < 0.5
-            towards = torch.where(up, torch.inf, -torch.inf).to(parameter)
-            parameter.copy_(torch.nextafter(parameter, towards))
+            round_up = torch.rand(parameter.shape, generator=generator) < 0.5
+            target = torch.where(round_up, torch.inf, -torch.inf).to(parameter)
+            parameter.copy_(torch.nextafter(parameter, target))
 
 
 def arithmetic_mode(precision: TorchDtype) -> AbstractContextManager[Any]:
-    """In float64 nothing inside the model is narrower; elsewhere nothing is changed."""
+    """Returns a context that computes everything inside the model in float64 if that is the dtype; else it does nothing."""
     import torch
 
     if precision != torch.float64:
@@ -105,7 +105,7 @@ def arithmetic_mode(precision: TorchDtype) -> AbstractContextManager[Any]:
 
 
 def outputs_by_name(result: Outputs, names: list[str]) -> Outputs:
-    """A program's outputs with names: its own, those given, or ``output``."""
+    """Returns a program's outputs by name: its own names, the given names, or ``output`` for a single tensor."""
     if hasattr(result, "items"):
         return result
     values = list(result) if isinstance(result, (list, tuple)) else [result]
@@ -115,7 +115,7 @@ def outputs_by_name(result: Outputs, names: list[str]) -> Outputs:
 
 
 def synchronize(device: TorchDevice) -> None:
-    """Waits for the device where it works on its own."""
+    """Waits until a CUDA device has finished all work."""
     import torch
 
     if torch.device(device).type == "cuda":
@@ -123,7 +123,7 @@ def synchronize(device: TorchDevice) -> None:
 
 
 def peak_bytes(device: TorchDevice) -> int:
-    """The most that PyTorch has held on a CUDA device; 0 elsewhere."""
+    """Returns the peak memory that PyTorch has allocated on a CUDA device, in bytes; 0 on the CPU."""
     import torch
 
     kind = torch.device(device)

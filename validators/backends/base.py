@@ -1,16 +1,16 @@
-"""What a backend is: a file of this folder with a function ``load``.
+"""The interface of backends. A backend is a module with a function ``load``.
 
-``load(folder, class_name, options)`` returns a :class:`Session`. Options, all with defaults:
+``load(folder, class_name, options)`` returns a :class:`Session`. All options have defaults:
 
-    dtype       float64 (PyTorch: of the arithmetic), float32, float16, bfloat16; None keeps the file's
+    dtype       float64 (PyTorch: dtype of the arithmetic), float32, float16 or bfloat16; None keeps the file's dtype
     device      cpu, cuda, cuda:1
-    threads     how many the framework may use within an operation; 0 leaves it alone
-    tf32        whether matrix products of float32 may be rounded to TensorFloat-32 (default: no)
-    jitter      a seed: moves every weight of PyTorch's model to a neighbouring number of its precision
-    from_pt     TensorFlow and Flax classes read a PyTorch checkpoint themselves
-    provider    of ONNX Runtime, e.g. TensorrtExecutionProvider
-    optimize    whether ONNX Runtime may rewrite the graph (default: yes)
-    outputs     names of a program's outputs where its file does not hold them
+    threads     number of threads that the framework uses within an operation; 0 keeps its default
+    tf32        whether float32 matrix products may be rounded to TensorFloat-32 (default: no)
+    jitter      a seed; moves every weight of PyTorch's model to a neighbouring number of its dtype
+    from_pt     whether the TensorFlow and Flax classes read a PyTorch checkpoint themselves
+    provider    execution provider of ONNX Runtime, such as TensorrtExecutionProvider
+    optimize    whether ONNX Runtime may optimize the graph (default: yes)
+    outputs     names of a program's outputs, if its file does not store them
 """
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ from equipoise.validators.runtime.worker import to_numpy
 
 Array = np.ndarray[Any, Any]
 Options: TypeAlias = dict[str, Any]
-"""Options of ``load``, see above."""
+"""Options of ``load``; the docstring of this module lists them."""
 Kwargs: TypeAlias = dict[str, Any]
 """Further keyword arguments of the model's forward."""
 Facts: TypeAlias = dict[str, Any]
-"""What a model really runs on: device, precision, threads, switches."""
+"""How a model runs: device, precision, threads and numerical switches."""
 Outputs: TypeAlias = Any
-"""Outputs as the framework nests them."""
+"""Outputs of a model as the framework nests them."""
 CacheState: TypeAlias = Any
-"""A KV cache, and whatever else the next step needs."""
+"""A KV cache and everything else that the next step needs."""
 ModuleRecord: TypeAlias = dict[str, Any]
-"""One module's forward pass; see :func:`module_record`."""
+"""Inputs and outputs of one module in one forward pass; see :func:`module_record`."""
+GraphValue: TypeAlias = Any
+"""A value in a program's graph: a name, or a node of torch.fx."""
 
 
 class Session(Protocol):
-    """A loaded model in this process.
+    """A model that is loaded in this process.
 
     Attributes:
-        info: ``missing_keys``, ``unexpected_keys``, ``mismatched_keys`` of the loading.
-        accepts: Names of the inputs that it takes.
+        info: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of loading the weights.
+        accepts: Names of the inputs that the model accepts.
         caches: Whether :meth:`step` works.
     """
 
@@ -54,11 +56,11 @@ class Session(Protocol):
     caches: bool
 
     def about(self) -> Facts:
-        """What it really runs on: device, precision, threads, switches."""
+        """Describes how the model runs: device, precision, threads and numerical switches."""
         ...
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """One forward pass; the outputs as the framework nests them."""
+        """Runs one forward pass and returns the outputs as the framework nests them."""
         ...
 
     def step(
@@ -68,38 +70,48 @@ class Session(Protocol):
         state: CacheState,
         order: list[int] | None,
     ) -> tuple[Outputs, CacheState]:
-        """A forward pass with a cache: the outputs, and the cache to go on from."""
+        """Runs one forward pass with a KV cache.
+
+        Args:
+            inputs: In the first step all inputs; later the new tokens only.
+            kwargs: Further keyword arguments of the model's forward.
+            state: The cache to continue from; None in the first step.
+            order: Rows of the cache to continue with, such as ``[0, 0, 2]`` in beam search. None keeps all rows.
+
+        Returns:
+            The outputs, and the cache for the next step.
+        """
         ...
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """A forward pass that reports every module; see :func:`module_record`."""
+        """Runs one forward pass and returns the outputs and the records of all modules; see :func:`module_record`."""
         ...
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by the framework's own name."""
+        """Returns the shape of every weight, by the framework's own names."""
         ...
 
     def renamed(self) -> dict[str, str]:
-        """The file's names of weights that the model calls otherwise, with the model's."""
+        """Returns the model's name of each weight that has another name in the file."""
         ...
 
     def synchronize(self) -> None:
-        """Waits until the device has done what it was given."""
+        """Waits until the device has finished all work."""
         ...
 
     def peak_bytes(self) -> int:
-        """The most memory that the process, or its device, has held."""
+        """Returns the peak memory of the process, or of its device, in bytes."""
         ...
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Releases the model's resources."""
         ...
 
 
 class BaseSession:
-    """What sessions have in common where a framework gives no cause to differ."""
+    """Defaults for sessions: no cache, no captured modules, weights without names, memory of the process."""
 
     info: Mapping[str, list[str]] = {}
     accepts: frozenset[str] = frozenset()
@@ -112,33 +124,37 @@ class BaseSession:
         state: CacheState,
         order: list[int] | None,
     ) -> tuple[Outputs, CacheState]:
-        """There is no cache."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no cache")
+        """Raises NotImplementedError: there is no cache."""
+        raise NotImplementedError(f"{type(self).__name__} has no KV cache")
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Nothing can be seen inside."""
-        raise NotImplementedError(f"{type(self).__name__} does not show its modules")
+        """Raises NotImplementedError: the modules cannot be captured."""
+        raise NotImplementedError(f"{type(self).__name__} does not support capture")
 
     def names(self) -> dict[str, list[int]]:
-        """No weights are known by name."""
+        """Returns an empty dict: the weights have no names."""
         return {}
 
     def renamed(self) -> dict[str, str]:
-        """Nothing is called otherwise than in the file."""
+        """Returns an empty dict: all weights have the names of the file."""
         return {}
 
     def synchronize(self) -> None:
-        """The results are arrays already."""
+        """Does nothing: the outputs are arrays already."""
 
     def peak_bytes(self) -> int:
-        """The largest resident set of the process."""
+        """Returns the peak resident set size of the process in bytes."""
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def close(self) -> None:
-        """Nothing is held beyond the object."""
+        """Does nothing: all resources are freed with the object."""
+
+
+Plain = BaseSession
+"""Former name of :class:`BaseSession`."""
 
 
 def module_record(
@@ -148,20 +164,20 @@ def module_record(
     outputs: dict[str, Array],
     weights: list[str] | None = None,
 ) -> ModuleRecord:
-    """One module's pass.
+    """Returns the record of one module in one forward pass.
 
     Args:
-        path: The module as the backend names it.
-        kind: Its type.
-        inputs: Its arrays by name or position.
-        outputs: What it returned, flattened; a single tensor is called ``output``.
-        weights: The names of the weights in and beneath it; None where the path is PyTorch's own.
+        path: The module's path as the backend names it.
+        kind: Its class.
+        inputs: Its input arrays by name or position.
+        outputs: Its outputs, flattened; a single tensor is called ``output``.
+        weights: Names of the weights in and below it; None if the path is PyTorch's own.
     """
     return {"path": path, "kind": kind, "weights": weights, "inputs": inputs, "outputs": outputs}
 
 
 def name_outputs(flat: dict[str, Array]) -> dict[str, Array]:
-    """Flattened outputs; the one without a name is called ``output``."""
+    """Returns flattened outputs, with the name ``output`` for a single tensor."""
     return {name or "output": value for name, value in flat.items()}
 
 
@@ -170,70 +186,88 @@ class GraphNode:
     """An operation of a program's graph.
 
     Attributes:
-        path: The module that it came from, dotted.
-        kind: That module's type, where the graph knows it.
-        value: What it computes.
-        inputs: What it computes it from.
+        path: Dotted path of the module that the operation came from.
+        kind: Class of that module, or empty if the graph does not store it.
+        value: The value that the operation computes.
+        inputs: The values that it uses.
     """
 
     path: str
     kind: str
-    value: Any
-    inputs: tuple[Any, ...]
+    value: GraphValue
+    inputs: tuple[GraphValue, ...]
 
 
 @dataclass(frozen=True)
 class ModuleSpan:
-    """A module's part of a graph: what goes in first, and what comes out last."""
+    """The part of a graph that came from one module.
+
+    Attributes:
+        path: Dotted path of the module.
+        kind: Class of the module.
+        value: Its output: the last value that one of its operations computes.
+        input: The first value from outside that one of its operations uses; None if there is none.
+    """
 
     path: str
     kind: str
-    value: Any
-    given: Any
+    value: GraphValue
+    input: GraphValue
 
 
 def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
-    """The modules of a graph, in the order in which they end.
+    """Returns the modules of a graph, in the order in which their last operations run.
 
-    >>> graph = [Node("a", "", 1, ()), Node("a.b", "", 2, (1,)), Node("a.b", "", 3, (2,)), Node("a", "", 4, (3,))]
-    >>> [(span.path, span.value, span.given) for span in spans(graph)]
+    >>> graph = [
+    ...     GraphNode("a", "", 1, ()),
+    ...     GraphNode("a.b", "", 2, (1,)),
+    ...     GraphNode("a.b", "", 3, (2,)),
+    ...     GraphNode("a", "", 4, (3,)),
+    ... ]
+    >>> [(span.path, span.value, span.input) for span in module_spans(graph)]
     [('a.b', 3, 1), ('a', 4, None)]
     """
-    last: dict[str, int] = {}
-    given: dict[str, Any] = {}
-    home = {node.value: node.path for node in nodes}
+    last_index: dict[str, int] = {}
+    first_input: dict[str, GraphValue] = {}
+    path_of = {node.value: node.path for node in nodes}
     for index, node in enumerate(nodes):
         parts = node.path.split(".") if node.path else []
         for depth in range(1, len(parts) + 1):
             path = ".".join(parts[:depth])
-            last[path] = index
-            outside = [one for one in node.inputs if one in home and not _within(home[one], path)]
-            if outside:
-                given.setdefault(path, outside[0])
-    # Of modules that end with the same node the inner one ends first.
-    ends = sorted((index, -path.count("."), path) for path, index in last.items())
+            last_index[path] = index
+            outer_inputs = [
+                value
+                for value in node.inputs
+                if value in path_of and not _is_inside(path_of[value], path)
+            ]
+            if outer_inputs:
+                first_input.setdefault(path, outer_inputs[0])
+    # If two modules end with the same node, the inner one comes first.
+    endings = sorted((index, -path.count("."), path) for path, index in last_index.items())
     kinds = {node.path: node.kind for node in nodes}
     return [
-        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, given.get(path))
-        for index, _, path in ends
+        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, first_input.get(path))
+        for index, _, path in endings
     ]
 
 
-def _within(path: str, module: str) -> bool:
+def _is_inside(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
-def module_records(found: list[ModuleSpan], values: Mapping[Any, Any]) -> list[ModuleRecord]:
-    """Records of modules from the values of a graph's nodes; what is not floating is passed over."""
+def module_records(
+    spans: list[ModuleSpan], values: Mapping[GraphValue, Outputs]
+) -> list[ModuleRecord]:
+    """Returns the records of modules, given the values of a graph; skips modules whose output is not floating-point."""
     records = []
-    for span in found:
-        output, given = (_float_array(values.get(key)) for key in (span.value, span.given))
+    for span in spans:
+        output, argument = (_float_array(values.get(key)) for key in (span.value, span.input))
         if output is not None:
-            inputs = {} if given is None else {"0": given}
+            inputs = {} if argument is None else {"0": argument}
             records.append(module_record(span.path, span.kind, inputs, {"output": output}))
     return records
 
 
-def _float_array(value: Any) -> Array | None:
+def _float_array(value: Outputs) -> Array | None:
     array = None if value is None else to_numpy(value)
     return array if array is not None and array.dtype.kind == "f" else None

@@ -1,4 +1,4 @@
-"""Names of the precisions that are compared."""
+"""Names of the precisions."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": 
 """Values of ``--precision`` -> dtypes."""
 
 TF32 = "tf32"
-"""float32 whose matrix products round their factors to TensorFloat-32."""
+"""float32 with matrix products whose factors are rounded to TensorFloat-32."""

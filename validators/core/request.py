@@ -1,8 +1,8 @@
-"""What a validation is asked to do."""
+"""The request of a validation: what to run, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,34 +10,35 @@ from typing import Any
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.precision import PRECISIONS, TF32
 from equipoise.validators.core.tolerance import DEFAULTS, Tolerance
+from equipoise.validators.core.types import Sample
 
 Progress = Callable[[str], None]
-"""Told what is at work."""
+"""Called with a description of each step."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A validation to be.
+    """The settings of a validation.
 
     Attributes:
         model: The model's folder.
-        artifacts: Programs and checkpoints that should answer like it.
-        backends: Backends to run the model itself on; None: all classes that can be had. A name that ends in
-            ``.py`` is a file that is a backend (see ``backends/base.py``); it gets the PyTorch checkpoint.
+        artifacts: Programs and checkpoints to compare with the model.
+        backends: Backends to run the model itself on; None: all backends of classes that are available. A name that
+            ends in ``.py`` is a file that defines a backend (see ``backends/base.py``); it gets the PyTorch checkpoint.
         task: The task; None: the one that the model is made for.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: The float dtype under test.
-        tf32: Lets float32 matrix products be rounded to TensorFloat-32.
-        samples: Samples in place of the folder's or the task's own.
+        precision: The floating-point dtype under test.
+        tf32: Whether float32 matrix products may be rounded to TensorFloat-32.
+        samples: Samples to use instead of those of the folder or task.
         cases: Names of the cases to run; None: all.
-        tolerance: What is allowed; None: the table's entry for the precision.
-        threads: Of each framework; 0 leaves them alone.
-        divergence: Whether to look for the first module beyond noise.
-        depth: Whether to measure the error along the depth of the model.
-        repro: A folder for minimal scripts of divergences.
-        save_golden: A folder to keep PyTorch's outputs in.
-        against_golden: A folder that has them; PyTorch is not run.
-        progress: Told what is at work.
+        tolerance: The tolerance; None: the default of the precision.
+        threads: Number of threads of each framework; 0 keeps its default.
+        divergence: Whether to locate the first module whose error is beyond noise.
+        depth: Whether to measure the error of each module.
+        repro: A folder for minimal scripts that reproduce divergences.
+        save_golden: A folder to store PyTorch's outputs in.
+        against_golden: A folder with stored outputs, used instead of running PyTorch.
+        progress: Called with a description of each step.
     """
 
     model: Path
@@ -47,7 +48,7 @@ class Request:
     device: str = "cpu"
     precision: str = "float32"
     tf32: bool = False
-    samples: Sequence[Mapping[str, Any]] | None = None
+    samples: Sequence[Sample] | None = None
     cases: Sequence[str] | None = None
     tolerance: Tolerance | None = None
     threads: int = 1
@@ -60,7 +61,7 @@ class Request:
 
     @property
     def allowed(self) -> Tolerance:
-        """The tolerance that holds."""
+        """The tolerance that applies."""
         if self.precision not in DEFAULTS:
             raise InputError(
                 "no such precision", found=self.precision, expected=", ".join(PRECISIONS.values())
@@ -69,11 +70,11 @@ class Request:
 
     @property
     def rounding(self) -> str:
-        """What a product's factors are rounded to: the precision, or TensorFloat-32."""
+        """What the factors of a matrix product are rounded to: the precision, or TensorFloat-32."""
         return TF32 if self.tf32 and self.precision == "float32" else self.precision
 
     def options(self, **more: Any) -> dict[str, Any]:
-        """What every backend is loaded with."""
+        """Returns the options that every backend is loaded with."""
         return {
             "dtype": self.precision,
             "device": self.device,

@@ -1,7 +1,8 @@
-"""The one table of tolerances, each with its reason. Loosening one needs a cause in writing.
+"""The tolerances, each with its reason. Relaxing one needs a cause in writing.
 
-A tolerance is a factor on the noise that was measured, not a distance: the reference at the precision under
-test is itself off from its own truth in float64, and another correct backend is off by about as much.
+A tolerance is a factor on measured noise, not an absolute error: the reference at the precision under test has an
+error against its own truth in float64, and another correct backend has about as much. For a worked example see
+:mod:`equipoise.validators.judgement.verdict`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When a backend counts as within noise, and when an error is too large to be excused by margins.
+    """The limits for *within noise* and *decision-safe*.
 
     Attributes:
-        rms_factor: The root mean square error may be this many times the reference's own.
-        max_factor: The largest error may be this many times the reference's largest.
-        floor: The noise is taken to be at least this many roundings of the output's scale.
+        rms_factor: Limit of the root mean square error, in multiples of the reference's own.
+        max_factor: Limit of the largest error, in multiples of the reference's own.
+        floor: Minimum of the noise, in roundings of the output's scale.
         ceiling: Relative error (rms over the output's rms) beyond which nothing is decision-safe.
-        atol: A distance that the user allows beside the noise.
-        rtol: The same as a part of the truth.
+        atol: Absolute error that the user allows in addition.
+        rtol: Relative error that the user allows in addition.
     """
 
     rms_factor: float = 8.0
@@ -39,7 +40,7 @@ DEFAULTS: dict[str, Tolerance] = {
 }
 
 MODULE_TOLERANCE = Tolerance(floor=4.0)
-"""For intermediate values, whose noise is drawn once only."""
+"""Tolerance of the outputs of modules, whose noise is measured only once."""
 
 REASONS: dict[str, str] = {
     "rms_factor": (
@@ -52,13 +53,13 @@ REASONS: dict[str, str] = {
         "The largest of many errors scatters more than their mean: twice the factor of the rms."
     ),
     "floor": (
-        "By luck a reference may be nearer to the truth than its last operation's rounding; two roundings of "
-        "the output's scale are what any last addition may cost."
+        "By chance the error of a reference may be smaller than the rounding of its last operation; any last "
+        "addition may cost two roundings of the output's scale."
     ),
     "ceiling": (
-        "Margins are those of a few samples. An error of more than 1 % (fp16 5 %, bf16 10 %, int8 20 %) of the "
-        "output is a different model whose next input may well flip, and is called diverged."
+        "Margins are those of a few samples. A model with an error of more than 1 % (fp16 5 %, bf16 10 %, int8 20 %) "
+        "of the output may well decide differently on the next input, and counts as diverged."
     ),
-    "atol": "None unless --atol gives one: a distance says nothing without the model's noise.",
-    "rtol": "None unless --rtol gives one.",
+    "atol": "0 unless --atol is set: an absolute error means nothing without the model's noise.",
+    "rtol": "0 unless --rtol is set.",
 }

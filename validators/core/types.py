@@ -77,7 +77,7 @@ class Case:
     Attributes:
         name: ``single``, ``batch``, ``padded``, ``long``, ``greedy-cache`` ...
         samples: The samples of the batch.
-        options: Options of the task's ``encode`` and ``run``, such as ``pad_to``, ``side``, ``beams``.
+        options: Options of the task's ``encode`` and ``run``, such as ``max_tokens``, ``padding_side``, ``num_beams``.
     """
 
     name: str

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.request import Request
-from equipoise.validators.core.types import Arrays, Batch, Decision
+from equipoise.validators.core.types import Arrays, Batch, Decision, Sample
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import ModelSource, resolve_model
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.tasks.base import Task, find_task, infer_task, samples_of
+from equipoise.validators.tasks.base import Task, find_task, infer_task, load_samples
 
 LARGE_MODEL_BYTES = 1 << 30
 """From this size of weights on, only one copy of a model is in memory at a time."""
@@ -120,7 +119,7 @@ def check_request(request: Request) -> None:
 
 
 def _encode_cases(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
-    samples: Sequence[Mapping[str, Any]] = list(request.samples or samples_of(task, model))
+    samples: Sequence[Sample] = list(request.samples or load_samples(task, model))
     cases = task.cases(model, samples)
     if request.cases is not None:
         unknown = set(request.cases) - {case.name for case in cases}

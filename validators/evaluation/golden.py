@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.core.errors import InputError, OutputError
+from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.core.types import Arrays, Batch
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.judgement.results import BackendResult, to_json_value
@@ -27,12 +28,12 @@ def save_golden(
     row: BackendResult,
     measured: Sequence[ReferenceOutputs],
 ) -> None:
-    """Writes inputs, outputs and truth of every case.
+    """Writes inputs, reference and truth of every case.
 
     Raises:
         OutputError: The folder cannot be written.
     """
-    cases = [one.batch.case.name for one in measured]
+    cases = [outputs.batch.case.name for outputs in measured]
     index = {
         "schema": SCHEMA_VERSION,
         "task": context.task.name,
@@ -42,19 +43,19 @@ def save_golden(
         "versions": dict(row.versions),
         "cases": cases,
         "noises": len(measured[0].noises),
-        "seconds": [list(one.seconds) for one in measured],
+        "seconds": [list(outputs.seconds) for outputs in measured],
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for one in measured:
+        for outputs in measured:
             parts: dict[str, dict[str, Any]] = {
-                "inputs": one.batch.arrays,
-                "reference": one.reference,
-                "truth": one.truth,
+                "inputs": outputs.batch.arrays,
+                "reference": outputs.reference,
+                "truth": outputs.truth,
             }
-            parts.update({f"noise-{index}": value for index, value in enumerate(one.noises)})
+            parts.update({f"noise-{index}": value for index, value in enumerate(outputs.noises)})
             for part, values in parts.items():
-                np.savez(folder / _file_name(one.batch.case.name, part), **values)
+                np.savez(folder / _file_name(outputs.batch.case.name, part), **values)
         (folder / INDEX_NAME).write_text(json.dumps(to_json_value(index), indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", file=folder) from error
@@ -66,11 +67,11 @@ def _file_name(case: str, part: str) -> str:
 
 @dataclass(frozen=True)
 class Golden:
-    """Stored outputs, used in place of :class:`~equipoise.validators.evaluation.reference.ReferenceModels`."""
+    """Stored outputs, used instead of :class:`~equipoise.validators.evaluation.reference.ReferenceModels`."""
 
     context: EvaluationContext
     folder: Path
-    index: dict[str, Any]
+    index: dict[str, JsonValue]
 
     @property
     def accepts(self) -> frozenset[str]:
@@ -81,15 +82,15 @@ class Golden:
         """Returns the stored outputs of these cases.
 
         Raises:
-            InputError: A case was not stored, or the samples give other arrays today.
+            InputError: A case was not stored, or the samples are encoded to other arrays than when it was stored.
         """
-        return [self._stored(batch) for batch in batches]
+        return [self._load_case(batch) for batch in batches]
 
-    def _stored(self, batch: Batch) -> ReferenceOutputs:
+    def _load_case(self, batch: Batch) -> ReferenceOutputs:
         """Returns the stored outputs of a case.
 
         Raises:
-            InputError: The case was not stored, or the samples give other arrays today.
+            InputError: The case was not stored, or the samples are encoded to other arrays than when it was stored.
         """
         name = batch.case.name
         if name not in self.index["cases"]:
@@ -98,7 +99,7 @@ class Golden:
         for key, value in batch.arrays.items():
             if key not in inputs or not np.array_equal(inputs[key], value):
                 raise InputError(
-                    f"the case {name} has other inputs than when the golden was made",
+                    f"the case {name} has other inputs than when the golden was saved",
                     file=self.folder / _file_name(name, "inputs"),
                     tensor=key,
                     hint=f"samples, tokenizer or processor have changed; {_REMAKE_HINT}",
@@ -107,7 +108,7 @@ class Golden:
         for key in reference.keys() & truth.keys():
             if reference[key].shape != truth[key].shape:
                 raise InputError(
-                    f"{key} has another shape than in {_file_name(name, 'reference')}",
+                    f"the shape of {key} differs from that in {_file_name(name, 'reference')}",
                     file=self.folder / _file_name(name, "truth"),
                     hint=_REMAKE_HINT,
                 )
@@ -120,39 +121,42 @@ class Golden:
     def _read(self, case: str, part: str) -> Arrays:
         path = self.folder / _file_name(case, part)
         try:
-            # Opened here: numpy leaves a file open that is no archive.
+            # Opened here: np.load does not close a file that is not an archive.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as values:
                 return {name: values[name] for name in values.files}
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"cannot be read: {error}", file=path, hint=_REMAKE_HINT) from error
 
 
-_REMAKE_HINT = "make it again with --save-golden"
+_REMAKE_HINT = "create it again with --save-golden"
 
 
 def load_golden(context: EvaluationContext, folder: Path) -> Golden:
     """Opens a golden.
 
     Raises:
-        InputError: There is no golden, or it was made for another task, class or precision.
+        InputError: There is no golden, or it is of another task, class or precision.
     """
     path = folder / INDEX_NAME
     try:
         index = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"no golden: {error}", file=path, hint=_REMAKE_HINT) from error
+        raise InputError(f"not a golden: {error}", file=path, hint=_REMAKE_HINT) from error
     if not isinstance(index, dict):
-        raise InputError("no golden: it is not an object", file=path, hint=_REMAKE_HINT)
-    wanted = {
+        raise InputError("not a golden: not a JSON object", file=path, hint=_REMAKE_HINT)
+    expected = {
         "schema": SCHEMA_VERSION,
         "task": context.task.name,
         "class": context.class_name,
         "precision": context.request.precision,
     }
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if index.get(name) != value:
             raise InputError(
-                f"the golden's {name} is another", file=path, expected=value, found=index.get(name)
+                f"the {name} of the golden differs",
+                file=path,
+                expected=value,
+                found=index.get(name),
             )
     if missing := {"accepts", "cases", "seconds"} - set(index):
         raise InputError(

@@ -1,17 +1,18 @@
-"""What this machine is, for reports."""
+"""Describes the machine that runs a validation."""
 
 from __future__ import annotations
 
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+
+from equipoise.convert.core.framework_types import JsonValue
 
 REPORTED_PACKAGES = ("equipoise", "numpy", "transformers", "tokenizers")
 
 
-def describe_host() -> dict[str, Any]:
-    """Processor, cores, system, and the versions that tasks depend on here."""
+def describe_host() -> dict[str, JsonValue]:
+    """Returns processor, cores, operating system, and the versions of the packages that tasks depend on."""
     versions = {}
     for name in REPORTED_PACKAGES:
         try:

@@ -41,7 +41,7 @@ def build_report(
         samples=tuple(to_json_value(dict(sample)) for sample in context.batches[0].case.samples),
         reference=reference_row(context, reference, measured),
         backends=tuple(results),
-        command=rerun_command(request, context.task.name, context.pool.chosen),
+        command=rerun_command(request, context.task.name, context.pool.interpreters),
     )
 
 

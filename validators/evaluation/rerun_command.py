@@ -1,4 +1,4 @@
-"""The command line that runs a validation again."""
+"""Builds the command line that repeats a validation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from equipoise.validators.core.precision import PRECISIONS
 from equipoise.validators.core.request import Request
 
 
-def rerun_command(request: Request, task: str, chosen: Mapping[str, str]) -> str:
-    """``equipoise validate ...`` with all that decides the result.
+def rerun_command(request: Request, task: str, interpreters: Mapping[str, str]) -> str:
+    """Returns ``equipoise validate ...`` with all options that affect the result.
 
     Args:
-        request: What was asked for.
-        task: The task that it turned out to be.
-        chosen: Interpreters of backends, as ``--env`` names them.
+        request: The settings of the validation.
+        task: The name of the task that was run.
+        interpreters: Interpreters of backends by name, as for ``--env``.
     """
     names = {dtype: name for name, dtype in PRECISIONS.items()}
     parts = ["equipoise", "validate", str(request.model), *map(str, request.artifacts)]
@@ -34,6 +34,6 @@ def rerun_command(request: Request, task: str, chosen: Mapping[str, str]) -> str
     if request.against_golden is not None:
         parts += ["--against-golden", str(request.against_golden)]
     parts += ["--threads", str(request.threads)]
-    for backend, python in chosen.items():
+    for backend, python in interpreters.items():
         parts += ["--env", f"{backend}={python}"]
     return shlex.join(parts)

@@ -224,7 +224,7 @@ def export_temporarily(context: EvaluationContext, name: str) -> ModelSource:
             f"a program of {name} takes inputs of one size, not all cases",
             hint=f"equipoise export MODEL OUT --to {name} judges it at that size",
         )
-    check_target(target, {}, context.pool.chosen)
+    check_target(target, {}, context.pool.interpreters)
     folder = context.scratch / f"exported-{name}"
     folder.mkdir()
     program = first_program(

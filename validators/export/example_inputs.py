@@ -12,7 +12,7 @@ from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import load_samples
 
 FIXABLE_AXES = ("batch", "sequence")
 """Axes whose size a user may fix."""
@@ -63,10 +63,10 @@ def example_inputs(
 
 def batch_of_sizes(context: EvaluationContext, sizes: Mapping[str, int]) -> Batch:
     """Returns a batch of exactly these sizes: samples are repeated, texts are cut or padded."""
-    samples = context.request.samples or samples_of(context.task, context.model)
+    samples = context.request.samples or load_samples(context.task, context.model)
     like = _largest_batch(context).case
     length = sizes.get("sequence")
-    options = {"limit": length, "extra": length} if length else {}
+    options = {"max_tokens": length, "extra_padding": length} if length else {}
     count = sizes.get("batch", len(like.samples))
     case = Case("fixed", take_cyclic(list(samples), count), {**like.options, **options})
     return context.task.encode(context.model, case)

@@ -102,7 +102,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
     target = resolve_target(request.target)
     with ExitStack() as stack:
         processes = pool or stack.enter_context(WorkerPool())
-        check_target(target, request.options, processes.chosen)
+        check_target(target, request.options, processes.interpreters)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="equipoise-")))
         model = resolve_source(request.request.model)
         if not model.is_dir():

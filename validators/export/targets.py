@@ -36,18 +36,20 @@ def resolve_target(name: str) -> Target:
         raise InputError("no such target", found=name, expected=", ".join(target_names())) from None
 
 
-def check_target(target: Target, options: Mapping[str, object], chosen: Mapping[str, str]) -> None:
+def check_target(
+    target: Target, options: Mapping[str, object], interpreters: Mapping[str, str]
+) -> None:
     """Checks that the packages of a target are installed and that it supports these options.
 
     Args:
         target: The target.
         options: Options of the export.
-        chosen: Interpreters chosen by the user, see :func:`find_interpreter`.
+        interpreters: Interpreters chosen by the user, see :func:`find_interpreter`.
 
     Raises:
         InputError: The message says what to install or to change.
     """
-    if find_interpreter("pytorch", chosen) == Path(executable):
+    if find_interpreter("pytorch", interpreters) == Path(executable):
         missing = [name for name in target.needs if find_spec(name) is None]
         if missing:
             raise InputError(

@@ -1,1 +1,1 @@
-"""Text generation over any runner: greedy search, beam search, logits processors."""
+"""Text generation on any runner: greedy search, beam search, logits processors."""

@@ -1,4 +1,4 @@
-"""Finds the class of transformers for a task by the names in its auto classes; needs no framework."""
+"""Finds the class of transformers for a task through the mappings of its auto classes; needs no framework."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OTHER_AUTO_CLASSES = {
     "AutoModelForTextToWaveform": ("AutoModelForTextToSpectrogram",),
     "AutoModelForDocumentQuestionAnswering": ("AutoModelForImageTextToText",),
 }
-"""Other auto classes that do the same task."""
+"""Further auto classes of the same task."""
 
 
 class TaskClasses(Protocol):
-    """What a task says about classes; see :class:`equipoise.validators.tasks.base.Task`."""
+    """The part of a task that decides about classes; see :class:`equipoise.validators.tasks.base.Task`."""
 
     name: str
     auto_class: str
@@ -32,33 +32,34 @@ class TaskClasses(Protocol):
         ...
 
 
-def mapped_classes(auto_class: str) -> dict[str, tuple[str, ...]]:
-    """The class names of an auto class by model type; empty if transformers has no such class."""
-    # As an attribute of its package the module is a stand-in where torch is missing; by its name it is itself.
+def class_names_by_type(auto_class: str) -> dict[str, tuple[str, ...]]:
+    """Returns the class names of an auto class by model type; empty if transformers has no such auto class."""
+    # Without torch, transformers exposes a placeholder as attribute; importing by name returns the real module.
     modeling_auto = import_module("transformers.models.auto.modeling_auto")
     auto = getattr(modeling_auto, auto_class, None)
     names = auto._model_mapping._model_mapping if auto is not None else {}
     return {
-        str(kind): (name,) if isinstance(name, str) else tuple(name) for kind, name in names.items()
+        str(model_type): (name,) if isinstance(name, str) else tuple(name)
+        for model_type, name in names.items()
     }
 
 
 def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
-    """The PyTorch class that loads the model for the task.
+    """Returns the PyTorch class that loads the model for a task.
 
-    The config's own class if it is made for the task; else the first of transformers' mapping.
+    That is the config's own class if it is made for the task; else the first of transformers' mapping.
 
     Raises:
-        InputError: transformers has no class of that model for the task.
+        InputError: transformers has no class of that model type for the task.
     """
     if model.class_name and task.suits(model):
         return model.class_name
     for auto_class in (task.auto_class, *_OTHER_AUTO_CLASSES.get(task.auto_class, ())):
-        names = mapped_classes(auto_class).get(model.model_type, ())
+        names = class_names_by_type(auto_class).get(model.model_type, ())
         if names:
             return model.class_name if model.class_name in names else names[0]
     raise InputError(
-        f"transformers has no class of this model for {task.name}",
+        f"transformers has no class of this model type for {task.name}",
         file=model.path,
         found=model.model_type or "no model_type",
         hint="choose another task with --task",
@@ -66,8 +67,8 @@ def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
 
 
 def has_class(model: ModelFolder, *auto_classes: str) -> bool:
-    """Whether the config's class is one that these auto classes give."""
+    """Checks whether the config's class is in the mapping of one of these auto classes."""
     return any(
-        model.class_name in mapped_classes(auto_class).get(model.model_type, ())
+        model.class_name in class_names_by_type(auto_class).get(model.model_type, ())
         for auto_class in auto_classes
     )

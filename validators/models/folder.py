@@ -1,4 +1,4 @@
-"""A model's folder as the validators see it: its config, and what turns samples into arrays."""
+"""A model's folder as the validators read it: its configs, and the tokenizer and processors that encode samples."""
 
 from __future__ import annotations
 
@@ -14,82 +14,84 @@ _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_star
 
 
 class ModelFolder:
-    """A folder in Hugging Face's layout, or an artifact that carries the same companions.
+    """A folder in the layout of Hugging Face, or an artifact with the same config, tokenizer and processor files.
 
-    Tokenizers and processors come from transformers, which needs no framework for them; arrays are numpy's.
+    Tokenizers and processors come from transformers, which needs no framework for them; arrays are NumPy's.
 
     Attributes:
         path: The folder.
-        config: What ``config.json`` says.
+        config: Content of ``config.json``.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config: dict[str, JsonValue] = self._json("config.json", required=True)
+        self.config: dict[str, JsonValue] = self._read_json("config.json", required=True)
 
     @property
     def model_type(self) -> str:
-        """As in the config, e.g. ``bert``."""
+        """Model type in the config, such as ``bert``."""
         return str(self.config.get("model_type", ""))
 
     @property
     def class_name(self) -> str:
-        """PyTorch's class as the config names it, without the prefix of another framework; or empty."""
+        """PyTorch class in the config, without the prefix of another framework; empty if there is none."""
         names = self.config.get("architectures") or [""]
         return str(names[0]).removeprefix("TF").removeprefix("Flax")
 
     @cached_property
     def generation_config(self) -> dict[str, JsonValue]:
-        """What ``generation_config.json`` says; older folders say it in their config, or by its defaults.
+        """Content of ``generation_config.json``; without that file, ``config.json`` with its defaults.
 
-        Special tokens that it leaves open are the config's, as in transformers; BLIP's own ``generate`` begins and ends
-        with those of its text, whatever is stated.
+        Special tokens that it lacks are those of the config, as in transformers. BLIP's own ``generate`` always starts and
+        ends with the special tokens of its text model.
         """
-        stated = self._json("generation_config.json") or self._config_with_defaults()
+        settings = self._read_json("generation_config.json") or self._config_with_defaults()
         parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
         for name in _SPECIAL_TOKENS:
-            known = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
-            if stated.get(name) is None:
-                stated[name] = next(known, None)
+            values = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
+            if settings.get(name) is None:
+                settings[name] = next(values, None)
         if self.model_type == "blip":
             text = self._config_with_defaults()
-            stated.update(
+            settings.update(
                 bos_token_id=text["bos_token_id"],
                 eos_token_id=text["sep_token_id"],
                 pad_token_id=text["pad_token_id"],
             )
-        return stated
+        return settings
 
     @cached_property
     def preprocessor_config(self) -> dict[str, JsonValue]:
-        """What ``preprocessor_config.json`` says; newer folders have ``processor_config.json``."""
-        return self._json("preprocessor_config.json") or self._json("processor_config.json")
+        """Content of ``preprocessor_config.json``, or of ``processor_config.json`` in newer folders."""
+        return self._read_json("preprocessor_config.json") or self._read_json(
+            "processor_config.json"
+        )
 
     @cached_property
     def labels(self) -> dict[int, str]:
-        """The names of the classes by their index."""
+        """Names of the classes by index."""
         return {int(index): str(name) for index, name in self.config.get("id2label", {}).items()}
 
     @property
     def has_image_processor(self) -> bool:
-        """Whether pictures can be turned into pixel values."""
-        return self._prepares("image_processor", "image_mean", "do_resize")
+        """Whether the folder has an image processor."""
+        return self._has_processor_part("image_processor", "image_mean", "do_resize")
 
     @property
     def has_feature_extractor(self) -> bool:
-        """Whether sounds can be turned into features."""
-        return self._prepares("feature_extractor", "sampling_rate")
+        """Whether the folder has a feature extractor for audio."""
+        return self._has_processor_part("feature_extractor", "sampling_rate")
 
-    def _prepares(self, part: str, *marks: str) -> bool:
-        # Names of classes do not tell: image processors were called feature extractors once.
+    def _has_processor_part(self, part: str, *keys: str) -> bool:
+        # Class names are ambiguous: image processors were once called feature extractors.
         config = self.preprocessor_config
         if part in config:
             return True
-        return any(mark in config for mark in marks)
+        return any(key in config for key in keys)
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether text can be turned into tokens."""
+        """Whether the folder has a tokenizer."""
         names = (
             "tokenizer.json",
             "tokenizer_config.json",
@@ -122,16 +124,16 @@ class ModelFolder:
 
     @cached_property
     def processor(self) -> Processor:
-        """The processor of transformers: tokenizer and image processor or feature extractor in one."""
+        """The processor of transformers: a tokenizer with an image processor or feature extractor."""
         from transformers import AutoProcessor
 
         return self._load(AutoProcessor)
 
     @cached_property
     def samples(self) -> list[dict[str, JsonValue]]:
-        """What ``samples.json`` holds, each with ``inputs``; empty without that file."""
-        found: list[dict[str, JsonValue]] = self._json("samples.json") or []  # type: ignore[assignment]
-        return found
+        """Content of ``samples.json``, a list of objects with ``inputs``; empty without that file."""
+        entries: list[dict[str, JsonValue]] = self._read_json("samples.json") or []  # type: ignore[assignment]
+        return entries
 
     def _config_with_defaults(self) -> dict[str, JsonValue]:
         from transformers import AutoConfig
@@ -143,17 +145,17 @@ class ModelFolder:
     def _load(self, loader: Processor) -> Processor:
         try:
             with warnings.catch_warnings():
-                # Marian's way of saying that it does not normalise punctuation; nothing here needs it.
+                # Marian warns that it does not normalize punctuation without sacremoses; not needed here.
                 warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
                 return loader.from_pretrained(str(self.path))
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise CheckpointError(
                 f"transformers cannot load the {loader.__name__.removeprefix('Auto').lower()}: {error}",
                 file=self.path,
-                hint="copy the tokenizer's and processor's files beside the weights",
+                hint="copy the files of tokenizer and processor next to the weights",
             ) from error
 
-    def _json(self, name: str, *, required: bool = False) -> dict[str, JsonValue]:
+    def _read_json(self, name: str, *, required: bool = False) -> dict[str, JsonValue]:
         path = self.path / name
         try:
             return json.loads(path.read_text())  # type: ignore[no-any-return]
@@ -161,7 +163,7 @@ class ModelFolder:
             if not required:
                 return {}
             raise CheckpointError(
-                "there is no config.json", file=self.path, hint="give a model's folder"
+                "there is no config.json", file=self.path, hint="use the folder of a model"
             ) from None
         except ValueError as error:
             raise CheckpointError(f"not JSON: {error}", file=path) from error

@@ -1,4 +1,4 @@
-"""Pictures, sounds and films as arrays."""
+"""Reads images, audio and videos as arrays."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import PilImage
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Array, SampleValue
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
-def open_image(source: Any) -> PilImage:
-    """A picture of PIL in RGB: a path, an array (height, width, 3) or a picture already.
+def open_image(source: SampleValue) -> PilImage:
+    """Opens an image in RGB, from a path, an array (height, width, 3) or a PIL image.
 
     Raises:
-        InputError: There is no such file, or it is no picture.
+        InputError: The file does not exist or is not an image.
     """
     image = _pil()
     if isinstance(source, image.Image):
@@ -31,18 +31,18 @@ def open_image(source: Any) -> PilImage:
         with image.open(source) as opened:
             return opened.convert("RGB")
     except FileNotFoundError:
-        raise InputError("no such picture", file=Path(source)) from None
+        raise InputError("no such image file", file=Path(source)) from None
     except OSError as error:
         raise InputError(
-            "this is no picture that PIL can read",
+            "not an image that PIL can read",
             file=Path(source),
             found=str(error),
-            hint="give a PNG or JPEG file",
+            hint="use a PNG or JPEG file",
         ) from error
 
 
-def open_frames(source: Any) -> list[PilImage]:
-    """The frames of a film: a list of pictures, a folder of them in order, or an animated GIF.
+def open_frames(source: SampleValue) -> list[PilImage]:
+    """Opens the frames of a video: a list of images, a folder of images (sorted by name), or an animated GIF.
 
     Raises:
         InputError: There are no frames.
@@ -55,40 +55,41 @@ def open_frames(source: Any) -> list[PilImage]:
         )
     frames = [open_image(frame) for frame in source]
     if not frames:
-        raise InputError("the film has no frames", hint="give a folder of pictures, or a list")
+        raise InputError("the video has no frames", hint="use a folder of images, or a list")
     return frames
 
 
-def open_audio(source: Any, rate: int) -> Array:
-    """Mono sound in float32 at that rate: a WAV file, samples at that rate, or pipeline()'s dictionary.
+def open_audio(source: SampleValue, rate: int) -> Array:
+    """Returns mono audio in float32 at this sampling rate: from a WAV file, from samples at this rate, or from the dict that
+    ``pipeline()`` accepts.
 
     Raises:
-        InputError: There is no such file, or it is no WAV file.
+        InputError: The file does not exist or is not a WAV file.
     """
     if isinstance(source, Mapping):
         samples = np.asarray(source["raw"] if "raw" in source else source["array"], np.float32)
         return resample(_mix_to_mono(samples), int(source["sampling_rate"]), rate)
     if isinstance(source, np.ndarray | list):
         return _mix_to_mono(np.asarray(source, np.float32))
-    samples, given = read_wav(Path(source))
-    return resample(samples, given, rate)
+    samples, file_rate = read_wav(Path(source))
+    return resample(samples, file_rate, rate)
 
 
 def read_wav(path: Path) -> tuple[Array, int]:
-    """Mono samples between -1 and 1, and their rate; 8, 16, 24 or 32 bits.
+    """Returns mono samples between -1 and 1 and their sampling rate; from 8, 16, 24 or 32 bits.
 
     Raises:
-        InputError: It is no WAV file of whole numbers.
+        InputError: The file is not a WAV file with integer samples.
     """
     try:
         with wave.open(str(path)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
             raw = file.readframes(file.getnframes())
     except FileNotFoundError:
-        raise InputError("no such sound", file=path) from None
+        raise InputError("no such audio file", file=path) from None
     except (wave.Error, EOFError) as error:
         raise InputError(
-            "this is no WAV file of whole numbers",
+            "not a WAV file with integer samples",
             file=path,
             found=str(error),
             hint="convert it: ffmpeg -i INPUT -ac 1 -c:a pcm_s16le OUTPUT.wav",
@@ -99,7 +100,7 @@ def read_wav(path: Path) -> tuple[Array, int]:
 
 
 def write_wav(path: Path, samples: Array, rate: int) -> None:
-    """Writes mono samples between -1 and 1 with 16 bits."""
+    """Writes mono samples between -1 and 1 as a WAV file with 16 bits."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -107,21 +108,21 @@ def write_wav(path: Path, samples: Array, rate: int) -> None:
         file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
-def resample(samples: Array, given: int, wanted: int) -> Array:
-    """Another rate, by a windowed sinc: the filter of torchaudio, whose numbers ``pipeline()`` uses."""
-    if given == wanted:
+def resample(samples: Array, rate: int, new_rate: int) -> Array:
+    """Resamples audio with a windowed sinc: the filter of torchaudio, which ``pipeline()`` uses."""
+    if rate == new_rate:
         return samples
-    divisor = int(np.gcd(given, wanted))
-    given, wanted = given // divisor, wanted // divisor
-    cutoff = min(given, wanted) * 0.99
-    width = int(np.ceil(6 * given / cutoff))
-    index = np.arange(-width, width + given) / given
-    times = (np.arange(0, -wanted, -1)[:, None] / wanted + index[None]) * cutoff
+    divisor = int(np.gcd(rate, new_rate))
+    rate, new_rate = rate // divisor, new_rate // divisor
+    cutoff = min(rate, new_rate) * 0.99
+    width = int(np.ceil(6 * rate / cutoff))
+    index = np.arange(-width, width + rate) / rate
+    times = (np.arange(0, -new_rate, -1)[:, None] / new_rate + index[None]) * cutoff
     times = np.clip(times, -6, 6)
-    kernels = np.sinc(times) * np.cos(times * np.pi / 12) ** 2 * cutoff / given
-    padded = np.pad(samples.astype(np.float64), (width, width + given))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, len(index))[::given]
-    length = int(np.ceil(wanted * len(samples) / given))
+    kernels = np.sinc(times) * np.cos(times * np.pi / 12) ** 2 * cutoff / rate
+    padded = np.pad(samples.astype(np.float64), (width, width + rate))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, len(index))[::rate]
+    length = int(np.ceil(new_rate * len(samples) / rate))
     return np.asarray((windows @ kernels.T).ravel()[:length], np.float32)
 
 
@@ -151,10 +152,10 @@ def _read_gif(path: Path) -> list[PilImage]:
                 frames.append(opened.convert("RGB"))
             return frames
     except FileNotFoundError:
-        raise InputError("no such film", file=path) from None
+        raise InputError("no such video file", file=path) from None
     except OSError as error:
         raise InputError(
-            "films are read as folders of pictures or animated GIFs",
+            "videos must be folders of images or animated GIFs",
             file=path,
             found=str(error),
             hint="ffmpeg -i INPUT FOLDER/%04d.png",
@@ -165,5 +166,5 @@ def _pil() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError("pictures need PIL", hint="pip install 'equipoise[tasks]'") from error
+        raise InputError("images need PIL", hint="pip install 'equipoise[tasks]'") from error
     return Image

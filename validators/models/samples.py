@@ -1,4 +1,4 @@
-"""A file of samples that the user gives."""
+"""Reads the samples of a file that the user provides."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from equipoise.convert.core.errors import InputError
 
 MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
-"""Fields of samples that are files."""
+"""Fields of samples that are paths of files."""
 
 
 def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
-    """A sample with its files of media under their whole paths; names are relative to ``folder``."""
+    """Returns a sample whose media paths, relative to ``folder``, are joined with it."""
     if isinstance(value, Mapping):
         return {key: resolve_media_paths(folder, inner, key) for key, inner in value.items()}
     if name in MEDIA_FIELDS and isinstance(value, list):
@@ -25,12 +25,12 @@ def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
 
 
 def read_samples(file: Path) -> list[Mapping[str, Any]]:
-    """The samples of a JSON file: a list of inputs, or of objects that have ``inputs``.
+    """Reads the samples of a JSON file: a list of inputs, or of objects with ``inputs``.
 
-    Names of pictures and sounds are relative to the file.
+    Paths of images and audio files are relative to the file.
 
     Raises:
-        InputError: It is not there, no JSON, or holds no sample.
+        InputError: The file does not exist, is not JSON, or contains no sample.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -38,8 +38,8 @@ def read_samples(file: Path) -> list[Mapping[str, Any]]:
         raise InputError(f"cannot be read: {error.strerror}", file=file) from error
     except ValueError as error:
         raise InputError(f"not JSON: {error}", file=file) from error
-    listed = values if isinstance(values, list) else [values]
-    samples = [one.get("inputs", one) if isinstance(one, dict) else None for one in listed]
+    entries = values if isinstance(values, list) else [values]
+    samples = [entry.get("inputs", entry) if isinstance(entry, dict) else None for entry in entries]
     if not samples or None in samples:
         raise InputError(
             "not a list of samples",
@@ -51,5 +51,5 @@ def read_samples(file: Path) -> list[Mapping[str, Any]]:
 
 
 def take_cyclic(samples: Sequence[Mapping[str, Any]], count: int) -> tuple[Mapping[str, Any], ...]:
-    """The first ``count`` samples, from the start again when there are fewer."""
+    """Returns ``count`` samples; starts again with the first one if there are fewer."""
     return tuple(samples[index % len(samples)] for index in range(count))

@@ -1,4 +1,4 @@
-"""Preparation that says the same of the same input, whatever it draws."""
+"""Makes randomised preprocessing deterministic."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 
 @contextmanager
 def fixed_seed() -> Iterator[None]:
-    """The shared generators of Python and NumPy begin at one seed, and go on afterwards as if nothing had been.
+    """Seeds the global random generators of Python and NumPy, and restores their state at the end.
 
-    Some feature extractors draw from them: CLAP's cuts a long sound where chance says, with
-    ``truncation="fusion"`` at three places; Gemma 3n's may add noise. Two runs over one model
-    would hear different sounds, and a recorded answer could never be met again.
+    Some feature extractors use them: CLAP's crops long audio at random, with ``truncation="fusion"`` at three
+    positions; Gemma 3n's may add noise. Without a seed, two runs of one model would get different inputs, and stored
+    outputs could not be compared.
     """
-    plain, numbers = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(0)
     np.random.seed(0)
     try:
         yield
     finally:
-        random.setstate(plain)
-        np.random.set_state(numbers)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -1,4 +1,4 @@
-"""In which form a backend gets a model: what lies in the folder, what is converted, what is a program."""
+"""Decides what a backend loads: the model's folder, a converted checkpoint, or an exported program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.validators.models.folder import ModelFolder
 
 _CLASS_ORDER = ("pytorch", "tensorflow", "flax")
 _PROGRAM_ORDER = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo", "tflite")
-"""The order in which reports list backends; one that is not listed here comes after these."""
+"""Order of the backends in reports; a backend that is missing here comes last."""
 
 _BACKENDS = "equipoise.validators.backends"
 _CLASSES = PluginFolder(f"{_BACKENDS}.classes")
@@ -28,11 +28,11 @@ class ModelSource:
     """What a backend loads.
 
     Attributes:
-        backend: Its name.
+        backend: Name of the backend.
         path: The folder or file.
-        origin: ``as given``, ``converted from pytorch``, or how else it came about.
-        options: What the backend is loaded with beside the request's options.
-        label: How reports call it; empty: as they call others.
+        origin: Where it comes from: ``as given``, ``converted from pytorch`` ...
+        options: Options of the backend in addition to those of the request.
+        label: Its name in reports; empty for the default name.
     """
 
     backend: str
@@ -68,76 +68,76 @@ def is_class_backend(name: str) -> bool:
 
 
 def _in_order(names: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    known = [name for name in order if name in names]
-    return (*known, *(name for name in names if name not in known))
+    ordered = [name for name in order if name in names]
+    return (*ordered, *(name for name in names if name not in ordered))
 
 
 def resolve_model(model: ModelFolder, backend: str, scratch: Path) -> ModelSource:
-    """The form of a model's checkpoint for a backend of classes; converts where it must.
+    """Returns what a backend of classes loads for a model; converts the checkpoint if necessary.
 
     Args:
         model: The model.
-        backend: One of :data:`CLASSES`.
-        scratch: A folder that may be written to.
+        backend: One of :func:`class_backends`.
+        scratch: A folder for temporary files.
 
     Raises:
-        InputError: The checkpoint cannot be had in that layout; the message says why.
+        InputError: The checkpoint cannot be converted to that layout; the message says why.
     """
-    if (form := _source_in_layout(model, backend)) is not None:
-        return form
+    if (source := _source_in_layout(model, backend)) is not None:
+        return source
     output = scratch / backend
     try:
-        source = open_checkpoint(model.path).layout or "its layout"
+        layout = open_checkpoint(model.path).layout or "its layout"
         if not output.exists():
             convert(model.path, output, to=backend)
-        return ModelSource(backend, output, f"converted from {source}")
+        return ModelSource(backend, output, f"converted from {layout}")
     except EquipoiseError:
-        given = _source_in_layout(model, "pytorch")
-        if backend == "pytorch" or given is None:
+        pytorch_source = _source_in_layout(model, "pytorch")
+        if backend == "pytorch" or pytorch_source is None:
             raise
         origin = "mapped by transformers 4.57.6 (from_pt)"
-        return ModelSource(backend, given.path, origin, options={"from_pt": True})
+        return ModelSource(backend, pytorch_source.path, origin, options={"from_pt": True})
 
 
 def _source_in_layout(model: ModelFolder, backend: str) -> ModelSource | None:
-    """The folder itself, when it holds weights in the backend's layout."""
+    """Returns the folder itself if its weights are in the backend's layout."""
     try:
-        found = open_checkpoint(model.path, layout=backend)
+        checkpoint = open_checkpoint(model.path, layout=backend)
     except EquipoiseError:
         return None
-    # Safetensors do not always say whose layout they are in; unnamed ones are PyTorch's.
-    layout = found.layout or "pytorch"
+    # Safetensors files do not always name their layout; the default is PyTorch's.
+    layout = checkpoint.layout or "pytorch"
     return ModelSource(backend, model.path) if layout == backend else None
 
 
 def resolve_artifact(path: str | Path) -> ModelSource:
-    """Which backend runs an artifact, and what of it is to be loaded.
+    """Returns the backend that runs an artifact, and the path that it loads.
 
     Raises:
-        InputError: It is no program, and no checkpoint either.
+        InputError: The artifact is neither a program nor a checkpoint.
     """
-    place = Path(path)
-    if not place.exists():
-        raise InputError("there is no such artifact", file=place)
-    for candidate in _candidate_paths(place):
+    artifact = Path(path)
+    if not artifact.exists():
+        raise InputError("there is no such artifact", file=artifact)
+    for candidate in _candidate_paths(artifact):
         if (backend := _backend_for(candidate)) is not None:
             return ModelSource(backend, candidate)
-    if place.is_dir() and (place / "config.json").exists():
-        layout = open_checkpoint(place).layout or "pytorch"
-        return ModelSource(layout, place)
+    if artifact.is_dir() and (artifact / "config.json").exists():
+        layout = open_checkpoint(artifact).layout or "pytorch"
+        return ModelSource(layout, artifact)
     raise InputError(
         "not an artifact that a backend can run",
-        file=place,
+        file=artifact,
         expected="*.onnx, TorchScript, *.pt2, *.tflite, a SavedModel, program.jax, or a checkpoint with its config.json",
     )
 
 
-def _candidate_paths(place: Path) -> list[Path]:
-    """The artifact itself and what lies in it, in an order that does not depend on the disk."""
-    if place.is_file():
-        return [place]
-    inside = sorted(path for path in place.iterdir() if path.is_file())
-    return [place, place / "saved_model" / "1", *inside]
+def _candidate_paths(artifact: Path) -> list[Path]:
+    """Returns the artifact and the files in it, in an order that does not depend on the file system."""
+    if artifact.is_file():
+        return [artifact]
+    files = sorted(path for path in artifact.iterdir() if path.is_file())
+    return [artifact, artifact / "saved_model" / "1", *files]
 
 
 def _backend_for(path: Path) -> str | None:
@@ -159,7 +159,7 @@ def _backend_for(path: Path) -> str | None:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether the archive holds code; a checkpoint with the same ending holds tensors only."""
+    """Checks whether an archive contains code; a checkpoint with the same suffix contains only tensors."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any("/code/" in name for name in archive.namelist())

@@ -1,4 +1,4 @@
-"""The report as JSON, with everything in it."""
+"""The complete report as JSON."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from equipoise.validators.judgement.results import Report, to_json_value
 
 SCHEMA_VERSION = 1
-"""Raised when a name changes its meaning or goes away."""
+"""Increased when a field is removed or changes its meaning."""
 
 
 def to_json(report: Report) -> str:
-    """One JSON document; numbers that JSON does not have become null."""
+    """Returns the report as a JSON document; NaN and infinity become null."""
     values = _replace_non_finite({"schema": SCHEMA_VERSION, **to_json_value(report)})
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # A path that is no UTF-8 has halves of surrogates, which no file can hold.
+    # A path that is not UTF-8 contains lone surrogates, which cannot be encoded.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _replace_non_finite(one) for key, one in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_replace_non_finite(one) for one in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The report as JUnit XML: a suite a backend, a test a case."""
+"""The report as JUnit XML: a test suite per backend, a test per case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from equipoise.validators.report.summary import describe_divergence, first_line,
 
 
 def to_junit(report: Report) -> str:
-    """The XML; ``failure`` is a divergence, ``error`` a backend that did not run, ``skipped`` one that is not here."""
+    """Returns the XML; ``failure`` is a divergence, ``error`` a backend that failed, ``skipped`` one that was not run."""
     root = Element("testsuites", name=_printable(f"equipoise {report.task} {report.class_name}"))
     for result in report.backends:
         _add_suite(root, report, result)
@@ -19,19 +19,19 @@ def to_junit(report: Report) -> str:
 
 def _add_suite(root: Element, report: Report, result: BackendResult) -> None:
     cases = result.cases or (CaseMetrics("load", failure=result.failure),)
-    count = {
+    counts = {
         "tests": len(cases),
         "failures": sum(case.verdict is Verdict.DIVERGED for case in cases),
         "errors": 0 if result.absent else sum(case.verdict is Verdict.FAILED for case in cases),
         "skipped": len(cases) if result.absent else 0,
     }
-    about = {
+    attributes = {
         "name": _printable(result.label),
         "timestamp": _printable(report.date.removesuffix("+00:00")),
         "time": f"{result.seconds:.6f}",
     }
     suite = SubElement(
-        root, "testsuite", {**about, **{name: str(value) for name, value in count.items()}}
+        root, "testsuite", {**attributes, **{name: str(value) for name, value in counts.items()}}
     )
     for case in cases:
         _add_case(suite, report, result, case)
@@ -58,7 +58,7 @@ def _add_case(suite: Element, report: Report, result: BackendResult, case: CaseM
 
 
 def _reasons(case: CaseMetrics, verdict: Verdict) -> list[str]:
-    """Why outputs have this verdict."""
+    """Returns the reasons of outputs with this verdict."""
     return [f"{out.name}: {out.reason}" for out in case.outputs if out.verdict is verdict]
 
 
@@ -83,6 +83,6 @@ def _metrics_text(case: CaseMetrics) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without characters that XML cannot hold."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c for c in whole if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff"))
+    """Removes characters that XML does not allow."""
+    valid = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c for c in valid if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff"))

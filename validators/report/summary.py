@@ -1,4 +1,4 @@
-"""The rows that every report shows: one a backend, with its worst figures."""
+"""The rows that every report shows: one per backend, with its worst result."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from equipoise.validators.judgement.results import BackendResult, CaseMetrics, O
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One backend in a line, as texts.
+    """The results of one backend as texts.
 
     Attributes:
-        backend: How it is called.
+        backend: Its name in reports.
         verdict: Its verdict, or ``not run``.
-        where: The case and output with the worst verdict, then the largest part of its limit.
-        max_abs: Largest distance from the truth there.
-        noise: The reference's own there.
-        ratio: Rms error over the noise that it was held to.
-        decisions: How many decisions stand, of how many.
-        seconds: All passes.
-        memory: Most memory held.
-        remark: Why it is not better, or was not run.
+        worst_at: Case and output with the worst verdict; among equal verdicts, with the largest ratio.
+        max_abs: Largest absolute error of that output.
+        noise: Largest absolute error of the reference there.
+        ratio: Rms error over the noise that it is compared with.
+        decisions: Number of decisions that are equal, and number of all.
+        seconds: Duration of all passes.
+        memory: Peak memory.
+        remark: Why the verdict is not better, or why the backend was not run.
     """
 
     backend: str
     verdict: str
-    where: str = ""
+    worst_at: str = ""
     max_abs: str = ""
     noise: str = ""
     ratio: str = ""
@@ -43,14 +43,14 @@ COLUMNS = (
 
 
 def summary_row(result: BackendResult) -> SummaryRow:
-    """The line of a backend."""
+    """Returns the row of a backend."""
     if result.absent:
         return SummaryRow(result.label, "not run", remark=result.absent)
     worst = worst_output(result)
-    made = sum(case.decisions[0] for case in result.cases)
-    kept = sum(case.decisions[1] for case in result.cases)
+    total = sum(case.decisions[0] for case in result.cases)
+    equal = sum(case.decisions[1] for case in result.cases)
     shared = {
-        "decisions": f"{kept}/{made}" if made else "",
+        "decisions": f"{equal}/{total}" if total else "",
         "seconds": f"{result.seconds:.2f}" if result.cases else "",
         "memory": f"{result.peak_bytes / 1e6:.0f} MB" if result.peak_bytes else "",
     }
@@ -62,7 +62,7 @@ def summary_row(result: BackendResult) -> SummaryRow:
     return SummaryRow(
         backend=result.label,
         verdict=result.verdict.value,
-        where=f"{case.case} {output.name}",
+        worst_at=f"{case.case} {output.name}",
         max_abs=format_number(output.error.max_abs if output.error else None),
         noise=format_number(output.noise.max_abs if output.noise else None),
         ratio=f"{output.ratio:.2f}" if output.ratio is not None else "",
@@ -72,76 +72,76 @@ def summary_row(result: BackendResult) -> SummaryRow:
 
 
 def summary_rows(report: Report) -> list[SummaryRow]:
-    """The reference, which has no verdict, and every backend."""
-    first = replace(summary_row(report.reference), verdict="reference")
-    return [first, *(summary_row(result) for result in report.backends)]
+    """Returns the row of the reference, which has no verdict, and those of all backends."""
+    reference = replace(summary_row(report.reference), verdict="reference")
+    return [reference, *(summary_row(result) for result in report.backends)]
 
 
-def row_cells(line: SummaryRow) -> list[str]:
-    """A line's texts in the order of :data:`COLUMNS`."""
-    figures = [line.max_abs, line.noise, line.ratio, line.decisions, line.seconds, line.memory]
-    return [line.backend, line.verdict, line.where, *figures]
+def row_cells(row: SummaryRow) -> list[str]:
+    """Returns the texts of a row in the order of :data:`COLUMNS`."""
+    numbers = [row.max_abs, row.noise, row.ratio, row.decisions, row.seconds, row.memory]
+    return [row.backend, row.verdict, row.worst_at, *numbers]
 
 
 def to_text(report: Report) -> str:
-    """The table with the remarks beneath, as plain text."""
+    """Returns the table as plain text, with remarks below it."""
     head = f"{report.task}  {report.class_name}  {report.model}"
-    lines = [list(COLUMNS), *(row_cells(line) for line in summary_rows(report))]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
+    rows = [list(COLUMNS), *(row_cells(row) for row in summary_rows(report))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
-    told = [f"- {remark}" for remark in remarks(report)]
-    where = f"{report.precision} on {report.device}"
-    return "\n".join([f"{head}  {where}", *table, *told, f"verdict: {report.verdict.value}"])
+    notes = [f"- {remark}" for remark in remarks(report)]
+    setting = f"{report.precision} on {report.device}"
+    return "\n".join([f"{head}  {setting}", *table, *notes, f"verdict: {report.verdict.value}"])
 
 
 def worst_output(result: BackendResult) -> tuple[CaseMetrics, OutputMetrics] | None:
-    """The output with the worst verdict; of equal ones, that with the largest ratio."""
+    """Returns the output with the worst verdict; among equal verdicts, with the largest ratio."""
     pairs = [(case, output) for case in result.cases for output in case.outputs]
     return max(pairs, key=lambda pair: (pair[1].verdict.rank, pair[1].ratio or 0.0), default=None)
 
 
 def format_number(value: float | None) -> str:
-    """Three digits; nothing for nothing.
+    """Formats a number with three digits; None is empty.
 
-    >>> figure(1.23456e-7), figure(0.0), figure(None)
+    >>> format_number(1.23456e-7), format_number(0.0), format_number(None)
     ('1.23e-07', '0', '')
     """
     return "" if value is None else f"{value:.3g}"
 
 
 def first_line(text: str) -> str:
-    """The first line of an error, which may carry a traceback."""
+    """Returns the first line of an error, which may contain a traceback."""
     return text.strip().splitlines()[0] if text.strip() else ""
 
 
 def remarks(report: Report) -> list[str]:
-    """What the table has no place for: failures, reasons, notes, flips, first divergences."""
-    found = []
+    """Returns remarks to print below the table: failures, reasons, notes, changed decisions, first divergences."""
+    texts = []
     for result in (report.reference, *report.backends):
-        line = summary_row(result)
-        if line.remark:
-            found.append(f"{result.label}: {line.remark}")
+        row = summary_row(result)
+        if row.remark:
+            texts.append(f"{result.label}: {row.remark}")
         for case in result.cases:
-            found += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        found += [f"{result.label}: {note}" for note in result.notes]
+            texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
+        texts += [f"{result.label}: {note}" for note in result.notes]
         if result.divergence is not None:
-            found.append(f"{result.label}: {describe_divergence(result)}")
-    return found
+            texts.append(f"{result.label}: {describe_divergence(result)}")
+    return texts
 
 
 def describe_divergence(result: BackendResult) -> str:
-    """The first module beyond noise in a sentence."""
+    """Describes the first module whose error is beyond noise in a sentence."""
     first = result.divergence
     if first is None:
         return ""
-    fed = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
+    inputs = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
     text = (
         f"first beyond noise in the case {first.case}: {first.module} ({first.kind}), "
         f"relative error {first.error:.3g} against noise {first.noise:.3g}"
     )
-    text += f"; its inputs are within noise: {fed}" if fed else ""
+    text += f"; its inputs are within noise: {inputs}" if inputs else ""
     text += f"; {first.note}" if first.note else ""
     return text + (f"; repro in {first.repro}" if first.repro else "")

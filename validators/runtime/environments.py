@@ -1,4 +1,4 @@
-"""Named Python environments for backends that cannot live in this one."""
+"""Creates named Python environments for backends whose packages conflict with those of this environment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from equipoise.validators.runtime.interpreters import environments_folder
 from equipoise.validators.runtime.process import WorkerProcess
 
 REQUIREMENTS_FOLDER = Path(__file__).parents[1] / "requirements"
-"""``NAME.txt`` for every named environment: what pip installs, line after line."""
+"""``NAME.txt`` for each named environment: the requirements that pip installs."""
 
 
 def environment_names() -> list[str]:
-    """The environments that can be made."""
+    """Returns the names of the environments that can be created."""
     return sorted(path.stem for path in REQUIREMENTS_FOLDER.glob("*.txt"))
 
 
@@ -29,45 +29,47 @@ def create_environment(
     force: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Makes an environment and checks that its worker answers; returns its folder.
+    """Creates an environment and checks that its worker answers; returns its folder.
 
     Args:
         name: One of :func:`environment_names`.
-        folder: Where; None: where backends look for it.
-        python: The interpreter to make it with; None: this one.
-        force: Makes it anew where it is there.
-        tell: Told what is at work.
+        folder: Its folder; None: the one where backends look for it.
+        python: The interpreter to create it with; None: this one.
+        force: Whether to replace an existing environment.
+        tell: Called with a description of each step.
 
     Raises:
-        InputError: There is no such environment, or the folder is taken.
-        WorkerError: It cannot be made; what pip said is in the message. Nothing is left behind.
+        InputError: There is no such environment, or the folder exists.
+        WorkerError: It cannot be created; the message contains the output of pip. The folder is removed.
     """
     if name not in environment_names():
         raise InputError("no such environment", found=name, expected=", ".join(environment_names()))
-    place = folder or environments_folder() / name
-    if place.exists():
+    path = folder or environments_folder() / name
+    if path.exists():
         if not force:
-            raise InputError("it is there already", file=place, hint="--force makes it anew")
-        shutil.rmtree(place)
+            raise InputError(
+                "the environment exists already", file=path, hint="--force replaces it"
+            )
+        shutil.rmtree(path)
     requirements = REQUIREMENTS_FOLDER / f"{name}.txt"
     try:
-        tell("making the environment")
-        _run_command([python or sys.executable, "-m", "venv", str(place)])
-        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        tell("creating the environment")
+        _run_command([python or sys.executable, "-m", "venv", str(path)])
+        pip = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         pip += ["--disable-pip-version-check"]
-        # torch first and alone: the exact version may have a build without gigabytes of CUDA at hand.
+        # torch first: a CPU build of the exact version may be available, without gigabytes of CUDA.
         torch = _torch_requirement(requirements)
         tell(f"installing {torch}")
         _run_command([*pip, torch])
-        tell("installing the rest")
+        tell("installing the other requirements")
         _run_command([*pip, "-r", str(requirements)])
-        tell("checking")
-        with WorkerProcess(place / "bin" / "python") as environment:
+        tell("checking the worker")
+        with WorkerProcess(path / "bin" / "python") as environment:
             environment.request("hello")
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         raise
-    return place
+    return path
 
 
 def _torch_requirement(requirements: Path) -> str:
@@ -76,8 +78,8 @@ def _torch_requirement(requirements: Path) -> str:
 
 
 def _run_command(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
         raise WorkerError(
-            f"{' '.join(command[:4])} ended with code {done.returncode}:\n{done.stderr[-2000:]}"
+            f"{' '.join(command[:4])} ended with code {process.returncode}:\n{process.stderr[-2000:]}"
         )

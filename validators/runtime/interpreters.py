@@ -1,4 +1,4 @@
-"""Which Python runs a backend: this one, a named environment, or one that the user gives."""
+"""Chooses the Python interpreter of a backend: this one, a named environment, or one that the user names."""
 
 from __future__ import annotations
 
@@ -19,48 +19,49 @@ REQUIRED_MODULES = {
     "tflite": ("tensorflow",),
     "stablehlo": ("jax", "flax"),
 }
-"""Modules that a backend needs in this environment. The classes of TensorFlow and Flax are never in it: they
-end with transformers 4.57.6, which the environment ``oracle`` has."""
+"""Modules that a backend needs in this environment. The TensorFlow and Flax classes are not listed: transformers
+4.57.6 is the last release that has them, and the environment ``oracle`` contains it.
+"""
 
 ORACLE_BACKENDS = ("tensorflow", "flax", "saved-model", "tflite", "stablehlo")
-"""Backends that the environment ``oracle`` serves where this one cannot."""
+"""Backends that run in the environment ``oracle`` if this one lacks their modules."""
 
 
 def environments_folder() -> Path:
-    """Where named environments are: the user's cache."""
+    """Returns the folder of named environments, in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "equipoise" / "environments"
 
 
 def environment_interpreter(name: str) -> Path:
-    """The interpreter of a named environment, whether it is there or not."""
+    """Returns the path of a named environment's interpreter, which need not exist."""
     folder = environments_folder() / name
     windows = folder / "Scripts" / "python.exe"
     return windows if windows.exists() else folder / "bin" / "python"
 
 
-def find_interpreter(backend: str, chosen: Mapping[str, str]) -> Path:
-    """The interpreter that is to run a backend.
+def find_interpreter(backend: str, interpreters: Mapping[str, str]) -> Path:
+    """Returns the interpreter that runs a backend.
 
     Args:
-        backend: Its name, or the path of a file that is one.
-        chosen: ``--env`` of the user: a backend's name -> an interpreter or the name of an environment.
+        backend: Its name, or the path of a file that defines it.
+        interpreters: ``--env`` of the user: name of a backend -> interpreter or name of an environment.
 
     Raises:
-        InputError: None is there; the message says what to install.
+        InputError: No interpreter is found; the message says what to install.
     """
-    if backend in chosen:
-        return _resolve_interpreter(chosen[backend])
+    if backend in interpreters:
+        return _resolve_interpreter(interpreters[backend])
     if backend.endswith(".py"):
         return Path(sys.executable)
-    needs = REQUIRED_MODULES.get(backend)
-    missing = [name for name in needs if find_spec(name) is None] if needs else []
-    if needs and not missing:
+    required = REQUIRED_MODULES.get(backend)
+    missing = [name for name in required if find_spec(name) is None] if required else []
+    if required and not missing:
         return Path(sys.executable)
     if backend in ORACLE_BACKENDS:
         oracle = (
-            _resolve_interpreter(chosen["oracle"])
-            if "oracle" in chosen
+            _resolve_interpreter(interpreters["oracle"])
+            if "oracle" in interpreters
             else environment_interpreter("oracle")
         )
         if oracle.exists():

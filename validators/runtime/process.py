@@ -167,7 +167,7 @@ class WorkerPool:
     """The worker processes of a command: one for each backend, kept for the next model, replaced when they die.
 
     Args:
-        chosen: Interpreters chosen by the user, see :func:`find_interpreter`.
+        interpreters: Interpreters chosen by the user, see :func:`find_interpreter`.
         log: A folder for the output of the libraries.
         time_limit: Seconds that one request may take.
         memory_limit: Bytes of address space of each process.
@@ -175,13 +175,13 @@ class WorkerPool:
 
     def __init__(
         self,
-        chosen: Mapping[str, str] | None = None,
+        interpreters: Mapping[str, str] | None = None,
         *,
         log: Path | None = None,
         time_limit: float | None = None,
         memory_limit: int | None = None,
     ) -> None:
-        self.chosen = dict(chosen or {})
+        self.interpreters = dict(interpreters or {})
         self.log = log
         self.time_limit = time_limit
         self.memory_limit = memory_limit
@@ -198,7 +198,7 @@ class WorkerPool:
             process.close()
         log = self.log / f"{Path(key).name}.log" if self.log else None
         self._processes[key] = WorkerProcess(
-            find_interpreter(backend, self.chosen),
+            find_interpreter(backend, self.interpreters),
             log,
             time_limit=self.time_limit,
             memory_limit=self.memory_limit,

@@ -1,4 +1,4 @@
-"""A runner that notes what it is asked to do."""
+"""A runner that records the inputs of all calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
 
 
 class Recorder:
-    """Passes everything on to a runner.
+    """Forwards all calls to a runner and records their inputs.
 
     Attributes:
         passes: Inputs of every :meth:`run`.
@@ -22,16 +22,16 @@ class Recorder:
 
     @property
     def accepts(self) -> frozenset[str]:
-        """Those of the runner."""
+        """Names of the inputs that the runner accepts."""
         return self._runner.accepts
 
     @property
     def caches(self) -> bool:
-        """As the runner."""
+        """Whether the runner has a KV cache."""
         return self._runner.caches
 
     def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
-        """Notes the inputs of a pass."""
+        """Records the inputs and runs one forward pass."""
         self.passes.append(dict(inputs))
         return self._runner.run(inputs, **kwargs)
 
@@ -42,6 +42,6 @@ class Recorder:
         order: Sequence[int] | None = None,
         **kwargs: CallOption,
     ) -> tuple[Arrays, str]:
-        """Notes the inputs of a step."""
+        """Records the inputs and runs one step."""
         self.steps.append(dict(inputs))
         return self._runner.step(inputs, state, order, **kwargs)

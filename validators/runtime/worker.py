@@ -1,26 +1,26 @@
-"""Runs models in another process, in this or another Python environment.
+"""Runs models in a separate process, in this or another Python environment.
 
-It is started as ``/other/python worker.py`` and speaks frames over its standard input and output. Nothing of
-Equipoise needs to be installed there: the backends come from the folder beside this file.
+The process is started as ``/other/python worker.py`` and exchanges frames over its standard input and output.
+Equipoise need not be installed in that environment: the backends are imported from the folders next to this file.
 
 A frame is an 8-byte little-endian length, a JSON header of that length, then the raw bytes of the arrays that
-the header lists under ``arrays`` (name, dtype, shape), C order, little-endian, one after the other.
+the header lists under ``arrays`` (name, dtype, shape), in C order, little-endian, one after the other.
 
-A request's header has ``op`` and its arguments; the answer's has ``ok`` and the result, or ``error`` and
-``trace``. One request is answered before the next is read. What libraries print goes to standard error.
+The header of a request has ``op`` and its arguments; that of the answer has ``ok`` and the result, or ``error`` and
+``trace``. A request is answered before the next one is read. What libraries print goes to standard error.
 
-    hello   {}                                          versions of Python and of the libraries, hardware
+    hello   {}                                          versions of Python and the libraries, number of cores
     load    {model, backend, folder, class, options}    info: missing, unexpected, mismatched keys; about
-    run     {model, kwargs} + arrays                    all float outputs, flattened, by name
-    step    {model, kwargs, state, order} + arrays      the same, and the name of the cache that it leaves
-    capture {model, kwargs, state} + arrays             the outputs and those of every module on the way
+    run     {model, kwargs} + arrays                    all floating-point outputs, flattened, by name
+    step    {model, kwargs, state, order} + arrays      the same, and the name of the new KV cache
+    capture {model, kwargs, state} + arrays             the outputs, and inputs and outputs of every module
     names   {model}                                     name and shape of every weight
-    renamed {model}                                     the file's names of weights that the model renames
-    drop    {model}                                     forgets the model
-    call    {module, function, arguments}               what a function returns; module: dotted name or a .py path
+    renamed {model}                                     names in the file of weights that the model renames
+    drop    {model}                                     unloads the model
+    call    {module, function, arguments}               result of a function; module: dotted name or path of a .py file
     stop    {}                                          ends the process
 
-``backend`` is a file of ``backends/``; ``class`` is the PyTorch name (``BertModel``).
+``backend`` is a module of ``backends/``; ``class`` is the name of the PyTorch class (``BertModel``).
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 Header = dict[str, Any]
-"""A JSON object: the request, or the answer to one."""
+"""A JSON object: a request or the answer to one."""
 Answer = tuple[Header, Arrays]
 Session = Any
 """A loaded model: :class:`equipoise.validators.backends.base.Session`."""
 
-LIBRARIES = (
+REPORTED_LIBRARIES = (
     *("transformers", "torch", "tensorflow", "tf_keras", "jax", "flax", "numpy"),
     *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "safetensors", "tokenizers"),
 )
 
 MAX_HEADER_BYTES = 1 << 30
-"""Bytes; a longer one is no header but the output of something that is no worker."""
+"""A longer header is not a frame but the output of another program."""
 
 
 class FrameError(ValueError):
-    """The other side does not speak this protocol."""
+    """The other process does not use this protocol."""
 
 
 def read_frame(stream: BinaryIO) -> tuple[Header, Arrays] | None:
-    """The next header and its arrays, or None at the end of the stream.
+    """Reads the next header and its arrays; returns None at the end of the stream.
 
     Raises:
-        FrameError: What came is no frame.
+        FrameError: The bytes are not a frame.
     """
     head = stream.read(8)
     if len(head) < 8:
@@ -81,13 +81,13 @@ def read_frame(stream: BinaryIO) -> tuple[Header, Arrays] | None:
 
 
 def _read_array(stream: BinaryIO, dtype: str, shape: list[int]) -> Array:
-    kind = np.dtype(dtype)
-    data = stream.read(int(np.prod(shape, dtype=np.int64)) * kind.itemsize)
-    return np.frombuffer(data, kind).reshape(shape)
+    array_dtype = np.dtype(dtype)
+    data = stream.read(int(np.prod(shape, dtype=np.int64)) * array_dtype.itemsize)
+    return np.frombuffer(data, array_dtype).reshape(shape)
 
 
 def write_frame(stream: BinaryIO, header: Header, arrays: Arrays) -> None:
-    """Writes a header and its arrays and flushes."""
+    """Writes a header and its arrays and flushes the stream."""
     dense = {
         name: value if value.flags.c_contiguous else np.array(value, order="C")
         for name, value in arrays.items()
@@ -100,7 +100,7 @@ def write_frame(stream: BinaryIO, header: Header, arrays: Arrays) -> None:
 
 
 def flatten(value: Any, path: str = "") -> Arrays:
-    """Every float array in nested outputs, by dotted path; other leaves are passed over."""
+    """Returns every floating-point array in nested outputs by its dotted path; skips other values."""
     if value is None or isinstance(value, (str, bytes, bool, int, float)):
         return {}
     if hasattr(value, "items"):
@@ -110,14 +110,14 @@ def flatten(value: Any, path: str = "") -> Arrays:
     else:
         array = to_numpy(value)
         return {path: array} if array is not None and array.dtype.kind == "f" else {}
-    found: Arrays = {}
+    arrays: Arrays = {}
     for key, item in pairs:
-        found.update(flatten(item, f"{path}.{key}" if path else str(key)))
-    return found
+        arrays.update(flatten(item, f"{path}.{key}" if path else str(key)))
+    return arrays
 
 
 def to_numpy(value: Any) -> Array | None:
-    """A framework's tensor as an array, or None when it is none; bfloat16 becomes float32, exactly."""
+    """Converts a framework's tensor to an array, or returns None if it is none; bfloat16 becomes float32, which is exact."""
     if type(value).__module__.startswith("torch"):
         if not hasattr(value, "detach"):
             return None
@@ -126,7 +126,7 @@ def to_numpy(value: Any) -> Array | None:
     elif not hasattr(value, "__array__"):
         return None
     array = np.asarray(value)
-    # bfloat16 and its like are no numpy kind "f"; their values are exact in float32.
+    # bfloat16 and similar dtypes have kind "V" in NumPy; float32 represents them exactly.
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
@@ -135,9 +135,9 @@ SESSIONS: dict[str, Session] = {}
 
 
 class Worker:
-    """Holds loaded models by name and answers one request at a time."""
+    """Stores loaded models by name and answers requests."""
 
-    OPS = (
+    OPERATIONS = (
         *("hello", "load", "run", "step", "capture"),
         *("names", "renamed", "drop", "call"),
     )
@@ -147,11 +147,11 @@ class Worker:
         self.states: Header = {}
 
     def hello(self, header: Header, arrays: Arrays) -> Answer:
-        """Versions of Python and of the libraries, and the hardware."""
+        """Returns the versions of Python and the libraries, and the number of cores."""
         from importlib.metadata import PackageNotFoundError, version
 
         versions = {"python": sys.version.split()[0]}
-        for library in LIBRARIES:
+        for library in REPORTED_LIBRARIES:
             try:
                 versions[library] = version(library)
             except PackageNotFoundError:
@@ -159,7 +159,7 @@ class Worker:
         return {"versions": versions, "cores": len(os.sched_getaffinity(0))}, {}
 
     def load(self, header: Header, arrays: Arrays) -> Answer:
-        """Loads a model under a name."""
+        """Loads a model and stores it under a name."""
         session = _import_backend(header["backend"]).load(
             header["folder"], header.get("class") or "", header.get("options") or {}
         )
@@ -173,43 +173,45 @@ class Worker:
         session = self.sessions[header["model"]]
         start = time.perf_counter()
         outputs = session.run(arrays, header.get("kwargs", {}))
-        return self._measured(session, start), flatten(outputs)
+        return self._measure(session, start), flatten(outputs)
 
     def step(self, header: Header, arrays: Arrays) -> Answer:
-        """Runs a model on arrays with the cache of an earlier step and keeps the new one."""
+        """Runs a model with the KV cache of an earlier step and stores the new one."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
         start = time.perf_counter()
         outputs, state = session.step(arrays, header.get("kwargs", {}), state, header.get("order"))
-        measured = self._measured(session, start)
+        measured = self._measure(session, start)
         name = f"state-{header['model']}"
         self.states[name] = state
         return {"state": name, **measured}, flatten(outputs)
 
     def capture(self, header: Header, arrays: Arrays) -> Answer:
-        """Runs a model and reports the inputs and outputs of its modules, in the order of their ends."""
+        """Runs a model and returns inputs and outputs of its modules, in the order in which they end."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
         outputs, modules = session.capture(arrays, header.get("kwargs", {}), state)
-        sent = {f"results|{name}": value for name, value in flatten(outputs).items()}
+        arrays_by_name = {f"results|{name}": value for name, value in flatten(outputs).items()}
         listed = []
         for index, module in enumerate(modules):
             for side in ("inputs", "outputs"):
                 values = module.pop(side)
-                sent.update({f"{side}/{index}|{name}": value for name, value in values.items()})
+                arrays_by_name.update(
+                    {f"{side}/{index}|{name}": value for name, value in values.items()}
+                )
             listed.append(module)
-        return {"modules": listed}, sent
+        return {"modules": listed}, arrays_by_name
 
     def names(self, header: Header, arrays: Arrays) -> Answer:
-        """Lists the weights of a model."""
+        """Returns name and shape of a model's weights."""
         return {"names": self.sessions[header["model"]].names()}, {}
 
     def renamed(self, header: Header, arrays: Arrays) -> Answer:
-        """Lists the weights that a model calls otherwise than its file; reads the file."""
+        """Returns the weights whose names in the model and its file differ; reads the file."""
         return {"renamed": self.sessions[header["model"]].renamed()}, {}
 
     def drop(self, header: Header, arrays: Arrays) -> Answer:
-        """Forgets a model."""
+        """Unloads a model."""
         self.states.pop(f"state-{header['model']}", None)
         self.sessions.pop(header["model"]).close()
         self._collect()
@@ -223,18 +225,18 @@ class Worker:
         return {"result": result}, {}
 
     def _collect(self) -> None:
-        """Frees models: a model and what was made of it refer to each other.
+        """Runs the garbage collector: models contain reference cycles.
 
-        What is left when no model is held belongs to the libraries. It is not looked at again: with PyTorch and
-        TensorFlow that takes half a second each time.
+        If no model is loaded, the objects that remain belong to the libraries and are frozen. Otherwise each later
+        collection would take half a second with PyTorch and TensorFlow.
         """
         gc.collect()
         if not self.sessions:
             gc.freeze()
 
     @staticmethod
-    def _measured(session: Session, start: float) -> dict[str, float]:
-        """Seconds of the pass, and the most memory that the process (or its device) has held so far."""
+    def _measure(session: Session, start: float) -> dict[str, float]:
+        """Returns the seconds of a pass and the peak memory of the process (or its device) so far."""
         session.synchronize()
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "peak_bytes": session.peak_bytes()}
@@ -249,7 +251,7 @@ class Worker:
             write_frame(sink, answer, results)
 
     def _answer(self, header: Header, arrays: Arrays) -> Answer:
-        operations = {op: getattr(self, op) for op in self.OPS}
+        operations = {op: getattr(self, op) for op in self.OPERATIONS}
         try:
             answer, results = operations[header["op"]](header, arrays)
         except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
@@ -259,9 +261,9 @@ class Worker:
         return {"ok": True, **answer}, results
 
 
-BACKENDS = "equipoise.validators.backends"
+BACKENDS_PACKAGE = "equipoise.validators.backends"
 BACKEND_FOLDERS = ("classes", "programs")
-"""Subpackages of :data:`BACKENDS`; each module without an underscore is a backend."""
+"""Subpackages of :data:`BACKENDS_PACKAGE`; each module without a leading underscore is a backend."""
 
 
 def _import_backend(name: str) -> Any:
@@ -269,7 +271,7 @@ def _import_backend(name: str) -> Any:
     if name.endswith(".py"):
         return _import_file(name)
     for folder in BACKEND_FOLDERS:
-        module = f"{BACKENDS}.{folder}.{name.replace('-', '_')}"
+        module = f"{BACKENDS_PACKAGE}.{folder}.{name.replace('-', '_')}"
         if find_spec(module) is not None:
             return import_module(module)
     raise LookupError(f"there is no backend {name!r}")
@@ -285,41 +287,41 @@ def _import_file(file: str) -> Any:
     if spec is None or spec.loader is None:
         raise FileNotFoundError(file)
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for the names in their annotations
+    sys.modules[spec.name] = module  # dataclasses look up annotations there
     spec.loader.exec_module(module)
     return module
 
 
 def stand_in_for_package(folder: str) -> None:
-    """Makes ``equipoise.validators`` and what is below it importable from beside this file, and from nowhere else.
+    """Makes ``equipoise.validators``, ``exporters`` and ``convert`` importable from the folders around this file only.
 
-    In the other environment nothing of ours is installed, and in ours the parent of the folder need not be
-    importable either; the backends import one another and this file by their full names.
+    In the other environment Equipoise is not installed, and in this one the parent folder need not be importable; the
+    backends import each other and this file by their full names.
     """
-    me = sys.modules[__name__]
-    beside = os.path.dirname(folder)
+    this_module = sys.modules[__name__]
+    root = os.path.dirname(folder)
     packages: dict[str, list[str]] = {
         "equipoise": [],
         "equipoise.validators": [folder],
-        "equipoise.exporters": [os.path.join(beside, "exporters")],
-        "equipoise.convert": [os.path.join(beside, "convert")],
+        "equipoise.exporters": [os.path.join(root, "exporters")],
+        "equipoise.convert": [os.path.join(root, "convert")],
     }
     for name, paths in packages.items():
         module = types.ModuleType(name)
         module.__path__ = paths
         sys.modules[name] = module
-    sys.modules["equipoise.validators.runtime.worker"] = me
+    sys.modules["equipoise.validators.runtime.worker"] = this_module
 
 
 def limit_memory(nbytes: int) -> None:
-    """Lets the process hold no more address space; what asks for more gets a MemoryError."""
+    """Limits the address space of the process; allocations beyond raise MemoryError."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
 
 
 def main() -> None:
-    """Serves standard input; keeps standard output for frames alone."""
+    """Serves standard input; standard output is reserved for frames."""
     for name, value in (
         ("TF_USE_LEGACY_KERAS", "1"),
         ("TF_CPP_MIN_LOG_LEVEL", "3"),
@@ -331,7 +333,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     if len(sys.argv) > 1:
         limit_memory(int(sys.argv[1]))
-    # Tracers make millions of objects that stay: to look for garbage as often as usual is a quarter of their time.
+    # Tracing creates millions of long-lived objects: with the default thresholds a quarter of its time is garbage collection.
     gc.set_threshold(20_000, 20, 50)
     stand_in_for_package(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

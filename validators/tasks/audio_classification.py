@@ -1,10 +1,10 @@
-"""Audio classification: labels of a sound."""
+"""Audio classification: labels of audio."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.validators.core.types import Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.audio import (
@@ -12,18 +12,17 @@ from equipoise.validators.tasks.shared.audio import (
     extract_features,
     synthetic_audio_samples,
 )
-from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, classify, label_decisions
+from equipoise.validators.tasks.shared.labels import ClassificationTask
 
 
-class AudioClassification:
-    """wav2vec2 and its kin, spectrogram transformers."""
+class AudioClassification(ClassificationTask):
+    """wav2vec2 and similar models, spectrogram transformers."""
 
     name = "audio-classification"
-    aliases = ()
     auto_class = "AutoModelForAudioClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A classifier with a feature extractor for sound."""
+        """Checks for a classifier with a feature extractor for audio."""
         return (
             model.class_name.endswith(("ForSequenceClassification", "ForAudioClassification"))
             and model.has_feature_extractor
@@ -31,27 +30,18 @@ class AudioClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Synthesised sounds."""
+        """Returns synthetic audio."""
         return synthetic_audio_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`audio_cases`."""
+        """Returns the cases of :func:`audio_cases`."""
         return audio_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Features of the sounds, with a mask where the model takes one."""
+        """Encodes the audio, with a mask if the model accepts one."""
         return Batch(case, extract_features(model, case.samples))
 
     run = run_single_pass
-
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """The ``top_k`` (5) best labels; option ``function_to_apply``."""
-        function = options.get("function_to_apply")
-        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
-
-    decisions = label_decisions
 
 
 TASK = AudioClassification()

@@ -1,6 +1,6 @@
-"""What a task is: it owns what a model's inputs and outputs mean.
+"""The interface of tasks. A task knows the meaning of a model's inputs and outputs.
 
-A task is one file in this folder that defines ``TASK``; its name is the file's, with hyphens.
+A task is a module in this folder that defines ``TASK``; its name is that of the module, with hyphens.
 """
 
 from __future__ import annotations
@@ -26,80 +26,80 @@ from equipoise.validators.models.samples import resolve_media_paths
 
 
 class Task(Protocol):
-    """A pipeline task; one instance without state serves every model."""
+    """A pipeline task; one stateless instance serves all models."""
 
     name: str
     aliases: tuple[str, ...]
     auto_class: str
-    """The auto class of transformers, e.g. ``AutoModelForSequenceClassification``."""
+    """The auto class of transformers, such as ``AutoModelForSequenceClassification``."""
 
     def suits(self, model: ModelFolder) -> bool:
-        """Whether the model's class and files are made for this task."""
+        """Checks whether the model's class and files are made for this task."""
         ...
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Real samples for a model whose folder brings none; of unequal sizes, three at least."""
+        """Returns at least three samples of different sizes, for a model whose folder contains none."""
         ...
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """How a batch varies: one, three, padded, long, left and right."""
+        """Returns the cases: batches of one and three samples, with padding, of long inputs ..."""
         ...
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """The arrays of a case, through the model's own tokenizer or processor."""
+        """Returns the arrays of a case, from the model's own tokenizer or processor."""
         ...
 
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
-        """The outputs of a batch: one forward pass, or a loop of them.
+        """Returns the outputs of a batch: of one forward pass, or of a generation loop.
 
         Args:
             runner: The model.
             model: Its folder.
-            batch: What :meth:`encode` gave.
-            follow: Outputs of the reference for the same batch. A loop that chooses tokens takes the
-                reference's choices, so that the numbers stay comparable, and reports its own beside.
+            batch: The result of :meth:`encode`.
+            follow: The reference's outputs for the same batch. A loop that chooses tokens continues with the
+                reference's choices, so that the outputs remain comparable, and returns its own choices too.
         """
         ...
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """What ``pipeline()`` returns, one a sample; ``options`` are those of its call (``top_k`` ...)."""
+        """Returns what ``pipeline()`` returns, one result per sample; ``options`` are those of its call (``top_k`` ...)."""
         ...
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """What is decided and how firmly, read off the reference's outputs."""
+        """Returns the decisions that a person reads off the outputs, with their margins."""
         ...
 
 
 def forward(runner: Runner, batch: Batch) -> Arrays:
-    """One forward pass with the inputs that the model takes."""
-    known = {name: value for name, value in batch.arrays.items() if name in runner.accepts}
-    return runner.run(known, **batch.kwargs)
+    """Runs one forward pass with the inputs that the model accepts."""
+    inputs = {name: value for name, value in batch.arrays.items() if name in runner.accepts}
+    return runner.run(inputs, **batch.kwargs)
 
 
 def run_single_pass(
     self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
 ) -> Arrays:
-    """:meth:`Task.run` of a task that needs one forward pass."""
+    """:meth:`Task.run` of a task with one forward pass."""
     return forward(runner, batch)
 
 
 def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
-    """What ``pipeline()`` does with samples: as the generation config says, with a cache if there is one."""
+    """Returns the case that ``pipeline()`` runs: with the generation config's settings, and a cache if the model has one."""
     return Case("pipeline", tuple(samples), {"cache": cache})
 
 
-def samples_of(task: Task, model: ModelFolder) -> list[Sample]:
-    """The samples that the folder brings, or the task's own; files of media under their whole paths."""
-    brought = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
-    return brought or task.samples(model)
+def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
+    """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder."""
+    stored = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
+    return stored or task.samples(model)
 
 
 TASKS = PluginFolder("equipoise.validators.tasks", "equipoise.tasks", "TASK")
-"""The built-in tasks, and those that other packages offer in the entry-point group ``equipoise.tasks``."""
+"""The built-in tasks, and those of other packages in the entry-point group ``equipoise.tasks``."""
 
 _TRANSLATION = re.compile(r"translation_\w+_to_\w+")
 
@@ -139,7 +139,7 @@ def infer_task(model: ModelFolder) -> Task:
         "several tasks suit the model" if suitable else "no task suits the model",
         file=model.path,
         found=", ".join(task.name for task in suitable) or model.class_name or "no architectures",
-        hint="say which with --task; " + ", ".join(task_names()),
+        hint="choose one with --task: " + ", ".join(task_names()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Document question answering: a question about a page."""
+"""Document question answering: answers a question about a page."""
 
 from __future__ import annotations
 
@@ -37,23 +37,25 @@ from equipoise.validators.tasks.shared.images import preprocess_images, syntheti
 from equipoise.validators.tasks.shared.text import tokenize
 
 DONUT_PROMPT = "<s_docvqa><s_question>{}</s_question><s_answer>"
-"""Donut's own."""
+"""Donut's prompt for document question answering."""
 
 
 class DocumentQuestionAnswering:
-    """LayoutLM on words with boxes, and Donut on the picture of a page."""
+    """LayoutLM on words with bounding boxes, and Donut on the image of a page."""
 
     name = "document-question-answering"
     aliases = ("docvqa",)
     auto_class = "AutoModelForDocumentQuestionAnswering"
 
     def suits(self, model: ModelFolder) -> bool:
-        """LayoutLM with its head for spans, or Donut."""
-        layout = model.model_type.startswith("layoutlm")
-        return (layout and model.class_name.endswith("ForQuestionAnswering")) or is_donut(model)
+        """Checks for LayoutLM with a question answering head, or Donut."""
+        is_layoutlm = model.model_type.startswith("layoutlm")
+        return (is_layoutlm and model.class_name.endswith("ForQuestionAnswering")) or is_donut(
+            model
+        )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Pages of unequal numbers of words."""
+        """Returns pages with different numbers of words."""
         pages = {
             "What is the total?": "Invoice 17 Total 25 Euro",
             "Who signs?": "Letter Signed Anna Smith",
@@ -69,28 +71,30 @@ class DocumentQuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """One page, three, three padded; for Donut see :func:`generation_cases`, page by page."""
+        """Returns cases of one page, three, and three with extra padding; for Donut those of :func:`generation_cases` with one page."""
         if is_donut(model):
             return [case for case in generation_cases(model, samples) if len(case.samples) == 1]
         three = take_cyclic(samples, 3)
         return [
             Case("single", (samples[0],)),
             Case("batch", three),
-            Case("padded", three, {"extra": 5}),
+            Case("padded", three, {"extra_padding": 5}),
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens with boxes, and pixels where the model takes them.
+        """Tokenizes words with their boxes; adds images if the model accepts them.
 
         Raises:
-            InputError: Donut is given several pages whose questions differ in length.
+            InputError: Donut gets several pages whose questions differ in length.
         """
         if not is_donut(model):
             return encode_documents(model, case)
         prompts = [DONUT_PROMPT.format(sample["question"]) for sample in case.samples]
         tokens = tokenize(model, Case("", ()), prompts, add_special_tokens=False)
         if not tokens["attention_mask"].all():
-            raise InputError("Donut takes no padded questions", hint="ask page by page")
+            raise InputError(
+                "Donut does not support padded questions", hint="run one page at a time"
+            )
         arrays = {
             **preprocess_images(model, case.samples),
             "decoder_input_ids": tokens["input_ids"],
@@ -100,7 +104,7 @@ class DocumentQuestionAnswering:
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
-        """One forward pass, or a loop of them."""
+        """Runs one forward pass, or a generation loop for Donut."""
         if is_donut(model):
             return generate_text(self, runner, model, batch, follow)
         return token_logits(batch, forward(runner, batch))
@@ -108,23 +112,23 @@ class DocumentQuestionAnswering:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``."""
+        """Returns answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``."""
         if is_donut(model):
             return [[{"answer": _donut_answer(model, row)}] for row in outputs["sequences"]]
-        length = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
-        impossible = bool(options.get("handle_impossible_answer"))
+        max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
+        allow_no_answer = bool(options.get("handle_impossible_answer"))
         top_k = int(options.get("top_k", 1))
-        return document_answers(batch, outputs, top_k, length, impossible)
+        return document_answers(batch, outputs, top_k, max_answer_tokens, allow_no_answer)
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Start and end of the answer, or its tokens."""
+        """Returns start and end of the best span, or the generated tokens for Donut."""
         if is_donut(model):
             return token_decisions(self, model, batch, outputs)
         return document_decisions(batch, outputs)
 
 
 def is_donut(model: ModelFolder) -> bool:
-    """Whether the model reads a page as a picture and writes the answer."""
+    """Checks whether the model is Donut, which reads the image of a page and generates the answer."""
     encoder = model.config.get("encoder") or {}
     return model.class_name == "VisionEncoderDecoderModel" and (
         encoder.get("model_type") == "donut-swin"
@@ -136,12 +140,12 @@ def _donut_answer(model: ModelFolder, ids: TokenIds) -> str | None:
     text = str(tokenizer.decode(ids))
     text = text.replace(tokenizer.eos_token, "").replace(tokenizer.pad_token, "")
     text = re.sub(r"<.*?>", "", text, count=1).strip()
-    found = re.search(r"<s_answer>(.*)</s_answer>", text)
-    return found.group(1).strip() if found else None
+    match = re.search(r"<s_answer>(.*)</s_answer>", text)
+    return match.group(1).strip() if match else None
 
 
 def _parse_boxes(text: str) -> list[SampleValue]:
-    """Words in lines of four, each with a box in thousandths of the page."""
+    """Returns words in lines of four, each with a bounding box in thousandths of the page."""
     return [
         [word, [200 * (i % 4) + 50, 100 * (i // 4) + 50, 200 * (i % 4) + 230, 100 * (i // 4) + 110]]
         for i, word in enumerate(text.split())

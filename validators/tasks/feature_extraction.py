@@ -1,4 +1,4 @@
-"""Feature extraction: the vectors of a text."""
+"""Feature extraction: the hidden states of a text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FeatureExtraction:
     auto_class = "AutoModel"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A base model that reads text alone; those with a picture or sound tower too are no such."""
+        """Checks for a base model that accepts only text; models with a vision or audio tower do not suit."""
         return (
             model.class_name.endswith(("Model", "EncoderModel"))
             and not model.class_name.endswith(
@@ -43,7 +43,7 @@ class FeatureExtraction:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences of unequal length."""
+        """Returns sentences of different lengths."""
         return [
             {"text": "The weather is fine today."},
             {"text": "A cat sleeps."},
@@ -51,34 +51,35 @@ class FeatureExtraction:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts; a model with a decoder reads them there as well."""
+        """Tokenizes the texts; the decoder of an encoder-decoder model gets them too."""
         arrays = tokenize(model, case, [str(sample["text"]) for sample in case.samples])
         if model.config.get("is_encoder_decoder") and model.class_name.endswith("EncoderModel"):
             return Batch(case, arrays, valid={"last_hidden_state": token_mask(arrays)})
         if model.config.get("is_encoder_decoder"):
             arrays["decoder_input_ids"] = arrays["input_ids"]
-        real = token_mask(arrays)
+        mask = token_mask(arrays)
         names = ("last_hidden_state", "encoder_last_hidden_state")
-        return Batch(case, arrays, valid=dict.fromkeys(names, real))
+        return Batch(case, arrays, valid=dict.fromkeys(names, mask))
 
     run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Vectors of the tokens as nested lists, without those of padding."""
+        """Returns the vectors of the tokens as nested lists, without padding."""
         name = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
-        real = token_mask(batch.arrays)
+        mask = token_mask(batch.arrays)
         return [
-            [np.asarray(row)[kept].tolist()] for row, kept in zip(outputs[name], real, strict=True)
+            [np.asarray(row)[valid].tolist()]
+            for row, valid in zip(outputs[name], mask, strict=True)
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """None: nobody reads a vector, and what it is used for is not known here."""
+        """Returns no decisions: how the vectors are used is not known here."""
         return []
 
 

@@ -1,4 +1,4 @@
-"""Fill-mask: the word that was taken out."""
+"""Fill-mask: predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from equipoise.validators.tasks.shared.text import text_cases, token_mask, token
 
 
 class FillMask:
-    """One mask or several in a text."""
+    """Masked language models; a text may have several masks."""
 
     name = "fill-mask"
     aliases = ()
     auto_class = "AutoModelForMaskedLM"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A masked language model; those trained with a second head too."""
-        ends = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
+        """Checks for a masked language model, also one with a second pretraining head."""
+        suffixes = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
         return (
-            model.class_name.endswith(ends)
+            model.class_name.endswith(suffixes)
             and model.has_tokenizer
             and not model.has_image_processor
             and not model.has_feature_extractor
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences with a gap."""
+        """Returns sentences with a mask."""
         mask = model.tokenizer.mask_token
         return [
             {"text": f"The capital of France is {mask}."},
@@ -52,11 +52,11 @@ class FillMask:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens, and where the masks are.
+        """Tokenizes the texts and stores the positions of masks.
 
         Raises:
             InputError: A text has no mask.
@@ -65,7 +65,7 @@ class FillMask:
         masks = [
             np.flatnonzero(row == model.tokenizer.mask_token_id) for row in arrays["input_ids"]
         ]
-        if any(not len(places) for places in masks):
+        if any(not len(positions) for positions in masks):
             raise InputError("a text has no mask", expected=model.tokenizer.mask_token)
         return Batch(case, arrays, valid={"logits": token_mask(arrays)}, context=masks)
 
@@ -74,30 +74,39 @@ class FillMask:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The ``top_k`` (5) words of a mask, or a list of those for several; ``targets`` are words to choose from."""
-        targets = self._targets(model, options.get("targets"))
-        found = []
-        for index, places in enumerate(batch.context):
+        """Returns the ``top_k`` (5) tokens of a mask, or a list of those for several masks; ``targets`` limits the tokens."""
+        targets = self._target_ids(model, options.get("targets"))
+        answers = []
+        for index, positions in enumerate(batch.context):
             ids = batch.arrays["input_ids"][index]
             rows = [
-                self._words(model, ids, place, outputs["logits"][index, place], targets, options,
-                            only=len(places) == 1)
-                for place in places.tolist()
-            ]  # fmt: skip
-            found.append(rows[0] if len(rows) == 1 else rows)
-        return found
+                self._predict_tokens(
+                    model,
+                    ids,
+                    position,
+                    outputs["logits"][index, position],
+                    targets,
+                    options,
+                    is_only_mask=len(positions) == 1,
+                )
+                for position in positions.tolist()
+            ]
+            answers.append(rows[0] if len(rows) == 1 else rows)
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best word of every mask."""
-        made = []
-        for index, places in enumerate(batch.context):
-            rows = outputs["logits"][index, places]
+        """Returns the best token of every mask."""
+        decisions = []
+        for index, positions in enumerate(batch.context):
+            rows = outputs["logits"][index, positions]
             words = [model.tokenizer.decode([best]) for best in rows.argmax(-1).tolist()]
-            made.append(Decision("words", words, "logits", (index, places), argmax_margins(rows)))
-        return made
+            decisions.append(
+                Decision("words", words, "logits", (index, positions), argmax_margins(rows))
+            )
+        return decisions
 
     @staticmethod
-    def _targets(model: ModelFolder, targets: CallOption) -> list[int] | None:
+    def _target_ids(model: ModelFolder, targets: CallOption) -> list[int] | None:
         if targets is None:
             return None
         words = [targets] if isinstance(targets, str) else list(targets)
@@ -111,33 +120,35 @@ class FillMask:
         return sorted(ids - {-1})
 
     @staticmethod
-    def _words(
+    def _predict_tokens(
         model: ModelFolder,
         ids: TokenIds,
-        place: int,
+        position: int,
         logits: Array,
         targets: list[int] | None,
         options: dict[str, CallOption],
-        only: bool,
+        is_only_mask: bool,
     ) -> list[dict[str, Answer]]:
         tokenizer = model.tokenizer
         scores = softmax(logits)
-        choice = np.asarray(targets if targets is not None else range(len(scores)))
-        order = choice[np.argsort(-scores[choice], kind="stable")][: options.get("top_k", 5)]
-        found = []
+        candidates = np.asarray(targets if targets is not None else range(len(scores)))
+        order = candidates[np.argsort(-scores[candidates], kind="stable")][
+            : options.get("top_k", 5)
+        ]
+        answers = []
         for token in order.tolist():
             filled = ids.copy()
-            filled[place] = token
+            filled[position] = token
             filled = filled[filled != tokenizer.pad_token_id]
-            found.append(
+            answers.append(
                 {
                     "score": float(scores[token]),
                     "token": token,
                     "token_str": tokenizer.decode([token]),
-                    "sequence": tokenizer.decode(filled, skip_special_tokens=only),
+                    "sequence": tokenizer.decode(filled, skip_special_tokens=is_only_mask),
                 }
             )
-        return found
+        return answers
 
 
 TASK = FillMask()

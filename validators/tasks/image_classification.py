@@ -1,60 +1,30 @@
-"""Image classification: labels of a picture."""
+"""Image classification: labels of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.images import (
-    image_cases,
-    preprocess_images,
-    synthetic_image_samples,
-)
-from equipoise.validators.tasks.shared.labels import (
-    DEFAULT_TOP_K,
-    activation_name,
-    classify,
-    label_decisions,
-)
+from equipoise.validators.tasks.shared.images import ImageTask
+from equipoise.validators.tasks.shared.labels import ClassificationTask, image_activation
 
 
-class ImageClassification:
-    """Vision models with a classifier."""
+class ImageClassification(ImageTask, ClassificationTask):
+    """Vision models with a classification head."""
 
     name = "image-classification"
-    aliases = ()
     auto_class = "AutoModelForImageClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A classifier of pictures."""
+        """Checks for an image classification class."""
         return model.class_name.endswith(
             ("ForImageClassification", "ForImageClassificationWithTeacher")
         )
 
-    def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
-        return synthetic_image_samples()
-
-    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`."""
-        return image_cases(model, samples)
-
-    def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels of the pictures."""
-        return Batch(case, preprocess_images(model, case.samples))
-
     run = run_single_pass
 
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """The ``top_k`` (5) best labels; option ``function_to_apply``."""
-        function = options.get("function_to_apply") or activation_name(model)
-        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
-
-    decisions = label_decisions
+    def activation(self, model: ModelFolder) -> str:
+        """Returns ``sigmoid`` for one label or multi-label models, else ``softmax``."""
+        return image_activation(model)
 
 
 TASK = ImageClassification()

@@ -1,4 +1,4 @@
-"""Image and text to text: goes on with a text about a picture."""
+"""Image and text to text: continues a text about an image."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from equipoise.validators.tasks.shared.text import to_int64
 
 
 class ImageTextToText:
-    """LLaVA and its kin: pictures take the place of tokens."""
+    """LLaVA and similar models, whose tokens include images."""
 
     name = "image-text-to-text"
     aliases = ()
     auto_class = "AutoModelForImageTextToText"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A decoder for text that is given pictures among the tokens."""
+        """Checks for a text decoder that accepts images among the tokens."""
         return (
             ("vision_config" in model.config or "image_token_id" in model.config)
             and model.class_name.endswith(("ForConditionalGeneration", "ForCausalLM"))
@@ -44,7 +44,7 @@ class ImageTextToText:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Questions of unequal length on drawn pictures."""
+        """Returns questions of different lengths about synthetic images."""
         token = str(getattr(model.processor, "image_token", "<image>"))
         questions = ("What colour is the disc?", "What is this?", "Is there a yellow box below?")
         return [
@@ -53,19 +53,19 @@ class ImageTextToText:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`; no long text: it would repeat the place of the picture."""
-        return generation_cases(model, samples, side="left")
+        """Returns the cases of :func:`generation_cases`, without a long text: it would repeat the image token."""
+        return generation_cases(model, samples, padding_side="left")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens, padded on the left, and pixels."""
-        made = model.processor(
+        """Encodes texts, padded on the left, and images."""
+        encoding = model.processor(
             images=[load_image(sample) for sample in case.samples],
             text=[str(sample["text"]) for sample in case.samples],
             return_tensors="np",
             padding=len(case.samples) > 1,
             padding_side="left",
         )
-        arrays = {name: to_int64(np.asarray(value)) for name, value in made.items()}
+        arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
         return Batch(case, arrays, context={"decoder_only": True})
 
     run = generate_text
@@ -73,19 +73,19 @@ class ImageTextToText:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``[{"input_text", "generated_text"}]``; with ``return_full_text=False`` only what is new."""
+        """Returns ``[{"input_text", "generated_text"}]``; with ``return_full_text=False`` only the new text."""
         tokenizer = model.tokenizer
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
-            given = _decode(tokenizer, batch.arrays["input_ids"][index])
+            prompt_text = _decode(tokenizer, batch.arrays["input_ids"][index])
             text = _decode(tokenizer, outputs["sequences"][index])
-            # The first space or two may be lost, as pipeline() allows.
-            place = text.find(given)
-            new = text[place + len(given) :] if 0 <= place <= 2 else text
-            asked = str(sample["text"])
-            whole = asked + new if options.get("return_full_text", True) else new
-            found.append([{"input_text": asked, "generated_text": whole}])
-        return found
+            # Decoding may add one or two spaces in front, as pipeline() allows.
+            position = text.find(prompt_text)
+            new = text[position + len(prompt_text) :] if 0 <= position <= 2 else text
+            prompt = str(sample["text"])
+            generated = prompt + new if options.get("return_full_text", True) else new
+            answers.append([{"input_text": prompt, "generated_text": generated}])
+        return answers
 
     decisions = token_decisions
 

@@ -1,4 +1,4 @@
-"""Image to text: says what is in a picture."""
+"""Image to text: describes an image."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from equipoise.validators.tasks.shared.images import preprocess_images, syntheti
 
 
 class ImageToText:
-    """Encoders for pictures with a decoder for text, GIT, and BLIP."""
+    """Vision encoder-decoder models, GIT, and BLIP."""
 
     name = "image-to-text"
     aliases = ("image-captioning",)
     auto_class = "AutoModelForImageTextToText"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A model that writes and is given pictures alone."""
-        donut = (model.config.get("encoder") or {}).get("model_type") == "donut-swin"
-        return (model.class_name == "VisionEncoderDecoderModel" and not donut) or (
+        """Checks for a model that generates text from images alone."""
+        is_donut = (model.config.get("encoder") or {}).get("model_type") == "donut-swin"
+        return (model.class_name == "VisionEncoderDecoderModel" and not is_donut) or (
             model.class_name in _DECODER_ONLY_CLASSES
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`; the class of BLIP gives no cache away."""
+        """Returns the cases of :func:`generation_cases`; BLIP's class does not return its cache."""
         cases = generation_cases(model, samples)
-        blip = model.model_type == "blip"
-        return [case for case in cases if not (blip and case.options.get("cache"))]
+        is_blip = model.model_type == "blip"
+        return [case for case in cases if not (is_blip and case.options.get("cache"))]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels of the pictures; GIT and BLIP go on from one token."""
+        """Encodes the images; GIT and BLIP get a start token as ``input_ids``."""
         arrays = preprocess_images(model, case.samples)
         if model.class_name not in _DECODER_ONLY_CLASSES:
             return Batch(case, arrays)
@@ -56,13 +56,13 @@ class ImageToText:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``[{"generated_text"}]``."""
+        """Returns ``[{"generated_text"}]``."""
         return [[{"generated_text": text}] for text in decode_texts(model.tokenizer, outputs)]
 
     decisions = token_decisions
 
 
 _DECODER_ONLY_CLASSES = ("GitForCausalLM", "BlipForConditionalGeneration")
-"""Classes whose decoder takes its tokens as ``input_ids``, beside the picture."""
+"""Classes whose decoder accepts its tokens as ``input_ids``, together with the image."""
 
 TASK = ImageToText()

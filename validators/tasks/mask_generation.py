@@ -1,9 +1,8 @@
-"""Mask generation: everything in a picture that can be cut out."""
+"""Mask generation: masks of all objects in an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -39,40 +38,40 @@ from equipoise.validators.tasks.shared.masks import (
 )
 
 POINTS_PER_SIDE = 32
-"""Of pipeline()'s grid."""
+"""Points per side of the grid; the default of pipeline()."""
 
 TEST_POINTS_PER_SIDE = 4
-"""Of the grid of a case: 16 points show every fault that 1024 show, and their masks fit into memory."""
+"""Points per side in cases: 16 points reveal every error that 1024 reveal, and their masks fit into memory."""
 
 POINTS_PER_BATCH = 64
-"""Points of one forward pass, as pipeline()."""
+"""Points per forward pass, as in pipeline()."""
 
 
 class MaskGeneration:
-    """SAM, asked about a grid of points; one layer of crops, the whole picture."""
+    """SAM, prompted with a grid of points on the whole image, without crops."""
 
     name = "mask-generation"
     aliases = ()
     auto_class = "AutoModelForMaskGeneration"
 
     def suits(self, model: ModelFolder) -> bool:
-        """SAM."""
+        """Checks for SAM."""
         return model.model_type in ("sam", "sam_hq") and model.has_image_processor
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Drawn pictures."""
+        """Returns synthetic images."""
         return synthetic_image_samples()
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`; few points, and more than fit one pass."""
-        few = [
+        """Returns the cases of :func:`image_cases` with few points, and one that needs several forward passes."""
+        grid_cases = [
             Case(case.name, case.samples, {"points_per_side": TEST_POINTS_PER_SIDE})
             for case in image_cases(model, samples)
         ]
-        return [*few, Case("passes", (samples[0],), {"points_per_side": 9})]
+        return [*grid_cases, Case("passes", (samples[0],), {"points_per_side": 9})]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Pixels, and the points in them."""
+        """Encodes the images and the points."""
         arrays = preprocess_images(model, case.samples)
         sizes = image_sizes(case.samples)
         arrays.pop("original_sizes", None)
@@ -86,51 +85,51 @@ class MaskGeneration:
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
-        """``pred_masks`` and ``iou_scores`` of all points, some of them at a time."""
+        """Returns ``pred_masks`` and ``iou_scores`` of all points; runs several forward passes if necessary."""
         parts = []
         for start in range(0, batch.arrays["input_points"].shape[1], POINTS_PER_BATCH):
-            some = slice(start, start + POINTS_PER_BATCH)
+            chunk = slice(start, start + POINTS_PER_BATCH)
             points = {
-                name: batch.arrays[name][:, some] for name in ("input_points", "input_labels")
+                name: batch.arrays[name][:, chunk] for name in ("input_points", "input_labels")
             }
-            given = {**batch.arrays, **points}
-            known = {name: value for name, value in given.items() if name in runner.accepts}
-            parts.append(runner.run(known, **batch.kwargs))
+            arrays = {**batch.arrays, **points}
+            inputs = {name: value for name, value in arrays.items() if name in runner.accepts}
+            parts.append(runner.run(inputs, **batch.kwargs))
         names = ("pred_masks", "iou_scores")
         return {name: np.concatenate([part[name] for part in parts], axis=1) for name in names}
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``masks`` and ``scores``, from the best on.
+        """Returns ``masks`` and ``scores``, best first.
 
         Options: ``pred_iou_thresh``, ``stability_score_thresh``, ``stability_score_offset``,
         ``mask_threshold``, ``crops_nms_thresh``, ``output_bboxes_mask``.
         """
         return [
-            self._masks(model, batch, outputs, index, options)
+            self._select_masks(model, batch, outputs, index, options)
             for index in range(len(batch.case.samples))
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Which masks are good enough, and their pixels."""
-        made = []
+        """Returns the masks with a sufficient score, and their pixels."""
+        decisions = []
         for index in range(len(batch.case.samples)):
             scores = outputs["iou_scores"][index]
-            good = scores > IOU_THRESHOLD
-            made.append(
+            is_good = scores > IOU_THRESHOLD
+            decisions.append(
                 Decision(
                     "good",
-                    np.flatnonzero(good).tolist(),
+                    np.flatnonzero(is_good).tolist(),
                     "iou_scores",
                     index,
                     np.abs(scores - IOU_THRESHOLD),
                 )
             )
-            point, mask = np.nonzero(good)
+            point, mask = np.nonzero(is_good)
             logits = outputs["pred_masks"][index, point, mask]
             areas = (logits > 0).sum((1, 2)).tolist()
-            made.append(
+            decisions.append(
                 Decision(
                     "masks",
                     areas,
@@ -140,10 +139,10 @@ class MaskGeneration:
                     BORDER_PIXEL_SHARE,
                 )
             )
-        return made
+        return decisions
 
     @staticmethod
-    def _masks(
+    def _select_masks(
         model: ModelFolder,
         batch: Batch,
         outputs: Arrays,
@@ -154,35 +153,37 @@ class MaskGeneration:
         scores = outputs["iou_scores"][index].ravel()
         logits = outputs["pred_masks"][index]
         logits = logits.reshape(-1, *logits.shape[-2:])
-        kept = np.flatnonzero(scores > float(options.get("pred_iou_thresh", IOU_THRESHOLD)))
-        wide = _upscale_masks(model, logits[kept], batch.context, index)
-        firm = stability_score(
-            wide, threshold, float(options.get("stability_score_offset", STABILITY_OFFSET))
+        candidates = np.flatnonzero(scores > float(options.get("pred_iou_thresh", IOU_THRESHOLD)))
+        upscaled = _upscale_masks(model, logits[candidates], batch.context, index)
+        stability = stability_score(
+            upscaled, threshold, float(options.get("stability_score_offset", STABILITY_OFFSET))
         )
-        stable = firm > float(options.get("stability_score_thresh", STABILITY_THRESHOLD))
-        scores, masks = scores[kept][stable], wide[stable] > threshold
+        stable = stability > float(options.get("stability_score_thresh", STABILITY_THRESHOLD))
+        scores, masks = scores[candidates][stable], upscaled[stable] > threshold
         boxes = mask_boxes(masks)
         order = non_max_suppression(
             boxes, scores, float(options.get("crops_nms_thresh", NMS_IOU_THRESHOLD))
         )
-        found: dict[str, Answer] = {
-            "masks": [masks[place] for place in order],
+        answer: dict[str, Answer] = {
+            "masks": [masks[position] for position in order],
             "scores": scores[order],
         }
         if options.get("output_bboxes_mask"):
-            found["bounding_boxes"] = boxes[order]
-        return found
+            answer["bounding_boxes"] = boxes[order]
+        return answer
 
 
-def _upscale_masks(model: ModelFolder, logits: Array, context: dict[str, Any], index: int) -> Array:
-    """Masks in the size of the picture: to the padded square, cut, then to the picture."""
+def _upscale_masks(
+    model: ModelFolder, logits: Array, context: dict[str, list[tuple[int, int]]], index: int
+) -> Array:
+    """Resizes masks to the padded square, crops them, and resizes them to the image."""
     pad = model.image_processor.pad_size
     padded = (int(pad["height"]), int(pad["width"]))
     height, width = context["reshaped"][index]
-    whole = [
+    upscaled = [
         resize(resize(mask, padded)[:height, :width], context["sizes"][index]) for mask in logits
     ]
-    return np.stack(whole) if whole else np.zeros((0, *context["sizes"][index]))
+    return np.stack(upscaled) if upscaled else np.zeros((0, *context["sizes"][index]))
 
 
 TASK = MaskGeneration()

@@ -1,4 +1,4 @@
-"""Question answering: the part of a text that answers."""
+"""Question answering: extracts the answer from a context."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
+from equipoise.validators.tasks.shared.spans import best_spans, row_probabilities, span_margin
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, text_cases, to_int64
 
 MAX_ANSWER_TOKENS = 15
-"""Tokens of an answer; pipeline()'s default."""
+"""Maximal length of an answer in tokens; the default of pipeline()."""
 
 MAX_SEQUENCE_TOKENS = 384
-"""Tokens of question and context; longer contexts are read in overlapping parts, as by pipeline()."""
+"""Maximal number of tokens of question and context; longer contexts are split into overlapping parts, as in pipeline()."""
 
 
 class QuestionAnswering:
-    """Answers that stand in a given context."""
+    """Answers that are spans of a given context."""
 
     name = "question-answering"
     aliases = ()
     auto_class = "AutoModelForQuestionAnswering"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A span classifier that reads text alone."""
+        """Checks for a span classifier that accepts only text."""
         return (
             model.class_name.endswith(("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
             and model.has_tokenizer
@@ -46,7 +46,7 @@ class QuestionAnswering:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Questions with contexts of unequal length."""
+        """Returns questions with contexts of different lengths."""
         river = "The Rhine flows from the Alps to the North Sea. Basel lies on its banks."
         return [
             {"question": "Where does Anna live?", "context": "Anna lives in Oslo with her dog."},
@@ -55,36 +55,38 @@ class QuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`; the context grows."""
+        """Returns the cases of :func:`text_cases`, in which the context varies."""
         return text_cases(model, samples, "context")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of questions and contexts; one row for every part of a context."""
-        held = int(case.options.get("limit") or min(max_tokens(model), MAX_SEQUENCE_TOKENS))
+        """Tokenizes questions and contexts; a long context becomes several rows."""
+        max_length = int(
+            case.options.get("max_tokens") or min(max_tokens(model), MAX_SEQUENCE_TOKENS)
+        )
         texts = [[str(sample[name]) for sample in case.samples] for name in ("question", "context")]
-        made = encode_texts(
+        encoding = encode_texts(
             model,
             case,
             *texts,
             truncation="only_second",
-            max_length=held,
-            stride=min(held // 2, 128),
+            max_length=max_length,
+            stride=min(max_length // 2, 128),
             padding=True,
             padding_side="right",
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        rows = range(len(made["input_ids"]))
-        allowed = np.array([[part == 1 for part in made.sequence_ids(row)] for row in rows])
-        # pipeline() counts the first special token among those that may answer, then takes its score away.
-        allowed |= np.asarray(made["input_ids"]) == model.tokenizer.cls_token_id
+        rows = range(len(encoding["input_ids"]))
+        allowed = np.array([[part == 1 for part in encoding.sequence_ids(row)] for row in rows])
+        # pipeline() includes the first special token in the softmax, then sets its probability to zero.
+        allowed |= np.asarray(encoding["input_ids"]) == model.tokenizer.cls_token_id
         context = {
             "allowed": allowed,
-            "encodings": [made[row] for row in rows],
-            "sample": np.asarray(made["overflow_to_sample_mapping"]),
+            "encodings": [encoding[row] for row in rows],
+            "sample": np.asarray(encoding["overflow_to_sample_mapping"]),
         }
-        names = set(made) - {"overflow_to_sample_mapping", "offset_mapping"}
-        arrays = {name: to_int64(np.asarray(made[name])) for name in sorted(names)}
+        names = set(encoding) - {"overflow_to_sample_mapping", "offset_mapping"}
+        arrays = {name: to_int64(np.asarray(encoding[name])) for name in sorted(names)}
         valid = dict.fromkeys(("start_logits", "end_logits"), arrays["attention_mask"] == 1)
         return Batch(case, arrays, valid=valid, context=context)
 
@@ -93,74 +95,74 @@ class QuestionAnswering:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
+        """Returns answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``, ``align_to_words``."""
         return [
-            self._answer(batch, outputs, index, options) for index in range(len(batch.case.samples))
+            self._best_answers(batch, outputs, index, options)
+            for index in range(len(batch.case.samples))
         ]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Start and end of the best span of every row."""
-        made = []
+        """Returns start and end of the best span of every row."""
+        decisions = []
         for row, allowed in enumerate(batch.context["allowed"]):
             start, end = outputs["start_logits"][row], outputs["end_logits"][row]
             margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER_TOKENS))
-            answer = self._spans(batch, outputs, row, 1, MAX_ANSWER_TOKENS)[:1]
+            answer = self._best_spans(batch, outputs, row, 1, MAX_ANSWER_TOKENS)[:1]
             value = list(answer[0][:2]) if answer else []
-            made += [
+            decisions += [
                 Decision("start", value[:1], "start_logits", row, margin),
                 Decision("end", value[1:], "end_logits", row, margin),
             ]
-        return made
+        return decisions
 
     @staticmethod
-    def _spans(
-        batch: Batch, outputs: Arrays, row: int, count: int, longest_answer: int
+    def _best_spans(
+        batch: Batch, outputs: Arrays, row: int, count: int, max_answer_tokens: int
     ) -> list[tuple[int, int, float]]:
         allowed: Array = batch.context["allowed"][row]
-        start = span_probabilities(outputs["start_logits"][row], allowed)
-        end = span_probabilities(outputs["end_logits"][row], allowed)
-        return best_spans(start, end, allowed, count, longest_answer)
+        return best_spans(
+            *row_probabilities(outputs, row, allowed), allowed, count, max_answer_tokens
+        )
 
-    def _answer(
+    def _best_answers(
         self, batch: Batch, outputs: Arrays, index: int, options: dict[str, CallOption]
     ) -> Answer:
         top_k = int(options.get("top_k", 1))
         align = bool(options.get("align_to_words", True))
         text = str(batch.case.samples[index]["context"])
         answers: list[dict[str, Answer]] = []
-        null = 1.0e6
+        null_score = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
-            starts = span_probabilities(outputs["start_logits"][row], allowed)
-            ends = span_probabilities(outputs["end_logits"][row], allowed)
-            null = min(null, float(starts[0] * ends[0]))
+            starts, ends = row_probabilities(outputs, row, allowed)
+            null_score = min(null_score, float(starts[0] * ends[0]))
             count = top_k * 2 + 10 if align else top_k
-            length = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
-            for first, last, score in best_spans(starts, ends, allowed, count, length):
-                place = _character_span(batch.context["encodings"][row], first, last, align)
-                _add_answer(answers, text, place, score)
+            max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
+            for first, last, score in best_spans(starts, ends, allowed, count, max_answer_tokens):
+                span = _character_span(batch.context["encodings"][row], first, last, align)
+                _add_answer(answers, text, span, score)
         if options.get("handle_impossible_answer"):
-            answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
+            answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
         answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
         return answers[0] if len(answers) == 1 else answers
 
 
 def _add_answer(
-    answers: list[dict[str, Answer]], text: str, place: tuple[int, int], score: float
+    answers: list[dict[str, Answer]], text: str, span: tuple[int, int], score: float
 ) -> None:
-    """Adds an answer, or its score to the same words found elsewhere."""
-    words = text[place[0] : place[1]]
+    """Adds an answer, or adds its score to an earlier answer with the same words."""
+    words = text[span[0] : span[1]]
     for answer in answers:
         if answer["answer"].lower() == words.lower():
             answer["score"] += score
             return
-    answers.append({"score": score, "start": place[0], "end": place[1], "answer": words})
+    answers.append({"score": score, "start": span[0], "end": span[1], "answer": words})
 
 
 def _character_span(
     encoding: TokenizerOutput, first: int, last: int, align: bool
 ) -> tuple[int, int]:
-    """Where tokens lie in the context: whole words if asked for and known."""
+    """Returns the position of tokens in the context, extended to whole words if possible and ``align`` is set."""
     words = encoding.token_to_word(first), encoding.token_to_word(last)
     if align and None not in words:
         start = encoding.word_to_chars(words[0], sequence_index=1)

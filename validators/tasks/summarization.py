@@ -1,37 +1,29 @@
-"""Summarization: says a text again in fewer words."""
+"""Summarization: shortens a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.validators.core.types import Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.shared.generation import (
-    decode_texts,
-    generate_text,
-    generation_cases,
-    token_decisions,
-)
 from equipoise.validators.tasks.shared.seq2seq import (
-    generates_text,
+    TextToTextTask,
+    is_text_to_text_model,
     is_translation_model,
-    tokenize_texts,
 )
 
 
-class Summarization:
-    """Encoders with a decoder, unless they are made to translate."""
+class Summarization(TextToTextTask):
+    """Encoder-decoder models that are not made to translate."""
 
     name = "summarization"
     aliases = ("text2text-generation",)
-    auto_class = "AutoModelForSeq2SeqLM"
+    answer_field = "summary_text"
 
     def suits(self, model: ModelFolder) -> bool:
-        """An encoder with a decoder for text whose config does not speak of translation."""
-        return generates_text(model) and not is_translation_model(model)
+        """Checks for an encoder-decoder model for text whose config is not that of translation."""
+        return is_text_to_text_model(model) and not is_translation_model(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Texts of unequal length."""
+        """Returns texts of different lengths."""
         return [
             {
                 "text": "The city council met on Monday. It decided to build a new bridge over the river."
@@ -42,24 +34,6 @@ class Summarization:
                 "mountains, but the winters are too dark for her, so she wants to go back home."
             },
         ]
-
-    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`."""
-        return generation_cases(model, samples, "text")
-
-    def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts behind the prefix that the config names for the task."""
-        return Batch(case, tokenize_texts(model, case, "summarization"))
-
-    run = generate_text
-
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """``[{"summary_text"}]``."""
-        return [[{"summary_text": text}] for text in decode_texts(model.tokenizer, outputs)]
-
-    decisions = token_decisions
 
 
 TASK = Summarization()

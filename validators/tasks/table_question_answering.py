@@ -1,4 +1,4 @@
-"""Table question answering: cells of a table, and what to do with them."""
+"""Table question answering: selects cells of a table and an aggregation."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import max_tokens, to_int64
 
 Cells = dict[tuple[int, int], Array]
-"""Row and column of a cell, with the places of its tokens."""
+"""Row and column of a cell -> positions of its tokens."""
 
 
 class TableQuestionAnswering:
-    """TAPAS: cells by probability, an aggregation by a second head."""
+    """TAPAS: selects cells by probability, and an aggregation with a second head."""
 
     name = "table-question-answering"
     aliases = ()
     auto_class = "AutoModelForTableQuestionAnswering"
 
     def suits(self, model: ModelFolder) -> bool:
-        """TAPAS with its heads."""
+        """Checks for TAPAS with a question answering head."""
         return model.model_type == "tapas" and model.class_name.endswith("ForQuestionAnswering")
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Tables of unequal size."""
+        """Returns tables of different sizes."""
         people = {"Name": ["Anna", "Ben", "Clara"], "Age": ["31", "28", "45"]}
         cities = {"City": ["Rome", "Oslo"], "Country": ["Italy", "Norway"]}
         return [
@@ -49,7 +49,7 @@ class TableQuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """One table, three, and one of as many rows as the model can number, 60 at most."""
+        """Returns cases of one table, of three, and of one with as many rows as the model supports, 60 at most."""
         rows = _max_rows(model)
         table = {name: (list(cells) * rows)[:rows] for name, cells in samples[0]["table"].items()}
         return [
@@ -59,12 +59,12 @@ class TableQuestionAnswering:
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of query and table, rows dropped until they fit; padded to the longest."""
-        made = [self._tokens(model, sample) for sample in case.samples]
-        length = max(arrays["input_ids"].shape[1] for arrays in made)
+        """Tokenizes queries and tables, drops rows until they fit, and pads to the longest."""
+        encodings = [self._tokenize(model, sample) for sample in case.samples]
+        length = max(arrays["input_ids"].shape[1] for arrays in encodings)
         arrays = {
-            name: np.concatenate([_pad(part[name], length, model, name) for part in made])
-            for name in made[0]
+            name: np.concatenate([_pad(part[name], length, model, name) for part in encodings])
+            for name in encodings[0]
         }
         context = [_cell_tokens(row) for row in arrays["token_type_ids"]]
         return Batch(case, arrays, valid={"logits": arrays["attention_mask"] == 1}, context=context)
@@ -74,49 +74,53 @@ class TableQuestionAnswering:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Answer, coordinates, cells, and the aggregator if the model has one."""
-        found = []
+        """Returns answer, coordinates, cells, and the aggregator if the model has one."""
+        answers = []
         for index, sample in enumerate(batch.case.samples):
             columns = list(sample["table"].values())
-            chosen = _selected_cells(batch.context[index], outputs["logits"][index])
-            cells = [str(columns[column][row]) for row, column in chosen]
+            selected = _selected_cells(batch.context[index], outputs["logits"][index])
+            cells = [str(columns[column][row]) for row, column in selected]
             answer: dict[str, Answer] = {"answer": ", ".join(cells)}
-            answer.update(coordinates=chosen, cells=cells)
-            name, none = self._aggregator(model, outputs, index)
+            answer.update(coordinates=selected, cells=cells)
+            name, no_aggregation = self._aggregator(model, outputs, index)
             if name:
-                answer["answer"] = ("" if none else f"{name} > ") + answer["answer"]
+                answer["answer"] = ("" if no_aggregation else f"{name} > ") + answer["answer"]
                 answer["aggregator"] = name
-            found.append(answer)
-        return found
+            answers.append(answer)
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The cells that are chosen, and the aggregation."""
-        made = []
+        """Returns the selected cells and the aggregation."""
+        decisions = []
         for index, cells in enumerate(batch.context):
-            chosen = _selected_cells(cells, outputs["logits"][index])
-            made.append(
+            selected = _selected_cells(cells, outputs["logits"][index])
+            decisions.append(
                 Decision(
-                    "cells", chosen, "logits", index, _cell_margin(cells, outputs["logits"][index])
+                    "cells",
+                    selected,
+                    "logits",
+                    index,
+                    _cell_margin(cells, outputs["logits"][index]),
                 )
             )
             name, _ = self._aggregator(model, outputs, index)
             if name:
                 margin = argmax_margins(outputs["logits_aggregation"][index])
-                made.append(Decision("aggregator", name, "logits_aggregation", index, margin))
-        return made
+                decisions.append(Decision("aggregator", name, "logits_aggregation", index, margin))
+        return decisions
 
     @staticmethod
-    def _tokens(model: ModelFolder, sample: Sample) -> Arrays:
-        from pandas import DataFrame  # TAPAS's tokenizer reads nothing else
+    def _tokenize(model: ModelFolder, sample: Sample) -> Arrays:
+        from pandas import DataFrame  # the only input that TAPAS's tokenizer accepts
 
-        made = model.tokenizer(
+        encoding = model.tokenizer(
             table=DataFrame.from_dict(sample["table"]).astype(str).astype(object),
             queries=str(sample["query"]),
             truncation="drop_rows_to_fit",
             max_length=max_tokens(model),
             return_tensors="np",
         )
-        return {name: to_int64(np.asarray(value)) for name, value in made.items()}
+        return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
 
     @staticmethod
     def _aggregator(model: ModelFolder, outputs: Arrays, index: int) -> tuple[str, bool]:
@@ -128,7 +132,7 @@ class TableQuestionAnswering:
 
 
 def _max_rows(model: ModelFolder) -> int:
-    """Rows and their ranks are embedded by their number: the sizes are those of the config or TAPAS's own."""
+    """Returns the maximal number of rows: row numbers and ranks are embedded, with the vocabulary sizes of the config or TAPAS's defaults."""
     sizes = model.config.get("type_vocab_sizes") or [3, 256, 256, 2, 256, 256, 10]
     return int(min(60, sizes[2] - 1, sizes[4] - 1, sizes[5] - 1))
 
@@ -140,22 +144,24 @@ def _pad(array: Array, length: int, model: ModelFolder, name: str) -> Array:
 
 
 def _cell_tokens(types: Array) -> Cells:
-    """Where the tokens of each cell are: types are segment, column and row, counted from one."""
+    """Returns the tokens of each cell; the token types are segment, column and row, counted from one."""
     cells: dict[tuple[int, int], list[int]] = {}
-    for place, (segment, column, row) in enumerate(types[:, :3].tolist()):
+    for position, (segment, column, row) in enumerate(types[:, :3].tolist()):
         if segment == 1 and column > 0 and row > 0:
-            cells.setdefault((row - 1, column - 1), []).append(place)
-    return {cell: np.asarray(places) for cell, places in sorted(cells.items())}
+            cells.setdefault((row - 1, column - 1), []).append(position)
+    return {cell: np.asarray(positions) for cell, positions in sorted(cells.items())}
 
 
 def _selected_cells(cells: Cells, logits: Array) -> list[tuple[int, int]]:
-    return [cell for cell, places in cells.items() if sigmoid(logits[places]).mean() > 0.5]
+    return [cell for cell, positions in cells.items() if sigmoid(logits[positions]).mean() > 0.5]
 
 
 def _cell_margin(cells: Cells, logits: Array) -> Array:
-    """A probability moves by a quarter of its logit's error at most, and so does the mean of several."""
-    means = [abs(float(sigmoid(logits[places]).mean()) - 0.5) for places in cells.values()]
-    return np.asarray(4 * min(means, default=np.inf))
+    """Returns how far the logits may move: a probability, and the mean of several, moves by a quarter of the logits' error at most."""
+    distances = [
+        abs(float(sigmoid(logits[positions]).mean()) - 0.5) for positions in cells.values()
+    ]
+    return np.asarray(4 * min(distances, default=np.inf))
 
 
 TASK = TableQuestionAnswering()

@@ -1,4 +1,4 @@
-"""Text classification: one label of a text, or of a pair of texts."""
+"""Text classification: labels of a text, or of a pair of texts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 
 class TextClassification:
-    """``sentiment-analysis`` and its like."""
+    """Sequence classifiers, such as those for sentiment analysis."""
 
     name = "text-classification"
     aliases = ("sentiment-analysis",)
     auto_class = "AutoModelForSequenceClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A sequence classifier with a tokenizer that is no judge of entailment."""
+        """Checks for a sequence classifier with a tokenizer and without a label for entailment."""
         names = {name.lower() for name in model.labels.values()}
         return (
             model.class_name.endswith("ForSequenceClassification")
@@ -40,7 +40,7 @@ class TextClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences of unequal length."""
+        """Returns sentences of different lengths."""
         return [
             {"text": "I love this film, it is wonderful."},
             {"text": "A boring story."},
@@ -48,11 +48,11 @@ class TextClassification:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts, or of the texts and their ``text_pair``."""
+        """Tokenizes the texts, or the texts with their ``text_pair``."""
         columns = [[str(sample["text"]) for sample in case.samples]]
         if any("text_pair" in sample for sample in case.samples):
             columns.append([str(sample.get("text_pair", "")) for sample in case.samples])
@@ -63,16 +63,16 @@ class TextClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
+        """Returns ``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
         names = list(model.labels.values())
-        every = [
+        ranked = [
             top_k_labels(names, row, options.get("top_k", 1))
             for row in self._scores(model, outputs["logits"])
         ]
-        return every if "top_k" in options else [found[0] for found in every]
+        return ranked if "top_k" in options else [labels[0] for labels in ranked]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The label of every text."""
+        """Returns the label of every text."""
         logits = outputs["logits"]
         margins = argmax_margins(logits) if logits.shape[-1] > 1 else np.abs(logits[..., 0])
         return [
@@ -82,11 +82,11 @@ class TextClassification:
 
     @staticmethod
     def _scores(model: ModelFolder, logits: Array) -> Array:
-        """As ``pipeline()``: a sigmoid for one label or several at once, else a softmax."""
-        problem = model.config.get("problem_type")
-        if problem == "regression":
+        """Returns the scores that ``pipeline()`` returns: sigmoid for one label or multi-label models, logits for regression, else softmax."""
+        problem_type = model.config.get("problem_type")
+        if problem_type == "regression":
             return logits
-        if problem == "multi_label_classification" or logits.shape[-1] == 1:
+        if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
             return sigmoid(logits)
         return softmax(logits)
 

@@ -1,4 +1,4 @@
-"""Text generation: goes on with a text, or answers a chat."""
+"""Text generation: continues a text or a chat."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from equipoise.validators.tasks.shared.text import tokenize
 
 
 class TextGeneration:
-    """Decoders without an encoder."""
+    """Decoder-only language models."""
 
     name = "text-generation"
     aliases = ()
     auto_class = "AutoModelForCausalLM"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A causal language model that reads text alone."""
+        """Checks for a causal language model that accepts only text."""
         return (
             model.class_name.endswith(("ForCausalLM", "LMHeadModel"))
             and not model.config.get("is_encoder_decoder")
@@ -43,7 +43,7 @@ class TextGeneration:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Beginnings of unequal length."""
+        """Returns prompts of different lengths."""
         return [
             {"text": "Once upon a time there was"},
             {"text": "The"},
@@ -51,17 +51,17 @@ class TextGeneration:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`."""
+        """Returns the cases of :func:`generation_cases`."""
         return generation_cases(model, samples, "text", "left")
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts, padded on the left; chats through the tokenizer's template."""
+        """Tokenizes the texts, padded on the left; chats through the tokenizer's chat template."""
         texts = [_prompt(model, sample["text"]) for sample in case.samples]
-        chat = any(not isinstance(sample["text"], str) for sample in case.samples)
-        left = Case(case.name, case.samples, {"side": "left", **case.options})
-        # A template writes the special tokens itself.
-        options = {"add_special_tokens": False} if chat else {}
-        arrays = tokenize(model, left, texts, **options)
+        is_chat = any(not isinstance(sample["text"], str) for sample in case.samples)
+        left_padded = Case(case.name, case.samples, {"padding_side": "left", **case.options})
+        # The chat template contains the special tokens.
+        options = {"add_special_tokens": False} if is_chat else {}
+        arrays = tokenize(model, left_padded, texts, **options)
         arrays.pop("token_type_ids", None)
         return Batch(case, arrays, context={"decoder_only": True})
 
@@ -70,36 +70,39 @@ class TextGeneration:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``[{"generated_text"}]``; with ``return_full_text=False`` only what is new."""
+        """Returns ``[{"generated_text"}]``; with ``return_full_text=False`` only the new text."""
         tokenizer = model.tokenizer
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
-            given = _decode(tokenizer, batch.arrays["input_ids"][index])
-            new: Answer = _decode(tokenizer, outputs["sequences"][index])[len(given) :]
+            prompt_text = _decode(tokenizer, batch.arrays["input_ids"][index])
+            new: Answer = _decode(tokenizer, outputs["sequences"][index])[len(prompt_text) :]
             if options.get("return_full_text", True):
                 new = _append_text(sample["text"], new)
-            found.append([{"generated_text": new}])
-        return found
+            answers.append([{"generated_text": new}])
+        return answers
 
     decisions = token_decisions
 
 
 _MASKED_LM_TYPES = frozenset({"xlm", "flaubert"})
-"""Types whose LMHeadModel fills masks."""
+"""Model types whose LMHeadModel is a masked language model."""
 
 
 def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:
-    # pipeline() tidies spaces before punctuation up.
+    # pipeline() removes spaces before punctuation.
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
 
 
 def _prompt(model: ModelFolder, text: SampleValue) -> str:
     if isinstance(text, str):
         return text
-    own = text[-1]["role"] == "assistant"
+    continues_answer = text[-1]["role"] == "assistant"
     return str(
         model.tokenizer.apply_chat_template(
-            text, tokenize=False, add_generation_prompt=not own, continue_final_message=own
+            text,
+            tokenize=False,
+            add_generation_prompt=not continues_answer,
+            continue_final_message=continues_answer,
         )
     )
 
@@ -107,9 +110,9 @@ def _prompt(model: ModelFolder, text: SampleValue) -> str:
 def _append_text(prompt: SampleValue, new: str) -> Answer:
     if isinstance(prompt, str):
         return prompt + new
-    *before, last = prompt
+    *earlier, last = prompt
     if last["role"] == "assistant":
-        return [*before, {"role": "assistant", "content": last["content"] + new}]
+        return [*earlier, {"role": "assistant", "content": last["content"] + new}]
     return [*prompt, {"role": "assistant", "content": new}]
 
 

@@ -1,4 +1,4 @@
-"""Text to audio: says a text."""
+"""Text to audio: speech synthesis."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from equipoise.validators.tasks.base import forward
 from equipoise.validators.tasks.shared.text import tokenize
 
 PCM16_STEP = 1 / 32768
-"""One step of sound with 16 bits: a change below cannot be stored, and no one hears it."""
+"""One step of 16-bit audio: a smaller change cannot be stored or heard."""
 
 
 class TextToAudio:
-    """Models that say a text in one forward pass, VITS above all.
+    """Models that synthesize speech in one forward pass, such as VITS.
 
-    VITS draws noise: its config must set ``noise_scale`` and ``noise_scale_duration`` to 0, or no two runs
-    are alike.
+    VITS adds random noise: its config must set ``noise_scale`` and ``noise_scale_duration`` to 0, or no two runs are
+    equal.
     """
 
     name = "text-to-audio"
@@ -38,15 +38,15 @@ class TextToAudio:
     auto_class = "AutoModelForTextToWaveform"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A model that gives a waveform without a loop."""
+        """Checks for a model that returns a waveform from one forward pass."""
         return model.class_name in ("VitsModel", "FastSpeech2ConformerWithHifiGan")
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences of unequal length."""
+        """Returns sentences of different lengths."""
         return [{"text": "good morning"}, {"text": "hello"}, {"text": "the weather is fine today"}]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """One text, three, and a longer one."""
+        """Returns cases of one text, of three, and of a longer one."""
         long = {**samples[0], "text": " ".join([str(samples[0]["text"])] * 4)}
         return [
             Case("single", (samples[0],)),
@@ -55,32 +55,32 @@ class TextToAudio:
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts."""
+        """Tokenizes the texts."""
         return Batch(case, tokenize(model, case, [str(sample["text"]) for sample in case.samples]))
 
     def run(
         self, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
     ) -> Arrays:
-        """The waveforms, silent after the end of each: how long they are is known only now."""
+        """Returns the waveforms, zero after the end of each; their lengths are outputs of the model."""
         outputs = forward(runner, batch)
         if "sequence_lengths" not in outputs:
             return outputs
         wave = outputs["waveform"]
-        sounding = np.arange(wave.shape[1])[None] < outputs["sequence_lengths"][:, None]
+        valid = np.arange(wave.shape[1])[None] < outputs["sequence_lengths"][:, None]
         return {
-            "waveform": np.where(sounding, wave, 0).astype(wave.dtype),
+            "waveform": np.where(valid, wave, 0).astype(wave.dtype),
             "sequence_lengths": outputs["sequence_lengths"],
         }
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """``audio`` (1, samples) and ``sampling_rate``."""
+        """Returns ``audio`` (1, samples) and ``sampling_rate``."""
         rate = model.config.get("sampling_rate", model.config.get("sample_rate"))
         return [{"audio": wave[None], "sampling_rate": rate} for wave in _waveforms(outputs)]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The sound, in steps of 16 bits."""
+        """Returns the audio; its margin is one step of 16-bit audio."""
         return [
             Decision("audio", len(wave), "waveform", index, np.asarray(PCM16_STEP))
             for index, wave in enumerate(_waveforms(outputs))

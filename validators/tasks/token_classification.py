@@ -1,4 +1,4 @@
-"""Token classification: a label for every token, or for every entity."""
+"""Token classification: labels of tokens or entities."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.entities import aggregate, token_entities
+from equipoise.validators.tasks.shared.entities import aggregate_entities, token_entities
 from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.text import encode_texts, text_cases, to_int64, token_mask
 
 
 class TokenClassification:
-    """Names of people and places, parts of speech."""
+    """Named entity recognition, part-of-speech tagging."""
 
     name = "token-classification"
     aliases = ("ner",)
     auto_class = "AutoModelForTokenClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A token classifier with a tokenizer."""
+        """Checks for a token classifier with a tokenizer."""
         return model.class_name.endswith("ForTokenClassification") and model.has_tokenizer
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Sentences with names."""
+        """Returns sentences with names."""
         return [
             {"text": "Anna Smith lives in New York and works for the United Nations."},
             {"text": "Paris is in France."},
@@ -43,13 +43,13 @@ class TokenClassification:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens, and where each comes from."""
+        """Tokenizes the texts and stores offsets and special tokens."""
         texts = [str(sample["text"]) for sample in case.samples]
-        made = dict(
+        encoding = dict(
             encode_texts(
                 model,
                 case,
@@ -58,22 +58,22 @@ class TokenClassification:
                 return_offsets_mapping=model.tokenizer.is_fast,
             )
         )
-        special = np.asarray(made.pop("special_tokens_mask")) == 1
-        offsets = made.pop("offset_mapping", None)
-        arrays = {name: to_int64(np.asarray(value)) for name, value in made.items()}
-        real = token_mask(arrays)
-        context = {"special": special | ~real, "offsets": offsets}
-        return Batch(case, arrays, valid={"logits": real}, context=context)
+        special = np.asarray(encoding.pop("special_tokens_mask")) == 1
+        offsets = encoding.pop("offset_mapping", None)
+        arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
+        mask = token_mask(arrays)
+        context = {"special": special | ~mask, "offsets": offsets}
+        return Batch(case, arrays, valid={"logits": mask}, context=context)
 
     run = run_single_pass
 
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Entities; options ``aggregation_strategy`` (none, simple, first, average, max), ``ignore_labels``."""
+        """Returns entities; options ``aggregation_strategy`` (none, simple, first, average, max), ``ignore_labels``."""
         strategy = str(options.get("aggregation_strategy", "none"))
         ignored = options.get("ignore_labels", ["O"])
-        found = []
+        answers = []
         for index, sample in enumerate(batch.case.samples):
             offsets = batch.context["offsets"]
             tokens = token_entities(
@@ -84,21 +84,27 @@ class TokenClassification:
                 None if offsets is None else offsets[index],
                 batch.context["special"][index],
             )
-            entities = aggregate(model, tokens, strategy)
-            found.append(
-                [e for e in entities if e.get("entity", e.get("entity_group")) not in ignored]
+            entities = aggregate_entities(model, tokens, strategy)
+            answers.append(
+                [
+                    entity
+                    for entity in entities
+                    if entity.get("entity", entity.get("entity_group")) not in ignored
+                ]
             )
-        return found
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The label of every token that is no special one."""
-        made = []
+        """Returns the label of every token that is not special."""
+        decisions = []
         for index, special in enumerate(batch.context["special"]):
-            (places,) = np.nonzero(~special)
-            rows = outputs["logits"][index, places]
+            (positions,) = np.nonzero(~special)
+            rows = outputs["logits"][index, positions]
             labels = [model.labels[best] for best in rows.argmax(-1).tolist()]
-            made.append(Decision("labels", labels, "logits", (index, places), argmax_margins(rows)))
-        return made
+            decisions.append(
+                Decision("labels", labels, "logits", (index, positions), argmax_margins(rows))
+            )
+        return decisions
 
 
 TASK = TokenClassification()

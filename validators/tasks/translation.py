@@ -1,61 +1,35 @@
-"""Translation: says a text in another language."""
+"""Translation: translates a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.validators.core.types import Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.shared.generation import (
-    decode_texts,
-    generate_text,
-    generation_cases,
-    token_decisions,
-)
 from equipoise.validators.tasks.shared.seq2seq import (
-    generates_text,
+    TextToTextTask,
+    is_text_to_text_model,
     is_translation_model,
-    tokenize_texts,
 )
 
 
-class Translation:
-    """Marian and its like, and T5 whose config or prefix says so."""
+class Translation(TextToTextTask):
+    """Marian and similar models, and T5 if its config or prefix is that of translation."""
 
     name = "translation"
     aliases = ()
-    auto_class = "AutoModelForSeq2SeqLM"
+    answer_field = "translation_text"
 
     def suits(self, model: ModelFolder) -> bool:
-        """An encoder with a decoder for text that is made to translate."""
-        return generates_text(model) and is_translation_model(model)
+        """Checks for an encoder-decoder model for text that is made to translate."""
+        return is_text_to_text_model(model) and is_translation_model(model)
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Texts of unequal length."""
+        """Returns texts of different lengths."""
         texts = (
             "The house is small.",
             "Good morning!",
             "My brother has lived in Berlin for ten years, but he speaks no German.",
         )
         return [{"text": text} for text in texts]
-
-    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`generation_cases`."""
-        return generation_cases(model, samples, "text")
-
-    def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens of the texts behind the prefix that the config names for the task."""
-        return Batch(case, tokenize_texts(model, case, "translation"))
-
-    run = generate_text
-
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """``[{"translation_text"}]``."""
-        return [[{"translation_text": text}] for text in decode_texts(model.tokenizer, outputs)]
-
-    decisions = token_decisions
 
 
 TASK = Translation()

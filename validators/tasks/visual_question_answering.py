@@ -1,4 +1,4 @@
-"""Visual question answering: a question about a picture, answers as labels."""
+"""Visual question answering: answers a question about an image with a label."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from equipoise.validators.tasks.shared.text import tokenize
 
 
 class VisualQuestionAnswering:
-    """ViLT: text and patches in one encoder."""
+    """ViLT: text and image patches in one encoder."""
 
     name = "visual-question-answering"
     aliases = ("vqa",)
     auto_class = "AutoModelForVisualQuestionAnswering"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A classifier of answers that sees and reads, no document."""
+        """Checks for a classifier of answers with an image processor that is no document model."""
         return (
             model.class_name.endswith("ForQuestionAnswering")
             and model.has_image_processor
@@ -29,18 +29,18 @@ class VisualQuestionAnswering:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Questions of unequal length on drawn pictures."""
+        """Returns questions of different lengths about synthetic images."""
         questions = ("What colour is the disc?", "What is this?", "Is there a yellow box below?")
         return [
             {"image": synthetic_image(index), "question": q} for index, q in enumerate(questions)
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`image_cases`."""
+        """Returns the cases of :func:`image_cases`."""
         return image_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """Tokens and pixels."""
+        """Encodes questions and images."""
         tokens = tokenize(model, case, [str(sample["question"]) for sample in case.samples])
         return Batch(case, {**tokens, **preprocess_images(model, case.samples)})
 
@@ -49,12 +49,12 @@ class VisualQuestionAnswering:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The ``top_k`` (5) best answers, each with a score of its own."""
+        """Returns the ``top_k`` (5) best answers, each with its own score."""
         names = list(model.labels.values())
         return [
             [
-                {"score": found["score"], "answer": found["label"]}
-                for found in top_k_labels(names, row, options.get("top_k", DEFAULT_TOP_K))
+                {"score": label["score"], "answer": label["label"]}
+                for label in top_k_labels(names, row, options.get("top_k", DEFAULT_TOP_K))
             ]
             for row in sigmoid(outputs["logits"])
         ]

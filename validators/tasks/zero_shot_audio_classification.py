@@ -1,16 +1,12 @@
-"""Zero-shot audio classification: which sentence fits a sound."""
+"""Zero-shot audio classification: scores which label describes audio."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from equipoise.validators.core.types import (
-    Answer,
     Arrays,
-    Batch,
-    CallOption,
     Case,
-    Decision,
     Sample,
 )
 from equipoise.validators.models.folder import ModelFolder
@@ -20,23 +16,19 @@ from equipoise.validators.tasks.shared.audio import (
     extract_features,
     synthetic_audio_samples,
 )
-from equipoise.validators.tasks.shared.contrastive import encode_pairs, label_decision, rank_labels
-
-DEFAULT_TEMPLATE = "This is a sound of {}."
-"""pipeline()'s sentence around a label."""
-
-LOGITS_NAME = "logits_per_audio"
+from equipoise.validators.tasks.shared.contrastive import ContrastiveTask
 
 
-class ZeroShotAudioClassification:
+class ZeroShotAudioClassification(ContrastiveTask):
     """CLAP."""
 
     name = "zero-shot-audio-classification"
-    aliases = ()
     auto_class = "AutoModel"
+    template = "This is a sound of {}."
+    output = "logits_per_audio"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A tower for text and one for sounds, whose vectors are compared."""
+        """Checks for a model with a text and an audio tower."""
         return (
             model.class_name.endswith("Model")
             and "audio_config" in model.config
@@ -46,30 +38,18 @@ class ZeroShotAudioClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Synthesised sounds, with labels for what is heard."""
+        """Returns synthetic audio with candidate labels."""
         return synthetic_audio_samples(candidate_labels=["a flute", "a drum", "rain"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`audio_cases`."""
+        """Returns the cases of :func:`audio_cases`."""
         return audio_cases(model, samples)
-
-    def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """The media of all samples and the texts of all labels."""
-        return encode_pairs(
-            model, case, extract_features(model, case.samples), DEFAULT_TEMPLATE, LOGITS_NAME
-        )
 
     run = run_single_pass
 
-    def decode(
-        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
-    ) -> list[Answer]:
-        """The labels with their scores, from the likeliest on."""
-        return rank_labels(model, batch, outputs[LOGITS_NAME])
-
-    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best label."""
-        return label_decision(batch, LOGITS_NAME, outputs[LOGITS_NAME])
+    def encode_media(self, model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
+        """Encodes the audio."""
+        return extract_features(model, samples)
 
 
 TASK = ZeroShotAudioClassification()

@@ -1,4 +1,4 @@
-"""Zero-shot classification: labels as hypotheses that a text entails."""
+"""Zero-shot classification: scores labels by whether a text entails a hypothesis about them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_l
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 DEFAULT_TEMPLATE = "This example is {}."
-"""pipeline()'s hypothesis."""
+"""Hypothesis about a label; the default of pipeline()."""
 
 
 class ZeroShotClassification:
-    """A judge of entailment, asked about every candidate label."""
+    """A classifier of entailment, called for every candidate label."""
 
     name = "zero-shot-classification"
     aliases = ()
     auto_class = "AutoModelForSequenceClassification"
 
     def suits(self, model: ModelFolder) -> bool:
-        """A sequence classifier that has a label for entailment."""
+        """Checks for a sequence classifier with a label for entailment."""
         return (
             model.class_name.endswith("ForSequenceClassification")
             and model.has_tokenizer
@@ -41,7 +41,7 @@ class ZeroShotClassification:
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
-        """Texts with numbers of labels that differ."""
+        """Returns texts with different numbers of labels."""
         return [
             {"text": "The team won the match.", "candidate_labels": ["sport", "food", "travel"]},
             {"text": "I cook soup with onions.", "candidate_labels": ["food", "sport"]},
@@ -52,11 +52,11 @@ class ZeroShotClassification:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """See :func:`text_cases`."""
+        """Returns the cases of :func:`text_cases`."""
         return text_cases(model, samples)
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
-        """A row for every label of every text."""
+        """Tokenizes a pair of text and hypothesis for every label."""
         pairs = [
             (
                 str(sample["text"]),
@@ -69,8 +69,8 @@ class ZeroShotClassification:
         arrays = tokenize(model, case, texts, hypotheses, truncation="only_first")
         ends = np.cumsum([len(candidate_labels(sample)) for sample in case.samples])
         slices = [
-            slice(int(e) - len(candidate_labels(s)), int(e))
-            for s, e in zip(case.samples, ends, strict=True)
+            slice(int(end) - len(candidate_labels(s)), int(end))
+            for s, end in zip(case.samples, ends, strict=True)
         ]
         return Batch(case, arrays, context=slices)
 
@@ -79,45 +79,49 @@ class ZeroShotClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """The labels from the likeliest on; with ``multi_label`` each is judged by itself."""
-        found = []
+        """Returns the labels, most probable first; with ``multi_label`` each has a probability of its own."""
+        answers = []
         for sample, rows in zip(batch.case.samples, batch.context, strict=True):
             labels, logits = candidate_labels(sample), outputs["logits"][rows]
-            yes = _entailment_index(model)
+            entailment = _entailment_index(model)
             if options.get("multi_label") or len(labels) == 1:
-                no = -1 if yes == 0 else 0
-                scores = softmax(logits[:, [no, yes]])[:, 1]
+                contradiction = -1 if entailment == 0 else 0
+                scores = softmax(logits[:, [contradiction, entailment]])[:, 1]
             else:
-                scores = softmax(logits[:, yes])
+                scores = softmax(logits[:, entailment])
             order = scores.argsort()[::-1]
-            found.append(
+            answers.append(
                 {
                     "sequence": str(sample["text"]),
                     "labels": [labels[index] for index in order],
                     "scores": scores[order].tolist(),
                 }
             )
-        return found
+        return answers
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """The best label of every text."""
+        """Returns the best label of every text."""
         results = self.decode(model, batch, outputs)
-        made = []
+        decisions = []
         for rows, result in zip(batch.context, results, strict=True):
             margin = argmax_margins(outputs["logits"][rows][:, _entailment_index(model)])
-            made.append(Decision("label", result["labels"][0], "logits", rows, margin))
-        # One number for all rows of a text.
+            decisions.append(Decision("label", result["labels"][0], "logits", rows, margin))
+        # All rows of a text have the same margin.
         return [
             Decision(
-                d.name, d.value, d.output, d.rows, np.full(d.rows.stop - d.rows.start, d.margins)
+                decision.name,
+                decision.value,
+                decision.output,
+                decision.rows,
+                np.full(decision.rows.stop - decision.rows.start, decision.margins),
             )
-            for d in made
+            for decision in decisions
         ]
 
 
 def _entailment_index(model: ModelFolder) -> int | None:
-    found = (index for index, name in model.labels.items() if name.lower().startswith("entail"))
-    return next(found, None)
+    indices = (index for index, name in model.labels.items() if name.lower().startswith("entail"))
+    return next(indices, None)
 
 
 TASK = ZeroShotClassification()

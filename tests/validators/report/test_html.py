@@ -113,18 +113,18 @@ def test_pages_show_the_figures() -> None:
         "2026-01-02 03:04:05 UTC",
         "pytorch (faulty) ≠ diverged single, logits 4.9 2e-07 4.3e+07 3 of 4 0.25 3 ms 758 MB",
         "single logits ≠ diverged 4.9 4.3 2e-07 1e-07 4.3e+07 1.2 1.6e+07 -0.98 1e-13 0.25",
-        "single , decided otherwise: label: A -> B",
+        "single , changed decision: label: A -> B",
         "module bert.encoder.layer.1.attention class BertAttention case single relative error 1.3",
-        "called there layer_1/attention errors of its inputs bert.encoder.layer.0 1.1e-07",
-        "shown by repro/faulty/repro.py",
+        "name in the backend layer_1/attention errors of its inputs bert.encoder.layer.0 1.1e-07",
+        "reproduced by repro/faulty/repro.py",
         "first beyond noise: bert.encoder.layer.1.attention",
         "classifier: error ∞, noise 2e-07",
         "label: POSITIVE score: 0.9994 label: ≠ NEGATIVE score: ≠ 0.7765",
-        "It could not be run to its end: batch: the worker crashed during 'run' (signal 11)",
-        "It was not run: it has no environment.",
+        "It failed: batch: the worker crashed during 'run' (signal 11)",
+        "Not run: it has no environment.",
         "it does not take token_type_ids",
         "rms_factor 8 Correct backends sum in another order",
-        "Run it again equipoise validate /models/bert",
+        "Command to repeat the validation equipoise validate /models/bert",
     ):
         assert said in text, said
 
@@ -189,7 +189,7 @@ def test_answers_with_arrays_and_pictures() -> None:
     assert shown.count("data:image/png;base64,") == 4
     marked = re.findall("<mark>≠ (.*?)</mark>", shown)
     assert marked == [
-        "picture 8 x 4, L",
+        "image 8 x 4, L",
         "array 1 x 50 of float64, from 1 to 1, mean 1",
     ]
     assert "array 1 x 20 of float64, from 0.5 to 0.5, mean 0.5" in shown

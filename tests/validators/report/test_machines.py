@@ -135,7 +135,7 @@ def test_rows() -> None:
     found = {one.backend: one for one in summary_rows(made.full())}
     assert next(iter(found)) == "pytorch (reference)"
     bad = found["pytorch (faulty)"]
-    assert (bad.verdict, bad.where) == ("diverged", "single logits")
+    assert (bad.verdict, bad.worst_at) == ("diverged", "single logits")
     assert (bad.max_abs, bad.noise, bad.ratio, bad.decisions) == (
         "4.9",
         "2e-07",
@@ -144,7 +144,7 @@ def test_rows() -> None:
     )
     assert (bad.seconds, bad.memory, bad.remark) == ("0.01", "758 MB", "rms error 4.3")
     gone = found["tensorflow"]
-    assert (gone.verdict, gone.remark, gone.where) == ("not run", "it has no environment", "")
+    assert (gone.verdict, gone.remark, gone.worst_at) == ("not run", "it has no environment", "")
     assert found["crash"].remark == "batch: the worker crashed during 'run' (signal 11)"
     empty = summary_row(made.backend(cases=(), failure="load failed\nwith a trace"))
     assert (empty.verdict, empty.remark, empty.seconds) == ("failed", "load failed", "")

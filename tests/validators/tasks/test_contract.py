@@ -18,9 +18,9 @@ from task_models import FIXTURES, ROOT, folder, runner
 from equipoise.convert.core.errors import InputError
 from equipoise.validators import tasks
 from equipoise.validators.core.types import Arrays, Batch, Decision
-from equipoise.validators.models.auto_classes import mapped_classes, pytorch_class
+from equipoise.validators.models.auto_classes import class_names_by_type, pytorch_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Task, find_task, infer_task, samples_of, task_names
+from equipoise.validators.tasks.base import Task, find_task, infer_task, load_samples, task_names
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -38,7 +38,7 @@ def test_all_are_found() -> None:
     for name in task_names():
         task = find_task(name)
         assert task.name == name
-        assert mapped_classes(task.auto_class), task.auto_class
+        assert class_names_by_type(task.auto_class), task.auto_class
         for alias in task.aliases:
             assert find_task(alias) is task
 
@@ -74,7 +74,10 @@ def test_class_without_architectures(name: str) -> None:
     model.config = {**model.config, "architectures": []}
     found = pytorch_class(model, task)
     if task.name == "automatic-speech-recognition":
-        assert found in (right, mapped_classes("AutoModelForCTC").get(model.model_type, ("",))[0])
+        assert found in (
+            right,
+            class_names_by_type("AutoModelForCTC").get(model.model_type, ("",))[0],
+        )
     else:
         assert found == right
 
@@ -83,7 +86,7 @@ def test_class_without_architectures(name: str) -> None:
 @pytest.mark.parametrize("name", FIXTURES)
 def test_samples(name: str, own: bool) -> None:
     task, model = infer_task(folder(name)), folder(name)
-    samples = task.samples(model) if own else samples_of(task, model)
+    samples = task.samples(model) if own else load_samples(task, model)
     assert len(samples) >= 3
     assert len({_weight(sample) for sample in samples}) > 1, "all of one size"
 
@@ -94,7 +97,7 @@ def test_cases(name: str, own: bool) -> None:
     """Every case encodes, runs and decodes to one result a sample; shapes of all that is said are right."""
     model = folder(name)
     task = infer_task(model)
-    samples = task.samples(model) if own else samples_of(task, model)
+    samples = task.samples(model) if own else load_samples(task, model)
     cases = task.cases(model, samples)
     assert len({case.name for case in cases}) == len(cases)
     assert {1, 3} <= {len(case.samples) for case in cases} or model.model_type == "donut"
@@ -115,7 +118,7 @@ def test_decisions_follow_the_outputs(name: str) -> None:
     """Twice the same, and the reference followed by itself decides as it did."""
     model = folder(name)
     task = infer_task(model)
-    batch = task.encode(model, task.cases(model, samples_of(task, model))[0])
+    batch = task.encode(model, task.cases(model, load_samples(task, model))[0])
     first = task.run(runner(name), model, batch)
     again = task.run(runner(name), model, batch, first)
     values = [decision.value for decision in task.decisions(model, batch, first)]
@@ -129,7 +132,7 @@ def test_margins_hold(name: str) -> None:
     task = infer_task(model)
     if runner(name).model.can_generate():
         pytest.skip("see test_generation.py")
-    case = task.cases(model, samples_of(task, model))[1]
+    case = task.cases(model, load_samples(task, model))[1]
     batch = task.encode(model, case)
     outputs = task.run(runner(name), model, batch)
     random = np.random.default_rng(0)

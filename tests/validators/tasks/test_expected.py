@@ -14,7 +14,7 @@ pytest.importorskip("PIL")
 from task_models import FIXTURES, folder, runner
 
 from equipoise.validators.core.types import Case, Sample
-from equipoise.validators.tasks.base import infer_task, samples_of
+from equipoise.validators.tasks.base import infer_task, load_samples
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -38,7 +38,7 @@ def test_says_what_is_expected(name: str) -> None:
     model = folder(name)
     task = infer_task(model)
     case = {"cache": True, **CASES.get(task.name, {})}
-    for sample, entry in zip(samples_of(task, model), model.samples, strict=True):
+    for sample, entry in zip(load_samples(task, model), model.samples, strict=True):
         batch = task.encode(model, Case("pipeline", (sample,), case))
         outputs = task.run(runner(name), model, batch)
         (result,) = task.decode(model, batch, outputs, **OPTIONS.get(task.name, {}))

@@ -15,7 +15,7 @@ from torch_runner import TorchRunner
 
 from equipoise.fixtures.modern.folder import make, recipes
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.base import Task, infer_task, samples_of
+from equipoise.validators.tasks.base import Task, infer_task, load_samples
 from equipoise.validators.tasks.shared.images import keeps_size
 
 pytestmark = pytest.mark.transformers
@@ -41,7 +41,7 @@ def test_shapes_of_pictures(tmp_path: Path) -> None:
     task = infer_task(model)
     shapes = {
         case.name: task.encode(model, case).arrays["pixel_values"].shape
-        for case in task.cases(model, samples_of(task, model))
+        for case in task.cases(model, load_samples(task, model))
     }
     assert shapes == {
         "single": (1, 3, 42, 56),
@@ -60,7 +60,7 @@ def test_sizes_of_a_processor_in_one_file(tmp_path: Path) -> None:
 def test_answers_stand_in_tokens(tmp_path: Path) -> None:
     """LayoutLMv3 has scores of patches behind those of the tokens."""
     task, model, runner = opened("layoutlmv3 document-question-answering", tmp_path)
-    for case in task.cases(model, samples_of(task, model)):
+    for case in task.cases(model, load_samples(task, model)):
         batch = task.encode(model, case)
         outputs = task.run(runner, model, batch)
         assert outputs["start_logits"].shape == batch.arrays["input_ids"].shape
@@ -75,9 +75,9 @@ def test_blip_writes_what_its_own_generate_does(beams: int, tmp_path: Path) -> N
     import torch
 
     task, model, runner = opened("blip image-to-text", tmp_path)
-    cases: Any = {case.name: case for case in task.cases(model, samples_of(task, model))}
+    cases: Any = {case.name: case for case in task.cases(model, load_samples(task, model))}
     batch = task.encode(model, cases["batch" if beams == 1 else "beam"])
-    options = {**batch.case.options, "beams": beams}
+    options = {**batch.case.options, "num_beams": beams}
     object.__setattr__(batch.case, "options", options)
     pictures = torch.from_numpy(batch.arrays["pixel_values"])
     expected = runner.model.generate(pictures, max_new_tokens=4, num_beams=beams).numpy()

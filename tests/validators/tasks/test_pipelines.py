@@ -18,7 +18,7 @@ from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
 from equipoise.validators.core.types import Case
 from equipoise.validators.pipeline import split_call_options
-from equipoise.validators.tasks.base import infer_task, samples_of
+from equipoise.validators.tasks.base import infer_task, load_samples
 
 pytestmark = [
     pytest.mark.transformers,
@@ -48,10 +48,10 @@ def test_as_pipeline(name: str) -> None:
     task = infer_task(model)
     for call in golden["calls"]:
         options, case_options = split_call_options(call["options"])
-        for sample, wanted in zip(samples_of(task, model), call["results"], strict=True):
+        for sample, wanted in zip(load_samples(task, model), call["results"], strict=True):
             batch = task.encode(
                 model,
-                Case("pipeline", (sample,), {"cache": "beams" in case_options, **case_options}),
+                Case("pipeline", (sample,), {"cache": "num_beams" in case_options, **case_options}),
             )
             outputs = task.run(runner(name), model, batch)
             (found,) = task.decode(model, batch, outputs, **options)
@@ -65,7 +65,7 @@ def test_batch_decides_as_single(name: str) -> None:
     task = infer_task(model)
     if name in PADDED_OTHERWISE:
         pytest.skip(PADDED_OTHERWISE[name])
-    samples = samples_of(task, model)[:3]
+    samples = load_samples(task, model)[:3]
     options = task.cases(model, samples)[0].options
     alone = []
     for sample in samples:

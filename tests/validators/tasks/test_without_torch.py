@@ -28,12 +28,12 @@ warnings.simplefilter("ignore")
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task
-from equipoise.validators.tasks.base import samples_of
+from equipoise.validators.tasks.base import load_samples
 for path in map(Path, sys.argv[1:]):
     model = ModelFolder(path)
     task = infer_task(model)
     pytorch_class(model, task)
-    for case in task.cases(model, samples_of(task, model)):
+    for case in task.cases(model, load_samples(task, model)):
         task.encode(model, case)
 print("torch" in sys.modules)
 """

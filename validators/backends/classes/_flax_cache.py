@@ -1,4 +1,4 @@
-"""Decoding step by step with the caches of transformers' Flax classes, whose length is fixed from the start."""
+"""Decodes with the KV caches of transformers' Flax classes, whose length is fixed when they are created."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxTree
 from equipoise.validators.backends.base import Array, CacheState, Kwargs, Outputs
 
-EXTRA_TOKENS = 128
-"""Tokens that a cache has room for beyond the prompt, where the model's positions allow them."""
+EXTRA_CACHE_TOKENS = 128
+"""Length of a cache beyond the prompt in tokens, if the model has positions for them."""
 
 
 class CachedDecoder:
-    """The compiled decoder of a model, and what a state holds: cache, tokens done, room, encoder's output.
+    """The compiled decoder of a model.
+
+    Its state is a dict: ``cache``, ``length`` (tokens in the cache), ``capacity`` (its fixed length), ``encoded``
+    (the encoder's output) and ``mask`` (the encoder's attention mask).
 
     Args:
         model: A Flax model of transformers with ``init_cache``.
@@ -25,9 +28,9 @@ class CachedDecoder:
         import jax
 
         self.model = model
-        self.encodes = hasattr(model, "encode")
-        call = model.decode if self.encodes else model.__call__
-        self.accepted = inspect.signature(call).parameters
+        self.is_encoder_decoder = hasattr(model, "encode")
+        call = model.decode if self.is_encoder_decoder else model.__call__
+        self.accepts = inspect.signature(call).parameters
 
         def step(params: JaxTree, cache: JaxTree, inputs: JaxTree) -> JaxTree:
             outputs = call(
@@ -38,7 +41,7 @@ class CachedDecoder:
         def encode(params: JaxTree, inputs: JaxTree) -> JaxTree:
             return model.encode(**inputs, params=params, return_dict=True, train=False)
 
-        self.compiled = jax.jit(step)
+        self.decode = jax.jit(step)
         self.encode = jax.jit(encode)
 
     def __call__(
@@ -48,74 +51,76 @@ class CachedDecoder:
         state: CacheState,
         order: list[int] | None,
     ) -> tuple[Outputs, CacheState]:
-        """One call of the decoder; the first makes the cache (and runs the encoder)."""
+        """Calls the decoder once; the first call creates the cache and runs the encoder."""
         if state is not None and order is not None:
             state = _reorder_state(state, order)
-        tokens = inputs["decoder_input_ids" if self.encodes else "input_ids"]
+        tokens = inputs["decoder_input_ids" if self.is_encoder_decoder else "input_ids"]
         if state is None:
-            state = self._first(inputs, tokens)
-        given = self._of_decoder(inputs, tokens, state)
-        accepted = {name: value for name, value in given.items() if name in self.accepted}
-        outputs = self.compiled(self.model.params, state["cache"], {**accepted, **kwargs})
-        done = state["done"] + tokens.shape[1]
-        return outputs, {**state, "cache": outputs["past_key_values"], "done": done}
+            state = self._initial_state(inputs, tokens)
+        decoder_inputs = self._decoder_inputs(inputs, tokens, state)
+        accepted = {name: value for name, value in decoder_inputs.items() if name in self.accepts}
+        outputs = self.decode(self.model.params, state["cache"], {**accepted, **kwargs})
+        length = state["length"] + tokens.shape[1]
+        return outputs, {**state, "cache": outputs["past_key_values"], "length": length}
 
-    def _of_decoder(
+    def _decoder_inputs(
         self, inputs: dict[str, Array], tokens: Array, state: CacheState
     ) -> dict[str, JaxTree]:
         batch, new = tokens.shape
-        done, room = state["done"], state["room"]
-        positions = np.arange(done, done + new)[None].repeat(batch, 0)
-        mask = np.ones((batch, room), np.int64)
-        if self.encodes:
-            own = {"decoder_input_ids": tokens, "encoder_outputs": state["encoded"]}
+        length, capacity = state["length"], state["capacity"]
+        positions = np.arange(length, length + new)[None].repeat(batch, 0)
+        mask = np.ones((batch, capacity), np.int64)
+        if self.is_encoder_decoder:
+            arrays = {"decoder_input_ids": tokens, "encoder_outputs": state["encoded"]}
             masks = {"decoder_attention_mask": mask, "encoder_attention_mask": state["mask"]}
-            known = {name: value for name, value in masks.items() if value is not None}
-            return {**own, **known, "decoder_position_ids": positions}
-        seen = inputs.get("attention_mask", np.ones((batch, done + new), np.int64))
-        mask[:, : seen.shape[1]] = seen
-        placed = inputs.get("position_ids", positions)
-        return {"input_ids": tokens, "attention_mask": mask, "position_ids": placed}
+            present_masks = {name: value for name, value in masks.items() if value is not None}
+            return {**arrays, **present_masks, "decoder_position_ids": positions}
+        input_mask = inputs.get("attention_mask", np.ones((batch, length + new), np.int64))
+        mask[:, : input_mask.shape[1]] = input_mask
+        position_ids = inputs.get("position_ids", positions)
+        return {"input_ids": tokens, "attention_mask": mask, "position_ids": position_ids}
 
-    def _first(self, inputs: dict[str, Array], tokens: Array) -> dict[str, JaxTree]:
+    def _initial_state(self, inputs: dict[str, Array], tokens: Array) -> dict[str, JaxTree]:
         batch, new = tokens.shape
-        room = _cache_length(self.model, new)
-        state: dict[str, Any] = {"done": 0, "room": room, "encoded": None, "mask": None}
-        if not self.encodes:
-            return {**state, "cache": self._empty(batch, room)}
+        capacity = _cache_length(self.model, new)
+        state: dict[str, Any] = {"length": 0, "capacity": capacity, "encoded": None, "mask": None}
+        if not self.is_encoder_decoder:
+            return {**state, "cache": self._empty_cache(batch, capacity)}
         names = ("input_ids", "input_features", "pixel_values", "attention_mask")
-        given = {name: inputs[name].copy() for name in names if name in inputs}
-        encoded = self.encode(self.model.params, given)
-        mask = given.get("attention_mask") if "input_ids" in given else None
-        cache = self._empty(batch, room, encoded)
+        encoder_inputs = {name: inputs[name].copy() for name in names if name in inputs}
+        encoded = self.encode(self.model.params, encoder_inputs)
+        mask = encoder_inputs.get("attention_mask") if "input_ids" in encoder_inputs else None
+        cache = self._empty_cache(batch, capacity, encoded)
         return {**state, "cache": cache, "encoded": encoded, "mask": mask}
 
-    def _empty(self, batch: int, room: int, *encoded: JaxTree) -> JaxTree:
-        """A cache of zeros, as ``init_cache`` makes it, without initialising the model for it."""
+    def _empty_cache(self, batch: int, capacity: int, *encoded: JaxTree) -> JaxTree:
+        """Returns a cache of zeros as ``init_cache`` creates it, without initializing the model's weights."""
         import jax
 
-        shapes = jax.eval_shape(lambda: self.model.init_cache(batch, room, *encoded))
+        shapes = jax.eval_shape(lambda: self.model.init_cache(batch, capacity, *encoded))
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _cache_length(model: FlaxModel, tokens: int) -> int:
     config = getattr(model.config, "decoder", model.config)
     names = ("max_position_embeddings", "n_positions", "max_target_positions")
-    held = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
-    return int(min([tokens + EXTRA_TOKENS, *held]))
+    limits = [
+        getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)
+    ]
+    return int(min([tokens + EXTRA_CACHE_TOKENS, *limits]))
 
 
 def _reorder_state(state: dict[str, Any], order: list[int]) -> dict[str, JaxTree]:
-    """Rows of the cache and of what the encoder gave; indices of a cache have no batch."""
+    """Selects rows of the cache and of the encoder's output; cache indices have no batch axis."""
     import jax
 
     rows = np.asarray(order)
 
-    def picked(value: JaxArray) -> JaxArray:
-        # In numpy: XLA would compile a gather for every shape.
+    def select(value: JaxArray) -> JaxArray:
+        # With NumPy: XLA would compile a gather for every shape.
         return np.asarray(value)[rows] if getattr(value, "ndim", 0) > 0 else value
 
     return {
         **state,
-        **{key: jax.tree.map(picked, state[key]) for key in ("cache", "encoded", "mask")},
+        **{key: jax.tree.map(select, state[key]) for key in ("cache", "encoded", "mask")},
     }

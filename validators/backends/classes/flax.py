@@ -1,4 +1,4 @@
-"""Flax: the Flax classes of transformers 4.57.6, the last release that has them."""
+"""Runs the Flax classes of transformers 4.57.6, the last release that has them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The model of a folder with ``flax_model.msgpack`` or safetensors in Flax's layout."""
+    """Loads the model of a folder with ``flax_model.msgpack`` or safetensors in the Flax layout."""
     import transformers
 
     _jax.pin_numerics(options)
@@ -40,11 +40,11 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     model, params = _load_without_init(cls, folder, dtype)
     from flax.traverse_util import flatten_dict
 
-    want = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
-    have = _keys_in_file(cls, folder)
+    expected = {"/".join(key) for key in flatten_dict(model.params_shape_tree)}
+    stored = _keys_in_file(cls, folder)
     info = {
-        "missing_keys": sorted(want - have),
-        "unexpected_keys": sorted(have - want),
+        "missing_keys": sorted(expected - stored),
+        "unexpected_keys": sorted(stored - expected),
         "mismatched_keys": _mismatched_keys(params, model.params_shape_tree),
     }
     if not info["missing_keys"]:
@@ -52,8 +52,8 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     return Session(model, info, options)
 
 
-def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[Outputs, CacheState]:
-    """The model and its parameters, nothing filled in at random where the class can do without."""
+def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[FlaxModel, JaxTree]:
+    """Loads a model and its parameters, without random initialization if the class supports that."""
     try:
         model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
     except ValueError as error:
@@ -66,7 +66,7 @@ def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[Outputs,
 
 
 def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
-    """What the file holds: the loader drops unexpected keys before anybody can see them."""
+    """Returns the names of the weights in the file: the loader drops unexpected ones silently."""
     from flax.traverse_util import flatten_dict
 
     index = os.path.join(folder, "flax_model.msgpack.index.json")
@@ -83,47 +83,47 @@ def _keys_in_file(flax_class: Any, folder: str) -> set[str]:
 def _mismatched_keys(params: JaxTree, expected: JaxTree) -> list[str]:
     from flax.traverse_util import flatten_dict
 
-    wanted = flatten_dict(expected)
+    expected_leaves = flatten_dict(expected)
     return [
         "/".join(key)
         for key, value in flatten_dict(params).items()
-        if key in wanted and tuple(value.shape) != tuple(wanted[key].shape)
+        if key in expected_leaves and tuple(value.shape) != tuple(expected_leaves[key].shape)
     ]
 
 
 def patch_jnp_clip() -> None:
-    """T5 of 4.57.6 says ``jnp.clip(a_max=)``, which newer JAX refuses."""
+    """Makes ``jnp.clip`` accept ``a_min`` and ``a_max``, which T5 of transformers 4.57.6 uses and newer JAX refuses."""
     import jax.numpy as jnp
 
     clip = jnp.clip
     if clip.__module__ == __name__:
         return
 
-    def mended(arr: JaxArray, *args: Any, **kwargs: Any) -> JaxArray:
+    def clip_with_old_names(arr: JaxArray, *args: Any, **kwargs: Any) -> JaxArray:
         renamed = {{"a_min": "min", "a_max": "max"}.get(k, k): v for k, v in kwargs.items()}
         return clip(arr, *args, **renamed)
 
-    jnp.clip = mended
+    jnp.clip = clip_with_old_names
 
 
 class Session(BaseSession):
-    """A Flax model of transformers."""
+    """A session of a Flax model of transformers."""
 
     def __init__(self, model: FlaxModel, info: dict[str, Any], options: Options) -> None:
         self.model = model
         self.info = info
         self.options = options
         self.accepts = frozenset(inspect.signature(type(model).__call__).parameters) - {"self"}
-        # OPT's switch is called otherwise, and off by itself.
-        self.plain: dict[str, Any] = {"return_dict": True}
+        # OPT's option has another name, and is off by default.
+        self.call_options: dict[str, Any] = {"return_dict": True}
         if "train" in self.accepts:
-            self.plain["train"] = False
-        self.steps: CachedDecoder | None = None
-        self.compiled = self._compiled()
+            self.call_options["train"] = False
+        self.decoder: CachedDecoder | None = None
+        self.compiled = self._compile()
         self.caches = hasattr(model, "init_cache")
 
     def about(self) -> Facts:
-        """Device, precision and switches as JAX reports them."""
+        """Describes device, precision and switches as JAX reports them."""
         return {
             **_jax.describe_runtime(),
             "precision": str(
@@ -133,58 +133,60 @@ class Session(BaseSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names; compiled, unless the model's code looks at values."""
+        """Returns the outputs by name; compiled, unless the model's code depends on values of the inputs."""
         import jax
 
         tensors = {name: jax.numpy.asarray(value) for name, value in inputs.items()}
         if self.compiled is not None and not kwargs:
             try:
-                # JAX returns before it has computed; the time of a pass is that of its values.
+                # JAX computes asynchronously; the duration of a pass includes the computation.
                 return jax.block_until_ready(self.compiled(self.model.params, tensors))
             except (jax.errors.JAXTypeError, TypeError):
                 self.compiled = None
         return self._eager(tensors, kwargs)
 
     def _eager(self, tensors: dict[str, JaxArray], kwargs: Kwargs) -> Outputs:
-        return self.model(**tensors, **self.plain, **kwargs)
+        return self.model(**tensors, **self.call_options, **kwargs)
 
-    def _compiled(self) -> Any:
+    def _compile(self) -> Any:
         import jax
 
         def call(params: JaxTree, inputs: JaxTree) -> Outputs:
-            return dict(self.model(**inputs, params=params, **self.plain))
+            return dict(self.model(**inputs, params=params, **self.call_options))
 
         return jax.jit(call)
 
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Keeps the cache, which has a fixed length here, and what the encoder gave."""
-        if self.steps is None:
-            self.steps = CachedDecoder(self.model)
-        return self.steps(inputs, kwargs, state, order)
+        """Runs one forward pass and keeps the cache, whose length is fixed, and the encoder's output."""
+        if self.decoder is None:
+            self.decoder = CachedDecoder(self.model)
+        return self.decoder(inputs, kwargs, state, order)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Every Flax module's call, by its path, with the weights beneath it."""
+        """Records every call of a Flax module, with its path and the weights below it."""
         from flax.linen import intercept_methods
         from flax.traverse_util import flatten_dict
 
         records: list[ModuleRecord] = []
-        every = ["/".join(key) for key in flatten_dict(self.model.params)]
+        weight_names = ["/".join(key) for key in flatten_dict(self.model.params)]
 
         def interceptor(call: Any, args: Any, options: Any, context: Any) -> Any:
             output = call(*args, **options)
             if context.method_name == "__call__":
                 path = "/".join(context.module.path)
                 weights = [
-                    name for name in every if f"{name}/".startswith(f"{path}/" if path else "")
+                    name
+                    for name in weight_names
+                    if f"{name}/".startswith(f"{path}/" if path else "")
                 ]
-                given = {**flatten(list(args)), **flatten(dict(options))}
+                arguments = {**flatten(list(args)), **flatten(dict(options))}
                 result = name_outputs(flatten(output))
                 kind = type(context.module).__name__
-                records.append(module_record(path, kind, given, result, weights))
+                records.append(module_record(path, kind, arguments, result, weights))
             return output
 
         with intercept_methods(interceptor):
@@ -192,7 +194,7 @@ class Session(BaseSession):
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         from flax.traverse_util import flatten_dict
 
         return {"/".join(key): list(v.shape) for key, v in flatten_dict(self.model.params).items()}

@@ -1,4 +1,4 @@
-"""PyTorch in eager mode: the classes of transformers; in float64 it is the truth that others are held to."""
+"""Runs the PyTorch classes of transformers in eager mode; in float64 this is the truth that backends are compared with."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The model of a folder, in evaluation mode, with eager attention."""
+    """Loads the model of a folder in evaluation mode, with eager attention."""
     import transformers
 
     _torch.pin_numerics(options)
     dtype = options.get("dtype")
-    # The truth has the model's own values (what is computed once stays what float32 gave) and only wider arithmetic.
-    loaded = "float32" if is_float64(options) else dtype
-    extra = {"torch_dtype": _torch.torch_dtype(loaded)} if loaded else {}
-    if int(transformers.__version__.split(".")[0]) >= 5 and extra:
-        extra = {"dtype": extra["torch_dtype"]}
+    # The truth has the model's float32 weights and buffers; only the arithmetic is in float64.
+    weights_dtype = "float32" if is_float64(options) else dtype
+    loading_options = {"torch_dtype": _torch.torch_dtype(weights_dtype)} if weights_dtype else {}
+    if int(transformers.__version__.split(".")[0]) >= 5 and loading_options:
+        loading_options = {"dtype": loading_options["torch_dtype"]}
     cls = getattr(transformers, class_name)
     model, info = cls.from_pretrained(
-        folder, output_loading_info=True, attn_implementation="eager", **extra
+        folder, output_loading_info=True, attn_implementation="eager", **loading_options
     )
     model = model.to(options.get("device") or "cpu").eval()
     if is_float64(options):
@@ -47,18 +47,18 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 def is_float64(options: Options) -> bool:
-    """Whether the arithmetic is that of float64."""
+    """Checks whether the arithmetic is in float64."""
     return options.get("dtype") == "float64"
 
 
 def _compute_experts_in_a_loop(model: TorchModel) -> None:
-    """Has a mixture's experts computed in a loop: PyTorch's product of all at once knows no float64."""
+    """Computes a mixture's experts in a loop: PyTorch's grouped matrix product does not support float64."""
     if getattr(model, "_can_set_experts_implementation", lambda: False)():
         model.set_experts_implementation("eager")
 
 
 class Session(_torch.TorchSession):
-    """A module of transformers."""
+    """A session of a PyTorch model of transformers."""
 
     def __init__(
         self, model: TorchModel, info: dict[str, Any], options: Options, folder: str = ""
@@ -71,18 +71,18 @@ class Session(_torch.TorchSession):
         self.dtype = _torch.torch_dtype("float64") if is_float64(options) else model.dtype
         parameters = inspect.signature(model.forward).parameters
         self.accepts = frozenset(parameters)
-        # RAG always returns its outputs by name and takes no such switch.
-        asks = "return_dict" in parameters or any(
-            one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
+        # RAG always returns its outputs by name and has no such option.
+        accepts_return_dict = "return_dict" in parameters or any(
+            parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
         )
-        self.plain: dict[str, Any] = {"return_dict": True} if asks else {}
+        self.call_options: dict[str, Any] = {"return_dict": True} if accepts_return_dict else {}
         self.cache_argument = cache_argument(model)
         self.caches = bool(self.cache_argument) and bool(
             getattr(model.config.get_text_config(decoder=True), "use_cache", False)
         )
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as PyTorch reports them."""
+        """Describes device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.model.parameters(), None)
         return {
             **_torch.describe_runtime(parameter.device if parameter is not None else "cpu"),
@@ -91,24 +91,24 @@ class Session(_torch.TorchSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         return self._forward(self._tensors(inputs), kwargs)
 
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Keeps the cache and what the encoder gave."""
-        before = state if order is None or state is None else self._reordered(state, order)
-        tensors = {**(before or {}), **self._tensors(inputs)}
+        """Runs one forward pass and keeps the cache and the encoder's output."""
+        previous = state if order is None or state is None else self._reorder_cache(state, order)
+        tensors = {**(previous or {}), **self._tensors(inputs)}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
-        kept = {self.cache_argument: cache_of(outputs)}
+        new_state = {self.cache_argument: cache_of(outputs)}
         if outputs.get("encoder_last_hidden_state") is not None:
-            kept["encoder_outputs"] = (outputs.encoder_last_hidden_state,)
+            new_state["encoder_outputs"] = (outputs.encoder_last_hidden_state,)
             if "attention_mask" in tensors:
-                kept["attention_mask"] = tensors["attention_mask"]
-        return outputs, kept
+                new_state["attention_mask"] = tensors["attention_mask"]
+        return outputs, new_state
 
-    def _reordered(self, state: dict[str, Any], order: list[int]) -> dict[str, Any]:
+    def _reorder_cache(self, state: dict[str, Any], order: list[int]) -> dict[str, Any]:
         import torch
 
         rows = torch.tensor(order, device=self.model.device)
@@ -122,19 +122,21 @@ class Session(_torch.TorchSession):
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Hooks on every module; one that is called again gets ``#2`` behind its path."""
+        """Records every module through forward hooks; the second call of a module gets ``#2`` after its path."""
         records: list[ModuleRecord] = []
         calls: dict[str, int] = {}
 
         def hook(path: str) -> Any:
-            def after(module: TorchModule, args: Any, options: Any, output: Outputs) -> None:
+            def record(module: TorchModule, args: Any, options: Any, output: Outputs) -> None:
                 calls[path] = calls.get(path, 0) + 1
-                again = f"#{calls[path]}" if calls[path] > 1 else ""
-                given = {**flatten(list(args)), **flatten(dict(options))}
+                suffix = f"#{calls[path]}" if calls[path] > 1 else ""
+                arguments = {**flatten(list(args)), **flatten(dict(options))}
                 result = name_outputs(flatten(output))
-                records.append(module_record(path + again, type(module).__name__, given, result))
+                records.append(
+                    module_record(path + suffix, type(module).__name__, arguments, result)
+                )
 
-            return after
+            return record
 
         with ExitStack() as stack:
             for path, module in self.model.named_modules():
@@ -145,13 +147,13 @@ class Session(_torch.TorchSession):
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.model.state_dict().items()}
 
     def renamed(self) -> dict[str, str]:
-        """The file's names of weights that the model calls otherwise (transformers 5 renames some on loading).
+        """Returns the model's name of each weight that has another name in the file (transformers 5 renames some on loading).
 
-        Found by their values: a weight that only the model has is one that only the file has.
+        Compares values: a weight that only the model has is matched with one that only the file has.
         """
         from glob import glob
         from os.path import join
@@ -159,31 +161,38 @@ class Session(_torch.TorchSession):
         from safetensors import safe_open
 
         state = self.model.state_dict()
-        found: dict[str, str] = {}
+        model_names: dict[str, str] = {}
         for file in sorted(glob(join(self.folder, "*.safetensors"))):
             with safe_open(file, "pt") as tensors:
-                ours = set(tensors.keys())
-                rest = [name for name in state if name not in ours]
+                file_names = set(tensors.keys())
+                unmatched = [name for name in state if name not in file_names]
                 for name in tensors.keys():  # noqa: SIM118 - no mapping
-                    if name in state or not rest:
+                    if name in state or not unmatched:
                         continue
                     value = tensors.get_tensor(name)
-                    same = next((one for one in rest if _has_values(state[one], value)), None)
-                    if same is not None:
-                        rest.remove(same)
-                        found[name] = same
-        return found
+                    match = next(
+                        (
+                            candidate
+                            for candidate in unmatched
+                            if _has_values(state[candidate], value)
+                        ),
+                        None,
+                    )
+                    if match is not None:
+                        unmatched.remove(match)
+                        model_names[name] = match
+        return model_names
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
         with _torch.arithmetic_mode(self.dtype):
-            return self.model(**tensors, **kwargs, **self.plain)
+            return self.model(**tensors, **kwargs, **self.call_options)
 
 
 def _has_values(parameter: TorchTensor, value: TorchTensor) -> bool:
-    """Whether a weight has the values of the file, whose dtype may be another."""
+    """Checks whether a weight equals one of the file, whose dtype may differ."""
     import torch
 
     return parameter.shape == value.shape and bool(

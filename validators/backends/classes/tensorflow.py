@@ -1,4 +1,4 @@
-"""TensorFlow: the TF classes of transformers 4.57.6, the last release that has them."""
+"""Runs the TensorFlow classes of transformers 4.57.6, the last release that has them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The model of a folder with ``tf_model.h5`` or safetensors in TensorFlow's layout."""
+    """Loads the model of a folder with ``tf_model.h5`` or safetensors in the TensorFlow layout."""
     import transformers
 
     if options.get("dtype") not in (None, "float32"):
@@ -32,17 +32,17 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     cls = getattr(transformers, f"TF{class_name}", None)
     if cls is None:
         raise LookupError(f"transformers has no class TF{class_name}")
-    extra = {"from_pt": True} if options.get("from_pt") else {}
+    loading_options = {"from_pt": True} if options.get("from_pt") else {}
     with device_scope(options):
-        model, info = cls.from_pretrained(folder, output_loading_info=True, **extra)
-    # The HDF5 loader compares names of layers too; one without weights (dropout_37) cannot miss any.
-    empty = {layer.name for layer in model.layers if not layer.weights}
-    info["missing_keys"] = [name for name in info["missing_keys"] if name not in empty]
+        model, info = cls.from_pretrained(folder, output_loading_info=True, **loading_options)
+    # The HDF5 loader also reports layers as missing that have no weights (dropout_37).
+    weightless = {layer.name for layer in model.layers if not layer.weights}
+    info["missing_keys"] = [name for name in info["missing_keys"] if name not in weightless]
     return Session(model, info, options)
 
 
 class Session(BaseSession):
-    """A Keras model of transformers."""
+    """A session of a Keras model of transformers."""
 
     def __init__(self, model: TfModel, info: dict[str, Any], options: Options) -> None:
         self.model = model
@@ -54,7 +54,7 @@ class Session(BaseSession):
         )
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as TensorFlow reports them."""
+        """Describes device, precision, threads and switches as TensorFlow reports them."""
         return {
             **describe_runtime(),
             "precision": "float32",
@@ -62,7 +62,7 @@ class Session(BaseSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         import tensorflow as tf
 
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
@@ -71,27 +71,27 @@ class Session(BaseSession):
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Keeps the cache and what the encoder gave."""
+        """Runs one forward pass and keeps the cache and the encoder's output."""
         import tensorflow as tf
 
         tensors: dict[str, TfTensor] = {name: tf.constant(value) for name, value in inputs.items()}
         if state is not None:
             tensors = {**(state if order is None else _reorder_cache(state, order)), **tensors}
         outputs = self._forward(tensors, {**kwargs, "use_cache": True})
-        kept = {"past_key_values": outputs.past_key_values}
+        new_state = {"past_key_values": outputs.past_key_values}
         encoded = outputs.get("encoder_last_hidden_state")
         if encoded is None and "encoder_outputs" in tensors:
             encoded = tensors["encoder_outputs"][0]
         if encoded is not None:
-            kept["encoder_outputs"] = (encoded,)
+            new_state["encoder_outputs"] = (encoded,)
             if "attention_mask" in tensors:
-                kept["attention_mask"] = tensors["attention_mask"]
-        return outputs, kept
+                new_state["attention_mask"] = tensors["attention_mask"]
+        return outputs, new_state
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Every Keras layer, named by the scopes that lead to it, with the weights beneath it."""
+        """Records every call of a Keras layer, with the names of the layers around it and the weights below it."""
         import tensorflow as tf
         from tf_keras.layers import Layer
 
@@ -99,20 +99,20 @@ class Session(BaseSession):
         stack: list[str] = []
         original = Layer.__call__
 
-        def recording(layer: Any, *args: Any, **options: Any) -> Outputs:
+        def call_and_record(layer: Any, *args: Any, **options: Any) -> Outputs:
             stack.append(layer.name)
             path = "/".join(stack)
             try:
                 output = original(layer, *args, **options)
             finally:
                 stack.pop()
-            given = {**flatten(list(args)), **flatten(dict(options))}
+            arguments = {**flatten(list(args)), **flatten(dict(options))}
             weights = [weight.name for weight in layer.weights]
             result = name_outputs(flatten(output))
-            records.append(module_record(path, type(layer).__name__, given, result, weights))
+            records.append(module_record(path, type(layer).__name__, arguments, result, weights))
             return output
 
-        Layer.__call__ = recording
+        Layer.__call__ = call_and_record
         try:
             outputs = self._forward(
                 {**(state or {}), **{name: tf.constant(value) for name, value in inputs.items()}},
@@ -123,24 +123,24 @@ class Session(BaseSession):
         return outputs, records
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {weight.name: list(weight.shape) for weight in self.model.weights}
 
     def close(self) -> None:
-        """Frees what Keras keeps beside the model."""
+        """Clears Keras' global state."""
         from tf_keras import backend
 
         backend.clear_session()
 
     def _forward(self, tensors: dict[str, TfTensor], kwargs: Kwargs) -> Outputs:
-        # Keras wants the first argument said, even where a cache stands in for it.
-        given = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
+        # Keras requires the first argument, even if a cache replaces it.
+        arguments = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
         with device_scope(self.options):
-            return self.model(**given, **kwargs, return_dict=True, training=False)
+            return self.model(**arguments, **kwargs, return_dict=True, training=False)
 
 
 def _reorder_cache(state: dict[str, TfTensor], order: list[int]) -> dict[str, TfTensor]:
-    """Rows of a cache; GPT-2 stacks keys and values in front of the batch."""
+    """Selects rows of a cache; GPT-2 stacks keys and values in front of the batch axis."""
     import tensorflow as tf
 
     def rows(tensor: TfTensor) -> TfTensor:

@@ -1,4 +1,4 @@
-"""ONNX graphs that keep a cache: a decoder with its past, or encoder, decoder and decoder with past."""
+"""Runs ONNX graphs with a KV cache: a decoder with past, or encoder, decoder and decoder with past."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from equipoise.validators.backends.programs._onnx_session import OnnxSession
 
 
 class CachedOnnxSession(OnnxSession):
-    """Graphs of which one after the other runs; what can be seen inside is that of the first that decodes."""
+    """A session of one or several graphs with a cache. Its captured modules are those of the first decoder graph."""
 
     caches = True
     model: _graph_cache.DecoderGraph | _graph_cache.EncoderDecoderGraphs
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """Everything at once."""
+        """Returns the outputs of one forward pass by name."""
         outputs, _ = self.step(inputs, kwargs, None, None)
         return outputs
 
     def step(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState, order: list[int] | None
     ) -> tuple[Outputs, CacheState]:
-        """Feeds what the last step left."""
+        """Runs one forward pass with a cache; see :meth:`equipoise.validators.backends.base.Session.step`."""
         return self.model.step(inputs, state, order)
 
 
 class DecoderSession(CachedOnnxSession):
-    """A decoder in one graph; without a past it begins with an empty one."""
+    """A decoder in one graph, which starts with an empty past."""
 
     def __init__(self, file: str, options: Options, session: OrtSession = None) -> None:
         super().__init__(file, options, session)
         self.model = _graph_cache.DecoderGraph(self)
         self.accepts = self.model.accepts
 
-    def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _cast_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         rows = len(next(iter(inputs.values())))
-        return super()._fed({**_graph_cache.empty_past(self, rows), **inputs})
+        return super()._cast_inputs({**_graph_cache.empty_past(self, rows), **inputs})
 
 
 class EncoderDecoderSession(CachedOnnxSession):
-    """An encoder, a decoder that begins and one that goes on, these two in one file or in two."""
+    """An encoder, a decoder for the first token and a decoder with past; both decoders may be one merged file."""
 
     def __init__(self, folder: str, options: Options) -> None:
-        place = Path(folder)
-        merged = (place / ONNX_MERGED_DECODER).is_file()
-        super().__init__(str(place / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
-        with_past = self if merged else OnnxSession(str(place / ONNX_DECODER_WITH_PAST), options)
+        path = Path(folder)
+        merged = (path / ONNX_MERGED_DECODER).is_file()
+        super().__init__(str(path / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
+        with_past = self if merged else OnnxSession(str(path / ONNX_DECODER_WITH_PAST), options)
         self.model = _graph_cache.EncoderDecoderGraphs(
-            OnnxSession(str(place / ONNX_ENCODER), options), self, with_past
+            OnnxSession(str(path / ONNX_ENCODER), options), self, with_past
         )
         self.accepts = self.model.accepts

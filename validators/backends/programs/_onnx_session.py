@@ -1,4 +1,4 @@
-"""ONNX Runtime: an ONNX file on the CPU, CUDA or TensorRT provider."""
+"""Runs an ONNX file with ONNX Runtime on the CPU, CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from equipoise.validators.backends.base import (
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-"""Metadata of a node: the modules it came from, outermost first, and its own name."""
+"""Key in a node's metadata: the modules that it came from, outermost first, and its own name."""
 
 
 class OnnxSession(BaseSession):
-    """An ``InferenceSession``."""
+    """A session of an ``onnxruntime.InferenceSession``."""
 
     def __init__(self, file: str, options: Options, session: OrtSession = None) -> None:
         self.file = file
@@ -46,7 +46,7 @@ class OnnxSession(BaseSession):
         self.outputs = [value.name for value in self.session.get_outputs()]
 
     def about(self) -> Facts:
-        """The provider that is really used, threads and switches."""
+        """Describes the provider that is really used, threads and switches."""
         providers = self.session.get_providers()
         return {
             "device": "cpu" if providers[0] == PROVIDERS["cpu"] else "cuda",
@@ -60,48 +60,48 @@ class OnnxSession(BaseSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names."""
+        """Returns the outputs of one forward pass by name."""
         return self.call(inputs)
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The same; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
-        found = self.session.run(self.outputs, self._fed(values))
-        return dict(zip(self.outputs, found, strict=True))
+        """Returns the outputs by name; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
+        outputs = self.session.run(self.outputs, self._cast_inputs(values))
+        return dict(zip(self.outputs, outputs, strict=True))
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """The last value of every module, as the nodes' metadata tells which module they came from.
+        """Records the last value of every module; the nodes' metadata store which module they came from.
 
-        The graph gets these values as further outputs, so it runs with fewer fusions than otherwise.
+        These values become further outputs of the graph, which prevents some fusions.
         """
         import onnx
 
         model = onnx.load(self.file, load_external_data=False)
-        found = module_spans(
+        spans = module_spans(
             [
                 GraphNode(path, "", node.output[0], tuple(node.input))
                 for node in model.graph.node
                 if node.output and (path := _module_path(node))
             ]
         )
-        have = set(self.outputs)
-        wanted = {one for span in found for one in (span.value, span.given) if one} - have
+        existing = set(self.outputs)
+        wanted = {one for span in spans for one in (span.value, span.input) if one} - existing
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
         session = _open_session(model.SerializeToString(), self.options, os.path.dirname(self.file))
-        every = [value.name for value in session.get_outputs()]
-        values = dict(zip(every, session.run(every, self._fed(inputs)), strict=True))
-        return {name: values[name] for name in self.outputs}, module_records(found, values)
+        names = [value.name for value in session.get_outputs()]
+        values = dict(zip(names, session.run(names, self._cast_inputs(inputs)), strict=True))
+        return {name: values[name] for name in self.outputs}, module_records(spans, values)
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every initializer by name."""
+        """Returns the shape of every initializer by name."""
         import onnx
 
         graph = onnx.load(self.file, load_external_data=False).graph
         return {value.name: list(value.dims) for value in graph.initializer}
 
-    def _fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Arrays in the types that the graph asks for."""
+    def _cast_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Casts inputs to the dtypes of the graph."""
         return {
             name: value.astype(self.inputs[name].dtype, copy=False)
             for name, value in inputs.items()
@@ -119,24 +119,24 @@ NUMPY_DTYPES = {
 
 
 def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtSession:
-    """A session on the wanted provider.
+    """Opens a session on the provider of the options.
 
     Raises:
-        RuntimeError: The provider is not there, or ONNX Runtime fell back to another without a word.
+        RuntimeError: The provider is not installed, or ONNX Runtime silently fell back to another one.
     """
     import onnxruntime
 
     device = str(options.get("device") or "cpu")
     kind, _, index = device.partition(":")
-    wanted = options.get("provider") or PROVIDERS[kind]
+    provider = options.get("provider") or PROVIDERS[kind]
     available = onnxruntime.get_available_providers()
-    if wanted not in available:
-        raise RuntimeError(f"onnxruntime has no {wanted} here, only {', '.join(available)}")
-    setting: dict[str, Any] = {}
-    if wanted != PROVIDERS["cpu"]:
-        setting["device_id"] = index or "0"
-    if wanted == PROVIDERS["cuda"]:
-        setting["use_tf32"] = "1" if options.get("tf32") else "0"
+    if provider not in available:
+        raise RuntimeError(f"onnxruntime does not have {provider}, only {', '.join(available)}")
+    provider_options: dict[str, str] = {}
+    if provider != PROVIDERS["cpu"]:
+        provider_options["device_id"] = index or "0"
+    if provider == PROVIDERS["cuda"]:
+        provider_options["use_tf32"] = "1" if options.get("tf32") else "0"
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 3
     session_options.use_deterministic_compute = True
@@ -150,15 +150,17 @@ def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtS
     if folder:
         key = "session.model_external_initializers_file_folder_path"
         session_options.add_session_config_entry(key, folder)
-    session = onnxruntime.InferenceSession(file, session_options, providers=[(wanted, setting)])
-    if session.get_providers()[0] != wanted:
-        used = session.get_providers()[0]
-        raise RuntimeError(f"asked for {wanted}, but onnxruntime fell back to {used}")
+    session = onnxruntime.InferenceSession(
+        file, session_options, providers=[(provider, provider_options)]
+    )
+    if session.get_providers()[0] != provider:
+        actual = session.get_providers()[0]
+        raise RuntimeError(f"onnxruntime fell back from {provider} to {actual}")
     return session
 
 
 def _module_path(node: Any) -> str:
-    """The module that a node came from; empty where the metadata does not say."""
+    """Returns the module that a node came from; empty if the metadata do not store it."""
     for entry in node.metadata_props:
         if entry.key == SCOPES_KEY:
             *modules, _ = ast.literal_eval(entry.value)
@@ -169,10 +171,10 @@ def _module_path(node: Any) -> str:
 
 
 def _precision(file: str) -> str:
-    """The dtype of most floating weights."""
+    """Returns the dtype of the largest part of the floating-point weights."""
     try:
         import onnx
-    except ImportError:  # running needs onnxruntime alone
+    except ImportError:  # onnx is not needed to run a model
         return ""
     sizes: dict[str, int] = {}
     for value in onnx.load(file, load_external_data=False).graph.initializer:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: an ONNX file, or the graphs of an encoder-decoder model, on the CPU, CUDA or TensorRT provider."""
+"""Runs an ONNX file, or the graphs of an encoder-decoder model, with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.validators.backends.programs._onnx_session import OnnxSession
 
 
 def load(folder: str, class_name: str, options: Options) -> OnnxSession:
-    """Loads the graph of a file, or the graphs of a folder; they fix their precision."""
+    """Loads the graph of a file, or the graphs of a folder; they determine the precision."""
     if os.path.isdir(folder):
         return EncoderDecoderSession(folder, options)
     session = OnnxSession(folder, options)

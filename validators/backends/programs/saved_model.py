@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: a program with named signatures, one, or those of an encoder and its decoder with a cache."""
+"""Runs a TensorFlow SavedModel: one signature, or those of encoder, decoder and decoder with past."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from equipoise.validators.backends import _graph_cache
 from equipoise.validators.backends._tensorflow import describe_runtime, device_scope, pin_numerics
 from equipoise.validators.backends.base import Array, Facts, Options
 
-SIGNATURE = "serving_default"
-PAST_BUCKET = 16
-"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
+DEFAULT_SIGNATURE = "serving_default"
+PAST_LENGTH_MULTIPLE = 16
+"""Past lengths are rounded up to multiples of this, since XLA compiles a program for every length; see
+:class:`equipoise.validators.backends._graph_cache.DecoderGraph`.
+"""
 _PAST_ARGUMENT = "past_key_values_"
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The program of a folder; it fixes its precision."""
+    """Loads the program of a folder; it determines the precision."""
     pin_numerics(options)
     import tensorflow as tf
 
@@ -26,19 +28,29 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 class Session(_graph_cache.GraphSession):
-    """The signatures of a SavedModel."""
+    """A session of the signatures of a SavedModel."""
 
     def __init__(self, program: TfModule) -> None:
-        self.program = program  # the signatures do not keep its variables alive
-        known = program.signatures
-        chosen = {"model": SIGNATURE} if SIGNATURE in known else {role: role for role in ROLES}
-        self.signatures = {role: Signature(known[name]) for role, name in chosen.items()}
-        self.model = _graph_cache.assemble_graphs(self.signatures, PAST_BUCKET)
+        self.program = program  # keeps the variables alive, which signatures do not
+        signatures = program.signatures
+        names_by_role = (
+            {"model": DEFAULT_SIGNATURE}
+            if DEFAULT_SIGNATURE in signatures
+            else {role: role for role in ROLES}
+        )
+        self.signatures = {
+            role: Signature(signatures[name]) for role, name in names_by_role.items()
+        }
+        self.model = _graph_cache.assemble_graphs(self.signatures, PAST_LENGTH_MULTIPLE)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as TensorFlow reports them."""
-        variables = [one for each in self.signatures.values() for one in each.function.variables]
+        """Describes device, precision, threads and switches as TensorFlow reports them."""
+        variables = [
+            variable
+            for signature in self.signatures.values()
+            for variable in signature.function.variables
+        ]
         floating = [value.dtype.name for value in variables if value.dtype.is_floating]
         return {
             **describe_runtime(),
@@ -48,32 +60,34 @@ class Session(_graph_cache.GraphSession):
 
 
 class Signature:
-    """A function with named inputs and outputs."""
+    """A signature of a SavedModel: a function with named inputs and outputs."""
 
     def __init__(self, function: TfFunction) -> None:
         self.function = function
         specs = function.structured_input_signature[1]
-        self._own = {_input_name(name): name for name in specs}
+        self._argument_names = {_input_name(name): name for name in specs}
         self.inputs = {
-            name: _graph_cache.InputSpec(tuple(specs[own].shape), specs[own].dtype.as_numpy_dtype)
-            for name, own in self._own.items()
+            name: _graph_cache.InputSpec(
+                tuple(specs[argument].shape), specs[argument].dtype.as_numpy_dtype
+            )
+            for name, argument in self._argument_names.items()
         }
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by their names."""
+        """Returns the outputs by name."""
         import tensorflow as tf
 
         tensors = {
-            self._own[name]: tf.cast(tf.constant(value), self.inputs[name].dtype)
+            self._argument_names[name]: tf.cast(tf.constant(value), self.inputs[name].dtype)
             for name, value in values.items()
         }
         return {name: value.numpy() for name, value in self.function(**tensors).items()}
 
 
 def _input_name(name: str) -> str:
-    """An input's name; TensorFlow's arguments have underscores where the names of a past have dots.
+    """Returns the name of an input. TensorFlow's arguments have underscores instead of the dots in ``past_key_values.0.key``.
 
-    >>> _dotted("past_key_values_0_key"), _dotted("input_ids")
+    >>> _input_name("past_key_values_0_key"), _input_name("input_ids")
     ('past_key_values.0.key', 'input_ids')
     """
     if not name.startswith(_PAST_ARGUMENT):

@@ -1,7 +1,7 @@
-"""StableHLO: programs that ``jax.export`` serialized, with their parameters beside them.
+"""Runs StableHLO: programs that ``jax.export`` serialized, with their weights in the same folder.
 
-The folder holds ``program.jax``, or for a model behind an encoder that keeps a cache ``encoder.jax``, ``decoder.jax`` and
-``decoder_with_past.jax``, and, where programs take their parameters as the first argument, ``flax_model.msgpack``. A
+The folder contains ``program.jax``, or for an encoder-decoder model with a KV cache ``encoder.jax``, ``decoder.jax`` and
+``decoder_with_past.jax``, and, if the programs take their weights as first argument, ``flax_model.msgpack``. A
 program's inputs are one dict of arrays; its outputs are a dict.
 """
 
@@ -17,33 +17,35 @@ from equipoise.exporters.artifact_files import JAX_WEIGHTS, jax_program_files
 from equipoise.validators.backends import _graph_cache, _jax
 from equipoise.validators.backends.base import Array, Facts, Options
 
-PAST_BUCKET = 16
-"""XLA compiles a program for every length of the past; see :class:`equipoise.validators.backends._graph_cache.DecoderGraph`."""
+PAST_LENGTH_MULTIPLE = 16
+"""Past lengths are rounded up to multiples of this, since XLA compiles a program for every length; see
+:class:`equipoise.validators.backends._graph_cache.DecoderGraph`.
+"""
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The programs of a folder, or the one of a file; they fix their precision."""
+    """Loads the programs of a folder, or of a file; they determine the precision."""
     _jax.pin_numerics(options)
-    place = Path(folder)
-    return Session(place if place.is_dir() else place.parent)
+    path = Path(folder)
+    return Session(path if path.is_dir() else path.parent)
 
 
 class Session(_graph_cache.GraphSession):
-    """One ``Exported`` of JAX, or three."""
+    """A session of one or three programs of ``jax.export``."""
 
     def __init__(self, folder: Path) -> None:
-        stored = folder / JAX_WEIGHTS
-        parameters = _load_parameters(stored) if stored.is_file() else None
+        weights_file = folder / JAX_WEIGHTS
+        parameters = _load_parameters(weights_file) if weights_file.is_file() else None
         files = jax_program_files(folder)
         self.programs = {role: Program(file, parameters) for role, file in files.items()}
-        self.model = _graph_cache.assemble_graphs(self.programs, PAST_BUCKET)
+        self.model = _graph_cache.assemble_graphs(self.programs, PAST_LENGTH_MULTIPLE)
         self.accepts, self.caches = self.model.accepts, self.model.caches
 
     def about(self) -> Facts:
-        """Device, precision and switches as JAX reports them."""
+        """Describes device, precision and switches as JAX reports them."""
         programs = [program.exported for program in self.programs.values()]
-        every = [str(one.dtype) for program in programs for one in program.in_avals]
-        floating = [name for name in every if "float" in name]
+        dtypes = [str(aval.dtype) for program in programs for aval in program.in_avals]
+        floating = [name for name in dtypes if "float" in name]
         return {
             **_jax.describe_runtime(),
             "precision": floating[0] if floating else "float32",
@@ -52,7 +54,7 @@ class Session(_graph_cache.GraphSession):
 
 
 class Program:
-    """An ``Exported`` with its parameters."""
+    """A program of ``jax.export`` with its weights."""
 
     def __init__(self, file: Path, parameters: JaxTree) -> None:
         from jax import export
@@ -60,19 +62,19 @@ class Program:
 
         self.exported = export.deserialize(bytearray(file.read_bytes()))
         args, _ = tree_unflatten(self.exported.in_tree, self.exported.in_avals)
-        self.before = (parameters,) if len(args) > 1 else ()
+        self.leading_arguments = (parameters,) if len(args) > 1 else ()
         self.inputs = {
-            name: _graph_cache.InputSpec(one.shape, one.dtype) for name, one in args[-1].items()
+            name: _graph_cache.InputSpec(aval.shape, aval.dtype) for name, aval in args[-1].items()
         }
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by their names."""
-        given = {
+        """Returns the outputs by name."""
+        inputs = {
             name: np.asarray(value, dtype=self.inputs[name].dtype) for name, value in values.items()
         }
-        # As arrays of numpy: JAX returns before it has computed, and would compile each choice of rows.
-        found = self.exported.call(*self.before, given)
-        return {name: np.asarray(value) for name, value in found.items()}
+        # NumPy arrays: JAX computes asynchronously, and would compile a gather for each selection of rows.
+        outputs = self.exported.call(*self.leading_arguments, inputs)
+        return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 def _load_parameters(file: Path) -> JaxTree:

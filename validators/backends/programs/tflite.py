@@ -1,4 +1,4 @@
-"""TensorFlow Lite: a flat buffer whose one signature has inputs of fixed sizes."""
+"""Runs TensorFlow Lite: a flat buffer with one signature and fixed input shapes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from equipoise.validators.backends.base import Array, BaseSession, Facts, Kwargs
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The program of a file; it fixes its precision.
+    """Loads the program of a file; it determines the precision.
 
     Raises:
-        ValueError: Another device than the processor is wanted.
+        ValueError: The device is not the CPU.
     """
     if (options.get("device") or "cpu") != "cpu":
-        raise ValueError("the interpreter of TensorFlow Lite runs on the processor alone")
+        raise ValueError("the interpreter of TensorFlow Lite runs on the CPU only")
     return Session(folder, options)
 
 
 class Session(BaseSession):
-    """A ``tf.lite.Interpreter``."""
+    """A session of a ``tf.lite.Interpreter``."""
 
     def __init__(self, file: str, options: Options) -> None:
         import tensorflow as tf
@@ -33,31 +33,33 @@ class Session(BaseSession):
         self.accepts = frozenset(self.inputs)
 
     def about(self) -> Facts:
-        """Threads, and the smallest type that weights are stored in."""
-        kinds = {np.dtype(detail["dtype"]).name for detail in self.program.get_tensor_details()}
-        small = [name for name in ("int8", "float16") if name in kinds]
+        """Describes threads and precision: the smallest dtype in which weights are stored."""
+        dtypes = {np.dtype(detail["dtype"]).name for detail in self.program.get_tensor_details()}
+        compressed = [name for name in ("int8", "float16") if name in dtypes]
         return {
             "device": "cpu",
             "hardware": "cpu",
             "threads": self.threads,
             "tf32": False,
             "deterministic": True,
-            "precision": small[0] if small else "float32",
+            "precision": compressed[0] if compressed else "float32",
             "implementation": "tf.lite.Interpreter",
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by their names.
+        """Returns the outputs of one forward pass by name.
 
         Raises:
-            ValueError: An input has not the size that the program was made for.
+            ValueError: An input has another shape than the program was exported for.
         """
         for name, value in inputs.items():
-            # The interpreter would resize, and compute with constants of the old sizes.
-            size = tuple(self.inputs[name]["shape"].tolist())
-            if value.shape != size:
-                raise ValueError(f"{name} is {value.shape}, the program was made for {size}")
-        given = {
+            # The interpreter would resize the input, and compute with constants of the old shape.
+            shape = tuple(self.inputs[name]["shape"].tolist())
+            if value.shape != shape:
+                raise ValueError(
+                    f"{name} has shape {value.shape}, the program was exported for {shape}"
+                )
+        arguments = {
             name: np.asarray(value, self.inputs[name]["dtype"]) for name, value in inputs.items()
         }
-        return self.call(**given)
+        return self.call(**arguments)

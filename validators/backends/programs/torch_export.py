@@ -1,8 +1,6 @@
-"""torch.export: an exported program (``.pt2``)."""
+"""Runs programs of torch.export (``.pt2``)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from equipoise.convert.core.framework_types import ExportedProgram, FxNode, TorchDtype, TorchTensor
 from equipoise.validators.backends import _torch
@@ -22,18 +20,18 @@ from equipoise.validators.runtime.worker import to_numpy
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The program of a file; the file fixes its precision."""
+    """Loads the program of a file; the file determines the precision."""
     import torch
 
     _torch.pin_numerics(options)
-    # The classes of outputs register themselves with PyTorch's trees when transformers is imported.
+    # Importing transformers registers its output classes with PyTorch's pytree.
     import transformers  # noqa: F401
 
     return Session(torch.export.load(folder), options)
 
 
 class Session(_torch.TorchSession):
-    """An ``ExportedProgram``."""
+    """A session of an ``ExportedProgram``."""
 
     def __init__(self, program: ExportedProgram, options: Options) -> None:
         import torch
@@ -47,10 +45,10 @@ class Session(_torch.TorchSession):
         placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         self.arguments = [str(node.target) for node in placeholders]
         self.accepts = frozenset(self.arguments)
-        self.names_of_outputs = list(options.get("outputs") or [])
+        self.output_names = list(options.get("outputs") or [])
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as PyTorch reports them."""
+        """Describes device, precision, threads and switches as PyTorch reports them."""
         return {
             **_torch.describe_runtime(self.device),
             "precision": str(self._precision()).removeprefix("torch."),
@@ -58,15 +56,15 @@ class Session(_torch.TorchSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by the names of the returned dict, or by those given with the options."""
-        args, named = self._arguments(inputs)
-        result = self.module(*args, **named)
-        return _torch.outputs_by_name(result, self.names_of_outputs)
+        """Returns the outputs by name: the names of the returned dict, or those of the option ``outputs``."""
+        args, keywords = self._arguments(inputs)
+        result = self.module(*args, **keywords)
+        return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """The last value of every module, as the nodes' metadata tells which module they came from."""
+        """Records the last value of every module; the nodes' metadata store which module they came from."""
         from torch.fx import Interpreter
 
         nodes = [
@@ -74,33 +72,33 @@ class Session(_torch.TorchSession):
             for node in self.module.graph.nodes
             if _is_tensor(node)
         ]
-        found = module_spans(nodes)
-        wanted = {one for span in found for one in (span.value, span.given)}
-        values: dict[Any, Any] = {}
+        spans = module_spans(nodes)
+        wanted = {one for span in spans for one in (span.value, span.input)}
+        values: dict[FxNode, Array | None] = {}
 
-        class Recording(Interpreter):  # type: ignore[misc]
-            def run_node(self, node: FxNode) -> Any:
+        class RecordingInterpreter(Interpreter):  # type: ignore[misc]
+            def run_node(self, node: FxNode) -> Outputs:
                 result = super().run_node(node)
                 if node in wanted:
                     values[node] = to_numpy(result)
                 return result
 
         tensors = self._tensors(inputs)
-        Recording(self.module).run(*(tensors[name] for name in self.arguments))
-        return self.run(inputs, kwargs), module_records(found, values)
+        RecordingInterpreter(self.module).run(*(tensors[name] for name in self.arguments))
+        return self.run(inputs, kwargs), module_records(spans, values)
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.program.state_dict.items()}
 
-    def _arguments(self, inputs: dict[str, Array]) -> tuple[Outputs, CacheState]:
-        """Positional or by name, as the program was exported."""
+    def _arguments(self, inputs: dict[str, Array]) -> tuple[tuple[TorchTensor, ...], Kwargs]:
+        """Returns positional and keyword arguments, as the program was exported."""
         from torch.utils._pytree import tree_unflatten
 
         tensors = self._tensors(inputs)
         flat = [tensors[name] for name in self.arguments]
-        args, named = tree_unflatten(flat, self.program.call_spec.in_spec)
-        return args, named
+        args, keywords = tree_unflatten(flat, self.program.call_spec.in_spec)
+        return args, keywords
 
     def _precision(self) -> TorchDtype:
         import torch
@@ -119,7 +117,7 @@ def _is_tensor(node: FxNode) -> bool:
 
 
 def _module_path(node: FxNode) -> tuple[str, str]:
-    """Path and type of the module that a node came from."""
+    """Returns path and class of the module that a node came from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     if not stack:
         return "", ""

@@ -1,4 +1,4 @@
-"""TorchScript: a traced or scripted module from a file."""
+"""Runs TorchScript: a traced or scripted module in a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HIERARCHY_LEVEL = re.compile(r"\.?([^.()]+)\(([^()]*)\)")
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
-    """The module of a file; the file fixes its precision."""
+    """Loads the module of a file; the file determines the precision."""
     import torch
 
     _torch.pin_numerics(options)
@@ -32,7 +32,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 
 
 class Session(_torch.TorchSession):
-    """A ``ScriptModule``."""
+    """A session of a ``ScriptModule``."""
 
     def __init__(self, module: ScriptModule, options: Options) -> None:
         import torch
@@ -42,10 +42,10 @@ class Session(_torch.TorchSession):
         schema = module._c._get_method("forward").schema
         self.arguments = [argument.name for argument in schema.arguments[1:]]
         self.accepts = frozenset(self.arguments)
-        self.names_of_outputs = list(options.get("outputs") or [])
+        self.output_names = list(options.get("outputs") or [])
 
     def about(self) -> Facts:
-        """Device, precision, threads and switches as PyTorch reports them."""
+        """Describes device, precision, threads and switches as PyTorch reports them."""
         parameter = next(self.module.parameters(), None)
         precision = str(parameter.dtype).removeprefix("torch.") if parameter is not None else ""
         return {
@@ -55,26 +55,28 @@ class Session(_torch.TorchSession):
         }
 
     def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
-        """The outputs by the names of the returned dict, or by those given with the options."""
-        result = self.module(**self._tensors(inputs), **_accepted(kwargs, self.accepts))
-        return _torch.outputs_by_name(result, self.names_of_outputs)
+        """Returns the outputs by name: the names of the returned dict, or those of the option ``outputs``."""
+        result = self.module(**self._tensors(inputs), **_select_accepted(kwargs, self.accepts))
+        return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
         self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """The last value of every module, as the graph tells which module a node came from."""
+        """Records the last value of every module; the graph stores which module a node came from."""
         graph = self.module.inlined_graph.copy()
-        found = module_spans(self._nodes(graph))
-        wanted = {one for span in found for one in (span.value, span.given) if one is not None}
+        spans = module_spans(self._nodes(graph))
+        wanted = {name for span in spans for name in (span.value, span.input) if name is not None}
         values = [value for value in _tensor_values(graph) if value.debugName() in wanted]
-        results = self._run_for(graph, values, self._tensors(inputs))
-        named = {value.debugName(): one for value, one in zip(values, results, strict=True)}
-        return self.run(inputs, kwargs), module_records(found, named)
+        results = self._evaluate(graph, values, self._tensors(inputs))
+        values_by_name = {
+            value.debugName(): name for value, name in zip(values, results, strict=True)
+        }
+        return self.run(inputs, kwargs), module_records(spans, values_by_name)
 
     def _nodes(self, graph: ScriptGraph) -> list[GraphNode]:
-        """The graph's operations; a loaded file's nodes leave lists of modules out of their paths."""
+        """Returns the operations of the graph. In a loaded file the paths of nodes lack the names of module lists; they are added."""
         modules = dict(self.module.named_modules())
-        real = {".".join(_path_without_lists(modules, path)): path for path in modules}
+        full_paths = {".".join(_path_without_lists(modules, path)): path for path in modules}
         tensors = {value.debugName() for value in _tensor_values(graph)}
         nodes = []
         for node in graph.nodes():
@@ -82,27 +84,27 @@ class Session(_torch.TorchSession):
             inputs = tuple(one.debugName() for one in node.inputs() if one.debugName() in tensors)
             if node.outputsSize() == 1 and node.output().debugName() in tensors:
                 nodes.append(
-                    GraphNode(real.get(path, path), kind, node.output().debugName(), inputs)
+                    GraphNode(full_paths.get(path, path), kind, node.output().debugName(), inputs)
                 )
         return nodes
 
-    def _run_for(
+    def _evaluate(
         self, graph: ScriptGraph, values: list[ScriptGraph], tensors: dict[str, TorchTensor]
     ) -> Outputs:
-        """The graph's values for these inputs."""
+        """Runs the graph and returns these of its values."""
         import torch
 
         for _ in list(graph.outputs()):
             graph.eraseOutput(0)
-        together = graph.create("prim::TupleConstruct", values)
-        together.output().setType(torch._C.TupleType([value.type() for value in values]))
-        graph.appendNode(together)
-        graph.registerOutput(together.output())
+        construct = graph.create("prim::TupleConstruct", values)
+        construct.output().setType(torch._C.TupleType([value.type() for value in values]))
+        graph.appendNode(construct)
+        graph.registerOutput(construct.output())
         function = torch._C._create_function_from_graph("forward", graph)
         return function(self.module._c, *(tensors[name] for name in self.arguments))
 
     def names(self) -> dict[str, list[int]]:
-        """Shape of every weight by name."""
+        """Returns the shape of every weight by name."""
         return {name: list(value.shape) for name, value in self.module.state_dict().items()}
 
     def _tensors(self, inputs: dict[str, Array]) -> dict[str, TorchTensor]:
@@ -113,18 +115,18 @@ class Session(_torch.TorchSession):
         return _torch.to_tensors(inputs, self.device, precision)
 
 
-def _accepted(kwargs: Kwargs, accepted: frozenset[str]) -> dict[str, Kwargs]:
+def _select_accepted(kwargs: Kwargs, accepted: frozenset[str]) -> dict[str, Kwargs]:
     return {name: value for name, value in kwargs.items() if name in accepted}
 
 
 def _module_path(node: ScriptGraph) -> tuple[str, str]:
-    """Path and type of the module that a node came from: ``model(Bert).encoder(BertEncoder)``."""
+    """Returns path and class of the module that a node came from; the graph stores ``model(Bert).encoder(BertEncoder)``."""
     levels = _HIERARCHY_LEVEL.findall(node.getModuleHierarchy())
     return ".".join(name for name, _ in levels), levels[-1][1] if levels else ""
 
 
 def _tensor_values(graph: ScriptGraph) -> list[ScriptGraph]:
-    """Values of nodes that are tensors."""
+    """Returns the values of nodes that are tensors."""
     return [
         node.output()
         for node in graph.nodes()

@@ -1,4 +1,4 @@
-"""One backend's part of a report's page."""
+"""The section of one backend in the HTML report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from equipoise.validators.report.summary import first_line
 
 
 def backend_section(report: Report, result: BackendResult, anchor: str) -> Html:
-    """Everything about a backend, the reference too."""
+    """Returns the section of a backend, or of the reference."""
     parts: Iterator[Html | None] = iter(())
     if not result.absent:
         parts = _section_parts(report, result)
@@ -39,7 +39,7 @@ def _section_parts(report: Report, result: BackendResult) -> Iterator[Html | Non
             report.samples, report.reference.answers, result.answers, result.label
         )
     if result.depth:
-        yield tag("details", tag("summary", "Every module's figures"), tables.module_table(result))
+        yield tag("details", tag("summary", "Errors of all modules"), tables.module_table(result))
     if result.notes:
         notes = tag("ul", [tag("li", note) for note in result.notes])
         yield tag("details", tag("summary", f"Notes ({len(result.notes)})"), notes, open="")
@@ -47,7 +47,7 @@ def _section_parts(report: Report, result: BackendResult) -> Iterator[Html | Non
 
 def _origin_line(result: BackendResult) -> Html:
     if result.absent:
-        return tag("p", f"It was not run: {result.absent}.")
+        return tag("p", f"Not run: {result.absent}.")
     about = result.about
     facts = [
         f"{about[name]}" for name in ("implementation", "precision", "hardware") if about.get(name)
@@ -63,24 +63,26 @@ def _failure_callout(result: BackendResult) -> Html | None:
     if not result.failure:
         return None
     line = first_line(result.failure)
-    whole = tag("details", tag("summary", "All it said"), tag("pre", result.failure, tabindex="0"))
+    details = tag(
+        "details", tag("summary", "Full message"), tag("pre", result.failure, tabindex="0")
+    )
     return tag(
         "div",
-        tag("p", tag("b", "It could not be run to its end: "), line),
-        whole if result.failure.strip() != line else None,
+        tag("p", tag("b", "It failed: "), line),
+        details if result.failure.strip() != line else None,
         class_="callout failed",
     )
 
 
 def _reason_list(result: BackendResult) -> Html | None:
-    """Why outputs are no better than they are, and what was decided otherwise."""
+    """Lists why outputs have no better verdict, and which decisions changed."""
     lines = [
         tag("li", tag("b", f"{case.case}, {output.name}"), f": {output.reason}")
         for case, output in case_outputs(result)
         if output.reason
     ]
     lines += [
-        tag("li", tag("b", case.case), ", decided otherwise: ", tag("mark", flip))
+        tag("li", tag("b", case.case), ", changed decision: ", tag("mark", flip))
         for case in result.cases
         for flip in case.flips
     ]
@@ -98,15 +100,15 @@ def _divergence_callout(first: Divergence | None) -> Html | None:
         ("noise there", format_number(first.noise)),
     ]
     if first.there and first.there != first.module:
-        facts.append(("called there", code(first.there)))
+        facts.append(("name in the backend", code(first.there)))
     if first.inputs:
         facts.append(("errors of its inputs", _input_errors(first)))
     if first.note:
         facts.append(("note", first.note))
     if first.repro:
-        facts.append(("shown by", code(f"{first.repro}/repro.py")))
-    listed = definitions(facts, wide=("module", "errors of its inputs", "note", "shown by"))
-    return tag("div", tag("h3", "Where it begins"), listed, class_="callout diverged")
+        facts.append(("reproduced by", code(f"{first.repro}/repro.py")))
+    listed = definitions(facts, wide=("module", "errors of its inputs", "note", "reproduced by"))
+    return tag("div", tag("h3", "First divergence"), listed, class_="callout diverged")
 
 
 def _input_errors(first: Divergence) -> Html:
@@ -118,15 +120,15 @@ def _input_errors(first: Divergence) -> Html:
 
 
 def _charts(report: Report, result: BackendResult) -> Html | None:
-    itself = result is report.reference
+    is_reference = result is report.reference
     noise = error_histogram(report.reference, like=result)
-    ours = [0] * len(noise) if itself else error_histogram(result)
-    drawn = [
+    errors = [0] * len(noise) if is_reference else error_histogram(result)
+    figures = [
         _chart_figure(
-            "How large the errors are",
+            "Distribution of errors",
             "Values of all outputs and cases by absolute error; both axes are logarithmic.",
-            histogram_chart(result.label, ours, noise),
-            itself,
+            histogram_chart(result.label, errors, noise),
+            is_reference,
         ),
         _chart_figure(
             "Error along the depth of the model",
@@ -136,22 +138,28 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
                 result.depth,
                 result.divergence.module if result.divergence else None,
             ),
-            itself,
+            is_reference,
         ),
     ]
-    found = [one for one in drawn if one is not None]
-    return tag("div", found, class_="charts" if len(found) > 1 else "charts one") if found else None
+    present = [one for one in figures if one is not None]
+    return (
+        tag("div", present, class_="charts" if len(present) > 1 else "charts one")
+        if present
+        else None
+    )
 
 
-def _chart_figure(title: str, about: str, chart: Html | None, itself: bool) -> Html | None:
+def _chart_figure(
+    title: str, description: str, chart: Html | None, is_reference: bool
+) -> Html | None:
     if chart is None:
         return None
     keys = tag(
         "span",
-        None if itself else (tag("i", class_="key error"), "this backend "),
+        None if is_reference else (tag("i", class_="key error"), "this backend "),
         tag("i", class_="key noise"),
         "noise of the reference",
         class_="keys",
     )
-    caption = tag("figcaption", tag("b", title), tag("span", about, class_="soft"), keys)
+    caption = tag("figcaption", tag("b", title), tag("span", description, class_="soft"), keys)
     return tag("figure", caption, tag("div", chart, class_="box", tabindex="0"))

@@ -1,4 +1,4 @@
-"""The error along the depth of a model, as a line from module to module."""
+"""A line chart of the error of each module along the depth of the model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from equipoise.validators.judgement.results import ModuleError
 from equipoise.validators.report.html.markup import Html, tag
 from equipoise.validators.report.html.statistics import format_number, format_power
 from equipoise.validators.report.html.svg import line, svg
-from equipoise.validators.report.html.svg import text as word
+from equipoise.validators.report.html.svg import text as svg_text
 
 
 def error_by_depth_chart(
     label: str, points: Sequence[ModuleError], first: str | None = None
 ) -> Html | None:
-    """Relative error and noise of one module after the other; ``first`` is the one to be marked."""
+    """Draws relative error and noise of all modules; ``first`` is the path of the module to highlight."""
     if not points:
         return None
     width, height, left, bottom, right, upper = 660, 250, 48, 40, 14, 22
@@ -26,7 +26,7 @@ def error_by_depth_chart(
     xs = [left + step * (index + 0.5) for index in range(len(points))]
     parts = _block_bands(points, left, step, upper, height - bottom)
     for y, text in scale.ticks():
-        parts += [line(left, y, width - right, y, "grid"), word(left - 6, y + 4, text, "end")]
+        parts += [line(left, y, width - right, y, "grid"), svg_text(left - 6, y + 4, text, "end")]
     for css, values in (("noise", [p.noise for p in points]), ("error", [p.error for p in points])):
         ys = [scale.y(value) for value in values]
         parts.append(tag("polyline", class_=css, points=_polyline_points(xs, ys)))
@@ -41,56 +41,69 @@ def error_by_depth_chart(
         for x, point in zip(xs, points, strict=True)
     ]
     parts.append(line(left, height - bottom, width - right, height - bottom, "axis"))
-    parts.append(word((left + width) / 2, height - 4, "modules, in the order in which they end"))
+    parts.append(
+        svg_text((left + width) / 2, height - 4, "modules, in the order in which they end")
+    )
     title = f"Relative error of {label} in {len(points)} modules along the depth, and the noise"
     return svg(width, height, title, parts)
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """A log axis; zeros lie a step below the smallest figure, what is not finite a step above the largest."""
+    """A logarithmic axis. Zeros are drawn one step below the smallest value, NaN and infinity one step above the largest.
+
+    Attributes:
+        low: Smallest exponent.
+        high: Largest exponent.
+        has_zero: Whether the lowest step stands for zero.
+        has_nonfinite: Whether the highest step stands for NaN and infinity.
+        top: y coordinate of the largest exponent.
+        base: y coordinate of the smallest exponent.
+    """
 
     low: int
     high: int
-    zero: bool
-    odd: bool
+    has_zero: bool
+    has_nonfinite: bool
     top: float
     base: float
 
     @classmethod
     def of(cls, points: Sequence[ModuleError], top: float, base: float) -> _Scale:
-        """The axis that holds all points between two heights."""
+        """Returns the axis that contains all points, between two y coordinates."""
         values = [value for point in points for value in (point.error, point.noise)]
         logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
         low, high = math.floor(min(logs, default=-8)), math.ceil(max(logs, default=-6))
-        zero, odd = 0.0 in values, any(not math.isfinite(value) for value in values)
-        return cls(low - zero, max(high, low + 1) + odd, zero, odd, top, base)
+        has_zero, has_nonfinite = 0.0 in values, any(not math.isfinite(value) for value in values)
+        return cls(
+            low - has_zero, max(high, low + 1) + has_nonfinite, has_zero, has_nonfinite, top, base
+        )
 
     def y(self, value: float) -> float:
-        """The height of a figure."""
+        """Returns the y coordinate of a value."""
         if not math.isfinite(value):
-            place = float(self.high)
+            exponent = float(self.high)
         else:
-            place = math.log10(value) if value > 0 else float(self.low)
-        return self.base - (place - self.low) / (self.high - self.low) * (self.base - self.top)
+            exponent = math.log10(value) if value > 0 else float(self.low)
+        return self.base - (exponent - self.low) / (self.high - self.low) * (self.base - self.top)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights with the names they have."""
-        every = max(1, math.ceil((self.high - self.low) / 7))
-        found = []
+        """Returns y coordinates and labels of the ticks."""
+        label_step = max(1, math.ceil((self.high - self.low) / 7))
+        ticks = []
         for exponent in range(self.low, self.high + 1):
-            name = "0" if self.zero and exponent == self.low else format_power(exponent)
-            name = "NaN, ∞" if self.odd and exponent == self.high else name
-            if not name.startswith("10") or (exponent - self.low) % every == 0:
+            name = "0" if self.has_zero and exponent == self.low else format_power(exponent)
+            name = "NaN, ∞" if self.has_nonfinite and exponent == self.high else name
+            if not name.startswith("10") or (exponent - self.low) % label_step == 0:
                 share = (exponent - self.low) / (self.high - self.low)
-                found.append((self.base - share * (self.base - self.top), name))
-        return found
+                ticks.append((self.base - share * (self.base - self.top), name))
+        return ticks
 
 
 def _block_bands(
     points: Sequence[ModuleError], left: float, step: float, top: float, base: float
 ) -> list[Html]:
-    """Blocks of the model behind the lines: every other one shaded, named where there is room."""
+    """Shades every other block of the model; adds the block's name if it fits."""
     parts, start = [], 0
     for number, (key, group) in enumerate(groupby(points, lambda point: _block_name(point.path))):
         count = len(list(group))
@@ -110,14 +123,14 @@ def _block_bands(
         names = [".".join(key.split(".")[-2:]), key.split(".")[-1]]
         fitting = [name for name in names if len(name) * 6.6 + 4 <= wide]
         if fitting:
-            parts.append(word(x + wide / 2, base + 15, fitting[0]))
+            parts.append(svg_text(x + wide / 2, base + 15, fitting[0]))
     return parts
 
 
 def _block_name(path: str) -> str:
-    """The block that a module is in: up to the first number of its path, or its first two names.
+    """Returns the block of a module: its path up to the first number, or the first two names.
 
-    >>> _block("bert.encoder.layer.1.attention.self"), _block("bert.pooler.dense"), _block("classifier")
+    >>> _block_name("bert.encoder.layer.1.attention.self"), _block_name("bert.pooler.dense"), _block_name("classifier")
     ('bert.encoder.layer.1', 'bert.pooler', 'classifier')
     """
     parts = path.split(".")
@@ -133,15 +146,15 @@ def _divergence_mark(
     return [
         line(x, top - 4, x, base, "first"),
         tag("circle", class_="first", cx=f"{x:.1f}", cy=f"{y:.1f}", r=6),
-        word(x, top - 8, f"first beyond noise: {shown}", anchor, "first"),
+        svg_text(x, top - 8, f"first beyond noise: {shown}", anchor, "first"),
     ]
 
 
 def _hover_area(x: float, step: float, point: ModuleError, top: float, base: float) -> Html:
     name = point.path or "(the whole model)"
     text = f"{name}: error {format_number(point.error)}, noise {format_number(point.noise)}"
-    place = {"x": f"{x - step / 2:.1f}", "width": f"{step:.1f}"}
-    return tag("rect", tag("title", text), class_="hit", y=top, height=base - top, **place)
+    extent = {"x": f"{x - step / 2:.1f}", "width": f"{step:.1f}"}
+    return tag("rect", tag("title", text), class_="hit", y=top, height=base - top, **extent)
 
 
 def _polyline_points(xs: Sequence[float], ys: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""How large the errors are: counts by power of ten, as bars."""
+"""A histogram of absolute errors by power of ten."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ WIDTH, LEFT, RIGHT = 440, 44, 432
 HEIGHT, BASE = 230, 196
 
 MIN_BAR_HEIGHT = 0.4
-"""Decades below 1 at which the axis of counts begins, so that a single value is a bar."""
+"""Decades below 1 at which the axis of counts begins, so that a count of 1 is visible."""
 
 
 def histogram_chart(label: str, errors: Sequence[int], noise: Sequence[int]) -> Html | None:
-    """How many values are off by how much, with the reference's own errors behind.
+    """Draws how many values have an error of which size, in front of the reference's own errors.
 
     Args:
-        label: The backend.
+        label: Name of the backend.
         errors: Its counts, one for each of :data:`HISTOGRAM_EDGES`.
-        noise: The reference's.
+        noise: The counts of the reference.
     """
     used = [index for index, pair in enumerate(zip(errors, noise, strict=True)) if any(pair)]
     if not used:
@@ -36,16 +36,22 @@ def histogram_chart(label: str, errors: Sequence[int], noise: Sequence[int]) -> 
         parts += [
             plot.bar(index, 0.84, noise[index], "noise"),
             plot.bar(index, 0.48, errors[index], "error"),
-            plot.hit(index, title),
+            plot.hover_area(index, title),
         ]
-    parts += [line(LEFT, BASE, RIGHT, BASE, "axis"), *plot.edges()]
+    parts += [line(LEFT, BASE, RIGHT, BASE, "axis"), *plot.edge_labels()]
     parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 3, "absolute error"))
     return svg(WIDTH, HEIGHT, f"Absolute errors of {label} by power of ten, and the noise", parts)
 
 
 @dataclass(frozen=True)
 class _Plot:
-    """The bins from ``first`` to before ``end``, and an axis of counts of ``decades``."""
+    """The axes of a histogram.
+
+    Attributes:
+        first: Index of the first bin.
+        end: Index after the last bin.
+        decades: Length of the axis of counts.
+    """
 
     first: int
     end: int
@@ -53,29 +59,29 @@ class _Plot:
 
     @property
     def step(self) -> float:
-        """The room of one bin."""
+        """Width of one bin."""
         return (RIGHT - LEFT) / (self.end - self.first)
 
     def x(self, edge: int) -> float:
-        """Where a bin begins."""
+        """Returns the x coordinate where a bin begins."""
         return LEFT + (edge - self.first) * self.step
 
-    def tall(self, decade: float) -> float:
-        """The height of a count, given as its logarithm."""
+    def bar_height(self, decade: float) -> float:
+        """Returns the height of a count, given as its logarithm."""
         return (decade + MIN_BAR_HEIGHT) / self.decades * (BASE - 14)
 
     def grid(self) -> list[Html]:
-        """A line at 1, 10, 100 ..."""
+        """Draws a line at 1, 10, 100 ..."""
         parts = []
         for decade in range(math.floor(self.decades - MIN_BAR_HEIGHT) + 1):
-            y = BASE - self.tall(decade)
+            y = BASE - self.bar_height(decade)
             name = str(10**decade) if decade < 5 else format_power(decade)
             parts += [line(LEFT, y, RIGHT, y, "grid"), text(LEFT - 6, y + 4, name, "end")]
         return parts
 
     def bar(self, index: int, share: float, count: int, css: str) -> Html:
-        """A bar in the middle of its bin."""
-        height = self.tall(math.log10(count)) if count else 0.0
+        """Draws a bar in the middle of its bin."""
+        height = self.bar_height(math.log10(count)) if count else 0.0
         return tag(
             "rect",
             class_=css,
@@ -85,20 +91,20 @@ class _Plot:
             height=f"{height:.1f}",
         )
 
-    def hit(self, index: int, title: str) -> Html:
-        """The whole bin, which tells its counts."""
-        place = {"x": f"{self.x(index):.1f}", "width": f"{self.step:.1f}"}
-        return tag("rect", tag("title", title), class_="hit", y=0, height=BASE, **place)
+    def hover_area(self, index: int, title: str) -> Html:
+        """Returns an invisible rectangle over the bin, whose tooltip shows its counts."""
+        extent = {"x": f"{self.x(index):.1f}", "width": f"{self.step:.1f}"}
+        return tag("rect", tag("title", title), class_="hit", y=0, height=BASE, **extent)
 
-    def edges(self) -> list[Html]:
-        """Powers of ten between the bins; every other one where they are many."""
-        every = 1 if self.end - self.first <= 9 else 2
-        shown = range(self.first, min(self.end + 1, len(HISTOGRAM_EDGES)), every)
+    def edge_labels(self) -> list[Html]:
+        """Labels the edges of bins with powers of ten; only every other one if there are many."""
+        label_step = 1 if self.end - self.first <= 9 else 2
+        shown = range(self.first, min(self.end + 1, len(HISTOGRAM_EDGES)), label_step)
         return [text(min(self.x(edge), RIGHT - 4), BASE + 16, _edge_label(edge)) for edge in shown]
 
 
 def _edge_label(index: int) -> str:
-    """The lower edge of a bin; the first one holds all that is smaller, exact values too."""
+    """Returns the lower edge of a bin; the first bin contains all smaller values, also zero."""
     return "0" if index == 0 else format_power(HISTOGRAM_EDGES[index])
 
 

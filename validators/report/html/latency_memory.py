@@ -1,4 +1,4 @@
-"""Latency and memory of all backends, as bars."""
+"""Bar charts of latency and memory of all backends."""
 
 from __future__ import annotations
 
@@ -15,42 +15,45 @@ from equipoise.validators.report.html.statistics import (
 
 
 def latency_memory_charts(report: Report) -> list[Html]:
-    """Both; what no backend told is left out."""
-    ran = [one for one in (*report.backends, report.reference) if one.cases]
-    speed = [
+    """Returns both charts; omits one without values."""
+    results = [result for result in (*report.backends, report.reference) if result.cases]
+    latency = [
         (
-            one.label,
-            median_latency(one),
-            f"{format_seconds(median_latency(one))}, {count_passes(one)} passes",
+            result.label,
+            median_latency(result),
+            f"{format_seconds(median_latency(result))}, {count_passes(result)} passes",
         )
-        for one in ran
+        for result in results
     ]
-    memory = [(one.label, float(one.peak_bytes), format_bytes(one.peak_bytes)) for one in ran]
+    memory = [
+        (result.label, float(result.peak_bytes), format_bytes(result.peak_bytes))
+        for result in results
+    ]
     return [
         part
         for part in (
-            _bar_chart("Latency", "median of all passes", speed),
-            _bar_chart("Memory", "the most that a backend's process held", memory),
+            _bar_chart("Latency", "median of all passes", latency),
+            _bar_chart("Memory", "peak memory of a backend's process", memory),
         )
         if part is not None
     ]
 
 
 def _bar_chart(
-    title: str, about: str, values: Sequence[tuple[str, float | None, str]]
+    title: str, description: str, values: Sequence[tuple[str, float | None, str]]
 ) -> Html | None:
-    known = [(label, value, text) for label, value, text in values if value]
-    if not known:
+    present = [(label, value, text) for label, value, text in values if value]
+    if not present:
         return None
-    most = max(value for _, value, _ in known)
+    largest = max(value for _, value, _ in present)
     rows = [
         tag(
             "tr",
             tag("th", label, scope="row"),
-            tag("td", tag("span", class_="bar", style=f"width:{max(value / most, 0.004):.1%}")),
+            tag("td", tag("span", class_="bar", style=f"width:{max(value / largest, 0.004):.1%}")),
             tag("td", text),
         )
-        for label, value, text in known
+        for label, value, text in present
     ]
-    caption = tag("caption", title, tag("span", f" — {about}", class_="soft"))
+    caption = tag("caption", title, tag("span", f" — {description}", class_="soft"))
     return tag("table", caption, tag("tbody", rows), class_="bars")

@@ -1,4 +1,4 @@
-"""Elements of HTML and SVG. Whatever is not an element is text, and is escaped: that is the only way in."""
+"""Builds HTML and SVG elements. All other text is escaped: this module is the only source of markup."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ class Html(str):
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
-    """An element.
+    """Returns an element.
 
-    Children that are None are left out, as are attributes that are None or False. Attributes are written with
-    hyphens for underscores, and without one at the end.
+    Children that are None are omitted, as are attributes that are None or False. Underscores in names of attributes become
+    hyphens; one at the end is dropped.
 
     >>> tag("p", "a < b", tag("br"), class_="note")
     '<p class="note">a &lt; b<br></p>'
     """
-    given = "".join(
+    attribute_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None and value is not False
     )
     if name in VOID_ELEMENTS:
-        return Html(f"<{name}{given}>")
-    return Html(f"<{name}{given}>{join(*children)}</{name}>")
+        return Html(f"<{name}{attribute_text}>")
+    return Html(f"<{name}{attribute_text}>{join(*children)}</{name}>")
 
 
 def join(*children: object) -> Html:
-    """Several children in a row; lists and generators of them too."""
+    """Concatenates children; they may be lists or tuples too."""
     parts = []
     for child in children:
         if isinstance(child, Html):
@@ -46,35 +46,35 @@ def join(*children: object) -> Html:
 
 
 def escape(value: object) -> str:
-    r"""Text of unknown origin, without what HTML or UTF-8 cannot hold.
+    r"""Escapes text of unknown origin; removes characters that HTML or UTF-8 does not allow.
 
-    >>> escaped('<script>"\x00')
+    >>> escape('<script>"\x00')
     '&lt;script&gt;&quot;'
     """
     text = str(value).encode("utf-8", "replace").decode("utf-8")
-    kept = "".join(c for c in text if c in "\t\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
-    return html.escape(kept)
+    allowed = "".join(c for c in text if c in "\t\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
+    return html.escape(allowed)
 
 
 def table(caption: str, head: list[object], rows: list[list[object]], *, css: str = "") -> Html:
-    """A table in a box that it may scroll in; the first cell of each row is its heading."""
+    """Returns a table in a scrollable box; the first cell of each row is its heading."""
     body = [
         tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]])
         for row in rows
     ]
-    whole = tag(
+    element = tag(
         "table",
         tag("caption", caption),
         tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
         tag("tbody", body),
         class_=css or None,
     )
-    # A box that scrolls must be reachable with the keyboard.
-    return tag("div", whole, class_="box", tabindex="0", role="region", aria_label=caption)
+    # tabindex makes a scrollable box reachable with the keyboard.
+    return tag("div", element, class_="box", tabindex="0", role="region", aria_label=caption)
 
 
 def definitions(facts: list[tuple[str, object]], *, wide: tuple[str, ...] = ()) -> Html:
-    """Names with their values; those named in ``wide`` get more room."""
+    """Returns a list of names and values; those in ``wide`` get more space."""
     rows = [
         tag("div", tag("dt", name), tag("dd", value), class_="wide" if name in wide else None)
         for name, value in facts
@@ -83,5 +83,5 @@ def definitions(facts: list[tuple[str, object]], *, wide: tuple[str, ...] = ()) 
 
 
 def code(text: object) -> Html:
-    """A name or a path, which may be broken anywhere."""
+    """Returns a name or a path, which may be broken anywhere."""
     return tag("code", text)

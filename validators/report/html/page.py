@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: no network, no script."""
+"""The report as one self-contained HTML page, without network access or scripts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from equipoise.validators.report.summary import summary_row
 STYLESHEET = Path(__file__).with_name("page.css")
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""A page made from strangers' texts may load and run nothing."""
+"""The page contains texts of unknown origin and may load and run nothing."""
 
 
 def to_html(report: Report) -> str:
-    """The page."""
+    """Returns the HTML page of a report."""
     title = f"{report.task}: {report.verdict.value}, {report.class_name}"
     head = tag(
         "head",
@@ -34,7 +34,7 @@ def to_html(report: Report) -> str:
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(STYLESHEET.read_text(encoding="utf-8"))),
     )
-    # Whoever opens a report looks for the backends; the reference is what one looks up.
+    # The backends come first: they are what readers of a report look for.
     results = enumerate((*report.backends, report.reference))
     body = tag(
         "body",
@@ -52,7 +52,7 @@ def to_html(report: Report) -> str:
 
 
 _CAMEL_CASE_BOUNDARY = re.compile("(?<=[a-z])(?=[A-Z])")
-"""Where a class's name may be broken on a narrow screen."""
+"""Positions where the name of a class may be broken on a narrow screen."""
 
 
 def _header(report: Report) -> Html:
@@ -77,20 +77,20 @@ def _header(report: Report) -> Html:
 
 
 def verdict_sentence(report: Report) -> str:
-    """The verdict of all in a sentence."""
+    """Summarizes the verdicts of all backends in a sentence."""
     if not report.backends:
-        return "Only the reference was run: it is what others would be held to."
-    count = Counter(tables.verdict_of(result, report) for result in report.backends)
-    parts = [f"{count[verdict]} {verdict}" for verdict in tables.VERDICT_SIGNS if count[verdict]]
+        return "Only the reference was run: there is no backend to compare with it."
+    counts = Counter(tables.verdict_of(result, report) for result in report.backends)
+    parts = [f"{counts[verdict]} {verdict}" for verdict in tables.VERDICT_SIGNS if counts[verdict]]
     number = len(report.backends)
     return f"{number} backend{'s' if number > 1 else ''} against PyTorch: {', '.join(parts)}."
 
 
 def _overview(report: Report) -> Html:
-    told = [(result, list(_verdict_sentences(result))) for result in report.backends]
+    sentences = [(result, list(_verdict_sentences(result))) for result in report.backends]
     reasons = [
         tag("li", tag("b", result.label), ": ", "; ".join(texts), ".")
-        for result, texts in told
+        for result, texts in sentences
         if texts
     ]
     return tag(
@@ -98,36 +98,36 @@ def _overview(report: Report) -> Html:
         tag("h2", "Verdicts"),
         tables.verdict_table(report),
         tag("p", _NOISE_TEXT, class_="soft"),
-        join(tag("h3", "In words"), tag("ul", reasons)) if reasons else None,
+        join(tag("h3", "Summary"), tag("ul", reasons)) if reasons else None,
         tag("div", latency_memory_charts(report), class_="pair"),
     )
 
 
 def _verdict_sentences(result: BackendResult) -> Iterator[str]:
-    """Why a backend is no better, in short; its own section has the rest."""
+    """Yields why a backend has no better verdict, in short; its own section has the details."""
     if remark := summary_row(result).remark:
         yield remark.rstrip(".")
     flips = [f"{flip} in the case {case.case}" for case in result.cases for flip in case.flips]
     if flips:
         others = f", and {len(flips) - 1} others" if len(flips) > 1 else ""
-        yield f"decided otherwise: {flips[0]}{others}"
+        yield f"changed decision: {flips[0]}{others}"
     if result.divergence is not None:
         first = result.divergence
         yield (
-            f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), off by "
-            f"{format_number(first.error)} of its scale against {format_number(first.noise)}"
+            f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), with a "
+            f"relative error of {format_number(first.error)} against noise of {format_number(first.noise)}"
         )
 
 
 _NOISE_TEXT = (
-    "Errors are distances from PyTorch in float64. The noise is the distance of PyTorch itself at the precision "
-    "under test; the ratio is the error over the noise that it was held to, both as root mean square. A margin is "
-    "how far an output may move before a decision changes."
+    "Errors are differences from PyTorch in float64. The noise is the error of PyTorch itself at the precision "
+    "under test; the ratio is the error over the noise, both as root mean square. A margin is how far an output "
+    "may move before a decision changes."
 )
 
 
 def _tolerance_section(report: Report) -> Html:
-    return tag("section", tag("h2", "What was allowed"), tables.tolerance_table(report))
+    return tag("section", tag("h2", "Tolerance"), tables.tolerance_table(report))
 
 
 def _environment_section(report: Report) -> Html:
@@ -139,4 +139,4 @@ def _rerun_section(report: Report) -> Html | None:
     if not report.command:
         return None
     box = tag("pre", report.command, tabindex="0")
-    return tag("section", tag("h2", "Run it again"), box)
+    return tag("section", tag("h2", "Command to repeat the validation"), box)

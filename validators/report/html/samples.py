@@ -1,4 +1,4 @@
-"""What a person reads off the samples: the reference's answers and a backend's, side by side."""
+"""The results of samples: those of the reference and of a backend side by side."""
 
 from __future__ import annotations
 
@@ -11,78 +11,88 @@ import numpy as np
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.report.html.markup import Html, table, tag
 
-MAX_LINES = 24
-"""Entries of one answer that are shown."""
+MAX_LIST_LINES = 24
+"""Maximal number of lines of one answer."""
 
 MAX_LIST_ITEMS = 8
-"""Numbers in a list that are shown one by one."""
+"""Longer lists of numbers are shown as an array."""
 
-IMAGE_SIDE_PX = 144
-"""Pixels of the longer side of a picture."""
+MAX_IMAGE_SIDE_PX = 144
+"""Length of the longer side of an image in pixels."""
 
 
 def answers_section(
     samples: Sequence[JsonValue],
     reference: Sequence[JsonValue],
-    found: Sequence[JsonValue],
+    answers: Sequence[JsonValue],
     label: str,
 ) -> Html | None:
-    """The table; None where the backend gave no answer."""
-    if not found:
+    """Returns the table; None if the backend has no answers."""
+    if not answers:
         return None
     rows: list[list[object]] = []
-    for index, ours in enumerate(found):
+    for index, answer in enumerate(answers):
         sample = samples[index] if index < len(samples) else ""
-        theirs = reference[index] if index < len(reference) else None
-        rows.append([_sample_cell(sample), *_answer_pair(theirs, ours)])
+        expected = reference[index] if index < len(reference) else None
+        rows.append([_sample_cell(sample), *_answer_pair(expected, answer)])
     head: list[object] = ["sample", "reference", label]
-    return table("What is read off the samples of the first case", head, rows, css="answers")
+    return table("Results for the samples of the first case", head, rows, css="answers")
 
 
-def _answer_pair(reference: JsonValue, found: JsonValue) -> tuple[Html, Html]:
-    """Both answers; what differs in ours is marked."""
-    theirs, ours = list(_entries(reference)), list(_entries(found))
-    known = dict(theirs)
+def _answer_pair(reference: JsonValue, answer: JsonValue) -> tuple[Html, Html]:
+    """Returns both answers; differences are highlighted in the backend's."""
+    expected_entries, entries = list(_entries(reference)), list(_entries(answer))
+    expected_values = dict(expected_entries)
     lines = [
-        _line(name, value, differs=known.get(name), marked=name not in known)
-        for name, value in ours
+        _list_item(
+            name, value, differs=expected_values.get(name), marked=name not in expected_values
+        )
+        for name, value in entries
     ]
-    missing = [name for name, _ in theirs if name not in {name for name, _ in ours}]
+    missing = [name for name, _ in expected_entries if name not in {name for name, _ in entries}]
     if missing:
         lines.append(tag("li", tag("mark", "≠ missing: ", ", ".join(missing[:MAX_LIST_ITEMS]))))
-    return _line_list([_line(name, value) for name, value in theirs]), _line_list(lines)
+    return _item_list([_list_item(name, value) for name, value in expected_entries]), _item_list(
+        lines
+    )
 
 
-def _line_list(lines: list[Html]) -> Html:
-    more = [tag("li", f"and {len(lines) - MAX_LINES} more")] if len(lines) > MAX_LINES else []
-    return tag("ul", lines[:MAX_LINES], more, class_="plain")
+def _item_list(lines: list[Html]) -> Html:
+    more = (
+        [tag("li", f"and {len(lines) - MAX_LIST_LINES} more")]
+        if len(lines) > MAX_LIST_LINES
+        else []
+    )
+    return tag("ul", lines[:MAX_LIST_LINES], more, class_="plain")
 
 
-def _line(name: str, value: JsonValue, *, differs: JsonValue = None, marked: bool = False) -> Html:
-    text, picture = _abbreviate(value), _image_tag(value)
+def _list_item(
+    name: str, value: JsonValue, *, differs: JsonValue = None, marked: bool = False
+) -> Html:
+    text, image = _abbreviate(value), _image_tag(value)
     off = marked or (differs is not None and _differs(differs, value))
     shown = tag("mark", "≠ ", text) if off else tag("span", text)
-    return tag("li", tag("b", f"{name}: ") if name else None, shown, picture)
+    return tag("li", tag("b", f"{name}: ") if name else None, shown, image)
 
 
 def _sample_cell(sample: JsonValue) -> Html:
-    return _line_list([_line(name, value) for name, value in _entries(sample)])
+    return _item_list([_list_item(name, value) for name, value in _entries(sample)])
 
 
 def _entries(value: JsonValue, name: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """An answer as names and plain values; long lists of numbers stay whole."""
+    """Yields an answer as names and values; long lists of numbers are one value."""
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _entries(one, f"{name}.{key}" if name else str(key))
+        for key, item in value.items():
+            yield from _entries(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)) and not _is_numeric(value):
-        for index, one in enumerate(value):
-            yield from _entries(one, f"{name}[{index}]" if name or len(value) > 1 else "")
+        for index, item in enumerate(value):
+            yield from _entries(item, f"{name}[{index}]" if name or len(value) > 1 else "")
     else:
         yield name, np.asarray(value) if isinstance(value, (list, tuple)) else value
 
 
 def _is_numeric(value: JsonValue) -> bool:
-    """Whether nested lists hold so many numbers, and nothing else, that they are shown as an array."""
+    """Checks whether nested lists contain only numbers, and enough of them to be shown as an array."""
     try:
         array = np.asarray(value)
     except ValueError:
@@ -92,7 +102,7 @@ def _is_numeric(value: JsonValue) -> bool:
 
 def _abbreviate(value: JsonValue) -> str:
     if _is_image(value):
-        return f"picture {value.size[0]} x {value.size[1]}, {value.mode}"
+        return f"image {value.size[0]} x {value.size[1]}, {value.mode}"
     if isinstance(value, float) or (hasattr(value, "dtype") and not getattr(value, "shape", ())):
         return f"{value:.4g}" if isinstance(value, float) else str(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -105,17 +115,17 @@ def _describe_array(value: JsonValue) -> str:
     shape = " x ".join(map(str, value.shape))
     if not value.size or value.dtype.kind not in "fiub":
         return f"array {shape} of {value.dtype}"
-    wide = value.astype(np.float64)
-    low, high, middle = (f"{one:.4g}" for one in (wide.min(), wide.max(), wide.mean()))
+    values = value.astype(np.float64)
+    low, high, middle = (f"{number:.4g}" for number in (values.min(), values.max(), values.mean()))
     return f"array {shape} of {value.dtype}, from {low} to {high}, mean {middle}"
 
 
-def _differs(reference: JsonValue, found: JsonValue) -> bool:
-    """Whether two values differ as far as they are shown; pictures of one size, by any pixel."""
-    if _abbreviate(reference) != _abbreviate(found):
+def _differs(reference: JsonValue, value: JsonValue) -> bool:
+    """Checks whether the displayed values differ; images of one size are compared pixel by pixel."""
+    if _abbreviate(reference) != _abbreviate(value):
         return True
-    if _is_image(reference) and _is_image(found):
-        return bool(reference.tobytes() != found.tobytes())
+    if _is_image(reference) and _is_image(value):
+        return bool(reference.tobytes() != value.tobytes())
     return False
 
 
@@ -124,11 +134,11 @@ def _is_image(value: JsonValue) -> bool:
 
 
 def _image_tag(value: JsonValue) -> Html | None:
-    """A small PNG within the page; None where it is no picture or has a mode that PNG has not."""
+    """Returns a small PNG inside the page; None if the value is no image or has a mode that PNG does not support."""
     if not _is_image(value):
         return None
     small = value.copy()
-    small.thumbnail((IMAGE_SIDE_PX, IMAGE_SIDE_PX))
+    small.thumbnail((MAX_IMAGE_SIDE_PX, MAX_IMAGE_SIDE_PX))
     file = io.BytesIO()
     try:
         small.save(file, format="PNG")

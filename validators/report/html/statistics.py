@@ -1,4 +1,4 @@
-"""Figures of a report as texts, and what is computed from them for a page."""
+"""Computes and formats the numbers of a report."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """A few digits, and a dash where there is no figure.
+    """Formats a number with a few digits; None is a dash.
 
-    >>> figure(1.23456e-7), figure(0.0), figure(None), figure(float("inf")), figure(float("nan"))
-    ('1.23e-07', '0', '—', '∞', 'NaN')
+    >>> format_number(1.23456e-7), format_number(0.0), format_number(None)
+    ('1.23e-07', '0', '—')
+    >>> format_number(float("inf")), format_number(float("nan"))
+    ('∞', 'NaN')
     """
     if value is None:
         return "—"
@@ -32,18 +34,18 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_power(exponent: int) -> str:
-    """A power of ten.
+    """Formats a power of ten.
 
-    >>> power(-7)
+    >>> format_power(-7)
     '10⁻⁷'
     """
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
 def format_seconds(value: float | None) -> str:
-    """A duration in the unit that suits it.
+    """Formats a duration in seconds or milliseconds.
 
-    >>> seconds(0.0042), seconds(2.5), seconds(None)
+    >>> format_seconds(0.0042), format_seconds(2.5), format_seconds(None)
     ('4.2 ms', '2.5 s', '—')
     """
     if value is None:
@@ -52,9 +54,9 @@ def format_seconds(value: float | None) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes in decimal units.
+    """Formats a number of bytes in decimal units.
 
-    >>> size(408_000_000), size(0)
+    >>> format_bytes(408_000_000), format_bytes(0)
     ('408 MB', '—')
     """
     if not count:
@@ -63,33 +65,35 @@ def format_bytes(count: int) -> str:
 
 
 def median_latency(result: BackendResult) -> float | None:
-    """The median of all passes: the first of them often compiles."""
+    """Returns the median duration of all passes; the first of them often includes compilation."""
     passes = [second for case in result.cases for second in case.seconds]
     return median(passes) if passes else None
 
 
 def count_passes(result: BackendResult) -> int:
-    """How many passes there were."""
+    """Returns the number of passes."""
     return sum(len(case.seconds) for case in result.cases)
 
 
 def smallest_margin(result: BackendResult) -> float | None:
-    """The smallest margin of all decisions."""
+    """Returns the smallest margin of all decisions."""
     margins = [output.margin for _, output in case_outputs(result) if output.margin is not None]
     return min(margins, default=None)
 
 
 def case_outputs(result: BackendResult) -> Iterable[tuple[CaseMetrics, OutputMetrics]]:
-    """Every output of every case."""
+    """Returns every output of every case."""
     return ((case, output) for case in result.cases for output in case.outputs)
 
 
 def error_histogram(result: BackendResult, like: BackendResult | None = None) -> list[int]:
-    """The error histogram over all outputs, or over those alone that another backend has."""
-    wanted = None if like is None else {(c.case, o.name) for c, o in case_outputs(like) if o.errors}
+    """Returns the error histogram over all outputs, or over those that another backend has too."""
+    included = (
+        None if like is None else {(c.case, o.name) for c, o in case_outputs(like) if o.errors}
+    )
     total = [0] * len(HISTOGRAM_EDGES)
     for case, output in case_outputs(result):
-        if wanted is None or (case.case, output.name) in wanted:
+        if included is None or (case.case, output.name) in included:
             for index, count in enumerate(output.errors):
                 total[index] += count
     return total

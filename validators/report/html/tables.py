@@ -1,4 +1,4 @@
-"""Tables of a report's page."""
+"""Tables of the HTML report."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ VERDICT_SIGNS = {
     "not run": "—",
     "reference": "•",
 }
-"""A sign for each verdict, so that colour is not all that tells them apart."""
+"""A sign for each verdict, so that verdicts can be told apart without colours."""
 
 
 def verdict_of(result: BackendResult, report: Report) -> str:
-    """The verdict in words; the reference, and a backend that is not there, have none."""
+    """Returns the verdict as text: ``reference`` for the reference, ``not run`` for a backend that was not run."""
     if result is report.reference:
         return "reference"
     return "not run" if result.absent else result.verdict.value
 
 
 def badge(verdict: str) -> Html:
-    """A verdict with its sign and colour."""
+    """Returns a verdict with its sign and colour."""
     sign = tag("span", VERDICT_SIGNS[verdict], aria_hidden="true")
     return tag("span", sign, f" {verdict}", class_=f"badge {verdict.replace(' ', '-')}")
 
 
 def verdict_table(report: Report) -> Html:
-    """One line a backend."""
+    """Returns the table of verdicts, one row per backend."""
     head: list[object] = [
         *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
-        *("decisions kept", "margin", "latency", "memory"),
+        *("equal decisions", "margin", "latency", "memory"),
     ]
     results = (*report.backends, report.reference)
     rows = [
@@ -57,23 +57,23 @@ def verdict_table(report: Report) -> Html:
 
 
 def backend_anchor(index: int) -> str:
-    """The name of a backend's section; the reference is the last."""
+    """Returns the id of a backend's section; the reference is the last."""
     return f"backend-{index}"
 
 
-def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]:
+def _verdict_row(result: BackendResult, verdict: str, anchor: str) -> list[object]:
     worst = worst_output(result)
-    made = sum(case.decisions[0] for case in result.cases)
-    kept = sum(case.decisions[1] for case in result.cases)
+    total = sum(case.decisions[0] for case in result.cases)
+    equal = sum(case.decisions[1] for case in result.cases)
     case, output = worst if worst is not None else (None, None)
     return [
-        tag("a", result.label, href=f"#{name}"),
+        tag("a", result.label, href=f"#{anchor}"),
         badge(verdict),
         f"{case.case}, {output.name}" if case and output else "—",
         format_number(output.error.max_abs if output and output.error else None),
         format_number(output.noise.max_abs if output and output.noise else None),
         format_number(output.ratio if output else None),
-        f"{kept} of {made}" if made else "—",
+        f"{equal} of {total}" if total else "—",
         format_number(smallest_margin(result)),
         format_seconds(median_latency(result)),
         format_bytes(result.peak_bytes),
@@ -81,7 +81,7 @@ def _verdict_row(result: BackendResult, verdict: str, name: str) -> list[object]
 
 
 def case_table(result: BackendResult) -> Html:
-    """One line an output of a case, with all figures."""
+    """Returns the metrics of a backend, one row per case and output."""
     head: list[object] = [
         *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "ratio"),
         *("max rel", "ULP", "cosine", "KL", "margin"),
@@ -89,7 +89,7 @@ def case_table(result: BackendResult) -> Html:
     rows: list[list[object]] = []
     for case, output in case_outputs(result):
         error, noise = output.error, output.noise
-        figures: list[object] = (
+        numbers: list[object] = (
             [
                 format_number(error.max_abs),
                 format_number(error.rms),
@@ -103,28 +103,30 @@ def case_table(result: BackendResult) -> Html:
             if error
             else ["—"] * 8
         )
-        last = [format_number(output.kl), format_number(output.margin)]
-        rows.append([case.case, output.name, badge(output.verdict.value), *figures, *last])
+        rest = [format_number(output.kl), format_number(output.margin)]
+        rows.append([case.case, output.name, badge(output.verdict.value), *numbers, *rest])
     rows += [
         [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 9]
         for case in result.cases
         if case.failure
     ]
-    caption = f"Figures of {result.label}, case by case"
+    caption = f"Metrics of {result.label} by case"
     return table(caption, head, rows, css="figures")
 
 
 def tolerance_table(report: Report) -> Html:
-    """What was allowed, and why."""
+    """Returns the tolerances and their reasons."""
     rows: list[list[object]] = [
         [code(name), format_number(value), REASONS[name]]
         for name, value in asdict(report.tolerance).items()
     ]
-    return table(f"Allowed at {report.precision}", ["name", "value", "reason"], rows, css="reasons")
+    return table(
+        f"Tolerance at {report.precision}", ["name", "value", "reason"], rows, css="reasons"
+    )
 
 
 def module_table(result: BackendResult) -> Html:
-    """The figures behind the line along the depth."""
+    """Returns the numbers of the chart of errors by depth."""
     rows: list[list[object]] = [
         [
             code(point.path or "(the whole model)"),

@@ -1,4 +1,4 @@
-"""What tasks on sounds share: synthesised samples, features, and how many frames come out."""
+"""Helpers of tasks on audio: synthetic samples, feature extraction, number of output frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.models.seeding import fixed_seed
 
 SAMPLE_SECONDS = (0.8, 0.5, 1.1)
-"""Lengths of synthesised sounds."""
+"""Durations of the synthetic samples."""
 
 SAMPLE_RATE_HZ = 16000
 
 
 def synthetic_audio(index: int) -> dict[str, SampleValue]:
-    """A tone with harmonics that swells and fades; the same for the same index."""
+    """Returns a tone with harmonics that gets louder and softer again; always the same for the same index."""
     time = (
         np.arange(int(SAMPLE_SECONDS[index % len(SAMPLE_SECONDS)] * SAMPLE_RATE_HZ))
         / SAMPLE_RATE_HZ
@@ -31,54 +31,57 @@ def synthetic_audio(index: int) -> dict[str, SampleValue]:
             "sampling_rate": SAMPLE_RATE_HZ}  # fmt: skip
 
 
-def synthetic_audio_samples(**more: SampleValue) -> list[Sample]:
-    """Three sounds of unequal length, each with the same other entries."""
-    return [{"audio": synthetic_audio(index), **more} for index in range(len(SAMPLE_SECONDS))]
+def synthetic_audio_samples(**fields: SampleValue) -> list[Sample]:
+    """Returns three samples of different durations, each with the same further fields."""
+    return [{"audio": synthetic_audio(index), **fields} for index in range(len(SAMPLE_SECONDS))]
 
 
 def audio_cases(model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-    """One sound, three of unequal length, and one cut to a length that no other has."""
+    """Returns cases of one sample, of three with different durations, and of one with a duration that no other has."""
     first = load_audio(model, samples[0])
     rate = int(model.feature_extractor.sampling_rate)
-    cut = {**samples[0], "audio": {"array": first[: len(first) * 3 // 4], "sampling_rate": rate}}
+    shortened = {
+        **samples[0],
+        "audio": {"array": first[: len(first) * 3 // 4], "sampling_rate": rate},
+    }
     return [
         Case("single", (samples[0],)),
         Case("batch", take_cyclic(samples, 3)),
-        Case("cut", (cut,)),
+        Case("cut", (shortened,)),
     ]
 
 
 def load_audio(model: ModelFolder, sample: Sample) -> Array:
-    """The sound of a sample at the model's rate."""
+    """Returns the audio of a sample at the model's sampling rate."""
     return open_audio(sample["audio"], int(model.feature_extractor.sampling_rate))
 
 
 def extract_features(
     model: ModelFolder, samples: Sequence[Sample], **options: CallOption
 ) -> Arrays:
-    """What the feature extractor makes of the sounds, padded to the longest where it pads at all.
+    """Returns the features of the samples, padded to the longest one if the feature extractor pads at all.
 
-    Whisper, AST and CLAP have one length for all; the others give a mask. What an extractor draws
-    is the same each time.
+    Whisper, AST and CLAP have one length for all; the others return a mask. Random numbers of an extractor are the same
+    each time.
     """
     extractor = model.feature_extractor
-    sounds = [load_audio(model, sample) for sample in samples]
-    given: dict[str, CallOption] = {
+    waveforms = [load_audio(model, sample) for sample in samples]
+    call_options: dict[str, CallOption] = {
         "sampling_rate": extractor.sampling_rate,
         "return_tensors": "np",
     }
     if not _pads_to_fixed_length(model):
-        given.update(padding=len(sounds) > 1, return_attention_mask=True)
+        call_options.update(padding=len(waveforms) > 1, return_attention_mask=True)
     with fixed_seed():
-        made = extractor(sounds, **given, **options)
-    return {name: _to_float32(np.asarray(value)) for name, value in made.items()}
+        features = extractor(waveforms, **call_options, **options)
+    return {name: _to_float32(np.asarray(value)) for name, value in features.items()}
 
 
-def valid_frames(model: ModelFolder, samples_in: Array) -> Array:
-    """How many frames wav2vec2 and its kin make of so many samples; without convolutions: as many."""
+def count_output_frames(model: ModelFolder, num_samples: Array) -> Array:
+    """Returns how many frames wav2vec2 and similar models compute from this many samples; without convolutions the same number."""
     kernels = model.config.get("conv_kernel") or []
     strides = model.config.get("conv_stride") or []
-    length = np.asarray(samples_in)
+    length = np.asarray(num_samples)
     for kernel, stride in zip(kernels, strides, strict=True):
         length = (length - kernel) // stride + 1
     if model.config.get("add_adapter"):
@@ -89,8 +92,8 @@ def valid_frames(model: ModelFolder, samples_in: Array) -> Array:
 
 def _pads_to_fixed_length(model: ModelFolder) -> bool:
     config = model.preprocessor_config
-    inner = config.get("feature_extractor", config)
-    return any(name in inner for name in ("chunk_length", "max_length", "truncation"))
+    extractor_config = config.get("feature_extractor", config)
+    return any(name in extractor_config for name in ("chunk_length", "max_length", "truncation"))
 
 
 def _to_float32(value: Array) -> Array:

@@ -1,11 +1,22 @@
-"""What tasks share that compare a picture or sound with labels as texts."""
+"""Helpers of tasks that compare an image or audio with texts of labels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Answer, Array, Arrays, Batch, Case, Decision
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels, top_k_labels
 from equipoise.validators.tasks.shared.text import tokenize
@@ -14,46 +25,83 @@ from equipoise.validators.tasks.shared.text import tokenize
 def encode_pairs(
     model: ModelFolder, case: Case, media: Arrays, template: str, output: str
 ) -> Batch:
-    """Texts of all samples' labels beside their media.
+    """Encodes the texts of all samples' labels, together with the images or audio.
 
-    The model compares every medium with every text; what it says of other samples' labels counts as padding.
+    The model compares every image with every text; logits for labels of other samples count as padding.
     """
     texts: list[str] = []
-    places: list[slice] = []
+    columns: list[slice] = []
     for sample in case.samples:
         labels = candidate_labels(sample)
-        places.append(slice(len(texts), len(texts) + len(labels)))
-        form = str(sample.get("hypothesis_template", template))
-        texts += [form.format(label) for label in labels]
-    own = np.zeros((len(case.samples), len(texts)), dtype=bool)
-    for row, place in zip(own, places, strict=True):
-        row[place] = True
-    # SigLIP has learned with texts padded to one length.
-    siglip = {"padding": "max_length", "max_length": 64} if _is_siglip(model) else {"padding": True}
-    tokens = tokenize(model, case, texts, **siglip)
+        columns.append(slice(len(texts), len(texts) + len(labels)))
+        hypothesis = str(sample.get("hypothesis_template", template))
+        texts += [hypothesis.format(label) for label in labels]
+    is_own = np.zeros((len(case.samples), len(texts)), dtype=bool)
+    for row, slice_of_sample in zip(is_own, columns, strict=True):
+        row[slice_of_sample] = True
+    # SigLIP was trained with texts padded to one length.
+    padding = (
+        {"padding": "max_length", "max_length": 64} if _is_siglip(model) else {"padding": True}
+    )
+    tokens = tokenize(model, case, texts, **padding)
     return Batch(
-        case, {**tokens, **media}, valid={output: own, "logits_per_text": own.T}, context=places
+        case,
+        {**tokens, **media},
+        valid={output: is_own, "logits_per_text": is_own.T},
+        context=columns,
     )
 
 
 def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Answer]:
-    """``[{"score", "label"}]`` of every sample, from the likeliest label on."""
-    found = []
-    for sample, place, row in zip(batch.case.samples, batch.context, scores, strict=True):
-        chances = sigmoid(row[place]) if _is_siglip(model) else softmax(row[place])
-        found.append(top_k_labels(candidate_labels(sample), chances, None))
-    return found
+    """Returns ``[{"score", "label"}]`` of every sample, the most probable label first."""
+    answers = []
+    for sample, columns, row in zip(batch.case.samples, batch.context, scores, strict=True):
+        probabilities = sigmoid(row[columns]) if _is_siglip(model) else softmax(row[columns])
+        answers.append(top_k_labels(candidate_labels(sample), probabilities, None))
+    return answers
 
 
-def label_decision(batch: Batch, output: str, scores: Array) -> list[Decision]:
-    """The best label of every sample."""
-    made = []
-    for index, (sample, place) in enumerate(zip(batch.case.samples, batch.context, strict=True)):
-        row = scores[index, place]
+def best_label_decisions(batch: Batch, output: str, scores: Array) -> list[Decision]:
+    """Returns the best label of every sample."""
+    decisions = []
+    for index, (sample, columns) in enumerate(zip(batch.case.samples, batch.context, strict=True)):
+        row = scores[index, columns]
         label = candidate_labels(sample)[int(row.argmax())]
         margin = np.full(row.shape, argmax_margins(row))
-        made.append(Decision("label", label, output, (index, place), margin))
-    return made
+        decisions.append(Decision("label", label, output, (index, columns), margin))
+    return decisions
+
+
+class ContrastiveTask:
+    """Base class of tasks that find the label whose text fits an image or audio best.
+
+    Attributes:
+        template: Text of a label, with ``{}`` for the label; the default of pipeline().
+        output: Name of the output with the logits (samples, labels of all samples).
+    """
+
+    aliases = ()
+    template: str
+    output: str
+
+    def encode_media(self, model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
+        """Encodes the images or audio of samples."""
+        raise NotImplementedError
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Encodes the images or audio of all samples and the texts of all labels."""
+        media = self.encode_media(model, case.samples)
+        return encode_pairs(model, case, media, self.template, self.output)
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
+        """Returns the labels with their scores, most probable first."""
+        return rank_labels(model, batch, outputs[self.output])
+
+    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
+        """Returns the best label of every sample."""
+        return best_label_decisions(batch, self.output, outputs[self.output])
 
 
 def _is_siglip(model: ModelFolder) -> bool:

@@ -1,4 +1,4 @@
-"""Questions about pages whose words come with boxes."""
+"""Question answering on document pages whose words come with bounding boxes."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import preprocess_images
-from equipoise.validators.tasks.shared.spans import best_spans, span_margin, span_probabilities
+from equipoise.validators.tasks.shared.spans import best_spans, row_probabilities, span_margin
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, to_int64
 
 SPAN_LOGITS = ("start_logits", "end_logits")
 
 MAX_ANSWER_TOKENS = 15
-"""Tokens of an answer; pipeline()'s default."""
+"""Maximal length of an answer in tokens; the default of pipeline()."""
 
 
 def encode_documents(model: ModelFolder, case: Case) -> Batch:
-    """Tokens of questions and words, each with its word's box; a row for every part of a long page."""
+    """Encodes questions, words and their boxes; a long page becomes several rows."""
     words = [[str(word) for word, _ in _word_boxes(sample)] for sample in case.samples]
     boxes = [[box for _, box in _word_boxes(sample)] for sample in case.samples]
-    held = max_tokens(model)
-    made = _tokenize_words(model, case, words, boxes, held)
-    rows = range(len(made["input_ids"]))
-    allowed = np.array([[part == 1 for part in made.sequence_ids(row)] for row in rows])
-    allowed |= np.asarray(made["input_ids"]) == model.tokenizer.cls_token_id
-    owner = np.asarray(made["overflow_to_sample_mapping"])
+    max_length = max_tokens(model)
+    encoding = _tokenize_words(model, case, words, boxes, max_length)
+    rows = range(len(encoding["input_ids"]))
+    allowed = np.array([[part == 1 for part in encoding.sequence_ids(row)] for row in rows])
+    allowed |= np.asarray(encoding["input_ids"]) == model.tokenizer.cls_token_id
+    sample_of_row = np.asarray(encoding["overflow_to_sample_mapping"])
     arrays = {
-        name: to_int64(np.asarray(made[name]))
-        for name in sorted(set(made) - {"overflow_to_sample_mapping"})
+        name: to_int64(np.asarray(encoding[name]))
+        for name in sorted(set(encoding) - {"overflow_to_sample_mapping"})
     }
     if "bbox" not in arrays:
         arrays["bbox"] = np.array(
-            [_token_boxes(model, made, row, boxes[owner[row]]) for row in rows]
+            [_token_boxes(model, encoding, row, boxes[sample_of_row[row]]) for row in rows]
         )
     if model.has_image_processor:
-        arrays["pixel_values"] = preprocess_images(model, case.samples)["pixel_values"][owner]
+        arrays["pixel_values"] = preprocess_images(model, case.samples)["pixel_values"][
+            sample_of_row
+        ]
     context = {
         "allowed": allowed & (arrays["attention_mask"] == 1),
-        "word_ids": [made.word_ids(row) for row in rows],
-        "sample": owner,
+        "word_ids": [encoding.word_ids(row) for row in rows],
+        "sample": sample_of_row,
         "words": words,
     }
     valid = dict.fromkeys(SPAN_LOGITS, arrays["attention_mask"] == 1)
@@ -57,7 +59,7 @@ def encode_documents(model: ModelFolder, case: Case) -> Batch:
 
 
 def token_logits(batch: Batch, outputs: Arrays) -> Arrays:
-    """The scores of the tokens alone: LayoutLMv3 has some for the patches behind them too, where no answer stands."""
+    """Removes the logits of image patches, which LayoutLMv3 returns after those of the tokens."""
     length = batch.arrays["input_ids"].shape[1]
     return {
         name: value[:, :length] if name in SPAN_LOGITS else value for name, value in outputs.items()
@@ -65,76 +67,76 @@ def token_logits(batch: Batch, outputs: Arrays) -> Arrays:
 
 
 def document_answers(
-    batch: Batch, outputs: Arrays, top_k: int, length: int, impossible: bool
+    batch: Batch, outputs: Arrays, top_k: int, max_answer_tokens: int, allow_no_answer: bool
 ) -> list[Answer]:
-    """The best answers of every sample, as lists."""
-    found = []
+    """Returns the best answers of every sample."""
+    results = []
     for index, words in enumerate(batch.context["words"]):
         answers: list[dict[str, Answer]] = []
-        null = 1.0e6
+        null_score = 1.0e6
         for row in np.flatnonzero(batch.context["sample"] == index).tolist():
             allowed = batch.context["allowed"][row]
-            starts = span_probabilities(outputs["start_logits"][row], allowed)
-            ends = span_probabilities(outputs["end_logits"][row], allowed)
-            null = min(null, float(starts[0] * ends[0]))
+            starts, ends = row_probabilities(outputs, row, allowed)
+            null_score = min(null_score, float(starts[0] * ends[0]))
             ids = batch.context["word_ids"][row]
-            for first, last, score in best_spans(starts, ends, allowed, top_k, length):
+            for first, last, score in best_spans(starts, ends, allowed, top_k, max_answer_tokens):
                 start, end = ids[first], ids[last]
                 if start is not None and end is not None:
                     text = " ".join(words[start : end + 1])
                     answers.append({"score": score, "answer": text, "start": start, "end": end})
-        if impossible:
-            answers.append({"score": null, "answer": "", "start": 0, "end": 0})
-        found.append(sorted(answers, key=lambda answer: -answer["score"])[:top_k])
-    return found
+        if allow_no_answer:
+            answers.append({"score": null_score, "answer": "", "start": 0, "end": 0})
+        results.append(sorted(answers, key=lambda answer: -answer["score"])[:top_k])
+    return results
 
 
 def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
-    """Start and end of the best span of every row."""
-    made = []
+    """Returns start and end of the best span of every row."""
+    decisions = []
     for row, allowed in enumerate(batch.context["allowed"]):
         start, end = outputs["start_logits"][row], outputs["end_logits"][row]
         margin = np.asarray(span_margin(start, end, allowed, MAX_ANSWER_TOKENS))
-        chances = span_probabilities(start, allowed), span_probabilities(end, allowed)
-        spans = best_spans(*chances, allowed, 1, MAX_ANSWER_TOKENS)
+        spans = best_spans(*row_probabilities(outputs, row, allowed), allowed, 1, MAX_ANSWER_TOKENS)
         value = [list(span[:2]) for span in spans]
-        made += [
+        decisions += [
             Decision("start", value, "start_logits", row, margin),
             Decision("end", value, "end_logits", row, margin),
         ]
-    return made
+    return decisions
 
 
 def _tokenize_words(
-    model: ModelFolder, case: Case, words: SampleValue, boxes: SampleValue, held: int
+    model: ModelFolder, case: Case, words: SampleValue, boxes: SampleValue, max_length: int
 ) -> TokenizerOutput:
-    """LayoutLM's tokenizer is BERT's; those of its successors take boxes and words by themselves."""
+    """Tokenizes questions and words: LayoutLM has BERT's tokenizer; those of its successors accept boxes and words."""
     questions = [str(sample["question"]) for sample in case.samples]
     options: dict[str, CallOption] = {
         "truncation": "only_second",
-        "max_length": held,
-        "stride": min(held // 2, 256),
+        "max_length": max_length,
+        "stride": min(max_length // 2, 256),
         "padding": len(questions) > 1,
         "return_overflowing_tokens": True,
         "return_token_type_ids": True,
     }
     if model.model_type == "layoutlm":
-        split = [question.split() for question in questions]
-        return encode_texts(model, case, split, words, is_split_into_words=True, **options)
+        question_words = [question.split() for question in questions]
+        return encode_texts(model, case, question_words, words, is_split_into_words=True, **options)
     return encode_texts(model, case, questions, words, boxes=boxes, **options)
 
 
 def _token_boxes(
-    model: ModelFolder, made: TokenizerOutput, row: int, boxes: list[SampleValue]
+    model: ModelFolder, encoding: TokenizerOutput, row: int, boxes: list[SampleValue]
 ) -> list[SampleValue]:
-    ids = np.asarray(made["input_ids"])[row]
-    found = []
-    for token, part, word in zip(ids, made.sequence_ids(row), made.word_ids(row), strict=True):
+    ids = np.asarray(encoding["input_ids"])[row]
+    token_boxes = []
+    for token, part, word in zip(
+        ids, encoding.sequence_ids(row), encoding.word_ids(row), strict=True
+    ):
         if part == 1:
-            found.append(boxes[word])
+            token_boxes.append(boxes[word])
         else:
-            found.append([1000 if token == model.tokenizer.sep_token_id else 0] * 4)
-    return found
+            token_boxes.append([1000 if token == model.tokenizer.sep_token_id else 0] * 4)
+    return token_boxes
 
 
 def _word_boxes(sample: SampleValue) -> SampleValue:

@@ -1,50 +1,54 @@
-"""Entities out of labels of tokens, as ``pipeline()`` groups them."""
+"""Groups labels of tokens into entities, as ``pipeline()`` does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Answer, Array
 from equipoise.validators.models.folder import ModelFolder
 
-Entity = dict[str, Any]
-STRATEGIES = ("none", "simple", "first", "average", "max")
+Entity = dict[str, Answer]
+AGGREGATION_STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
 def token_entities(
-    model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Any, special: Array
+    model: ModelFolder, text: str, ids: Array, scores: Array, offsets: Array | None, special: Array
 ) -> list[Entity]:
-    """The tokens with their probabilities and places in the text."""
-    found = []
+    """Returns the tokens with their probabilities and positions in the text."""
+    entities = []
     for index, row in enumerate(scores):
         if special[index]:
             continue
         word = model.tokenizer.convert_ids_to_tokens(int(ids[index]))
         start, end, subword = None, None, False
         if offsets is not None:
-            start, end = (int(place) for place in offsets[index])
+            start, end = (int(offset) for offset in offsets[index])
             subword = _is_subword(model, text, word, start, end)
             if int(ids[index]) == model.tokenizer.unk_token_id:
                 word, subword = text[start:end], False
-        found.append({"word": word, "scores": row, "start": start, "end": end, "index": index,
+        entities.append({"word": word, "scores": row, "start": start, "end": end, "index": index,
                       "is_subword": subword})  # fmt: skip
-    return found
+    return entities
 
 
-def aggregate(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:
-    """Labels of tokens (none), of words (first, average, max), grouped to entities unless none.
+def aggregate_entities(model: ModelFolder, tokens: list[Entity], strategy: str) -> list[Entity]:
+    """Returns the entities of tokens.
+
+    Labels are those of tokens (``none``, ``simple``) or of words (``first``, ``average``, ``max``); all but ``none``
+    merge adjacent ones with equal labels.
 
     Raises:
         InputError: There is no such strategy.
     """
     strategy = strategy.lower()
-    if strategy not in STRATEGIES:
+    if strategy not in AGGREGATION_STRATEGIES:
         raise InputError(
-            "no such aggregation_strategy", found=strategy, expected=", ".join(STRATEGIES)
+            "no such aggregation_strategy",
+            found=strategy,
+            expected=", ".join(AGGREGATION_STRATEGIES),
         )
     if strategy in ("none", "simple"):
         entities = [_token_entity(model, token) for token in tokens]

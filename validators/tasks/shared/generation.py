@@ -1,4 +1,4 @@
-"""What tasks that write share: cases, the loop, and how firm each choice is."""
+"""Helpers of tasks that generate text: cases, the generation loop, margins of tokens."""
 
 from __future__ import annotations
 
@@ -31,52 +31,55 @@ NUM_BEAMS = 4
 
 
 def generation_cases(
-    model: ModelFolder, samples: Sequence[Sample], field: str | None = None, side: str | None = None
+    model: ModelFolder,
+    samples: Sequence[Sample],
+    field: str | None = None,
+    padding_side: str | None = None,
 ) -> list[Case]:
-    """Greedy and beams, with cache and without, a batch of three, and a long text if there is a field for it.
+    """Returns cases of greedy and beam search, with and without cache, of one and three samples, and of a long text.
 
     Args:
-        model: The folder.
-        samples: Of unequal length.
-        field: The entry that holds text.
-        side: ``left`` for a model without encoder: it goes on from the end of the text.
+        model: The model's folder.
+        samples: Samples of different lengths.
+        field: The field that contains text; None: no case has a long text.
+        padding_side: ``left`` for a decoder-only model, which continues from the end of the text.
     """
-    shared: dict[str, CallOption] = {"side": side} if side else {}
-    if side and field:
-        shared["limit"] = _max_new_tokens(model)
+    shared_options: dict[str, CallOption] = {"padding_side": padding_side} if padding_side else {}
+    if padding_side and field:
+        shared_options["max_tokens"] = _max_prompt_tokens(model)
     one, three = (samples[0],), take_cyclic(samples, 3)
     cases = [
-        Case("greedy", one, {**shared, "beams": 1}),
-        Case("greedy-cache", one, {**shared, "beams": 1, "cache": True}),
-        Case("beam", one, {**shared, "beams": NUM_BEAMS}),
-        Case("beam-cache", one, {**shared, "beams": NUM_BEAMS, "cache": True}),
-        Case("batch", three, {**shared, "beams": 1}),
-        Case("batch-cache", three, {**shared, "beams": 1, "cache": True}),
-        Case("batch-beam-cache", three, {**shared, "beams": NUM_BEAMS, "cache": True}),
+        Case("greedy", one, {**shared_options, "num_beams": 1}),
+        Case("greedy-cache", one, {**shared_options, "num_beams": 1, "cache": True}),
+        Case("beam", one, {**shared_options, "num_beams": NUM_BEAMS}),
+        Case("beam-cache", one, {**shared_options, "num_beams": NUM_BEAMS, "cache": True}),
+        Case("batch", three, {**shared_options, "num_beams": 1}),
+        Case("batch-cache", three, {**shared_options, "num_beams": 1, "cache": True}),
+        Case("batch-beam-cache", three, {**shared_options, "num_beams": NUM_BEAMS, "cache": True}),
     ]
     if field:
         long = {**samples[0], field: repeat_text(str(samples[0][field]))}
-        options = {"limit": max_tokens(model), **shared, "beams": 1, "cache": True}
+        options = {"max_tokens": max_tokens(model), **shared_options, "num_beams": 1, "cache": True}
         cases.append(Case("long", (long,), options))
     return cases
 
 
-def _max_new_tokens(model: ModelFolder) -> int:
-    """How long a prompt may be so that what is written after it fits, or a quarter of what fits."""
+def _max_prompt_tokens(model: ModelFolder) -> int:
+    """Returns how long a prompt may be so that the new tokens fit, but at least a quarter of the maximal length."""
     length = max_tokens(model)
-    return max(length - generation_settings(model, {}).limit(0), length // 4)
+    return max(length - generation_settings(model, {}).max_total_length(0), length // 4)
 
 
 def generate_text(
     self: object, runner: Runner, model: ModelFolder, batch: Batch, follow: Arrays | None = None
 ) -> Arrays:
-    """:meth:`Task.run` of a task that writes."""
+    """:meth:`Task.run` of a task that generates text."""
     options = batch.case.options
     return generate(runner, model, batch.arrays, options, follow, **batch.kwargs)
 
 
 def prompt_length(batch: Batch) -> int:
-    """How many leading tokens of the sequences were given."""
+    """Returns how many leading tokens of the sequences belong to the prompt."""
     if "decoder_input_ids" in batch.arrays:
         return int(batch.arrays["decoder_input_ids"].shape[1])
     decoder_only = bool(batch.context and batch.context.get("decoder_only"))
@@ -86,18 +89,20 @@ def prompt_length(batch: Batch) -> int:
 def token_decisions(
     self: object, model: ModelFolder, batch: Batch, outputs: Arrays
 ) -> list[Decision]:
-    """:meth:`Task.decisions` of a task that writes: every token, or with beams every text as a whole."""
-    search = generation_settings(model, batch.case.options)
-    written = generated_tokens(search, outputs["sequences"], prompt_length(batch))
-    if search.beams == 1:
+    """:meth:`Task.decisions` of a task that generates text: every token, or for beam search every text as a whole."""
+    settings = generation_settings(model, batch.case.options)
+    generated = generated_tokens(settings, outputs["sequences"], prompt_length(batch))
+    if settings.num_beams == 1:
         margins = greedy_margins(
-            search, outputs["sequences"], outputs["logits"], _left_padding(batch)
+            settings, outputs["sequences"], outputs["logits"], _left_padding(batch)
         )
         return [
             Decision("tokens", tokens, "logits", (index, slice(0, len(tokens))), margins[index])
-            for index, tokens in enumerate(written)
+            for index, tokens in enumerate(generated)
         ]
-    return [_beam_decision(search, outputs, index, tokens) for index, tokens in enumerate(written)]
+    return [
+        _beam_decision(settings, outputs, index, tokens) for index, tokens in enumerate(generated)
+    ]
 
 
 def _left_padding(batch: Batch) -> Array | None:
@@ -105,15 +110,15 @@ def _left_padding(batch: Batch) -> Array | None:
 
 
 def _beam_decision(
-    search: GenerationSettings, outputs: Arrays, index: int, tokens: list[int]
+    settings: GenerationSettings, outputs: Arrays, index: int, tokens: list[int]
 ) -> Decision:
-    # Two scores that each move by half their distance can change places.
+    # Two scores can swap if each moves by half their difference.
     margin = outputs["sequences_gaps"][index] / 2
     return Decision("text", tokens, "sequences_scores", index, margin)
 
 
 def decode_texts(tokenizer: Tokenizer, outputs: Arrays, start: int = 0) -> list[str]:
-    """The sequences as texts, without special tokens."""
+    """Returns the sequences as texts, without special tokens."""
     return [
         str(tokenizer.decode(row[start:], skip_special_tokens=True)) for row in outputs["sequences"]
     ]

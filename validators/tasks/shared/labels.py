@@ -1,4 +1,4 @@
-"""What tasks that give one label of a picture, sound or film share."""
+"""Helpers of tasks that assign labels."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import sigmoid, softmax
-from equipoise.validators.core.types import Answer, Array, Arrays, Batch, Decision, Sample
+from equipoise.validators.core.types import (
+    Answer,
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Decision,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 
 DEFAULT_TOP_K = 5
-"""How many labels pipeline() gives."""
+"""Number of labels that pipeline() returns by default."""
 
 
 def classify(
     model: ModelFolder, logits: Array, function: str | None, top_k: int | None
 ) -> list[Answer]:
-    """For each row the best labels with their scores.
+    """Returns for each row the best labels with their scores.
 
     Args:
-        model: The folder, for the names.
+        model: The model's folder, for the names of the labels.
         logits: (rows, labels).
         function: ``softmax``, ``sigmoid`` or ``none``.
-        top_k: How many; None for all.
+        top_k: Number of labels; None for all.
     """
     names = list(model.labels.values())
-    apply = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
-    scores = apply(logits) if apply else logits
+    activation = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
+    scores = activation(logits) if activation else logits
     return [top_k_labels(names, row, top_k) for row in scores]
 
 
-def activation_name(model: ModelFolder) -> str:
-    """As the image pipeline: a sigmoid for one label or several at once."""
-    several = model.config.get("problem_type") == "multi_label_classification"
-    return "sigmoid" if several or len(model.labels) == 1 else "softmax"
+def image_activation(model: ModelFolder) -> str:
+    """Returns the activation that the image pipeline uses: sigmoid for one label or multi-label models, else softmax."""
+    is_multi_label = model.config.get("problem_type") == "multi_label_classification"
+    return "sigmoid" if is_multi_label or len(model.labels) == 1 else "softmax"
 
 
 def label_decisions(
@@ -50,8 +58,27 @@ def label_decisions(
     ]
 
 
+class ClassificationTask:
+    """Base class of tasks that assign one label to an image, audio or a video."""
+
+    aliases = ()
+
+    def activation(self, model: ModelFolder) -> str:
+        """Returns the activation that turns logits into scores by default."""
+        return "softmax"
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
+        """Returns the ``top_k`` (5) best labels; option ``function_to_apply``."""
+        function = options.get("function_to_apply") or self.activation(model)
+        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
+
+    decisions = label_decisions
+
+
 def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list[dict[str, Answer]]:
-    """The best names with their scores; None: all.
+    """Returns the best names with their scores; None: all.
 
     >>> top_k_labels(["a", "b"], np.array([0.25, 0.75]), 1)
     [{'label': 'b', 'score': 0.75}]
@@ -61,7 +88,7 @@ def top_k_labels(names: Sequence[str], scores: Array, top_k: int | None) -> list
 
 
 def argmax_margins(scores: Array) -> Array:
-    """Half the distance of the two largest along the last axis: no smaller error can swap them.
+    """Returns half the difference of the two largest values along the last axis: no smaller error can swap them.
 
     >>> argmax_margins(np.array([[1.0, 4.0, 3.5], [0.0, 2.0, -9.0]])).tolist()
     [0.25, 1.0]
@@ -73,16 +100,16 @@ def argmax_margins(scores: Array) -> Array:
 
 
 def candidate_labels(sample: Sample) -> list[str]:
-    """The candidates; a string of them is split at commas.
+    """Returns the candidate labels of a sample; a string is split at commas.
 
     Raises:
         InputError: There are none.
     """
-    given = sample.get("candidate_labels") or []
-    names = given.split(",") if isinstance(given, str) else given
+    candidates = sample.get("candidate_labels") or []
+    names = candidates.split(",") if isinstance(candidates, str) else candidates
     labels = [str(name).strip() for name in names if str(name).strip()]
     if not labels:
         raise InputError(
-            "the sample has no candidate_labels", hint="name them, with commas between"
+            "the sample has no candidate_labels", hint="give a list, or names separated by commas"
         )
     return labels

@@ -1,23 +1,31 @@
-"""What tasks on encoders with decoders for text share."""
+"""Helpers of tasks on encoder-decoder models for text."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from equipoise.validators.core.types import Arrays, Case, Sample
+from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.tasks.shared.generation import (
+    decode_texts,
+    generate_text,
+    generation_cases,
+    token_decisions,
+)
 from equipoise.validators.tasks.shared.text import tokenize
 
-_TRANSLATORS = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
-"""Model types that do nothing but translate."""
+_TRANSLATION_MODEL_TYPES = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
+"""Model types that only translate."""
 
 
-def generates_text(model: ModelFolder) -> bool:
-    """Whether the class is an encoder with a decoder that reads and writes text."""
+def is_text_to_text_model(model: ModelFolder) -> bool:
+    """Checks whether the class is an encoder-decoder model from text to text."""
     return (
         model.class_name.endswith(("ForConditionalGeneration", "MTModel", "EncoderDecoderModel"))
         and model.class_name not in ("VisionEncoderDecoderModel", "SpeechEncoderDecoderModel")
-        and bool(model.config.get("is_encoder_decoder") or model.model_type in _TRANSLATORS)
+        and bool(
+            model.config.get("is_encoder_decoder") or model.model_type in _TRANSLATION_MODEL_TYPES
+        )
         and "vision_config" not in model.config
         and model.has_tokenizer
         and not model.has_image_processor
@@ -26,8 +34,8 @@ def generates_text(model: ModelFolder) -> bool:
 
 
 def is_translation_model(model: ModelFolder) -> bool:
-    """Whether type, prefix or parameters of the tasks speak of translation, and not of summaries first."""
-    if model.model_type in _TRANSLATORS:
+    """Checks whether model type, prefix or task-specific parameters are those of translation, without summarization."""
+    if model.model_type in _TRANSLATION_MODEL_TYPES:
         return True
     if str(model.config.get("prefix") or "").startswith("translate"):
         return True
@@ -36,30 +44,61 @@ def is_translation_model(model: ModelFolder) -> bool:
 
 
 def task_specific_params(model: ModelFolder, task: str) -> dict[str, str]:
-    """The first of the config's tasks of that kind, e.g. ``translation_en_to_de``, as an entry of samples."""
+    """Returns the config's first task of this kind, such as ``translation_en_to_de``, as a field of samples."""
     tasks = model.config.get("task_specific_params") or {}
-    found = next((name for name in tasks if name.startswith(f"{task}_")), None)
-    return {"task": found} if found else {}
+    first = next((name for name in tasks if name.startswith(f"{task}_")), None)
+    return {"task": first} if first else {}
 
 
 def task_prefix(model: ModelFolder, task: str, sample: Sample) -> str:
-    """What is said before the text: that of the task as the sample or the config names it; not twice."""
+    """Returns the prefix of the text: that of the task in the sample or the config; empty if the text starts with it."""
     tasks = model.config.get("task_specific_params") or {}
-    asked = str(sample.get("task") or task_specific_params(model, task).get("task", task))
-    prefix = str(tasks.get(asked, {}).get("prefix", model.config.get("prefix") or ""))
+    name = str(sample.get("task") or task_specific_params(model, task).get("task", task))
+    prefix = str(tasks.get(name, {}).get("prefix", model.config.get("prefix") or ""))
     return "" if str(sample["text"]).startswith(prefix) else prefix
 
 
 def tokenize_texts(model: ModelFolder, case: Case, task: str) -> Arrays:
-    """Tokens of the texts behind their prefixes."""
+    """Tokenizes the texts with their prefixes."""
     texts = [task_prefix(model, task, sample) + str(sample["text"]) for sample in case.samples]
-    languages = case.samples[0]
-    if "src_lang" in languages and hasattr(model.tokenizer, "src_lang"):
-        model.tokenizer.src_lang = languages["src_lang"]
+    first = case.samples[0]
+    if "src_lang" in first and hasattr(model.tokenizer, "src_lang"):
+        model.tokenizer.src_lang = first["src_lang"]
     arrays = tokenize(model, case, texts, **_without_token_types(model))
     arrays.pop("token_type_ids", None)
     return arrays
 
 
-def _without_token_types(model: ModelFolder) -> dict[str, Any]:
+class TextToTextTask:
+    """Base class of tasks from text to text on encoder-decoder models.
+
+    Attributes:
+        name: Name of the task, which selects the prefix in the config.
+        answer_field: Field of the answer that contains the text.
+    """
+
+    name: str
+    auto_class = "AutoModelForSeq2SeqLM"
+    answer_field: str
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """Returns the cases of :func:`generation_cases`."""
+        return generation_cases(model, samples, "text")
+
+    def encode(self, model: ModelFolder, case: Case) -> Batch:
+        """Tokenizes the texts with the prefix that the config names for the task."""
+        return Batch(case, tokenize_texts(model, case, self.name))
+
+    run = generate_text
+
+    def decode(
+        self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
+    ) -> list[Answer]:
+        """Returns ``[{answer_field: text}]`` for every sample."""
+        return [[{self.answer_field: text}] for text in decode_texts(model.tokenizer, outputs)]
+
+    decisions = token_decisions
+
+
+def _without_token_types(model: ModelFolder) -> dict[str, CallOption]:
     return {"return_token_type_ids": False} if model.tokenizer.is_fast else {}

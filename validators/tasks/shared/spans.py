@@ -1,44 +1,49 @@
-"""The best span of tokens out of scores of starts and ends."""
+"""Finds the best span of tokens, given logits of starts and ends."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from equipoise.validators.core.types import Array
+from equipoise.validators.core.types import Array, Arrays
 
 MASKED_LOGIT = -10000.0
-"""The score of a token that cannot start or end an answer; pipeline()'s number."""
+"""Logit of a token that cannot start or end an answer; the same number as in pipeline()."""
 
 
 def span_probabilities(logits: Array, allowed: Array) -> Array:
-    """Of one row of tokens; the first counts for the sum and then no more: it stands for no answer."""
+    """Returns the probabilities of the tokens of one row. They include the first token, which stands for *no answer*."""
     scores = np.where(allowed, logits.astype(np.float64), MASKED_LOGIT)
-    exponent = np.exp(scores - scores.max())
-    return np.asarray(exponent / exponent.sum())
+    exponentials = np.exp(scores - scores.max())
+    return np.asarray(exponentials / exponentials.sum())
+
+
+def row_probabilities(outputs: Arrays, row: int, allowed: Array) -> tuple[Array, Array]:
+    """Returns the probabilities of the tokens of one row to start and to end the answer."""
+    start, end = outputs["start_logits"][row], outputs["end_logits"][row]
+    return span_probabilities(start, allowed), span_probabilities(end, allowed)
 
 
 def best_spans(
-    start: Array, end: Array, allowed: Array, count: int, longest: int
+    start: Array, end: Array, allowed: Array, count: int, max_tokens: int
 ) -> list[tuple[int, int, float]]:
-    """The likeliest spans of at most ``longest`` tokens: first token, last token, probability."""
+    """Returns the spans of at most ``longest`` tokens with the highest probability: first token, last token, probability."""
     start, end = start.copy(), end.copy()
     start[0] = end[0] = 0.0
-    scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
+    scores = np.tril(np.triu(np.outer(start, end)), max_tokens - 1)
     order = np.argsort(-scores, axis=None, kind="stable")[:count]
-    spans = [divmod(int(place), len(end)) for place in order]
+    spans = [divmod(int(index), len(end)) for index in order]
     return [(s, e, float(scores[s, e])) for s, e in spans if allowed[s] and allowed[e]]
 
 
-def span_margin(start: Array, end: Array, allowed: Array, longest: int) -> float:
-    """How far the logits of both may move before another span is the best: a quarter of the distance.
+def span_margin(start: Array, end: Array, allowed: Array, max_tokens: int) -> float:
+    """Returns how far all logits may move before another span is the best: a quarter of the difference of the two best.
 
-    A span's score is a sum of two logits: that of the best may lose twice the error and that of the next
-    gain as much.
+    A span's score is a sum of two logits: that of the best may lose twice the error, and that of the next gain as much.
     """
     usable = allowed.copy()
     usable[0] = False
     sums = start.astype(np.float64)[:, None] + end.astype(np.float64)[None]
     sums = np.where(usable[:, None] & usable[None], sums, -np.inf)
-    inside = np.tril(np.triu(np.ones_like(sums)), longest - 1) == 1
-    ranked = np.sort(sums[inside])[-2:]
+    valid_spans = np.tril(np.triu(np.ones_like(sums)), max_tokens - 1) == 1
+    ranked = np.sort(sums[valid_spans])[-2:]
     return float(ranked[-1] - ranked[0]) / 4 if len(ranked) > 1 else float("inf")

@@ -1,4 +1,4 @@
-"""What tasks on films share: drawn samples and frames as pixels."""
+"""Helpers of tasks on videos: synthetic samples and pixel values of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.validators.tasks.shared.images import SYNTHETIC_SIZES, pad_and_st
 
 
 def video_samples(model: ModelFolder) -> list[Sample]:
-    """Three films of unequal size and length; the picture moves to the right."""
+    """Returns three videos of different sizes and lengths, in which an image moves to the right."""
     count = _num_frames(model)
     return [
         {
@@ -28,27 +28,28 @@ def video_samples(model: ModelFolder) -> list[Sample]:
 
 
 def video_cases(samples: Sequence[Sample]) -> list[Case]:
-    """One film and three."""
+    """Returns cases of one and three videos."""
     return [Case("single", (samples[0],)), Case("batch", take_cyclic(samples, 3))]
 
 
 def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
-    """As many frames of each film as the config says, from its start."""
+    """Returns the pixel values of as many frames of each video as the config says, from its start."""
     rate = int(case.options.get("frame_sampling_rate", 1))
-    made = []
+    videos = []
     for sample in case.samples:
         frames = open_frames(sample.get("video", sample.get("frames")))
-        places = np.linspace(
+        indices = np.linspace(
             0, _num_frames(model) * rate - 1, num=_num_frames(model), dtype=np.int64
         )
-        if places[-1] >= len(frames):
+        if indices[-1] >= len(frames):
             raise InputError(
-                "the film is too short", expected=int(places[-1]) + 1, found=len(frames)
+                "the video is too short", expected=int(indices[-1]) + 1, found=len(frames)
             )
-        chosen = [frames[place] for place in places.tolist()]
-        made.append(model.image_processor(chosen, return_tensors="np"))
+        selected = [frames[index] for index in indices.tolist()]
+        videos.append(model.image_processor(selected, return_tensors="np"))
     return {
-        name: pad_and_stack(np.concatenate([np.asarray(m[name]) for m in made])) for name in made[0]
+        name: pad_and_stack(np.concatenate([np.asarray(video[name]) for video in videos]))
+        for name in videos[0]
     }
 
 
