@@ -67,12 +67,12 @@ def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) ->
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD)
+    grid = Table(box=box.SIMPLE_HEAD)
     for column in columns:
-        drawn.add_column(column, overflow="fold")  # names must not be truncated
+        grid.add_column(column, overflow="fold")  # names must not be truncated
     for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+        grid.add_row(*(Text(cell) for cell in row))
+    Console().print(grid)
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class Artifact:
 
 @contextmanager
 def atomic_output_folder(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[Path]:
-    """Yields a temporary folder beside the output; it becomes the output at the end and is removed on any failure.
+    """Yields a temporary folder next to the output; it becomes the output at the end and is removed on any failure.
 
     Args:
         path: The output.

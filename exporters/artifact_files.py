@@ -25,9 +25,9 @@ def jax_program_files(folder: Path) -> dict[str, Path]:
 
     One ``program.jax`` is a whole model; without it the folder is taken for an encoder-decoder model.
     """
-    whole = folder / JAX_PROGRAM
-    if whole.is_file():
-        return {WHOLE_MODEL: whole}
+    single = folder / JAX_PROGRAM
+    if single.is_file():
+        return {WHOLE_MODEL: single}
     return {role: folder / f"{role}.jax" for role in ROLES}
 
 

@@ -114,8 +114,8 @@ def _merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     notes = list(dict.fromkeys(note for one in reports.values() for note in one.get("notes", [])))
     (opset,) = {one.get("opset") for one in reports.values()}
     merged: dict[str, Any] = {"opset": opset, "outputs": {}, "notes": notes}
-    if whole := reports.get("model"):
-        return {**merged, **{key: whole[key] for key in ("graph_inputs", "graph_outputs")}}
+    if single := reports.get("model"):
+        return {**merged, **{key: single[key] for key in ("graph_inputs", "graph_outputs")}}
     merged["graphs"] = {
         role: {"file": one["file"], "inputs": one["graph_inputs"], "outputs": one["graph_outputs"]}
         for role, one in reports.items()

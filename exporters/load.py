@@ -224,20 +224,20 @@ def load_flax(folder: str | Path) -> NnxModule:
 
     program = load_jax(folder)
 
-    class Node(nnx.Module):  # type: ignore[misc]
+    class WeightTree(nnx.Module):  # type: ignore[misc]
         """One level of the tree of weights."""
 
         def __init__(self, tree: Mapping[str, JaxTree], kind: NnxModule) -> None:
             for name, value in tree.items():
                 below = nnx.BatchStat if name == "batch_stats" else kind
-                whole = isinstance(value, Mapping)
-                made = Node(value, below) if whole else kind(jnp.asarray(value))
-                setattr(self, name, made)
+                is_subtree = isinstance(value, Mapping)
+                child = WeightTree(value, below) if is_subtree else kind(jnp.asarray(value))
+                setattr(self, name, child)
 
         def __getitem__(self, name: str) -> JaxTree:
             return getattr(self, name)
 
-    class Model(Node):
+    class Model(WeightTree):
         """The weights together with the program that uses them."""
 
         def __call__(self, **inputs: JaxArray) -> dict[str, JaxArray]:

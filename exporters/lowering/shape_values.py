@@ -1,7 +1,7 @@
 """Constant-folds small integer tensors that carry shape values.
 
 A model may put a length into a tensor, compute with it, and pad by the result. In JAX the shape of an array is fixed
-when the program is made, so such tensors are evaluated beside the program, with sizes as their elements. For example,
+when the program is made, so such tensors are evaluated apart from the program, with sizes as their elements. For example,
 ``torch.tensor([n, 3]).prod()`` folds to the size ``3*n``.
 """
 

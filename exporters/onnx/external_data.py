@@ -21,7 +21,7 @@ _ALIGNMENT_BYTES = 64
 
 
 class ExternalDataWriter:
-    """Writes weights to files beside a graph; equal tensors are stored once.
+    """Writes weights to files next to a graph; equal tensors are stored once.
 
     Args:
         first: The first file; further ones get the suffixes ``_1``, ``_2``, as transformers.js expects.

@@ -11,16 +11,16 @@ from types import MethodType
 
 from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
 
-NOTE = "all patches of a picture go in, with their mask, instead of those that the mask leaves"
+NOTE = "all patches of an image are inputs, with their mask, instead of those that the mask keeps"
 
 
 def patch_vilt(model: TorchModel) -> list[str]:
     """Replaces ViLT's embeddings, unless its config drops patches at random; returns notes for artifact.json."""
     parts = [part for part in model.modules() if type(part).__name__ == "ViltEmbeddings"]
-    whole = [part for part in parts if part.config.max_image_length < 0]
-    for part in whole:
+    unlimited = [part for part in parts if part.config.max_image_length < 0]
+    for part in unlimited:
         part.visual_embed = MethodType(_visual_embed, part)
-    return [NOTE] if whole else []
+    return [NOTE] if unlimited else []
 
 
 def _visual_embed(

@@ -67,7 +67,7 @@ def check_size_branches(source: ExportableModel, export: Export) -> CheckedProgr
     limits = [
         SizeLimit(condition, branch.place)
         for branch in best.wrong_branches
-        for condition in simplify_condition(branch.holds, best.traced)
+        for condition in simplify_condition(branch.holds, best.example_sizes)
     ]
     return CheckedProgram(best.program, tuple(limits))
 
@@ -157,12 +157,12 @@ class _Trial:
         )
 
     @cached_property
-    def traced(self) -> dict[SympySymbol, int]:
+    def example_sizes(self) -> dict[SympySymbol, int]:
         """The sizes of the example."""
         return traced_sizes(self._environment)
 
     def _shapes_at(self, sizes: Sizes) -> list[list[int]]:
-        known = {**self.traced, **sizes}
+        known = {**self.example_sizes, **sizes}
         return [
             [size if isinstance(size, int) else int(size.node.expr.xreplace(known)) for size in one]
             for one in self._shapes
@@ -191,20 +191,20 @@ class _Trial:
             for axis, axis_name in self.source.axes[name].items():
                 size = shape[axis]
                 symbol = None if isinstance(size, int) else size.node.expr
-                if symbol in self.traced:
-                    by_name.setdefault((axis_name, self.traced[symbol]), []).append(symbol)
+                if symbol in self.example_sizes:
+                    by_name.setdefault((axis_name, self.example_sizes[symbol]), []).append(symbol)
         return {symbol: group for group in by_name.values() for symbol in group}
 
     def _nearest_sizes(self, branch: SizeBranch, *, holds: bool) -> dict[SympySymbol, int] | None:
         """Returns the sizes nearest to the traced ones, varying one axis, at which a branch has this side."""
-        traced = self.traced
+        example_sizes = self.example_sizes
         symbols = sorted(branch.holds.free_symbols, key=str)
         candidates = [
-            (abs(value - traced[symbol]), number, value)
+            (abs(value - example_sizes[symbol]), number, value)
             for number, symbol in enumerate(symbols)
-            for value in probe_sizes(branch.holds, traced[symbol])
+            for value in probe_sizes(branch.holds, example_sizes[symbol])
         ]
-        known = {symbol: traced[symbol] for symbol in symbols}
+        known = {symbol: example_sizes[symbol] for symbol in symbols}
         for _, number, value in sorted(candidates):
             group = self._symbols_of_one_name.get(symbols[number], [symbols[number]])
             sizes = dict.fromkeys(group, value)

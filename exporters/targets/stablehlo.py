@@ -1,4 +1,4 @@
-"""StableHLO: a program of ``jax.export`` with its weights beside it in the Flax layout."""
+"""StableHLO: a program of ``jax.export`` with its weights next to it in the Flax layout."""
 
 from __future__ import annotations
 

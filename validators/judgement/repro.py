@@ -17,7 +17,7 @@ from equipoise.validators.judgement.results import Divergence
 SCRIPT_TEMPLATE = '''\
 """{kind} {module}: what {label} gave for these inputs, and what PyTorch gives.
 
-Needs torch, transformers and safetensors. Beside it: the module's weights and inputs, the truth in float64,
+Needs torch, transformers and safetensors. Next to it: the module's weights and inputs, the truth in float64,
 the reference, and what the backend gave.
 """
 

@@ -161,7 +161,7 @@ class _Scanner:
         if tag in _CONSTANTS:
             return OtherNode(_CONSTANTS[tag], None if tag == 0xC0 else tag == 0xC3)
         if tag in _FIXED_SIZES:
-            return self._fixed(tag)
+            return self._number(tag)
         if 0xA0 <= tag <= 0xBF or tag in (0xD9, 0xDA, 0xDB):
             self.skip(self._count(tag, 0xA0))
             return OtherNode("a string")
@@ -170,7 +170,7 @@ class _Scanner:
             return OtherNode("bytes")
         raise self.error("a byte that msgpack never uses", tensor=path)
 
-    def _fixed(self, tag: int) -> OtherNode:
+    def _number(self, tag: int) -> OtherNode:
         data = self.take(_FIXED_SIZES[tag])
         if tag in (0xCA, 0xCB):
             return OtherNode("a float")

@@ -59,12 +59,12 @@ def record_config_reads() -> Iterator[set[tuple[type, str]]]:
     own = PretrainedConfig.__getattribute__
     found: set[tuple[type, str]] = set()
 
-    def noted(self: Any, name: str) -> Any:
+    def record_read(self: Any, name: str) -> Any:
         if not name.startswith("__"):
             found.add((type(self), name))
         return own(self, name)
 
-    PretrainedConfig.__getattribute__ = noted
+    PretrainedConfig.__getattribute__ = record_read
     try:
         yield found
     finally:

@@ -90,7 +90,7 @@ class _VariantExplorer:
     def run(self) -> None:
         numbers, switches = self._singles()
         contexts = [one for one in map(self._among, switches) if one is not None]
-        contexts += self._pairs()
+        contexts += self._switch_pairs()
         together = self._together(numbers)
         self._equal(numbers)
         contexts += self._hinted()
@@ -193,7 +193,7 @@ class _VariantExplorer:
                 yield every
                 yield {**every, **resized_counts(parent.values, len(value), len(other))}
 
-    def _pairs(self) -> list[Variant]:
+    def _switch_pairs(self) -> list[Variant]:
         """Flips pairs of switches; returns the pairs whose switches have an effect only together."""
         switches = [name for name in self.fields if isinstance(self.base.values[name], bool)]
         found = []

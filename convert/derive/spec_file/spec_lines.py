@@ -91,7 +91,7 @@ class _LineFinder:
     def _solve(self, text: str, classes: list[str], sites: ModuleSites) -> None:
         """Finds the lines of one template for classes that have equal modules."""
         built = [at for at, one in enumerate(self.variants) if set(classes) & set(one.observations)]
-        lines = None if text in self.as_given else self._lines(text, built, sites)
+        lines = None if text in self.as_given else self._lines_of_template(text, built, sites)
         if lines is None:
             kinds = ", ".join(sorted({one.kind for one in sites.values()}))
             self.found.unsolved.append(f"{text} ({kinds}) of {', '.join(classes)}")
@@ -109,7 +109,9 @@ class _LineFinder:
                 bias = "False" if module.bias is False else ""
                 yield SpecLine(text.format_map(point), _kind_text(module, sizes, bias))
 
-    def _lines(self, text: str, built: list[int], sites: ModuleSites) -> list[SpecLine] | None:
+    def _lines_of_template(
+        self, text: str, built: list[int], sites: ModuleSites
+    ) -> list[SpecLine] | None:
         points = [
             point for at in built for point in self._places(name_templates.index_names(text), at)
         ]
