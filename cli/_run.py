@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
@@ -22,6 +23,15 @@ architecture_option = click.option(
     "--architecture",
     help="Model type, class, or FILE.toml of `derive` to use instead of the config's.",
 )
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A config.json that is not next to the weights.",
+)
+layout_option = click.option(
+    "--from", "layout", help="Use the weights of this layout if there are several."
+)
+revision_option = click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 
 
 def handle_errors(run: Callable[P, int]) -> Callable[P, int]:

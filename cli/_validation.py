@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,8 +28,90 @@ F = TypeVar("F", bound=Callable[..., Any])
 PRECISION = click.Choice(["fp32", "fp16", "bf16"])
 
 
-def worker_options(command: F) -> F:
-    """Decorates a command with the options of all commands that run models."""
+precision_option = click.option(
+    "--precision",
+    type=PRECISION,
+    default="fp32",
+    show_default=True,
+    help="The floating-point dtype under test.",
+)
+tf32_option = click.option(
+    "--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32."
+)
+strict_option = click.option(
+    "--strict", is_flag=True, help="Exit 1 on the verdict decision-safe too."
+)
+task_option = click.option(
+    "--task", help="A pipeline task; default: the task of the model's class."
+)
+
+
+def tolerance_options(command: F) -> F:
+    """Decorates a command with ``--atol`` and ``--rtol``."""
+    command = click.option(
+        "--rtol",
+        type=click.FloatRange(0),
+        help="Relative tolerance, as a fraction of the output's scale.",
+    )(command)
+    return click.option(
+        "--atol", type=click.FloatRange(0), help="Absolute tolerance in addition to the noise."
+    )(command)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Options of the worker processes of a command.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        environments: Pairs of a backend and its interpreter.
+        threads: Threads of each framework.
+        time_limit: Largest number of seconds for one forward pass.
+        memory_limit: Largest address space of each process in bytes; None for no limit.
+    """
+
+    device: str
+    environments: tuple[tuple[str, str], ...]
+    threads: int
+    time_limit: float
+    memory_limit: int | None
+
+    @contextmanager
+    def pool(self) -> Iterator[WorkerPool]:
+        """Yields the worker pool of a command: the caller's, unless options ask for another. Stops its own at the end."""
+        # Tokenizers run in this process; their warnings must not reach the terminal.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from equipoise.validators.runtime.process import WorkerPool
+
+        shared = click.get_current_context().find_root().obj
+        if isinstance(shared, WorkerPool) and not (self.environments or self.memory_limit):
+            yield shared
+            return
+        with WorkerPool(
+            dict(self.environments), time_limit=self.time_limit, memory_limit=self.memory_limit
+        ) as found:
+            yield found
+
+
+def worker_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Decorates a command with the options of all commands that run models; it gets them as ``workers``."""
+
+    @wraps(command)
+    def wrapper(
+        *args: Any,
+        device: str,
+        environments: tuple[tuple[str, str], ...],
+        threads: int | None,
+        time_limit: float,
+        memory_limit: int | None,
+        **kwargs: Any,
+    ) -> int:
+        options = WorkerOptions(
+            device, environments, _thread_count(threads), time_limit, memory_limit
+        )
+        return command(*args, workers=options, **kwargs)
+
     options = (
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
         click.option(
@@ -56,32 +140,10 @@ def worker_options(command: F) -> F:
             help="Largest address space of each worker process in bytes.",
         ),
     )
+    decorated: Callable[..., int] = wrapper
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@contextmanager
-def worker_pool(
-    environments: Iterable[tuple[str, str]],
-    time_limit: float | None,
-    memory_limit: int | None,
-    log: Path | None = None,
-) -> Iterator[WorkerPool]:
-    """Yields the worker pool of a command: the caller's, unless options ask for another. Stops its own at the end."""
-    # Tokenizers run in this process; their warnings must not reach the terminal.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from equipoise.validators.runtime.process import WorkerPool
-
-    shared = click.get_current_context().find_root().obj
-    if isinstance(shared, WorkerPool) and not (environments or memory_limit or log):
-        yield shared
-        return
-    with WorkerPool(
-        dict(environments), log=log, time_limit=time_limit, memory_limit=memory_limit
-    ) as found:
-        yield found
+        decorated = option(decorated)
+    return decorated
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -89,7 +151,7 @@ def split_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def thread_count(threads: int | None) -> int:
+def _thread_count(threads: int | None) -> int:
     """Returns the number of threads of a framework."""
     if threads is not None:
         return threads

@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--backends", help="Backends to compare with PyTorch, separated by commas: tensorflow, flax."
 )
-@click.option("--task", help="A pipeline task; default: the task of the model's class.")
-@click.option(
-    "--precision",
-    type=_validation.PRECISION,
-    default="fp32",
-    show_default=True,
-    help="The floating-point dtype under test.",
-)
+@_validation.task_option
+@_validation.precision_option
 @click.option("--case", "case", help="The case to examine; default: the first that diverges.")
 @click.option(
     "--repro",
@@ -45,11 +39,7 @@ def command(
     case: str | None,
     repro: Path | None,
     as_json: bool,
-    device: str,
-    environments: tuple[tuple[str, str], ...],
-    threads: int | None,
-    time_limit: float,
-    memory_limit: int | None,
+    workers: _validation.WorkerOptions,
 ) -> int:
     """Show the error of every module of MODEL on each backend or ARTIFACT, and the first module that diverges.
 
@@ -63,7 +53,7 @@ def command(
 
     names = [name.strip() for name in backends.split(",")] if backends else None
     with (
-        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        workers.pool() as pool,
         _validation.status_line() as tell,
     ):
         found = validate(
@@ -72,15 +62,15 @@ def command(
                 artifacts=artifacts,
                 backends=[name for name in names if name != "pytorch"] if names else None,
                 task=task,
-                device=device,
+                device=workers.device,
                 precision=PRECISIONS[precision],
                 cases=[case] if case else None,
-                threads=_validation.thread_count(threads),
+                threads=workers.threads,
                 depth=True,
                 repro=repro,
                 progress=tell,
             ),
-            workers,
+            pool,
         )
     if as_json:
         _run.print_json([to_json_value(result) for result in found.backends])

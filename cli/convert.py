@@ -38,12 +38,8 @@ _MAX_ENTRIES_SHOWN = 8
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
 @_run.architecture_option
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="A config.json that is not next to the weights.",
-)
-@click.option("--from", "layout", help="Use the weights of this layout if there are several.")
+@_run.config_option
+@_run.layout_option
 @click.option(
     "--allow",
     type=NameValue("reason", strip=True),
@@ -56,7 +52,7 @@ _MAX_ENTRIES_SHOWN = 8
     is_flag=True,
     help="Leave out what the target's class cannot hold; each loss is reported and recorded.",
 )
-@click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
+@_run.revision_option
 @_run.json_option
 @_run.handle_errors
 def command(

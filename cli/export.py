@@ -45,7 +45,7 @@ class AxisSize(click.ParamType[int | None]):
     required=True,
     help="onnx, torchscript, torch-export, stablehlo, saved-model, tflite.",
 )
-@click.option("--task", help="A pipeline task; default: the task of the model's class.")
+@_validation.task_option
 @click.option(
     "--dtype",
     type=_validation.PRECISION,
@@ -82,14 +82,7 @@ class AxisSize(click.ParamType[int | None]):
 )
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
 @click.option("--cases", help="Names of cases to validate, separated by commas; default: all.")
-@click.option(
-    "--atol", type=click.FloatRange(0), help="Absolute tolerance in addition to the noise."
-)
-@click.option(
-    "--rtol",
-    type=click.FloatRange(0),
-    help="Relative tolerance, as a fraction of the output's scale.",
-)
+@_validation.tolerance_options
 @click.option(
     "--strict/--no-strict",
     default=None,
@@ -122,11 +115,7 @@ def command(
     strict: bool | None,
     ways: str | None,
     force: bool,
-    device: str,
-    environments: tuple[tuple[str, str], ...],
-    threads: int | None,
-    time_limit: float,
-    memory_limit: int | None,
+    workers: _validation.WorkerOptions,
     as_json: bool,
 ) -> int:
     """Export MODEL as a program into the folder OUTPUT and validate it on all cases of its task.
@@ -142,19 +131,19 @@ def command(
     precision = PRECISIONS[dtype]
     sizes = {"batch": batch, "sequence": sequence}
     with (
-        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        workers.pool() as pool,
         _validation.status_line() as tell,
     ):
         request = Request(
             model=Path(model),
             task=task,
-            device=device,
+            device=workers.device,
             precision=precision,
             cases=_validation.split_names(cases),
             tolerance=override_tolerance(
                 "int8" if quantize else precision, atol, rtol, fixed=bool(quantize)
             ),
-            threads=_validation.thread_count(threads),
+            threads=workers.threads,
             progress=tell,
         )
         found = export_model(
@@ -175,7 +164,7 @@ def command(
                     "quantize": quantize,
                 },
             ),
-            workers,
+            pool,
         )
     _run.print_json(found.artifact.as_dict()) if as_json else _show(found, output)
     if found.report is None:

@@ -22,13 +22,9 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @click.argument("source")
 @click.option("--tensors", "every", is_flag=True, help="List all tensors, not the first and last.")
 @_run.architecture_option
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="A config.json that is not next to the weights.",
-)
-@click.option("--from", "layout", help="Use the weights of this layout if there are several.")
-@click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
+@_run.config_option
+@_run.layout_option
+@_run.revision_option
 @_run.json_option
 @_run.handle_errors
 def command(

@@ -20,15 +20,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A folder with one folder of programs for each model, named like the model.",
 )
-@click.option(
-    "--precision",
-    type=_validation.PRECISION,
-    default="fp32",
-    show_default=True,
-    help="The floating-point dtype under test.",
-)
-@click.option("--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32.")
-@click.option("--strict", is_flag=True, help="Exit 1 on the verdict decision-safe too.")
+@_validation.precision_option
+@_validation.tf32_option
+@_validation.strict_option
 @click.option(
     "--markdown", type=click.Path(path_type=Path), help="Write the table as a Markdown page."
 )
@@ -48,11 +42,7 @@ def command(
     strict: bool,
     markdown: Path | None,
     json_file: Path | None,
-    device: str,
-    environments: tuple[tuple[str, str], ...],
-    threads: int | None,
-    time_limit: float,
-    memory_limit: int | None,
+    workers: _validation.WorkerOptions,
 ) -> int:
     """Validate the task of each of MODELS on every backend and print one table of verdicts.
 
@@ -63,17 +53,17 @@ def command(
 
     found: list[ModelRow] = []
     with (
-        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        workers.pool() as pool,
         _validation.status_line() as tell,
     ):
         for line in validate_models(
             models,
-            workers,
+            pool,
             artifacts=artifacts,
             precision=PRECISIONS[precision],
             tf32=tf32,
-            device=device,
-            threads=_validation.thread_count(threads),
+            device=workers.device,
+            threads=workers.threads,
             progress=tell,
         ):
             found.append(line)

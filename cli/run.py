@@ -42,11 +42,7 @@ def command(
     companions: Path | None,
     options: tuple[tuple[str, str], ...],
     output: Path | None,
-    device: str,
-    environments: tuple[tuple[str, str], ...],
-    threads: int | None,
-    time_limit: float,
-    memory_limit: int | None,
+    workers: _validation.WorkerOptions,
 ) -> int:
     """Run TASK of MODEL (a model or an artifact) on INPUTS and print the result as JSON.
 
@@ -54,7 +50,7 @@ def command(
     in that order, as NAME=VALUE, or as one JSON object for each sample. Lists are separated by commas.
     """
     with (
-        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        workers.pool() as pool,
         _validation.status_line(),
     ):
         from equipoise.convert.checkpoints.hub import resolve_source
@@ -66,10 +62,10 @@ def command(
             inputs,
             backend=backend,
             companions=companions,
-            device=device,
-            workers=workers,
+            device=workers.device,
+            workers=pool,
             options={name: _parse_option(value) for name, value in options},
-            threads=_validation.thread_count(threads),
+            threads=workers.threads,
         )
         _run.print_json(to_json(results if len(results) > 1 else results[0], output))
     return _run.EXIT_OK

@@ -21,28 +21,15 @@ if TYPE_CHECKING:
 @click.option(
     "--backends", help="Backends, separated by commas: pytorch, tensorflow, flax, onnx ..."
 )
-@click.option("--task", help="A pipeline task; default: the task of the model's class.")
-@click.option(
-    "--precision",
-    type=_validation.PRECISION,
-    default="fp32",
-    show_default=True,
-    help="The floating-point dtype under test.",
-)
-@click.option("--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32.")
+@_validation.task_option
+@_validation.precision_option
+@_validation.tf32_option
 @click.option(
     "--samples", type=click.Path(path_type=Path), help="A samples.json instead of the model's own."
 )
 @click.option("--cases", help="Names of cases, separated by commas; default: all.")
-@click.option(
-    "--atol", type=click.FloatRange(0), help="Absolute tolerance in addition to the noise."
-)
-@click.option(
-    "--rtol",
-    type=click.FloatRange(0),
-    help="Relative tolerance, as a fraction of the output's scale.",
-)
-@click.option("--strict", is_flag=True, help="Exit 1 on the verdict decision-safe too.")
+@_validation.tolerance_options
+@_validation.strict_option
 @click.option(
     "--repro",
     type=click.Path(path_type=Path),
@@ -83,11 +70,7 @@ def command(
     json_file: Path | None,
     save_golden: Path | None,
     against_golden: Path | None,
-    device: str,
-    environments: tuple[tuple[str, str], ...],
-    threads: int | None,
-    time_limit: float,
-    memory_limit: int | None,
+    workers: _validation.WorkerOptions,
 ) -> int:
     """Run the task of MODEL on every backend and compare the outputs with PyTorch's.
 
@@ -101,7 +84,7 @@ def command(
     from equipoise.validators.validate import validate
 
     with (
-        _validation.worker_pool(environments, time_limit, memory_limit) as workers,
+        workers.pool() as pool,
         _validation.status_line() as tell,
     ):
         found = validate(
@@ -110,20 +93,20 @@ def command(
                 artifacts=artifacts,
                 backends=_validation.split_names(backends),
                 task=task,
-                device=device,
+                device=workers.device,
                 precision=PRECISIONS[precision],
                 tf32=tf32,
                 samples=read_samples(samples) if samples else None,
                 cases=_validation.split_names(cases),
                 tolerance=override_tolerance(PRECISIONS[precision], atol, rtol),
-                threads=_validation.thread_count(threads),
+                threads=workers.threads,
                 depth=report is not None,
                 repro=repro,
                 save_golden=save_golden,
                 against_golden=against_golden,
                 progress=tell,
             ),
-            workers,
+            pool,
         )
     _write(found, report, junit, json_file)
     if str(json_file) != "-":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--source", help="The source: every tensor is converted again and compared.")
 @click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
-@click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
+@_run.revision_option
 @_run.json_option
 @_run.handle_errors
 def command(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.artifact_files import SAVED_MODEL
-from equipoise.exporters.cache_names import WHOLE_MODEL
+from equipoise.exporters.programs.graph_target import GraphTarget
 from equipoise.exporters.target import ExportableModel
 
 
-class SavedModel:
+class SavedModel(GraphTarget):
     """One version of a servable; its signature has the input and output names of the task."""
 
     name = "saved-model"
@@ -23,15 +23,10 @@ class SavedModel:
         "transformers": "DynamoExporter of transformers.exporters, then ATen's operators in JAX, then jax2tf",
     }
 
-    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        """Exports the module, lowers the graph for CPU and CUDA, and saves it with TensorFlow variables."""
-        report = self.make_graphs(way, {WHOLE_MODEL: source}, path)[WHOLE_MODEL]
-        return {name: report[name] for name in ("graph_inputs", "graph_outputs", "notes")}
-
     def make_graphs(
         self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
-        """Saves a signature for each graph; all of them use the same variables."""
+        """Lowers the graphs for CPU and CUDA and saves a signature for each; all of them use the same variables."""
         from equipoise.exporters.programs.lower import lower_models
         from equipoise.exporters.programs.tf_function import save_saved_model, signature_name
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from equipoise.exporters.artifact_files import JAX_PROGRAM, JAX_WEIGHTS
 from equipoise.exporters.cache_names import WHOLE_MODEL
+from equipoise.exporters.programs.graph_target import GraphTarget
 from equipoise.exporters.target import ExportableModel
 
 
-class StableHlo:
+class StableHlo(GraphTarget):
     """A program of two arguments, the tree of weights and a dict of inputs, that returns a dict."""
 
     name = "stablehlo"
@@ -23,15 +24,10 @@ class StableHlo:
         "transformers": "DynamoExporter of transformers.exporters, then ATen's operators in JAX",
     }
 
-    def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        """Exports the module and lowers the graph for CPU, CUDA and TPU at once."""
-        report = self.make_graphs(way, {WHOLE_MODEL: source}, path)[WHOLE_MODEL]
-        return {name: report[name] for name in ("graph_inputs", "graph_outputs", "notes")}
-
     def make_graphs(
         self, way: str, sources: Mapping[str, ExportableModel], path: Path
     ) -> dict[str, dict[str, Any]]:
-        """Writes a program for each graph; all of them take the same tree of weights."""
+        """Lowers the graphs for CPU, CUDA and TPU and writes a program for each; all take the same tree of weights."""
         from flax.serialization import msgpack_serialize
 
         from equipoise.exporters.programs.jax_program import export_programs

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
 from equipoise.validators.core.types import Array, Arrays, Batch, CapturedPasses
+from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
 from equipoise.validators.evaluation.reference import ReferenceModels
@@ -20,7 +21,6 @@ from equipoise.validators.judgement.diagnosis import (
 from equipoise.validators.judgement.module_matching import map_weight_names
 from equipoise.validators.judgement.repro import write_repro
 from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult, CaseMetrics
-from equipoise.validators.judgement.verdict import judge_case
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import ModelSource, is_class_backend
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
@@ -165,19 +165,7 @@ def _judge_outputs(
     else:
         required = top_level | read_by_task
     own = context.task.decisions(context.model, one.batch, outputs) if one.decisions else ()
-    return judge_case(
-        one.batch.case.name,
-        outputs,
-        one.reference,
-        one.truth,
-        valid=one.batch.valid,
-        precision=context.request.rounding,
-        tolerance=context.request.allowed,
-        decisions=one.decisions,
-        own=own,
-        required=required,
-        noises=one.noises,
-    )
+    return compare_case(context.request, one, outputs, own, required)
 
 
 def locate_divergence(

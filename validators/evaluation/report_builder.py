@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
 from equipoise.validators.evaluation.host import describe_host
@@ -17,7 +18,6 @@ from equipoise.validators.judgement.results import (
     Report,
     to_json_value,
 )
-from equipoise.validators.judgement.verdict import judge_case
 
 
 def build_report(
@@ -74,16 +74,5 @@ def reference_row(
 
 
 def _reference_metrics(context: EvaluationContext, one: ReferenceOutputs) -> CaseMetrics:
-    metrics = judge_case(
-        one.batch.case.name,
-        one.reference,
-        one.reference,
-        one.truth,
-        valid=one.batch.valid,
-        precision=context.request.rounding,
-        tolerance=context.request.allowed,
-        decisions=one.decisions,
-        own=one.decisions,
-        noises=one.noises,
-    )
+    metrics = compare_case(context.request, one, one.reference, one.decisions)
     return replace(metrics, seconds=one.seconds)

@@ -19,7 +19,12 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.spans import best_spans, row_probabilities, span_margin
+from equipoise.validators.tasks.shared.spans import (
+    best_spans,
+    row_probabilities,
+    span_margin,
+    spans_of_sample,
+)
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, text_cases, to_int64
 
 MAX_ANSWER_TOKENS = 15
@@ -131,16 +136,12 @@ class QuestionAnswering:
         align = bool(options.get("align_to_words", True))
         text = str(batch.case.samples[index]["context"])
         answers: list[dict[str, Answer]] = []
-        null_score = 1.0e6
-        for row in np.flatnonzero(batch.context["sample"] == index).tolist():
-            allowed = batch.context["allowed"][row]
-            starts, ends = row_probabilities(outputs, row, allowed)
-            null_score = min(null_score, float(starts[0] * ends[0]))
-            count = top_k * 2 + 10 if align else top_k
-            max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
-            for first, last, score in best_spans(starts, ends, allowed, count, max_answer_tokens):
-                span = _character_span(batch.context["encodings"][row], first, last, align)
-                _add_answer(answers, text, span, score)
+        count = top_k * 2 + 10 if align else top_k
+        max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
+        spans, null_score = spans_of_sample(batch, outputs, index, count, max_answer_tokens)
+        for row, first, last, score in spans:
+            span = _character_span(batch.context["encodings"][row], first, last, align)
+            _add_answer(answers, text, span, score)
         if options.get("handle_impossible_answer"):
             answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
         answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]

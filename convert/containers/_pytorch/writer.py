@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from equipoise.convert.containers._pytorch.allowed_globals import STORAGE_DTYPES
 from equipoise.convert.containers._pytorch.zip_writer import (
@@ -19,6 +18,7 @@ from equipoise.convert.containers._pytorch.zip_writer import (
     write_record,
 )
 from equipoise.convert.containers._shared.checks import check_headers
+from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import TensorHeader
 
@@ -32,7 +32,7 @@ _PREFIX = "archive/"
 _VERSION = b"3\n"
 
 
-class Writer:
+class Writer(WriterContext):
     """Writes one file, storages in the order of the headers; aliases share the storage of their original.
 
     Args:
@@ -123,14 +123,9 @@ class Writer:
         os.fsync(self._file.fileno())
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if exc[0] is None:
-            self.close()
-        else:
-            self._file.close()
+    def abort(self) -> None:
+        """Closes the unfinished file."""
+        self._file.close()
 
 
 def _serialization_id(records: Sequence[ZipRecord], crcs: Sequence[int]) -> bytes:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Self
 
+from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError
 
 
@@ -138,7 +138,7 @@ def create_file(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> N
             _write_all(file.fileno(), memoryview(data), offset)
 
 
-class SlotWriter:
+class SlotWriter(WriterContext):
     """Base of writers that compute the whole layout first; ``__init__`` sets ``_file``."""
 
     _file: SlotFile
@@ -156,11 +156,6 @@ class SlotWriter:
         """Finishes the file and flushes it to disk."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if exc[0] is None:
-            self.close()
-        else:
-            self._file.release()
+    def abort(self) -> None:
+        """Closes the unfinished file."""
+        self._file.release()

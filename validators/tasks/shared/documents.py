@@ -17,7 +17,12 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import preprocess_images
-from equipoise.validators.tasks.shared.spans import best_spans, row_probabilities, span_margin
+from equipoise.validators.tasks.shared.spans import (
+    best_spans,
+    row_probabilities,
+    span_margin,
+    spans_of_sample,
+)
 from equipoise.validators.tasks.shared.text import encode_texts, max_tokens, to_int64
 
 SPAN_LOGITS = ("start_logits", "end_logits")
@@ -73,17 +78,13 @@ def document_answers(
     results = []
     for index, words in enumerate(batch.context["words"]):
         answers: list[dict[str, Answer]] = []
-        null_score = 1.0e6
-        for row in np.flatnonzero(batch.context["sample"] == index).tolist():
-            allowed = batch.context["allowed"][row]
-            starts, ends = row_probabilities(outputs, row, allowed)
-            null_score = min(null_score, float(starts[0] * ends[0]))
+        spans, null_score = spans_of_sample(batch, outputs, index, top_k, max_answer_tokens)
+        for row, first, last, score in spans:
             ids = batch.context["word_ids"][row]
-            for first, last, score in best_spans(starts, ends, allowed, top_k, max_answer_tokens):
-                start, end = ids[first], ids[last]
-                if start is not None and end is not None:
-                    text = " ".join(words[start : end + 1])
-                    answers.append({"score": score, "answer": text, "start": start, "end": end})
+            start, end = ids[first], ids[last]
+            if start is not None and end is not None:
+                text = " ".join(words[start : end + 1])
+                answers.append({"score": score, "answer": text, "start": start, "end": end})
         if allow_no_answer:
             answers.append({"score": null_score, "answer": "", "start": 0, "end": 0})
         results.append(sorted(answers, key=lambda answer: -answer["score"])[:top_k])

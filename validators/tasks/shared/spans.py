@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays
+from equipoise.validators.core.types import Array, Arrays, Batch
 
 MASKED_LOGIT = -10000.0
 """Logit of a token that cannot start or end an answer; the same number as in pipeline()."""
@@ -47,3 +47,19 @@ def span_margin(start: Array, end: Array, allowed: Array, max_tokens: int) -> fl
     valid_spans = np.tril(np.triu(np.ones_like(sums)), max_tokens - 1) == 1
     ranked = np.sort(sums[valid_spans])[-2:]
     return float(ranked[-1] - ranked[0]) / 4 if len(ranked) > 1 else float("inf")
+
+
+def spans_of_sample(
+    batch: Batch, outputs: Arrays, index: int, count: int, max_answer_tokens: int
+) -> tuple[list[tuple[int, int, int, float]], float]:
+    """Returns the best spans of a sample's rows as (row, first, last, score), and the lowest score of no answer."""
+    spans = []
+    null_score = 1.0e6
+    for row in np.flatnonzero(batch.context["sample"] == index).tolist():
+        allowed = batch.context["allowed"][row]
+        starts, ends = row_probabilities(outputs, row, allowed)
+        null_score = min(null_score, float(starts[0] * ends[0]))
+        spans += [
+            (row, *span) for span in best_spans(starts, ends, allowed, count, max_answer_tokens)
+        ]
+    return spans, null_score
