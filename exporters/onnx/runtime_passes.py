@@ -20,8 +20,8 @@ def prevent_pad_fusion(model: OnnxModel) -> list[str]:
 
     ORT's ``Pad_Fusion`` turns a constant-zero ``Pad`` into the padding of the pool. But a pool pads with -inf, not with
     zeros, so the result differs wherever all other values of a window are negative (BiT's stem pads, then pools). The
-    pass skips a ``Pad`` that names its axes, so the axes are written out; nothing else changes. Waits for a fix of
-    ``Pad_Fusion`` in onnxruntime (present in 1.32).
+    pass skips a ``Pad`` that names its axes, so the axes are written out; nothing else changes. onnxruntime 1.32 no
+    longer does it; this can go when older releases need not run our programs.
     """
     import onnx_ir
 
