@@ -109,7 +109,7 @@ def test_commands_name_what_there_is(gpu: Any) -> None:
     every = {one.name: one for one in gpu.parts()}
     assert len(every) == len(gpu.parts()) == 1 + 15 + 4 + 3
     files = [word for word in every["tests"].commands[0] if word.startswith("tests/")]
-    assert files == ["tests/validators/test_cuda.py"]
+    assert files == ["tests/validators/backends/test_cuda.py"]
     for model in {*gpu.JUDGED, *gpu.IN_JAX}:
         assert (gpu.TASKS / model / "samples.json").is_file()
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import mends
 import numpy as np
 import numpy.typing as npt
 import pytest
-import worker_side
+import transformers_fixes
+import worker_functions
 from architectures_page import SHOWN
 
 from equipoise.convert import convert, open_checkpoint
@@ -102,7 +102,7 @@ def test_class(
     convert(source, complete, to="pytorch", architecture=case.cls.name)
     mended = about.get("mended", {})
     for name in mended:
-        oracle.call(mends.__file__, "mend", name=name)
+        oracle.call(transformers_fixes.__file__, "apply_fix", name=name)
     reference = None
     if "pytorch" not in about.get("cannot_run", {}):
         follow = named(case, source, lambda one: one.computed is not None)
@@ -169,14 +169,14 @@ def run(
     What is ``rebuilt`` from the config may be missing: MarianForCausalLM reports it of its own files.
     """
     if called_first:
-        oracle.call(worker_side.__file__, "build_variables_by_a_call", class_name=f"TF{cls}")
+        oracle.call(worker_functions.__file__, "build_variables_by_a_call", class_name=f"TF{cls}")
     model = RemoteModel(oracle, layout, cls, folder)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert set(model.info[key]) <= set(rebuilt), f"{key} in {layout}"
     outputs = {} if given is None else model.run(given)
     if save_to is not None:
         oracle.call(
-            worker_side.__file__,
+            worker_functions.__file__,
             "save",
             model=model.name,
             folder=str(save_to),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import worker_side
+import worker_functions
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.conversion.plan_types import CAST_DTYPES
@@ -58,7 +58,7 @@ def saved(oracle: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 def save(oracle: WorkerProcess, model: RemoteModel, folder: Path, **options: object) -> None:
     """The framework's own ``save_pretrained``."""
-    oracle.call(worker_side.__file__, "save", model=model.name, folder=str(folder), **options)
+    oracle.call(worker_functions.__file__, "save", model=model.name, folder=str(folder), **options)
 
 
 def values(folder: Path) -> dict[str, bytes]:

@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import made_reports as made
 import pytest
+import sample_reports as made
 
 from equipoise.validators import pytest_plugin
 from equipoise.validators import validate as validating

@@ -9,9 +9,9 @@ from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-import made_reports as made
 import numpy as np
 import pytest
+import sample_reports as made
 
 from equipoise.validators.judgement.results import ModuleError, Report, Verdict
 from equipoise.validators.report.html.error_by_depth import error_by_depth_chart

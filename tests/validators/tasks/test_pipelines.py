@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
+from pipeline_results import compare
 from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
 from equipoise.validators.core.types import Case
@@ -34,9 +32,6 @@ PADDED_OTHERWISE = {
     "image-segmentation-panoptic": "its convolutions see the padding of smaller pictures"
 }
 """Models whose answers change when they are padded, in every framework alike."""
-
-TOLERANCE = 1e-4
-"""Scores: float32 there, float64 here."""
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -81,42 +76,6 @@ def test_batch_decides_as_single(name: str) -> None:
 
 def test_every_fixture_has_a_golden() -> None:
     assert set(FIXTURES) == set(GOLDENS)
-
-
-def compare(found: Any, wanted: Any, where: str) -> None:
-    if isinstance(wanted, list) and len(wanted) == 1 and isinstance(found, dict):
-        wanted = wanted[0]
-    if isinstance(wanted, dict) and "packed" in wanted:
-        _compare_pictures(found, wanted, where)
-    elif isinstance(wanted, dict) and "bits" in wanted:
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(wanted["bits"])), np.uint8)
-        mask = np.unpackbits(bits)[: np.prod(wanted["shape"])].reshape(wanted["shape"]) == 1
-        assert (np.asarray(found) == mask).mean() > 0.999, where
-    elif isinstance(wanted, dict) and "every37th" in wanted:
-        array = np.asarray(found)
-        assert list(array.shape) == wanted["shape"], where
-        np.testing.assert_allclose(array.ravel()[::37], wanted["every37th"], TOLERANCE, TOLERANCE)
-    elif isinstance(wanted, dict):
-        assert set(found) == set(wanted), where
-        for key, value in wanted.items():
-            compare(found[key], value, f"{where} {key}")
-    elif isinstance(wanted, list):
-        assert len(found) == len(wanted), where
-        for index, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-            compare(ours, theirs, f"{where} {index}")
-    elif isinstance(wanted, float):
-        assert found == pytest.approx(wanted, abs=TOLERANCE), where
-    else:
-        assert found == wanted, where
-
-
-def _compare_pictures(found: Any, wanted: dict[str, Any], where: str) -> None:
-    """The same but for one step of grey, or one pixel in a thousand of a mask."""
-    raw = zlib.decompress(base64.b64decode(wanted["packed"]))
-    assert (found.mode, list(found.size)) == (wanted["mode"], wanted["size"]), where
-    ours, theirs = np.frombuffer(found.tobytes(), np.uint8), np.frombuffer(raw, np.uint8)
-    apart = np.abs(ours.astype(int) - theirs.astype(int))
-    assert (apart > 1).mean() <= 0.001, where
 
 
 def _words(found: Any) -> Iterator[Any]:

@@ -215,7 +215,7 @@ def python_block(page: str, part: str) -> str:
 
 
 def test_every_python_block_is_run() -> None:
-    """A new block needs a test; those of docs/validate.md have theirs in tests/test_docs.py."""
+    """A new block needs a test; those of docs/validate.md have theirs in tests/test_doc_examples.py."""
     counts = {page: len(blocks(page, "python")) for page in PAGES}
     expected = {"README.md": 4, "docs/ci.md": 1, "docs/export.md": 1, "docs/jax.md": 4}
     assert {page: count for page, count in counts.items() if count} == {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
-import made_reports as made
+import sample_reports as made
 
 from equipoise.cli.validate import exit_code
 from equipoise.validators.judgement.results import Report, Verdict, to_json_value

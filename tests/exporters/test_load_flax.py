@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import worker_side
+import worker_functions
 
 pytest.importorskip("torch")
 pytest.importorskip("jax")
@@ -190,7 +190,9 @@ def test_weights_of_transformers_4(
     """What its Flax class saved is put beside the program as it is."""
     convert(TASKS / model.task, tmp_path / "flax", to="flax")
     theirs = RemoteModel(oracle, "flax", model.name, tmp_path / "flax")
-    oracle.call(worker_side.__file__, "save", model=theirs.name, folder=str(tmp_path / "saved"))
+    oracle.call(
+        worker_functions.__file__, "save", model=theirs.name, folder=str(tmp_path / "saved")
+    )
     theirs.drop()
     shutil.copy(folder / "program.jax", tmp_path)
     shutil.copy(tmp_path / "saved" / "flax_model.msgpack", tmp_path)

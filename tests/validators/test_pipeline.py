@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from pipeline_results import compare
 from task_models import ROOT
 
 from equipoise.cli.main import run as command
@@ -17,8 +18,6 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import parse_inputs, run_pipeline, split_call_options
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.tasks.base import find_task, infer_task, load_samples
-
-from tasks.test_pipelines import compare  # isort: skip - tests are no package
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 

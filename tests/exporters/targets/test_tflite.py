@@ -23,7 +23,7 @@ from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
-ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
+ROOT = Path(__file__).parents[3] / "fixtures" / "tasks"
 MODELS = ["fill-mask", "image-classification"]
 
 

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import made_reports as made
 import pytest
+import sample_reports as made
 
 from equipoise.validators.judgement.results import ModuleError
 from equipoise.validators.report.html import page

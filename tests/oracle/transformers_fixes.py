@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def mend(name: str) -> None:
+def apply_fix(name: str) -> None:
     """Takes out one, for good."""
     {"type_as": _type_as, "exact_gelu": _exact_gelu}[name]()
 

@@ -20,7 +20,7 @@ from equipoise.cli.main import run
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("golden")]
 
 BERT = ROOT / "tasks" / "text-classification"
-BACKEND = Path(__file__).parent / "faulty" / "noisy.py"
+BACKEND = Path(__file__).parents[1] / "faulty" / "noisy.py"
 CASES = ["--cases", "single,batch", "--threads", "1"]
 
 

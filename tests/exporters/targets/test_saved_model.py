@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.transformers]
 
-BERT = Path(__file__).parents[2] / "fixtures" / "tasks" / "text-classification"
+BERT = Path(__file__).parents[3] / "fixtures" / "tasks" / "text-classification"
 ALONE = """
 import sys
 

@@ -180,17 +180,21 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
 ]
 ELSEWHERE: list[tuple[str, str, str]] = [
     # page, sentence, why it is not compared here
-    ("README.md", r"size +[\d.]+ kB in 1 file", "tests/test_docs.py runs the block"),
-    ("README.md", r"\d+ tensors in \d+ steps", "tests/test_docs.py runs the block"),
-    ("README.md", r"\d+ files and \d+ tensors checked, \d+ tensors", "tests/test_docs.py runs it"),
+    ("README.md", r"size +[\d.]+ kB in 1 file", "tests/test_doc_examples.py runs the block"),
+    ("README.md", r"\d+ tensors in \d+ steps", "tests/test_doc_examples.py runs the block"),
+    (
+        "README.md",
+        r"\d+ files and \d+ tensors checked, \d+ tensors",
+        "tests/test_doc_examples.py runs it",
+    ),
     ("README.md", r"\d+/\d+ +[\d.]+ +\d+ MB", "one run, on one machine"),
     ("README.md", r"(?s)<!-- made by `make newest` -->.*<!-- end -->", "tests/test_newest.py"),
     ("README.md", r"Over [\d,]+ tests run", "test_number_of_tests"),
     ("README.md", r"10 GB of disk", "an upper bound"),
     ("CONTRIBUTING.md", r"10 GB of disk", "an upper bound"),
     ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
-    ("docs/validate.md", r"\| `ceiling` .*", "tests/test_docs.py compares the table"),
-    ("docs/validate.md", r"\| `rms_factor` .*", "tests/test_docs.py compares the table"),
+    ("docs/validate.md", r"\| `ceiling` .*", "tests/test_doc_examples.py compares the table"),
+    ("docs/validate.md", r"\| `rms_factor` .*", "tests/test_doc_examples.py compares the table"),
 ]
 
 

@@ -20,7 +20,7 @@ from equipoise.validators.runtime.remote import RemoteModel
 
 pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
-MODEL = Path(__file__).parents[2] / "fixtures" / "tasks" / "text-classification"
+MODEL = Path(__file__).parents[3] / "fixtures" / "tasks" / "text-classification"
 NAME = "BertForSequenceClassification"
 
 

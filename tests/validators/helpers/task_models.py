@@ -11,7 +11,7 @@ from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task
 
-ROOT = Path(__file__).parents[2] / "fixtures"
+ROOT = Path(__file__).parents[3] / "fixtures"
 FIXTURES = sorted(path.parent.name for path in (ROOT / "tasks").glob("*/samples.json"))
 GOLDENS = sorted(path.stem for path in (ROOT / "pipelines").glob("*.json"))
 
