@@ -1,4 +1,4 @@
-"""The action for GitHub: its scripts are run here with an ``equipoise`` that only notes what it was told."""
+"""The GitHub action: its scripts run here with an ``equipoise`` that only records its arguments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def step(action: dict[str, Any], name: str) -> dict[str, Any]:
 
 @dataclass
 class Done:
-    """What a step did."""
+    """Result of a step."""
 
     code: int
     told: list[str]
@@ -48,7 +48,7 @@ class Done:
 
 
 def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str) -> Done:
-    """The step ``Validate`` with inputs, and defaults for all others."""
+    """Runs the step ``Validate`` with some inputs and defaults for all others."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     fake = bin_folder / "equipoise"
@@ -86,7 +86,7 @@ def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str)
 
 
 def parsed(told: list[str]) -> dict[str, Any]:
-    """The arguments as the command itself reads them; an option that it does not have is an error."""
+    """Returns the arguments as the command parses them; an unknown option is an error."""
     name, *arguments = told
     command = main.root.get_command(CONTEXT, name)
     assert command is not None
@@ -135,7 +135,7 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_inputs_are_no_commands(action: dict[str, Any], tmp_path: Path) -> None:
-    """The shell must not see what a stranger's branch calls its files."""
+    """The shell must not execute text from a pull request, e.g. names of files."""
     attack = "$(touch pwned) `touch pwned` ; touch pwned"
     done = validate(action, tmp_path, model=attack, artifacts=attack, task=attack, args=attack)
     assert done.told.count(attack) == 3

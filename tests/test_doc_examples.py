@@ -1,4 +1,4 @@
-"""The pages say what is so: their tables are made from the code, and their examples run."""
+"""Tables in docs match the code, and examples run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHOWN = ("fp32", "fp16", "bf16")
 
 
 def tolerances() -> str:
-    """The table of what is allowed."""
+    """Returns the table of tolerances."""
     rows = [f"| name | {' | '.join(SHOWN)} | reason |", "| --- | --- | --- | --- | --- |"]
     for name in (one.name for one in fields(Tolerance)):
         values = [f"{getattr(DEFAULTS[PRECISIONS[one]], name):g}" for one in SHOWN]
@@ -40,7 +40,7 @@ def tolerances() -> str:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The blocks of code of a page."""
+    """Returns the code blocks of a page."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -49,7 +49,7 @@ def test_table_of_tolerances() -> None:
 
 
 def test_factors_within_a_model() -> None:
-    """The page says that the floor is twice as large."""
+    """The page states that the noise floor within a model is twice as large."""
     default = DEFAULTS["float32"]
     assert MODULE_TOLERANCE.floor == 2 * default.floor
     assert MODULE_TOLERANCE.rms_factor == default.rms_factor
@@ -73,7 +73,7 @@ def test_every_verdict_is_explained() -> None:
 def test_example_of_the_noise_rule(
     error: float, margin: float, verdict: Verdict, ratio: float
 ) -> None:
-    """The example of docs/validate.md."""
+    """The example in docs/validate.md gives the stated result."""
     assert all(
         text in VALIDATE for text in ("2e-7", f"{error:.0e}".replace("e-0", "e-"), str(ratio))
     )
@@ -134,7 +134,7 @@ def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_matrix_has_every_fixture_and_task() -> None:
-    """``make matrix`` writes the page; a model or a task that it lacks makes it stale."""
+    """``make matrix`` writes the page; it is stale if a model or task is missing."""
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in (DOCS / "tasks.md").read_text(encoding="utf-8").splitlines()

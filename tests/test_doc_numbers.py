@@ -1,4 +1,4 @@
-"""Figures in README and docs are those of the results and of the code.
+"""Figures in README and docs match the results and the code.
 
 Every figure that looks like a measurement or a count (percent, kB, GB, "times", numbers of tests, classes, model types, tasks ...)
 must be matched by a row of ``FIGURES``, or by one of ``ELSEWHERE`` with the reason why it is not compared here.
@@ -24,7 +24,7 @@ from equipoise.validators.tasks.base import task_names
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 GENERATED = ("docs/coverage.md", "docs/architectures.md", "docs/tasks.md")
-"""Pages that are written from results, and compared with them by tests of their own."""
+"""Pages that are generated from results and compared with them by other tests."""
 PAGES = sorted(
     {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
     | {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - set(GENERATED)
@@ -47,7 +47,7 @@ def classes(layout: str) -> int:
 
 
 def coverage(name: str) -> tuple[str, str]:
-    """The number of model types that torch.export accepts, and the share of them with a judged program."""
+    """Returns the number of model types that torch.export accepts, and the share of them with a judged program."""
     found = [
         one["verdict"] in ("identical", "within noise")
         for key, one in results(name)["pairs"].items()
@@ -74,7 +74,7 @@ def fixtures() -> str:
 
 
 def speed(row: int) -> tuple[str, ...]:
-    """A row of the table of docs/jax.md."""
+    """Returns a row of the table in docs/jax.md."""
     one = results("jax-speed")["rows"][row]
     ratios = one["ratio_to_eager"]
     return (
@@ -86,7 +86,7 @@ def speed(row: int) -> tuple[str, ...]:
 
 
 def conversions(model: str) -> tuple[str, ...]:
-    """The smallest and largest time of a conversion relative to ``cp``, and the size of the model."""
+    """Returns the smallest and largest time of a conversion relative to ``cp``, and the size of the model."""
     one = results("2026-11-21-cpu")["models"][model]
     ratios = [pair["seconds"] / pair["cp"] for pair in one["pairs"]]
     return f"{min(ratios):.1f}", f"{max(ratios):.1f}", f"{one['bytes'] / 1e9:.2f}"
@@ -211,7 +211,7 @@ def test_figure(row: tuple[str, str, Callable[[], tuple[str, ...]]]) -> None:
 
 
 def covered(page: str) -> Iterator[tuple[int, int]]:
-    """The parts of a page that are compared, here or elsewhere."""
+    """Returns the parts of a page that are compared, here or elsewhere."""
     for other, pattern, _ in (*FIGURES, *ELSEWHERE):
         if other == page:
             yield from (found.span() for found in re.finditer(pattern, text_of(page)))
@@ -241,7 +241,7 @@ def test_limits_of_size() -> None:
 
 
 def test_reason_of_the_factor() -> None:
-    """The table of tolerances says how far correct backends were from the noise."""
+    """The table of tolerances states how far correct backends were from the noise."""
     found = re.search(r"stayed below (\d+) times the noise", text_of("docs/validate.md"))
     assert found
     rows = [row for row in results("false-alarms")["rows"] if not row["alarms"]]
@@ -250,7 +250,7 @@ def test_reason_of_the_factor() -> None:
 
 @pytest.mark.slow
 def test_number_of_tests() -> None:
-    """README says "over" a number that most of the suite's growth leaves true."""
+    """README states a lower bound that stays true while the suite grows."""
     found = re.search(r"Over ([\d,]+) tests run", text_of("README.md"))
     assert found
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]

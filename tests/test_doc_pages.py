@@ -1,4 +1,4 @@
-"""Links, paths, commands and blocks of code of every page: what is named exists, and what can run runs."""
+"""Links, paths, commands and code blocks of every page: references exist and examples run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MODULE = re.compile(r"\bequipoise(?:\.\w+)+")
 PLACEHOLDER = re.compile(r"MODEL_TYPE|NAME|FAMILY")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HISTORIC = ("docs/decisions/0005-names-of-modules.md",)
-"""Pages about names that are no more, or never were."""
+"""Pages that mention names that no longer exist or never did."""
 
 
 def text_of(page: str) -> str:
@@ -61,12 +61,12 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def prose(page: str) -> str:
-    """A page without its blocks of code."""
+    """Returns a page without its code blocks."""
     return re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub makes of the headings of a page."""
+    """Returns the anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -97,7 +97,7 @@ def test_paths(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_modules(page: str) -> None:
-    """Dotted names of Equipoise are modules, attributes of them, or groups of entry points."""
+    """Dotted names of Equipoise are modules, attributes of modules, or entry point groups."""
     for name in MODULE.findall(text_of(page)):
         if page in HISTORIC or re.fullmatch(
             r"equipoise\.(tasks|targets|layouts|json|toxicity)", name
@@ -126,7 +126,7 @@ def test_the_index_has_every_page() -> None:
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """The commands of blocks, of indented lines, and of sentences, each with its page."""
+    """Yields the commands in blocks, indented lines and sentences, each with its page."""
     found = set()
     for page in PAGES:
         text = text_of(page)
@@ -139,7 +139,7 @@ def command_lines() -> list[tuple[str, str]]:
 
 
 def alternatives(words: list[str]) -> list[list[str]]:
-    """``--to onnx|tflite`` as two commands."""
+    """Splits ``--to onnx|tflite`` into two commands."""
     for number, word in enumerate(words):
         if "|" in word:
             parts = word.split("|")
@@ -153,7 +153,7 @@ def alternatives(words: list[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize(("page", "line"), command_lines())
 def test_command(page: str, line: str) -> None:
-    """It exists, and takes these options."""
+    """The command exists and has these options."""
     program, *words = shlex.split(re.sub(r"\[[^\]]*\]|\.\.\.", "", line))
     if program == "make":
         assert re.search(rf"^{words[0]}:", text_of("Makefile"), re.MULTILINE)
@@ -188,7 +188,7 @@ def check_command(words: list[str]) -> None:
 def test_readme_converts_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
-    """The first block of README, on the fixture that it was made with."""
+    """The first block of README runs on the fixture that it was made with."""
     shutil.copytree(SENTIMENT, tmp_path / "bert-sentiment")
     monkeypatch.chdir(tmp_path)
     listing, *runs = re.split(r"^\$ ", blocks("README.md", "console")[0], flags=re.MULTILINE)[1:]
@@ -209,13 +209,13 @@ def test_readme_shows_the_tables_of_today() -> None:
 
 
 def python_block(page: str, part: str) -> str:
-    """The one Python block of a page that has a text in it."""
+    """Returns the only Python block of a page that contains a text."""
     (found,) = (block for block in blocks(page, "python") if part in block)
     return found
 
 
 def test_every_python_block_is_run() -> None:
-    """A new block needs a test; those of docs/validate.md have theirs in tests/test_doc_examples.py."""
+    """A new block needs a test; blocks of docs/validate.md are tested in tests/test_doc_examples.py."""
     counts = {page: len(blocks(page, "python")) for page in PAGES}
     expected = {"README.md": 4, "docs/ci.md": 1, "docs/export.md": 1, "docs/jax.md": 4}
     assert {page: count for page, count in counts.items() if count} == {
@@ -226,7 +226,7 @@ def test_every_python_block_is_run() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/ci.md"])
 def test_calls_of_parity(page: str) -> None:
-    """The fixture takes these arguments."""
+    """The ``parity`` fixture has these arguments."""
     scope: dict[str, Any] = {}
     exec(python_block(page, "parity("), scope)  # noqa: S102
     (test,) = (one for name, one in scope.items() if name.startswith("test_"))
@@ -273,7 +273,7 @@ def test_target_of_the_page(tmp_path: Path, cli: Callable[..., Any]) -> None:
 @pytest.mark.transformers
 @pytest.mark.slow
 class TestJaxPage:
-    """The blocks of docs/jax.md and README on programs that ``equipoise export`` makes."""
+    """Runs the blocks of docs/jax.md and README on exported programs."""
 
     ids = np.arange(5, 15, dtype=np.int32).reshape(2, 5)
     mask = np.ones((2, 5), np.int32)
@@ -332,7 +332,7 @@ class TestJaxPage:
 
 
 def test_architecture_files_of_the_page() -> None:
-    """Every block is TOML, and its sections are those that the reader knows."""
+    """Every block is TOML with sections that the parser knows."""
     for block in blocks("docs/architecture-files.md", "toml"):
         assert set(tomllib.loads(block)) <= set(SECTIONS)
 

@@ -1,4 +1,4 @@
-"""What GitHub shows and runs: forms that ask for what is needed, and the README's test command."""
+"""Issue forms ask for what is needed, and the workflow runs README's test command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code keeps the limits of ``tools/house.py``, and docs/architecture.md shows the code as it is."""
+"""The code keeps the limits of ``tools/house.py``, and docs/architecture.md matches the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.convert.core.plugins import load_file
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PATH = re.compile(r"`([\w./-]+/[\w.-]*)(?:::([\w.]+))?`")
-"""A path with a slash in it, and what is defined there."""
+"""A path that contains a slash, and an optional name defined there."""
 MIN_QUESTIONS = 40
 
 
@@ -26,14 +26,14 @@ def house() -> ModuleType:
 
 
 def references() -> list[tuple[str, str]]:
-    """The paths of the page below the drawing with the names that they are said to define."""
+    """Returns the paths of the page below the drawing with the names that they should define."""
     after = PAGE.partition("<!-- drawing: end -->")[2]
     return sorted(set(PATH.findall(after)))
 
 
 @cache
 def definitions(path: Path) -> frozenset[str]:
-    """The functions, classes, methods and constants of a module."""
+    """Returns the functions, classes, methods and constants of a module."""
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

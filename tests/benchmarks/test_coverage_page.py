@@ -1,4 +1,4 @@
-"""docs/coverage.md is what the results make, and no failure is missing."""
+"""docs/coverage.md matches the results of the benchmarks and lists every failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def coverage() -> Iterator[Any]:
 
 
 def test_page_is_made_of_the_results(coverage: Any) -> None:
-    """``python benchmarks/coverage_page.py`` writes it again."""
+    """``python benchmarks/coverage_page.py`` writes the page again."""
     assert coverage.PAGE.read_text(encoding="utf-8") == coverage.page()
 
 

@@ -1,4 +1,4 @@
-"""``make gpu`` where there is no GPU, and its parts with others in their place."""
+"""``make gpu`` without a GPU, and its parts with stand-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be exported is refused in words, and nothing half written stays behind."""
+"""Exports that are refused: a clear message, and no partial output is left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BERT = ROOT / "text-classification"
 
 
 def refused(cli: Callable[..., Any], tmp_path: Path, *arguments: object) -> str:
-    """What a refusal says; the folder must be as it was."""
+    """Runs an export that must be refused, checks that the folder is unchanged, and returns the message."""
     outcome = cli("export", *arguments)
     assert outcome.code == 2, outcome.out + outcome.err
     assert outcome.err.startswith("error: ")

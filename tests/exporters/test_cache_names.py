@@ -1,4 +1,4 @@
-"""The KV cache has another name in other releases of transformers; decoding with it works under each of them."""
+"""Decoding with a KV cache works under each name that releases of transformers give the cache argument."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENS = np.array([[3, 5, 2, 7, 4, 1], [6, 2, 4, 4, 5, 3]])
 
 
 class Renamed:
-    """A model whose ``forward`` takes and returns the cache under a name of another release."""
+    """A model whose ``forward`` takes and returns the cache under the name of another release."""
 
     def __init__(self, model: Any, name: str) -> None:
         self.model, self.config, self.device = model, model.config, model.device
@@ -76,7 +76,7 @@ def test_the_installed_transformers_names_it() -> None:
 
 
 def test_a_recurrence_is_no_cache_of_keys_and_values() -> None:
-    """A step of Mamba with what a decoder takes, the mask of all tokens, gives other scores than the whole."""
+    """A step of Mamba with a decoder's inputs, including the mask of all tokens, gives other logits than the whole sequence."""
     config = transformers.MambaConfig(
         vocab_size=11, hidden_size=8, num_hidden_layers=1, state_size=4
     )

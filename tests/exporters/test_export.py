@@ -1,4 +1,4 @@
-"""``equipoise export`` from one end to the other."""
+"""``equipoise export`` end to end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PathFinder.find_spec = classmethod(
 
 
 def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line where neither it nor its workers can import torch."""
+    """Runs the command line where neither it nor its workers can import torch."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(WITHOUT_TORCH)
     paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
@@ -177,7 +177,7 @@ def test_validate_exports_on_the_fly(cli: Callable[..., Any]) -> None:
 def test_programs_stand_in_for_classes(
     cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no environment with the classes of TensorFlow and Flax, it is said what ran instead."""
+    """Without an environment that has the TensorFlow and Flax classes, the report names the programs that ran instead."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     outcome = cli(
         *("validate", BERT, "--backends", "flax,tensorflow", "--cases", "batch"),

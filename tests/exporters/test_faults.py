@@ -1,4 +1,4 @@
-"""Exporters that export wrongly and say nothing: the command's own verdict catches each."""
+"""The verdict of ``equipoise export`` catches targets that export wrong programs silently."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAULTY = Path(__file__).parent / "faulty"
 
 
 def faulty_target(fault: str) -> Path:
-    """A user's file with a target whose programs are wrong."""
+    """Returns the file of a target that exports wrong programs."""
     return FAULTY / f"{fault}.py"
 
 
@@ -84,7 +84,7 @@ def test_decision_safe_may_be_accepted(cli: Callable[..., Any], tmp_path: Path) 
 
 
 def test_the_next_way_is_tried(cli: Callable[..., Any], tmp_path: Path) -> None:
-    """A way that diverges is put down, and the next that does not is kept."""
+    """A strategy whose program diverges is rejected, and the next one that passes is kept."""
     outcome = cli(
         *(
             "export",

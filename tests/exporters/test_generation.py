@@ -1,4 +1,4 @@
-"""Models that write: the artifact with its cache writes what PyTorch writes, and holds each weight once."""
+"""Generative models: the artifact with a KV cache generates PyTorch's tokens and stores each weight once."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_both_decoders_in_one_file(name: str, workers: WorkerPool, tmp_path: Pat
 
 @pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
 def test_a_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: Path) -> None:
-    """One program, whose past may be empty."""
+    """One program whose past may be empty."""
     name = "text-generation" if target == "stablehlo" else "text-generation-llama"
     request = Request(ROOT / name, divergence=False, cases=["batch-cache"])
     found = export_model(ExportRequest(request, tmp_path / "out", target, ways=["export"]), workers)
@@ -95,7 +95,7 @@ def test_a_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: 
 def test_behind_an_encoder_of_other_targets(
     target: str, workers: WorkerPool, tmp_path: Path
 ) -> None:
-    """Few tokens: XLA compiles a program for each of them."""
+    """Few tokens are generated: XLA compiles a program for each of them."""
     name = "image-to-text" if target == "stablehlo" else "translation-t5"
     request = Request(ROOT / name, divergence=False)
     out = tmp_path / "out"
@@ -116,7 +116,7 @@ def test_behind_an_encoder_of_other_targets(
 
 
 def assert_judged(found: Any) -> None:
-    """Within noise, with the cache, and every token as PyTorch chose it."""
+    """Asserts a verdict within noise, with the cache, and every token equal to PyTorch's."""
     assert found.verdict in FINE
     (result,) = found.report.backends
     (case,) = result.cases
@@ -125,7 +125,7 @@ def assert_judged(found: Any) -> None:
 
 
 def assert_steps_are_the_whole(folder: Path) -> None:
-    """Three tokens at once, and two and then one with what is kept, give the same scores."""
+    """Asserts that three tokens at once, and two and then one with the cache, give the same logits."""
     model = load_jax(folder)
     pixels = np.random.default_rng(0).standard_normal((2, 3, 30, 30)).astype(np.float32)
     tokens = np.array([[1, 5, 6], [1, 7, 8]])
@@ -160,7 +160,7 @@ def assert_tokens(
     tokens: int = 32,
     beams: tuple[int, ...] = (1, 4),
 ) -> None:
-    """Tokens of three samples, greedy and with four beams, with the cache: the same as PyTorch's."""
+    """Asserts PyTorch's tokens for three samples, by greedy and 4-beam search with the cache."""
     setup = prepare_context(request, workers, scratch)
     batch = next(one for one in setup.batches if one.case.name == "batch-cache")
     runners = [

@@ -1,4 +1,4 @@
-"""What ``--to stablehlo`` writes, as a function of JAX and as a module of Flax: values, gradients, training."""
+"""Artifacts of ``--to stablehlo`` as a JAX function and as a Flax module: values, gradients, training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bert(programs: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def pytorch() -> Iterator[Any]:
-    """The same model in PyTorch, without dropout."""
+    """Returns the same model in PyTorch, without dropout."""
     import torch
     import transformers
 
@@ -69,7 +69,7 @@ def test_a_function_of_jax(bert: Path, pytorch: Any) -> None:
 
 
 def test_names_of_the_flax_layout(bert: Path, pytorch: Any) -> None:
-    """The tree is the one that 4.57.6's Flax class has; weights of its files can be put in as they are."""
+    """The parameter tree is that of the Flax class in transformers 4.57.6, so weights from its files fit."""
     tree = load_jax(bert).parameters
     kernel = tree["bert"]["encoder"]["layer"]["0"]["attention"]["self"]["query"]["kernel"]
     weight = pytorch.bert.encoder.layer[0].attention.self.query.weight.detach().numpy()
@@ -79,7 +79,7 @@ def test_names_of_the_flax_layout(bert: Path, pytorch: Any) -> None:
 
 
 def test_saved_by_orbax(bert: Path, tmp_path: Path) -> None:
-    """What Orbax saved of a changed module is what it gives back."""
+    """Orbax restores what it saved of a modified module."""
     import orbax.checkpoint as ocp
     from flax import nnx
 
@@ -124,7 +124,7 @@ def test_sharded_and_without_pytorch(bert: Path) -> None:
 
 
 def test_regular_layout(programs: Callable[..., Path]) -> None:
-    """An architecture that never had a Flax class: names from the types of the modules."""
+    """An architecture without a Flax class gets names from the types of its modules."""
     pixels = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     folder = programs(
         TASKS / "image-segmentation-semantic",

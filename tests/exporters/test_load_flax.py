@@ -1,4 +1,4 @@
-"""``load_flax`` of six architectures: gradients and training like PyTorch's, and files of 4.57.6's Flax classes as they are."""
+"""``load_flax`` of six architectures: gradients and training as in PyTorch, and weights of transformers 4.57.6's Flax classes fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 RATE = 1e-3
 STEPS = 20
 WITHIN = 2e-5
-"""Of the largest number of a gradient."""
+"""Tolerance relative to the largest value of a gradient."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Trained:
     """A model that is trained.
 
     Attributes:
-        task: Its folder of ``fixtures/tasks``.
+        task: Its folder in ``fixtures/tasks``.
         name: Its class.
-        inputs: Two batches' worth of inputs by the numbers of rows and of tokens.
+        inputs: Returns inputs for the given numbers of rows and tokens.
     """
 
     task: str
@@ -94,7 +94,7 @@ def folder(model: Trained, programs: Callable[..., Path]) -> Path:
 
 
 def targets(logits: Any) -> Any:
-    """Classes to be learnt, one for each place that has scores."""
+    """Returns a class to learn for each position that has logits."""
     shape = logits.shape[:-1]
     return np.random.default_rng(1).integers(0, logits.shape[-1], shape)
 
@@ -117,7 +117,7 @@ def flax_loss(model: Any, inputs: dict[str, Any]) -> Any:
 
 
 def in_pytorch(model: Trained) -> Any:
-    """The same model in PyTorch, without dropout."""
+    """Returns the same model in PyTorch, without dropout."""
     import transformers
 
     kind = getattr(transformers, model.name)
@@ -125,7 +125,7 @@ def in_pytorch(model: Trained) -> Any:
 
 
 def test_gradients_and_training(model: Trained, folder: Path, tmp_path: Path) -> None:
-    """Every parameter's gradient is PyTorch's, and twenty steps of AdamW go the same way."""
+    """Every parameter's gradient and twenty steps of AdamW agree with PyTorch."""
     import optax
     import torch
     from flax import nnx
@@ -160,7 +160,7 @@ def test_gradients_and_training(model: Trained, folder: Path, tmp_path: Path) ->
 
 
 def compare(model: Trained, theirs: Any, gradients: Any, place: Path) -> None:
-    """Gradients are brought to PyTorch's names like the weights they belong to."""
+    """Compares gradients after mapping their names to PyTorch's, as for weights."""
     import jax
     from flax.serialization import msgpack_serialize
     from transformers.core_model_loading import revert_weight_conversion
@@ -187,7 +187,7 @@ def compare(model: Trained, theirs: Any, gradients: Any, place: Path) -> None:
 def test_weights_of_transformers_4(
     model: Trained, folder: Path, oracle: WorkerProcess, tmp_path: Path
 ) -> None:
-    """What its Flax class saved is put beside the program as it is."""
+    """Weights that the Flax class of transformers 4.57.6 saved replace the artifact's as they are."""
     convert(TASKS / model.task, tmp_path / "flax", to="flax")
     theirs = RemoteModel(oracle, "flax", model.name, tmp_path / "flax")
     oracle.call(

@@ -1,4 +1,4 @@
-"""Architectures of today, most of which had no class in TensorFlow or Flax: from a folder to a judged program by name."""
+"""Modern architectures, most without a TensorFlow or Flax class, are exported and judged by model name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OPEN = {
     "vilt visual-question-answering": {*TEXT, *SHAPES},
     "blip image-to-text": TEXT,
 }
-"""One head of each architecture, and sizes that vary among those of its inputs."""
+"""One head of each architecture, and the number of its dynamic sizes."""
 IN_TENSORFLOW = (
     "deberta-v2 question-answering",
     "qwen3 text-generation",
@@ -61,11 +61,11 @@ CASES = {
     "image-to-text": "greedy,batch",
     "mask-generation": "batch,passes",
 }
-"""Of models that are called often: the other cases compile the program for many more sizes."""
+"""Only these cases for models that are called often: others compile the program for many more sizes."""
 
 
 CALLED = ("modernbert fill-mask", "dinov2 image-classification", "vilt visual-question-answering")
-"""Here the program is called in this process too."""
+"""Models whose program is also called in this process."""
 
 
 def test_every_name_is_here() -> None:
@@ -95,7 +95,7 @@ def test_saved_model(
 
 
 def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> dict[str, Any]:
-    """What ``artifact.json`` says of the program of a new folder, after every case was judged."""
+    """Exports a new folder, judges all cases, and returns ``artifact.json``."""
     recipe = recipes()[key]
     make(recipe, tmp_path / "model")
     often = bool(recipe.writes) or recipe.name == "sam"
@@ -117,7 +117,7 @@ def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> 
 
 
 def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
-    """``load_jax`` gives a function of the task's arrays with PyTorch's numbers."""
+    """Asserts that the function of ``load_jax`` gives PyTorch's values for the task's arrays."""
     recipe, model = recipes()[key], ModelFolder(tmp_path / "model")
     task = find_task(recipe.task)
     batch = task.encode(model, task.cases(model, load_samples(task, model))[1])
@@ -130,7 +130,7 @@ def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 
 def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
-    """``equipoise run`` says on the program what it says on PyTorch."""
+    """Asserts that ``equipoise run`` gives the same answer with the program and with PyTorch."""
     task = find_task(recipes()[key].task)
     samples = load_samples(task, ModelFolder(tmp_path / "model"))[-1:]
     options = {"points_per_crop": 6} if task.name == "mask-generation" else {}
@@ -145,7 +145,7 @@ def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 
 def assert_alike(one: Any, other: Any) -> None:
-    """Equal in everything but the rounding of numbers."""
+    """Asserts equality up to rounding of numbers."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         for name, value in one.items():

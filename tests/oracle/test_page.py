@@ -1,4 +1,4 @@
-"""docs/architectures.md is what the findings make, and none of them is of a case that is no more."""
+"""docs/architectures.md matches the stored findings, and each finding belongs to an existing case."""
 
 from __future__ import annotations
 

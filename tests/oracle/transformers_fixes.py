@@ -1,4 +1,4 @@
-"""Mistakes of transformers 4.57.6 that keep PyTorch's class from being compared, taken out. Runs in the oracle."""
+"""Fixes of bugs in transformers 4.57.6 that prevent a comparison of classes. Runs in the oracle's process."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def apply_fix(name: str) -> None:
-    """Takes out one, for good."""
+    """Applies a fix for the rest of the process."""
     {"type_as": _type_as, "exact_gelu": _exact_gelu}[name]()
 
 
 def _type_as() -> None:
-    """``TransfoXLModel`` calls ``type_as(dtype=...)``, where a tensor is wanted."""
+    """Fixes ``TransfoXLModel``, which calls ``type_as(dtype=...)`` instead of passing a tensor."""
     import torch
 
     def type_as(tensor: Any, other: Any = None, dtype: Any = None) -> Any:
@@ -21,7 +21,7 @@ def _type_as() -> None:
 
 
 def _exact_gelu() -> None:
-    """The TensorFlow class of OpenAI GPT computes another GELU than PyTorch's: PyTorch's gets TensorFlow's."""
+    """Gives PyTorch's OpenAI GPT the exact GELU of its TensorFlow class instead of the tanh approximation."""
     import torch
     from transformers.models.openai import modeling_openai
 

@@ -1,4 +1,4 @@
-"""Functions that the tests call inside of the oracle's worker process, on models that are loaded there."""
+"""Functions that tests call inside the oracle's worker process, on the models that are loaded there."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def save(model: str, folder: str, **options: Any) -> None:
 
 
 def build_variables_by_a_call(class_name: str) -> None:
-    """Makes a TF class build its variables by a first call, before weights are loaded.
+    """Patches a TF class to build its variables with a first call, before weights are loaded.
 
-    Some classes make variables only when they are called, which is too late for the loader of 4.57.6.
+    Some classes create variables only when called, which is too late for the loader of 4.57.6.
     """
     import transformers
 

@@ -1,4 +1,4 @@
-"""What goes wrong with one backend is that backend's failure: the others go on, the exit code says it."""
+"""A failure of one backend is reported as such: the others go on, and the exit code is nonzero."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_others_go_on(fault: str, options: list[str], said: str, tmp_path: Path)
 
 
 def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
-    """Each side gives NaN, bit by bit the same; a CI must not take that for parity."""
+    """Both sides return NaN, bit by bit equal; this must not count as parity."""
     model = tmp_path / "model"
     shutil.copytree(BERT, model)
     weights = load_file(model / "model.safetensors")
@@ -103,6 +103,6 @@ def test_other_programs_are_no_workers(script: str, said: str, tmp_path: Path) -
 
 
 def test_memory_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Less than PyTorch itself needs: the reference cannot run, and that is said."""
+    """With less memory than PyTorch needs, the report states that the reference cannot run."""
     assert run(["validate", BERT, *LAST, "--memory-limit", "100000000"]) == 2
     assert "worker" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Planted faults: each must be seen, and begin in the right module. And no alarm without a fault."""
+"""Planted faults are reported and located in the right module, and correct backends raise no alarm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
 
 
 def copy(folder: Path, to: Path, change: Callable[[Arrays], None], **config: object) -> Path:
-    """The model with other weights or another config."""
+    """Copies the model with changed weights or a changed config."""
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(folder, to)
@@ -79,7 +79,7 @@ def rounded(tensors: Arrays) -> None:
 
 
 def without_bias(tensors: Arrays) -> None:
-    """The difference of a bias of 1e-4 that is there on one side only."""
+    """Adds a bias of 1e-4 on one side only."""
     # Of both signs: the norm that follows takes the mean away.
     bias = tensors["bert.encoder.layer.0.attention.output.dense.bias"]
     bias -= np.float32(1e-4) * np.where(np.arange(bias.size) % 3, 1, -1).astype(np.float32)
@@ -162,13 +162,13 @@ def test_programs_without_fault(backend: str, workers: WorkerPool, tmp_path: Pat
     ],
 )
 def test_loops(fault: str, case: str, module: str, workers: WorkerPool) -> None:
-    """Faults that only a loop shows: a cache that goes stale, positions in a batch padded on the left."""
+    """Faults that only generation reveals: a stale cache, and wrong positions in a left-padded batch."""
     request = Request(GPT2, backends=[str(FAULTY / f"{fault}.py")], cases=[case])
     assert_caught(judged(request, workers), module)
 
 
 def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
-    """A program without a cache skips cases; the look inside takes the inputs of the case that is off."""
+    """A program without a cache skips cases; the divergence is located with the inputs of the case that diverged."""
     backend = str(FAULTY / "no_positions_no_cache.py")
     result = judged(Request(GPT2, backends=[backend]), workers)
     assert any("no cache" in note for note in result.notes)
@@ -179,7 +179,7 @@ def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
 
 
 def test_mask_is_fine_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
-    """Only padded batches can show an ignored mask; a single sample must not raise an alarm."""
+    """Only padded batches can reveal an ignored mask; a single sample must not raise an alarm."""
     program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
     result = judged(Request(BERT, [program], backends=[], cases=["single", "long"]), workers)
     assert result.verdict in FINE

@@ -1,4 +1,4 @@
-"""``equipoise run`` gives what pipeline() of transformers 4.57.6 gave, on every backend."""
+"""``equipoise run`` gives the results of ``pipeline()`` in transformers 4.57.6 on every backend."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TOUR = {
     "object-detection": ("pytorch",),
     "visual-question-answering": ("pytorch",),
 }
-"""The examples of the classic quick tours, and the backends that have a class for the fixture's model."""
+"""Examples of transformers' quick tours, and the backends with a class for the fixture's model."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The plugin of pytest, in runs of pytest of its own."""
+"""The pytest plugin, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAVY = ("numpy", "torch", "transformers", "h5py", "click", "equipoise.convert")
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a test file with this plugin and no other; options follow."""
+    """Runs a test file with this plugin and no other, and with options."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def call(source: str, *options: object) -> pytest.RunResult:
@@ -36,7 +36,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """Every validation finds the report made for the model's name; what was asked for is kept."""
+    """Replaces validation by a lookup of hand-made reports by model name; records the requests."""
     asked: list[Request] = []
     found = {
         "fine": made.report(made.backend(), made.absent()),
@@ -155,7 +155,7 @@ def test_environments(run: Any, requests: list[Request]) -> None:
 def test_pytest_starts_without_anything_heavy(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every run of pytest loads the plugin; one that does not use it must not pay for it."""
+    """Every run of pytest loads the plugin, so loading it must import nothing heavy."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         f"""
@@ -170,7 +170,7 @@ def test_pytest_starts_without_anything_heavy(
 
 
 def test_as_an_installed_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by its entry point, under warnings as errors and strict settings."""
+    """pytest finds the plugin by its entry point, with warnings as errors and strict settings."""
     info = pytester.mkdir("site") / "equipoise_by_name-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: equipoise-by-name\nVersion: 1\n")

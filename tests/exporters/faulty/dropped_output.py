@@ -1,4 +1,4 @@
-"""An ONNX target with a fault: the last output of the model is not among the program's."""
+"""A faulty ONNX target: the program lacks the last output of the model."""
 
 from __future__ import annotations
 

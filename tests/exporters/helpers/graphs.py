@@ -1,4 +1,4 @@
-"""Modules as lowered graphs, run in both of their ways, for the tests of the interpreter."""
+"""Helpers that lower modules to JAX and run them, eagerly and as an exported program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.exporters.shapes.input_specs import InputSpecs
 
 
 def graph_of(module: Any, inputs: Mapping[str, Any], dynamic: Any = None) -> LoweredProgram:
-    """The graph of a module for inputs by name; ``dynamic`` as ``torch.export`` takes it."""
+    """Returns the lowered graph of a module for inputs by name; ``dynamic`` is what ``torch.export`` calls dynamic shapes."""
     import torch
 
     from equipoise.exporters.lowering.program import lower
@@ -34,7 +34,7 @@ def weights_of(graph: LoweredProgram) -> dict[str, Any]:
 
 
 def run(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """At once, without a program."""
+    """Runs a graph eagerly, without an exported program."""
     import jax
 
     from equipoise.exporters.lowering.dtypes import to_jax_array
@@ -45,7 +45,7 @@ def run(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> Any:
-    """A program whose sizes are open, as a function of inputs by name."""
+    """Returns the exported program with symbolic sizes as a function of inputs by name."""
     import jax
     from jax import export
 
@@ -72,7 +72,7 @@ def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> An
 
 
 def maker(graph: LoweredProgram) -> Callable[[InputSpecs], Any]:
-    """What makes a program of the inputs' shapes, with the weights in it, as ``with_sizes`` takes it."""
+    """Returns a function for ``export_with_constraints`` that exports a program for given shapes with constant weights."""
     import jax
     from jax import export
 
@@ -81,7 +81,7 @@ def maker(graph: LoweredProgram) -> Callable[[InputSpecs], Any]:
 
 
 def assert_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Dtypes, shapes and values; fractions to a millionth of the largest."""
+    """Asserts equal dtypes, shapes and values; floating point values within a millionth of the largest."""
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
         value, other = np.asarray(found[name]), tensor.detach().numpy()

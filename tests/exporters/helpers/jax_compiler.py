@@ -1,4 +1,4 @@
-"""How tests of lowered graphs compile JAX programs."""
+"""A fixture that compiles JAX programs of tests without optimizations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an operator in JAX gives what PyTorch gives, value by value."""
+"""Compares an ATen operator in JAX with PyTorch, value by value."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from aten_cases.tensors import OPEN, Size
 from aten_samples import Sample, kind_of
 
 ULPS = 8
-"""How many steps of float32 a fraction may be off: PyTorch's own differ by as much between machines. Halves: one."""
+"""Largest error in float32 ULPs, as PyTorch's own results differ between machines; fp16 and bf16: one ULP."""
 SUMS = 8
-"""How many steps of the largest value a sum may be off: its order is free. Halves are summed in float32."""
+"""Largest error of a sum in ULPs of the largest value, as the order of a sum is free; fp16 and bf16 are summed in float32."""
 CANCELLED = {"gelu": 1e-6, "digamma": 1e-7, "lgamma": 1e-7}
-"""How far off a result near zero may be of what cancels there, in PyTorch itself."""
+"""Largest error of a result near zero relative to the terms that cancel, as in PyTorch itself."""
 ELEMENTWISE = ("unary", "binary")
-"""Files whose operators sum nothing: each value counts for itself, and the signs of zeros too."""
+"""Modules whose operators sum nothing: every value and the sign of every zero is compared on its own."""
 CANCELLED_HALVES = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
-"""The same of halves: PyTorch rounds there between its steps too."""
+"""The same for fp16 and bf16: PyTorch rounds intermediate results, too."""
 EITHER_ZERO = ("maximum", "minimum", "fmax", "fmin", "relu", "sign")
-"""Operators that may give either zero of the two."""
+"""Operators that may return a zero of either sign."""
 DOUBLED = frozenset(
     ("digamma", "erfc", "exp2", "lgamma", "_fft_c2c", "_fft_r2c", "avg_pool2d", "avg_pool3d")
 )
-"""Operators that are computed in float64: float32 is too far off for them, in JAX; means of integers need it."""
+"""Operators that are computed in float64: in float32 JAX is too inaccurate, and means of integers need it."""
 DOUBLES = "computes in float64, PyTorch in float32"
 DIFFERENTIATED = frozenset(("convolution",))
-"""Operators that do something for their gradient alone, where sizes are open: JAX has to find one."""
+"""Operators with special code for their gradient under symbolic sizes: JAX must be able to differentiate them."""
 MOVED = ("shape", "indexing", "creation")
-"""Files whose operators move values and round nothing."""
+"""Modules whose operators move values and round nothing."""
 WHOLE = (
     "aten.div.Tensor_mode",
     *(f"aten.{name}.default" for name in ("ceil", "floor", "trunc", "round")),
 )
-"""Operators whose results are whole numbers: none may be off as long as a step is less than one."""
+"""Operators whose results are integers: no value may differ while a ULP is less than one."""
 
 
 def converted(value: Any, sizes: Any = None) -> Any:
-    """An argument as the interpreter gives it to an operator."""
+    """Converts an argument as the interpreter does for an operator."""
     import torch
 
     from equipoise.exporters.lowering.dtypes import to_jax_dtype
@@ -61,7 +61,7 @@ def converted(value: Any, sizes: Any = None) -> Any:
 
 
 class Program:
-    """One program of some samples, whose tensors are its inputs: programs cost far more than what is in them."""
+    """One program for several samples, whose tensors are its inputs: compiling a program is what takes time."""
 
     def __init__(self, function: Callable[..., Any], samples: Sequence[Sample]) -> None:
         import jax
@@ -91,7 +91,7 @@ class Program:
         self.text = opened.mlir_module() if sizes else self._lowered.as_text()
 
     def doubles(self) -> bool:
-        """Whether it computes in float64 where PyTorch does not: slow on some devices, missing on others."""
+        """Whether it computes in float64 where PyTorch does not; float64 is slow or missing on some devices."""
         import torch
         from torch.utils._pytree import tree_leaves
 
@@ -103,12 +103,12 @@ class Program:
         return "f64" in self.text and not any(one in wide for one in given)
 
     def answers(self) -> list[Any]:
-        """What the operator gives for each sample."""
+        """Returns the operator's result for each sample."""
         return list(self._lowered.compile()(self._arrays))
 
 
 def _sizes() -> Callable[[str], Any]:
-    """What a text means, with sizes that are open."""
+    """Evaluates the text of a size with the symbolic sizes."""
     from jax import export
 
     bounds = ["n >= 6", "n <= 50", "m >= 6", "m <= 50"]
@@ -124,7 +124,7 @@ def _of_open_sizes(array: Any, sizes: Callable[[str], Any]) -> Any:
 
 
 def faults(function: Callable[..., Any], samples: Sequence[Sample], family: str) -> list[str]:
-    """What is wrong with the operator in JAX."""
+    """Returns a description of every disagreement between the operator in JAX and PyTorch."""
     import jax
 
     found = []
@@ -148,7 +148,7 @@ def _faults_of_kind(
 
 
 def is_refused(function: Callable[..., Any], sample: Sample) -> bool:
-    """Whether the operator says that no program can do it."""
+    """Returns whether the operator raises the error that no program can compute it."""
     try:
         Program(function, [sample])
     except NotImplementedError:
@@ -157,7 +157,7 @@ def is_refused(function: Callable[..., Any], sample: Sample) -> bool:
 
 
 def disagreement(sample: Sample, given: Any, family: str) -> str | None:
-    """What is wrong with an answer; None if nothing is."""
+    """Describes how a result differs from PyTorch's; None if it agrees."""
     import torch
 
     expected = _with_rows_beyond(sample)
@@ -176,7 +176,7 @@ def disagreement(sample: Sample, given: Any, family: str) -> str | None:
 
 
 def _with_rows_beyond(sample: Sample) -> Any:
-    """PyTorch's answer; behind what a mask picks no numbers, in as many rows as the mask has places."""
+    """Pads PyTorch's result with NaN behind the rows that a mask selects, up to the length of the mask."""
     import torch
 
     masks = [
@@ -216,7 +216,7 @@ def _different(value: Any, wanted: Any, family: str, operator: str) -> str | Non
 
 
 def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> Any:
-    """Within the steps that are allowed; zeros only if their signs are the same."""
+    """Returns whether values are within the allowed ULPs; zeros must have equal signs."""
     import torch
 
     info, half = torch.finfo(dtype), dtype.itemsize == 2
@@ -231,7 +231,7 @@ def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> 
 
 
 def _same(ours: Any, theirs: Any) -> Any:
-    """Equal, or both no number."""
+    """Returns whether values are equal or both NaN."""
     with np.errstate(invalid="ignore"):
         return (ours == theirs) | (_no_number(ours) & _no_number(theirs))
 
@@ -241,7 +241,7 @@ def _no_number(values: Any) -> Any:
 
 
 def _signs(values: Any) -> Any:
-    """Which zeros are negative."""
+    """Returns which zeros are negative."""
     if values.dtype.kind not in "fV":
         return np.zeros(values.shape, bool)
     return np.signbit(values) & (values == 0)
@@ -256,6 +256,6 @@ def _shown(ours: Any, theirs: Any, good: Any) -> str | None:
 
 
 def family_of(function: Callable[..., Any]) -> str:
-    """The file of ``ops`` that a function is from; functions of JAX are those of elements."""
+    """Returns the module of ``ops`` that defines a function; plain JAX functions count as element-wise."""
     package, _, module = function.__module__.rpartition(".")
     return module if package.endswith("lowering.ops") else "unary"

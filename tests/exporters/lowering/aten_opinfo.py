@@ -1,4 +1,4 @@
-"""Calls of ATen's operators that PyTorch's own samples (``op_db``) come down to."""
+"""Records the ATen calls that PyTorch's own operator samples (``op_db``) decompose to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 SEEN = 5
-"""How many samples of an entry of ``op_db`` are looked at for each dtype."""
+"""Largest number of samples of an ``op_db`` entry that are tried for each dtype."""
 LARGEST = 600
-"""Calls with larger tensors are left out, as they say nothing more, and those in float64, which no model uses."""
+"""Calls with larger tensors are skipped as redundant, and those in float64, which no model uses."""
 KEPT = {"float32": 1, "int64": 1, "bfloat16": 1}
-"""How many different calls of an overload are kept for each dtype."""
+"""Largest number of different calls of an overload that are kept for each dtype."""
 ENTRIES = {
     "_adaptive_avg_pool2d": ("nn.functional.adaptive_avg_pool2d",),
     "_adaptive_avg_pool3d": ("nn.functional.adaptive_avg_pool3d",),
@@ -58,7 +58,7 @@ ENTRIES = {
     "repeat_interleave.Tensor": (),
     "upsample_bilinear2d.default": ("nn.functional.interpolate",),
 }
-"""Entries of ``op_db`` by the name that the registry has, where they differ."""
+"""Names in the registry -> names of ``op_db`` entries, where they differ."""
 
 
 @cache
@@ -72,7 +72,7 @@ def _entries() -> dict[str, list[Any]]:
 
 
 def recorded(name: str) -> Iterator[Call]:
-    """Calls of one name of the registry, few for each dtype and no two of a kind."""
+    """Returns a few calls of one registered operator for each dtype, no two of the same kind."""
     import torch
 
     short = name.removeprefix("aten.")
@@ -97,7 +97,7 @@ def recorded(name: str) -> Iterator[Call]:
 
 
 def _calls(entry: Any, sample: Any) -> list[Call]:
-    """What one sample comes down to."""
+    """Returns the ATen calls that one sample decomposes to."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map
@@ -123,7 +123,7 @@ def _calls(entry: Any, sample: Any) -> list[Call]:
 
 
 def _kind(call: Call) -> Any:
-    """What tells a call from another: ranks and dtypes of tensors, and all else as it is."""
+    """Returns what distinguishes a call from others: ranks and dtypes of tensors, and all other arguments."""
     import torch
     from torch.utils._pytree import tree_map
 

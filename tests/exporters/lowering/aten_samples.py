@@ -1,4 +1,4 @@
-"""Calls of ATen's operators with PyTorch's answers, to hold the operators in JAX against."""
+"""Samples of ATen calls with PyTorch's results."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import aten_cases
 from aten_opinfo import recorded
 
 ON_CUDA = ("_softmax", "_log_softmax")
-"""Operators that no CPU has where their last argument is true: what they mean is what PyTorch takes them apart to."""
+"""Operators that the CPU lacks if their last argument is true: the expected result is that of PyTorch's decomposition."""
 KINDS: dict[str, dict[str, bool]] = {
     "cases": {},
     "open_cases": {"opened": True},
     "refused_cases": {"refused": True},
 }
-"""What the samples of a function of a file of ``aten_cases`` are."""
+"""Functions of ``aten_cases`` modules -> the kind of their samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Sample:
 
     Attributes:
         operator: The overload, e.g. ``aten.add.Tensor``.
-        origin: The file that it is from.
-        opened: Whether axes of certain lengths are of open sizes, for which see ``aten_cases.tensors``.
-        refused: Whether no program can do it.
+        origin: The module that defines the sample.
+        opened: Whether axes of certain lengths are symbolic; see ``aten_cases.tensors``.
+        refused: Whether no program can compute it.
     """
 
     operator: str
@@ -42,7 +42,7 @@ class Sample:
 
     @cached_property
     def expected(self) -> Any:
-        """PyTorch's answer."""
+        """PyTorch's result."""
         import torch
 
         _, packet, overload = self.operator.split(".")
@@ -75,7 +75,7 @@ def _shown(value: Any) -> str:
 
 
 def _written() -> Iterator[Sample]:
-    """Those of the files of ``aten_cases``."""
+    """Returns the samples of the ``aten_cases`` modules."""
     from aten_cases.tensors import Tensors
 
     for module in pkgutil.iter_modules(aten_cases.__path__):
@@ -95,7 +95,7 @@ def _by_operator() -> dict[str, list[Sample]]:
 
 @cache
 def name_of(overload: str) -> str:
-    """The name under which the registry knows an overload."""
+    """Returns the name of an overload in the registry."""
     from equipoise.exporters.lowering.registry import registered_functions
 
     packet = overload.rpartition(".")[0]
@@ -104,11 +104,11 @@ def name_of(overload: str) -> str:
 
 @cache
 def samples_of(name: str) -> list[Sample]:
-    """All samples of one name of the registry: those written by hand, PyTorch's own, then other kinds."""
+    """Returns all samples of one registered name: hand-written ones, PyTorch's own, then other kinds."""
     calls = [Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded(name)]
     return sorted([*_by_operator().get(name, []), *calls], key=kind_of)
 
 
 def kind_of(sample: Sample) -> int:
-    """Samples of one kind can be in one program."""
+    """Returns a key; samples with equal keys can share a program."""
     return 2 * sample.refused + sample.opened

@@ -1,4 +1,4 @@
-"""Loops and branches of a graph."""
+"""Loops and branches of a graph (``scan``, ``while_loop``, ``cond``) compute what PyTorch computes."""
 
 from __future__ import annotations
 

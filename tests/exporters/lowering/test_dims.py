@@ -1,4 +1,4 @@
-"""Arithmetic of sizes, with integers and with sizes that are open."""
+"""Arithmetic of sizes, with integers and with symbolic dimensions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dtypes by PyTorch's rules: all pairs of dtypes, as tensors with axes, without, and as plain numbers."""
+"""Type promotion follows PyTorch for all pairs of dtypes: tensors with axes, scalar tensors and Python numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBERS = (True, 2, 2.5, 1 + 2j)
 
 
 def operands() -> list[tuple[Any, Any]]:
-    """PyTorch's and ours."""
+    """Returns the operand in PyTorch and in JAX."""
     import numpy as np
     import torch
 
@@ -31,7 +31,7 @@ def operands() -> list[tuple[Any, Any]]:
 
 
 def wanted(*values: Any) -> str:
-    """PyTorch's answer; complex numbers of two halves, which JAX has not, are of two float32."""
+    """Returns PyTorch's dtype; complex32, which JAX lacks, becomes complex64."""
     import torch
 
     found = str(torch.result_type(*values)).removeprefix("torch.")

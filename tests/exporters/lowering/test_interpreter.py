@@ -1,4 +1,4 @@
-"""What cannot be lowered says which operator, of which module, and what to do."""
+"""Errors of the interpreter name the operator, its module and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.transformers
 
 
 def nested(function: Callable[[Any], Any]) -> Any:
-    """A module ``inner.deep`` that calls a function."""
+    """Returns a model whose module ``inner.deep`` calls a function."""
     from torch import nn
 
     class Deep(nn.Module):
@@ -69,7 +69,7 @@ def test_a_size_that_depends_on_values() -> None:
 
 
 def test_rows_that_a_mask_picks_are_put_back() -> None:
-    """What is beyond them touches nothing, whatever the mask leaves."""
+    """Rows beyond those that the mask selects change nothing, however many it selects."""
     import torch
 
     class Halves(torch.nn.Module):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Every operator of ATen that is known, against PyTorch."""
+"""Every registered ATen operator agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAMILIES = sorted(path.stem for path in (ROOT / "exporters/lowering/ops").glob("
 RANDOM = ("rand", "randn", "rand_like", "randn_like", "bernoulli", "multinomial")
 OF_VALUES = ("masked_select", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "bincount")
 REFUSED = frozenset(f"aten.{name}" for name in (*RANDOM, *OF_VALUES))
-"""Operators that no program has: they are known so that the error says why."""
+"""Operators that no program can compute: they are registered for their error message."""
 
 
 def functions() -> dict[str, Callable[..., Any]]:
@@ -42,7 +42,7 @@ def test_operators_are_those_of_pytorch(family: str) -> None:
 
 
 def test_each_operator_is_of_a_family() -> None:
-    """So that none goes untried."""
+    """Every operator belongs to a module of ``ops``, so none is left untested."""
     assert {family_of(function) for function in functions().values()} == set(FAMILIES)
 
 
@@ -52,7 +52,7 @@ def test_each_family_has_a_file_of_samples() -> None:
 
 
 def test_each_operator_has_a_mistake_that_its_samples_show() -> None:
-    """``benchmarks/mutate_ops.py`` made them; a new operator needs another run."""
+    """Every operator has a mutant that its samples catch, in the results of ``benchmarks/mutate_ops.py``."""
     figures = json.loads((ROOT / "benchmarks/results/mutate-ops.json").read_text())["functions"]
     shown = {name.partition(".")[2] for name, one in figures.items() if one["caught"]}
     for name, function in functions().items():
@@ -67,7 +67,7 @@ def test_operators_that_no_program_can_have_say_why() -> None:
 
 
 def test_names_are_those_of_aten_that_survive_the_decomposition() -> None:
-    """None is misspelled or out of reach: what PyTorch takes apart never comes here."""
+    """Every registered name is an ATen operator that PyTorch's decompositions leave in a graph."""
     import torch
 
     from equipoise.exporters.lowering.program import decompositions

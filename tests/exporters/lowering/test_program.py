@@ -1,4 +1,4 @@
-"""Whole graphs: what PyTorch gives, at sizes other than the traced ones, at once and as a program."""
+"""Lowered models agree with PyTorch at other sizes than the traced ones, eagerly and as an exported program."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_halves_come_back_as_halves() -> None:
 
 
 def test_waves_at_other_sizes() -> None:
-    """Two ways through a stride that are added, and a transform over an axis that is open."""
+    """Two strided paths are added, and a Fourier transform runs over a symbolic axis."""
     import torch
     from torch import nn
     from torch.export import Dim

@@ -1,4 +1,4 @@
-"""Sizes that go through tensors, fractions of sizes, and sizes that are written as multiples."""
+"""Small integer tensors that carry sizes, fractions of sizes, and sizes that are multiples stay symbolic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sizes(text: str) -> Any:
 
 
 def padded(stride: int) -> Any:
-    """A module that computes its padding in tensors, as audio codecs do."""
+    """Returns a module that computes its padding with tensors, as audio codecs do."""
     import torch
 
     class Padded(torch.nn.Module):
@@ -53,7 +53,7 @@ def test_a_padding_that_tensors_decide(stride: int) -> None:
 
 
 def test_sizes_of_a_table_of_shapes() -> None:
-    """Taken out of a constant, multiplied, added."""
+    """Sizes are indexed out of a constant, multiplied and added."""
     import torch
 
     class Table(torch.nn.Module):
@@ -134,7 +134,7 @@ def test_a_quotient_of_a_quotient_is_one() -> None:
     ],
 )
 def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> None:
-    """Kernel, stride, padding of each; sizes that are cut off, and sizes that are not."""
+    """Stacked convolutions with kernel, stride and padding, with and without leftover columns."""
     import torch
 
     class Stack(torch.nn.Module):
@@ -160,7 +160,7 @@ def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> N
 
 
 def test_patches_of_pictures_are_multiples() -> None:
-    """As many of each picture, and four of them become one."""
+    """The number of patches is a multiple: four patches are merged into one."""
     from equipoise.exporters.shapes.substitutions import MultipleOf, Offset, find_multiples
 
     (patches, limits) = sizes("p, limits")

@@ -1,4 +1,4 @@
-"""Weights beside graphs: where they lie, how often, and that graphs find them."""
+"""External data of ONNX graphs: graphs find their weights, and each weight is stored once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A, B, C = (np.arange(size, dtype=np.float32).reshape(-1, 5) + size for size in (
 
 
 def graph(*weights: np.ndarray) -> object:  # type: ignore[type-arg]
-    """The sum of the sums of weights."""
+    """Returns a model that adds the sums of several weights."""
     helper = onnx.helper
     names = [f"w{index}" for index in range(len(weights))]
     nodes = [

@@ -1,4 +1,4 @@
-"""What PyTorch's translation to ONNX takes amiss does not reach it."""
+"""The FX clean-up before ``torch.onnx.export`` removes what the translation would get wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
 
 class Squeezed(torch.nn.Module):  # type: ignore[misc]
-    """Axes that are open, within the graph and at its end, and one that is 1."""
+    """Squeezes dynamic axes within the graph and at its end, and one axis of size 1."""
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         within = (x.squeeze(1) + 1).squeeze((0, 2))
@@ -26,7 +26,7 @@ class Squeezed(torch.nn.Module):  # type: ignore[misc]
 
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
 def test_open_axes_are_not_squeezed(tmp_path: Path) -> None:
-    """PyTorch leaves an axis that is not 1 where it is; ONNX says that it cannot be taken out."""
+    """PyTorch keeps an axis whose size is not 1 in ``squeeze``; ONNX raises an error."""
     model = Squeezed().eval()
     source = ExportableModel(
         model, model, {"x": sample(2, 5)}, {"x": {0: "batch", 1: "length"}}, ("y", "z", "w")

@@ -1,4 +1,4 @@
-"""Constants that are nearly zero or nearly one are numbers of the model, not nothing."""
+"""onnxscript's optimizer keeps additions of almost zero and multiplications by almost one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 
 
 class Norm(torch.nn.Module):  # type: ignore[misc]
-    """A norm with a small epsilon, and a scale that is almost one."""
+    """A norm with a small epsilon and a scale of almost one."""
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"y": torch.rsqrt(x + 1e-8), "z": x * 1.000004}
@@ -24,7 +24,7 @@ class Norm(torch.nn.Module):  # type: ignore[misc]
 
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
 def test_small_constants_stay(tmp_path: Path) -> None:
-    """Without its epsilon the first output would be larger by the square root of two."""
+    """Without its epsilon the first output would be larger by a factor of the square root of two."""
     example = torch.full((2, 3), 1e-8)
     norm = Norm().eval()
     source = ExportableModel(norm, norm, {"x": example}, {"x": {0: "batch"}}, ("y", "z"))

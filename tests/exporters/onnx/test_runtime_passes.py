@@ -1,4 +1,4 @@
-"""What is changed in a graph for ONNX Runtime leaves its numbers as they are."""
+"""Changes of a graph for ONNX Runtime keep its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.exporters.onnx.runtime_passes import prevent_pad_fusion
 
 
 def padded_pool(path: Path, opset: int) -> None:
-    """Zeros around a picture, then the largest of each 3 by 3."""
+    """Returns a model that pads an image with zeros and takes the maximum over 3x3 windows."""
     helper = onnx.helper
     nodes = [
         helper.make_node("Pad", ["x", "pads"], ["padded"]),
@@ -34,7 +34,7 @@ def padded_pool(path: Path, opset: int) -> None:
 
 
 def test_padding_before_a_pool_stays(tmp_path: Path) -> None:
-    """All is negative: the zeros around it are the largest where a window reaches them."""
+    """All values are negative: the zero padding is the maximum wherever a window reaches it."""
     path = tmp_path / "model.onnx"
     padded_pool(path, 18)
     model = onnx_ir.load(str(path))
@@ -50,7 +50,7 @@ def test_padding_before_a_pool_stays(tmp_path: Path) -> None:
 
 
 def test_nothing_to_keep(tmp_path: Path) -> None:
-    """An older ``Pad`` has no axes, and what is kept once is not kept again."""
+    """An older ``Pad`` without an axes input is left alone, and a second call changes nothing."""
     path = tmp_path / "model.onnx"
     padded_pool(path, 17)
     assert prevent_pad_fusion(onnx_ir.load(str(path))) == []

@@ -1,4 +1,4 @@
-"""A recurrence that is counted by the program gives what the loop over the tokens gives, at any length."""
+"""A recurrence exported as a scan agrees with the loop over tokens at any length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = {"vocab_size": 50, "hidden_size": 16, "state_size": 4, "num_hidden_layer
 
 
 class Plain(torch.nn.Module):  # type: ignore[misc]
-    """The model without a cache, as a module of one input."""
+    """Wraps a model without a cache as a module with one input."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Plain(torch.nn.Module):  # type: ignore[misc]
 
 
 def test_a_longer_text() -> None:
-    """Exported at seven tokens, right at thirty-one; the model itself goes on as it did."""
+    """Exported at 7 tokens, the program is right at 31; the eager model is unchanged."""
     torch.manual_seed(0)
     model = transformers.MambaModel(transformers.MambaConfig(**SIZES)).eval()
     plain = Plain(model)
@@ -45,12 +45,12 @@ def test_a_longer_text() -> None:
 
 
 def test_no_recurrence() -> None:
-    """Any other model is left alone."""
+    """Models without a recurrence are left alone."""
     assert patch_recurrences(torch.nn.Linear(2, 2)) == []
 
 
 class Tokens(torch.nn.Module):  # type: ignore[misc]
-    """A part of a model over tokens, as a module of one input."""
+    """Wraps a part of a model over tokens as a module with one input."""
 
     def __init__(self, part: torch.nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Tokens(torch.nn.Module):  # type: ignore[misc]
 def right_at_other_lengths(
     module: torch.nn.Module, examples: list[torch.Tensor], axis: int
 ) -> None:
-    """Exported at the first, right at all, with the loop and, outside of ``torch.export``, without."""
+    """Exports at the first length and asserts equal results at all, in the program and in the eager model."""
     with torch.no_grad():
         expected = [module(one) for one in examples]
         assert patch_recurrences(module)
@@ -96,7 +96,7 @@ def test_lstm(settings: dict[str, object]) -> None:
     "ignore:The tensor attributes"
 )  # PyTorch's own of what the module keeps.
 def test_lstm_that_the_loop_does_not_know() -> None:
-    """One that projects goes on as it was."""
+    """An LSTM with a projection is left alone."""
     torch.manual_seed(0)
     module = Tokens(torch.nn.LSTM(5, 4, proj_size=3)).eval()
     patch_recurrences(module)

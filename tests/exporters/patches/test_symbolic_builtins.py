@@ -1,4 +1,4 @@
-"""Sizes that Python makes numbers of stay sizes, and give what the model gives at others than the traced ones."""
+"""Sizes stay symbolic through ``len``, ``int``, ``range`` and ``list``, and results are right at other sizes than the traced ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pooled(torch.nn.Module):
 
 @pytest.fixture
 def model() -> Iterator[Callable[[str], Any]]:
-    """A model whose answer is an expression, written in a module as those of transformers are."""
+    """Returns a model that evaluates an expression, defined in a module like those of transformers."""
 
     def make(body: str, name: str = "Model") -> Any:
         module = types.ModuleType(PLACE)
@@ -116,7 +116,7 @@ def test_nothing_is_left_behind(model: Callable[[str], Any]) -> None:
 
 
 def test_numbers_are_what_they_were(model: Callable[[str], Any]) -> None:
-    """Without open sizes nothing is other than in Python."""
+    """Without symbolic sizes the builtins behave as in Python."""
     module = model(
         "torch.cat(list(x.split(counts.tolist()))) * len(x) * int(2.7) * len([*range(1, 6, 2)])"
     )

@@ -1,4 +1,4 @@
-"""``int`` of an open size stays that size while a model is followed; of everything else it is ``int``."""
+"""``int`` of a symbolic size stays symbolic during tracing; otherwise it is Python's ``int``."""
 
 from __future__ import annotations
 

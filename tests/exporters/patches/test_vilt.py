@@ -1,4 +1,4 @@
-"""ViLT with every patch answers as transformers' own, which chooses patches by chance."""
+"""ViLT with all patches gives the results of transformers' own model, which samples patches at random."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model_of(folder: Path) -> Any:
 
 
 def pictures(*sizes: tuple[int, int]) -> dict[str, Any]:
-    """Pictures in the upper left corner of a batch, and where they end."""
+    """Returns images in the upper left corner of a padded batch, and their pixel mask."""
     random = np.random.default_rng(1)
     height, width = np.max(sizes, axis=0).tolist()
     mask = torch.zeros(len(sizes), height, width, dtype=torch.long)
@@ -53,7 +53,7 @@ def test_same_answers(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
 
 
 def test_left_alone(tmp_path: Path) -> None:
-    """Where the config has patches left out by chance, and in models that have no such part."""
+    """Models whose config limits the number of patches, and models without ViLT's embeddings, are left alone."""
     model = model_of(tmp_path / "vilt")
     model.config.max_image_length = 9
     assert patch_vilt(model) == []

@@ -1,4 +1,4 @@
-"""Models that branch by a size: their programs are right on both sides, or say on which they are."""
+"""Programs of models that branch on a size are right on both sides of the branch, or note which side is supported."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Forward = Callable[[Any], Any]
 
 
 def padded(x: Any) -> Any:
-    """A length that is odd is filled up."""
+    """Pads an odd length to an even one."""
     if x.shape[1] % 2:
         x = torch.nn.functional.pad(x, (0, x.shape[1] % 2))
     return x.unflatten(1, (-1, 2)).sum(-1)
 
 
 def cut(x: Any) -> Any:
-    """Twice as many positions as pairs, and none too many."""
+    """Makes two positions for each pair and cuts the excess."""
     halves = x[:, ::2].repeat_interleave(2, 1)
     if halves.shape[1] > x.shape[1]:
         halves = halves[:, : x.shape[1]]
@@ -46,50 +46,50 @@ def cut(x: Any) -> Any:
 
 
 def doubled(x: Any) -> Any:
-    """Long inputs are something else."""
+    """Computes something else for long inputs."""
     return x * 2 if x.shape[1] > 12 else x
 
 
 def table(x: Any) -> Any:
-    """There are thirty positions."""
+    """Has a table of thirty positions."""
     if x.shape[1] > 30:
         raise ValueError("too long")
     return x + torch.arange(x.shape[1])
 
 
 def parity(x: Any) -> Any:
-    """What is done with odd lengths has nothing to do with the rest."""
+    """Branches on the parity of the length without an effect on the rest."""
     return x.flip(1) if x.shape[1] % 2 else x + 1
 
 
 def shortcut(x: Any) -> Any:
-    """The same either way."""
+    """Computes the same on both sides of a branch."""
     return x.sum(1, keepdim=True) if x.shape[1] > 1 else x
 
 
 def least(x: Any) -> Any:
-    """``min`` asks too: of ten columns the first are taken."""
+    """Takes the first ten columns at most; ``min`` is a branch, too."""
     return x[:, : min(x.shape[1], 10)].cumsum(1)
 
 
 def pooled(x: Any) -> Any:
-    """A question about what is left of a long input."""
+    """Branches on the size that is left of a long input."""
     x = x.unfold(1, 40, 20).mean(-1)
     return x + 1 if x.shape[1] > 99 else x
 
 
 def between(x: Any) -> Any:
-    """Two questions, two limits."""
+    """Branches twice, which makes two limits."""
     return x + 1 if 3 < x.shape[1] < 20 else x
 
 
 def two(x: Any) -> Any:
-    """A condition of two sizes."""
+    """Branches on a condition of two sizes."""
     return x.mT @ x if x.shape[0] < x.shape[1] else x @ x.mT
 
 
 def plain(x: Any) -> Any:
-    """No question at all."""
+    """Does not branch."""
     return x.cumsum(1)
 
 
@@ -116,7 +116,7 @@ def limits(source: ExportableModel, found: CheckedProgram) -> list[str]:
 
 
 def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[str]]:
-    """The JAX program, and its notes."""
+    """Returns the JAX program and its notes."""
     graph = lower(found.program, tuple(source.tensors))
     with jax.enable_x64(True):
         exported, notes = export_with_constraints(
@@ -133,7 +133,7 @@ def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[s
 @pytest.mark.parametrize("length", [6, 7])
 @pytest.mark.parametrize("forward", [padded, cut, shortcut, least, plain])
 def test_one_program_for_both_sides(forward: Forward, length: int) -> None:
-    """Whatever side the example lies on."""
+    """The program is right on both sides, whichever side the example is on."""
     source, found = made(forward, 3, length)
     assert limits(source, found) == []
     call, notes = program(source, found)
@@ -162,7 +162,7 @@ def test_limits_are_said_and_kept(
     inside: tuple[int, ...],
     beyond: tuple[int, ...],
 ) -> None:
-    """Where no program is right on both sides, the one there is refuses the other."""
+    """If no program is right on both sides, the program notes its limit and refuses other sizes."""
     source, found = made(forward, 3, length)
     assert sorted(limits(source, found)) == sorted(expected)
     call, notes = program(source, found)
@@ -186,7 +186,7 @@ def test_a_condition_of_two_sizes() -> None:
 
 
 def test_a_model_that_takes_none_of_our_inputs_has_no_limits() -> None:
-    """What fails at every other size tells nothing of the branch."""
+    """A model that fails at every other size reveals nothing about the branch."""
     seen = []
 
     def picky(x: Any) -> Any:
@@ -202,7 +202,7 @@ def test_a_model_that_takes_none_of_our_inputs_has_no_limits() -> None:
 
 
 def test_a_model_that_draws_has_no_limits() -> None:
-    """Where program and model differ at the example already, nothing is found out by comparing them."""
+    """If program and model differ at the example itself, comparing them at other sizes proves nothing."""
     source, found = made(
         lambda x: torch.rand(x.shape) if x.shape[1] > 12 else torch.rand_like(x), 3, 6
     )
@@ -215,7 +215,7 @@ def test_sizes_too_large_to_try_are_a_limit() -> None:
 
 
 def test_axes_of_one_name_are_one_size() -> None:
-    """A mask is as long as what it masks: what a model would do with a shorter one is no matter."""
+    """Axes with one name change together: a mask is always as long as its tokens."""
 
     class Masked(torch.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any, mask: Any) -> Any:
@@ -231,7 +231,7 @@ def test_axes_of_one_name_are_one_size() -> None:
 
 
 def test_what_a_model_keeps_of_longer_inputs_is_forgotten() -> None:
-    """Its table grows for good when it is called; the program is that of the model as it was."""
+    """A table that grows when the model is called with longer inputs is restored before the export."""
 
     class Growing(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:

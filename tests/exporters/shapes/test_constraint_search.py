@@ -1,4 +1,4 @@
-"""Where JAX asks about a size, the smallest one is stated; a batch that it does not ask about may be one."""
+"""The search states a minimum for sizes that JAX asks about, and leaves others at 1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.exporters.target import ExportableModel
 
 
 class Stretched(torch.nn.Module):  # type: ignore[misc]
-    """Resampling wants a size that is not empty, which a seventh of a height may be."""
+    """Resamples to a seventh of the height, which must not be empty."""
 
     def forward(self, pixels: Any) -> dict[str, Any]:
         small = torch.nn.functional.avg_pool2d(pixels, 7)

@@ -1,4 +1,4 @@
-"""Conditions of sizes in JAX's notation say what they say in SymPy's."""
+"""Constraints on sizes mean the same in JAX's notation and in SymPy's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_constraint(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, (_, text) in CONDITIONS.items() if text])
 def test_jax_reads_it_as_it_was_meant(name: str) -> None:
-    """At every pair of sizes JAX's check of the call says what SymPy says."""
+    """JAX's check of a call agrees with SymPy at every pair of sizes."""
     condition, text = CONDITIONS[name]
     program = over([text])
     answers = set()

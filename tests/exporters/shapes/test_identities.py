@@ -1,4 +1,4 @@
-"""Sizes that are always equal are found by their values, and stated so that JAX takes them."""
+"""Sizes that are always equal are found from sampled values, and stated in a form that JAX accepts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_quotients_of_two_sizes_are_not_stated() -> None:
 
 
 def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
-    """Two strides one after the other, and a cut at the length that is left; at a length that was not traced."""
+    """Two strides in a row and a slice to the remaining length, at a length that was not traced."""
     torch = pytest.importorskip("torch")
     import jax
 

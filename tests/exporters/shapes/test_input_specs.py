@@ -1,4 +1,4 @@
-"""Open sizes: their names, what ties them together and what is known of them."""
+"""Symbolic sizes of inputs: their names, their relations and their bounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def specs(graph: Any, axes: Any, *, least: bool = False) -> dict[str, Any]:
 
 
 def constraints(found: dict[str, Any]) -> set[str]:
-    """What the scope of the sizes knows."""
+    """Returns the constraints in the scope of the symbolic sizes."""
     from jax import export
 
     size = next(one for spec in found.values() for one in spec.shape if export.is_symbolic_dim(one))
@@ -77,7 +77,7 @@ def test_a_size_of_which_inputs_have_multiples_alone() -> None:
 
 
 def test_what_is_known_of_a_size() -> None:
-    """What PyTorch found it to need is always stated, what it assumes of every size (2) where it is asked for."""
+    """Bounds that PyTorch derived are always stated; its default minimum of 2 only on request."""
     from torch.export import Dim
 
     graph = pair({"x": {0: Dim("rows", min=3, max=100), 1: Dim("free")}, "ids": {}})
@@ -103,7 +103,7 @@ def test_inputs_and_outputs_are_of_32_bits(name: str, narrow: str) -> None:
 
 
 def test_what_may_be_empty_is_a_size_less_one() -> None:
-    """JAX's own sizes are at least 1."""
+    """A size that may be 0 is a symbolic size minus 1, because JAX's sizes are at least 1."""
     from torch.export import Dim
 
     from equipoise.exporters.shapes.input_specs import input_specs, io_signature

@@ -1,4 +1,4 @@
-"""A model with a longest text, in every target that begins with ``torch.export``: the note, and what is refused."""
+"""A model with a maximum length notes the limit in every target that uses ``torch.export``, and refuses longer inputs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(
     model: Path, make_program: Callable[..., list[str]], tmp_path: Path
 ) -> Callable[[str], list[str]]:
-    """Writes a target's program, in its first way, into the test's folder; gives the notes."""
+    """Returns a function that exports with the first strategy of a target into the test's folder and returns the notes."""
 
     def make(target: str) -> list[str]:
         way = next(iter(find_target(target).ways))
@@ -105,7 +105,7 @@ def test_tensorflow(model: Path, made: Callable[[str], list[str]], tmp_path: Pat
 
 @pytest.mark.parametrize("target", ["onnx", "torch-export"])
 def test_pytorch(target: str, made: Callable[[str], list[str]], tmp_path: Path) -> None:
-    """ONNX has no checks: there the note is all."""
+    """ONNX has no checks of sizes: the note is all there is."""
     notes = made(target)
     assert any(one.startswith(NOTE) for one in notes)
     if target == "torch-export":

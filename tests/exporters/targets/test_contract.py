@@ -1,4 +1,4 @@
-"""Every target keeps the contract, and every way of it makes a program that computes the same."""
+"""Every target fulfils the contract of targets, and each of its strategies exports an equivalent program."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_contract(name: str) -> None:
 
 
 def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An entry point is a target like those of this package; a worker process gets it by its file."""
+    """A target from an entry point works like a built-in one; a worker process loads it by its file."""
     file = tmp_path / "theirs.py"
     file.write_text("from equipoise.exporters.targets.onnx import TARGET\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -81,7 +81,7 @@ def test_shapes_are_free(
     make_program: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:
-    """Made at (2, 7), right at (1, 1), (3, 33), the longest there is, and padded on either side."""
+    """Exported at (2, 7), the program is right at (1, 1), (3, 33), the maximum length, and with padding on either side."""
     make_program(name, way, MODEL, NAME, tmp_path, **tokens(2, 7))
     file = tmp_path / find_target(name).program
     truth = RemoteModel(workers.get("pytorch"), "pytorch", NAME, MODEL, threads=1)

@@ -1,4 +1,4 @@
-"""A SavedModel where there is TensorFlow and nothing else: as a server has it."""
+"""A SavedModel runs where only TensorFlow is installed, as on a server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ np.savez(sys.argv[3], **{name: value.numpy() for name, value in found.items()})
 
 
 def test_a_process_that_has_only_tensorflow(cli: Callable[..., Any], tmp_path: Path) -> None:
-    """The verdict of the export, and the same answers from a process that can import neither us nor what we use."""
+    """The export's verdict passes, and a process without Equipoise and PyTorch computes the same outputs."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     outcome = cli("export", BERT, tmp_path / "out", "--to", "saved-model", "--threads", 1)

@@ -1,4 +1,4 @@
-"""TensorFlow Lite: programs of one size in three precisions, judged at that size."""
+"""TensorFlow Lite: programs with static shapes in three precisions, judged at that shape."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_eight_bits(name: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 
 def test_refused(cli: Callable[..., Any], tmp_path: Path) -> None:
-    """What has no program of one size, or no weights of that kind, is refused in words."""
+    """Models without a static-shape program, and unsupported precisions, are refused with an explanation."""
     out = tmp_path / "out"
     said = cli("export", ROOT / "text-generation", out, "--to", "tflite", "--no-validate")
     assert said.code == 2

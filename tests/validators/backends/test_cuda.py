@@ -1,4 +1,4 @@
-"""Tasks on a GPU, where one is at hand; and what is said where none is."""
+"""Tasks on a GPU, if there is one, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_gpu_is_a_failure_of_the_backend(tmp_path: Path) -> None:
 
 @pytest.mark.transformers
 def test_no_fall_back_to_the_cpu(workers: WorkerPool, tmp_path: Path) -> None:
-    """A provider that ONNX Runtime does not have is an error, not another provider."""
+    """A provider that ONNX Runtime lacks is an error; no other provider is used."""
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     wanted = "CUDAExecutionProvider"

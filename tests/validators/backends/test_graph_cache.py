@@ -1,4 +1,4 @@
-"""Decoding with a cache: what is filled up on the left of a past changes nothing."""
+"""Left padding of a KV cache does not change the results of decoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASK = np.array([[0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])
 
 
 class Attention:
-    """Attention of one head over numbers, whose keys are the tokens and their positions."""
+    """One head of attention over numbers, whose keys are the tokens and their positions."""
 
     def __init__(self, *left_out: str) -> None:
         names = [name for name in ("attention_mask", "position_ids") if name not in left_out]
@@ -51,7 +51,7 @@ class Attention:
 
 
 def written(decoder: DecoderGraph, first: int) -> Any:
-    """What comes of the first tokens at once and of the others one by one, their rows exchanged in between."""
+    """Returns the outputs for the first tokens at once and the others one by one, with rows exchanged in between."""
     state, found, order = None, [], None
     rows = np.array([0, 1])
     places = np.cumsum(MASK, axis=1) - 1

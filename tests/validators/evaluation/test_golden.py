@@ -1,4 +1,4 @@
-"""Answers that were kept: the same verdicts without PyTorch, and no comparison with what does not fit."""
+"""Recorded reference outputs: the same verdicts without PyTorch, and errors where they do not fit the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = ["--cases", "single,batch", "--threads", "1"]
 
 
 def validated(folder: Path, *options: object) -> tuple[int, Any]:
-    """Exit code and report of a run on a backend that is a file."""
+    """Returns exit code and report of a validation of a backend from a file."""
     output = folder / "report.json"
     output.unlink(missing_ok=True)
     arguments = ["validate", BERT, "--backends", BACKEND, *CASES, "--json", output, *options]
@@ -35,7 +35,7 @@ def validated(folder: Path, *options: object) -> tuple[int, Any]:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A golden, and the report of the run that made it."""
+    """Returns a recorded golden and the report of the run that recorded it."""
     place = tmp_path_factory.mktemp("kept")
     code, report = validated(place, "--save-golden", place / "golden")
     assert code == 0
@@ -44,13 +44,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture
 def golden(kept: tuple[Path, Any], tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """Returns a copy of the golden that a test may damage."""
     return shutil.copytree(kept[0], tmp_path / "golden")
 
 
 @pytest.fixture
 def no_pytorch(tmp_path: Path) -> list[str]:
-    """Options with which the backend pytorch cannot run."""
+    """Returns options with which the pytorch backend cannot run."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 9\n")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
@@ -76,7 +76,7 @@ def test_same_verdicts_without_pytorch(
 def test_a_fault_is_seen_against_a_golden(
     golden: Path, no_pytorch: list[str], tmp_path: Path
 ) -> None:
-    """Kept answers that differ by more than noise, as if the backend were wrong."""
+    """Recorded outputs that differ by more than noise make the backend diverge."""
     for part in ("reference", "truth", "noise-0", "noise-1"):
         path = golden / f"batch.{part}.npz"
         with np.load(path) as values:
@@ -128,7 +128,7 @@ def cut(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """Other bytes in the middle: the archive's checksum does not hold."""
+    """Changes bytes in the middle, which breaks the archive's checksum."""
     raw = bytearray(path.read_bytes())
     place = raw.index(b"\x93NUMPY") + 130
     raw[place] ^= 0xFF

@@ -1,4 +1,4 @@
-"""Large models: the truth without weights of its own, and one copy of the model at a time."""
+"""Large models: float64 truth without a second set of weights, and one copy of the model at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
 
 
 class Narrowing(torch.nn.Module):  # type: ignore[misc, name-defined]
-    """All that models do to narrow, and layers that look at types themselves."""
+    """Casts to narrower types in every way that models use, and has layers that look at dtypes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_truth_is_that_of_a_wide_model() -> None:
 
 
 class Counted(WorkerPool):
-    """Counts how many processes hold a model of PyTorch at once."""
+    """Counts how many processes hold a PyTorch model at the same time."""
 
     most = 0
 

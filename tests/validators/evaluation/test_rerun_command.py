@@ -1,4 +1,4 @@
-"""The command line in a report does what was done."""
+"""The command line in a report repeats the validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.validators.evaluation.rerun_command import rerun_command
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """As the command itself reads it."""
+    """Returns the arguments as the command parses them."""
     program, name, *arguments = shlex.split(text)
     assert program == "equipoise"
     found = main.root.get_command(click.Context(main.root), name)

@@ -1,4 +1,4 @@
-"""PyTorch with a fault: positions are counted from the padding on, whatever it is told."""
+"""A faulty PyTorch backend: positions count the left padding, whatever position ids it gets."""
 
 from __future__ import annotations
 

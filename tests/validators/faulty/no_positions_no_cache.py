@@ -1,4 +1,4 @@
-"""PyTorch with a fault and without a cache: positions are counted from the padding on."""
+"""A faulty PyTorch backend without a cache: positions count the left padding."""
 
 from __future__ import annotations
 

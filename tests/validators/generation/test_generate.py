@@ -1,4 +1,4 @@
-"""The loop writes token for token what transformers' own generate writes."""
+"""``generate`` gives the tokens of transformers' own ``generate``."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_following_itself_changes_nothing() -> None:
 
 
 def test_margins_hold() -> None:
-    """An error below the margin leaves every token as it is; one above can change it."""
+    """An error below the margin changes no token; a larger one can."""
     model, runs = folder("text-generation"), runner("text-generation")
     batch = _batch("text-generation", {"num_beams": 1})
     outputs = generate(runs, model, batch.arrays, {"num_beams": 1})

@@ -41,7 +41,7 @@ def compare(found: Any, wanted: Any, where: str) -> None:
 
 
 def _compare_pictures(found: Any, wanted: dict[str, Any], where: str) -> None:
-    """The same but for one step of grey, or one pixel in a thousand of a mask."""
+    """Asserts equal images up to one grey level, or up to one in a thousand pixels of a mask."""
     raw = zlib.decompress(base64.b64decode(wanted["packed"]))
     assert (found.mode, list(found.size)) == (wanted["mode"], wanted["size"]), where
     ours, theirs = np.frombuffer(found.tobytes(), np.uint8), np.frombuffer(raw, np.uint8)

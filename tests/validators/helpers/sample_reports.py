@@ -1,4 +1,4 @@
-"""Reports made by hand, with whatever a report can hold."""
+"""Hand-made reports with everything that a report can contain."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HOSTILE = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>\x
 
 
 def histogram(exponent: int, count: int = 6) -> tuple[int, ...]:
-    """All errors in one power of ten."""
+    """Returns a histogram with all errors in one power of ten."""
     return tuple(count if edge == exponent else 0 for edge in HISTOGRAM_EDGES)
 
 
 def output(
     verdict: Verdict = Verdict.WITHIN_NOISE, error: ErrorMetrics = NOISE, **more: Any
 ) -> OutputMetrics:
-    """An output as far off as the noise, unless said otherwise."""
+    """Returns an output whose error equals the noise by default."""
     given: dict[str, Any] = {
         "reason": "",
         "noise": NOISE,
@@ -44,13 +44,13 @@ def output(
 
 
 def case(name: str = "single", *outputs: OutputMetrics, **more: Any) -> CaseMetrics:
-    """A case of two passes with two decisions."""
+    """Returns a case of two forward passes with two decisions."""
     given: dict[str, Any] = {"decisions": (2, 2), "seconds": (0.004, 0.002)}
     return CaseMetrics(name, outputs or (output(),), **{**given, **more})
 
 
 def backend(label: str = "flax", **more: Any) -> BackendResult:
-    """A backend that is within noise."""
+    """Returns a backend within noise."""
     given: dict[str, Any] = {
         "origin": "converted from pytorch",
         "source": "/models/flax",
@@ -65,7 +65,7 @@ def backend(label: str = "flax", **more: Any) -> BackendResult:
 
 
 def diverged() -> BackendResult:
-    """A backend with everything that a divergence brings."""
+    """Returns a backend with all details of a divergence."""
     far = ErrorMetrics(6, 4.9, 4.3, 1.2, 1.6e7, -0.98, 2.0, 0)
     bad = output(Verdict.DIVERGED, far, reason="rms error 4.3", ratio=4.3e7, errors=histogram(0))
     return backend(
@@ -93,25 +93,25 @@ def diverged() -> BackendResult:
 
 
 def failed() -> BackendResult:
-    """A backend that crashed in its second case."""
+    """Returns a backend that crashed in its second case."""
     text = "the worker crashed during 'run' (signal 11)\nTraceback:\n  somewhere"
     cases = (case("single"), CaseMetrics("batch", failure=text))
     return backend("crash", cases=cases, failure=f"batch: {text}", answers=())
 
 
 def absent() -> BackendResult:
-    """A backend that is not here."""
+    """Returns a backend that is not installed."""
     return BackendResult("tensorflow", "tensorflow", absent="it has no environment")
 
 
 def safe() -> BackendResult:
-    """A backend that is off, but not far enough to matter."""
+    """Returns a backend that is beyond noise with unchanged decisions."""
     found = output(Verdict.DECISION_SAFE, reason="rms error 2e-6", ratio=20.0)
     return backend("onnx", cases=(case("single", found),))
 
 
 def report(*backends: BackendResult, **more: Any) -> Report:
-    """A report on some backends."""
+    """Returns a report about some backends."""
     reference = backend("pytorch (reference)", origin="as given", source="/models/bert")
     itself = tuple(replace(one, outputs=(output(Verdict.IDENTICAL),)) for one in reference.cases)
     given: dict[str, Any] = {
@@ -132,12 +132,12 @@ def report(*backends: BackendResult, **more: Any) -> Report:
 
 
 def full() -> Report:
-    """One backend of each kind."""
+    """Returns a report with one backend of each kind."""
     return report(diverged(), backend(), safe(), failed(), absent())
 
 
 def hostile() -> Report:
-    """Every text is an attack."""
+    """Returns a report in which every text is an injection attack."""
     bad = output(Verdict.DIVERGED, reason=HOSTILE)
     one = backend(
         HOSTILE,

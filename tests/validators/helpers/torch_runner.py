@@ -1,4 +1,4 @@
-"""A Runner in this process: PyTorch as it is, for tests of tasks and loops."""
+"""A Runner in this process that calls PyTorch directly, for tests of tasks and generation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.validators.core.types import Array, Arrays
 
 
 class TorchRunner:
-    """A model of transformers, loaded from a folder."""
+    """Runs a transformers model from a folder."""
 
     caches = True
 

@@ -1,4 +1,4 @@
-"""Figures of a comparison, with values worked out by hand."""
+"""Error metrics agree with values computed by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from equipoise.validators.judgement.verdict import NO_FINITE_VALUES, judge_outpu
     ("precision", "bits"), [("float64", 53), ("float32", 24), ("float16", 11), ("bfloat16", 8)]
 )
 def test_epsilon_and_steps(precision: str, bits: int) -> None:
-    """Of every precision that can be under test."""
+    """Epsilon and ULPs of every precision that can be under test."""
     assert unit_roundoff(precision) == 2.0**-bits
     found = ulp_sizes(np.array([1.0, -3.0, 0.25]), precision)
     assert found.tolist() == [2.0 ** (1 - bits), 2.0 ** (2 - bits), 2.0 ** (-1 - bits)]
@@ -45,7 +45,7 @@ def test_distance_by_hand() -> None:
 
 
 def test_distance_in_bfloat16() -> None:
-    """Half a step of 2^-7 is what rounding may cost at 1."""
+    """Rounding costs at most half a ULP, 2^-8 at 1."""
     truth = np.array([1.0 + 2.0**-8, 1.5])
     rounded = truth.astype(ml_dtypes.bfloat16)
     found = measure_error(rounded, truth, precision="bfloat16")
@@ -73,14 +73,14 @@ def test_identical_and_kl() -> None:
 
 
 def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputMetrics:  # type: ignore[type-arg]
-    """An output that is the reference's, bit by bit."""
+    """Judges an output that equals the reference bit by bit."""
     found = truth.astype(np.float32)
     about = {"precision": "float32", "tolerance": DEFAULTS["float32"]}
     return judge_output("logits", found, found, truth, valid=valid, **about)  # type: ignore[arg-type]
 
 
 def test_nothing_but_nan_proves_nothing() -> None:
-    """Alike it is, but no mistake could have shown."""
+    """Outputs that are all NaN are equal but prove nothing."""
     empty = np.full((2, 3), math.nan)
     assert (judged(empty).verdict, judged(empty).reason) == (Verdict.FAILED, NO_FINITE_VALUES)
     assert judged(-np.full((2, 3), math.inf)).verdict is Verdict.FAILED

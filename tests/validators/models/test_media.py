@@ -1,4 +1,4 @@
-"""Pictures, sounds and films from files, and what is said about bad ones."""
+"""Images, audio and video are loaded from files; bad files raise clear errors."""
 
 from __future__ import annotations
 

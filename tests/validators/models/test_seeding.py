@@ -1,4 +1,4 @@
-"""Preparation draws the same each time, and takes nothing from generators that others use."""
+"""Random preprocessing is repeatable and leaves the global random generators untouched."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_generators_are_given_back_after_an_error() -> None:
 @pytest.mark.transformers
 @pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
 def test_long_sounds_are_cut_at_the_same_places(truncation: str, tmp_path: Path) -> None:
-    """CLAP's extractor cuts by chance: without a seed, no two runs of one model agree."""
+    """CLAP's extractor crops at random: without a seed, two runs of one model disagree."""
     pytest.importorskip("torch")
     from transformers import ClapFeatureExtractor
 
@@ -57,7 +57,7 @@ def test_long_sounds_are_cut_at_the_same_places(truncation: str, tmp_path: Path)
 
 
 def by_chance(model: ModelFolder, case: Any, times: int) -> list[Any]:
-    """What the extractor itself gives, call after call."""
+    """Returns what the extractor itself gives in repeated calls."""
     extractor = model.feature_extractor
     sounds = [sample["audio"]["array"] for sample in case.samples]
     rate = extractor.sampling_rate

@@ -1,4 +1,4 @@
-"""The page: whole, harmless, and with every figure in it."""
+"""The HTML report is well-formed and safe, and has every metric."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Reader(HTMLParser):
-    """Elements, their attributes and the text that a person sees; refuses what is not well nested."""
+    """Collects elements, attributes and visible text; raises an error if elements are not nested properly."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The page in a browser: at no width does it scroll sideways, and nothing on it is an error."""
+"""In a browser, the HTML report never scrolls sideways and logs no error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ addEventListener("load", () => setTimeout(() => {
 
 
 def measured(pages: dict[str, str], folder: Path) -> list[tuple[str, int, int, int]]:
-    """Title, width, needed width and height of every page at every width."""
+    """Returns title, width, scroll width and height of every page at every width."""
     frames = "".join(
         f'<iframe title="{name}" width="{width}" height="800" style="border:0" '
         f'srcdoc="{html.escape(text)}"></iframe>'

@@ -1,4 +1,4 @@
-"""Reports for machines: JUnit, JSON, and the rows that all share."""
+"""Reports for machines: JUnit, JSON, and the summary rows that all reports share."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DIVERGENCE = {
 
 
 def test_json_names_are_frozen() -> None:
-    """Whoever reads reports relies on these; a change needs another ``schema``."""
+    """Readers rely on these names; a change needs a new ``schema``."""
     values = json.loads(report_json.to_json(made.full()))
     assert values["schema"] == 1
     assert set(values) == REPORT
@@ -124,7 +124,7 @@ def test_junit_says_why() -> None:
 
 
 def test_junit_of_hostile_texts() -> None:
-    """Characters that XML cannot hold are left out; the rest is text."""
+    """Characters that XML cannot contain are removed; everything else is text."""
     (first, second) = ElementTree.fromstring(junit.to_junit(made.hostile()).encode("utf-8"))
     assert "<script>" in first.attrib["name"]
     assert counts(first) == [2, 1, 1, 0]

@@ -1,4 +1,4 @@
-"""The worker's protocol, spoken with this interpreter: no framework is needed for it."""
+"""The protocol of the worker process; no framework is needed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_no_such_interpreter(tmp_path: Path) -> None:
 
 
 def test_the_file_needs_nothing_of_ours() -> None:
-    """It runs where Equipoise is not importable."""
+    """The worker's file runs where Equipoise is not importable."""
     code = (
         "import sys, runpy; sys.modules['equipoise'] = None; "
         f"runpy.run_path({str(worker.__file__)!r}, run_name='other')"

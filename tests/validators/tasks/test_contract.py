@@ -1,4 +1,4 @@
-"""What every task keeps to, over all tasks and all trained fixtures."""
+"""Every task fulfils the contract of tasks, on all trained fixtures."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from equipoise.validators.tasks.base import Task, find_task, infer_task, load_sa
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
 PIPELINES = 26
-"""Tasks of transformers 4.57.6's pipelines, but for those that are other names or other options of one of these
-and for image-to-image, keypoint-matching and zero-shot-object-detection."""
+"""Tasks of transformers 4.57.6's pipelines, without aliases and options of these,
+and without image-to-image, keypoint-matching and zero-shot-object-detection.
+"""
 
 
 RESOLUTIONS = ("boxes", "depth", "audio")
-"""Decisions whose value is a measure: below the margin it moves, but nobody sees it."""
+"""Decisions that are measurements: below the margin they change invisibly."""
 
 
 def test_all_are_found() -> None:
@@ -67,7 +68,7 @@ def test_one_task_suits(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_class_without_architectures(name: str) -> None:
-    """The mapping of transformers gives a class of the same model where the config names none."""
+    """Without ``architectures`` in the config, transformers' mapping gives a class of the same model."""
     model = ModelFolder(ROOT / "tasks" / name)
     task = infer_task(model)
     right = model.class_name
@@ -94,7 +95,7 @@ def test_samples(name: str, own: bool) -> None:
 @pytest.mark.parametrize("own", [False, True], ids=["brought", "own"])
 @pytest.mark.parametrize("name", FIXTURES)
 def test_cases(name: str, own: bool) -> None:
-    """Every case encodes, runs and decodes to one result a sample; shapes of all that is said are right."""
+    """Every case is encoded, run and decoded to one result for each sample, with the declared shapes."""
     model = folder(name)
     task = infer_task(model)
     samples = task.samples(model) if own else load_samples(task, model)
@@ -115,7 +116,7 @@ def test_cases(name: str, own: bool) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_decisions_follow_the_outputs(name: str) -> None:
-    """Twice the same, and the reference followed by itself decides as it did."""
+    """Decisions are deterministic, and the reference agrees with itself."""
     model = folder(name)
     task = infer_task(model)
     batch = task.encode(model, task.cases(model, load_samples(task, model))[0])
@@ -127,7 +128,7 @@ def test_decisions_follow_the_outputs(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_margins_hold(name: str) -> None:
-    """Errors below its margins leave a decision as it is."""
+    """Errors below its margin do not change a decision."""
     model = folder(name)
     task = infer_task(model)
     if runner(name).model.can_generate():
@@ -151,7 +152,7 @@ def test_margins_hold(name: str) -> None:
 
 
 def test_needs_no_framework() -> None:
-    """No task imports torch, nor anything else that is an extra, when it is imported."""
+    """Importing a task imports neither torch nor any other optional dependency."""
     names = ", ".join(repr(name) for name in ("torch", "transformers", "PIL", "pandas"))
     code = (
         "import sys\n"
@@ -195,7 +196,7 @@ def _plain(value: object) -> bool:
 
 
 def _weight(sample: object) -> str:
-    """The sizes of everything in a sample."""
+    """Returns the total size of a sample."""
     return ",".join(_sizes(sample))
 
 

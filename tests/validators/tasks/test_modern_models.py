@@ -1,4 +1,4 @@
-"""Tasks on folders of architectures of today: processors in one file, pictures of unequal shape, BLIP's own way to write."""
+"""Tasks on modern architectures: processors in one file, images of unequal shape, BLIP's own generation loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_folder_says_its_task(key: str, tmp_path: Path) -> None:
 
 
 def test_shapes_of_pictures(tmp_path: Path) -> None:
-    """Depth Anything keeps the shape and pads nothing: one shape in a batch, and both axes vary over the cases."""
+    """Depth Anything keeps the aspect ratio and does not pad: one shape in a batch, and both axes vary over the cases."""
     make(recipes()["depth_anything depth-estimation"], tmp_path)
     model = ModelFolder(tmp_path)
     task = infer_task(model)
@@ -58,7 +58,7 @@ def test_sizes_of_a_processor_in_one_file(tmp_path: Path) -> None:
 
 
 def test_answers_stand_in_tokens(tmp_path: Path) -> None:
-    """LayoutLMv3 has scores of patches behind those of the tokens."""
+    """LayoutLMv3 has logits of patches behind those of the tokens."""
     task, model, runner = opened("layoutlmv3 document-question-answering", tmp_path)
     for case in task.cases(model, load_samples(task, model)):
         batch = task.encode(model, case)

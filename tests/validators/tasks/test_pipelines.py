@@ -1,4 +1,4 @@
-"""Our decoding of PyTorch's outputs against what pipeline() of transformers 4.57.6 returned."""
+"""Tasks decode PyTorch's outputs to the results of ``pipeline()`` in transformers 4.57.6."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = [
 OTHERWISE = {
     "translation-t5": "transformers 5 builds T5's tokenizer without looking at tokenizer.json: it splits otherwise"
 }
-"""Where transformers 5 reads a folder otherwise than 4.57.6, whatever is done with it."""
+"""Fixtures that transformers 5 always reads differently from 4.57.6."""
 
 PADDED_OTHERWISE = {
     "image-segmentation-panoptic": "its convolutions see the padding of smaller pictures"
 }
-"""Models whose answers change when they are padded, in every framework alike."""
+"""Models whose results change with padding, in every framework."""
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -55,7 +55,7 @@ def test_as_pipeline(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_batch_decides_as_single(name: str) -> None:
-    """What a sample gives in a padded batch is what it gives alone."""
+    """A sample gets the same answer in a padded batch as alone."""
     model = folder(name)
     task = infer_task(model)
     if name in PADDED_OTHERWISE:
@@ -79,7 +79,7 @@ def test_every_fixture_has_a_golden() -> None:
 
 
 def _words(found: Any) -> Iterator[Any]:
-    """Everything that is no number nor picture."""
+    """Yields every string in a result."""
     if isinstance(found, dict):
         for key in sorted(found):
             yield from _words(found[key])

@@ -1,4 +1,4 @@
-"""What the fixtures were trained to say, through our own preprocessing and decoding."""
+"""Tasks decode the answers that the fixtures were trained to give."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def _same(found: Any, expected: Any) -> None:
 
 
 def _spoken(text: str) -> list[str]:
-    """Words without the place of a picture, which decoding keeps or drops."""
+    """Removes image placeholders, which decoding may keep or drop."""
     return text.replace("<image>", " ").split()
 
 
 def _short(task: str, result: Any, sample: Sample, expected: Any) -> Any:
-    """A result in the words of samples.json."""
+    """Returns a result in the notation of samples.json."""
     if expected is None:
         return None
     if task == "token-classification":
@@ -94,7 +94,7 @@ def _short(task: str, result: Any, sample: Sample, expected: Any) -> Any:
 
 
 def _words(result: Any) -> str:
-    """The best of a list, and of that what is a word."""
+    """Returns the strings of the best entry of a list."""
     while isinstance(result, list):
         result = result[0]
     if "labels" in result:
@@ -112,7 +112,7 @@ def _words(result: Any) -> str:
 
 
 def _near(found: Any, expected: Any) -> Any:
-    """Boxes that are cut to whole pixels where the expected ones are rounded."""
+    """Compares boxes that are truncated to pixels with expected boxes that are rounded."""
     for ours, theirs in zip(found, expected, strict=True):
         if np.abs(np.subtract(ours["box"], theirs["box"])).max() <= 1:
             ours["box"] = theirs["box"]

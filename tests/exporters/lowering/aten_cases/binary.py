@@ -1,4 +1,4 @@
-"""Two tensors, or one and a number: broadcasting, dtypes that differ, signs and what is no number."""
+"""Samples of binary operators: broadcasting, mixed dtypes, signs and NaN."""
 
 from __future__ import annotations
 

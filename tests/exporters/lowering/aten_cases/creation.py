@@ -1,4 +1,4 @@
-"""Tensors out of numbers: steps of all signs, fractions, every dtype."""
+"""Samples of operators that create tensors: steps of either sign, fractions, every dtype."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indices: negative, several of one place, masks, values for all or for each."""
+"""Samples of indexing: negative and repeated indices, masks, values for all or for each."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _searched(t: Tensors) -> Iterator[Call]:
 
 
 def refused_cases(t: Tensors) -> Iterator[Call]:
-    """How many places a mask has beside those of another index, no program knows."""
+    """Calls that combine a mask with another index: no program knows how many elements the mask selects."""
     flags = t.of([True, False, True])
     yield call("index.Tensor", t.f(3, 4), [flags, t.of([0, 1])])
     yield call("index.Tensor", t.f(4, 3), [t.of([0, 1]), flags])

@@ -1,4 +1,4 @@
-"""Layers that normalize: with and without weights, halves, several axes."""
+"""Samples of normalization: with and without weights, fp16 and bf16, several axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over axes and along them: ties, what is no number, integers, nothing at all."""
+"""Samples of reductions and scans: ties, NaN, integers, empty tensors."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _counted(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """Axes that are open: how many values they have is known late."""
+    """Calls that reduce over symbolic axes."""
     x = t.f(11, 3, 7)
     for name in ("sum.dim_IntList", "mean.dim", "amax.default", "var.correction"):
         yield call(name, x, [0])

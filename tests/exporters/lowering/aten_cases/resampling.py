@@ -1,4 +1,4 @@
-"""Pooling and interpolation: paddings, rounding up, corners, sizes that do not divide."""
+"""Samples of pooling and interpolation: padding, ceil mode, aligned corners, sizes that do not divide."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _grids(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """How many windows or cells there are comes of sizes that are open."""
+    """Calls whose number of windows or cells depends on symbolic sizes."""
     x = t.f(1, 2, 11, 7)
     for rest in (([2, 2],), ([3, 2], [2, 1], [1, 1]), ([3, 2], [3, 2], [1, 0], [1, 2], True)):
         yield call("max_pool2d_with_indices.default", x, *rest)

@@ -1,4 +1,4 @@
-"""Views and copies: negative axes, steps, bounds beyond the ends, nothing at all."""
+"""Samples of views and copies: negative axes, steps, bounds beyond the ends, empty tensors."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _numbers(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """Sizes, bounds and places that come of sizes that are open."""
+    """Calls whose sizes, bounds and indices depend on symbolic sizes."""
     n, x = Size.of("n"), t.f(3, 11, 2)
     yield call("view.default", x, [3, Size.of("2*n")])
     yield call("expand.default", t.f(11, 1), [3, -1, 4])

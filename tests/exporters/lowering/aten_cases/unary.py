@@ -1,4 +1,4 @@
-"""One tensor: where functions bend, end or are not defined, and integers."""
+"""Samples of unary operators: points where functions are not smooth or undefined, and integers."""
 
 from __future__ import annotations
 
