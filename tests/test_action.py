@@ -41,7 +41,7 @@ class Done:
     """Result of a step."""
 
     code: int
-    told: list[str]
+    recorded: list[str]
     outputs: dict[str, str]
     summary: str
     folder: Path = field(default_factory=Path)
@@ -52,9 +52,7 @@ def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str)
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     fake = bin_folder / "equipoise"
-    note = (
-        f'python3 -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$@" > {folder}/told.json'
-    )
+    note = f'python3 -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$@" > {folder}/recorded.json'
     fake.write_text(f"#!/bin/bash\n{note}\necho the table\nexit {code}\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     found = step(action, "Validate")
@@ -78,16 +76,16 @@ def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str)
     lines = (folder / "output").read_text().splitlines()
     return Done(
         done.returncode,
-        json.loads((folder / "told.json").read_text()),
+        json.loads((folder / "recorded.json").read_text()),
         dict(line.split("=", 1) for line in lines),
         (folder / "summary").read_text(),
         folder,
     )
 
 
-def parsed(told: list[str]) -> dict[str, Any]:
+def parsed(recorded: list[str]) -> dict[str, Any]:
     """Returns the arguments as the command parses them; an unknown option is an error."""
-    name, *arguments = told
+    name, *arguments = recorded
     command = main.root.get_command(CONTEXT, name)
     assert command is not None
     return command.make_context(name, arguments).params
@@ -95,7 +93,7 @@ def parsed(told: list[str]) -> dict[str, Any]:
 
 def test_defaults(action: dict[str, Any], tmp_path: Path) -> None:
     done = validate(action, tmp_path, model="models/bert")
-    found = parsed(done.told)
+    found = parsed(done.recorded)
     reports = tmp_path / "temp" / "equipoise-reports" / "equipoise"
     assert (found["model"], found["artifacts"], found["backends"]) == ("models/bert", (), None)
     assert (found["precision"], found["strict"], found["task"]) == ("fp32", False, None)
@@ -124,7 +122,7 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
         oracle="false",
         report_name="bf16",
     )
-    found = parsed(done.told)
+    found = parsed(done.recorded)
     assert found["model"] == "-odd model"
     assert found["artifacts"] == (Path("a b.onnx"), Path("program.pt2"))
     assert (found["backends"], found["task"]) == ("flax,tensorflow", "fill-mask")
@@ -138,13 +136,13 @@ def test_inputs_are_no_commands(action: dict[str, Any], tmp_path: Path) -> None:
     """The shell must not execute text from a pull request, e.g. names of files."""
     attack = "$(touch pwned) `touch pwned` ; touch pwned"
     done = validate(action, tmp_path, model=attack, artifacts=attack, task=attack, args=attack)
-    assert done.told.count(attack) == 3
+    assert done.recorded.count(attack) == 3
     assert not (tmp_path / "pwned").exists()
     for one in action["runs"]["steps"]:
         assert "${{" not in one.get("run", "")
 
 
-def test_environment_is_made_as_the_command_takes_it(action: dict[str, Any]) -> None:
+def test_oracle_environment_is_created_with_valid_options(action: dict[str, Any]) -> None:
     words = step(action, "Make the environment of TensorFlow and Flax")["run"].split()
     assert words[0] == "equipoise"
     found = parsed([word.strip('"') for word in words[1:]])

@@ -93,7 +93,7 @@ def test_example_of_the_noise_rule(
     assert found.ratio == pytest.approx(ratio)
 
 
-def test_pages_name_no_place_of_ours() -> None:
+def test_pages_contain_no_local_paths() -> None:
     for page in DOCS.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"/(tmp|home|root|work)/", text), page
@@ -110,7 +110,7 @@ def test_options_of_the_plugin() -> None:
 
 @pytest.mark.transformers
 @pytest.mark.slow
-def test_backend_and_task_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_backend_and_task_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     backend, task = blocks(VALIDATE, "python")
     (tmp_path / "my_backend.py").write_text(backend)

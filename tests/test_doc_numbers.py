@@ -257,5 +257,5 @@ def test_number_of_tests() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     counts = re.search(r"(\d+)(?:/\d+)? tests collected", done.stdout)
     assert counts
-    said = int(found.group(1).replace(",", ""))
-    assert said <= int(counts.group(1)) < 1.5 * said
+    stated_number = int(found.group(1).replace(",", ""))
+    assert stated_number <= int(counts.group(1)) < 1.5 * stated_number

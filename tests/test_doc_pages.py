@@ -185,7 +185,7 @@ def check_command(words: list[str]) -> None:
             parameter.type_cast_value(context, value)
 
 
-def test_readme_converts_as_it_says(
+def test_readme_conversion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
     """The first block of README runs on the fixture that it was made with."""
@@ -200,7 +200,7 @@ def test_readme_converts_as_it_says(
         assert outcome.out.strip() == expected.strip()
 
 
-def test_readme_shows_the_tables_of_today() -> None:
+def test_readme_tables_are_current() -> None:
     text = text_of("README.md")
     heads = [line for line in text.splitlines() if line.startswith("backend ")]
     assert len(heads) == 2
@@ -225,7 +225,7 @@ def test_every_python_block_is_run() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/ci.md"])
-def test_calls_of_parity(page: str) -> None:
+def test_arguments_of_parity(page: str) -> None:
     """The ``parity`` fixture has these arguments."""
     scope: dict[str, Any] = {}
     exec(python_block(page, "parity("), scope)  # noqa: S102
@@ -258,7 +258,7 @@ def test_from_pretrained_of_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.transformers
 @pytest.mark.slow
-def test_target_of_the_page(tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_example_target(tmp_path: Path, cli: Callable[..., Any]) -> None:
     pytest.importorskip("torch")
     file = tmp_path / "my_target.py"
     file.write_text(python_block("docs/export.md", "TARGET ="))
@@ -331,7 +331,7 @@ class TestJaxPage:
         exec(python_block("docs/jax.md", "tf.lite"), scope)  # noqa: S102
 
 
-def test_architecture_files_of_the_page() -> None:
+def test_example_architecture_files() -> None:
     """Every block is TOML with sections that the parser knows."""
     for block in blocks("docs/architecture-files.md", "toml"):
         assert set(tomllib.loads(block)) <= set(SECTIONS)

@@ -63,9 +63,9 @@ def test_circles_are_found(house: ModuleType) -> None:
 
 def test_drawing_of_the_page(house: ModuleType) -> None:
     """``python tools/house.py --write`` writes it again."""
-    drawn = house.drawing([house.read_package(name) for name in house.MAX_FLOORS])
+    drawing = house.drawing([house.read_package(name) for name in house.MAX_FLOORS])
     begin, end = house.BEGIN, house.END
-    assert f"{begin}\n```text\n{drawn}\n```\n{end}" in PAGE
+    assert f"{begin}\n```text\n{drawing}\n```\n{end}" in PAGE
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/decisions/0009-folders-by-floors.md"])

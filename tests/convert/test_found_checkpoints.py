@@ -55,7 +55,7 @@ def assert_same(folder: Path, expected: Arrays = TENSORS) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "note_part"),
     [
         (lambda name: f"module.{name}", "41 names contain the prefix of a wrapper: 'module."),
         (lambda name: f"_orig_mod.{name}", "41 names contain the prefix of a wrapper: '_orig_mod."),
@@ -68,10 +68,10 @@ def assert_same(folder: Path, expected: Arrays = TENSORS) -> None:
     ],
     ids=["data parallel", "compiled", "both", "compiled within", "gamma and beta"],
 )
-def test_names_of_pytorch(change: Callable[[str], str], said: str, tmp_path: Path) -> None:
+def test_names_of_pytorch(change: Callable[[str], str], note_part: str, tmp_path: Path) -> None:
     source = stored(tmp_path / "source", named(change))
     manifest = convert(source, tmp_path / "flax", to="flax")
-    assert any(said in note for note in manifest.values["notes"]), manifest.values["notes"]
+    assert any(note_part in note for note in manifest.values["notes"]), manifest.values["notes"]
     convert(tmp_path / "flax", tmp_path / "back", to="pytorch")
     assert_same(tmp_path / "back")
 
@@ -115,12 +115,12 @@ def rewritten(folder: Path, rename: Callable[[str], str], leave: str = "?") -> N
     with h5py.File(path) as old, h5py.File(folder / "new.h5", "w") as new:
         new.attrs.update(old.attrs)
         for group in old:
-            made = new.create_group(group)
+            new_group = new.create_group(group)
             names = [name for name in old[group].attrs["weight_names"] if leave not in str(name)]
             texts = [name.decode() if isinstance(name, bytes) else name for name in names]
             for name in texts:
-                made.create_dataset(rename(name), data=old[group][name][()])
-            made.attrs["weight_names"] = [rename(name).encode() for name in texts]
+                new_group.create_dataset(rename(name), data=old[group][name][()])
+            new_group.attrs["weight_names"] = [rename(name).encode() for name in texts]
         state = new.create_group("optimizer_weights")
         state.create_dataset("Adam/iter:0", data=np.int64(3))
         state.attrs["weight_names"] = [b"Adam/iter:0"]

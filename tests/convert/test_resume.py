@@ -133,8 +133,8 @@ def test_killed_while_the_folder_is_put_into_its_place(
             assert left <= {"out", ".out.partial", ".out.replaced"}
             assert "out" not in left or hashes(output) in (old, expected)
             # The replaced folder is not lost before the new one is in its place.
-            kept = output if "out" in left else work / ".out.replaced"
-            assert hashes(kept) in (old, expected)
+            surviving = output if "out" in left else work / ".out.replaced"
+            assert hashes(surviving) in (old, expected)
     convert(source, output, to="flax", force=True)
     assert hashes(output) == expected
     assert {path.name for path in work.iterdir()} == {"out"}

@@ -57,16 +57,16 @@ def test_each_name_of_the_cache(name: str) -> None:
     session = pytorch.Session(model, {}, {})
     assert session.caches
     assert cache_argument(model) == name
-    whole = session.run({"input_ids": TOKENS}, {"use_cache": False})["logits"]
+    full = session.run({"input_ids": TOKENS}, {"use_cache": False})["logits"]
     _, state = session.step({"input_ids": TOKENS[:, :3]}, {}, None, None)
     outputs, state = session.step({"input_ids": TOKENS[[1, 0], 3:4]}, {}, state, [1, 0])
-    torch.testing.assert_close(outputs["logits"][[1, 0], 0], whole[:, 3])
+    torch.testing.assert_close(outputs["logits"][[1, 0], 0], full[:, 3])
     outputs, _ = session.step({"input_ids": TOKENS[[1, 0], 4:]}, {}, state, None)
-    torch.testing.assert_close(outputs["logits"][[1, 0]], whole[:, 4:])
-    assert list(flatten_outputs({"logits": whole, name: (whole, whole)})) == ["logits"]
+    torch.testing.assert_close(outputs["logits"][[1, 0]], full[:, 4:])
+    assert list(flatten_outputs({"logits": full, name: (full, full)})) == ["logits"]
 
 
-def test_the_installed_transformers_names_it() -> None:
+def test_name_in_the_installed_transformers() -> None:
     model = gpt2()
     outputs = model(torch.tensor(TOKENS), use_cache=True)
     assert cache_argument(model) in outputs
@@ -75,7 +75,7 @@ def test_the_installed_transformers_names_it() -> None:
         cache_of({"logits": None})
 
 
-def test_a_recurrence_is_no_cache_of_keys_and_values() -> None:
+def test_a_recurrent_state_is_no_kv_cache() -> None:
     """A step of Mamba with a decoder's inputs, including the mask of all tokens, gives other logits than the whole sequence."""
     config = transformers.MambaConfig(
         vocab_size=11, hidden_size=8, num_hidden_layers=1, state_size=4

@@ -29,7 +29,7 @@ def faulty_target(fault: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("fault", "model", "verdict", "said"),
+    ("fault", "model", "verdict", "reason"),
     [
         ("ignored_mask", "text-classification", "diverged", "batch: logits"),
         ("epsilon", "text-classification", "decision-safe", "logits: rms error"),
@@ -38,11 +38,11 @@ def faulty_target(fault: str) -> Path:
         ("dropped_output", "question-answering", "failed", "KeyError('end_logits')"),
     ],
 )
-def test_caught(
+def test_fault_is_caught(
     fault: str,
     model: str,
     verdict: str,
-    said: str,
+    reason: str,
     cli: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
@@ -64,7 +64,7 @@ def test_caught(
     assert found["verdict"]["verdict"] == verdict
     (tried,) = found["tried"]
     assert tried["verdict"] == verdict
-    assert said in tried["reason"]
+    assert reason in tried["reason"]
     assert (tmp_path / "out" / "model.onnx").is_file()
 
 
@@ -83,7 +83,7 @@ def test_decision_safe_may_be_accepted(cli: Callable[..., Any], tmp_path: Path) 
     assert "verdict: decision-safe" in outcome.out
 
 
-def test_the_next_way_is_tried(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_next_strategy_is_tried(cli: Callable[..., Any], tmp_path: Path) -> None:
     """A strategy whose program diverges is rejected, and the next one that passes is kept."""
     outcome = cli(
         *(

@@ -27,10 +27,10 @@ NAME = "BertForSequenceClassification"
 
 
 def tokens(rows: int, length: int) -> dict[str, Any]:
-    made = np.random.default_rng(rows).integers(5, 60, (rows, length))
+    token_ids = np.random.default_rng(rows).integers(5, 60, (rows, length))
     mask = np.ones((rows, length), np.int64)
     mask[0, length // 2 :] = 0
-    return {"input_ids": made, "attention_mask": mask}
+    return {"input_ids": token_ids, "attention_mask": mask}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def pytorch() -> Iterator[Any]:
     torch.set_grad_enabled(before)
 
 
-def test_a_function_of_jax(bert: Path, pytorch: Any) -> None:
+def test_jax_function(bert: Path, pytorch: Any) -> None:
     import torch
 
     program = load_jax(bert)
@@ -78,7 +78,7 @@ def test_names_of_the_flax_layout(bert: Path, pytorch: Any) -> None:
     assert set(tree["bert"]["embeddings"]["LayerNorm"]) == {"scale", "bias"}
 
 
-def test_saved_by_orbax(bert: Path, tmp_path: Path) -> None:
+def test_saved_with_orbax(bert: Path, tmp_path: Path) -> None:
     """Orbax restores what it saved of a modified module."""
     import orbax.checkpoint as ocp
     from flax import nnx

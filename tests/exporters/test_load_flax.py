@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_grou
 TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 RATE = 1e-3
 STEPS = 20
-WITHIN = 2e-5
+GRADIENT_TOLERANCE = 2e-5
 """Tolerance relative to the largest value of a gradient."""
 
 
@@ -46,10 +46,10 @@ class Trained:
 
 
 def texts(rows: int, length: int) -> dict[str, Any]:
-    made = np.random.default_rng(rows).integers(5, 60, (rows, length))
+    token_ids = np.random.default_rng(rows).integers(5, 60, (rows, length))
     mask = np.ones((rows, length), np.int64)
     mask[0, length // 2 :] = 0
-    return {"input_ids": made, "attention_mask": mask}
+    return {"input_ids": token_ids, "attention_mask": mask}
 
 
 def pairs(rows: int, length: int) -> dict[str, Any]:
@@ -159,19 +159,19 @@ def test_gradients_and_training(model: Trained, folder: Path, tmp_path: Path) ->
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
 
 
-def compare(model: Trained, theirs: Any, gradients: Any, place: Path) -> None:
+def compare(model: Trained, theirs: Any, gradients: Any, folder: Path) -> None:
     """Compares gradients after mapping their names to PyTorch's, as for weights."""
     import jax
     from flax.serialization import msgpack_serialize
     from transformers.core_model_loading import revert_weight_conversion
 
-    source = place / "flax"
+    source = folder / "flax"
     source.mkdir()
     shutil.copy(TASKS / model.task / "config.json", source)
     tree = jax.tree.map(np.asarray, gradients)
     (source / "flax_model.msgpack").write_bytes(msgpack_serialize(tree))
-    convert(source, place / "pytorch", to="pytorch")
-    found = {name: ref.read() for name, ref in open_checkpoint(place / "pytorch").items()}
+    convert(source, folder / "pytorch", to="pytorch")
+    found = {name: ref.read() for name, ref in open_checkpoint(folder / "pytorch").items()}
     gradients = {name: one.grad for name, one in theirs.named_parameters() if one.grad is not None}
     expected = revert_weight_conversion(theirs, gradients)  # names of files, which are older
     assert expected.keys() <= found.keys()
@@ -179,7 +179,7 @@ def compare(model: Trained, theirs: Any, gradients: Any, place: Path) -> None:
     largest = max(float(value.abs().max()) for value in expected.values())
     for name, value in expected.items():
         # Some are zero but for rounding: those of the biases of keys.
-        scale = WITHIN * float(value.abs().max()) + 1e-6 * largest
+        scale = GRADIENT_TOLERANCE * float(value.abs().max()) + 1e-6 * largest
         np.testing.assert_allclose(found[name], value.numpy(), rtol=0, atol=scale, err_msg=name)
 
 

@@ -23,7 +23,7 @@ from equipoise.validators.tasks.base import find_task, load_samples
 pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
 FINE = ("identical", "within noise")
-TEXT, PICTURE, SHAPES = {"batch", "sequence"}, {"batch"}, {"batch", "height", "width"}
+TEXT, IMAGE, SHAPES = {"batch", "sequence"}, {"batch"}, {"batch", "height", "width"}
 PAST = {*TEXT, "past_sequence"}
 OPEN = {
     "modernbert fill-mask": TEXT,
@@ -33,11 +33,11 @@ OPEN = {
     "gemma3_text text-generation": PAST,
     "phi text-generation": PAST,
     "mixtral text-generation": PAST,
-    "dinov2 image-classification": PICTURE,
+    "dinov2 image-classification": IMAGE,
     "siglip zero-shot-image-classification": {"batch", "pixel_values_batch"},
-    "sam mask-generation": PICTURE,
+    "sam mask-generation": IMAGE,
     "detr object-detection": SHAPES,
-    "segformer image-segmentation": PICTURE,
+    "segformer image-segmentation": IMAGE,
     "depth_anything depth-estimation": SHAPES,
     "whisper automatic-speech-recognition": PAST,
     "wav2vec2-bert automatic-speech-recognition": {"batch", "input_features_1"},
@@ -68,7 +68,7 @@ CALLED = ("modernbert fill-mask", "dinov2 image-classification", "vilt visual-qu
 """Models whose program is also called in this process."""
 
 
-def test_every_name_is_here() -> None:
+def test_every_model_is_covered() -> None:
     assert OPEN.keys() <= recipes().keys()
     assert sorted(key.partition(" ")[0] for key in OPEN) == sorted(names())
     assert len(OPEN) == 19

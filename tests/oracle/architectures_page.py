@@ -53,10 +53,10 @@ def wanted() -> set[tuple[str, str, str, str]]:
 def write(rows: Iterable[Mapping[str, Any]]) -> None:
     """Adds findings or replaces earlier ones, and writes the page."""
     every = {key(row): dict(row) for row in (*read(), *rows)}
-    kept = [every[one] for one in sorted(wanted()) if one in every]
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in kept)
+    stored = [every[one] for one in sorted(wanted()) if one in every]
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in stored)
     RESULTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    PAGE.write_text(page(kept), encoding="utf-8")
+    PAGE.write_text(page(stored), encoding="utf-8")
 
 
 def read() -> list[dict[str, Any]]:
@@ -89,10 +89,10 @@ def _summary(classes: Mapping[Any, Mapping[str, list[dict[str, Any]]]]) -> list[
     for layout, title in LAYOUTS.items():
         own = [found[layout] for found in classes.values() if layout in found]
         ran = [rows for rows in own if any(row["how"] == "forward" for row in rows)]
-        held = [rows for rows in own if any(row["how"] == "values" for row in rows)]
+        compared = [rows for rows in own if any(row["how"] == "values" for row in rows)]
         errors = [row["error"] for rows in own for row in rows if "error" in row]
         both = sum(len(found) == 2 for found in classes.values())
-        values = len([rows for rows in held if rows not in ran])
+        values = len([rows for rows in compared if rows not in ran])
         cells = (title, len(own), len(ran), values, f"{max(errors, default=0):.1e}", both)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines

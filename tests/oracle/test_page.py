@@ -5,13 +5,13 @@ from __future__ import annotations
 import architectures_page as architectures
 
 
-def test_page_is_made_of_the_findings() -> None:
+def test_page_matches_the_findings() -> None:
     assert architectures.PAGE.read_text(encoding="utf-8") == architectures.page(
         architectures.read()
     )
 
 
-def test_findings_are_of_cases_that_there_are() -> None:
+def test_findings_belong_to_existing_cases() -> None:
     found = [architectures.key(row) for row in architectures.read()]
     assert len(found) == len(set(found))
     assert set(found) <= architectures.wanted()

@@ -100,15 +100,15 @@ def test_shards_of_half_precision(
     """Both frameworks load them with no missing tensors, and every value is rounded as NumPy rounds."""
     reference = open_checkpoint(saved(cls))
     for layout in ("tensorflow", "flax"):
-        place = tmp_path / layout
+        shards = tmp_path / layout
         form = "tensorflow-safetensors" if layout == "tensorflow" else layout
-        convert(saved(cls), place, to=form, dtype=half, max_shard_size=SHARD // 2)
-        assert len(open_checkpoint(place).files) > 2
-        model = RemoteModel(oracle, layout, cls, place)
+        convert(saved(cls), shards, to=form, dtype=half, max_shard_size=SHARD // 2)
+        assert len(open_checkpoint(shards).files) > 2
+        model = RemoteModel(oracle, layout, cls, shards)
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             assert model.info[key] == [], f"{key} in {layout}"
         model.drop()
-        convert(place, tmp_path / f"{layout}-back", to="pytorch")
+        convert(shards, tmp_path / f"{layout}-back", to="pytorch")
         for name, ref in open_checkpoint(tmp_path / f"{layout}-back").items():
             wanted = reference[name].read()
             if reference[name].dtype.kind == "f":

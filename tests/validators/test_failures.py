@@ -37,7 +37,7 @@ def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) 
 
 
 @pytest.mark.parametrize(
-    ("fault", "options", "said"),
+    ("fault", "options", "message"),
     [
         ("crash", [], "the worker crashed during 'run' (signal 11)"),
         (
@@ -48,11 +48,11 @@ def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) 
         ("memory", [], "MemoryError"),
     ],
 )
-def test_others_go_on(fault: str, options: list[str], said: str, tmp_path: Path) -> None:
+def test_other_backends_go_on(fault: str, options: list[str], message: str, tmp_path: Path) -> None:
     code, results = validated(tmp_path, fault, "pytorch", options=options)
     assert code == 3
     assert results[fault]["verdict"] == "failed"
-    assert said in results[fault]["failure"]
+    assert message in results[fault]["failure"]
     assert results["pytorch"]["verdict"] == "identical"
     if fault != "memory":
         assert [case["verdict"] for case in results[fault]["cases"]] == ["identical", "failed"]
@@ -74,7 +74,7 @@ def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
     assert {one.get("message") for one in errors} == {f"logits: {NO_FINITE_VALUES}"}
 
 
-def test_noise_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, results = validated(tmp_path, "noisy")
     assert code == 0
     assert results["noisy"]["verdict"] == "identical"
@@ -82,13 +82,15 @@ def test_noise_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("echo 'this is no worker at all, it only talks'", "does not answer as a worker"),
         ("exit 9", "the worker ended during 'hello' with code 9"),
     ],
 )
-def test_other_programs_are_no_workers(script: str, said: str, tmp_path: Path) -> None:
+def test_an_interpreter_that_is_no_python_is_reported(
+    script: str, message: str, tmp_path: Path
+) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
@@ -98,7 +100,7 @@ def test_other_programs_are_no_workers(script: str, said: str, tmp_path: Path) -
     arguments = ["validate", BERT, "--backends", "tensorflow", "--env", *names, *LAST]
     assert run([*arguments, "--json", str(output)]) == 3
     (result,) = json.loads(output.read_text())["backends"]
-    assert said in result["failure"]
+    assert message in result["failure"]
     assert run(["validate", BERT, "--backends", "pytorch", *options, *LAST]) == 2
 
 

@@ -148,7 +148,7 @@ def test_programs(
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
-def test_programs_without_fault(backend: str, workers: WorkerPool, tmp_path: Path) -> None:
+def test_correct_programs(backend: str, workers: WorkerPool, tmp_path: Path) -> None:
     result = judged(Request(BERT, [traced(backend, tmp_path, None, workers)], backends=[]), workers)
     assert result.verdict in FINE, result
     assert len(result.cases) == 4
@@ -161,13 +161,13 @@ def test_programs_without_fault(backend: str, workers: WorkerPool, tmp_path: Pat
         ("no_positions", "batch", "transformer.wpe"),
     ],
 )
-def test_loops(fault: str, case: str, module: str, workers: WorkerPool) -> None:
+def test_generation(fault: str, case: str, module: str, workers: WorkerPool) -> None:
     """Faults that only generation reveals: a stale cache, and wrong positions in a left-padded batch."""
     request = Request(GPT2, backends=[str(FAULTY / f"{fault}.py")], cases=[case])
     assert_caught(judged(request, workers), module)
 
 
-def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
+def test_skipped_cases_do_not_shift_the_others(workers: WorkerPool) -> None:
     """A program without a cache skips cases; the divergence is located with the inputs of the case that diverged."""
     backend = str(FAULTY / "no_positions_no_cache.py")
     result = judged(Request(GPT2, backends=[backend]), workers)
@@ -178,14 +178,14 @@ def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
     assert result.divergence.case == off[0]
 
 
-def test_mask_is_fine_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
+def test_ignored_mask_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
     """Only padded batches can reveal an ignored mask; a single sample must not raise an alarm."""
     program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
     result = judged(Request(BERT, [program], backends=[], cases=["single", "long"]), workers)
     assert result.verdict in FINE
 
 
-def test_repro_shows_it(workers: WorkerPool, tmp_path: Path) -> None:
+def test_repro_reproduces_the_fault(workers: WorkerPool, tmp_path: Path) -> None:
     faulty = copy(BERT, tmp_path / "faulty", transposed)
     request = Request(BERT, [faulty], backends=[], repro=tmp_path / "repro")
     result = judged(request, workers)

@@ -56,7 +56,7 @@ def workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
 @pytest.mark.parametrize(
     ("name", "backend"), [(name, one) for name, backends in TOUR.items() for one in backends]
 )
-def test_as_pipeline(name: str, backend: str, workers: WorkerPool) -> None:
+def test_same_results_as_pipeline(name: str, backend: str, workers: WorkerPool) -> None:
     golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
     call = golden["calls"][0]
     model = ModelFolder(ROOT / "tasks" / name)
@@ -79,7 +79,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["no-such-task", "text-classification", "x"], "no such task"),
         (["question-answering", "question-answering", "only one"], "takes 2 inputs"),
@@ -90,10 +90,10 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["object-detection", "text-classification", "x"], "no class"),
     ],
 )
-def test_bad_input(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     task, model, *rest = arguments
     assert command(["run", task, str(ROOT / "tasks" / model), *rest]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_samples_from_texts() -> None:
@@ -108,7 +108,7 @@ def test_samples_from_texts() -> None:
     assert both == [{"text": "One."}, {"text": "Two."}]
 
 
-def test_options_are_parted() -> None:
+def test_call_options_are_split() -> None:
     given = {"top_k": 2, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
     assert split_call_options(given) == ({"top_k": 2}, {"num_beams": 4})
     with pytest.raises(InputError, match="sampling"):

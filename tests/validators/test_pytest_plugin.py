@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sample_reports as made
+import sample_reports
 
 from equipoise.validators import pytest_plugin
 from equipoise.validators import validate as validating
@@ -37,20 +37,20 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """Replaces validation by a lookup of hand-made reports by model name; records the requests."""
-    asked: list[Request] = []
+    received: list[Request] = []
     found = {
-        "fine": made.report(made.backend(), made.absent()),
-        "bad": made.full(),
-        "safe": made.report(made.safe()),
-        "alone": made.report(made.absent()),
+        "fine": sample_reports.report(sample_reports.backend(), sample_reports.absent()),
+        "bad": sample_reports.full(),
+        "safe": sample_reports.report(sample_reports.safe()),
+        "alone": sample_reports.report(sample_reports.absent()),
     }
 
     def validate(request: Request, workers: object) -> object:
-        asked.append(request)
+        received.append(request)
         return found[request.model.name]
 
     monkeypatch.setattr(validating, "validate", validate)
-    return asked
+    return received
 
 
 def test_entry_point() -> None:
@@ -58,7 +58,7 @@ def test_entry_point() -> None:
     assert settings["entry-points"]["pytest11"] == {"equipoise": MODULE}
 
 
-def test_passes_and_asks_for_what_was_given(run: Any, requests: list[Request]) -> None:
+def test_passes_and_forwards_arguments(run: Any, requests: list[Request]) -> None:
     outcome = run(
         """
         def test_one(parity):
@@ -152,7 +152,7 @@ def test_environments(run: Any, requests: list[Request]) -> None:
     outcome.stdout.fnmatch_lines(["*--equipoise-env oracle: expected BACKEND=PYTHON*"])
 
 
-def test_pytest_starts_without_anything_heavy(
+def test_plugin_imports_nothing_heavy(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every run of pytest loads the plugin, so loading it must import nothing heavy."""
@@ -206,5 +206,8 @@ def test_a_real_model(run: Any) -> None:
     outcome.stdout.fnmatch_lines(["E*AssertionError: crash failed", "E*(signal 11)*"])
 
 
-def test_objection_is_empty_when_all_is_well() -> None:
-    assert pytest_plugin.failure_message(made.report(made.backend()), strict=True) == ""
+def test_failure_message_is_empty_on_success() -> None:
+    assert (
+        pytest_plugin.failure_message(sample_reports.report(sample_reports.backend()), strict=True)
+        == ""
+    )

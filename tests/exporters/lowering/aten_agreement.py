@@ -10,28 +10,28 @@ import numpy as np
 from aten_cases.tensors import OPEN, Size
 from aten_samples import Sample, kind_of
 
-ULPS = 8
+MAX_ULPS = 8
 """Largest error in float32 ULPs, as PyTorch's own results differ between machines; fp16 and bf16: one ULP."""
-SUMS = 8
+MAX_SUM_ULPS = 8
 """Largest error of a sum in ULPs of the largest value, as the order of a sum is free; fp16 and bf16 are summed in float32."""
-CANCELLED = {"gelu": 1e-6, "digamma": 1e-7, "lgamma": 1e-7}
+MAX_CANCELLATION = {"gelu": 1e-6, "digamma": 1e-7, "lgamma": 1e-7}
 """Largest error of a result near zero relative to the terms that cancel, as in PyTorch itself."""
 ELEMENTWISE = ("unary", "binary")
 """Modules whose operators sum nothing: every value and the sign of every zero is compared on its own."""
-CANCELLED_HALVES = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
+MAX_CANCELLATION_HALF = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
 """The same for fp16 and bf16: PyTorch rounds intermediate results, too."""
 EITHER_ZERO = ("maximum", "minimum", "fmax", "fmin", "relu", "sign")
 """Operators that may return a zero of either sign."""
-DOUBLED = frozenset(
+COMPUTED_IN_FLOAT64 = frozenset(
     ("digamma", "erfc", "exp2", "lgamma", "_fft_c2c", "_fft_r2c", "avg_pool2d", "avg_pool3d")
 )
 """Operators that are computed in float64: in float32 JAX is too inaccurate, and means of integers need it."""
 DOUBLES = "computes in float64, PyTorch in float32"
-DIFFERENTIATED = frozenset(("convolution",))
+WITH_OWN_GRADIENT = frozenset(("convolution",))
 """Operators with special code for their gradient under symbolic sizes: JAX must be able to differentiate them."""
-MOVED = ("shape", "indexing", "creation")
+EXACT_FAMILIES = ("shape", "indexing", "creation")
 """Modules whose operators move values and round nothing."""
-WHOLE = (
+INTEGER_RESULTS = (
     "aten.div.Tensor_mode",
     *(f"aten.{name}.default" for name in ("ceil", "floor", "trunc", "round")),
 )
@@ -68,7 +68,7 @@ class Program:
         from jax import export
 
         self._samples = samples
-        sizes = _sizes() if samples[0].opened else None
+        sizes = _sizes() if samples[0].symbolic else None
         calls = [(converted(one.args, sizes), converted(one.kwargs, sizes)) for one in samples]
         leaves, tree = jax.tree.flatten(calls)
         # The first one is for its sizes: JAX wants to find each open size in an input.
@@ -81,21 +81,21 @@ class Program:
             calls = jax.tree.unflatten(tree, filled)
             return [function(*args, **kwargs) for args, kwargs in calls]
 
-        made = jax.jit(program)
+        compiled = jax.jit(program)
         if sizes:
-            opened = export.export(made)([_of_open_sizes(one, sizes) for one in self._arrays])
-            made = jax.jit(opened.call)
-            if {one.operator.split(".")[1] for one in samples} <= DIFFERENTIATED:
-                opened.vjp()
-        self._lowered = made.lower(self._arrays)
-        self.text = opened.mlir_module() if sizes else self._lowered.as_text()
+            symbolic = export.export(compiled)([_of_open_sizes(one, sizes) for one in self._arrays])
+            compiled = jax.jit(symbolic.call)
+            if {one.operator.split(".")[1] for one in samples} <= WITH_OWN_GRADIENT:
+                symbolic.vjp()
+        self._lowered = compiled.lower(self._arrays)
+        self.text = symbolic.mlir_module() if sizes else self._lowered.as_text()
 
     def doubles(self) -> bool:
         """Whether it computes in float64 where PyTorch does not; float64 is slow or missing on some devices."""
         import torch
         from torch.utils._pytree import tree_leaves
 
-        if {one.operator.split(".")[1] for one in self._samples} & DOUBLED:
+        if {one.operator.split(".")[1] for one in self._samples} & COMPUTED_IN_FLOAT64:
             return False
         wide = (torch.float64, torch.complex128)
         values = tree_leaves([(one.args, one.kwargs, one.expected) for one in self._samples])
@@ -207,11 +207,11 @@ def _different(value: Any, wanted: Any, family: str, operator: str) -> str | Non
     name = operator.split(".")[1]
     if family in ELEMENTWISE and name not in EITHER_ZERO:
         good &= _signs(ours) == _signs(theirs)
-    if family not in MOVED and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
-        scale = 0.0 if family in ELEMENTWISE else SUMS
-        cancelled = CANCELLED_HALVES if wanted.dtype.itemsize == 2 else CANCELLED
+    if family not in EXACT_FAMILIES and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
+        scale = 0.0 if family in ELEMENTWISE else MAX_SUM_ULPS
+        cancelled = MAX_CANCELLATION_HALF if wanted.dtype.itemsize == 2 else MAX_CANCELLATION
         near = _near(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
-        good |= near & (np.abs(theirs) >= 2**24) if operator in WHOLE else near
+        good |= near & (np.abs(theirs) >= 2**24) if operator in INTEGER_RESULTS else near
     return _shown(ours, theirs, good)
 
 
@@ -224,7 +224,7 @@ def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> 
     ours, theirs = ours.astype(wide), theirs.astype(wide)
     finite = np.abs(theirs[np.isfinite(theirs)])
     largest = float(finite.max()) if finite.size else 0.0
-    steps = (1 if half else ULPS) * np.abs(theirs) + (0 if half else sums) * largest
+    steps = (1 if half else MAX_ULPS) * np.abs(theirs) + (0 if half else sums) * largest
     with np.errstate(invalid="ignore"):
         bound = info.eps * steps + cancelled + info.tiny
         return np.isfinite(theirs) & (np.abs(ours - theirs) <= bound) & (ours != theirs)
@@ -233,10 +233,10 @@ def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> 
 def _same(ours: Any, theirs: Any) -> Any:
     """Returns whether values are equal or both NaN."""
     with np.errstate(invalid="ignore"):
-        return (ours == theirs) | (_no_number(ours) & _no_number(theirs))
+        return (ours == theirs) | (_both_nan(ours) & _both_nan(theirs))
 
 
-def _no_number(values: Any) -> Any:
+def _both_nan(values: Any) -> Any:
     return np.isnan(values) if values.dtype.kind in "fcV" else np.zeros(values.shape, bool)
 
 

@@ -10,13 +10,13 @@ from functools import cache, cached_property
 from typing import Any
 
 import aten_cases
-from aten_opinfo import recorded
+from aten_opinfo import recorded_calls
 
 ON_CUDA = ("_softmax", "_log_softmax")
 """Operators that the CPU lacks if their last argument is true: the expected result is that of PyTorch's decomposition."""
 KINDS: dict[str, dict[str, bool]] = {
     "cases": {},
-    "open_cases": {"opened": True},
+    "open_cases": {"symbolic": True},
     "refused_cases": {"refused": True},
 }
 """Functions of ``aten_cases`` modules -> the kind of their samples."""
@@ -29,7 +29,7 @@ class Sample:
     Attributes:
         operator: The overload, e.g. ``aten.add.Tensor``.
         origin: The module that defines the sample.
-        opened: Whether axes of certain lengths are symbolic; see ``aten_cases.tensors``.
+        symbolic: Whether axes of certain lengths are symbolic; see ``aten_cases.tensors``.
         refused: Whether no program can compute it.
     """
 
@@ -37,7 +37,7 @@ class Sample:
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
-    opened: bool = False
+    symbolic: bool = False
     refused: bool = False
 
     @cached_property
@@ -59,7 +59,7 @@ class Sample:
                 *(f"{key}={_shown(one)}" for key, one in self.kwargs.items()),
             ]
         )
-        kind = ", open" if self.opened else ""
+        kind = ", open" if self.symbolic else ""
         return f"{self.operator}({shown}) of {self.origin}{kind}"
 
 
@@ -74,7 +74,7 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _written() -> Iterator[Sample]:
+def _hand_written() -> Iterator[Sample]:
     """Returns the samples of the ``aten_cases`` modules."""
     from aten_cases.tensors import Tensors
 
@@ -88,7 +88,7 @@ def _written() -> Iterator[Sample]:
 @cache
 def _by_operator() -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
-    for sample in _written():
+    for sample in _hand_written():
         found.setdefault(name_of(sample.operator), []).append(sample)
     return found
 
@@ -105,10 +105,12 @@ def name_of(overload: str) -> str:
 @cache
 def samples_of(name: str) -> list[Sample]:
     """Returns all samples of one registered name: hand-written ones, PyTorch's own, then other kinds."""
-    calls = [Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded(name)]
+    calls = [
+        Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded_calls(name)
+    ]
     return sorted([*_by_operator().get(name, []), *calls], key=kind_of)
 
 
 def kind_of(sample: Sample) -> int:
     """Returns a key; samples with equal keys can share a program."""
-    return 2 * sample.refused + sample.opened
+    return 2 * sample.refused + sample.symbolic

@@ -27,8 +27,8 @@ def test_a_scan_over_a_sequence_of_any_length() -> None:
                 state = state * decay + piece
                 return state, torch.nn.functional.silu(state)
 
-            state, made = scan(step, torch.zeros(2), x, dim=0)
-            return {"state": state, "made": made}
+            state, outputs = scan(step, torch.zeros(2), x, dim=0)
+            return {"state": state, "outputs": outputs}
 
     model = Recurrence()
     graph = graph_of(model, {"x": torch.randn(5, 2)}, {"x": {0: Dim.DYNAMIC}})
@@ -41,7 +41,7 @@ def test_a_scan_over_a_sequence_of_any_length() -> None:
         assert_same(run(graph, {"x": x}), model(x))
 
 
-def test_a_branch_takes_what_the_condition_says() -> None:
+def test_a_branch_follows_its_condition() -> None:
     import torch
 
     class Branch(torch.nn.Module):
@@ -61,7 +61,7 @@ def test_a_branch_takes_what_the_condition_says() -> None:
         assert_same(run(graph_of(model, inputs), inputs), model(**inputs))
 
 
-def test_a_loop_ends_when_the_condition_does() -> None:
+def test_a_loop_ends_when_its_condition_is_false() -> None:
     import torch
     from torch._higher_order_ops.while_loop import while_loop
 

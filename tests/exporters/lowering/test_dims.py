@@ -21,11 +21,11 @@ def symbol() -> Any:
     ("index", "position"),
     [(None, 5), (2**63 - 1, 5), (2**62, 5), (3, 3), (9, 5), (-2, 3), (-9, 0), (0, 0), (5, 5)],
 )
-def test_a_bound_lies_within(index: int | None, position: int) -> None:
+def test_a_bound_is_clamped_to_the_size(index: int | None, position: int) -> None:
     assert dims.clamp_bound(index, 5) == position
 
 
-def test_bounds_of_an_open_size() -> None:
+def test_bounds_of_a_symbolic_size() -> None:
     n = symbol()
     assert dims.clamp_bound(None, n) is n
     assert str(dims.clamp_bound(-2, n)) == "n - 2"
@@ -36,7 +36,7 @@ def test_bounds_of_an_open_size() -> None:
     assert dims.min_dim(n, 1) == 1
 
 
-def test_multiples_are_seen_to_be_multiples() -> None:
+def test_multiples_are_recognized() -> None:
     n = symbol()
     assert str(dims.floordiv(n - 7, 5)) == "floordiv(n - 7, 5)"
     assert str(dims.floordiv(n + 7, 5)) == "floordiv(n + 2, 5) + 1"
@@ -56,7 +56,7 @@ def test_axes_are_counted_from_the_front() -> None:
     assert dims.normalize_axes([0], 0) == ()
 
 
-def test_python_s_functions_of_numbers() -> None:
+def test_python_functions_of_integers() -> None:
     import math
     import operator
 
@@ -83,7 +83,7 @@ def test_python_s_functions_of_numbers() -> None:
     assert python_ops.lookup_python(print) is None
 
 
-def test_python_s_functions_of_open_sizes() -> None:
+def test_python_functions_of_symbolic_sizes() -> None:
     import math
     import operator
 

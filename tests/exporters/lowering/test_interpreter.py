@@ -68,23 +68,23 @@ def test_a_size_that_depends_on_values() -> None:
     assert "depends on the values" in str(masked)
 
 
-def test_rows_that_a_mask_picks_are_put_back() -> None:
+def test_rows_selected_by_a_mask_are_put_back() -> None:
     """Rows beyond those that the mask selects change nothing, however many it selects."""
     import torch
 
-    class Halves(torch.nn.Module):  # type: ignore[misc]
+    class HalfPrecision(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.one, self.other = (torch.nn.LayerNorm(5) for _ in range(2))
 
         def forward(self, x: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
-            made = x.masked_scatter(chosen[..., None], self.one(x[chosen]))
-            made = made.clone()
-            made[~chosen] += self.other(x[~chosen])
-            return {"made": made, "picked": x[chosen]}
+            scattered = x.masked_scatter(chosen[..., None], self.one(x[chosen]))
+            scattered = scattered.clone()
+            scattered[~chosen] += self.other(x[~chosen])
+            return {"scattered": scattered, "selected": x[chosen]}
 
     torch.manual_seed(0)
-    module = Halves()
+    module = HalfPrecision()
     torch.nn.init.normal_(module.one.bias)
     masks = [torch.rand(3, 7) > share for share in (0.5, 1.0, -1.0)]
     inputs = {"x": torch.randn(3, 7, 5), "chosen": masks[0]}
@@ -106,7 +106,7 @@ def test_random_numbers() -> None:
     assert "random numbers" in str(failure(lambda x: x + torch.rand_like(x)))
 
 
-def test_an_operator_that_gives_another_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_that_returns_another_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     import jax
     import torch
 
@@ -155,7 +155,7 @@ def test_an_automatic_cast_is_refused() -> None:
         assert found.dtype.name == "bfloat16"
 
 
-def test_what_no_output_needs_is_not_run() -> None:
+def test_unused_nodes_are_not_run() -> None:
     import torch
 
     def unused(x: Any) -> Any:

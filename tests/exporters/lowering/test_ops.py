@@ -29,7 +29,7 @@ def functions() -> dict[str, Callable[..., Any]]:
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own samples call what it deprecates.
 @pytest.mark.parametrize("family", FAMILIES)
-def test_operators_are_those_of_pytorch(family: str) -> None:
+def test_operator_agrees_with_pytorch(family: str) -> None:
     pytest.importorskip("expecttest", reason="PyTorch's own samples need it")
     wrong = []
     for name, function in functions().items():
@@ -41,17 +41,17 @@ def test_operators_are_those_of_pytorch(family: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_each_operator_is_of_a_family() -> None:
+def test_each_operator_belongs_to_a_family() -> None:
     """Every operator belongs to a module of ``ops``, so none is left untested."""
     assert {family_of(function) for function in functions().values()} == set(FAMILIES)
 
 
-def test_each_family_has_a_file_of_samples() -> None:
+def test_each_family_has_samples() -> None:
     cases = (Path(__file__).parent / "aten_cases").glob("[!_]*.py")
     assert {path.stem for path in cases} - {"tensors"} == set(FAMILIES)
 
 
-def test_each_operator_has_a_mistake_that_its_samples_show() -> None:
+def test_each_operator_has_a_mutant_that_its_samples_catch() -> None:
     """Every operator has a mutant that its samples catch, in the results of ``benchmarks/mutate_ops.py``."""
     figures = json.loads((ROOT / "benchmarks/results/mutate-ops.json").read_text())["functions"]
     shown = {name.partition(".")[2] for name, one in figures.items() if one["caught"]}
@@ -60,13 +60,13 @@ def test_each_operator_has_a_mistake_that_its_samples_show() -> None:
             assert {f"[{name.split('.')[1]}]", function.__name__} & shown, name
 
 
-def test_operators_that_no_program_can_have_say_why() -> None:
+def test_unsupported_operators_explain_why() -> None:
     for name in REFUSED:
         with pytest.raises(NotImplementedError, match=r"random numbers|depends on the values"):
             functions()[name](None)
 
 
-def test_names_are_those_of_aten_that_survive_the_decomposition() -> None:
+def test_registered_names_survive_the_decomposition() -> None:
     """Every registered name is an ATen operator that PyTorch's decompositions leave in a graph."""
     import torch
 
@@ -80,7 +80,7 @@ def test_names_are_those_of_aten_that_survive_the_decomposition() -> None:
         assert any(getattr(known, one) not in apart for one in names), name
 
 
-def test_an_overload_has_its_own_function_or_that_of_the_operator() -> None:
+def test_an_overload_falls_back_to_its_operator() -> None:
     from equipoise.exporters.lowering.registry import lookup_aten
 
     assert lookup_aten("aten.max.dim") is functions()["aten.max.dim"]

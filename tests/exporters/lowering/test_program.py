@@ -65,19 +65,19 @@ def test_a_transformer_at_other_sizes() -> None:
         assert_same(program(inputs), model(**inputs))
 
 
-def test_a_tied_weight_is_there_once() -> None:
+def test_a_tied_weight_is_stored_once() -> None:
     graph = graph_of(transformer(), of_words(2, 5))
     names = set(weights_of(graph))
     assert len(names & {"words.weight", "head.weight"}) == 1
     assert "scale" not in names
 
 
-def test_pictures_at_other_sizes() -> None:
+def test_images_at_other_sizes() -> None:
     import torch
     from torch import nn
     from torch.export import Dim
 
-    class Picture(nn.Module):
+    class ImageModel(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first = nn.Conv2d(3, 6, 3, stride=2, padding=1)
@@ -93,7 +93,7 @@ def test_pictures_at_other_sizes() -> None:
             return {"wide": wide, "near": near, "mean": nn.functional.avg_pool2d(up, 2)}
 
     torch.manual_seed(0)
-    model = Picture().eval()
+    model = ImageModel().eval()
     model.norm.running_var.uniform_(0.5, 2)
     free = {0: Dim.DYNAMIC, 2: Dim("rows", min=1, max=40) * 8, 3: Dim("columns", min=1, max=40) * 8}
     graph = graph_of(model, {"pixels": torch.randn(2, 3, 16, 24)}, {"pixels": free})
@@ -136,7 +136,7 @@ def test_arithmetic_of_sizes() -> None:
     assert_same(run(graph, inputs), model(**inputs))
 
 
-def test_halves_come_back_as_halves() -> None:
+def test_half_precision_outputs_stay_half_precision() -> None:
     import numpy as np
     import torch
     from torch import nn
@@ -158,7 +158,7 @@ def test_halves_come_back_as_halves() -> None:
     np.testing.assert_allclose(found.astype(np.float32), wanted, rtol=2**-7, atol=2**-8)
 
 
-def test_waves_at_other_sizes() -> None:
+def test_waveforms_at_other_sizes() -> None:
     """Two strided paths are added, and a Fourier transform runs over a symbolic axis."""
     import torch
     from torch import nn

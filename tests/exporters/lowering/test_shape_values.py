@@ -42,7 +42,7 @@ def padded(stride: int) -> Any:
 
 
 @pytest.mark.parametrize("stride", [1, 3])
-def test_a_padding_that_tensors_decide(stride: int) -> None:
+def test_padding_computed_with_tensors(stride: int) -> None:
     import torch
 
     module, x = padded(stride), torch.randn(2, 40)
@@ -52,7 +52,7 @@ def test_a_padding_that_tensors_decide(stride: int) -> None:
         assert_same(call({"x": x}), module(x))
 
 
-def test_sizes_of_a_table_of_shapes() -> None:
+def test_sizes_indexed_from_a_table_of_shapes() -> None:
     """Sizes are indexed out of a constant, multiplied and added."""
     import torch
 
@@ -72,7 +72,7 @@ def test_sizes_of_a_table_of_shapes() -> None:
     assert_same(call({"x": x}), Table()(x))
 
 
-def test_a_size_that_an_input_decides_stays_an_error() -> None:
+def test_a_size_that_depends_on_input_values_is_an_error() -> None:
     import torch
 
     from equipoise.exporters.lowering.errors import LoweringError
@@ -114,7 +114,7 @@ def test_fractions() -> None:
     assert [bool(one) for one in truths] == [True, False, True, False]
 
 
-def test_a_quotient_of_a_quotient_is_one() -> None:
+def test_a_quotient_of_a_quotient_is_one_quotient() -> None:
     from equipoise.exporters.lowering.dims import evaluate
 
     (n,) = sizes("n")
@@ -133,7 +133,7 @@ def test_a_quotient_of_a_quotient_is_one() -> None:
         [(7, 2, 3), (3, 2, 1), (5, 3, 2)],
     ],
 )
-def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> None:
+def test_stacked_convolutions(layers: list[tuple[int, int, int]]) -> None:
     """Stacked convolutions with kernel, stride and padding, with and without leftover columns."""
     import torch
 
@@ -159,7 +159,7 @@ def test_convolutions_over_convolutions(layers: list[tuple[int, int, int]]) -> N
         assert_same(call({"x": x}), module(x))
 
 
-def test_patches_of_pictures_are_multiples() -> None:
+def test_patches_of_images_are_multiples() -> None:
     """The number of patches is a multiple: four patches are merged into one."""
     from equipoise.exporters.shapes.substitutions import MultipleOf, Offset, find_multiples
 
@@ -183,7 +183,7 @@ def test_patches_of_pictures_are_multiples() -> None:
     assert MultipleOf(4).describe() == "is a multiple of 4"
 
 
-def test_sizes_that_pytorch_takes_for_each_other() -> None:
+def test_sizes_that_pytorch_substitutes_for_each_other() -> None:
     from equipoise.exporters.shapes.substitutions import EqualTo, find_equal_sizes
 
     text, mask, faces = sizes("text, mask, faces")
@@ -195,7 +195,7 @@ def test_sizes_that_pytorch_takes_for_each_other() -> None:
     assert find_equal_sizes([text, mask], {"mask": EqualTo("text")}, traced) == {}
 
 
-def test_numbers_are_not_followed_as_sizes() -> None:
+def test_data_values_are_not_folded_as_sizes() -> None:
     from jax import numpy as jnp
 
     from equipoise.exporters.lowering.shape_values import fold_constant

@@ -29,7 +29,7 @@ def graph(*weights: np.ndarray) -> object:  # type: ignore[type-arg]
         *(helper.make_node("ReduceSum", [name], [f"sum_{name}"], keepdims=0) for name in names),
         helper.make_node("Sum", [f"sum_{name}" for name in names], ["y"]),
     ]
-    made = helper.make_graph(
+    onnx_graph = helper.make_graph(
         nodes,
         "sums",
         [],
@@ -39,7 +39,9 @@ def graph(*weights: np.ndarray) -> object:  # type: ignore[type-arg]
             for name, value in zip(names, weights, strict=True)
         ],
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(
+        onnx_graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
     return onnx_ir.from_proto(model)
 
 
@@ -48,13 +50,13 @@ def result(path: Path) -> float:
     return float(onnxruntime.InferenceSession(str(path)).run(None, {})[0])
 
 
-def test_few_weights_stay_inside(tmp_path: Path) -> None:
+def test_small_weights_stay_in_the_graph(tmp_path: Path) -> None:
     save_model(graph(A, B), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert result(tmp_path / "model.onnx") == A.sum() + B.sum()
 
 
-def test_files_are_limited_and_equal_weights_lie_there_once(tmp_path: Path) -> None:
+def test_files_are_limited_and_equal_weights_are_stored_once(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     save_model(graph(A, B, A, C), path, limit=1300)
     sizes = {one.name: one.stat().st_size for one in tmp_path.iterdir() if one != path}
@@ -83,7 +85,7 @@ def test_graphs_share(tmp_path: Path) -> None:
     assert result(second) == B.sum() + C.sum()
 
 
-def test_where_they_were_is_told(tmp_path: Path) -> None:
+def test_earlier_locations_are_returned(tmp_path: Path) -> None:
     save_model(graph(A), tmp_path / "model.onnx", external=True)
     model = onnx_ir.load(tmp_path / "model.onnx")
     weights = ExternalDataWriter(tmp_path / "other")

@@ -25,7 +25,7 @@ class Squeezed(torch.nn.Module):  # type: ignore[misc]
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
-def test_open_axes_are_not_squeezed(tmp_path: Path) -> None:
+def test_dynamic_axes_are_not_squeezed(tmp_path: Path) -> None:
     """PyTorch keeps an axis whose size is not 1 in ``squeeze``; ONNX raises an error."""
     model = Squeezed().eval()
     source = ExportableModel(

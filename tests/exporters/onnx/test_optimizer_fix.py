@@ -23,7 +23,7 @@ class Norm(torch.nn.Module):  # type: ignore[misc]
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
-def test_small_constants_stay(tmp_path: Path) -> None:
+def test_small_constants_are_kept(tmp_path: Path) -> None:
     """Without its epsilon the first output would be larger by a factor of the square root of two."""
     example = torch.full((2, 3), 1e-8)
     norm = Norm().eval()

@@ -33,7 +33,7 @@ def padded_pool(path: Path, opset: int) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
 
 
-def test_padding_before_a_pool_stays(tmp_path: Path) -> None:
+def test_padding_before_a_pool_is_kept(tmp_path: Path) -> None:
     """All values are negative: the zero padding is the maximum wherever a window reaches it."""
     path = tmp_path / "model.onnx"
     padded_pool(path, 18)
@@ -43,13 +43,13 @@ def test_padding_before_a_pool_stays(tmp_path: Path) -> None:
     ]
     onnx_ir.save(model, str(path))
     onnx.checker.check_model(str(path), full_check=True)
-    picture = -np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
+    image = -np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"x": picture})
+    (found,) = session.run(None, {"x": image})
     np.testing.assert_array_equal(found, [[[[0, 0], [0, -6]]]])
 
 
-def test_nothing_to_keep(tmp_path: Path) -> None:
+def test_graphs_without_such_padding_are_unchanged(tmp_path: Path) -> None:
     """An older ``Pad`` without an axes input is left alone, and a second call changes nothing."""
     path = tmp_path / "model.onnx"
     padded_pool(path, 17)

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
 SIZES = {"vocab_size": 50, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2}
 
 
-class Plain(torch.nn.Module):  # type: ignore[misc]
+class WithoutCache(torch.nn.Module):  # type: ignore[misc]
     """Wraps a model without a cache as a module with one input."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -25,26 +25,26 @@ class Plain(torch.nn.Module):  # type: ignore[misc]
         return self.model(input_ids, use_cache=False).last_hidden_state
 
 
-def test_a_longer_text() -> None:
+def test_mamba_at_another_length() -> None:
     """Exported at 7 tokens, the program is right at 31; the eager model is unchanged."""
     torch.manual_seed(0)
     model = transformers.MambaModel(transformers.MambaConfig(**SIZES)).eval()
-    plain = Plain(model)
+    wrapped = WithoutCache(model)
     texts = [torch.arange(2 * length).reshape(2, length) % 50 for length in (7, 31)]
     with torch.no_grad():
-        expected = [plain(text) for text in texts]
+        expected = [wrapped(text) for text in texts]
         assert patch_recurrences(model) == [
             "under torch.export the recurrence is one scan, its length is free"
         ]
         shapes = {"input_ids": {1: torch.export.Dim.AUTO}}
-        program = torch.export.export(plain, (texts[0],), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(wrapped, (texts[0],), dynamic_shapes=shapes, strict=False)
         for text, truth in zip(texts, expected, strict=True):
             torch.testing.assert_close(program.module()(text), truth, rtol=0, atol=2e-6)
         for text, truth in zip(texts, expected, strict=True):
-            assert torch.equal(plain(text), truth)
+            assert torch.equal(wrapped(text), truth)
 
 
-def test_no_recurrence() -> None:
+def test_models_without_a_recurrence() -> None:
     """Models without a recurrence are left alone."""
     assert patch_recurrences(torch.nn.Linear(2, 2)) == []
 
@@ -57,9 +57,9 @@ class Tokens(torch.nn.Module):  # type: ignore[misc]
         self.part = part
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        made, (hidden, cell) = self.part(x)
+        exported, (hidden, cell) = self.part(x)
         again, _ = self.part(x, (hidden + 1, cell - 1))
-        return made, hidden, cell, again
+        return exported, hidden, cell, again
 
 
 def right_at_other_lengths(
@@ -70,9 +70,9 @@ def right_at_other_lengths(
         expected = [module(one) for one in examples]
         assert patch_recurrences(module)
         shapes = ({axis: torch.export.Dim.DYNAMIC},)
-        made = torch.export.export(module, (examples[0],), dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(module, (examples[0],), dynamic_shapes=shapes, strict=False)
         for one, truth in zip(examples, expected, strict=True):
-            torch.testing.assert_close(made.module()(one), truth, rtol=0, atol=2e-6)
+            torch.testing.assert_close(exported.module()(one), truth, rtol=0, atol=2e-6)
             torch.testing.assert_close(module(one), truth, rtol=0, atol=0)
 
 
@@ -95,21 +95,21 @@ def test_lstm(settings: dict[str, object]) -> None:
 @pytest.mark.filterwarnings(
     "ignore:The tensor attributes"
 )  # PyTorch's own of what the module keeps.
-def test_lstm_that_the_loop_does_not_know() -> None:
+def test_unsupported_lstm() -> None:
     """An LSTM with a projection is left alone."""
     torch.manual_seed(0)
     module = Tokens(torch.nn.LSTM(5, 4, proj_size=3)).eval()
     patch_recurrences(module)
     x = torch.randn(7, 3, 5)
     with torch.no_grad():
-        made = torch.export.export(module, (x,), strict=False)
-        torch.testing.assert_close(made.module()(x), module(x))
+        exported = torch.export.export(module, (x,), strict=False)
+        torch.testing.assert_close(exported.module()(x), module(x))
 
 
-def text_model(name: str, **config: object) -> Plain:
+def text_model(name: str, **config: object) -> WithoutCache:
     torch.manual_seed(0)
-    made = getattr(transformers, f"{name}Config")(**config)
-    return Plain(getattr(transformers, f"{name}Model")(made).eval())
+    exported = getattr(transformers, f"{name}Config")(**config)
+    return WithoutCache(getattr(transformers, f"{name}Model")(exported).eval())
 
 
 def test_rwkv() -> None:

@@ -75,20 +75,20 @@ def inputs(rows: int, length: int) -> tuple[Any, Any]:
 )
 def test_other_sizes(model: Callable[[str], Any], body: str) -> None:
     module = model(body)
-    made = program(module, inputs(3, 5)).module()
+    exported = program(module, inputs(3, 5)).module()
     for rows, length in ((3, 5), (4, 7)):
         x, counts = inputs(rows, length)
         if "split" in body:
             x = torch.randn(int(counts.sum()), length)
-        torch.testing.assert_close(made(x, counts), module(x, counts))
+        torch.testing.assert_close(exported(x, counts), module(x, counts))
 
 
-def test_pooling_over_an_open_length(model: Callable[..., Any]) -> None:
+def test_pooling_over_a_symbolic_length(model: Callable[..., Any]) -> None:
     module = model("x", "Pooled")
-    made = program(module, inputs(3, 6)).module()
+    exported = program(module, inputs(3, 6)).module()
     for length in (6, 9):
         given = inputs(4, length)
-        torch.testing.assert_close(made(*given), module(*given))
+        torch.testing.assert_close(exported(*given), module(*given))
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_pooling_over_an_open_length(model: Callable[..., Any]) -> None:
         "torch.cat([one.shape[0] * x for one in x.split(counts.tolist())], dim=0)",
     ],
 )
-def test_parts_are_only_put_together(model: Callable[[str], Any], body: str) -> None:
+def test_batch_rows_can_only_be_stacked(model: Callable[[str], Any], body: str) -> None:
     with pytest.raises(Exception, match=r"parts of a batch|Rows"):
         program(model(body), inputs(3, 6))
 
 
-def test_nothing_is_left_behind(model: Callable[[str], Any]) -> None:
+def test_builtins_are_restored(model: Callable[[str], Any]) -> None:
     module = model("x")
     before = (torch.cat, torch.Tensor.split, torch.Tensor.tolist, torch.nn.Module.to)
     with symbolic_builtins(module):
@@ -115,7 +115,7 @@ def test_nothing_is_left_behind(model: Callable[[str], Any]) -> None:
     assert "len" not in vars(sys.modules[PLACE])
 
 
-def test_numbers_are_what_they_were(model: Callable[[str], Any]) -> None:
+def test_builtins_without_symbolic_sizes(model: Callable[[str], Any]) -> None:
     """Without symbolic sizes the builtins behave as in Python."""
     module = model(
         "torch.cat(list(x.split(counts.tolist()))) * len(x) * int(2.7) * len([*range(1, 6, 2)])"

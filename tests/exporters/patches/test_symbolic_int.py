@@ -13,7 +13,7 @@ from equipoise.exporters.patches.symbolic_builtins import _int
 pytestmark = pytest.mark.transformers
 
 
-def test_numbers_are_numbers() -> None:
+def test_values_are_converted_as_by_int() -> None:
     assert _int(2.9) == 2
     assert _int("17") == 17
     assert _int("ff", 16) == 255
@@ -21,13 +21,13 @@ def test_numbers_are_numbers() -> None:
     assert _int(torch.tensor(5)) == 5
 
 
-def test_it_is_asked_for_as_a_class() -> None:
+def test_isinstance_and_issubclass() -> None:
     assert isinstance(3, _int)
     assert not isinstance("3", _int)
     assert issubclass(bool, _int)
 
 
-def test_open_sizes_stay_open() -> None:
+def test_sizes_stay_symbolic() -> None:
     class Wider(torch.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:
             size = (_int(2 * x.shape[2]), _int(x.shape[3] // 2))

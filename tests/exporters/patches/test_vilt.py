@@ -23,7 +23,7 @@ def model_of(folder: Path) -> Any:
     return transformers.ViltForQuestionAnswering.from_pretrained(folder).eval()
 
 
-def pictures(*sizes: tuple[int, int]) -> dict[str, Any]:
+def images(*sizes: tuple[int, int]) -> dict[str, Any]:
     """Returns images in the upper left corner of a padded batch, and their pixel mask."""
     random = np.random.default_rng(1)
     height, width = np.max(sizes, axis=0).tolist()
@@ -44,15 +44,15 @@ def pictures(*sizes: tuple[int, int]) -> dict[str, Any]:
     "sizes", [[(32, 32)], [(40, 48), (24, 40), (32, 32)], [(8, 56), (56, 8)], [(8, 8), (16, 8)]]
 )
 def test_same_answers(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
-    plain, whole = model_of(tmp_path / "vilt"), model_of(tmp_path / "vilt")
-    assert patch_vilt(whole) == [NOTE]
-    given = pictures(*sizes)
+    plain, patched = model_of(tmp_path / "vilt"), model_of(tmp_path / "vilt")
+    assert patch_vilt(patched) == [NOTE]
+    given = images(*sizes)
     with torch.no_grad():
-        expected, found = plain(**given).logits, whole(**given).logits
+        expected, found = plain(**given).logits, patched(**given).logits
     assert torch.allclose(found, expected, rtol=0, atol=2e-6)
 
 
-def test_left_alone(tmp_path: Path) -> None:
+def test_other_models_are_unchanged(tmp_path: Path) -> None:
     """Models whose config limits the number of patches, and models without ViLT's embeddings, are left alone."""
     model = model_of(tmp_path / "vilt")
     model.config.max_image_length = 9

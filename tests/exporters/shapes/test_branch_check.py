@@ -37,12 +37,12 @@ def padded(x: Any) -> Any:
     return x.unflatten(1, (-1, 2)).sum(-1)
 
 
-def cut(x: Any) -> Any:
+def trimmed(x: Any) -> Any:
     """Makes two positions for each pair and cuts the excess."""
-    halves = x[:, ::2].repeat_interleave(2, 1)
-    if halves.shape[1] > x.shape[1]:
-        halves = halves[:, : x.shape[1]]
-    return x + halves
+    repeated = x[:, ::2].repeat_interleave(2, 1)
+    if repeated.shape[1] > x.shape[1]:
+        repeated = repeated[:, : x.shape[1]]
+    return x + repeated
 
 
 def doubled(x: Any) -> Any:
@@ -67,7 +67,7 @@ def shortcut(x: Any) -> Any:
     return x.sum(1, keepdim=True) if x.shape[1] > 1 else x
 
 
-def least(x: Any) -> Any:
+def first_ten(x: Any) -> Any:
     """Takes the first ten columns at most; ``min`` is a branch, too."""
     return x[:, : min(x.shape[1], 10)].cumsum(1)
 
@@ -78,12 +78,12 @@ def pooled(x: Any) -> Any:
     return x + 1 if x.shape[1] > 99 else x
 
 
-def between(x: Any) -> Any:
+def two_limits(x: Any) -> Any:
     """Branches twice, which makes two limits."""
     return x + 1 if 3 < x.shape[1] < 20 else x
 
 
-def two(x: Any) -> Any:
+def two_sizes(x: Any) -> Any:
     """Branches on a condition of two sizes."""
     return x.mT @ x if x.shape[0] < x.shape[1] else x @ x.mT
 
@@ -93,7 +93,9 @@ def plain(x: Any) -> Any:
     return x.cumsum(1)
 
 
-def made(forward: Forward, rows: int, length: int) -> tuple[ExportableModel, CheckedProgram]:
+def checked_program(
+    forward: Forward, rows: int, length: int
+) -> tuple[ExportableModel, CheckedProgram]:
     class Model(torch.nn.Module):
         def forward(self, x: Any) -> Any:
             return {"y": forward(x)}
@@ -110,9 +112,9 @@ def sample(rows: int, length: int) -> Any:
 
 
 def limits(source: ExportableModel, found: CheckedProgram) -> list[str]:
-    said = limit_notes(found.limits, found.program, tuple(source.tensors), source.axes)
-    assert all(one.startswith("sizes: ") and f"({__name__}:" in one for one in said)
-    return [one.removeprefix("sizes: ").partition(" (")[0] for one in said]
+    notes = limit_notes(found.limits, found.program, tuple(source.tensors), source.axes)
+    assert all(one.startswith("sizes: ") and f"({__name__}:" in one for one in notes)
+    return [one.removeprefix("sizes: ").partition(" (")[0] for one in notes]
 
 
 def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[str]]:
@@ -131,10 +133,10 @@ def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[s
 
 
 @pytest.mark.parametrize("length", [6, 7])
-@pytest.mark.parametrize("forward", [padded, cut, shortcut, least, plain])
+@pytest.mark.parametrize("forward", [padded, trimmed, shortcut, first_ten, plain])
 def test_one_program_for_both_sides(forward: Forward, length: int) -> None:
     """The program is right on both sides, whichever side the example is on."""
-    source, found = made(forward, 3, length)
+    source, found = checked_program(forward, 3, length)
     assert limits(source, found) == []
     call, notes = program(source, found)
     assert not [one for one in notes if "length" in one and ">= 2" not in one]
@@ -152,10 +154,10 @@ def test_one_program_for_both_sides(forward: Forward, length: int) -> None:
         (parity, 6, ["mod(length, 2) == 0"], (2, 40), (3, 7)),
         (pooled, 60, ["length <= 2019"], (60, 2019), (2020, 5000)),
         (pooled, 2500, ["length >= 2020"], (2020, 2519), (2019, 60)),
-        (between, 6, ["length >= 4", "length <= 19"], (4, 19), (3, 20)),
+        (two_limits, 6, ["length >= 4", "length <= 19"], (4, 19), (3, 20)),
     ],
 )
-def test_limits_are_said_and_kept(
+def test_limits_are_noted_and_enforced(
     forward: Forward,
     length: int,
     expected: list[str],
@@ -163,7 +165,7 @@ def test_limits_are_said_and_kept(
     beyond: tuple[int, ...],
 ) -> None:
     """If no program is right on both sides, the program notes its limit and refuses other sizes."""
-    source, found = made(forward, 3, length)
+    source, found = checked_program(forward, 3, length)
     assert sorted(limits(source, found)) == sorted(expected)
     call, notes = program(source, found)
     for text in expected:
@@ -177,40 +179,40 @@ def test_limits_are_said_and_kept(
 
 
 def test_a_condition_of_two_sizes() -> None:
-    source, found = made(two, 3, 6)
+    source, found = checked_program(two_sizes, 3, 6)
     assert limits(source, found) == ["batch <= length - 1"]
     call, _ = program(source, found)
-    np.testing.assert_allclose(call(sample(4, 9)), two(sample(4, 9)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(call(sample(4, 9)), two_sizes(sample(4, 9)), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="Input shapes do not match"):
         call(sample(9, 4))
 
 
-def test_a_model_that_takes_none_of_our_inputs_has_no_limits() -> None:
+def test_a_model_that_fails_at_all_probe_sizes_has_no_limits() -> None:
     """A model that fails at every other size reveals nothing about the branch."""
     seen = []
 
-    def picky(x: Any) -> Any:
+    def fails_elsewhere(x: Any) -> Any:
         if not torch.compiler.is_exporting():
             seen.append(tuple(x.shape))
             if tuple(x.shape) != (3, 6):
                 raise ValueError("only these")
         return x * 2 if x.shape[1] > 12 else x
 
-    source, found = made(picky, 3, 6)
+    source, found = checked_program(fails_elsewhere, 3, 6)
     assert limits(source, found) == []
     assert len(set(seen)) > 1
 
 
-def test_a_model_that_draws_has_no_limits() -> None:
+def test_a_random_model_has_no_limits() -> None:
     """If program and model differ at the example itself, comparing them at other sizes proves nothing."""
-    source, found = made(
+    source, found = checked_program(
         lambda x: torch.rand(x.shape) if x.shape[1] > 12 else torch.rand_like(x), 3, 6
     )
     assert limits(source, found) == []
 
 
 def test_sizes_too_large_to_try_are_a_limit() -> None:
-    source, found = made(lambda x: x * 2 if x.shape[1] > 4096 else x * 3, 3, 6)
+    source, found = checked_program(lambda x: x * 2 if x.shape[1] > 4096 else x * 3, 3, 6)
     assert limits(source, found) == ["length <= 4096"]
 
 
@@ -230,7 +232,7 @@ def test_axes_of_one_name_are_one_size() -> None:
     assert limits(source, check_size_branches(source, export_program)) == ["length <= 8"]
 
 
-def test_what_a_model_keeps_of_longer_inputs_is_forgotten() -> None:
+def test_state_grown_by_longer_inputs_is_restored() -> None:
     """A table that grows when the model is called with longer inputs is restored before the export."""
 
     class Growing(torch.nn.Module):  # type: ignore[misc]

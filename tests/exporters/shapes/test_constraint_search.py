@@ -24,7 +24,7 @@ class Stretched(torch.nn.Module):  # type: ignore[misc]
         return {"y": wide + pixels}
 
 
-def test_of_those_alone() -> None:
+def test_only_sizes_that_jax_asks_about_get_a_minimum() -> None:
     import jax
     import numpy as np
 

@@ -52,7 +52,7 @@ def test_constraint(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, (_, text) in CONDITIONS.items() if text])
-def test_jax_reads_it_as_it_was_meant(name: str) -> None:
+def test_jax_checks_the_constraint_as_sympy_does(name: str) -> None:
     """JAX's check of a call agrees with SymPy at every pair of sizes."""
     condition, text = CONDITIONS[name]
     program = over([text])

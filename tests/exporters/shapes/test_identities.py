@@ -28,28 +28,28 @@ def test_the_value_of_a_size() -> None:
     assert evaluate(6, {}) == 6
 
 
-def test_what_is_always_equal_is_stated() -> None:
+def test_equal_sizes_are_stated() -> None:
     up, padded, other, _ = sizes("- floordiv(- n, 64), n + mod(- n, 64), floordiv(n, 64), n")
     assert find_identities([up, 4, other], [], {}) == []
-    (stated,) = find_identities([64 * up, padded, other], [], {})
-    left, right = stated.split(" == ")
+    (identity,) = find_identities([64 * up, padded, other], [], {})
+    left, right = identity.split(" == ")
     found, again = sizes(f"{left}, {right}")
     assert all(evaluate(found - again, {"n": n}) == 0 for n in range(1, 300))
     # With the constraint JAX sees it, and there is nothing left to state.
-    one, two = sizes("- 64*floordiv(- n, 64), n + mod(- n, 64)", (stated,))
+    one, two = sizes("- 64*floordiv(- n, 64), n + mod(- n, 64)", (identity,))
     assert one == two
-    assert find_identities([one, two], [stated], {}) == []
+    assert find_identities([one, two], [identity], {}) == []
 
 
-def test_what_is_equal_up_to_a_length_is_so_under_a_constraint() -> None:
-    tail, whole = sizes("- max(- n + 512, 0) + 512, n")
-    assert find_identities([tail, whole], [], {"n": 12}) == ["n <= 512"]
-    kept, again = sizes("max(8*floordiv(n, 512) - 7, 0) + 7, 8*floordiv(n, 512)")
-    assert find_identities([kept, again], [], {"n": 2048}) == ["n >= 512"]
-    assert find_identities([kept, again], [], {"n": 40}) == []
+def test_sizes_equal_up_to_a_length_need_a_constraint() -> None:
+    tail, length = sizes("- max(- n + 512, 0) + 512, n")
+    assert find_identities([tail, length], [], {"n": 12}) == ["n <= 512"]
+    tail_size, again = sizes("max(8*floordiv(n, 512) - 7, 0) + 7, 8*floordiv(n, 512)")
+    assert find_identities([tail_size, again], [], {"n": 2048}) == ["n >= 512"]
+    assert find_identities([tail_size, again], [], {"n": 40}) == []
 
 
-def test_two_symbols_are_not_taken_for_equal_by_chance() -> None:
+def test_different_symbols_are_never_equal() -> None:
     one, other = sizes("n*floordiv(m - 127, 384), 2*n")
     assert find_identities([one, other], ["m >= 895"], {"m": 1000, "n": 2}) == []
 
@@ -60,7 +60,7 @@ def test_quotients_of_two_sizes_are_not_stated() -> None:
     assert find_identities([other, third], [], {}) == ["mod(n, 64) == - 64*floordiv(n, 64) + n"]
 
 
-def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
+def test_sizes_whose_equality_only_values_show() -> None:
     """Two strides in a row and a slice to the remaining length, at a length that was not traced."""
     torch = pytest.importorskip("torch")
     import jax
@@ -94,13 +94,17 @@ def test_a_program_whose_sizes_only_values_show_to_be_equal() -> None:
 
 
 @pytest.mark.parametrize("name", ["cummax", "cummin"])
-def test_extremes_so_far_along_an_open_axis(name: str) -> None:
+def test_cumulative_extremes_along_a_symbolic_axis(name: str) -> None:
     torch = pytest.importorskip("torch")
 
     class Extremes(torch.nn.Module):  # type: ignore[misc, name-defined]
         def forward(self, x: Any, count: Any) -> dict[str, Any]:
-            values, places = getattr(torch, name)(x, 1)
-            return {"values": values, "places": places, "counts": getattr(torch, name)(count, 1)[0]}
+            values, indices = getattr(torch, name)(x, 1)
+            return {
+                "values": values,
+                "places": indices,
+                "counts": getattr(torch, name)(count, 1)[0],
+            }
 
     free = {one: {1: torch.export.Dim.DYNAMIC} for one in ("x", "count")}
     inputs = {"x": torch.randn(3, 6, 2), "count": torch.arange(6).reshape(1, 6) % 4}

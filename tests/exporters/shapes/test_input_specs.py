@@ -35,7 +35,7 @@ def constraints(found: dict[str, Any]) -> set[str]:
     return {str(one.debug_str) for one in size.scope._explicit_constraints}
 
 
-def test_sizes_have_the_names_of_their_axes() -> None:
+def test_sizes_are_named_after_their_axes() -> None:
     from torch.export import Dim
 
     batch = Dim("anything", min=2, max=100)
@@ -46,7 +46,7 @@ def test_sizes_have_the_names_of_their_axes() -> None:
     assert (found["x"].dtype.name, str(found["ids"].dtype)) == ("float32", "int32")
 
 
-def test_an_axis_without_a_name_is_called_after_its_input() -> None:
+def test_an_unnamed_axis_is_named_after_its_input() -> None:
     from torch.export import Dim
 
     graph = pair({"x": {0: Dim("a"), 1: Dim("b")}, "ids": {0: Dim("c")}})
@@ -55,7 +55,7 @@ def test_an_axis_without_a_name_is_called_after_its_input() -> None:
     assert str(found["ids"].shape) == "(ids_0,)"
 
 
-def test_sizes_that_are_fixed_stay_so() -> None:
+def test_static_sizes_stay_static() -> None:
     found = specs(pair(None), {})
     assert found["x"].shape == (4, 6)
 
@@ -69,14 +69,14 @@ def test_a_size_that_is_computed_from_another() -> None:
     assert str(found["x"].shape) == "(rows, 2*rows)"
 
 
-def test_a_size_of_which_inputs_have_multiples_alone() -> None:
+def test_a_size_that_occurs_only_in_multiples() -> None:
     from torch.export import Dim
 
     graph = pair({"x": {0: 2 * Dim("half", min=1, max=50)}, "ids": {}})
     assert str(specs(graph, {"x": {0: "rows"}})["x"].shape) == "(2*part_0, 6)"
 
 
-def test_what_is_known_of_a_size() -> None:
+def test_bounds_of_a_size() -> None:
     """Bounds that PyTorch derived are always stated; its default minimum of 2 only on request."""
     from torch.export import Dim
 
@@ -93,7 +93,7 @@ def test_what_is_known_of_a_size() -> None:
     [("int64", "int32"), ("float64", "float32"), ("complex128", "complex64")]
     + [(name, name) for name in ("bool", "int32", "float16", "bfloat16", "float32")],
 )
-def test_inputs_and_outputs_are_of_32_bits(name: str, narrow: str) -> None:
+def test_inputs_and_outputs_have_32_bits(name: str, narrow: str) -> None:
     import numpy as np
     import torch
 
@@ -102,7 +102,7 @@ def test_inputs_and_outputs_are_of_32_bits(name: str, narrow: str) -> None:
     assert np.dtype(input_specs.io_dtype(getattr(torch, name))).name == narrow
 
 
-def test_what_may_be_empty_is_a_size_less_one() -> None:
+def test_a_size_that_may_be_empty_is_a_symbol_minus_one() -> None:
     """A size that may be 0 is a symbolic size minus 1, because JAX's sizes are at least 1."""
     from torch.export import Dim
 

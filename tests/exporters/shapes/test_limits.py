@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(
+def exported_notes(
     model: Path, make_program: Callable[..., list[str]], tmp_path: Path
 ) -> Callable[[str], list[str]]:
     """Returns a function that exports with the first strategy of a target into the test's folder and returns the notes."""
@@ -70,9 +70,9 @@ def expected(model: Path, length: int) -> Any:
         return plain.eval()(**given).last_hidden_state.numpy()
 
 
-def test_jax(model: Path, made: Callable[[str], list[str]], tmp_path: Path) -> None:
+def test_jax(model: Path, exported_notes: Callable[[str], list[str]], tmp_path: Path) -> None:
     pytest.importorskip("jax")
-    notes = made("stablehlo")
+    notes = exported_notes("stablehlo")
     assert any(one.startswith(NOTE) for one in notes)
     (tmp_path / "artifact.json").write_text(json.dumps({"notes": ["something else", *notes]}))
     program = load_jax(tmp_path)
@@ -84,9 +84,11 @@ def test_jax(model: Path, made: Callable[[str], list[str]], tmp_path: Path) -> N
     assert refused.value.found == "attention_mask (3, 14), input_ids (3, 14)"
 
 
-def test_tensorflow(model: Path, made: Callable[[str], list[str]], tmp_path: Path) -> None:
+def test_tensorflow(
+    model: Path, exported_notes: Callable[[str], list[str]], tmp_path: Path
+) -> None:
     tf = pytest.importorskip("tensorflow")
-    notes = made("saved-model")
+    notes = exported_notes("saved-model")
     assert any(one.startswith(NOTE) for one in notes)
     serve = tf.saved_model.load(str(tmp_path / find_target("saved-model").program)).signatures[
         "serving_default"
@@ -104,9 +106,9 @@ def test_tensorflow(model: Path, made: Callable[[str], list[str]], tmp_path: Pat
 
 
 @pytest.mark.parametrize("target", ["onnx", "torch-export"])
-def test_pytorch(target: str, made: Callable[[str], list[str]], tmp_path: Path) -> None:
+def test_pytorch(target: str, exported_notes: Callable[[str], list[str]], tmp_path: Path) -> None:
     """ONNX has no checks of sizes: the note is all there is."""
-    notes = made(target)
+    notes = exported_notes(target)
     assert any(one.startswith(NOTE) for one in notes)
     if target == "torch-export":
         program = torch.export.load(str(tmp_path / find_target(target).program)).module()

@@ -25,13 +25,13 @@ NAME = "BertForSequenceClassification"
 
 
 def tokens(rows: int, length: int, padding: str = "") -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    made = np.random.default_rng(rows * length).integers(5, 60, (rows, length))
+    token_ids = np.random.default_rng(rows * length).integers(5, 60, (rows, length))
     mask = np.ones((rows, length), np.int64)
     if padding == "left":
         mask[:, : length // 3] = 0
     elif padding == "right":
         mask[:, -(length // 3) :] = 0
-    return {"input_ids": made, "attention_mask": mask}
+    return {"input_ids": token_ids, "attention_mask": mask}
 
 
 @pytest.mark.parametrize("name", target_names())
@@ -45,7 +45,7 @@ def test_contract(name: str) -> None:
     assert target.ways
 
 
-def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_targets_from_entry_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A target from an entry point works like a built-in one; a worker process loads it by its file."""
     file = tmp_path / "theirs.py"
     file.write_text("from equipoise.exporters.targets.onnx import TARGET\n")
@@ -74,7 +74,7 @@ def test_targets_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         if not target.has_fixed_sizes(find_target(name))
     ],
 )
-def test_shapes_are_free(
+def test_dynamic_shapes(
     name: str,
     way: str,
     workers: WorkerPool,

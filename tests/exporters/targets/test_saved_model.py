@@ -35,7 +35,7 @@ np.savez(sys.argv[3], **{name: value.numpy() for name, value in found.items()})
 """
 
 
-def test_a_process_that_has_only_tensorflow(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_runs_in_a_process_with_only_tensorflow(cli: Callable[..., Any], tmp_path: Path) -> None:
     """The export's verdict passes, and a process without Equipoise and PyTorch computes the same outputs."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3] / "fixtures" / "tasks"
 MODELS = ["fill-mask", "image-classification"]
 
 
-def made(
+def exported(
     name: str, out: Path, workers: WorkerPool, precision: str = "float32", **options: object
 ) -> ExportResult:
     bounds = DEFAULTS["int8"] if options else None
@@ -39,7 +39,7 @@ def made(
 
 @pytest.mark.parametrize("name", MODELS)
 def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
-    found = made(name, tmp_path / "out", workers)
+    found = exported(name, tmp_path / "out", workers)
     assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
     assert found.report is not None
     (result,) = found.report.backends
@@ -47,8 +47,8 @@ def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     assert result.about["implementation"] == "tf.lite.Interpreter"
     shapes = {key: about["shape"] for key, about in found.artifact.inputs.items()}
     assert all(isinstance(size, int) for shape in shapes.values() for size in shape)
-    said = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
-    assert f"sizes for good: {said}" in found.artifact.notes
+    shape_note = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+    assert f"sizes for good: {shape_note}" in found.artifact.notes
     # Another size is refused: the interpreter would take it.
     program = RemoteModel(workers.get("tflite"), "tflite", "", tmp_path / "out" / "model.tflite")
     wrong = {key: np.zeros([1, *shape[1:]], np.float32) for key, shape in shapes.items()}
@@ -59,7 +59,7 @@ def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_float16(name: str, workers: WorkerPool, tmp_path: Path) -> None:
-    found = made(name, tmp_path / "out", workers, "float16")
+    found = exported(name, tmp_path / "out", workers, "float16")
     assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
     assert found.report is not None
     assert found.report.backends[0].about["precision"] == "float16"
@@ -67,8 +67,8 @@ def test_float16(name: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_eight_bits(name: str, workers: WorkerPool, tmp_path: Path) -> None:
-    found = made(name, tmp_path / "out", workers, quantize="int8-dynamic")
+def test_int8(name: str, workers: WorkerPool, tmp_path: Path) -> None:
+    found = exported(name, tmp_path / "out", workers, quantize="int8-dynamic")
     assert found.verdict is Verdict.DECISION_SAFE
     assert found.report is not None
     assert found.report.backends[0].about["precision"] == "int8"
@@ -79,10 +79,12 @@ def test_eight_bits(name: str, workers: WorkerPool, tmp_path: Path) -> None:
 def test_refused(cli: Callable[..., Any], tmp_path: Path) -> None:
     """Models without a static-shape program, and unsupported precisions, are refused with an explanation."""
     out = tmp_path / "out"
-    said = cli("export", ROOT / "text-generation", out, "--to", "tflite", "--no-validate")
-    assert said.code == 2
-    assert "sizes, and the target's programs have one" in said.err
-    said = cli("export", ROOT / "fill-mask", out, "--to", "stablehlo", "--quantize", "int8-dynamic")
-    assert said.code == 2
-    assert "stablehlo has no int8 weights" in said.err
+    outcome = cli("export", ROOT / "text-generation", out, "--to", "tflite", "--no-validate")
+    assert outcome.code == 2
+    assert "sizes, and the target's programs have one" in outcome.err
+    outcome = cli(
+        "export", ROOT / "fill-mask", out, "--to", "stablehlo", "--quantize", "int8-dynamic"
+    )
+    assert outcome.code == 2
+    assert "stablehlo has no int8 weights" in outcome.err
     assert list(tmp_path.iterdir()) == []

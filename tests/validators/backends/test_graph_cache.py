@@ -36,8 +36,8 @@ class Attention:
         self.lengths.append(past.shape[2])
         tokens = values["input_ids"]
         counted = np.arange(tokens.shape[1])[None].repeat(len(tokens), 0) + past.shape[2]
-        places = values.get("position_ids", counted)
-        own = np.stack([np.sin(tokens), np.cos(places)], axis=-1)[:, None]
+        positions = values.get("position_ids", counted)
+        own = np.stack([np.sin(tokens), np.cos(positions)], axis=-1)[:, None]
         keys = np.concatenate([past, own], axis=2)
         scores = own @ keys.swapaxes(-1, -2)
         later = np.triu(np.ones(scores.shape[-2:]), keys.shape[2] - tokens.shape[1] + 1)
@@ -54,12 +54,12 @@ def written(decoder: DecoderGraph, first: int) -> Any:
     """Returns the outputs for the first tokens at once and the others one by one, with rows exchanged in between."""
     state, found, order = None, [], None
     rows = np.array([0, 1])
-    places = np.cumsum(MASK, axis=1) - 1
+    positions = np.cumsum(MASK, axis=1) - 1
     for start, end in [(0, first), *((at, at + 1) for at in range(first, TOKENS.shape[1]))]:
         inputs = {
             "input_ids": TOKENS[rows, start:end],
             "attention_mask": MASK[rows, :end],
-            "position_ids": places[rows, start:end],
+            "position_ids": positions[rows, start:end],
         }
         given = {name: value for name, value in inputs.items() if name in decoder.accepts}
         outputs, state = decoder.step(given, state, order)
@@ -70,7 +70,7 @@ def written(decoder: DecoderGraph, first: int) -> Any:
 
 
 @pytest.mark.parametrize("first", [2, 4, 5])
-def test_a_past_is_filled_up_unseen(first: int) -> None:
+def test_left_padding_of_the_cache_is_masked(first: int) -> None:
     plain, filled = Attention(), Attention()
     expected = written(DecoderGraph(plain), first)
     found = written(DecoderGraph(filled, length_multiple=4), first)
@@ -79,13 +79,13 @@ def test_a_past_is_filled_up_unseen(first: int) -> None:
     assert filled.lengths == [0, *(-(-length // 4) * 4 for length in range(first, 7))]
 
 
-def test_a_model_that_counts_its_past_gets_it_as_it_is() -> None:
+def test_a_model_that_counts_its_cache_gets_it_unpadded() -> None:
     graph = Attention("position_ids")
     written(DecoderGraph(graph, length_multiple=4), 3)
     assert graph.lengths == [0, 3, 4, 5, 6]
 
 
-def test_what_graphs_are_together() -> None:
+def test_role_of_graphs() -> None:
     class Plain(Attention):
         def __init__(self) -> None:
             super().__init__()

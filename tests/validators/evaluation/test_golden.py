@@ -34,18 +34,18 @@ def validated(folder: Path, *options: object) -> tuple[int, Any]:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Returns a recorded golden and the report of the run that recorded it."""
-    place = tmp_path_factory.mktemp("kept")
-    code, report = validated(place, "--save-golden", place / "golden")
+    position = tmp_path_factory.mktemp("kept")
+    code, report = validated(position, "--save-golden", position / "golden")
     assert code == 0
-    return place / "golden", report
+    return position / "golden", report
 
 
 @pytest.fixture
-def golden(kept: tuple[Path, Any], tmp_path: Path) -> Path:
+def golden(recorded: tuple[Path, Any], tmp_path: Path) -> Path:
     """Returns a copy of the golden that a test may damage."""
-    return shutil.copytree(kept[0], tmp_path / "golden")
+    return shutil.copytree(recorded[0], tmp_path / "golden")
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def no_pytorch(tmp_path: Path) -> list[str]:
 
 
 def test_same_verdicts_without_pytorch(
-    kept: tuple[Path, Any], no_pytorch: list[str], tmp_path: Path
+    recorded: tuple[Path, Any], no_pytorch: list[str], tmp_path: Path
 ) -> None:
-    golden, live = kept
+    golden, live = recorded
     assert validated(tmp_path, *no_pytorch)[0] == 2
     code, report = validated(tmp_path, *no_pytorch, "--against-golden", golden)
     assert code == 0
@@ -94,13 +94,13 @@ def test_changed_samples_are_refused(
     samples.write_text(json.dumps([{"inputs": {"text": "The film was very bad."}}] * 3))
     code, _ = validated(tmp_path, "--against-golden", golden, "--samples", samples)
     assert code == 2
-    said = capsys.readouterr().err
-    assert "the case single has other inputs than when the golden was saved" in said
-    assert "create it again with --save-golden" in said
+    message = capsys.readouterr().err
+    assert "the case single has other inputs than when the golden was saved" in message
+    assert "create it again with --save-golden" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("task", "token-classification", "the task of the golden differs"),
         ("class", "BertForMaskedLM", "the class of the golden differs"),
@@ -112,7 +112,7 @@ def test_changed_samples_are_refused(
 def test_another_golden_is_refused(
     name: str,
     value: Any,
-    said: str,
+    message: str,
     golden: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -120,7 +120,7 @@ def test_another_golden_is_refused(
     index = golden / "golden.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), name: value}))
     assert validated(tmp_path, "--against-golden", golden)[0] == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def cut(path: Path) -> None:
@@ -130,8 +130,8 @@ def cut(path: Path) -> None:
 def flipped(path: Path) -> None:
     """Changes bytes in the middle, which breaks the archive's checksum."""
     raw = bytearray(path.read_bytes())
-    place = raw.index(b"\x93NUMPY") + 130
-    raw[place] ^= 0xFF
+    position = raw.index(b"\x93NUMPY") + 130
+    raw[position] ^= 0xFF
     path.write_bytes(bytes(raw))
 
 
@@ -173,7 +173,7 @@ def test_damaged_index_is_refused(
     assert "golden.json" in capsys.readouterr().err
 
 
-def test_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert validated(tmp_path, "--save-golden", tmp_path / "file" / "golden")[0] == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -52,7 +52,7 @@ class Narrowing(torch.nn.Module):  # type: ignore[misc, name-defined]
         return torch.cat([loop, wave, tied, self.scale.expand(*x.shape[:2], -1)], dim=-1)
 
 
-def test_truth_is_that_of_a_wide_model() -> None:
+def test_truth_equals_a_float64_model() -> None:
     torch.manual_seed(0)
     model = Narrowing().eval()
     model.batch.running_mean.copy_(torch.rand(7))
@@ -81,8 +81,8 @@ class Counted(WorkerPool):
 
     def get(self, backend: str, *, suffix: str = "") -> WorkerProcess:
         found = super().get(backend, suffix=suffix)
-        held = [key for key in self._processes if key.startswith("pytorch")]
-        self.most = max(self.most, len(held))
+        loaded = [key for key in self._processes if key.startswith("pytorch")]
+        self.most = max(self.most, len(loaded))
         return found
 
 
@@ -97,9 +97,7 @@ def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_divergence_is_found_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_divergence_is_located(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(BERT, tmp_path / "faulty")

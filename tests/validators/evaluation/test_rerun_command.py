@@ -30,7 +30,7 @@ def test_plain_request() -> None:
     )
 
 
-def test_everything() -> None:
+def test_request_with_every_option() -> None:
     request = Request(
         Path("my models/bert"),
         [Path("a b.onnx")],

@@ -69,7 +69,7 @@ BEAM_SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("cache", [False, True], ids=["whole", "cache"])
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("name", WRITERS)
-def test_as_transformers(name: str, beams: int, cache: bool) -> None:
+def test_same_tokens_as_transformers(name: str, beams: int, cache: bool) -> None:
     model, runs = folder(name), runner(name)
     batch = _batch(name, {"num_beams": beams, "cache": cache})
     for settings in [*SETTINGS, *(BEAM_SETTINGS if beams > 1 else [])]:
@@ -85,27 +85,27 @@ def test_forced_first_token(beams: int) -> None:
     )
 
 
-def test_following_reports_own_choices() -> None:
+def test_teacher_forcing_reports_own_choices() -> None:
     model, runs = folder("text-generation"), runner("text-generation")
     batch = _batch("text-generation", {"num_beams": 1})
     reference = generate(runs, model, batch.arrays, {"num_beams": 1})
     other = reference["sequences"].copy()
-    place = batch.arrays["input_ids"].shape[1]
-    other[:, place] = 11
-    followed = generate(runs, model, batch.arrays, {"num_beams": 1}, {"sequences": other})
-    assert followed["sequences"][:, place].tolist() == reference["sequences"][:, place].tolist()
-    assert followed["logits"].shape[1] <= reference["logits"].shape[1]
-    np.testing.assert_array_equal(followed["logits"][:, 0], reference["logits"][:, 0])
-    assert not np.allclose(followed["logits"][:, 1], reference["logits"][:, 1])
+    position = batch.arrays["input_ids"].shape[1]
+    other[:, position] = 11
+    forced = generate(runs, model, batch.arrays, {"num_beams": 1}, {"sequences": other})
+    assert forced["sequences"][:, position].tolist() == reference["sequences"][:, position].tolist()
+    assert forced["logits"].shape[1] <= reference["logits"].shape[1]
+    np.testing.assert_array_equal(forced["logits"][:, 0], reference["logits"][:, 0])
+    assert not np.allclose(forced["logits"][:, 1], reference["logits"][:, 1])
 
 
-def test_following_itself_changes_nothing() -> None:
+def test_teacher_forcing_with_own_tokens() -> None:
     model, runs = folder("summarization"), runner("summarization")
     batch = _batch("summarization", {"num_beams": 1})
     reference = generate(runs, model, batch.arrays, {"num_beams": 1})
-    followed = generate(runs, model, batch.arrays, {"num_beams": 1, "cache": True}, reference)
-    np.testing.assert_array_equal(followed["sequences"], reference["sequences"])
-    np.testing.assert_allclose(followed["logits"], reference["logits"], atol=1e-4)
+    forced = generate(runs, model, batch.arrays, {"num_beams": 1, "cache": True}, reference)
+    np.testing.assert_array_equal(forced["sequences"], reference["sequences"])
+    np.testing.assert_allclose(forced["logits"], reference["logits"], atol=1e-4)
 
 
 def test_margins_hold() -> None:
@@ -124,7 +124,7 @@ def test_margins_hold() -> None:
             assert (moved.argmax(-1) == best).all() == same
 
 
-def test_no_cache_is_said() -> None:
+def test_missing_cache_is_reported() -> None:
     class Cacheless(TorchRunner):
         caches = False
 
@@ -138,7 +138,7 @@ def test_no_cache_is_said() -> None:
         generate(Cacheless(), folder("text-generation"), arrays, {"cache": True})
 
 
-def test_refuses_what_it_does_not_know() -> None:
+def test_unknown_settings_are_refused() -> None:
     with pytest.raises(InputError, match="encoder_no_repeat_ngram_size"):
         GenerationSettings.from_config({"encoder_no_repeat_ngram_size": 3}, {})
 
@@ -159,7 +159,7 @@ def test_limits() -> None:
     )
 
 
-def test_ngrams_of_one_ban_all_that_was_said() -> None:
+def test_no_repeat_ngram_size_of_one_bans_all_earlier_tokens() -> None:
     scores = process_logits(
         GenerationSettings(no_repeat_ngram_size=1), np.array([[2, 3]]), np.zeros((1, 5)), 2
     )

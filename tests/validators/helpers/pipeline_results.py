@@ -17,7 +17,7 @@ def compare(found: Any, wanted: Any, where: str) -> None:
     if isinstance(wanted, list) and len(wanted) == 1 and isinstance(found, dict):
         wanted = wanted[0]
     if isinstance(wanted, dict) and "packed" in wanted:
-        _compare_pictures(found, wanted, where)
+        _compare_images(found, wanted, where)
     elif isinstance(wanted, dict) and "bits" in wanted:
         bits = np.frombuffer(zlib.decompress(base64.b64decode(wanted["bits"])), np.uint8)
         mask = np.unpackbits(bits)[: np.prod(wanted["shape"])].reshape(wanted["shape"]) == 1
@@ -40,7 +40,7 @@ def compare(found: Any, wanted: Any, where: str) -> None:
         assert found == wanted, where
 
 
-def _compare_pictures(found: Any, wanted: dict[str, Any], where: str) -> None:
+def _compare_images(found: Any, wanted: dict[str, Any], where: str) -> None:
     """Asserts equal images up to one grey level, or up to one in a thousand pixels of a mask."""
     raw = zlib.decompress(base64.b64decode(wanted["packed"]))
     assert (found.mode, list(found.size)) == (wanted["mode"], wanted["size"]), where

@@ -159,5 +159,5 @@ def hostile() -> Report:
     )
     names = ("model", "model_type", "class_name", "task", "device", "date", "command")
     texts: dict[str, Any] = dict.fromkeys(names, HOSTILE)
-    gone = BackendResult(HOSTILE, HOSTILE, absent=HOSTILE)
-    return report(one, gone, samples=({HOSTILE: HOSTILE},), machine={HOSTILE: HOSTILE}, **texts)
+    missing = BackendResult(HOSTILE, HOSTILE, absent=HOSTILE)
+    return report(one, missing, samples=({HOSTILE: HOSTILE},), machine={HOSTILE: HOSTILE}, **texts)

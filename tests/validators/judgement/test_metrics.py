@@ -79,7 +79,7 @@ def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputMetrics:
     return judge_output("logits", found, found, truth, valid=valid, **about)  # type: ignore[arg-type]
 
 
-def test_nothing_but_nan_proves_nothing() -> None:
+def test_only_nan_proves_nothing() -> None:
     """Outputs that are all NaN are equal but prove nothing."""
     empty = np.full((2, 3), math.nan)
     assert (judged(empty).verdict, judged(empty).reason) == (Verdict.FAILED, NO_FINITE_VALUES)
@@ -89,7 +89,7 @@ def test_nothing_but_nan_proves_nothing() -> None:
     assert judged(np.zeros((0, 3))).verdict is Verdict.IDENTICAL
 
 
-def test_nan_where_nothing_counts_is_no_matter() -> None:
+def test_nan_in_masked_positions_is_ignored() -> None:
     rows = np.array([[math.nan, math.nan], [1.0, 2.0]])
     assert judged(rows, np.array([False, True])).verdict is Verdict.IDENTICAL
     assert judged(rows, np.array([True, False])).verdict is Verdict.FAILED

@@ -27,8 +27,8 @@ def _tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 2])
 def test_wav(tmp_path: Path, width: int, dtype: str, channels: int) -> None:
     tone = _tone(0.1, 8000)
-    whole = np.round(tone * (2 ** (8 * width - 1) - 1))
-    raw = (whole + 128 if width == 1 else whole).astype(dtype)
+    integers = np.round(tone * (2 ** (8 * width - 1) - 1))
+    raw = (integers + 128 if width == 1 else integers).astype(dtype)
     _write(tmp_path / "a.wav", np.repeat(raw, channels).tobytes(), width, channels)
     found, rate = read_wav(tmp_path / "a.wav")
     assert rate == 8000
@@ -36,16 +36,16 @@ def test_wav(tmp_path: Path, width: int, dtype: str, channels: int) -> None:
     np.testing.assert_allclose(found, tone, atol=1.5 / 2 ** (8 * width - 1))
 
 
-def test_wav_of_24_bits(tmp_path: Path) -> None:
-    whole = np.array([0, 1, -1, 2**23 - 1, -(2**23)], "<i4")
-    raw = whole.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+def test_wav_with_24_bits(tmp_path: Path) -> None:
+    integers = np.array([0, 1, -1, 2**23 - 1, -(2**23)], "<i4")
+    raw = integers.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
     _write(tmp_path / "a.wav", raw, 3, 1)
     np.testing.assert_array_equal(
-        read_wav(tmp_path / "a.wav")[0], (whole / 2**23).astype(np.float32)
+        read_wav(tmp_path / "a.wav")[0], (integers / 2**23).astype(np.float32)
     )
 
 
-def test_wav_comes_back(tmp_path: Path) -> None:
+def test_wav_round_trip(tmp_path: Path) -> None:
     tone = _tone(0.2, 16000)
     write_wav(tmp_path / "a.wav", tone, 16000)
     np.testing.assert_allclose(open_audio(tmp_path / "a.wav", 16000), tone, atol=1 / 16000)
@@ -59,7 +59,7 @@ def test_resampling_keeps_a_tone(given: int, wanted: int) -> None:
     np.testing.assert_allclose(found[inner], _tone(0.5, wanted)[inner], atol=2e-3)
 
 
-def test_dictionaries_of_pipelines() -> None:
+def test_audio_as_dictionary() -> None:
     tone = _tone(0.1, 8000)
     assert len(open_audio({"raw": tone, "sampling_rate": 8000}, 16000)) == 2 * len(tone)
     assert (
@@ -69,7 +69,7 @@ def test_dictionaries_of_pipelines() -> None:
     np.testing.assert_array_equal(open_audio(tone, 8000), tone)
 
 
-def test_bad_sounds(tmp_path: Path) -> None:
+def test_bad_audio(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such audio file"):
         open_audio(tmp_path / "none.wav", 16000)
     (tmp_path / "text.wav").write_text("no sound")
@@ -77,7 +77,7 @@ def test_bad_sounds(tmp_path: Path) -> None:
         open_audio(tmp_path / "text.wav", 16000)
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_images(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     grey = image.fromarray(np.full((4, 6), 7, np.uint8))
     grey.save(tmp_path / "a.png")
@@ -91,7 +91,7 @@ def test_pictures(tmp_path: Path) -> None:
         assert (found.mode, found.size, found.getpixel((0, 0))) == ("RGB", (6, 4), (7, 7, 7))
 
 
-def test_bad_pictures(tmp_path: Path) -> None:
+def test_bad_images(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     with pytest.raises(InputError, match="no such image file"):
         open_image(tmp_path / "none.png")
@@ -100,7 +100,7 @@ def test_bad_pictures(tmp_path: Path) -> None:
         open_image(tmp_path / "text.png")
 
 
-def test_films(tmp_path: Path) -> None:
+def test_video(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     frames = [image.fromarray(np.full((8, 8, 3), 40 * index, np.uint8)) for index in range(4)]
     folder = tmp_path / "frames"
@@ -114,7 +114,7 @@ def test_films(tmp_path: Path) -> None:
         assert [frame.getpixel((0, 0))[0] for frame in found] == [0, 40, 80, 120]
 
 
-def test_bad_films(tmp_path: Path) -> None:
+def test_bad_video(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     with pytest.raises(InputError, match="has no frames"):
         open_frames(tmp_path)

@@ -15,21 +15,21 @@ from equipoise.validators.models.seeding import fixed_seed
 from equipoise.validators.tasks.base import find_task, load_samples
 
 
-def test_draws_repeat_and_leave_no_trace() -> None:
+def test_random_numbers_repeat_and_generators_are_untouched() -> None:
     np.random.seed(7)
     random.seed(7)
     expected = np.random.randint(1 << 30), random.randrange(1 << 30)
     np.random.seed(7)
     random.seed(7)
-    drawn = []
+    numbers = []
     for _ in range(2):
         with fixed_seed():
-            drawn.append((np.random.randint(1 << 30), random.randrange(1 << 30)))
-    assert drawn[0] == drawn[1] != expected
+            numbers.append((np.random.randint(1 << 30), random.randrange(1 << 30)))
+    assert numbers[0] == numbers[1] != expected
     assert (np.random.randint(1 << 30), random.randrange(1 << 30)) == expected
 
 
-def test_generators_are_given_back_after_an_error() -> None:
+def test_generators_are_restored_after_an_error() -> None:
     np.random.seed(7)
     expected = np.random.randint(1 << 30)
     np.random.seed(7)
@@ -40,7 +40,7 @@ def test_generators_are_given_back_after_an_error() -> None:
 
 @pytest.mark.transformers
 @pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
-def test_long_sounds_are_cut_at_the_same_places(truncation: str, tmp_path: Path) -> None:
+def test_long_audio_is_cropped_at_the_same_position(truncation: str, tmp_path: Path) -> None:
     """CLAP's extractor crops at random: without a seed, two runs of one model disagree."""
     pytest.importorskip("torch")
     from transformers import ClapFeatureExtractor
@@ -53,13 +53,13 @@ def test_long_sounds_are_cut_at_the_same_places(truncation: str, tmp_path: Path)
     case = task.cases(model, load_samples(task, model))[1]
     first, second = (task.encode(model, case).arrays["input_features"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert any(not np.array_equal(first, other) for other in by_chance(model, case, 8))
+    assert any(not np.array_equal(first, other) for other in unseeded(model, case, 8))
 
 
-def by_chance(model: ModelFolder, case: Any, times: int) -> list[Any]:
+def unseeded(model: ModelFolder, case: Any, times: int) -> list[Any]:
     """Returns what the extractor itself gives in repeated calls."""
     extractor = model.feature_extractor
     sounds = [sample["audio"]["array"] for sample in case.samples]
     rate = extractor.sampling_rate
     calls = (extractor(sounds, sampling_rate=rate, return_tensors="np") for _ in range(times))
-    return [made["input_features"] for made in calls]
+    return [features["input_features"] for features in calls]

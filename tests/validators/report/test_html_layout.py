@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import sample_reports as made
+import sample_reports
 
 from equipoise.validators.judgement.results import ModuleError
 from equipoise.validators.report.html import page
@@ -42,8 +42,8 @@ def measured(pages: dict[str, str], folder: Path) -> list[tuple[str, int, int, i
         for name, text in pages.items()
         for width in WIDTHS
     )
-    place = folder / "frames.html"
-    place.write_text(MEASURE % frames, encoding="utf-8")
+    path = folder / "frames.html"
+    path.write_text(MEASURE % frames, encoding="utf-8")
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync --hide-scrollbars"
     quiet = "--disable-background-networking --disable-component-update --virtual-time-budget=5000"
     command = [
@@ -53,7 +53,7 @@ def measured(pages: dict[str, str], folder: Path) -> list[tuple[str, int, int, i
         f"--user-data-dir={folder / 'profile'}",
     ]
     done = subprocess.run(
-        [*command, "--window-size=1700,1000", "--dump-dom", place.as_uri()],
+        [*command, "--window-size=1700,1000", "--dump-dom", path.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
@@ -68,12 +68,18 @@ def test_nothing_overflows(tmp_path: Path) -> None:
     deep = tuple(ModuleError(f"model.layers.{n // 9}.part{n % 9}", 1e-7, 1e-8) for n in range(300))
     long = "AVeryLongNameWithoutAnyPlaceToBreakIt" * 5
     pages = {
-        "full": page(made.full()),
-        "hostile": page(made.hostile()),
-        "none": page(made.report()),
-        "deep": page(made.report(made.backend(long, depth=deep, source=f"/{long}", notes=(long,)))),
+        "full": page(sample_reports.full()),
+        "hostile": page(sample_reports.hostile()),
+        "none": page(sample_reports.report()),
+        "deep": page(
+            sample_reports.report(
+                sample_reports.backend(long, depth=deep, source=f"/{long}", notes=(long,))
+            )
+        ),
         "names": page(
-            made.report(made.diverged(), class_name=long, model=f"/{long}", command=long)
+            sample_reports.report(
+                sample_reports.diverged(), class_name=long, model=f"/{long}", command=long
+            )
         ),
     }
     found = measured(pages, tmp_path)

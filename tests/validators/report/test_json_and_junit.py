@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
-import sample_reports as made
+import sample_reports
 
 from equipoise.cli.validate import exit_code
 from equipoise.validators.judgement.results import Report, Verdict, to_json_value
@@ -41,7 +41,7 @@ DIVERGENCE = {
 
 def test_json_names_are_frozen() -> None:
     """Readers rely on these names; a change needs a new ``schema``."""
-    values = json.loads(report_json.to_json(made.full()))
+    values = json.loads(report_json.to_json(sample_reports.full()))
     assert values["schema"] == 1
     assert set(values) == REPORT
     bad = values["backends"][0]
@@ -63,16 +63,18 @@ def refused(name: str) -> Any:
 
 
 def test_json_has_no_nan() -> None:
-    odd = replace(made.NOISE, max_abs=math.nan, rms=math.inf)
-    one = made.backend(cases=(made.case("single", made.output(error=odd, ratio=-math.inf)),))
-    values = json.loads(report_json.to_json(made.report(one)), parse_constant=refused)
+    odd = replace(sample_reports.NOISE, max_abs=math.nan, rms=math.inf)
+    one = sample_reports.backend(
+        cases=(sample_reports.case("single", sample_reports.output(error=odd, ratio=-math.inf)),)
+    )
+    values = json.loads(report_json.to_json(sample_reports.report(one)), parse_constant=refused)
     found = values["backends"][0]["cases"][0]["outputs"][0]
     assert (found["error"]["max_abs"], found["error"]["rms"], found["ratio"]) == (None, None, None)
 
 
 def test_json_of_hostile_texts() -> None:
-    values = json.loads(report_json.to_json(made.hostile()).encode("utf-8"))
-    assert values["task"] == made.HOSTILE.replace("\udcff", "?")
+    values = json.loads(report_json.to_json(sample_reports.hostile()).encode("utf-8"))
+    assert values["task"] == sample_reports.HOSTILE.replace("\udcff", "?")
 
 
 def suites(report: Report) -> dict[str, ElementTree.Element]:
@@ -86,7 +88,7 @@ def counts(suite: ElementTree.Element) -> list[int]:
 
 
 def test_junit_counts() -> None:
-    found = suites(made.full())
+    found = suites(sample_reports.full())
     assert {name: counts(suite) for name, suite in found.items()} == {
         "pytorch (faulty)": [2, 2, 0, 0],
         "flax": [2, 0, 0, 0],
@@ -95,15 +97,17 @@ def test_junit_counts() -> None:
         "tensorflow": [1, 0, 0, 1],
     }
     for suite in found.values():
-        told = [len(suite.findall(f"testcase/{kind}")) for kind in ("failure", "error", "skipped")]
-        assert told == counts(suite)[1:]
+        elements = [
+            len(suite.findall(f"testcase/{kind}")) for kind in ("failure", "error", "skipped")
+        ]
+        assert elements == counts(suite)[1:]
         assert len(suite.findall("testcase")) == counts(suite)[0]
     assert found["flax"].attrib["timestamp"] == "2026-01-02T03:04:05"
     assert found["flax"].attrib["time"] == "0.012000"
 
 
-def test_junit_says_why() -> None:
-    found = suites(made.full())
+def test_junit_has_the_reason() -> None:
+    found = suites(sample_reports.full())
     failure = found["pytorch (faulty)"].find("testcase/failure")
     assert failure is not None
     assert failure.attrib["message"] == "logits: rms error 4.3"
@@ -125,14 +129,16 @@ def test_junit_says_why() -> None:
 
 def test_junit_of_hostile_texts() -> None:
     """Characters that XML cannot contain are removed; everything else is text."""
-    (first, second) = ElementTree.fromstring(junit.to_junit(made.hostile()).encode("utf-8"))
+    (first, second) = ElementTree.fromstring(
+        junit.to_junit(sample_reports.hostile()).encode("utf-8")
+    )
     assert "<script>" in first.attrib["name"]
     assert counts(first) == [2, 1, 1, 0]
     assert counts(second) == [1, 0, 0, 1]
 
 
 def test_rows() -> None:
-    found = {one.backend: one for one in summary_rows(made.full())}
+    found = {one.backend: one for one in summary_rows(sample_reports.full())}
     assert next(iter(found)) == "pytorch (reference)"
     bad = found["pytorch (faulty)"]
     assert (bad.verdict, bad.worst_at) == ("diverged", "single logits")
@@ -143,15 +149,19 @@ def test_rows() -> None:
         "3/4",
     )
     assert (bad.seconds, bad.memory, bad.remark) == ("0.01", "758 MB", "rms error 4.3")
-    gone = found["tensorflow"]
-    assert (gone.verdict, gone.remark, gone.worst_at) == ("not run", "it has no environment", "")
+    missing = found["tensorflow"]
+    assert (missing.verdict, missing.remark, missing.worst_at) == (
+        "not run",
+        "it has no environment",
+        "",
+    )
     assert found["crash"].remark == "batch: the worker crashed during 'run' (signal 11)"
-    empty = summary_row(made.backend(cases=(), failure="load failed\nwith a trace"))
+    empty = summary_row(sample_reports.backend(cases=(), failure="load failed\nwith a trace"))
     assert (empty.verdict, empty.remark, empty.seconds) == ("failed", "load failed", "")
 
 
 def test_remarks() -> None:
-    found = remarks(made.report(made.diverged(), made.absent()))
+    found = remarks(sample_reports.report(sample_reports.diverged(), sample_reports.absent()))
     assert found[:3] == [
         "pytorch (faulty): rms error 4.3",
         "pytorch (faulty): single: label: A -> B",
@@ -161,21 +171,25 @@ def test_remarks() -> None:
         "its inputs are within noise: bert.encoder.layer.0 (1.1e-07); repro in repro/faulty"
     )
     assert found[4] == "tensorflow: it has no environment"
-    assert describe_divergence(made.backend()) == ""
+    assert describe_divergence(sample_reports.backend()) == ""
 
 
-def test_verdict_of_all_and_exit_code() -> None:
-    assert made.full().verdict is Verdict.FAILED
-    assert exit_code(made.full(), strict=False) == 1
-    assert made.report().verdict is made.report(made.absent()).verdict is Verdict.IDENTICAL
-    assert exit_code(made.report(made.absent()), strict=True) == 0
-    assert exit_code(made.report(made.failed()), strict=False) == 3
-    assert exit_code(made.report(made.safe()), strict=False) == 0
-    assert exit_code(made.report(made.safe()), strict=True) == 1
+def test_overall_verdict_and_exit_code() -> None:
+    assert sample_reports.full().verdict is Verdict.FAILED
+    assert exit_code(sample_reports.full(), strict=False) == 1
+    assert (
+        sample_reports.report().verdict
+        is sample_reports.report(sample_reports.absent()).verdict
+        is Verdict.IDENTICAL
+    )
+    assert exit_code(sample_reports.report(sample_reports.absent()), strict=True) == 0
+    assert exit_code(sample_reports.report(sample_reports.failed()), strict=False) == 3
+    assert exit_code(sample_reports.report(sample_reports.safe()), strict=False) == 0
+    assert exit_code(sample_reports.report(sample_reports.safe()), strict=True) == 1
 
 
-def test_plain_values() -> None:
-    assert to_json_value((Verdict.DIVERGED, {1: made.NOISE}))[0] == "diverged"
-    assert to_json_value({1: made.ModuleError("a", 1.0, 0.5)}) == {
+def test_to_json_value() -> None:
+    assert to_json_value((Verdict.DIVERGED, {1: sample_reports.NOISE}))[0] == "diverged"
+    assert to_json_value({1: sample_reports.ModuleError("a", 1.0, 0.5)}) == {
         "1": {"path": "a", "error": 1.0, "noise": 0.5}
     }

@@ -59,7 +59,7 @@ def test_versions_and_calls(tmp_path: Path) -> None:
         assert environment.call(file, "double", number=21) == {"twice": 42}
 
 
-def test_failures_are_answers(tmp_path: Path) -> None:
+def test_errors_are_returned(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     file.write_text("def fail():\n    raise ValueError('on purpose')\n")
     with WorkerProcess(sys.executable) as environment:
@@ -70,7 +70,7 @@ def test_failures_are_answers(tmp_path: Path) -> None:
         assert environment.request("hello")[0]["versions"]["python"]
 
 
-def test_a_dead_worker_is_named(tmp_path: Path) -> None:
+def test_a_dead_worker_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "functions.py"
     file.write_text("import os\ndef leave():\n    os._exit(7)\n")
     with WorkerProcess(sys.executable) as environment:
@@ -85,7 +85,7 @@ def test_no_such_interpreter(tmp_path: Path) -> None:
         WorkerProcess(tmp_path / "python")
 
 
-def test_the_file_needs_nothing_of_ours() -> None:
+def test_the_file_runs_without_equipoise() -> None:
     """The worker's file runs where Equipoise is not importable."""
     code = (
         "import sys, runpy; sys.modules['equipoise'] = None; "
@@ -95,7 +95,7 @@ def test_the_file_needs_nothing_of_ours() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_validators_guards_its_name() -> None:
+def test_validators_is_no_script() -> None:
     folder = Path(worker.__file__).parent
     code = f"import sys; sys.path.insert(0, {str(folder.parent.resolve())!r}); import validators"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

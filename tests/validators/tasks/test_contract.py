@@ -60,7 +60,7 @@ def test_unknown_names() -> None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_one_task_suits(name: str) -> None:
+def test_one_task_fits(name: str) -> None:
     task = infer_task(folder(name))
     assert name.startswith(task.name)
     assert pytorch_class(folder(name), task) == folder(name).class_name
@@ -137,7 +137,7 @@ def test_margins_hold(name: str) -> None:
     batch = task.encode(model, case)
     outputs = task.run(runner(name), model, batch)
     random = np.random.default_rng(0)
-    for place, decision in enumerate(task.decisions(model, batch, outputs)):
+    for index, decision in enumerate(task.decisions(model, batch, outputs)):
         if decision.name in RESOLUTIONS or not np.size(decision.margins):
             continue
         for _ in range(5):
@@ -147,7 +147,7 @@ def test_margins_hold(name: str) -> None:
             margins = margins.reshape(margins.shape + (1,) * (read.ndim - margins.ndim))
             error = random.choice([-0.999, 0.999], read.shape) * margins
             moved[decision.output][decision.rows] = read + error
-            again = task.decisions(model, batch, moved)[place]
+            again = task.decisions(model, batch, moved)[index]
             assert (again.name, again.value) == (decision.name, decision.value)
 
 
@@ -160,8 +160,10 @@ def test_needs_no_framework() -> None:
         "[find_task(name) for name in task_names()]\n"
         f"print([name for name in ({names}) if name in sys.modules])"
     )
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert made.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
 
 
 def test_no_line_imports_torch() -> None:
@@ -216,7 +218,7 @@ def _sizes(value: object) -> Iterator[str]:
         yield str(len(str(value)))
 
 
-def test_tasks_are_tasks() -> None:
+def test_tasks_satisfy_the_protocol() -> None:
     for name in task_names():
         task: Task = find_task(name)
         assert task.__doc__

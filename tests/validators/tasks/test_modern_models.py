@@ -21,7 +21,7 @@ from equipoise.validators.tasks.shared.images import keeps_size
 pytestmark = pytest.mark.transformers
 
 
-def opened(key: str, folder: Path) -> tuple[Task, ModelFolder, TorchRunner]:
+def load(key: str, folder: Path) -> tuple[Task, ModelFolder, TorchRunner]:
     recipe = recipes()[key]
     make(recipe, folder)
     model = ModelFolder(folder)
@@ -29,12 +29,12 @@ def opened(key: str, folder: Path) -> tuple[Task, ModelFolder, TorchRunner]:
 
 
 @pytest.mark.parametrize("key", recipes())
-def test_every_folder_says_its_task(key: str, tmp_path: Path) -> None:
+def test_task_is_inferred_from_every_folder(key: str, tmp_path: Path) -> None:
     make(recipes()[key], tmp_path)
     assert infer_task(ModelFolder(tmp_path)).name == recipes()[key].task
 
 
-def test_shapes_of_pictures(tmp_path: Path) -> None:
+def test_shapes_of_images(tmp_path: Path) -> None:
     """Depth Anything keeps the aspect ratio and does not pad: one shape in a batch, and both axes vary over the cases."""
     make(recipes()["depth_anything depth-estimation"], tmp_path)
     model = ModelFolder(tmp_path)
@@ -51,15 +51,15 @@ def test_shapes_of_pictures(tmp_path: Path) -> None:
     }
 
 
-def test_sizes_of_a_processor_in_one_file(tmp_path: Path) -> None:
+def test_sizes_from_a_single_processor_file(tmp_path: Path) -> None:
     make(recipes()["siglip zero-shot-image-classification"], tmp_path)
     assert (tmp_path / "processor_config.json").exists()
     assert not keeps_size(ModelFolder(tmp_path))
 
 
-def test_answers_stand_in_tokens(tmp_path: Path) -> None:
+def test_answers_are_token_spans(tmp_path: Path) -> None:
     """LayoutLMv3 has logits of patches behind those of the tokens."""
-    task, model, runner = opened("layoutlmv3 document-question-answering", tmp_path)
+    task, model, runner = load("layoutlmv3 document-question-answering", tmp_path)
     for case in task.cases(model, load_samples(task, model)):
         batch = task.encode(model, case)
         outputs = task.run(runner, model, batch)
@@ -71,10 +71,10 @@ def test_answers_stand_in_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_blip_writes_what_its_own_generate_does(beams: int, tmp_path: Path) -> None:
+def test_blip_generates_the_tokens_of_its_own_generate(beams: int, tmp_path: Path) -> None:
     import torch
 
-    task, model, runner = opened("blip image-to-text", tmp_path)
+    task, model, runner = load("blip image-to-text", tmp_path)
     cases: Any = {case.name: case for case in task.cases(model, load_samples(task, model))}
     batch = task.encode(model, cases["batch" if beams == 1 else "beam"])
     options = {**batch.case.options, "num_beams": beams}

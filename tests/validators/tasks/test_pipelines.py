@@ -35,7 +35,7 @@ PADDED_OTHERWISE = {
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_as_pipeline(name: str) -> None:
+def test_same_results_as_pipeline(name: str) -> None:
     golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
     if golden["why"] or name in OTHERWISE:
         pytest.skip(golden["why"] or OTHERWISE[name])
@@ -54,7 +54,7 @@ def test_as_pipeline(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_batch_decides_as_single(name: str) -> None:
+def test_batch_gives_the_answers_of_single_samples(name: str) -> None:
     """A sample gets the same answer in a padded batch as alone."""
     model = folder(name)
     task = infer_task(model)

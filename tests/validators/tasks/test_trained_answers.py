@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {"mask-generation": {"points_per_side": 8}}
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_says_what_is_expected(name: str) -> None:
+def test_trained_answer(name: str) -> None:
     if name in OTHERWISE:
         pytest.skip(OTHERWISE[name])
     model = folder(name)
@@ -74,8 +74,8 @@ def _short(task: str, result: Any, sample: Sample, expected: Any) -> Any:
     if task == "token-classification":
         text = str(sample["text"])
         # A token of a space alone is none of an entity.
-        kept = [entity for entity in result if entity["end"] > entity["start"]]
-        return [[e["entity_group"], text[e["start"] : e["end"]].strip()] for e in kept]
+        entities = [entity for entity in result if entity["end"] > entity["start"]]
+        return [[e["entity_group"], text[e["start"] : e["end"]].strip()] for e in entities]
     if task == "object-detection":
         found = [{"label": one["label"], "box": list(one["box"].values())} for one in result]
         return _near(sorted(found, key=lambda one: one["box"]), expected)

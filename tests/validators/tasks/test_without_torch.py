@@ -43,5 +43,5 @@ print("torch" in sys.modules)
 def test_encodes_without_torch() -> None:
     folders = [str(ROOT / "tasks" / name) for name in FIXTURES if name not in NEED_TORCH]
     command = [sys.executable, "-c", CODE, *folders]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.stdout.strip() == "False", made.stderr[-2000:]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.stdout.strip() == "False", process.stderr[-2000:]

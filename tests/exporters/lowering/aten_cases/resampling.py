@@ -72,12 +72,12 @@ def _interpolated(t: Tensors) -> Iterator[Call]:
             yield call("upsample_bilinear2d.default", x, size, align)
             yield call("upsample_bicubic2d.default", x, size, align)
     for factors in ([2.0, 3.0], [1.3, 0.7], [0.5, 2.5]):
-        made = [int(5 * factors[0]), int(4 * factors[1])]
+        size = [int(5 * factors[0]), int(4 * factors[1])]
         yield call("upsample_nearest2d.vec", x, None, factors)
         for align in (False, True):
             yield call("upsample_bilinear2d.vec", x, None, align, factors)
-            yield call("upsample_bilinear2d.default", x, made, align, *factors)
-            yield call("upsample_bicubic2d.default", x, made, align, *factors)
+            yield call("upsample_bilinear2d.default", x, size, align, *factors)
+            yield call("upsample_bicubic2d.default", x, size, align, *factors)
     for align in (False, True):
         deep = t.f(1, 2, 3, 4, 5)
         yield call("upsample_trilinear3d.default", deep, [5, 3, 7], align)

@@ -141,8 +141,8 @@ def open_cases(t: Tensors) -> Iterator[Call]:
     for index in (0, 2, -1, -3):
         yield call("select.int", x, 1, index)
     yield call("select.int", x, 1, Size.of("n-2"))
-    for place in (0, 2, -1):
-        yield call("select.int", x, 1, t.of(place))
+    for index in (0, 2, -1):
+        yield call("select.int", x, 1, t.of(index))
     bounds = ((None, -2, 1), (2, None, 2), (-3, None, 1), (1, Size.of("n-1"), 1), (0, 3, 1))
     for start, end, step in (*bounds, (Size.of("n-3"), 2**63 - 1, 1), (0, 2**63 - 1, 1)):
         yield call("slice.Tensor", x, 1, start, end, step)
