@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import re
 from functools import cache
 from pathlib import Path
@@ -45,10 +44,6 @@ def definitions(path: Path) -> frozenset[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found |= {one.id for one in targets if isinstance(one, ast.Name)}
     return frozenset(found)
-
-
-def test_doctests_of_the_tool(house: ModuleType) -> None:
-    assert doctest.testmod(house).failed == 0
 
 
 @pytest.mark.parametrize("name", ["validators", "exporters", "convert", "cli"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import subprocess
 import sys
@@ -57,7 +56,3 @@ def test_a_missing_python_is_skipped(newest: Any, tmp_path: Path) -> None:
     here = newest.find_python(f"3.{sys.version_info.minor}")
     output = subprocess.run([here, "-V"], capture_output=True, text=True, check=True).stdout
     assert output.startswith(f"Python 3.{sys.version_info.minor}.")
-
-
-def test_examples(newest: Any) -> None:
-    assert doctest.testmod(newest).failed == 0

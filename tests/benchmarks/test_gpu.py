@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 import stat
@@ -133,7 +132,3 @@ def test_without_an_installation_the_checkout_is_on_the_path(
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     paths = gpu.environment()["PYTHONPATH"].split(os.pathsep)
     assert paths == [str(ROOT / "tests" / "typing_root"), "mine"]
-
-
-def test_examples(gpu: Any) -> None:
-    assert doctest.testmod(gpu).failed == 0

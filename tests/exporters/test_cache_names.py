@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.exporters import cache_names
 from equipoise.exporters.cache_names import CACHE_ARGUMENTS, cache_argument, cache_of
 from equipoise.exporters.wrap_model import flatten_outputs
 from equipoise.validators.backends.classes import pytorch
@@ -81,7 +79,3 @@ def test_a_recurrent_state_is_no_kv_cache() -> None:
         vocab_size=11, hidden_size=8, num_hidden_layers=1, state_size=4
     )
     assert cache_argument(transformers.MambaForCausalLM(config)) == ""
-
-
-def test_examples() -> None:
-    assert doctest.testmod(cache_names).failed == 0
