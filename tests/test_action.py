@@ -37,17 +37,17 @@ def step(action: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @dataclass
-class Done:
+class StepResult:
     """Result of a step."""
 
     code: int
-    recorded: list[str]
+    recorded_arguments: list[str]
     outputs: dict[str, str]
     summary: str
     folder: Path = field(default_factory=Path)
 
 
-def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str) -> Done:
+def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str) -> StepResult:
     """Runs the step ``Validate`` with some inputs and defaults for all others."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
@@ -74,7 +74,7 @@ def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str)
     bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", found["run"]]
     done = subprocess.run(bash, env=environment, cwd=folder, capture_output=True, check=False)
     lines = (folder / "output").read_text().splitlines()
-    return Done(
+    return StepResult(
         done.returncode,
         json.loads((folder / "recorded.json").read_text()),
         dict(line.split("=", 1) for line in lines),
@@ -83,9 +83,9 @@ def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str)
     )
 
 
-def parsed(recorded: list[str]) -> dict[str, Any]:
+def parse_arguments(recorded_arguments: list[str]) -> dict[str, Any]:
     """Returns the arguments as the command parses them; an unknown option is an error."""
-    name, *arguments = recorded
+    name, *arguments = recorded_arguments
     command = main.root.get_command(CONTEXT, name)
     assert command is not None
     return command.make_context(name, arguments).params
@@ -93,7 +93,7 @@ def parsed(recorded: list[str]) -> dict[str, Any]:
 
 def test_defaults(action: dict[str, Any], tmp_path: Path) -> None:
     done = validate(action, tmp_path, model="models/bert")
-    found = parsed(done.recorded)
+    found = parse_arguments(done.recorded_arguments)
     reports = tmp_path / "temp" / "equipoise-reports" / "equipoise"
     assert (found["model"], found["artifacts"], found["backends"]) == ("models/bert", (), None)
     assert (found["precision"], found["strict"], found["task"]) == ("fp32", False, None)
@@ -122,7 +122,7 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
         oracle="false",
         report_name="bf16",
     )
-    found = parsed(done.recorded)
+    found = parse_arguments(done.recorded_arguments)
     assert found["model"] == "-odd model"
     assert found["artifacts"] == (Path("a b.onnx"), Path("program.pt2"))
     assert (found["backends"], found["task"]) == ("flax,tensorflow", "fill-mask")
@@ -136,7 +136,7 @@ def test_inputs_are_no_commands(action: dict[str, Any], tmp_path: Path) -> None:
     """The shell must not execute text from a pull request, e.g. names of files."""
     attack = "$(touch pwned) `touch pwned` ; touch pwned"
     done = validate(action, tmp_path, model=attack, artifacts=attack, task=attack, args=attack)
-    assert done.recorded.count(attack) == 3
+    assert done.recorded_arguments.count(attack) == 3
     assert not (tmp_path / "pwned").exists()
     for one in action["runs"]["steps"]:
         assert "${{" not in one.get("run", "")
@@ -145,7 +145,7 @@ def test_inputs_are_no_commands(action: dict[str, Any], tmp_path: Path) -> None:
 def test_oracle_environment_is_created_with_valid_options(action: dict[str, Any]) -> None:
     words = step(action, "Make the environment of TensorFlow and Flax")["run"].split()
     assert words[0] == "equipoise"
-    found = parsed([word.strip('"') for word in words[1:]])
+    found = parse_arguments([word.strip('"') for word in words[1:]])
     assert (found["action"], found["name"], found["force"]) == ("create", "oracle", True)
 
 

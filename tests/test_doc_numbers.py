@@ -210,7 +210,7 @@ def test_figure(row: tuple[str, str, Callable[[], tuple[str, ...]]]) -> None:
     assert found.groups() == figures()
 
 
-def covered(page: str) -> Iterator[tuple[int, int]]:
+def compared_parts(page: str) -> Iterator[tuple[int, int]]:
     """Returns the parts of a page that are compared, here or elsewhere."""
     for other, pattern, _ in (*FIGURES, *ELSEWHERE):
         if other == page:
@@ -219,7 +219,7 @@ def covered(page: str) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_figure_is_compared(page: str) -> None:
-    spans = list(covered(page))
+    spans = list(compared_parts(page))
     loose = [
         found.group()
         for found in LOOKS_LIKE_A_FIGURE.finditer(text_of(page))

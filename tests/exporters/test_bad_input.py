@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 from equipoise.validators.export import export, manifest, targets
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
 BERT = ROOT / "text-classification"

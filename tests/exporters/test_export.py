@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime")
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import hash_files
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BERT = FIXTURES / "tasks" / "text-classification"

@@ -16,7 +16,6 @@ pytest.importorskip("onnxruntime")
 pytestmark = [
     pytest.mark.transformers,
     pytest.mark.slow,
-    pytest.mark.xdist_group("exports"),
 ]
 
 ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"

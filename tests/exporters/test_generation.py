@@ -25,7 +25,6 @@ from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 pytestmark = [
     pytest.mark.transformers,
     pytest.mark.slow,
-    pytest.mark.xdist_group("exports"),
     pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
 ]
 
@@ -57,7 +56,7 @@ def test_generates_the_same_tokens(name: str, workers: WorkerPool, tmp_path: Pat
     assert_tokens(request, out, workers, tmp_path)
     if name in SEQ2SEQ:
         assert sorted(path.name for path in out.glob("*.onnx")) == GRAPHS
-        assert stored(out) < 1.15 * weights(name)
+        assert stored_weights(out) < 1.15 * weights(name)
 
 
 @pytest.mark.parametrize("name", ["translation", "image-to-text"])
@@ -76,7 +75,7 @@ def test_both_decoders_in_one_file(name: str, workers: WorkerPool, tmp_path: Pat
     }
     assert sorted(path.name for path in out.glob("*.onnx")) == [MERGED, "encoder_model.onnx"]
     assert_tokens(request, out, workers, tmp_path)
-    assert stored(out) < 1.15 * weights(name)
+    assert stored_weights(out) < 1.15 * weights(name)
     assert (out / "weights.data_1").stat().st_size <= 50_000
 
 
@@ -142,7 +141,7 @@ def assert_steps_equal_full_pass(folder: Path) -> None:
     np.testing.assert_allclose(steps, full_pass, rtol=0, atol=1e-5)
 
 
-def stored(folder: Path) -> int:
+def stored_weights(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("weights.data*"))
 
 

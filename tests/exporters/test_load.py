@@ -19,7 +19,7 @@ pytest.importorskip("flax")
 from equipoise.convert.core.errors import ContainerError, InputError
 from equipoise.exporters import load_flax, load_jax
 
-pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 BERT = TASKS / "text-classification"

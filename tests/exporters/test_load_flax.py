@@ -21,7 +21,7 @@ from equipoise.exporters import load_flax, load_jax
 from equipoise.validators.runtime.process import WorkerProcess
 from equipoise.validators.runtime.remote import RemoteModel
 
-pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 RATE = 1e-3
@@ -52,7 +52,7 @@ def texts(rows: int, length: int) -> dict[str, Any]:
     return {"input_ids": token_ids, "attention_mask": mask}
 
 
-def pairs(rows: int, length: int) -> dict[str, Any]:
+def text_pairs(rows: int, length: int) -> dict[str, Any]:
     return {**texts(rows, length), "decoder_input_ids": texts(rows, length + 2)["input_ids"]}
 
 
@@ -61,12 +61,12 @@ def pixels(rows: int, length: int) -> dict[str, Any]:
     return {"pixel_values": np.random.default_rng(length).standard_normal(shape, np.float32)}
 
 
-def waves(rows: int, length: int) -> dict[str, Any]:
+def waveforms(rows: int, length: int) -> dict[str, Any]:
     shape = (rows, 400 * length)
     return {"input_values": np.random.default_rng(length).standard_normal(shape, np.float32)}
 
 
-def spectra(rows: int, length: int) -> dict[str, Any]:
+def spectrograms(rows: int, length: int) -> dict[str, Any]:
     features = np.random.default_rng(length).standard_normal((rows, 20, 200), np.float32)
     tokens = texts(rows, length)["input_ids"]
     return {"input_features": features, "decoder_input_ids": tokens}
@@ -75,14 +75,22 @@ def spectra(rows: int, length: int) -> dict[str, Any]:
 MODELS = (
     Trained("text-classification", "BertForSequenceClassification", texts),
     Trained("text-generation", "GPT2LMHeadModel", texts),
-    Trained("translation-t5", "T5ForConditionalGeneration", pairs),
+    Trained("translation-t5", "T5ForConditionalGeneration", text_pairs),
     Trained("image-classification", "ViTForImageClassification", pixels),
-    Trained("automatic-speech-recognition-ctc", "Wav2Vec2ForCTC", waves),
-    Trained("automatic-speech-recognition-seq2seq", "WhisperForConditionalGeneration", spectra),
+    Trained("automatic-speech-recognition-ctc", "Wav2Vec2ForCTC", waveforms),
+    Trained(
+        "automatic-speech-recognition-seq2seq", "WhisperForConditionalGeneration", spectrograms
+    ),
 )
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=lambda one: one.task)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(one, marks=pytest.mark.xdist_group(f"load_flax {one.task}"), id=one.task)
+        for one in MODELS
+    ],
+)
 def model(request: pytest.FixtureRequest) -> Trained:
     found: Trained = request.param
     return found
@@ -116,7 +124,7 @@ def flax_loss(model: Any, inputs: dict[str, Any]) -> Any:
     return -found.mean()
 
 
-def in_pytorch(model: Trained) -> Any:
+def load_pytorch(model: Trained) -> Any:
     """Returns the same model in PyTorch, without dropout."""
     import transformers
 
@@ -131,7 +139,7 @@ def test_gradients_and_training(model: Trained, folder: Path, tmp_path: Path) ->
     from flax import nnx
 
     inputs = model.inputs(3, 9)
-    theirs = in_pytorch(model)
+    theirs = load_pytorch(model)
     stepper = torch.optim.AdamW(theirs.parameters(), lr=RATE, weight_decay=0.01)
     mine = load_flax(folder)
     optimizer = nnx.Optimizer(mine, optax.adamw(RATE, weight_decay=0.01), wrt=nnx.Param)

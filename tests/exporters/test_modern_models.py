@@ -20,12 +20,12 @@ from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
 from equipoise.validators.tasks.base import find_task, load_samples
 
-pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 FINE = ("identical", "within noise")
 TEXT, IMAGE, SHAPES = {"batch", "sequence"}, {"batch"}, {"batch", "height", "width"}
 PAST = {*TEXT, "past_sequence"}
-OPEN = {
+DYNAMIC_SIZES = {
     "modernbert fill-mask": TEXT,
     "deberta-v2 question-answering": TEXT,
     "qwen3 text-generation": PAST,
@@ -46,7 +46,7 @@ OPEN = {
     "vilt visual-question-answering": {*TEXT, *SHAPES},
     "blip image-to-text": TEXT,
 }
-"""One head of each architecture, and the number of its dynamic sizes."""
+"""One head of each architecture, and the symbolic sizes that its program must have."""
 IN_TENSORFLOW = (
     "deberta-v2 question-answering",
     "qwen3 text-generation",
@@ -64,23 +64,27 @@ CASES = {
 """Only these cases for models that are called often: others compile the program for many more sizes."""
 
 
-CALLED = ("modernbert fill-mask", "dinov2 image-classification", "vilt visual-question-answering")
+CALLED_MODELS = (
+    "modernbert fill-mask",
+    "dinov2 image-classification",
+    "vilt visual-question-answering",
+)
 """Models whose program is also called in this process."""
 
 
 def test_every_model_is_covered() -> None:
-    assert OPEN.keys() <= recipes().keys()
-    assert sorted(key.partition(" ")[0] for key in OPEN) == sorted(names())
-    assert len(OPEN) == 19
+    assert DYNAMIC_SIZES.keys() <= recipes().keys()
+    assert sorted(key.partition(" ")[0] for key in DYNAMIC_SIZES) == sorted(names())
+    assert len(DYNAMIC_SIZES) == 19
 
 
-@pytest.mark.parametrize("key", OPEN)
+@pytest.mark.parametrize("key", DYNAMIC_SIZES)
 def test_jax(key: str, cli: Callable[..., Any], workers: WorkerPool, tmp_path: Path) -> None:
-    found = exported(key, "stablehlo", cli, tmp_path)
+    found = export_and_judge(key, "stablehlo", cli, tmp_path)
     sides = [found, *found["graphs"].values()]
     sizes = {size for one in sides for shape in one["inputs"].values() for size in shape["shape"]}
-    assert OPEN[key] <= sizes
-    if key in CALLED:
+    assert DYNAMIC_SIZES[key] <= sizes
+    if key in CALLED_MODELS:
         assert_called(key, workers, tmp_path)
     assert_same_answer(key, workers, tmp_path)
 
@@ -90,11 +94,13 @@ def test_saved_model(
     key: str, cli: Callable[..., Any], workers: WorkerPool, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorflow")
-    exported(key, "saved-model", cli, tmp_path)
+    export_and_judge(key, "saved-model", cli, tmp_path)
     assert_same_answer(key, workers, tmp_path)
 
 
-def exported(key: str, target: str, cli: Callable[..., Any], tmp_path: Path) -> dict[str, Any]:
+def export_and_judge(
+    key: str, target: str, cli: Callable[..., Any], tmp_path: Path
+) -> dict[str, Any]:
     """Exports a new folder, judges all cases, and returns ``artifact.json``."""
     recipe = recipes()[key]
     make(recipe, tmp_path / "model")
@@ -141,18 +147,18 @@ def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
         for name in ("model", "out")
     )
     assert one
-    assert_alike(one, other)
+    assert_equal_up_to_rounding(one, other)
 
 
-def assert_alike(one: Any, other: Any) -> None:
+def assert_equal_up_to_rounding(one: Any, other: Any) -> None:
     """Asserts equality up to rounding of numbers."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         for name, value in one.items():
-            assert_alike(value, other[name])
+            assert_equal_up_to_rounding(value, other[name])
     elif isinstance(one, list):
         assert len(one) == len(other)
         for value, its in zip(one, other, strict=True):
-            assert_alike(value, its)
+            assert_equal_up_to_rounding(value, its)
     else:
         assert other == (pytest.approx(one, rel=1e-3, abs=1e-5) if isinstance(one, float) else one)

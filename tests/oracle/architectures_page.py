@@ -38,7 +38,7 @@ def key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return row["type"], row["class"], row["layout"], row["config"]
 
 
-def wanted() -> set[tuple[str, str, str, str]]:
+def expected_keys() -> set[tuple[str, str, str, str]]:
     """Returns the keys of all expected findings."""
     from cases import cases
 
@@ -53,7 +53,7 @@ def wanted() -> set[tuple[str, str, str, str]]:
 def write(rows: Iterable[Mapping[str, Any]]) -> None:
     """Adds findings or replaces earlier ones, and writes the page."""
     every = {key(row): dict(row) for row in (*read(), *rows)}
-    stored = [every[one] for one in sorted(wanted()) if one in every]
+    stored = [every[one] for one in sorted(expected_keys()) if one in every]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in stored)
     RESULTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     PAGE.write_text(page(stored), encoding="utf-8")
@@ -71,7 +71,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         one = classes.setdefault((row["type"], row["class"]), {})
         one.setdefault(row["layout"], []).append(row)
-    left = len(wanted() - {key(row) for row in rows})
+    left = len(expected_keys() - {key(row) for row in rows})
     head = (
         f"{HEAD}\nThe page is not complete: {left} cases of the suite are not in it yet.\n"
         if left

@@ -36,7 +36,7 @@ TOLERANCE = 1e-5
 REPEATED = ("decoder.bias", "embed_tokens.weight")
 """Copies of other parameters that 4.57.6 omits from untied checkpoints and transformers 5 needs."""
 
-WRONG = re.compile("answers otherwise")
+REPORTED_DIFFERENCE = re.compile("answers otherwise")
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
@@ -65,7 +65,7 @@ def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
     return largest
 
 
-def marked() -> Iterator[Any]:
+def marked_cases() -> Iterator[Any]:
     """Returns all cases; one of each model type is marked ``representative``, of a class that both frameworks have if possible."""
     every = cases()
     chosen: dict[str, Case] = {}
@@ -76,7 +76,7 @@ def marked() -> Iterator[Any]:
         yield pytest.param(case, id=case.name, marks=pytest.mark.representative if one else ())
 
 
-@pytest.mark.parametrize("case", list(marked()))
+@pytest.mark.parametrize("case", list(marked_cases()))
 def test_class(
     case: Case,
     oracle: WorkerProcess,
@@ -100,12 +100,12 @@ def test_class(
     # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.
     complete = tmp_path / "complete"
     convert(source, complete, to="pytorch", architecture=case.cls.name)
-    mended = about.get("mended", {})
-    for name in mended:
+    fixes = about.get("mended", {})
+    for name in fixes:
         oracle.call(transformers_fixes.__file__, "apply_fix", name=name)
     reference = None
     if "pytorch" not in about.get("cannot_run", {}):
-        follow = named(case, source, lambda one: one.computed is not None)
+        follow = pytorch_names(case, source, lambda one: one.computed is not None)
         reference = run(oracle, "pytorch", case.cls.name, complete, given, rebuilt=follow)
     own: dict[str, Path] = {}
     for layout in ("tensorflow", "flax"):
@@ -120,7 +120,11 @@ def test_class(
             continue
         notes = convert(source, target, to=form).values["notes"]
         wrong = about.get("wrong", {}).get(layout)
-        assert any(wrong in note for note in notes) if wrong else not any(map(WRONG.search, notes))
+        assert (
+            any(wrong in note for note in notes)
+            if wrong
+            else not any(map(REPORTED_DIFFERENCE.search, notes))
+        )
         assert_round_trip(target, source, case, tmp_path)
         if reason := about.get("cannot_run", {}).get(layout):
             record_property(SHOWN, case.shown(layout, "values", reason=reason))
@@ -140,12 +144,12 @@ def test_class(
             called_first=layout in about.get("called_first", ()),
         )
         assert_round_trip(own[layout], source, case, tmp_path)
-        if reference is None or (wrong and not mended):
+        if reference is None or (wrong and not fixes):
             reason = wrong or about["cannot_run"]["pytorch"]
             record_property(SHOWN, case.shown(layout, "values", reason=reason))
             continue
         error = assert_outputs_agree(found, reference, f"{layout} of {case.name}")
-        reason = "; ".join(mended.values())
+        reason = "; ".join(fixes.values())
         record_property(SHOWN, case.shown(layout, "forward", error=error, reason=reason))
     if len(own) == 2:
         convert(own["tensorflow"], tmp_path / "direct", to="flax")
@@ -197,22 +201,22 @@ def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) ->
     repeated = {name for name in found.keys() - expected.keys() if name.endswith(REPEATED)}
     values = set(expected.values())
     assert all(found.pop(name) in values for name in repeated)
-    for name in unread(case, source) & found.keys():
+    for name in unused_parameters(case, source) & found.keys():
         assert found.pop(name)[:2] == expected.pop(name)[:2], name
     assert found == expected
     shutil.rmtree(back)
 
 
-def unread(case: Case, source: Path) -> set[str]:
+def unused_parameters(case: Case, source: Path) -> set[str]:
     """Returns PyTorch's names of parameters that the spec marks unused, or that frameworks round differently."""
-    return named(
+    return pytorch_names(
         case,
         source,
         lambda one: one.computed in ("unused", *APPROXIMATE_GENERATORS) and one.dtype is None,
     )
 
 
-def named(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[str]:
+def pytorch_names(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[str]:
     """Returns PyTorch's names of some parameters."""
     expansion = expand(case.spec, case.cls, Config.read(source / "config.json"))
     return {

@@ -33,7 +33,7 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def encoded(folder: Path) -> dict[str, npt.NDArray[Any]]:
+def encode(folder: Path) -> dict[str, npt.NDArray[Any]]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -62,7 +62,7 @@ def embeddings(
 def test_round_trip_is_exact(minilm: Path, oracle: WorkerProcess, tmp_path: Path) -> None:
     source = open_checkpoint(minilm)
     assert sum(ref.size for name, ref in source.items() if name != BUFFER) == 22_713_216
-    given = encoded(minilm)
+    given = encode(minilm)
     reference = embeddings(oracle, "pytorch", minilm, given)
     # Sentences that mean the same are near each other, or the sentences prove nothing.
     assert reference[0] @ reference[1] > 0.4 > reference[0] @ reference[2]

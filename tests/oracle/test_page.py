@@ -14,4 +14,4 @@ def test_page_matches_the_findings() -> None:
 def test_findings_belong_to_existing_cases() -> None:
     found = [architectures.key(row) for row in architectures.read()]
     assert len(found) == len(set(found))
-    assert set(found) <= architectures.wanted()
+    assert set(found) <= architectures.expected_keys()

@@ -26,7 +26,7 @@ FAULTY = Path(__file__).parent / "faulty"
 LAST = ["--cases", "single,batch", "--threads", "1"]
 
 
-def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) -> tuple[int, dict]:  # type: ignore[type-arg]
+def validate(tmp_path: Path, *backends: str, options: list[str] | None = None) -> tuple[int, dict]:  # type: ignore[type-arg]
     output = tmp_path / "report.json"
     names = ",".join(str(FAULTY / f"{name}.py") if name != "pytorch" else name for name in backends)
     code = run(
@@ -49,7 +49,7 @@ def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) 
     ],
 )
 def test_other_backends_go_on(fault: str, options: list[str], message: str, tmp_path: Path) -> None:
-    code, results = validated(tmp_path, fault, "pytorch", options=options)
+    code, results = validate(tmp_path, fault, "pytorch", options=options)
     assert code == 3
     assert results[fault]["verdict"] == "failed"
     assert message in results[fault]["failure"]
@@ -75,7 +75,7 @@ def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
 
 
 def test_output_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, results = validated(tmp_path, "noisy")
+    code, results = validate(tmp_path, "noisy")
     assert code == 0
     assert results["noisy"]["verdict"] == "identical"
     assert "garbage" not in capfd.readouterr().out

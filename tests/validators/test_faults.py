@@ -58,20 +58,20 @@ def copy(folder: Path, to: Path, change: Callable[[Arrays], None], **config: obj
     return to
 
 
-def transposed(tensors: Arrays) -> None:
+def transpose_value(tensors: Arrays) -> None:
     name = "bert.encoder.layer.1.attention.self.value.weight"
     assert tensors[name].shape[0] == tensors[name].shape[1]
     tensors[name] = np.ascontiguousarray(tensors[name].T)
 
 
-def swapped_heads(tensors: Arrays) -> None:
+def swap_heads(tensors: Arrays) -> None:
     for leaf in ("weight", "bias"):
         name = f"bert.encoder.layer.0.attention.self.query.{leaf}"
         heads = tensors[name].reshape(4, 6, -1)[[1, 0, 2, 3]]
         tensors[name] = np.ascontiguousarray(heads.reshape(tensors[name].shape))
 
 
-def rounded(tensors: Arrays) -> None:
+def round_to_bf16(tensors: Arrays) -> None:
     import ml_dtypes
 
     name = "bert.encoder.layer.1.output.dense.weight"
@@ -92,19 +92,19 @@ def with_nan(tensors: Arrays) -> None:
     tensors["bert.embeddings.word_embeddings.weight"][token] = np.nan
 
 
-def nothing(tensors: Arrays) -> None:
+def no_change(tensors: Arrays) -> None:
     pass
 
 
 LAYER = "bert.encoder.layer"
 WEIGHTS = {
-    "transposed": (transposed, {}, f"{LAYER}.1.attention.self.value"),
-    "swapped heads": (swapped_heads, {}, f"{LAYER}.0.attention.self.query"),
-    "bf16 rounding": (rounded, {}, f"{LAYER}.1.output.dense"),
+    "transposed": (transpose_value, {}, f"{LAYER}.1.attention.self.value"),
+    "swapped heads": (swap_heads, {}, f"{LAYER}.0.attention.self.query"),
+    "bf16 rounding": (round_to_bf16, {}, f"{LAYER}.1.output.dense"),
     "missing bias": (without_bias, {}, f"{LAYER}.0.attention.output.dense"),
     "nan": (with_nan, {}, "bert.embeddings.word_embeddings"),
-    "epsilon": (nothing, {"layer_norm_eps": 1e-5}, "bert.embeddings.LayerNorm"),
-    "gelu": (nothing, {"hidden_act": "gelu_new"}, f"{LAYER}.0.intermediate.intermediate_act_fn"),
+    "epsilon": (no_change, {"layer_norm_eps": 1e-5}, "bert.embeddings.LayerNorm"),
+    "gelu": (no_change, {"hidden_act": "gelu_new"}, f"{LAYER}.0.intermediate.intermediate_act_fn"),
 }
 ELSEWHERE = {
     # TensorFlow and Flax have no module of its own for it.
@@ -122,7 +122,7 @@ def test_weights_and_config(fault: str, backend: str, workers: WorkerPool, tmp_p
     if backend != "pytorch":
         convert(faulty, tmp_path / backend, to=backend)
         faulty = tmp_path / backend
-    result = judged(Request(BERT, [faulty], backends=[]), workers)
+    result = validate_backend(Request(BERT, [faulty], backends=[]), workers)
     assert_caught(result, ELSEWHERE.get(fault, {}).get(backend, module))
 
 
@@ -142,14 +142,16 @@ def test_programs(
     workers: WorkerPool,
     tmp_path: Path,
 ) -> None:
-    program = traced(backend, tmp_path, FAULTY / f"{fault}.py", workers)
-    result = judged(Request(BERT, [program], backends=[], cases=cases), workers)
+    program = make_program(backend, tmp_path, FAULTY / f"{fault}.py", workers)
+    result = validate_backend(Request(BERT, [program], backends=[], cases=cases), workers)
     assert_caught(result, module)
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
 def test_correct_programs(backend: str, workers: WorkerPool, tmp_path: Path) -> None:
-    result = judged(Request(BERT, [traced(backend, tmp_path, None, workers)], backends=[]), workers)
+    result = validate_backend(
+        Request(BERT, [make_program(backend, tmp_path, None, workers)], backends=[]), workers
+    )
     assert result.verdict in FINE, result
     assert len(result.cases) == 4
 
@@ -164,13 +166,13 @@ def test_correct_programs(backend: str, workers: WorkerPool, tmp_path: Path) -> 
 def test_generation(fault: str, case: str, module: str, workers: WorkerPool) -> None:
     """Faults that only generation reveals: a stale cache, and wrong positions in a left-padded batch."""
     request = Request(GPT2, backends=[str(FAULTY / f"{fault}.py")], cases=[case])
-    assert_caught(judged(request, workers), module)
+    assert_caught(validate_backend(request, workers), module)
 
 
 def test_skipped_cases_do_not_shift_the_others(workers: WorkerPool) -> None:
     """A program without a cache skips cases; the divergence is located with the inputs of the case that diverged."""
     backend = str(FAULTY / "no_positions_no_cache.py")
-    result = judged(Request(GPT2, backends=[backend]), workers)
+    result = validate_backend(Request(GPT2, backends=[backend]), workers)
     assert any("no cache" in note for note in result.notes)
     assert_caught(result, "transformer.wpe")
     assert result.divergence is not None
@@ -180,15 +182,17 @@ def test_skipped_cases_do_not_shift_the_others(workers: WorkerPool) -> None:
 
 def test_ignored_mask_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
     """Only padded batches can reveal an ignored mask; a single sample must not raise an alarm."""
-    program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
-    result = judged(Request(BERT, [program], backends=[], cases=["single", "long"]), workers)
+    program = make_program("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
+    result = validate_backend(
+        Request(BERT, [program], backends=[], cases=["single", "long"]), workers
+    )
     assert result.verdict in FINE
 
 
 def test_repro_reproduces_the_fault(workers: WorkerPool, tmp_path: Path) -> None:
-    faulty = copy(BERT, tmp_path / "faulty", transposed)
+    faulty = copy(BERT, tmp_path / "faulty", transpose_value)
     request = Request(BERT, [faulty], backends=[], repro=tmp_path / "repro")
-    result = judged(request, workers)
+    result = validate_backend(request, workers)
     assert result.divergence is not None
     script = Path(result.divergence.repro) / "repro.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
@@ -202,7 +206,7 @@ def test_repro_reproduces_the_fault(workers: WorkerPool, tmp_path: Path) -> None
     assert off["pytorch (faulty)"] > 0.01
 
 
-def traced(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) -> Path:
+def make_program(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) -> Path:
     model = ModelFolder(BERT)
     task = infer_task(model)
     batch = task.encode(model, task.cases(model, load_samples(task, model))[1])
@@ -222,7 +226,7 @@ def traced(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) 
     )
 
 
-def judged(request: Request, workers: WorkerPool) -> BackendResult:
+def validate_backend(request: Request, workers: WorkerPool) -> BackendResult:
     (result,) = validate(request, workers).backends
     assert not result.failure, result.failure
     return result

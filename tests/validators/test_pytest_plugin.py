@@ -39,10 +39,10 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """Replaces validation by a lookup of hand-made reports by model name; records the requests."""
     received: list[Request] = []
     found = {
-        "fine": sample_reports.report(sample_reports.backend(), sample_reports.absent()),
-        "bad": sample_reports.full(),
-        "safe": sample_reports.report(sample_reports.safe()),
-        "alone": sample_reports.report(sample_reports.absent()),
+        "fine": sample_reports.report(sample_reports.backend(), sample_reports.absent_backend()),
+        "bad": sample_reports.full_report(),
+        "safe": sample_reports.report(sample_reports.safe_backend()),
+        "alone": sample_reports.report(sample_reports.absent_backend()),
     }
 
     def validate(request: Request, workers: object) -> object:

@@ -33,7 +33,7 @@ def weights_of(graph: LoweredProgram) -> dict[str, Any]:
     return {name: to_jax_array(tensor) for name, tensor in graph.weights.items()}
 
 
-def run(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def run_eagerly(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Runs a graph eagerly, without an exported program."""
     import jax
 
@@ -44,7 +44,7 @@ def run(graph: LoweredProgram, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return run_program(graph, weights_of(graph), given)
 
 
-def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> Any:
+def export_callable(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> Any:
     """Returns the exported program with symbolic sizes as a function of inputs by name."""
     import jax
     from jax import export
@@ -71,7 +71,7 @@ def exported(graph: LoweredProgram, axes: Mapping[str, Mapping[int, str]]) -> An
     return call
 
 
-def maker(graph: LoweredProgram) -> Callable[[InputSpecs], Any]:
+def make_exporter(graph: LoweredProgram) -> Callable[[InputSpecs], Any]:
     """Returns a function for ``export_with_constraints`` that exports a program for given shapes with constant weights."""
     import jax
     from jax import export

@@ -38,7 +38,7 @@ INTEGER_RESULTS = (
 """Operators whose results are integers: no value may differ while a ULP is less than one."""
 
 
-def converted(value: Any, sizes: Any = None) -> Any:
+def to_jax_argument(value: Any, sizes: Any = None) -> Any:
     """Converts an argument as the interpreter does for an operator."""
     import torch
 
@@ -50,10 +50,10 @@ def converted(value: Any, sizes: Any = None) -> Any:
     if isinstance(value, torch.dtype):
         return to_jax_dtype(value)
     if isinstance(value, (list, tuple)):
-        return [converted(one, sizes) for one in value]
+        return [to_jax_argument(one, sizes) for one in value]
     if isinstance(value, dict):
         return {
-            key: converted(one, sizes)
+            key: to_jax_argument(one, sizes)
             for key, one in value.items()
             if key not in PLACEMENT_ARGUMENTS
         }
@@ -68,8 +68,11 @@ class Program:
         from jax import export
 
         self._samples = samples
-        sizes = _sizes() if samples[0].symbolic else None
-        calls = [(converted(one.args, sizes), converted(one.kwargs, sizes)) for one in samples]
+        sizes = _size_evaluator() if samples[0].symbolic else None
+        calls = [
+            (to_jax_argument(one.args, sizes), to_jax_argument(one.kwargs, sizes))
+            for one in samples
+        ]
         leaves, tree = jax.tree.flatten(calls)
         # The first one is for its sizes: JAX wants to find each open size in an input.
         first = np.zeros([size for size, text in OPEN.items() if text in "nm"], bool)
@@ -83,7 +86,9 @@ class Program:
 
         compiled = jax.jit(program)
         if sizes:
-            symbolic = export.export(compiled)([_of_open_sizes(one, sizes) for one in self._arrays])
+            symbolic = export.export(compiled)(
+                [_symbolic_shape_of(one, sizes) for one in self._arrays]
+            )
             compiled = jax.jit(symbolic.call)
             if {one.operator.split(".")[1] for one in samples} <= WITH_OWN_GRADIENT:
                 symbolic.vjp()
@@ -107,7 +112,7 @@ class Program:
         return list(self._lowered.compile()(self._arrays))
 
 
-def _sizes() -> Callable[[str], Any]:
+def _size_evaluator() -> Callable[[str], Any]:
     """Evaluates the text of a size with the symbolic sizes."""
     from jax import export
 
@@ -116,25 +121,27 @@ def _sizes() -> Callable[[str], Any]:
     return lambda text: eval(text, {}, found)
 
 
-def _of_open_sizes(array: Any, sizes: Callable[[str], Any]) -> Any:
+def _symbolic_shape_of(array: Any, sizes: Callable[[str], Any]) -> Any:
     import jax
 
     shape = [sizes(OPEN[size]) if size in OPEN else size for size in array.shape]
     return jax.ShapeDtypeStruct(shape, array.dtype)
 
 
-def faults(function: Callable[..., Any], samples: Sequence[Sample], family: str) -> list[str]:
+def disagreements(
+    function: Callable[..., Any], samples: Sequence[Sample], family: str
+) -> list[str]:
     """Returns a description of every disagreement between the operator in JAX and PyTorch."""
     import jax
 
     found = []
     with jax.enable_x64(True):
         for _, some in itertools.groupby(samples, kind_of):
-            found += _faults_of_kind(function, list(some), family)
+            found += _disagreements_of_kind(function, list(some), family)
     return found
 
 
-def _faults_of_kind(
+def _disagreements_of_kind(
     function: Callable[..., Any], samples: Sequence[Sample], family: str
 ) -> list[str]:
     if samples[0].refused:
@@ -142,8 +149,8 @@ def _faults_of_kind(
     program = Program(function, samples)
     found = [f"{samples[0].operator}: {DOUBLES}"] if program.doubles() else []
     for sample, given in zip(samples, program.answers(), strict=True):
-        if wrong := disagreement(sample, given, family):
-            found.append(f"{sample}: {wrong}")
+        if differing := disagreement(sample, given, family):
+            found.append(f"{sample}: {differing}")
     return found
 
 
@@ -160,7 +167,7 @@ def disagreement(sample: Sample, given: Any, family: str) -> str | None:
     """Describes how a result differs from PyTorch's; None if it agrees."""
     import torch
 
-    expected = _with_rows_beyond(sample)
+    expected = _pad_selected_rows(sample)
     if not isinstance(expected, (list, tuple)):
         expected, given = [expected], [given]
     if len(given) != len(expected):
@@ -175,7 +182,7 @@ def disagreement(sample: Sample, given: Any, family: str) -> str | None:
     return None
 
 
-def _with_rows_beyond(sample: Sample) -> Any:
+def _pad_selected_rows(sample: Sample) -> Any:
     """Pads PyTorch's result with NaN behind the rows that a mask selects, up to the length of the mask."""
     import torch
 
@@ -203,19 +210,19 @@ def _different(value: Any, wanted: Any, family: str, operator: str) -> str | Non
     if operator.startswith("aten.empty"):
         return None
     ours, theirs = (np.asarray(one) for one in (value, to_jax_array(wanted)))
-    good = _same(ours, theirs)
+    good = _equal_or_nan(ours, theirs)
     name = operator.split(".")[1]
     if family in ELEMENTWISE and name not in EITHER_ZERO:
         good &= _signs(ours) == _signs(theirs)
     if family not in EXACT_FAMILIES and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
         scale = 0.0 if family in ELEMENTWISE else MAX_SUM_ULPS
         cancelled = MAX_CANCELLATION_HALF if wanted.dtype.itemsize == 2 else MAX_CANCELLATION
-        near = _near(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
+        near = _within_ulps(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
         good |= near & (np.abs(theirs) >= 2**24) if operator in INTEGER_RESULTS else near
-    return _shown(ours, theirs, good)
+    return _describe_difference(ours, theirs, good)
 
 
-def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> Any:
+def _within_ulps(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> Any:
     """Returns whether values are within the allowed ULPs; zeros must have equal signs."""
     import torch
 
@@ -230,7 +237,7 @@ def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> 
         return np.isfinite(theirs) & (np.abs(ours - theirs) <= bound) & (ours != theirs)
 
 
-def _same(ours: Any, theirs: Any) -> Any:
+def _equal_or_nan(ours: Any, theirs: Any) -> Any:
     """Returns whether values are equal or both NaN."""
     with np.errstate(invalid="ignore"):
         return (ours == theirs) | (_both_nan(ours) & _both_nan(theirs))
@@ -247,7 +254,7 @@ def _signs(values: Any) -> Any:
     return np.signbit(values) & (values == 0)
 
 
-def _shown(ours: Any, theirs: Any, good: Any) -> str | None:
+def _describe_difference(ours: Any, theirs: Any, good: Any) -> str | None:
     if bool(np.all(good)):
         return None
     where = tuple(int(one) for one in np.argwhere(~np.atleast_1d(good))[0])

@@ -53,24 +53,24 @@ class Sample:
         return function(*self.args, **self.kwargs)
 
     def __str__(self) -> str:
-        shown = ", ".join(
+        text_of_arguments = ", ".join(
             [
-                *map(_shown, self.args),
-                *(f"{key}={_shown(one)}" for key, one in self.kwargs.items()),
+                *map(_format_argument, self.args),
+                *(f"{key}={_format_argument(one)}" for key, one in self.kwargs.items()),
             ]
         )
         kind = ", open" if self.symbolic else ""
-        return f"{self.operator}({shown}) of {self.origin}{kind}"
+        return f"{self.operator}({text_of_arguments}) of {self.origin}{kind}"
 
 
-def _shown(value: Any) -> str:
+def _format_argument(value: Any) -> str:
     import torch
 
     if torch.is_tensor(value):
         text = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
         return text + (f" {value.tolist()}" if value.numel() <= 16 else "")
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(_format_argument, value))}]"
     return repr(value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from graphs import assert_same, exported, graph_of, run
+from graphs import assert_same, export_callable, graph_of, run_eagerly
 
 pytestmark = pytest.mark.transformers
 
@@ -32,13 +32,13 @@ def test_a_scan_over_a_sequence_of_any_length() -> None:
 
     model = Recurrence()
     graph = graph_of(model, {"x": torch.randn(5, 2)}, {"x": {0: Dim.DYNAMIC}})
-    program = exported(graph, {"x": {0: "length"}})
+    program = export_callable(graph, {"x": {0: "length"}})
     for length in (5, 3):
         x = torch.randn(length, 2)
         with torch.no_grad():
             assert_same(program({"x": x}), model(x))
     with torch.no_grad():
-        assert_same(run(graph, {"x": x}), model(x))
+        assert_same(run_eagerly(graph, {"x": x}), model(x))
 
 
 def test_a_branch_follows_its_condition() -> None:
@@ -58,7 +58,7 @@ def test_a_branch_follows_its_condition() -> None:
     model = Branch()
     for sign in (1, -1):
         inputs = {"x": sign * torch.rand(3), "y": torch.randn(3)}
-        assert_same(run(graph_of(model, inputs), inputs), model(**inputs))
+        assert_same(run_eagerly(graph_of(model, inputs), inputs), model(**inputs))
 
 
 def test_a_loop_ends_when_its_condition_is_false() -> None:
@@ -75,4 +75,4 @@ def test_a_loop_ends_when_its_condition_is_false() -> None:
             return {"count": count, "x": x}
 
     inputs = {"x": torch.rand(3)}
-    assert_same(run(graph_of(Loop(), inputs), inputs), Loop()(**inputs))
+    assert_same(run_eagerly(graph_of(Loop(), inputs), inputs), Loop()(**inputs))

@@ -30,7 +30,7 @@ def operands() -> list[tuple[Any, Any]]:
     return found
 
 
-def wanted(*values: Any) -> str:
+def expected_dtype(*values: Any) -> str:
     """Returns PyTorch's dtype; complex32, which JAX lacks, becomes complex64."""
     import torch
 
@@ -43,7 +43,10 @@ def test_a_result_has_the_dtype_of_pytorch() -> None:
 
     with jax.enable_x64(True):
         for (first, ours), (second, other) in itertools.product(operands(), repeat=2):
-            assert dtypes.result_dtype(ours, other).name == wanted(first, second), (first, second)
+            assert dtypes.result_dtype(ours, other).name == expected_dtype(first, second), (
+                first,
+                second,
+            )
 
 
 def test_promotion_of_three_values_is_associative() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import assert_same, graph_of, run
+from graphs import assert_same, graph_of, run_eagerly
 
 from equipoise.exporters.lowering.errors import LoweringError
 
@@ -39,7 +39,7 @@ def failure(function: Callable[[Any], Any], x: Any = None) -> LoweringError:
     x = torch.tensor([1.0, 0.0, 2.0]) if x is None else x
     graph = graph_of(nested(function), {"x": x})
     with pytest.raises(LoweringError) as caught:
-        run(graph, {"x": x})
+        run_eagerly(graph, {"x": x})
     return caught.value
 
 
@@ -91,7 +91,7 @@ def test_rows_selected_by_a_mask_are_put_back() -> None:
     graph = graph_of(module, inputs)
     for mask in masks:
         given = {**inputs, "chosen": mask}
-        found, wanted = run(graph, given), module(**given)
+        found, wanted = run_eagerly(graph, given), module(**given)
         picked = np.asarray(found.pop("picked"))
         count = int(mask.sum())
         assert picked.shape == (21, 5)
@@ -116,10 +116,10 @@ def test_an_operator_that_returns_another_dtype(monkeypatch: pytest.MonkeyPatch)
     for wrong in (lambda x: x.astype("int32"), lambda x: x[None]):
         monkeypatch.setitem(registry.registered_functions(), "aten.sin", wrong)
         with pytest.raises(LoweringError, match="PyTorch gives") as caught:
-            run(graph, {"x": torch.randn(3)})
+            run_eagerly(graph, {"x": torch.randn(3)})
         assert caught.value.hint == "its function in exporters/lowering/ops is wrong"
     monkeypatch.setitem(registry.registered_functions(), "aten.sin", jax.numpy.cos)
-    run(graph, {"x": torch.randn(3)})
+    run_eagerly(graph, {"x": torch.randn(3)})
 
 
 def test_an_error_of_jax_names_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +149,9 @@ def test_an_automatic_cast_is_refused() -> None:
     targets = {str(node.target) for node in graph.program.graph.nodes}
     if "wrap_with_autocast" in targets:
         with pytest.raises(LoweringError, match="automatic casts"):
-            run(graph, {"x": torch.randn(3)})
+            run_eagerly(graph, {"x": torch.randn(3)})
     else:
-        found = run(graph, {"x": torch.randn(3)})["y"]
+        found = run_eagerly(graph, {"x": torch.randn(3)})["y"]
         assert found.dtype.name == "bfloat16"
 
 
@@ -163,7 +163,7 @@ def test_unused_nodes_are_not_run() -> None:
         return x + 1
 
     x = torch.tensor([1.0, 0.0])
-    assert run(graph_of(nested(unused), {"x": x}), {"x": x})["y"].tolist() == [2.0, 1.0]
+    assert run_eagerly(graph_of(nested(unused), {"x": x}), {"x": x})["y"].tolist() == [2.0, 1.0]
 
 
 def test_constants_keep_their_bits() -> None:

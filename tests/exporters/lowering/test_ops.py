@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aten_agreement import family_of, faults
+from aten_agreement import disagreements, family_of
 from aten_samples import samples_of
 
 pytestmark = pytest.mark.transformers
@@ -31,14 +31,14 @@ def functions() -> dict[str, Callable[..., Any]]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_operator_agrees_with_pytorch(family: str) -> None:
     pytest.importorskip("expecttest", reason="PyTorch's own samples need it")
-    wrong = []
+    found = []
     for name, function in functions().items():
         if family_of(function) == family and name not in REFUSED:
             samples = samples_of(name)
             if not samples:
-                wrong.append(f"{name} has no sample: add one to a file of aten_cases")
-            wrong += faults(function, samples, family)
-    assert not wrong, "\n".join(wrong)
+                found.append(f"{name} has no sample: add one to a file of aten_cases")
+            found += disagreements(function, samples, family)
+    assert not found, "\n".join(found)
 
 
 def test_each_operator_belongs_to_a_family() -> None:
@@ -72,12 +72,12 @@ def test_registered_names_survive_the_decomposition() -> None:
 
     from equipoise.exporters.lowering.program import decompositions
 
-    apart = decompositions()
+    decomposed = decompositions()
     for name in functions():
         _, packet, *overload = name.split(".")
         known = getattr(torch.ops.aten, packet)
         names = overload or [one for one in known.overloads() if "out" not in one]
-        assert any(getattr(known, one) not in apart for one in names), name
+        assert any(getattr(known, one) not in decomposed for one in names), name
 
 
 def test_an_overload_falls_back_to_its_operator() -> None:

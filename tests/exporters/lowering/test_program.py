@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from graphs import assert_same, exported, graph_of, run, weights_of
+from graphs import assert_same, export_callable, graph_of, run_eagerly, weights_of
 
 pytestmark = pytest.mark.transformers
 
@@ -57,9 +57,9 @@ def test_a_transformer_at_other_sizes() -> None:
     model = transformer()
     free = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     graph = graph_of(model, of_words(2, 5), {"ids": free, "mask": free})
-    assert_same(run(graph, of_words(2, 5)), model(**of_words(2, 5)))
+    assert_same(run_eagerly(graph, of_words(2, 5)), model(**of_words(2, 5)))
     axes = {name: {0: "batch", 1: "length"} for name in graph.names}
-    program = exported(graph, axes)
+    program = export_callable(graph, axes)
     for batch, length in ((3, 7), (2, 4)):
         inputs = of_words(batch, length)
         assert_same(program(inputs), model(**inputs))
@@ -99,8 +99,8 @@ def test_images_at_other_sizes() -> None:
     graph = graph_of(model, {"pixels": torch.randn(2, 3, 16, 24)}, {"pixels": free})
     with torch.no_grad():
         pixels = torch.randn(3, 3, 24, 16)
-        assert_same(run(graph, {"pixels": pixels}), model(pixels))
-        program = exported(graph, {"pixels": {0: "batch", 2: "height", 3: "width"}})
+        assert_same(run_eagerly(graph, {"pixels": pixels}), model(pixels))
+        program = export_callable(graph, {"pixels": {0: "batch", 2: "height", 3: "width"}})
         for size in ((2, 3, 16, 16), (3, 3, 24, 16)):
             pixels = torch.randn(size)
             assert_same(program({"pixels": pixels}), model(pixels))
@@ -129,11 +129,11 @@ def test_arithmetic_of_sizes() -> None:
     model = Sizes()
     first = {"x": torch.randn(4), "y": torch.randn(6)}
     graph = graph_of(model, first, {"x": {0: Dim.DYNAMIC}, "y": {0: Dim.DYNAMIC}})
-    program = exported(graph, {"x": {0: "rows"}, "y": {0: "columns"}})
+    program = export_callable(graph, {"x": {0: "rows"}, "y": {0: "columns"}})
     for left, right in ((4, 6), (9, 5), (3, 3)):
         inputs = {"x": torch.randn(left), "y": torch.randn(right)}
         assert_same(program(inputs), model(**inputs))
-    assert_same(run(graph, inputs), model(**inputs))
+    assert_same(run_eagerly(graph, inputs), model(**inputs))
 
 
 def test_half_precision_outputs_stay_half_precision() -> None:
@@ -152,7 +152,7 @@ def test_half_precision_outputs_stay_half_precision() -> None:
             return {"y": self.inner(x)}
 
     x = torch.randn(3, 4).bfloat16()
-    found = np.asarray(run(graph_of(Named(), {"x": x}), {"x": x})["y"])
+    found = np.asarray(run_eagerly(graph_of(Named(), {"x": x}), {"x": x})["y"])
     assert found.dtype.name == "bfloat16"
     wanted = model(x).detach().float().numpy()
     np.testing.assert_allclose(found.astype(np.float32), wanted, rtol=2**-7, atol=2**-8)
@@ -183,7 +183,7 @@ def test_waveforms_at_other_sizes() -> None:
     model = Wave()
     free = {0: Dim.DYNAMIC, 2: Dim("half", min=4, max=40) * 2}
     graph = graph_of(model, {"wave": torch.randn(2, 1, 12)}, {"wave": free})
-    program = exported(graph, {"wave": {0: "batch", 2: "length"}})
+    program = export_callable(graph, {"wave": {0: "batch", 2: "length"}})
     with torch.no_grad():
         for size in ((2, 1, 12), (3, 1, 26)):
             wave = torch.randn(size)

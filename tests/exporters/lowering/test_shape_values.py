@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import assert_same, exported, graph_of
+from graphs import assert_same, export_callable, graph_of
 
 from equipoise.exporters.lowering.dims import floordiv
 from equipoise.exporters.lowering.size_fraction import SizeFraction, as_fraction, divide
@@ -46,7 +46,9 @@ def test_padding_computed_with_tensors(stride: int) -> None:
     import torch
 
     module, x = padded(stride), torch.randn(2, 40)
-    call = exported(graph_of(module, {"x": x}, {"x": {1: torch.export.Dim.AUTO}}), {"x": {1: "n"}})
+    call = export_callable(
+        graph_of(module, {"x": x}, {"x": {1: torch.export.Dim.AUTO}}), {"x": {1: "n"}}
+    )
     for length in (10, 41, 42, 43):
         x = torch.randn(2, length)
         assert_same(call({"x": x}), module(x))
@@ -67,7 +69,7 @@ def test_sizes_indexed_from_a_table_of_shapes() -> None:
 
     x = torch.randn(2, 12)
     graph = graph_of(Table(), {"x": x}, {"x": {0: torch.export.Dim.AUTO}})
-    call = exported(graph, {"x": {0: "batch"}})
+    call = export_callable(graph, {"x": {0: "batch"}})
     x = torch.randn(5, 12)
     assert_same(call({"x": x}), Table()(x))
 
@@ -86,7 +88,7 @@ def test_a_size_that_depends_on_input_values_is_an_error() -> None:
 
     inputs = {"x": torch.randn(3), "count": torch.tensor([2, 3])}
     with pytest.raises((LoweringError, TypeError)):
-        exported(graph_of(Long(), inputs), {})
+        export_callable(graph_of(Long(), inputs), {})
 
 
 def test_fractions() -> None:
@@ -109,9 +111,9 @@ def test_fractions() -> None:
     assert divide(7, 0.5) is None
     with jax.enable_x64(True):
         numbers = [half * 0.5, half / 0.5, 1 / half, half**2]
-        truths = [half < 4, half <= 3, half > 3, half >= 4]
+        comparisons = [half < 4, half <= 3, half > 3, half >= 4]
     assert [float(one) for one in numbers] == pytest.approx([1.75, 7.0, 2 / 7, 12.25])
-    assert [bool(one) for one in truths] == [True, False, True, False]
+    assert [bool(one) for one in comparisons] == [True, False, True, False]
 
 
 def test_a_quotient_of_a_quotient_is_one_quotient() -> None:
@@ -153,7 +155,7 @@ def test_stacked_convolutions(layers: list[tuple[int, int, int]]) -> None:
     torch.manual_seed(0)
     module, x = Stack(), torch.randn(2, 1, 400)
     axes = {"x": {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}}
-    call = exported(graph_of(module, {"x": x}, axes), {"x": {0: "batch", 2: "length"}})
+    call = export_callable(graph_of(module, {"x": x}, axes), {"x": {0: "batch", 2: "length"}})
     for length in (400, 451, 503):
         x = torch.randn(3, 1, length)
         assert_same(call({"x": x}), module(x))

@@ -13,7 +13,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from equipoise.exporters.target import ExportableModel, find_target
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 
 class Squeezed(torch.nn.Module):  # type: ignore[misc]

@@ -12,7 +12,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from equipoise.exporters.target import ExportableModel, find_target
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 
 class Norm(torch.nn.Module):  # type: ignore[misc]

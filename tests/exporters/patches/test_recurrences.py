@@ -9,7 +9,7 @@ transformers = pytest.importorskip("transformers", minversion="5")
 
 from equipoise.exporters.patches.recurrences import patch_recurrences
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2}
 

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 
 from equipoise.exporters.patches.symbolic_builtins import BatchRows, symbolic_builtins
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
-PLACE = "transformers.models.of_a_test"
+MODULE_NAME = "transformers.models.of_a_test"
 SOURCE = """
 import torch
 
@@ -40,13 +40,13 @@ def model() -> Iterator[Callable[[str], Any]]:
     """Returns a model that evaluates an expression, defined in a module like those of transformers."""
 
     def make(body: str, name: str = "Model") -> Any:
-        module = types.ModuleType(PLACE)
+        module = types.ModuleType(MODULE_NAME)
         exec(SOURCE.replace("BODY", body), module.__dict__)  # noqa: S102
-        sys.modules[PLACE] = module
+        sys.modules[MODULE_NAME] = module
         return getattr(module, name)()
 
     yield make
-    sys.modules.pop(PLACE, None)
+    sys.modules.pop(MODULE_NAME, None)
 
 
 def program(module: Any, inputs: tuple[Any, ...]) -> Any:
@@ -112,7 +112,7 @@ def test_builtins_are_restored(model: Callable[[str], Any]) -> None:
     with symbolic_builtins(module):
         assert torch.cat is not before[0]
     assert (torch.cat, torch.Tensor.split, torch.Tensor.tolist, torch.nn.Module.to) == before
-    assert "len" not in vars(sys.modules[PLACE])
+    assert "len" not in vars(sys.modules[MODULE_NAME])
 
 
 def test_builtins_without_symbolic_sizes(model: Callable[[str], Any]) -> None:

@@ -17,7 +17,7 @@ from equipoise.fixtures.modern.folder import make, recipes
 pytestmark = pytest.mark.transformers
 
 
-def model_of(folder: Path) -> Any:
+def load_model(folder: Path) -> Any:
     if not folder.exists():
         make(recipes()["vilt visual-question-answering"], folder)
     return transformers.ViltForQuestionAnswering.from_pretrained(folder).eval()
@@ -44,7 +44,7 @@ def images(*sizes: tuple[int, int]) -> dict[str, Any]:
     "sizes", [[(32, 32)], [(40, 48), (24, 40), (32, 32)], [(8, 56), (56, 8)], [(8, 8), (16, 8)]]
 )
 def test_same_answers(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
-    plain, patched = model_of(tmp_path / "vilt"), model_of(tmp_path / "vilt")
+    plain, patched = load_model(tmp_path / "vilt"), load_model(tmp_path / "vilt")
     assert patch_vilt(patched) == [NOTE]
     given = images(*sizes)
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_same_answers(sizes: list[tuple[int, int]], tmp_path: Path) -> None:
 
 def test_other_models_are_unchanged(tmp_path: Path) -> None:
     """Models whose config limits the number of patches, and models without ViLT's embeddings, are left alone."""
-    model = model_of(tmp_path / "vilt")
+    model = load_model(tmp_path / "vilt")
     model.config.max_image_length = 9
     assert patch_vilt(model) == []
     assert patch_vilt(torch.nn.Linear(2, 2)) == []

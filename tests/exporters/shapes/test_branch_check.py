@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 
-from graphs import maker
+from graphs import make_exporter
 
 from equipoise.exporters.lowering.program import lower
 from equipoise.exporters.shapes.branch_check import CheckedProgram, check_size_branches
@@ -22,7 +22,6 @@ from equipoise.exporters.torch_export import export_program
 
 pytestmark = [
     pytest.mark.transformers,
-    pytest.mark.xdist_group("exports"),
     # PyTorch calls what it deprecates.
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
@@ -122,7 +121,7 @@ def program(source: ExportableModel, found: CheckedProgram) -> tuple[Any, list[s
     graph = lower(found.program, tuple(source.tensors))
     with jax.enable_x64(True):
         exported, notes = export_with_constraints(
-            LoweredGraph(graph, source, found.limits), maker(graph)
+            LoweredGraph(graph, source, found.limits), make_exporter(graph)
         )
 
     def call(x: Any) -> Any:

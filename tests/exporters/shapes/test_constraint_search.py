@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("jax")
 
-from graphs import graph_of, maker
+from graphs import graph_of, make_exporter
 
 from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
 from equipoise.exporters.target import ExportableModel
@@ -36,7 +36,7 @@ def test_only_sizes_that_jax_asks_about_get_a_minimum() -> None:
     graph = LoweredGraph(lowered, ExportableModel(model, model, tensors, axes, ("y",)))
 
     with jax.enable_x64(True):
-        program, notes = export_with_constraints(graph, maker(lowered))
+        program, notes = export_with_constraints(graph, make_exporter(lowered))
         assert {note.split(" >= ")[0] for note in notes} == {"sizes: height", "sizes: width"}
         for size in ((1, 2, 14, 21), (2, 2, 35, 30)):
             pixels = torch.randn(size)

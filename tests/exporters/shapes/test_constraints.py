@@ -55,23 +55,23 @@ def test_constraint(name: str) -> None:
 def test_jax_checks_the_constraint_as_sympy_does(name: str) -> None:
     """JAX's check of a call agrees with SymPy at every pair of sizes."""
     condition, text = CONDITIONS[name]
-    program = over([text])
+    program = export_with([text])
     answers = set()
     for length, width in product((1, 2, 4, 9, 77, 78), (1, 3, 9)):
         holds = bool(condition.subs({N: length, M: width}))
-        assert accepted(program, length, width) is holds, (length, width)
+        assert is_accepted(program, length, width) is holds, (length, width)
         answers.add(holds)
     assert answers == {True, False}
 
 
-def over(constraints: list[str]) -> Any:
+def export_with(constraints: list[str]) -> Any:
     import jax
 
     (shape,) = [export.symbolic_shape("length, width", constraints=constraints)]
     return export.export(jax.jit(lambda x: x + 1))(jax.ShapeDtypeStruct(shape, "float32"))
 
 
-def accepted(program: Any, length: int, width: int) -> bool:
+def is_accepted(program: Any, length: int, width: int) -> bool:
     given = np.zeros((length, width), "float32")
     with suppress(ValueError):
         program.call(given)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import assert_same, exported, graph_of, maker
+from graphs import assert_same, export_callable, graph_of, make_exporter
 
 from equipoise.exporters.lowering.dims import evaluate
 from equipoise.exporters.shapes.constraint_search import LoweredGraph, export_with_constraints
@@ -84,7 +84,7 @@ def test_sizes_whose_equality_only_values_show() -> None:
     graph = LoweredGraph(lowered, ExportableModel(model, model, tensors, axes, ("y",)))
 
     with jax.enable_x64(True):
-        program, notes = export_with_constraints(graph, maker(lowered))
+        program, notes = export_with_constraints(graph, make_exporter(lowered))
         assert all("length <" not in note for note in notes)
         for length in (40, 27, 96):
             wave = torch.randn(3, 1, length)
@@ -108,7 +108,9 @@ def test_cumulative_extremes_along_a_symbolic_axis(name: str) -> None:
 
     free = {one: {1: torch.export.Dim.DYNAMIC} for one in ("x", "count")}
     inputs = {"x": torch.randn(3, 6, 2), "count": torch.arange(6).reshape(1, 6) % 4}
-    program = exported(graph_of(Extremes(), inputs, free), {"x": {1: "n"}, "count": {1: "m"}})
+    program = export_callable(
+        graph_of(Extremes(), inputs, free), {"x": {1: "n"}, "count": {1: "m"}}
+    )
     x = torch.tensor([1.0, 3.0, 2.0, 3.0, float("nan"), 5.0, 0.0]).reshape(1, 7, 1).expand(3, 7, 2)
     given = {"x": x.contiguous(), "count": torch.tensor([[3, 1, 1, 4, 0]])}
     found = program(given)

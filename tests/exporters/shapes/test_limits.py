@@ -17,7 +17,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.exporters import load_jax
 from equipoise.exporters.target import find_target
 
-pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 LONGEST = 13
 NOTE = "sizes: sequence <= 13 (transformers.models.clip.modeling_clip:"

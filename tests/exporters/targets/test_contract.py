@@ -18,7 +18,7 @@ from equipoise.exporters.target import TARGETS, find_target, target_names, targe
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 MODEL = Path(__file__).parents[3] / "fixtures" / "tasks" / "text-classification"
 NAME = "BertForSequenceClassification"

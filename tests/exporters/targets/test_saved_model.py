@@ -15,7 +15,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.transformers]
 
 BERT = Path(__file__).parents[3] / "fixtures" / "tasks" / "text-classification"
-ALONE = """
+SERVER_SCRIPT = """
 import sys
 
 class Refused:
@@ -52,7 +52,7 @@ def test_runs_in_a_process_with_only_tensorflow(cli: Callable[..., Any], tmp_pat
     folder = tmp_path / "out" / "saved_model" / "1"
     files = [str(folder), str(tmp_path / "inputs.npz"), str(tmp_path / "outputs.npz")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", ALONE, *files]
+    command = [sys.executable, "-c", SERVER_SCRIPT, *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
 

@@ -21,13 +21,13 @@ from equipoise.validators.judgement.results import Verdict
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
 
-pytestmark = [pytest.mark.transformers, pytest.mark.slow, pytest.mark.xdist_group("exports")]
+pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3] / "fixtures" / "tasks"
 MODELS = ["fill-mask", "image-classification"]
 
 
-def exported(
+def export(
     name: str, out: Path, workers: WorkerPool, precision: str = "float32", **options: object
 ) -> ExportResult:
     bounds = DEFAULTS["int8"] if options else None
@@ -39,7 +39,7 @@ def exported(
 
 @pytest.mark.parametrize("name", MODELS)
 def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
-    found = exported(name, tmp_path / "out", workers)
+    found = export(name, tmp_path / "out", workers)
     assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
     assert found.report is not None
     (result,) = found.report.backends
@@ -59,7 +59,7 @@ def test_float32(name: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_float16(name: str, workers: WorkerPool, tmp_path: Path) -> None:
-    found = exported(name, tmp_path / "out", workers, "float16")
+    found = export(name, tmp_path / "out", workers, "float16")
     assert found.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
     assert found.report is not None
     assert found.report.backends[0].about["precision"] == "float16"
@@ -68,7 +68,7 @@ def test_float16(name: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_int8(name: str, workers: WorkerPool, tmp_path: Path) -> None:
-    found = exported(name, tmp_path / "out", workers, quantize="int8-dynamic")
+    found = export(name, tmp_path / "out", workers, quantize="int8-dynamic")
     assert found.verdict is Verdict.DECISION_SAFE
     assert found.report is not None
     assert found.report.backends[0].about["precision"] == "int8"

@@ -50,7 +50,7 @@ class Attention:
         }
 
 
-def written(decoder: DecoderGraph, first: int) -> Any:
+def decode_in_steps(decoder: DecoderGraph, first: int) -> Any:
     """Returns the outputs for the first tokens at once and the others one by one, with rows exchanged in between."""
     state, found, order = None, [], None
     rows = np.array([0, 1])
@@ -72,8 +72,8 @@ def written(decoder: DecoderGraph, first: int) -> Any:
 @pytest.mark.parametrize("first", [2, 4, 5])
 def test_left_padding_of_the_cache_is_masked(first: int) -> None:
     plain, filled = Attention(), Attention()
-    expected = written(DecoderGraph(plain), first)
-    found = written(DecoderGraph(filled, length_multiple=4), first)
+    expected = decode_in_steps(DecoderGraph(plain), first)
+    found = decode_in_steps(DecoderGraph(filled, length_multiple=4), first)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
     assert plain.lengths == [0, *range(first, 7)]
     assert filled.lengths == [0, *(-(-length // 4) * 4 for length in range(first, 7))]
@@ -81,7 +81,7 @@ def test_left_padding_of_the_cache_is_masked(first: int) -> None:
 
 def test_a_model_that_counts_its_cache_gets_it_unpadded() -> None:
     graph = Attention("position_ids")
-    written(DecoderGraph(graph, length_multiple=4), 3)
+    decode_in_steps(DecoderGraph(graph, length_multiple=4), 3)
     assert graph.lengths == [0, 3, 4, 5, 6]
 
 

@@ -24,7 +24,7 @@ BACKEND = Path(__file__).parents[1] / "faulty" / "noisy.py"
 CASES = ["--cases", "single,batch", "--threads", "1"]
 
 
-def validated(folder: Path, *options: object) -> tuple[int, Any]:
+def validate(folder: Path, *options: object) -> tuple[int, Any]:
     """Returns exit code and report of a validation of a backend from a file."""
     output = folder / "report.json"
     output.unlink(missing_ok=True)
@@ -34,18 +34,18 @@ def validated(folder: Path, *options: object) -> tuple[int, Any]:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def recorded_golden(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Returns a recorded golden and the report of the run that recorded it."""
-    position = tmp_path_factory.mktemp("kept")
-    code, report = validated(position, "--save-golden", position / "golden")
+    folder = tmp_path_factory.mktemp("kept")
+    code, report = validate(folder, "--save-golden", folder / "golden")
     assert code == 0
-    return position / "golden", report
+    return folder / "golden", report
 
 
 @pytest.fixture
-def golden(recorded: tuple[Path, Any], tmp_path: Path) -> Path:
+def golden(recorded_golden: tuple[Path, Any], tmp_path: Path) -> Path:
     """Returns a copy of the golden that a test may damage."""
-    return shutil.copytree(recorded[0], tmp_path / "golden")
+    return shutil.copytree(recorded_golden[0], tmp_path / "golden")
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def no_pytorch(tmp_path: Path) -> list[str]:
 
 
 def test_same_verdicts_without_pytorch(
-    recorded: tuple[Path, Any], no_pytorch: list[str], tmp_path: Path
+    recorded_golden: tuple[Path, Any], no_pytorch: list[str], tmp_path: Path
 ) -> None:
-    golden, live = recorded
-    assert validated(tmp_path, *no_pytorch)[0] == 2
-    code, report = validated(tmp_path, *no_pytorch, "--against-golden", golden)
+    golden, live = recorded_golden
+    assert validate(tmp_path, *no_pytorch)[0] == 2
+    code, report = validate(tmp_path, *no_pytorch, "--against-golden", golden)
     assert code == 0
     (result,) = report["backends"]
     assert [case["case"] for case in result["cases"]] == ["single", "batch"]
@@ -82,7 +82,7 @@ def test_a_fault_is_seen_against_a_golden(
         with np.load(path) as values:
             changed = {name: -value for name, value in values.items()}
         np.savez(path, **changed)
-    code, report = validated(tmp_path, *no_pytorch, "--against-golden", golden)
+    code, report = validate(tmp_path, *no_pytorch, "--against-golden", golden)
     assert code == 1
     assert [case["verdict"] for case in report["backends"][0]["cases"]] == ["identical", "diverged"]
 
@@ -92,7 +92,7 @@ def test_changed_samples_are_refused(
 ) -> None:
     samples = tmp_path / "samples.json"
     samples.write_text(json.dumps([{"inputs": {"text": "The film was very bad."}}] * 3))
-    code, _ = validated(tmp_path, "--against-golden", golden, "--samples", samples)
+    code, _ = validate(tmp_path, "--against-golden", golden, "--samples", samples)
     assert code == 2
     message = capsys.readouterr().err
     assert "the case single has other inputs than when the golden was saved" in message
@@ -119,15 +119,15 @@ def test_another_golden_is_refused(
 ) -> None:
     index = golden / "golden.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), name: value}))
-    assert validated(tmp_path, "--against-golden", golden)[0] == 2
+    assert validate(tmp_path, "--against-golden", golden)[0] == 2
     assert message in capsys.readouterr().err
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def flipped(path: Path) -> None:
+def flip_bytes(path: Path) -> None:
     """Changes bytes in the middle, which breaks the archive's checksum."""
     raw = bytearray(path.read_bytes())
     position = raw.index(b"\x93NUMPY") + 130
@@ -135,7 +135,7 @@ def flipped(path: Path) -> None:
     path.write_bytes(bytes(raw))
 
 
-def emptied(path: Path) -> None:
+def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
@@ -153,13 +153,13 @@ def other_shapes(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, flipped, emptied, no_archive, Path.unlink, one_array, other_shapes]
+    "damage", [truncate, flip_bytes, empty, no_archive, Path.unlink, one_array, other_shapes]
 )
 def test_damaged_arrays_are_refused(
     damage: Any, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(golden / "batch.truth.npz")
-    assert validated(tmp_path, "--against-golden", golden)[0] == 2
+    assert validate(tmp_path, "--against-golden", golden)[0] == 2
     assert "batch.truth.npz" in capsys.readouterr().err
 
 
@@ -169,11 +169,11 @@ def test_damaged_index_is_refused(
 ) -> None:
     index = golden / "golden.json"
     index.unlink() if text is None else index.write_text(text)
-    assert validated(tmp_path, "--against-golden", golden)[0] == 2
+    assert validate(tmp_path, "--against-golden", golden)[0] == 2
     assert "golden.json" in capsys.readouterr().err
 
 
 def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert validated(tmp_path, "--save-golden", tmp_path / "file" / "golden")[0] == 2
+    assert validate(tmp_path, "--save-golden", tmp_path / "file" / "golden")[0] == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -25,7 +25,7 @@ BERT = ROOT / "tasks" / "text-classification"
 FINE = (Verdict.IDENTICAL, Verdict.WITHIN_NOISE)
 
 
-class Narrowing(torch.nn.Module):  # type: ignore[misc, name-defined]
+class NarrowingModel(torch.nn.Module):  # type: ignore[misc, name-defined]
     """Casts to narrower types in every way that models use, and has layers that look at dtypes."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Narrowing(torch.nn.Module):  # type: ignore[misc, name-defined]
 
 def test_truth_equals_a_float64_model() -> None:
     torch.manual_seed(0)
-    model = Narrowing().eval()
+    model = NarrowingModel().eval()
     model.batch.running_mean.copy_(torch.rand(7))
     model.batch.running_var.copy_(torch.rand(7) + 0.5)
     tokens = torch.randint(0, 19, (3, 7))
@@ -74,7 +74,7 @@ def test_truth_equals_a_float64_model() -> None:
     assert 1e-9 < (narrow - expected).abs().max() < 1e-5
 
 
-class Counted(WorkerPool):
+class CountingPool(WorkerPool):
     """Counts how many processes hold a PyTorch model at the same time."""
 
     most = 0
@@ -89,7 +89,7 @@ class Counted(WorkerPool):
 @pytest.mark.slow
 def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(setups, "LARGE_MODEL_BYTES", 1)
-    with Counted(time_limit=300) as workers:
+    with CountingPool(time_limit=300) as workers:
         request = Request(BERT, cases=["single", "batch"])
         found = export_model(ExportRequest(request, tmp_path / "out", "torchscript"), workers)
         assert found.verdict in FINE

@@ -14,7 +14,7 @@ from equipoise.validators.core.tolerance import Tolerance
 from equipoise.validators.evaluation.rerun_command import rerun_command
 
 
-def parsed(text: str) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
     """Returns the arguments as the command parses them."""
     program, name, *arguments = shlex.split(text)
     assert program == "equipoise"
@@ -44,7 +44,7 @@ def test_request_with_every_option() -> None:
         threads=3,
         against_golden=Path("golden"),
     )
-    found = parsed(rerun_command(request, "fill-mask", {"oracle": "/x y/python"}))
+    found = parse(rerun_command(request, "fill-mask", {"oracle": "/x y/python"}))
     assert (found["model"], found["artifacts"]) == ("my models/bert", (Path("a b.onnx"),))
     assert (found["backends"], found["task"], found["cases"]) == (
         "flax,my.py",

@@ -28,7 +28,7 @@ from equipoise.validators.tasks.base import infer_task, load_samples
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
-WRITERS = sorted(
+GENERATIVE_FIXTURES = sorted(
     set(FIXTURES)
     & {
         "text-generation",
@@ -68,7 +68,7 @@ BEAM_SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("cache", [False, True], ids=["whole", "cache"])
 @pytest.mark.parametrize("beams", [1, 4])
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", GENERATIVE_FIXTURES)
 def test_same_tokens_as_transformers(name: str, beams: int, cache: bool) -> None:
     model, runs = folder(name), runner(name)
     batch = _batch(name, {"num_beams": beams, "cache": cache})
@@ -181,7 +181,7 @@ def _same(model: ModelFolder, runs: TorchRunner, batch: Batch, settings: dict[st
     changed = ModelFolder(model.path)
     changed.generation_config.update(settings)
     ours = generate(runs, changed, batch.arrays, options)
-    theirs = _theirs(runs, batch.arrays, int(options.get("num_beams", 1)), settings)
+    theirs = _transformers_generate(runs, batch.arrays, int(options.get("num_beams", 1)), settings)
     wanted = theirs.sequences.numpy()
     found = ours["sequences"][:, -wanted.shape[1] :]
     np.testing.assert_array_equal(found, wanted, err_msg=str(settings))
@@ -193,7 +193,9 @@ def _same(model: ModelFolder, runs: TorchRunner, batch: Batch, settings: dict[st
         np.testing.assert_allclose(ours["logits"][alive], logits[alive], atol=1e-4)
 
 
-def _theirs(runs: TorchRunner, arrays: Arrays, beams: int, settings: dict[str, Any]) -> Any:
+def _transformers_generate(
+    runs: TorchRunner, arrays: Arrays, beams: int, settings: dict[str, Any]
+) -> Any:
     import torch
 
     given = {key: torch.from_numpy(value) for key, value in arrays.items()}

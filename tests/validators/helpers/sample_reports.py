@@ -64,7 +64,7 @@ def backend(label: str = "flax", **more: Any) -> BackendResult:
     return BackendResult(label, label, **{**given, **more})
 
 
-def diverged() -> BackendResult:
+def diverged_backend() -> BackendResult:
     """Returns a backend with all details of a divergence."""
     far = ErrorMetrics(6, 4.9, 4.3, 1.2, 1.6e7, -0.98, 2.0, 0)
     bad = output(Verdict.DIVERGED, far, reason="rms error 4.3", ratio=4.3e7, errors=histogram(0))
@@ -92,19 +92,19 @@ def diverged() -> BackendResult:
     )
 
 
-def failed() -> BackendResult:
+def failed_backend() -> BackendResult:
     """Returns a backend that crashed in its second case."""
     text = "the worker crashed during 'run' (signal 11)\nTraceback:\n  somewhere"
     cases = (case("single"), CaseMetrics("batch", failure=text))
     return backend("crash", cases=cases, failure=f"batch: {text}", answers=())
 
 
-def absent() -> BackendResult:
+def absent_backend() -> BackendResult:
     """Returns a backend that is not installed."""
     return BackendResult("tensorflow", "tensorflow", absent="it has no environment")
 
 
-def safe() -> BackendResult:
+def safe_backend() -> BackendResult:
     """Returns a backend that is beyond noise with unchanged decisions."""
     found = output(Verdict.DECISION_SAFE, reason="rms error 2e-6", ratio=20.0)
     return backend("onnx", cases=(case("single", found),))
@@ -131,12 +131,12 @@ def report(*backends: BackendResult, **more: Any) -> Report:
     return Report(backends=backends, **{**given, **more})
 
 
-def full() -> Report:
+def full_report() -> Report:
     """Returns a report with one backend of each kind."""
-    return report(diverged(), backend(), safe(), failed(), absent())
+    return report(diverged_backend(), backend(), safe_backend(), failed_backend(), absent_backend())
 
 
-def hostile() -> Report:
+def hostile_report() -> Report:
     """Returns a report in which every text is an injection attack."""
     bad = output(Verdict.DIVERGED, reason=HOSTILE)
     one = backend(

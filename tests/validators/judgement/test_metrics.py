@@ -72,7 +72,7 @@ def test_identical_and_kl() -> None:
     assert kl_divergence(p, p + 3.0) == pytest.approx(0.0, abs=1e-15)
 
 
-def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputMetrics:  # type: ignore[type-arg]
+def judge_equal_output(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputMetrics:  # type: ignore[type-arg]
     """Judges an output that equals the reference bit by bit."""
     found = truth.astype(np.float32)
     about = {"precision": "float32", "tolerance": DEFAULTS["float32"]}
@@ -82,14 +82,17 @@ def judged(truth: np.ndarray, valid: np.ndarray | None = None) -> OutputMetrics:
 def test_only_nan_proves_nothing() -> None:
     """Outputs that are all NaN are equal but prove nothing."""
     empty = np.full((2, 3), math.nan)
-    assert (judged(empty).verdict, judged(empty).reason) == (Verdict.FAILED, NO_FINITE_VALUES)
-    assert judged(-np.full((2, 3), math.inf)).verdict is Verdict.FAILED
+    assert (judge_equal_output(empty).verdict, judge_equal_output(empty).reason) == (
+        Verdict.FAILED,
+        NO_FINITE_VALUES,
+    )
+    assert judge_equal_output(-np.full((2, 3), math.inf)).verdict is Verdict.FAILED
     part = np.array([[math.nan, 1.0], [-math.inf, 2.0]])
-    assert judged(part).verdict is Verdict.IDENTICAL
-    assert judged(np.zeros((0, 3))).verdict is Verdict.IDENTICAL
+    assert judge_equal_output(part).verdict is Verdict.IDENTICAL
+    assert judge_equal_output(np.zeros((0, 3))).verdict is Verdict.IDENTICAL
 
 
 def test_nan_in_masked_positions_is_ignored() -> None:
     rows = np.array([[math.nan, math.nan], [1.0, 2.0]])
-    assert judged(rows, np.array([False, True])).verdict is Verdict.IDENTICAL
-    assert judged(rows, np.array([True, False])).verdict is Verdict.FAILED
+    assert judge_equal_output(rows, np.array([False, True])).verdict is Verdict.IDENTICAL
+    assert judge_equal_output(rows, np.array([True, False])).verdict is Verdict.FAILED

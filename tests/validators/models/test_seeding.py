@@ -59,7 +59,7 @@ def test_long_audio_is_cropped_at_the_same_position(truncation: str, tmp_path: P
 def unseeded(model: ModelFolder, case: Any, times: int) -> list[Any]:
     """Returns what the extractor itself gives in repeated calls."""
     extractor = model.feature_extractor
-    sounds = [sample["audio"]["array"] for sample in case.samples]
+    audio = [sample["audio"]["array"] for sample in case.samples]
     rate = extractor.sampling_rate
-    calls = (extractor(sounds, sampling_rate=rate, return_tensors="np") for _ in range(times))
+    calls = (extractor(audio, sampling_rate=rate, return_tensors="np") for _ in range(times))
     return [features["input_features"] for features in calls]

@@ -23,7 +23,7 @@ from equipoise.validators.report.html.samples import answers_section
 NAN, INF = float("nan"), float("inf")
 
 
-class Reader(HTMLParser):
+class HtmlReader(HTMLParser):
     """Collects elements, attributes and visible text; raises an error if elements are not nested properly."""
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class Reader(HTMLParser):
             self.text += data + " "
 
 
-def read(report: Report) -> Reader:
-    reader = Reader()
+def read_html(report: Report) -> HtmlReader:
+    reader = HtmlReader()
     reader.feed(to_html(report))
     reader.close()
     assert reader.open == []
@@ -86,14 +86,16 @@ ODD = sample_reports.backend(
     answers=({"score": NAN},),
 )
 REPORTS = {
-    "full": sample_reports.full(),
+    "full": sample_reports.full_report(),
     "none": sample_reports.report(),
-    "failures alone": sample_reports.report(sample_reports.failed(), sample_reports.failed()),
-    "absent alone": sample_reports.report(sample_reports.absent()),
+    "failures alone": sample_reports.report(
+        sample_reports.failed_backend(), sample_reports.failed_backend()
+    ),
+    "absent alone": sample_reports.report(sample_reports.absent_backend()),
     "many cases": sample_reports.report(MANY_CASES),
     "deep": sample_reports.report(DEEP),
     "odd figures": sample_reports.report(ODD),
-    "hostile": sample_reports.hostile(),
+    "hostile": sample_reports.hostile_report(),
     "no cases at all": sample_reports.report(
         sample_reports.backend(cases=(), depth=(), answers=())
     ),
@@ -102,7 +104,7 @@ REPORTS = {
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_page_is_well_formed(name: str) -> None:
-    reader = read(REPORTS[name])
+    reader = read_html(REPORTS[name])
     assert reader.tags.count("h1") == 1
     assert "script" not in reader.tags
     assert reader.tags.count("table") == reader.tags.count("caption")
@@ -112,7 +114,7 @@ def test_page_is_well_formed(name: str) -> None:
 
 
 def test_page_shows_the_metrics() -> None:
-    text = read(sample_reports.full()).text
+    text = read_html(sample_reports.full_report()).text
     for part in (
         "text-classification",
         "Bert For Sequence Classification",
@@ -141,7 +143,7 @@ def test_verdicts_in_words_without_backends() -> None:
 
 
 def test_hostile_texts_are_escaped() -> None:
-    text = to_html(sample_reports.hostile())
+    text = to_html(sample_reports.hostile_report())
     text.encode("utf-8")
     shown = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>[31m?"
     assert shown in unescape(text)

@@ -34,7 +34,7 @@ addEventListener("load", () => setTimeout(() => {
 </script>"""
 
 
-def measured(pages: dict[str, str], folder: Path) -> list[tuple[str, int, int, int]]:
+def measure_pages(pages: dict[str, str], folder: Path) -> list[tuple[str, int, int, int]]:
     """Returns title, width, scroll width and height of every page at every width."""
     frames = "".join(
         f'<iframe title="{name}" width="{width}" height="800" style="border:0" '
@@ -68,8 +68,8 @@ def test_nothing_overflows(tmp_path: Path) -> None:
     deep = tuple(ModuleError(f"model.layers.{n // 9}.part{n % 9}", 1e-7, 1e-8) for n in range(300))
     long = "AVeryLongNameWithoutAnyPlaceToBreakIt" * 5
     pages = {
-        "full": page(sample_reports.full()),
-        "hostile": page(sample_reports.hostile()),
+        "full": page(sample_reports.full_report()),
+        "hostile": page(sample_reports.hostile_report()),
         "none": page(sample_reports.report()),
         "deep": page(
             sample_reports.report(
@@ -78,11 +78,11 @@ def test_nothing_overflows(tmp_path: Path) -> None:
         ),
         "names": page(
             sample_reports.report(
-                sample_reports.diverged(), class_name=long, model=f"/{long}", command=long
+                sample_reports.diverged_backend(), class_name=long, model=f"/{long}", command=long
             )
         ),
     }
-    found = measured(pages, tmp_path)
+    found = measure_pages(pages, tmp_path)
     assert len(found) == len(pages) * len(WIDTHS)
     for name, width, needed, height in found:
         assert width in WIDTHS

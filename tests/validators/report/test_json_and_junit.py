@@ -41,7 +41,7 @@ DIVERGENCE = {
 
 def test_json_names_are_frozen() -> None:
     """Readers rely on these names; a change needs a new ``schema``."""
-    values = json.loads(report_json.to_json(sample_reports.full()))
+    values = json.loads(report_json.to_json(sample_reports.full_report()))
     assert values["schema"] == 1
     assert set(values) == REPORT
     bad = values["backends"][0]
@@ -73,7 +73,7 @@ def test_json_has_no_nan() -> None:
 
 
 def test_json_of_hostile_texts() -> None:
-    values = json.loads(report_json.to_json(sample_reports.hostile()).encode("utf-8"))
+    values = json.loads(report_json.to_json(sample_reports.hostile_report()).encode("utf-8"))
     assert values["task"] == sample_reports.HOSTILE.replace("\udcff", "?")
 
 
@@ -88,7 +88,7 @@ def counts(suite: ElementTree.Element) -> list[int]:
 
 
 def test_junit_counts() -> None:
-    found = suites(sample_reports.full())
+    found = suites(sample_reports.full_report())
     assert {name: counts(suite) for name, suite in found.items()} == {
         "pytorch (faulty)": [2, 2, 0, 0],
         "flax": [2, 0, 0, 0],
@@ -107,7 +107,7 @@ def test_junit_counts() -> None:
 
 
 def test_junit_has_the_reason() -> None:
-    found = suites(sample_reports.full())
+    found = suites(sample_reports.full_report())
     failure = found["pytorch (faulty)"].find("testcase/failure")
     assert failure is not None
     assert failure.attrib["message"] == "logits: rms error 4.3"
@@ -130,7 +130,7 @@ def test_junit_has_the_reason() -> None:
 def test_junit_of_hostile_texts() -> None:
     """Characters that XML cannot contain are removed; everything else is text."""
     (first, second) = ElementTree.fromstring(
-        junit.to_junit(sample_reports.hostile()).encode("utf-8")
+        junit.to_junit(sample_reports.hostile_report()).encode("utf-8")
     )
     assert "<script>" in first.attrib["name"]
     assert counts(first) == [2, 1, 1, 0]
@@ -138,7 +138,7 @@ def test_junit_of_hostile_texts() -> None:
 
 
 def test_rows() -> None:
-    found = {one.backend: one for one in summary_rows(sample_reports.full())}
+    found = {one.backend: one for one in summary_rows(sample_reports.full_report())}
     assert next(iter(found)) == "pytorch (reference)"
     bad = found["pytorch (faulty)"]
     assert (bad.verdict, bad.worst_at) == ("diverged", "single logits")
@@ -161,7 +161,9 @@ def test_rows() -> None:
 
 
 def test_remarks() -> None:
-    found = remarks(sample_reports.report(sample_reports.diverged(), sample_reports.absent()))
+    found = remarks(
+        sample_reports.report(sample_reports.diverged_backend(), sample_reports.absent_backend())
+    )
     assert found[:3] == [
         "pytorch (faulty): rms error 4.3",
         "pytorch (faulty): single: label: A -> B",
@@ -175,17 +177,17 @@ def test_remarks() -> None:
 
 
 def test_overall_verdict_and_exit_code() -> None:
-    assert sample_reports.full().verdict is Verdict.FAILED
-    assert exit_code(sample_reports.full(), strict=False) == 1
+    assert sample_reports.full_report().verdict is Verdict.FAILED
+    assert exit_code(sample_reports.full_report(), strict=False) == 1
     assert (
         sample_reports.report().verdict
-        is sample_reports.report(sample_reports.absent()).verdict
+        is sample_reports.report(sample_reports.absent_backend()).verdict
         is Verdict.IDENTICAL
     )
-    assert exit_code(sample_reports.report(sample_reports.absent()), strict=True) == 0
-    assert exit_code(sample_reports.report(sample_reports.failed()), strict=False) == 3
-    assert exit_code(sample_reports.report(sample_reports.safe()), strict=False) == 0
-    assert exit_code(sample_reports.report(sample_reports.safe()), strict=True) == 1
+    assert exit_code(sample_reports.report(sample_reports.absent_backend()), strict=True) == 0
+    assert exit_code(sample_reports.report(sample_reports.failed_backend()), strict=False) == 3
+    assert exit_code(sample_reports.report(sample_reports.safe_backend()), strict=False) == 0
+    assert exit_code(sample_reports.report(sample_reports.safe_backend()), strict=True) == 1
 
 
 def test_to_json_value() -> None:

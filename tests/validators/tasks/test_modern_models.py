@@ -79,7 +79,7 @@ def test_blip_generates_the_tokens_of_its_own_generate(beams: int, tmp_path: Pat
     batch = task.encode(model, cases["batch" if beams == 1 else "beam"])
     options = {**batch.case.options, "num_beams": beams}
     object.__setattr__(batch.case, "options", options)
-    pictures = torch.from_numpy(batch.arrays["pixel_values"])
-    expected = runner.model.generate(pictures, max_new_tokens=4, num_beams=beams).numpy()
+    images = torch.from_numpy(batch.arrays["pixel_values"])
+    expected = runner.model.generate(images, max_new_tokens=4, num_beams=beams).numpy()
     found = task.run(runner, model, batch)["sequences"]
     assert np.array_equal(found, expected)

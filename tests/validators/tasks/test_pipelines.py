@@ -23,12 +23,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-OTHERWISE = {
+READ_DIFFERENTLY = {
     "translation-t5": "transformers 5 builds T5's tokenizer without looking at tokenizer.json: it splits otherwise"
 }
 """Fixtures that transformers 5 always reads differently from 4.57.6."""
 
-PADDED_OTHERWISE = {
+CHANGED_BY_PADDING = {
     "image-segmentation-panoptic": "its convolutions see the padding of smaller pictures"
 }
 """Models whose results change with padding, in every framework."""
@@ -37,8 +37,8 @@ PADDED_OTHERWISE = {
 @pytest.mark.parametrize("name", GOLDENS)
 def test_same_results_as_pipeline(name: str) -> None:
     golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
-    if golden["why"] or name in OTHERWISE:
-        pytest.skip(golden["why"] or OTHERWISE[name])
+    if golden["why"] or name in READ_DIFFERENTLY:
+        pytest.skip(golden["why"] or READ_DIFFERENTLY[name])
     model = folder(name)
     task = infer_task(model)
     for call in golden["calls"]:
@@ -58,33 +58,33 @@ def test_batch_gives_the_answers_of_single_samples(name: str) -> None:
     """A sample gets the same answer in a padded batch as alone."""
     model = folder(name)
     task = infer_task(model)
-    if name in PADDED_OTHERWISE:
-        pytest.skip(PADDED_OTHERWISE[name])
+    if name in CHANGED_BY_PADDING:
+        pytest.skip(CHANGED_BY_PADDING[name])
     samples = load_samples(task, model)[:3]
     options = task.cases(model, samples)[0].options
     alone = []
     for sample in samples:
         batch = task.encode(model, Case("single", (sample,), options))
-        alone += _words(task.decode(model, batch, task.run(runner(name), model, batch))[0])
+        alone += _strings(task.decode(model, batch, task.run(runner(name), model, batch))[0])
     try:
         batch = task.encode(model, Case("batch", tuple(samples), options))
     except ValueError as error:
         pytest.skip(str(error))
     together = task.decode(model, batch, task.run(runner(name), model, batch))
-    assert [word for found in together for word in _words(found)] == alone
+    assert [word for found in together for word in _strings(found)] == alone
 
 
 def test_every_fixture_has_a_golden() -> None:
     assert set(FIXTURES) == set(GOLDENS)
 
 
-def _words(found: Any) -> Iterator[Any]:
+def _strings(found: Any) -> Iterator[Any]:
     """Yields every string in a result."""
     if isinstance(found, dict):
         for key in sorted(found):
-            yield from _words(found[key])
+            yield from _strings(found[key])
     elif isinstance(found, list | tuple):
         for inner in found:
-            yield from _words(inner)
+            yield from _strings(inner)
     elif isinstance(found, str):
         yield found

@@ -42,14 +42,14 @@ def test_trained_answer(name: str) -> None:
         batch = task.encode(model, Case("pipeline", (sample,), case))
         outputs = task.run(runner(name), model, batch)
         (result,) = task.decode(model, batch, outputs, **OPTIONS.get(task.name, {}))
-        _same(_short(task.name, result, sample, entry["expected"]), entry["expected"])
+        _same(_to_sample_notation(task.name, result, sample, entry["expected"]), entry["expected"])
 
 
 def _same(found: Any, expected: Any) -> None:
     if isinstance(expected, float):
         assert found == pytest.approx(expected, abs=0.051)
     elif isinstance(expected, str):
-        assert _spoken(found) == _spoken(expected)
+        assert _without_image_tokens(found) == _without_image_tokens(expected)
     elif isinstance(expected, list):
         assert len(found) == len(expected)
         for ours, theirs in zip(found, expected, strict=True):
@@ -62,12 +62,12 @@ def _same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-def _spoken(text: str) -> list[str]:
+def _without_image_tokens(text: str) -> list[str]:
     """Removes image placeholders, which decoding may keep or drop."""
     return text.replace("<image>", " ").split()
 
 
-def _short(task: str, result: Any, sample: Sample, expected: Any) -> Any:
+def _to_sample_notation(task: str, result: Any, sample: Sample, expected: Any) -> Any:
     """Returns a result in the notation of samples.json."""
     if expected is None:
         return None
@@ -78,7 +78,7 @@ def _short(task: str, result: Any, sample: Sample, expected: Any) -> Any:
         return [[e["entity_group"], text[e["start"] : e["end"]].strip()] for e in entities]
     if task == "object-detection":
         found = [{"label": one["label"], "box": list(one["box"].values())} for one in result]
-        return _near(sorted(found, key=lambda one: one["box"]), expected)
+        return _close_boxes(sorted(found, key=lambda one: one["box"]), expected)
     if task == "image-segmentation":
         return _parts(result, expected)
     if task == "depth-estimation":
@@ -90,10 +90,10 @@ def _short(task: str, result: Any, sample: Sample, expected: Any) -> Any:
             **expected,
             "seconds": round(result["audio"].shape[-1] / result["sampling_rate"], 2),
         }
-    return _words(result)
+    return _strings(result)
 
 
-def _words(result: Any) -> str:
+def _strings(result: Any) -> str:
     """Returns the strings of the best entry of a list."""
     while isinstance(result, list):
         result = result[0]
@@ -111,7 +111,7 @@ def _words(result: Any) -> str:
     return next(str(result[name]).strip() for name in names if name in result)
 
 
-def _near(found: Any, expected: Any) -> Any:
+def _close_boxes(found: Any, expected: Any) -> Any:
     """Compares boxes that are truncated to pixels with expected boxes that are rounded."""
     for ours, theirs in zip(found, expected, strict=True):
         if np.abs(np.subtract(ours["box"], theirs["box"])).max() <= 1:

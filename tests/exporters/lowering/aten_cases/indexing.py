@@ -16,9 +16,9 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("index_select.default", t.f(), 0, t.of([0]))
     yield from _index(t)
     yield from _put(t)
-    yield from _scattered(t)
-    yield from _ordered(t)
-    yield from _searched(t)
+    yield from _scatters(t)
+    yield from _sorts(t)
+    yield from _searches(t)
     yield call("masked_scatter.default", t.f(2, 3), t.b(2, 3), t.f(8))
     yield call("masked_scatter.default", t.f(2, 3), t.of([True, False, True]), t.f(4))
     yield call("masked_scatter.default", t.f(3), t.of([[True, True, False]] * 2), t.f(2, 2))
@@ -80,7 +80,7 @@ def _put(t: Tensors) -> Iterator[Call]:
     yield call("index_put.default", x, [t.of([False] * 3)], t.of(2.5))
 
 
-def _scattered(t: Tensors) -> Iterator[Call]:
+def _scatters(t: Tensors) -> Iterator[Call]:
     x, source = t.f(3, 4), t.f(2, 4)
     indices = t.of([[0, 2, 1, 0], [1, 2, 2, 1]])
     apart = t.of([[0, 2, 1, 0], [1, 0, 2, 1]])
@@ -100,8 +100,8 @@ def _scattered(t: Tensors) -> Iterator[Call]:
     for reduce in ("add", "multiply"):
         yield call("scatter.reduce", x, 0, indices, source, reduce=reduce)
         yield call("scatter.value_reduce", x, 0, indices, 2.5, reduce=reduce)
-        truths = t.of([[True, False, True, False], [False] * 4, [True] * 4])
-        yield call("scatter.reduce", truths, 0, indices, t.b(2, 4), reduce=reduce)
+        booleans = t.of([[True, False, True, False], [False] * 4, [True] * 4])
+        yield call("scatter.reduce", booleans, 0, indices, t.b(2, 4), reduce=reduce)
     yield call("scatter_add.default", x, 0, indices, source)
     yield call("scatter_add.default", t.i(3, 4), 1, t.of([[1, 1]]), t.i(2, 3))
     for reduce in ("sum", "prod", "mean", "amax", "amin"):
@@ -114,7 +114,7 @@ def _scattered(t: Tensors) -> Iterator[Call]:
     yield call("scatter_reduce.two", x, 0, indices, source, "sum")
 
 
-def _ordered(t: Tensors) -> Iterator[Call]:
+def _sorts(t: Tensors) -> Iterator[Call]:
     inf, nan = float("inf"), float("nan")
     x = t.of([[2.0, -inf, nan, 0.0, 2.0, -1.0], [3.0, 3.0, -2.0, nan, nan, inf]])
     ties = t.i(3, 8, low=0, high=3)
@@ -137,7 +137,7 @@ def _ordered(t: Tensors) -> Iterator[Call]:
     yield call("topk.default", t.f(), 1)
 
 
-def _searched(t: Tensors) -> Iterator[Call]:
+def _searches(t: Tensors) -> Iterator[Call]:
     edges, x = t.of([-1.0, 0.0, 0.0, 2.0]), t.of([[-2.0, -1.0, 0.0], [1.0, 2.0, 3.0]])
     for right in (False, True):
         yield call("bucketize.Tensor", x, edges, right=right, out_int32=right)

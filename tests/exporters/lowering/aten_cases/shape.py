@@ -38,7 +38,7 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("copy.default", t.f(2, 3), t.i(3))
     yield call("copy.default", t.i(2, 3), t.f(3) * 4, True)
     yield from _axes(t)
-    yield from _joined(t)
+    yield from _concatenations(t)
     yield from _slices(t)
     yield from _windows(t)
     yield from _numbers(t)
@@ -68,7 +68,7 @@ def _axes(t: Tensors) -> Iterator[Call]:
     yield call("diagonal.default", x)
 
 
-def _joined(t: Tensors) -> Iterator[Call]:
+def _concatenations(t: Tensors) -> Iterator[Call]:
     yield call("cat.default", [t.f(2, 3), t.f(2, 1)], -1)
     yield call("cat.default", [t.f(2, 3), t.f(1, 3)])
     yield call("cat.default", [t.f(2, 3), t.f(0), t.f(1, 3)], 0)
