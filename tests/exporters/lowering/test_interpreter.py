@@ -72,7 +72,7 @@ def test_rows_selected_by_a_mask_are_put_back() -> None:
     """Rows beyond those that the mask selects change nothing, however many it selects."""
     import torch
 
-    class HalfPrecision(torch.nn.Module):  # type: ignore[misc]
+    class RoutedNorms(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.one, self.other = (torch.nn.LayerNorm(5) for _ in range(2))
@@ -84,7 +84,7 @@ def test_rows_selected_by_a_mask_are_put_back() -> None:
             return {"scattered": scattered, "selected": x[chosen]}
 
     torch.manual_seed(0)
-    module = HalfPrecision()
+    module = RoutedNorms()
     torch.nn.init.normal_(module.one.bias)
     masks = [torch.rand(3, 7) > share for share in (0.5, 1.0, -1.0)]
     inputs = {"x": torch.randn(3, 7, 5), "chosen": masks[0]}
@@ -92,10 +92,10 @@ def test_rows_selected_by_a_mask_are_put_back() -> None:
     for mask in masks:
         given = {**inputs, "chosen": mask}
         found, wanted = run_eagerly(graph, given), module(**given)
-        picked = np.asarray(found.pop("picked"))
+        picked = np.asarray(found.pop("selected"))
         count = int(mask.sum())
         assert picked.shape == (21, 5)
-        np.testing.assert_array_equal(picked[:count], wanted.pop("picked").numpy())
+        np.testing.assert_array_equal(picked[:count], wanted.pop("selected").numpy())
         assert np.isnan(picked[count:]).all()
         assert_same(found, wanted)
 
