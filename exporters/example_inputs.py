@@ -33,6 +33,7 @@ class ExampleInputs:
     def shape(self, name: str) -> list[int | str]:
         """Returns the dimensions of an input, with names for dynamic axes.
 
+        >>> import numpy as np
         >>> inputs = ExampleInputs({"x": np.zeros((2, 7, 3))}, {"x": {0: "batch"}}, {})
         >>> inputs.shape("x")
         ['batch', 7, 3]
@@ -45,6 +46,7 @@ class ExampleInputs:
 def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int, str]]:
     """Returns the dynamic axes: the batch, the length of inputs with two axes, and axes that differ between examples.
 
+    >>> import numpy as np
     >>> tokens = [{"input_ids": np.zeros((2, 7), int), "pixel_values": np.zeros((2, 3, 8, 8))}]
     >>> varying_axes(tokens)
     {'input_ids': {0: 'batch', 1: 'sequence'}, 'pixel_values': {0: 'batch'}}

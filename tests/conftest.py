@@ -1,4 +1,4 @@
-"""Options and environments that tests share."""
+"""Options and fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def sees_gpu() -> bool:
-    """Whether there is a GPU that PyTorch would see; found without PyTorch, whose import takes seconds."""
+    """Returns whether PyTorch would find a GPU, without importing it, which takes seconds."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     if find_spec("torch") is None or version("torch").endswith("+cpu"):
@@ -60,7 +60,7 @@ NEED_GPU = pytest.StashKey[int]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests that need a GPU where there is none."""
+    """Deselects tests that need a GPU where there is none."""
     if sees_gpu():
         return
     without = [item for item in items if item.get_closest_marker("cuda")]
@@ -71,21 +71,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process of pytest-xdist sends the number to the one that prints."""
+    """Sends the number of deselected tests from a pytest-xdist worker to the main process."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["need_gpu"] = session.config.stash.get(NEED_GPU, 0)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Each process has collected the same tests."""
+    """Stores the number of deselected tests, which is the same in every worker."""
     node.config.stash[NEED_GPU] = getattr(node, "workeroutput", {}).get("need_gpu", 0)
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """One line instead of one skip a test."""
+    """Prints one line instead of a skip for each test."""
     if number := config.stash.get(NEED_GPU, 0):
         terminalreporter.write_line(
             f"{number} tests marked cuda deselected: PyTorch sees no GPU here (run them with `make gpu`)"
@@ -96,7 +96,7 @@ def pytest_terminal_summary(
 def oracle(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """The worker with transformers 4.57.6 and both frameworks; one a test process."""
+    """Starts a worker process with transformers 4.57.6 and both frameworks; one for each test process."""
     log = tmp_path_factory.mktemp("oracle") / "worker.log"
     with WorkerProcess(pytestconfig.getoption("--oracle"), log) as environment:
         yield environment
@@ -104,7 +104,7 @@ def oracle(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command line did."""
+    """Result of a command line."""
 
     code: int
     out: str
@@ -112,20 +112,20 @@ class Outcome:
 
     @property
     def data(self) -> Any:
-        """Standard output as the one JSON document it must be."""
+        """Returns standard output parsed as one JSON document."""
         return json.loads(self.out)
 
 
 @pytest.fixture(scope="session")
 def workers() -> Iterator[WorkerPool]:
-    """Worker processes that the tests of a process share: each would begin by importing torch."""
+    """Worker processes that all tests of a process share: starting one imports torch."""
     with WorkerPool(time_limit=300) as pool:
         yield pool
 
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], workers: WorkerPool) -> Callable[..., Outcome]:
-    """Runs a command line in this process, over the shared worker processes."""
+    """Returns a function that runs a command line in this process with the shared worker processes."""
 
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()

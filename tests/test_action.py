@@ -1,4 +1,4 @@
-"""The action for GitHub: its scripts are run here with an ``equipoise`` that only notes what it was told."""
+"""The GitHub action: its scripts run here with an ``equipoise`` that only records its arguments."""
 
 from __future__ import annotations
 
@@ -37,24 +37,22 @@ def step(action: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @dataclass
-class Done:
-    """What a step did."""
+class StepResult:
+    """Result of a step."""
 
     code: int
-    told: list[str]
+    recorded_arguments: list[str]
     outputs: dict[str, str]
     summary: str
     folder: Path = field(default_factory=Path)
 
 
-def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str) -> Done:
-    """The step ``Validate`` with inputs, and defaults for all others."""
+def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str) -> StepResult:
+    """Runs the step ``Validate`` with some inputs and defaults for all others."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     fake = bin_folder / "equipoise"
-    note = (
-        f'python3 -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$@" > {folder}/told.json'
-    )
+    note = f'python3 -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$@" > {folder}/recorded.json'
     fake.write_text(f"#!/bin/bash\n{note}\necho the table\nexit {code}\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     found = step(action, "Validate")
@@ -76,18 +74,18 @@ def validate(action: dict[str, Any], folder: Path, code: int = 0, **inputs: str)
     bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", found["run"]]
     done = subprocess.run(bash, env=environment, cwd=folder, capture_output=True, check=False)
     lines = (folder / "output").read_text().splitlines()
-    return Done(
+    return StepResult(
         done.returncode,
-        json.loads((folder / "told.json").read_text()),
+        json.loads((folder / "recorded.json").read_text()),
         dict(line.split("=", 1) for line in lines),
         (folder / "summary").read_text(),
         folder,
     )
 
 
-def parsed(told: list[str]) -> dict[str, Any]:
-    """The arguments as the command itself reads them; an option that it does not have is an error."""
-    name, *arguments = told
+def parse_arguments(recorded_arguments: list[str]) -> dict[str, Any]:
+    """Returns the arguments as the command parses them; an unknown option is an error."""
+    name, *arguments = recorded_arguments
     command = main.root.get_command(CONTEXT, name)
     assert command is not None
     return command.make_context(name, arguments).params
@@ -95,7 +93,7 @@ def parsed(told: list[str]) -> dict[str, Any]:
 
 def test_defaults(action: dict[str, Any], tmp_path: Path) -> None:
     done = validate(action, tmp_path, model="models/bert")
-    found = parsed(done.told)
+    found = parse_arguments(done.recorded_arguments)
     reports = tmp_path / "temp" / "equipoise-reports" / "equipoise"
     assert (found["model"], found["artifacts"], found["backends"]) == ("models/bert", (), None)
     assert (found["precision"], found["strict"], found["task"]) == ("fp32", False, None)
@@ -124,7 +122,7 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
         oracle="false",
         report_name="bf16",
     )
-    found = parsed(done.told)
+    found = parse_arguments(done.recorded_arguments)
     assert found["model"] == "-odd model"
     assert found["artifacts"] == (Path("a b.onnx"), Path("program.pt2"))
     assert (found["backends"], found["task"]) == ("flax,tensorflow", "fill-mask")
@@ -135,19 +133,19 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_inputs_are_no_commands(action: dict[str, Any], tmp_path: Path) -> None:
-    """The shell must not see what a stranger's branch calls its files."""
+    """The shell must not execute text from a pull request, e.g. names of files."""
     attack = "$(touch pwned) `touch pwned` ; touch pwned"
     done = validate(action, tmp_path, model=attack, artifacts=attack, task=attack, args=attack)
-    assert done.told.count(attack) == 3
+    assert done.recorded_arguments.count(attack) == 3
     assert not (tmp_path / "pwned").exists()
     for one in action["runs"]["steps"]:
         assert "${{" not in one.get("run", "")
 
 
-def test_environment_is_made_as_the_command_takes_it(action: dict[str, Any]) -> None:
+def test_oracle_environment_is_created_with_valid_options(action: dict[str, Any]) -> None:
     words = step(action, "Make the environment of TensorFlow and Flax")["run"].split()
     assert words[0] == "equipoise"
-    found = parsed([word.strip('"') for word in words[1:]])
+    found = parse_arguments([word.strip('"') for word in words[1:]])
     assert (found["action"], found["name"], found["force"]) == ("create", "oracle", True)
 
 

@@ -1,4 +1,4 @@
-"""What GitHub shows and runs: forms that ask for what is needed, and the README's test command."""
+"""Issue forms ask for what is needed, and the workflow runs README's test command."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_links_of_the_security_page() -> None:
         assert (ROOT / link).is_file(), link
 
 
-def test_urls_say_where_the_repository_is_the_same_way() -> None:
+def test_urls_of_the_repository_agree() -> None:
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
     assert {"Documentation", "Changelog", "Issues"} <= set(urls)
     assert all(url.startswith("https://github.com/OWNER/equipoise") for url in urls.values())

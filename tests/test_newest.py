@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import subprocess
 import sys
@@ -26,7 +25,7 @@ def newest() -> Any:
     return module
 
 
-def test_the_table_is_of_the_results(newest: Any) -> None:
+def test_the_table_matches_the_results(newest: Any) -> None:
     results = json.loads(newest.RESULTS.read_text(encoding="utf-8"))
     assert newest.table(results) in newest.README.read_text(encoding="utf-8")
     tried = [row["tried"] for row in results["rows"]]
@@ -51,13 +50,9 @@ def test_a_failure_is_a_row(newest: Any) -> None:
     assert (row.result, row.detail) == ("failed", "one passed; broken / here")
 
 
-def test_a_python_that_is_not_there_is_skipped(newest: Any, tmp_path: Path) -> None:
+def test_a_missing_python_is_skipped(newest: Any, tmp_path: Path) -> None:
     row = newest.attempt(newest.try_converting, tmp_path, "3.99", tmp_path / "none.whl")
     assert (row.result, row.detail) == ("skipped", "no python3.99 here")
     here = newest.find_python(f"3.{sys.version_info.minor}")
-    said = subprocess.run([here, "-V"], capture_output=True, text=True, check=True).stdout
-    assert said.startswith(f"Python 3.{sys.version_info.minor}.")
-
-
-def test_examples(newest: Any) -> None:
-    assert doctest.testmod(newest).failed == 0
+    output = subprocess.run([here, "-V"], capture_output=True, text=True, check=True).stdout
+    assert output.startswith(f"Python 3.{sys.version_info.minor}.")

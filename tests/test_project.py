@@ -1,4 +1,4 @@
-"""The project's own shape: what the build ships, what may import what."""
+"""The package's structure: what the build ships, and what may import what."""
 
 from __future__ import annotations
 

@@ -140,8 +140,8 @@ def try_newest(row: Row, work: Path) -> None:
     base = make_environment(sys.executable, work / "base", "-e", str(ROOT))
     # The test of the table waits for what is being measured.
     some = ("-m", "not oracle and not slow", f"--base={base}", "--ignore=tests/test_newest.py")
-    said = run(python, "-m", "pytest", "-q", "--numprocesses", "2", *some, "tests")
-    row.detail = f"{number_of_tests(said)} tests passed"
+    output = run(python, "-m", "pytest", "-q", "--numprocesses", "2", *some, "tests")
+    row.detail = f"{number_of_tests(output)} tests passed"
     for target in TARGETS:
         run(folder / "bin" / "equipoise", "export", CLASSIFIER, work / target, "--to", target)
         artifact = json.loads((work / target / "artifact.json").read_text(encoding="utf-8"))

@@ -90,14 +90,14 @@ class GrowingFileHash:
         self._path = path
         self._pool = pool
         self._state = hashlib.sha256()
-        self._asked = 0
+        self._requested = 0
         self._done = 0
         self._jobs: list[Future[None]] = []
 
     def hash_up_to(self, settled: int) -> None:
         """Schedules hashing up to this offset; these bytes must not change any more."""
-        if settled - self._asked >= BLOCK_BYTES:
-            self._asked = settled
+        if settled - self._requested >= BLOCK_BYTES:
+            self._requested = settled
             self._jobs.append(self._pool.submit(self._read, settled))
 
     def result(self) -> Future[str]:

@@ -1,4 +1,4 @@
-"""docs/coverage.md is what the results make, and no failure is missing."""
+"""docs/coverage.md matches the results of the benchmarks and lists every failure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def coverage() -> Iterator[Any]:
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
-def test_page_is_made_of_the_results(coverage: Any) -> None:
-    """``python benchmarks/coverage_page.py`` writes it again."""
+def test_page_matches_the_results(coverage: Any) -> None:
+    """``python benchmarks/coverage_page.py`` writes the page again."""
     assert coverage.PAGE.read_text(encoding="utf-8") == coverage.page()
 
 
@@ -39,6 +39,6 @@ def test_every_failure_is_on_the_page(coverage: Any) -> None:
             assert listed or one["result"] in ("complete", "as given"), name
 
 
-def test_long_reasons_are_cut(coverage: Any) -> None:
+def test_long_reasons_are_truncated(coverage: Any) -> None:
     assert coverage._cut("a | b\n c") == "a \\| b c"
     assert coverage._cut("x" * 200) == "x" * 100 + "..."

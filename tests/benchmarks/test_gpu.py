@@ -1,8 +1,7 @@
-"""``make gpu`` where there is no GPU, and its parts with others in their place."""
+"""``make gpu`` without a GPU, and its parts with stand-ins."""
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 import stat
@@ -50,7 +49,7 @@ def part(gpu: Any, name: str, code: str, limit: float = 30) -> Any:
     return gpu.Part(name, ((sys.executable, "-c", code),), limit, read)
 
 
-def test_no_gpu_is_said(
+def test_missing_gpu_is_reported(
     gpu: Any, bin_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     smi(bin_path, "echo No devices were found; exit 6")
@@ -59,12 +58,12 @@ def test_no_gpu_is_said(
     assert list(tmp_path.glob("*.json")) == []
 
 
-def test_a_file_of_the_day(
+def test_results_file_is_named_by_date(
     gpu: Any, bin_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi(bin_path, "echo 'NVIDIA H100, 81559 MiB, 580.1'")
-    made = [part(gpu, "tests", "print(1)"), part(gpu, "speed/bert", "print(2)")]
-    monkeypatch.setattr(gpu, "parts", lambda: made)
+    parts = [part(gpu, "tests", "print(1)"), part(gpu, "speed/bert", "print(2)")]
+    monkeypatch.setattr(gpu, "parts", lambda: parts)
     assert gpu.main(["--only", "speed"], tmp_path) == 0
     (file,) = tmp_path.glob("gpu-*.json")
     found = json.loads(file.read_text())
@@ -76,7 +75,7 @@ def test_a_file_of_the_day(
     assert list(json.loads(file.read_text())["parts"]) == ["speed/bert", "tests"]
 
 
-def test_what_failed_or_took_too_long_is_run_again(gpu: Any, tmp_path: Path) -> None:
+def test_failed_and_timed_out_parts_run_again(gpu: Any, tmp_path: Path) -> None:
     file, mark = tmp_path / "gpu.json", tmp_path / "mark"
     fails = f"import pathlib, sys; sys.exit(not pathlib.Path({str(mark)!r}).exists())"
     slow = "import time; print('begun', flush=True); time.sleep(60)"
@@ -92,24 +91,24 @@ def test_what_failed_or_took_too_long_is_run_again(gpu: Any, tmp_path: Path) -> 
     assert gpu.run_parts(todo[2:], file, ABOUT, 60, again=True) == ["good"]
 
 
-def test_nothing_is_begun_without_time(gpu: Any, tmp_path: Path) -> None:
+def test_no_part_starts_without_time_left(gpu: Any, tmp_path: Path) -> None:
     todo = [part(gpu, "late", "print(1)")]
     assert gpu.run_parts(todo, tmp_path / "gpu.json", ABOUT, gpu.SHORTEST_SECONDS - 1) == ["late"]
     assert not (tmp_path / "gpu.json").exists()
 
 
-def test_figures_of_another_gpu_are_not_kept(gpu: Any, tmp_path: Path) -> None:
+def test_results_of_another_gpu_are_discarded(gpu: Any, tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     assert gpu.run_parts([part(gpu, "a", "print(1)")], file, ABOUT, 60) == []
     assert gpu.run_parts([part(gpu, "b", "print(1)")], file, {**ABOUT, "gpus": ["B"]}, 60) == []
     assert list(json.loads(file.read_text())["parts"]) == ["b"]
 
 
-def test_commands_name_what_there_is(gpu: Any) -> None:
+def test_commands_name_existing_files(gpu: Any) -> None:
     every = {one.name: one for one in gpu.parts()}
     assert len(every) == len(gpu.parts()) == 1 + 15 + 4 + 3
     files = [word for word in every["tests"].commands[0] if word.startswith("tests/")]
-    assert files == ["tests/validators/test_cuda.py"]
+    assert files == ["tests/validators/backends/test_cuda.py"]
     for model in {*gpu.JUDGED, *gpu.IN_JAX}:
         assert (gpu.TASKS / model / "samples.json").is_file()
 
@@ -133,7 +132,3 @@ def test_without_an_installation_the_checkout_is_on_the_path(
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     paths = gpu.environment()["PYTHONPATH"].split(os.pathsep)
     assert paths == [str(ROOT / "tests" / "typing_root"), "mine"]
-
-
-def test_examples(gpu: Any) -> None:
-    assert doctest.testmod(gpu).failed == 0

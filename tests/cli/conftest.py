@@ -1,4 +1,4 @@
-"""Checkpoints that the tests of the command line share."""
+"""Checkpoints for tests of the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversion through all frameworks on the command line, with the base dependencies alone."""
+"""The command line converts through all frameworks with only the base dependencies installed."""
 
 from __future__ import annotations
 

@@ -198,8 +198,8 @@ def test_the_architecture_can_be_given(cli: Callable[..., Any], bert: Path, tmp_
     outcome = cli("convert", bert, tmp_path / "out", "--to", "flax", "--config", elsewhere)
     assert outcome.code == 2
     assert "model_type is 'other'" in outcome.err
-    told = ("--config", elsewhere, "--architecture", "BertForMaskedLM")
-    assert cli("convert", bert, tmp_path / "out", "--to", "flax", *told).code == 0
+    options = ("--config", elsewhere, "--architecture", "BertForMaskedLM")
+    assert cli("convert", bert, tmp_path / "out", "--to", "flax", *options).code == 0
     verified = cli("verify", tmp_path / "out", "--source", bert, "--config", elsewhere)
     assert verified.code == 0, verified.out
 

@@ -285,7 +285,7 @@ def test_a_number_too_large_for_the_dtype(bert: Path, refused: Callable[..., str
     refused(bert, "bert/embeddings/LayerNorm/bias", text, options=("--dtype", "fp16"))
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Returns the message of a conversion that must be refused."""
     capsys.readouterr()
     assert run(["convert", *map(str, arguments), "--to", "flax"]) == 2
@@ -309,7 +309,7 @@ def test_invalid_output_paths(
         (bert / "out", "the output folder lies inside the source", ()),
         (bert / "a" / "b", "the output folder lies inside the source", ("--force",)),
     ):
-        message = told(capsys, bert, output, *more)
+        message = refusal(capsys, bert, output, *more)
         assert str(output) in message
         assert text in message
         assert snapshot(tmp_path) == before
@@ -320,7 +320,9 @@ def test_no_permission_even_for_root(
     bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = snapshot(tmp_path)
-    assert "/proc/equipoise/out: cannot be written: " in told(capsys, bert, "/proc/equipoise/out")
+    assert "/proc/equipoise/out: cannot be written: " in refusal(
+        capsys, bert, "/proc/equipoise/out"
+    )
     assert snapshot(tmp_path) == before
 
 
@@ -394,6 +396,6 @@ def test_a_source_that_vanishes_while_it_is_read(
             continue
 
     monkeypatch.setattr(slot_file.SlotFile, "write", vanish)
-    message = told(capsys, bert, tmp_path / "out")
+    message = refusal(capsys, bert, tmp_path / "out")
     assert f"{bert}/model.safetensors: cannot be read: No such file or directory" in message
     assert [path.name for path in tmp_path.iterdir()] == ["bert"]

@@ -28,8 +28,8 @@ def compared(a: Path, b: Path) -> CheckpointComparison:
 
 
 def results(found: CheckpointComparison) -> dict[str, TensorRelation]:
-    unlike = [one for one in found.tensors if one.relation is not TensorRelation.IDENTICAL]
-    return {one.name: one.relation for one in unlike}
+    different = [one for one in found.tensors if one.relation is not TensorRelation.IDENTICAL]
+    return {one.name: one.relation for one in different}
 
 
 FORMATS = [
@@ -126,8 +126,8 @@ def test_extra_and_missing_tensors_are_reported_across_layouts(tmp_path: Path) -
 
 
 def test_two_classes_of_one_architecture(tmp_path: Path) -> None:
-    body, whole = small_bert(tmp_path / "a", "BertModel"), small_bert(tmp_path / "b")
-    found = results(compared(body, whole))
+    body, with_head = small_bert(tmp_path / "a", "BertModel"), small_bert(tmp_path / "b")
+    found = results(compared(body, with_head))
     assert found.pop("bert.pooler.dense.weight") is TensorRelation.MISSING_B
     assert found.pop("bert.pooler.dense.bias") is TensorRelation.MISSING_B
     assert set(found.values()) == {TensorRelation.MISSING_A}

@@ -255,8 +255,8 @@ def test_other_classes(form: str, bert: Folder) -> None:
         ("AutoModelForMaskedLM", "BertForPreTraining"),
         ("BertForTokenClassification", BERT),
     ]
-    for asked, stored in cases:
-        cls = class_of(asked)
+    for requested, stored in cases:
+        cls = class_of(requested)
         expected, theirs = cls.from_pretrained(bert(cls=stored), output_loading_info=True)
         found, info = from_pretrained(cls, bert(form, cls=stored), output_loading_info=True)
         assert info == theirs

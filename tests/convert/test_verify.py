@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Path:
     return small_bert(tmp_path / "source")
 
 
-def told(findings: tuple[Finding, ...]) -> set[tuple[str, str, str, str | None]]:
+def finding_fields(findings: tuple[Finding, ...]) -> set[tuple[str, str, str, str | None]]:
     return {(one.side, one.problem, one.file, one.tensor) for one in findings}
 
 
@@ -56,7 +56,7 @@ def test_one_flipped_bit_is_found_in_file_and_tensor(to: str, source: Path, tmp_
     name, ref = list(refs.items())[7]
     assert ref.extent is not None
     flip(tmp_path / "out" / FORMATS[to], ref.extent.offset + 1)
-    findings = told(verify(tmp_path / "out").findings)
+    findings = finding_fields(verify(tmp_path / "out").findings)
     assert ("output", "the file has changed", FORMATS[to], None) in findings
     tensors = {tensor for _, _, _, tensor in findings if tensor is not None}
     if to == "pytorch-bin":  # its checksums refuse the record, which the message names
@@ -78,7 +78,7 @@ def test_missing_files_are_findings(source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "out", to="flax")
     for name in ("flax_model.msgpack", "config.json"):
         (tmp_path / "out" / name).unlink()
-    assert told(verify(tmp_path / "out").findings) == {
+    assert finding_fields(verify(tmp_path / "out").findings) == {
         ("output", "the file is missing", "flax_model.msgpack", None),
         ("output", "the file is missing", "config.json", None),
     }
@@ -126,7 +126,7 @@ def test_a_changed_tensor_is_named(
 ) -> None:
     convert(source, tmp_path / "out", to="pytorch")
     rewritten(tmp_path / "out", change)
-    assert told(verify(tmp_path / "out").findings) == {
+    assert finding_fields(verify(tmp_path / "out").findings) == {
         ("output", "the file has changed", "model.safetensors", None),
         ("output", problem, "model.safetensors", tensor),
     }
@@ -140,7 +140,7 @@ def test_a_changed_source_is_named(source: Path, tmp_path: Path) -> None:
     flip(source / "model.safetensors", extent.offset)
     target = "tf_bert_for_masked_lm/bert/encoder/layer_._0/attention/self/query/kernel:0"
     assert verify(tmp_path / "out").findings == ()
-    assert told(verify(tmp_path / "out", source=source).findings) == {
+    assert finding_fields(verify(tmp_path / "out", source=source).findings) == {
         ("source", "the file has changed", "model.safetensors", None),
         ("source", "the tensor has changed", "model.safetensors", name),
         ("output", "not what the source yields", "tf_model.h5", target),
@@ -178,7 +178,7 @@ def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) 
             values["tensors"][finding.tensor]["sha256"] = finding.found
     manifest.write_text(json.dumps(values))
     assert verify(tmp_path / "out").findings == ()
-    assert told(verify(tmp_path / "out", source=source).findings) == {
+    assert finding_fields(verify(tmp_path / "out", source=source).findings) == {
         ("output", "not what the source yields", "model.safetensors", "cls.predictions.bias")
     }
 

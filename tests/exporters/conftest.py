@@ -1,4 +1,4 @@
-"""Worker processes that the tests of exports share, and the command line over them."""
+"""Fixtures that export one program in a shared worker process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2] / "fixtures"
 
 @pytest.fixture(scope="session")
 def make_program(workers: WorkerPool) -> Callable[..., list[str]]:
-    """Writes a target's program of a class in one way, from these inputs, into a folder; gives the notes."""
+    """Returns a function that exports a program with one strategy of a target into a folder and returns the notes."""
 
     def make(
         target: str, way: str, model: Path, name: str, folder: Path, **inputs: Any
@@ -49,7 +49,7 @@ def make_program(workers: WorkerPool) -> Callable[..., list[str]]:
 def programs(
     make_program: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Makes a JAX program of a model with these inputs."""
+    """Returns a function that exports a JAX program of a model for given inputs and returns its folder."""
 
     def make(model: Path, name: str, **inputs: Any) -> Path:
         folder = tmp_path_factory.mktemp("program")

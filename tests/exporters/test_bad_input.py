@@ -1,4 +1,4 @@
-"""What cannot be exported is refused in words, and nothing half written stays behind."""
+"""Exports that are refused: a clear message, and no partial output is left behind."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytest.importorskip("onnxruntime")
 
 from equipoise.validators.export import export, manifest, targets
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
 BERT = ROOT / "text-classification"
 
 
 def refused(cli: Callable[..., Any], tmp_path: Path, *arguments: object) -> str:
-    """What a refusal says; the folder must be as it was."""
+    """Runs an export that must be refused, checks that the folder is unchanged, and returns the message."""
     outcome = cli("export", *arguments)
     assert outcome.code == 2, outcome.out + outcome.err
     assert outcome.err.startswith("error: ")
@@ -38,15 +38,15 @@ def refused(cli: Callable[..., Any], tmp_path: Path, *arguments: object) -> str:
 
 
 def test_unknown_task(cli: Callable[..., Any], tmp_path: Path) -> None:
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--task", "dreaming")
-    assert "dreaming" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--task", "dreaming")
+    assert "dreaming" in message
 
 
-def test_another_models_task(cli: Callable[..., Any], tmp_path: Path) -> None:
-    said = refused(
+def test_task_of_another_model(cli: Callable[..., Any], tmp_path: Path) -> None:
+    message = refused(
         cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--task", "depth-estimation"
     )
-    assert "transformers has no class of this model for depth-estimation" in said
+    assert "transformers has no class of this model type for depth-estimation" in message
 
 
 def test_no_task(cli: Callable[..., Any], tmp_path: Path, tmp_path_factory: Any) -> None:
@@ -56,44 +56,44 @@ def test_no_task(cli: Callable[..., Any], tmp_path: Path, tmp_path_factory: Any)
     (model / "config.json").write_text(
         json.dumps({**config, "architectures": ["BertForNextSentencePrediction"]})
     )
-    said = refused(cli, tmp_path, model, tmp_path / "out", "--to", "onnx")
-    assert "--task" in said
+    message = refused(cli, tmp_path, model, tmp_path / "out", "--to", "onnx")
+    assert "--task" in message
 
 
 def test_no_model(cli: Callable[..., Any], tmp_path: Path) -> None:
-    said = refused(cli, tmp_path, tmp_path / "nothing", tmp_path / "out", "--to", "onnx")
-    assert "there is no such file or folder" in said
+    message = refused(cli, tmp_path, tmp_path / "nothing", tmp_path / "out", "--to", "onnx")
+    assert "there is no such file or folder" in message
 
 
 def test_unknown_target(cli: Callable[..., Any], tmp_path: Path) -> None:
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "coreml")
-    assert "expected: onnx, saved-model, stablehlo, tflite, torch-export, torchscript" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "coreml")
+    assert "expected: onnx, saved-model, stablehlo, tflite, torch-export, torchscript" in message
 
 
 def test_missing_extra(
     cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "find_spec", lambda name: None if name == "onnxscript" else name)
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
-    assert "the target 'onnx' needs onnxscript" in said
-    assert "pip install 'equipoise[onnx]'" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
+    assert "the target 'onnx' needs onnxscript" in message
+    assert "pip install 'equipoise[onnx]'" in message
 
 
 def test_old_opset(cli: Callable[..., Any], tmp_path: Path) -> None:
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--opset", 11)
-    assert "the opset is too old" in said
-    assert "18 or newer" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx", "--opset", 11)
+    assert "the opset is too old" in message
+    assert "18 or newer" in message
 
 
 def test_opset_of_another_target(cli: Callable[..., Any], tmp_path: Path) -> None:
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--opset", 20)
-    assert "torchscript has no opset" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--opset", 20)
+    assert "torchscript has no opset" in message
 
 
 def test_no_such_axis(cli: Callable[..., Any], tmp_path: Path) -> None:
     folder = ROOT / "image-classification"
-    said = refused(cli, tmp_path, folder, tmp_path / "out", "--to", "onnx", "--sequence", 8)
-    assert "have no axis sequence" in said
+    message = refused(cli, tmp_path, folder, tmp_path / "out", "--to", "onnx", "--sequence", 8)
+    assert "have no axis sequence" in message
 
 
 def test_occupied_output(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_full_disk_before(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
-    assert "the disk is too full" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
+    assert "the disk is too full" in message
 
 
 def test_full_disk_while_writing(
@@ -121,17 +121,17 @@ def test_full_disk_while_writing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(manifest, "copy_companions", full)
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
-    assert "No space left on device" in said
-    assert "make room" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
+    assert "No space left on device" in message
+    assert "make room" in message
 
 
-def test_every_way_fails(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_every_strategy_fails(cli: Callable[..., Any], tmp_path: Path) -> None:
     faulty = Path(__file__).parent / "faulty" / "raises.py"
-    said = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", faulty, "--no-validate")
-    assert "every way to onnx failed" in said
-    assert "dynamo: ValueError: not today" in said
-    assert "trace: ValueError: not today" in said
+    message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", faulty, "--no-validate")
+    assert "every way to onnx failed" in message
+    assert "dynamo: ValueError: not today" in message
+    assert "trace: ValueError: not today" in message
 
 
 def test_interrupt(
@@ -146,7 +146,7 @@ def test_interrupt(
 
 
 @pytest.mark.slow
-def test_interrupt_for_real(tmp_path: Path) -> None:
+def test_interrupt_by_signal(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "equipoise.cli", "export", str(BERT), str(tmp_path / "out")]
     # What runs in the background of a shell ignores the signal, and its children would too.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

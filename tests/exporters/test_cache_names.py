@@ -1,8 +1,7 @@
-"""The KV cache has another name in other releases of transformers; decoding with it works under each of them."""
+"""Decoding with a KV cache works under each name that releases of transformers give the cache argument."""
 
 from __future__ import annotations
 
-import doctest
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.exporters import cache_names
 from equipoise.exporters.cache_names import CACHE_ARGUMENTS, cache_argument, cache_of
 from equipoise.exporters.wrap_model import flatten_outputs
 from equipoise.validators.backends.classes import pytorch
@@ -24,7 +22,7 @@ TOKENS = np.array([[3, 5, 2, 7, 4, 1], [6, 2, 4, 4, 5, 3]])
 
 
 class Renamed:
-    """A model whose ``forward`` takes and returns the cache under a name of another release."""
+    """A model whose ``forward`` takes and returns the cache under the name of another release."""
 
     def __init__(self, model: Any, name: str) -> None:
         self.model, self.config, self.device = model, model.config, model.device
@@ -57,16 +55,16 @@ def test_each_name_of_the_cache(name: str) -> None:
     session = pytorch.Session(model, {}, {})
     assert session.caches
     assert cache_argument(model) == name
-    whole = session.run({"input_ids": TOKENS}, {"use_cache": False})["logits"]
+    full = session.run({"input_ids": TOKENS}, {"use_cache": False})["logits"]
     _, state = session.step({"input_ids": TOKENS[:, :3]}, {}, None, None)
     outputs, state = session.step({"input_ids": TOKENS[[1, 0], 3:4]}, {}, state, [1, 0])
-    torch.testing.assert_close(outputs["logits"][[1, 0], 0], whole[:, 3])
+    torch.testing.assert_close(outputs["logits"][[1, 0], 0], full[:, 3])
     outputs, _ = session.step({"input_ids": TOKENS[[1, 0], 4:]}, {}, state, None)
-    torch.testing.assert_close(outputs["logits"][[1, 0]], whole[:, 4:])
-    assert list(flatten_outputs({"logits": whole, name: (whole, whole)})) == ["logits"]
+    torch.testing.assert_close(outputs["logits"][[1, 0]], full[:, 4:])
+    assert list(flatten_outputs({"logits": full, name: (full, full)})) == ["logits"]
 
 
-def test_the_installed_transformers_names_it() -> None:
+def test_name_in_the_installed_transformers() -> None:
     model = gpt2()
     outputs = model(torch.tensor(TOKENS), use_cache=True)
     assert cache_argument(model) in outputs
@@ -75,13 +73,9 @@ def test_the_installed_transformers_names_it() -> None:
         cache_of({"logits": None})
 
 
-def test_a_recurrence_is_no_cache_of_keys_and_values() -> None:
-    """A step of Mamba with what a decoder takes, the mask of all tokens, gives other scores than the whole."""
+def test_a_recurrent_state_is_no_kv_cache() -> None:
+    """A step of Mamba with a decoder's inputs, including the mask of all tokens, gives other logits than the whole sequence."""
     config = transformers.MambaConfig(
         vocab_size=11, hidden_size=8, num_hidden_layers=1, state_size=4
     )
     assert cache_argument(transformers.MambaForCausalLM(config)) == ""
-
-
-def test_examples() -> None:
-    assert doctest.testmod(cache_names).failed == 0

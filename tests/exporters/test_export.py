@@ -1,4 +1,4 @@
-"""``equipoise export`` from one end to the other."""
+"""``equipoise export`` end to end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ pytest.importorskip("onnxruntime")
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import hash_files
 
-pytestmark = [pytest.mark.transformers, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.transformers
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BERT = FIXTURES / "tasks" / "text-classification"
 SENTIMENT = FIXTURES / "checkpoints" / "sentiment"
-ONE_WAY = ("--ways", "dynamo", "--threads", 1, "--json")
+ONE_STRATEGY = ("--ways", "dynamo", "--threads", 1, "--json")
 
 WITHOUT_TORCH = """
 from importlib.machinery import PathFinder
@@ -36,7 +36,7 @@ PathFinder.find_spec = classmethod(
 
 
 def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line where neither it nor its workers can import torch."""
+    """Runs the command line where neither it nor its workers can import torch."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(WITHOUT_TORCH)
     paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
@@ -48,10 +48,10 @@ def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedPro
 
 
 @pytest.mark.slow
-def test_from_tensorflow_to_an_answer_without_torch(
+def test_tensorflow_checkpoint_to_answer_without_torch(
     cli: Callable[..., Any], tmp_path: Path
 ) -> None:
-    outcome = cli("export", SENTIMENT, tmp_path / "out", "--to", "onnx", *ONE_WAY)
+    outcome = cli("export", SENTIMENT, tmp_path / "out", "--to", "onnx", *ONE_STRATEGY)
     assert outcome.code == 0, outcome.out + outcome.err
     found = outcome.data
     assert found == json.loads((tmp_path / "out" / "artifact.json").read_text())
@@ -81,7 +81,7 @@ def test_from_tensorflow_to_an_answer_without_torch(
     assert answer["score"] == pytest.approx(0.99934, abs=1e-4)
 
 
-def test_not_judged_is_said(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_skipped_validation_is_noted(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli("export", BERT, tmp_path / "out", "--to", "torchscript", "--no-validate")
     assert outcome.code == 0, outcome.err
     assert "not validated" in outcome.out
@@ -98,7 +98,7 @@ def test_not_judged_is_said(cli: Callable[..., Any], tmp_path: Path) -> None:
 def test_fixed_sizes(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli(
         *("export", BERT, tmp_path / "out", "--to", "onnx", "--batch", 2, "--sequence", 24),
-        *ONE_WAY,
+        *ONE_STRATEGY,
     )
     assert outcome.code == 0, outcome.out + outcome.err
     assert outcome.data["inputs"]["input_ids"]["shape"] == [2, 24]
@@ -111,7 +111,7 @@ def test_fixed_sizes(cli: Callable[..., Any], tmp_path: Path) -> None:
 def test_external_data_and_opset(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli(
         *("export", BERT, tmp_path / "out", "--to", "onnx", "--external-data", "--opset", 21),
-        *("--cases", "batch", *ONE_WAY),
+        *("--cases", "batch", *ONE_STRATEGY),
     )
     assert outcome.code == 0, outcome.out + outcome.err
     assert outcome.data["opset"] == 21
@@ -122,7 +122,7 @@ def test_external_data_and_opset(cli: Callable[..., Any], tmp_path: Path) -> Non
 def test_weights_in_several_files(cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli(
         *("export", BERT, tmp_path / "out", "--to", "onnx", "--max-shard-size", "20KB"),
-        *("--optimize", "--cases", "batch", *ONE_WAY),
+        *("--optimize", "--cases", "batch", *ONE_STRATEGY),
     )
     assert outcome.code == 0, outcome.out + outcome.err
     sizes = {
@@ -174,10 +174,10 @@ def test_validate_exports_on_the_fly(cli: Callable[..., Any]) -> None:
 
 
 @pytest.mark.slow
-def test_programs_stand_in_for_classes(
+def test_programs_replace_missing_classes(
     cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no environment with the classes of TensorFlow and Flax, it is said what ran instead."""
+    """Without an environment that has the TensorFlow and Flax classes, the report names the programs that ran instead."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     outcome = cli(
         *("validate", BERT, "--backends", "flax,tensorflow", "--cases", "batch"),
@@ -195,10 +195,10 @@ def test_programs_stand_in_for_classes(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["text-classification", "translation"])
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
-def test_eight_bits(name: str, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_int8(name: str, cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli(
         *("export", FIXTURES / "tasks" / name, tmp_path / "out", "--to", "onnx", "--merged"),
-        *("--quantize", "int8-dynamic", *ONE_WAY),
+        *("--quantize", "int8-dynamic", *ONE_STRATEGY),
     )
     # A model of a few dozen units may be too small for it; then that is said, and never passed over.
     verdict = outcome.data["verdict"]
@@ -226,7 +226,7 @@ def int8_bytes(folder: Path) -> int:
 def test_optimized(cli: Callable[..., Any], tmp_path: Path) -> None:
     import onnx
 
-    outcome = cli("export", BERT, tmp_path / "out", "--to", "onnx", "--optimize", *ONE_WAY)
+    outcome = cli("export", BERT, tmp_path / "out", "--to", "onnx", "--optimize", *ONE_STRATEGY)
     assert outcome.code == 0, outcome.out + outcome.err
     graph = onnx.load(tmp_path / "out" / "model.onnx").graph
     assert "com.microsoft" in {node.domain for node in graph.node}

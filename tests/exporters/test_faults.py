@@ -1,4 +1,4 @@
-"""Exporters that export wrongly and say nothing: the command's own verdict catches each."""
+"""The verdict of ``equipoise export`` catches targets that export wrong programs silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ pytest.importorskip("onnxruntime")
 pytestmark = [
     pytest.mark.transformers,
     pytest.mark.slow,
-    pytest.mark.xdist_group("exports"),
 ]
 
 ROOT = Path(__file__).parents[2] / "fixtures" / "tasks"
@@ -24,12 +23,12 @@ FAULTY = Path(__file__).parent / "faulty"
 
 
 def faulty_target(fault: str) -> Path:
-    """A user's file with a target whose programs are wrong."""
+    """Returns the file of a target that exports wrong programs."""
     return FAULTY / f"{fault}.py"
 
 
 @pytest.mark.parametrize(
-    ("fault", "model", "verdict", "said"),
+    ("fault", "model", "verdict", "reason"),
     [
         ("ignored_mask", "text-classification", "diverged", "batch: logits"),
         ("epsilon", "text-classification", "decision-safe", "logits: rms error"),
@@ -38,11 +37,11 @@ def faulty_target(fault: str) -> Path:
         ("dropped_output", "question-answering", "failed", "KeyError('end_logits')"),
     ],
 )
-def test_caught(
+def test_fault_is_caught(
     fault: str,
     model: str,
     verdict: str,
-    said: str,
+    reason: str,
     cli: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
@@ -64,7 +63,7 @@ def test_caught(
     assert found["verdict"]["verdict"] == verdict
     (tried,) = found["tried"]
     assert tried["verdict"] == verdict
-    assert said in tried["reason"]
+    assert reason in tried["reason"]
     assert (tmp_path / "out" / "model.onnx").is_file()
 
 
@@ -83,8 +82,8 @@ def test_decision_safe_may_be_accepted(cli: Callable[..., Any], tmp_path: Path) 
     assert "verdict: decision-safe" in outcome.out
 
 
-def test_the_next_way_is_tried(cli: Callable[..., Any], tmp_path: Path) -> None:
-    """A way that diverges is put down, and the next that does not is kept."""
+def test_the_next_strategy_is_tried(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """A strategy whose program diverges is rejected, and the next one that passes is kept."""
     outcome = cli(
         *(
             "export",

@@ -1,4 +1,4 @@
-"""Models that write: the artifact with its cache writes what PyTorch writes, and holds each weight once."""
+"""Generative models: the artifact with a KV cache generates PyTorch's tokens and stores each weight once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 pytestmark = [
     pytest.mark.transformers,
     pytest.mark.slow,
-    pytest.mark.xdist_group("exports"),
     pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
 ]
 
@@ -44,7 +43,7 @@ GRAPHS = ["decoder_model.onnx", "decoder_with_past_model.onnx", "encoder_model.o
 
 
 @pytest.mark.parametrize("name", [*DECODERS, *SEQ2SEQ])
-def test_writes_the_same(name: str, workers: WorkerPool, tmp_path: Path) -> None:
+def test_generates_the_same_tokens(name: str, workers: WorkerPool, tmp_path: Path) -> None:
     request = Request(ROOT / name, divergence=False)
     out = tmp_path / "out"
     found = export_model(ExportRequest(request, out, "onnx", ways=["dynamo"]), workers)
@@ -57,7 +56,7 @@ def test_writes_the_same(name: str, workers: WorkerPool, tmp_path: Path) -> None
     assert_tokens(request, out, workers, tmp_path)
     if name in SEQ2SEQ:
         assert sorted(path.name for path in out.glob("*.onnx")) == GRAPHS
-        assert stored(out) < 1.15 * weights(name)
+        assert stored_weights(out) < 1.15 * weights(name)
 
 
 @pytest.mark.parametrize("name", ["translation", "image-to-text"])
@@ -76,13 +75,13 @@ def test_both_decoders_in_one_file(name: str, workers: WorkerPool, tmp_path: Pat
     }
     assert sorted(path.name for path in out.glob("*.onnx")) == [MERGED, "encoder_model.onnx"]
     assert_tokens(request, out, workers, tmp_path)
-    assert stored(out) < 1.15 * weights(name)
+    assert stored_weights(out) < 1.15 * weights(name)
     assert (out / "weights.data_1").stat().st_size <= 50_000
 
 
 @pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
-def test_a_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: Path) -> None:
-    """One program, whose past may be empty."""
+def test_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: Path) -> None:
+    """One program whose past may be empty."""
     name = "text-generation" if target == "stablehlo" else "text-generation-llama"
     request = Request(ROOT / name, divergence=False, cases=["batch-cache"])
     found = export_model(ExportRequest(request, tmp_path / "out", target, ways=["export"]), workers)
@@ -92,10 +91,8 @@ def test_a_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: 
 
 
 @pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
-def test_behind_an_encoder_of_other_targets(
-    target: str, workers: WorkerPool, tmp_path: Path
-) -> None:
-    """Few tokens: XLA compiles a program for each of them."""
+def test_encoder_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: Path) -> None:
+    """Few tokens are generated: XLA compiles a program for each of them."""
     name = "image-to-text" if target == "stablehlo" else "translation-t5"
     request = Request(ROOT / name, divergence=False)
     out = tmp_path / "out"
@@ -108,7 +105,7 @@ def test_behind_an_encoder_of_other_targets(
     if target == "stablehlo":
         assert files == ["encoder.jax", "decoder.jax", "decoder_with_past.jax"]
         assert (out / "flax_model.msgpack").stat().st_size < 1.15 * weights(name)
-        assert_steps_are_the_whole(out)
+        assert_steps_equal_full_pass(out)
     else:
         assert set(files) == {"saved_model/1"}
         data = (out / "saved_model" / "1" / "variables").glob("variables.data*")
@@ -116,7 +113,7 @@ def test_behind_an_encoder_of_other_targets(
 
 
 def assert_judged(found: Any) -> None:
-    """Within noise, with the cache, and every token as PyTorch chose it."""
+    """Asserts a verdict within noise, with the cache, and every token equal to PyTorch's."""
     assert found.verdict in FINE
     (result,) = found.report.backends
     (case,) = result.cases
@@ -124,12 +121,12 @@ def assert_judged(found: Any) -> None:
     assert case.decisions[0] == case.decisions[1] > 0
 
 
-def assert_steps_are_the_whole(folder: Path) -> None:
-    """Three tokens at once, and two and then one with what is kept, give the same scores."""
+def assert_steps_equal_full_pass(folder: Path) -> None:
+    """Asserts that three tokens at once, and two and then one with the cache, give the same logits."""
     model = load_jax(folder)
     pixels = np.random.default_rng(0).standard_normal((2, 3, 30, 30)).astype(np.float32)
     tokens = np.array([[1, 5, 6], [1, 7, 8]])
-    whole = model(pixel_values=pixels, decoder_input_ids=tokens)["logits"]
+    full_pass = model(pixel_values=pixels, decoder_input_ids=tokens)["logits"]
     encoded = model.roles["encoder"](pixel_values=pixels)["last_hidden_state"]
     first = model.roles["decoder"](input_ids=tokens[:, :2], encoder_hidden_states=encoded)
     past = {
@@ -141,10 +138,10 @@ def assert_steps_are_the_whole(folder: Path) -> None:
     program = model.roles["decoder_with_past"]
     last = program(**{name: going[name] for name in program.inputs})["logits"]
     steps = np.concatenate([first["logits"], last], axis=1)
-    np.testing.assert_allclose(steps, whole, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(steps, full_pass, rtol=0, atol=1e-5)
 
 
-def stored(folder: Path) -> int:
+def stored_weights(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("weights.data*"))
 
 
@@ -160,20 +157,20 @@ def assert_tokens(
     tokens: int = 32,
     beams: tuple[int, ...] = (1, 4),
 ) -> None:
-    """Tokens of three samples, greedy and with four beams, with the cache: the same as PyTorch's."""
-    setup = prepare_context(request, workers, scratch)
-    batch = next(one for one in setup.batches if one.case.name == "batch-cache")
+    """Asserts PyTorch's tokens for three samples, by greedy and 4-beam search with the cache."""
+    context = prepare_context(request, workers, scratch)
+    batch = next(one for one in context.batches if one.case.name == "batch-cache")
     runners = [
         RemoteRunner(RemoteModel(workers.get(form.backend), form.backend, name, form.path))
         for form, name in (
-            (ModelSource("pytorch", setup.pytorch.path), setup.class_name),
+            (ModelSource("pytorch", context.pytorch.path), context.class_name),
             (resolve_artifact(out), ""),
         )
     ]
     for width in beams:
         options: dict[str, Any] = {"num_beams": width, "cache": True, "max_new_tokens": tokens}
         theirs, ours = (
-            generate(runner, setup.model, batch.arrays, options, **batch.kwargs)["sequences"]
+            generate(runner, context.model, batch.arrays, options, **batch.kwargs)["sequences"]
             for runner in runners
         )
         np.testing.assert_array_equal(ours, theirs)
@@ -181,7 +178,7 @@ def assert_tokens(
         runner.model.drop()
 
 
-def test_names_are_those_of_the_field(workers: WorkerPool, tmp_path: Path) -> None:
+def test_names_of_optimum(workers: WorkerPool, tmp_path: Path) -> None:
     request = Request(ROOT / "translation")
     export_model(
         ExportRequest(request, tmp_path / "out", "onnx", judged=False, ways=["dynamo"]), workers

@@ -1,4 +1,4 @@
-"""The trained models of ``fixtures/tasks``: complete, small, and of the opinion that is written down."""
+"""The trained models of ``fixtures/tasks`` are complete, small, and give the recorded answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_folder_is_small(folder: Path) -> None:
 
 
 @each
-def test_every_weight_is_there_and_none_too_many(folder: Path) -> None:
+def test_weights_are_complete_and_none_is_unexpected(folder: Path) -> None:
     import transformers
 
     name = json.loads((folder / "config.json").read_text())["architectures"][0]
@@ -42,7 +42,7 @@ def test_every_weight_is_there_and_none_too_many(folder: Path) -> None:
 
 
 @each
-def test_the_answers_are_those_written_down(folder: Path) -> None:
+def test_answers_match_samples_json(folder: Path) -> None:
     entries = samples(folder)
     assert 3 <= len(entries) <= 5
     assert [answer(folder, entry["inputs"]) for entry in entries] == [
@@ -50,7 +50,7 @@ def test_the_answers_are_those_written_down(folder: Path) -> None:
     ]
 
 
-def test_the_sentences_of_one_topic_lie_near_each_other() -> None:
+def test_sentences_on_one_topic_have_similar_embeddings() -> None:
     import torch
 
     folder = TASKS / "feature-extraction"

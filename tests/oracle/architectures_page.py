@@ -1,4 +1,4 @@
-"""``docs/architectures.md``: every class of every type, in both directions, and how that was verified."""
+"""Writes ``docs/architectures.md``: every class of every model type, in both directions, and how it was verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULTS = ROOT / "fixtures" / "architectures.json"
 PAGE = ROOT / "docs" / "architectures.md"
 
 SHOWN = "architecture"
-"""The property under which a test hands its findings over."""
+"""Name of the test property that holds the findings."""
 
 LAYOUTS = {"tensorflow": "TensorFlow", "flax": "Flax"}
 HEAD = """# Architectures
@@ -34,12 +34,12 @@ For the classes that have both, TensorFlow -> Flax was compared with PyTorch -> 
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """What tells findings apart: type, class, layout and configuration."""
+    """Returns what identifies a finding: type, class, layout and configuration."""
     return row["type"], row["class"], row["layout"], row["config"]
 
 
-def wanted() -> set[tuple[str, str, str, str]]:
-    """The findings that there should be."""
+def expected_keys() -> set[tuple[str, str, str, str]]:
+    """Returns the keys of all expected findings."""
     from cases import cases
 
     return {
@@ -51,27 +51,27 @@ def wanted() -> set[tuple[str, str, str, str]]:
 
 
 def write(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Adds to the findings, or puts them in the place of earlier ones, and writes the page."""
+    """Adds findings or replaces earlier ones, and writes the page."""
     every = {key(row): dict(row) for row in (*read(), *rows)}
-    kept = [every[one] for one in sorted(wanted()) if one in every]
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in kept)
+    stored = [every[one] for one in sorted(expected_keys()) if one in every]
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in stored)
     RESULTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    PAGE.write_text(page(kept), encoding="utf-8")
+    PAGE.write_text(page(stored), encoding="utf-8")
 
 
 def read() -> list[dict[str, Any]]:
-    """The findings that were kept."""
+    """Returns the stored findings."""
     found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))
     return found
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The page that the findings make."""
+    """Returns the text of the page for the findings."""
     classes: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         one = classes.setdefault((row["type"], row["class"]), {})
         one.setdefault(row["layout"], []).append(row)
-    left = len(wanted() - {key(row) for row in rows})
+    left = len(expected_keys() - {key(row) for row in rows})
     head = (
         f"{HEAD}\nThe page is not complete: {left} cases of the suite are not in it yet.\n"
         if left
@@ -89,10 +89,10 @@ def _summary(classes: Mapping[Any, Mapping[str, list[dict[str, Any]]]]) -> list[
     for layout, title in LAYOUTS.items():
         own = [found[layout] for found in classes.values() if layout in found]
         ran = [rows for rows in own if any(row["how"] == "forward" for row in rows)]
-        held = [rows for rows in own if any(row["how"] == "values" for row in rows)]
+        compared = [rows for rows in own if any(row["how"] == "values" for row in rows)]
         errors = [row["error"] for rows in own for row in rows if "error" in row]
         both = sum(len(found) == 2 for found in classes.values())
-        values = len([rows for rows in held if rows not in ran])
+        values = len([rows for rows in compared if rows not in ran])
         cells = (title, len(own), len(ran), values, f"{max(errors, default=0):.1e}", both)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines

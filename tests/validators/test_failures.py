@@ -1,4 +1,4 @@
-"""What goes wrong with one backend is that backend's failure: the others go on, the exit code says it."""
+"""A failure of one backend is reported as such: the others go on, and the exit code is nonzero."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAULTY = Path(__file__).parent / "faulty"
 LAST = ["--cases", "single,batch", "--threads", "1"]
 
 
-def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) -> tuple[int, dict]:  # type: ignore[type-arg]
+def validate(tmp_path: Path, *backends: str, options: list[str] | None = None) -> tuple[int, dict]:  # type: ignore[type-arg]
     output = tmp_path / "report.json"
     names = ",".join(str(FAULTY / f"{name}.py") if name != "pytorch" else name for name in backends)
     code = run(
@@ -37,7 +37,7 @@ def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) 
 
 
 @pytest.mark.parametrize(
-    ("fault", "options", "said"),
+    ("fault", "options", "message"),
     [
         ("crash", [], "the worker crashed during 'run' (signal 11)"),
         (
@@ -48,18 +48,18 @@ def validated(tmp_path: Path, *backends: str, options: list[str] | None = None) 
         ("memory", [], "MemoryError"),
     ],
 )
-def test_others_go_on(fault: str, options: list[str], said: str, tmp_path: Path) -> None:
-    code, results = validated(tmp_path, fault, "pytorch", options=options)
+def test_other_backends_go_on(fault: str, options: list[str], message: str, tmp_path: Path) -> None:
+    code, results = validate(tmp_path, fault, "pytorch", options=options)
     assert code == 3
     assert results[fault]["verdict"] == "failed"
-    assert said in results[fault]["failure"]
+    assert message in results[fault]["failure"]
     assert results["pytorch"]["verdict"] == "identical"
     if fault != "memory":
         assert [case["verdict"] for case in results[fault]["cases"]] == ["identical", "failed"]
 
 
 def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
-    """Each side gives NaN, bit by bit the same; a CI must not take that for parity."""
+    """Both sides return NaN, bit by bit equal; this must not count as parity."""
     model = tmp_path / "model"
     shutil.copytree(BERT, model)
     weights = load_file(model / "model.safetensors")
@@ -74,21 +74,23 @@ def test_a_model_of_nan_proves_nothing(tmp_path: Path) -> None:
     assert {one.get("message") for one in errors} == {f"logits: {NO_FINITE_VALUES}"}
 
 
-def test_noise_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, results = validated(tmp_path, "noisy")
+def test_output_on_stdout_is_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, results = validate(tmp_path, "noisy")
     assert code == 0
     assert results["noisy"]["verdict"] == "identical"
     assert "garbage" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("echo 'this is no worker at all, it only talks'", "does not answer as a worker"),
         ("exit 9", "the worker ended during 'hello' with code 9"),
     ],
 )
-def test_other_programs_are_no_workers(script: str, said: str, tmp_path: Path) -> None:
+def test_an_interpreter_that_is_no_python_is_reported(
+    script: str, message: str, tmp_path: Path
+) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
@@ -98,11 +100,11 @@ def test_other_programs_are_no_workers(script: str, said: str, tmp_path: Path) -
     arguments = ["validate", BERT, "--backends", "tensorflow", "--env", *names, *LAST]
     assert run([*arguments, "--json", str(output)]) == 3
     (result,) = json.loads(output.read_text())["backends"]
-    assert said in result["failure"]
+    assert message in result["failure"]
     assert run(["validate", BERT, "--backends", "pytorch", *options, *LAST]) == 2
 
 
 def test_memory_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Less than PyTorch itself needs: the reference cannot run, and that is said."""
+    """With less memory than PyTorch needs, the report states that the reference cannot run."""
     assert run(["validate", BERT, *LAST, "--memory-limit", "100000000"]) == 2
     assert "worker" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Planted faults: each must be seen, and begin in the right module. And no alarm without a fault."""
+"""Planted faults are reported and located in the right module, and correct backends raise no alarm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def workers(pytestconfig: pytest.Config) -> Iterator[WorkerPool]:
 
 
 def copy(folder: Path, to: Path, change: Callable[[Arrays], None], **config: object) -> Path:
-    """The model with other weights or another config."""
+    """Copies the model with changed weights or a changed config."""
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(folder, to)
@@ -58,20 +58,20 @@ def copy(folder: Path, to: Path, change: Callable[[Arrays], None], **config: obj
     return to
 
 
-def transposed(tensors: Arrays) -> None:
+def transpose_value(tensors: Arrays) -> None:
     name = "bert.encoder.layer.1.attention.self.value.weight"
     assert tensors[name].shape[0] == tensors[name].shape[1]
     tensors[name] = np.ascontiguousarray(tensors[name].T)
 
 
-def swapped_heads(tensors: Arrays) -> None:
+def swap_heads(tensors: Arrays) -> None:
     for leaf in ("weight", "bias"):
         name = f"bert.encoder.layer.0.attention.self.query.{leaf}"
         heads = tensors[name].reshape(4, 6, -1)[[1, 0, 2, 3]]
         tensors[name] = np.ascontiguousarray(heads.reshape(tensors[name].shape))
 
 
-def rounded(tensors: Arrays) -> None:
+def round_to_bf16(tensors: Arrays) -> None:
     import ml_dtypes
 
     name = "bert.encoder.layer.1.output.dense.weight"
@@ -79,7 +79,7 @@ def rounded(tensors: Arrays) -> None:
 
 
 def without_bias(tensors: Arrays) -> None:
-    """The difference of a bias of 1e-4 that is there on one side only."""
+    """Adds a bias of 1e-4 on one side only."""
     # Of both signs: the norm that follows takes the mean away.
     bias = tensors["bert.encoder.layer.0.attention.output.dense.bias"]
     bias -= np.float32(1e-4) * np.where(np.arange(bias.size) % 3, 1, -1).astype(np.float32)
@@ -92,19 +92,19 @@ def with_nan(tensors: Arrays) -> None:
     tensors["bert.embeddings.word_embeddings.weight"][token] = np.nan
 
 
-def nothing(tensors: Arrays) -> None:
+def no_change(tensors: Arrays) -> None:
     pass
 
 
 LAYER = "bert.encoder.layer"
 WEIGHTS = {
-    "transposed": (transposed, {}, f"{LAYER}.1.attention.self.value"),
-    "swapped heads": (swapped_heads, {}, f"{LAYER}.0.attention.self.query"),
-    "bf16 rounding": (rounded, {}, f"{LAYER}.1.output.dense"),
+    "transposed": (transpose_value, {}, f"{LAYER}.1.attention.self.value"),
+    "swapped heads": (swap_heads, {}, f"{LAYER}.0.attention.self.query"),
+    "bf16 rounding": (round_to_bf16, {}, f"{LAYER}.1.output.dense"),
     "missing bias": (without_bias, {}, f"{LAYER}.0.attention.output.dense"),
     "nan": (with_nan, {}, "bert.embeddings.word_embeddings"),
-    "epsilon": (nothing, {"layer_norm_eps": 1e-5}, "bert.embeddings.LayerNorm"),
-    "gelu": (nothing, {"hidden_act": "gelu_new"}, f"{LAYER}.0.intermediate.intermediate_act_fn"),
+    "epsilon": (no_change, {"layer_norm_eps": 1e-5}, "bert.embeddings.LayerNorm"),
+    "gelu": (no_change, {"hidden_act": "gelu_new"}, f"{LAYER}.0.intermediate.intermediate_act_fn"),
 }
 ELSEWHERE = {
     # TensorFlow and Flax have no module of its own for it.
@@ -122,7 +122,7 @@ def test_weights_and_config(fault: str, backend: str, workers: WorkerPool, tmp_p
     if backend != "pytorch":
         convert(faulty, tmp_path / backend, to=backend)
         faulty = tmp_path / backend
-    result = judged(Request(BERT, [faulty], backends=[]), workers)
+    result = validate_backend(Request(BERT, [faulty], backends=[]), workers)
     assert_caught(result, ELSEWHERE.get(fault, {}).get(backend, module))
 
 
@@ -142,14 +142,16 @@ def test_programs(
     workers: WorkerPool,
     tmp_path: Path,
 ) -> None:
-    program = traced(backend, tmp_path, FAULTY / f"{fault}.py", workers)
-    result = judged(Request(BERT, [program], backends=[], cases=cases), workers)
+    program = make_program(backend, tmp_path, FAULTY / f"{fault}.py", workers)
+    result = validate_backend(Request(BERT, [program], backends=[], cases=cases), workers)
     assert_caught(result, module)
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
-def test_programs_without_fault(backend: str, workers: WorkerPool, tmp_path: Path) -> None:
-    result = judged(Request(BERT, [traced(backend, tmp_path, None, workers)], backends=[]), workers)
+def test_correct_programs(backend: str, workers: WorkerPool, tmp_path: Path) -> None:
+    result = validate_backend(
+        Request(BERT, [make_program(backend, tmp_path, None, workers)], backends=[]), workers
+    )
     assert result.verdict in FINE, result
     assert len(result.cases) == 4
 
@@ -161,16 +163,16 @@ def test_programs_without_fault(backend: str, workers: WorkerPool, tmp_path: Pat
         ("no_positions", "batch", "transformer.wpe"),
     ],
 )
-def test_loops(fault: str, case: str, module: str, workers: WorkerPool) -> None:
-    """Faults that only a loop shows: a cache that goes stale, positions in a batch padded on the left."""
+def test_generation(fault: str, case: str, module: str, workers: WorkerPool) -> None:
+    """Faults that only generation reveals: a stale cache, and wrong positions in a left-padded batch."""
     request = Request(GPT2, backends=[str(FAULTY / f"{fault}.py")], cases=[case])
-    assert_caught(judged(request, workers), module)
+    assert_caught(validate_backend(request, workers), module)
 
 
-def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
-    """A program without a cache skips cases; the look inside takes the inputs of the case that is off."""
+def test_skipped_cases_do_not_shift_the_others(workers: WorkerPool) -> None:
+    """A program without a cache skips cases; the divergence is located with the inputs of the case that diverged."""
     backend = str(FAULTY / "no_positions_no_cache.py")
-    result = judged(Request(GPT2, backends=[backend]), workers)
+    result = validate_backend(Request(GPT2, backends=[backend]), workers)
     assert any("no cache" in note for note in result.notes)
     assert_caught(result, "transformer.wpe")
     assert result.divergence is not None
@@ -178,17 +180,19 @@ def test_cases_left_out_do_not_shift_the_others(workers: WorkerPool) -> None:
     assert result.divergence.case == off[0]
 
 
-def test_mask_is_fine_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
-    """Only padded batches can show an ignored mask; a single sample must not raise an alarm."""
-    program = traced("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
-    result = judged(Request(BERT, [program], backends=[], cases=["single", "long"]), workers)
+def test_ignored_mask_without_padding(workers: WorkerPool, tmp_path: Path) -> None:
+    """Only padded batches can reveal an ignored mask; a single sample must not raise an alarm."""
+    program = make_program("torch-export", tmp_path, FAULTY / "ignored_mask.py", workers)
+    result = validate_backend(
+        Request(BERT, [program], backends=[], cases=["single", "long"]), workers
+    )
     assert result.verdict in FINE
 
 
-def test_repro_shows_it(workers: WorkerPool, tmp_path: Path) -> None:
-    faulty = copy(BERT, tmp_path / "faulty", transposed)
+def test_repro_reproduces_the_fault(workers: WorkerPool, tmp_path: Path) -> None:
+    faulty = copy(BERT, tmp_path / "faulty", transpose_value)
     request = Request(BERT, [faulty], backends=[], repro=tmp_path / "repro")
-    result = judged(request, workers)
+    result = validate_backend(request, workers)
     assert result.divergence is not None
     script = Path(result.divergence.repro) / "repro.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
@@ -202,7 +206,7 @@ def test_repro_shows_it(workers: WorkerPool, tmp_path: Path) -> None:
     assert off["pytorch (faulty)"] > 0.01
 
 
-def traced(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) -> Path:
+def make_program(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) -> Path:
     model = ModelFolder(BERT)
     task = infer_task(model)
     batch = task.encode(model, task.cases(model, load_samples(task, model))[1])
@@ -222,7 +226,7 @@ def traced(backend: str, folder: Path, patch: Path | None, workers: WorkerPool) 
     )
 
 
-def judged(request: Request, workers: WorkerPool) -> BackendResult:
+def validate_backend(request: Request, workers: WorkerPool) -> BackendResult:
     (result,) = validate(request, workers).backends
     assert not result.failure, result.failure
     return result

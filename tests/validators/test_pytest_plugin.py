@@ -1,4 +1,4 @@
-"""The plugin of pytest, in runs of pytest of its own."""
+"""The pytest plugin, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import made_reports as made
 import pytest
+import sample_reports
 
 from equipoise.validators import pytest_plugin
 from equipoise.validators import validate as validating
@@ -24,7 +24,7 @@ HEAVY = ("numpy", "torch", "transformers", "h5py", "click", "equipoise.convert")
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a test file with this plugin and no other; options follow."""
+    """Runs a test file with this plugin and no other, and with options."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def call(source: str, *options: object) -> pytest.RunResult:
@@ -36,21 +36,21 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """Every validation finds the report made for the model's name; what was asked for is kept."""
-    asked: list[Request] = []
+    """Replaces validation by a lookup of hand-made reports by model name; records the requests."""
+    received: list[Request] = []
     found = {
-        "fine": made.report(made.backend(), made.absent()),
-        "bad": made.full(),
-        "safe": made.report(made.safe()),
-        "alone": made.report(made.absent()),
+        "fine": sample_reports.report(sample_reports.backend(), sample_reports.absent_backend()),
+        "bad": sample_reports.full_report(),
+        "safe": sample_reports.report(sample_reports.safe_backend()),
+        "alone": sample_reports.report(sample_reports.absent_backend()),
     }
 
     def validate(request: Request, workers: object) -> object:
-        asked.append(request)
+        received.append(request)
         return found[request.model.name]
 
     monkeypatch.setattr(validating, "validate", validate)
-    return asked
+    return received
 
 
 def test_entry_point() -> None:
@@ -58,7 +58,7 @@ def test_entry_point() -> None:
     assert settings["entry-points"]["pytest11"] == {"equipoise": MODULE}
 
 
-def test_passes_and_asks_for_what_was_given(run: Any, requests: list[Request]) -> None:
+def test_passes_and_forwards_arguments(run: Any, requests: list[Request]) -> None:
     outcome = run(
         """
         def test_one(parity):
@@ -152,10 +152,10 @@ def test_environments(run: Any, requests: list[Request]) -> None:
     outcome.stdout.fnmatch_lines(["*--equipoise-env oracle: expected BACKEND=PYTHON*"])
 
 
-def test_pytest_starts_without_anything_heavy(
+def test_plugin_imports_nothing_heavy(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every run of pytest loads the plugin; one that does not use it must not pay for it."""
+    """Every run of pytest loads the plugin, so loading it must import nothing heavy."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         f"""
@@ -170,7 +170,7 @@ def test_pytest_starts_without_anything_heavy(
 
 
 def test_as_an_installed_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by its entry point, under warnings as errors and strict settings."""
+    """pytest finds the plugin by its entry point, with warnings as errors and strict settings."""
     info = pytester.mkdir("site") / "equipoise_by_name-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: equipoise-by-name\nVersion: 1\n")
@@ -206,5 +206,8 @@ def test_a_real_model(run: Any) -> None:
     outcome.stdout.fnmatch_lines(["E*AssertionError: crash failed", "E*(signal 11)*"])
 
 
-def test_objection_is_empty_when_all_is_well() -> None:
-    assert pytest_plugin.failure_message(made.report(made.backend()), strict=True) == ""
+def test_failure_message_is_empty_on_success() -> None:
+    assert (
+        pytest_plugin.failure_message(sample_reports.report(sample_reports.backend()), strict=True)
+        == ""
+    )

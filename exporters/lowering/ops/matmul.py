@@ -51,9 +51,9 @@ def addbmm(
 ) -> JaxArray:
     """Sums the products of all pairs: one product of the concatenated matrices."""
     batch, rows, inner = first.shape
-    beside = jnp.swapaxes(first, 0, 1).reshape(rows, batch * inner)
-    below = second.reshape(batch * inner, second.shape[2])
-    return addmm(x, beside, below, beta=beta, alpha=alpha)
+    wide = jnp.swapaxes(first, 0, 1).reshape(rows, batch * inner)
+    tall = second.reshape(batch * inner, second.shape[2])
+    return addmm(x, wide, tall, beta=beta, alpha=alpha)
 
 
 @op("aten._cdist_forward")

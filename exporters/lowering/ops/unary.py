@@ -75,7 +75,7 @@ WHOLES: dict[str, Callable[[JaxArray], JaxArray]] = {
     "trunc": jnp.trunc,
     "round": jnp.round,
 }
-PLAIN: dict[str, Callable[[JaxArray], JaxArray]] = {
+DIRECT: dict[str, Callable[[JaxArray], JaxArray]] = {
     "abs": jnp.abs,
     "neg": jnp.negative,
     "isinf": jnp.isinf,
@@ -90,7 +90,7 @@ for _name, _function in FRACTIONS.items():
     op(f"aten.{_name}")(_to_float(_function))
 for _name, _function in WHOLES.items():
     op(f"aten.{_name}.default")(_function)
-for _name, _function in PLAIN.items():
+for _name, _function in DIRECT.items():
     op(f"aten.{_name}")(_function)
 
 

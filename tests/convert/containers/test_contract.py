@@ -141,8 +141,8 @@ def test_final_bytes_do_not_change(module: Any, tmp_path: Path) -> None:
             assert len(settled[-1]) == writer.finished_bytes
             writer.write(name, array_blocks(value))
         settled.append(path.read_bytes()[: writer.finished_bytes])
-    whole = path.read_bytes()
-    assert all(whole.startswith(part) for part in settled)
+    content = path.read_bytes()
+    assert all(content.startswith(part) for part in settled)
     assert [len(part) for part in settled] == sorted(len(part) for part in settled)
     assert len(settled[-1]) > len(settled[0])
 
@@ -213,8 +213,8 @@ def test_an_alias_is_shared_or_refused(module: Any, tmp_path: Path) -> None:
 def test_every_truncation_is_refused(module: Any, tmp_path: Path) -> None:
     path = file_of(module, tmp_path)
     write(module, path, {"m/a": np.arange(9, dtype=np.float32), "m/b": np.ones(3, np.int8)})
-    whole = path.read_bytes()
-    for size in {*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1}:
-        path.write_bytes(whole[:size])
+    content = path.read_bytes()
+    for size in {*range(0, len(content), max(1, len(content) // 60)), len(content) - 1}:
+        path.write_bytes(content[:size])
         with pytest.raises(ContainerError):
             module.read(path)

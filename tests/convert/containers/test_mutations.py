@@ -44,8 +44,8 @@ edits = st.lists(
 
 def mutated(data: bytes, changes: list[Edit]) -> bytes:
     out = bytearray(data)
-    for kind, place, value in changes:
-        at = place % (len(out) + 1)
+    for kind, position, value in changes:
+        at = position % (len(out) + 1)
         if kind == "flip" and at < len(out):
             out[at] ^= 1 << value % 8
         elif kind == "set" and at < len(out):
@@ -102,7 +102,7 @@ def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> N
     with module.Writer(path, headers, {}) as writer:
         for key, value in TENSORS.items():
             writer.write(key, array_blocks(value))
-    whole = path.read_bytes()
+    content = path.read_bytes()
     assert set(module.read(path).tensors) == set(TENSORS)
 
     @settings(
@@ -114,7 +114,7 @@ def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> N
     )
     @given(edits)
     def run(changes: list[Edit]) -> None:
-        path.write_bytes(mutated(whole, changes))
+        path.write_bytes(mutated(content, changes))
         with limits():
             check(module, path)
 

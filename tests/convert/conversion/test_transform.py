@@ -37,8 +37,10 @@ def step(header: TensorHeader, *ops: Op) -> Step:
     return Step(("file.a",), (rule,), ("a",), ("b",), (header,))
 
 
-def joined(made: Step, arrays: Mapping[str, Array]) -> bytes:
-    ((_, pieces),) = [(header, list(pieces)) for header, pieces in target_streams(made, arrays)]
+def joined(plan_step: Step, arrays: Mapping[str, Array]) -> bytes:
+    ((_, pieces),) = [
+        (header, list(pieces)) for header, pieces in target_streams(plan_step, arrays)
+    ]
     assert all(len(piece) <= tensor.BLOCK_BYTES for piece in pieces)
     return b"".join(pieces)
 
@@ -73,27 +75,27 @@ def test_pieces_are_the_whole(
     """For any block size, the blocks together are the bytes of the whole target."""
     array = values(shape)
     after = tuple(shape[axis] for axis in axes)
-    made = step(TensorHeader("b", DTYPES[dtype], after), Permute(tuple(axes)))
-    ((_, whole),) = target_arrays(made, {"file.a": array})
+    plan_step = step(TensorHeader("b", DTYPES[dtype], after), Permute(tuple(axes)))
+    ((_, target),) = target_arrays(plan_step, {"file.a": array})
     expected = array.transpose(axes).astype(DTYPES[dtype]).tobytes()
-    assert whole.tobytes() == expected
+    assert target.tobytes() == expected
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transform, "BLOCK_BYTES", block)
-        assert joined(made, {"file.a": array}) == expected
+        assert joined(plan_step, {"file.a": array}) == expected
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (600_000,), (900, 700)])
 def test_streams(shape: tuple[int, ...]) -> None:
     array = values(shape)
-    made = step(TensorHeader("b", array.dtype, shape))
-    assert joined(made, {"file.a": array}) == array.tobytes()
+    plan_step = step(TensorHeader("b", array.dtype, shape))
+    assert joined(plan_step, {"file.a": array}) == array.tobytes()
 
 
 def test_generated() -> None:
     header = TensorHeader("b", DTYPES["float16"], (3, 2))
     rule = StepRule(Rule(("a",), ("b",), (Permute((1, 0)),)), Namespace.PARAMETER, Namespace.TARGET)
-    made = Step((), (rule,), ("a",), ("b",), (header,), "zeros")
-    assert joined(made, {}) == bytes(12)
+    plan_step = Step((), (rule,), ("a",), ("b",), (header,), "zeros")
+    assert joined(plan_step, {}) == bytes(12)
 
 
 def test_cast() -> None:

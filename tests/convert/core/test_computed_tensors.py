@@ -25,7 +25,7 @@ def test_zeros_in_any_dtype() -> None:
     assert compute_tensor("zeros", (2,), np.dtype("float16")).tolist() == [0, 0]
 
 
-def test_window_positions_number_the_way_from_one_place_to_another() -> None:
+def test_window_positions_number_the_offset_between_two_positions() -> None:
     assert compute_tensor("window_positions", (4, 4), np.dtype("int32")).tolist() == [
         [4, 3, 1, 0],
         [5, 4, 2, 1],

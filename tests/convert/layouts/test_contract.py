@@ -41,8 +41,8 @@ def test_decode_undoes_encode(layout: str, model_type: str) -> None:
         for form in module.FORMATS.values():
             for variant in ("keras", "flat") if form.container == "keras_hdf5" else ("",):
                 for name in (name for rule in view.rules for name in rule.targets):
-                    spelled = module.encode(name, form.container, variant, view)
-                    assert module.decode(spelled, form.container, variant) == name
+                    encoded = module.encode(name, form.container, variant, view)
+                    assert module.decode(encoded, form.container, variant) == name
 
 
 def test_routes() -> None:

@@ -1,4 +1,4 @@
-"""An ONNX target with a fault: the last output of the model is not among the program's."""
+"""A faulty ONNX target: the program lacks the last output of the model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from equipoise.exporters.targets.onnx import Onnx
 
 class Faulty(Onnx):
     def make(self, way: str, source: ExportableModel, path: Path) -> dict[str, Any]:
-        kept = list(source.outputs[:-1])
-        module = with_named_io(source.model, list(source.tensors), source.kwargs, kept)
-        return super().make(way, replace(source, module=module, outputs=tuple(kept)), path)
+        outputs = list(source.outputs[:-1])
+        module = with_named_io(source.model, list(source.tensors), source.kwargs, outputs)
+        return super().make(way, replace(source, module=module, outputs=tuple(outputs)), path)
 
 
 TARGET = Faulty()

@@ -1,4 +1,4 @@
-"""An ONNX target with a fault: norms are computed with another epsilon."""
+"""A faulty ONNX target: norms use a different epsilon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX target whose first way has the fault that the mask has no effect."""
+"""A faulty ONNX target: the first strategy ignores the attention mask."""
 
 from __future__ import annotations
 

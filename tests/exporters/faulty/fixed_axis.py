@@ -1,4 +1,4 @@
-"""An ONNX target with a fault: the length of the example is the only one that the graph takes."""
+"""A faulty ONNX target: the sequence axis is static, with the length of the example."""
 
 from __future__ import annotations
 

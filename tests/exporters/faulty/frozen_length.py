@@ -1,4 +1,4 @@
-"""An ONNX target with a fault: no more tokens are read than the example had, and nobody complains."""
+"""A faulty ONNX target: tokens beyond the length of the example are silently ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX target with a fault: the attention mask has no effect."""
+"""A faulty ONNX target: the attention mask is ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX target that gives up in every way."""
+"""A faulty ONNX target: every strategy raises an error."""
 
 from __future__ import annotations
 

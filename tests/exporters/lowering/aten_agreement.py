@@ -1,4 +1,4 @@
-"""Whether an operator in JAX gives what PyTorch gives, value by value."""
+"""Compares an ATen operator in JAX with PyTorch, value by value."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import numpy as np
 from aten_cases.tensors import OPEN, Size
 from aten_samples import Sample, kind_of
 
-ULPS = 8
-"""How many steps of float32 a fraction may be off: PyTorch's own differ by as much between machines. Halves: one."""
-SUMS = 8
-"""How many steps of the largest value a sum may be off: its order is free. Halves are summed in float32."""
-CANCELLED = {"gelu": 1e-6, "digamma": 1e-7, "lgamma": 1e-7}
-"""How far off a result near zero may be of what cancels there, in PyTorch itself."""
+MAX_ULPS = 8
+"""Largest error in float32 ULPs, as PyTorch's own results differ between machines; fp16 and bf16: one ULP."""
+MAX_SUM_ULPS = 8
+"""Largest error of a sum in ULPs of the largest value, as the order of a sum is free; fp16 and bf16 are summed in float32."""
+MAX_CANCELLATION = {"gelu": 1e-6, "digamma": 1e-7, "lgamma": 1e-7}
+"""Largest error of a result near zero relative to the terms that cancel, as in PyTorch itself."""
 ELEMENTWISE = ("unary", "binary")
-"""Files whose operators sum nothing: each value counts for itself, and the signs of zeros too."""
-CANCELLED_HALVES = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
-"""The same of halves: PyTorch rounds there between its steps too."""
+"""Modules whose operators sum nothing: every value and the sign of every zero is compared on its own."""
+MAX_CANCELLATION_HALF = {"upsample_bicubic2d": 1e-3, "addbmm": 0.5}
+"""The same for fp16 and bf16: PyTorch rounds intermediate results, too."""
 EITHER_ZERO = ("maximum", "minimum", "fmax", "fmin", "relu", "sign")
-"""Operators that may give either zero of the two."""
-DOUBLED = frozenset(
+"""Operators that may return a zero of either sign."""
+COMPUTED_IN_FLOAT64 = frozenset(
     ("digamma", "erfc", "exp2", "lgamma", "_fft_c2c", "_fft_r2c", "avg_pool2d", "avg_pool3d")
 )
-"""Operators that are computed in float64: float32 is too far off for them, in JAX; means of integers need it."""
+"""Operators that are computed in float64: in float32 JAX is too inaccurate, and means of integers need it."""
 DOUBLES = "computes in float64, PyTorch in float32"
-DIFFERENTIATED = frozenset(("convolution",))
-"""Operators that do something for their gradient alone, where sizes are open: JAX has to find one."""
-MOVED = ("shape", "indexing", "creation")
-"""Files whose operators move values and round nothing."""
-WHOLE = (
+WITH_OWN_GRADIENT = frozenset(("convolution",))
+"""Operators with special code for their gradient under symbolic sizes: JAX must be able to differentiate them."""
+EXACT_FAMILIES = ("shape", "indexing", "creation")
+"""Modules whose operators move values and round nothing."""
+INTEGER_RESULTS = (
     "aten.div.Tensor_mode",
     *(f"aten.{name}.default" for name in ("ceil", "floor", "trunc", "round")),
 )
-"""Operators whose results are whole numbers: none may be off as long as a step is less than one."""
+"""Operators whose results are integers: no value may differ while a ULP is less than one."""
 
 
-def converted(value: Any, sizes: Any = None) -> Any:
-    """An argument as the interpreter gives it to an operator."""
+def to_jax_argument(value: Any, sizes: Any = None) -> Any:
+    """Converts an argument as the interpreter does for an operator."""
     import torch
 
     from equipoise.exporters.lowering.dtypes import to_jax_dtype
@@ -50,10 +50,10 @@ def converted(value: Any, sizes: Any = None) -> Any:
     if isinstance(value, torch.dtype):
         return to_jax_dtype(value)
     if isinstance(value, (list, tuple)):
-        return [converted(one, sizes) for one in value]
+        return [to_jax_argument(one, sizes) for one in value]
     if isinstance(value, dict):
         return {
-            key: converted(one, sizes)
+            key: to_jax_argument(one, sizes)
             for key, one in value.items()
             if key not in PLACEMENT_ARGUMENTS
         }
@@ -61,15 +61,18 @@ def converted(value: Any, sizes: Any = None) -> Any:
 
 
 class Program:
-    """One program of some samples, whose tensors are its inputs: programs cost far more than what is in them."""
+    """One program for several samples, whose tensors are its inputs: compiling a program is what takes time."""
 
     def __init__(self, function: Callable[..., Any], samples: Sequence[Sample]) -> None:
         import jax
         from jax import export
 
         self._samples = samples
-        sizes = _sizes() if samples[0].opened else None
-        calls = [(converted(one.args, sizes), converted(one.kwargs, sizes)) for one in samples]
+        sizes = _size_evaluator() if samples[0].symbolic else None
+        calls = [
+            (to_jax_argument(one.args, sizes), to_jax_argument(one.kwargs, sizes))
+            for one in samples
+        ]
         leaves, tree = jax.tree.flatten(calls)
         # The first one is for its sizes: JAX wants to find each open size in an input.
         first = np.zeros([size for size, text in OPEN.items() if text in "nm"], bool)
@@ -81,21 +84,23 @@ class Program:
             calls = jax.tree.unflatten(tree, filled)
             return [function(*args, **kwargs) for args, kwargs in calls]
 
-        made = jax.jit(program)
+        compiled = jax.jit(program)
         if sizes:
-            opened = export.export(made)([_of_open_sizes(one, sizes) for one in self._arrays])
-            made = jax.jit(opened.call)
-            if {one.operator.split(".")[1] for one in samples} <= DIFFERENTIATED:
-                opened.vjp()
-        self._lowered = made.lower(self._arrays)
-        self.text = opened.mlir_module() if sizes else self._lowered.as_text()
+            symbolic = export.export(compiled)(
+                [_symbolic_shape_of(one, sizes) for one in self._arrays]
+            )
+            compiled = jax.jit(symbolic.call)
+            if {one.operator.split(".")[1] for one in samples} <= WITH_OWN_GRADIENT:
+                symbolic.vjp()
+        self._lowered = compiled.lower(self._arrays)
+        self.text = symbolic.mlir_module() if sizes else self._lowered.as_text()
 
     def doubles(self) -> bool:
-        """Whether it computes in float64 where PyTorch does not: slow on some devices, missing on others."""
+        """Whether it computes in float64 where PyTorch does not; float64 is slow or missing on some devices."""
         import torch
         from torch.utils._pytree import tree_leaves
 
-        if {one.operator.split(".")[1] for one in self._samples} & DOUBLED:
+        if {one.operator.split(".")[1] for one in self._samples} & COMPUTED_IN_FLOAT64:
             return False
         wide = (torch.float64, torch.complex128)
         values = tree_leaves([(one.args, one.kwargs, one.expected) for one in self._samples])
@@ -103,12 +108,12 @@ class Program:
         return "f64" in self.text and not any(one in wide for one in given)
 
     def answers(self) -> list[Any]:
-        """What the operator gives for each sample."""
+        """Returns the operator's result for each sample."""
         return list(self._lowered.compile()(self._arrays))
 
 
-def _sizes() -> Callable[[str], Any]:
-    """What a text means, with sizes that are open."""
+def _size_evaluator() -> Callable[[str], Any]:
+    """Evaluates the text of a size with the symbolic sizes."""
     from jax import export
 
     bounds = ["n >= 6", "n <= 50", "m >= 6", "m <= 50"]
@@ -116,25 +121,27 @@ def _sizes() -> Callable[[str], Any]:
     return lambda text: eval(text, {}, found)
 
 
-def _of_open_sizes(array: Any, sizes: Callable[[str], Any]) -> Any:
+def _symbolic_shape_of(array: Any, sizes: Callable[[str], Any]) -> Any:
     import jax
 
     shape = [sizes(OPEN[size]) if size in OPEN else size for size in array.shape]
     return jax.ShapeDtypeStruct(shape, array.dtype)
 
 
-def faults(function: Callable[..., Any], samples: Sequence[Sample], family: str) -> list[str]:
-    """What is wrong with the operator in JAX."""
+def disagreements(
+    function: Callable[..., Any], samples: Sequence[Sample], family: str
+) -> list[str]:
+    """Returns a description of every disagreement between the operator in JAX and PyTorch."""
     import jax
 
     found = []
     with jax.enable_x64(True):
         for _, some in itertools.groupby(samples, kind_of):
-            found += _faults_of_kind(function, list(some), family)
+            found += _disagreements_of_kind(function, list(some), family)
     return found
 
 
-def _faults_of_kind(
+def _disagreements_of_kind(
     function: Callable[..., Any], samples: Sequence[Sample], family: str
 ) -> list[str]:
     if samples[0].refused:
@@ -142,13 +149,13 @@ def _faults_of_kind(
     program = Program(function, samples)
     found = [f"{samples[0].operator}: {DOUBLES}"] if program.doubles() else []
     for sample, given in zip(samples, program.answers(), strict=True):
-        if wrong := disagreement(sample, given, family):
-            found.append(f"{sample}: {wrong}")
+        if differing := disagreement(sample, given, family):
+            found.append(f"{sample}: {differing}")
     return found
 
 
 def is_refused(function: Callable[..., Any], sample: Sample) -> bool:
-    """Whether the operator says that no program can do it."""
+    """Returns whether the operator raises the error that no program can compute it."""
     try:
         Program(function, [sample])
     except NotImplementedError:
@@ -157,10 +164,10 @@ def is_refused(function: Callable[..., Any], sample: Sample) -> bool:
 
 
 def disagreement(sample: Sample, given: Any, family: str) -> str | None:
-    """What is wrong with an answer; None if nothing is."""
+    """Describes how a result differs from PyTorch's; None if it agrees."""
     import torch
 
-    expected = _with_rows_beyond(sample)
+    expected = _pad_selected_rows(sample)
     if not isinstance(expected, (list, tuple)):
         expected, given = [expected], [given]
     if len(given) != len(expected):
@@ -175,8 +182,8 @@ def disagreement(sample: Sample, given: Any, family: str) -> str | None:
     return None
 
 
-def _with_rows_beyond(sample: Sample) -> Any:
-    """PyTorch's answer; behind what a mask picks no numbers, in as many rows as the mask has places."""
+def _pad_selected_rows(sample: Sample) -> Any:
+    """Pads PyTorch's result with NaN behind the rows that a mask selects, up to the length of the mask."""
     import torch
 
     masks = [
@@ -203,20 +210,20 @@ def _different(value: Any, wanted: Any, family: str, operator: str) -> str | Non
     if operator.startswith("aten.empty"):
         return None
     ours, theirs = (np.asarray(one) for one in (value, to_jax_array(wanted)))
-    good = _same(ours, theirs)
+    good = _equal_or_nan(ours, theirs)
     name = operator.split(".")[1]
     if family in ELEMENTWISE and name not in EITHER_ZERO:
         good &= _signs(ours) == _signs(theirs)
-    if family not in MOVED and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
-        scale = 0.0 if family in ELEMENTWISE else SUMS
-        cancelled = CANCELLED_HALVES if wanted.dtype.itemsize == 2 else CANCELLED
-        near = _near(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
-        good |= near & (np.abs(theirs) >= 2**24) if operator in WHOLE else near
-    return _shown(ours, theirs, good)
+    if family not in EXACT_FAMILIES and (wanted.dtype.is_floating_point or wanted.dtype.is_complex):
+        scale = 0.0 if family in ELEMENTWISE else MAX_SUM_ULPS
+        cancelled = MAX_CANCELLATION_HALF if wanted.dtype.itemsize == 2 else MAX_CANCELLATION
+        near = _within_ulps(ours, theirs, wanted.dtype, scale, cancelled.get(name, 0))
+        good |= near & (np.abs(theirs) >= 2**24) if operator in INTEGER_RESULTS else near
+    return _describe_difference(ours, theirs, good)
 
 
-def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> Any:
-    """Within the steps that are allowed; zeros only if their signs are the same."""
+def _within_ulps(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> Any:
+    """Returns whether values are within the allowed ULPs; zeros must have equal signs."""
     import torch
 
     info, half = torch.finfo(dtype), dtype.itemsize == 2
@@ -224,30 +231,30 @@ def _near(ours: Any, theirs: Any, dtype: Any, sums: float, cancelled: float) -> 
     ours, theirs = ours.astype(wide), theirs.astype(wide)
     finite = np.abs(theirs[np.isfinite(theirs)])
     largest = float(finite.max()) if finite.size else 0.0
-    steps = (1 if half else ULPS) * np.abs(theirs) + (0 if half else sums) * largest
+    steps = (1 if half else MAX_ULPS) * np.abs(theirs) + (0 if half else sums) * largest
     with np.errstate(invalid="ignore"):
         bound = info.eps * steps + cancelled + info.tiny
         return np.isfinite(theirs) & (np.abs(ours - theirs) <= bound) & (ours != theirs)
 
 
-def _same(ours: Any, theirs: Any) -> Any:
-    """Equal, or both no number."""
+def _equal_or_nan(ours: Any, theirs: Any) -> Any:
+    """Returns whether values are equal or both NaN."""
     with np.errstate(invalid="ignore"):
-        return (ours == theirs) | (_no_number(ours) & _no_number(theirs))
+        return (ours == theirs) | (_both_nan(ours) & _both_nan(theirs))
 
 
-def _no_number(values: Any) -> Any:
+def _both_nan(values: Any) -> Any:
     return np.isnan(values) if values.dtype.kind in "fcV" else np.zeros(values.shape, bool)
 
 
 def _signs(values: Any) -> Any:
-    """Which zeros are negative."""
+    """Returns which zeros are negative."""
     if values.dtype.kind not in "fV":
         return np.zeros(values.shape, bool)
     return np.signbit(values) & (values == 0)
 
 
-def _shown(ours: Any, theirs: Any, good: Any) -> str | None:
+def _describe_difference(ours: Any, theirs: Any, good: Any) -> str | None:
     if bool(np.all(good)):
         return None
     where = tuple(int(one) for one in np.argwhere(~np.atleast_1d(good))[0])
@@ -256,6 +263,6 @@ def _shown(ours: Any, theirs: Any, good: Any) -> str | None:
 
 
 def family_of(function: Callable[..., Any]) -> str:
-    """The file of ``ops`` that a function is from; functions of JAX are those of elements."""
+    """Returns the module of ``ops`` that defines a function; plain JAX functions count as element-wise."""
     package, _, module = function.__module__.rpartition(".")
     return module if package.endswith("lowering.ops") else "unary"

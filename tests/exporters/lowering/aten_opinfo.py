@@ -1,4 +1,4 @@
-"""Calls of ATen's operators that PyTorch's own samples (``op_db``) come down to."""
+"""Records the ATen calls that PyTorch's own operator samples (``op_db``) decompose to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
-SEEN = 5
-"""How many samples of an entry of ``op_db`` are looked at for each dtype."""
-LARGEST = 600
-"""Calls with larger tensors are left out, as they say nothing more, and those in float64, which no model uses."""
-KEPT = {"float32": 1, "int64": 1, "bfloat16": 1}
-"""How many different calls of an overload are kept for each dtype."""
+MAX_SAMPLES = 5
+"""Largest number of samples of an ``op_db`` entry that are tried for each dtype."""
+MAX_ELEMENTS = 600
+"""Calls with larger tensors are skipped as redundant, and those in float64, which no model uses."""
+MAX_CALLS = {"float32": 1, "int64": 1, "bfloat16": 1}
+"""Largest number of different calls of an overload that are kept for each dtype."""
 ENTRIES = {
     "_adaptive_avg_pool2d": ("nn.functional.adaptive_avg_pool2d",),
     "_adaptive_avg_pool3d": ("nn.functional.adaptive_avg_pool3d",),
@@ -58,7 +58,7 @@ ENTRIES = {
     "repeat_interleave.Tensor": (),
     "upsample_bilinear2d.default": ("nn.functional.interpolate",),
 }
-"""Entries of ``op_db`` by the name that the registry has, where they differ."""
+"""Names in the registry -> names of ``op_db`` entries, where they differ."""
 
 
 @cache
@@ -71,13 +71,13 @@ def _entries() -> dict[str, list[Any]]:
     return found
 
 
-def recorded(name: str) -> Iterator[Call]:
-    """Calls of one name of the registry, few for each dtype and no two of a kind."""
+def recorded_calls(name: str) -> Iterator[Call]:
+    """Returns a few calls of one registered operator for each dtype, no two of the same kind."""
     import torch
 
     short = name.removeprefix("aten.")
     wanted = ENTRIES.get(short, (short.partition(".")[0],))
-    for dtype, kept in KEPT.items():
+    for dtype, limit in MAX_CALLS.items():
         kinds: dict[str, set[Any]] = {}
         for entry in itertools.chain.from_iterable(_entries().get(one, []) for one in wanted):
             kind = getattr(torch, dtype)
@@ -85,26 +85,26 @@ def recorded(name: str) -> Iterator[Call]:
                 continue
             torch.manual_seed(0)
             samples = entry.sample_inputs("cpu", kind, requires_grad=False)
-            for sample in itertools.islice(samples, SEEN):
+            for sample in itertools.islice(samples, MAX_SAMPLES):
                 for call in _calls(entry, sample):
                     operator = call[0]
                     if operator != name and operator.rpartition(".")[0] != name:
                         continue
                     seen = kinds.setdefault(operator, set())
-                    if len(seen) < kept and (own := _kind(call)) not in seen and _small(call):
+                    if len(seen) < limit and (own := _kind(call)) not in seen and _small(call):
                         seen.add(own)
                         yield call
 
 
 def _calls(entry: Any, sample: Any) -> list[Call]:
-    """What one sample comes down to."""
+    """Returns the ATen calls that one sample decomposes to."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map
 
     found: list[Call] = []
 
-    def kept(value: Any) -> Any:
+    def detach(value: Any) -> Any:
         if not torch.is_tensor(value):
             return value
         return value.detach().clone(memory_format=torch.contiguous_format)
@@ -114,7 +114,9 @@ def _calls(entry: Any, sample: Any) -> list[Call]:
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             if not func._schema.is_mutable:
-                found.append((str(func), tree_map(kept, tuple(args)), tree_map(kept, kwargs or {})))
+                found.append(
+                    (str(func), tree_map(detach, tuple(args)), tree_map(detach, kwargs or {}))
+                )
             return func(*args, **(kwargs or {}))
 
     with torch.no_grad(), Recorder():
@@ -123,7 +125,7 @@ def _calls(entry: Any, sample: Any) -> list[Call]:
 
 
 def _kind(call: Call) -> Any:
-    """What tells a call from another: ranks and dtypes of tensors, and all else as it is."""
+    """Returns what distinguishes a call from others: ranks and dtypes of tensors, and all other arguments."""
     import torch
     from torch.utils._pytree import tree_map
 
@@ -138,4 +140,4 @@ def _small(call: Call) -> bool:
     from torch.utils._pytree import tree_leaves
 
     tensors = [one for one in tree_leaves([call[1], call[2]]) if torch.is_tensor(one)]
-    return all(one.numel() <= LARGEST and one.dtype != torch.float64 for one in tensors)
+    return all(one.numel() <= MAX_ELEMENTS and one.dtype != torch.float64 for one in tensors)

@@ -1,4 +1,4 @@
-"""Calls of ATen's operators with PyTorch's answers, to hold the operators in JAX against."""
+"""Samples of ATen calls with PyTorch's results."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from functools import cache, cached_property
 from typing import Any
 
 import aten_cases
-from aten_opinfo import recorded
+from aten_opinfo import recorded_calls
 
 ON_CUDA = ("_softmax", "_log_softmax")
-"""Operators that no CPU has where their last argument is true: what they mean is what PyTorch takes them apart to."""
+"""Operators that the CPU lacks if their last argument is true: the expected result is that of PyTorch's decomposition."""
 KINDS: dict[str, dict[str, bool]] = {
     "cases": {},
-    "open_cases": {"opened": True},
+    "open_cases": {"symbolic": True},
     "refused_cases": {"refused": True},
 }
-"""What the samples of a function of a file of ``aten_cases`` are."""
+"""Functions of ``aten_cases`` modules -> the kind of their samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,21 +28,21 @@ class Sample:
 
     Attributes:
         operator: The overload, e.g. ``aten.add.Tensor``.
-        origin: The file that it is from.
-        opened: Whether axes of certain lengths are of open sizes, for which see ``aten_cases.tensors``.
-        refused: Whether no program can do it.
+        origin: The module that defines the sample.
+        symbolic: Whether axes of certain lengths are symbolic; see ``aten_cases.tensors``.
+        refused: Whether no program can compute it.
     """
 
     operator: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
-    opened: bool = False
+    symbolic: bool = False
     refused: bool = False
 
     @cached_property
     def expected(self) -> Any:
-        """PyTorch's answer."""
+        """PyTorch's result."""
         import torch
 
         _, packet, overload = self.operator.split(".")
@@ -53,29 +53,29 @@ class Sample:
         return function(*self.args, **self.kwargs)
 
     def __str__(self) -> str:
-        shown = ", ".join(
+        text_of_arguments = ", ".join(
             [
-                *map(_shown, self.args),
-                *(f"{key}={_shown(one)}" for key, one in self.kwargs.items()),
+                *map(_format_argument, self.args),
+                *(f"{key}={_format_argument(one)}" for key, one in self.kwargs.items()),
             ]
         )
-        kind = ", open" if self.opened else ""
-        return f"{self.operator}({shown}) of {self.origin}{kind}"
+        kind = ", open" if self.symbolic else ""
+        return f"{self.operator}({text_of_arguments}) of {self.origin}{kind}"
 
 
-def _shown(value: Any) -> str:
+def _format_argument(value: Any) -> str:
     import torch
 
     if torch.is_tensor(value):
         text = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
         return text + (f" {value.tolist()}" if value.numel() <= 16 else "")
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(_format_argument, value))}]"
     return repr(value)
 
 
-def _written() -> Iterator[Sample]:
-    """Those of the files of ``aten_cases``."""
+def _hand_written() -> Iterator[Sample]:
+    """Returns the samples of the ``aten_cases`` modules."""
     from aten_cases.tensors import Tensors
 
     for module in pkgutil.iter_modules(aten_cases.__path__):
@@ -88,14 +88,14 @@ def _written() -> Iterator[Sample]:
 @cache
 def _by_operator() -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
-    for sample in _written():
+    for sample in _hand_written():
         found.setdefault(name_of(sample.operator), []).append(sample)
     return found
 
 
 @cache
 def name_of(overload: str) -> str:
-    """The name under which the registry knows an overload."""
+    """Returns the name of an overload in the registry."""
     from equipoise.exporters.lowering.registry import registered_functions
 
     packet = overload.rpartition(".")[0]
@@ -104,11 +104,13 @@ def name_of(overload: str) -> str:
 
 @cache
 def samples_of(name: str) -> list[Sample]:
-    """All samples of one name of the registry: those written by hand, PyTorch's own, then other kinds."""
-    calls = [Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded(name)]
+    """Returns all samples of one registered name: hand-written ones, PyTorch's own, then other kinds."""
+    calls = [
+        Sample(operator, args, kwargs, "op_db") for operator, args, kwargs in recorded_calls(name)
+    ]
     return sorted([*_by_operator().get(name, []), *calls], key=kind_of)
 
 
 def kind_of(sample: Sample) -> int:
-    """Samples of one kind can be in one program."""
-    return 2 * sample.refused + sample.opened
+    """Returns a key; samples with equal keys can share a program."""
+    return 2 * sample.refused + sample.symbolic

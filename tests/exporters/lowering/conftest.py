@@ -1,16 +1,7 @@
-"""How the tests of operators run JAX."""
+"""Compiles the JAX programs of this folder's tests without optimizations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from jax_compiler import quick_compiler
 
-import pytest
-
-
-@pytest.fixture(autouse=True, scope="package")
-def quick_compiler() -> Iterator[None]:
-    """A program that runs once needs no optimizations: they are two thirds of the time."""
-    jax = pytest.importorskip("jax")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+__all__ = ["quick_compiler"]

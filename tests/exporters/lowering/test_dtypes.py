@@ -1,4 +1,4 @@
-"""Dtypes by PyTorch's rules: all pairs of dtypes, as tensors with axes, without, and as plain numbers."""
+"""Type promotion follows PyTorch for all pairs of dtypes: tensors with axes, scalar tensors and Python numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBERS = (True, 2, 2.5, 1 + 2j)
 
 
 def operands() -> list[tuple[Any, Any]]:
-    """PyTorch's and ours."""
+    """Returns the operand in PyTorch and in JAX."""
     import numpy as np
     import torch
 
@@ -30,8 +30,8 @@ def operands() -> list[tuple[Any, Any]]:
     return found
 
 
-def wanted(*values: Any) -> str:
-    """PyTorch's answer; complex numbers of two halves, which JAX has not, are of two float32."""
+def expected_dtype(*values: Any) -> str:
+    """Returns PyTorch's dtype; complex32, which JAX lacks, becomes complex64."""
     import torch
 
     found = str(torch.result_type(*values)).removeprefix("torch.")
@@ -43,17 +43,20 @@ def test_a_result_has_the_dtype_of_pytorch() -> None:
 
     with jax.enable_x64(True):
         for (first, ours), (second, other) in itertools.product(operands(), repeat=2):
-            assert dtypes.result_dtype(ours, other).name == wanted(first, second), (first, second)
+            assert dtypes.result_dtype(ours, other).name == expected_dtype(first, second), (
+                first,
+                second,
+            )
 
 
-def test_three_values_are_as_two_and_one() -> None:
+def test_promotion_of_three_values_is_associative() -> None:
     import jax
     import numpy as np
 
     with jax.enable_x64(True):
-        half, whole = np.zeros(2, np.float16), np.zeros((), np.int64)
-        assert dtypes.result_dtype(half, whole, 2.5) == np.float16
-        assert dtypes.result_dtype(np.zeros(2, np.int32), whole, 2.5) == np.float32
+        half, integer = np.zeros(2, np.float16), np.zeros((), np.int64)
+        assert dtypes.result_dtype(half, integer, 2.5) == np.float16
+        assert dtypes.result_dtype(np.zeros(2, np.int32), integer, 2.5) == np.float32
         assert dtypes.result_dtype(np.zeros(2, np.int32), None, np.zeros((), np.float64)) == float
 
 
@@ -70,7 +73,7 @@ def test_three_values_are_as_two_and_one() -> None:
         ("complex64", 3, "complex64", "complex64"),
     ],
 )
-def test_what_a_dtype_counts_as(name: str, category: int, floating: str, wide: str) -> None:
+def test_category_of_a_dtype(name: str, category: int, floating: str, wide: str) -> None:
     import torch
 
     dtype = dtypes.to_jax_dtype(getattr(torch, name))
@@ -79,7 +82,7 @@ def test_what_a_dtype_counts_as(name: str, category: int, floating: str, wide: s
     assert dtypes.accumulation_dtype(dtype).name == wide
 
 
-def test_names_that_pytorch_shortens() -> None:
+def test_short_names_of_dtypes() -> None:
     import torch
 
     assert dtypes.to_jax_dtype(torch.half).name == "float16"

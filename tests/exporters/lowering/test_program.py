@@ -1,11 +1,11 @@
-"""Whole graphs: what PyTorch gives, at sizes other than the traced ones, at once and as a program."""
+"""Lowered models agree with PyTorch at other sizes than the traced ones, eagerly and as an exported program."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from graphs import assert_same, exported, graph_of, run, weights_of
+from graphs import assert_same, export_callable, graph_of, run_eagerly, weights_of
 
 pytestmark = pytest.mark.transformers
 
@@ -57,27 +57,27 @@ def test_a_transformer_at_other_sizes() -> None:
     model = transformer()
     free = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     graph = graph_of(model, of_words(2, 5), {"ids": free, "mask": free})
-    assert_same(run(graph, of_words(2, 5)), model(**of_words(2, 5)))
+    assert_same(run_eagerly(graph, of_words(2, 5)), model(**of_words(2, 5)))
     axes = {name: {0: "batch", 1: "length"} for name in graph.names}
-    program = exported(graph, axes)
+    program = export_callable(graph, axes)
     for batch, length in ((3, 7), (2, 4)):
         inputs = of_words(batch, length)
         assert_same(program(inputs), model(**inputs))
 
 
-def test_a_tied_weight_is_there_once() -> None:
+def test_a_tied_weight_is_stored_once() -> None:
     graph = graph_of(transformer(), of_words(2, 5))
     names = set(weights_of(graph))
     assert len(names & {"words.weight", "head.weight"}) == 1
     assert "scale" not in names
 
 
-def test_pictures_at_other_sizes() -> None:
+def test_images_at_other_sizes() -> None:
     import torch
     from torch import nn
     from torch.export import Dim
 
-    class Picture(nn.Module):
+    class ImageModel(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first = nn.Conv2d(3, 6, 3, stride=2, padding=1)
@@ -93,14 +93,14 @@ def test_pictures_at_other_sizes() -> None:
             return {"wide": wide, "near": near, "mean": nn.functional.avg_pool2d(up, 2)}
 
     torch.manual_seed(0)
-    model = Picture().eval()
+    model = ImageModel().eval()
     model.norm.running_var.uniform_(0.5, 2)
     free = {0: Dim.DYNAMIC, 2: Dim("rows", min=1, max=40) * 8, 3: Dim("columns", min=1, max=40) * 8}
     graph = graph_of(model, {"pixels": torch.randn(2, 3, 16, 24)}, {"pixels": free})
     with torch.no_grad():
         pixels = torch.randn(3, 3, 24, 16)
-        assert_same(run(graph, {"pixels": pixels}), model(pixels))
-        program = exported(graph, {"pixels": {0: "batch", 2: "height", 3: "width"}})
+        assert_same(run_eagerly(graph, {"pixels": pixels}), model(pixels))
+        program = export_callable(graph, {"pixels": {0: "batch", 2: "height", 3: "width"}})
         for size in ((2, 3, 16, 16), (3, 3, 24, 16)):
             pixels = torch.randn(size)
             assert_same(program({"pixels": pixels}), model(pixels))
@@ -129,14 +129,14 @@ def test_arithmetic_of_sizes() -> None:
     model = Sizes()
     first = {"x": torch.randn(4), "y": torch.randn(6)}
     graph = graph_of(model, first, {"x": {0: Dim.DYNAMIC}, "y": {0: Dim.DYNAMIC}})
-    program = exported(graph, {"x": {0: "rows"}, "y": {0: "columns"}})
+    program = export_callable(graph, {"x": {0: "rows"}, "y": {0: "columns"}})
     for left, right in ((4, 6), (9, 5), (3, 3)):
         inputs = {"x": torch.randn(left), "y": torch.randn(right)}
         assert_same(program(inputs), model(**inputs))
-    assert_same(run(graph, inputs), model(**inputs))
+    assert_same(run_eagerly(graph, inputs), model(**inputs))
 
 
-def test_halves_come_back_as_halves() -> None:
+def test_half_precision_outputs_stay_half_precision() -> None:
     import numpy as np
     import torch
     from torch import nn
@@ -152,14 +152,14 @@ def test_halves_come_back_as_halves() -> None:
             return {"y": self.inner(x)}
 
     x = torch.randn(3, 4).bfloat16()
-    found = np.asarray(run(graph_of(Named(), {"x": x}), {"x": x})["y"])
+    found = np.asarray(run_eagerly(graph_of(Named(), {"x": x}), {"x": x})["y"])
     assert found.dtype.name == "bfloat16"
     wanted = model(x).detach().float().numpy()
     np.testing.assert_allclose(found.astype(np.float32), wanted, rtol=2**-7, atol=2**-8)
 
 
-def test_waves_at_other_sizes() -> None:
-    """Two ways through a stride that are added, and a transform over an axis that is open."""
+def test_waveforms_at_other_sizes() -> None:
+    """Two strided paths are added, and a Fourier transform runs over a symbolic axis."""
     import torch
     from torch import nn
     from torch.export import Dim
@@ -183,7 +183,7 @@ def test_waves_at_other_sizes() -> None:
     model = Wave()
     free = {0: Dim.DYNAMIC, 2: Dim("half", min=4, max=40) * 2}
     graph = graph_of(model, {"wave": torch.randn(2, 1, 12)}, {"wave": free})
-    program = exported(graph, {"wave": {0: "batch", 2: "length"}})
+    program = export_callable(graph, {"wave": {0: "batch", 2: "length"}})
     with torch.no_grad():
         for size in ((2, 1, 12), (3, 1, 26)):
             wave = torch.randn(size)

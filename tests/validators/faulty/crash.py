@@ -1,4 +1,4 @@
-"""PyTorch with a fault: the process dies in its second pass."""
+"""A faulty PyTorch backend: the process dies in its second forward pass."""
 
 from __future__ import annotations
 

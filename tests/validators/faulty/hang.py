@@ -1,4 +1,4 @@
-"""PyTorch with a fault: the second pass does not end."""
+"""A faulty PyTorch backend: the second forward pass never ends."""
 
 from __future__ import annotations
 

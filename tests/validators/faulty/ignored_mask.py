@@ -1,4 +1,4 @@
-"""A fault for programs: the attention mask has no effect."""
+"""A fault for programs: the attention mask is ignored."""
 
 from __future__ import annotations
 

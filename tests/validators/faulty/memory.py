@@ -1,4 +1,4 @@
-"""PyTorch with a fault: a pass wants more memory than there is."""
+"""A faulty PyTorch backend: a forward pass allocates more memory than there is."""
 
 from __future__ import annotations
 

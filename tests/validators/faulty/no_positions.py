@@ -1,4 +1,4 @@
-"""PyTorch with a fault: positions are counted from the padding on, whatever it is told."""
+"""A faulty PyTorch backend: positions count the left padding, whatever position ids it gets."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
 class Session(pytorch.Session):
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        kept = {name: value for name, value in tensors.items() if name != "position_ids"}
-        return super()._forward(kept, kwargs)
+        inputs = {name: value for name, value in tensors.items() if name != "position_ids"}
+        return super()._forward(inputs, kwargs)

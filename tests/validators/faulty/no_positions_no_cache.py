@@ -1,4 +1,4 @@
-"""PyTorch with a fault and without a cache: positions are counted from the padding on."""
+"""A faulty PyTorch backend without a cache: positions count the left padding."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def load(folder: str, class_name: str, options: dict[str, Any]) -> Session:
 
 class Session(pytorch.Session):
     def _forward(self, tensors: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        kept = {name: value for name, value in tensors.items() if name != "position_ids"}
-        return super()._forward(kept, kwargs)
+        inputs = {name: value for name, value in tensors.items() if name != "position_ids"}
+        return super()._forward(inputs, kwargs)

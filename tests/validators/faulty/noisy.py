@@ -1,4 +1,4 @@
-"""PyTorch with a fault: it talks on standard output, through the descriptor too; that is no fault of its answers."""
+"""A PyTorch backend that prints to standard output, also through the file descriptor; its results are right."""
 
 from __future__ import annotations
 

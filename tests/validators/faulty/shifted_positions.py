@@ -1,4 +1,4 @@
-"""A fault for programs: every position id is one too large."""
+"""A fault for programs: every position id is too large by one."""
 
 from __future__ import annotations
 

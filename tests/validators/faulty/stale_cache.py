@@ -1,4 +1,4 @@
-"""PyTorch with a fault: what a step adds to the cache of the first layer's keys is lost."""
+"""A faulty PyTorch backend: the cache of the first layer loses the keys of every step."""
 
 from __future__ import annotations
 

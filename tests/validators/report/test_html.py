@@ -1,4 +1,4 @@
-"""The page: whole, harmless, and with every figure in it."""
+"""The HTML report is well-formed and safe, and has every metric."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-import made_reports as made
 import numpy as np
 import pytest
+import sample_reports
 
 from equipoise.validators.judgement.results import ModuleError, Report, Verdict
 from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
@@ -23,8 +23,8 @@ from equipoise.validators.report.html.samples import answers_section
 NAN, INF = float("nan"), float("inf")
 
 
-class Reader(HTMLParser):
-    """Elements, their attributes and the text that a person sees; refuses what is not well nested."""
+class HtmlReader(HTMLParser):
+    """Collects elements, attributes and visible text; raises an error if elements are not nested properly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class Reader(HTMLParser):
             self.text += data + " "
 
 
-def read(report: Report) -> Reader:
-    reader = Reader()
+def read_html(report: Report) -> HtmlReader:
+    reader = HtmlReader()
     reader.feed(to_html(report))
     reader.close()
     assert reader.open == []
@@ -60,42 +60,51 @@ def read(report: Report) -> Reader:
     return reader
 
 
-MANY_CASES = made.backend(cases=tuple(made.case(f"case {index}") for index in range(30)))
-DEEP = made.backend(
+MANY_CASES = sample_reports.backend(
+    cases=tuple(sample_reports.case(f"case {index}") for index in range(30))
+)
+DEEP = sample_reports.backend(
     depth=tuple(
         ModuleError(f"model.layers.{n // 9}.part{n % 9}", 10.0 ** (n % 5 - 9), 1e-8)
         for n in range(400)
     )
 )
-ODD = made.backend(
+ODD = sample_reports.backend(
     cases=(
-        made.case(
+        sample_reports.case(
             "single",
-            made.output(Verdict.DIVERGED, replace(made.NOISE, max_abs=NAN, rms=INF), ratio=NAN),
+            sample_reports.output(
+                Verdict.DIVERGED, replace(sample_reports.NOISE, max_abs=NAN, rms=INF), ratio=NAN
+            ),
         ),
-        made.case(
-            "batch", replace(made.output(Verdict.DIVERGED), error=None, noise=None, ratio=None)
+        sample_reports.case(
+            "batch",
+            replace(sample_reports.output(Verdict.DIVERGED), error=None, noise=None, ratio=None),
         ),
     ),
     depth=(ModuleError("a", NAN, 0.0), ModuleError("", INF, NAN)),
     answers=({"score": NAN},),
 )
 REPORTS = {
-    "full": made.full(),
-    "none": made.report(),
-    "failures alone": made.report(made.failed(), made.failed()),
-    "absent alone": made.report(made.absent()),
-    "many cases": made.report(MANY_CASES),
-    "deep": made.report(DEEP),
-    "odd figures": made.report(ODD),
-    "hostile": made.hostile(),
-    "no cases at all": made.report(made.backend(cases=(), depth=(), answers=())),
+    "full": sample_reports.full_report(),
+    "none": sample_reports.report(),
+    "failures alone": sample_reports.report(
+        sample_reports.failed_backend(), sample_reports.failed_backend()
+    ),
+    "absent alone": sample_reports.report(sample_reports.absent_backend()),
+    "many cases": sample_reports.report(MANY_CASES),
+    "deep": sample_reports.report(DEEP),
+    "odd figures": sample_reports.report(ODD),
+    "hostile": sample_reports.hostile_report(),
+    "no cases at all": sample_reports.report(
+        sample_reports.backend(cases=(), depth=(), answers=())
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_page_is_whole(name: str) -> None:
-    reader = read(REPORTS[name])
+def test_page_is_well_formed(name: str) -> None:
+    reader = read_html(REPORTS[name])
     assert reader.tags.count("h1") == 1
     assert "script" not in reader.tags
     assert reader.tags.count("table") == reader.tags.count("caption")
@@ -104,9 +113,9 @@ def test_page_is_whole(name: str) -> None:
     assert {link[1:] for link in reader.links if link.startswith("#")} == set(reader.ids)
 
 
-def test_pages_show_the_figures() -> None:
-    text = read(made.full()).text
-    for said in (
+def test_page_shows_the_metrics() -> None:
+    text = read_html(sample_reports.full_report()).text
+    for part in (
         "text-classification",
         "Bert For Sequence Classification",
         "5 backends against PyTorch: 1 within noise, 1 decision-safe, 1 diverged, 1 failed, 1 not run.",
@@ -126,15 +135,15 @@ def test_pages_show_the_figures() -> None:
         "rms_factor 8 Correct backends sum in another order",
         "Command to repeat the validation equipoise validate /models/bert",
     ):
-        assert said in text, said
+        assert part in text, part
 
 
 def test_verdicts_in_words_without_backends() -> None:
-    assert verdict_sentence(made.report()).startswith("Only the reference was run")
+    assert verdict_sentence(sample_reports.report()).startswith("Only the reference was run")
 
 
-def test_hostile_texts_stay_texts() -> None:
-    text = to_html(made.hostile())
+def test_hostile_texts_are_escaped() -> None:
+    text = to_html(sample_reports.hostile_report())
     text.encode("utf-8")
     shown = "</style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>[31m?"
     assert shown in unescape(text)
@@ -143,10 +152,12 @@ def test_hostile_texts_stay_texts() -> None:
     assert "\x1b" not in text
 
 
-def test_histogram_draws_what_was_counted() -> None:
-    drawn = histogram_chart("flax", made.histogram(-7, 10), made.histogram(-8, 1000))
-    assert drawn is not None
-    svg = ElementTree.fromstring(drawn)
+def test_histogram_shows_the_counts() -> None:
+    chart = histogram_chart(
+        "flax", sample_reports.histogram(-7, 10), sample_reports.histogram(-8, 1000)
+    )
+    assert chart is not None
+    svg = ElementTree.fromstring(chart)
     bars = {
         css: [float(one.attrib["height"]) for one in svg if one.attrib.get("class") == css]
         for css in ("noise", "error")
@@ -160,15 +171,15 @@ def test_histogram_draws_what_was_counted() -> None:
     assert histogram_chart("flax", [0] * 17, [0] * 17) is None
 
 
-def test_line_along_the_depth() -> None:
+def test_error_by_depth() -> None:
     points = (
         ModuleError("a.0", 1e-8, 1e-8),
         ModuleError("a.1", 1e-6, 1e-8),
         ModuleError("b", 0.0, NAN),
     )
-    drawn = error_by_depth_chart("flax", points, "a.1")
-    assert drawn is not None
-    svg = ElementTree.fromstring(drawn)
+    chart = error_by_depth_chart("flax", points, "a.1")
+    assert chart is not None
+    svg = ElementTree.fromstring(chart)
     noise, error = (one.attrib["points"].split() for one in svg.iter("polyline"))
     ys = [float(pair.partition(",")[2]) for pair in error]
     assert ys[1] < ys[0] < ys[2]  # the larger the error, the higher
@@ -179,7 +190,7 @@ def test_line_along_the_depth() -> None:
     assert error_by_depth_chart("flax", ()) is None
 
 
-def test_answers_with_arrays_and_pictures() -> None:
+def test_answers_with_arrays_and_images() -> None:
     image = pytest.importorskip("PIL.Image")
     plain, changed = image.new("L", (8, 4)), image.new("L", (8, 4), 255)
     theirs = {"mask": plain, "audio": np.zeros((1, 50)), "vector": [[0.5] * 20], "kept": plain}
@@ -196,7 +207,7 @@ def test_answers_with_arrays_and_pictures() -> None:
     assert answers_section(["x"], [theirs], [], "flax") is None
 
 
-def test_answers_that_are_missing() -> None:
+def test_missing_answers() -> None:
     shown = answers_section(
         [], [[{"word": "Anna"}, {"word": "Rome"}]], [[{"word": "Anna"}]], "flax"
     )

@@ -1,4 +1,4 @@
-"""What every task keeps to, over all tasks and all trained fixtures."""
+"""Every task fulfils the contract of tasks, on all trained fixtures."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from equipoise.validators.tasks.base import Task, find_task, infer_task, load_sa
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
 PIPELINES = 26
-"""Tasks of transformers 4.57.6's pipelines, but for those that are other names or other options of one of these
-and for image-to-image, keypoint-matching and zero-shot-object-detection."""
+"""Tasks of transformers 4.57.6's pipelines, without aliases and options of these,
+and without image-to-image, keypoint-matching and zero-shot-object-detection.
+"""
 
 
 RESOLUTIONS = ("boxes", "depth", "audio")
-"""Decisions whose value is a measure: below the margin it moves, but nobody sees it."""
+"""Decisions that are measurements: below the margin they change invisibly."""
 
 
 def test_all_are_found() -> None:
@@ -59,7 +60,7 @@ def test_unknown_names() -> None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_one_task_suits(name: str) -> None:
+def test_one_task_fits(name: str) -> None:
     task = infer_task(folder(name))
     assert name.startswith(task.name)
     assert pytorch_class(folder(name), task) == folder(name).class_name
@@ -67,7 +68,7 @@ def test_one_task_suits(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_class_without_architectures(name: str) -> None:
-    """The mapping of transformers gives a class of the same model where the config names none."""
+    """Without ``architectures`` in the config, transformers' mapping gives a class of the same model."""
     model = ModelFolder(ROOT / "tasks" / name)
     task = infer_task(model)
     right = model.class_name
@@ -94,7 +95,7 @@ def test_samples(name: str, own: bool) -> None:
 @pytest.mark.parametrize("own", [False, True], ids=["brought", "own"])
 @pytest.mark.parametrize("name", FIXTURES)
 def test_cases(name: str, own: bool) -> None:
-    """Every case encodes, runs and decodes to one result a sample; shapes of all that is said are right."""
+    """Every case is encoded, run and decoded to one result for each sample, with the declared shapes."""
     model = folder(name)
     task = infer_task(model)
     samples = task.samples(model) if own else load_samples(task, model)
@@ -115,7 +116,7 @@ def test_cases(name: str, own: bool) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_decisions_follow_the_outputs(name: str) -> None:
-    """Twice the same, and the reference followed by itself decides as it did."""
+    """Decisions are deterministic, and the reference agrees with itself."""
     model = folder(name)
     task = infer_task(model)
     batch = task.encode(model, task.cases(model, load_samples(task, model))[0])
@@ -127,7 +128,7 @@ def test_decisions_follow_the_outputs(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_margins_hold(name: str) -> None:
-    """Errors below its margins leave a decision as it is."""
+    """Errors below its margin do not change a decision."""
     model = folder(name)
     task = infer_task(model)
     if runner(name).model.can_generate():
@@ -136,7 +137,7 @@ def test_margins_hold(name: str) -> None:
     batch = task.encode(model, case)
     outputs = task.run(runner(name), model, batch)
     random = np.random.default_rng(0)
-    for place, decision in enumerate(task.decisions(model, batch, outputs)):
+    for index, decision in enumerate(task.decisions(model, batch, outputs)):
         if decision.name in RESOLUTIONS or not np.size(decision.margins):
             continue
         for _ in range(5):
@@ -146,12 +147,12 @@ def test_margins_hold(name: str) -> None:
             margins = margins.reshape(margins.shape + (1,) * (read.ndim - margins.ndim))
             error = random.choice([-0.999, 0.999], read.shape) * margins
             moved[decision.output][decision.rows] = read + error
-            again = task.decisions(model, batch, moved)[place]
+            again = task.decisions(model, batch, moved)[index]
             assert (again.name, again.value) == (decision.name, decision.value)
 
 
 def test_needs_no_framework() -> None:
-    """No task imports torch, nor anything else that is an extra, when it is imported."""
+    """Importing a task imports neither torch nor any other optional dependency."""
     names = ", ".join(repr(name) for name in ("torch", "transformers", "PIL", "pandas"))
     code = (
         "import sys\n"
@@ -159,8 +160,10 @@ def test_needs_no_framework() -> None:
         "[find_task(name) for name in task_names()]\n"
         f"print([name for name in ({names}) if name in sys.modules])"
     )
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert made.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
 
 
 def test_no_line_imports_torch() -> None:
@@ -195,7 +198,7 @@ def _plain(value: object) -> bool:
 
 
 def _weight(sample: object) -> str:
-    """The sizes of everything in a sample."""
+    """Returns the total size of a sample."""
     return ",".join(_sizes(sample))
 
 
@@ -215,7 +218,7 @@ def _sizes(value: object) -> Iterator[str]:
         yield str(len(str(value)))
 
 
-def test_tasks_are_tasks() -> None:
+def test_tasks_satisfy_the_protocol() -> None:
     for name in task_names():
         task: Task = find_task(name)
         assert task.__doc__

@@ -1,19 +1,17 @@
-"""Our decoding of PyTorch's outputs against what pipeline() of transformers 4.57.6 returned."""
+"""Tasks decode PyTorch's outputs to the results of ``pipeline()`` in transformers 4.57.6."""
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
+from pipeline_results import compare
 from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
 from equipoise.validators.core.types import Case
@@ -25,25 +23,22 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-OTHERWISE = {
+READ_DIFFERENTLY = {
     "translation-t5": "transformers 5 builds T5's tokenizer without looking at tokenizer.json: it splits otherwise"
 }
-"""Where transformers 5 reads a folder otherwise than 4.57.6, whatever is done with it."""
+"""Fixtures that transformers 5 always reads differently from 4.57.6."""
 
-PADDED_OTHERWISE = {
+CHANGED_BY_PADDING = {
     "image-segmentation-panoptic": "its convolutions see the padding of smaller pictures"
 }
-"""Models whose answers change when they are padded, in every framework alike."""
-
-TOLERANCE = 1e-4
-"""Scores: float32 there, float64 here."""
+"""Models whose results change with padding, in every framework."""
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_as_pipeline(name: str) -> None:
+def test_same_results_as_pipeline(name: str) -> None:
     golden = json.loads((ROOT / "pipelines" / f"{name}.json").read_text())
-    if golden["why"] or name in OTHERWISE:
-        pytest.skip(golden["why"] or OTHERWISE[name])
+    if golden["why"] or name in READ_DIFFERENTLY:
+        pytest.skip(golden["why"] or READ_DIFFERENTLY[name])
     model = folder(name)
     task = infer_task(model)
     for call in golden["calls"]:
@@ -59,73 +54,37 @@ def test_as_pipeline(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_batch_decides_as_single(name: str) -> None:
-    """What a sample gives in a padded batch is what it gives alone."""
+def test_batch_gives_the_answers_of_single_samples(name: str) -> None:
+    """A sample gets the same answer in a padded batch as alone."""
     model = folder(name)
     task = infer_task(model)
-    if name in PADDED_OTHERWISE:
-        pytest.skip(PADDED_OTHERWISE[name])
+    if name in CHANGED_BY_PADDING:
+        pytest.skip(CHANGED_BY_PADDING[name])
     samples = load_samples(task, model)[:3]
     options = task.cases(model, samples)[0].options
     alone = []
     for sample in samples:
         batch = task.encode(model, Case("single", (sample,), options))
-        alone += _words(task.decode(model, batch, task.run(runner(name), model, batch))[0])
+        alone += _strings(task.decode(model, batch, task.run(runner(name), model, batch))[0])
     try:
         batch = task.encode(model, Case("batch", tuple(samples), options))
     except ValueError as error:
         pytest.skip(str(error))
     together = task.decode(model, batch, task.run(runner(name), model, batch))
-    assert [word for found in together for word in _words(found)] == alone
+    assert [word for found in together for word in _strings(found)] == alone
 
 
 def test_every_fixture_has_a_golden() -> None:
     assert set(FIXTURES) == set(GOLDENS)
 
 
-def compare(found: Any, wanted: Any, where: str) -> None:
-    if isinstance(wanted, list) and len(wanted) == 1 and isinstance(found, dict):
-        wanted = wanted[0]
-    if isinstance(wanted, dict) and "packed" in wanted:
-        _compare_pictures(found, wanted, where)
-    elif isinstance(wanted, dict) and "bits" in wanted:
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(wanted["bits"])), np.uint8)
-        mask = np.unpackbits(bits)[: np.prod(wanted["shape"])].reshape(wanted["shape"]) == 1
-        assert (np.asarray(found) == mask).mean() > 0.999, where
-    elif isinstance(wanted, dict) and "every37th" in wanted:
-        array = np.asarray(found)
-        assert list(array.shape) == wanted["shape"], where
-        np.testing.assert_allclose(array.ravel()[::37], wanted["every37th"], TOLERANCE, TOLERANCE)
-    elif isinstance(wanted, dict):
-        assert set(found) == set(wanted), where
-        for key, value in wanted.items():
-            compare(found[key], value, f"{where} {key}")
-    elif isinstance(wanted, list):
-        assert len(found) == len(wanted), where
-        for index, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-            compare(ours, theirs, f"{where} {index}")
-    elif isinstance(wanted, float):
-        assert found == pytest.approx(wanted, abs=TOLERANCE), where
-    else:
-        assert found == wanted, where
-
-
-def _compare_pictures(found: Any, wanted: dict[str, Any], where: str) -> None:
-    """The same but for one step of grey, or one pixel in a thousand of a mask."""
-    raw = zlib.decompress(base64.b64decode(wanted["packed"]))
-    assert (found.mode, list(found.size)) == (wanted["mode"], wanted["size"]), where
-    ours, theirs = np.frombuffer(found.tobytes(), np.uint8), np.frombuffer(raw, np.uint8)
-    apart = np.abs(ours.astype(int) - theirs.astype(int))
-    assert (apart > 1).mean() <= 0.001, where
-
-
-def _words(found: Any) -> Iterator[Any]:
-    """Everything that is no number nor picture."""
+def _strings(found: Any) -> Iterator[Any]:
+    """Yields every string in a result."""
     if isinstance(found, dict):
         for key in sorted(found):
-            yield from _words(found[key])
+            yield from _strings(found[key])
     elif isinstance(found, list | tuple):
         for inner in found:
-            yield from _words(inner)
+            yield from _strings(inner)
     elif isinstance(found, str):
         yield found

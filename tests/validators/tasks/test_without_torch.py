@@ -1,4 +1,4 @@
-"""Samples become arrays where PyTorch is not installed: ``equipoise run`` on an artifact needs none."""
+"""Tasks encode samples without PyTorch: ``equipoise run`` on an artifact does not need it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEED_TORCH = {
     "image-segmentation-panoptic": "MaskFormer's image processor imports torch",
     "zero-shot-audio-classification": "ClapFeatureExtractor asks for torch",
 }
-"""What transformers 5 itself does not prepare without torch; ASTFeatureExtractor is another."""
+"""Fixtures whose preprocessing in transformers 5 needs torch; ASTFeatureExtractor is another."""
 
 CODE = """
 import importlib.util, sys, warnings
@@ -43,5 +43,5 @@ print("torch" in sys.modules)
 def test_encodes_without_torch() -> None:
     folders = [str(ROOT / "tasks" / name) for name in FIXTURES if name not in NEED_TORCH]
     command = [sys.executable, "-c", CODE, *folders]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.stdout.strip() == "False", made.stderr[-2000:]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.stdout.strip() == "False", process.stderr[-2000:]

@@ -44,9 +44,9 @@ VARIANTS = [Variant(one, {**BASE, **one}, {}) for one in CHANGES]
     ],
 )
 def test_sizes(size: Any, expected: str) -> None:
-    places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
+    points = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     values = [size(one.values) for one in VARIANTS]
-    assert ExpressionSearch(VARIANTS).find_size(places, values) == expected
+    assert ExpressionSearch(VARIANTS).find_size(points, values) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_sizes(size: Any, expected: str) -> None:
     ],
 )
 def test_conditions(holds: Any, expected: str) -> None:
-    places = [
+    points = [
         SamplePoint(at, one.values, {"layer": layer})
         for at, one in enumerate(VARIANTS)
         for layer in range(one.values["layers"])
     ]
-    values = [holds(one.values, one.indices["layer"]) for one in places]
-    assert ExpressionSearch(VARIANTS).find_condition(places, values) == expected
+    values = [holds(one.values, one.indices["layer"]) for one in points]
+    assert ExpressionSearch(VARIANTS).find_condition(points, values) == expected
 
 
 MORE: dict[str, Any] = {
@@ -114,24 +114,24 @@ MORE_VARIANTS = [Variant(one, {**MORE, **one}, {}) for one in MORE_CHANGES]
     ],
 )
 def test_sizes_that_are_sums_or_fallbacks(size: Any, expected: str) -> None:
-    places = [SamplePoint(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
+    points = [SamplePoint(at, one.values) for at, one in enumerate(MORE_VARIANTS)]
     values = [size(one.values) for one in MORE_VARIANTS]
-    assert ExpressionSearch(MORE_VARIANTS).find_size(places, values) == expected
+    assert ExpressionSearch(MORE_VARIANTS).find_size(points, values) == expected
 
 
 def test_a_repeated_list_and_a_word_of_a_string() -> None:
-    places = [
+    points = [
         SamplePoint(at, one.values, {"layer": layer})
         for at, one in enumerate(MORE_VARIANTS)
         for layer in range(one.values["depth"])
     ]
     search = ExpressionSearch(MORE_VARIANTS)
     cyclic = [
-        (many := one.values["pattern"])[one.indices["layer"] % len(many)] == "b" for one in places
+        (many := one.values["pattern"])[one.indices["layer"] % len(many)] == "b" for one in points
     ]
-    assert search.find_condition(places, cyclic) == "pattern[layer % len(pattern)] != 'a'"
-    gated = ["gated" in one.values["sort"] for one in places]
-    assert search.find_condition(places, gated) == "'gated' in sort"
+    assert search.find_condition(points, cyclic) == "pattern[layer % len(pattern)] != 'a'"
+    gated = ["gated" in one.values["sort"] for one in points]
+    assert search.find_condition(points, gated) == "'gated' in sort"
 
 
 def test_a_condition_of_several_cases() -> None:
@@ -141,7 +141,7 @@ def test_a_condition_of_several_cases() -> None:
         *({"first": True, "stem": 24}, {"widths": [16, 48]}),
     )
     variants = [Variant(one, {**base, **one}, {}) for one in changes]
-    places = [
+    points = [
         SamplePoint(at, one.values, {"stage": stage, "layer": layer})
         for at, one in enumerate(variants)
         for stage in range(2)
@@ -149,14 +149,14 @@ def test_a_condition_of_several_cases() -> None:
     ]
     shortcut = [
         at["layer"] == 0 and (at["stage"] > 0 or v["first"] or v["stem"] != v["widths"][0])
-        for at, v in ((one.indices, one.values) for one in places)
+        for at, v in ((one.indices, one.values) for one in points)
     ]
-    assert ExpressionSearch(variants).find_condition(places, shortcut) == (
+    assert ExpressionSearch(variants).find_condition(points, shortcut) == (
         "(layer == 0) and (stem != widths[stage] or first or stage != 0)"
     )
 
 
 def test_missing_expressions_are_reported() -> None:
-    places = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
+    points = [SamplePoint(at, one.values) for at, one in enumerate(VARIANTS)]
     odd = [3, 17, 5, 91, 26, 8, 44, 2, 63, 12]
-    assert ExpressionSearch(VARIANTS).find_size(places, odd) is None
+    assert ExpressionSearch(VARIANTS).find_size(points, odd) is None

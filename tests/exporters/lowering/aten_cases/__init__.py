@@ -1,1 +1,1 @@
-"""Samples that PyTorch has not, or too few of: a file a family of operators."""
+"""Hand-written samples of ATen calls that PyTorch's own samples lack; one module for each module of ``ops``."""

@@ -1,4 +1,4 @@
-"""Two tensors, or one and a number: broadcasting, dtypes that differ, signs and what is no number."""
+"""Samples of binary operators: broadcasting, mixed dtypes, signs and NaN."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BITS = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwi
 def cases(t: Tensors) -> Iterator[Call]:
     odd = t.all_pairs(t.odd)
     few = t.all_pairs(t.odd[:14], t.of([2.0, -3.0, 0.75]))
-    whole = t.all_pairs(t.of([7, -7, 0, 5, -1]), t.of([2, -2, 3, -5]))
+    integers = t.all_pairs(t.of([7, -7, 0, 5, -1]), t.of([2, -2, 3, -5]))
     for name in (*COMPARISONS, *EXTREMES, "mul", "add", "sub", "div", "fmod", "remainder"):
         overload = "default" if name in {*EXTREMES} - {"copysign"} else "Tensor"
         yield call(f"{name}.{overload}", *odd)
         yield call(f"{name}.{overload}", t.f(2, 3), t.h(3))
         yield call(f"{name}.{overload}", *(one.half() for one in few))
         if name not in ("fmax", "fmin", "atan2", "hypot", "copysign"):
-            yield call(f"{name}.{overload}", *whole)
+            yield call(f"{name}.{overload}", *integers)
         if name != "hypot":
             yield call(f"{name}.{overload}", t.i(2, 3), t.of(1.5))
         if name in (*COMPARISONS, "fmod", "remainder"):
@@ -69,10 +69,10 @@ def _sums(t: Tensors) -> Iterator[Call]:
 
 def _quotients(t: Tensors) -> Iterator[Call]:
     ends = t.of([0.0, -0.0, 1, -1, 0.3, 3, -3, 7.5, 1e-30, 1e30, 0.1, INF, -INF, NAN])
-    whole = t.all_pairs(t.of([7, -7, 0, 5, -1, 6]), t.of([2, -2, 3, -5, 1]))
+    integers = t.all_pairs(t.of([7, -7, 0, 5, -1, 6]), t.of([2, -2, 3, -5, 1]))
     for mode in ("floor", "trunc"):
         yield call("div.Tensor_mode", *t.all_pairs(ends), rounding_mode=mode)
-        yield call("div.Tensor_mode", *whole, rounding_mode=mode)
+        yield call("div.Tensor_mode", *integers, rounding_mode=mode)
         yield call("div.Tensor_mode", *t.all_pairs(t.f(6), t.f(5) * 0.01), rounding_mode=mode)
         yield call("div.Tensor_mode", t.of([7, -7, 1]), t.of(2.0), rounding_mode=mode)
         yield call("div.Tensor_mode", t.of([5, 9], t.torch.uint8), 2, rounding_mode=mode)
@@ -80,7 +80,7 @@ def _quotients(t: Tensors) -> Iterator[Call]:
         yield call("div.Tensor_mode", *wide, rounding_mode=mode)
         yield call("div.Tensor_mode", t.h(6), t.h(6), rounding_mode=mode)
     yield call("div.Tensor_mode", t.f(3), 2.0, rounding_mode=None)
-    yield call("div.Tensor", *whole)
+    yield call("div.Tensor", *integers)
     yield call("div.Tensor", t.i(3), 2)
     yield call("div.Tensor", t.b(3), t.of(4))
     yield call("div.Tensor", t.c(3), t.c(3))

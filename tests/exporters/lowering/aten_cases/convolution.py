@@ -1,4 +1,4 @@
-"""Convolutions: groups, dilation, transposed with cells left over, without a batch."""
+"""Samples of convolutions: groups, dilation, transposed with output padding, without a batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cases(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """What no step reaches is cut off, on one axis and on two."""
+    """Calls with symbolic sizes where columns that no stride reaches are cut off, on one axis and on two."""
     name = "convolution.default"
     x, weight = t.f(2, 4, 11), t.f(6, 2, 3)
     for stride, padding, dilation in ((1, 0, 1), (2, 1, 1), (3, 2, 1), (4, 0, 1), (2, 0, 2)):

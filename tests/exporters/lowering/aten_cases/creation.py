@@ -1,4 +1,4 @@
-"""Tensors out of numbers: steps of all signs, fractions, every dtype."""
+"""Samples of operators that create tensors: steps of either sign, fractions, every dtype."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("empty_strided.default", [2, 3], [1, 2], dtype=torch.bool)
     yield call("empty_permuted.default", [2, 3], [1, 0])
     yield call("empty_permuted.default", [2, 3], [1, 0], dtype=torch.float16)
-    whole = ((0, 5), (0, 5, 2), (5, 0, -2), (-3, 4, 3), (2, 2), (0, 6, 3), (7, 0, -7))
-    for bounds in whole:
+    integer_bounds = ((0, 5), (0, 5, 2), (5, 0, -2), (-3, 4, 3), (2, 2), (0, 6, 3), (7, 0, -7))
+    for bounds in integer_bounds:
         yield call("arange.start_step", *bounds)
     yield call("arange.start_step", 0, 5, 2, dtype=torch.float32)
     yield call("arange.start_step", 0, 5, dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Fourier transforms: the three norms, each way, odd lengths, half of the answer or all."""
+"""Samples of Fourier transforms: all norms, both directions, odd lengths, one-sided and two-sided."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cases(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """Lengths that are open are not for JAX's own transform."""
+    """Calls with symbolic lengths, which JAX's own transform does not support."""
     for norm in (0, 1, 2):
         yield call("_fft_r2c.default", t.f(3, 11), [1], norm, True)
         yield call("_fft_r2c.default", t.f(11, 7), [0, 1], norm, True)

@@ -1,4 +1,4 @@
-"""Indices: negative, several of one place, masks, values for all or for each."""
+"""Samples of indexing: negative and repeated indices, masks, values for all or for each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("index_select.default", t.f(), 0, t.of([0]))
     yield from _index(t)
     yield from _put(t)
-    yield from _scattered(t)
-    yield from _ordered(t)
-    yield from _searched(t)
+    yield from _scatters(t)
+    yield from _sorts(t)
+    yield from _searches(t)
     yield call("masked_scatter.default", t.f(2, 3), t.b(2, 3), t.f(8))
     yield call("masked_scatter.default", t.f(2, 3), t.of([True, False, True]), t.f(4))
     yield call("masked_scatter.default", t.f(3), t.of([[True, True, False]] * 2), t.f(2, 2))
@@ -80,11 +80,11 @@ def _put(t: Tensors) -> Iterator[Call]:
     yield call("index_put.default", x, [t.of([False] * 3)], t.of(2.5))
 
 
-def _scattered(t: Tensors) -> Iterator[Call]:
+def _scatters(t: Tensors) -> Iterator[Call]:
     x, source = t.f(3, 4), t.f(2, 4)
-    places = t.of([[0, 2, 1, 0], [1, 2, 2, 1]])
+    indices = t.of([[0, 2, 1, 0], [1, 2, 2, 1]])
     apart = t.of([[0, 2, 1, 0], [1, 0, 2, 1]])
-    yield call("gather.default", x, 0, places)
+    yield call("gather.default", x, 0, indices)
     yield call("gather.default", x, -1, t.of([[3, 3], [0, 1]]))
     yield call("gather.default", x, 1, t.of([[3, 0, 1]]), sparse_grad=False)
     yield call("gather.default", t.f(), 0, t.of([0, 0]))
@@ -98,23 +98,23 @@ def _scattered(t: Tensors) -> Iterator[Call]:
     yield call("scatter.src", t.f(3), 0, t.of(1), t.f())
     yield call("scatter.value", t.f(), 0, t.of([0]), 1.5)
     for reduce in ("add", "multiply"):
-        yield call("scatter.reduce", x, 0, places, source, reduce=reduce)
-        yield call("scatter.value_reduce", x, 0, places, 2.5, reduce=reduce)
-        truths = t.of([[True, False, True, False], [False] * 4, [True] * 4])
-        yield call("scatter.reduce", truths, 0, places, t.b(2, 4), reduce=reduce)
-    yield call("scatter_add.default", x, 0, places, source)
+        yield call("scatter.reduce", x, 0, indices, source, reduce=reduce)
+        yield call("scatter.value_reduce", x, 0, indices, 2.5, reduce=reduce)
+        booleans = t.of([[True, False, True, False], [False] * 4, [True] * 4])
+        yield call("scatter.reduce", booleans, 0, indices, t.b(2, 4), reduce=reduce)
+    yield call("scatter_add.default", x, 0, indices, source)
     yield call("scatter_add.default", t.i(3, 4), 1, t.of([[1, 1]]), t.i(2, 3))
     for reduce in ("sum", "prod", "mean", "amax", "amin"):
         for own in (True, False):
-            yield call("scatter_reduce.two", x, 0, places, source, reduce, include_self=own)
+            yield call("scatter_reduce.two", x, 0, indices, source, reduce, include_self=own)
             yield call(
                 *("scatter_reduce.two", t.i(3, 4), -1, t.of([[1, 1, 3]]), t.i(1, 3), reduce),
                 include_self=own,
             )
-    yield call("scatter_reduce.two", x, 0, places, source, "sum")
+    yield call("scatter_reduce.two", x, 0, indices, source, "sum")
 
 
-def _ordered(t: Tensors) -> Iterator[Call]:
+def _sorts(t: Tensors) -> Iterator[Call]:
     inf, nan = float("inf"), float("nan")
     x = t.of([[2.0, -inf, nan, 0.0, 2.0, -1.0], [3.0, 3.0, -2.0, nan, nan, inf]])
     ties = t.i(3, 8, low=0, high=3)
@@ -137,7 +137,7 @@ def _ordered(t: Tensors) -> Iterator[Call]:
     yield call("topk.default", t.f(), 1)
 
 
-def _searched(t: Tensors) -> Iterator[Call]:
+def _searches(t: Tensors) -> Iterator[Call]:
     edges, x = t.of([-1.0, 0.0, 0.0, 2.0]), t.of([[-2.0, -1.0, 0.0], [1.0, 2.0, 3.0]])
     for right in (False, True):
         yield call("bucketize.Tensor", x, edges, right=right, out_int32=right)
@@ -157,7 +157,7 @@ def _searched(t: Tensors) -> Iterator[Call]:
 
 
 def refused_cases(t: Tensors) -> Iterator[Call]:
-    """How many places a mask has beside those of another index, no program knows."""
+    """Calls that combine a mask with another index: no program knows how many elements the mask selects."""
     flags = t.of([True, False, True])
     yield call("index.Tensor", t.f(3, 4), [flags, t.of([0, 1])])
     yield call("index.Tensor", t.f(4, 3), [t.of([0, 1]), flags])
@@ -168,14 +168,14 @@ def refused_cases(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    x, places = t.f(11, 3), t.of([[0, 6, 2], [1, 1, 3]])
+    x, indices = t.f(11, 3), t.of([[0, 6, 2], [1, 1, 3]])
     yield call("embedding.default", t.f(4, 3), t.of([0, 1, 2, 3, 3, 2, 1]))
     yield call("index_select.default", x, 0, t.of([10, 0, 4]))
     yield call("index.Tensor", x, [t.of([0, -1, 2])])
     yield call("index_put.default", x, [t.of([0, -1])], t.of(2.5), True)
     yield call("index_put.default", x, [x > 0], t.of(2.5))
-    yield call("gather.default", x, 0, places)
-    yield call("scatter.src", x, 0, places[:1], t.f(11, 3))
+    yield call("gather.default", x, 0, indices)
+    yield call("scatter.src", x, 0, indices[:1], t.f(11, 3))
     yield call("masked_scatter.default", x, x > 0, t.f(11, 3))
     yield call("topk.default", t.f(3, 11), 2)
     yield call("topk.default", t.f(11), Size.of("n-2"))

@@ -1,4 +1,4 @@
-"""Products of matrices."""
+"""Samples of matrix products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that normalize: with and without weights, halves, several axes."""
+"""Samples of normalization: with and without weights, fp16 and bf16, several axes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call(trained, x, None, None, *stats, 0.1, 0.5)
     yield call(trained, t.f(2, 3, 2, 2), t.f(3), None, *stats, 0.1, 0.5)
     yield call(trained, t.f(4, 3), t.f(3), t.f(3), *stats, 0.1, 0.5)
-    halves = (t.h(3), t.h(3).abs() + 0.5)
-    yield call(trained, t.h(2, 3, 4), t.h(3), t.h(3), *halves, 0.1, 1e-5)
+    statistics = (t.h(3), t.h(3).abs() + 0.5)
+    yield call(trained, t.h(2, 3, 4), t.h(3), t.h(3), *statistics, 0.1, 1e-5)
     batch = "_native_batch_norm_legit.no_stats"
     yield call(batch, x, t.f(3), t.f(3), True, 0.1, 1e-5)
     yield call(batch, t.f(2, 3, 2, 2), None, None, True, 0.1, 0.5)

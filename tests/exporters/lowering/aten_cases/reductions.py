@@ -1,4 +1,4 @@
-"""Over axes and along them: ties, what is no number, integers, nothing at all."""
+"""Samples of reductions and scans: ties, NaN, integers, empty tensors."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("cumsum.default", t.i(3), 0, dtype=t.torch.int32)
     yield call("cumprod.default", t.i(3), 0, dtype=t.torch.int32)
     yield from _extremes(t)
-    yield from _truths(t)
-    yield from _spreads(t)
-    yield from _running(t)
+    yield from _booleans(t)
+    yield from _variances(t)
+    yield from _cumulative(t)
     yield from _softmaxes(t)
-    yield from _counted(t)
+    yield from _counts(t)
 
 
 def _extremes(t: Tensors) -> Iterator[Call]:
@@ -64,7 +64,7 @@ def _extremes(t: Tensors) -> Iterator[Call]:
         yield call(f"arg{name}.default", t.f(), 0)
 
 
-def _truths(t: Tensors) -> Iterator[Call]:
+def _booleans(t: Tensors) -> Iterator[Call]:
     x = t.of([[0.0, 0.0, NAN], [0.0, -0.0, 0.0], [1.0, 0.0, 2.0]])
     yield call("any.default", x)
     yield call("any.default", x[1])
@@ -77,7 +77,7 @@ def _truths(t: Tensors) -> Iterator[Call]:
             yield call(f"{name}.default", t.of(values))
 
 
-def _spreads(t: Tensors) -> Iterator[Call]:
+def _variances(t: Tensors) -> Iterator[Call]:
     x = t.f(3, 4, 5) * 2 + 1
     for name in ("var", "var_mean"):
         yield call(f"{name}.correction", x, [1])
@@ -103,7 +103,7 @@ def _spreads(t: Tensors) -> Iterator[Call]:
     yield call("linalg_vector_norm.default", t.h(30), 3, None, True)
 
 
-def _running(t: Tensors) -> Iterator[Call]:
+def _cumulative(t: Tensors) -> Iterator[Call]:
     ties = t.i(4, 6, low=0, high=3)
     odd = t.of([[1.0, 1, NAN, 3, NAN, 5], [-INF, 2, 2, INF, INF, -1], [-1, -1, -2, -3, 0, 0]])
     for name in ("cummax", "cummin"):
@@ -136,7 +136,7 @@ def _softmaxes(t: Tensors) -> Iterator[Call]:
         yield call(f"{name}.default", t.f(2, 3, 4) * 9, 1, False)
 
 
-def _counted(t: Tensors) -> Iterator[Call]:
+def _counts(t: Tensors) -> Iterator[Call]:
     x = t.of([0.0, 1, 2, 3, 4, 0.5, -1, 9, 4, 2.5])
     yield call("histc.default", x, 4, 0, 4)
     yield call("histc.default", x, 5)
@@ -150,7 +150,7 @@ def _counted(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """Axes that are open: how many values they have is known late."""
+    """Calls that reduce over symbolic axes."""
     x = t.f(11, 3, 7)
     for name in ("sum.dim_IntList", "mean.dim", "amax.default", "var.correction"):
         yield call(name, x, [0])

@@ -1,4 +1,4 @@
-"""Pooling and interpolation: paddings, rounding up, corners, sizes that do not divide."""
+"""Samples of pooling and interpolation: padding, ceil mode, aligned corners, sizes that do not divide."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ NAN = float("nan")
 
 
 def cases(t: Tensors) -> Iterator[Call]:
-    yield from _largest(t)
-    yield from _means(t)
-    yield from _interpolated(t)
-    yield from _smoothed(t)
+    yield from _max_pools(t)
+    yield from _average_pools(t)
+    yield from _interpolations(t)
+    yield from _antialiased(t)
     yield from _grids(t)
 
 
-def _largest(t: Tensors) -> Iterator[Call]:
+def _max_pools(t: Tensors) -> Iterator[Call]:
     pool = "max_pool2d_with_indices.default"
     x, ties = t.f(1, 2, 7, 6), t.i(1, 2, 6, 7, low=0, high=3).float()
     yield call(pool, x, [2, 2])
@@ -38,7 +38,7 @@ def _largest(t: Tensors) -> Iterator[Call]:
     yield call(deep, t.f(1, 2, 4, 5, 4), [2, 3, 2], [2, 2, 1], [1, 1, 0], [1, 1, 2], True)
 
 
-def _means(t: Tensors) -> Iterator[Call]:
+def _average_pools(t: Tensors) -> Iterator[Call]:
     x = t.f(1, 2, 7, 6)
     for rounding in (False, True):
         for counted in (True, False):
@@ -62,7 +62,7 @@ def _means(t: Tensors) -> Iterator[Call]:
     yield call("_adaptive_avg_pool2d.default", x[0], [3, 4])
 
 
-def _interpolated(t: Tensors) -> Iterator[Call]:
+def _interpolations(t: Tensors) -> Iterator[Call]:
     x = t.f(1, 2, 5, 4)
     sizes = ([7, 9], [3, 2], [1, 1], [5, 4], [10, 12])
     for size in sizes:
@@ -72,12 +72,12 @@ def _interpolated(t: Tensors) -> Iterator[Call]:
             yield call("upsample_bilinear2d.default", x, size, align)
             yield call("upsample_bicubic2d.default", x, size, align)
     for factors in ([2.0, 3.0], [1.3, 0.7], [0.5, 2.5]):
-        made = [int(5 * factors[0]), int(4 * factors[1])]
+        size = [int(5 * factors[0]), int(4 * factors[1])]
         yield call("upsample_nearest2d.vec", x, None, factors)
         for align in (False, True):
             yield call("upsample_bilinear2d.vec", x, None, align, factors)
-            yield call("upsample_bilinear2d.default", x, made, align, *factors)
-            yield call("upsample_bicubic2d.default", x, made, align, *factors)
+            yield call("upsample_bilinear2d.default", x, size, align, *factors)
+            yield call("upsample_bicubic2d.default", x, size, align, *factors)
     for align in (False, True):
         deep = t.f(1, 2, 3, 4, 5)
         yield call("upsample_trilinear3d.default", deep, [5, 3, 7], align)
@@ -90,7 +90,7 @@ def _interpolated(t: Tensors) -> Iterator[Call]:
     yield call("upsample_bicubic2d.default", t.h(1, 2, 5, 4), [7, 9], False)
 
 
-def _smoothed(t: Tensors) -> Iterator[Call]:
+def _antialiased(t: Tensors) -> Iterator[Call]:
     x = t.f(1, 2, 9, 8)
     for name in ("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"):
         for size in ([4, 3], [12, 11], [1, 1], [9, 8], [2, 13]):
@@ -116,7 +116,7 @@ def _grids(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """How many windows or cells there are comes of sizes that are open."""
+    """Calls whose number of windows or cells depends on symbolic sizes."""
     x = t.f(1, 2, 11, 7)
     for rest in (([2, 2],), ([3, 2], [2, 1], [1, 1]), ([3, 2], [3, 2], [1, 0], [1, 2], True)):
         yield call("max_pool2d_with_indices.default", x, *rest)
@@ -127,13 +127,13 @@ def open_cases(t: Tensors) -> Iterator[Call]:
             yield call("avg_pool2d.default", x, [3, 2], [2, 2], [1, 1], rounding, counted)
     yield call("_adaptive_avg_pool2d.default", x, [3, 4])
     yield call("_adaptive_avg_pool2d.default", x, [Size.of("m"), 2])
-    doubled, odd = [Size.of("2*n"), Size.of("3*m")], [13, Size.of("n")]
+    double_size, odd = [Size.of("2*n"), Size.of("3*m")], [13, Size.of("n")]
     yield call("upsample_nearest2d.vec", x, None, [2.0, 3.0])
     yield call("upsample_nearest2d.vec", x, None, [1.5, 0.25])
-    yield call("upsample_nearest2d.vec", x, doubled, None)
+    yield call("upsample_nearest2d.vec", x, double_size, None)
     for align in (False, True):
         yield call("upsample_bilinear2d.vec", x, None, align, [2.5, 0.75])
-        for size in (doubled, odd):
+        for size in (double_size, odd):
             yield call("upsample_bilinear2d.default", x, size, align)
             yield call("upsample_bicubic2d.default", x, size, align)
             yield call("_upsample_bilinear2d_aa.default", x, size, align)

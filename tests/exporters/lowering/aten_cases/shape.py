@@ -1,4 +1,4 @@
-"""Views and copies: negative axes, steps, bounds beyond the ends, nothing at all."""
+"""Samples of views and copies: negative axes, steps, bounds beyond the ends, empty tensors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cases(t: Tensors) -> Iterator[Call]:
     yield call("copy.default", t.f(2, 3), t.i(3))
     yield call("copy.default", t.i(2, 3), t.f(3) * 4, True)
     yield from _axes(t)
-    yield from _joined(t)
+    yield from _concatenations(t)
     yield from _slices(t)
     yield from _windows(t)
     yield from _numbers(t)
@@ -68,7 +68,7 @@ def _axes(t: Tensors) -> Iterator[Call]:
     yield call("diagonal.default", x)
 
 
-def _joined(t: Tensors) -> Iterator[Call]:
+def _concatenations(t: Tensors) -> Iterator[Call]:
     yield call("cat.default", [t.f(2, 3), t.f(2, 1)], -1)
     yield call("cat.default", [t.f(2, 3), t.f(1, 3)])
     yield call("cat.default", [t.f(2, 3), t.f(0), t.f(1, 3)], 0)
@@ -130,7 +130,7 @@ def _numbers(t: Tensors) -> Iterator[Call]:
 
 
 def open_cases(t: Tensors) -> Iterator[Call]:
-    """Sizes, bounds and places that come of sizes that are open."""
+    """Calls whose sizes, bounds and indices depend on symbolic sizes."""
     n, x = Size.of("n"), t.f(3, 11, 2)
     yield call("view.default", x, [3, Size.of("2*n")])
     yield call("expand.default", t.f(11, 1), [3, -1, 4])
@@ -141,8 +141,8 @@ def open_cases(t: Tensors) -> Iterator[Call]:
     for index in (0, 2, -1, -3):
         yield call("select.int", x, 1, index)
     yield call("select.int", x, 1, Size.of("n-2"))
-    for place in (0, 2, -1):
-        yield call("select.int", x, 1, t.of(place))
+    for index in (0, 2, -1):
+        yield call("select.int", x, 1, t.of(index))
     bounds = ((None, -2, 1), (2, None, 2), (-3, None, 1), (1, Size.of("n-1"), 1), (0, 3, 1))
     for start, end, step in (*bounds, (Size.of("n-3"), 2**63 - 1, 1), (0, 2**63 - 1, 1)):
         yield call("slice.Tensor", x, 1, start, end, step)

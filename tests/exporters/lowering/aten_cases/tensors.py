@@ -1,4 +1,4 @@
-"""What the samples are made of."""
+"""Tensors and symbolic sizes for samples."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 OPEN = {11: "n", 7: "m", 9: "n-2", 5: "(n-1)//2"}
-"""How long the axes are that are open where a sample is one of open sizes, and what that comes of."""
+"""Symbolic sizes of samples: the lengths of their axes, and the expression of each."""
 
 
 class Size(int):
-    """An argument that is a size, or comes of one.
+    """An argument that depends on a size.
 
     Attributes:
-        text: What it is of the sizes that are open, e.g. ``2*n``.
+        text: The expression of the symbolic sizes, e.g. ``2*n``.
     """
 
     text: str
@@ -28,12 +28,12 @@ class Size(int):
 
 
 def call(operator: str, *args: Any, **kwargs: Any) -> Call:
-    """A call of ``aten.<operator>``."""
+    """Returns a call of ``aten.<operator>``."""
     return f"aten.{operator}", args, kwargs
 
 
 class Tensors:
-    """Makes tensors: each of its own values, the same in every run."""
+    """Makes tensors with different values that are the same in every run."""
 
     def __init__(self, seed: int) -> None:
         import torch
@@ -42,32 +42,32 @@ class Tensors:
         self._generator = torch.Generator().manual_seed(seed)
 
     def f(self, *size: int) -> Any:
-        """Normal float32."""
+        """Returns normally distributed float32."""
         return self.torch.randn(size, generator=self._generator)
 
     def i(self, *size: int, low: int = -5, high: int = 6) -> Any:
-        """int64 below ``high``."""
+        """Returns int64 below ``high``."""
         return self.torch.randint(low, high, size, generator=self._generator)
 
     def b(self, *size: int) -> Any:
-        """Truth values."""
+        """Returns booleans."""
         return self.i(*size, low=0, high=2).bool()
 
     def h(self, *size: int) -> Any:
-        """Normal bfloat16."""
+        """Returns normally distributed bfloat16."""
         return self.f(*size).bfloat16()
 
     def c(self, *size: int) -> Any:
-        """Complex numbers."""
+        """Returns complex numbers."""
         return self.torch.complex(self.f(*size), self.f(*size))
 
     def of(self, values: Any, dtype: Any = None) -> Any:
-        """These very values."""
+        """Returns a tensor of the given values."""
         return self.torch.tensor(values, dtype=dtype)
 
     @property
     def odd(self) -> Any:
-        """Numbers at which functions bend."""
+        """Returns special values: zeros, infinities, NaN and points where functions are not smooth."""
         inf, nan = float("inf"), float("nan")
         return self.of(
             [
@@ -77,5 +77,5 @@ class Tensors:
         )
 
     def all_pairs(self, values: Any, others: Any = None) -> tuple[Any, Any]:
-        """A column and a row."""
+        """Returns a column and a row that broadcast to all pairs of values."""
         return values[:, None], (values if others is None else others)[None]

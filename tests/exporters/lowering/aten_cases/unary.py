@@ -1,4 +1,4 @@
-"""One tensor: where functions bend, end or are not defined, and integers."""
+"""Samples of unary operators: points where functions are not smooth or undefined, and integers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from aten_cases.tensors import Call, Tensors, call
 
-FRACTIONS = (
+FLOAT_FUNCTIONS = (
     *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "digamma", "erf"),
     *("erfc", "erfinv", "exp", "exp2", "expm1", "lgamma", "log", "log10", "log1p", "log2"),
     *("reciprocal", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh"),
 )
-WHOLES = ("ceil", "floor", "trunc", "round", "abs", "sign", "isinf", "isnan", "signbit", "relu")
+ROUNDED = ("ceil", "floor", "trunc", "round", "abs", "sign", "isinf", "isnan", "signbit", "relu")
 
 
 def cases(t: Tensors) -> Iterator[Call]:
-    for name in (*FRACTIONS, *WHOLES, "logical_not", "neg"):
+    for name in (*FLOAT_FUNCTIONS, *ROUNDED, "logical_not", "neg"):
         yield call(f"{name}.default", t.odd)
         yield call(f"{name}.default", t.of([-2, 0, 1, 3]))
         yield call(f"{name}.default", t.of([0.0, 0.5, -0.5, 2.0]).half())

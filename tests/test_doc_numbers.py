@@ -1,0 +1,261 @@
+"""Figures in README and docs match the results and the code.
+
+Every figure that looks like a measurement or a count (percent, kB, GB, "times", numbers of tests, classes, model types, tasks ...)
+must be matched by a row of ``FIGURES``, or by one of ``ELSEWHERE`` with the reason why it is not compared here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.convert.architectures.spec import spec_names
+from equipoise.validators.core.tolerance import DEFAULTS
+from equipoise.validators.tasks.base import task_names
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+GENERATED = ("docs/coverage.md", "docs/architectures.md", "docs/tasks.md")
+"""Pages that are generated from results and compared with them by other tests."""
+PAGES = sorted(
+    {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+    | {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - set(GENERATED)
+)
+LOOKS_LIKE_A_FIGURE = re.compile(
+    r"\d[\d.,]* (?:%|kB\b|MB\b|GB\b|GiB\b|times\b)"
+    r"|\b\d[\d,]* (?:\w+ )?(?:tests|classes|model types|tasks|architectures|fixtures|heads|mistakes|files|tensors)\b"
+)
+
+
+@cache
+def results(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@cache
+def classes(layout: str) -> int:
+    rows = json.loads((ROOT / "fixtures" / "architectures.json").read_text(encoding="utf-8"))
+    return len({(row["type"], row["class"]) for row in rows if row["layout"] == layout})
+
+
+def coverage(name: str) -> tuple[str, str]:
+    """Returns the number of model types that torch.export accepts, and the share of them with a judged program."""
+    found = [
+        one["verdict"] in ("identical", "within noise")
+        for key, one in results(name)["pairs"].items()
+        if key.endswith(" feature-extraction")
+        and one["verdict"] != "does not run"
+        and "refused" not in one
+    ]
+    return str(len(found)), f"{100 * sum(found) / len(found):.1f}"
+
+
+def mutations() -> tuple[str, str, str, str]:
+    rows = results("mutations").values()
+    planted = sum(one["planted"] for one in rows)
+    caught = planted - sum(len(one["missed"]) for one in rows)
+    return str(planted), str(len(rows)), str(caught), f"{100 * caught / planted:.2f}"
+
+
+def large(run: str) -> str:
+    return str(results("export-large")["runs"][run]["peak to weights"])
+
+
+def fixtures() -> str:
+    return str(len(list((ROOT / "fixtures" / "tasks").glob("*/samples.json"))))
+
+
+def speed(row: int) -> tuple[str, ...]:
+    """Returns a row of the table in docs/jax.md."""
+    one = results("jax-speed")["rows"][row]
+    ratios = one["ratio_to_eager"]
+    return (
+        f"{ratios['compiled']:.2f}",
+        f"{ratios['jax']:.2f}",
+        f"{one['making']:.1f}",
+        f"{one['first_call']['jax']:.1f}",
+    )
+
+
+def conversions(model: str) -> tuple[str, ...]:
+    """Returns the smallest and largest time of a conversion relative to ``cp``, and the size of the model."""
+    one = results("2026-11-21-cpu")["models"][model]
+    ratios = [pair["seconds"] / pair["cp"] for pair in one["pairs"]]
+    return f"{min(ratios):.1f}", f"{max(ratios):.1f}", f"{one['bytes'] / 1e9:.2f}"
+
+
+def overhead() -> tuple[str, str]:
+    ratios = [one["ratio"] for one in results("overhead")["rows"]]
+    return f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+
+
+def mutants(name: str) -> str:
+    return f"{results('mutate-ops')['summary'][name]:,}"
+
+
+NUMBER = r"(\d[\d.,]*\d|\d)"
+FOUR_CELLS = r" \| ".join([NUMBER] * 4)
+FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
+    # page, sentence with a group for each figure, the figures
+    ("README.md", rf"All {NUMBER} tasks of `pipeline\(\)`", lambda: (str(len(task_names())),)),
+    (
+        "README.md",
+        rf"Of the {NUMBER} model types of transformers 5 that `torch.export` accepts, {NUMBER} % have such a program",
+        lambda: coverage("jax-coverage"),
+    ),
+    (
+        "README.md",
+        rf"Of the {NUMBER} model types of transformers 5 that `torch.export` accepts, {NUMBER} % have such a program",
+        lambda: coverage("saved-model-coverage"),
+    ),
+    ("README.md", rf"and {NUMBER} % have one\nin ONNX", lambda: coverage("export-coverage")[1:]),
+    (
+        "README.md",
+        (
+            rf"All\n{NUMBER} model types for which transformers 4.57.6 has TensorFlow or Flax classes, from albert to xlnet, "
+            rf"with every head class \({NUMBER} of TensorFlow, {NUMBER} of\nFlax\)"
+        ),
+        lambda: (str(len(spec_names())), str(classes("tensorflow")), str(classes("flax"))),
+    ),
+    ("CHANGELOG.md", rf"all {NUMBER} model types", lambda: (str(len(spec_names())),)),
+    ("CHANGELOG.md", rf"All {NUMBER} tasks", lambda: (str(len(task_names())),)),
+    ("docs/derive.md", rf"Equipoise knows {NUMBER} model types", lambda: (str(len(spec_names())),)),
+    (
+        "docs/architecture-files.md",
+        rf"Of {NUMBER} mistakes in {NUMBER} files, drawn with a seed, {NUMBER} \({NUMBER} %\)",
+        mutations,
+    ),
+    (
+        "docs/export.md",
+        rf"All {NUMBER} trained fixtures \({NUMBER} tasks\)",
+        lambda: (fixtures(), str(len(task_names()))),
+    ),
+    (
+        "docs/export.md",
+        (
+            rf"A BERT of {NUMBER} GB was exported to ONNX and\nvalidated with a peak of {NUMBER} times its weights over all "
+            rf"processes, and {NUMBER} times with `--no-validate`; `torch.onnx.export` alone took {NUMBER}"
+        ),
+        lambda: (
+            f"{results('export-large')['weights'] / 1e9:.1f}",
+            large("equipoise export"),
+            large("equipoise export --no-validate"),
+            large("torch.onnx.export"),
+        ),
+    ),
+    (
+        "docs/export.md",
+        rf"the error is below {NUMBER} % of the output",
+        lambda: (f"{100 * DEFAULTS['int8'].ceiling:g}",),
+    ),
+    ("docs/jax.md", rf"\| BERT-base, 128 tokens \| {FOUR_CELLS} \|", lambda: speed(0)),
+    ("docs/jax.md", rf"\| GPT-2, 128 tokens \| {FOUR_CELLS} \|", lambda: speed(1)),
+    ("docs/jax.md", rf"\| GPT-2, one token after 128 \| {FOUR_CELLS} \|", lambda: speed(2)),
+    ("docs/jax.md", rf"\| ViT-base \| {FOUR_CELLS} \|", lambda: speed(3)),
+    ("docs/jax.md", rf"\| Whisper-tiny, 30 s and 16 tokens \| {FOUR_CELLS} \|", lambda: speed(4)),
+    (
+        "docs/decisions/0006-speed.md",
+        rf"{NUMBER} to {NUMBER} times `cp` for {NUMBER} GB",
+        lambda: conversions("t5-large"),
+    ),
+    (
+        "docs/decisions/0006-speed.md",
+        rf"{NUMBER} to {NUMBER} times for {NUMBER} GB",
+        lambda: conversions("bert-base"),
+    ),
+    ("docs/decisions/0008-backends-in-processes.md", rf"has {NUMBER} to {NUMBER}\ntimes", overhead),
+    (
+        "docs/decisions/0012-operators-in-jax.md",
+        rf"all {NUMBER} were tried, {NUMBER}\nwere caught, and {NUMBER} change no result",
+        lambda: (mutants("tried"), mutants("caught"), mutants("equivalent")),
+    ),
+]
+ELSEWHERE: list[tuple[str, str, str]] = [
+    # page, sentence, why it is not compared here
+    ("README.md", r"size +[\d.]+ kB in 1 file", "tests/test_doc_examples.py runs the block"),
+    ("README.md", r"\d+ tensors in \d+ steps", "tests/test_doc_examples.py runs the block"),
+    (
+        "README.md",
+        r"\d+ files and \d+ tensors checked, \d+ tensors",
+        "tests/test_doc_examples.py runs it",
+    ),
+    ("README.md", r"\d+/\d+ +[\d.]+ +\d+ MB", "one run, on one machine"),
+    ("README.md", r"(?s)<!-- made by `make newest` -->.*<!-- end -->", "tests/test_newest.py"),
+    ("README.md", r"Over [\d,]+ tests run", "test_number_of_tests"),
+    ("README.md", r"10 GB of disk", "an upper bound"),
+    ("CONTRIBUTING.md", r"10 GB of disk", "an upper bound"),
+    ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
+    ("docs/validate.md", r"\| `ceiling` .*", "tests/test_doc_examples.py compares the table"),
+    ("docs/validate.md", r"\| `rms_factor` .*", "tests/test_doc_examples.py compares the table"),
+]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("row", FIGURES, ids=lambda row: f"{row[0]} {row[1][:40]}")
+def test_figure(row: tuple[str, str, Callable[[], tuple[str, ...]]]) -> None:
+    page, pattern, figures = row
+    found = re.search(pattern, text_of(page))
+    assert found, "the sentence is not on the page"
+    assert found.groups() == figures()
+
+
+def compared_parts(page: str) -> Iterator[tuple[int, int]]:
+    """Returns the parts of a page that are compared, here or elsewhere."""
+    for other, pattern, _ in (*FIGURES, *ELSEWHERE):
+        if other == page:
+            yield from (found.span() for found in re.finditer(pattern, text_of(page)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_figure_is_compared(page: str) -> None:
+    spans = list(compared_parts(page))
+    loose = [
+        found.group()
+        for found in LOOKS_LIKE_A_FIGURE.finditer(text_of(page))
+        if not any(begin <= found.start() and found.end() <= end for begin, end in spans)
+    ]
+    assert loose == []
+
+
+@pytest.mark.parametrize("row", ELSEWHERE, ids=lambda row: f"{row[0]} {row[1][:40]}")
+def test_no_exception_is_stale(row: tuple[str, str, str]) -> None:
+    assert re.search(row[1], text_of(row[0]))
+
+
+def test_limits_of_size() -> None:
+    from equipoise.exporters.onnx.external_data import MAX_INLINE_BYTES
+    from equipoise.validators.evaluation.context import LARGE_MODEL_BYTES
+
+    assert LARGE_MODEL_BYTES == MAX_INLINE_BYTES == 1 << 30
+
+
+def test_reason_of_the_factor() -> None:
+    """The table of tolerances states how far correct backends were from the noise."""
+    found = re.search(r"stayed below (\d+) times the noise", text_of("docs/validate.md"))
+    assert found
+    rows = [row for row in results("false-alarms")["rows"] if not row["alarms"]]
+    assert 0.8 * int(found[1]) < max(row["ratio"] for row in rows if row["ratio"]) < int(found[1])
+
+
+@pytest.mark.slow
+def test_number_of_tests() -> None:
+    """README states a lower bound that stays true while the suite grows."""
+    found = re.search(r"Over ([\d,]+) tests run", text_of("README.md"))
+    assert found
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    counts = re.search(r"(\d+)(?:/\d+)? tests collected", done.stdout)
+    assert counts
+    stated_number = int(found.group(1).replace(",", ""))
+    assert stated_number <= int(counts.group(1)) < 1.5 * stated_number

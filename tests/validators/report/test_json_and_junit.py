@@ -1,0 +1,197 @@
+"""Reports for machines: JUnit, JSON, and the summary rows that all reports share."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree
+
+import sample_reports
+
+from equipoise.cli.validate import exit_code
+from equipoise.validators.judgement.results import Report, Verdict, to_json_value
+from equipoise.validators.report import json_report as report_json
+from equipoise.validators.report import junit
+from equipoise.validators.report.summary import (
+    describe_divergence,
+    remarks,
+    summary_row,
+    summary_rows,
+)
+
+REPORT = {
+    *("schema", "model", "model_type", "class_name", "task", "precision", "device", "tolerance"),
+    *("date", "machine", "samples", "reference", "backends", "command", "verdict"),
+}
+BACKEND = {
+    *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
+    *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict"),
+}
+CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
+OUTPUT = {
+    *("name", "verdict", "reason", "error", "noise", "ratio", "kl", "margin", "errors"),
+}
+DISTANCE = {"count", "max_abs", "rms", "max_rel", "ulp", "cosine", "scale", "nonfinite"}
+DIVERGENCE = {
+    *("case", "module", "kind", "there", "error", "noise", "inputs", "note", "repro"),
+}
+
+
+def test_json_names_are_frozen() -> None:
+    """Readers rely on these names; a change needs a new ``schema``."""
+    values = json.loads(report_json.to_json(sample_reports.full_report()))
+    assert values["schema"] == 1
+    assert set(values) == REPORT
+    bad = values["backends"][0]
+    assert set(bad) == set(values["reference"]) == BACKEND
+    assert set(bad["cases"][0]) == CASE
+    assert set(bad["cases"][0]["outputs"][0]) == OUTPUT
+    assert set(bad["cases"][0]["outputs"][0]["error"]) == DISTANCE
+    assert set(bad["divergence"]) == DIVERGENCE
+    assert set(bad["depth"][0]) == {"path", "error", "noise"}
+    names = {"rms_factor", "max_factor", "floor", "ceiling", "atol", "rtol"}
+    assert set(values["tolerance"]) == names
+    verdicts = [one["verdict"] for one in values["backends"]]
+    assert verdicts == ["diverged", "within noise", "decision-safe", "failed", "failed"]
+    assert bad["cases"][0]["outputs"][0]["error"]["max_abs"] == 4.9
+
+
+def refused(name: str) -> Any:
+    raise ValueError(name)
+
+
+def test_json_has_no_nan() -> None:
+    odd = replace(sample_reports.NOISE, max_abs=math.nan, rms=math.inf)
+    one = sample_reports.backend(
+        cases=(sample_reports.case("single", sample_reports.output(error=odd, ratio=-math.inf)),)
+    )
+    values = json.loads(report_json.to_json(sample_reports.report(one)), parse_constant=refused)
+    found = values["backends"][0]["cases"][0]["outputs"][0]
+    assert (found["error"]["max_abs"], found["error"]["rms"], found["ratio"]) == (None, None, None)
+
+
+def test_json_of_hostile_texts() -> None:
+    values = json.loads(report_json.to_json(sample_reports.hostile_report()).encode("utf-8"))
+    assert values["task"] == sample_reports.HOSTILE.replace("\udcff", "?")
+
+
+def suites(report: Report) -> dict[str, ElementTree.Element]:
+    root = ElementTree.fromstring(junit.to_junit(report).encode())
+    assert root.tag == "testsuites"
+    return {suite.attrib["name"]: suite for suite in root}
+
+
+def counts(suite: ElementTree.Element) -> list[int]:
+    return [int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")]
+
+
+def test_junit_counts() -> None:
+    found = suites(sample_reports.full_report())
+    assert {name: counts(suite) for name, suite in found.items()} == {
+        "pytorch (faulty)": [2, 2, 0, 0],
+        "flax": [2, 0, 0, 0],
+        "onnx": [1, 0, 0, 0],
+        "crash": [2, 0, 1, 0],
+        "tensorflow": [1, 0, 0, 1],
+    }
+    for suite in found.values():
+        elements = [
+            len(suite.findall(f"testcase/{kind}")) for kind in ("failure", "error", "skipped")
+        ]
+        assert elements == counts(suite)[1:]
+        assert len(suite.findall("testcase")) == counts(suite)[0]
+    assert found["flax"].attrib["timestamp"] == "2026-01-02T03:04:05"
+    assert found["flax"].attrib["time"] == "0.012000"
+
+
+def test_junit_has_the_reason() -> None:
+    found = suites(sample_reports.full_report())
+    failure = found["pytorch (faulty)"].find("testcase/failure")
+    assert failure is not None
+    assert failure.attrib["message"] == "logits: rms error 4.3"
+    assert "label: A -> B" in str(failure.text)
+    assert "first beyond noise in the case single: bert.encoder.layer.1.attention" in str(
+        failure.text
+    )
+    error = found["crash"].find("testcase/error")
+    assert error is not None
+    assert error.attrib["message"] == "the worker crashed during 'run' (signal 11)"
+    assert "Traceback" in str(error.text)
+    skipped = found["tensorflow"].find("testcase/skipped")
+    assert skipped is not None
+    assert skipped.attrib["message"] == "it has no environment"
+    out = found["flax"].find("testcase/system-out")
+    assert out is not None
+    assert "logits: within noise, max abs 2e-07, noise 2e-07, ulp 3" in str(out.text)
+
+
+def test_junit_of_hostile_texts() -> None:
+    """Characters that XML cannot contain are removed; everything else is text."""
+    (first, second) = ElementTree.fromstring(
+        junit.to_junit(sample_reports.hostile_report()).encode("utf-8")
+    )
+    assert "<script>" in first.attrib["name"]
+    assert counts(first) == [2, 1, 1, 0]
+    assert counts(second) == [1, 0, 0, 1]
+
+
+def test_rows() -> None:
+    found = {one.backend: one for one in summary_rows(sample_reports.full_report())}
+    assert next(iter(found)) == "pytorch (reference)"
+    bad = found["pytorch (faulty)"]
+    assert (bad.verdict, bad.worst_at) == ("diverged", "single logits")
+    assert (bad.max_abs, bad.noise, bad.ratio, bad.decisions) == (
+        "4.9",
+        "2e-07",
+        "43000000.00",
+        "3/4",
+    )
+    assert (bad.seconds, bad.memory, bad.remark) == ("0.01", "758 MB", "rms error 4.3")
+    missing = found["tensorflow"]
+    assert (missing.verdict, missing.remark, missing.worst_at) == (
+        "not run",
+        "it has no environment",
+        "",
+    )
+    assert found["crash"].remark == "batch: the worker crashed during 'run' (signal 11)"
+    empty = summary_row(sample_reports.backend(cases=(), failure="load failed\nwith a trace"))
+    assert (empty.verdict, empty.remark, empty.seconds) == ("failed", "load failed", "")
+
+
+def test_remarks() -> None:
+    found = remarks(
+        sample_reports.report(sample_reports.diverged_backend(), sample_reports.absent_backend())
+    )
+    assert found[:3] == [
+        "pytorch (faulty): rms error 4.3",
+        "pytorch (faulty): single: label: A -> B",
+        "pytorch (faulty): it does not take token_type_ids",
+    ]
+    assert found[3].endswith(
+        "its inputs are within noise: bert.encoder.layer.0 (1.1e-07); repro in repro/faulty"
+    )
+    assert found[4] == "tensorflow: it has no environment"
+    assert describe_divergence(sample_reports.backend()) == ""
+
+
+def test_overall_verdict_and_exit_code() -> None:
+    assert sample_reports.full_report().verdict is Verdict.FAILED
+    assert exit_code(sample_reports.full_report(), strict=False) == 1
+    assert (
+        sample_reports.report().verdict
+        is sample_reports.report(sample_reports.absent_backend()).verdict
+        is Verdict.IDENTICAL
+    )
+    assert exit_code(sample_reports.report(sample_reports.absent_backend()), strict=True) == 0
+    assert exit_code(sample_reports.report(sample_reports.failed_backend()), strict=False) == 3
+    assert exit_code(sample_reports.report(sample_reports.safe_backend()), strict=False) == 0
+    assert exit_code(sample_reports.report(sample_reports.safe_backend()), strict=True) == 1
+
+
+def test_to_json_value() -> None:
+    assert to_json_value((Verdict.DIVERGED, {1: sample_reports.NOISE}))[0] == "diverged"
+    assert to_json_value({1: sample_reports.ModuleError("a", 1.0, 0.5)}) == {
+        "1": {"path": "a", "error": 1.0, "noise": 0.5}
+    }
