@@ -18,13 +18,13 @@ demo: .venv/done .venv-oracle/done  ## Sets up, converts a small TensorFlow chec
 	    --backends tensorflow,flax,onnx,torchscript,torch-export $(ORACLE) --report demo-out/report.html
 
 test: .venv/done .venv-oracle/done .venv-base/done lint  ## Sets up and runs everything, the oracle included
-	.venv/bin/pytest --numprocesses 2 --dist worksteal
+	.venv/bin/pytest --numprocesses 2 --dist loadgroup
 
 quick: .venv/done  ## Runs the tests that need neither the oracle nor much time
-	.venv/bin/pytest --numprocesses 2 -m "not oracle and not slow"
+	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m "not oracle and not slow"
 
 representative: .venv/done .venv-oracle/done  ## Holds one class of each model type to transformers 4.57.6
-	.venv/bin/pytest --numprocesses 2 --dist worksteal -m representative tests/oracle
+	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m representative tests/oracle
 
 lint: .venv/done  ## Style, types, layers
 	.venv/bin/ruff check .

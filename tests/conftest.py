@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from equipoise.cli.main import run
+from equipoise.validators.models.sources import backend_names
 from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
 
 ROOT = Path(__file__).parents[1]
@@ -117,10 +118,19 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def workers() -> Iterator[WorkerPool]:
+def worker_pool() -> Iterator[WorkerPool]:
     """Worker processes that all tests of a process share: starting one imports torch."""
     with WorkerPool(time_limit=300) as pool:
         yield pool
+
+
+@pytest.fixture(scope="module")
+def workers(worker_pool: WorkerPool) -> Iterator[WorkerPool]:
+    """The shared worker processes; those of other frameworks than PyTorch end with a module, to free their memory."""
+    yield worker_pool
+    for backend in backend_names():
+        if backend != "pytorch":
+            worker_pool.end(backend)
 
 
 @pytest.fixture
