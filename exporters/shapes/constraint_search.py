@@ -1,11 +1,11 @@
 """Searches for the constraints on sizes under which JAX can export a program, weakest restrictions first.
 
 JAX compares sizes by their text and cannot decide some questions about them. Each failed attempt names the sizes over
-which it failed, and the next attempt states more about them. For example, a model pads its input to a multiple of 64:
-PyTorch writes the padded length as ``64*((n + 63)//64)`` in one place and as ``n + (-n) % 64`` in another, and JAX
-refuses to add tensors of these two lengths. The first attempt fails with both sizes; they are found equal at all sampled
-lengths, so the second attempt states ``mod(-n, 64) == 64*floordiv(n + 63, 64) - n`` and succeeds without excluding any
-length.
+which it failed, and the next attempt states more about them. For example, a model repeats every second column of its
+input, cuts the result to the input's length, and adds it to the input. The number of these columns is
+``floordiv(length - 1, 2) + 1`` to one operator and ``floordiv(length + 1, 2)`` to another, and JAX refuses to add them.
+The first attempt fails with both sizes; they are found equal at all sampled lengths, so the second attempt states
+``floordiv(length + 1, 2) == floordiv(length - 1, 2) + 1`` and succeeds without excluding any length.
 """
 
 from __future__ import annotations
