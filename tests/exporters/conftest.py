@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / "fixtures"
 
 
 @pytest.fixture(scope="session")
-def make_program(workers: WorkerPool) -> Callable[..., list[str]]:
+def make_program(worker_pool: WorkerPool) -> Callable[..., list[str]]:
     """Returns a function that exports a program with one strategy of a target into a folder and returns the notes."""
 
     def make(
@@ -28,7 +28,7 @@ def make_program(workers: WorkerPool) -> Callable[..., list[str]]:
             key: {str(axis): symbol for axis, symbol in one.items()}
             for key, one in varying_axes([inputs]).items()
         }
-        found = workers.get("pytorch").call(
+        found = worker_pool.get("pytorch").call(
             "equipoise.exporters.build",
             "build",
             target=target,
