@@ -1,11 +1,11 @@
-"""Architectures of today, by name: a folder, ``equipoise export``, an answer.
+"""Exports tiny models of current architectures with ``equipoise export`` and runs ``equipoise run`` on the results.
 
     python benchmarks/by_name.py [--target T ...] [--again] [NAME ...]
 
-Makes each folder of ``fixtures/modern``, exports it as the command line does, with the validator's verdict over all cases of
-the task, and asks ``equipoise run`` for an answer on PyTorch and on the program. Results go to
-``benchmarks/results/by-name.json`` after each export; what is there already is not done again. ``docs/coverage.md`` is
-written from them.
+Makes each model folder of ``fixtures/modern``, exports it as the command line does, with the validator's verdict over all
+cases of the task, and compares the output of ``equipoise run`` on PyTorch with that on the program. Results go to
+``benchmarks/results/by-name.json`` after each export; exports that have a result are skipped. ``docs/coverage.md`` is
+written from the results.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "by-name.json"
 TARGETS = ("stablehlo", "saved-model")
 SECONDS = 600
-"""That one step of one way may take."""
+"""Time limit for one worker call, such as one export attempt."""
 
 
 def main() -> None:
-    """Goes on where it stopped."""
+    """Exports and validates the chosen folders that have no result yet, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="parts of names and tasks; without them all")
+    parser.add_argument("names", nargs="*", help="parts of names or tasks; default: all")
     parser.add_argument("--target", choices=TARGETS, action="append")
-    parser.add_argument("--again", action="store_true", help="those too that are done")
+    parser.add_argument("--again", action="store_true", help="also exports that have a result")
     given = parser.parse_intermixed_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     every = recipes()
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _measured(recipe: Recipe, target: str) -> dict[str, Any]:
-    """One export, in processes of its own as for a user."""
+    """Returns the result of one export, made in worker processes of its own as for a user."""
     with tempfile.TemporaryDirectory() as scratch, WorkerPool(time_limit=SECONDS) as workers:
         folder, out = Path(scratch) / recipe.name, Path(scratch) / "out"
         make(recipe, folder)
@@ -100,13 +100,13 @@ def _figures(found: ExportResult) -> dict[str, Any]:
 
 
 def _open(inputs: Mapping[str, Any]) -> list[str]:
-    """Names of the sizes that vary."""
+    """Returns the names of the dynamic sizes."""
     shapes = [size for one in inputs.values() for size in one["shape"]]
     return list(dict.fromkeys(size for size in shapes if isinstance(size, str)))
 
 
 def _answers(recipe: Recipe, folder: Path, out: Path, workers: WorkerPool) -> str:
-    """Whether ``equipoise run`` says of a sample on the program what it says on PyTorch."""
+    """Returns ``same`` if ``equipoise run`` has the same output for a sample on the program as on PyTorch, else ``other``."""
     samples = load_samples(find_task(recipe.task), ModelFolder(folder))[:1]
     one, other = (
         to_json(run_pipeline(recipe.task, place, samples, workers=workers))
@@ -116,7 +116,7 @@ def _answers(recipe: Recipe, folder: Path, out: Path, workers: WorkerPool) -> st
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two answers are equal, numbers but for rounding."""
+    """Checks whether two outputs are equal, with a tolerance for floating-point numbers."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-5)
     if isinstance(one, dict) and isinstance(other, dict):

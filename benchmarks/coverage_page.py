@@ -1,9 +1,9 @@
-"""Writes ``docs/coverage.md``: sums by verdict, and every failure with its reason; everything else is in the JSON files.
+"""Writes ``docs/coverage.md``: totals by verdict, and every failure with its reason.
 
     python benchmarks/coverage_page.py
 
-``export_coverage.py``, ``derive_coverage.py`` and ``by_name.py`` write the page as well when they are done. All figures are counted
-from ``benchmarks/results``, none is written by hand. Needs no framework.
+``export_coverage.py``, ``derive_coverage.py`` and ``by_name.py`` also write the page when they finish. All figures are computed
+from the JSON files in ``benchmarks/results``. Needs no framework.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DERIVE_FAILURES = ("incomplete", "differs", "round trip", "failed", "not built",
 Results = dict[str, dict[str, Any]]
 """Results by model type, or by model type and task."""
 Sums = dict[str, str]
-"""Rows of a table of sums: text -> figure."""
+"""Rows of a table of totals: label -> figure."""
 
 HEAD = """# Coverage
 
@@ -80,7 +80,7 @@ architectures never had a class in TensorFlow or Flax, or not in both.
 
 
 def page() -> str:
-    """Returns the page."""
+    """Returns the page as Markdown."""
     targets = {name: _read(path)["pairs"] for name, path in RESULTS_BY_TARGET.items()}
     types = len(_read(CONFIGS)["types"])
     parts = [
@@ -107,12 +107,12 @@ def write_page() -> None:
 
 
 def is_judged(result: Mapping[str, Any]) -> bool:
-    """Checks whether a program was judged and is right."""
+    """Checks whether a program was validated and passed."""
     return result["verdict"] in JUDGED_VERDICTS
 
 
 def export_sums(results: Results, types: int) -> Sums:
-    """Returns the sums of one target."""
+    """Returns the totals of one target."""
     base = _of_task(results, BASE)
     ran = {key: one for key, one in base.items() if one["verdict"] != "does not run"}
     accepted = {key: one for key, one in ran.items() if "refused" not in one}
@@ -175,7 +175,7 @@ def _tasks(targets: Mapping[str, Results]) -> list[str]:
 
 
 def _export_failures(targets: Mapping[str, Results]) -> list[str]:
-    """Lists every pair without a judged program of some target, with the reasons; a dash: not tried."""
+    """Returns a table of all pairs for which at least one target has no passing program, with the reasons."""
     failed = {key for results in targets.values() for key, one in results.items()}
     failed = {
         key
@@ -239,7 +239,7 @@ def _by_name(results: Results) -> list[str]:
 
 
 def derive_sums(results: Results, expected: int) -> str:
-    """Returns the sums of one part in a sentence."""
+    """Returns the totals of one part as a sentence."""
     counts = Counter(one["result"] for one in results.values())
     built = len(results) - counts["not built"] - counts["unknown"]
     text = f"{len(results)} of {expected} tried; {counts['complete']} of {built} that can be built are complete"
@@ -285,7 +285,7 @@ def _of_task(results: Results, task: str) -> Results:
 
 
 def _cut(reason: str) -> str:
-    """Returns the beginning of a reason, as the cell of a table."""
+    """Returns the beginning of a reason, escaped for a table cell."""
     text = " ".join(reason.split())
     cut = (
         text[:MAX_REASON_CHARACTERS].rstrip() + "..." if len(text) > MAX_REASON_CHARACTERS else text

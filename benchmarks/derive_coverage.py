@@ -1,10 +1,10 @@
-"""How far `equipoise derive` gets: our own architectures again, and the model types of transformers.
+"""Measures how many architectures `equipoise derive` can derive: those of Equipoise, and the model types of transformers.
 
     python benchmarks/derive_coverage.py own                 # the TOMLs of convert/archs, under the configs of fixtures/
     python benchmarks/derive_coverage.py types --limit 200   # types of export_configs.json, in a shuffled order
     python benchmarks/derive_coverage.py page                # docs/coverage.md from the results
 
-What is done is not done again: results are kept after every type. Needs torch and transformers.
+Results are saved after every type; types that have a result are skipped. Needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ RESULTS = ROOT / "benchmarks" / "results" / "derive-coverage.json"
 CONFIGS = ROOT / "benchmarks" / "export_configs.json"
 TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
 SECONDS = 120
-"""A type that takes more computing than that counts as failed."""
+"""CPU time limit for one type; a type that takes longer counts as failed."""
 
 
 def main() -> None:
-    """The program."""
+    """Derives the chosen types and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["own", "types", "page"])
     parser.add_argument("--limit", type=int, default=10_000)
-    parser.add_argument("--again", action="store_true", help="what failed before, once more")
-    parser.add_argument("--only", nargs="*", help="these alone, once more")
+    parser.add_argument(
+        "--again", action="store_true", help="also types that were not complete before"
+    )
+    parser.add_argument("--only", nargs="*", help="derive only these types, again")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"own": {}, "types": {}}
     if options.what == "page":
@@ -60,7 +62,7 @@ def main() -> None:
     else:
         names, work = list(json.loads(CONFIGS.read_text())["types"]), of_type
         random.Random(0).shuffle(names)
-    import_module("transformers.models.bert.modeling_bert")  # once, for all the copies
+    import_module("transformers.models.bert.modeling_bert")  # once, for all forked processes
     done = results[options.what]
     wanted = [name for name in names if options.only and name in options.only]
     if not options.only:
@@ -76,12 +78,12 @@ def main() -> None:
 
 
 def _alone(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
-    """Runs in a copy of this process, which a crash or a hang ends alone."""
+    """Returns the result of ``work(name)``, run in a forked process so that a crash or a hang affects only this type."""
     here, there = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_child, args=(work, name, there))
     start = time.perf_counter()
     child.start()
-    there.close()  # so that a dead child is heard of
+    there.close()  # so that recv() raises EOFError if the child dies
     found: dict[str, Any] = {"result": "failed", "why": f"took more than {10 * SECONDS} seconds"}
     try:
         if here.poll(10 * SECONDS):
@@ -97,7 +99,7 @@ def _alone(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _child(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of computing: other jobs may hold the cores
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # CPU time: other jobs may occupy the cores
     try:
         answer.send(work(name))
     except (*build_errors(), EquipoiseError) as error:
@@ -105,7 +107,7 @@ def _child(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> Non
 
 
 def own(model_type: str) -> dict[str, Any]:
-    """Whether the derived file gives what ours gives, for every class and config of fixtures/."""
+    """Returns whether the derived file needs the same tensors as Equipoise's own, for every class and config of fixtures/."""
     import transformers
 
     spec = load_spec(model_type)
@@ -152,7 +154,7 @@ def own(model_type: str) -> dict[str, Any]:
 def against(
     spec: ArchitectureSpec, family: str, configs: Mapping[str, Any], found: DerivedArchitecture
 ) -> tuple[int, list[str], list[str]]:
-    """How often a derived file was compared with ours, what was otherwise, and the classes that it lacks."""
+    """Returns the number of comparisons of a derived file with Equipoise's own, the differences, and the missing classes."""
     derived = parse_spec(found.text, spec.model_type)
     differing, compared = [], 0
     for name, values in configs.items():
@@ -162,13 +164,13 @@ def against(
             if (meant and cls.name not in meant) or theirs is None:
                 continue
             try:
-                # A span and the order of sentences have two logits, whatever the labels.
+                # Heads for spans and sentence order have two logits, whatever the labels.
                 two = cls.name.endswith(TWO_LABELS)
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
                 expansion = expand(spec, cls, config)
                 ours, ours_allowed = file_tensors(expansion)
                 needed, allowed = file_tensors(expand(derived, theirs, config))
-                # A tower alone is spelled with and without its own name; ours takes both.
+                # A tower saved alone has names with or without its prefix; Equipoise's spec accepts both.
                 view = layout_module("pytorch").view(expansion)
                 aliases = view.aliases
                 needed, allowed = (
@@ -179,13 +181,13 @@ def against(
                 differing.append(f"{cls.name} under {name}: {error.message}")
                 continue
             compared += 1
-            # A counter and a computed table may be stored or not: both files are right.
+            # A counter or a computed table may be stored or not: both files are right.
             odd = {
                 n
                 for n in ours.keys() ^ needed.keys()
                 if n in allowed and ours_allowed.get(n) == allowed[n]
             }
-            # Transformers 5 computes what transformers 4 stored: Swin's positions in a window.
+            # Transformers 5 computes some tensors that transformers 4 stored, such as Swin's relative position index.
             made = {n for n, one in expansion.parameters.items() if one.computed}
             odd |= {
                 target
@@ -201,12 +203,12 @@ def against(
 
 
 def families(model_type: str) -> list[str]:
-    """The families whose configs may be for a type: its own, and that of its tower."""
+    """Returns the families whose configs may fit a type: its own, and that of the model it is a tower of."""
     return [model_type, model_type.partition("_text_model")[0].partition("_vision_model")[0]]
 
 
 def of_type(model_type: str) -> dict[str, Any]:
-    """Whether a type is derived completely, and goes to Flax's layout and back bit for bit."""
+    """Returns whether a type is derived completely and converts to Flax's layout and back bit for bit."""
     import torch
     import transformers
 
@@ -237,7 +239,7 @@ def of_type(model_type: str) -> dict[str, Any]:
 
 
 def round_trip(model: Path, folder: Path, file: Path) -> str:
-    """PyTorch -> Flax -> PyTorch; says what is otherwise then."""
+    """Converts PyTorch -> Flax -> PyTorch; returns a description of the differences, empty if there are none."""
     try:
         convert(model, folder / "flax", to="flax", architecture=str(file))
         convert(folder / "flax", folder / "back", to="pytorch", architecture=str(file))

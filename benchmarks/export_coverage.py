@@ -1,12 +1,12 @@
-"""Which model types of transformers reach a judged program: every one as a tiny random model.
+"""Measures which model types of transformers can be exported and validated, each as a tiny random model.
 
     python benchmarks/export_coverage.py CONFIGS [--target T ...] [--heads] [--again] [--part 1/2] [--seconds N] [TYPE ...]
 
-CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config;
-``benchmarks/export_configs.json`` is one for transformers 5.23. Results
-go to a file of ``benchmarks/results`` after each model; what is there already is not done again, so the
-command can be stopped and started. Several targets share what is the same for all of them. Parts may run side by side, each with a file of its own; the next run without
-``--part`` puts them together. ``docs/coverage.md`` is written from the results.
+CONFIGS is a JSON file with ``types``: for each model type its class, the shapes of its inputs and a small config;
+``benchmarks/export_configs.json`` is one for transformers 5.23. Results go to a file of ``benchmarks/results`` after each
+model; models that have a result are skipped, so the command can be stopped and started again. The model is built once for
+all targets. Parts may run in parallel, each with a results file of its own; the next run without ``--part`` merges
+the files. ``docs/coverage.md`` is written from the results.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from equipoise.validators.runtime.process import WorkerPool
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"
 BY_TORCH_EXPORT = ("dynamo", "transformers")
-"""Ways to ONNX that begin with ``torch.export``."""
+"""Strategies for the ONNX target that begin with ``torch.export``."""
 RENEWED = 20
-"""Pairs after which the processes are made anew: tracers keep much of what they have seen, and slow down."""
+"""Number of pairs after which the worker processes are restarted: tracers keep much of what they traced in memory, and slow down."""
 OF_TORCH_EXPORT = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
-"""Errors that are its own, and none of the translation to ONNX."""
+"""Prefixes of errors that ``torch.export`` itself raises, not the translation to ONNX."""
 SECONDS = 300
-"""That one step of one way may take."""
+"""Time limit for one worker call, such as one export attempt."""
 
 
 def main() -> None:
-    """Goes on where it stopped."""
+    """Exports and validates the models that have no result yet, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path)
     parser.add_argument("types", nargs="*")
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--heads", action="store_true", help="heads of tasks too")
-    parser.add_argument("--again", action="store_true", help="those too that reached no program")
+    parser.add_argument("--heads", action="store_true", help="also the heads of tasks")
+    parser.add_argument("--again", action="store_true", help="also pairs without a passing program")
     parser.add_argument("--target", choices=sorted(TARGETS), action="append", help="default: onnx")
-    parser.add_argument("--part", default="1/1", help="which part of the models, of how many")
+    parser.add_argument("--part", default="1/1", help="number of this part / number of parts")
     given = parser.parse_intermixed_args()
     types = json.loads(given.configs.read_text())["types"]
     part, parts = (int(number) for number in given.part.split("/"))
@@ -91,7 +91,7 @@ def _to_do(key: str, done: dict[str, Any], *, again: bool) -> bool:
 def _pair(
     key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
-    """One model type and task, by target; a class that another task has already brought is not done again."""
+    """Returns the results of one model type and task by target; reuses the result of another task with the same class."""
     model_type, _, task = key.partition(" ")
     found = {}
     for target, pairs_done in done.items():
@@ -115,7 +115,7 @@ def _pair(
 def _one(
     model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
-    """By target the verdict on one model, and what was tried; the way that served its body comes first."""
+    """Returns the result of one model by target, with all attempts; the strategy that worked for the base model is tried first."""
     given = {
         "model_type": model_type,
         "config": entry["config"],
@@ -139,12 +139,12 @@ def _one(
         for target, first in served.items():
             tried = _tried(given, first, target, folder, workers)
             right = any(map(is_judged, tried))
-            # Of a head it is asked only where it explains a failure.
+            # For a head, this is checked only if it explains a failure.
             if refused is None:
                 refused = {} if right and first else _refused(tried, given, folder, workers)
             if not right:
                 tried += _with_computed(given, target, folder, workers)
-                build()  # the inputs as they were
+                build()  # restores the inputs that precompute() replaced
             best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
             others = [one for one in tried if one is not best]
             found[target] = {**about, **best, "others": others, **refused}
@@ -154,7 +154,7 @@ def _one(
 def _tried(
     given: dict[str, Any], served: str | None, target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
-    """The ways up to the first that is right."""
+    """Returns the results of the export strategies in order, up to the first that passes."""
     tried: list[dict[str, Any]] = []
     for way in sorted(find_target(target)[0].ways, key=lambda way: way != served):
         tried.append(_way(way, given, target, folder, workers))
@@ -166,7 +166,7 @@ def _tried(
 def _with_computed(
     given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
-    """Once more with positions and the like as inputs, where the model computes them from plain sizes."""
+    """Returns the result of an export where tensors that the model computes from Python sizes, such as positions, are inputs."""
     try:
         names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
     except WorkerError:
@@ -181,9 +181,9 @@ _RANK = [verdict.value for verdict in Verdict] + ["not exported"]
 def _refused(
     tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: WorkerPool
 ) -> dict[str, str]:
-    """Why ``torch.export`` takes the model, with its own inputs, neither plainly nor as transformers calls it.
+    """Returns why ``torch.export`` refuses the model, both called plainly and as transformers calls it.
 
-    Empty if it does.
+    Empty if it accepts the model in one of these ways.
     """
     plain = {"dynamo" if one["way"] == "export" else one["way"]: one for one in tried}
     reasons = []
@@ -206,7 +206,7 @@ def _refused(
 def _way(
     way: str, given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> dict[str, Any]:
-    """Exported in one way and judged."""
+    """Exports a model with one strategy, runs the program and returns the verdict."""
     start = time.monotonic()
     try:
         environment = workers.get("pytorch")
@@ -231,7 +231,7 @@ def _way(
 
 
 def _judged(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
-    """The worst over both batches, in all the kinds in which the program was run."""
+    """Returns the worst verdict over both batches and all runs of the program, with its reason."""
     worst, reason = Verdict.IDENTICAL, ""
     for batch in ("first", "second"):
         reference, truth = (

@@ -2,8 +2,8 @@
 
     python benchmarks/export_fixtures.py OUTPUT [--targets onnx,tflite] [NAME ...]
 
-Writes ``OUTPUT/<fixture>/<target>/``, and ``OUTPUT/failures.md`` with a line for each export that left no program. What
-already lies in OUTPUT is not exported again.
+Writes ``OUTPUT/<fixture>/<target>/``, and ``OUTPUT/failures.md`` with a line for each export that produced no program.
+Exports that already exist in OUTPUT are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIME_LIMIT = 900
 
 
 def main() -> None:
-    """Exports what is asked for and lists the failures."""
+    """Exports the chosen fixtures and writes the list of failures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("names", nargs="*")
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def export(name: str, target: str, output: Path, pool: WorkerPool) -> None:
-    """Runs one export; a refusal is written to ``<output>.txt``."""
+    """Exports one fixture to one target; writes the error to ``<output>.txt`` if the export is refused."""
     refusal = output.with_suffix(".txt")
     if output.exists() or refusal.exists():
         return
@@ -55,7 +55,7 @@ def export(name: str, target: str, output: Path, pool: WorkerPool) -> None:
 
 
 def failures_section(output: Path) -> str:
-    """Returns a section of a Markdown page with the exports that left no program."""
+    """Returns a section of a Markdown page that lists the exports that produced no program."""
     lines = [
         f"- {path.parent.name}, {path.stem}: {first_sentence(path.read_text())}"
         for path in sorted(output.glob("*/*.txt"))
@@ -66,7 +66,7 @@ def failures_section(output: Path) -> str:
 
 
 def first_sentence(message: str) -> str:
-    """Returns the first line of a message, cut to the length of a table's cell."""
+    """Returns the first line of a message, shortened to fit a table cell."""
     line = message.splitlines()[0]
     return line if len(line) <= 200 else f"{line[:200]} ..."
 

@@ -1,7 +1,7 @@
-"""Inputs of tiny random models, from the shapes that the list of configs gives.
+"""Makes inputs for tiny random models from the shapes in the list of configs.
 
-Only numbers that a model would refuse are looked after: token ids within the vocabulary, as many placeholders
-as there are picture or sound features, sizes of pictures that are those of the pixels.
+Values are random, except where a model would reject them: token ids are within the vocabulary, the number of placeholder
+tokens matches the number of image or audio features, and image sizes match the pixel values.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 TEXT = 12
-"""Tokens of a text in the list of configs; what a text has more is placeholders of one picture or sound."""
+"""Tokens of a text in the list of configs; any tokens beyond these are placeholders of one image or audio clip."""
 GRID = (1, 4, 4)
-"""Patches of one picture where pictures are given as lists of patches."""
+"""Grid of patches (time, height, width) of one image, where a model takes images as lists of patches."""
 SAMPLES = 100
-"""Samples of sound that stand for one token, where a batch of another length is made."""
+"""Audio samples by which an input grows for each additional token in a longer batch."""
 FIRST, LAST = 3, 90
-"""Plain tokens: beyond the special ones of most models, within the vocabulary of all but the smallest."""
+"""Range of plain token ids: above the special tokens of most models, within the vocabulary of all but the smallest."""
 PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_index", "audio_token_id")
 TEXTS = ("input_ids", "attention_mask", "token_type_ids", "position_mask", "bbox")
 WHOLE = ("ids", "mask", "labels", "timesteps", "freq", "padding")
@@ -29,7 +29,7 @@ WHOLE = ("ids", "mask", "labels", "timesteps", "freq", "padding")
 def inputs(
     shapes: dict[str, list[int]], config: dict[str, Any], vocabulary: int, rows: int, longer: int
 ) -> dict[str, Array]:
-    """One batch; ``rows`` and ``longer`` say how much larger than the shapes it is."""
+    """Returns one batch; ``rows`` and ``longer`` are the number of samples and tokens to add to the given shapes."""
     random = np.random.default_rng(0)
     count = next(iter(_batched(shapes).values()))[0] + rows
     made: dict[str, Array] = {}
@@ -41,12 +41,12 @@ def inputs(
 
 
 def grows(shapes: dict[str, list[int]]) -> bool:
-    """Whether there is a sequence that can be made longer."""
+    """Checks whether any input has a sequence axis that can be made longer."""
     return any(_size(name, shape, 1, 1, shapes)[1:] != shape[1:] for name, shape in shapes.items())
 
 
 def _batched(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
-    """The inputs whose first axis counts the samples, not their patches."""
+    """Returns the inputs whose first axis counts samples, not patches."""
     return {name: shape for name, shape in shapes.items() if not _patches(name, shapes)}
 
 
@@ -58,12 +58,12 @@ def _patches(name: str, shapes: dict[str, list[int]]) -> bool:
 def _size(
     name: str, shape: list[int], count: int, longer: int, shapes: dict[str, list[int]]
 ) -> list[int]:
-    """A shape in a batch of so many samples."""
+    """Returns the shape of an input in a batch of ``count`` samples."""
     if _patches(name, shapes):
         return [count * int(np.prod(GRID)), *shape[1:]]
     size = [count, *shape[1:]]
     if len(size) > 1 and name.endswith(TEXTS) and "past" not in name:
-        # Of several texts to choose from, the last axis is the length.
+        # Inputs of multiple choice have the shape (batch, choices, length).
         size[2 if len(shapes.get("input_ids", ())) == 3 else 1] += longer
     if name == "input_values":
         size[-1] += longer * SAMPLES
@@ -78,7 +78,7 @@ def _filled(
     vocabulary: int,
     random: np.random.Generator,
 ) -> Array:
-    """Numbers that fit an input's name."""
+    """Returns an array of valid values for an input, chosen by the input's name."""
     if name.endswith("grid_thw"):
         return np.tile(np.array(GRID, np.int64), (size[0], 1))
     if name == "image_sizes":
@@ -95,7 +95,7 @@ def _filled(
         return mask
     if name == "flattened_patches":
         patches = random.standard_normal(size).astype(np.float32)
-        patches[..., :2] = np.arange(size[1])[:, None]  # the row and the column
+        patches[..., :2] = np.arange(size[1])[:, None]  # the row and the column of a patch
         return patches
     if name.endswith("mask"):
         mask = np.ones(size, np.int64)
@@ -109,14 +109,14 @@ def _filled(
         plain = list(range(FIRST, max(min(vocabulary, LAST), FIRST + 1)))
         tokens = random.choice([one for one in plain if one not in special] or plain, size)
         if name == "input_ids" and config.get("is_encoder_decoder"):
-            # Heads of BART read the state of the last token that ends a text.
+            # Classification heads of BART read the state at the last end-of-text token.
             tokens[..., -1] = config.get("eos_token_id") or tokens[..., -1]
         return tokens
     return random.standard_normal(size).astype(np.float32)
 
 
 def _special(config: dict[str, Any]) -> list[int]:
-    """Tokens with a meaning of their own."""
+    """Returns the special token ids of a config, including nested configs."""
     found = [
         value for name, value in config.items() if str(name).endswith(("token_id", "token_index"))
     ]
@@ -127,7 +127,7 @@ def _special(config: dict[str, Any]) -> list[int]:
 
 
 def _place(made: dict[str, Array], shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
-    """Puts placeholders of pictures and sounds after the first token of each text."""
+    """Puts the placeholders of images and audio after the first token of each text."""
     tokens = [config[name] for name in PLACEHOLDERS if isinstance(config.get(name), int)]
     if (
         "input_ids" not in made

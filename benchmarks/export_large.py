@@ -1,10 +1,10 @@
-"""Time and memory of exporting a model of three gigabytes to ONNX, against ``torch.onnx.export`` itself.
+"""Measures time and memory of exporting a model of three gigabytes to ONNX, compared with ``torch.onnx.export`` itself.
 
     python benchmarks/export_large.py [--layers N] [--work FOLDER] [--judged]
 
-Both sides begin from the same folder with one file of safetensors and end with the same graph on disk, each in
-processes of their own. Memory is what all processes of a side hold at once: resident pages, those of mapped files
-included. With ``--judged`` the export is measured once more with the validator, which runs the model in float64.
+Both sides begin with the same folder with one safetensors file and end with the same graph on disk, each in processes of
+its own. Memory is the peak sum over all processes of a side of their resident pages, including those of mapped files.
+With ``--judged`` the export is also measured with validation, which runs the model in float64.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ torch.onnx.export(model, (), sys.argv[2], kwargs=given, dynamo=True, dynamic_sha
 
 
 def main() -> None:
-    """Measures both and writes the result."""
+    """Measures both sides and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--judged", action="store_true", help="with the validator too")
+    parser.add_argument("--judged", action="store_true", help="also measure with validation")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         place = Path(folder)
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def measured(command: list[str], weights: int) -> dict[str, Any]:
-    """Seconds, and the most memory that the command and its children held at once."""
+    """Runs a command; returns its seconds and the peak memory of the command and its child processes together."""
     most = 0
     done = threading.Event()
     began = time.perf_counter()
@@ -118,7 +118,7 @@ def measured(command: list[str], weights: int) -> dict[str, Any]:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Returns the ids of a process and all its descendants."""
     found = [pid]
     for one in found:
         try:
@@ -129,7 +129,7 @@ def tree(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process in memory."""
+    """Returns the resident memory of a process in bytes."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (OSError, IndexError):

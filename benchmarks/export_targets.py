@@ -1,4 +1,4 @@
-"""The targets whose coverage is measured: how their programs are run, and where the results are kept."""
+"""Defines the targets whose coverage is measured: how their programs are run, and where the results are stored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Covered:
-    """A target.
+    """A target whose coverage is measured.
 
     Attributes:
-        results: The file of the results.
-        run: The function of ``export_worker.py`` that runs a program.
-        kinds: In which ways it is run.
+        results: The results file.
+        run: Name of the function of ``export_worker.py`` that runs a program.
+        kinds: Names of the runs that the function makes of each program.
     """
 
     results: Path
@@ -47,12 +47,12 @@ TARGETS = {
 
 
 class Kept:
-    """What was found so far, over all parts; one part writes a file of its own.
+    """The results of one target so far, merged over all parts; each part writes a file of its own.
 
     Args:
         target: The target.
-        part: Which part.
-        parts: Of how many; 1 puts all files together.
+        part: Number of this part, from 1.
+        parts: Number of parts; with 1, the files of earlier parts are merged into one.
     """
 
     def __init__(self, target: str, part: int, parts: int) -> None:
@@ -66,12 +66,12 @@ class Kept:
         self.merged = others if parts == 1 else []
 
     def add(self, key: str, found: dict[str, Any]) -> None:
-        """Keeps one result, on disk too."""
+        """Adds one result and writes the file."""
         self.pairs[key] = self.own[key] = found
         self._write()
 
     def save(self) -> None:
-        """Writes everything; files of parts that are in it now go."""
+        """Writes all results and removes the files of the parts that were merged."""
         self._write()
         for path in self.merged:
             path.unlink(missing_ok=True)

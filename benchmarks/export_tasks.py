@@ -1,4 +1,4 @@
-"""The tasks of the coverage of exports: for each the auto class whose heads are exported."""
+"""Lists the tasks whose export coverage is measured: for each, the auto class whose heads are exported."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ HEADS = {
     "text-to-waveform": "AutoModelForTextToWaveform",
 }
 CHOICES = 3
-"""Texts to choose from."""
+"""Number of texts to choose from in ``multiple-choice``."""
 
 
 def pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tuple[str, Any]]:
-    """Model types with their base class, then with the head of each task."""
+    """Returns the pairs of model type and task: model types with their base class, then with the head of each task."""
     chosen = {name: types[name] for name in wanted or sorted(types)}
     found = [(f"{name} {BASE}", entry) for name, entry in chosen.items()]
     for task, auto_class in HEADS.items() if heads else ():
@@ -67,10 +67,10 @@ def pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tupl
 
 
 def _head(entry: dict[str, Any], task: str, class_name: str) -> dict[str, Any]:
-    """A model type with the class of a task, and the inputs that its head wants."""
+    """Returns the entry of a model type with the class of a task and the inputs of its head."""
     shapes = dict(entry["inputs"])
     if task == "text-classification":
-        shapes.pop("decoder_input_ids", None)  # the model makes them from the text
+        shapes.pop("decoder_input_ids", None)  # the model derives them from input_ids
     if task == "multiple-choice":
         shapes = {
             name: [shape[0], CHOICES, *shape[1:]]

@@ -1,6 +1,6 @@
-"""One tiny random model: built, run, exported and run again. Runs in a worker process.
+"""Builds, runs and exports one tiny random model, and runs the program. Runs in a worker process.
 
-The judgement is not made here; the arrays go back in files.
+The outputs are written to files; the caller compares them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from equipoise.exporters.example_inputs import varying_axes
 from equipoise.exporters.target import ExportableModel, find_target
 from equipoise.exporters.torch_export import export_program, export_with_transformers
 
-# A worker reads this file by its path; what lies beside it has to be found too.
+# A worker imports this file by its path; modules in the same folder must be importable too.
 sys.path[:0] = [folder for folder in [str(Path(__file__).parent)] if folder not in sys.path]
 
 LONGER = 5
-"""Tokens that the second batch has more than the traced one."""
+"""Number of tokens that the second batch has more than the traced one."""
 WILD = 1e3
-"""No initialization gives a weight beyond it; memory that nobody wrote to does."""
+"""Upper bound on the magnitude of initialized weights; larger values come from uninitialized memory."""
 
 
 def build(
     model_type: str, config: dict[str, Any], class_name: str, shapes: dict[str, Any], folder: str
 ) -> dict[str, Any]:
-    """Builds the model, runs it on two batches in float32 and float64, and keeps all that.
+    """Builds the model, runs it on two batches in float32 and float64, and writes weights, inputs and outputs.
 
     Returns:
         ``varies``: how the second batch differs: ``batch and sequence``, ``batch`` or ``nothing``.
@@ -49,9 +49,9 @@ def build(
     if any(
         not np.array_equal(value, again[name], equal_nan=True) for name, value in reference.items()
     ):
-        raise ValueError("its outputs are random")
+        raise ValueError("its outputs are not deterministic")
     if any(value.size and not np.isfinite(value).any() for value in reference.values()):
-        raise ValueError("an output of it is nothing but NaN")
+        raise ValueError("an output is all NaN")
     varies, second, other = _another(model, shapes) or ("nothing", first, reference)
     _keep(model, place)
     truths = _truths(model, first, second)
@@ -70,7 +70,7 @@ def _keep(model: Any, place: Path) -> None:
 
 
 def _another(model: Any, shapes: dict[str, Any]) -> tuple[str, dict[str, Any], Any] | None:
-    """A batch of other sizes, as far as the model itself takes them."""
+    """Returns a batch of other sizes with its outputs, or None if the model accepts no other sizes."""
     from export_inputs import grows
 
     longer = [("batch and sequence", 1, LONGER)] if grows(_taken(shapes, model)) else []
@@ -86,7 +86,7 @@ def _another(model: Any, shapes: dict[str, Any]) -> tuple[str, dict[str, Any], A
 def export(
     model_type: str, config: dict[str, Any], class_name: str, target: str, way: str, folder: str
 ) -> dict[str, Any]:
-    """Exports the same model in one way."""
+    """Exports the model with one strategy."""
     _read_translations_once()
     _make_graphs_once(folder)
     source, notes = _source(model_type, config, class_name, folder)
@@ -98,7 +98,7 @@ def export(
 def accepts(
     model_type: str, config: dict[str, Any], class_name: str, way: str, folder: str
 ) -> dict[str, Any]:
-    """Whether ``torch.export`` takes the model, plain or as transformers calls it; raises if not."""
+    """Checks that ``torch.export`` accepts the model, called plainly or as transformers calls it; raises if not."""
     source, _ = _source(model_type, config, class_name, folder)
     if way == "transformers":
         export_with_transformers(source, "dynamo")
@@ -110,10 +110,10 @@ def accepts(
 def precompute(
     model_type: str, config: dict[str, Any], class_name: str, folder: str
 ) -> dict[str, Any]:
-    """Adds to both batches what the model computes from plain sizes, as transformers does it for its exporters.
+    """Adds to both batches the tensors that the model computes from Python sizes, as transformers does for its exporters.
 
     Raises:
-        ValueError: There is nothing of the kind, or the model gives something else with it.
+        ValueError: The model computes no such tensors, or its outputs change with them.
     """
     import torch
     from transformers.exporters.utils import precompute_export_inputs
@@ -126,16 +126,16 @@ def precompute(
         precompute_export_inputs(model, tensors)
         more = {name: value.numpy() for name, value in tensors.items() if torch.is_tensor(value)}
         if more.keys() == plain.keys():
-            raise ValueError("it computes nothing from plain sizes")
+            raise ValueError("the model computes no tensors from Python sizes")
         expected, found = _numbers(model, plain), _numbers(model, more)
         if any(not np.array_equal(found[name], value) for name, value in expected.items()):
-            raise ValueError("it gives something else with what was computed before")
+            raise ValueError("the outputs change with the precomputed tensors")
         _save(path, more)
     return {"names": sorted(more.keys() - plain.keys())}
 
 
 def _read_translations_once() -> None:
-    """PyTorch reads its translations to ONNX anew for each export: a quarter of the time for a tiny model."""
+    """Caches PyTorch's table of ONNX translations, which takes a quarter of the export of a tiny model to build."""
     from torch.onnx._internal.exporter import _registration
 
     registry = _registration.ONNXRegistry
@@ -144,9 +144,9 @@ def _read_translations_once() -> None:
 
 
 def _make_graphs_once(folder: str) -> None:
-    """Two targets of one model begin with the same graph, and most of the time goes into that.
+    """Caches the traced graph of a model, which takes most of the time of an export, for all targets that use it.
 
-    What was made is kept with the function: this file is read anew for each call.
+    The cache is stored on the patched function, because this file is imported again for each call.
     """
     from equipoise.exporters.programs import jax_program
 
@@ -167,7 +167,7 @@ def _make_graphs_once(folder: str) -> None:
 def _source(
     model_type: str, config: dict[str, Any], class_name: str, folder: str
 ) -> tuple[ExportableModel, list[str]]:
-    """The model that was built, as exporters get it."""
+    """Returns the model that was built, in the form that exporters take, and the notes of the patches."""
     import torch
 
     model = _restored(model_type, config, class_name, folder)
@@ -183,7 +183,7 @@ def _source(
 
 
 def _restored(model_type: str, config: dict[str, Any], class_name: str, folder: str) -> Any:
-    """The model that was built. Some draw numbers of their own; a seed does not give them back."""
+    """Returns the model with the saved weights. Some models draw random numbers that the seed does not fix."""
     import torch
 
     model = _model(model_type, config, class_name)
@@ -192,7 +192,7 @@ def _restored(model_type: str, config: dict[str, Any], class_name: str, folder: 
 
 
 def run_onnx(folder: str) -> dict[str, Any]:
-    """Runs the graph on both batches, rewritten by ONNX Runtime and as it is."""
+    """Runs the graph on both batches, with ONNX Runtime's graph optimizations and without."""
     import onnxruntime
 
     place = Path(folder)
@@ -233,7 +233,7 @@ def run_saved_model(folder: str) -> dict[str, Any]:
 
 
 def _run(session: Any, place: Path) -> dict[str, Any]:
-    """Both batches; gives the seconds of the first call, which compiles."""
+    """Runs a program on both batches; returns the seconds of the first call, which compiles."""
     took = []
     for batch in ("first", "second"):
         given = _load(place / f"{batch}-inputs.npz")
@@ -246,7 +246,7 @@ def _run(session: Any, place: Path) -> dict[str, Any]:
 
 
 def _model(model_type: str, config: dict[str, Any], class_name: str) -> Any:
-    """The same weights every time."""
+    """Returns the model with random weights from a fixed seed."""
     import torch
     import transformers
 
@@ -258,7 +258,7 @@ def _model(model_type: str, config: dict[str, Any], class_name: str) -> Any:
     made._attn_implementation = "eager"
     text = made.get_text_config()
     if class_name.endswith("ForSequenceClassification") and text.pad_token_id is None:
-        # Without one these heads take one sample only.
+        # Without a padding token these heads accept only one sample.
         text.pad_token_id = made.pad_token_id = 0
     model = getattr(transformers, class_name)(made).eval()
     _stir(model)
@@ -266,10 +266,10 @@ def _model(model_type: str, config: dict[str, Any], class_name: str) -> Any:
 
 
 def _stir(model: Any) -> None:
-    """Weights that are all one number, or not initialized at all, get numbers that tell them apart.
+    """Adds noise to weights that are constant, and replaces uninitialized weights.
 
-    A router of zeros leaves the choice of experts to the order in which a runtime looks at equal values, and a
-    scale of ones hides that two scales were exchanged.
+    With a router of zeros the choice of experts depends on the order in which a runtime compares equal values, and with
+    scales that are all one the verdict would not notice that two scales were swapped.
     """
     import torch
 
@@ -291,7 +291,7 @@ def _inputs(shapes: dict[str, Any], model: Any, rows: int, longer: int) -> dict[
 
 
 def _taken(shapes: dict[str, Any], model: Any) -> dict[str, Any]:
-    """The inputs that this class has: a head may want fewer than the body."""
+    """Returns the inputs that the class accepts: a head may take fewer than the base model."""
     known = inspect.signature(model.forward).parameters
     return {name: shape for name, shape in shapes.items() if name in known} or shapes
 
@@ -317,7 +317,7 @@ def _truths(model: Any, *batches: dict[str, Any]) -> list[dict[str, Any]]:
     from equipoise.validators.backends import _torch
 
     wide = model.double()
-    use_batched_experts(wide)  # the grouped product knows no float64
+    use_batched_experts(wide)  # torch's grouped matmul does not support float64
     with _torch.arithmetic_mode(torch.float64):
         return [_numbers(wide, batch) for batch in batches]
 

@@ -1,10 +1,10 @@
-"""Counts alarms where there is no fault: every trained fixture, every backend, many draws of the inputs.
+"""Counts false alarms of the validator: every trained fixture, every backend, many random variations of the inputs.
 
     python benchmarks/false_alarms.py [--seeds 20] [--oracle PYTHON] [--programs FOLDER] [NAME ...]
 
-A seed shuffles the tokens of a sample (special ones and padding stay) and adds a tenth of noise to images and
-audio. ``--programs`` is what ``benchmarks/export_fixtures.py`` wrote. The figures go to
-``benchmarks/results/false-alarms.json`` and ``.md``; they are what the factors of ``validators/core/tolerance.py`` rest on.
+A seed shuffles the tokens of a sample (special tokens and padding stay) and adds 10 % noise to images and audio.
+``--programs`` is the output folder of ``benchmarks/export_fixtures.py``. The figures go to
+``benchmarks/results/false-alarms.json`` and ``.md``; the factors of ``validators/core/tolerance.py`` are based on them.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ EXPLAINED = {
     ("mask-generation", "onnx"): "the plain ONNX export of SAM fixes the number of points",
     ("table-question-answering", "tensorflow"): "TFTapas wants tensorflow-probability",
 }
-"""What differs in truth: these are findings, no alarms without a fault."""
+"""Known real differences by fixture and backend: these are findings, not false alarms."""
 
 
 def main() -> None:
-    """Runs everything and writes the figures."""
+    """Runs all fixtures and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, default=20)
@@ -71,7 +71,7 @@ def main() -> None:
 def rows_of(
     name: str, seeds: int, programs: Path | None, workers: WorkerPool
 ) -> list[dict[str, Any]]:
-    """The figures of one fixture on all its backends."""
+    """Returns the figures of one fixture on all its backends."""
     artifacts = find_programs(programs / name) if programs else []
     request = Request(TASKS / name, artifacts=artifacts, divergence=False)
     with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
@@ -83,7 +83,7 @@ def rows_of(
 
 
 def draw(batch: Batch, seed: int) -> Batch:
-    """The batch with other inputs of the same kind."""
+    """Returns the batch with inputs that are varied by a seed."""
     random = np.random.default_rng(seed)
     arrays = {name: value.copy() for name, value in batch.arrays.items()}
     for name, value in arrays.items():
@@ -101,7 +101,7 @@ def draw(batch: Batch, seed: int) -> Batch:
 
 
 def row(name: str, result: BackendResult) -> dict[str, Any]:
-    """How many draws, how many alarms, and how near the limits the rest came."""
+    """Returns the number of draws, the alarms, and how close to the tolerance the other outputs came."""
     ratios: list[float] = []
     alarms = []
     for case in result.cases:
@@ -122,7 +122,7 @@ def row(name: str, result: BackendResult) -> dict[str, Any]:
 
 
 def write(rows: list[dict[str, Any]], seeds: int) -> None:
-    """The figures as JSON and as a page."""
+    """Writes the figures as JSON and as a Markdown page."""
     folder = HERE / "results"
     about = host.describe_host()
     values = {"machine": about, "seeds": seeds, "rows": rows}
@@ -155,12 +155,12 @@ def write(rows: list[dict[str, Any]], seeds: int) -> None:
 
 
 def known(one: dict[str, Any]) -> bool:
-    """Whether it is a difference that there is."""
+    """Checks whether a row is a known real difference."""
     return (one["fixture"], one["backend"]) in EXPLAINED
 
 
 def said(one: dict[str, Any]) -> str:
-    """What is told of a row with alarms or a failure."""
+    """Returns the description of a row with alarms or a failure."""
     explained = EXPLAINED.get((one["fixture"], one["backend"]))
     return f"finding: {explained}" if explained else one["failure"] or str(one["alarms"][:1])
 

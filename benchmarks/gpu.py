@@ -1,13 +1,13 @@
-"""Everything that wants a GPU, in at most ten minutes: tests, verdicts at each precision, JAX programs, speed.
+"""Runs everything that needs a GPU, in at most ten minutes: tests, verdicts at each precision, JAX programs, speed.
 
     make gpu    or    python benchmarks/gpu.py [--budget SECONDS] [--only PREFIX] [--again]
 
-Figures go to ``benchmarks/results/gpu-DATE.json`` after each part. A call goes on with the parts that the file of the same day
-and GPU lacks or that failed; ``--again`` measures all anew. The exit code is 0 if every part that was run succeeded, and
-where there is no GPU.
+Figures go to ``benchmarks/results/gpu-DATE.json`` after each part. A run skips the parts that already succeeded in the file of
+the same day and GPU; ``--again`` measures all parts again. The exit code is 0 if every part that ran succeeded, and on a
+machine without a GPU.
 
-Equipoise need not be installed: the checkout is put on the path. Needed are PyTorch with CUDA, transformers, JAX with CUDA,
-flax, pytest and the base dependencies.
+Equipoise does not have to be installed: the checkout is put on the path. PyTorch with CUDA, transformers, JAX with CUDA,
+flax, pytest and the base dependencies are required.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TASKS = ROOT / "fixtures" / "tasks"
 LIBRARIES = ("torch", "transformers", "jax", "jaxlib", "flax", "numpy", "tokenizers")
 BUDGET_SECONDS = 560
 SHORTEST_SECONDS = 10
-"""A part is not begun with less time than this left."""
+"""A part is not started with less time than this left."""
 
 JUDGED = (
     "text-classification",
@@ -52,7 +52,7 @@ IN_JAX = {
     "text-generation": ("--cases", "batch-cache"),
     "translation-t5": ("--cases", "greedy-cache"),
 }
-"""Models and their cases: XLA compiles a program for each length, so those that generate have one."""
+"""Models exported to JAX, with options that choose cases: XLA compiles a program for each length, so generative models run one case only."""
 
 SPEED = ("bert-base", "gpt2", "vit-base")
 
@@ -64,10 +64,10 @@ class Part:
     """One measurement, in processes of its own.
 
     Attributes:
-        name: Under which its figures are kept.
-        commands: Run one after the other; the last one's output is read.
-        limit: Seconds that all of them may take.
-        read: Figures from the output, which may be cut off, and the folder in the place of ``{out}``.
+        name: Key of its figures in the results.
+        commands: Commands that run one after the other; the output of the last one is parsed.
+        limit: Time limit for all commands together, in seconds.
+        read: Parses the figures from the output, which may be truncated, and the folder that replaces ``{out}``.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Part:
 
 
 def gpus() -> list[str]:
-    """Returns name, memory and driver of each GPU as ``nvidia-smi`` says them; empty where there is none."""
+    """Returns name, memory and driver of each GPU as printed by ``nvidia-smi``; empty if there is no GPU."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -86,7 +86,7 @@ def gpus() -> list[str]:
 
 
 def parts() -> list[Part]:
-    """Returns the parts, those that prove most first."""
+    """Returns the parts, the most important ones first."""
     cuda_tests = sorted(
         str(path.relative_to(ROOT))
         for path in (ROOT / "tests").rglob("test_*.py")
@@ -122,7 +122,7 @@ def parts() -> list[Part]:
 
 
 def read_tests(output: str, _: Path) -> Figures:
-    r"""Returns how many tests passed and the names of the others, from pytest's lines.
+    r"""Returns how many tests passed and the names of the others, from pytest's output.
 
     >>> read_tests("[gw0] [ 5%] PASSED tests/a.py::one\ntests/a.py::two FAILED  [ 9%]\n", Path())
     {'passed': 1, 'not_passed': {'tests/a.py::two': 'FAILED'}}
@@ -157,15 +157,15 @@ def read_report(_: str, out: Path) -> Figures:
 
 
 def read_speed(output: str, _: Path) -> Figures:
-    """Returns the last line, which is JSON."""
+    """Returns the figures from the last line of the output, which is JSON."""
     found: Figures = json.loads(output.strip().splitlines()[-1])
     return found
 
 
 def environment() -> dict[str, str]:
-    """Returns the variables of the parts' processes: the checkout on the path where Equipoise is not installed."""
+    """Returns the environment variables of the parts' processes; puts the checkout on the path if Equipoise is not installed."""
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    # JAX would take most of the GPU's memory before PyTorch, in another process, gets any.
+    # By default JAX allocates most of the GPU's memory, so that PyTorch in another process would get none.
     found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     try:
         installed = find_spec("equipoise.validators") is not None
@@ -200,7 +200,7 @@ def measure(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
 def run_limited(
     command: list[str], limit: float, variables: Mapping[str, str]
 ) -> tuple[int | None, str]:
-    """Returns the exit code and the output; None for the code if it was ended, with what it had started, at the limit."""
+    """Returns the exit code and the output of a command; the code is None if the command reached the limit and was killed with its child processes."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             command,
@@ -223,14 +223,14 @@ def run_limited(
 def run_parts(
     todo: Iterable[Part], file: Path, about: Figures, budget: float, *, again: bool = False
 ) -> list[str]:
-    """Measures the parts that the file lacks while the time lasts; returns the names of those that did not succeed.
+    """Measures the parts that have no figures yet until the budget is spent; returns the names of those that did not succeed.
 
     Args:
         todo: The parts.
-        file: Where figures are, and are written after each part.
-        about: The date, the hardware and the versions; figures of another GPU or version are not kept.
-        budget: Seconds for all of them.
-        again: Whether to measure those that are done too.
+        file: The results file, written after each part.
+        about: The date, the hardware and the versions; figures of another GPU or other versions are discarded.
+        budget: Time limit for all parts together, in seconds.
+        again: Whether to measure parts that already succeeded too.
     """
     end = time.monotonic() + budget
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not again else {}
@@ -256,7 +256,7 @@ def run_parts(
 
 
 def describe(hardware: list[str]) -> Figures:
-    """Returns the date, the hardware and the versions that the figures are of."""
+    """Returns the date, the hardware and the versions of the libraries."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -268,15 +268,15 @@ def describe(hardware: list[str]) -> Figures:
 
 
 def main(arguments: list[str] | None = None, folder: Path = ROOT / "benchmarks" / "results") -> int:
-    """Measures what there is time for; returns the exit code."""
+    """Measures as many parts as the budget allows; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--budget", type=float, default=BUDGET_SECONDS, help="seconds for all parts"
     )
     parser.add_argument(
-        "--only", default="", help="parts whose name begins so: tests, validate/ ..."
+        "--only", default="", help="prefix of the parts to measure: tests, validate/ ..."
     )
-    parser.add_argument("--again", action="store_true", help="measure what is done too")
+    parser.add_argument("--again", action="store_true", help="also measure parts that succeeded")
     given = parser.parse_args(arguments)
     hardware = gpus()
     if not hardware:

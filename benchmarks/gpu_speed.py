@@ -1,8 +1,8 @@
-"""One model of usual size on a GPU: PyTorch at each precision, compiled, and its JAX program. One JSON line.
+"""Measures one model of common size on a GPU: PyTorch at each precision, compiled, and its JAX program. Prints one JSON line.
 
     python benchmarks/gpu_speed.py bert-base|gpt2|vit-base [--device cuda] [--rounds 30]
 
-Milliseconds of a pass over two samples, the median, after warming up; part of ``benchmarks/gpu.py``.
+The figures are median milliseconds of a forward pass over two samples after warm-up. Part of ``benchmarks/gpu.py``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax_speed  # isort: skip - a script beside this one, no package
+import jax_speed  # isort: skip - a script in the same folder, not a package
 
 MODELS = {"bert-base": jax_speed._bert, "gpt2": jax_speed._gpt2, "vit-base": jax_speed._vit}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures one model and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=sorted(MODELS))
     parser.add_argument("--device", default="cuda")
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def milliseconds(name: str, device: str, rounds: int) -> dict[str, float]:
-    """Returns the median time of a pass of each contestant."""
+    """Returns the median milliseconds of a forward pass by runtime and precision."""
     import torch
 
     torch.manual_seed(0)

@@ -1,9 +1,9 @@
-"""A JAX program against PyTorch, eager and compiled, in one run: models of usual sizes with random weights.
+"""Compares the speed of JAX programs with PyTorch, eager and compiled: models of common sizes with random weights.
 
     python benchmarks/jax_speed.py [--rounds 15] [NAME ...]
 
-Every round runs all of them once, in turn, on the same inputs; the figure is the median. All have the same cores.
-``first_call`` includes compiling, ``making`` is what the export took.
+Every round runs all three once, in turn, on the same inputs; the figure is the median. All use the same cores.
+``first_call`` includes compilation, ``making`` is the time of the export.
 Figures go to ``benchmarks/results/jax-speed.json``, with ratios to PyTorch eager.
 """
 
@@ -31,11 +31,11 @@ from equipoise.validators.evaluation import host
 HERE = Path(__file__).parent
 TOKENS = 128
 ROWS = 2
-"""Of one sample PyTorch makes a program for one sample only."""
+"""Batch size. With one sample, torch.export and torch.compile specialize the program to a batch of one."""
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures the chosen models, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--rounds", type=int, default=15)
@@ -50,14 +50,14 @@ def main() -> None:
 
 
 def about() -> dict[str, Any]:
-    """The machine, and the versions of those that are compared."""
+    """Returns a description of the machine and the versions of torch, jax and jaxlib."""
     found = host.describe_host()
     versions = {name: version(name) for name in ("torch", "jax", "jaxlib")}
     return {**found, "versions": {**found["versions"], **versions}}
 
 
 def measured(name: str, rounds: int) -> dict[str, Any]:
-    """Seconds of a pass each, and their ratios to PyTorch eager."""
+    """Returns the median seconds of a forward pass in each runtime, and their ratios to PyTorch eager."""
     import torch
 
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
 def _passes(
     build: Callable[[], tuple[Any, dict[str, Any]]],
 ) -> tuple[dict[str, Callable[[], Any]], float]:
-    """A pass of each contestant, and the seconds that the export took."""
+    """Returns a function for each runtime that runs a forward pass, and the seconds that the export took."""
     import jax
     import torch
 
@@ -110,7 +110,7 @@ def _passes(
 
 
 def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
-    """One more token of GPT-2 after a past, with a cache that all of them copy and lengthen by one."""
+    """Returns a function for each runtime that generates one more token of GPT-2 with a KV cache, and the seconds of the export."""
     import jax
     import torch
     import transformers

@@ -1,4 +1,4 @@
-"""What the measurements were made on."""
+"""Describes the machine on which measurements are made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def about(oracle: Path | None) -> dict[str, str | int | float]:
-    """Date, hardware and versions; nothing that names the machine."""
+    """Returns date, hardware and versions; nothing that identifies the machine."""
     found: dict[str, str | int | float] = {
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu(),
@@ -34,7 +34,7 @@ def about(oracle: Path | None) -> dict[str, str | int | float]:
 
 
 def _sha256_rate() -> float:
-    """Bytes a second that one core hashes, the best of a few."""
+    """Returns the bytes per second that one core hashes, the best of five runs."""
     data = bytes(16 << 20)
     seconds = []
     for _ in range(5):

@@ -1,7 +1,7 @@
-"""Runs commands and measures them: seconds of the whole process, and its peak memory.
+"""Runs commands and measures the seconds and the peak memory of the whole process.
 
-Linux counts the memory of the process that starts another into the other's peak, so this side stays small: no numpy,
-no files read whole.
+On Linux the peak memory of a child process includes the memory of its parent at the time of the fork, so this module keeps
+its own memory small: it does not import numpy and does not read whole files.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run took.
+    """The measurements of one run.
 
     Attributes:
-        seconds: The whole process.
-        peak: Peak resident memory in bytes; the page cache is no part of it.
+        seconds: Seconds of the whole process.
+        peak: Peak resident memory in bytes, without the page cache.
         call: Seconds that the process itself measured around the call, without start and imports.
-        said: What else the process says.
+        said: Other values that the process reports.
     """
 
     seconds: float
@@ -41,10 +41,10 @@ class Sample:
 
 
 def run(command: Sequence[str | Path]) -> Sample:
-    """Runs a command; what it prints as JSON in its last line becomes part of the sample.
+    """Runs a command and measures it; the JSON in the last line of its output becomes part of the sample.
 
     Raises:
-        CommandError: It fails.
+        CommandError: The command fails.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
@@ -71,12 +71,13 @@ def _last_json(text: str) -> dict[str, Any]:
 
 
 REST = 4.0
-"""Seconds before each run. A virtual machine may hand freed memory back to its host within two seconds or so; right
-after a deletion, a copy finds the page cache's memory at hand, and whatever takes longer does not."""
+"""Seconds to wait before each run. A virtual machine may return freed memory to its host within about two seconds;
+a copy right after a deletion would still find that memory in the page cache, while slower commands would not.
+"""
 
 
 def settle(folder: Path) -> None:
-    """Removes the last result and waits for the disk and the memory, so that no run pays for another."""
+    """Removes the last result and waits for the disk and the memory, so that no run is slowed down by the one before."""
     shutil.rmtree(folder, ignore_errors=True)
     os.sync()
     time.sleep(REST)
@@ -91,14 +92,14 @@ def warm(folder: Path) -> None:
 
 
 def copy(source: Path, target: Path, *, durable: bool) -> Sample:
-    """``cp`` of a folder; a durable one includes waiting for the disk, as our conversion does."""
+    """Measures ``cp`` of a folder; with ``durable`` the time includes waiting for the disk, as Equipoise's conversion does."""
     target.mkdir(parents=True)
     script = 'cp "$0"/* "$1"/' + (' && sync "$1"/*' if durable else "")
     return run(["sh", "-c", script, source, target])
 
 
 def middle(samples: Sequence[Sample]) -> Sample:
-    """The sample of medians."""
+    """Returns a sample with the median seconds and the highest peak of several samples."""
     calls = [sample.call for sample in samples if sample.call is not None]
     return Sample(
         statistics.median(sample.seconds for sample in samples),

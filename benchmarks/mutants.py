@@ -1,4 +1,4 @@
-"""Small mistakes, one at a time, in the source of a module."""
+"""Makes mutants of a module: copies of its source with one small mistake each."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ _PAIRS = (
     *(("div", "rem"), ("floor_divide", "divide"), ("swapaxes", "moveaxis"), ("power", "multiply")),
 )
 ALIKE = {other: one for one, other in _PAIRS} | dict(_PAIRS)
-"""Functions, and dtypes, that one may take for each other."""
+"""Functions and dtypes that are easily confused with each other."""
 INERT = ("strict", "precision")
-"""Keywords that change no result on a processor: a check, and what other devices round to."""
+"""Keywords that change no result on a CPU: a check, and a precision that only other devices use."""
 
 
 SHOWN = (ast.expr, ast.stmt, ast.keyword, ast.arguments)
-"""What a mistake is shown in."""
+"""Kinds of nodes whose source is used to describe a mistake."""
 LIBRARIES = ("jnp", "lax", "special", "jax.nn")
-"""Where functions of arrays are from: without one, its argument is left."""
+"""Modules of array functions: a call with one argument may be replaced by its argument."""
 COMMUTATIVE = (
     *("max", "min", "maximum", "minimum", "max_dim", "min_dim", "multiply", "clip"),
     *("promote_types", "result_dtype", "result_type", "broadcast_shapes"),
 )
-"""Functions that do not mind which of their first two arguments comes first."""
+"""Functions whose first two arguments can be swapped without a change."""
 BUILTIN = ("max", "min")
-"""Of those, what has axes where it is not Python's own."""
+"""Those of COMMUTATIVE that are commutative only as Python's builtins; the array functions take an axis second."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Mutant:
     """A module with one mistake.
 
     Attributes:
-        unit: The function that has it; ``[key]`` of a table of operators, ``table[key]`` of another.
-        what: What it changes, before and after: no other mistake of the unit reads the same.
-        tree: The module.
-        source: The function without it; empty for a table, of which ``what`` has all.
+        unit: The function with the mistake; ``[key]`` for a table of operators, ``table[key]`` for another table.
+        what: The source of the change, before and after; unique among the mistakes of the unit.
+        tree: The module's syntax tree.
+        source: The function without the mistake; empty for a table.
     """
 
     unit: str
@@ -83,7 +83,7 @@ class Mutant:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a module's functions and tables of functions."""
+    """Yields every mutant of a module's functions and tables of functions."""
     module = ast.parse(source)
     for place, node in enumerate(module.body):
         if isinstance(node, ast.FunctionDef):
@@ -106,7 +106,7 @@ def _of_function(module: ast.Module, place: int, node: ast.FunctionDef) -> Itera
 def _changed(
     function: ast.FunctionDef, where: int, change: Callable[[Any], None]
 ) -> tuple[ast.FunctionDef, list[str]]:
-    """The function with a mistake, and what it changes: the node alone, what that is in, and so on outwards."""
+    """Returns a copy of the function with a mistake, and descriptions of it: the node alone, then each node around it."""
     made = copy.deepcopy(function)
     node = list(ast.walk(made))[where]
     around = _outwards(made, node)
@@ -127,7 +127,7 @@ def _outwards(function: ast.FunctionDef, node: ast.AST) -> list[ast.AST]:
 
 
 def _difference(before: str, after: str) -> str:
-    """Both texts, short: of what is the same at their ends only a little."""
+    """Returns ``before -> after``, shortened where both texts are equal."""
     before, after = (" ".join(one.split()) for one in (before, after))
     if max(len(before), len(after)) > 90:
         same = itertools.takewhile(
@@ -140,7 +140,7 @@ def _difference(before: str, after: str) -> str:
 
 
 def _told_apart(chains: list[list[str]]) -> list[str]:
-    """For each mistake the innermost text that says more than the node alone and that no other has."""
+    """Returns a unique description of each mistake: the innermost one that no other mistake has."""
     times = Counter(text for chain in chains for text in set(chain))
     found, seen = [], Counter[str]()
     for chain in chains:
@@ -152,8 +152,8 @@ def _told_apart(chains: list[list[str]]) -> list[str]:
 
 
 def _of_table(module: ast.Module, place: int, node: Any) -> Iterator[Mutant]:
-    """Each entry with what the next one has that has something else."""
-    # A table of operators has its type written down; others belong to the functions that look into them.
+    """Yields mutants in which one entry of a table has the next different value."""
+    # A table of operators has a type annotation; other tables belong to the functions that use them.
     name = "" if isinstance(node, ast.AnnAssign) else ast.unparse(node.targets[0])
     values = node.value.values
     texts = [ast.unparse(one) for one in values]
@@ -169,7 +169,7 @@ def _of_table(module: ast.Module, place: int, node: Any) -> Iterator[Mutant]:
 
 
 def _skipped(function: ast.FunctionDef) -> set[int]:
-    """Annotations, decorators, docstrings and messages: no part of what is computed."""
+    """Returns the ids of nodes that are not mutated: annotations, decorators and error messages."""
     nodes: list[ast.AST] = [*function.decorator_list]
     for node in ast.walk(function):
         if isinstance(node, ast.arg) and node.annotation:
@@ -192,7 +192,7 @@ def _changes(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], N
 
 
 def _doubled_answers(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
-    """For a function in which there is nothing else to get wrong."""
+    """Yields doubled return values, for functions without any other mistake."""
     for where, node in enumerate(ast.walk(function)):
         if isinstance(node, ast.Return):
             yield where, _doubled
@@ -211,14 +211,14 @@ def _of_node(node: ast.AST) -> Iterator[Callable[[Any], None]]:
     elif isinstance(node, ast.BoolOp):
         yield _setting("op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
     elif isinstance(node, ast.UnaryOp):
-        # A number cannot be taken out of its place in the tree; plus does nothing.
+        # The node cannot be replaced by its operand here; a unary plus does nothing instead.
         yield _setting("op", ast.UAdd()) if isinstance(node.op, ast.USub) else _emptied
     elif isinstance(node, ast.Constant):
         yield from _of_constant(node.value)
     elif isinstance(node, ast.Attribute) and node.attr in ALIKE:
         yield _setting("attr", ALIKE[node.attr])
     elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
-        # Comparisons and what is put together of them have mistakes of their own.
+        # Comparisons and boolean operations have mistakes of their own.
         if not isinstance(node.test, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
             yield _turned
     elif isinstance(node, ast.Call):
@@ -252,7 +252,7 @@ def _setting(name: str, value: Any) -> Callable[[Any], None]:
 
 
 def _emptied(node: Any) -> None:
-    """``not x`` becomes ``not not x``, ``~x`` becomes ``~~x``."""
+    """Changes ``not x`` to ``not not x`` and ``~x`` to ``~~x``."""
     node.operand = ast.UnaryOp(type(node.op)(), node.operand)
 
 
@@ -277,7 +277,7 @@ def _without_call(node: Any) -> None:
 
 
 def _become(node: Any, other: Any) -> None:
-    """In its place: what holds it is not known here."""
+    """Replaces a node in place by another, because its parent is not known here."""
     node.__class__ = other.__class__
     node.__dict__ = other.__dict__
 
@@ -287,7 +287,7 @@ def _swapped(node: Any) -> None:
 
 
 def users(source: str) -> dict[str, set[str]]:
-    """For each function of a module the functions that need it, itself included."""
+    """Returns, for each function of a module, the functions that use it directly or indirectly, itself included."""
     module = ast.parse(source)
     uses: dict[str, set[str]] = {}
     for node in module.body:
@@ -298,7 +298,7 @@ def users(source: str) -> dict[str, set[str]]:
             uses[ast.unparse(target)] = _names(node)
     for node in module.body:
         if isinstance(node, ast.For):
-            # What a loop puts around the functions of a table needs them.
+            # A function that a loop applies to the entries of a table uses them.
             for name in _names(node) & uses.keys() - _names(node.iter):
                 uses[name] |= _names(node.iter)
     found = {name: {name} for name in uses}

@@ -1,11 +1,11 @@
-"""How many small mistakes in the operators of ``exporters/lowering/ops`` their tests catch.
+"""Measures how many small mistakes in the operators of ``exporters/lowering/ops`` their tests catch.
 
-``python benchmarks/mutate_ops.py`` makes one mistake after the other, in an order that is random and always the same, and
-runs the samples of the operators that it concerns. It stops after ``--minutes`` and goes on where it stopped when it is
-started again; a mistake in a function that has changed since is made anew, and so is one that no sample has shown yet.
+``python benchmarks/mutate_ops.py`` makes one mistake after the other, in a shuffled order that is always the same, and
+runs the samples of the affected operators. It stops after ``--minutes`` and continues there when it is started again; a mistake
+in a function that has changed since is tried again, and so is one that no sample has caught yet.
 
-Those that change nothing that PyTorch allows are named, each with the reason, in ``results/mutate-ops-equivalent.toml``.
-They are made all the same: what a sample shows is no such mistake.
+``results/mutate-ops-equivalent.toml`` lists mistakes that cause no difference that PyTorch would not allow, each with the
+reason. They are tried too: one that a sample catches is reported as not equivalent.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ OPS = ROOT / "exporters" / "lowering" / "ops"
 RESULTS = Path(__file__).parent / "results" / "mutate-ops.json"
 EQUIVALENT = RESULTS.with_name("mutate-ops-equivalent.toml")
 SECONDS = 30
-"""After this long a mistake counts as caught: it made a loop endless or an array huge."""
+"""Time limit for one mistake; one that takes longer counts as caught, as it made a loop endless or an array huge."""
 TOGETHER = 6
-"""Samples in one program: the first ones catch most mistakes."""
+"""Number of samples in one program: the first ones catch most mistakes."""
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "exporters" / "lowering")]
 
 from aten_agreement import DOUBLES, Program, disagreement, is_refused
@@ -43,7 +43,7 @@ from mutants import Mutant, mutants, users
 
 
 def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
-    """The operators of a module with a mistake."""
+    """Returns the operators that a module with a mistake registers."""
     from equipoise.exporters.lowering import registry
 
     known = registry._FUNCTIONS
@@ -59,33 +59,33 @@ def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
 
 @cache
 def original(name: str, first: int, family: str) -> str:
-    """The program of some samples of an operator without a mistake."""
+    """Returns the text of the program of some samples of an operator without a mistake."""
     from equipoise.exporters.lowering.registry import registered_functions
 
     samples = pieces(name)[first]
     program = Program(registered_functions()[name], samples)
     for sample, one in zip(samples, program.answers(), strict=True):
         if found := disagreement(sample, one, family):
-            # Such a sample would catch whatever it is shown.
+            # Such a sample would catch every mistake.
             raise SystemExit(f"without a mistake {sample}: {found}")
     return program.text
 
 
 @cache
 def pieces(name: str) -> list[list[Sample]]:
-    """The samples of an operator, few at a time, and each of one kind."""
+    """Returns the samples of an operator in small groups, each with samples of one kind."""
     found = []
     for _, some in itertools.groupby(samples_of(name), kind_of):
         samples = list(some)
         for one in samples:
-            # What PyTorch cannot do is to end here, and not to be taken for a mistake that was caught.
+            # An error of PyTorch itself must stop the run here, and not count as a caught mistake.
             assert one.refused or one.expected is not None
         found += [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
     return found
 
 
 def seen(function: Callable[..., Any], name: str, first: int, family: str) -> str:
-    """What some samples say of a mistake."""
+    """Returns how some samples catch a mistake; empty if they do not."""
     samples = pieces(name)[first]
     if samples[0].refused:
         return "" if all(is_refused(function, one) for one in samples) else "not refused"
@@ -101,7 +101,7 @@ def seen(function: Callable[..., Any], name: str, first: int, family: str) -> st
 
 
 def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]) -> list[str]:
-    """The operators that a mistake concerns, those nearest to it first."""
+    """Returns the operators that a mistake affects, the closest ones first."""
     if mutant.unit.startswith("["):
         return [name for name in known if name.split(".")[1] == mutant.unit[1:-1]]
     need = users(source)[mutant.unit.partition("[")[0]]
@@ -110,7 +110,7 @@ def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]])
 
 
 def caught(mutant: Mutant, source: str, family: str) -> str:
-    """Why a mistake does not go unseen; empty if it does."""
+    """Returns how a mistake is caught; empty if it is missed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -129,13 +129,13 @@ def caught(mutant: Mutant, source: str, family: str) -> str:
 
 
 def key(family: str, mutant: Mutant) -> str:
-    """What a mistake is known by: its text and that of its function."""
+    """Returns the key of a mistake in the results: a hash of its text and that of its function."""
     text = f"{family} {mutant.unit} {mutant.what} {mutant.source}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def equivalent() -> dict[tuple[str, str, str], str]:
-    """Why mistakes are none, by file, function and what they change."""
+    """Returns the reasons why mistakes are equivalent, by file, function and change."""
     files = tomllib.loads(EQUIVALENT.read_text())
     return {
         (file, function, what): why
@@ -146,15 +146,15 @@ def equivalent() -> dict[tuple[str, str, str], str]:
 
 
 def late(*_: Any) -> None:
-    """Ends what takes too long."""
+    """Raises TimeoutError; handles the alarm signal."""
     raise TimeoutError
 
 
 def main() -> None:
-    """Tries mistakes until the time is over."""
+    """Tries mistakes until the time is up, and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--only", default="", help="a file of ops")
+    parser.add_argument("--only", default="", help="one file of ops")
     options = parser.parse_args()
     import jax
 
@@ -163,7 +163,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     from equipoise.exporters.lowering.registry import registered_functions
 
-    registered_functions()  # all of them before the first mistake is registered
+    registered_functions()  # imports all ops before the first mistake is registered
     signal.signal(signal.SIGALRM, late)
     kept = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
     before = {name for one in kept.values() for name in one["caught_keys"]}
@@ -196,8 +196,8 @@ def main() -> None:
 
 
 def tried(mutant: Mutant, source: str, family: str) -> str:
-    """Why a mistake does not go unseen, within the time for one."""
-    # Again each second: an exception in a callback of the garbage collector is lost.
+    """Returns how a mistake is caught within the time limit; empty if it is missed."""
+    # Repeated each second: an exception in a callback of the garbage collector is lost.
     signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
     try:
         return caught(mutant, source, family)
@@ -208,7 +208,7 @@ def tried(mutant: Mutant, source: str, family: str) -> str:
 
 
 def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
-    """Writes the figures of every function, and the keys of caught mistakes, which are not made again."""
+    """Writes the figures of every function, and the keys of caught mistakes, which are not tried again."""
     same = sum("equivalent" in one and not one["caught"] for one in rows)
     seen = sum(bool(one["caught"]) for one in rows)
     summary = {

@@ -1,16 +1,17 @@
-"""Mistakes planted in the architecture files: how many would the suite against transformers 4.57.6 notice?
+"""Measures how many mistakes in the architecture files the tests against transformers 4.57.6 would catch.
 
     PYTHONPATH=tests/oracle python benchmarks/mutate_specs.py [--most 60]
 
-``tests/oracle/test_families.py`` converts random weights of every class under every config of fixtures/, and holds the files
-to 4.57.6: loaded with nothing missing, unexpected or of another shape, saved again bit for bit, outputs equal to 1e-5. To run
-that for thousands of mistakes would take days. What it sees of an architecture file is the file that comes out: names, shapes,
-the operations behind the values, ties, layers of HDF5, refusals. So a mistake counts as caught when, in at least one case of
-that suite and in a framework which that case is run in, it changes any of these, or ends in an error. What changes none
-of them in any case is exactly what that suite cannot see.
+``tests/oracle/test_families.py`` converts random weights of every class under every config of fixtures/ and checks the result
+with 4.57.6: it loads with no missing, unexpected or misshaped weights, is saved again bit for bit, and its outputs are equal to
+1e-5. Running these tests for thousands of mistakes would take days. What they depend on is the converted file: names, shapes,
+the operations on the values, ties, layers of HDF5, refusals. So a mistake counts as caught if it changes any of these, or
+causes an error, in at least one case and framework of those tests. A mistake that changes none of them in any case is exactly
+one that those tests cannot catch.
 
-Not mutated: transposes of what no file of a layout can hold (refused there, always tied, or of no class), ``defaults`` (the suite's config files are complete) and what only files of other origin need (``ignored``,
-``prefixes``, ``absent``), which tests/convert has tests for. No framework is needed.
+Not mutated: transposes of weights that no file of a layout can contain (refused there, always tied, or of no class), ``defaults``
+(the config files of the tests are complete) and keys for files of other origin (``ignored``, ``prefixes``, ``absent``), which
+are tested in tests/convert. Needs no framework.
 """
 
 from __future__ import annotations
@@ -44,16 +45,19 @@ UNSEEN = ("ignored", "prefixes")
 """Keys of a layout that only files of other origin need."""
 
 Mutant = tuple[str, str, dict[str, Any]]
-"""Kind of mistake, where, the file's values with it."""
+"""Kind of mistake, its location, and the file's values with the mistake."""
 
 
 def main() -> None:
-    """The program."""
+    """Tries the mistakes in every file, writes the results and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--most", type=int, default=60, help="mistakes in a file, drawn with a seed"
+        "--most",
+        type=int,
+        default=60,
+        help="maximum number of mistakes in a file, drawn with a seed",
     )
-    parser.add_argument("--only", nargs="*", help="these files alone, again")
+    parser.add_argument("--only", nargs="*", help="also try these files again")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for file in sorted(ARCHS_FOLDER.glob("*.toml")):
@@ -98,7 +102,7 @@ def _of_file(file: Path, most: int) -> dict[str, Any]:
 
 
 class _Looks:
-    """What the suite sees of one file: its own cases, and those of files that are built from it."""
+    """Everything that the tests depend on for one file: its own cases, and those of files that extend or include it."""
 
     def __init__(self, model_type: str, folder: Path) -> None:
         from cases import cases  # of tests/oracle
@@ -109,7 +113,7 @@ class _Looks:
             if file.stem != model_type:
                 (folder / file.name).symlink_to(file)
         self.cases = [one for one in cases() if self._uses(one.spec)]
-        # Its own cases first, and few of a kind at once: most mistakes show in the first one.
+        # Its own cases first: most mistakes change the first one.
         self.cases.sort(key=lambda one: one.spec.model_type != model_type)
         self.right = [_look(one) for one in self.cases]
 
@@ -120,7 +124,7 @@ class _Looks:
         return spec.model_type == self.model_type or extends or part or '"encoder"' in text
 
     def notice(self, values: dict[str, Any]) -> bool:
-        """Whether any case looks otherwise with these values in the file."""
+        """Checks whether any case changes with these values in the file."""
         (self.folder / f"{self.model_type}.toml").write_text(_toml(values))
         with _reading(self.folder):
             pairs = zip(self.cases, self.right, strict=True)
@@ -129,7 +133,7 @@ class _Looks:
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Takes the architecture files from another folder."""
+    """Makes the architecture files be read from another folder within the context."""
     before = specs_module.ARCHS_FOLDER
     specs_module.ARCHS_FOLDER = folder
     specs_module.load_spec.cache_clear()
@@ -141,7 +145,7 @@ def _reading(folder: Path) -> Iterator[None]:
 
 
 def _look(case: Any) -> Any:
-    """Everything of a case that ends up in files, or the error."""
+    """Returns everything of a case that ends up in files, or the name of the error."""
     try:
         spec = specs_module.load_spec(case.spec.model_type)
         cls = spec.class_by_name(case.cls.name) if spec is not None else None
@@ -183,10 +187,10 @@ def _config(case: Any) -> dict[str, Any]:
 
 
 def _mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
-    """Every single mistake of the kinds below."""
+    """Yields every single mistake of the kinds below."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
-            if line is not False:  # taken out of the file it extends
+            if line is not False:  # removed from the file it extends
                 yield from _of_line(raw, group, path, line)
     for section in ("when", "repeat", "let"):
         for name, text in raw.get(section, {}).items():
@@ -242,7 +246,7 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
 
 
 def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
-    """A linear layer whose kernel is taken as it is."""
+    """Yields linear layers whose kernel is not transposed."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
             if line is False:
@@ -259,7 +263,7 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
 
 
 def _held(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
-    """Whether there can be a file of that layout with the weight in it: else its place in one is nobody's."""
+    """Checks whether a file of that layout can contain the weight."""
     about = raw.get(layout, {})
     never = (about.get(key, {}).get(name) for key in ("refused", "shared"))
     classes = [
@@ -283,7 +287,7 @@ def _of_class(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
 
 
 def _of_layout(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
-    """One entry dropped, and two of a table swapped."""
+    """Yields mistakes of a layout: one entry dropped, or two of a table swapped."""
     for key, table in raw.get(layout, {}).items():
         if key in UNSEEN:
             continue
@@ -300,7 +304,7 @@ def _of_layout(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
 
 
 def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """The values with one replaced, or taken away where it is None."""
+    """Returns a copy of the values with one replaced, or removed if the new value is None."""
     found = deepcopy(raw)
     table = found
     for part in place[:-1]:
@@ -313,7 +317,7 @@ def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, 
 
 
 def _toml(values: dict[str, Any]) -> str:
-    """TOML with inline tables: plain values first."""
+    """Returns the values as TOML with inline tables."""
     return "\n".join(f"{json.dumps(name)} = {_value(one)}" for name, one in values.items()) + "\n"
 
 

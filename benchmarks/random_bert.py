@@ -1,4 +1,4 @@
-"""A BERT of any size with random weights and the fixture's words.
+"""Writes a BERT of any size with random weights and the tokenizer of a fixture.
 
 python benchmarks/random_bert.py FOLDER LAYERS WIDTH
 """
@@ -13,7 +13,7 @@ TASK = Path(__file__).parent.parent / "fixtures" / "tasks" / "text-classificatio
 
 
 def build(folder: Path, **config: int) -> Path:
-    """Writes the model, in one file, and its tokenizer."""
+    """Writes the model in one file, and its tokenizer; returns the folder."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""The results as a page: tables, and what misses its target."""
+"""Writes the results of ``run.py`` as a page: tables, and figures that miss their target."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 MB, GB = 1e6, 1e9
 CP_RATIO = 2.5
-"""Most that a conversion may take, in times of ``cp``."""
+"""Target: maximum time of a conversion, as a multiple of ``cp``."""
 THEIRS_RATIO = 10
-"""Least that 4.57.6 must take, in times of ours."""
+"""Target: minimum time of transformers 4.57.6, as a multiple of Equipoise's."""
 SPARE = 150 * 1e6
-"""Memory beside twice the largest tensor."""
+"""Target: maximum memory in addition to twice the largest tensor, in bytes."""
 HELP_SECONDS, INSPECT_SECONDS = 0.2, 0.5
 
 
 def text(results: Mapping[str, Any]) -> str:
-    """The page in Markdown."""
+    """Returns the page in Markdown."""
     parts = [_head(results["machine"])]
     misses: list[str] = []
     for model in results["models"].values():

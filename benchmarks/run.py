@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--quick] [--only MODEL] [--oracle PYTHON] [--work FOLDER]
 
-Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``; with ``--only`` the other models' results of the
-same day stay.
+Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``; with ``--only`` the results of the other models of the
+same day are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import about  # isort: skip - scripts beside this one, no package
+from machine import about  # isort: skip - scripts in the same folder, not a package
 from measure import Sample, copy, middle, run, settle, warm  # isort: skip
 from models import MODELS  # isort: skip
 from report import text  # isort: skip
@@ -31,12 +31,12 @@ THEIRS = (
 
 
 def ours(*arguments: str | Path) -> list[str | Path]:
-    """The command of one call of ours."""
+    """Returns the command for one call of Equipoise."""
     return [sys.executable, HERE / "ours.py", *arguments]
 
 
 def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
-    """All pairs of formats of one model."""
+    """Returns the measurements of one model for all pairs of formats."""
     folders = {form: work / form for form in FORMATS}
     made = run([sys.executable, HERE / "models.py", name, folders[FORMATS[0]]])
     for form in FORMATS[1:]:
@@ -67,7 +67,7 @@ def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
 
 
 def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]:
-    """The conversions of one folder and copies of it, in turns."""
+    """Returns the measurements of converting one folder to each format, and of copying it, in turns."""
     targets = [form for form in FORMATS if form != source.name]
     samples: dict[str, list[Sample]] = {name: [] for name in ("cp", "cp_durable", *targets)}
     for _ in range(rounds):
@@ -91,18 +91,22 @@ def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]
 
 
 def command_line(*arguments: str | Path) -> list[str | Path]:
-    """The command line of ours, as the installed script runs it."""
+    """Returns the command that runs ``equipoise`` as the installed script does."""
     script = "import sys; from equipoise.cli.main import main; sys.exit(main())"
     return [sys.executable, "-c", script, *arguments]
 
 
 def main() -> None:
-    """Measures, and writes the results."""
+    """Measures the models and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small model only, results not kept")
-    parser.add_argument("--only", choices=sorted(MODELS), help="one model; the day's others stay")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small model only; results are printed, not written"
+    )
+    parser.add_argument(
+        "--only", choices=sorted(MODELS), help="one model; other results of the same day are kept"
+    )
     parser.add_argument("--oracle", type=Path, default=HERE.parent / ".venv-oracle/bin/python")
-    parser.add_argument("--work", type=Path, help="a folder on the disk to be measured")
+    parser.add_argument("--work", type=Path, help="a folder on the disk that is measured")
     given = parser.parse_args()
     oracle = given.oracle if given.oracle.exists() else None
     names = ["tiny"] if given.quick else [given.only] if given.only else ["bert-base", "t5-large"]

@@ -1,6 +1,6 @@
-"""Computes the drawing of the code from its imports and checks the limits that keep it readable.
+"""Draws the module structure of the code from its imports, and checks the limits that keep it readable.
 
-    python tools/house.py            prints the drawing and fails beyond a limit
+    python tools/house.py            prints the drawing and fails if a limit is exceeded
     python tools/house.py --write    also writes the drawing into docs/architecture.md
 
 All imports count: at the top of a module, inside functions, and those for type checkers only. A module's *floor* is one
@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawing: begin -->", "<!-- drawing: end -->"
 
 Graph = Mapping[str, frozenset[str]]
-"""Modules or folders -> those that they import."""
+"""The modules or folders that each module or folder imports."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Package:
     """One of the top-level folders.
 
     Attributes:
-        name: Its name.
-        files: Dotted names of its modules, without the namespace -> their files.
+        name: The folder's name.
+        files: The file of each module, by dotted name without the namespace.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Package:
 
     @cached_property
     def imports(self) -> dict[str, frozenset[str]]:
-        """Modules -> the modules of this package that they import."""
+        """The modules of this package that each module imports."""
         return {
             module: frozenset(_imported(path, self.files)) - {module}
             for module, path in self.files.items()
@@ -65,12 +65,12 @@ class Package:
 
     @cached_property
     def floors(self) -> dict[str, int]:
-        """The floor of every module; 1 imports nothing of the package."""
+        """The floor of every module; a module on floor 1 imports nothing of the package."""
         return floors(self.imports)
 
     @cached_property
     def folders(self) -> dict[str, list[str]]:
-        """Folders -> the names of their modules, without ``__init__``."""
+        """The names of the modules in each folder, without ``__init__``."""
         found: dict[str, list[str]] = {}
         for module, path in self.files.items():
             if path.name != "__init__.py":
@@ -80,7 +80,7 @@ class Package:
 
     @cached_property
     def folder_imports(self) -> dict[str, frozenset[str]]:
-        """Folders -> the other folders that their modules import; the package's own ``__init__`` is left out."""
+        """The other folders that the modules of each folder import; the package's own ``__init__`` is left out."""
         folder_of = {
             module: module if path.name == "__init__.py" else module.rpartition(".")[0]
             for module, path in self.files.items()
@@ -94,7 +94,7 @@ class Package:
 
 
 def read_package(name: str) -> Package:
-    """Reads the modules of a top-level folder."""
+    """Returns the package of a top-level folder."""
     files = {}
     for path in sorted((ROOT / name).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -128,7 +128,7 @@ def floors(graph: Graph) -> dict[str, int]:
 
     def floor(node: str) -> int:
         if node not in found:
-            found[node] = 0  # a circle is reported by circles(), and must not recurse
+            found[node] = 0  # ends the recursion in a circle, which circles() reports
             found[node] = 1 + max(map(floor, graph[node]), default=0)
         return found[node]
 
@@ -164,7 +164,7 @@ def _reachable(graph: Graph, start: str) -> set[str]:
 
 
 def count_any(files: Iterable[Path]) -> float:
-    """Returns how often ``Any`` is used in 1,000 lines."""
+    """Returns how often ``Any`` is used per 1,000 lines."""
     uses = lines = 0
     for path in files:
         text = path.read_text(encoding="utf-8")
@@ -176,7 +176,7 @@ def count_any(files: Iterable[Path]) -> float:
 
 
 def violations(package: Package) -> list[str]:
-    """Returns the limits that a package breaks, in words."""
+    """Returns a message for each limit that a package exceeds."""
     found = []
     highest = max(package.floors.values())
     if highest > MAX_FLOORS[package.name]:
@@ -217,7 +217,7 @@ def drawing(packages: Iterable[Package]) -> str:
 
 
 def _wrap(label: str, words: list[str], width: int = 118) -> list[str]:
-    """Returns a label with words behind it, on lines of a limited width."""
+    """Returns a label followed by words, wrapped to a limited width."""
     lines, line = [], label
     for word in words:
         if len(line) + len(word) + 1 > width and line.strip():
@@ -237,7 +237,7 @@ def write_page(text: str) -> None:
 
 
 def main() -> int:
-    """Prints the drawing; returns 1 if a limit is broken."""
+    """Prints the drawing; returns 1 if a limit is exceeded."""
     packages = [read_package(name) for name in MAX_FLOORS]
     text = drawing(packages)
     print(text)
