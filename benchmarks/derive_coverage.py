@@ -38,8 +38,8 @@ from equipoise.fixtures import models
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "derive-coverage.json"
 CONFIGS = ROOT / "benchmarks" / "export_configs.json"
-TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
-SECONDS = 120
+TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
+TIME_LIMIT_SECONDS = 120
 """CPU time limit for one type; a type that takes longer counts as failed."""
 
 
@@ -58,9 +58,9 @@ def main() -> None:
         write_page()
         return
     if options.what == "own":
-        names, work = list(spec_names()), own
+        names, work = list(spec_names()), derive_own_spec
     else:
-        names, work = list(json.loads(CONFIGS.read_text())["types"]), of_type
+        names, work = list(json.loads(CONFIGS.read_text())["types"]), derive_type
         random.Random(0).shuffle(names)
     import_module("transformers.models.bert.modeling_bert")  # once, for all forked processes
     done = results[options.what]
@@ -72,47 +72,59 @@ def main() -> None:
             if name not in done or (options.again and done[name]["result"] != "complete")
         ]
     for name in wanted:
-        done[name] = _alone(work, name)
+        done[name] = _run_in_fork(work, name)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(name, done[name]["result"], done[name].get("why", "")[:150], flush=True)
 
 
-def _alone(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
+def _run_in_fork(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
     """Returns the result of ``work(name)``, run in a forked process so that a crash or a hang affects only this type."""
     here, there = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(work, name, there))
+    child = multiprocessing.get_context("fork").Process(
+        target=_send_result, args=(work, name, there)
+    )
     start = time.perf_counter()
     child.start()
     there.close()  # so that recv() raises EOFError if the child dies
-    found: dict[str, Any] = {"result": "failed", "why": f"took more than {10 * SECONDS} seconds"}
+    found: dict[str, Any] = {
+        "result": "failed",
+        "why": f"took more than {10 * TIME_LIMIT_SECONDS} seconds",
+    }
     try:
-        if here.poll(10 * SECONDS):
+        if here.poll(10 * TIME_LIMIT_SECONDS):
             found = here.recv()
     except EOFError:
         found = {
             "result": "failed",
-            "why": f"the process died, or computed for more than {SECONDS} seconds",
+            "why": f"the process died, or computed for more than {TIME_LIMIT_SECONDS} seconds",
         }
     child.kill()
     child.join()
     return {**found, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def _child(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # CPU time: other jobs may occupy the cores
+def _send_result(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
+    signal.setitimer(
+        signal.ITIMER_PROF, TIME_LIMIT_SECONDS
+    )  # CPU time: other jobs may occupy the cores
     try:
         answer.send(work(name))
     except (*build_errors(), EquipoiseError) as error:
         answer.send({"result": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
-def own(model_type: str) -> dict[str, Any]:
+def derive_own_spec(model_type: str) -> dict[str, Any]:
     """Returns whether the derived file needs the same tensors as Equipoise's own, for every class and config of fixtures/."""
     import transformers
 
     spec = load_spec(model_type)
     family = next(
-        (one for one in families(model_type) if (models.CONFIGS / f"{one}.toml").is_file()), ""
+        (
+            one
+            for one in possible_families(model_type)
+            if (models.CONFIGS / f"{one}.toml").is_file()
+        ),
+        "",
     )
     assert spec is not None
     if model_type not in transformers.CONFIG_MAPPING:
@@ -136,11 +148,13 @@ def own(model_type: str) -> dict[str, Any]:
             files.append(Path(folder) / f"{name}.json")
             files[-1].write_text(json.dumps(one, default=str))
         first, *also = map(str, files)
-        compared, differing, missing = against(spec, family, configs, derive(first))
+        compared, differing, missing = compare_specs(spec, family, configs, derive(first))
         one_config = bool(compared) and not differing
         if not one_config and also:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            compared, differing, missing = against(spec, family, configs, derive(first, also=also))
+            signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT_SECONDS)
+            compared, differing, missing = compare_specs(
+                spec, family, configs, derive(first, also=also)
+            )
     good = compared and not differing
     return {
         "result": "complete" if good else "differs",
@@ -151,7 +165,7 @@ def own(model_type: str) -> dict[str, Any]:
     }
 
 
-def against(
+def compare_specs(
     spec: ArchitectureSpec, family: str, configs: Mapping[str, Any], found: DerivedArchitecture
 ) -> tuple[int, list[str], list[str]]:
     """Returns the number of comparisons of a derived file with Equipoise's own, the differences, and the missing classes."""
@@ -165,7 +179,7 @@ def against(
                 continue
             try:
                 # Heads for spans and sentence order have two logits, whatever the labels.
-                two = cls.name.endswith(TWO_LABELS)
+                two = cls.name.endswith(TWO_LABEL_SUFFIXES)
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
                 expansion = expand(spec, cls, config)
                 ours, ours_allowed = file_tensors(expansion)
@@ -202,12 +216,12 @@ def against(
     return compared, differing, missing
 
 
-def families(model_type: str) -> list[str]:
+def possible_families(model_type: str) -> list[str]:
     """Returns the families whose configs may fit a type: its own, and that of the model it is a tower of."""
     return [model_type, model_type.partition("_text_model")[0].partition("_vision_model")[0]]
 
 
-def of_type(model_type: str) -> dict[str, Any]:
+def derive_type(model_type: str) -> dict[str, Any]:
     """Returns whether a type is derived completely and converts to Flax's layout and back bit for bit."""
     import torch
     import transformers

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from coverage_page import is_judged, write_page
-from export_targets import TARGETS, Kept
-from export_tasks import BASE, pairs
+from export_targets import TARGETS, ResultStore
+from export_tasks import BASE_TASK, list_pairs
 
 from equipoise.convert.core.errors import WorkerError
 from equipoise.exporters.target import find_target
@@ -33,13 +33,13 @@ from equipoise.validators.runtime.process import WorkerPool
 
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"
-BY_TORCH_EXPORT = ("dynamo", "transformers")
+TORCH_EXPORT_WAYS = ("dynamo", "transformers")
 """Strategies for the ONNX target that begin with ``torch.export``."""
-RENEWED = 20
+PAIRS_PER_POOL = 20
 """Number of pairs after which the worker processes are restarted: tracers keep much of what they traced in memory, and slow down."""
-OF_TORCH_EXPORT = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
+TORCH_EXPORT_ERRORS = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
 """Prefixes of errors that ``torch.export`` itself raises, not the translation to ONNX."""
-SECONDS = 300
+TIME_LIMIT_SECONDS = 300
 """Time limit for one worker call, such as one export attempt."""
 
 
@@ -57,21 +57,21 @@ def main() -> None:
     types = json.loads(given.configs.read_text())["types"]
     part, parts = (int(number) for number in given.part.split("/"))
     targets = given.target or ["onnx"]
-    kept = {target: Kept(target, part, parts) for target in targets}
+    kept = {target: ResultStore(target, part, parts) for target in targets}
     limit = time.monotonic() + given.seconds
     left = []
-    for index, (key, entry) in enumerate(pairs(types, given.types, heads=given.heads)):
-        missing = [one for one in targets if _to_do(key, kept[one].pairs, again=given.again)]
+    for index, (key, entry) in enumerate(list_pairs(types, given.types, heads=given.heads)):
+        missing = [one for one in targets if _is_missing(key, kept[one].pairs, again=given.again)]
         if missing and index % parts == part - 1:
             left.append((key, entry, missing))
-    for first in range(0, len(left), RENEWED):
-        with WorkerPool(time_limit=SECONDS) as workers:
-            for key, entry, missing in left[first : first + RENEWED]:
+    for first in range(0, len(left), PAIRS_PER_POOL):
+        with WorkerPool(time_limit=TIME_LIMIT_SECONDS) as workers:
+            for key, entry, missing in left[first : first + PAIRS_PER_POOL]:
                 start = time.monotonic()
                 if start > limit:
                     break
                 done = {target: kept[target].pairs for target in missing}
-                for target, found in _pair(key, entry, done, workers).items():
+                for target, found in _measure_pair(key, entry, done, workers).items():
                     kept[target].add(key, found)
                 took = f"{time.monotonic() - start:.1f} s"
                 for target in missing:
@@ -84,11 +84,11 @@ def main() -> None:
         write_page()
 
 
-def _to_do(key: str, done: dict[str, Any], *, again: bool) -> bool:
+def _is_missing(key: str, done: dict[str, Any], *, again: bool) -> bool:
     return key not in done or (again and not is_judged(done[key]))
 
 
-def _pair(
+def _measure_pair(
     key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
     """Returns the results of one model type and task by target; reuses the result of another task with the same class."""
@@ -105,14 +105,14 @@ def _pair(
         if mine and task != "multiple-choice":
             found[target] = next(iter(mine.values()))
     served = {
-        target: pairs_done.get(f"{model_type} {BASE}", {}).get("way")
+        target: pairs_done.get(f"{model_type} {BASE_TASK}", {}).get("way")
         for target, pairs_done in done.items()
         if target not in found
     }
-    return found | (_one(model_type, entry, served, workers) if served else {})
+    return found | (_measure_model(model_type, entry, served, workers) if served else {})
 
 
-def _one(
+def _measure_model(
     model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
     """Returns the result of one model by target, with all attempts; the strategy that worked for the base model is tried first."""
@@ -137,33 +137,35 @@ def _one(
             return dict.fromkeys(served, missing)
         refused: dict[str, str] | None = None
         for target, first in served.items():
-            tried = _tried(given, first, target, folder, workers)
+            tried = _try_ways(given, first, target, folder, workers)
             right = any(map(is_judged, tried))
             # For a head, this is checked only if it explains a failure.
             if refused is None:
-                refused = {} if right and first else _refused(tried, given, folder, workers)
+                refused = (
+                    {} if right and first else _torch_export_refusal(tried, given, folder, workers)
+                )
             if not right:
-                tried += _with_computed(given, target, folder, workers)
+                tried += _try_with_precomputed_inputs(given, target, folder, workers)
                 build()  # restores the inputs that precompute() replaced
-            best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
+            best = min(tried, key=lambda one: _VERDICT_ORDER.index(one["verdict"]))
             others = [one for one in tried if one is not best]
             found[target] = {**about, **best, "others": others, **refused}
     return found
 
 
-def _tried(
+def _try_ways(
     given: dict[str, Any], served: str | None, target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
     """Returns the results of the export strategies in order, up to the first that passes."""
     tried: list[dict[str, Any]] = []
     for way in sorted(find_target(target)[0].ways, key=lambda way: way != served):
-        tried.append(_way(way, given, target, folder, workers))
+        tried.append(_try_way(way, given, target, folder, workers))
         if is_judged(tried[-1]):
             break
     return tried
 
 
-def _with_computed(
+def _try_with_precomputed_inputs(
     given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
     """Returns the result of an export where tensors that the model computes from Python sizes, such as positions, are inputs."""
@@ -171,14 +173,14 @@ def _with_computed(
         names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
     except WorkerError:
         return []
-    found = _way("transformers", given, target, folder, workers)
+    found = _try_way("transformers", given, target, folder, workers)
     return [{**found, "computed": names}]
 
 
-_RANK = [verdict.value for verdict in Verdict] + ["not exported"]
+_VERDICT_ORDER = [verdict.value for verdict in Verdict] + ["not exported"]
 
 
-def _refused(
+def _torch_export_refusal(
     tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: WorkerPool
 ) -> dict[str, str]:
     """Returns why ``torch.export`` refuses the model, both called plainly and as transformers calls it.
@@ -187,15 +189,17 @@ def _refused(
     """
     plain = {"dynamo" if one["way"] == "export" else one["way"]: one for one in tried}
     reasons = []
-    for way in BY_TORCH_EXPORT:
+    for way in TORCH_EXPORT_WAYS:
         found = plain.get(way)
         if found is not None and found["verdict"] != "not exported":
             return {}
-        if found is not None and found["reason"].startswith(OF_TORCH_EXPORT):
+        if found is not None and found["reason"].startswith(TORCH_EXPORT_ERRORS):
             reasons.append(found["reason"])
             continue
         try:
-            workers.get("pytorch").call(WORKER, "accepts", **given, way=way, folder=folder)
+            workers.get("pytorch").call(
+                WORKER, "check_torch_export", **given, way=way, folder=folder
+            )
         except WorkerError as error:
             reasons.append(summarize_worker_error(error))
         else:
@@ -203,7 +207,7 @@ def _refused(
     return {"refused": reasons[0]}
 
 
-def _way(
+def _try_way(
     way: str, given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> dict[str, Any]:
     """Exports a model with one strategy, runs the program and returns the verdict."""
@@ -224,13 +228,13 @@ def _way(
             "reason": summarize_worker_error(error),
             "seconds": seconds,
         }
-    verdict, reason = _judged(Path(folder), about.kinds)
+    verdict, reason = _judge_program(Path(folder), about.kinds)
     notes = {"notes": made["notes"]} if made["notes"] else {}
     told = {"reason": reason, "seconds": seconds, **ran, **notes}
     return {"way": way, "verdict": verdict.value, **told}
 
 
-def _judged(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
+def _judge_program(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
     """Returns the worst verdict over both batches and all runs of the program, with its reason."""
     worst, reason = Verdict.IDENTICAL, ""
     for batch in ("first", "second"):

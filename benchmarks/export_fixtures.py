@@ -20,7 +20,7 @@ from equipoise.exporters.target import target_names
 from equipoise.validators.runtime.process import WorkerPool
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tasks"
-TIME_LIMIT = 900
+TIME_LIMIT_SECONDS = 900
 """Seconds for one forward pass or export of a fixture."""
 
 
@@ -33,13 +33,13 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     names = given.names or sorted(path.parent.name for path in FIXTURES.glob("*/samples.json"))
     for name in names:
-        with WorkerPool(time_limit=TIME_LIMIT) as pool:
+        with WorkerPool(time_limit=TIME_LIMIT_SECONDS) as pool:
             for target in given.targets.split(","):
-                export(name, target, given.output / name / target, pool)
+                export_fixture(name, target, given.output / name / target, pool)
     (given.output / "failures.md").write_text(failures_section(given.output))
 
 
-def export(name: str, target: str, output: Path, pool: WorkerPool) -> None:
+def export_fixture(name: str, target: str, output: Path, pool: WorkerPool) -> None:
     """Exports one fixture to one target; writes the error to ``<output>.txt`` if the export is refused."""
     refusal = output.with_suffix(".txt")
     if output.exists() or refusal.exists():

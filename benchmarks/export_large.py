@@ -24,10 +24,10 @@ import machine
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "export-large.json"
-WIDTH = 2048
-PAGE = 4096
+HIDDEN_SIZE = 2048
+PAGE_BYTES = 4096
 
-PLAIN = """
+TORCH_SCRIPT = """
 import sys
 import numpy as np, torch, transformers
 torch.set_grad_enabled(False)
@@ -52,12 +52,12 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         place = Path(folder)
-        sizes = [str(given.layers), str(WIDTH)]
+        sizes = [str(given.layers), str(HIDDEN_SIZE)]
         maker = str(HERE / "random_bert.py")
         subprocess.run([sys.executable, maker, str(place / "model"), *sizes], check=True)
         weights = (place / "model" / "model.safetensors").stat().st_size
         (place / "plain").mkdir()
-        script = PLAIN.format(threads=given.threads)
+        script = TORCH_SCRIPT.format(threads=given.threads)
         command = [sys.executable, "-m", "equipoise.cli", "export", str(place / "model")]
         settings = ["--to", "onnx", "--ways", "dynamo", "--threads", str(given.threads)]
         rows = {
@@ -74,14 +74,14 @@ def main() -> None:
             rows["equipoise export"] = judged
         found = {}
         for name, one in rows.items():
-            found[name] = measured(one, weights)
+            found[name] = run_and_measure(one, weights)
             print(name, found[name], flush=True)
             for made in ("plain", "ours", "judged"):
                 shutil.rmtree(place / made, ignore_errors=True)
             (place / "plain").mkdir(exist_ok=True)
     ours, plain = found["equipoise export --no-validate"], found["torch.onnx.export"]
     values = {
-        "machine": machine.about(None),
+        "machine": machine.describe_machine(None),
         "weights": weights,
         "runs": found,
         "seconds, ours to theirs": round(ours["seconds"] / plain["seconds"], 2),
@@ -89,7 +89,7 @@ def main() -> None:
     RESULT.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def measured(command: list[str], weights: int) -> dict[str, Any]:
+def run_and_measure(command: list[str], weights: int) -> dict[str, Any]:
     """Runs a command; returns its seconds and the peak memory of the command and its child processes together."""
     most = 0
     done = threading.Event()
@@ -100,7 +100,7 @@ def measured(command: list[str], weights: int) -> dict[str, Any]:
         def watch() -> None:
             nonlocal most
             while not done.wait(0.05):
-                most = max(most, sum(resident(pid) for pid in tree(process.pid)))
+                most = max(most, sum(resident_bytes(pid) for pid in process_tree(process.pid)))
 
         watching = threading.Thread(target=watch)
         watching.start()
@@ -117,7 +117,7 @@ def measured(command: list[str], weights: int) -> dict[str, Any]:
     }
 
 
-def tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """Returns the ids of a process and all its descendants."""
     found = [pid]
     for one in found:
@@ -128,10 +128,10 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def resident(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Returns the resident memory of a process in bytes."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except (OSError, IndexError):
         return 0
 

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Covered:
+class CoverageTarget:
     """A target whose coverage is measured.
 
     Attributes:
@@ -28,17 +28,17 @@ class Covered:
 
 
 TARGETS = {
-    "onnx": Covered(
+    "onnx": CoverageTarget(
         HERE / "results" / "export-coverage.json",
         "run_onnx",
         ("optimized", "plain"),
     ),
-    "stablehlo": Covered(
+    "stablehlo": CoverageTarget(
         HERE / "results" / "jax-coverage.json",
         "run_stablehlo",
         ("program",),
     ),
-    "saved-model": Covered(
+    "saved-model": CoverageTarget(
         HERE / "results" / "saved-model-coverage.json",
         "run_saved_model",
         ("program",),
@@ -46,7 +46,7 @@ TARGETS = {
 }
 
 
-class Kept:
+class ResultStore:
     """The results of one target so far, merged over all parts; each part writes a file of its own.
 
     Args:

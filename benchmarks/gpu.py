@@ -35,10 +35,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKS = ROOT / "fixtures" / "tasks"
 LIBRARIES = ("torch", "transformers", "jax", "jaxlib", "flax", "numpy", "tokenizers")
 BUDGET_SECONDS = 560
-SHORTEST_SECONDS = 10
+MIN_SECONDS_LEFT = 10
 """A part is not started with less time than this left."""
 
-JUDGED = (
+VALIDATED_MODELS = (
     "text-classification",
     "text-generation",
     "image-classification",
@@ -46,7 +46,7 @@ JUDGED = (
     "object-detection",
 )
 PRECISIONS = ("fp32", "fp16", "bf16")
-IN_JAX = {
+JAX_MODELS = {
     "text-classification": (),
     "image-classification": (),
     "text-generation": ("--cases", "batch-cache"),
@@ -54,7 +54,7 @@ IN_JAX = {
 }
 """Models exported to JAX, with options that choose cases: XLA compiles a program for each length, so generative models run one case only."""
 
-SPEED = ("bert-base", "gpt2", "vit-base")
+SPEED_MODELS = ("bert-base", "gpt2", "vit-base")
 
 Figures = dict[str, Any]
 
@@ -76,7 +76,7 @@ class Part:
     read: Callable[[str, Path], Figures]
 
 
-def gpus() -> list[str]:
+def list_gpus() -> list[str]:
     """Returns name, memory and driver of each GPU as printed by ``nvidia-smi``; empty if there is no GPU."""
     if shutil.which("nvidia-smi") is None:
         return []
@@ -85,7 +85,7 @@ def gpus() -> list[str]:
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
 
 
-def parts() -> list[Part]:
+def list_parts() -> list[Part]:
     """Returns the parts, the most important ones first."""
     cuda_tests = sorted(
         str(path.relative_to(ROOT))
@@ -104,20 +104,23 @@ def parts() -> list[Part]:
     def in_jax(model: str) -> Part:
         to = ("--to", "stablehlo", "--no-validate", "--force")
         export = (*equipoise, "export", str(TASKS / model), "{out}/program", *to)
-        commands = (export, validate(model, "{out}/program", *IN_JAX[model]))
+        commands = (export, validate(model, "{out}/program", *JAX_MODELS[model]))
         return Part(f"jax/{model}", commands, 90, read_report)
 
     judged = [
         Part(f"validate/{model}/{one}", (validate(model, "--precision", one),), 45, read_report)
         for one in PRECISIONS
-        for model in JUDGED
+        for model in VALIDATED_MODELS
     ]
     script = str(ROOT / "benchmarks" / "gpu_speed.py")
     return [
         Part("tests", (pytest,), 200, read_tests),
         *judged,
-        *(in_jax(model) for model in IN_JAX),
-        *(Part(f"speed/{name}", ((python, script, name),), 90, read_speed) for name in SPEED),
+        *(in_jax(model) for model in JAX_MODELS),
+        *(
+            Part(f"speed/{name}", ((python, script, name),), 90, read_speed)
+            for name in SPEED_MODELS
+        ),
     ]
 
 
@@ -162,7 +165,7 @@ def read_speed(output: str, _: Path) -> Figures:
     return found
 
 
-def environment() -> dict[str, str]:
+def process_variables() -> dict[str, str]:
     """Returns the environment variables of the parts' processes; puts the checkout on the path if Equipoise is not installed."""
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     # By default JAX allocates most of the GPU's memory, so that PyTorch in another process would get none.
@@ -177,7 +180,7 @@ def environment() -> dict[str, str]:
     return found
 
 
-def measure(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
+def measure_part(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
     """Runs a part and returns its figures, with ``state``: done, failed or timed out."""
     start = time.monotonic()
     state, output = "done", ""
@@ -236,17 +239,17 @@ def run_parts(
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not again else {}
     same = all(known.get(key) == value for key, value in about.items())
     found: dict[str, Figures] = known["parts"] if known and same else {}
-    variables = environment()
+    variables = process_variables()
     others = []
     for part in todo:
         if found.get(part.name, {}).get("state") == "done":
             continue
         left = end - time.monotonic()
-        if left < SHORTEST_SECONDS:
+        if left < MIN_SECONDS_LEFT:
             print(f"{part.name}: no time left; call again", flush=True)
             others.append(part.name)
             continue
-        found[part.name] = figures = measure(part, min(part.limit, left), variables)
+        found[part.name] = figures = measure_part(part, min(part.limit, left), variables)
         print(f"{part.name}: {figures['state']}, {figures['seconds']} s", flush=True)
         if figures["state"] != "done":
             others.append(part.name)
@@ -255,7 +258,7 @@ def run_parts(
     return others
 
 
-def describe(hardware: list[str]) -> Figures:
+def describe_setup(hardware: list[str]) -> Figures:
     """Returns the date, the hardware and the versions of the libraries."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
@@ -278,13 +281,13 @@ def main(arguments: list[str] | None = None, folder: Path = ROOT / "benchmarks" 
     )
     parser.add_argument("--again", action="store_true", help="also measure parts that succeeded")
     given = parser.parse_args(arguments)
-    hardware = gpus()
+    hardware = list_gpus()
     if not hardware:
         print("no GPU: nvidia-smi is missing or lists none; nothing was measured")
         return 0
-    about = describe(hardware)
+    about = describe_setup(hardware)
     file = folder / f"gpu-{about['date']}.json"
-    todo = [part for part in parts() if part.name.startswith(given.only)]
+    todo = [part for part in list_parts() if part.name.startswith(given.only)]
     others = run_parts(todo, file, about, given.budget, again=given.again)
     print(f"{len(todo) - len(others)} of {len(todo)} parts done, in {file}")
     return 1 if others else 0

@@ -30,7 +30,7 @@ from equipoise.validators.evaluation import host
 
 HERE = Path(__file__).parent
 TOKENS = 128
-ROWS = 2
+BATCH_SIZE = 2
 """Batch size. With one sample, torch.export and torch.compile specialize the program to a batch of one."""
 
 
@@ -41,33 +41,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     rows = []
-    for name in given.names or list(CONTESTS):
-        rows.append({"model": name, **measured(name, given.rounds)})
+    for name in given.names or list(BENCHMARKS):
+        rows.append({"model": name, **measure_model(name, given.rounds)})
         print(rows[-1], flush=True)
         today = date.today().isoformat()
-        values = {"date": today, "machine": about(), "rounds": given.rounds, "rows": rows}
+        values = {"date": today, "machine": describe_setup(), "rounds": given.rounds, "rows": rows}
         (HERE / "results" / "jax-speed.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
-def about() -> dict[str, Any]:
+def describe_setup() -> dict[str, Any]:
     """Returns a description of the machine and the versions of torch, jax and jaxlib."""
     found = host.describe_host()
     versions = {name: version(name) for name in ("torch", "jax", "jaxlib")}
     return {**found, "versions": {**found["versions"], **versions}}
 
 
-def measured(name: str, rounds: int) -> dict[str, Any]:
+def measure_model(name: str, rounds: int) -> dict[str, Any]:
     """Returns the median seconds of a forward pass in each runtime, and their ratios to PyTorch eager."""
     import torch
 
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
-    contestants, made = CONTESTS[name]()
-    first = {key: _seconds(one) for key, one in contestants.items()}
+    contestants, made = BENCHMARKS[name]()
+    first = {key: _time_call(one) for key, one in contestants.items()}
     found: dict[str, list[float]] = {key: [] for key in contestants}
     for _ in range(rounds):
         for key, one in contestants.items():
-            found[key].append(_seconds(one))
+            found[key].append(_time_call(one))
     middle = {key: statistics.median(values) for key, values in found.items()}
     return {
         "seconds": middle,
@@ -77,7 +77,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def _passes(
+def _forward_passes(
     build: Callable[[], tuple[Any, dict[str, Any]]],
 ) -> tuple[dict[str, Callable[[], Any]], float]:
     """Returns a function for each runtime that runs a forward pass, and the seconds that the export took."""
@@ -89,7 +89,7 @@ def _passes(
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        _make(model, tensors, Path(folder))
+        _export_program(model, tensors, Path(folder))
         made = time.perf_counter() - start
         program = load_jax(folder)
     weights = jax.device_put(program.parameters)
@@ -100,16 +100,18 @@ def _passes(
         return jax.block_until_ready(call(weights, arrays))
 
     contestants: dict[str, Callable[[], Any]] = {
-        "eager": lambda: model(**tensors, use_cache=False) if _caches(model) else model(**tensors),
+        "eager": lambda: (
+            model(**tensors, use_cache=False) if _has_cache(model) else model(**tensors)
+        ),
         "compiled": lambda: (
-            compiled(**tensors, use_cache=False) if _caches(model) else compiled(**tensors)
+            compiled(**tensors, use_cache=False) if _has_cache(model) else compiled(**tensors)
         ),
         "jax": in_jax,
     }
     return contestants, made
 
 
-def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
+def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
     """Returns a function for each runtime that generates one more token of GPT-2 with a KV cache, and the seconds of the export."""
     import jax
     import torch
@@ -117,23 +119,23 @@ def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
 
     config = transformers.GPT2Config(attn_implementation="eager")
     model = transformers.GPT2LMHeadModel(config).eval()
-    tokens = torch.from_numpy(_tokens(config.vocab_size))
+    tokens = torch.from_numpy(_random_tokens(config.vocab_size))
     inputs = {
         "input_ids": tokens,
         "attention_mask": torch.ones_like(tokens),
-        "position_ids": torch.arange(TOKENS).expand(ROWS, -1),
+        "position_ids": torch.arange(TOKENS).expand(BATCH_SIZE, -1),
     }
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        _make_cached(model, inputs, Path(folder))
+        _export_with_cache(model, inputs, Path(folder))
         made = time.perf_counter() - start
         program = load_jax(folder)
     cache = cache_of(model(**inputs, use_cache=True))
     argument = cache_argument(model)
     step = {
         "input_ids": tokens[:, -1:],
-        "attention_mask": torch.ones(ROWS, TOKENS + 1, dtype=torch.int64),
-        "position_ids": torch.full((ROWS, 1), TOKENS),
+        "attention_mask": torch.ones(BATCH_SIZE, TOKENS + 1, dtype=torch.int64),
+        "position_ids": torch.full((BATCH_SIZE, 1), TOKENS),
     }
     past = {
         f"past_key_values.{layer}.{part}": getattr(one, f"{part}s").numpy()
@@ -162,7 +164,7 @@ def _steps() -> tuple[dict[str, Callable[[], Any]], float]:
     return contestants, made
 
 
-def _make_cached(model: Any, tensors: dict[str, Any], folder: Path) -> None:
+def _export_with_cache(model: Any, tensors: dict[str, Any], folder: Path) -> None:
     from equipoise.exporters import cache_graphs
 
     model.save_pretrained(folder / "model")
@@ -179,7 +181,7 @@ def _make_cached(model: Any, tensors: dict[str, Any], folder: Path) -> None:
     )
 
 
-def _make(model: Any, tensors: dict[str, Any], folder: Path) -> None:
+def _export_program(model: Any, tensors: dict[str, Any], folder: Path) -> None:
     arrays = [{name: value.numpy() for name, value in tensors.items()}]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}
@@ -191,43 +193,43 @@ def _make(model: Any, tensors: dict[str, Any], folder: Path) -> None:
     target.make("export", source, folder / target.program)
 
 
-def _caches(model: Any) -> bool:
+def _has_cache(model: Any) -> bool:
     return hasattr(model.config, "use_cache")
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def _time_call(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
-def _tokens(vocabulary: int) -> Any:
-    return np.random.default_rng(0).integers(5, vocabulary, (ROWS, TOKENS))
+def _random_tokens(vocabulary: int) -> Any:
+    return np.random.default_rng(0).integers(5, vocabulary, (BATCH_SIZE, TOKENS))
 
 
-def _bert() -> Any:
+def _build_bert() -> Any:
     import transformers
 
     config = transformers.BertConfig(attn_implementation="eager")
-    return transformers.BertModel(config), {"input_ids": _tokens(config.vocab_size)}
+    return transformers.BertModel(config), {"input_ids": _random_tokens(config.vocab_size)}
 
 
-def _gpt2() -> Any:
+def _build_gpt2() -> Any:
     import transformers
 
     config = transformers.GPT2Config(attn_implementation="eager")
-    return transformers.GPT2LMHeadModel(config), {"input_ids": _tokens(config.vocab_size)}
+    return transformers.GPT2LMHeadModel(config), {"input_ids": _random_tokens(config.vocab_size)}
 
 
-def _vit() -> Any:
+def _build_vit() -> Any:
     import transformers
 
-    pixels = np.random.default_rng(0).standard_normal((ROWS, 3, 224, 224)).astype(np.float32)
+    pixels = np.random.default_rng(0).standard_normal((BATCH_SIZE, 3, 224, 224)).astype(np.float32)
     config = transformers.ViTConfig(attn_implementation="eager")
     return transformers.ViTModel(config), {"pixel_values": pixels}
 
 
-def _whisper() -> Any:
+def _build_whisper() -> Any:
     import transformers
 
     config = transformers.WhisperConfig(
@@ -240,17 +242,17 @@ def _whisper() -> Any:
         decoder_ffn_dim=1536,
         attn_implementation="eager",
     )
-    features = np.random.default_rng(0).standard_normal((ROWS, 80, 3000)).astype(np.float32)
-    inputs = {"input_features": features, "decoder_input_ids": _tokens(1000)[:, :16]}
+    features = np.random.default_rng(0).standard_normal((BATCH_SIZE, 80, 3000)).astype(np.float32)
+    inputs = {"input_features": features, "decoder_input_ids": _random_tokens(1000)[:, :16]}
     return transformers.WhisperModel(config), inputs
 
 
-CONTESTS: dict[str, Callable[[], tuple[dict[str, Callable[[], Any]], float]]] = {
-    "bert-base, 128 tokens": lambda: _passes(_bert),
-    "gpt2, 128 tokens, no cache": lambda: _passes(_gpt2),
-    "gpt2, one token after 128": _steps,
-    "vit-base": lambda: _passes(_vit),
-    "whisper-tiny, 30 s and 16 tokens": lambda: _passes(_whisper),
+BENCHMARKS: dict[str, Callable[[], tuple[dict[str, Callable[[], Any]], float]]] = {
+    "bert-base, 128 tokens": lambda: _forward_passes(_build_bert),
+    "gpt2, 128 tokens, no cache": lambda: _forward_passes(_build_gpt2),
+    "gpt2, one token after 128": _decoding_steps,
+    "vit-base": lambda: _forward_passes(_build_vit),
+    "whisper-tiny, 30 s and 16 tokens": lambda: _forward_passes(_build_whisper),
 }
 
 

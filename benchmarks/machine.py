@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 
-def about(oracle: Path | None) -> dict[str, str | int | float]:
+def describe_machine(oracle: Path | None) -> dict[str, str | int | float]:
     """Returns date, hardware and versions; nothing that identifies the machine."""
     found: dict[str, str | int | float] = {
         "date": datetime.date.today().isoformat(),
-        "cpu": _cpu(),
+        "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load": round(os.getloadavg()[0], 2),
@@ -44,7 +44,7 @@ def _sha256_rate() -> float:
     return len(data) / min(seconds)
 
 
-def _cpu() -> str:
+def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -31,16 +31,16 @@ class Sample:
         seconds: Seconds of the whole process.
         peak: Peak resident memory in bytes, without the page cache.
         call: Seconds that the process itself measured around the call, without start and imports.
-        said: Other values that the process reports.
+        output: Other values that the process reports.
     """
 
     seconds: float
     peak: int
     call: float | None = None
-    said: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(command: Sequence[str | Path]) -> Sample:
+def run_command(command: Sequence[str | Path]) -> Sample:
     """Runs a command and measures it; the JSON in the last line of its output becomes part of the sample.
 
     Raises:
@@ -57,12 +57,12 @@ def run(command: Sequence[str | Path]) -> Sample:
             text = errors.read().decode(errors="replace")[-2000:]
             raise CommandError(f"{command} ended with {process.returncode}:\n{text}")
         out.seek(0)
-        said = _last_json(out.read().decode(errors="replace"))
-    call = said.pop("call", None)
-    return Sample(seconds, usage.ru_maxrss * 1024, call, said)
+        output = _parse_last_line(out.read().decode(errors="replace"))
+    call = output.pop("call", None)
+    return Sample(seconds, usage.ru_maxrss * 1024, call, output)
 
 
-def _last_json(text: str) -> dict[str, Any]:
+def _parse_last_line(text: str) -> dict[str, Any]:
     lines = text.strip().splitlines()
     if not lines or not lines[-1].startswith("{"):
         return {}
@@ -76,14 +76,14 @@ a copy right after a deletion would still find that memory in the page cache, wh
 """
 
 
-def settle(folder: Path) -> None:
+def remove_and_wait(folder: Path) -> None:
     """Removes the last result and waits for the disk and the memory, so that no run is slowed down by the one before."""
     shutil.rmtree(folder, ignore_errors=True)
     os.sync()
     time.sleep(REST)
 
 
-def warm(folder: Path) -> None:
+def warm_page_cache(folder: Path) -> None:
     """Reads all files of a folder into the page cache."""
     for path in folder.iterdir():
         with open(path, "rb", buffering=0) as file:
@@ -91,19 +91,19 @@ def warm(folder: Path) -> None:
                 pass
 
 
-def copy(source: Path, target: Path, *, durable: bool) -> Sample:
+def measure_copy(source: Path, target: Path, *, durable: bool) -> Sample:
     """Measures ``cp`` of a folder; with ``durable`` the time includes waiting for the disk, as Equipoise's conversion does."""
     target.mkdir(parents=True)
     script = 'cp "$0"/* "$1"/' + (' && sync "$1"/*' if durable else "")
-    return run(["sh", "-c", script, source, target])
+    return run_command(["sh", "-c", script, source, target])
 
 
-def middle(samples: Sequence[Sample]) -> Sample:
+def median_sample(samples: Sequence[Sample]) -> Sample:
     """Returns a sample with the median seconds and the highest peak of several samples."""
     calls = [sample.call for sample in samples if sample.call is not None]
     return Sample(
         statistics.median(sample.seconds for sample in samples),
         max(sample.peak for sample in samples),
         statistics.median(calls) if calls else None,
-        samples[-1].said,
+        samples[-1].output,
     )

@@ -30,19 +30,19 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 OPS = ROOT / "exporters" / "lowering" / "ops"
 RESULTS = Path(__file__).parent / "results" / "mutate-ops.json"
-EQUIVALENT = RESULTS.with_name("mutate-ops-equivalent.toml")
-SECONDS = 30
+EQUIVALENT_MUTANTS = RESULTS.with_name("mutate-ops-equivalent.toml")
+TIME_LIMIT_SECONDS = 30
 """Time limit for one mistake; one that takes longer counts as caught, as it made a loop endless or an array huge."""
-TOGETHER = 6
+SAMPLES_PER_PROGRAM = 6
 """Number of samples in one program: the first ones catch most mistakes."""
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "exporters" / "lowering")]
 
 from aten_agreement import DOUBLES, Program, disagreement, is_refused
 from aten_samples import Sample, kind_of, samples_of
-from mutants import Mutant, mutants, users
+from mutants import Mutant, find_users, make_mutants
 
 
-def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
+def register_mutant(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
     """Returns the operators that a module with a mistake registers."""
     from equipoise.exporters.lowering import registry
 
@@ -58,11 +58,11 @@ def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
 
 
 @cache
-def original(name: str, first: int, family: str) -> str:
+def original_program(name: str, first: int, family: str) -> str:
     """Returns the text of the program of some samples of an operator without a mistake."""
     from equipoise.exporters.lowering.registry import registered_functions
 
-    samples = pieces(name)[first]
+    samples = sample_groups(name)[first]
     program = Program(registered_functions()[name], samples)
     for sample, one in zip(samples, program.answers(), strict=True):
         if found := disagreement(sample, one, family):
@@ -72,7 +72,7 @@ def original(name: str, first: int, family: str) -> str:
 
 
 @cache
-def pieces(name: str) -> list[list[Sample]]:
+def sample_groups(name: str) -> list[list[Sample]]:
     """Returns the samples of an operator in small groups, each with samples of one kind."""
     found = []
     for _, some in itertools.groupby(samples_of(name), kind_of):
@@ -80,17 +80,20 @@ def pieces(name: str) -> list[list[Sample]]:
         for one in samples:
             # An error of PyTorch itself must stop the run here, and not count as a caught mistake.
             assert one.refused or one.expected is not None
-        found += [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
+        found += [
+            samples[at : at + SAMPLES_PER_PROGRAM]
+            for at in range(0, len(samples), SAMPLES_PER_PROGRAM)
+        ]
     return found
 
 
-def seen(function: Callable[..., Any], name: str, first: int, family: str) -> str:
+def check_samples(function: Callable[..., Any], name: str, first: int, family: str) -> str:
     """Returns how some samples catch a mistake; empty if they do not."""
-    samples = pieces(name)[first]
+    samples = sample_groups(name)[first]
     if samples[0].refused:
         return "" if all(is_refused(function, one) for one in samples) else "not refused"
     program = Program(function, samples)
-    if program.text == original(name, first, family):
+    if program.text == original_program(name, first, family):
         return ""
     if program.doubles():
         return DOUBLES
@@ -100,27 +103,29 @@ def seen(function: Callable[..., Any], name: str, first: int, family: str) -> st
     return ""
 
 
-def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]) -> list[str]:
+def affected_operators(
+    mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]
+) -> list[str]:
     """Returns the operators that a mistake affects, the closest ones first."""
     if mutant.unit.startswith("["):
         return [name for name in known if name.split(".")[1] == mutant.unit[1:-1]]
-    need = users(source)[mutant.unit.partition("[")[0]]
+    need = find_users(source)[mutant.unit.partition("[")[0]]
     paths = {name: getattr(one, "__qualname__", "").split(".") for name, one in known.items()}
     return [name for name, path in paths.items() if need & set(path)]
 
 
-def caught(mutant: Mutant, source: str, family: str) -> str:
+def run_mutant(mutant: Mutant, source: str, family: str) -> str:
     """Returns how a mistake is caught; empty if it is missed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = registered(mutant.tree, family)
+            known = register_mutant(mutant.tree, family)
     except Exception as error:  # noqa: BLE001
         return type(error).__name__
-    for name in concerned(mutant, source, registered(source, family)):
-        for first in range(len(pieces(name))):
+    for name in affected_operators(mutant, source, register_mutant(source, family)):
+        for first in range(len(sample_groups(name))):
             try:
-                found = seen(known[name], name, first, family)
+                found = check_samples(known[name], name, first, family)
             except Exception as error:  # noqa: BLE001
                 return type(error).__name__
             if found:
@@ -128,15 +133,15 @@ def caught(mutant: Mutant, source: str, family: str) -> str:
     return ""
 
 
-def key(family: str, mutant: Mutant) -> str:
+def mutant_key(family: str, mutant: Mutant) -> str:
     """Returns the key of a mistake in the results: a hash of its text and that of its function."""
     text = f"{family} {mutant.unit} {mutant.what} {mutant.source}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def equivalent() -> dict[tuple[str, str, str], str]:
+def read_equivalent_mutants() -> dict[tuple[str, str, str], str]:
     """Returns the reasons why mistakes are equivalent, by file, function and change."""
-    files = tomllib.loads(EQUIVALENT.read_text())
+    files = tomllib.loads(EQUIVALENT_MUTANTS.read_text())
     return {
         (file, function, what): why
         for file, functions in files.items()
@@ -145,7 +150,7 @@ def equivalent() -> dict[tuple[str, str, str], str]:
     }
 
 
-def late(*_: Any) -> None:
+def raise_timeout(*_: Any) -> None:
     """Raises TimeoutError; handles the alarm signal."""
     raise TimeoutError
 
@@ -164,21 +169,21 @@ def main() -> None:
     from equipoise.exporters.lowering.registry import registered_functions
 
     registered_functions()  # imports all ops before the first mistake is registered
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGALRM, raise_timeout)
     kept = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
     before = {name for one in kept.values() for name in one["caught_keys"]}
-    reasons = equivalent()
+    reasons = read_equivalent_mutants()
     work = []
     for path in sorted(OPS.glob("[!_]*.py")):
         source = path.read_text()
-        work += [(path.stem, source, one) for one in mutants(source)]
+        work += [(path.stem, source, one) for one in make_mutants(source)]
     random.Random(0).shuffle(work)
     started, found = time.monotonic(), {}
     for family, source, mutant in work:
-        name = key(family, mutant)
+        name = mutant_key(family, mutant)
         why = "in an earlier run" if name in before else None
         if not why and options.only in family and time.monotonic() - started < 60 * options.minutes:
-            why = tried(mutant, source, family)
+            why = run_mutant_in_time(mutant, source, family)
         if why is None:
             continue
         where = {"file": family, "function": mutant.unit, "what": mutant.what}
@@ -189,25 +194,25 @@ def main() -> None:
         if bool(why) == bool(reason):
             print("NOT EQUIVALENT" if why else "missed", *where.values(), flush=True)
         if len(found) % 50 == 0:
-            write(list(found.values()), len(work))
+            write_results(list(found.values()), len(work))
     for one in reasons:
         print("no such mistake:", *one)
-    print(write(list(found.values()), len(work)))
+    print(write_results(list(found.values()), len(work)))
 
 
-def tried(mutant: Mutant, source: str, family: str) -> str:
+def run_mutant_in_time(mutant: Mutant, source: str, family: str) -> str:
     """Returns how a mistake is caught within the time limit; empty if it is missed."""
     # Repeated each second: an exception in a callback of the garbage collector is lost.
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_SECONDS, 1)
     try:
-        return caught(mutant, source, family)
+        return run_mutant(mutant, source, family)
     except TimeoutError:
         return "TimeoutError"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
+def write_results(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
     """Writes the figures of every function, and the keys of caught mistakes, which are not tried again."""
     same = sum("equivalent" in one and not one["caught"] for one in rows)
     seen = sum(bool(one["caught"]) for one in rows)

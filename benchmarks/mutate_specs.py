@@ -40,8 +40,8 @@ from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 
 RESULTS = Path(__file__).with_name("results") / "mutations.json"
-TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
-UNSEEN = ("ignored", "prefixes")
+TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
+UNTESTED_KEYS = ("ignored", "prefixes")
 """Keys of a layout that only files of other origin need."""
 
 Mutant = tuple[str, str, dict[str, Any]]
@@ -63,7 +63,7 @@ def main() -> None:
     for file in sorted(ARCHS_FOLDER.glob("*.toml")):
         if file.stem in results and file.stem not in (options.only or ()):
             continue
-        results[file.stem] = _of_file(file, options.most)
+        results[file.stem] = _try_mutants(file, options.most)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(file.stem, results[file.stem]["planted"], results[file.stem]["missed"], flush=True)
     kinds = Counter(
@@ -81,27 +81,27 @@ def main() -> None:
     )
 
 
-def _of_file(file: Path, most: int) -> dict[str, Any]:
+def _try_mutants(file: Path, most: int) -> dict[str, Any]:
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     classes = read_spec(file).classes.values()
     layouts = sorted({name for one in classes for name in one.names} - {"pytorch"})
-    mutants = [*_mutants(raw), *_untransposed(raw, layouts)]
+    mutants = [*_make_mutants(raw), *_transpose_mutants(raw, layouts)]
     drawn = random.Random(file.stem).sample(mutants, min(most, len(mutants)))
     by_kind: dict[str, list[int]] = {}
     missed = []
     with tempfile.TemporaryDirectory() as folder:
-        looks = _Looks(file.stem, Path(folder))
+        cases = _TestCases(file.stem, Path(folder))
         for kind, where, values in drawn:
             count = by_kind.setdefault(kind, [0, 0])
             count[0] += 1
-            if looks.notice(values):
+            if cases.catch(values):
                 count[1] += 1
             else:
                 missed.append(f"{kind}: {where}")
     return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
 
 
-class _Looks:
+class _TestCases:
     """Everything that the tests depend on for one file: its own cases, and those of files that extend or include it."""
 
     def __init__(self, model_type: str, folder: Path) -> None:
@@ -112,27 +112,27 @@ class _Looks:
         for file in ARCHS_FOLDER.glob("*.toml"):
             if file.stem != model_type:
                 (folder / file.name).symlink_to(file)
-        self.cases = [one for one in cases() if self._uses(one.spec)]
+        self.cases = [one for one in cases() if self._depends_on(one.spec)]
         # Its own cases first: most mistakes change the first one.
         self.cases.sort(key=lambda one: one.spec.model_type != model_type)
-        self.right = [_look(one) for one in self.cases]
+        self.expected = [_observe_case(one) for one in self.cases]
 
-    def _uses(self, spec: ArchitectureSpec) -> bool:
+    def _depends_on(self, spec: ArchitectureSpec) -> bool:
         text = spec.file.read_text(encoding="utf-8")
         extends = f'extends = "{self.model_type}"' in text
         part = f'spec = "{self.model_type}"' in text
         return spec.model_type == self.model_type or extends or part or '"encoder"' in text
 
-    def notice(self, values: dict[str, Any]) -> bool:
+    def catch(self, values: dict[str, Any]) -> bool:
         """Checks whether any case changes with these values in the file."""
-        (self.folder / f"{self.model_type}.toml").write_text(_toml(values))
-        with _reading(self.folder):
-            pairs = zip(self.cases, self.right, strict=True)
-            return any(_look(case) != right for case, right in pairs)
+        (self.folder / f"{self.model_type}.toml").write_text(_to_toml(values))
+        with _use_archs_folder(self.folder):
+            pairs = zip(self.cases, self.expected, strict=True)
+            return any(_observe_case(case) != expected for case, expected in pairs)
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
+def _use_archs_folder(folder: Path) -> Iterator[None]:
     """Makes the architecture files be read from another folder within the context."""
     before = specs_module.ARCHS_FOLDER
     specs_module.ARCHS_FOLDER = folder
@@ -144,24 +144,24 @@ def _reading(folder: Path) -> Iterator[None]:
         specs_module.load_spec.cache_clear()
 
 
-def _look(case: Any) -> Any:
+def _observe_case(case: Any) -> Any:
     """Returns everything of a case that ends up in files, or the name of the error."""
     try:
         spec = specs_module.load_spec(case.spec.model_type)
         cls = spec.class_by_name(case.cls.name) if spec is not None else None
         if spec is None or cls is None:
             return "no such class"
-        expansion = expand(spec, cls, Config(_config(case)))
+        expansion = expand(spec, cls, Config(_case_config(case)))
         return (
             dict(cls.names),
             {n: one.shape for n, one in expansion.parameters.items()},
-            [_seen(layout_module(name).view(expansion)) for name in cls.names],
+            [_observe_view(layout_module(name).view(expansion)) for name in cls.names],
         )
     except (EquipoiseError, KeyError, ValueError, TypeError, AttributeError) as error:
         return type(error).__name__
 
 
-def _seen(view: Any) -> Any:
+def _observe_view(view: Any) -> Any:
     rules = {rule.targets: (rule.sources, rule.ops) for rule in view.rules}
     return (
         rules,
@@ -176,40 +176,40 @@ def _seen(view: Any) -> Any:
     )
 
 
-def _config(case: Any) -> dict[str, Any]:
+def _case_config(case: Any) -> dict[str, Any]:
     values = models.config_values(case.family, case.config)
     parts = [key for key in ("text", "vision") if key in case.spec.model_type.split("_")]
     if case.family != case.spec.model_type and parts:
         values = values.get(f"{parts[0]}_config", {})
-    if case.cls.name.endswith(TWO_LABELS):
+    if case.cls.name.endswith(TWO_LABEL_SUFFIXES):
         values = {**values, "num_labels": 2}
     return values
 
 
-def _mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
+def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
     """Yields every single mistake of the kinds below."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
             if line is not False:  # removed from the file it extends
-                yield from _of_line(raw, group, path, line)
+                yield from _line_mutants(raw, group, path, line)
     for section in ("when", "repeat", "let"):
         for name, text in raw.get(section, {}).items():
             wrong = f"not ({text})" if section == "when" else f"({text}) + 1"
             if section != "let":
                 kind = "flipped switch" if section == "when" else "wrong count"
-                yield kind, f"{section}.{name}", _with(raw, (section, name), wrong)
+                yield kind, f"{section}.{name}", _replace_value(raw, (section, name), wrong)
     for name, tie in raw.get("ties", {}).items():
-        yield "dropped tie", f"ties.{name}", _with(raw, ("ties", name), None)
+        yield "dropped tie", f"ties.{name}", _replace_value(raw, ("ties", name), None)
         if isinstance(tie, dict) and "when" in tie:
             flipped = {**tie, "when": f"not ({tie['when']})"}
-            yield "flipped switch", f"ties.{name}", _with(raw, ("ties", name), flipped)
+            yield "flipped switch", f"ties.{name}", _replace_value(raw, ("ties", name), flipped)
     for name, line in raw.get("classes", {}).items():
-        yield from _of_class(raw, name, line)
+        yield from _class_mutants(raw, name, line)
     for layout in ("pytorch", "tensorflow", "flax"):
-        yield from _of_layout(raw, layout)
+        yield from _layout_mutants(raw, layout)
 
 
-def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
+def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
     place = ("modules", group, path)
     where = f"{group}: {path}"
     text = line if isinstance(line, str) else line["kind"]
@@ -217,13 +217,13 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
     def changed(kind: str) -> Any:
         return kind if isinstance(line, str) else {**line, "kind": kind}
 
-    yield "dropped tensor", where, _with(raw, place, None)
-    renamed = _with(raw, place, None)
+    yield "dropped tensor", where, _replace_value(raw, place, None)
+    renamed = _replace_value(raw, place, None)
     renamed["modules"][group][f"{path}_x"] = line
     yield "wrong name", where, renamed
     if not isinstance(line, str):
         wrong = {**line, "when": f"not ({line['when']})"}
-        yield "flipped switch", where, _with(raw, place, wrong)
+        yield "flipped switch", where, _replace_value(raw, place, wrong)
     node = expressions.parse_expression(text)
     name = node.func.id  # type: ignore[attr-defined]
     arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
@@ -233,19 +233,23 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
         yield (
             "wrong size",
             where,
-            _with(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
+            _replace_value(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
         )
     if len(arguments) > 1 and arguments[0] != arguments[1]:
         turned = [arguments[1], arguments[0], *arguments[2:], *rest]
-        yield "swapped sizes", where, _with(raw, place, changed(f"{name}({', '.join(turned)})"))
+        yield (
+            "swapped sizes",
+            where,
+            _replace_value(raw, place, changed(f"{name}({', '.join(turned)})")),
+        )
     if name == "norm" and not rest:
-        yield "wrong kind", where, _with(raw, place, changed(f"rms_norm({arguments[0]})"))
+        yield "wrong kind", where, _replace_value(raw, place, changed(f"rms_norm({arguments[0]})"))
     if "bias" in MODULE_KINDS[name].switches and not rest:
         text = f"{name}({', '.join([*arguments, 'bias=False'])})"
-        yield "dropped bias", where, _with(raw, place, changed(text))
+        yield "dropped bias", where, _replace_value(raw, place, changed(text))
 
 
-def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
+def _transpose_mutants(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
     """Yields linear layers whose kernel is not transposed."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
@@ -254,7 +258,7 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
             text = line if isinstance(line, str) else line["kind"]
             for layout in layouts if text.startswith("linear(") else ():
                 name = f"{path}.weight"
-                if not _held(raw, layout, group, name):
+                if not _can_contain(raw, layout, group, name):
                     continue
                 table = raw.get(layout, {}).get("ops", {})
                 values = deepcopy(raw)
@@ -262,7 +266,7 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
                 yield "dropped transpose", f"{layout}: {group}: {path}", values
 
 
-def _held(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
+def _can_contain(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
     """Checks whether a file of that layout can contain the weight."""
     about = raw.get(layout, {})
     never = (about.get(key, {}).get(name) for key in ("refused", "shared"))
@@ -275,35 +279,39 @@ def _held(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
     return not any(isinstance(one, str) for one in never) and (some or not classes)
 
 
-def _of_class(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
+def _class_mutants(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
     groups = line if isinstance(line, list) else line["groups"] if line else []
     for group in groups:
         fewer = [one for one in groups if one != group]
         value = fewer if isinstance(line, list) else {**line, "groups": fewer}
-        yield "dropped group", f"{name}: {group}", _with(raw, ("classes", name), value)
+        yield "dropped group", f"{name}: {group}", _replace_value(raw, ("classes", name), value)
     if isinstance(line, dict) and line.get("base"):
         value = {**line, "base": False}
-        yield "wrong prefix", name, _with(raw, ("classes", name), value)
+        yield "wrong prefix", name, _replace_value(raw, ("classes", name), value)
 
 
-def _of_layout(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
+def _layout_mutants(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
     """Yields mistakes of a layout: one entry dropped, or two of a table swapped."""
     for key, table in raw.get(layout, {}).items():
-        if key in UNSEEN:
+        if key in UNTESTED_KEYS:
             continue
         if not isinstance(table, dict):
-            yield f"dropped {key}", layout, _with(raw, (layout, key), None)
+            yield f"dropped {key}", layout, _replace_value(raw, (layout, key), None)
             continue
         for name in table:
-            yield f"dropped {key}", f"{layout}: {name}", _with(raw, (layout, key, name), None)
+            yield (
+                f"dropped {key}",
+                f"{layout}: {name}",
+                _replace_value(raw, (layout, key, name), None),
+            )
         for one, other in zip(list(table), list(table)[1:], strict=False):
             if key in ("paths", "leaves") and table[one] != table[other]:
-                swapped = _with(raw, (layout, key, one), table[other])
+                swapped = _replace_value(raw, (layout, key, one), table[other])
                 swapped[layout][key][other] = table[one]
                 yield "swapped names", f"{layout}: {one}, {other}", swapped
 
 
-def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+def _replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Returns a copy of the values with one replaced, or removed if the new value is None."""
     found = deepcopy(raw)
     table = found
@@ -316,16 +324,23 @@ def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, 
     return found
 
 
-def _toml(values: dict[str, Any]) -> str:
+def _to_toml(values: dict[str, Any]) -> str:
     """Returns the values as TOML with inline tables."""
-    return "\n".join(f"{json.dumps(name)} = {_value(one)}" for name, one in values.items()) + "\n"
+    return (
+        "\n".join(f"{json.dumps(name)} = {_to_toml_value(one)}" for name, one in values.items())
+        + "\n"
+    )
 
 
-def _value(value: Any) -> str:
+def _to_toml_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(k)} = {_to_toml_value(v)}" for k, v in value.items())
+            + "}"
+        )
     if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(_to_toml_value, value))}]"
     return json.dumps(value)
 
 

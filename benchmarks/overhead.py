@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from random_bert import build
+from random_bert import write_random_bert
 
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation import host
@@ -32,7 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     moments: list[tuple[float, str]] = []
     with tempfile.TemporaryDirectory() as work:
-        model = build(Path(work) / "model", num_hidden_layers=given.layers)
+        model = write_random_bert(Path(work) / "model", num_hidden_layers=given.layers)
         chosen = {"oracle": given.oracle} if given.oracle else {}
         with WorkerPool(chosen) as workers:
             request = Request(
@@ -45,7 +45,7 @@ def main() -> None:
             report = validate(request, workers)
     rows = []
     for result in report.backends:
-        clock = spent(moments, result.label)
+        clock = wall_seconds(moments, result.label)
         rows.append(
             {
                 "backend": result.backend,
@@ -60,7 +60,7 @@ def main() -> None:
     (HERE / "results" / "overhead.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
-def spent(moments: list[tuple[float, str]], label: str) -> float:
+def wall_seconds(moments: list[tuple[float, str]], label: str) -> float:
     """Returns the seconds from the start of a backend's first case to its verdict."""
     own = [(moment, text) for moment, text in moments if text.startswith(f"{label}: ")]
     passes = [moment for moment, text in own if not text.endswith((": loading", ": judged"))]

@@ -15,14 +15,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import about  # isort: skip - scripts in the same folder, not a package
-from measure import Sample, copy, middle, run, settle, warm  # isort: skip
+from machine import describe_machine  # isort: skip - scripts in the same folder, not a package
+from measure import (  # isort: skip
+    Sample,
+    measure_copy,
+    median_sample,
+    remove_and_wait,
+    run_command,
+    warm_page_cache,
+)
 from models import MODELS  # isort: skip
-from report import text  # isort: skip
+from report import render_page  # isort: skip
 
 HERE = Path(__file__).parent
 FORMATS = ("pytorch-safetensors", "pytorch-bin", "tensorflow-h5", "flax-msgpack")
-THEIRS = (
+COMPARED_CONVERSIONS = (
     ("pytorch-safetensors", "tensorflow-h5"),
     ("tensorflow-h5", "pytorch-safetensors"),
     ("pytorch-safetensors", "flax-msgpack"),
@@ -30,7 +37,7 @@ THEIRS = (
 )
 
 
-def ours(*arguments: str | Path) -> list[str | Path]:
+def own_call(*arguments: str | Path) -> list[str | Path]:
     """Returns the command for one call of Equipoise."""
     return [sys.executable, HERE / "ours.py", *arguments]
 
@@ -38,31 +45,31 @@ def ours(*arguments: str | Path) -> list[str | Path]:
 def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
     """Returns the measurements of one model for all pairs of formats."""
     folders = {form: work / form for form in FORMATS}
-    made = run([sys.executable, HERE / "models.py", name, folders[FORMATS[0]]])
+    made = run_command([sys.executable, HERE / "models.py", name, folders[FORMATS[0]]])
     for form in FORMATS[1:]:
-        run(ours("convert", folders[FORMATS[0]], folders[form], form))
+        run_command(own_call("convert", folders[FORMATS[0]], folders[form], form))
     model = MODELS[name]
     pairs = []
     for form in FORMATS:
         pairs += measure_source(folders[form], work / "out", model.rounds)
     theirs = []
     if model.theirs and oracle is not None:
-        for source, target in THEIRS:
+        for source, target in COMPARED_CONVERSIONS:
             script: list[str | Path] = [oracle, HERE / "theirs.py", model.class_name]
-            settle(work / "out")
-            sample = run([*script, folders[source], work / "out", target])
+            remove_and_wait(work / "out")
+            sample = run_command([*script, folders[source], work / "out", target])
             row = {"source": source, "target": target, "call": sample.call, "peak": sample.peak}
-            theirs.append({**row, "seconds": sample.seconds, **sample.said})
+            theirs.append({**row, "seconds": sample.seconds, **sample.output})
             print(f"  4.57.6: {source} -> {target}: {sample.call:.2f} s", flush=True)
-    inspected = {form: run(ours("inspect", folders[form])) for form in FORMATS}
+    inspected = {form: run_command(own_call("inspect", folders[form])) for form in FORMATS}
     return {
         "title": model.title,
-        **made.said,
+        **made.output,
         "rounds": model.rounds,
         "pairs": pairs,
         "theirs": theirs,
         "inspect": {form: sample.call for form, sample in inspected.items()},
-        "inspect_command": run(command_line("inspect", folders[FORMATS[0]])).seconds,
+        "inspect_command": run_command(equipoise_command("inspect", folders[FORMATS[0]])).seconds,
     }
 
 
@@ -72,17 +79,17 @@ def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]
     samples: dict[str, list[Sample]] = {name: [] for name in ("cp", "cp_durable", *targets)}
     for _ in range(rounds):
         for name, taken in samples.items():
-            settle(out)
-            warm(source)
+            remove_and_wait(out)
+            warm_page_cache(source)
             if name.startswith("cp"):
-                taken.append(copy(source, out, durable=name == "cp_durable"))
+                taken.append(measure_copy(source, out, durable=name == "cp_durable"))
             else:
-                taken.append(run(ours("convert", source, out, name)))
-    settle(out)
-    cp, durable = middle(samples["cp"]).seconds, middle(samples["cp_durable"]).seconds
+                taken.append(run_command(own_call("convert", source, out, name)))
+    remove_and_wait(out)
+    cp, durable = median_sample(samples["cp"]).seconds, median_sample(samples["cp_durable"]).seconds
     rows = []
     for target in targets:
-        mine = middle(samples[target])
+        mine = median_sample(samples[target])
         row = {"source": source.name, "target": target, "cp": cp, "cp_durable": durable}
         row |= {"seconds": mine.seconds, "call": mine.call, "peak": mine.peak}
         rows.append(row | {"all": [sample.seconds for sample in samples[target]]})
@@ -90,7 +97,7 @@ def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]
     return rows
 
 
-def command_line(*arguments: str | Path) -> list[str | Path]:
+def equipoise_command(*arguments: str | Path) -> list[str | Path]:
     """Returns the command that runs ``equipoise`` as the installed script does."""
     script = "import sys; from equipoise.cli.main import main; sys.exit(main())"
     return [sys.executable, "-c", script, *arguments]
@@ -110,21 +117,21 @@ def main() -> None:
     given = parser.parse_args()
     oracle = given.oracle if given.oracle.exists() else None
     names = ["tiny"] if given.quick else [given.only] if given.only else ["bert-base", "t5-large"]
-    results: dict[str, Any] = {"machine": about(oracle), "models": {}}
+    results: dict[str, Any] = {"machine": describe_machine(oracle), "models": {}}
     stem = HERE / "results" / f"{results['machine']['date']}-cpu"
     if given.only and stem.with_suffix(".json").exists():
         results["models"] = json.loads(stem.with_suffix(".json").read_text())["models"]
-    helped = middle([run(command_line("--help")) for _ in range(5)])
+    helped = median_sample([run_command(equipoise_command("--help")) for _ in range(5)])
     results["help"] = helped.seconds
     for name in names:
         print(MODELS[name].title, flush=True)
         with tempfile.TemporaryDirectory(dir=given.work, prefix="equipoise-bench-") as work:
             results["models"][name] = measure_model(name, Path(work), oracle)
     if given.quick:
-        print(text(results))
+        print(render_page(results))
         return
     stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(text(results))
+    stem.with_suffix(".md").write_text(render_page(results))
     print(f"wrote {stem}.json and .md")
 
 

@@ -13,7 +13,7 @@ def main(class_name: str, source: str, output: str, to: str) -> None:
     import torch  # noqa: F401 - imports are not what is measured
     import transformers
 
-    prefix, arguments = _route(source, to)
+    prefix, arguments = _loading_arguments(source, to)
     cls: Any = getattr(transformers, prefix + class_name)
     began = time.perf_counter()
     model = cls.from_pretrained(source, **arguments)
@@ -29,7 +29,7 @@ def main(class_name: str, source: str, output: str, to: str) -> None:
     print(json.dumps({"call": whole if what == "load and save" else loaded, "what": what}))
 
 
-def _route(source: str, to: str) -> tuple[str, dict[str, Any]]:
+def _loading_arguments(source: str, to: str) -> tuple[str, dict[str, Any]]:
     if to == "tensorflow-h5":
         return "TF", {"from_pt": True}
     if to == "flax-msgpack":

