@@ -158,7 +158,7 @@ def _try_ways(
 ) -> list[dict[str, Any]]:
     """Returns the results of the export strategies in order, up to the first that passes."""
     tried: list[dict[str, Any]] = []
-    for way in sorted(find_target(target)[0].ways, key=lambda way: way != served):
+    for way in sorted(find_target(target).ways, key=lambda way: way != served):
         tried.append(_try_way(way, given, target, folder, workers))
         if is_judged(tried[-1]):
             break

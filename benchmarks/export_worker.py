@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.exporters.build import apply_patches, exportable_model
+from equipoise.exporters.build import BuildRequest, apply_patches, exportable_model
 from equipoise.exporters.example_inputs import varying_axes
 from equipoise.exporters.patches.experts import use_batched_experts
 from equipoise.exporters.target import ExportableModel, find_target
@@ -91,9 +91,9 @@ def export(
     _cache_onnx_registry()
     _cache_graphs(folder)
     source, notes = _load_source(model_type, config, class_name, folder)
-    tool, _ = find_target(target)
-    about = tool.make(way, source, Path(folder) / tool.program)
-    return {"notes": [*about.get("notes", []), *notes]}
+    tool = find_target(target)
+    report = tool.make(way, source, Path(folder) / tool.program)
+    return {"notes": [*report.get("notes", []), *notes]}
 
 
 def check_torch_export(
@@ -180,7 +180,10 @@ def _load_source(
         for name, one in varying_axes(arrays).items()
     }
     tensors = {name: torch.from_numpy(value) for name, value in arrays[0].items()}
-    return exportable_model(model, tensors, axes, {}, None, {}), notes
+    request = BuildRequest(
+        target="", way="", folder=folder, class_name=class_name, inputs="", output="", axes=axes
+    )
+    return exportable_model(request, model, tensors), notes
 
 
 def _load_model(model_type: str, config: dict[str, Any], class_name: str, folder: str) -> Any:

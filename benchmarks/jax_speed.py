@@ -165,32 +165,34 @@ def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
 
 
 def _export_with_cache(model: Any, tensors: dict[str, Any], folder: Path) -> None:
-    from equipoise.exporters import cache_graphs
-
     model.save_pretrained(folder / "model")
     np.savez(folder / "inputs.npz", **{name: value.numpy() for name, value in tensors.items()})
     axes = {name: {"0": "batch", "1": "sequence"} for name in tensors}
-    cache_graphs.build(
-        find_target("stablehlo")[1],
-        "export",
-        str(folder / "model"),
-        type(model).__name__,
-        str(folder / "inputs.npz"),
-        str(folder / "program.jax"),
-        axes,
-    )
+    build.build(**_request_fields(model, folder, axes), cached=True)
 
 
 def _export_program(model: Any, tensors: dict[str, Any], folder: Path) -> None:
-    arrays = [{name: value.numpy() for name, value in tensors.items()}]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}
-        for name, one in varying_axes(arrays).items()
+        for name, one in varying_axes([{key: one.numpy() for key, one in tensors.items()}]).items()
     }
     build.apply_patches(model)
-    source = build.exportable_model(model, tensors, axes, {}, None, {})
-    target, _ = find_target("stablehlo")
-    target.make("export", source, folder / target.program)
+    request = build.BuildRequest(**_request_fields(model, folder, axes))
+    source = build.exportable_model(request, model, tensors)
+    find_target(request.target).make(request.way, source, Path(request.output))
+
+
+def _request_fields(model: Any, folder: Path, axes: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Returns the fields of the request to export a model as a JAX program."""
+    return {
+        "target": "stablehlo",
+        "way": "export",
+        "folder": str(folder / "model"),
+        "class_name": type(model).__name__,
+        "inputs": str(folder / "inputs.npz"),
+        "output": str(folder / find_target("stablehlo").program),
+        "axes": axes,
+    }
 
 
 def _has_cache(model: Any) -> bool:
