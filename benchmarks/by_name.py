@@ -23,7 +23,7 @@ from coverage_page import write_page
 
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.output_folder import write_atomic
-from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.fixtures.modern.folder import all_recipes, make_folder
 from equipoise.fixtures.modern.recipe import Recipe
 from equipoise.validators.core.request import Request
 from equipoise.validators.export.export import ExportRequest, ExportResult, export_model
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also exports that have a result")
     given = parser.parse_intermixed_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    every = recipes()
+    every = all_recipes()
     chosen = {
         key: recipe
         for key, recipe in every.items()
@@ -70,7 +70,7 @@ def _measure_export(recipe: Recipe, target: str) -> dict[str, Any]:
         WorkerPool(time_limit=TIME_LIMIT_SECONDS) as workers,
     ):
         folder, out = Path(scratch) / recipe.name, Path(scratch) / "out"
-        make(recipe, folder)
+        make_folder(recipe, folder)
         request = Request(folder, task=recipe.task, divergence=False, threads=1)
         start = time.perf_counter()
         try:
