@@ -46,20 +46,20 @@ def main() -> None:
     parser.add_argument("--target", choices=TARGETS, action="append")
     parser.add_argument("--again", action="store_true", help="also exports that have a result")
     given = parser.parse_intermixed_args()
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    every = all_recipes()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    available = all_recipes()
     chosen = {
         key: recipe
-        for key, recipe in every.items()
+        for key, recipe in available.items()
         if not given.names or any(name in key for name in given.names)
     }
     for key, recipe in chosen.items():
         for target in given.target or TARGETS:
-            if given.again or target not in kept.get(key, {}).get("targets", {}):
-                entry = kept.setdefault(key, {"class": recipe.class_name, "targets": {}})
+            if given.again or target not in results.get(key, {}).get("targets", {}):
+                entry = results.setdefault(key, {"class": recipe.class_name, "targets": {}})
                 entry["targets"][target] = _measure_export(recipe, target)
                 print(key, target, entry["targets"][target], flush=True)
-                write_atomic(RESULTS, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+                write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
     write_page()
 
 

@@ -57,29 +57,29 @@ def main() -> None:
     types = json.loads(given.configs.read_text())["types"]
     part, parts = (int(number) for number in given.part.split("/"))
     targets = given.target or ["onnx"]
-    kept = {target: ResultStore(target, part, parts) for target in targets}
+    stores = {target: ResultStore(target, part, parts) for target in targets}
     limit = time.monotonic() + given.seconds
-    left = []
+    remaining = []
     for index, (key, entry) in enumerate(list_pairs(types, given.types, heads=given.heads)):
-        missing = [one for one in targets if _is_missing(key, kept[one].pairs, again=given.again)]
+        missing = [one for one in targets if _is_missing(key, stores[one].pairs, again=given.again)]
         if missing and index % parts == part - 1:
-            left.append((key, entry, missing))
-    for first in range(0, len(left), PAIRS_PER_POOL):
+            remaining.append((key, entry, missing))
+    for first in range(0, len(remaining), PAIRS_PER_POOL):
         with WorkerPool(time_limit=TIME_LIMIT_SECONDS) as workers:
-            for key, entry, missing in left[first : first + PAIRS_PER_POOL]:
+            for key, entry, missing in remaining[first : first + PAIRS_PER_POOL]:
                 start = time.monotonic()
                 if start > limit:
                     break
-                done = {target: kept[target].pairs for target in missing}
+                done = {target: stores[target].pairs for target in missing}
                 for target, found in _measure_pair(key, entry, done, workers).items():
-                    kept[target].add(key, found)
-                took = f"{time.monotonic() - start:.1f} s"
+                    stores[target].add(key, found)
+                duration = f"{time.monotonic() - start:.1f} s"
                 for target in missing:
                     found = done[target][key]
-                    said = (target, found["verdict"], found.get("reason", "")[:150])
-                    print(key, took, *said, flush=True)
+                    columns = (target, found["verdict"], found.get("reason", "")[:150])
+                    print(key, duration, *columns, flush=True)
     for target in targets:
-        kept[target].save()
+        stores[target].save()
     if parts == 1:
         write_page()
 
@@ -230,8 +230,8 @@ def _try_way(
         }
     verdict, reason = _judge_program(Path(folder), about.kinds)
     notes = {"notes": made["notes"]} if made["notes"] else {}
-    told = {"reason": reason, "seconds": seconds, **ran, **notes}
-    return {"way": way, "verdict": verdict.value, **told}
+    fields = {"reason": reason, "seconds": seconds, **ran, **notes}
+    return {"way": way, "verdict": verdict.value, **fields}
 
 
 def _judge_program(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:

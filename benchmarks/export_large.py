@@ -51,34 +51,34 @@ def main() -> None:
     parser.add_argument("--judged", action="store_true", help="also measure with validation")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
-        place = Path(folder)
+        root = Path(folder)
         sizes = [str(given.layers), str(HIDDEN_SIZE)]
         maker = str(HERE / "random_bert.py")
-        subprocess.run([sys.executable, maker, str(place / "model"), *sizes], check=True)
-        weights = (place / "model" / "model.safetensors").stat().st_size
-        (place / "plain").mkdir()
+        subprocess.run([sys.executable, maker, str(root / "model"), *sizes], check=True)
+        weights = (root / "model" / "model.safetensors").stat().st_size
+        (root / "plain").mkdir()
         script = TORCH_SCRIPT.format(threads=given.threads)
-        command = [sys.executable, "-m", "equipoise.cli", "export", str(place / "model")]
+        command = [sys.executable, "-m", "equipoise.cli", "export", str(root / "model")]
         settings = ["--to", "onnx", "--ways", "dynamo", "--threads", str(given.threads)]
         rows = {
             "torch.onnx.export": [
                 *(sys.executable, "-c", script),
-                *(str(place / "model"), str(place / "plain" / "model.onnx")),
+                *(str(root / "model"), str(root / "plain" / "model.onnx")),
             ],
             "equipoise export --no-validate": [
-                *(*command, str(place / "ours"), *settings, "--no-validate")
+                *(*command, str(root / "ours"), *settings, "--no-validate")
             ],
         }
         if given.judged:
-            judged = [*command, str(place / "judged"), *settings, "--cases", "single,batch"]
+            judged = [*command, str(root / "judged"), *settings, "--cases", "single,batch"]
             rows["equipoise export"] = judged
         found = {}
         for name, one in rows.items():
             found[name] = run_and_measure(one, weights)
             print(name, found[name], flush=True)
             for made in ("plain", "ours", "judged"):
-                shutil.rmtree(place / made, ignore_errors=True)
-            (place / "plain").mkdir(exist_ok=True)
+                shutil.rmtree(root / made, ignore_errors=True)
+            (root / "plain").mkdir(exist_ok=True)
     ours, plain = found["equipoise export --no-validate"], found["torch.onnx.export"]
     values = {
         "machine": machine.describe_machine(None),
@@ -91,16 +91,16 @@ def main() -> None:
 
 def run_and_measure(command: list[str], weights: int) -> dict[str, Any]:
     """Runs a command; returns its seconds and the peak memory of the command and its child processes together."""
-    most = 0
+    peak = 0
     done = threading.Event()
-    began = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
 
         def watch() -> None:
-            nonlocal most
+            nonlocal peak
             while not done.wait(0.05):
-                most = max(most, sum(resident_bytes(pid) for pid in process_tree(process.pid)))
+                peak = max(peak, sum(resident_bytes(pid) for pid in process_tree(process.pid)))
 
         watching = threading.Thread(target=watch)
         watching.start()
@@ -111,9 +111,9 @@ def run_and_measure(command: list[str], weights: int) -> dict[str, Any]:
         if code:
             raise SystemExit(f"{command[:6]} ended with {code}: {errors.read()[-2000:]}")
     return {
-        "seconds": round(time.perf_counter() - began, 1),
-        "peak": most,
-        "peak to weights": round(most / weights, 2),
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak": peak,
+        "peak to weights": round(peak / weights, 2),
     }
 
 

@@ -56,12 +56,12 @@ class ResultStore:
     """
 
     def __init__(self, target: str, part: int, parts: int) -> None:
-        whole = TARGETS[target].results
-        others = sorted(whole.parent.glob(f"{whole.stem}.part-*.json"))
+        merged_file = TARGETS[target].results
+        others = sorted(merged_file.parent.glob(f"{merged_file.stem}.part-*.json"))
         self.pairs: dict[str, Any] = {}
-        for path in (whole, *others):
+        for path in (merged_file, *others):
             self.pairs.update(json.loads(path.read_text())["pairs"] if path.exists() else {})
-        self.path = whole if parts == 1 else whole.with_suffix(f".part-{part}.json")
+        self.path = merged_file if parts == 1 else merged_file.with_suffix(f".part-{part}.json")
         self.own = self.pairs if parts == 1 else {}
         self.merged = others if parts == 1 else []
 

@@ -39,7 +39,7 @@ def build(
         ``varies``: how the second batch differs: ``batch and sequence``, ``batch`` or ``nothing``.
     """
     model = _build_model(model_type, config, class_name)
-    place = Path(folder)
+    root = Path(folder)
     first = _make_inputs(shapes, model, 0, 0)
     reference = _float_outputs(model, first)
     again = _float_outputs(model, first)
@@ -50,20 +50,20 @@ def build(
     if any(value.size and not np.isfinite(value).any() for value in reference.values()):
         raise ValueError("an output is all NaN")
     varies, second, other = _second_batch(model, shapes) or ("nothing", first, reference)
-    _save_weights(model, place)
+    _save_weights(model, root)
     truths = _float64_outputs(model, first, second)
     batches = zip(("first", "second"), (first, second), (reference, other), truths, strict=True)
     for name, inputs, found, truth in batches:
-        _save_arrays(place / f"{name}-inputs.npz", inputs)
-        _save_arrays(place / f"{name}-reference.npz", found)
-        _save_arrays(place / f"{name}-truth.npz", truth)
+        _save_arrays(root / f"{name}-inputs.npz", inputs)
+        _save_arrays(root / f"{name}-reference.npz", found)
+        _save_arrays(root / f"{name}-truth.npz", truth)
     return {"varies": varies}
 
 
-def _save_weights(model: Any, place: Path) -> None:
+def _save_weights(model: Any, root: Path) -> None:
     import torch
 
-    torch.save(model.state_dict(), place / "state.pt")
+    torch.save(model.state_dict(), root / "state.pt")
 
 
 def _second_batch(model: Any, shapes: dict[str, Any]) -> tuple[str, dict[str, Any], Any] | None:
@@ -172,9 +172,9 @@ def _load_source(
     import torch
 
     model = _load_model(model_type, config, class_name, folder)
-    place = Path(folder)
+    root = Path(folder)
     notes = apply_patches(model)
-    arrays = [_load_arrays(place / f"{name}-inputs.npz") for name in ("first", "second")]
+    arrays = [_load_arrays(root / f"{name}-inputs.npz") for name in ("first", "second")]
     axes = {
         name: {str(axis): symbol for axis, symbol in one.items()}
         for name, one in varying_axes(arrays).items()
@@ -199,7 +199,7 @@ def run_onnx(folder: str) -> dict[str, Any]:
     """Runs the graph on both batches, with ONNX Runtime's graph optimizations and without."""
     import onnxruntime
 
-    place = Path(folder)
+    root = Path(folder)
     for kind in ("optimized", "plain"):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -207,18 +207,18 @@ def run_onnx(folder: str) -> dict[str, Any]:
         if kind == "plain":
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(
-            str(place / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            str(root / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
-        taken = {value.name for value in session.get_inputs()}
+        input_names = {value.name for value in session.get_inputs()}
         names = [value.name for value in session.get_outputs()]
         for batch in ("first", "second"):
             inputs = {
                 name: value
-                for name, value in _load_arrays(place / f"{batch}-inputs.npz").items()
-                if name in taken
+                for name, value in _load_arrays(root / f"{batch}-inputs.npz").items()
+                if name in input_names
             }
             found = dict(zip(names, session.run(names, inputs), strict=True))
-            _save_arrays(place / f"{batch}-{kind}.npz", found)
+            _save_arrays(root / f"{batch}-{kind}.npz", found)
     return {}
 
 
@@ -238,16 +238,16 @@ def run_saved_model(folder: str) -> dict[str, Any]:
     )
 
 
-def _run_program(session: Any, place: Path) -> dict[str, Any]:
+def _run_program(session: Any, root: Path) -> dict[str, Any]:
     """Runs a program on both batches; returns the seconds of the first call, which compiles."""
     took = []
     for batch in ("first", "second"):
-        given = _load_arrays(place / f"{batch}-inputs.npz")
+        given = _load_arrays(root / f"{batch}-inputs.npz")
         inputs = {name: value for name, value in given.items() if name in session.accepts}
         start = time.perf_counter()
         found = {name: np.asarray(one) for name, one in session.run(inputs, {}).items()}
         took.append(time.perf_counter() - start)
-        _save_arrays(place / f"{batch}-program.npz", found)
+        _save_arrays(root / f"{batch}-program.npz", found)
     return {"first_call": round(took[0], 2)}
 
 

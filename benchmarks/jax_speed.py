@@ -62,18 +62,18 @@ def measure_model(name: str, rounds: int) -> dict[str, Any]:
 
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
-    contestants, made = BENCHMARKS[name]()
+    contestants, export_seconds = BENCHMARKS[name]()
     first = {key: _time_call(one) for key, one in contestants.items()}
     found: dict[str, list[float]] = {key: [] for key in contestants}
     for _ in range(rounds):
         for key, one in contestants.items():
             found[key].append(_time_call(one))
-    middle = {key: statistics.median(values) for key, values in found.items()}
+    medians = {key: statistics.median(values) for key, values in found.items()}
     return {
-        "seconds": middle,
-        "ratio_to_eager": {key: middle[key] / middle["eager"] for key in ("compiled", "jax")},
+        "seconds": medians,
+        "ratio_to_eager": {key: medians[key] / medians["eager"] for key in ("compiled", "jax")},
         "first_call": first,
-        "making": made,
+        "making": export_seconds,
     }
 
 
@@ -90,7 +90,7 @@ def _forward_passes(
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         _export_program(model, tensors, Path(folder))
-        made = time.perf_counter() - start
+        export_seconds = time.perf_counter() - start
         program = load_jax(folder)
     weights = jax.device_put(program.parameters)
     call = jax.jit(program.apply)
@@ -108,7 +108,7 @@ def _forward_passes(
         ),
         "jax": in_jax,
     }
-    return contestants, made
+    return contestants, export_seconds
 
 
 def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
@@ -128,7 +128,7 @@ def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         _export_with_cache(model, inputs, Path(folder))
-        made = time.perf_counter() - start
+        export_seconds = time.perf_counter() - start
         program = load_jax(folder)
     cache = cache_of(model(**inputs, use_cache=True))
     argument = cache_argument(model)
@@ -150,9 +150,9 @@ def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
 
     def with_cache(run: Any) -> Callable[[], Any]:
         def one() -> Any:
-            made = run(**step, **{argument: cache}, use_cache=True)
+            outputs = run(**step, **{argument: cache}, use_cache=True)
             cache.crop(-1)
-            return made
+            return outputs
 
         return one
 
@@ -161,7 +161,7 @@ def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
         "compiled": with_cache(compiled),
         "jax": lambda: jax.block_until_ready(call(weights, {**plain, **given})),
     }
-    return contestants, made
+    return contestants, export_seconds
 
 
 def _export_with_cache(model: Any, tensors: dict[str, Any], folder: Path) -> None:

@@ -47,10 +47,10 @@ def run_command(command: Sequence[str | Path]) -> Sample:
         CommandError: The command fails.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        began = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen([*map(str, command)], stdout=out, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)

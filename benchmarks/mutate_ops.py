@@ -170,8 +170,8 @@ def main() -> None:
 
     registered_functions()  # imports all ops before the first mistake is registered
     signal.signal(signal.SIGALRM, raise_timeout)
-    kept = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
-    before = {name for one in kept.values() for name in one["caught_keys"]}
+    figures = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
+    before = {name for one in figures.values() for name in one["caught_keys"]}
     reasons = read_equivalent_mutants()
     work = []
     for path in sorted(OPS.glob("[!_]*.py")):

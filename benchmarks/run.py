@@ -61,14 +61,14 @@ def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
             row = {"source": source, "target": target, "call": sample.call, "peak": sample.peak}
             theirs.append({**row, "seconds": sample.seconds, **sample.output})
             print(f"  4.57.6: {source} -> {target}: {sample.call:.2f} s", flush=True)
-    inspected = {form: run_command(own_call("inspect", folders[form])) for form in FORMATS}
+    inspect_samples = {form: run_command(own_call("inspect", folders[form])) for form in FORMATS}
     return {
         "title": model.title,
         **made.output,
         "rounds": model.rounds,
         "pairs": pairs,
         "theirs": theirs,
-        "inspect": {form: sample.call for form, sample in inspected.items()},
+        "inspect": {form: sample.call for form, sample in inspect_samples.items()},
         "inspect_command": run_command(equipoise_command("inspect", folders[FORMATS[0]])).seconds,
     }
 
@@ -78,22 +78,22 @@ def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]
     targets = [form for form in FORMATS if form != source.name]
     samples: dict[str, list[Sample]] = {name: [] for name in ("cp", "cp_durable", *targets)}
     for _ in range(rounds):
-        for name, taken in samples.items():
+        for name, measured in samples.items():
             remove_and_wait(out)
             warm_page_cache(source)
             if name.startswith("cp"):
-                taken.append(measure_copy(source, out, durable=name == "cp_durable"))
+                measured.append(measure_copy(source, out, durable=name == "cp_durable"))
             else:
-                taken.append(run_command(own_call("convert", source, out, name)))
+                measured.append(run_command(own_call("convert", source, out, name)))
     remove_and_wait(out)
     cp, durable = median_sample(samples["cp"]).seconds, median_sample(samples["cp_durable"]).seconds
     rows = []
     for target in targets:
-        mine = median_sample(samples[target])
+        median = median_sample(samples[target])
         row = {"source": source.name, "target": target, "cp": cp, "cp_durable": durable}
-        row |= {"seconds": mine.seconds, "call": mine.call, "peak": mine.peak}
+        row |= {"seconds": median.seconds, "call": median.call, "peak": median.peak}
         rows.append(row | {"all": [sample.seconds for sample in samples[target]]})
-        print(f"  {source.name} -> {target}: {mine.seconds:.2f} s, cp {cp:.2f} s", flush=True)
+        print(f"  {source.name} -> {target}: {median.seconds:.2f} s, cp {cp:.2f} s", flush=True)
     return rows
 
 
@@ -121,8 +121,8 @@ def main() -> None:
     stem = HERE / "results" / f"{results['machine']['date']}-cpu"
     if given.only and stem.with_suffix(".json").exists():
         results["models"] = json.loads(stem.with_suffix(".json").read_text())["models"]
-    helped = median_sample([run_command(equipoise_command("--help")) for _ in range(5)])
-    results["help"] = helped.seconds
+    help_sample = median_sample([run_command(equipoise_command("--help")) for _ in range(5)])
+    results["help"] = help_sample.seconds
     for name in names:
         print(MODELS[name].title, flush=True)
         with tempfile.TemporaryDirectory(dir=given.work, prefix="equipoise-bench-") as work:
