@@ -1,9 +1,9 @@
-"""Writes ``docs/coverage.md``: sums by verdict, and every failure with its reason; everything else is in the JSON files.
+"""Writes ``docs/coverage.md``: totals by verdict, and every failure with its reason.
 
     python benchmarks/coverage_page.py
 
-``export_coverage.py``, ``derive_coverage.py`` and ``by_name.py`` write the page as well when they are done. All figures are counted
-from ``benchmarks/results``, none is written by hand. Needs no framework.
+``export_coverage.py``, ``derive_coverage.py`` and ``by_name.py`` also write the page when they finish. All figures are computed
+from the JSON files in ``benchmarks/results``. Needs no framework.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from export_tasks import BASE, HEADS
+from export_tasks import BASE_TASK, HEAD_CLASSES
 
 from equipoise.convert.architectures.spec import spec_names
 from equipoise.convert.core.output_folder import write_atomic
@@ -38,10 +38,10 @@ DERIVE_FAILURES = ("incomplete", "differs", "round trip", "failed", "not built",
 
 Results = dict[str, dict[str, Any]]
 """Results by model type, or by model type and task."""
-Sums = dict[str, str]
-"""Rows of a table of sums: text -> figure."""
+Totals = dict[str, str]
+"""Rows of a table of totals: label -> figure."""
 
-HEAD = """# Coverage
+PAGE_HEAD = """# Coverage
 
 How many model types of transformers have a program by `equipoise export`, and an architecture file by `equipoise derive`. Written by
 `benchmarks/coverage_page.py` from the JSON files under [benchmarks/results](../benchmarks/results), which hold every single result.
@@ -79,41 +79,41 @@ architectures never had a class in TensorFlow or Flax, or not in both.
 """
 
 
-def page() -> str:
-    """Returns the page."""
-    targets = {name: _read(path)["pairs"] for name, path in RESULTS_BY_TARGET.items()}
-    types = len(_read(CONFIGS)["types"])
+def render_page() -> str:
+    """Returns the page as Markdown."""
+    targets = {name: _read_json(path)["pairs"] for name, path in RESULTS_BY_TARGET.items()}
+    types = len(_read_json(CONFIGS)["types"])
     parts = [
-        HEAD,
+        PAGE_HEAD,
         EXPORT_HEAD,
-        *_export_sums(targets, types),
+        *_totals_table(targets, types),
         "",
-        *_tasks(targets),
+        *_task_table(targets),
         "",
-        *_export_failures(targets),
+        *_failure_table(targets),
         "",
         BY_NAME_HEAD,
-        *_by_name(_read(BY_NAME)),
+        *_by_name_section(_read_json(BY_NAME)),
         "",
         DERIVE_HEAD,
-        *_derive(_read(DERIVE), {"own": len(spec_names()), "types": types}),
+        *_derive_section(_read_json(DERIVE), {"own": len(spec_names()), "types": types}),
     ]
     return "\n".join(parts) + "\n"
 
 
 def write_page() -> None:
     """Writes the page from the results."""
-    write_atomic(PAGE, page())
+    write_atomic(PAGE, render_page())
 
 
 def is_judged(result: Mapping[str, Any]) -> bool:
-    """Checks whether a program was judged and is right."""
+    """Checks whether a program was validated and passed."""
     return result["verdict"] in JUDGED_VERDICTS
 
 
-def export_sums(results: Results, types: int) -> Sums:
-    """Returns the sums of one target."""
-    base = _of_task(results, BASE)
+def export_totals(results: Results, types: int) -> Totals:
+    """Returns the totals of one target."""
+    base = _select_task(results, BASE_TASK)
     ran = {key: one for key, one in base.items() if one["verdict"] != "does not run"}
     accepted = {key: one for key, one in ran.items() if "refused" not in one}
     judged = sum(is_judged(one) for one in accepted.values())
@@ -139,20 +139,20 @@ def export_sums(results: Results, types: int) -> Sums:
             f"judged pairs with another {name}": str(changed[name])
             for name in ("batch and sequence", "batch")
         },
-        "seconds to make one program: median, longest": _seconds(right, "seconds"),
-        "seconds of the first call, with compilation: median, longest": _seconds(
+        "seconds to make one program: median, longest": _format_seconds(right, "seconds"),
+        "seconds of the first call, with compilation: median, longest": _format_seconds(
             right, "first_call"
         ),
     }
 
 
-def _seconds(results: Results, name: str) -> str:
+def _format_seconds(results: Results, name: str) -> str:
     found = sorted(one[name] for one in results.values() if name in one)
     return f"{median(found):.1f}, {found[-1]:.1f} (of {len(found)})" if found else "-"
 
 
-def _export_sums(targets: Mapping[str, Results], types: int) -> list[str]:
-    columns = [export_sums(results, types) for results in targets.values()]
+def _totals_table(targets: Mapping[str, Results], types: int) -> list[str]:
+    columns = [export_totals(results, types) for results in targets.values()]
     rows = [(text, *(one[text] for one in columns)) for text in columns[0]]
     verdicts = [Counter(one["verdict"] for one in results.values()) for results in targets.values()]
     names = sorted({name for one in verdicts for name in one}, key=lambda name: -verdicts[0][name])
@@ -160,12 +160,12 @@ def _export_sums(targets: Mapping[str, Results], types: int) -> list[str]:
     return _table(("", *targets), rows)
 
 
-def _tasks(targets: Mapping[str, Results]) -> list[str]:
+def _task_table(targets: Mapping[str, Results]) -> list[str]:
     rows = []
-    for task in (BASE, *HEADS):
+    for task in (BASE_TASK, *HEAD_CLASSES):
         cells = []
         for results in targets.values():
-            mine = _of_task(results, task)
+            mine = _select_task(results, task)
             ran = sum(one["verdict"] != "does not run" for one in mine.values())
             judged = sum(map(is_judged, mine.values()))
             cells.append(f"{judged} of {ran}" if mine else "-")
@@ -174,8 +174,8 @@ def _tasks(targets: Mapping[str, Results]) -> list[str]:
     return ["Judged, of those that run in PyTorch, by task:", "", *_table(("task", *targets), rows)]
 
 
-def _export_failures(targets: Mapping[str, Results]) -> list[str]:
-    """Lists every pair without a judged program of some target, with the reasons; a dash: not tried."""
+def _failure_table(targets: Mapping[str, Results]) -> list[str]:
+    """Returns a table of all pairs for which at least one target has no passing program, with the reasons."""
     failed = {key for results in targets.values() for key, one in results.items()}
     failed = {
         key
@@ -187,7 +187,7 @@ def _export_failures(targets: Mapping[str, Results]) -> list[str]:
         texts: dict[str, list[str]] = {}
         for name, results in targets.items():
             if key in results:
-                texts.setdefault(_outcome(results[key]), []).append(name)
+                texts.setdefault(_describe_outcome(results[key]), []).append(name)
         cell = "; ".join(
             text if len(names) == len(targets) else f"{', '.join(names)}: {text}"
             for text, names in texts.items()
@@ -202,16 +202,14 @@ def _export_failures(targets: Mapping[str, Results]) -> list[str]:
     return [*title, *_table(("model type and task", "outcome"), rows)]
 
 
-def _outcome(result: Mapping[str, Any]) -> str:
+def _describe_outcome(result: Mapping[str, Any]) -> str:
     if is_judged(result):
         return "judged"
     refuses = "refused by `torch.export`, " if "refused" in result else ""
-    return (
-        f"{refuses}{result['verdict']}: {_cut(result.get('refused') or result.get('reason', ''))}"
-    )
+    return f"{refuses}{result['verdict']}: {_shorten(result.get('refused') or result.get('reason', ''))}"
 
 
-def _by_name(results: Results) -> list[str]:
+def _by_name_section(results: Results) -> list[str]:
     rows, failures = [], []
     for target, title in TITLES.items():
         found = {
@@ -222,7 +220,7 @@ def _by_name(results: Results) -> list[str]:
         sums = ", ".join(f"{name} {count}" for name, count in verdicts.most_common())
         rows.append((title, str(len(found)), sums, str(same)))
         failures += [
-            (key, title, one["verdict"], _cut(one["why"]))
+            (key, title, one["verdict"], _shorten(one["why"]))
             for key, one in found.items()
             if one.get("why")
         ]
@@ -238,8 +236,8 @@ def _by_name(results: Results) -> list[str]:
     return lines
 
 
-def derive_sums(results: Results, expected: int) -> str:
-    """Returns the sums of one part in a sentence."""
+def describe_derive_totals(results: Results, expected: int) -> str:
+    """Returns the totals of one part as a sentence."""
     counts = Counter(one["result"] for one in results.values())
     built = len(results) - counts["not built"] - counts["unknown"]
     text = f"{len(results)} of {expected} tried; {counts['complete']} of {built} that can be built are complete"
@@ -252,7 +250,7 @@ def derive_sums(results: Results, expected: int) -> str:
     return f"{text}."
 
 
-def _derive(results: Mapping[str, Results], expected: Mapping[str, int]) -> list[str]:
+def _derive_section(results: Mapping[str, Results], expected: Mapping[str, int]) -> list[str]:
     lines = []
     for title, part in (
         ("The architecture files of Equipoise, derived again", "own"),
@@ -262,14 +260,14 @@ def _derive(results: Mapping[str, Results], expected: Mapping[str, int]) -> list
         counts = Counter(one["result"] for one in entries.values())
         sums = ", ".join(f"{name} {count}" for name, count in counts.most_common())
         failures = [
-            (name, one["result"], _cut(one.get("why", "").split("; ")[0]))
+            (name, one["result"], _shorten(one.get("why", "").split("; ")[0]))
             for name, one in sorted(entries.items())
             if one["result"] in DERIVE_FAILURES
         ]
         lines += [
             f"### {title}",
             "",
-            f"{derive_sums(entries, expected[part])} By result: {sums}.",
+            f"{describe_derive_totals(entries, expected[part])} By result: {sums}.",
             "",
         ]
         lines += _table(("type", "result", "first reason"), failures)
@@ -280,12 +278,12 @@ def _derive(results: Mapping[str, Results], expected: Mapping[str, int]) -> list
     return lines[:-1]
 
 
-def _of_task(results: Results, task: str) -> Results:
+def _select_task(results: Results, task: str) -> Results:
     return {key: one for key, one in results.items() if key.partition(" ")[2] == task}
 
 
-def _cut(reason: str) -> str:
-    """Returns the beginning of a reason, as the cell of a table."""
+def _shorten(reason: str) -> str:
+    """Returns the beginning of a reason, escaped for a table cell."""
     text = " ".join(reason.split())
     cut = (
         text[:MAX_REASON_CHARACTERS].rstrip() + "..." if len(text) > MAX_REASON_CHARACTERS else text
@@ -298,7 +296,7 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 

@@ -1,10 +1,10 @@
-"""How far `equipoise derive` gets: our own architectures again, and the model types of transformers.
+"""Measures how many architectures `equipoise derive` can derive: those of Equipoise, and the model types of transformers.
 
     python benchmarks/derive_coverage.py own                 # the TOMLs of convert/archs, under the configs of fixtures/
     python benchmarks/derive_coverage.py types --limit 200   # types of export_configs.json, in a shuffled order
     python benchmarks/derive_coverage.py page                # docs/coverage.md from the results
 
-What is done is not done again: results are kept after every type. Needs torch and transformers.
+Results are saved after every type; types that have a result are skipped. Needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -38,29 +38,31 @@ from equipoise.fixtures import models
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "derive-coverage.json"
 CONFIGS = ROOT / "benchmarks" / "export_configs.json"
-TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
-SECONDS = 120
-"""A type that takes more computing than that counts as failed."""
+TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
+TIME_LIMIT_SECONDS = 120
+"""CPU time limit for one type; a type that takes longer counts as failed."""
 
 
 def main() -> None:
-    """The program."""
+    """Derives the chosen types and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["own", "types", "page"])
     parser.add_argument("--limit", type=int, default=10_000)
-    parser.add_argument("--again", action="store_true", help="what failed before, once more")
-    parser.add_argument("--only", nargs="*", help="these alone, once more")
+    parser.add_argument(
+        "--again", action="store_true", help="also types that were not complete before"
+    )
+    parser.add_argument("--only", nargs="*", help="derive only these types, again")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"own": {}, "types": {}}
     if options.what == "page":
         write_page()
         return
     if options.what == "own":
-        names, work = list(spec_names()), own
+        names, work = list(spec_names()), derive_own_spec
     else:
-        names, work = list(json.loads(CONFIGS.read_text())["types"]), of_type
+        names, work = list(json.loads(CONFIGS.read_text())["types"]), derive_type
         random.Random(0).shuffle(names)
-    import_module("transformers.models.bert.modeling_bert")  # once, for all the copies
+    import_module("transformers.models.bert.modeling_bert")  # once, for all forked processes
     done = results[options.what]
     wanted = [name for name in names if options.only and name in options.only]
     if not options.only:
@@ -70,47 +72,59 @@ def main() -> None:
             if name not in done or (options.again and done[name]["result"] != "complete")
         ]
     for name in wanted:
-        done[name] = _alone(work, name)
+        done[name] = _run_in_fork(work, name)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(name, done[name]["result"], done[name].get("why", "")[:150], flush=True)
 
 
-def _alone(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
-    """Runs in a copy of this process, which a crash or a hang ends alone."""
+def _run_in_fork(work: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
+    """Returns the result of ``work(name)``, run in a forked process so that a crash or a hang affects only this type."""
     here, there = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(work, name, there))
+    child = multiprocessing.get_context("fork").Process(
+        target=_send_result, args=(work, name, there)
+    )
     start = time.perf_counter()
     child.start()
-    there.close()  # so that a dead child is heard of
-    found: dict[str, Any] = {"result": "failed", "why": f"took more than {10 * SECONDS} seconds"}
+    there.close()  # so that recv() raises EOFError if the child dies
+    found: dict[str, Any] = {
+        "result": "failed",
+        "why": f"took more than {10 * TIME_LIMIT_SECONDS} seconds",
+    }
     try:
-        if here.poll(10 * SECONDS):
+        if here.poll(10 * TIME_LIMIT_SECONDS):
             found = here.recv()
     except EOFError:
         found = {
             "result": "failed",
-            "why": f"the process died, or computed for more than {SECONDS} seconds",
+            "why": f"the process died, or computed for more than {TIME_LIMIT_SECONDS} seconds",
         }
     child.kill()
     child.join()
     return {**found, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def _child(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of computing: other jobs may hold the cores
+def _send_result(work: Callable[[str], dict[str, Any]], name: str, answer: Any) -> None:
+    signal.setitimer(
+        signal.ITIMER_PROF, TIME_LIMIT_SECONDS
+    )  # CPU time: other jobs may occupy the cores
     try:
         answer.send(work(name))
     except (*build_errors(), EquipoiseError) as error:
         answer.send({"result": "failed", "why": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
-def own(model_type: str) -> dict[str, Any]:
-    """Whether the derived file gives what ours gives, for every class and config of fixtures/."""
+def derive_own_spec(model_type: str) -> dict[str, Any]:
+    """Returns whether the derived file needs the same tensors as Equipoise's own, for every class and config of fixtures/."""
     import transformers
 
     spec = load_spec(model_type)
     family = next(
-        (one for one in families(model_type) if (models.CONFIGS / f"{one}.toml").is_file()), ""
+        (
+            one
+            for one in possible_families(model_type)
+            if (models.CONFIGS / f"{one}.toml").is_file()
+        ),
+        "",
     )
     assert spec is not None
     if model_type not in transformers.CONFIG_MAPPING:
@@ -134,11 +148,13 @@ def own(model_type: str) -> dict[str, Any]:
             files.append(Path(folder) / f"{name}.json")
             files[-1].write_text(json.dumps(one, default=str))
         first, *also = map(str, files)
-        compared, differing, missing = against(spec, family, configs, derive(first))
+        compared, differing, missing = compare_specs(spec, family, configs, derive(first))
         one_config = bool(compared) and not differing
         if not one_config and also:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            compared, differing, missing = against(spec, family, configs, derive(first, also=also))
+            signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT_SECONDS)
+            compared, differing, missing = compare_specs(
+                spec, family, configs, derive(first, also=also)
+            )
     good = compared and not differing
     return {
         "result": "complete" if good else "differs",
@@ -149,10 +165,10 @@ def own(model_type: str) -> dict[str, Any]:
     }
 
 
-def against(
+def compare_specs(
     spec: ArchitectureSpec, family: str, configs: Mapping[str, Any], found: DerivedArchitecture
 ) -> tuple[int, list[str], list[str]]:
-    """How often a derived file was compared with ours, what was otherwise, and the classes that it lacks."""
+    """Returns the number of comparisons of a derived file with Equipoise's own, the differences, and the missing classes."""
     derived = parse_spec(found.text, spec.model_type)
     differing, compared = [], 0
     for name, values in configs.items():
@@ -162,13 +178,13 @@ def against(
             if (meant and cls.name not in meant) or theirs is None:
                 continue
             try:
-                # A span and the order of sentences have two logits, whatever the labels.
-                two = cls.name.endswith(TWO_LABELS)
+                # Heads for spans and sentence order have two logits, whatever the labels.
+                two = cls.name.endswith(TWO_LABEL_SUFFIXES)
                 config = Config({**values, "id2label": {"0": "", "1": ""}} if two else values)
                 expansion = expand(spec, cls, config)
                 ours, ours_allowed = file_tensors(expansion)
                 needed, allowed = file_tensors(expand(derived, theirs, config))
-                # A tower alone is spelled with and without its own name; ours takes both.
+                # A tower saved alone has names with or without its prefix; Equipoise's spec accepts both.
                 view = layout_module("pytorch").view(expansion)
                 aliases = view.aliases
                 needed, allowed = (
@@ -179,13 +195,13 @@ def against(
                 differing.append(f"{cls.name} under {name}: {error.message}")
                 continue
             compared += 1
-            # A counter and a computed table may be stored or not: both files are right.
+            # A counter or a computed table may be stored or not: both files are right.
             odd = {
                 n
                 for n in ours.keys() ^ needed.keys()
                 if n in allowed and ours_allowed.get(n) == allowed[n]
             }
-            # Transformers 5 computes what transformers 4 stored: Swin's positions in a window.
+            # Transformers 5 computes some tensors that transformers 4 stored, such as Swin's relative position index.
             made = {n for n, one in expansion.parameters.items() if one.computed}
             odd |= {
                 target
@@ -200,13 +216,13 @@ def against(
     return compared, differing, missing
 
 
-def families(model_type: str) -> list[str]:
-    """The families whose configs may be for a type: its own, and that of its tower."""
+def possible_families(model_type: str) -> list[str]:
+    """Returns the families whose configs may fit a type: its own, and that of the model it is a tower of."""
     return [model_type, model_type.partition("_text_model")[0].partition("_vision_model")[0]]
 
 
-def of_type(model_type: str) -> dict[str, Any]:
-    """Whether a type is derived completely, and goes to Flax's layout and back bit for bit."""
+def derive_type(model_type: str) -> dict[str, Any]:
+    """Returns whether a type is derived completely and converts to Flax's layout and back bit for bit."""
     import torch
     import transformers
 
@@ -237,7 +253,7 @@ def of_type(model_type: str) -> dict[str, Any]:
 
 
 def round_trip(model: Path, folder: Path, file: Path) -> str:
-    """PyTorch -> Flax -> PyTorch; says what is otherwise then."""
+    """Converts PyTorch -> Flax -> PyTorch; returns a description of the differences, empty if there are none."""
     try:
         convert(model, folder / "flax", to="flax", architecture=str(file))
         convert(folder / "flax", folder / "back", to="pytorch", architecture=str(file))

@@ -1,12 +1,12 @@
-"""Which model types of transformers reach a judged program: every one as a tiny random model.
+"""Measures which model types of transformers can be exported and validated, each as a tiny random model.
 
     python benchmarks/export_coverage.py CONFIGS [--target T ...] [--heads] [--again] [--part 1/2] [--seconds N] [TYPE ...]
 
-CONFIGS is a JSON file with ``types``: by model type its class, the shapes of its inputs and a small config;
-``benchmarks/export_configs.json`` is one for transformers 5.23. Results
-go to a file of ``benchmarks/results`` after each model; what is there already is not done again, so the
-command can be stopped and started. Several targets share what is the same for all of them. Parts may run side by side, each with a file of its own; the next run without
-``--part`` puts them together. ``docs/coverage.md`` is written from the results.
+CONFIGS is a JSON file with ``types``: for each model type its class, the shapes of its inputs and a small config;
+``benchmarks/export_configs.json`` is one for transformers 5.23. Results go to a file of ``benchmarks/results`` after each
+model; models that have a result are skipped, so the command can be stopped and started again. The model is built once for
+all targets. Parts may run in parallel, each with a results file of its own; the next run without ``--part`` merges
+the files. ``docs/coverage.md`` is written from the results.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from coverage_page import is_judged, write_page
-from export_targets import TARGETS, Kept
-from export_tasks import BASE, pairs
+from export_targets import TARGETS, ResultStore
+from export_tasks import BASE_TASK, list_pairs
 
 from equipoise.convert.core.errors import WorkerError
 from equipoise.exporters.target import find_target
@@ -33,65 +33,65 @@ from equipoise.validators.runtime.process import WorkerPool
 
 HERE = Path(__file__).parent
 WORKER = HERE / "export_worker.py"
-BY_TORCH_EXPORT = ("dynamo", "transformers")
-"""Ways to ONNX that begin with ``torch.export``."""
-RENEWED = 20
-"""Pairs after which the processes are made anew: tracers keep much of what they have seen, and slow down."""
-OF_TORCH_EXPORT = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
-"""Errors that are its own, and none of the translation to ONNX."""
-SECONDS = 300
-"""That one step of one way may take."""
+TORCH_EXPORT_WAYS = ("dynamo", "transformers")
+"""Strategies for the ONNX target that begin with ``torch.export``."""
+PAIRS_PER_POOL = 20
+"""Number of pairs after which the worker processes are restarted: tracers keep much of what they traced in memory, and slow down."""
+TORCH_EXPORT_ERRORS = ("GuardOnDataDependentSymNode", "UserError", "DataDependentOutputException")
+"""Prefixes of errors that ``torch.export`` itself raises, not the translation to ONNX."""
+TIME_LIMIT_SECONDS = 300
+"""Time limit for one worker call, such as one export attempt."""
 
 
 def main() -> None:
-    """Goes on where it stopped."""
+    """Exports and validates the models that have no result yet, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path)
     parser.add_argument("types", nargs="*")
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--heads", action="store_true", help="heads of tasks too")
-    parser.add_argument("--again", action="store_true", help="those too that reached no program")
+    parser.add_argument("--heads", action="store_true", help="also the heads of tasks")
+    parser.add_argument("--again", action="store_true", help="also pairs without a passing program")
     parser.add_argument("--target", choices=sorted(TARGETS), action="append", help="default: onnx")
-    parser.add_argument("--part", default="1/1", help="which part of the models, of how many")
+    parser.add_argument("--part", default="1/1", help="number of this part / number of parts")
     given = parser.parse_intermixed_args()
     types = json.loads(given.configs.read_text())["types"]
     part, parts = (int(number) for number in given.part.split("/"))
     targets = given.target or ["onnx"]
-    kept = {target: Kept(target, part, parts) for target in targets}
+    stores = {target: ResultStore(target, part, parts) for target in targets}
     limit = time.monotonic() + given.seconds
-    left = []
-    for index, (key, entry) in enumerate(pairs(types, given.types, heads=given.heads)):
-        missing = [one for one in targets if _to_do(key, kept[one].pairs, again=given.again)]
+    remaining = []
+    for index, (key, entry) in enumerate(list_pairs(types, given.types, heads=given.heads)):
+        missing = [one for one in targets if _is_missing(key, stores[one].pairs, again=given.again)]
         if missing and index % parts == part - 1:
-            left.append((key, entry, missing))
-    for first in range(0, len(left), RENEWED):
-        with WorkerPool(time_limit=SECONDS) as workers:
-            for key, entry, missing in left[first : first + RENEWED]:
+            remaining.append((key, entry, missing))
+    for first in range(0, len(remaining), PAIRS_PER_POOL):
+        with WorkerPool(time_limit=TIME_LIMIT_SECONDS) as workers:
+            for key, entry, missing in remaining[first : first + PAIRS_PER_POOL]:
                 start = time.monotonic()
                 if start > limit:
                     break
-                done = {target: kept[target].pairs for target in missing}
-                for target, found in _pair(key, entry, done, workers).items():
-                    kept[target].add(key, found)
-                took = f"{time.monotonic() - start:.1f} s"
+                done = {target: stores[target].pairs for target in missing}
+                for target, found in _measure_pair(key, entry, done, workers).items():
+                    stores[target].add(key, found)
+                duration = f"{time.monotonic() - start:.1f} s"
                 for target in missing:
                     found = done[target][key]
-                    said = (target, found["verdict"], found.get("reason", "")[:150])
-                    print(key, took, *said, flush=True)
+                    columns = (target, found["verdict"], found.get("reason", "")[:150])
+                    print(key, duration, *columns, flush=True)
     for target in targets:
-        kept[target].save()
+        stores[target].save()
     if parts == 1:
         write_page()
 
 
-def _to_do(key: str, done: dict[str, Any], *, again: bool) -> bool:
+def _is_missing(key: str, done: dict[str, Any], *, again: bool) -> bool:
     return key not in done or (again and not is_judged(done[key]))
 
 
-def _pair(
+def _measure_pair(
     key: str, entry: dict[str, Any], done: dict[str, dict[str, Any]], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
-    """One model type and task, by target; a class that another task has already brought is not done again."""
+    """Returns the results of one model type and task by target; reuses the result of another task with the same class."""
     model_type, _, task = key.partition(" ")
     found = {}
     for target, pairs_done in done.items():
@@ -105,17 +105,17 @@ def _pair(
         if mine and task != "multiple-choice":
             found[target] = next(iter(mine.values()))
     served = {
-        target: pairs_done.get(f"{model_type} {BASE}", {}).get("way")
+        target: pairs_done.get(f"{model_type} {BASE_TASK}", {}).get("way")
         for target, pairs_done in done.items()
         if target not in found
     }
-    return found | (_one(model_type, entry, served, workers) if served else {})
+    return found | (_measure_model(model_type, entry, served, workers) if served else {})
 
 
-def _one(
+def _measure_model(
     model_type: str, entry: dict[str, Any], served: dict[str, str | None], workers: WorkerPool
 ) -> dict[str, dict[str, Any]]:
-    """By target the verdict on one model, and what was tried; the way that served its body comes first."""
+    """Returns the result of one model by target, with all attempts; the strategy that worked for the base model is tried first."""
     given = {
         "model_type": model_type,
         "config": entry["config"],
@@ -137,65 +137,69 @@ def _one(
             return dict.fromkeys(served, missing)
         refused: dict[str, str] | None = None
         for target, first in served.items():
-            tried = _tried(given, first, target, folder, workers)
+            tried = _try_ways(given, first, target, folder, workers)
             right = any(map(is_judged, tried))
-            # Of a head it is asked only where it explains a failure.
+            # For a head, this is checked only if it explains a failure.
             if refused is None:
-                refused = {} if right and first else _refused(tried, given, folder, workers)
+                refused = (
+                    {} if right and first else _torch_export_refusal(tried, given, folder, workers)
+                )
             if not right:
-                tried += _with_computed(given, target, folder, workers)
-                build()  # the inputs as they were
-            best = min(tried, key=lambda one: _RANK.index(one["verdict"]))
+                tried += _try_with_precomputed_inputs(given, target, folder, workers)
+                build()  # restores the inputs that precompute() replaced
+            best = min(tried, key=lambda one: _VERDICT_ORDER.index(one["verdict"]))
             others = [one for one in tried if one is not best]
             found[target] = {**about, **best, "others": others, **refused}
     return found
 
 
-def _tried(
+def _try_ways(
     given: dict[str, Any], served: str | None, target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
-    """The ways up to the first that is right."""
+    """Returns the results of the export strategies in order, up to the first that passes."""
     tried: list[dict[str, Any]] = []
-    for way in sorted(find_target(target)[0].ways, key=lambda way: way != served):
-        tried.append(_way(way, given, target, folder, workers))
+    for way in sorted(find_target(target).ways, key=lambda way: way != served):
+        tried.append(_try_way(way, given, target, folder, workers))
         if is_judged(tried[-1]):
             break
     return tried
 
 
-def _with_computed(
+def _try_with_precomputed_inputs(
     given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> list[dict[str, Any]]:
-    """Once more with positions and the like as inputs, where the model computes them from plain sizes."""
+    """Returns the result of an export where tensors that the model computes from Python sizes, such as positions, are inputs."""
     try:
         names = workers.get("pytorch").call(WORKER, "precompute", **given, folder=folder)["names"]
     except WorkerError:
         return []
-    found = _way("transformers", given, target, folder, workers)
+    found = _try_way("transformers", given, target, folder, workers)
     return [{**found, "computed": names}]
 
 
-_RANK = [verdict.value for verdict in Verdict] + ["not exported"]
+_VERDICT_ORDER = [verdict.value for verdict in Verdict] + ["not exported"]
 
 
-def _refused(
+def _torch_export_refusal(
     tried: list[dict[str, Any]], given: dict[str, Any], folder: str, workers: WorkerPool
 ) -> dict[str, str]:
-    """Why ``torch.export`` takes the model, with its own inputs, neither plainly nor as transformers calls it.
+    """Returns why ``torch.export`` refuses the model, both called plainly and as transformers calls it.
 
-    Empty if it does.
+    Empty if it accepts the model in one of these ways.
     """
     plain = {"dynamo" if one["way"] == "export" else one["way"]: one for one in tried}
     reasons = []
-    for way in BY_TORCH_EXPORT:
+    for way in TORCH_EXPORT_WAYS:
         found = plain.get(way)
         if found is not None and found["verdict"] != "not exported":
             return {}
-        if found is not None and found["reason"].startswith(OF_TORCH_EXPORT):
+        if found is not None and found["reason"].startswith(TORCH_EXPORT_ERRORS):
             reasons.append(found["reason"])
             continue
         try:
-            workers.get("pytorch").call(WORKER, "accepts", **given, way=way, folder=folder)
+            workers.get("pytorch").call(
+                WORKER, "check_torch_export", **given, way=way, folder=folder
+            )
         except WorkerError as error:
             reasons.append(summarize_worker_error(error))
         else:
@@ -203,10 +207,10 @@ def _refused(
     return {"refused": reasons[0]}
 
 
-def _way(
+def _try_way(
     way: str, given: dict[str, Any], target: str, folder: str, workers: WorkerPool
 ) -> dict[str, Any]:
-    """Exported in one way and judged."""
+    """Exports a model with one strategy, runs the program and returns the verdict."""
     start = time.monotonic()
     try:
         environment = workers.get("pytorch")
@@ -224,14 +228,14 @@ def _way(
             "reason": summarize_worker_error(error),
             "seconds": seconds,
         }
-    verdict, reason = _judged(Path(folder), about.kinds)
+    verdict, reason = _judge_program(Path(folder), about.kinds)
     notes = {"notes": made["notes"]} if made["notes"] else {}
-    told = {"reason": reason, "seconds": seconds, **ran, **notes}
-    return {"way": way, "verdict": verdict.value, **told}
+    fields = {"reason": reason, "seconds": seconds, **ran, **notes}
+    return {"way": way, "verdict": verdict.value, **fields}
 
 
-def _judged(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
-    """The worst over both batches, in all the kinds in which the program was run."""
+def _judge_program(folder: Path, kinds: tuple[str, ...]) -> tuple[Verdict, str]:
+    """Returns the worst verdict over both batches and all runs of the program, with its reason."""
     worst, reason = Verdict.IDENTICAL, ""
     for batch in ("first", "second"):
         reference, truth = (

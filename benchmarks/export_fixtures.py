@@ -2,8 +2,8 @@
 
     python benchmarks/export_fixtures.py OUTPUT [--targets onnx,tflite] [NAME ...]
 
-Writes ``OUTPUT/<fixture>/<target>/``, and ``OUTPUT/failures.md`` with a line for each export that left no program. What
-already lies in OUTPUT is not exported again.
+Writes ``OUTPUT/<fixture>/<target>/``, and ``OUTPUT/failures.md`` with a line for each export that produced no program.
+Exports that already exist in OUTPUT are skipped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from equipoise.exporters.target import target_names
 from equipoise.validators.runtime.process import WorkerPool
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tasks"
-TIME_LIMIT = 900
+TIME_LIMIT_SECONDS = 900
 """Seconds for one forward pass or export of a fixture."""
 
 
 def main() -> None:
-    """Exports what is asked for and lists the failures."""
+    """Exports the chosen fixtures and writes the list of failures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("names", nargs="*")
@@ -33,14 +33,14 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     names = given.names or sorted(path.parent.name for path in FIXTURES.glob("*/samples.json"))
     for name in names:
-        with WorkerPool(time_limit=TIME_LIMIT) as pool:
+        with WorkerPool(time_limit=TIME_LIMIT_SECONDS) as pool:
             for target in given.targets.split(","):
-                export(name, target, given.output / name / target, pool)
+                export_fixture(name, target, given.output / name / target, pool)
     (given.output / "failures.md").write_text(failures_section(given.output))
 
 
-def export(name: str, target: str, output: Path, pool: WorkerPool) -> None:
-    """Runs one export; a refusal is written to ``<output>.txt``."""
+def export_fixture(name: str, target: str, output: Path, pool: WorkerPool) -> None:
+    """Exports one fixture to one target; writes the error to ``<output>.txt`` if the export is refused."""
     refusal = output.with_suffix(".txt")
     if output.exists() or refusal.exists():
         return
@@ -55,7 +55,7 @@ def export(name: str, target: str, output: Path, pool: WorkerPool) -> None:
 
 
 def failures_section(output: Path) -> str:
-    """Returns a section of a Markdown page with the exports that left no program."""
+    """Returns a section of a Markdown page that lists the exports that produced no program."""
     lines = [
         f"- {path.parent.name}, {path.stem}: {first_sentence(path.read_text())}"
         for path in sorted(output.glob("*/*.txt"))
@@ -66,7 +66,7 @@ def failures_section(output: Path) -> str:
 
 
 def first_sentence(message: str) -> str:
-    """Returns the first line of a message, cut to the length of a table's cell."""
+    """Returns the first line of a message, shortened to fit a table cell."""
     line = message.splitlines()[0]
     return line if len(line) <= 200 else f"{line[:200]} ..."
 

@@ -1,10 +1,10 @@
-"""Time and memory of exporting a model of three gigabytes to ONNX, against ``torch.onnx.export`` itself.
+"""Measures time and memory of exporting a model of three gigabytes to ONNX, compared with ``torch.onnx.export`` itself.
 
     python benchmarks/export_large.py [--layers N] [--work FOLDER] [--judged]
 
-Both sides begin from the same folder with one file of safetensors and end with the same graph on disk, each in
-processes of their own. Memory is what all processes of a side hold at once: resident pages, those of mapped files
-included. With ``--judged`` the export is measured once more with the validator, which runs the model in float64.
+Both sides begin with the same folder with one safetensors file and end with the same graph on disk, each in processes of
+its own. Memory is the peak sum over all processes of a side of their resident pages, including those of mapped files.
+With ``--judged`` the export is also measured with validation, which runs the model in float64.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import machine
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "export-large.json"
-WIDTH = 2048
-PAGE = 4096
+HIDDEN_SIZE = 2048
+PAGE_BYTES = 4096
 
-PLAIN = """
+TORCH_SCRIPT = """
 import sys
 import numpy as np, torch, transformers
 torch.set_grad_enabled(False)
@@ -43,45 +43,45 @@ torch.onnx.export(model, (), sys.argv[2], kwargs=given, dynamo=True, dynamic_sha
 
 
 def main() -> None:
-    """Measures both and writes the result."""
+    """Measures both sides and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--judged", action="store_true", help="with the validator too")
+    parser.add_argument("--judged", action="store_true", help="also measure with validation")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
-        place = Path(folder)
-        sizes = [str(given.layers), str(WIDTH)]
+        root = Path(folder)
+        sizes = [str(given.layers), str(HIDDEN_SIZE)]
         maker = str(HERE / "random_bert.py")
-        subprocess.run([sys.executable, maker, str(place / "model"), *sizes], check=True)
-        weights = (place / "model" / "model.safetensors").stat().st_size
-        (place / "plain").mkdir()
-        script = PLAIN.format(threads=given.threads)
-        command = [sys.executable, "-m", "equipoise.cli", "export", str(place / "model")]
+        subprocess.run([sys.executable, maker, str(root / "model"), *sizes], check=True)
+        weights = (root / "model" / "model.safetensors").stat().st_size
+        (root / "plain").mkdir()
+        script = TORCH_SCRIPT.format(threads=given.threads)
+        command = [sys.executable, "-m", "equipoise.cli", "export", str(root / "model")]
         settings = ["--to", "onnx", "--ways", "dynamo", "--threads", str(given.threads)]
         rows = {
             "torch.onnx.export": [
                 *(sys.executable, "-c", script),
-                *(str(place / "model"), str(place / "plain" / "model.onnx")),
+                *(str(root / "model"), str(root / "plain" / "model.onnx")),
             ],
             "equipoise export --no-validate": [
-                *(*command, str(place / "ours"), *settings, "--no-validate")
+                *(*command, str(root / "ours"), *settings, "--no-validate")
             ],
         }
         if given.judged:
-            judged = [*command, str(place / "judged"), *settings, "--cases", "single,batch"]
+            judged = [*command, str(root / "judged"), *settings, "--cases", "single,batch"]
             rows["equipoise export"] = judged
         found = {}
         for name, one in rows.items():
-            found[name] = measured(one, weights)
+            found[name] = run_and_measure(one, weights)
             print(name, found[name], flush=True)
             for made in ("plain", "ours", "judged"):
-                shutil.rmtree(place / made, ignore_errors=True)
-            (place / "plain").mkdir(exist_ok=True)
+                shutil.rmtree(root / made, ignore_errors=True)
+            (root / "plain").mkdir(exist_ok=True)
     ours, plain = found["equipoise export --no-validate"], found["torch.onnx.export"]
     values = {
-        "machine": machine.about(None),
+        "machine": machine.describe_machine(None),
         "weights": weights,
         "runs": found,
         "seconds, ours to theirs": round(ours["seconds"] / plain["seconds"], 2),
@@ -89,18 +89,18 @@ def main() -> None:
     RESULT.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def measured(command: list[str], weights: int) -> dict[str, Any]:
-    """Seconds, and the most memory that the command and its children held at once."""
-    most = 0
+def run_and_measure(command: list[str], weights: int) -> dict[str, Any]:
+    """Runs a command; returns its seconds and the peak memory of the command and its child processes together."""
+    peak = 0
     done = threading.Event()
-    began = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
 
         def watch() -> None:
-            nonlocal most
+            nonlocal peak
             while not done.wait(0.05):
-                most = max(most, sum(resident(pid) for pid in tree(process.pid)))
+                peak = max(peak, sum(resident_bytes(pid) for pid in process_tree(process.pid)))
 
         watching = threading.Thread(target=watch)
         watching.start()
@@ -111,14 +111,14 @@ def measured(command: list[str], weights: int) -> dict[str, Any]:
         if code:
             raise SystemExit(f"{command[:6]} ended with {code}: {errors.read()[-2000:]}")
     return {
-        "seconds": round(time.perf_counter() - began, 1),
-        "peak": most,
-        "peak to weights": round(most / weights, 2),
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak": peak,
+        "peak to weights": round(peak / weights, 2),
     }
 
 
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
+def process_tree(pid: int) -> list[int]:
+    """Returns the ids of a process and all its descendants."""
     found = [pid]
     for one in found:
         try:
@@ -128,10 +128,10 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def resident(pid: int) -> int:
-    """Bytes of a process in memory."""
+def resident_bytes(pid: int) -> int:
+    """Returns the resident memory of a process in bytes."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except (OSError, IndexError):
         return 0
 

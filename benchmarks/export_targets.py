@@ -1,4 +1,4 @@
-"""The targets whose coverage is measured: how their programs are run, and where the results are kept."""
+"""Defines the targets whose coverage is measured: how their programs are run, and where the results are stored."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Covered:
-    """A target.
+class CoverageTarget:
+    """A target whose coverage is measured.
 
     Attributes:
-        results: The file of the results.
-        run: The function of ``export_worker.py`` that runs a program.
-        kinds: In which ways it is run.
+        results: The results file.
+        run: Name of the function of ``export_worker.py`` that runs a program.
+        kinds: Names of the runs that the function makes of each program.
     """
 
     results: Path
@@ -28,17 +28,17 @@ class Covered:
 
 
 TARGETS = {
-    "onnx": Covered(
+    "onnx": CoverageTarget(
         HERE / "results" / "export-coverage.json",
         "run_onnx",
         ("optimized", "plain"),
     ),
-    "stablehlo": Covered(
+    "stablehlo": CoverageTarget(
         HERE / "results" / "jax-coverage.json",
         "run_stablehlo",
         ("program",),
     ),
-    "saved-model": Covered(
+    "saved-model": CoverageTarget(
         HERE / "results" / "saved-model-coverage.json",
         "run_saved_model",
         ("program",),
@@ -46,32 +46,32 @@ TARGETS = {
 }
 
 
-class Kept:
-    """What was found so far, over all parts; one part writes a file of its own.
+class ResultStore:
+    """The results of one target so far, merged over all parts; each part writes a file of its own.
 
     Args:
         target: The target.
-        part: Which part.
-        parts: Of how many; 1 puts all files together.
+        part: Number of this part, from 1.
+        parts: Number of parts; with 1, the files of earlier parts are merged into one.
     """
 
     def __init__(self, target: str, part: int, parts: int) -> None:
-        whole = TARGETS[target].results
-        others = sorted(whole.parent.glob(f"{whole.stem}.part-*.json"))
+        merged_file = TARGETS[target].results
+        others = sorted(merged_file.parent.glob(f"{merged_file.stem}.part-*.json"))
         self.pairs: dict[str, Any] = {}
-        for path in (whole, *others):
+        for path in (merged_file, *others):
             self.pairs.update(json.loads(path.read_text())["pairs"] if path.exists() else {})
-        self.path = whole if parts == 1 else whole.with_suffix(f".part-{part}.json")
+        self.path = merged_file if parts == 1 else merged_file.with_suffix(f".part-{part}.json")
         self.own = self.pairs if parts == 1 else {}
         self.merged = others if parts == 1 else []
 
     def add(self, key: str, found: dict[str, Any]) -> None:
-        """Keeps one result, on disk too."""
+        """Adds one result and writes the file."""
         self.pairs[key] = self.own[key] = found
         self._write()
 
     def save(self) -> None:
-        """Writes everything; files of parts that are in it now go."""
+        """Writes all results and removes the files of the parts that were merged."""
         self._write()
         for path in self.merged:
             path.unlink(missing_ok=True)

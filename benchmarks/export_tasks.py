@@ -1,4 +1,4 @@
-"""The tasks of the coverage of exports: for each the auto class whose heads are exported."""
+"""Lists the tasks whose export coverage is measured: for each, the auto class whose heads are exported."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from equipoise.validators.models.auto_classes import class_names_by_type
 
-BASE = "feature-extraction"
-HEADS = {
+BASE_TASK = "feature-extraction"
+HEAD_CLASSES = {
     "text-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
@@ -51,29 +51,29 @@ HEADS = {
     "text-to-spectrogram": "AutoModelForTextToSpectrogram",
     "text-to-waveform": "AutoModelForTextToWaveform",
 }
-CHOICES = 3
-"""Texts to choose from."""
+CHOICES_PER_SAMPLE = 3
+"""Number of texts to choose from in ``multiple-choice``."""
 
 
-def pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tuple[str, Any]]:
-    """Model types with their base class, then with the head of each task."""
+def list_pairs(types: dict[str, Any], wanted: list[str], *, heads: bool) -> list[tuple[str, Any]]:
+    """Returns the pairs of model type and task: model types with their base class, then with the head of each task."""
     chosen = {name: types[name] for name in wanted or sorted(types)}
-    found = [(f"{name} {BASE}", entry) for name, entry in chosen.items()]
-    for task, auto_class in HEADS.items() if heads else ():
+    found = [(f"{name} {BASE_TASK}", entry) for name, entry in chosen.items()]
+    for task, auto_class in HEAD_CLASSES.items() if heads else ():
         for name, classes in sorted(class_names_by_type(auto_class).items()):
             if name in chosen:
-                found.append((f"{name} {task}", _head(chosen[name], task, classes[0])))
+                found.append((f"{name} {task}", _head_entry(chosen[name], task, classes[0])))
     return found
 
 
-def _head(entry: dict[str, Any], task: str, class_name: str) -> dict[str, Any]:
-    """A model type with the class of a task, and the inputs that its head wants."""
+def _head_entry(entry: dict[str, Any], task: str, class_name: str) -> dict[str, Any]:
+    """Returns the entry of a model type with the class of a task and the inputs of its head."""
     shapes = dict(entry["inputs"])
     if task == "text-classification":
-        shapes.pop("decoder_input_ids", None)  # the model makes them from the text
+        shapes.pop("decoder_input_ids", None)  # the model derives them from input_ids
     if task == "multiple-choice":
         shapes = {
-            name: [shape[0], CHOICES, *shape[1:]]
+            name: [shape[0], CHOICES_PER_SAMPLE, *shape[1:]]
             if name in ("input_ids", "attention_mask")
             else shape
             for name, shape in shapes.items()

@@ -1,10 +1,10 @@
-"""Counts alarms where there is no fault: every trained fixture, every backend, many draws of the inputs.
+"""Counts false alarms of the validator: every trained fixture, every backend, many random variations of the inputs.
 
     python benchmarks/false_alarms.py [--seeds 20] [--oracle PYTHON] [--programs FOLDER] [NAME ...]
 
-A seed shuffles the tokens of a sample (special ones and padding stay) and adds a tenth of noise to images and
-audio. ``--programs`` is what ``benchmarks/export_fixtures.py`` wrote. The figures go to
-``benchmarks/results/false-alarms.json`` and ``.md``; they are what the factors of ``validators/core/tolerance.py`` rest on.
+A seed shuffles the tokens of a sample (special tokens and padding stay) and adds 10 % noise to images and audio.
+``--programs`` is the output folder of ``benchmarks/export_fixtures.py``. The figures go to
+``benchmarks/results/false-alarms.json`` and ``.md``; the factors of ``validators/core/tolerance.py`` are based on them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 TASKS = HERE.parent / "fixtures" / "tasks"
 CASES = ("batch", "batch-cache")
 
-EXPLAINED = {
+KNOWN_DIFFERENCES = {
     (
         "mask-generation",
         "tensorflow",
@@ -45,11 +45,11 @@ EXPLAINED = {
     ("mask-generation", "onnx"): "the plain ONNX export of SAM fixes the number of points",
     ("table-question-answering", "tensorflow"): "TFTapas wants tensorflow-probability",
 }
-"""What differs in truth: these are findings, no alarms without a fault."""
+"""Known real differences by fixture and backend: these are findings, not false alarms."""
 
 
 def main() -> None:
-    """Runs everything and writes the figures."""
+    """Runs all fixtures and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, default=20)
@@ -61,29 +61,29 @@ def main() -> None:
     with WorkerPool({"oracle": given.oracle} if given.oracle else {}, time_limit=900) as workers:
         for name in names:
             try:
-                rows += rows_of(name, given.seeds, given.programs, workers)
+                rows += measure_fixture(name, given.seeds, given.programs, workers)
             except EquipoiseError as error:
                 rows.append({"fixture": name, "backend": "pytorch", "failure": error.message})
             print(json.dumps([row for row in rows if row["fixture"] == name]), flush=True)
-    write(rows, given.seeds)
+    write_results(rows, given.seeds)
 
 
-def rows_of(
+def measure_fixture(
     name: str, seeds: int, programs: Path | None, workers: WorkerPool
 ) -> list[dict[str, Any]]:
-    """The figures of one fixture on all its backends."""
+    """Returns the figures of one fixture on all its backends."""
     artifacts = find_programs(programs / name) if programs else []
     request = Request(TASKS / name, artifacts=artifacts, divergence=False)
     with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
         setup = prepare_context(request, workers, Path(scratch))
         chosen = [one for one in setup.batches if one.case.name in CASES] or setup.batches[-1:]
-        drawn = [draw(batch, seed) for seed in range(seeds) for batch in chosen]
+        drawn = [vary_batch(batch, seed) for seed in range(seeds) for batch in chosen]
         found = run_validation(replace(setup, batches=tuple(drawn)))
-    return [row(name, result) for result in found.backends if not result.absent]
+    return [summarize_result(name, result) for result in found.backends if not result.absent]
 
 
-def draw(batch: Batch, seed: int) -> Batch:
-    """The batch with other inputs of the same kind."""
+def vary_batch(batch: Batch, seed: int) -> Batch:
+    """Returns the batch with inputs that are varied by a seed."""
     random = np.random.default_rng(seed)
     arrays = {name: value.copy() for name, value in batch.arrays.items()}
     for name, value in arrays.items():
@@ -100,8 +100,8 @@ def draw(batch: Batch, seed: int) -> Batch:
     return replace(batch, case=case, arrays=arrays)
 
 
-def row(name: str, result: BackendResult) -> dict[str, Any]:
-    """How many draws, how many alarms, and how near the limits the rest came."""
+def summarize_result(name: str, result: BackendResult) -> dict[str, Any]:
+    """Returns the number of draws, the alarms, and how close to the tolerance the other outputs came."""
     ratios: list[float] = []
     alarms = []
     for case in result.cases:
@@ -121,8 +121,8 @@ def row(name: str, result: BackendResult) -> dict[str, Any]:
     }
 
 
-def write(rows: list[dict[str, Any]], seeds: int) -> None:
-    """The figures as JSON and as a page."""
+def write_results(rows: list[dict[str, Any]], seeds: int) -> None:
+    """Writes the figures as JSON and as a Markdown page."""
     folder = HERE / "results"
     about = host.describe_host()
     values = {"machine": about, "seeds": seeds, "rows": rows}
@@ -143,25 +143,25 @@ def write(rows: list[dict[str, Any]], seeds: int) -> None:
         ran = [one for one in some if one.get("draws")]
         lines.append(
             f"| {backend} | {len(ran)} | {sum(one['draws'] for one in ran)} "
-            f"| {sum(len(one['alarms']) for one in ran if not known(one) and not one['failure'])} "
-            f"| {len({one['fixture'] for one in some if known(one)})} "
-            f"| {sum(bool(one['failure']) for one in some if not known(one))} "
-            f"| {max((one['ratio'] for one in ran if not known(one)), default=0):.2f} "
+            f"| {sum(len(one['alarms']) for one in ran if not is_known_difference(one) and not one['failure'])} "
+            f"| {len({one['fixture'] for one in some if is_known_difference(one)})} "
+            f"| {sum(bool(one['failure']) for one in some if not is_known_difference(one))} "
+            f"| {max((one['ratio'] for one in ran if not is_known_difference(one)), default=0):.2f} "
             f"| {np.median([one['median'] for one in ran]) if ran else 0:.2f} |"
         )
     bad = [one for one in rows if one["failure"] or one.get("alarms")]
-    lines += ["", *(f"- {one['fixture']} on {one['backend']}: {said(one)}" for one in bad)]
+    lines += ["", *(f"- {one['fixture']} on {one['backend']}: {describe_row(one)}" for one in bad)]
     (folder / "false-alarms.md").write_text("\n".join(lines).rstrip() + "\n")
 
 
-def known(one: dict[str, Any]) -> bool:
-    """Whether it is a difference that there is."""
-    return (one["fixture"], one["backend"]) in EXPLAINED
+def is_known_difference(one: dict[str, Any]) -> bool:
+    """Checks whether a row is a known real difference."""
+    return (one["fixture"], one["backend"]) in KNOWN_DIFFERENCES
 
 
-def said(one: dict[str, Any]) -> str:
-    """What is told of a row with alarms or a failure."""
-    explained = EXPLAINED.get((one["fixture"], one["backend"]))
+def describe_row(one: dict[str, Any]) -> str:
+    """Returns the description of a row with alarms or a failure."""
+    explained = KNOWN_DIFFERENCES.get((one["fixture"], one["backend"]))
     return f"finding: {explained}" if explained else one["failure"] or str(one["alarms"][:1])
 
 

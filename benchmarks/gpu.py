@@ -1,13 +1,13 @@
-"""Everything that wants a GPU, in at most ten minutes: tests, verdicts at each precision, JAX programs, speed.
+"""Runs everything that needs a GPU, in at most ten minutes: tests, verdicts at each precision, JAX programs, speed.
 
     make gpu    or    python benchmarks/gpu.py [--budget SECONDS] [--only PREFIX] [--again]
 
-Figures go to ``benchmarks/results/gpu-DATE.json`` after each part. A call goes on with the parts that the file of the same day
-and GPU lacks or that failed; ``--again`` measures all anew. The exit code is 0 if every part that was run succeeded, and
-where there is no GPU.
+Figures go to ``benchmarks/results/gpu-DATE.json`` after each part. A run skips the parts that already succeeded in the file of
+the same day and GPU; ``--again`` measures all parts again. The exit code is 0 if every part that ran succeeded, and on a
+machine without a GPU.
 
-Equipoise need not be installed: the checkout is put on the path. Needed are PyTorch with CUDA, transformers, JAX with CUDA,
-flax, pytest and the base dependencies.
+Equipoise does not have to be installed: the checkout is put on the path. PyTorch with CUDA, transformers, JAX with CUDA,
+flax, pytest and the base dependencies are required.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKS = ROOT / "fixtures" / "tasks"
 LIBRARIES = ("torch", "transformers", "jax", "jaxlib", "flax", "numpy", "tokenizers")
 BUDGET_SECONDS = 560
-SHORTEST_SECONDS = 10
-"""A part is not begun with less time than this left."""
+MIN_SECONDS_LEFT = 10
+"""A part is not started with less time than this left."""
 
-JUDGED = (
+VALIDATED_MODELS = (
     "text-classification",
     "text-generation",
     "image-classification",
@@ -46,15 +46,15 @@ JUDGED = (
     "object-detection",
 )
 PRECISIONS = ("fp32", "fp16", "bf16")
-IN_JAX = {
+JAX_MODELS = {
     "text-classification": (),
     "image-classification": (),
     "text-generation": ("--cases", "batch-cache"),
     "translation-t5": ("--cases", "greedy-cache"),
 }
-"""Models and their cases: XLA compiles a program for each length, so those that generate have one."""
+"""Models exported to JAX, with options that choose cases: XLA compiles a program for each length, so generative models run one case only."""
 
-SPEED = ("bert-base", "gpt2", "vit-base")
+SPEED_MODELS = ("bert-base", "gpt2", "vit-base")
 
 Figures = dict[str, Any]
 
@@ -64,10 +64,10 @@ class Part:
     """One measurement, in processes of its own.
 
     Attributes:
-        name: Under which its figures are kept.
-        commands: Run one after the other; the last one's output is read.
-        limit: Seconds that all of them may take.
-        read: Figures from the output, which may be cut off, and the folder in the place of ``{out}``.
+        name: Key of its figures in the results.
+        commands: Commands that run one after the other; the output of the last one is parsed.
+        limit: Time limit for all commands together, in seconds.
+        read: Parses the figures from the output, which may be truncated, and the folder that replaces ``{out}``.
     """
 
     name: str
@@ -76,8 +76,8 @@ class Part:
     read: Callable[[str, Path], Figures]
 
 
-def gpus() -> list[str]:
-    """Returns name, memory and driver of each GPU as ``nvidia-smi`` says them; empty where there is none."""
+def list_gpus() -> list[str]:
+    """Returns name, memory and driver of each GPU as printed by ``nvidia-smi``; empty if there is no GPU."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -85,8 +85,8 @@ def gpus() -> list[str]:
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
 
 
-def parts() -> list[Part]:
-    """Returns the parts, those that prove most first."""
+def list_parts() -> list[Part]:
+    """Returns the parts, the most important ones first."""
     cuda_tests = sorted(
         str(path.relative_to(ROOT))
         for path in (ROOT / "tests").rglob("test_*.py")
@@ -104,25 +104,28 @@ def parts() -> list[Part]:
     def in_jax(model: str) -> Part:
         to = ("--to", "stablehlo", "--no-validate", "--force")
         export = (*equipoise, "export", str(TASKS / model), "{out}/program", *to)
-        commands = (export, validate(model, "{out}/program", *IN_JAX[model]))
+        commands = (export, validate(model, "{out}/program", *JAX_MODELS[model]))
         return Part(f"jax/{model}", commands, 90, read_report)
 
     judged = [
         Part(f"validate/{model}/{one}", (validate(model, "--precision", one),), 45, read_report)
         for one in PRECISIONS
-        for model in JUDGED
+        for model in VALIDATED_MODELS
     ]
     script = str(ROOT / "benchmarks" / "gpu_speed.py")
     return [
         Part("tests", (pytest,), 200, read_tests),
         *judged,
-        *(in_jax(model) for model in IN_JAX),
-        *(Part(f"speed/{name}", ((python, script, name),), 90, read_speed) for name in SPEED),
+        *(in_jax(model) for model in JAX_MODELS),
+        *(
+            Part(f"speed/{name}", ((python, script, name),), 90, read_speed)
+            for name in SPEED_MODELS
+        ),
     ]
 
 
 def read_tests(output: str, _: Path) -> Figures:
-    r"""Returns how many tests passed and the names of the others, from pytest's lines.
+    r"""Returns how many tests passed and the names of the others, from pytest's output.
 
     >>> read_tests("[gw0] [ 5%] PASSED tests/a.py::one\ntests/a.py::two FAILED  [ 9%]\n", Path())
     {'passed': 1, 'not_passed': {'tests/a.py::two': 'FAILED'}}
@@ -157,15 +160,15 @@ def read_report(_: str, out: Path) -> Figures:
 
 
 def read_speed(output: str, _: Path) -> Figures:
-    """Returns the last line, which is JSON."""
+    """Returns the figures from the last line of the output, which is JSON."""
     found: Figures = json.loads(output.strip().splitlines()[-1])
     return found
 
 
-def environment() -> dict[str, str]:
-    """Returns the variables of the parts' processes: the checkout on the path where Equipoise is not installed."""
+def process_variables() -> dict[str, str]:
+    """Returns the environment variables of the parts' processes; puts the checkout on the path if Equipoise is not installed."""
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    # JAX would take most of the GPU's memory before PyTorch, in another process, gets any.
+    # By default JAX allocates most of the GPU's memory, so that PyTorch in another process would get none.
     found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     try:
         installed = find_spec("equipoise.validators") is not None
@@ -177,7 +180,7 @@ def environment() -> dict[str, str]:
     return found
 
 
-def measure(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
+def measure_part(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
     """Runs a part and returns its figures, with ``state``: done, failed or timed out."""
     start = time.monotonic()
     state, output = "done", ""
@@ -200,7 +203,7 @@ def measure(part: Part, limit: float, variables: Mapping[str, str]) -> Figures:
 def run_limited(
     command: list[str], limit: float, variables: Mapping[str, str]
 ) -> tuple[int | None, str]:
-    """Returns the exit code and the output; None for the code if it was ended, with what it had started, at the limit."""
+    """Returns the exit code and the output of a command; the code is None if the command reached the limit and was killed with its child processes."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             command,
@@ -223,30 +226,30 @@ def run_limited(
 def run_parts(
     todo: Iterable[Part], file: Path, about: Figures, budget: float, *, again: bool = False
 ) -> list[str]:
-    """Measures the parts that the file lacks while the time lasts; returns the names of those that did not succeed.
+    """Measures the parts that have no figures yet until the budget is spent; returns the names of those that did not succeed.
 
     Args:
         todo: The parts.
-        file: Where figures are, and are written after each part.
-        about: The date, the hardware and the versions; figures of another GPU or version are not kept.
-        budget: Seconds for all of them.
-        again: Whether to measure those that are done too.
+        file: The results file, written after each part.
+        about: The date, the hardware and the versions; figures of another GPU or other versions are discarded.
+        budget: Time limit for all parts together, in seconds.
+        again: Whether to measure parts that already succeeded too.
     """
     end = time.monotonic() + budget
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not again else {}
     same = all(known.get(key) == value for key, value in about.items())
     found: dict[str, Figures] = known["parts"] if known and same else {}
-    variables = environment()
+    variables = process_variables()
     others = []
     for part in todo:
         if found.get(part.name, {}).get("state") == "done":
             continue
         left = end - time.monotonic()
-        if left < SHORTEST_SECONDS:
+        if left < MIN_SECONDS_LEFT:
             print(f"{part.name}: no time left; call again", flush=True)
             others.append(part.name)
             continue
-        found[part.name] = figures = measure(part, min(part.limit, left), variables)
+        found[part.name] = figures = measure_part(part, min(part.limit, left), variables)
         print(f"{part.name}: {figures['state']}, {figures['seconds']} s", flush=True)
         if figures["state"] != "done":
             others.append(part.name)
@@ -255,8 +258,8 @@ def run_parts(
     return others
 
 
-def describe(hardware: list[str]) -> Figures:
-    """Returns the date, the hardware and the versions that the figures are of."""
+def describe_setup(hardware: list[str]) -> Figures:
+    """Returns the date, the hardware and the versions of the libraries."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -268,23 +271,23 @@ def describe(hardware: list[str]) -> Figures:
 
 
 def main(arguments: list[str] | None = None, folder: Path = ROOT / "benchmarks" / "results") -> int:
-    """Measures what there is time for; returns the exit code."""
+    """Measures as many parts as the budget allows; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--budget", type=float, default=BUDGET_SECONDS, help="seconds for all parts"
     )
     parser.add_argument(
-        "--only", default="", help="parts whose name begins so: tests, validate/ ..."
+        "--only", default="", help="prefix of the parts to measure: tests, validate/ ..."
     )
-    parser.add_argument("--again", action="store_true", help="measure what is done too")
+    parser.add_argument("--again", action="store_true", help="also measure parts that succeeded")
     given = parser.parse_args(arguments)
-    hardware = gpus()
+    hardware = list_gpus()
     if not hardware:
         print("no GPU: nvidia-smi is missing or lists none; nothing was measured")
         return 0
-    about = describe(hardware)
+    about = describe_setup(hardware)
     file = folder / f"gpu-{about['date']}.json"
-    todo = [part for part in parts() if part.name.startswith(given.only)]
+    todo = [part for part in list_parts() if part.name.startswith(given.only)]
     others = run_parts(todo, file, about, given.budget, again=given.again)
     print(f"{len(todo) - len(others)} of {len(todo)} parts done, in {file}")
     return 1 if others else 0

@@ -1,4 +1,4 @@
-"""What the measurements were made on."""
+"""Describes the machine on which measurements are made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 
-def about(oracle: Path | None) -> dict[str, str | int | float]:
-    """Date, hardware and versions; nothing that names the machine."""
+def describe_machine(oracle: Path | None) -> dict[str, str | int | float]:
+    """Returns date, hardware and versions; nothing that identifies the machine."""
     found: dict[str, str | int | float] = {
         "date": datetime.date.today().isoformat(),
-        "cpu": _cpu(),
+        "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load": round(os.getloadavg()[0], 2),
@@ -34,7 +34,7 @@ def about(oracle: Path | None) -> dict[str, str | int | float]:
 
 
 def _sha256_rate() -> float:
-    """Bytes a second that one core hashes, the best of a few."""
+    """Returns the bytes per second that one core hashes, the best of five runs."""
     data = bytes(16 << 20)
     seconds = []
     for _ in range(5):
@@ -44,7 +44,7 @@ def _sha256_rate() -> float:
     return len(data) / min(seconds)
 
 
-def _cpu() -> str:
+def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Runs commands and measures them: seconds of the whole process, and its peak memory.
+"""Runs commands and measures the seconds and the peak memory of the whole process.
 
-Linux counts the memory of the process that starts another into the other's peak, so this side stays small: no numpy,
-no files read whole.
+On Linux the peak memory of a child process includes the memory of its parent at the time of the fork, so this module keeps
+its own memory small: it does not import numpy and does not read whole files.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run took.
+    """The measurements of one run.
 
     Attributes:
-        seconds: The whole process.
-        peak: Peak resident memory in bytes; the page cache is no part of it.
+        seconds: Seconds of the whole process.
+        peak: Peak resident memory in bytes, without the page cache.
         call: Seconds that the process itself measured around the call, without start and imports.
-        said: What else the process says.
+        output: Other values that the process reports.
     """
 
     seconds: float
     peak: int
     call: float | None = None
-    said: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(command: Sequence[str | Path]) -> Sample:
-    """Runs a command; what it prints as JSON in its last line becomes part of the sample.
+def run_command(command: Sequence[str | Path]) -> Sample:
+    """Runs a command and measures it; the JSON in the last line of its output becomes part of the sample.
 
     Raises:
-        CommandError: It fails.
+        CommandError: The command fails.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        began = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen([*map(str, command)], stdout=out, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
             text = errors.read().decode(errors="replace")[-2000:]
             raise CommandError(f"{command} ended with {process.returncode}:\n{text}")
         out.seek(0)
-        said = _last_json(out.read().decode(errors="replace"))
-    call = said.pop("call", None)
-    return Sample(seconds, usage.ru_maxrss * 1024, call, said)
+        output = _parse_last_line(out.read().decode(errors="replace"))
+    call = output.pop("call", None)
+    return Sample(seconds, usage.ru_maxrss * 1024, call, output)
 
 
-def _last_json(text: str) -> dict[str, Any]:
+def _parse_last_line(text: str) -> dict[str, Any]:
     lines = text.strip().splitlines()
     if not lines or not lines[-1].startswith("{"):
         return {}
@@ -71,18 +71,19 @@ def _last_json(text: str) -> dict[str, Any]:
 
 
 REST = 4.0
-"""Seconds before each run. A virtual machine may hand freed memory back to its host within two seconds or so; right
-after a deletion, a copy finds the page cache's memory at hand, and whatever takes longer does not."""
+"""Seconds to wait before each run. A virtual machine may return freed memory to its host within about two seconds;
+a copy right after a deletion would still find that memory in the page cache, while slower commands would not.
+"""
 
 
-def settle(folder: Path) -> None:
-    """Removes the last result and waits for the disk and the memory, so that no run pays for another."""
+def remove_and_wait(folder: Path) -> None:
+    """Removes the last result and waits for the disk and the memory, so that no run is slowed down by the one before."""
     shutil.rmtree(folder, ignore_errors=True)
     os.sync()
     time.sleep(REST)
 
 
-def warm(folder: Path) -> None:
+def warm_page_cache(folder: Path) -> None:
     """Reads all files of a folder into the page cache."""
     for path in folder.iterdir():
         with open(path, "rb", buffering=0) as file:
@@ -90,19 +91,19 @@ def warm(folder: Path) -> None:
                 pass
 
 
-def copy(source: Path, target: Path, *, durable: bool) -> Sample:
-    """``cp`` of a folder; a durable one includes waiting for the disk, as our conversion does."""
+def measure_copy(source: Path, target: Path, *, durable: bool) -> Sample:
+    """Measures ``cp`` of a folder; with ``durable`` the time includes waiting for the disk, as Equipoise's conversion does."""
     target.mkdir(parents=True)
     script = 'cp "$0"/* "$1"/' + (' && sync "$1"/*' if durable else "")
-    return run(["sh", "-c", script, source, target])
+    return run_command(["sh", "-c", script, source, target])
 
 
-def middle(samples: Sequence[Sample]) -> Sample:
-    """The sample of medians."""
+def median_sample(samples: Sequence[Sample]) -> Sample:
+    """Returns a sample with the median seconds and the highest peak of several samples."""
     calls = [sample.call for sample in samples if sample.call is not None]
     return Sample(
         statistics.median(sample.seconds for sample in samples),
         max(sample.peak for sample in samples),
         statistics.median(calls) if calls else None,
-        samples[-1].said,
+        samples[-1].output,
     )

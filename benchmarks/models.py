@@ -1,4 +1,4 @@
-"""The models that are measured; run as a script, writes one of them."""
+"""Defines the models whose conversion is measured; as a script, writes one of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """A model to be written with random weights.
+    """A model that is written with random weights.
 
     Attributes:
-        title: For people.
+        title: Name in the report.
         model_type: As in ``config.json``.
-        class_name: PyTorch's class.
-        config: What the config says.
+        class_name: PyTorch class name.
+        config: Config values.
         rounds: How often each conversion is measured.
-        theirs: Whether transformers 4.57.6 converts it for comparison.
+        theirs: Whether the conversion by transformers 4.57.6 is measured for comparison.
     """
 
     title: str
@@ -62,7 +62,7 @@ MODELS = {
 
 
 def main(name: str, folder: str) -> None:
-    """Writes a model; prints how large it is."""
+    """Writes a model and prints its sizes as JSON."""
     from equipoise.convert import open_checkpoint
     from equipoise.fixtures.synthetic import write_checkpoint
 

@@ -1,4 +1,4 @@
-"""Small mistakes, one at a time, in the source of a module."""
+"""Makes mutants of a module: copies of its source with one small mistake each."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ _PAIRS = (
     *(("int64", "int32"), ("float32", "float64"), ("complex64", "complex128"), ("flip", "roll")),
     *(("div", "rem"), ("floor_divide", "divide"), ("swapaxes", "moveaxis"), ("power", "multiply")),
 )
-ALIKE = {other: one for one, other in _PAIRS} | dict(_PAIRS)
-"""Functions, and dtypes, that one may take for each other."""
-INERT = ("strict", "precision")
-"""Keywords that change no result on a processor: a check, and what other devices round to."""
+CONFUSABLE_NAMES = {other: one for one, other in _PAIRS} | dict(_PAIRS)
+"""Functions and dtypes that are easily confused with each other."""
+INERT_KEYWORDS = ("strict", "precision")
+"""Keywords that change no result on a CPU: a check, and a precision that only other devices use."""
 
 
-SHOWN = (ast.expr, ast.stmt, ast.keyword, ast.arguments)
-"""What a mistake is shown in."""
-LIBRARIES = ("jnp", "lax", "special", "jax.nn")
-"""Where functions of arrays are from: without one, its argument is left."""
-COMMUTATIVE = (
+DESCRIBED_NODES = (ast.expr, ast.stmt, ast.keyword, ast.arguments)
+"""Kinds of nodes whose source is used to describe a mistake."""
+ARRAY_MODULES = ("jnp", "lax", "special", "jax.nn")
+"""Modules of array functions: a call with one argument may be replaced by its argument."""
+COMMUTATIVE_FUNCTIONS = (
     *("max", "min", "maximum", "minimum", "max_dim", "min_dim", "multiply", "clip"),
     *("promote_types", "result_dtype", "result_type", "broadcast_shapes"),
 )
-"""Functions that do not mind which of their first two arguments comes first."""
-BUILTIN = ("max", "min")
-"""Of those, what has axes where it is not Python's own."""
+"""Functions whose first two arguments can be swapped without a change."""
+COMMUTATIVE_BUILTINS = ("max", "min")
+"""Those of COMMUTATIVE that are commutative only as Python's builtins; the array functions take an axis second."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Mutant:
     """A module with one mistake.
 
     Attributes:
-        unit: The function that has it; ``[key]`` of a table of operators, ``table[key]`` of another.
-        what: What it changes, before and after: no other mistake of the unit reads the same.
-        tree: The module.
-        source: The function without it; empty for a table, of which ``what`` has all.
+        unit: The function with the mistake; ``[key]`` for a table of operators, ``table[key]`` for another table.
+        what: The source of the change, before and after; unique among the mistakes of the unit.
+        tree: The module's syntax tree.
+        source: The function without the mistake; empty for a table.
     """
 
     unit: str
@@ -82,52 +82,52 @@ class Mutant:
     source: str = ""
 
 
-def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a module's functions and tables of functions."""
+def make_mutants(source: str) -> Iterator[Mutant]:
+    """Yields every mutant of a module's functions and tables of functions."""
     module = ast.parse(source)
     for place, node in enumerate(module.body):
         if isinstance(node, ast.FunctionDef):
-            yield from _of_function(module, place, node)
+            yield from _function_mutants(module, place, node)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
-            yield from _of_table(module, place, node)
+            yield from _table_mutants(module, place, node)
 
 
-def _of_function(module: ast.Module, place: int, node: ast.FunctionDef) -> Iterator[Mutant]:
-    changes = [*_changes(node)] or [*_doubled_answers(node)]
-    made = [_changed(node, where, change) for where, change in changes]
+def _function_mutants(module: ast.Module, place: int, node: ast.FunctionDef) -> Iterator[Mutant]:
+    changes = [*_function_changes(node)] or [*_return_changes(node)]
+    made = [_apply_change(node, where, change) for where, change in changes]
     source = ast.unparse(node)
-    texts = _told_apart([chain for _, chain in made])
+    texts = _unique_descriptions([chain for _, chain in made])
     for changed, what in zip((changed for changed, _ in made), texts, strict=True):
         tree = copy.copy(module)
         tree.body = [*module.body[:place], changed, *module.body[place + 1 :]]
         yield Mutant(node.name, what, ast.fix_missing_locations(tree), source)
 
 
-def _changed(
+def _apply_change(
     function: ast.FunctionDef, where: int, change: Callable[[Any], None]
 ) -> tuple[ast.FunctionDef, list[str]]:
-    """The function with a mistake, and what it changes: the node alone, what that is in, and so on outwards."""
+    """Returns a copy of the function with a mistake, and descriptions of it: the node alone, then each node around it."""
     made = copy.deepcopy(function)
     node = list(ast.walk(made))[where]
-    around = _outwards(made, node)
+    around = _enclosing_nodes(made, node)
     before = [ast.unparse(one) for one in around]
     change(node)
     after = [ast.unparse(one) for one in around]
-    return made, [_difference(*pair) for pair in zip(before, after, strict=True)]
+    return made, [_describe_difference(*pair) for pair in zip(before, after, strict=True)]
 
 
-def _outwards(function: ast.FunctionDef, node: ast.AST) -> list[ast.AST]:
+def _enclosing_nodes(function: ast.FunctionDef, node: ast.AST) -> list[ast.AST]:
     above = {
         id(inner): outer for outer in ast.walk(function) for inner in ast.iter_child_nodes(outer)
     }
     found = [node]
     while id(found[-1]) in above:
         found.append(above[id(found[-1])])
-    return [one for one in found if isinstance(one, SHOWN)]
+    return [one for one in found if isinstance(one, DESCRIBED_NODES)]
 
 
-def _difference(before: str, after: str) -> str:
-    """Both texts, short: of what is the same at their ends only a little."""
+def _describe_difference(before: str, after: str) -> str:
+    """Returns ``before -> after``, shortened where both texts are equal."""
     before, after = (" ".join(one.split()) for one in (before, after))
     if max(len(before), len(after)) > 90:
         same = itertools.takewhile(
@@ -139,8 +139,8 @@ def _difference(before: str, after: str) -> str:
     return f"{before} -> {after}"
 
 
-def _told_apart(chains: list[list[str]]) -> list[str]:
-    """For each mistake the innermost text that says more than the node alone and that no other has."""
+def _unique_descriptions(chains: list[list[str]]) -> list[str]:
+    """Returns a unique description of each mistake: the innermost one that no other mistake has."""
     times = Counter(text for chain in chains for text in set(chain))
     found, seen = [], Counter[str]()
     for chain in chains:
@@ -151,9 +151,9 @@ def _told_apart(chains: list[list[str]]) -> list[str]:
     return found
 
 
-def _of_table(module: ast.Module, place: int, node: Any) -> Iterator[Mutant]:
-    """Each entry with what the next one has that has something else."""
-    # A table of operators has its type written down; others belong to the functions that look into them.
+def _table_mutants(module: ast.Module, place: int, node: Any) -> Iterator[Mutant]:
+    """Yields mutants in which one entry of a table has the next different value."""
+    # A table of operators has a type annotation; other tables belong to the functions that use them.
     name = "" if isinstance(node, ast.AnnAssign) else ast.unparse(node.targets[0])
     values = node.value.values
     texts = [ast.unparse(one) for one in values]
@@ -168,8 +168,8 @@ def _of_table(module: ast.Module, place: int, node: Any) -> Iterator[Mutant]:
         yield Mutant(f"{name}[{key.value}]", f"{texts[index]} -> {texts[other]}", tree)
 
 
-def _skipped(function: ast.FunctionDef) -> set[int]:
-    """Annotations, decorators, docstrings and messages: no part of what is computed."""
+def _skipped_nodes(function: ast.FunctionDef) -> set[int]:
+    """Returns the ids of nodes that are not mutated: annotations, decorators and error messages."""
     nodes: list[ast.AST] = [*function.decorator_list]
     for node in ast.walk(function):
         if isinstance(node, ast.arg) and node.annotation:
@@ -178,129 +178,131 @@ def _skipped(function: ast.FunctionDef) -> set[int]:
             nodes.append(node.returns)
         if isinstance(node, ast.AnnAssign):
             nodes.append(node.annotation)
-        if isinstance(node, ast.Raise) or (isinstance(node, ast.keyword) and node.arg in INERT):
+        if isinstance(node, ast.Raise) or (
+            isinstance(node, ast.keyword) and node.arg in INERT_KEYWORDS
+        ):
             nodes.append(node)
     return {id(inner) for node in nodes for inner in ast.walk(node)}
 
 
-def _changes(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
-    skipped = _skipped(function)
+def _function_changes(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
+    skipped = _skipped_nodes(function)
     for where, node in enumerate(ast.walk(function)):
         if id(node) not in skipped:
-            for change in _of_node(node):
+            for change in _node_changes(node):
                 yield where, change
 
 
-def _doubled_answers(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
-    """For a function in which there is nothing else to get wrong."""
+def _return_changes(function: ast.FunctionDef) -> Iterator[tuple[int, Callable[[Any], None]]]:
+    """Yields doubled return values, for functions without any other mistake."""
     for where, node in enumerate(ast.walk(function)):
         if isinstance(node, ast.Return):
-            yield where, _doubled
+            yield where, _double_value
 
 
-def _doubled(node: Any) -> None:
+def _double_value(node: Any) -> None:
     node.value = ast.BinOp(node.value, ast.Add(), node.value)
 
 
-def _of_node(node: ast.AST) -> Iterator[Callable[[Any], None]]:
+def _node_changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-        yield _setting("op", ARITHMETIC[type(node.op)]())
+        yield _set_attribute("op", ARITHMETIC[type(node.op)]())
     elif isinstance(node, ast.Compare):
         for operator in COMPARISONS.get(type(node.ops[0]), ()):
-            yield _setting("ops", [operator(), *node.ops[1:]])
+            yield _set_attribute("ops", [operator(), *node.ops[1:]])
     elif isinstance(node, ast.BoolOp):
-        yield _setting("op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
+        yield _set_attribute("op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
     elif isinstance(node, ast.UnaryOp):
-        # A number cannot be taken out of its place in the tree; plus does nothing.
-        yield _setting("op", ast.UAdd()) if isinstance(node.op, ast.USub) else _emptied
+        # The node cannot be replaced by its operand here; a unary plus does nothing instead.
+        yield _set_attribute("op", ast.UAdd()) if isinstance(node.op, ast.USub) else _negate_twice
     elif isinstance(node, ast.Constant):
-        yield from _of_constant(node.value)
-    elif isinstance(node, ast.Attribute) and node.attr in ALIKE:
-        yield _setting("attr", ALIKE[node.attr])
+        yield from _constant_changes(node.value)
+    elif isinstance(node, ast.Attribute) and node.attr in CONFUSABLE_NAMES:
+        yield _set_attribute("attr", CONFUSABLE_NAMES[node.attr])
     elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
-        # Comparisons and what is put together of them have mistakes of their own.
+        # Comparisons and boolean operations have mistakes of their own.
         if not isinstance(node.test, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
-            yield _turned
+            yield _negate_test
     elif isinstance(node, ast.Call):
         for index, keyword in enumerate(node.keywords):
-            if keyword.arg and keyword.arg not in INERT:
-                yield _without(index)
-        if isinstance(node.func, ast.Name) and node.func.id in ALIKE:
-            yield _renamed
+            if keyword.arg and keyword.arg not in INERT_KEYWORDS:
+                yield _drop_keyword(index)
+        if isinstance(node.func, ast.Name) and node.func.id in CONFUSABLE_NAMES:
+            yield _replace_function
         plain = not any(isinstance(one, ast.Starred) for one in node.args[:2])
         module, _, name = ast.unparse(node.func).rpartition(".")
-        free = name in COMMUTATIVE and not (module and name in BUILTIN)
+        free = name in COMMUTATIVE_FUNCTIONS and not (module and name in COMMUTATIVE_BUILTINS)
         if name == "astype" and isinstance(node.func, ast.Attribute):
-            yield _without_cast
-        elif len(node.args) == 1 and not node.keywords and plain and module in LIBRARIES:
-            yield _without_call
+            yield _drop_cast
+        elif len(node.args) == 1 and not node.keywords and plain and module in ARRAY_MODULES:
+            yield _drop_call
         if len({ast.unparse(one) for one in node.args[:2]}) == 2 and plain and not free:
-            yield _swapped
+            yield _swap_arguments
 
 
-def _of_constant(value: Any) -> Iterator[Callable[[Any], None]]:
+def _constant_changes(value: Any) -> Iterator[Callable[[Any], None]]:
     if isinstance(value, bool):
-        yield _setting("value", not value)
+        yield _set_attribute("value", not value)
     elif isinstance(value, int):
-        yield _setting("value", value + 1)
+        yield _set_attribute("value", value + 1)
     elif isinstance(value, float):
-        yield _setting("value", value * 2 if value else 1.0)
+        yield _set_attribute("value", value * 2 if value else 1.0)
 
 
-def _setting(name: str, value: Any) -> Callable[[Any], None]:
+def _set_attribute(name: str, value: Any) -> Callable[[Any], None]:
     return lambda node: setattr(node, name, value)
 
 
-def _emptied(node: Any) -> None:
-    """``not x`` becomes ``not not x``, ``~x`` becomes ``~~x``."""
+def _negate_twice(node: Any) -> None:
+    """Changes ``not x`` to ``not not x`` and ``~x`` to ``~~x``."""
     node.operand = ast.UnaryOp(type(node.op)(), node.operand)
 
 
-def _without(index: int) -> Callable[[Any], None]:
+def _drop_keyword(index: int) -> Callable[[Any], None]:
     return lambda node: node.keywords.pop(index)
 
 
-def _renamed(node: Any) -> None:
-    node.func.id = ALIKE[node.func.id]
+def _replace_function(node: Any) -> None:
+    node.func.id = CONFUSABLE_NAMES[node.func.id]
 
 
-def _turned(node: Any) -> None:
+def _negate_test(node: Any) -> None:
     node.test = ast.UnaryOp(ast.Not(), node.test)
 
 
-def _without_cast(node: Any) -> None:
-    _become(node, node.func.value)
+def _drop_cast(node: Any) -> None:
+    _replace_node(node, node.func.value)
 
 
-def _without_call(node: Any) -> None:
-    _become(node, node.args[0])
+def _drop_call(node: Any) -> None:
+    _replace_node(node, node.args[0])
 
 
-def _become(node: Any, other: Any) -> None:
-    """In its place: what holds it is not known here."""
+def _replace_node(node: Any, other: Any) -> None:
+    """Replaces a node in place by another, because its parent is not known here."""
     node.__class__ = other.__class__
     node.__dict__ = other.__dict__
 
 
-def _swapped(node: Any) -> None:
+def _swap_arguments(node: Any) -> None:
     node.args[0], node.args[1] = node.args[1], node.args[0]
 
 
-def users(source: str) -> dict[str, set[str]]:
-    """For each function of a module the functions that need it, itself included."""
+def find_users(source: str) -> dict[str, set[str]]:
+    """Returns, for each function of a module, the functions that use it directly or indirectly, itself included."""
     module = ast.parse(source)
     uses: dict[str, set[str]] = {}
     for node in module.body:
         if isinstance(node, ast.FunctionDef):
-            uses[node.name] = _names(node)
+            uses[node.name] = _used_names(node)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            uses[ast.unparse(target)] = _names(node)
+            uses[ast.unparse(target)] = _used_names(node)
     for node in module.body:
         if isinstance(node, ast.For):
-            # What a loop puts around the functions of a table needs them.
-            for name in _names(node) & uses.keys() - _names(node.iter):
-                uses[name] |= _names(node.iter)
+            # A function that a loop applies to the entries of a table uses them.
+            for name in _used_names(node) & uses.keys() - _used_names(node.iter):
+                uses[name] |= _used_names(node.iter)
     found = {name: {name} for name in uses}
     for _ in uses:
         for name, inner in uses.items():
@@ -310,5 +312,5 @@ def users(source: str) -> dict[str, set[str]]:
     return found
 
 
-def _names(node: ast.AST) -> set[str]:
+def _used_names(node: ast.AST) -> set[str]:
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}

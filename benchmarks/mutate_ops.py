@@ -1,11 +1,11 @@
-"""How many small mistakes in the operators of ``exporters/lowering/ops`` their tests catch.
+"""Measures how many small mistakes in the operators of ``exporters/lowering/ops`` their tests catch.
 
-``python benchmarks/mutate_ops.py`` makes one mistake after the other, in an order that is random and always the same, and
-runs the samples of the operators that it concerns. It stops after ``--minutes`` and goes on where it stopped when it is
-started again; a mistake in a function that has changed since is made anew, and so is one that no sample has shown yet.
+``python benchmarks/mutate_ops.py`` makes one mistake after the other, in a shuffled order that is always the same, and
+runs the samples of the affected operators. It stops after ``--minutes`` and continues there when it is started again; a mistake
+in a function that has changed since is tried again, and so is one that no sample has caught yet.
 
-Those that change nothing that PyTorch allows are named, each with the reason, in ``results/mutate-ops-equivalent.toml``.
-They are made all the same: what a sample shows is no such mistake.
+``results/mutate-ops-equivalent.toml`` lists mistakes that cause no difference that PyTorch would not allow, each with the
+reason. They are tried too: one that a sample catches is reported as not equivalent.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 OPS = ROOT / "exporters" / "lowering" / "ops"
 RESULTS = Path(__file__).parent / "results" / "mutate-ops.json"
-EQUIVALENT = RESULTS.with_name("mutate-ops-equivalent.toml")
-SECONDS = 30
-"""After this long a mistake counts as caught: it made a loop endless or an array huge."""
-TOGETHER = 6
-"""Samples in one program: the first ones catch most mistakes."""
+EQUIVALENT_MUTANTS = RESULTS.with_name("mutate-ops-equivalent.toml")
+TIME_LIMIT_SECONDS = 30
+"""Time limit for one mistake; one that takes longer counts as caught, as it made a loop endless or an array huge."""
+SAMPLES_PER_PROGRAM = 6
+"""Number of samples in one program: the first ones catch most mistakes."""
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "exporters" / "lowering")]
 
 from aten_agreement import DOUBLES, Program, disagreement, is_refused
 from aten_samples import Sample, kind_of, samples_of
-from mutants import Mutant, mutants, users
+from mutants import Mutant, find_users, make_mutants
 
 
-def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
-    """The operators of a module with a mistake."""
+def register_mutant(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
+    """Returns the operators that a module with a mistake registers."""
     from equipoise.exporters.lowering import registry
 
     known = registry._FUNCTIONS
@@ -58,39 +58,42 @@ def registered(tree: Any, family: str) -> dict[str, Callable[..., Any]]:
 
 
 @cache
-def original(name: str, first: int, family: str) -> str:
-    """The program of some samples of an operator without a mistake."""
+def original_program(name: str, first: int, family: str) -> str:
+    """Returns the text of the program of some samples of an operator without a mistake."""
     from equipoise.exporters.lowering.registry import registered_functions
 
-    samples = pieces(name)[first]
+    samples = sample_groups(name)[first]
     program = Program(registered_functions()[name], samples)
     for sample, one in zip(samples, program.answers(), strict=True):
         if found := disagreement(sample, one, family):
-            # Such a sample would catch whatever it is shown.
+            # Such a sample would catch every mistake.
             raise SystemExit(f"without a mistake {sample}: {found}")
     return program.text
 
 
 @cache
-def pieces(name: str) -> list[list[Sample]]:
-    """The samples of an operator, few at a time, and each of one kind."""
+def sample_groups(name: str) -> list[list[Sample]]:
+    """Returns the samples of an operator in small groups, each with samples of one kind."""
     found = []
     for _, some in itertools.groupby(samples_of(name), kind_of):
         samples = list(some)
         for one in samples:
-            # What PyTorch cannot do is to end here, and not to be taken for a mistake that was caught.
+            # An error of PyTorch itself must stop the run here, and not count as a caught mistake.
             assert one.refused or one.expected is not None
-        found += [samples[at : at + TOGETHER] for at in range(0, len(samples), TOGETHER)]
+        found += [
+            samples[at : at + SAMPLES_PER_PROGRAM]
+            for at in range(0, len(samples), SAMPLES_PER_PROGRAM)
+        ]
     return found
 
 
-def seen(function: Callable[..., Any], name: str, first: int, family: str) -> str:
-    """What some samples say of a mistake."""
-    samples = pieces(name)[first]
+def check_samples(function: Callable[..., Any], name: str, first: int, family: str) -> str:
+    """Returns how some samples catch a mistake; empty if they do not."""
+    samples = sample_groups(name)[first]
     if samples[0].refused:
         return "" if all(is_refused(function, one) for one in samples) else "not refused"
     program = Program(function, samples)
-    if program.text == original(name, first, family):
+    if program.text == original_program(name, first, family):
         return ""
     if program.doubles():
         return DOUBLES
@@ -100,27 +103,29 @@ def seen(function: Callable[..., Any], name: str, first: int, family: str) -> st
     return ""
 
 
-def concerned(mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]) -> list[str]:
-    """The operators that a mistake concerns, those nearest to it first."""
+def affected_operators(
+    mutant: Mutant, source: str, known: dict[str, Callable[..., Any]]
+) -> list[str]:
+    """Returns the operators that a mistake affects, the closest ones first."""
     if mutant.unit.startswith("["):
         return [name for name in known if name.split(".")[1] == mutant.unit[1:-1]]
-    need = users(source)[mutant.unit.partition("[")[0]]
+    need = find_users(source)[mutant.unit.partition("[")[0]]
     paths = {name: getattr(one, "__qualname__", "").split(".") for name, one in known.items()}
     return [name for name, path in paths.items() if need & set(path)]
 
 
-def caught(mutant: Mutant, source: str, family: str) -> str:
-    """Why a mistake does not go unseen; empty if it does."""
+def run_mutant(mutant: Mutant, source: str, family: str) -> str:
+    """Returns how a mistake is caught; empty if it is missed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = registered(mutant.tree, family)
+            known = register_mutant(mutant.tree, family)
     except Exception as error:  # noqa: BLE001
         return type(error).__name__
-    for name in concerned(mutant, source, registered(source, family)):
-        for first in range(len(pieces(name))):
+    for name in affected_operators(mutant, source, register_mutant(source, family)):
+        for first in range(len(sample_groups(name))):
             try:
-                found = seen(known[name], name, first, family)
+                found = check_samples(known[name], name, first, family)
             except Exception as error:  # noqa: BLE001
                 return type(error).__name__
             if found:
@@ -128,15 +133,15 @@ def caught(mutant: Mutant, source: str, family: str) -> str:
     return ""
 
 
-def key(family: str, mutant: Mutant) -> str:
-    """What a mistake is known by: its text and that of its function."""
+def mutant_key(family: str, mutant: Mutant) -> str:
+    """Returns the key of a mistake in the results: a hash of its text and that of its function."""
     text = f"{family} {mutant.unit} {mutant.what} {mutant.source}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def equivalent() -> dict[tuple[str, str, str], str]:
-    """Why mistakes are none, by file, function and what they change."""
-    files = tomllib.loads(EQUIVALENT.read_text())
+def read_equivalent_mutants() -> dict[tuple[str, str, str], str]:
+    """Returns the reasons why mistakes are equivalent, by file, function and change."""
+    files = tomllib.loads(EQUIVALENT_MUTANTS.read_text())
     return {
         (file, function, what): why
         for file, functions in files.items()
@@ -145,16 +150,16 @@ def equivalent() -> dict[tuple[str, str, str], str]:
     }
 
 
-def late(*_: Any) -> None:
-    """Ends what takes too long."""
+def raise_timeout(*_: Any) -> None:
+    """Raises TimeoutError; handles the alarm signal."""
     raise TimeoutError
 
 
 def main() -> None:
-    """Tries mistakes until the time is over."""
+    """Tries mistakes until the time is up, and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--only", default="", help="a file of ops")
+    parser.add_argument("--only", default="", help="one file of ops")
     options = parser.parse_args()
     import jax
 
@@ -163,22 +168,22 @@ def main() -> None:
     warnings.simplefilter("ignore")
     from equipoise.exporters.lowering.registry import registered_functions
 
-    registered_functions()  # all of them before the first mistake is registered
-    signal.signal(signal.SIGALRM, late)
-    kept = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
-    before = {name for one in kept.values() for name in one["caught_keys"]}
-    reasons = equivalent()
+    registered_functions()  # imports all ops before the first mistake is registered
+    signal.signal(signal.SIGALRM, raise_timeout)
+    figures = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else {}
+    before = {name for one in figures.values() for name in one["caught_keys"]}
+    reasons = read_equivalent_mutants()
     work = []
     for path in sorted(OPS.glob("[!_]*.py")):
         source = path.read_text()
-        work += [(path.stem, source, one) for one in mutants(source)]
+        work += [(path.stem, source, one) for one in make_mutants(source)]
     random.Random(0).shuffle(work)
     started, found = time.monotonic(), {}
     for family, source, mutant in work:
-        name = key(family, mutant)
+        name = mutant_key(family, mutant)
         why = "in an earlier run" if name in before else None
         if not why and options.only in family and time.monotonic() - started < 60 * options.minutes:
-            why = tried(mutant, source, family)
+            why = run_mutant_in_time(mutant, source, family)
         if why is None:
             continue
         where = {"file": family, "function": mutant.unit, "what": mutant.what}
@@ -189,26 +194,26 @@ def main() -> None:
         if bool(why) == bool(reason):
             print("NOT EQUIVALENT" if why else "missed", *where.values(), flush=True)
         if len(found) % 50 == 0:
-            write(list(found.values()), len(work))
+            write_results(list(found.values()), len(work))
     for one in reasons:
         print("no such mistake:", *one)
-    print(write(list(found.values()), len(work)))
+    print(write_results(list(found.values()), len(work)))
 
 
-def tried(mutant: Mutant, source: str, family: str) -> str:
-    """Why a mistake does not go unseen, within the time for one."""
-    # Again each second: an exception in a callback of the garbage collector is lost.
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+def run_mutant_in_time(mutant: Mutant, source: str, family: str) -> str:
+    """Returns how a mistake is caught within the time limit; empty if it is missed."""
+    # Repeated each second: an exception in a callback of the garbage collector is lost.
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_SECONDS, 1)
     try:
-        return caught(mutant, source, family)
+        return run_mutant(mutant, source, family)
     except TimeoutError:
         return "TimeoutError"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def write(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
-    """Writes the figures of every function, and the keys of caught mistakes, which are not made again."""
+def write_results(rows: list[dict[str, Any]], possible: int) -> dict[str, int]:
+    """Writes the figures of every function, and the keys of caught mistakes, which are not tried again."""
     same = sum("equivalent" in one and not one["caught"] for one in rows)
     seen = sum(bool(one["caught"]) for one in rows)
     summary = {

@@ -1,16 +1,17 @@
-"""Mistakes planted in the architecture files: how many would the suite against transformers 4.57.6 notice?
+"""Measures how many mistakes in the architecture files the tests against transformers 4.57.6 would catch.
 
     PYTHONPATH=tests/oracle python benchmarks/mutate_specs.py [--most 60]
 
-``tests/oracle/test_families.py`` converts random weights of every class under every config of fixtures/, and holds the files
-to 4.57.6: loaded with nothing missing, unexpected or of another shape, saved again bit for bit, outputs equal to 1e-5. To run
-that for thousands of mistakes would take days. What it sees of an architecture file is the file that comes out: names, shapes,
-the operations behind the values, ties, layers of HDF5, refusals. So a mistake counts as caught when, in at least one case of
-that suite and in a framework which that case is run in, it changes any of these, or ends in an error. What changes none
-of them in any case is exactly what that suite cannot see.
+``tests/oracle/test_families.py`` converts random weights of every class under every config of fixtures/ and checks the result
+with 4.57.6: it loads with no missing, unexpected or misshaped weights, is saved again bit for bit, and its outputs are equal to
+1e-5. Running these tests for thousands of mistakes would take days. What they depend on is the converted file: names, shapes,
+the operations on the values, ties, layers of HDF5, refusals. So a mistake counts as caught if it changes any of these, or
+causes an error, in at least one case and framework of those tests. A mistake that changes none of them in any case is exactly
+one that those tests cannot catch.
 
-Not mutated: transposes of what no file of a layout can hold (refused there, always tied, or of no class), ``defaults`` (the suite's config files are complete) and what only files of other origin need (``ignored``,
-``prefixes``, ``absent``), which tests/convert has tests for. No framework is needed.
+Not mutated: transposes of weights that no file of a layout can contain (refused there, always tied, or of no class), ``defaults``
+(the config files of the tests are complete) and keys for files of other origin (``ignored``, ``prefixes``, ``absent``), which
+are tested in tests/convert. Needs no framework.
 """
 
 from __future__ import annotations
@@ -39,27 +40,30 @@ from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
 
 RESULTS = Path(__file__).with_name("results") / "mutations.json"
-TWO_LABELS = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
-UNSEEN = ("ignored", "prefixes")
+TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertForPreTraining")
+UNTESTED_KEYS = ("ignored", "prefixes")
 """Keys of a layout that only files of other origin need."""
 
 Mutant = tuple[str, str, dict[str, Any]]
-"""Kind of mistake, where, the file's values with it."""
+"""Kind of mistake, its location, and the file's values with the mistake."""
 
 
 def main() -> None:
-    """The program."""
+    """Tries the mistakes in every file, writes the results and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--most", type=int, default=60, help="mistakes in a file, drawn with a seed"
+        "--most",
+        type=int,
+        default=60,
+        help="maximum number of mistakes in a file, drawn with a seed",
     )
-    parser.add_argument("--only", nargs="*", help="these files alone, again")
+    parser.add_argument("--only", nargs="*", help="also try these files again")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for file in sorted(ARCHS_FOLDER.glob("*.toml")):
         if file.stem in results and file.stem not in (options.only or ()):
             continue
-        results[file.stem] = _of_file(file, options.most)
+        results[file.stem] = _try_mutants(file, options.most)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(file.stem, results[file.stem]["planted"], results[file.stem]["missed"], flush=True)
     kinds = Counter(
@@ -77,28 +81,28 @@ def main() -> None:
     )
 
 
-def _of_file(file: Path, most: int) -> dict[str, Any]:
+def _try_mutants(file: Path, most: int) -> dict[str, Any]:
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     classes = read_spec(file).classes.values()
     layouts = sorted({name for one in classes for name in one.names} - {"pytorch"})
-    mutants = [*_mutants(raw), *_untransposed(raw, layouts)]
+    mutants = [*_make_mutants(raw), *_transpose_mutants(raw, layouts)]
     drawn = random.Random(file.stem).sample(mutants, min(most, len(mutants)))
     by_kind: dict[str, list[int]] = {}
     missed = []
     with tempfile.TemporaryDirectory() as folder:
-        looks = _Looks(file.stem, Path(folder))
+        cases = _TestCases(file.stem, Path(folder))
         for kind, where, values in drawn:
             count = by_kind.setdefault(kind, [0, 0])
             count[0] += 1
-            if looks.notice(values):
+            if cases.catch(values):
                 count[1] += 1
             else:
                 missed.append(f"{kind}: {where}")
     return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
 
 
-class _Looks:
-    """What the suite sees of one file: its own cases, and those of files that are built from it."""
+class _TestCases:
+    """Everything that the tests depend on for one file: its own cases, and those of files that extend or include it."""
 
     def __init__(self, model_type: str, folder: Path) -> None:
         from cases import cases  # of tests/oracle
@@ -108,28 +112,28 @@ class _Looks:
         for file in ARCHS_FOLDER.glob("*.toml"):
             if file.stem != model_type:
                 (folder / file.name).symlink_to(file)
-        self.cases = [one for one in cases() if self._uses(one.spec)]
-        # Its own cases first, and few of a kind at once: most mistakes show in the first one.
+        self.cases = [one for one in cases() if self._depends_on(one.spec)]
+        # Its own cases first: most mistakes change the first one.
         self.cases.sort(key=lambda one: one.spec.model_type != model_type)
-        self.right = [_look(one) for one in self.cases]
+        self.expected = [_observe_case(one) for one in self.cases]
 
-    def _uses(self, spec: ArchitectureSpec) -> bool:
+    def _depends_on(self, spec: ArchitectureSpec) -> bool:
         text = spec.file.read_text(encoding="utf-8")
         extends = f'extends = "{self.model_type}"' in text
         part = f'spec = "{self.model_type}"' in text
         return spec.model_type == self.model_type or extends or part or '"encoder"' in text
 
-    def notice(self, values: dict[str, Any]) -> bool:
-        """Whether any case looks otherwise with these values in the file."""
-        (self.folder / f"{self.model_type}.toml").write_text(_toml(values))
-        with _reading(self.folder):
-            pairs = zip(self.cases, self.right, strict=True)
-            return any(_look(case) != right for case, right in pairs)
+    def catch(self, values: dict[str, Any]) -> bool:
+        """Checks whether any case changes with these values in the file."""
+        (self.folder / f"{self.model_type}.toml").write_text(_to_toml(values))
+        with _use_archs_folder(self.folder):
+            pairs = zip(self.cases, self.expected, strict=True)
+            return any(_observe_case(case) != expected for case, expected in pairs)
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Takes the architecture files from another folder."""
+def _use_archs_folder(folder: Path) -> Iterator[None]:
+    """Makes the architecture files be read from another folder within the context."""
     before = specs_module.ARCHS_FOLDER
     specs_module.ARCHS_FOLDER = folder
     specs_module.load_spec.cache_clear()
@@ -140,24 +144,24 @@ def _reading(folder: Path) -> Iterator[None]:
         specs_module.load_spec.cache_clear()
 
 
-def _look(case: Any) -> Any:
-    """Everything of a case that ends up in files, or the error."""
+def _observe_case(case: Any) -> Any:
+    """Returns everything of a case that ends up in files, or the name of the error."""
     try:
         spec = specs_module.load_spec(case.spec.model_type)
         cls = spec.class_by_name(case.cls.name) if spec is not None else None
         if spec is None or cls is None:
             return "no such class"
-        expansion = expand(spec, cls, Config(_config(case)))
+        expansion = expand(spec, cls, Config(_case_config(case)))
         return (
             dict(cls.names),
             {n: one.shape for n, one in expansion.parameters.items()},
-            [_seen(layout_module(name).view(expansion)) for name in cls.names],
+            [_observe_view(layout_module(name).view(expansion)) for name in cls.names],
         )
     except (EquipoiseError, KeyError, ValueError, TypeError, AttributeError) as error:
         return type(error).__name__
 
 
-def _seen(view: Any) -> Any:
+def _observe_view(view: Any) -> Any:
     rules = {rule.targets: (rule.sources, rule.ops) for rule in view.rules}
     return (
         rules,
@@ -172,40 +176,40 @@ def _seen(view: Any) -> Any:
     )
 
 
-def _config(case: Any) -> dict[str, Any]:
+def _case_config(case: Any) -> dict[str, Any]:
     values = models.config_values(case.family, case.config)
     parts = [key for key in ("text", "vision") if key in case.spec.model_type.split("_")]
     if case.family != case.spec.model_type and parts:
         values = values.get(f"{parts[0]}_config", {})
-    if case.cls.name.endswith(TWO_LABELS):
+    if case.cls.name.endswith(TWO_LABEL_SUFFIXES):
         values = {**values, "num_labels": 2}
     return values
 
 
-def _mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
-    """Every single mistake of the kinds below."""
+def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
+    """Yields every single mistake of the kinds below."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
-            if line is not False:  # taken out of the file it extends
-                yield from _of_line(raw, group, path, line)
+            if line is not False:  # removed from the file it extends
+                yield from _line_mutants(raw, group, path, line)
     for section in ("when", "repeat", "let"):
         for name, text in raw.get(section, {}).items():
             wrong = f"not ({text})" if section == "when" else f"({text}) + 1"
             if section != "let":
                 kind = "flipped switch" if section == "when" else "wrong count"
-                yield kind, f"{section}.{name}", _with(raw, (section, name), wrong)
+                yield kind, f"{section}.{name}", _replace_value(raw, (section, name), wrong)
     for name, tie in raw.get("ties", {}).items():
-        yield "dropped tie", f"ties.{name}", _with(raw, ("ties", name), None)
+        yield "dropped tie", f"ties.{name}", _replace_value(raw, ("ties", name), None)
         if isinstance(tie, dict) and "when" in tie:
             flipped = {**tie, "when": f"not ({tie['when']})"}
-            yield "flipped switch", f"ties.{name}", _with(raw, ("ties", name), flipped)
+            yield "flipped switch", f"ties.{name}", _replace_value(raw, ("ties", name), flipped)
     for name, line in raw.get("classes", {}).items():
-        yield from _of_class(raw, name, line)
+        yield from _class_mutants(raw, name, line)
     for layout in ("pytorch", "tensorflow", "flax"):
-        yield from _of_layout(raw, layout)
+        yield from _layout_mutants(raw, layout)
 
 
-def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
+def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
     place = ("modules", group, path)
     where = f"{group}: {path}"
     text = line if isinstance(line, str) else line["kind"]
@@ -213,13 +217,13 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
     def changed(kind: str) -> Any:
         return kind if isinstance(line, str) else {**line, "kind": kind}
 
-    yield "dropped tensor", where, _with(raw, place, None)
-    renamed = _with(raw, place, None)
+    yield "dropped tensor", where, _replace_value(raw, place, None)
+    renamed = _replace_value(raw, place, None)
     renamed["modules"][group][f"{path}_x"] = line
     yield "wrong name", where, renamed
     if not isinstance(line, str):
         wrong = {**line, "when": f"not ({line['when']})"}
-        yield "flipped switch", where, _with(raw, place, wrong)
+        yield "flipped switch", where, _replace_value(raw, place, wrong)
     node = expressions.parse_expression(text)
     name = node.func.id  # type: ignore[attr-defined]
     arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
@@ -229,20 +233,24 @@ def _of_line(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[
         yield (
             "wrong size",
             where,
-            _with(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
+            _replace_value(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
         )
     if len(arguments) > 1 and arguments[0] != arguments[1]:
         turned = [arguments[1], arguments[0], *arguments[2:], *rest]
-        yield "swapped sizes", where, _with(raw, place, changed(f"{name}({', '.join(turned)})"))
+        yield (
+            "swapped sizes",
+            where,
+            _replace_value(raw, place, changed(f"{name}({', '.join(turned)})")),
+        )
     if name == "norm" and not rest:
-        yield "wrong kind", where, _with(raw, place, changed(f"rms_norm({arguments[0]})"))
+        yield "wrong kind", where, _replace_value(raw, place, changed(f"rms_norm({arguments[0]})"))
     if "bias" in MODULE_KINDS[name].switches and not rest:
         text = f"{name}({', '.join([*arguments, 'bias=False'])})"
-        yield "dropped bias", where, _with(raw, place, changed(text))
+        yield "dropped bias", where, _replace_value(raw, place, changed(text))
 
 
-def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
-    """A linear layer whose kernel is taken as it is."""
+def _transpose_mutants(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
+    """Yields linear layers whose kernel is not transposed."""
     for group, lines in raw.get("modules", {}).items():
         for path, line in lines.items():
             if line is False:
@@ -250,7 +258,7 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
             text = line if isinstance(line, str) else line["kind"]
             for layout in layouts if text.startswith("linear(") else ():
                 name = f"{path}.weight"
-                if not _held(raw, layout, group, name):
+                if not _can_contain(raw, layout, group, name):
                     continue
                 table = raw.get(layout, {}).get("ops", {})
                 values = deepcopy(raw)
@@ -258,8 +266,8 @@ def _untransposed(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
                 yield "dropped transpose", f"{layout}: {group}: {path}", values
 
 
-def _held(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
-    """Whether there can be a file of that layout with the weight in it: else its place in one is nobody's."""
+def _can_contain(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
+    """Checks whether a file of that layout can contain the weight."""
     about = raw.get(layout, {})
     never = (about.get(key, {}).get(name) for key in ("refused", "shared"))
     classes = [
@@ -271,36 +279,40 @@ def _held(raw: dict[str, Any], layout: str, group: str, name: str) -> bool:
     return not any(isinstance(one, str) for one in never) and (some or not classes)
 
 
-def _of_class(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
+def _class_mutants(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant]:
     groups = line if isinstance(line, list) else line["groups"] if line else []
     for group in groups:
         fewer = [one for one in groups if one != group]
         value = fewer if isinstance(line, list) else {**line, "groups": fewer}
-        yield "dropped group", f"{name}: {group}", _with(raw, ("classes", name), value)
+        yield "dropped group", f"{name}: {group}", _replace_value(raw, ("classes", name), value)
     if isinstance(line, dict) and line.get("base"):
         value = {**line, "base": False}
-        yield "wrong prefix", name, _with(raw, ("classes", name), value)
+        yield "wrong prefix", name, _replace_value(raw, ("classes", name), value)
 
 
-def _of_layout(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
-    """One entry dropped, and two of a table swapped."""
+def _layout_mutants(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
+    """Yields mistakes of a layout: one entry dropped, or two of a table swapped."""
     for key, table in raw.get(layout, {}).items():
-        if key in UNSEEN:
+        if key in UNTESTED_KEYS:
             continue
         if not isinstance(table, dict):
-            yield f"dropped {key}", layout, _with(raw, (layout, key), None)
+            yield f"dropped {key}", layout, _replace_value(raw, (layout, key), None)
             continue
         for name in table:
-            yield f"dropped {key}", f"{layout}: {name}", _with(raw, (layout, key, name), None)
+            yield (
+                f"dropped {key}",
+                f"{layout}: {name}",
+                _replace_value(raw, (layout, key, name), None),
+            )
         for one, other in zip(list(table), list(table)[1:], strict=False):
             if key in ("paths", "leaves") and table[one] != table[other]:
-                swapped = _with(raw, (layout, key, one), table[other])
+                swapped = _replace_value(raw, (layout, key, one), table[other])
                 swapped[layout][key][other] = table[one]
                 yield "swapped names", f"{layout}: {one}, {other}", swapped
 
 
-def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """The values with one replaced, or taken away where it is None."""
+def _replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Returns a copy of the values with one replaced, or removed if the new value is None."""
     found = deepcopy(raw)
     table = found
     for part in place[:-1]:
@@ -312,16 +324,23 @@ def _with(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, 
     return found
 
 
-def _toml(values: dict[str, Any]) -> str:
-    """TOML with inline tables: plain values first."""
-    return "\n".join(f"{json.dumps(name)} = {_value(one)}" for name, one in values.items()) + "\n"
+def _to_toml(values: dict[str, Any]) -> str:
+    """Returns the values as TOML with inline tables."""
+    return (
+        "\n".join(f"{json.dumps(name)} = {_to_toml_value(one)}" for name, one in values.items())
+        + "\n"
+    )
 
 
-def _value(value: Any) -> str:
+def _to_toml_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(k)} = {_to_toml_value(v)}" for k, v in value.items())
+            + "}"
+        )
     if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(_to_toml_value, value))}]"
     return json.dumps(value)
 
 

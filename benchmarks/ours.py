@@ -1,4 +1,4 @@
-"""One measured call of ours, in a process of its own: ``ours.py convert|inspect ARGUMENT...``."""
+"""Runs and measures one call of Equipoise, in a process of its own: ``ours.py convert|inspect ARGUMENT...``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def convert(source: str, output: str, to: str) -> None:
 
 
 def inspect(source: str) -> None:
-    """Opens a folder and finds out what it holds."""
+    """Opens a folder and finds the class of its model."""
     from equipoise.convert import open_checkpoint
     from equipoise.convert.checkpoints.find_class import find_class
 
@@ -28,7 +28,7 @@ CALLS: dict[str, Callable[..., None]] = {"convert": convert, "inspect": inspect}
 
 
 if __name__ == "__main__":
-    import equipoise.convert  # noqa: F401 - so that the call's own time has no imports in it
+    import equipoise.convert  # noqa: F401 - so that the measured time includes no imports
 
     began = time.perf_counter()
     CALLS[sys.argv[1]](*sys.argv[2:])

@@ -1,9 +1,9 @@
-"""What a validation costs beside the passes that it makes: a model of BERT-base's size, real texts.
+"""Measures the overhead of a validation over its forward passes, for a model of BERT-base's size on real texts.
 
     python benchmarks/overhead.py [--oracle PYTHON] [--layers 12]
 
-From the first pass of a backend to its judgement: seconds by the clock over the seconds that the worker
-measured within the model. Loading is left out. Figures go to ``benchmarks/results/overhead.json``.
+The ratio is the wall time from a backend's first pass to its verdict, divided by the seconds that the worker measured within
+the model. Loading is not included. Figures go to ``benchmarks/results/overhead.json``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from random_bert import build
+from random_bert import write_random_bert
 
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation import host
@@ -25,14 +25,14 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Builds, runs, writes."""
+    """Builds the model, validates it, and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--oracle")
     parser.add_argument("--layers", type=int, default=12)
     given = parser.parse_args()
     moments: list[tuple[float, str]] = []
     with tempfile.TemporaryDirectory() as work:
-        model = build(Path(work) / "model", num_hidden_layers=given.layers)
+        model = write_random_bert(Path(work) / "model", num_hidden_layers=given.layers)
         chosen = {"oracle": given.oracle} if given.oracle else {}
         with WorkerPool(chosen) as workers:
             request = Request(
@@ -45,7 +45,7 @@ def main() -> None:
             report = validate(request, workers)
     rows = []
     for result in report.backends:
-        clock = spent(moments, result.label)
+        clock = wall_seconds(moments, result.label)
         rows.append(
             {
                 "backend": result.backend,
@@ -60,8 +60,8 @@ def main() -> None:
     (HERE / "results" / "overhead.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
-def spent(moments: list[tuple[float, str]], label: str) -> float:
-    """Seconds from a backend's first case to what came after its last one."""
+def wall_seconds(moments: list[tuple[float, str]], label: str) -> float:
+    """Returns the seconds from the start of a backend's first case to its verdict."""
     own = [(moment, text) for moment, text in moments if text.startswith(f"{label}: ")]
     passes = [moment for moment, text in own if not text.endswith((": loading", ": judged"))]
     (judged,) = [moment for moment, text in own if text.endswith(": judged")]

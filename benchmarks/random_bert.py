@@ -1,4 +1,4 @@
-"""A BERT of any size with random weights and the fixture's words.
+"""Writes a BERT of any size with random weights and the tokenizer of a fixture.
 
 python benchmarks/random_bert.py FOLDER LAYERS WIDTH
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 TASK = Path(__file__).parent.parent / "fixtures" / "tasks" / "text-classification"
 
 
-def build(folder: Path, **config: int) -> Path:
-    """Writes the model, in one file, and its tokenizer."""
+def write_random_bert(folder: Path, **config: int) -> Path:
+    """Writes the model in one file, and its tokenizer; returns the folder."""
     import torch
     import transformers
 
@@ -31,7 +31,7 @@ def build(folder: Path, **config: int) -> Path:
 
 if __name__ == "__main__":
     WIDTH = int(sys.argv[3])
-    build(
+    write_random_bert(
         Path(sys.argv[1]),
         num_hidden_layers=int(sys.argv[2]),
         hidden_size=WIDTH,

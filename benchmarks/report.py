@@ -1,4 +1,4 @@
-"""The results as a page: tables, and what misses its target."""
+"""Writes the results of ``run.py`` as a page: tables, and figures that miss their target."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 MB, GB = 1e6, 1e9
-CP_RATIO = 2.5
-"""Most that a conversion may take, in times of ``cp``."""
-THEIRS_RATIO = 10
-"""Least that 4.57.6 must take, in times of ours."""
-SPARE = 150 * 1e6
-"""Memory beside twice the largest tensor."""
-HELP_SECONDS, INSPECT_SECONDS = 0.2, 0.5
+MAX_CP_RATIO = 2.5
+"""Target: maximum time of a conversion, as a multiple of ``cp``."""
+MIN_THEIRS_RATIO = 10
+"""Target: minimum time of transformers 4.57.6, as a multiple of Equipoise's."""
+SPARE_BYTES = 150 * 1e6
+"""Target: maximum memory in addition to twice the largest tensor, in bytes."""
+MAX_HELP_SECONDS, MAX_INSPECT_SECONDS = 0.2, 0.5
 
 
-def text(results: Mapping[str, Any]) -> str:
-    """The page in Markdown."""
-    parts = [_head(results["machine"])]
+def render_page(results: Mapping[str, Any]) -> str:
+    """Returns the page in Markdown."""
+    parts = [_header_section(results["machine"])]
     misses: list[str] = []
     for model in results["models"].values():
-        parts += [_model(model, results["machine"], misses), _theirs(model, misses)]
-    parts.append(_commands(results, misses))
+        parts += [
+            _model_section(model, results["machine"], misses),
+            _comparison_section(model, misses),
+        ]
+    parts.append(_commands_section(results, misses))
     verdict = [f"- {miss}" for miss in misses] or ["Every target is met."]
     parts.append("\n".join(["## What misses its target", "", *verdict]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(machine: Mapping[str, Any]) -> str:
+def _header_section(machine: Mapping[str, Any]) -> str:
     versions = [f"{name} {machine[name]}" for name in ("equipoise", "python", "numpy", "h5py")]
     if "transformers" in machine:
         versions.append(f"transformers {machine['transformers']}")
@@ -43,8 +46,8 @@ both sides, `fsync`, rename. `cp` is a plain copy of the source, which GNU cp le
 `cp, sync` also waits for the disk, as the conversion does. Peak is the resident memory of the process."""
 
 
-def _model(model: Mapping[str, Any], machine: Mapping[str, Any], misses: list[str]) -> str:
-    limit = SPARE + 2 * model["largest"]
+def _model_section(model: Mapping[str, Any], machine: Mapping[str, Any], misses: list[str]) -> str:
+    limit = SPARE_BYTES + 2 * model["largest"]
     hashing = 4 * model["bytes"] / machine["sha256"] / machine["cores"]
     floor = (
         "SHA-256 of tensors and files on both sides goes four times over all bytes (three times where no tensor "
@@ -67,7 +70,7 @@ def _model(model: Mapping[str, Any], machine: Mapping[str, Any], misses: list[st
             f"| {pair['cp']:.2f} s | {ratio:.1f} | {pair['cp_durable']:.2f} s | {durable:.1f} "
             f"| {pair['peak'] / MB:.0f} MB |"
         )
-        if ratio > CP_RATIO:
+        if ratio > MAX_CP_RATIO:
             over.append(ratio)
         if pair["peak"] > limit:
             misses.append(
@@ -76,13 +79,13 @@ def _model(model: Mapping[str, Any], machine: Mapping[str, Any], misses: list[st
             )
     if over:
         misses.append(
-            f"{model['title']}: {len(over)} of {len(model['pairs'])} conversions take more than {CP_RATIO} "
+            f"{model['title']}: {len(over)} of {len(model['pairs'])} conversions take more than {MAX_CP_RATIO} "
             f"times `cp`: {min(over):.1f} to {max(over):.1f} times."
         )
     return "\n".join(lines)
 
 
-def _theirs(model: Mapping[str, Any], misses: list[str]) -> str:
+def _comparison_section(model: Mapping[str, Any], misses: list[str]) -> str:
     if not model["theirs"]:
         return ""
     lines = [
@@ -101,21 +104,23 @@ def _theirs(model: Mapping[str, Any], misses: list[str]) -> str:
             f"| {times:.1f} | {pair['call']:.2f} s | {row['call']:.1f} s | {row['call'] / pair['call']:.1f} "
             f"| {pair['peak'] / MB:.0f} MB | {row['peak'] / MB:.0f} MB | {row['what']} |"
         )
-        if times < THEIRS_RATIO:
+        if times < MIN_THEIRS_RATIO:
             misses.append(
                 f"{model['title']}, {row['source']} to {row['target']}: {times:.1f} times as fast as 4.57.6 "
-                f"({row['what']}), the target is {THEIRS_RATIO}."
+                f"({row['what']}), the target is {MIN_THEIRS_RATIO}."
             )
     return "\n".join(lines)
 
 
-def _commands(results: Mapping[str, Any], misses: list[str]) -> str:
-    rows = [("`equipoise --help`", results["help"], HELP_SECONDS)]
+def _commands_section(results: Mapping[str, Any], misses: list[str]) -> str:
+    rows = [("`equipoise --help`", results["help"], MAX_HELP_SECONDS)]
     for model in results["models"].values():
         title = model["title"]
-        rows.append((f"`equipoise inspect`, {title}", model["inspect_command"], INSPECT_SECONDS))
+        rows.append(
+            (f"`equipoise inspect`, {title}", model["inspect_command"], MAX_INSPECT_SECONDS)
+        )
         rows += [
-            (f"open and find the class, {title}, {form}", seconds, INSPECT_SECONDS)
+            (f"open and find the class, {title}, {form}", seconds, MAX_INSPECT_SECONDS)
             for form, seconds in model["inspect"].items()
         ]
     lines = ["## Commands", "", "| what | seconds | target |", "|---|--:|--:|"]

@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--quick] [--only MODEL] [--oracle PYTHON] [--work FOLDER]
 
-Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``; with ``--only`` the other models' results of the
-same day stay.
+Results go to ``benchmarks/results/<date>-cpu.json`` and ``.md``; with ``--only`` the results of the other models of the
+same day are kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import about  # isort: skip - scripts beside this one, no package
-from measure import Sample, copy, middle, run, settle, warm  # isort: skip
+from machine import describe_machine  # isort: skip - scripts in the same folder, not a package
+from measure import (  # isort: skip
+    Sample,
+    measure_copy,
+    median_sample,
+    remove_and_wait,
+    run_command,
+    warm_page_cache,
+)
 from models import MODELS  # isort: skip
-from report import text  # isort: skip
+from report import render_page  # isort: skip
 
 HERE = Path(__file__).parent
 FORMATS = ("pytorch-safetensors", "pytorch-bin", "tensorflow-h5", "flax-msgpack")
-THEIRS = (
+COMPARED_CONVERSIONS = (
     ("pytorch-safetensors", "tensorflow-h5"),
     ("tensorflow-h5", "pytorch-safetensors"),
     ("pytorch-safetensors", "flax-msgpack"),
@@ -30,97 +37,101 @@ THEIRS = (
 )
 
 
-def ours(*arguments: str | Path) -> list[str | Path]:
-    """The command of one call of ours."""
+def own_call(*arguments: str | Path) -> list[str | Path]:
+    """Returns the command for one call of Equipoise."""
     return [sys.executable, HERE / "ours.py", *arguments]
 
 
 def measure_model(name: str, work: Path, oracle: Path | None) -> dict[str, Any]:
-    """All pairs of formats of one model."""
+    """Returns the measurements of one model for all pairs of formats."""
     folders = {form: work / form for form in FORMATS}
-    made = run([sys.executable, HERE / "models.py", name, folders[FORMATS[0]]])
+    made = run_command([sys.executable, HERE / "models.py", name, folders[FORMATS[0]]])
     for form in FORMATS[1:]:
-        run(ours("convert", folders[FORMATS[0]], folders[form], form))
+        run_command(own_call("convert", folders[FORMATS[0]], folders[form], form))
     model = MODELS[name]
     pairs = []
     for form in FORMATS:
         pairs += measure_source(folders[form], work / "out", model.rounds)
     theirs = []
     if model.theirs and oracle is not None:
-        for source, target in THEIRS:
+        for source, target in COMPARED_CONVERSIONS:
             script: list[str | Path] = [oracle, HERE / "theirs.py", model.class_name]
-            settle(work / "out")
-            sample = run([*script, folders[source], work / "out", target])
+            remove_and_wait(work / "out")
+            sample = run_command([*script, folders[source], work / "out", target])
             row = {"source": source, "target": target, "call": sample.call, "peak": sample.peak}
-            theirs.append({**row, "seconds": sample.seconds, **sample.said})
+            theirs.append({**row, "seconds": sample.seconds, **sample.output})
             print(f"  4.57.6: {source} -> {target}: {sample.call:.2f} s", flush=True)
-    inspected = {form: run(ours("inspect", folders[form])) for form in FORMATS}
+    inspect_samples = {form: run_command(own_call("inspect", folders[form])) for form in FORMATS}
     return {
         "title": model.title,
-        **made.said,
+        **made.output,
         "rounds": model.rounds,
         "pairs": pairs,
         "theirs": theirs,
-        "inspect": {form: sample.call for form, sample in inspected.items()},
-        "inspect_command": run(command_line("inspect", folders[FORMATS[0]])).seconds,
+        "inspect": {form: sample.call for form, sample in inspect_samples.items()},
+        "inspect_command": run_command(equipoise_command("inspect", folders[FORMATS[0]])).seconds,
     }
 
 
 def measure_source(source: Path, out: Path, rounds: int) -> list[dict[str, Any]]:
-    """The conversions of one folder and copies of it, in turns."""
+    """Returns the measurements of converting one folder to each format, and of copying it, in turns."""
     targets = [form for form in FORMATS if form != source.name]
     samples: dict[str, list[Sample]] = {name: [] for name in ("cp", "cp_durable", *targets)}
     for _ in range(rounds):
-        for name, taken in samples.items():
-            settle(out)
-            warm(source)
+        for name, measured in samples.items():
+            remove_and_wait(out)
+            warm_page_cache(source)
             if name.startswith("cp"):
-                taken.append(copy(source, out, durable=name == "cp_durable"))
+                measured.append(measure_copy(source, out, durable=name == "cp_durable"))
             else:
-                taken.append(run(ours("convert", source, out, name)))
-    settle(out)
-    cp, durable = middle(samples["cp"]).seconds, middle(samples["cp_durable"]).seconds
+                measured.append(run_command(own_call("convert", source, out, name)))
+    remove_and_wait(out)
+    cp, durable = median_sample(samples["cp"]).seconds, median_sample(samples["cp_durable"]).seconds
     rows = []
     for target in targets:
-        mine = middle(samples[target])
+        median = median_sample(samples[target])
         row = {"source": source.name, "target": target, "cp": cp, "cp_durable": durable}
-        row |= {"seconds": mine.seconds, "call": mine.call, "peak": mine.peak}
+        row |= {"seconds": median.seconds, "call": median.call, "peak": median.peak}
         rows.append(row | {"all": [sample.seconds for sample in samples[target]]})
-        print(f"  {source.name} -> {target}: {mine.seconds:.2f} s, cp {cp:.2f} s", flush=True)
+        print(f"  {source.name} -> {target}: {median.seconds:.2f} s, cp {cp:.2f} s", flush=True)
     return rows
 
 
-def command_line(*arguments: str | Path) -> list[str | Path]:
-    """The command line of ours, as the installed script runs it."""
+def equipoise_command(*arguments: str | Path) -> list[str | Path]:
+    """Returns the command that runs ``equipoise`` as the installed script does."""
     script = "import sys; from equipoise.cli.main import main; sys.exit(main())"
     return [sys.executable, "-c", script, *arguments]
 
 
 def main() -> None:
-    """Measures, and writes the results."""
+    """Measures the models and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small model only, results not kept")
-    parser.add_argument("--only", choices=sorted(MODELS), help="one model; the day's others stay")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small model only; results are printed, not written"
+    )
+    parser.add_argument(
+        "--only", choices=sorted(MODELS), help="one model; other results of the same day are kept"
+    )
     parser.add_argument("--oracle", type=Path, default=HERE.parent / ".venv-oracle/bin/python")
-    parser.add_argument("--work", type=Path, help="a folder on the disk to be measured")
+    parser.add_argument("--work", type=Path, help="a folder on the disk that is measured")
     given = parser.parse_args()
     oracle = given.oracle if given.oracle.exists() else None
     names = ["tiny"] if given.quick else [given.only] if given.only else ["bert-base", "t5-large"]
-    results: dict[str, Any] = {"machine": about(oracle), "models": {}}
+    results: dict[str, Any] = {"machine": describe_machine(oracle), "models": {}}
     stem = HERE / "results" / f"{results['machine']['date']}-cpu"
     if given.only and stem.with_suffix(".json").exists():
         results["models"] = json.loads(stem.with_suffix(".json").read_text())["models"]
-    helped = middle([run(command_line("--help")) for _ in range(5)])
-    results["help"] = helped.seconds
+    help_sample = median_sample([run_command(equipoise_command("--help")) for _ in range(5)])
+    results["help"] = help_sample.seconds
     for name in names:
         print(MODELS[name].title, flush=True)
         with tempfile.TemporaryDirectory(dir=given.work, prefix="equipoise-bench-") as work:
             results["models"][name] = measure_model(name, Path(work), oracle)
     if given.quick:
-        print(text(results))
+        print(render_page(results))
         return
     stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(text(results))
+    stem.with_suffix(".md").write_text(render_page(results))
     print(f"wrote {stem}.json and .md")
 
 

@@ -48,17 +48,17 @@ def definitions(path: Path) -> frozenset[str]:
 
 @pytest.mark.parametrize("name", ["validators", "exporters", "convert", "cli"])
 def test_package_keeps_the_limits(house: ModuleType, name: str) -> None:
-    assert house.violations(house.read_package(name)) == []
+    assert house.find_violations(house.read_package(name)) == []
 
 
 def test_circles_are_found(house: ModuleType) -> None:
     graph = {"a": frozenset({"b"}), "b": frozenset({"a"})}
-    assert house.circles(graph) == [["a", "b"]]
+    assert house.find_circles(graph) == [["a", "b"]]
 
 
 def test_drawing_of_the_page(house: ModuleType) -> None:
     """``python tools/house.py --write`` writes it again."""
-    drawing = house.drawing([house.read_package(name) for name in house.MAX_FLOORS])
+    drawing = house.draw_structure([house.read_package(name) for name in house.MAX_FLOORS])
     begin, end = house.BEGIN, house.END
     assert f"{begin}\n```text\n{drawing}\n```\n{end}" in PAGE
 

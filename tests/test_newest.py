@@ -27,7 +27,7 @@ def newest() -> Any:
 
 def test_the_table_matches_the_results(newest: Any) -> None:
     results = json.loads(newest.RESULTS.read_text(encoding="utf-8"))
-    assert newest.table(results) in newest.README.read_text(encoding="utf-8")
+    assert newest.render_table(results) in newest.README.read_text(encoding="utf-8")
     tried = [row["tried"] for row in results["rows"]]
     for version in (*newest.TRANSFORMERS, *newest.PYTHONS):
         assert any(one.endswith(f" {version}") for one in tried)
@@ -36,9 +36,9 @@ def test_the_table_matches_the_results(newest: Any) -> None:
 
 def test_the_table_is_written_between_the_markers(newest: Any) -> None:
     page = f"before\n{newest.BEGIN}old\n{newest.END}after\n"
-    assert newest.with_table(page, "new\n") == page.replace("old", "new")
+    assert newest.replace_table(page, "new\n") == page.replace("old", "new")
     with pytest.raises(ValueError, match="README has no"):
-        newest.with_table("before\n", "new\n")
+        newest.replace_table("before\n", "new\n")
 
 
 def test_a_failure_is_a_row(newest: Any) -> None:
@@ -46,12 +46,12 @@ def test_a_failure_is_a_row(newest: Any) -> None:
         row.tried, row.detail = "it", "one passed"
         newest.run(sys.executable, "-c", "raise SystemExit('broken | here')")
 
-    row = newest.attempt(fails)
+    row = newest.run_attempt(fails)
     assert (row.result, row.detail) == ("failed", "one passed; broken / here")
 
 
 def test_a_missing_python_is_skipped(newest: Any, tmp_path: Path) -> None:
-    row = newest.attempt(newest.try_converting, tmp_path, "3.99", tmp_path / "none.whl")
+    row = newest.run_attempt(newest.try_converting, tmp_path, "3.99", tmp_path / "none.whl")
     assert (row.result, row.detail) == ("skipped", "no python3.99 here")
     here = newest.find_python(f"3.{sys.version_info.minor}")
     output = subprocess.run([here, "-V"], capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,6 @@
-"""Computes the drawing of the code from its imports and checks the limits that keep it readable.
+"""Draws the module structure of the code from its imports, and checks the limits that keep it readable.
 
-    python tools/house.py            prints the drawing and fails beyond a limit
+    python tools/house.py            prints the drawing and fails if a limit is exceeded
     python tools/house.py --write    also writes the drawing into docs/architecture.md
 
 All imports count: at the top of a module, inside functions, and those for type checkers only. A module's *floor* is one
@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawing: begin -->", "<!-- drawing: end -->"
 
 Graph = Mapping[str, frozenset[str]]
-"""Modules or folders -> those that they import."""
+"""The modules or folders that each module or folder imports."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Package:
     """One of the top-level folders.
 
     Attributes:
-        name: Its name.
-        files: Dotted names of its modules, without the namespace -> their files.
+        name: The folder's name.
+        files: The file of each module, by dotted name without the namespace.
     """
 
     name: str
@@ -57,20 +57,20 @@ class Package:
 
     @cached_property
     def imports(self) -> dict[str, frozenset[str]]:
-        """Modules -> the modules of this package that they import."""
+        """The modules of this package that each module imports."""
         return {
-            module: frozenset(_imported(path, self.files)) - {module}
+            module: frozenset(_imported_modules(path, self.files)) - {module}
             for module, path in self.files.items()
         }
 
     @cached_property
     def floors(self) -> dict[str, int]:
-        """The floor of every module; 1 imports nothing of the package."""
-        return floors(self.imports)
+        """The floor of every module; a module on floor 1 imports nothing of the package."""
+        return compute_floors(self.imports)
 
     @cached_property
     def folders(self) -> dict[str, list[str]]:
-        """Folders -> the names of their modules, without ``__init__``."""
+        """The names of the modules in each folder, without ``__init__``."""
         found: dict[str, list[str]] = {}
         for module, path in self.files.items():
             if path.name != "__init__.py":
@@ -80,7 +80,7 @@ class Package:
 
     @cached_property
     def folder_imports(self) -> dict[str, frozenset[str]]:
-        """Folders -> the other folders that their modules import; the package's own ``__init__`` is left out."""
+        """The other folders that the modules of each folder import; the package's own ``__init__`` is left out."""
         folder_of = {
             module: module if path.name == "__init__.py" else module.rpartition(".")[0]
             for module, path in self.files.items()
@@ -94,7 +94,7 @@ class Package:
 
 
 def read_package(name: str) -> Package:
-    """Reads the modules of a top-level folder."""
+    """Returns the package of a top-level folder."""
     files = {}
     for path in sorted((ROOT / name).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -102,7 +102,7 @@ def read_package(name: str) -> Package:
     return Package(name, files)
 
 
-def _imported(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
+def _imported_modules(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
     """Yields the modules among ``files`` that a file imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{NAMESPACE}."):
@@ -118,17 +118,17 @@ def _imported(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
             yield from (name for name in names if name in files)
 
 
-def floors(graph: Graph) -> dict[str, int]:
+def compute_floors(graph: Graph) -> dict[str, int]:
     """Returns the floor of every node of a graph without circles.
 
-    >>> floors({"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset()})
+    >>> compute_floors({"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset()})
     {'c': 1, 'b': 2, 'a': 3}
     """
     found: dict[str, int] = {}
 
     def floor(node: str) -> int:
         if node not in found:
-            found[node] = 0  # a circle is reported by circles(), and must not recurse
+            found[node] = 0  # ends the recursion in a circle, which find_circles() reports
             found[node] = 1 + max(map(floor, graph[node]), default=0)
         return found[node]
 
@@ -137,13 +137,13 @@ def floors(graph: Graph) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 
-def circles(graph: Graph) -> list[list[str]]:
+def find_circles(graph: Graph) -> list[list[str]]:
     """Returns the circles of a graph: groups of nodes that all reach each other.
 
-    >>> circles({"a": frozenset({"b"}), "b": frozenset({"a"}), "c": frozenset({"a"})})
+    >>> find_circles({"a": frozenset({"b"}), "b": frozenset({"a"}), "c": frozenset({"a"})})
     [['a', 'b']]
     """
-    reach = {node: _reachable(graph, node) for node in graph}
+    reach = {node: _reachable_nodes(graph, node) for node in graph}
     groups = {
         tuple(sorted(other for other in reach[node] if node in reach[other]))
         for node in graph
@@ -152,7 +152,7 @@ def circles(graph: Graph) -> list[list[str]]:
     return [list(group) for group in sorted(groups)]
 
 
-def _reachable(graph: Graph, start: str) -> set[str]:
+def _reachable_nodes(graph: Graph, start: str) -> set[str]:
     found: set[str] = set()
     waiting = list(graph[start])
     while waiting:
@@ -164,7 +164,7 @@ def _reachable(graph: Graph, start: str) -> set[str]:
 
 
 def count_any(files: Iterable[Path]) -> float:
-    """Returns how often ``Any`` is used in 1,000 lines."""
+    """Returns how often ``Any`` is used per 1,000 lines."""
     uses = lines = 0
     for path in files:
         text = path.read_text(encoding="utf-8")
@@ -175,14 +175,16 @@ def count_any(files: Iterable[Path]) -> float:
     return 1000 * uses / lines
 
 
-def violations(package: Package) -> list[str]:
-    """Returns the limits that a package breaks, in words."""
+def find_violations(package: Package) -> list[str]:
+    """Returns a message for each limit that a package exceeds."""
     found = []
     highest = max(package.floors.values())
     if highest > MAX_FLOORS[package.name]:
         found.append(f"{package.name}: {highest} floors, at most {MAX_FLOORS[package.name]}")
-    found += [f"{package.name}: circle of modules {one}" for one in circles(package.imports)]
-    found += [f"{package.name}: circle of folders {one}" for one in circles(package.folder_imports)]
+    found += [f"{package.name}: circle of modules {one}" for one in find_circles(package.imports)]
+    found += [
+        f"{package.name}: circle of folders {one}" for one in find_circles(package.folder_imports)
+    ]
     for folder, modules in package.folders.items():
         is_plugins = folder.replace(".", "/") in PLUGIN_FOLDERS
         if len(modules) > MAX_MODULES_IN_A_FOLDER and not is_plugins:
@@ -194,12 +196,12 @@ def violations(package: Package) -> list[str]:
     return found
 
 
-def drawing(packages: Iterable[Package]) -> str:
+def draw_structure(packages: Iterable[Package]) -> str:
     """Returns the folders of every package from the highest floor to the lowest, with their modules."""
     lines = []
     for package in packages:
         lines.append(f"{package.name}/  {max(package.floors.values())} floors")
-        levels = floors(package.folder_imports)
+        levels = compute_floors(package.folder_imports)
         for folder in sorted(package.folders, key=lambda one: (-levels[one], one)):
             name = folder.removeprefix(package.name).lstrip(".").replace(".", "/")
             modules = package.folders[folder]
@@ -217,7 +219,7 @@ def drawing(packages: Iterable[Package]) -> str:
 
 
 def _wrap(label: str, words: list[str], width: int = 118) -> list[str]:
-    """Returns a label with words behind it, on lines of a limited width."""
+    """Returns a label followed by words, wrapped to a limited width."""
     lines, line = [], label
     for word in words:
         if len(line) + len(word) + 1 > width and line.strip():
@@ -237,13 +239,13 @@ def write_page(text: str) -> None:
 
 
 def main() -> int:
-    """Prints the drawing; returns 1 if a limit is broken."""
+    """Prints the drawing; returns 1 if a limit is exceeded."""
     packages = [read_package(name) for name in MAX_FLOORS]
-    text = drawing(packages)
+    text = draw_structure(packages)
     print(text)
     if "--write" in sys.argv[1:]:
         write_page(text)
-    found = [line for package in packages for line in violations(package)]
+    found = [line for package in packages for line in find_violations(package)]
     for line in found:
         print(f"error: {line}", file=sys.stderr)
     return 1 if found else 0

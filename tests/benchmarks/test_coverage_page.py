@@ -24,7 +24,7 @@ def coverage() -> Iterator[Any]:
 
 def test_page_matches_the_results(coverage: Any) -> None:
     """``python benchmarks/coverage_page.py`` writes the page again."""
-    assert coverage.PAGE.read_text(encoding="utf-8") == coverage.page()
+    assert coverage.PAGE.read_text(encoding="utf-8") == coverage.render_page()
 
 
 def test_every_failure_is_on_the_page(coverage: Any) -> None:
@@ -40,5 +40,5 @@ def test_every_failure_is_on_the_page(coverage: Any) -> None:
 
 
 def test_long_reasons_are_truncated(coverage: Any) -> None:
-    assert coverage._cut("a | b\n c") == "a \\| b c"
-    assert coverage._cut("x" * 200) == "x" * 100 + "..."
+    assert coverage._shorten("a | b\n c") == "a \\| b c"
+    assert coverage._shorten("x" * 200) == "x" * 100 + "..."

@@ -63,7 +63,7 @@ def test_results_file_is_named_by_date(
 ) -> None:
     smi(bin_path, "echo 'NVIDIA H100, 81559 MiB, 580.1'")
     parts = [part(gpu, "tests", "print(1)"), part(gpu, "speed/bert", "print(2)")]
-    monkeypatch.setattr(gpu, "parts", lambda: parts)
+    monkeypatch.setattr(gpu, "list_parts", lambda: parts)
     assert gpu.main(["--only", "speed"], tmp_path) == 0
     (file,) = tmp_path.glob("gpu-*.json")
     found = json.loads(file.read_text())
@@ -93,7 +93,7 @@ def test_failed_and_timed_out_parts_run_again(gpu: Any, tmp_path: Path) -> None:
 
 def test_no_part_starts_without_time_left(gpu: Any, tmp_path: Path) -> None:
     todo = [part(gpu, "late", "print(1)")]
-    assert gpu.run_parts(todo, tmp_path / "gpu.json", ABOUT, gpu.SHORTEST_SECONDS - 1) == ["late"]
+    assert gpu.run_parts(todo, tmp_path / "gpu.json", ABOUT, gpu.MIN_SECONDS_LEFT - 1) == ["late"]
     assert not (tmp_path / "gpu.json").exists()
 
 
@@ -105,11 +105,11 @@ def test_results_of_another_gpu_are_discarded(gpu: Any, tmp_path: Path) -> None:
 
 
 def test_commands_name_existing_files(gpu: Any) -> None:
-    every = {one.name: one for one in gpu.parts()}
-    assert len(every) == len(gpu.parts()) == 1 + 15 + 4 + 3
+    every = {one.name: one for one in gpu.list_parts()}
+    assert len(every) == len(gpu.list_parts()) == 1 + 15 + 4 + 3
     files = [word for word in every["tests"].commands[0] if word.startswith("tests/")]
     assert files == ["tests/validators/backends/test_cuda.py"]
-    for model in {*gpu.JUDGED, *gpu.IN_JAX}:
+    for model in {*gpu.VALIDATED_MODELS, *gpu.JAX_MODELS}:
         assert (gpu.TASKS / model / "samples.json").is_file()
 
 
@@ -128,7 +128,7 @@ def test_without_an_installation_the_checkout_is_on_the_path(
     gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "mine")
-    assert gpu.environment()["PYTHONPATH"] == "mine"
+    assert gpu.process_variables()["PYTHONPATH"] == "mine"
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
-    paths = gpu.environment()["PYTHONPATH"].split(os.pathsep)
+    paths = gpu.process_variables()["PYTHONPATH"].split(os.pathsep)
     assert paths == [str(ROOT / "tests" / "typing_root"), "mine"]

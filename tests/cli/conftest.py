@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.fixtures.synthetic import small_bert
+from equipoise.fixtures.synthetic import write_small_bert
 
 
 @pytest.fixture
 def bert(tmp_path: Path) -> Path:
-    return small_bert(tmp_path / "bert")
+    return write_small_bert(tmp_path / "bert")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert import open_checkpoint
-from equipoise.fixtures.synthetic import small_bert, write_tensors
+from equipoise.fixtures.synthetic import write_small_bert, write_tensors
 
 
 def test_inspect_shows(cli: Callable[..., Any], bert: Path) -> None:
@@ -153,7 +153,7 @@ def test_verify_needs_a_manifest(cli: Callable[..., Any], bert: Path) -> None:
 def test_a_file_alone_is_compared_with_the_other_sides_config(
     cli: Callable[..., Any], tmp_path: Path
 ) -> None:
-    bert = small_bert(tmp_path / "bert")
+    bert = write_small_bert(tmp_path / "bert")
     cli("convert", bert, tmp_path / "out", "--to", "flax")
     alone = tmp_path / "alone.msgpack"
     (tmp_path / "out" / "flax_model.msgpack").rename(alone)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from equipoise.convert import open_checkpoint
-from equipoise.fixtures.synthetic import small_bert
+from equipoise.fixtures.synthetic import write_small_bert
 
 ROUND_TRIP = """
 import importlib.abc, sys
@@ -40,7 +40,7 @@ assert not BLOCKED & sys.modules.keys()
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertModel", "BertForPreTraining"])
 def test_conversion_through_all_frameworks_without_any_installed(name: str, tmp_path: Path) -> None:
-    source = small_bert(tmp_path / "source", name)
+    source = write_small_bert(tmp_path / "source", name)
     command = [sys.executable, "-c", ROUND_TRIP, str(source), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ import pytest
 from equipoise.cli.main import run
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.containers._shared import slot_file
-from equipoise.fixtures.synthetic import small_bert, write_tensors
+from equipoise.fixtures.synthetic import write_small_bert, write_tensors
 from equipoise.fixtures.torch_files import write_zip
 
 Snapshot = dict[str, tuple[int, int, bytes]]
@@ -67,7 +67,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 
 @pytest.fixture
 def bert(tmp_path: Path) -> Path:
-    return small_bert(tmp_path / "bert")
+    return write_small_bert(tmp_path / "bert")
 
 
 def raw_safetensors(folder: Path, header: str, data: bytes = bytes(16)) -> Path:

@@ -20,7 +20,7 @@ from equipoise.convert.diff import (
     equal_after_cast,
     measure_difference,
 )
-from equipoise.fixtures.synthetic import small_bert, write_checkpoint, write_tensors
+from equipoise.fixtures.synthetic import write_checkpoint, write_small_bert, write_tensors
 
 
 def compared(a: Path, b: Path) -> CheckpointComparison:
@@ -40,7 +40,7 @@ FORMATS = [
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_a_conversion_is_identical_in_every_format(to: str, tmp_path: Path) -> None:
-    source = small_bert(tmp_path / "a")
+    source = write_small_bert(tmp_path / "a")
     convert(source, tmp_path / "b", to=to)
     found = compared(source, tmp_path / "b")
     assert found.by == "parameters"
@@ -49,7 +49,7 @@ def test_a_conversion_is_identical_in_every_format(to: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("to", ["tensorflow", "flax", "pytorch"])
 def test_one_changed_number_is_named_and_measured(to: str, tmp_path: Path) -> None:
-    source = small_bert(tmp_path / "a")
+    source = write_small_bert(tmp_path / "a")
     convert(source, tmp_path / "b", to=to)
     tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()}
     name = "bert.encoder.layer.1.intermediate.dense.weight"
@@ -65,7 +65,7 @@ def test_one_changed_number_is_named_and_measured(to: str, tmp_path: Path) -> No
 
 
 def test_a_tie_that_is_stored_on_one_side_is_resolved(tmp_path: Path) -> None:
-    source = small_bert(tmp_path / "a")
+    source = write_small_bert(tmp_path / "a")
     convert(source, tmp_path / "b", to="flax")
     tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()}
     decoder = "cls.predictions.decoder.weight"
@@ -113,7 +113,7 @@ def test_training_counters_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_extra_and_missing_tensors_are_reported_across_layouts(tmp_path: Path) -> None:
-    source = small_bert(tmp_path / "a")
+    source = write_small_bert(tmp_path / "a")
     convert(source, tmp_path / "b", to="flax")
     tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()}
     del tensors["cls.predictions.transform.dense.bias"]
@@ -126,7 +126,10 @@ def test_extra_and_missing_tensors_are_reported_across_layouts(tmp_path: Path) -
 
 
 def test_two_classes_of_one_architecture(tmp_path: Path) -> None:
-    body, with_head = small_bert(tmp_path / "a", "BertModel"), small_bert(tmp_path / "b")
+    body, with_head = (
+        write_small_bert(tmp_path / "a", "BertModel"),
+        write_small_bert(tmp_path / "b"),
+    )
     found = results(compared(body, with_head))
     assert found.pop("bert.pooler.dense.weight") is TensorRelation.MISSING_B
     assert found.pop("bert.pooler.dense.bias") is TensorRelation.MISSING_B
@@ -142,7 +145,7 @@ def test_other_shapes_are_different_without_a_distance(tmp_path: Path) -> None:
 
 
 def test_layouts_need_an_architecture(tmp_path: Path) -> None:
-    source = small_bert(tmp_path / "a")
+    source = write_small_bert(tmp_path / "a")
     convert(source, tmp_path / "b", to="flax")
     for folder in (source, tmp_path / "b"):
         (folder / "config.json").unlink()

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from equipoise.convert import convert
 from equipoise.convert.core.errors import CoverageError
-from equipoise.fixtures.synthetic import expansion_of, tensors_of
+from equipoise.fixtures.synthetic import expand_class, make_tensors
 
 SIZES = {
     "vocab_size": 19,
@@ -26,7 +26,7 @@ SIZES = {
     "max_position_embeddings": 11,
 }
 CLASS = "BertForSequenceClassification"
-TENSORS = tensors_of(expansion_of("bert", CLASS, SIZES))
+TENSORS = make_tensors(expand_class("bert", CLASS, SIZES))
 SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
 Arrays = Mapping[str, np.ndarray]  # type: ignore[type-arg]
 

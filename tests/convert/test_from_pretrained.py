@@ -15,7 +15,7 @@ from equipoise.convert import convert, from_pretrained, open_checkpoint
 from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.core.errors import CheckpointError, ContainerError, InputError
 from equipoise.fixtures import models
-from equipoise.fixtures.inputs import inputs
+from equipoise.fixtures.inputs import make_inputs
 
 pytestmark = pytest.mark.transformers
 
@@ -103,7 +103,9 @@ def addresses(model: Any) -> list[list[str]]:
 def outputs(model: Any, family: str, extra: tuple[str, ...] = ()) -> list[Any]:
     import torch
 
-    given = inputs(models.input_kind(family), model.config.to_dict(), type(model).__name__, extra)
+    given = make_inputs(
+        models.input_kind(family), model.config.to_dict(), type(model).__name__, extra
+    )
     tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in given.items()}
     # A kernel may add in another order where memory is aligned otherwise, as that of a mapped file is.
     for parameter in model.parameters():

@@ -14,7 +14,7 @@ import pytest
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.core.errors import OutputError
-from equipoise.fixtures.synthetic import small_bert, write_checkpoint
+from equipoise.fixtures.synthetic import write_checkpoint, write_small_bert
 
 CONFIG = {
     **dict.fromkeys(("hidden_size", "intermediate_size"), 256),
@@ -104,11 +104,11 @@ class Killed(BaseException):
 def test_killed_while_the_folder_is_put_into_its_place(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = small_bert(tmp_path / "source")
+    source = write_small_bert(tmp_path / "source")
     convert(source, tmp_path / "whole", to="flax")
     expected = hashes(tmp_path / "whole")
     work, output = tmp_path / "work", tmp_path / "work" / "out"
-    convert(small_bert(tmp_path / "old", seed=1), output, to="flax")
+    convert(write_small_bert(tmp_path / "old", seed=1), output, to="flax")
     old = hashes(output)
     calls = [0]
 
@@ -141,7 +141,7 @@ def test_killed_while_the_folder_is_put_into_its_place(
 
 
 def test_finished_shards_of_another_conversion_are_discarded(tmp_path: Path) -> None:
-    source, other = small_bert(tmp_path / "a"), small_bert(tmp_path / "b", seed=1)
+    source, other = write_small_bert(tmp_path / "a"), write_small_bert(tmp_path / "b", seed=1)
     output = tmp_path / "out"
     for one in (source, other):
         with pytest.raises(KeyboardInterrupt):
@@ -160,7 +160,7 @@ def _interrupt(done: int, total: int, name: str) -> None:
 
 def test_two_conversions_into_one_folder(tmp_path: Path) -> None:
     """The second is refused while the first runs, and does not touch its files."""
-    source = small_bert(tmp_path / "source")
+    source = write_small_bert(tmp_path / "source")
     other: list[OutputError] = []
 
     def progress(done: int, total: int, name: str) -> None:

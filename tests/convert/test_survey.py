@@ -11,7 +11,7 @@ import pytest
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.survey import survey_checkpoint
-from equipoise.fixtures.synthetic import small_bert, write_tensors
+from equipoise.fixtures.synthetic import write_small_bert, write_tensors
 
 GOLDEN = Path(__file__).parent / "containers" / "golden"
 REFUSED = ("complex32", "quantized", "sparse")
@@ -41,7 +41,7 @@ def test_any_file_of_a_known_container(path: Path) -> None:
 
 
 def test_the_class_that_fits_and_the_one_that_the_config_names(tmp_path: Path) -> None:
-    folder = small_bert(tmp_path / "bert", "BertForNextSentencePrediction")
+    folder = write_small_bert(tmp_path / "bert", "BertForNextSentencePrediction")
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["BertForQuestionAnswering"]
     (folder / "config.json").write_text(json.dumps(config))
@@ -61,7 +61,7 @@ def test_the_class_that_fits_and_the_one_that_the_config_names(tmp_path: Path) -
 
 
 def test_mismatches_are_counted(tmp_path: Path) -> None:
-    folder = small_bert(tmp_path / "bert", "BertModel")
+    folder = write_small_bert(tmp_path / "bert", "BertModel")
     tensors = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
     del tensors["pooler.dense.bias"]
     tensors["adapter.weight"] = np.ones((2, 2), np.float32)
@@ -77,7 +77,7 @@ def test_mismatches_are_counted(tmp_path: Path) -> None:
 
 
 def test_tensor_names_decide_the_layout_if_the_metadata_is_wrong(tmp_path: Path) -> None:
-    folder = small_bert(tmp_path / "bert")
+    folder = write_small_bert(tmp_path / "bert")
     tensors = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
     write_tensors(folder / "model.safetensors", tensors, {"format": "tf"})
     found = survey_checkpoint(open_checkpoint(folder))
@@ -87,7 +87,7 @@ def test_tensor_names_decide_the_layout_if_the_metadata_is_wrong(tmp_path: Path)
 
 @pytest.mark.parametrize("to", ["tensorflow", "flax", "pytorch-bin"])
 def test_ties_are_reported_in_every_layout(to: str, tmp_path: Path) -> None:
-    convert(small_bert(tmp_path / "bert"), tmp_path / "out", to=to)
+    convert(write_small_bert(tmp_path / "bert"), tmp_path / "out", to=to)
     found = survey_checkpoint(open_checkpoint(tmp_path / "out"))
     assert found.ties == {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",

@@ -12,7 +12,7 @@ import pytest
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.verify import Finding, verify
-from equipoise.fixtures.synthetic import small_bert, write_tensors
+from equipoise.fixtures.synthetic import write_small_bert, write_tensors
 
 FORMATS = {
     "tensorflow-h5": "tf_model.h5",
@@ -25,7 +25,7 @@ FORMATS = {
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return small_bert(tmp_path / "source")
+    return write_small_bert(tmp_path / "source")
 
 
 def finding_fields(findings: tuple[Finding, ...]) -> set[tuple[str, str, str, str | None]]:
@@ -149,7 +149,7 @@ def test_a_changed_source_is_named(source: Path, tmp_path: Path) -> None:
 
 def test_another_source_is_refused_or_reported(source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "out", to="flax")
-    other = small_bert(tmp_path / "other", "BertForMaskedLM", seed=1)
+    other = write_small_bert(tmp_path / "other", "BertForMaskedLM", seed=1)
     findings = verify(tmp_path / "out", source=other).findings
     assert {one.problem for one in findings} == {
         "the file has changed",

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("jax")
 
 from equipoise.exporters import load_jax
-from equipoise.fixtures.modern.folder import make, names, recipes
+from equipoise.fixtures.modern.folder import all_recipes, architecture_names, make_folder
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.pipeline import run_pipeline, to_json
 from equipoise.validators.runtime.process import WorkerPool
@@ -73,8 +73,8 @@ CALLED_MODELS = (
 
 
 def test_every_model_is_covered() -> None:
-    assert DYNAMIC_SIZES.keys() <= recipes().keys()
-    assert sorted(key.partition(" ")[0] for key in DYNAMIC_SIZES) == sorted(names())
+    assert DYNAMIC_SIZES.keys() <= all_recipes().keys()
+    assert sorted(key.partition(" ")[0] for key in DYNAMIC_SIZES) == sorted(architecture_names())
     assert len(DYNAMIC_SIZES) == 19
 
 
@@ -102,8 +102,8 @@ def export_and_judge(
     key: str, target: str, cli: Callable[..., Any], tmp_path: Path
 ) -> dict[str, Any]:
     """Exports a new folder, judges all cases, and returns ``artifact.json``."""
-    recipe = recipes()[key]
-    make(recipe, tmp_path / "model")
+    recipe = all_recipes()[key]
+    make_folder(recipe, tmp_path / "model")
     often = bool(recipe.writes) or recipe.name == "sam"
     cases = ("--cases", CASES[recipe.task]) if often else ()
     outcome = cli(
@@ -124,7 +124,7 @@ def export_and_judge(
 
 def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """Asserts that the function of ``load_jax`` gives PyTorch's values for the task's arrays."""
-    recipe, model = recipes()[key], ModelFolder(tmp_path / "model")
+    recipe, model = all_recipes()[key], ModelFolder(tmp_path / "model")
     task = find_task(recipe.task)
     batch = task.encode(model, task.cases(model, load_samples(task, model))[1])
     program = load_jax(tmp_path / "out")
@@ -137,7 +137,7 @@ def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
 
 def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """Asserts that ``equipoise run`` gives the same answer with the program and with PyTorch."""
-    task = find_task(recipes()[key].task)
+    task = find_task(all_recipes()[key].task)
     samples = load_samples(task, ModelFolder(tmp_path / "model"))[-1:]
     options = {"points_per_crop": 6} if task.name == "mask-generation" else {}
     one, other = (

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from equipoise.fixtures.training.answers import answer, loaded
-from equipoise.fixtures.training.folder import LIMIT, TASKS
+from equipoise.fixtures.training.answers import compute_answer, load_pretrained
+from equipoise.fixtures.training.folder import MAX_BYTES, TASKS
 
 FOLDERS = sorted(path for path in TASKS.iterdir() if path.is_dir())
 RECIPES = TASKS.parent / "training" / "recipes"
@@ -29,7 +29,7 @@ def test_each_recipe_has_its_folder() -> None:
 
 @each
 def test_a_folder_is_small(folder: Path) -> None:
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= LIMIT
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= MAX_BYTES
 
 
 @each
@@ -45,7 +45,7 @@ def test_weights_are_complete_and_none_is_unexpected(folder: Path) -> None:
 def test_answers_match_samples_json(folder: Path) -> None:
     entries = samples(folder)
     assert 3 <= len(entries) <= 5
-    assert [answer(folder, entry["inputs"]) for entry in entries] == [
+    assert [compute_answer(folder, entry["inputs"]) for entry in entries] == [
         entry["expected"] for entry in entries
     ]
 
@@ -55,7 +55,10 @@ def test_sentences_on_one_topic_have_similar_embeddings() -> None:
 
     folder = TASKS / "feature-extraction"
     texts = [entry["inputs"]["text"] for entry in samples(folder)]
-    tokenizer, model = loaded("AutoTokenizer", folder), loaded("AutoModel", folder)
+    tokenizer, model = (
+        load_pretrained("AutoTokenizer", folder),
+        load_pretrained("AutoModel", folder),
+    )
     means = [
         model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in texts
     ]

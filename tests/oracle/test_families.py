@@ -22,7 +22,7 @@ from equipoise.convert.core.computed_tensors import APPROXIMATE_GENERATORS
 from equipoise.convert.core.errors import CoverageError
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models
-from equipoise.fixtures.inputs import inputs
+from equipoise.fixtures.inputs import make_inputs
 from equipoise.validators.runtime.process import WorkerProcess
 from equipoise.validators.runtime.remote import RemoteModel
 
@@ -94,7 +94,7 @@ def test_class(
         folder=str(source),
     )
     config = Config.read(source / "config.json").values
-    given = inputs(
+    given = make_inputs(
         models.input_kind(case.family), config, case.cls.name, about.get("extra_inputs", ())
     )
     # 4.57.6 leaves tied names out of untied checkpoints and then loads them at random; ours has them all.

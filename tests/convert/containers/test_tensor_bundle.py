@@ -18,7 +18,13 @@ from equipoise.convert.containers._bundle.non_weights import (
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.containers._bundle.sorted_table import masked_crc32c
 from equipoise.convert.core.errors import CheckpointError, ContainerError
-from equipoise.fixtures.bundles import HEADER, entry, number, write_bundle, write_table
+from equipoise.fixtures.bundles import (
+    HEADER,
+    encode_entry,
+    encode_number,
+    write_bundle,
+    write_table,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "bundle"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -143,7 +149,7 @@ def test_snappy(tmp_path: Path) -> None:
             (len(raw) - 1).to_bytes(2, "little") + raw
         )
 
-    entries = [(b"", HEADER), (b"w", entry((2,), 8))]
+    entries = [(b"", HEADER), (b"w", encode_entry((2,), 8))]
     write_bundle(path, {}, FLOATS.tobytes())
     write_table(path, entries, kind=1, pack=literal)
     assert tensor_bundle.read(path).tensors["w"].read().tolist() == [0, 1]
@@ -162,8 +168,8 @@ def test_snappy(tmp_path: Path) -> None:
 
 def test_big_endian(tmp_path: Path) -> None:
     data = FLOATS.astype(">f4").tobytes() + np.array([1 + 2j], ">c8").tobytes()
-    entries = {b"w": entry((4, 6), 96), b"c": entry((1,), 8, dtype=8, offset=96)}
-    path = write_bundle(tmp_path / "x.index", entries, data, HEADER + number(2, 1))
+    entries = {b"w": encode_entry((4, 6), 96), b"c": encode_entry((1,), 8, dtype=8, offset=96)}
+    path = write_bundle(tmp_path / "x.index", entries, data, HEADER + encode_number(2, 1))
     found = tensor_bundle.read(path).tensors
     np.testing.assert_array_equal(found["w"].read(), FLOATS.reshape(4, 6))
     assert found["c"].read().tolist() == [1 + 2j]
@@ -172,12 +178,12 @@ def test_big_endian(tmp_path: Path) -> None:
 def sliced(
     cuts: list[list[tuple[int, int]]], shape: tuple[int, ...] = (4, 6)
 ) -> dict[bytes, bytes]:
-    out = {b"w": entry(shape, 0, slices=cuts)}
+    out = {b"w": encode_entry(shape, 0, slices=cuts)}
     offset = 0
     for cut in cuts:
         size = 4 * int(np.prod([length for _, length in cut]))
         sizes = [length for _, length in cut]
-        out[slice_key(b"w", tuple(cut))] = entry(sizes, size, offset=offset)
+        out[slice_key(b"w", tuple(cut))] = encode_entry(sizes, size, offset=offset)
         offset += size
     return out
 
@@ -204,7 +210,7 @@ def test_slices_must_cover_the_tensor_once(tmp_path: Path) -> None:
     with pytest.raises(ContainerError, match="is missing"):
         tensor_bundle.read(path)
     pieces = sliced([left, right])
-    pieces[b"w"] = entry((4, 6), 96, offset=96)
+    pieces[b"w"] = encode_entry((4, 6), 96, offset=96)
     write_bundle(path, pieces, FLOATS.tobytes() * 2)
     with pytest.raises(ContainerError, match="does not belong to any tensor"):
         tensor_bundle.read(path)

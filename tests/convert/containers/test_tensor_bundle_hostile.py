@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from equipoise.convert.containers import tensor_bundle
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
-from equipoise.fixtures.bundles import HEADER, block, entry, write_bundle, write_table
+from equipoise.fixtures.bundles import (
+    HEADER,
+    encode_block,
+    encode_entry,
+    write_bundle,
+    write_table,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "bundle"
 FLOATS = np.arange(24, dtype="<f4")
@@ -19,23 +25,26 @@ FLOATS = np.arange(24, dtype="<f4")
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({b"w": entry((4, 6), 96, offset=1)}, "ends before its tensors do"),
-        ({b"w": entry((4, 6), 1 << 62)}, "ends before its tensors do"),
-        ({b"w": entry((5, 6), 96)}, "do not match the shape"),
-        ({b"w": entry((1 << 62, 1 << 62), 96)}, "do not match the shape"),
-        ({b"w": entry((1 << 63,), 96)}, "is not a non-negative integer"),
-        ({b"w": entry((1,) * 33, 4)}, "more than 32 axes"),
-        ({b"w": entry((4, 6), 96, shard=1)}, "a data file beyond its number of data files"),
-        ({b"v": entry((2,), 8), b"w": entry((2,), 8, offset=4)}, "tensors overlap"),
-        ({b"w": entry((2,), 2, dtype=11)}, "unsupported dtype 'qint8'"),
-        ({b"w": entry((2,), 1, dtype=29)}, "unsupported dtype 'int4'"),
-        ({b"w": entry((2,), 1, dtype=99)}, "unsupported dtype 'number 99"),
+        ({b"w": encode_entry((4, 6), 96, offset=1)}, "ends before its tensors do"),
+        ({b"w": encode_entry((4, 6), 1 << 62)}, "ends before its tensors do"),
+        ({b"w": encode_entry((5, 6), 96)}, "do not match the shape"),
+        ({b"w": encode_entry((1 << 62, 1 << 62), 96)}, "do not match the shape"),
+        ({b"w": encode_entry((1 << 63,), 96)}, "is not a non-negative integer"),
+        ({b"w": encode_entry((1,) * 33, 4)}, "more than 32 axes"),
+        ({b"w": encode_entry((4, 6), 96, shard=1)}, "a data file beyond its number of data files"),
+        ({b"v": encode_entry((2,), 8), b"w": encode_entry((2,), 8, offset=4)}, "tensors overlap"),
+        ({b"w": encode_entry((2,), 2, dtype=11)}, "unsupported dtype 'qint8'"),
+        ({b"w": encode_entry((2,), 1, dtype=29)}, "unsupported dtype 'int4'"),
+        ({b"w": encode_entry((2,), 1, dtype=99)}, "unsupported dtype 'number 99"),
         ({b"w": b"\x08\x01\x12\xff"}, "varint|truncated"),
         ({b"w": b"\x0b"}, "unknown type"),
-        ({b"w\0": entry((2,), 8)}, "null character"),
-        ({b"w\xff": entry((2,), 8)}, "is not UTF-8"),
-        ({b"_CHECKPOINTABLE_OBJECT_GRAPH": entry((), 8)}, "object graph is not a string"),
-        ({b"_CHECKPOINTABLE_OBJECT_GRAPH": entry((), 8, dtype=7)}, "string tensor is corrupt"),
+        ({b"w\0": encode_entry((2,), 8)}, "null character"),
+        ({b"w\xff": encode_entry((2,), 8)}, "is not UTF-8"),
+        ({b"_CHECKPOINTABLE_OBJECT_GRAPH": encode_entry((), 8)}, "object graph is not a string"),
+        (
+            {b"_CHECKPOINTABLE_OBJECT_GRAPH": encode_entry((), 8, dtype=7)},
+            "string tensor is corrupt",
+        ),
     ],
 )
 def test_refuses_wrong_numbers(entries: dict[bytes, bytes], message: str, tmp_path: Path) -> None:
@@ -46,10 +55,12 @@ def test_refuses_wrong_numbers(entries: dict[bytes, bytes], message: str, tmp_pa
 
 
 def test_refuses_unsupported_dtypes_but_leaves_out_handles(tmp_path: Path) -> None:
-    path = write_bundle(tmp_path / "x.index", {b"w": entry((2,), 2, dtype=11)}, FLOATS.tobytes())
+    path = write_bundle(
+        tmp_path / "x.index", {b"w": encode_entry((2,), 2, dtype=11)}, FLOATS.tobytes()
+    )
     with pytest.raises(UnsupportedDtypeError):
         tensor_bundle.read(path)
-    write_bundle(path, {b"h": entry((), 0, dtype=20)}, b"")
+    write_bundle(path, {b"h": encode_entry((), 0, dtype=20)}, b"")
     assert tensor_bundle.read(path).left_out == {"h": "resource, not numeric"}
 
 
@@ -57,7 +68,7 @@ def test_refuses_corrupt_tables(tmp_path: Path) -> None:
     path = tmp_path / "x.index"
     for entries, message in (
         ([], "is empty"),
-        ([(b"w", entry((2,), 8))], "no header"),
+        ([(b"w", encode_entry((2,), 8))], "no header"),
         ([(b"", b"\x0a\x00")], "version 1"),
         ([(b"", HEADER), (b"w", b""), (b"w", b"")], "is duplicated"),
         ([(b"", HEADER), (b"w", b""), (b"v", b"")], "out of order"),
@@ -79,7 +90,7 @@ def test_refuses_corrupt_tables(tmp_path: Path) -> None:
         path.write_bytes(cut)
         with pytest.raises(ContainerError, match="truncated"):
             tensor_bundle.read(path)
-    assert len(block([])) == 8
+    assert len(encode_block([])) == 8
 
 
 @settings(

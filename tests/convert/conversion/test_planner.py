@@ -13,7 +13,7 @@ from equipoise.convert import convert, open_checkpoint, plan
 from equipoise.convert.conversion.coverage import Status
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CoverageError, InputError
-from equipoise.fixtures.synthetic import expansion_of, tensors_of, write_tensors
+from equipoise.fixtures.synthetic import expand_class, make_tensors, write_tensors
 
 CONFIG = {
     "model_type": "bert",
@@ -29,7 +29,7 @@ Tensors = dict[str, Array]
 
 
 def tensors(config: dict[str, object], cls: str = "BertForMaskedLM") -> Tensors:
-    return tensors_of(expansion_of(str(config["model_type"]), cls, config), seed=3)
+    return make_tensors(expand_class(str(config["model_type"]), cls, config), seed=3)
 
 
 def write(folder: Path, config: dict[str, object], values: Tensors) -> Path:

@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from equipoise.exporters.patches.vilt import NOTE, patch_vilt
-from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.fixtures.modern.folder import all_recipes, make_folder
 
 pytestmark = pytest.mark.transformers
 
 
 def load_model(folder: Path) -> Any:
     if not folder.exists():
-        make(recipes()["vilt visual-question-answering"], folder)
+        make_folder(all_recipes()["vilt visual-question-answering"], folder)
     return transformers.ViltForQuestionAnswering.from_pretrained(folder).eval()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.fixtures.modern.folder import all_recipes, make_folder
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.seeding import fixed_seed
 from equipoise.validators.tasks.base import find_task, load_samples
@@ -45,7 +45,7 @@ def test_long_audio_is_cropped_at_the_same_position(truncation: str, tmp_path: P
     pytest.importorskip("torch")
     from transformers import ClapFeatureExtractor
 
-    make(recipes()["clap zero-shot-audio-classification"], tmp_path / "model")
+    make_folder(all_recipes()["clap zero-shot-audio-classification"], tmp_path / "model")
     model = ModelFolder(tmp_path / "model")
     options = {**model.feature_extractor.to_dict(), "truncation": truncation, "feature_size": 64}
     model.feature_extractor = ClapFeatureExtractor(**options)

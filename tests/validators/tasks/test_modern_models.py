@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from torch_runner import TorchRunner
 
-from equipoise.fixtures.modern.folder import make, recipes
+from equipoise.fixtures.modern.folder import all_recipes, make_folder
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import Task, infer_task, load_samples
 from equipoise.validators.tasks.shared.images import keeps_size
@@ -22,21 +22,21 @@ pytestmark = pytest.mark.transformers
 
 
 def load(key: str, folder: Path) -> tuple[Task, ModelFolder, TorchRunner]:
-    recipe = recipes()[key]
-    make(recipe, folder)
+    recipe = all_recipes()[key]
+    make_folder(recipe, folder)
     model = ModelFolder(folder)
     return infer_task(model), model, TorchRunner(folder, recipe.class_name)
 
 
-@pytest.mark.parametrize("key", recipes())
+@pytest.mark.parametrize("key", all_recipes())
 def test_task_is_inferred_from_every_folder(key: str, tmp_path: Path) -> None:
-    make(recipes()[key], tmp_path)
-    assert infer_task(ModelFolder(tmp_path)).name == recipes()[key].task
+    make_folder(all_recipes()[key], tmp_path)
+    assert infer_task(ModelFolder(tmp_path)).name == all_recipes()[key].task
 
 
 def test_shapes_of_images(tmp_path: Path) -> None:
     """Depth Anything keeps the aspect ratio and does not pad: one shape in a batch, and both axes vary over the cases."""
-    make(recipes()["depth_anything depth-estimation"], tmp_path)
+    make_folder(all_recipes()["depth_anything depth-estimation"], tmp_path)
     model = ModelFolder(tmp_path)
     task = infer_task(model)
     shapes = {
@@ -52,7 +52,7 @@ def test_shapes_of_images(tmp_path: Path) -> None:
 
 
 def test_sizes_from_a_single_processor_file(tmp_path: Path) -> None:
-    make(recipes()["siglip zero-shot-image-classification"], tmp_path)
+    make_folder(all_recipes()["siglip zero-shot-image-classification"], tmp_path)
     assert (tmp_path / "processor_config.json").exists()
     assert not keeps_size(ModelFolder(tmp_path))
 
