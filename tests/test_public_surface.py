@@ -126,6 +126,7 @@ def test_fields_of_converting(cli: Callable[..., Any], tmp_path: Path) -> None:
     assert_fields(found)
 
 
+@pytest.mark.slow
 @pytest.mark.transformers
 def test_fields_of_validating(cli: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("torch")
