@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import Any
 
+from equipoise.convert.core import json_values
 from equipoise.validators.judgement.results import Report, to_json_value
 
 SCHEMA_VERSION = 1
@@ -14,15 +13,7 @@ SCHEMA_VERSION = 1
 
 def to_json(report: Report) -> str:
     """Returns the report as a JSON document; NaN and infinity become null."""
-    values = _replace_non_finite({"schema": SCHEMA_VERSION, **to_json_value(report)})
+    values = json_values.to_json_value({"schema": SCHEMA_VERSION, **to_json_value(report)})
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A path that is not UTF-8 contains lone surrogates, which cannot be encoded.
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _replace_non_finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _replace_non_finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replace_non_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

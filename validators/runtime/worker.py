@@ -34,7 +34,6 @@ import time
 import traceback
 import types
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -261,35 +260,24 @@ class Worker:
         return {"ok": True, **answer}, results
 
 
-BACKENDS_PACKAGE = "equipoise.validators.backends"
-BACKEND_FOLDERS = ("classes", "programs")
-"""Subpackages of :data:`BACKENDS_PACKAGE`; each module without a leading underscore is a backend."""
-
-
 def _import_backend(name: str) -> Any:
     """Imports a backend by its name, or by the path of a user's file."""
+    from equipoise.convert.core.plugins import PluginFolder, load_file
+
     if name.endswith(".py"):
-        return _import_file(name)
-    for folder in BACKEND_FOLDERS:
-        module = f"{BACKENDS_PACKAGE}.{folder}.{name.replace('-', '_')}"
-        if find_spec(module) is not None:
-            return import_module(module)
-    raise LookupError(f"there is no backend {name!r}")
+        return load_file(name)
+    folder = PluginFolder("equipoise.validators.backends", subfolders=("classes", "programs"))
+    try:
+        return folder.module(name)
+    except KeyError as error:
+        raise LookupError(f"there is no backend {name!r}") from error
 
 
 def _import_module(name: str) -> Any:
     """Imports a module by its dotted name, or by the path of a user's file."""
-    return _import_file(name) if name.endswith(".py") else import_module(name)
+    from equipoise.convert.core.plugins import load_file
 
-
-def _import_file(file: str) -> Any:
-    spec = spec_from_file_location(f"file_{os.path.basename(file)[:-3]}", file)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(file)
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look up annotations there
-    spec.loader.exec_module(module)
-    return module
+    return load_file(name) if name.endswith(".py") else import_module(name)
 
 
 def stand_in_for_package(folder: str) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from equipoise.convert.containers._bundle.protobuf import MessageField, read_fields
 from equipoise.convert.core.errors import ContainerError
 
-STRING = 7
 DTYPE_NAMES = {
     1: "float32",
     2: "float64",
