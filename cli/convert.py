@@ -52,6 +52,8 @@ _MAX_ENTRIES_SHOWN = 8
     is_flag=True,
     help="Leave out what the target's class cannot hold; each loss is reported and recorded.",
 )
+@_run.subtree_option
+@_run.variant_option
 @_run.revision_option
 @_run.json_option
 @_run.handle_errors

@@ -24,6 +24,8 @@ _HIDDEN_METADATA = frozenset({"groups"})
 @_run.architecture_option
 @_run.config_option
 @_run.layout_option
+@_run.subtree_option
+@_run.variant_option
 @_run.revision_option
 @_run.json_option
 @_run.handle_errors
@@ -33,6 +35,8 @@ def command(
     architecture: str | None,
     config: Path | None,
     layout: str | None,
+    subtree: str | None,
+    variant: str | None,
     revision: str | None,
     as_json: bool,
 ) -> int:
@@ -45,7 +49,10 @@ def command(
     from equipoise.convert.survey import survey_checkpoint
 
     path = resolve_source(source, revision, layout=layout)
-    found = survey_checkpoint(open_checkpoint(path, layout=layout, config=config), architecture)
+    checkpoint = open_checkpoint(
+        path, layout=layout, config=config, subtree=subtree, variant=variant
+    )
+    found = survey_checkpoint(checkpoint, architecture)
     _run.print_json(_data(found)) if as_json else _show(found, every=every)
     return _run.EXIT_OK
 
@@ -56,6 +63,8 @@ def _data(found: Survey) -> dict[str, Any]:
         "source": str(checkpoint.path),
         "container": checkpoint.container,
         "variant": checkpoint.variant,
+        "subtree": checkpoint.prefix.rstrip("./") or None,
+        "quantization": checkpoint.quantization,
         "layout": found.layout,
         "architecture": _architecture(found),
         "problem": found.problem or None,
@@ -115,6 +124,7 @@ def _show(found: Survey, *, every: bool) -> None:
         [
             ("source", checkpoint.path),
             ("container", f"{checkpoint.container}{variant}"),
+            ("quantized", checkpoint.quantization),
             ("layout", found.layout or "unknown"),
             ("architecture", what),
             ("files", _files(found)),

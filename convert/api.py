@@ -30,6 +30,8 @@ class ConversionOptions(PlanOptions, total=False):
     config: str | Path | None
     layout: str | None
     revision: str | None
+    subtree: str | None
+    variant: str | None
 
 
 def plan_conversion(
@@ -39,11 +41,16 @@ def plan_conversion(
     config: str | Path | None = None,
     layout: str | None = None,
     revision: str | None = None,
+    subtree: str | None = None,
+    variant: str | None = None,
     **options: Unpack[PlanOptions],
 ) -> Plan:
     """Opens a source and plans its conversion; reads headers only. See :func:`convert` for the options."""
     path = resolve_source(source, revision, layout=layout)
-    return plan(open_checkpoint(path, layout=layout, config=config), to, **options)
+    checkpoint = open_checkpoint(
+        path, layout=layout, config=config, subtree=subtree, variant=variant
+    )
+    return plan(checkpoint, to, **options)
 
 
 def convert(
@@ -71,6 +78,8 @@ def convert(
             ``allow``: tensors that may be lost although the plan would be refused -> the reason.
             ``allow_lossy``: leaves out every tensor that the target's class cannot hold; the manifest's notes name each.
             ``revision``: branch, tag or commit of a source on the Hub.
+            ``subtree``: what the names of the weights begin with, where a file holds several models.
+            ``variant``: takes the weights of this variant, e.g. ``fp16``.
 
     Raises:
         InputError: The source, the plan or the output is wrong; nothing is left behind.

@@ -87,7 +87,7 @@ def survey_checkpoint(checkpoint: Checkpoint, architecture: str | None = None) -
         problem,
         _totals(checkpoint.tensors),
         {**_shared_bytes(checkpoint.tensors), **_known_ties(checkpoint, match)},
-        (*checkpoint.oddities, *_remarks(checkpoint, found)),
+        (*checkpoint.oddities, *_remarks(checkpoint, found), *(match.notes if match else ())),
     )
 
 
@@ -103,7 +103,7 @@ def _find_match(checkpoint: Checkpoint, architecture: str | None) -> tuple[Class
 def _describe_match(checkpoint: Checkpoint, match: ClassMatch) -> FoundArchitecture:
     spec, cls = match.expansion.spec, match.expansion.cls
     named = checkpoint.config.architectures[:1] if checkpoint.config else ()
-    refs = checkpoint.in_layout(match.layout)
+    refs = checkpoint.in_layout(match.layout, match.prefix)
     return FoundArchitecture(
         spec.model_type,
         cls.name,

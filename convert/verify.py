@@ -149,7 +149,14 @@ class _Verifier:
 
     def source(self, path: Path, config: str | Path | None) -> None:
         """Checks the files of the source and computes every tensor of the output again."""
-        checkpoint = open_checkpoint(path, layout=self.values["route"][0], config=config)
+        options = self.values.get("options", {})
+        checkpoint = open_checkpoint(
+            path,
+            layout=self.values["route"][0],
+            config=config,
+            subtree=options.get("subtree"),
+            variant=options.get("variant"),
+        )
         listed = dict(_manifest_table(self.values, "source", "files", folder=self.folder))
         for file in checkpoint.files:
             if file.name not in listed:

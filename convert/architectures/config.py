@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError
+from equipoise.convert.core.framework_types import JsonValue
 
 MAX_CONFIG_BYTES = 16 << 20
 
@@ -18,14 +19,16 @@ class Config:
     """A config's values.
 
     Attributes:
-        values: The values of ``config.json``.
+        values: The values of ``config.json``, corrected where the tensors say otherwise.
         file: The file, for messages.
         defaults: Defaults of the config class by dotted name, from the architecture file.
+        edits: The values that the file lacks or has otherwise; a conversion writes them into the new ``config.json``.
     """
 
     values: Mapping[str, Any]
     file: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    edits: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -38,7 +41,11 @@ class Config:
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Config:
         """Returns the same values with other defaults."""
-        return Config(self.values, self.file, defaults)
+        return replace(self, defaults=defaults)
+
+    def with_edits(self, edits: Mapping[str, Any]) -> Config:
+        """Returns the config with corrected values."""
+        return replace(self, values={**self.values, **edits}, edits={**self.edits, **edits})
 
     def part(self, name: str) -> Config:
         """Returns a nested config, e.g. ``text_config``; a missing one is empty, so that defaults apply."""
@@ -95,17 +102,27 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It cannot be read, is too large, or is not a JSON object.
     """
+    value = read_json_value(path)
+    if not isinstance(value, dict):
+        raise CheckpointError("not a JSON object", file=path, found=type(value).__name__)
+    return value
+
+
+def read_json_value(path: Path) -> JsonValue:
+    """Reads any JSON value from a file; refuses duplicate keys.
+
+    Raises:
+        CheckpointError: It cannot be read, is too large, or is not JSON.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
             raise CheckpointError(f"too large for a JSON file ({size} bytes)", file=path)
-        value = json.loads(path.read_bytes(), object_pairs_hook=_reject_duplicate_keys)
+        value: JsonValue = json.loads(path.read_bytes(), object_pairs_hook=_reject_duplicate_keys)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not valid JSON: {error}", file=path) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("not a JSON object", file=path, found=type(value).__name__)
     return value
 
 

@@ -8,21 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.architectures.config import Config, read_json
+from equipoise.convert.checkpoints.find_config import find_config
+from equipoise.convert.checkpoints.weight_map import (
+    WeightMap,
+    choose_weight_map,
+    find_weight_map,
+)
 from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.convert.layouts import layout_module
-
-WEIGHT_FILES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "tf_model.h5",
-    "flax_model.msgpack",
-    "model.ckpt.index",
-    "variables/variables.index",
+from equipoise.convert.folders.file_kinds import check_file
+from equipoise.convert.folders.quantization import quantization_method
+from equipoise.convert.folders.recognition import (
+    check_nothing_beside_weights,
+    folder_below,
+    refuse_folder,
 )
-"""Weight file names of transformers, in its order of preference."""
+from equipoise.convert.folders.weight_files import (
+    WEIGHT_FILES,
+    WeightFiles,
+    find_weight_files,
+    is_shard_index,
+    without_index_ending,
+)
+from equipoise.convert.layouts import layout_module
 
 _LAYOUT_OF_CONTAINER = {
     "pytorch": "pytorch",
@@ -49,6 +59,9 @@ class Checkpoint(Mapping[str, TensorRef]):
         left_out: Entries that are not weights -> the reason.
         oddities: Remarks for a person.
         has_separate_config: Whether the caller gave a config that is not next to the weights.
+        prefix: What the names of the weights begin with in the files, e.g. ``state_dict.``; no layout has it.
+        is_standard: Whether the classes of transformers find and load these files by themselves.
+        choices: The caller's ``subtree`` and ``variant``, where they were given.
     """
 
     path: Path
@@ -62,6 +75,9 @@ class Checkpoint(Mapping[str, TensorRef]):
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
     has_separate_config: bool = False
+    prefix: str = ""
+    is_standard: bool = True
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TensorRef:
         return self.tensors[name]
@@ -83,8 +99,17 @@ class Checkpoint(Mapping[str, TensorRef]):
             return self.config.file.parent
         return self.path if self.path.is_dir() else self.path.parent
 
-    def in_layout(self, layout: str) -> dict[str, TensorRef]:
+    @property
+    def quantization(self) -> str | None:
+        """What quantized the weights, or None for weights that are plain numbers."""
+        return quantization_method(self.config.values if self.config else {}, self.tensors)
+
+    def in_layout(self, layout: str, prefix: str = "") -> dict[str, TensorRef]:
         """Returns the tensors by their names in a layout.
+
+        Args:
+            layout: The layout.
+            prefix: What a class that wraps the model put before the names; it is removed where it stands.
 
         Raises:
             CheckpointError: Two names of the file map to one name of the layout.
@@ -92,7 +117,8 @@ class Checkpoint(Mapping[str, TensorRef]):
         decode = layout_module(layout).decode
         found: dict[str, TensorRef] = {}
         for name, ref in self.tensors.items():
-            layout_name = decode(name, self.container, self.variant)
+            bare = name.removeprefix(self.prefix)
+            layout_name = decode(bare, self.container, self.variant).removeprefix(prefix)
             if layout_name in found:
                 raise CheckpointError(
                     f"two tensors have the name {layout_name!r} in the layout",
@@ -105,7 +131,12 @@ class Checkpoint(Mapping[str, TensorRef]):
 
 
 def open_checkpoint(
-    path: str | Path, *, layout: str | None = None, config: str | Path | None = None
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    config: str | Path | None = None,
+    subtree: str | None = None,
+    variant: str | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint; reads headers only.
 
@@ -113,65 +144,79 @@ def open_checkpoint(
         path: A folder, a weights file, an index of shards, or the prefix of a TensorFlow checkpoint.
         layout: Takes the weights of this layout where a folder holds several.
         config: A ``config.json`` that is not next to the weights.
+        subtree: What the names of the weights begin with, where a file holds several models or other tensors beside.
+        variant: Takes the weights of this variant, e.g. ``fp16`` for ``model.fp16.safetensors``.
 
     Raises:
-        CheckpointError: There are no weights, or files are missing.
+        CheckpointError: There are no weights, several and no sign which is meant, or files are missing.
         ContainerError: A file is corrupt.
+        InputError: No tensor lies under ``subtree``.
     """
     source = Path(path)
     try:
-        entry = _find_entry(source, layout)
-        containers = _open_containers(entry)
+        source, found = _find_files(source, layout, variant)
+        containers = _open_containers(found)
+        checkpoint = _join_containers(source, found, containers)
+        weights = _find_weights(checkpoint, containers, subtree)
+        settings = find_config(source, found.entry, config)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=source) from error
-    checkpoint = _join_containers(source, entry, containers, _find_config(source, entry, config))
-    return replace(checkpoint, has_separate_config=config is not None)
+    choices = {"subtree": subtree, "variant": variant}
+    checkpoint = replace(
+        checkpoint,
+        config=settings,
+        has_separate_config=config is not None,
+        choices={name: value for name, value in choices.items() if value is not None},
+    )
+    return _keep_weights(checkpoint, weights, asked=subtree is not None)
 
 
-def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config | None:
-    if config is not None:
-        return Config.read(Path(config))
-    folders = [source] if source.is_dir() else []
-    # A SavedModel has its weights in MODEL/saved_model/1/variables and no config there.
-    above = 4 if entry.parent.name == "variables" else 1
-    folders += list(entry.parents)[:above]
-    for folder in folders:
-        if (folder / "config.json").is_file():
-            return Config.read(folder / "config.json")
-    return None
-
-
-def _find_entry(source: Path, layout: str | None) -> Path:
-    """Returns the file to open: weights, or the index of their shards."""
+def _find_files(source: Path, layout: str | None, variant: str | None) -> tuple[Path, WeightFiles]:
+    """Returns the folder or file that is read, which may lie below the source, and the files in it."""
     if not source.is_dir():
         for candidate in (source, Path(f"{source}.index")):
             if candidate.is_file():
-                return candidate
+                return source, WeightFiles((candidate,), is_standard=False)
         raise CheckpointError("there is no such file or folder", file=source)
-    found = [path for name in WEIGHT_FILES if (path := _find_weights(source, name)) is not None]
-    found += sorted(set(source.glob("*.ckpt*.index")) - set(found))
-    found += sorted(source.glob("saved_model/*/variables/variables.index"), reverse=True)
-    if layout is not None:
-        implied = {path: _layout_from_file(path) for path in found}
-        found = [path for path in found if implied[path] in (layout, None)]
-        found.sort(key=lambda path: implied[path] is None)
-    if not found:
-        description = f" of the layout {layout!r}" if layout else ""
-        raise CheckpointError(
-            f"no weights{description} in this folder",
-            file=source,
-            expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
-            found=", ".join(sorted(path.name for path in source.iterdir())[:12]) or "nothing",
-            hint="give the file itself when it has another name",
+    check_nothing_beside_weights(source)
+    found = find_weight_files(source, layout, variant, _layout_from_file)
+    if found is not None:
+        return source, found
+    below = folder_below(source)
+    if below is None:
+        raise refuse_folder(
+            source, layout, "one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards"
         )
-    return found[0]
+    folder, note = below
+    folder, found = _find_files(folder, layout, variant)
+    return folder, replace(found, notes=(note, *found.notes), is_standard=False)
 
 
-def _find_weights(folder: Path, name: str) -> Path | None:
-    for candidate in (folder / name, folder / f"{name}.index.json"):
-        if candidate.is_file():
-            return candidate
-    return None
+def _find_weights(
+    checkpoint: Checkpoint, containers: list[Container], subtree: str | None
+) -> WeightMap:
+    if subtree is not None:
+        return choose_weight_map(checkpoint.tensors, "./", checkpoint.files[0], subtree)
+    return find_weight_map(containers[0]) if len(containers) == 1 else WeightMap()
+
+
+def _keep_weights(checkpoint: Checkpoint, weights: WeightMap, *, asked: bool) -> Checkpoint:
+    """Returns the checkpoint with the tensors of the weights alone; the others are left out for their reasons."""
+    if not weights.prefix and not weights.left_out:
+        return checkpoint
+    tensors = {k: v for k, v in checkpoint.tensors.items() if k not in weights.left_out}
+    beside = len(weights.left_out)
+    note = f"the weights lie under {weights.prefix[:-1]!r}" if weights.prefix else ""
+    if beside:
+        note += f"{'; ' if note else ''}{beside} tensors beside them are left out"
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        prefix=weights.prefix,
+        left_out={**checkpoint.left_out, **weights.left_out},
+        oddities=(*checkpoint.oddities, note + (" (--subtree)" if asked else "")),
+        is_standard=False,
+    )
 
 
 def layout_from_filename(name: str) -> str | None:
@@ -182,7 +227,7 @@ def layout_from_filename(name: str) -> str | None:
         (".msgpack", "flax"),
         (".index", "tensorflow"),
     ):
-        if name.removesuffix(".index.json").endswith(ending):
+        if without_index_ending(name).endswith(ending):
             return layout
     return None
 
@@ -192,7 +237,7 @@ def _layout_from_file(path: Path) -> str | None:
     layout = layout_from_filename(path.name)
     if layout is not None:
         return layout
-    first = _shard_paths(path)[0] if path.name.endswith(".index.json") else path
+    first = _shard_paths(path)[0] if is_shard_index(path) else path
     return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 
 
@@ -202,15 +247,15 @@ def open_container(path: Path) -> Container:
     Raises:
         ContainerError: The container is unknown, or the file is corrupt.
     """
+    check_file(path)
     modules: list[Any] = [container_module(name) for name in container_names()]
     modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
     found = next((module for module in modules if module.sniff(path)), None)
-    is_empty = path.stat().st_size == 0
-    if found is None and not is_empty and path.name.endswith(tuple(modules[0].SUFFIXES)):
+    if found is None and path.name.endswith(tuple(modules[0].SUFFIXES)):
         found = modules[0]  # its reader says what is wrong with the first bytes
     if found is None:
         raise ContainerError(
-            "the file is empty" if is_empty else "unknown container",
+            "unknown container",
             file=path,
             expected="one of " + ", ".join(container_names()),
         )
@@ -218,10 +263,9 @@ def open_container(path: Path) -> Container:
     return container
 
 
-def _open_containers(entry: Path) -> list[Container]:
-    if not entry.name.endswith(".index.json"):
-        return [open_container(entry)]
-    return [open_container(path) for path in _shard_paths(entry)]
+def _open_containers(found: WeightFiles) -> list[Container]:
+    paths = _shard_paths(found.entry) if is_shard_index(found.entry) else found.files
+    return [open_container(path) for path in paths]
 
 
 def _shard_paths(index: Path) -> list[Path]:
@@ -251,9 +295,8 @@ def _shard_paths(index: Path) -> list[Path]:
     return paths
 
 
-def _join_containers(
-    source: Path, entry: Path, containers: list[Container], config: Config | None
-) -> Checkpoint:
+def _join_containers(source: Path, found: WeightFiles, containers: list[Container]) -> Checkpoint:
+    entry = found.entry
     tensors: dict[str, TensorRef] = {}
     for container in containers:
         for name, ref in container.tensors.items():
@@ -262,7 +305,7 @@ def _join_containers(
                     f"{name!r} is in two shards", file=container.path, found=tensors[name].file
                 )
             tensors[name] = ref
-    if entry.name.endswith(".index.json"):
+    if is_shard_index(entry):
         _check_index(entry, tensors)
     first = containers[0]
     kinds = {container.format for container in containers}
@@ -277,10 +320,13 @@ def _join_containers(
         or _LAYOUT_OF_METADATA.get(metadata.get("format", "")),
         files=tuple(container.path for container in containers),
         tensors=tensors,
-        config=config,
         metadata=metadata,
         left_out={k: v for container in containers for k, v in container.left_out.items()},
-        oddities=tuple(text for container in containers for text in container.oddities),
+        oddities=(
+            *found.notes,
+            *(text for container in containers for text in container.oddities),
+        ),
+        is_standard=found.is_standard,
     )
 
 

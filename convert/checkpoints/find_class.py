@@ -2,110 +2,53 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import (
-    ArchitectureSpec,
-    ClassSpec,
-    load_spec,
-    read_spec,
-    spec_names,
-)
+from equipoise.convert.architectures.expand import Expansion, expand
+from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import ClassMatch, match_class
-from equipoise.convert.core.errors import ArchitectureError, SpecError
+from equipoise.convert.checkpoints.find_spec import find_spec
+from equipoise.convert.checkpoints.fit_config import fit_config
+from equipoise.convert.checkpoints.matching import ClassMatch, layout_view, match_class
+from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
 from equipoise.convert.layouts import layout_names
 
+_HEADS_IGNORED_ON_LOADING = frozenset((
+    "pooler", "predictions", "cls", "lm_head", "sop_classifier", "generator_predictions", "generator_lm_head",
+    "discriminator_predictions",
+))  # fmt: skip
+"""First part, below the base model's prefix, of heads that classes without them ignore on loading.
 
-def find_spec(config: Config | None, architecture: str | None) -> ArchitectureSpec:
-    """Returns the architecture for a config or for ``--architecture`` (a model type, a class name, or a file).
-
-    Raises:
-        ArchitectureError: There is no config, or no architecture file for its model type.
-    """
-    if architecture is not None and architecture.endswith(".toml"):
-        return _read_user_spec(Path(architecture))
-    if architecture is not None:
-        spec = load_spec(architecture) or _spec_with_class(architecture)
-        if spec is None:
-            raise ArchitectureError(
-                f"unknown architecture {architecture!r}",
-                expected="a model type or a class of one: " + ", ".join(spec_names()),
-            )
-        return spec
-    if config is None:
-        raise ArchitectureError(
-            "no config.json next to the weights",
-            hint="copy it there, or give it with --config",
-        )
-    spec = load_spec(config.model_type) if config.model_type else None
-    if spec is None:
-        raise ArchitectureError(
-            f"unknown architecture: model_type is {config.model_type!r}",
-            file=config.file,
-            expected="one of " + ", ".join(spec_names()),
-            hint="`equipoise derive` writes an architecture file from PyTorch's model, "
-            "--architecture FILE.toml takes it; see docs/derive.md",
-        )
-    return spec
-
-
-def _read_user_spec(file: Path) -> ArchitectureSpec:
-    """Reads an architecture file of the user; its mistakes are errors of the input."""
-    try:
-        return read_spec(file)
-    except SpecError as error:
-        raise ArchitectureError(error.message, file=file, expected=error.expected) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArchitectureError(
-            f"not an architecture file: {type(error).__name__} {error}",
-            file=file,
-            hint="docs/architecture-files.md describes them",
-        ) from error
-
-
-def _spec_with_class(name: str) -> ArchitectureSpec | None:
-    for model_type in spec_names():
-        spec = load_spec(model_type)
-        if spec is not None and spec.class_by_name(name) is not None:
-            return spec
-    return None
+transformers 4.57.6 lists them as ``_keys_to_ignore_on_load_unexpected`` of its TensorFlow classes.
+"""
+_MAX_PREFIXES_TRIED = 3
 
 
 def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> ClassMatch:
-    """Returns the class and layout that fit a checkpoint's tensors best.
+    """Returns the class and layout that fit a checkpoint's tensors best, under a config that the tensors agree with.
 
     The class that the config (or ``architecture``) names is preferred if it fits; next is any class that fits
-    exactly; last is the named class, whose problems the plan then reports.
+    exactly; then one that fits once a common prefix is removed (``model.`` of a class that wraps the model); then the
+    named class without heads that transformers ignores; last is the named class, whose problems the plan then reports.
 
     Raises:
-        ArchitectureError: The architecture is unknown, or none of the tensors belongs to it.
+        ArchitectureError: The architecture is unknown, none of the tensors belongs to it, or several prefixes fit.
     """
-    spec = find_spec(checkpoint.config, architecture)
-    config = checkpoint.config or Config({}, checkpoint.path)
-    named = _named_classes(spec, config, architecture)
-    layouts = (checkpoint.layout,) if checkpoint.layout else layout_names()
-    if checkpoint.container == "safetensors":
-        # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
-        layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
-    matches = []
-    for layout in layouts:
-        names = list(checkpoint.in_layout(layout))
-        for entry in _candidate_classes(spec, named):
-            found = match_class(expand(spec, entry, config), layout, names)
-            if found.fits and entry in named:
-                return found
-            matches.append(found)
-    fitting = [one for one in matches if one.fits]
-    if fitting:
-        return fitting[0]
-    return _nearest_match(matches, named, checkpoint)
+    spec, config, notes = find_spec(checkpoint, architecture)
+    search = _ClassSearch(checkpoint, spec, _named_classes(spec, config, architecture), config)
+    found = search.run()
+    return fit_config(checkpoint, replace(found, notes=(*notes, *found.notes)))
 
 
-def _candidate_classes(spec: ArchitectureSpec, named: tuple[ClassSpec, ...]) -> list[ClassSpec]:
-    return [*named, *(entry for entry in spec.classes.values() if entry not in named)]
+def find_class_if_known(checkpoint: Checkpoint) -> ClassMatch | None:
+    """Returns :func:`find_class` of a checkpoint whose config and tensors belong to a known class; None for others."""
+    try:
+        return find_class(checkpoint)
+    except (ArchitectureError, CheckpointError, SpecError):
+        return None
 
 
 def _named_classes(
@@ -117,18 +60,177 @@ def _named_classes(
     return tuple(spec.classes[key] for key in keys)
 
 
-def _nearest_match(
-    matches: list[ClassMatch], named: tuple[ClassSpec, ...], checkpoint: Checkpoint
-) -> ClassMatch:
-    candidates = [one for one in matches if one.expansion.cls in named] or matches
-    best = min(candidates, key=lambda one: one.mismatch_count)
-    if not best.stored:
-        spec = best.expansion.spec
-        raise ArchitectureError(
-            f"none of the tensors belongs to the architecture {spec.model_type!r}",
-            file=checkpoint.path,
-            expected=", ".join(list(best.missing)[:4]) + ", ...",
-            found=", ".join(list(checkpoint.tensors)[:4]) + ", ...",
-            hint="the config is another model's; give the right one with --config or --architecture",
+@dataclass(frozen=True)
+class _ClassSearch:
+    """The search for a class of one architecture."""
+
+    checkpoint: Checkpoint
+    spec: ArchitectureSpec
+    named: tuple[ClassSpec, ...]
+    config: Config
+
+    def run(self) -> ClassMatch:
+        matches = []
+        for layout in self._layouts():
+            for found in self._matches(layout, ""):
+                if found.fits and found.expansion.cls in self.named:
+                    return found
+                matches.append(found)
+        fitting = [one for one in matches if one.fits]
+        if fitting:
+            return fitting[0]
+        wrapped = self._find_wrapped()
+        if wrapped is not None and wrapped.fits:
+            return wrapped
+        best = self._nearest([*matches, *([wrapped] if wrapped else [])])
+        return _ignore_heads(best, self.spec) if best.expansion.cls in self.named else best
+
+    def _layouts(self) -> tuple[str, ...]:
+        declared = self.checkpoint.layout
+        layouts = (declared,) if declared else layout_names()
+        if self.checkpoint.container == "safetensors":
+            # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
+            layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
+        return layouts
+
+    def _expansions(self) -> Iterator[Expansion]:
+        others = (entry for entry in self.spec.classes.values() if entry not in self.named)
+        for entry in (*self.named, *others):
+            yield expand(self.spec, entry, self.config)
+
+    def _matches(self, layout: str, prefix: str) -> Iterator[ClassMatch]:
+        names = list(self.checkpoint.in_layout(layout, prefix))
+        for expansion in self._expansions():
+            yield replace(match_class(expansion, layout, names), prefix=prefix)
+
+    def _find_wrapped(self) -> ClassMatch | None:
+        """Returns the best match of names from which a common prefix is removed, or None if there is no such prefix.
+
+        Raises:
+            ArchitectureError: Several prefixes fit: there are several models.
+        """
+        matches = [
+            found
+            for layout in self._layouts()
+            for prefix in self._prefixes(layout)
+            for found in self._matches(layout, prefix)
+        ]
+        matches.sort(key=lambda one: (one.mismatch_count, self._rank(one)))
+        whole = [one for one in matches if not one.missing]
+        rivals = {one.prefix for one in whole if not _is_nested(one.prefix, whole[0].prefix)}
+        if rivals:
+            several = sorted({whole[0].prefix, *rivals})
+            raise ArchitectureError(
+                f"several models of this architecture, under {', '.join(map(repr, several))}",
+                file=self.checkpoint.files[0],
+                hint=f"convert and inspect take one with --subtree, e.g. --subtree {self.checkpoint.prefix}{several[0].rstrip('./')}",
+            )
+        best = next(iter(whole or matches), None)
+        return self._without_values(best) if best is not None else None
+
+    def _without_values(self, match: ClassMatch) -> ClassMatch:
+        """Returns the match without single numbers beside the model, e.g. the state of a metric."""
+        refs = self.checkpoint.in_layout(match.layout, match.prefix)
+        values = {name for name in match.unknown if refs[name].size <= 1}
+        reason = f"a value beside the model under {match.prefix!r}"
+        return replace(
+            match,
+            ignored={**match.ignored, **dict.fromkeys(values, reason)},
+            unknown=tuple(name for name in match.unknown if name not in values),
+            notes=(
+                *match.notes,
+                f"the model's tensors are named with {match.prefix!r} before them",
+            ),
         )
-    return best
+
+    def _rank(self, match: ClassMatch) -> int:
+        return 0 if match.expansion.cls in self.named else 1
+
+    def _prefixes(self, layout: str) -> list[str]:
+        """Returns the prefixes after which most names are the class's, without those that lie within another."""
+        separator = "." if layout == "pytorch" else "/"
+        known: set[str] = set()
+        for expansion in self._expansions():
+            view = layout_view(expansion, layout)
+            known.update(name for rule in view.rules for name in rule.targets)
+        counts = Counter(
+            prefix
+            for name in self.checkpoint.in_layout(layout)
+            for prefix in _starts(name, separator)
+            if name.removeprefix(prefix) in known
+        )
+        often = max(counts.values(), default=0)
+        return [
+            prefix
+            for prefix, count in counts.most_common(_MAX_PREFIXES_TRIED)
+            if 2 * count > often and count > 1
+        ]
+
+    def _nearest(self, matches: Sequence[ClassMatch]) -> ClassMatch:
+        candidates = [one for one in matches if one.expansion.cls in self.named] or matches
+        best = min(candidates, key=lambda one: one.mismatch_count)
+        if not best.stored:
+            raise self._nothing_belongs(best)
+        return best
+
+    def _nothing_belongs(self, best: ClassMatch) -> ArchitectureError:
+        names = list(self.checkpoint.tensors)
+        lora = any("lora_" in name or name.startswith("base_model.model.") for name in names)
+        hint = "the config is another model's; give the right one with --config or --architecture"
+        if lora:
+            hint = "these are the tensors of a PEFT adapter: merge it into its base first (merge_and_unload)"
+        return ArchitectureError(
+            f"none of the tensors belongs to the architecture {best.expansion.spec.model_type!r}",
+            file=self.checkpoint.path,
+            expected=", ".join(list(best.missing)[:4]) + ", ...",
+            found=", ".join(names[:4]) + ", ...",
+            hint=hint,
+        )
+
+
+def _is_nested(prefix: str, other: str) -> bool:
+    """Whether one of two prefixes begins with the other."""
+    return prefix.startswith(other) or other.startswith(prefix)
+
+
+def _starts(name: str, separator: str) -> Iterator[str]:
+    """Yields what a name begins with, up to each separator.
+
+    >>> list(_starts("model.bert.weight", "."))
+    ['model.', 'model.bert.']
+    """
+    end = name.find(separator)
+    while end != -1:
+        yield name[: end + 1]
+        end = name.find(separator, end + 1)
+
+
+def _ignore_heads(match: ClassMatch, spec: ArchitectureSpec) -> ClassMatch:
+    """Returns the match without the heads that transformers ignores on loading, if they are all that is unknown."""
+    if match.missing or not match.unknown:
+        return match
+    owners: dict[str, str] = {}
+    for entry in spec.classes.values():
+        other = match_class(
+            expand(spec, entry, match.expansion.config), match.layout, match.unknown
+        )
+        for stored, name in other.stored.items():
+            if _is_ignored_head(other, stored, spec.prefix):
+                owners[name] = entry.name
+    if owners.keys() != set(match.unknown):
+        return match
+    cls = match.expansion.cls.name
+    reason = f"a head that {cls} lacks; transformers ignores it on loading"
+    note = f"{len(owners)} tensors of heads that {cls} lacks are left out, as transformers does on loading: "
+    return replace(
+        match,
+        ignored={**match.ignored, **dict.fromkeys(match.unknown, reason)},
+        unknown=(),
+        notes=(*match.notes, note + ", ".join(match.unknown[:4])),
+    )
+
+
+def _is_ignored_head(other: ClassMatch, stored: str, prefix: str) -> bool:
+    rule = next(rule for rule in other.view.rules if stored in rule.targets)
+    parts = [name.removeprefix(f"{prefix}.").split(".")[0] for name in rule.sources]
+    return _HEADS_IGNORED_ON_LOADING.issuperset(parts)

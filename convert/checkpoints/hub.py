@@ -9,9 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoints.checkpoint import WEIGHT_FILES, layout_from_filename
+from equipoise.convert.checkpoints.checkpoint import layout_from_filename
 from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
+from equipoise.convert.folders.weight_files import WEIGHT_FILES
 
 HUB_SCHEME = "hf://"
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from equipoise.convert.architectures import name_templates
@@ -26,6 +26,8 @@ class ClassMatch:
         ignored: Names that the checkpoint has and the class does not need -> the reason.
         unknown: Names that the checkpoint has and the class does not know.
         missing: Names that the class needs and the checkpoint does not have.
+        prefix: What a class that wraps the model put before the names in the checkpoint, e.g. ``model.``.
+        notes: Remarks on what was taken for what.
     """
 
     expansion: Expansion
@@ -35,6 +37,8 @@ class ClassMatch:
     ignored: Mapping[str, str]
     unknown: tuple[str, ...]
     missing: tuple[str, ...]
+    prefix: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -68,14 +72,27 @@ def match_class(expansion: Expansion, layout: str, names: Iterable[str]) -> Clas
             ignored[name] = reason
         else:
             unknown.append(name)
+    held = _held_by_ties(view, stored)
     missing = [
         name
         for rule in view.rules
+        if not all(one in held for one in rule.sources)
         if not _may_be_missing(rule.sources, view, expansion)
         for name in rule.targets
         if name not in stored
     ]
     return ClassMatch(expansion, layout, view, stored, ignored, tuple(unknown), tuple(missing))
+
+
+def _held_by_ties(view: LayoutView, stored: Iterable[str]) -> set[str]:
+    """Returns the parameters whose tensor is stored under the name of one that is tied to them."""
+    names = set(stored)
+    own = {one for rule in view.rules if names.issuperset(rule.targets) for one in rule.sources}
+    held: set[str] = set()
+    for name in own:
+        while (name := view.shared.get(name, "")) and name not in held:
+            held.add(name)
+    return held - own
 
 
 def _may_be_missing(parameters: tuple[str, ...], view: LayoutView, expansion: Expansion) -> bool:
@@ -105,7 +122,7 @@ class MatchedCheckpoint:
         self.checkpoint = checkpoint
         self.match = match
         self.expansion = match.expansion
-        self.refs: dict[str, TensorRef] = checkpoint.in_layout(match.layout)
+        self.refs: dict[str, TensorRef] = checkpoint.in_layout(match.layout, match.prefix)
         self.inverse = {name: rule.inverse for rule in match.view.rules for name in rule.sources}
 
     def ref(self, stored: str) -> TensorRef:
@@ -113,16 +130,28 @@ class MatchedCheckpoint:
         return self.refs[self.match.stored[stored]]
 
     def origin(self, name: str) -> str | None:
-        """Returns the parameter whose stored tensors hold ``name``: itself, or the one that it is tied to.
+        """Returns the parameter whose stored tensors hold ``name``: itself, the one that it is tied to, or one tied to it.
 
         None where no tensor of the checkpoint holds it.
         """
-        rule = self.inverse.get(name)
-        if rule is not None and all(one in self.match.stored for one in rule.sources):
+        if self._has_own_tensors(name):
             return name
         view = self.match.view
         tied_to = view.shared.get(name, view.repeated.get(name))
-        return self.origin(tied_to) if tied_to is not None else None
+        if tied_to is not None:
+            return self.origin(tied_to)
+        return next((one for one in self._tied_to(name) if self._has_own_tensors(one)), None)
+
+    def _has_own_tensors(self, name: str) -> bool:
+        rule = self.inverse.get(name)
+        return rule is not None and all(one in self.match.stored for one in rule.sources)
+
+    def _tied_to(self, name: str) -> Iterator[str]:
+        """Yields the parameters that share the tensor of one, directly or through others."""
+        for one, other in self.match.view.shared.items():
+            if other == name:
+                yield one
+                yield from self._tied_to(one)
 
     def origin_to_copy(self, name: str) -> str | None:
         """Returns :meth:`origin`, or None for a parameter that is rebuilt from the config instead of copied."""
@@ -141,6 +170,16 @@ class MatchedCheckpoint:
             return False
         first, second = self.checkpoint[stored].identity, self.checkpoint[other].identity
         return stored == other or (first is not None and first == second)
+
+    def misfits(self) -> list[tuple[TensorRef, Shape]]:
+        """Returns the tensors whose shape is not the one that the config says, each with that shape."""
+        found = []
+        for rule in self.match.view.rules:
+            shapes = rule.shapes(self.shapes(rule.sources))
+            for stored, expected in zip(rule.targets, shapes, strict=True):
+                if stored in self.match.stored and self.ref(stored).shape != expected:
+                    found.append((self.ref(stored), expected))
+        return found
 
     def shapes(self, parameters: Sequence[str]) -> tuple[Shape, ...]:
         """Returns the shapes of parameters, in PyTorch's axis order."""

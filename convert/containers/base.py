@@ -21,6 +21,8 @@ class Container:
         metadata: The file's metadata (``format`` in safetensors, ``variant`` in HDF5 ...).
         left_out: Entries that are not weights (optimizer slots, counters) -> the reason.
         oddities: Remarks for the user, e.g. "legacy format", "unused bytes at the end".
+        maps: Names of the upper maps that hold tensors, where a file has maps within maps: those of a name such as
+            ``state_dict.model.encoder.weight`` cannot be told from the name alone.
     """
 
     format: str
@@ -29,6 +31,7 @@ class Container:
     metadata: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
+    maps: frozenset[str] = frozenset()
 
 
 class Writer(Protocol):

@@ -92,7 +92,8 @@ def _container(
     path: Path, found: PickledTensors, metadata: dict[str, str], *oddities: str
 ) -> Container:
     remarks = tuple(oddity for oddity in oddities if oddity)
-    return Container("pytorch", path, found.tensors, metadata, found.left_out, remarks)
+    maps = frozenset(found.maps)
+    return Container("pytorch", path, found.tensors, metadata, found.left_out, remarks, maps)
 
 
 def _read_legacy(path: Path) -> Container:

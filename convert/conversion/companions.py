@@ -21,8 +21,9 @@ def copy_companions(plan: Plan, target: Path) -> list[str]:
         return names
     values = dict(config.values)
     keys = [key for key in ("torch_dtype", "dtype") if key in values]
-    if plan.dtype is not None and keys:
+    if plan.dtype is not None:
         values.update(dict.fromkeys(keys, CAST_DTYPES[plan.dtype]))
+    if config.edits or (plan.dtype is not None and keys):
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         (target / "config.json").write_text(text, encoding="utf-8")
     elif config.file.parent != plan.checkpoint.folder or config.file.name != "config.json":

@@ -11,6 +11,9 @@ from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CoverageError
 from equipoise.convert.core.ops import Op
 
+_MAX_ALIKE = 3
+"""Problems of one sentence that are said one by one; more are said once."""
+
 
 class Status(StrEnum):
     """What became of a tensor."""
@@ -64,6 +67,43 @@ class ValueCheck:
     other_ops: tuple[Op, ...] = ()
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Why a plan is refused, for one tensor or for all.
+
+    Attributes:
+        text: The whole message.
+        many: The sentence about many such tensors, to follow their number; problems with the same one are a group.
+        example: The tensor, as an example in that sentence.
+    """
+
+    text: str
+    many: str = ""
+    example: str = ""
+
+
+def summarize_problems(problems: Sequence[Problem]) -> list[str]:
+    """Returns what to say about problems: a sentence of many tensors once, with their number and three examples.
+
+    >>> found = [Problem(f"{n!r} is missing", "tensors are missing", repr(n)) for n in "abcde"]
+    >>> summarize_problems(found)
+    ["5 tensors are missing, e.g. 'a', 'b', 'c'"]
+    >>> summarize_problems(found[:2])
+    ["'a' is missing", "'b' is missing"]
+    """
+    groups: dict[str, list[Problem]] = {}
+    for index, problem in enumerate(problems):
+        groups.setdefault(problem.many or f"{index}", []).append(problem)
+    lines = []
+    for many, group in groups.items():
+        if len(group) <= _MAX_ALIKE:
+            lines += [problem.text for problem in group]
+        else:
+            examples = ", ".join(problem.example for problem in group[:_MAX_ALIKE])
+            lines.append(f"{len(group)} {many}, e.g. {examples}")
+    return lines
+
+
 class CoverageLedger:
     """Collects coverage entries, value checks and problems while a plan is made.
 
@@ -84,7 +124,7 @@ class CoverageLedger:
         self.allow = allow
         self.lossy = lossy
         self.losses: list[str] = []
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.entries: list[CoverageEntry] = []
         self.checks: list[ValueCheck] = []
 
@@ -129,10 +169,16 @@ class CoverageLedger:
             self._add("source", [name], Status.ALLOWED, reason)
             self.losses.append(f"lost: {name}: {reason}")
             return
-        self.problems.append(
+        self.add_problem(
             f"{name!r} cannot be represented: {reason}; --allow '{name}=REASON' converts without it, "
-            "--allow-lossy without all such tensors"
+            "--allow-lossy without all such tensors",
+            f"tensors cannot be represented: {reason}; --allow-lossy converts without them",
+            repr(name),
         )
+
+    def add_problem(self, text: str, many: str = "", example: str = "") -> None:
+        """Records a problem that forbids the plan; the arguments are the fields of :class:`Problem`."""
+        self.problems.append(Problem(text, many, example))
 
     def check_allow_was_used(self) -> None:
         """Records a problem if ``allow`` names tensors and none of them had to be lost: probably a typo."""
@@ -141,7 +187,7 @@ class CoverageLedger:
         )
         if self.allow and not used:
             names = ", ".join(list(self.allow)[:4])
-            self.problems.append(f"--allow: nothing had to be allowed for {names}")
+            self.add_problem(f"--allow: nothing had to be allowed for {names}")
 
     def raise_problems(self, message: str, path: Path) -> None:
         """Raises an error that lists all problems, if there are any.
@@ -150,4 +196,6 @@ class CoverageLedger:
             CoverageError: There are problems.
         """
         if self.problems:
-            raise CoverageError(message, self.problems, file=path)
+            texts = [problem.text for problem in self.problems]
+            summary = summarize_problems(self.problems)
+            raise CoverageError(message, texts, file=path, summary=summary)

@@ -53,7 +53,8 @@ def record_dropped_tensors(
         elif stored is not None and name not in written:
             _drop(source, parameter, stored, layout, view, ledger)
     for name, reason in source.match.ignored.items():
-        ledger.add_left_out(source.refs[name].name, reason)
+        if not ledger.record_allowed_loss(source.refs[name].name):
+            ledger.add_left_out(source.refs[name].name, reason)
     for name, reason in source.checkpoint.left_out.items():
         ledger.add_left_out(name, reason)
 

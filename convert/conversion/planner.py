@@ -8,16 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_class import find_class
+from equipoise.convert.checkpoints.find_class import find_class, find_class_if_known
+from equipoise.convert.checkpoints.fit_config import with_fitted_config
+from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, Step
 from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
-from equipoise.convert.conversion.source_checks import check_source_names, check_source_shapes
+from equipoise.convert.conversion.source_checks import check_source, empty_tensors_cause
 from equipoise.convert.core.arrays import DType, Shape
-from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.rules import Namespace, Rule, StepRule, compose
 from equipoise.convert.core.tensor import (
     TensorHeader,
@@ -80,7 +82,9 @@ def plan(
     if checkpoint.layout == layout and architecture is None:
         planned = _plan_same_layout(checkpoint, target)
     else:
-        source = MatchedCheckpoint(checkpoint, find_class(checkpoint, architecture))
+        match = find_class(checkpoint, architecture)
+        checkpoint = with_fitted_config(checkpoint, match)
+        source = MatchedCheckpoint(checkpoint, match)
         target = replace(target, view=layout_view(source.expansion, layout))
         ledger = CoverageLedger(allowed, lossy=allow_lossy)
         planned = _Planner(source, target, ledger, partial=partial).plan()
@@ -89,6 +93,7 @@ def plan(
         "max_shard_size": max_shard_size,
         "allow": dict(allow or {}),
         "allow_lossy": allow_lossy,
+        **checkpoint.choices,
     }
     return replace(planned, options=options)
 
@@ -141,12 +146,22 @@ class _Target:
 
 def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
     """Plans a change of container or dtype alone: names stay, so that no architecture has to be known."""
+    match = find_class_if_known(checkpoint)
     if target.format.container == "keras_hdf5" or target.layout == "tensorflow":
         # Layers and the model's own name in an HDF5 file come from the architecture.
-        target = replace(target, view=find_class(checkpoint).view)
+        target = replace(target, view=(match or find_class(checkpoint)).view)
+    if cause := empty_tensors_cause(checkpoint.tensors.values()):
+        raise CheckpointError(cause, file=checkpoint.path)
+    fits = match is not None and match.layout == target.layout and match.fits
+    prefix = match.prefix if match and fits else ""
+    refs = checkpoint.in_layout(target.layout, prefix)
+    notes = [*checkpoint.oddities, *notes_on_wrappers(checkpoint, refs, target.layout)]
+    if match is not None and fits:
+        notes += match.notes
+        checkpoint = with_fitted_config(checkpoint, match)
     steps = []
     ledger = CoverageLedger({})
-    for name, ref in sorted(checkpoint.in_layout(target.layout).items()):
+    for name, ref in sorted(refs.items()):
         header = target.header(name, ref.shape, target.cast(ref.dtype))
         steps.append(Step((ref.name,), (), (name,), (name,), (header,)))
         ledger.add_mapped((ref.name,), (header.name,))
@@ -164,6 +179,7 @@ def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
         tuple(ledger.entries),
         target.dtype,
         view,
+        tuple(notes),
     )
 
 
@@ -188,8 +204,7 @@ class _Planner:
         message = f"cannot convert this {cls.name} from {source_layout} to {self.target.layout}:"
         self._check_target_has_class()
         if not self.partial:
-            check_source_names(self.source, self.ledger)
-            check_source_shapes(self.source, self.ledger)
+            check_source(self.source, self.target.layout, self.ledger)
         self.ledger.raise_problems(message, self.checkpoint.path)
         steps = self._steps()
         record_dropped_tensors(self.source, self.target.layout, self.view, self.ledger)
@@ -217,7 +232,7 @@ class _Planner:
     def _check_target_has_class(self) -> None:
         cls = self.expansion.cls
         if self.target.layout not in cls.names:
-            self.ledger.problems.append(
+            self.ledger.add_problem(
                 f"{cls.name} has no class in {self.target.layout} (transformers 4.57.6 is the last release "
                 f"that has such classes); convert to one of {', '.join(cls.names)}"
             )
@@ -239,8 +254,10 @@ class _Planner:
                 computed.append(step)
             elif not self.partial:
                 for name in rule.sources:
-                    self.ledger.problems.append(
-                        f"{name!r} is needed and the source does not have it"
+                    self.ledger.add_problem(
+                        f"{name!r} is needed and the source does not have it",
+                        "tensors are needed and the source does not have them",
+                        repr(name),
                     )
         steps = [self._step(rules) for rules in compose(list(to_parameters), to_targets)]
         return self._sort([*steps, *computed])
@@ -294,7 +311,7 @@ class _Planner:
             )
         dtypes = {ref.dtype for ref in refs}
         if len(dtypes) > 1:
-            self.ledger.problems.append(
+            self.ledger.add_problem(
                 f"{', '.join(ref.name for ref in refs)} become one tensor and have different dtypes: "
                 f"{', '.join(sorted(dtype.name for dtype in dtypes))}; cast with --dtype"
             )
@@ -346,35 +363,11 @@ class _Planner:
         return [
             *self.ledger.losses,
             *self.checkpoint.oddities,
-            *self._notes_on_names(),
+            *notes_on_match(self.source),
             *self.zero_filled,
-            *self._notes_on_source(),
             *self._notes_on_classes(),
             *self._notes_on_groups(),
         ]
-
-    def _notes_on_names(self) -> Iterator[str]:
-        """Yields notes on names that are not the class's own although their meaning is clear."""
-        stored = self.source.match.stored
-        other = [(name, own) for own, name in stored.items() if name != own]
-        if other:
-            name, own = other[0]
-            yield f"{len(other)} names are spelled differently: {name!r} is taken for {own!r}"
-        refs = self.source.refs
-        wrapped = [ref.name for name, ref in refs.items() if ref.name != name]
-        if wrapped and self.source.match.layout == "pytorch":
-            yield f"{len(wrapped)} names contain the prefix of a wrapper: {wrapped[0]!r}"
-
-    def _notes_on_source(self) -> Iterator[str]:
-        """Yields notes where the files or the config contradict the tensors."""
-        declared, found = self.checkpoint.layout, self.source.match.layout
-        if declared is not None and declared != found:
-            yield f"the file says its layout is {declared}; its names are {found}'s"
-        config = self.checkpoint.config
-        named = config.architectures if config else ()
-        cls = self.expansion.cls
-        if named and self.expansion.spec.class_by_name(named[0]) != cls:
-            yield f"the config names {named[0]}; the tensors are those of {cls.name}"
 
     def _notes_on_classes(self) -> Iterator[str]:
         """Yields notes on classes of transformers that are known to compute other outputs than PyTorch's."""

@@ -1,29 +1,117 @@
-"""Checks the tensors of a source against its class: unknown, missing and wrongly shaped ones."""
+"""Checks the tensors of a source against its class: unknown, missing and wrongly shaped ones, and what explains many at once."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, match_class
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
+from equipoise.convert.core.tensor import TensorRef, is_floating
+
+Misfits = Sequence[tuple[TensorRef, Shape]]
+"""Tensors whose shape is not the one that the config says, each with that shape."""
 
 
-def check_source_names(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
-    """Records a problem for every tensor of the source that is unknown or missing."""
+def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger) -> None:
+    """Records a problem for every tensor of the source that the class does not have so; one cause in place of many.
+
+    Args:
+        source: The source.
+        layout: The target's layout.
+        ledger: Receives the problems.
+    """
+    misfits = source.misfits()
+    cause = (
+        _quantized(source)
+        or empty_tensors_cause(source.refs.values())
+        or _replicated(misfits, len(source.match.stored))
+        or _pruned(source, misfits, layout)
+    )
+    if cause:
+        ledger.add_problem(cause)
+        return
+    _check_names(source, ledger)
+    _check_shapes(misfits, ledger)
+
+
+def _quantized(source: MatchedCheckpoint) -> str:
+    """Returns the cause where the weights are quantized: numbers that need their scales to mean anything."""
+    method = source.checkpoint.quantization
+    coded = any(
+        not is_floating(source.ref(name).dtype) or source.ref(name).dtype.itemsize == 1
+        for rule in source.match.view.rules
+        for name in rule.targets
+        if name in source.match.stored
+        and all(source.expansion.parameters[one].dtype is None for one in rule.sources)
+    )
+    if method is None or (source.match.fits and not coded):
+        return ""
+    return (
+        f"the weights are quantized with {method}: dequantize them first (transformers: from_pretrained, "
+        "model.dequantize(), save_pretrained)"
+    )
+
+
+def empty_tensors_cause(refs: Iterable[TensorRef]) -> str:
+    """Returns the cause where the floating-point tensors have no elements, as ZeRO-3 leaves them; empty if they have."""
+    floats = [ref for ref in refs if is_floating(ref.dtype)]
+    empty = [ref for ref in floats if ref.size == 0]
+    if not empty or 2 * len(empty) < len(floats):
+        return ""
+    return (
+        f"{len(empty)} tensors are empty, e.g. {empty[0].name!r} {list(empty[0].shape)}: saved by DeepSpeed ZeRO-3 or FSDP "
+        "without gathering the weights; run zero_to_fp32.py of that checkpoint, or save again with "
+        "stage3_gather_16bit_weights_on_model_save"
+    )
+
+
+def _replicated(misfits: Misfits, stored: int) -> str:
+    """Returns the cause where every tensor has one more axis in front, of the same size: one copy for each device."""
+    leading = {ref.shape[0] for ref, expected in misfits if ref.shape[1:] == expected and ref.shape}
+    if len(leading) != 1 or len(misfits) != stored:
+        return ""
+    (devices,) = leading
+    return (
+        f"every tensor has a leading axis of {devices}: the parameters are replicated over devices; save "
+        "flax.jax_utils.unreplicate(params)"
+    )
+
+
+def _pruned(source: MatchedCheckpoint, misfits: Misfits, layout: str) -> str:
+    """Returns the cause where attention heads are pruned, which no other layout can hold."""
+    pruned = source.expansion.config.values.get("pruned_heads")
+    if not pruned or not misfits or layout == source.match.layout:
+        return ""
+    return (
+        f"attention heads are pruned (config: pruned_heads of {len(pruned)} layers): the classes of {layout} cannot have "
+        "layers of unequal size; convert the model before heads are pruned"
+    )
+
+
+def _check_names(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
     owners = _classes_that_know(source)
+    cls = source.expansion.cls.name
     for name in source.match.unknown:
-        stored = source.refs[name].name
+        stored, owner = source.refs[name].name, owners.get(name, "")
         if not ledger.record_allowed_loss(stored):
-            ledger.problems.append(
-                f"{stored!r} is unknown to {source.expansion.cls.name}{owners.get(name, '')}: leave it "
-                f"out with --allow '{stored}=REASON', or name the right class with --architecture"
+            ledger.add_problem(
+                f"{stored!r} is unknown to {cls}{owner}: leave it out with --allow '{stored}=REASON', or name the right "
+                "class with --architecture",
+                f"tensors are unknown to {cls}{owner}: leave them out with --allow 'PATTERN=REASON', or name the right "
+                "class with --architecture",
+                repr(stored),
             )
     config = source.checkpoint.config
+    cause = (
+        f"the checkpoint is incomplete, or the config ({config.file if config else 'none'}) is another "
+        "model's"
+    )
     for name in source.match.missing:
-        shape = _expected_shape(source, name)
-        ledger.problems.append(
-            f"{name!r} {list(shape)} is missing: the checkpoint is incomplete, or the config "
-            f"({config.file if config else 'none'}) is another model's"
+        example = f"{name!r} {list(_expected_shape(source, name))}"
+        ledger.add_problem(
+            f"{example} is missing: {cause}", f"tensors are missing: {cause}", example
         )
 
 
@@ -51,16 +139,12 @@ def _expected_shape(source: MatchedCheckpoint, stored: str) -> Shape:
     raise KeyError(stored)
 
 
-def check_source_shapes(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
-    """Records a problem for every tensor whose shape differs from the config's."""
-    for rule in source.match.view.rules:
-        shapes = rule.shapes(source.shapes(rule.sources))
-        for stored, expected in zip(rule.targets, shapes, strict=True):
-            if stored not in source.match.stored:
-                continue
-            ref = source.ref(stored)
-            if ref.shape != expected:
-                ledger.problems.append(
-                    f"{ref.name!r} has shape {list(ref.shape)}, the config says {list(expected)}: the "
-                    "config is another model's, or was changed after saving"
-                )
+def _check_shapes(misfits: Misfits, ledger: CoverageLedger) -> None:
+    cause = "the config is another model's, or was changed after saving"
+    for ref, expected in misfits:
+        found, said = list(ref.shape), list(expected)
+        ledger.add_problem(
+            f"{ref.name!r} has shape {found}, the config says {said}: {cause}",
+            f"tensors have another shape than the config says: {cause}",
+            f"{ref.name!r} {found} for {said}",
+        )

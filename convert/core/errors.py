@@ -109,13 +109,20 @@ class CoverageError(InputError):
 
     Args:
         problems: One message for each tensor: its name, why it is refused, and what to do.
+        summary: What the text says in their place, where many of them are one sentence.
     """
 
     def __init__(
-        self, message: str, problems: Sequence[str], *, file: str | Path | None = None
+        self,
+        message: str,
+        problems: Sequence[str],
+        *,
+        file: str | Path | None = None,
+        summary: Sequence[str] | None = None,
     ) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n  - ".join([message, *problems]), file=file)
+        shown = self.problems if summary is None else summary
+        super().__init__("\n  - ".join([message, *shown]), file=file)
 
     def as_dict(self) -> dict[str, object]:
         """Returns the error as plain data, with a list of the problems."""

@@ -23,8 +23,8 @@ OPTIONS = {
     ],
     "convert": [
         *("--allow", "--allow-lossy", "--architecture", "--config", "--dry-run", "--dtype"),
-        *("--force", "--from", "--json", "--max-shard-size", "--revision", "--to"),
-        *("OUTPUT", "SOURCE"),
+        *("--force", "--from", "--json", "--max-shard-size", "--revision", "--subtree", "--to"),
+        *("--variant", "OUTPUT", "SOURCE"),
     ],
     "derive": ["--also", "--class", "--force", "--json", "--output", "SOURCE"],
     "diff": ["--architecture", "--json", "A", "B"],
@@ -37,7 +37,8 @@ OPTIONS = {
         *("MODEL", "OUTPUT"),
     ],
     "inspect": [
-        *("--architecture", "--config", "--from", "--json", "--revision", "--tensors", "SOURCE"),
+        *("--architecture", "--config", "--from", "--json", "--revision", "--subtree", "--tensors"),
+        *("--variant", "SOURCE"),
     ],
     "matrix": [
         *("--artifacts", "--device", "--env", "--json", "--markdown", "--memory-limit"),

@@ -22,6 +22,8 @@ from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
 
 MAX_DEPTH = 64
+MAX_MAP_DEPTH = 4
+"""Levels of maps whose names are kept."""
 MAX_NAME_CHARACTERS = 4096
 _MAX_EXPANDED_BYTES = 64 << 20
 """A view may repeat its storage (stride 0) up to this size, or the size of the file."""
@@ -67,10 +69,12 @@ class PickledTensors:
     Attributes:
         tensors: By dotted name.
         left_out: Name -> why it is not a tensor.
+        maps: Names of the upper maps that were visited.
     """
 
     tensors: dict[str, TensorRef] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    maps: set[str] = field(default_factory=set)
 
 
 def collect_tensors(
@@ -108,13 +112,19 @@ def collect_tensors(
             out.tensors[name] = _tensor_ref(name, value, path, region, limit)
         else:
             out.left_out[name] = value
+    out.maps = walk.maps
     return out
 
 
 class _TreeWalker:
-    """Walks nested dicts and lists, with a limit for shared and recursive parts."""
+    """Walks nested dicts and lists, with a limit for shared and recursive parts.
+
+    Attributes:
+        maps: Names of the upper maps that were visited.
+    """
 
     def __init__(self, path: Path, budget: int) -> None:
+        self.maps: set[str] = set()
         self._path = path
         self._node_budget = budget
         self._character_budget = _MAX_NAME_CHARACTERS_IN_ALL
@@ -130,6 +140,8 @@ class _TreeWalker:
             elif _is_optimizer(value):
                 yield name, "state of an optimizer"
             elif isinstance(value, (dict, list, tuple)) and self._has_tensors(value):
+                if isinstance(value, dict) and depth < MAX_MAP_DEPTH:
+                    self.maps.add(name)
                 yield from self.items(value, f"{name}.", depth + 1)
             else:
                 yield name, _left_out_reason(value)

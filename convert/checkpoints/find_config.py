@@ -1,0 +1,51 @@
+"""Finds the config that belongs to weights, under its present name or under those of early releases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.spec import spec_names
+
+_ENDING = "_config.json"
+
+
+def find_config(source: Path, entry: Path, given: str | Path | None) -> Config | None:
+    """Returns the config of weights; None if there is none.
+
+    A config of early releases (``bert_config.json``) is taken where there is no ``config.json``; its name says the
+    model type that it lacks.
+
+    Args:
+        source: The folder or file that is opened.
+        entry: The file of the weights, or their index.
+        given: The config that the user gives instead.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    if given is not None:
+        return _read(Path(given))
+    folders = [source] if source.is_dir() else []
+    # A SavedModel has its weights in MODEL/saved_model/1/variables and no config there.
+    above = 4 if entry.parent.name == "variables" else 1
+    folders += list(entry.parents)[:above]
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            return Config.read(folder / "config.json")
+        early = [path for path in sorted(folder.glob(f"*{_ENDING}")) if _named_type(path)]
+        if len(early) == 1:
+            return _read(early[0])
+    return None
+
+
+def _named_type(path: Path) -> str | None:
+    """Returns the model type that the name of a config says, e.g. ``bert`` for ``bert_config.json``."""
+    name = path.name.removesuffix(_ENDING) if path.name.endswith(_ENDING) else ""
+    return next((one for one in spec_names() if name in (one, one.replace("-", "_"))), None)
+
+
+def _read(path: Path) -> Config:
+    config = Config.read(path)
+    named = _named_type(path)
+    return config.with_edits({"model_type": named}) if named and not config.model_type else config

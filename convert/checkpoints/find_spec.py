@@ -1,0 +1,148 @@
+"""Finds the architecture of a checkpoint: from its config, from the class that the config names, or from its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from equipoise.convert.architectures.config import Config
+from equipoise.convert.architectures.expand import expand
+from equipoise.convert.architectures.spec import (
+    ArchitectureSpec,
+    load_spec,
+    read_spec,
+    spec_names,
+)
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.matching import MatchedCheckpoint, match_class
+from equipoise.convert.core.errors import ArchitectureError, SpecError
+from equipoise.convert.layouts import layout_names
+
+
+def find_spec(
+    checkpoint: Checkpoint, architecture: str | None
+) -> tuple[ArchitectureSpec, Config, tuple[str, ...]]:
+    """Returns the architecture of a checkpoint, its config with the model type, and notes on how it was found.
+
+    Args:
+        checkpoint: An opened checkpoint.
+        architecture: A model type, a class name, or an architecture file to use instead of the config's.
+
+    Raises:
+        ArchitectureError: There is no config, or no architecture for its model type and classes.
+    """
+    config = checkpoint.config or Config({}, checkpoint.path)
+    if architecture is not None:
+        spec = _spec_by_name(architecture)
+        known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
+        return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
+    if checkpoint.config is None:
+        raise ArchitectureError(
+            "no config.json next to the weights",
+            file=checkpoint.path,
+            hint="copy it there, or give it with --config",
+        )
+    own = load_spec(config.model_type) if config.model_type else None
+    if own is not None:
+        return own, config, _notes_on_early_name(config)
+    named = [one for name in config.architectures if (one := _spec_with_class(name))]
+    if named:
+        return _with_model_type(named[0], config, f"the class {config.architectures[0]}")
+    guesses = _guess_specs(checkpoint, config)
+    if len(guesses) == 1 and not config.model_type:
+        return _with_model_type(guesses[0], config, "the names and shapes of the tensors")
+    raise _unknown_architecture(config, [spec.model_type for spec in guesses])
+
+
+def _notes_on_early_name(config: Config) -> tuple[str, ...]:
+    if "model_type" not in config.edits or config.file is None:
+        return ()
+    name = config.file.name
+    return (f"{name} is the only config; its model type {config.model_type!r} is written",)
+
+
+def _spec_by_name(architecture: str) -> ArchitectureSpec:
+    if architecture.endswith(".toml"):
+        return _read_user_spec(Path(architecture))
+    spec = load_spec(architecture) or _spec_with_class(architecture)
+    if spec is None:
+        raise ArchitectureError(
+            f"unknown architecture {architecture!r}",
+            expected="a model type or a class of one: " + ", ".join(spec_names()),
+        )
+    return spec
+
+
+def _with_model_type(
+    spec: ArchitectureSpec, config: Config, source: str
+) -> tuple[ArchitectureSpec, Config, tuple[str, ...]]:
+    """Returns the architecture, and the config with its model type instead of none or one that nobody knows."""
+    had = f"the model type {config.model_type!r}" if config.model_type else "no model type"
+    note = f"config.json has {had}; {spec.model_type!r}, from {source}, is written"
+    return spec, config.with_edits({"model_type": spec.model_type}), (note,)
+
+
+def _unknown_architecture(config: Config, guesses: list[str]) -> ArchitectureError:
+    derive = (
+        "`equipoise derive` writes an architecture file from PyTorch's model, --architecture FILE.toml takes it; "
+        "see docs/derive.md"
+    )
+    several = (
+        f"--architecture {guesses[0]}: the tensors fit {', '.join(guesses)}" if guesses else ""
+    )
+    return ArchitectureError(
+        f"unknown architecture: model_type is {config.model_type!r}",
+        file=config.file,
+        expected="one of " + ", ".join(spec_names()),
+        hint=several
+        or f"where the model is of one of these under another name, --architecture MODEL_TYPE; else {derive}",
+    )
+
+
+def _read_user_spec(file: Path) -> ArchitectureSpec:
+    """Reads an architecture file of the user; its mistakes are errors of the input."""
+    try:
+        return read_spec(file)
+    except SpecError as error:
+        raise ArchitectureError(error.message, file=file, expected=error.expected) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArchitectureError(
+            f"not an architecture file: {type(error).__name__} {error}",
+            file=file,
+            hint="docs/architecture-files.md describes them",
+        ) from error
+
+
+def _spec_with_class(name: str) -> ArchitectureSpec | None:
+    for model_type in spec_names():
+        spec = load_spec(model_type)
+        if spec is not None and spec.class_by_name(name) is not None:
+            return spec
+    return None
+
+
+def _guess_specs(checkpoint: Checkpoint, config: Config) -> list[ArchitectureSpec]:
+    """Returns the architectures of which a class has exactly the names and shapes of the checkpoint's tensors."""
+    words = {part for name in checkpoint.tensors for part in name.replace("/", ".").split(".")[:4]}
+    return [spec for spec in _specs_with_prefix(words) if _fits_exactly(checkpoint, spec, config)]
+
+
+def _specs_with_prefix(words: set[str]) -> Iterator[ArchitectureSpec]:
+    for name in spec_names():
+        spec = load_spec(name)
+        if spec is not None and spec.prefix in words:
+            yield spec
+
+
+def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec, config: Config) -> bool:
+    layouts = (checkpoint.layout,) if checkpoint.layout else layout_names()
+    for layout in layouts:
+        names = list(checkpoint.in_layout(layout))
+        for entry in spec.classes.values():
+            try:
+                found = match_class(expand(spec, entry, config), layout, names)
+            except ArchitectureError:
+                continue
+            if found.fits and not MatchedCheckpoint(checkpoint, found).misfits():
+                return True
+    return False

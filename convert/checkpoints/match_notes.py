@@ -1,0 +1,65 @@
+"""Notes on what was taken for what: prefixes, other spellings, ties, and contradictions between config and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.matching import MatchedCheckpoint
+from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.layouts.pytorch import decode
+
+
+def notes_on_match(source: MatchedCheckpoint) -> Iterator[str]:
+    """Yields the notes on a checkpoint and the class that its tensors belong to."""
+    yield from _notes_on_names(source)
+    yield from _notes_on_source(source)
+    yield from source.match.notes
+
+
+def notes_on_wrappers(
+    checkpoint: Checkpoint, refs: Mapping[str, TensorRef], layout: str
+) -> Iterator[str]:
+    """Yields a note on prefixes of wrappers (``module.``, ``_orig_mod.``) that the layout's names lack.
+
+    Args:
+        checkpoint: The checkpoint.
+        refs: Its tensors by their names in the layout.
+        layout: The layout.
+    """
+    if layout != "pytorch":
+        return
+    wrapped = [
+        ref.name
+        for ref in refs.values()
+        if (bare := ref.name.removeprefix(checkpoint.prefix)) != decode(bare, "pytorch", "")
+    ]
+    if wrapped:
+        yield f"{len(wrapped)} names contain the prefix of a wrapper: {wrapped[0]!r}"
+
+
+def _notes_on_names(source: MatchedCheckpoint) -> Iterator[str]:
+    """Yields notes on names that are not the class's own although their meaning is clear."""
+    stored = source.match.stored
+    other = [(name, own) for own, name in stored.items() if name != own]
+    if other:
+        name, own = other[0]
+        yield f"{len(other)} names are spelled differently: {name!r} is taken for {own!r}"
+    yield from notes_on_wrappers(source.checkpoint, source.refs, source.match.layout)
+    for name in source.match.view.shared.values():
+        origin = source.origin(name)
+        if origin in source.match.view.shared and origin is not None:
+            yield f"{name!r} is stored under the name of {origin!r}, which is tied to it"
+            break
+
+
+def _notes_on_source(source: MatchedCheckpoint) -> Iterator[str]:
+    """Yields notes where the files or the config contradict the tensors."""
+    declared, found = source.checkpoint.layout, source.match.layout
+    if declared is not None and declared != found:
+        yield f"the file says its layout is {declared}; its names are {found}'s"
+    config = source.checkpoint.config
+    named = config.architectures if config else ()
+    cls = source.expansion.cls
+    if named and source.expansion.spec.class_by_name(named[0]) != cls:
+        yield f"the config names {named[0]}; the tensors are those of {cls.name}"

@@ -1,0 +1,176 @@
+"""The kinds of folders that people hand over, as a table: what a kind is called, what shows it, what happens to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Treatment(StrEnum):
+    """What happens to a folder of a kind."""
+
+    READ = "read"
+    BELOW = "a folder below is read"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder.
+
+    Attributes:
+        name: Its name in the table of docs/what-it-reads.md.
+        what: What it is, as messages say it.
+        signs: Patterns of paths in the folder; one that matches shows the kind. ``*`` stands for any part of one name.
+        treatment: What happens to it.
+        to_do: The one thing to do about a refused folder; ``{folder}`` is the folder, ``{sign}`` the folder of the first
+            path that matched, ``{file}`` that path.
+        beside_weights: Whether the kind is refused although the folder holds weights of a known name too.
+    """
+
+    name: str
+    what: str
+    signs: tuple[str, ...]
+    treatment: Treatment
+    to_do: str = ""
+    beside_weights: bool = False
+
+
+_READ = (
+    FolderKind(
+        "model",
+        "a model's folder",
+        (
+            "model.safetensors", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack",
+            "*.index.json", "saved_model/*/variables/variables.index", "variables/variables.index",
+        ),
+        Treatment.READ,
+    ),
+    FolderKind(
+        "tensorflow-checkpoints",
+        "TensorFlow checkpoints, of which the file `checkpoint` names one",
+        ("checkpoint", "*.index"),
+        Treatment.READ,
+    ),
+    FolderKind(
+        "shards-without-index", "shards without their index", ("*-of-*.*",), Treatment.READ
+    ),
+    FolderKind(
+        "variant",
+        "weights of a variant (fp16, bf16 ...)",
+        ("model.*.safetensors", "pytorch_model.*.bin"),
+        Treatment.READ,
+    ),
+    FolderKind(
+        "one-file",
+        "one file of weights with a name of its own",
+        ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack"),
+        Treatment.READ,
+    ),
+    FolderKind(
+        "trainer", "the output folder of a Trainer", ("checkpoint-*/config.json",), Treatment.BELOW
+    ),
+    FolderKind(
+        "sentence-transformers",
+        "a sentence-transformers folder whose model lies below",
+        ("modules.json",),
+        Treatment.BELOW,
+    ),
+)  # fmt: skip
+
+_REFUSED = (
+    FolderKind(
+        "peft-adapter",
+        "a PEFT adapter",
+        ("adapter_config.json",),
+        Treatment.REFUSED,
+        "merge it into its base first: peft's PeftModel.from_pretrained(BASE, {folder!r}).merge_and_unload()"
+        ".save_pretrained(MERGED)",
+        beside_weights=True,
+    ),
+    FolderKind(
+        "deepspeed-zero",
+        "a DeepSpeed ZeRO checkpoint, in parts for each process",
+        ("*zero_pp_rank_*", "*/*zero_pp_rank_*", "*/*/*zero_pp_rank_*"),
+        Treatment.REFUSED,
+        "join the parts: `python zero_to_fp32.py . joined` in {folder}",
+    ),
+    FolderKind(
+        "deepspeed",
+        "a DeepSpeed checkpoint",
+        ("mp_rank_*_model_states.pt", "*/mp_rank_*_model_states.pt"),
+        Treatment.REFUSED,
+        "give the file {file}; if it was saved with ZeRO stage 3, run `python zero_to_fp32.py . joined` in {folder} instead",
+    ),
+    FolderKind(
+        "distributed-checkpoint",
+        "a checkpoint of torch.distributed.checkpoint (.distcp), in parts for each process",
+        ("*.distcp", "*/*.distcp", "*/*/*.distcp"),
+        Treatment.REFUSED,
+        "join the parts: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {sign} joined.pt`, then "
+        "convert joined.pt with --config",
+    ),
+    FolderKind(
+        "orbax",
+        "an Orbax checkpoint",
+        (
+            "_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA", "*/_METADATA", "*/manifest.ocdbt",
+            "*/*/_METADATA", "*/*/manifest.ocdbt",
+        ),
+        Treatment.REFUSED,
+        "restore it with orbax.checkpoint and write its params with flax.serialization.to_bytes to flax_model.msgpack",
+    ),
+    FolderKind(
+        "npz",
+        "arrays of NumPy (.npz)",
+        ("*.npz",),
+        Treatment.REFUSED,
+        "write them as safetensors: `python -c \"import numpy, safetensors.numpy as s; "
+        "s.save_file(dict(numpy.load('{file}')), 'model.safetensors')\"`",
+    ),
+    FolderKind(
+        "gguf",
+        "a GGUF model",
+        ("*.gguf",),
+        Treatment.REFUSED,
+        "load it with transformers (from_pretrained({folder!r}, gguf_file={name!r})) and save_pretrained",
+    ),
+    FolderKind(
+        "diffusers",
+        "a pipeline of diffusers, which holds several models",
+        ("model_index.json",),
+        Treatment.REFUSED,
+        "give the folder of one of its models, e.g. {folder}/text_encoder",
+    ),
+    FolderKind(
+        "keras-hub",
+        "a KerasHub preset",
+        ("model.weights.h5", "task.json", "model.weights.json"),
+        Treatment.REFUSED,
+        "load it with keras_hub and write it with the model's export_to_transformers()",
+    ),
+    FolderKind(
+        "meta-llama",
+        "weights in the layout of Meta's own releases",
+        ("consolidated.*.pth", "original/consolidated.*.pth"),
+        Treatment.REFUSED,
+        "take the release in the layout of transformers, or run its convert_llama_weights_to_hf.py",
+    ),
+    FolderKind(
+        "programs",
+        "exported programs, not weights",
+        ("artifact.json", "*.onnx", "onnx/*.onnx", "*.tflite", "*.pt2", "program.jax", "*.mlmodel", "openvino_model.xml"),
+        Treatment.REFUSED,
+        "convert the checkpoint that the program was exported from; `equipoise validate MODEL {folder}` runs programs",
+    ),
+    FolderKind(
+        "incomplete-download",
+        "a download that was not finished",
+        ("*.incomplete", ".cache/huggingface/download/*.incomplete", "*.part", "*.crdownload", "*.aria2"),
+        Treatment.REFUSED,
+        "download it again",
+    ),
+)  # fmt: skip
+
+FOLDER_KINDS = (*_READ, *_REFUSED)
+"""All kinds, in the order in which they are looked for; a folder is of the first kind that it shows signs of."""

@@ -1,0 +1,161 @@
+"""Recognises what a folder is when no weights of a known name lie in it, or when those are not the whole model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from equipoise.convert.architectures.config import read_json_value
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
+
+_MAX_LISTED_PATHS = 10_000
+_MAX_DEPTH = 4
+_TRAINER_FOLDER = re.compile(r"checkpoint-(\d+)", re.ASCII)
+
+
+def list_paths(folder: Path) -> list[str]:
+    """Lists the files below a folder by their relative paths, sorted; follows no links to folders."""
+
+    def walk(at: Path, depth: int) -> Iterable[Path]:
+        for path in sorted(at.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                if depth < _MAX_DEPTH:
+                    yield from walk(path, depth + 1)
+            else:
+                yield path
+
+    found = islice(walk(folder, 1), _MAX_LISTED_PATHS)
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def matching_paths(kind: FolderKind, paths: Sequence[str]) -> list[str]:
+    """Returns the paths that show a kind.
+
+    >>> matching_paths(next(k for k in FOLDER_KINDS if k.name == "gguf"), ["a.gguf", "b/c.gguf"])
+    ['a.gguf']
+    """
+    return [path for path in paths if any(_matches(path, sign) for sign in kind.signs)]
+
+
+def _matches(path: str, sign: str) -> bool:
+    parts, pattern = path.split("/"), sign.split("/")
+    return len(parts) == len(pattern) and PurePosixPath(path).match(sign)
+
+
+def folder_below(folder: Path) -> tuple[Path, str] | None:
+    """Returns the folder below that holds the model, with a note that says so; None if there is no such folder.
+
+    Raises:
+        CheckpointError: There are several.
+    """
+    return _sentence_transformer(folder) or _trainer_checkpoint(folder)
+
+
+def _sentence_transformer(folder: Path) -> tuple[Path, str] | None:
+    """Returns the folder that ``modules.json`` names for the transformer, if that is a folder below."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+    modules = read_json_value(path)
+    first = modules[0] if isinstance(modules, list) and modules else None
+    name = first.get("path") if isinstance(first, dict) else None
+    if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_dir():
+        return None
+    return folder / name, f"{name} was read: modules.json names it as the model"
+
+
+def _trainer_checkpoint(folder: Path) -> tuple[Path, str] | None:
+    """Returns the only ``checkpoint-N`` of a Trainer's output folder."""
+    found = sorted(
+        (int(name[1]), path)
+        for path in folder.glob("checkpoint-*")
+        if path.is_dir() and (name := _TRAINER_FOLDER.fullmatch(path.name))
+    )
+    if not found:
+        return None
+    if len(found) > 1:
+        best = _best_checkpoint(folder)
+        raise CheckpointError(
+            "the output folder of a Trainer with several checkpoints",
+            file=folder,
+            found=", ".join(path.name for _, path in found)
+            + (f"; trainer_state.json says that {best} is the best" if best else ""),
+            hint=f"give one of them, e.g. {folder / best if best else found[-1][1]}",
+        )
+    return found[0][1], f"{found[0][1].name} was read: it is the only checkpoint of this Trainer"
+
+
+def _best_checkpoint(folder: Path) -> str | None:
+    """Returns the checkpoint that a Trainer's state calls the best, if it is in the folder."""
+    states = [
+        folder / "trainer_state.json",
+        *sorted(folder.glob("checkpoint-*/trainer_state.json")),
+    ]
+    for path in reversed([one for one in states if one.is_file()]):
+        state = read_json_value(path)
+        best = state.get("best_model_checkpoint") if isinstance(state, dict) else None
+        name = Path(best).name if isinstance(best, str) else ""
+        if _TRAINER_FOLDER.fullmatch(name) and (folder / name).is_dir():
+            return name
+    return None
+
+
+def check_nothing_beside_weights(folder: Path) -> None:
+    """Refuses a folder in which something lies beside the weights that changes the model, e.g. an adapter.
+
+    Raises:
+        CheckpointError: There is such a thing.
+    """
+    paths = [path.name for path in islice(folder.iterdir(), _MAX_LISTED_PATHS)]
+    for kind in FOLDER_KINDS:
+        if kind.beside_weights and (found := matching_paths(kind, paths)):
+            raise refusal(kind, folder, found)
+
+
+def refuse_folder(folder: Path, layout: str | None, expected: str) -> CheckpointError:
+    """Returns the error for a folder without weights that can be read: it names what the folder is, if that is known.
+
+    Args:
+        folder: The folder.
+        layout: The layout that was asked for, or None.
+        expected: Names of files that would have been read.
+    """
+    paths = list_paths(folder)
+    for kind in FOLDER_KINDS:
+        if kind.treatment is Treatment.REFUSED and (found := matching_paths(kind, paths)):
+            return refusal(kind, folder, found)
+    description = f" of the layout {layout!r}" if layout else ""
+    names = sorted({path.partition("/")[0] for path in paths})
+    below = sorted({path.rpartition("/")[0] for path in paths if path.endswith("/config.json")})
+    return CheckpointError(
+        f"no weights{description} in this folder",
+        file=folder,
+        expected=expected,
+        found=", ".join(names[:12]) or "nothing: an empty folder",
+        hint=f"give a folder below: {', '.join(str(folder / one) for one in below[:4])}"
+        if below
+        else "download the weights too, or give the folder or file that holds them",
+    )
+
+
+def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointError:
+    """Returns the error for a folder of a refused kind.
+
+    Args:
+        kind: The kind.
+        folder: The folder.
+        found: The paths that show it.
+    """
+    first = folder / found[0]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return CheckpointError(
+        f"{kind.what}: it is not read" if not kind.beside_weights else f"{kind.what} lies here",
+        file=folder,
+        found=", ".join(found[:3]) + more,
+        hint=kind.to_do.format(
+            folder=str(folder), file=str(first), name=first.name, sign=str(first.parent)
+        ),
+    )

@@ -1,0 +1,268 @@
+"""Finds the weights in a folder: by the names of transformers, by the file ``checkpoint``, by the numbers of shards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from equipoise.convert.core.errors import CheckpointError
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "model.ckpt.index",
+    "variables/variables.index",
+)
+"""Weight file names of transformers, in its order of preference."""
+
+LayoutOfFile = Callable[[Path], str | None]
+"""Returns the layout that a file's name or metadata imply; None if neither does."""
+
+_INDEX_ENDING = re.compile(r"\.index(\.[\w-]+)?\.json")
+_SHARD = re.compile(
+    r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)", re.ASCII
+)
+_CHECKPOINT_LINE = re.compile(r'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
+_MAX_CHECKPOINT_FILE_BYTES = 1 << 20
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".msgpack")
+_AUXILIARY = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler|dl_state|adapter_model|loss|opt_state|"
+    r"custom_checkpoint|.*_optim|.*optimizer).*|.*\.weights\.h5|consolidated\..*|mp_rank_.*|zero_pp_rank_.*"
+)
+"""Files beside weights that have the suffix of weights: states of a training, adapters, parts of others."""
+_MAX_LISTED = 12
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files that hold a checkpoint.
+
+    Attributes:
+        files: The file, the index of shards, or the shards where there is no index.
+        notes: Which of several was taken and why, where the names alone do not say it.
+        is_standard: Whether the classes of transformers find them by themselves.
+    """
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    is_standard: bool = True
+
+    @property
+    def entry(self) -> Path:
+        """The first file: the one that stands for all in messages."""
+        return self.files[0]
+
+
+def is_shard_index(path: Path) -> bool:
+    """Whether a file name is that of an index of shards, e.g. ``model.safetensors.index.fp16.json``."""
+    return _INDEX_ENDING.search(path.name) is not None
+
+
+def without_index_ending(name: str) -> str:
+    """Returns the name of the weights that an index of shards stands for; any other name unchanged.
+
+    >>> without_index_ending("tf_model.h5.index.json"), without_index_ending("model.safetensors.index.fp16.json")
+    ('tf_model.h5', 'model.safetensors')
+    """
+    return _INDEX_ENDING.sub("", name)
+
+
+def find_weight_files(
+    folder: Path, layout: str | None, variant: str | None, layout_of_file: LayoutOfFile
+) -> WeightFiles | None:
+    """Finds the weights in a folder; returns None if there are none.
+
+    Args:
+        folder: The folder.
+        layout: Takes only weights of this layout.
+        variant: Takes the weights of this variant, e.g. ``fp16``.
+        layout_of_file: Says which layout a file has.
+
+    Raises:
+        CheckpointError: There are several, and nothing says which is meant; shards are missing.
+    """
+    if variant is not None:
+        return _find_variant(folder, variant)
+    for found in _candidates(folder):
+        if layout is None or layout_of_file(found.entry) in (layout, None):
+            return found
+    return None
+
+
+def _candidates(folder: Path) -> list[WeightFiles]:
+    """Returns the weights of a folder by preference; ambiguous ones raise only where nothing better was found."""
+    found = [
+        WeightFiles((path,))
+        for name in WEIGHT_FILES
+        if not name.endswith(".index") or "/" in name
+        for path in (folder / name, folder / f"{name}.index.json")
+        if path.is_file()
+    ]
+    found += [
+        WeightFiles((path,))
+        for path in sorted(folder.glob("saved_model/*/variables/variables.index"), reverse=True)
+    ]
+    for find in (find_tensorflow_checkpoint, _find_shards, _find_any_variant, _find_only_file):
+        if found and find is not find_tensorflow_checkpoint:
+            break
+        try:
+            more = find(folder)
+        except CheckpointError:
+            if found:
+                break
+            raise
+        found += [more] if more is not None else []
+    return found
+
+
+def find_tensorflow_checkpoint(folder: Path) -> WeightFiles | None:
+    """Finds the TensorFlow checkpoint that the file ``checkpoint`` names, or the only one.
+
+    Raises:
+        CheckpointError: There are several, and the file does not name one of them.
+    """
+    indices = sorted(
+        path for path in folder.glob("*.index") if any(folder.glob(f"{_escape(path.stem)}.data-*"))
+    )
+    if not indices:
+        return None
+    named = _checkpoint_path(folder)
+    chosen = next((path for path in indices if named == path.stem), None)
+    if chosen is not None:
+        note = f"the file `checkpoint` names {named!r}: it was taken, of {len(indices)} checkpoints"
+        return WeightFiles((chosen,), (note,) if len(indices) > 1 else (), is_standard=False)
+    if len(indices) == 1:
+        note = f"the file `checkpoint` names {named!r}, which is not there; {indices[0].stem!r} was taken"
+        return WeightFiles((indices[0],), (note,) if named else (), is_standard=False)
+    raise _ambiguous(
+        folder, "TensorFlow checkpoints", [folder / path.stem for path in indices], named
+    )
+
+
+def _escape(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def _checkpoint_path(folder: Path) -> str | None:
+    """Returns the prefix that the file ``checkpoint`` names, without its folder; None if there is none."""
+    path = folder / "checkpoint"
+    if not path.is_file() or path.stat().st_size > _MAX_CHECKPOINT_FILE_BYTES:
+        return None
+    line = _CHECKPOINT_LINE.search(path.read_text(encoding="utf-8", errors="replace"))
+    if line is None:
+        return None
+    return re.sub(r"\\(.)", r"\1", line[1]).rstrip("/").rpartition("/")[2]
+
+
+def _find_shards(folder: Path) -> WeightFiles | None:
+    """Finds shards without an index; all numbers must be there.
+
+    Raises:
+        CheckpointError: A number is missing, or there are two sets of shards.
+    """
+    sets: dict[tuple[str, str, str], dict[int, Path]] = {}
+    for path in sorted(folder.glob("*-of-*")):
+        found = _SHARD.fullmatch(path.name)
+        if found and found["suffix"] in _WEIGHT_SUFFIXES and not _AUXILIARY.fullmatch(path.name):
+            key = (found["stem"], found["count"], found["suffix"])
+            sets.setdefault(key, {})[int(found["number"])] = path
+    if not sets:
+        return None
+    if len(sets) > 1:
+        raise _ambiguous(folder, "sets of shards", [min(files.values()) for files in sets.values()])
+    ((stem, count, suffix), files) = next(iter(sets.items()))
+    missing = [number for number in range(1, int(count) + 1) if number not in files]
+    if missing:
+        raise CheckpointError(
+            f"shards are missing: {stem}-{missing[0]:05d}-of-{count}{suffix}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            file=folder,
+            expected=f"{int(count)} shards",
+            found=f"{len(files)} of them, and no index",
+            hint="download the checkpoint again",
+        )
+    note = f"the index of shards is missing; all {int(count)} shards of {stem}{suffix} were read"
+    return WeightFiles(tuple(files[key] for key in sorted(files)), (note,), is_standard=False)
+
+
+def _variants(folder: Path) -> dict[str, Path]:
+    """Returns variant -> its file or index; the first of transformers' order where a variant has several."""
+    found: dict[str, Path] = {}
+    for name in WEIGHT_FILES[:4]:
+        stem, _, suffix = name.rpartition(".")
+        for path in sorted(folder.glob(f"{stem}.*")):
+            middle = re.fullmatch(
+                rf"{stem}\.(?P<a>[\w-]+)\.{suffix}|{stem}\.{suffix}\.index\.(?P<b>[\w-]+)\.json"
+                rf"|{stem}\.(?P<c>[\w-]+)\.{suffix}\.index\.json",
+                path.name,
+            )
+            if middle and path.is_file() and not _SHARD.fullmatch(path.name):
+                found.setdefault(next(filter(None, middle.groups())), path)
+    return found
+
+
+def _find_variant(folder: Path, variant: str) -> WeightFiles:
+    found = _variants(folder)
+    if variant not in found:
+        raise CheckpointError(
+            f"no weights of the variant {variant!r} in this folder",
+            file=folder,
+            expected=f"e.g. model.{variant}.safetensors",
+            found=", ".join(path.name for path in found.values()) or "no variants",
+        )
+    return WeightFiles((found[variant],), is_standard=False)
+
+
+def _find_any_variant(folder: Path) -> WeightFiles | None:
+    found = _variants(folder)
+    if not found:
+        return None
+    if len(found) > 1:
+        raise _ambiguous(
+            folder,
+            "variants",
+            list(found.values()),
+            option="; convert and inspect take --variant NAME",
+        )
+    ((variant, path),) = found.items()
+    note = f"the weights of the variant {variant!r} were taken: there are no others"
+    return WeightFiles((path,), (note,), is_standard=False)
+
+
+def _find_only_file(folder: Path) -> WeightFiles | None:
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _WEIGHT_SUFFIXES
+        and path.is_file()
+        and not _AUXILIARY.fullmatch(path.name)
+    )
+    if not found:
+        return None
+    if len(found) > 1:
+        raise _ambiguous(folder, "files of weights", found)
+    note = f"{found[0].name} was taken: there are no weights of another name"
+    return WeightFiles((found[0],), (note,), is_standard=False)
+
+
+def _ambiguous(
+    folder: Path,
+    what: str,
+    found: Sequence[Path],
+    named: str | None = None,
+    *,
+    option: str = "",
+) -> CheckpointError:
+    names = [str(path.relative_to(folder)) for path in found]
+    more = f", and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    sign = f"; the file `checkpoint` names {named!r}, which is not there" if named else ""
+    return CheckpointError(
+        f"{len(names)} {what} in this folder, and nothing says which is meant{sign}",
+        file=folder,
+        found=", ".join(names[:_MAX_LISTED]) + more,
+        hint=f"give one of them, e.g. {found[-1]}{option}",
+    )
