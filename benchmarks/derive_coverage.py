@@ -26,7 +26,8 @@ from coverage_page import write_page
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, spec_names
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
+from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.derive import DerivedArchitecture, derive
 from equipoise.convert.derive.probe.model_classes import build_errors

@@ -34,7 +34,8 @@ from equipoise.convert.architectures import spec as specs_module
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.module_kinds import MODULE_KINDS
-from equipoise.convert.architectures.spec import ARCHS_FOLDER, ArchitectureSpec, read_spec
+from equipoise.convert.architectures.spec import ArchitectureSpec, read_spec
+from equipoise.convert.architectures.spec_files import ARCHS_FOLDER
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.layouts import layout_module
 from equipoise.fixtures import models

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.convert.architectures.spec import spec_names
+from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.validators.core.tolerance import DEFAULTS
 from equipoise.validators.tasks.base import task_names
 

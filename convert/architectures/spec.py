@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.architectures import name_templates
+from equipoise.convert.architectures.spec_files import ARCHS_FOLDER, spec_names
 from equipoise.convert.core.errors import SpecError
 
-ARCHS_FOLDER = Path(__file__).parents[1] / "archs"
 SECTIONS = frozenset((
     "model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts", "modules",
     "when", "classes", "ties", "computed", "absent", "pytorch", "tensorflow", "flax",
@@ -129,11 +129,6 @@ class ArchitectureSpec:
             if name == entry.name or name in entry.names.values() or name in plain:
                 return entry
         return None
-
-
-def spec_names() -> tuple[str, ...]:
-    """Returns the model types that have an architecture file, sorted."""
-    return tuple(sorted(path.stem for path in ARCHS_FOLDER.glob("*.toml")))
 
 
 @lru_cache(maxsize=256)

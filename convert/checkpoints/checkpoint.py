@@ -10,6 +10,7 @@ from typing import Any
 from equipoise.convert.architectures.config import Config, read_json
 from equipoise.convert.checkpoints.find_config import find_config
 from equipoise.convert.checkpoints.weight_map import (
+    FileContent,
     WeightMap,
     choose_weight_map,
     find_weight_map,
@@ -197,7 +198,10 @@ def _find_weights(
 ) -> WeightMap:
     if subtree is not None:
         return choose_weight_map(checkpoint.tensors, "./", checkpoint.files[0], subtree)
-    return find_weight_map(containers[0]) if len(containers) == 1 else WeightMap()
+    first = containers[0]
+    maps = first.maps if len(containers) == 1 else frozenset()
+    content = FileContent(first.path, first.format, checkpoint.tensors, maps)
+    return find_weight_map(content)
 
 
 def _keep_weights(checkpoint: Checkpoint, weights: WeightMap, *, asked: bool) -> Checkpoint:

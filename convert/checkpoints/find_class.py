@@ -11,8 +11,13 @@ from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_spec import find_spec
-from equipoise.convert.checkpoints.fit_config import fit_config
-from equipoise.convert.checkpoints.matching import ClassMatch, layout_view, match_class
+from equipoise.convert.checkpoints.fit_config import correct_config
+from equipoise.convert.checkpoints.matching import (
+    ClassMatch,
+    MatchedCheckpoint,
+    layout_view,
+    match_class,
+)
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
 from equipoise.convert.layouts import layout_names
 
@@ -37,10 +42,49 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     Raises:
         ArchitectureError: The architecture is unknown, none of the tensors belongs to it, or several prefixes fit.
     """
-    spec, config, notes = find_spec(checkpoint, architecture)
+    spec, config, notes = find_spec(
+        checkpoint, architecture, lambda spec: _fits_exactly(checkpoint, spec)
+    )
     search = _ClassSearch(checkpoint, spec, _named_classes(spec, config, architecture), config)
     found = search.run()
-    return fit_config(checkpoint, replace(found, notes=(*notes, *found.notes)))
+    return _fit_config(checkpoint, replace(found, notes=(*notes, *found.notes)))
+
+
+def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
+    config = checkpoint.config or Config({}, checkpoint.path)
+    try:
+        found = _ClassSearch(checkpoint, spec, (), config).run()
+    except ArchitectureError:
+        return False
+    return found.fits and not MatchedCheckpoint(checkpoint, found).misfits()
+
+
+def _fit_config(checkpoint: Checkpoint, match: ClassMatch) -> ClassMatch:
+    """Returns the match under a config that the tensors agree with, where one number in it is all that differs."""
+    if not match.fits:
+        return match
+    misfits = MatchedCheckpoint(checkpoint, match).misfits()
+    shapes = [(ref.shape, expected) for ref, expected in misfits]
+    correction = correct_config(match.expansion, shapes)
+    if correction is None:
+        return match
+    expansion = expand(match.expansion.spec, match.expansion.cls, correction.config)
+    fitted = match_class(expansion, match.layout, [*match.stored.values(), *match.ignored])
+    fitted = replace(
+        fitted,
+        ignored={**match.ignored, **fitted.ignored},
+        unknown=(),
+        prefix=match.prefix,
+        notes=(*match.notes, *correction.notes),
+    )
+    return match if MatchedCheckpoint(checkpoint, fitted).misfits() else fitted
+
+
+def with_fitted_config(checkpoint: Checkpoint, match: ClassMatch) -> Checkpoint:
+    """Returns the checkpoint with the config of the match, whose corrections a conversion writes."""
+    if checkpoint.config is None:
+        return checkpoint
+    return replace(checkpoint, config=match.expansion.config)
 
 
 def find_class_if_known(checkpoint: Checkpoint) -> ClassMatch | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.spec import spec_names
+from equipoise.convert.architectures.spec_files import spec_names
 
 _ENDING = "_config.json"
 

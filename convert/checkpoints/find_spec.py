@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import (
-    ArchitectureSpec,
-    load_spec,
-    read_spec,
-    spec_names,
-)
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec
+from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import MatchedCheckpoint, match_class
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.layouts import layout_names
+
+SpecFits = Callable[[ArchitectureSpec], bool]
+"""Says whether a class of an architecture has exactly the names and shapes of a checkpoint's tensors."""
 
 
 def find_spec(
-    checkpoint: Checkpoint, architecture: str | None
+    checkpoint: Checkpoint, architecture: str | None, fits: SpecFits
 ) -> tuple[ArchitectureSpec, Config, tuple[str, ...]]:
     """Returns the architecture of a checkpoint, its config with the model type, and notes on how it was found.
 
     Args:
         checkpoint: An opened checkpoint.
         architecture: A model type, a class name, or an architecture file to use instead of the config's.
+        fits: Asked about architectures where neither config nor ``architecture`` names one.
 
     Raises:
         ArchitectureError: There is no config, or no architecture for its model type and classes.
@@ -48,7 +45,7 @@ def find_spec(
     named = [one for name in config.architectures if (one := _spec_with_class(name))]
     if named:
         return _with_model_type(named[0], config, f"the class {config.architectures[0]}")
-    guesses = _guess_specs(checkpoint, config)
+    guesses = _guess_specs(checkpoint, fits)
     if len(guesses) == 1 and not config.model_type:
         return _with_model_type(guesses[0], config, "the names and shapes of the tensors")
     raise _unknown_architecture(config, [spec.model_type for spec in guesses])
@@ -121,28 +118,8 @@ def _spec_with_class(name: str) -> ArchitectureSpec | None:
     return None
 
 
-def _guess_specs(checkpoint: Checkpoint, config: Config) -> list[ArchitectureSpec]:
+def _guess_specs(checkpoint: Checkpoint, fits: SpecFits) -> list[ArchitectureSpec]:
     """Returns the architectures of which a class has exactly the names and shapes of the checkpoint's tensors."""
     words = {part for name in checkpoint.tensors for part in name.replace("/", ".").split(".")[:4]}
-    return [spec for spec in _specs_with_prefix(words) if _fits_exactly(checkpoint, spec, config)]
-
-
-def _specs_with_prefix(words: set[str]) -> Iterator[ArchitectureSpec]:
-    for name in spec_names():
-        spec = load_spec(name)
-        if spec is not None and spec.prefix in words:
-            yield spec
-
-
-def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec, config: Config) -> bool:
-    layouts = (checkpoint.layout,) if checkpoint.layout else layout_names()
-    for layout in layouts:
-        names = list(checkpoint.in_layout(layout))
-        for entry in spec.classes.values():
-            try:
-                found = match_class(expand(spec, entry, config), layout, names)
-            except ArchitectureError:
-                continue
-            if found.fits and not MatchedCheckpoint(checkpoint, found).misfits():
-                return True
-    return False
+    specs = (load_spec(name) for name in spec_names())
+    return [spec for spec in specs if spec is not None and spec.prefix in words and fits(spec)]

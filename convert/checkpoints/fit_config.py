@@ -2,63 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.expand import expand
-from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import ClassMatch, MatchedCheckpoint, match_class
+from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError, EquipoiseError
-from equipoise.convert.core.tensor import TensorRef
 
 _LABELS, _VOCABULARY = "num_labels", "vocab_size"
 
+Misfits = Sequence[tuple[Shape, Shape]]
+"""The shapes that tensors have and that the config says, where the two differ."""
 
-def fit_config(checkpoint: Checkpoint, match: ClassMatch) -> ClassMatch:
-    """Returns the match under a config that the tensors agree with, where one number in it is all that differs.
 
-    The classifier's rows decide how many labels there are, and the embedding's rows how many tokens. Any other
-    difference is left for the plan to refuse.
+@dataclass(frozen=True)
+class ConfigCorrection:
+    """A config that tensors may agree with, and what was changed in it."""
+
+    config: Config
+    notes: tuple[str, ...]
+
+
+def correct_config(expansion: Expansion, misfits: Misfits) -> ConfigCorrection | None:
+    """Returns the config with the numbers that the tensors' shapes show in place of its own; None to leave it.
+
+    The classifier's rows decide how many labels there are, and the embedding's rows how many tokens. Whether every
+    tensor fits the new config is left to the caller.
     """
-    if not match.fits:
-        return match
-    misfits = MatchedCheckpoint(checkpoint, match).misfits()
-    config = match.expansion.config
+    config = expansion.config
+    if not misfits:
+        edits, note = _agreeing_labels(expansion)
+        return ConfigCorrection(config.with_edits(edits), (note,)) if edits else None
     notes = []
-    for field in (_LABELS, _VOCABULARY) if misfits else ():
-        value, size = _value(config, field), None
-        if value is not None:
-            size = _other_size(misfits, value)
+    for field in (_LABELS, _VOCABULARY):
+        value = _value(config, field)
+        size = _other_size(misfits, value) if value is not None else None
         if size is not None:
             edits, note = _edits(config, field, size)
             config = config.with_edits(edits)
             notes.append(note)
-    if not misfits:
-        edits, note = _agreeing_labels(match, config)
-        return _with_config(match, config.with_edits(edits), [note]) if edits else match
-    fitted = _with_config(match, config, notes) if notes else match
-    return match if MatchedCheckpoint(checkpoint, fitted).misfits() else fitted
-
-
-def with_fitted_config(checkpoint: Checkpoint, match: ClassMatch) -> Checkpoint:
-    """Returns the checkpoint with the config of the match, whose corrections a conversion writes."""
-    if checkpoint.config is None:
-        return checkpoint
-    return replace(checkpoint, config=match.expansion.config)
-
-
-def _with_config(match: ClassMatch, config: Config, notes: list[str]) -> ClassMatch:
-    expansion = expand(match.expansion.spec, match.expansion.cls, config)
-    names = [*match.stored.values(), *match.ignored]
-    fitted = match_class(expansion, match.layout, names)
-    return replace(
-        fitted,
-        ignored={**match.ignored, **fitted.ignored},
-        prefix=match.prefix,
-        notes=(*match.notes, *notes),
-    )
+    return ConfigCorrection(config, tuple(notes)) if notes else None
 
 
 def _value(config: Config, field: str) -> int | None:
@@ -69,13 +53,13 @@ def _value(config: Config, field: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _other_size(misfits: list[tuple[TensorRef, Shape]], value: int) -> int | None:
+def _other_size(misfits: Misfits, value: int) -> int | None:
     """Returns the size that stands in the tensors everywhere in place of a config's value; None if it is not one."""
     sizes = set()
-    for ref, expected in misfits:
-        if len(ref.shape) != len(expected):
+    for found_shape, expected in misfits:
+        if len(found_shape) != len(expected):
             continue
-        differing = [(n, m) for n, m in zip(ref.shape, expected, strict=True) if n != m]
+        differing = [(n, m) for n, m in zip(found_shape, expected, strict=True) if n != m]
         sizes |= {found for found, said in differing if said == value}
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -91,17 +75,18 @@ def _edits(config: Config, field: str, size: int) -> tuple[dict[str, object], st
     return {field: size}, note
 
 
-def _agreeing_labels(match: ClassMatch, config: Config) -> tuple[dict[str, object], str]:
+def _agreeing_labels(expansion: Expansion) -> tuple[dict[str, object], str]:
     """Returns edits where ``num_labels`` and ``id2label`` contradict each other and the tensors agree with one."""
+    config = expansion.config
     labels, number = config.values.get("id2label"), config.values.get(_LABELS)
     if not isinstance(labels, Mapping) or not isinstance(number, int) or len(labels) == number:
         return {}, ""
     changed = _label_edits(config, number + 1)
     try:
-        other = expand(match.expansion.spec, match.expansion.cls, config.with_edits(changed))
+        other = expand(expansion.spec, expansion.cls, config.with_edits(changed))
     except EquipoiseError:
         return {}, ""
-    shapes = [[one.shape for one in each.parameters.values()] for each in (match.expansion, other)]
+    shapes = [[one.shape for one in each.parameters.values()] for each in (expansion, other)]
     if shapes[0] == shapes[1]:
         return {}, ""  # the class has no classifier of that size
     edits = _label_edits(config, number)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.convert.layouts.pytorch import decode
+from equipoise.convert.layouts import layout_module
 
 
 def notes_on_match(source: MatchedCheckpoint) -> Iterator[str]:
@@ -29,6 +29,7 @@ def notes_on_wrappers(
     """
     if layout != "pytorch":
         return
+    decode = layout_module(layout).decode
     wrapped = [
         ref.name
         for ref in refs.values()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.tensor import TensorRef
 
@@ -54,7 +54,7 @@ def non_weight_reason(key: str) -> str | None:
 
 
 def choose_weight_map(
-    tensors: Mapping[str, TensorRef], separators: str, path: object, name: str
+    tensors: Mapping[str, TensorRef], separators: str, path: Path, name: str
 ) -> WeightMap:
     """Returns the map that the user names with ``--subtree``.
 
@@ -69,26 +69,43 @@ def choose_weight_map(
     first = sorted({re.split(r"[./]", one)[0] for one in tensors})
     raise InputError(
         f"no tensor lies under {name!r}",
-        file=str(path),
+        file=path,
         expected="the first parts of a tensor's name; `equipoise inspect --tensors` lists the names",
         found=f"names that begin with {', '.join(first[:8])}",
     )
 
 
-def find_weight_map(container: Container) -> WeightMap:
+@dataclass(frozen=True)
+class FileContent:
+    """What a file holds, as far as it matters here.
+
+    Attributes:
+        path: The file, for messages.
+        container: Its container, e.g. ``pytorch``.
+        tensors: Its tensors by name.
+        maps: Names of the upper maps that hold tensors.
+    """
+
+    path: Path
+    container: str
+    tensors: Mapping[str, TensorRef]
+    maps: frozenset[str]
+
+
+def find_weight_map(content: FileContent) -> WeightMap:
     """Finds the map of the weights in a file of nested maps.
 
     Raises:
         CheckpointError: Several maps hold weights, and nothing says which is meant.
     """
-    if container.format == "flax_msgpack":
-        return _find_in_train_state(container.tensors)
-    if container.format != "pytorch" or not container.maps:
+    if content.container == "flax_msgpack":
+        return _find_in_train_state(content.tensors)
+    if content.container != "pytorch" or not content.maps:
         return WeightMap()
     prefix = ""
     left_out: dict[str, str] = {}
     for _ in range(_MAX_LEVELS):
-        found = _descend(container, prefix)
+        found = _descend(content, prefix)
         if found is None:
             break
         left_out.update(found.left_out)
@@ -96,58 +113,58 @@ def find_weight_map(container: Container) -> WeightMap:
     return WeightMap(prefix, left_out)
 
 
-def _descend(container: Container, prefix: str) -> WeightMap | None:
+def _descend(content: FileContent, prefix: str) -> WeightMap | None:
     """Returns the one map below a prefix that holds the weights, or None if the weights lie here."""
     left_out: dict[str, str] = {}
-    maps: list[str] = []
-    for name, ref in container.tensors.items():
+    maps: dict[str, None] = {}
+    for name, ref in content.tensors.items():
         if not name.startswith(prefix):
             continue
-        key = _key_below(container, prefix, name)
+        key = _key_below(content, prefix, name)
         reason = non_weight_reason(key.removeprefix(prefix))
-        if key in container.maps and reason is None:
-            maps += [key] if key not in maps else []
-        elif reason is not None:
+        if reason is not None:
             left_out[name] = reason
+        elif key in content.maps:
+            maps[key] = None
         elif ref.size > 1:
             return None  # weights lie at this level
         else:
             left_out[name] = "a value of the training, not a weight"
-    maps = [one for one in maps if _holds_tensors(container, one)]
-    known = [one for one in maps if one.removeprefix(prefix) in WEIGHT_MAPS]
-    if not maps or not (known or (len(maps) == 1 and left_out)):
+    weights = [one for one in maps if _holds_tensors(content, one)]
+    known = [one for one in weights if one.removeprefix(prefix) in WEIGHT_MAPS]
+    if not weights or not (known or (len(weights) == 1 and left_out)):
         return None
     if len(maps) > 1:
-        raise _several_maps(container, maps)
-    return WeightMap(f"{maps[0]}.", left_out)
+        raise _several_maps(content, list(maps))
+    return WeightMap(f"{weights[0]}.", left_out)
 
 
-def _key_below(container: Container, prefix: str, name: str) -> str:
+def _key_below(content: FileContent, prefix: str, name: str) -> str:
     """Returns the map below a prefix that a tensor lies in, or the tensor's own name."""
     end = name.find(".", len(prefix))
     while end != -1:
-        if name[:end] in container.maps or non_weight_reason(name[len(prefix) : end]):
+        if name[:end] in content.maps or non_weight_reason(name[len(prefix) : end]):
             return name[:end]
         end = name.find(".", end + 1)
     return name
 
 
-def _holds_tensors(container: Container, key: str) -> bool:
+def _holds_tensors(content: FileContent, key: str) -> bool:
     """Whether a map itself holds tensors or maps of weights, rather than maps of a model's parts."""
     start = f"{key}."
-    for name in container.tensors:
+    for name in content.tensors:
         if name.startswith(start):
-            below = _key_below(container, start, name)
-            if below not in container.maps or below.removeprefix(start) in WEIGHT_MAPS:
+            below = _key_below(content, start, name)
+            if below not in content.maps or below.removeprefix(start) in WEIGHT_MAPS:
                 return True
     return False
 
 
-def _several_maps(container: Container, maps: list[str]) -> CheckpointError:
-    counts = {one: sum(name.startswith(f"{one}.") for name in container.tensors) for one in maps}
+def _several_maps(content: FileContent, maps: list[str]) -> CheckpointError:
+    counts = {one: sum(name.startswith(f"{one}.") for name in content.tensors) for one in maps}
     return CheckpointError(
         "several maps of this file hold weights, and nothing says which is meant",
-        file=container.path,
+        file=content.path,
         found=", ".join(f"{name} ({count} tensors)" for name, count in counts.items()),
         hint=f"convert and inspect take one with --subtree, e.g. --subtree {maps[0]}",
     )

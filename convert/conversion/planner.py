@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_class import find_class, find_class_if_known
-from equipoise.convert.checkpoints.fit_config import with_fitted_config
+from equipoise.convert.checkpoints.find_class import (
+    find_class,
+    find_class_if_known,
+    with_fitted_config,
+)
 from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
 from equipoise.convert.conversion.coverage import CoverageLedger

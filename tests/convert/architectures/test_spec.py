@@ -9,7 +9,8 @@ import pytest
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.expressions import parse_expression
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec, spec_names
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec
+from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.core.errors import ArchitectureError, SpecError
 from equipoise.convert.core.ops import output_shapes
 from equipoise.convert.layouts import layout_module

@@ -6,7 +6,8 @@ import pytest
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec import load_spec, spec_names
+from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.conversion.routes import (
     all_formats,
