@@ -45,6 +45,27 @@ def _matches(path: str, sign: str) -> bool:
     return len(parts) == len(pattern) and PurePosixPath(path).match(sign)
 
 
+def find_model_folder(path: Path) -> Path:
+    """Returns the folder with the ``config.json`` of a model: the folder itself, or the one below that it points to.
+
+    Raises:
+        CheckpointError: There is no config; the message says what the folder is, if that is known, and what to do.
+    """
+    if not path.is_dir() or (path / "config.json").is_file():
+        return path
+    below = folder_below(path)
+    if below is not None:
+        return below[0]
+    if any(path.glob("*_config.json")):
+        raise CheckpointError(
+            "there is no config.json, only a config of an early release or of a part",
+            file=path,
+            hint=f"`equipoise convert {path} OUTPUT --to pytorch` writes a folder with a config.json, where the "
+            "config names its model type",
+        )
+    raise refuse_folder(path, None, "config.json and weights")
+
+
 def folder_below(folder: Path) -> tuple[Path, str] | None:
     """Returns the folder below that holds the model, with a note that says so; None if there is no such folder.
 

@@ -93,6 +93,7 @@ def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> Evalua
     """
     check_request(request)
     model = ModelFolder(request.model)
+    open_checkpoint(model.path)  # says first what is wrong with the weights, if anything is
     task = find_task(request.task) if request.task else infer_task(model)
     return EvaluationContext(
         request=request,

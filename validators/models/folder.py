@@ -9,6 +9,7 @@ from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
+from equipoise.convert.folders.recognition import find_model_folder
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
@@ -24,7 +25,7 @@ class ModelFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = find_model_folder(Path(path))
         self.config: dict[str, JsonValue] = self._read_json("config.json", required=True)
 
     @property

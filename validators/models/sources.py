@@ -105,6 +105,8 @@ def _source_in_layout(model: ModelFolder, backend: str) -> ModelSource | None:
         checkpoint = open_checkpoint(model.path, layout=backend)
     except EquipoiseError:
         return None
+    if not checkpoint.is_standard:
+        return None
     # Safetensors files do not always name their layout; the default is PyTorch's.
     layout = checkpoint.layout or "pytorch"
     return ModelSource(backend, model.path) if layout == backend else None
