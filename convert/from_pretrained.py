@@ -24,6 +24,7 @@ from equipoise.convert.conversion.planner import plan
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
+from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
 
 _MODEL_ARGUMENTS = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))
@@ -86,9 +87,7 @@ def from_pretrained(
 def _check_libraries() -> None:
     for library in ("torch", "transformers"):
         if find_spec(library) is None:
-            raise InputError(
-                f"from_pretrained needs {library}", hint="pip install 'equipoise[torch]'"
-            )
+            raise InputError(f"from_pretrained needs {library}", hint=install_hint("torch"))
 
 
 def _requested_layout(from_tf: bool, from_flax: bool) -> str | None:

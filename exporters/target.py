@@ -53,7 +53,7 @@ class Target(Protocol):
     Attributes:
         name: Name on the command line.
         program: File name of the program in the artifact.
-        extra: The extra of this package that installs what the target needs.
+        extra: The extra of this package that installs what the target needs; several are joined by commas.
         needs: Modules that must be importable.
         ways: Export strategies in the order in which they are tried -> their descriptions.
 

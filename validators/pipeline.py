@@ -17,6 +17,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import (
     ModelSource,
     is_class_backend,
+    name_user_paths,
     resolve_artifact,
     resolve_model,
 )
@@ -63,6 +64,7 @@ def run_pipeline(
     samples = parse_inputs(resolved_task, model, inputs)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="equipoise-")))
+        stack.enter_context(name_user_paths(path, scratch))
         processes = workers or stack.enter_context(WorkerPool())
         source = _resolve_source(model, path, backend, scratch)
         runner = _load_runner(

@@ -23,6 +23,7 @@ from equipoise.validators.models.sources import (
     backend_names,
     class_backends,
     is_class_backend,
+    name_user_paths,
     resolve_artifact,
     resolve_model,
 )
@@ -44,7 +45,10 @@ def validate(request: Request, pool: WorkerPool | None = None) -> Report:
         InputError: The model, the task, a sample or an artifact cannot be used.
         WorkerError: PyTorch itself fails to run the model; failures of other backends are in the report.
     """
-    with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="equipoise-") as scratch,
+        name_user_paths(request.model, Path(scratch)),
+    ):
         if pool is not None:
             return run_validation(prepare_context(request, pool, Path(scratch)))
         with WorkerPool() as own:

@@ -12,6 +12,7 @@ from typing import Any
 from equipoise.convert.checkpoints.checkpoint import layout_from_filename
 from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
+from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.folders.weight_files import WEIGHT_FILES
 
 HUB_SCHEME = "hf://"
@@ -93,7 +94,7 @@ def _download(repository: HubRepository, source: str, layout: str | None) -> Pat
     except ImportError as error:
         raise InputError(
             f"there is no file or folder {source!r}; as an id of the Hub it needs huggingface_hub",
-            hint="pip install 'equipoise[hub]'",
+            hint=install_hint("hub"),
         ) from error
     offline = bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
     failures = _hub_errors()

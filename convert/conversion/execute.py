@@ -56,7 +56,8 @@ def execute(
         with folder.errors(), BackgroundHasher() as hashing:
             result = _PlanExecution(plan, folder, hashing, progress).run()
         folder.commit()
-    except EquipoiseError:
+    except EquipoiseError as error:
+        error.rename_path(folder.partial, str(folder.path))
         folder.discard()
         raise
     finally:

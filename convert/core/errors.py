@@ -68,6 +68,14 @@ class EquipoiseError(Exception):
             lines.append(f"  to do:    {self.hint}")
         return "\n".join(lines)
 
+    def rename_path(self, path: Path, name: str) -> None:
+        """Names a path otherwise in the whole error: a temporary one as the user knows it."""
+        for field in ("message", "file", "expected", "found", "hint"):
+            value = getattr(self, field)
+            if value is not None and str(path) in str(value):
+                setattr(self, field, str(value).replace(str(path), name))
+        self.args = (self._text(),)
+
     def as_dict(self) -> dict[str, object]:
         """Returns the error as plain data, for ``--json``."""
         fields = ("message", "file", "tensor", "expected", "found", "hint")

@@ -16,7 +16,7 @@ class SavedModel(GraphTarget):
 
     name = "saved-model"
     program = SAVED_MODEL
-    extra = "tensorflow"
+    extra = "tensorflow,flax"
     needs = ("torch", "transformers", "jax", "tensorflow")
     ways = {  # noqa: RUF012 - an attribute of the protocol
         "export": "torch.export, then ATen's operators in JAX, then jax2tf",

@@ -20,7 +20,7 @@ class TfLite:
 
     name = "tflite"
     program = "model.tflite"
-    extra = "tensorflow"
+    extra = "tensorflow,flax"
     needs = ("torch", "transformers", "jax", "tensorflow")
     ways = {  # noqa: RUF012 - an attribute of the protocol
         "export": "torch.export, then ATen's operators in JAX, jax2tf, and tf.lite.TFLiteConverter",

@@ -76,7 +76,8 @@ def test_missing_extra(
     monkeypatch.setattr(targets, "find_spec", lambda name: None if name == "onnxscript" else name)
     message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", "onnx")
     assert "the target 'onnx' needs onnxscript" in message
-    assert "pip install 'equipoise[onnx]'" in message
+    assert "pip install 'onnx>=" in message
+    assert "pip install -e '.[onnx]'" in message
 
 
 def test_old_opset(cli: Callable[..., Any], tmp_path: Path) -> None:

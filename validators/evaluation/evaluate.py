@@ -22,7 +22,7 @@ from equipoise.validators.judgement.module_matching import map_weight_names
 from equipoise.validators.judgement.repro import write_repro
 from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult, CaseMetrics
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.sources import ModelSource, is_class_backend
+from equipoise.validators.models.sources import ModelSource, is_class_backend, rename_scratch
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
 
 FRAMEWORK_CLASSES = ("tensorflow", "flax")
@@ -50,10 +50,12 @@ def evaluate_backend(
         hello = context.pool.hello(source.backend)
         runner = _load_backend(context, source)
     except WorkerError as error:
+        rename_scratch(error, context.model.path, context.scratch)
         if error.kind == "LookupError" and context.request.backends is None:
             return replace(result, absent=error.message.splitlines()[0].partition("Error: ")[2])
         return replace(result, failure=error.message)
     except EquipoiseError as error:
+        rename_scratch(error, context.model.path, context.scratch)
         return replace(result, failure=error.message)
     result = replace(
         result,

@@ -32,7 +32,7 @@ from equipoise.validators.export.example_inputs import batch_of_sizes, example_i
 from equipoise.validators.export.manifest import build_manifest
 from equipoise.validators.export.targets import check_target, resolve_target
 from equipoise.validators.judgement.results import PASSING_VERDICTS, Report, Verdict
-from equipoise.validators.models.sources import ModelSource, backend_names
+from equipoise.validators.models.sources import ModelSource, backend_names, name_user_paths
 from equipoise.validators.runtime.process import WorkerPool
 
 
@@ -105,6 +105,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
         check_target(target, request.options, processes.interpreters)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="equipoise-")))
         model = resolve_source(request.request.model)
+        stack.enter_context(name_user_paths(model, scratch))
         if not model.is_dir():
             raise InputError("an export needs a model's folder", file=model)
         context = prepare_context(replace(request.request, model=model), processes, scratch)

@@ -8,6 +8,7 @@ from pathlib import Path
 from sys import executable
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.install_hint import install_hint
 from equipoise.exporters.target import Target, find_target, target_names
 from equipoise.validators.runtime.interpreters import find_interpreter
 
@@ -54,7 +55,7 @@ def check_target(
         if missing:
             raise InputError(
                 f"the target {target.name!r} needs {', '.join(missing)}",
-                hint=f"pip install 'equipoise[{target.extra}]'",
+                hint=install_hint(*target.extra.split(",")),
             )
     for name, subject in ONNX_ONLY_OPTIONS.items():
         if options.get(name) and target.name != "onnx":

@@ -11,6 +11,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import PilImage
+from equipoise.convert.core.install_hint import install_hint
 from equipoise.validators.core.types import Array, SampleValue
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -166,5 +167,5 @@ def _pil() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError("images need PIL", hint="pip install 'equipoise[tasks]'") from error
+        raise InputError("images need PIL", hint=install_hint("tasks")) from error
     return Image

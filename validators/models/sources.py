@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,22 @@ def _source_in_layout(model: ModelFolder, backend: str) -> ModelSource | None:
     # Safetensors files do not always name their layout; the default is PyTorch's.
     layout = checkpoint.layout or "pytorch"
     return ModelSource(backend, model.path) if layout == backend else None
+
+
+@contextmanager
+def name_user_paths(model: str | Path, scratch: Path) -> Iterator[None]:
+    """Names the user's model in errors in place of the temporary folder that it was converted into."""
+    try:
+        yield
+    except EquipoiseError as error:
+        rename_scratch(error, model, scratch)
+        raise
+
+
+def rename_scratch(error: EquipoiseError, model: str | Path, scratch: Path) -> None:
+    """Replaces the temporary folders of converted checkpoints in an error by the user's model."""
+    for backend in class_backends():
+        error.rename_path(scratch / backend, f"{model} (converted to {backend})")
 
 
 def resolve_artifact(path: str | Path) -> ModelSource:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.install_hint import install_hint
 
 REQUIRED_MODULES = {
     "pytorch": ("torch", "transformers"),
@@ -73,7 +74,7 @@ def find_interpreter(backend: str, interpreters: Mapping[str, str]) -> Path:
     extra = {"onnx": "onnx"}.get(backend, "torch")
     raise InputError(
         f"the backend {backend!r} needs {', '.join(missing)}",
-        hint=f"pip install 'equipoise[{extra}]'",
+        hint=install_hint(extra),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from equipoise.convert.architectures.config import read_json
 from equipoise.convert.core.errors import ArchitectureError, InputError
+from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.derive.probe.config_access import nested_configs
 from equipoise.convert.derive.probe.module_kinds import classify_module
 from equipoise.convert.derive.probe.observations import (
@@ -121,7 +122,7 @@ def open_model_type(
     """
     for library in ("torch", "transformers"):
         if find_spec(library) is None:
-            raise InputError(f"derive needs {library}", hint="pip install 'equipoise[torch]'")
+            raise InputError(f"derive needs {library}", hint=install_hint("torch"))
     from transformers import CONFIG_MAPPING
 
     file = _config_path(source)
