@@ -24,6 +24,7 @@ from equipoise.convert.folders.quantization import quantization_method
 from equipoise.convert.folders.recognition import (
     check_nothing_beside_weights,
     folder_below,
+    notes_on_modules,
     refuse_folder,
 )
 from equipoise.convert.folders.weight_files import (
@@ -169,7 +170,7 @@ def open_checkpoint(
         has_separate_config=config is not None,
         choices={name: value for name, value in choices.items() if value is not None},
     )
-    return _keep_weights(checkpoint, weights, asked=subtree is not None)
+    return _keep_weights(checkpoint, weights, chosen=subtree is not None)
 
 
 def _find_files(source: Path, layout: str | None, variant: str | None) -> tuple[Path, WeightFiles]:
@@ -182,7 +183,7 @@ def _find_files(source: Path, layout: str | None, variant: str | None) -> tuple[
     check_nothing_beside_weights(source)
     found = find_weight_files(source, layout, variant, _layout_from_file)
     if found is not None:
-        return source, found
+        return source, replace(found, notes=(*found.notes, *notes_on_modules(source)))
     below = folder_below(source)
     if below is None:
         raise refuse_folder(
@@ -190,7 +191,9 @@ def _find_files(source: Path, layout: str | None, variant: str | None) -> tuple[
         )
     folder, note = below
     folder, found = _find_files(folder, layout, variant)
-    return folder, replace(found, notes=(note, *found.notes), is_standard=False)
+    return folder, replace(
+        found, notes=(note, *found.notes, *notes_on_modules(source)), is_standard=False
+    )
 
 
 def _find_weights(
@@ -204,21 +207,21 @@ def _find_weights(
     return find_weight_map(content)
 
 
-def _keep_weights(checkpoint: Checkpoint, weights: WeightMap, *, asked: bool) -> Checkpoint:
+def _keep_weights(checkpoint: Checkpoint, weights: WeightMap, *, chosen: bool) -> Checkpoint:
     """Returns the checkpoint with the tensors of the weights alone; the others are left out for their reasons."""
     if not weights.prefix and not weights.left_out:
         return checkpoint
     tensors = {k: v for k, v in checkpoint.tensors.items() if k not in weights.left_out}
-    beside = len(weights.left_out)
+    others = len(weights.left_out)
     note = f"the weights lie under {weights.prefix[:-1]!r}" if weights.prefix else ""
-    if beside:
-        note += f"{'; ' if note else ''}{beside} tensors beside them are left out"
+    if others:
+        note += f"{'; ' if note else ''}{others} tensors beside them are left out"
     return replace(
         checkpoint,
         tensors=tensors,
         prefix=weights.prefix,
         left_out={**checkpoint.left_out, **weights.left_out},
-        oddities=(*checkpoint.oddities, note + (" (--subtree)" if asked else "")),
+        oddities=(*checkpoint.oddities, note + (" (--subtree)" if chosen else "")),
         is_standard=False,
     )
 

@@ -60,7 +60,7 @@ def _other_size(misfits: Misfits, value: int) -> int | None:
         if len(found_shape) != len(expected):
             continue
         differing = [(n, m) for n, m in zip(found_shape, expected, strict=True) if n != m]
-        sizes |= {found for found, said in differing if said == value}
+        sizes |= {found for found, expected_size in differing if expected_size == value}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -68,9 +68,9 @@ def _edits(config: Config, field: str, size: int) -> tuple[dict[str, object], st
     if field == _LABELS:
         edits = _label_edits(config, size)
         return edits, _label_note(config, edits, size)
-    said = config.values.get(field, config.defaults.get(field))
+    own = config.values.get(field, config.defaults.get(field))
     note = (
-        f"the embeddings have {size} rows and config.json says vocab_size {said}: {size} is written"
+        f"the embeddings have {size} rows and config.json says vocab_size {own}: {size} is written"
     )
     return {field: size}, note
 
@@ -108,9 +108,9 @@ def _label_edits(config: Config, size: int) -> dict[str, object]:
 
 def _label_note(config: Config, edits: Mapping[str, object], size: int) -> str:
     labels, number = config.values.get("id2label"), config.values.get(_LABELS)
-    said = [f"num_labels {number}"] if number is not None else []
-    said += [f"{len(labels)} names in id2label"] if isinstance(labels, Mapping) else []
-    note = f"the classifier has {size} rows and config.json says {' and '.join(said) or 'nothing'}: {size} is written"
+    claims = [f"num_labels {number}"] if number is not None else []
+    claims += [f"{len(labels)} names in id2label"] if isinstance(labels, Mapping) else []
+    note = f"the classifier has {size} rows and config.json says {' and '.join(claims) or 'nothing'}: {size} is written"
     own = [str(name) for name in labels.values()] if isinstance(labels, Mapping) else []
     lost = [name for name in own if not name.startswith("LABEL_")] if "id2label" in edits else []
     return (

@@ -13,6 +13,7 @@ from equipoise.convert.checkpoints.checkpoint import layout_from_filename
 from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.folders.recognition import recognise_paths
 from equipoise.convert.folders.weight_files import WEIGHT_FILES
 
 HUB_SCHEME = "hf://"
@@ -182,10 +183,15 @@ def files_to_download(
         if f"{name}.index.json" in available:
             stem, _, suffix = name.rpartition(".")
             return [*companions, f"{name}.index.json", f"{stem}-*-of-*.{suffix}"]
+    kind = recognise_paths(files)
     raise CheckpointError(
-        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {repository.name!r}",
+        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {repository.name!r}"
+        + (f": {kind.what}" if kind else ""),
         expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
         found=", ".join(sorted(files)[:12]) or "nothing",
+        hint="download it (`hf download`) and give the folder: it is recognised there"
+        if kind
+        else None,
     )
 
 

@@ -142,9 +142,9 @@ def _expected_shape(source: MatchedCheckpoint, stored: str) -> Shape:
 def _check_shapes(misfits: Misfits, ledger: CoverageLedger) -> None:
     cause = "the config is another model's, or was changed after saving"
     for ref, expected in misfits:
-        found, said = list(ref.shape), list(expected)
+        found, wanted = list(ref.shape), list(expected)
         ledger.add_problem(
-            f"{ref.name!r} has shape {found}, the config says {said}: {cause}",
+            f"{ref.name!r} has shape {found}, the config says {wanted}: {cause}",
             f"tensors have another shape than the config says: {cause}",
-            f"{ref.name!r} {found} for {said}",
+            f"{ref.name!r} {found} for {wanted}",
         )

@@ -24,7 +24,7 @@ class FolderKind:
         signs: Patterns of paths in the folder; one that matches shows the kind. ``*`` stands for any part of one name.
         treatment: What happens to it.
         to_do: The one thing to do about a refused folder; ``{folder}`` is the folder, ``{sign}`` the folder of the first
-            path that matched, ``{file}`` that path.
+            path that matched, ``{file}`` that path, ``{name}`` its last part, ``{models}`` the models in folders below.
         beside_weights: Whether the kind is refused although the folder holds weights of a known name too.
     """
 
@@ -140,7 +140,7 @@ _REFUSED = (
         "a pipeline of diffusers, which holds several models",
         ("model_index.json",),
         Treatment.REFUSED,
-        "give the folder of one of its models, e.g. {folder}/text_encoder",
+        "give the folder of one of its models: {models}",
     ),
     FolderKind(
         "keras-hub",

@@ -77,15 +77,40 @@ def folder_below(folder: Path) -> tuple[Path, str] | None:
 
 def _sentence_transformer(folder: Path) -> tuple[Path, str] | None:
     """Returns the folder that ``modules.json`` names for the transformer, if that is a folder below."""
+    names = _module_folders(folder)
+    if not names or not names[0]:
+        return None
+    return folder / names[0], f"{names[0]} was read: modules.json names it as the model"
+
+
+def _module_folders(folder: Path) -> list[str]:
+    """Returns the folders of the modules of a sentence-transformers model, in their order; the first may be ``""``."""
     path = folder / "modules.json"
-    if not path.is_file():
-        return None
-    modules = read_json_value(path)
-    first = modules[0] if isinstance(modules, list) and modules else None
-    name = first.get("path") if isinstance(first, dict) else None
-    if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_dir():
-        return None
-    return folder / name, f"{name} was read: modules.json names it as the model"
+    modules = read_json_value(path) if path.is_file() else None
+    entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
+    names = [one.get("path") for one in entries]
+    return [
+        name
+        for name in names
+        if isinstance(name, str)
+        and (not name or Path(name).name == name)
+        and (folder / name).is_dir()
+    ]
+
+
+def notes_on_modules(folder: Path) -> list[str]:
+    """Returns a note on the modules of a sentence-transformers model that hold weights of their own."""
+    dense = [
+        name
+        for name in _module_folders(folder)[1:]
+        if any(
+            (folder / name / file).is_file() for file in ("model.safetensors", "pytorch_model.bin")
+        )
+    ]
+    if not dense:
+        return []
+    names = ", ".join(dense)
+    return [f"{names} holds weights of its own (modules.json): they are not converted"]
 
 
 def _trainer_checkpoint(folder: Path) -> tuple[Path, str] | None:
@@ -136,6 +161,16 @@ def check_nothing_beside_weights(folder: Path) -> None:
             raise refusal(kind, folder, found)
 
 
+def recognise_paths(paths: Sequence[str]) -> FolderKind | None:
+    """Returns the kind that files without weights of a known name show, e.g. those of a repository on the Hub.
+
+    >>> recognise_paths(["README.md", "adapter_config.json"]).what
+    'a PEFT adapter'
+    """
+    kinds = (kind for kind in FOLDER_KINDS if kind.treatment is Treatment.REFUSED)
+    return next((kind for kind in kinds if matching_paths(kind, paths)), None)
+
+
 def refuse_folder(folder: Path, layout: str | None, expected: str) -> CheckpointError:
     """Returns the error for a folder without weights that can be read: it names what the folder is, if that is known.
 
@@ -145,9 +180,9 @@ def refuse_folder(folder: Path, layout: str | None, expected: str) -> Checkpoint
         expected: Names of files that would have been read.
     """
     paths = list_paths(folder)
-    for kind in FOLDER_KINDS:
-        if kind.treatment is Treatment.REFUSED and (found := matching_paths(kind, paths)):
-            return refusal(kind, folder, found)
+    kind = recognise_paths(paths)
+    if kind is not None:
+        return refusal(kind, folder, matching_paths(kind, paths))
     description = f" of the layout {layout!r}" if layout else ""
     names = sorted({path.partition("/")[0] for path in paths})
     below = sorted({path.rpartition("/")[0] for path in paths if path.endswith("/config.json")})
@@ -171,12 +206,27 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
         found: The paths that show it.
     """
     first = folder / found[0]
+    models = [one for one in _models_below(folder) if kind.name == "diffusers"]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return CheckpointError(
         f"{kind.what}: it is not read" if not kind.beside_weights else f"{kind.what} lies here",
         file=folder,
         found=", ".join(found[:3]) + more,
         hint=kind.to_do.format(
-            folder=str(folder), file=str(first), name=first.name, sign=str(first.parent)
+            folder=str(folder),
+            file=str(first),
+            name=first.name,
+            sign=str(first.parent),
+            models=" or ".join(models) or "the text encoder",
         ),
     )
+
+
+def _models_below(folder: Path) -> list[str]:
+    """Returns the folders right below whose config names a model type: the parts that transformers has classes for."""
+    found = []
+    for path in sorted(folder.glob("*/config.json")):
+        config = read_json_value(path)
+        if isinstance(config, dict) and isinstance(config.get("model_type"), str):
+            found.append(str(path.parent))
+    return found
