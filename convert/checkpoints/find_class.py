@@ -13,6 +13,7 @@ from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_spec import find_spec
 from equipoise.convert.checkpoints.fit_config import correct_config
 from equipoise.convert.checkpoints.matching import (
+    IGNORED_HEAD,
     ClassMatch,
     MatchedCheckpoint,
     layout_view,
@@ -253,25 +254,18 @@ def _ignore_heads(match: ClassMatch, spec: ArchitectureSpec) -> ClassMatch:
     """Returns the match without the heads that transformers ignores on loading, if they are all that is unknown."""
     if match.missing or not match.unknown:
         return match
-    owners: dict[str, str] = {}
+    owned: set[str] = set()
     for entry in spec.classes.values():
         other = match_class(
             expand(spec, entry, match.expansion.config), match.layout, match.unknown
         )
         for stored, name in other.stored.items():
             if _is_ignored_head(other, stored, spec.prefix):
-                owners[name] = entry.name
-    if owners.keys() != set(match.unknown):
+                owned.add(name)
+    if owned != set(match.unknown):
         return match
-    cls = match.expansion.cls.name
-    reason = f"a head that {cls} lacks; transformers ignores it on loading"
-    note = f"{len(owners)} tensors of heads that {cls} lacks are left out, as transformers does on loading: "
-    return replace(
-        match,
-        ignored={**match.ignored, **dict.fromkeys(match.unknown, reason)},
-        unknown=(),
-        notes=(*match.notes, note + ", ".join(match.unknown[:4])),
-    )
+    ignored = {**match.ignored, **dict.fromkeys(match.unknown, IGNORED_HEAD)}
+    return replace(match, ignored=ignored, unknown=())
 
 
 def _is_ignored_head(other: ClassMatch, stored: str, prefix: str) -> bool:

@@ -110,7 +110,7 @@ def _label_note(config: Config, edits: Mapping[str, object], size: int) -> str:
     labels, number = config.values.get("id2label"), config.values.get(_LABELS)
     claims = [f"num_labels {number}"] if number is not None else []
     claims += [f"{len(labels)} names in id2label"] if isinstance(labels, Mapping) else []
-    note = f"the classifier has {size} rows and config.json says {' and '.join(claims) or 'nothing'}: {size} is written"
+    note = f"the classifier has {size} rows and config.json says {' and '.join(claims) or 'nothing of it'}: {size} is written"
     own = [str(name) for name in labels.values()] if isinstance(labels, Mapping) else []
     lost = [name for name in own if not name.startswith("LABEL_")] if "id2label" in edits else []
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.matching import MatchedCheckpoint
+from equipoise.convert.checkpoints.matching import IGNORED_HEAD, MatchedCheckpoint
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 
@@ -15,6 +15,10 @@ def notes_on_match(source: MatchedCheckpoint) -> Iterator[str]:
     yield from _notes_on_names(source)
     yield from _notes_on_source(source)
     yield from source.match.notes
+    heads = [name for name, why in source.match.ignored.items() if why == IGNORED_HEAD]
+    if heads:
+        names = ", ".join(source.refs[name].name for name in heads[:4])
+        yield f"{len(heads)} tensors are left out, {IGNORED_HEAD}: {names}"
 
 
 def notes_on_wrappers(

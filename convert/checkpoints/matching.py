@@ -13,6 +13,9 @@ from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.layouts.base import LayoutView
 
+IGNORED_HEAD = "of a head that the class lacks; transformers ignores it on loading"
+"""Why a tensor of another head is not needed."""
+
 
 @dataclass(frozen=True)
 class ClassMatch:

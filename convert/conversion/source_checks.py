@@ -9,6 +9,7 @@ from equipoise.convert.checkpoints.matching import MatchedCheckpoint, match_clas
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.tensor import TensorRef, is_floating
+from equipoise.convert.folders.quantization import dequantization_advice
 
 Misfits = Sequence[tuple[TensorRef, Shape]]
 """Tensors whose shape is not the one that the config says, each with that shape."""
@@ -48,10 +49,7 @@ def _quantized(source: MatchedCheckpoint) -> str:
     )
     if method is None or (source.match.fits and not coded):
         return ""
-    return (
-        f"the weights are quantized with {method}: dequantize them first (transformers: from_pretrained, "
-        "model.dequantize(), save_pretrained)"
-    )
+    return f"the weights are quantized with {method}: {dequantization_advice(method)}"
 
 
 def empty_tensors_cause(refs: Iterable[TensorRef]) -> str:
@@ -93,14 +91,16 @@ def _pruned(source: MatchedCheckpoint, misfits: Misfits, layout: str) -> str:
 def _check_names(source: MatchedCheckpoint, ledger: CoverageLedger) -> None:
     owners = _classes_that_know(source)
     cls = source.expansion.cls.name
+    subtree = f"{source.checkpoint.prefix}{source.match.prefix}".rstrip("./")
+    other = "name the right class with --architecture"
+    if source.match.prefix:
+        other = f"take what lies under {subtree!r} alone with --subtree {subtree}"
     for name in source.match.unknown:
         stored, owner = source.refs[name].name, owners.get(name, "")
         if not ledger.record_allowed_loss(stored):
             ledger.add_problem(
-                f"{stored!r} is unknown to {cls}{owner}: leave it out with --allow '{stored}=REASON', or name the right "
-                "class with --architecture",
-                f"tensors are unknown to {cls}{owner}: leave them out with --allow 'PATTERN=REASON', or name the right "
-                "class with --architecture",
+                f"{stored!r} is unknown to {cls}{owner}: leave it out with --allow '{stored}=REASON', or {other}",
+                f"tensors are unknown to {cls}{owner}: leave them out with --allow 'PATTERN=REASON', or {other}",
                 repr(stored),
             )
     config = source.checkpoint.config

@@ -42,6 +42,15 @@ def quantization_method(config: Mapping[str, object], names: Iterable[str]) -> s
     return None
 
 
+def dequantization_advice(method: str) -> str:
+    """Returns what to do about weights that were quantized so."""
+    if "bitsandbytes" in method:
+        return "load it with transformers and bitsandbytes, then model.dequantize() and save_pretrained"
+    if "fp8" in method or "mxfp4" in method or "compressed" in method:
+        return "load it with transformers and dequantize=True in its quantization_config, then save_pretrained"
+    return "convert the model that it was quantized from"
+
+
 def _bitsandbytes(settings: Mapping[str, object]) -> str | None:
     if settings.get("load_in_4bit"):
         return "bitsandbytes (4 bit)"
