@@ -1,0 +1,122 @@
+"""Small numbers with scales: fp8 (one scale for the tensor, a row or a block) and int8 (LLM.int8, compressed-tensors)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.quantized.weights import QuantizedWeight, RowReader
+
+FLOATS = ("float32", "float16", "bfloat16", "float8_e8m0fnu", "float64")
+_SMALL_DTYPES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "int8")
+_SCALE_NAMES = ("weight_scale_inv", "weight_scale")
+_UNUSED_NAMES = ("input_scale", "output_scale", "k_scale", "v_scale", "activation_scale_ub")
+"""Scales of activations; they play no part in the weights."""
+
+
+def find_scaled_weights(tensors: Mapping[str, TensorRef]) -> list[QuantizedWeight]:
+    """Finds weights in fp8 or int8 with a scale next to them.
+
+    ``weight_scale_inv`` (DeepSeek, transformers' fp8) and ``weight_scale`` (compressed-tensors, FBGEMM) both multiply; ``SCB``
+    (LLM.int8, arXiv:2208.07339) holds the largest absolute value of each row, which is 127.
+
+    Raises:
+        CheckpointError: A scale does not fit its weight.
+    """
+    found = []
+    for name, ref in tensors.items():
+        if not name.endswith("weight") or ref.dtype.name not in _SMALL_DTYPES:
+            continue
+        module = name.removesuffix("weight")
+        scale = next((f"{module}{one}" for one in _SCALE_NAMES if f"{module}{one}" in tensors), "")
+        rows = f"{module}SCB"
+        if not scale and rows in tensors:
+            scale = rows
+        if not scale:
+            continue
+        zero = f"{module}weight_zero_point"
+        unused = (f"{module}{one}" for one in (*_UNUSED_NAMES, "weight_format"))
+        names = [name, scale, *(one for one in (zero, *unused) if one in tensors)]
+        parts = {one: tensors[one] for one in names}
+        zeros = tensors.get(zero)
+        found.append(_scaled_weight(name, ref, tensors[scale], zeros, parts, scale == rows))
+    return found
+
+
+def _scaled_weight(
+    name: str,
+    ref: TensorRef,
+    scale: TensorRef,
+    zeros: TensorRef | None,
+    parts: Mapping[str, TensorRef],
+    is_row_maximum: bool,
+) -> QuantizedWeight:
+    if len(ref.shape) != 2:
+        raise CheckpointError(
+            "a quantized weight is not a matrix", file=ref.file, tensor=name, found=list(ref.shape)
+        )
+    rows, columns = ref.shape
+    _check_grid(scale, (rows, columns))
+
+    def open_rows() -> RowReader:
+        values, factors = ref.read(), _grid(scale.read(), rows).astype(np.float64)
+        if is_row_maximum:
+            factors = factors / 127
+        offsets = None if zeros is None else _grid(zeros.read(), rows).astype(np.float64)
+
+        def read_rows(start: int, stop: int) -> Array:
+            out = values[start:stop].astype(np.float64)
+            if offsets is not None:
+                out -= _expand(offsets, start, stop, (rows, columns))
+            return out * _expand(factors, start, stop, (rows, columns))
+
+        return read_rows
+
+    return QuantizedWeight(name, (rows, columns), parts, open_rows)
+
+
+def _grid(scale: Array, rows: int) -> Array:
+    """Returns scales as a grid ``[1 or rows or blocks, 1 or blocks]``."""
+    if scale.ndim == 2:
+        return scale
+    return scale.reshape(-1, 1) if scale.size in (1, rows) else scale.reshape(1, -1)
+
+
+def _check_grid(scale: TensorRef, shape: tuple[int, int]) -> None:
+    sizes = scale.shape if len(scale.shape) == 2 else (scale.size, 1)
+    fits = len(scale.shape) <= 2 and all(
+        1 <= count <= size for count, size in zip(sizes, shape, strict=True)
+    )
+    if not fits or scale.dtype.name not in FLOATS:
+        raise CheckpointError(
+            "the scale does not fit its weight",
+            file=scale.file,
+            tensor=scale.name,
+            expected=f"floats: one number, one for each of {shape[0]} rows, or a grid of blocks",
+            found=f"{scale.dtype.name} {list(scale.shape)}",
+        )
+
+
+def _expand(grid: Array, start: int, stop: int, shape: tuple[int, int]) -> Array:
+    """Returns the scale of every element of some rows; the last block of an axis may be cut."""
+    row_block, column_block = (_block_size(size, count) for size, count in zip(shape, grid.shape))
+    rows = np.arange(start, stop) // row_block
+    columns = np.arange(shape[1]) // column_block
+    return grid[np.ix_(rows, columns)]
+
+
+def _block_size(size: int, count: int) -> int:
+    """Returns the size of equal blocks of an axis, the last of which may be cut: a power of two if there is a choice.
+
+    >>> _block_size(576, 5), _block_size(300, 300), _block_size(96, 2)
+    (128, 1, 48)
+    """
+    smallest = -(-size // count)
+    if size % count == 0:
+        return smallest
+    power = 1 << (smallest - 1).bit_length()
+    return power if -(-size // power) == count else smallest
