@@ -74,7 +74,7 @@ def command(
     plan = plan_conversion(source, to=to, **options)
     for note in plan.notes:
         if note.startswith("lost: "):
-            click.echo(f"warning: {note}", err=True)
+            _output.echo(f"warning: {note}", err=True)
     if dry_run:
         summary = {"dry_run": True, **_summary(plan)}
         _run.print_json(summary) if as_json else _show(plan, summary)
@@ -158,4 +158,4 @@ def _list_entries(entries: dict[str, str]) -> str:
 def _show_done(plan: Plan, manifest: Manifest, output: Path) -> None:
     _show(plan, _summary(plan))
     for name, digest in manifest.values["target"]["files"].items():
-        click.echo(f"wrote {output / name}  sha256 {digest[:16]}...")
+        _output.echo(f"wrote {output / name}  sha256 {digest[:16]}...")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.core.errors import ArchitectureError, CheckpointError
-
-MAX_CONFIG_BYTES = 16 << 20
+from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.core.json_values import read_json
 
 
 @dataclass(frozen=True)
@@ -87,32 +85,3 @@ class Config:
         names = self.values.get("architectures") or []
         texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
         return tuple(name.removeprefix("TF").removeprefix("Flax") for name in texts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object from a file; refuses duplicate keys.
-
-    Raises:
-        CheckpointError: It cannot be read, is too large, or is not a JSON object.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"too large for a JSON file ({size} bytes)", file=path)
-        value = json.loads(path.read_bytes(), object_pairs_hook=_reject_duplicate_keys)
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"not valid JSON: {error}", file=path) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("not a JSON object", file=path, found=type(value).__name__)
-    return value
-
-
-def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {twice!r}")
-    return found

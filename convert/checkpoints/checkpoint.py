@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.architectures.config import Config, read_json
+from equipoise.convert.architectures.config import Config
 from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.json_values import is_plain_file_name, read_json
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.layouts import layout_module
 
@@ -218,6 +219,9 @@ def open_container(path: Path) -> Container:
     return container
 
 
+_INDEX_SHAPE = {"weight_map": {str: str}}
+
+
 def _open_containers(entry: Path) -> list[Container]:
     if not entry.name.endswith(".index.json"):
         return [open_container(entry)]
@@ -230,12 +234,12 @@ def _shard_paths(index: Path) -> list[Path]:
     Raises:
         CheckpointError: It is not an index, or names a file that is missing or outside its folder.
     """
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError("not an index of shards: no weight_map", file=index)
+    weight_map = read_json(index, _INDEX_SHAPE)["weight_map"]
+    if not weight_map:
+        raise CheckpointError("not an index of shards: the weight_map is empty", file=index)
     paths = []
     for name in dict.fromkeys(weight_map.values()):
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+        if not is_plain_file_name(name):
             raise CheckpointError(
                 "the index names a file outside its folder", file=index, found=repr(name)
             )
@@ -286,7 +290,7 @@ def _join_containers(
 
 def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
     """Checks that every name of the index is in a shard; the two may spell TensorFlow names differently."""
-    listed = read_json(index)["weight_map"]
+    listed = read_json(index, _INDEX_SHAPE)["weight_map"]
     missing = [name for name in listed if not _possible_names(name) & tensors.keys()]
     if missing:
         raise CheckpointError(
