@@ -102,10 +102,10 @@ def report_defect(error: Exception, *, as_json: bool) -> None:
     where = traceback.extract_tb(error.__traceback__)[-1]
     cause = f"{type(error).__name__}: {error}"
     location = f"{Path(where.filename).name}, line {where.lineno}"
-    setup = f"equipoise {version('equipoise')}, Python {platform.python_version()}"
+    versions = f"equipoise {version('equipoise')}, Python {platform.python_version()}"
     text = (
         f"{cause[:_MAX_CAUSE_CHARACTERS]} ({location})\n"
-        f"  This is a defect of Equipoise ({setup}), not an answer about your files.\n"
+        f"  This is a defect of Equipoise ({versions}), not an answer about your files.\n"
         "  to do:    please report it with the command and this message; EQUIPOISE_TRACEBACK=1 shows where it comes from"
     )
     if os.environ.get("EQUIPOISE_TRACEBACK") == "1":
