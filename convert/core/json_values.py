@@ -18,6 +18,10 @@ from typing import Any, TypeAlias
 
 from equipoise.convert.core.errors import CheckpointError
 
+_MIN_VALUES = 100_000
+_MIN_BYTES_PER_VALUE = 16
+"""A JSON text may hold this many lists and objects, and one more in this many bytes; four times as many quotation marks."""
+
 MAX_JSON_BYTES = 64 << 20
 """The largest JSON file that is read whole; an index of 300,000 tensors takes less."""
 
@@ -106,6 +110,20 @@ def _message(value: object, path: str, expected: str) -> str:
     return f"{path or 'the value'}: {text} is not {expected}"
 
 
+def check_density(text: bytes) -> None:
+    """Checks that parsing a JSON text takes little memory: about 16 times its length at most.
+
+    Lists, objects and strings of a few bytes each become Python objects of 50 to 250 bytes. Texts with names in them, such as
+    the header of a safetensors file or an index of shards, have far fewer of these than the limits here.
+
+    Raises:
+        ValueError: The text consists of too many tiny values.
+    """
+    allowed = _MIN_VALUES + len(text) // _MIN_BYTES_PER_VALUE
+    if text.count(b"[") + text.count(b"{") > allowed or text.count(b'"') > 4 * allowed:
+        raise ValueError("it consists of too many tiny values; no file of weights does")
+
+
 def read_json(path: Path, shape: Shape = dict, *, hint: str | None = None) -> Any:
     """Reads a JSON file; refuses duplicate keys and numbers that JSON does not have.
 
@@ -123,6 +141,7 @@ def read_json(path: Path, shape: Shape = dict, *, hint: str | None = None) -> An
         if len(data) > MAX_JSON_BYTES:
             limit = f"at most {MAX_JSON_BYTES} bytes"
             raise CheckpointError("too large for a JSON file", file=path, expected=limit)
+        check_density(data)
         value = json.loads(data, object_pairs_hook=_reject_duplicate_keys)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", file=path, hint=hint) from error

@@ -239,3 +239,18 @@ def test_an_array_of_exactly_1_gib_stays_whole(tmp_path: Path) -> None:
     header = TensorHeader("w", np.dtype(np.int8), (2**30,))
     flax_msgpack.Writer(path, [header], {})._file.release()
     assert flax_msgpack.read(path).tensors["w"].extent is not None
+
+
+def test_long_paths_of_many_arrays_are_refused(tmp_path: Path) -> None:
+    """A file of 90 kB names 20,000 arrays with paths of 4 kB, which would take 80 MB."""
+    leaves = {f"{index:04x}": 0 for index in range(20_000)}
+    path = saved(tmp_path / "a.msgpack", {"k" * 2000: {"l" * 2000: leaves}})
+    assert path.stat().st_size < 150_000
+    with pytest.raises(ContainerError, match="the paths of keys take more memory than the file"):
+        flax_msgpack.read(path)
+
+
+def test_many_values_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.msgpack", {"a": [None] * 1_000_001})
+    with pytest.raises(ContainerError, match="more than 1000000 values are no arrays"):
+        flax_msgpack.read(path)
