@@ -96,6 +96,7 @@ def test_maps_are_nested_in_the_order_of_the_headers(tmp_path: Path) -> None:
     assert read == {"z/b": [0], "z/a": [2], "a/x": [1], "m": [3]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 300, 70000])
 def test_counts_and_lengths_of_every_width(count: int, tmp_path: Path) -> None:
     path = tmp_path / "a"
