@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,32 @@ import click
 ProgressCallback = Callable[[int, int, str], None]
 """Called with the amount done, the total, and the name of the current item."""
 
+UNSAFE_CHARACTERS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Characters that a terminal obeys instead of showing them: control characters but for tab and line feed, and those that
+change the direction of text; and halves of UTF-16 pairs, which no terminal can be sent."""
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    r"""Prints a line; characters that a terminal would obey are shown as escapes.
+
+    Names of tensors and files come from files of strangers: a name such as ``"\x1b[2J"`` would clear the screen.
+    """
+    click.echo(escape_unsafe(text), err=err)
+
+
+def escape_unsafe(text: str) -> str:
+    r"""Returns the text with unsafe characters as escapes.
+
+    >>> escape_unsafe("weight\x1b[2J")
+    'weight\\x1b[2J'
+    """
+    return UNSAFE_CHARACTERS.sub(
+        lambda found: found[0].encode("unicode_escape").decode("ascii"), text
+    )
 
 
 def size_text(nbytes: int) -> str:
@@ -44,21 +70,21 @@ def print_fields(rows: Iterable[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in shown_rows), default=0)
     for name, value in shown_rows:
         first, *rest = value.split("\n")
-        click.echo(f"{name:<{width}}  {first}")
+        echo(f"{name:<{width}}  {first}")
         for line in rest:
-            click.echo(f"{'':<{width}}  {line}")
+            echo(f"{'':<{width}}  {line}")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[escape_unsafe(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich_table(columns, cells)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in ([*columns], *cells):
         padded = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+        echo("  ".join(padded).rstrip())
 
 
 def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
@@ -94,6 +120,6 @@ def progress_bar(what: str, *, as_bytes: bool) -> Iterator[ProgressCallback | No
         task = bar.add_task(what, total=None, name="")
 
         def tell(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, name=name)
+            bar.update(task, completed=done, total=total, name=escape_unsafe(name))
 
         yield tell

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
+
+from equipoise.cli._output import UNSAFE_CHARACTERS, echo
+
+if TYPE_CHECKING:
+    from equipoise.convert.core.errors import EquipoiseError
 
 EXIT_OK = 0
 EXIT_DIFFERENCE = 1
 EXIT_BAD_INPUT = 2
+EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED_PIPE = 141
+
+_PACKAGES = {"PIL": "pillow", "tf_keras": "tf-keras", "google": "protobuf"}
+"""Names of packages in a registry where they differ from the name of the module."""
+
+_MAX_PATH_CHARACTERS = 200
+_MAX_CAUSE_CHARACTERS = 2000
 
 P = ParamSpec("P")
 
@@ -51,11 +65,60 @@ def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
 
         try:
             return run(*args, **kwargs)
-        except EquipoiseError as error:
-            report_error(str(error), error.as_dict(), as_json=bool(kwargs.get("as_json")))
+        except BrokenPipeError:  # the reader of stdout ended, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at the end of Python
+            return EXIT_CLOSED_PIPE
+        except (EquipoiseError, OSError, ModuleNotFoundError) as raised:
+            error = _as_equipoise_error(raised)
+            if error is None:
+                raise
+            as_json = bool(kwargs.get("as_json"))
+            report_error(str(error), error.as_dict(), as_json=as_json)
             return error.exit_code
 
     return guarded
+
+
+def _as_equipoise_error(error: Exception) -> EquipoiseError | None:
+    """Returns what a user can mend as an error of Equipoise: a file that cannot be used, a package that is missing."""
+    from equipoise.convert.core.errors import EquipoiseError, InputError
+
+    if isinstance(error, EquipoiseError):
+        return error
+    if isinstance(error, OSError) and error.filename is not None:
+        return InputError(f"cannot be used: {error.strerror}", file=_shorten(str(error.filename)))
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module = error.name.partition(".")[0]
+        if module != "equipoise":
+            return InputError(
+                f"this needs the package {module!r}, which is not installed",
+                hint=f"pip install {_PACKAGES.get(module, module)}",
+            )
+    return None
+
+
+def _shorten(path: str) -> str:
+    return path if len(path) <= _MAX_PATH_CHARACTERS else f"{path[:_MAX_PATH_CHARACTERS]}..."
+
+
+def report_defect(error: Exception, *, as_json: bool) -> None:
+    """Reports an exception that nobody expected: a defect of Equipoise."""
+    import platform
+    import traceback
+    from importlib.metadata import version
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    cause = f"{type(error).__name__}: {error}"
+    location = f"{Path(where.filename).name}, line {where.lineno}"
+    versions = f"equipoise {version('equipoise')}, Python {platform.python_version()}"
+    text = (
+        f"{cause[:_MAX_CAUSE_CHARACTERS]} ({location})\n"
+        f"  This is a defect of Equipoise ({versions}), not an answer about your files.\n"
+        "  to do:    please report it with the command and this message; EQUIPOISE_TRACEBACK=1 shows where it comes from"
+    )
+    if os.environ.get("EQUIPOISE_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    report_error(text, {"error": "Defect", "message": text}, as_json=as_json)
 
 
 def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
@@ -63,7 +126,7 @@ def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(values)
     else:
-        click.echo(f"error: {text}", err=True)
+        echo(f"error: {text}", err=True)
 
 
 def print_json(values: object) -> None:
@@ -71,7 +134,7 @@ def print_json(values: object) -> None:
     from equipoise.convert.core.json_values import to_json_value
 
     text = json.dumps(to_json_value(values), indent=2, ensure_ascii=not _stdout_is_utf8())
-    click.echo(text)
+    click.echo(UNSAFE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _stdout_is_utf8() -> bool:

@@ -88,7 +88,7 @@ def command(
 def _show(result: BackendResult) -> None:
     from equipoise.validators.report.summary import describe_divergence, format_number
 
-    click.echo(f"{result.label}: {result.absent or result.failure or result.verdict.value}")
+    _output.echo(f"{result.label}: {result.absent or result.failure or result.verdict.value}")
     rows: list[list[Any]] = [
         [point.path or "(the whole model)", format_number(point.error), format_number(point.noise)]
         for point in result.depth
@@ -96,6 +96,6 @@ def _show(result: BackendResult) -> None:
     if rows:
         _output.print_table(("module", "error", "noise"), rows)
     for note in result.notes:
-        click.echo(f"- {note}")
+        _output.echo(f"- {note}")
     if result.divergence is not None:
-        click.echo(describe_divergence(result))
+        _output.echo(describe_divergence(result))

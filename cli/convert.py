@@ -52,6 +52,17 @@ _MAX_ENTRIES_SHOWN = 8
     is_flag=True,
     help="Leave out what the target's class cannot hold; each loss is reported and recorded.",
 )
+@click.option(
+    "--dequantize",
+    is_flag=True,
+    help="Compute plain weights from quantized ones: fp8, int8, NF4, FP4, GPTQ, AWQ, compressed-tensors.",
+)
+@click.option(
+    "--merge-adapter",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="A LoRA adapter of PEFT (LoRA, DoRA, rsLoRA) to merge into the weights.",
+)
 @_run.subtree_option
 @_run.variant_option
 @_run.revision_option
@@ -76,7 +87,7 @@ def command(
     plan = plan_conversion(source, to=to, **options)
     for note in plan.notes:
         if note.startswith("lost: "):
-            click.echo(f"warning: {note}", err=True)
+            _output.echo(f"warning: {note}", err=True)
     if dry_run:
         summary = {"dry_run": True, **_summary(plan)}
         _run.print_json(summary) if as_json else _show(plan, summary)
@@ -160,4 +171,4 @@ def _list_entries(entries: dict[str, str]) -> str:
 def _show_done(plan: Plan, manifest: Manifest, output: Path) -> None:
     _show(plan, _summary(plan))
     for name, digest in manifest.values["target"]["files"].items():
-        click.echo(f"wrote {output / name}  sha256 {digest[:16]}...")
+        _output.echo(f"wrote {output / name}  sha256 {digest[:16]}...")

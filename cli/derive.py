@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _run
+from equipoise.cli import _output, _run
 
 if TYPE_CHECKING:
     from equipoise.convert.derive import DerivedArchitecture
@@ -81,7 +81,7 @@ def _summary(found: DerivedArchitecture, output: Path | None) -> dict[str, Any]:
 def _show(found: DerivedArchitecture, output: Path | None) -> None:
     """Prints a summary for the reviewer on stderr, since stdout may be the file."""
     exact = sum(not problems for problems in found.classes.values())
-    click.echo(
+    _output.echo(
         f"{found.model_type}: {exact} of {len(found.classes)} classes are exact, "
         f"under {found.configs} configs"
         + (
@@ -97,10 +97,12 @@ def _show(found: DerivedArchitecture, output: Path | None) -> None:
         *(f"{name} cannot be built: {why}" for name, why in found.unbuilt.items()),
     ]
     for line in lines[:_MAX_DIFFERENCES_SHOWN]:
-        click.echo(f"  {line}", err=True)
+        _output.echo(f"  {line}", err=True)
     if len(lines) > _MAX_DIFFERENCES_SHOWN:
-        click.echo(f"  and {len(lines) - _MAX_DIFFERENCES_SHOWN} more; --json has all", err=True)
+        _output.echo(f"  and {len(lines) - _MAX_DIFFERENCES_SHOWN} more; --json has all", err=True)
     if found.unchangeable:
-        click.echo(f"  fields that could not be changed: {', '.join(found.unchangeable)}", err=True)
+        _output.echo(
+            f"  fields that could not be changed: {', '.join(found.unchangeable)}", err=True
+        )
     if output is not None:
-        click.echo(f"wrote {output}", err=True)
+        _output.echo(f"wrote {output}", err=True)

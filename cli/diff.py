@@ -94,14 +94,14 @@ def _show(found: CheckpointComparison) -> None:
         rows = [(one.name, one.relation.value, _detail(one)) for one in wanted[:_MAX_ROWS_SHOWN]]
         _output.print_table(("tensor", "result", "how"), rows)
         if len(wanted) > _MAX_ROWS_SHOWN:
-            click.echo(f"... {len(wanted) - _MAX_ROWS_SHOWN} more, --json lists all")
-        click.echo()
+            _output.echo(f"... {len(wanted) - _MAX_ROWS_SHOWN} more, --json lists all")
+        _output.echo()
     for note in found.notes:
-        click.echo(f"note: {note}")
+        _output.echo(f"note: {note}")
     for name, reason in found.not_compared.items():
-        click.echo(f"not compared: {name}: {reason}")
+        _output.echo(f"not compared: {name}: {reason}")
     counts = ", ".join(f"{count} {name}" for name, count in _counts(found).items() if count)
-    click.echo(f"{len(found.tensors)} tensors: {counts or 'none'}")
+    _output.echo(f"{len(found.tensors)} tensors: {counts or 'none'}")
 
 
 def _detail(one: TensorComparison) -> str:

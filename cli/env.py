@@ -45,5 +45,5 @@ def command(
         )
     with _validation.status_line() as tell:
         created = environments.create_environment(name, path, python=python, force=force, tell=tell)
-    click.echo(f"created {created}")
+    _output.echo(f"created {created}")
     return _run.EXIT_OK

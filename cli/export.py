@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from equipoise.cli import _run, _validation
+from equipoise.cli import _output, _run, _validation
 from equipoise.cli._types import ByteSize
 from equipoise.cli.validate import exit_code, override_tolerance, print_report
 
@@ -178,13 +178,13 @@ def _show(found: ExportResult, output: Path) -> None:
     for one in artifact.tried:
         state = one.verdict or ("failed" if one.reason else "exported")
         reason = f": {one.reason}" if one.reason else ""
-        click.echo(f"{one.way} ({one.how}), {one.seconds:.1f} s: {state}{reason}")
+        _output.echo(f"{one.way} ({one.how}), {one.seconds:.1f} s: {state}{reason}")
     for note in artifact.notes:
-        click.echo(f"- {note}")
+        _output.echo(f"- {note}")
     if found.report is not None:
         print_report(found.report)
     else:
-        click.echo("not validated")
+        _output.echo("not validated")
     graphs = [str(graph["file"]) for graph in artifact.graphs.values()]
     for name in dict.fromkeys([artifact.program] if artifact.program else graphs):
-        click.echo(f"wrote {output / name}")
+        _output.echo(f"wrote {output / name}")

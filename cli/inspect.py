@@ -166,5 +166,5 @@ def _show_tensors(found: Survey, *, every: bool) -> None:
             (f"... {hidden} more, --tensors lists all", "", "", "")
         ]
     if rows:
-        click.echo()
+        _output.echo()
         _output.print_table(("name", "dtype", "shape", "size"), rows)

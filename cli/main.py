@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from equipoise.cli._run import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_json
+from equipoise.cli._run import (
+    EXIT_BAD_INPUT,
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    print_json,
+    report_defect,
+)
 
 if TYPE_CHECKING:
     from equipoise.validators.runtime.process import WorkerPool
@@ -57,7 +63,8 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def root() -> None:
     """Moves model weights between PyTorch, TensorFlow and Flax, and proves that nothing changed.
 
-    Exit codes: 0 success, 1 a difference was found, 2 bad input or refused, 3 a backend failed, 130 interrupted.
+    Exit codes: 0 success, 1 a difference was found, 2 bad input or refused, 3 a backend failed, 70 a defect of
+    Equipoise, 130 interrupted.
     """
 
 
@@ -80,6 +87,9 @@ def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
         else:
             error.show()
         return EXIT_BAD_INPUT
+    except Exception as error:  # noqa: BLE001 - an answer about the files must not be read into it
+        report_defect(error, as_json="--json" in arguments)
+        return EXIT_DEFECT
     return code if isinstance(code, int) else 0
 
 

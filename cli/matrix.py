@@ -67,7 +67,7 @@ def command(
             progress=tell,
         ):
             found.append(line)
-            click.echo(f"{line.name}: {line.summary}", err=True)
+            _output.echo(f"{line.name}: {line.summary}", err=True)
     if markdown is not None:
         _validation.write_report(markdown, to_markdown(found))
     if json_file is not None:
@@ -99,7 +99,7 @@ def _show(found: list[ModelRow]) -> None:
     _output.print_table(("model", "task", *names), rows)
     for line in found:
         for remark in line.remarks():
-            click.echo(f"- {line.name}: {remark}")
+            _output.echo(f"- {line.name}: {remark}")
 
 
 def _code(found: list[ModelRow], *, strict: bool) -> int:

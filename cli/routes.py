@@ -21,7 +21,7 @@ def command(source: str | None, target: str | None, as_mermaid: bool, as_json: b
 
     if as_mermaid:
         text = routes.to_mermaid()
-        _run.print_json({"mermaid": text}) if as_json else click.echo(text)
+        _run.print_json({"mermaid": text}) if as_json else _output.echo(text)
         return _run.EXIT_OK
     data = _data(source, target)
     if as_json:
@@ -38,7 +38,7 @@ def command(source: str | None, target: str | None, as_mermaid: bool, as_json: b
         for one in data["formats"]
     ]
     _output.print_table(("format", "layout", "container", "file", "can be written"), formats)
-    click.echo()
+    _output.echo()
     rows = [(one["from"], one["to"], " -> ".join(one["route"])) for one in data["routes"]]
     _output.print_table(("from", "to", "route"), rows)
     return _run.EXIT_OK

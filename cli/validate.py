@@ -151,11 +151,11 @@ def print_report(found: Report) -> None:
     from equipoise.validators.report.summary import COLUMNS, remarks, row_cells, summary_rows
 
     device = f"{found.precision} on {found.device}"
-    click.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
+    _output.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
     _output.print_table(COLUMNS, [row_cells(line) for line in summary_rows(found)])
     for remark in remarks(found):
-        click.echo(f"- {remark}")
-    click.echo(f"verdict: {found.verdict.value}")
+        _output.echo(f"- {remark}")
+    _output.echo(f"verdict: {found.verdict.value}")
 
 
 def exit_code(found: Report, *, strict: bool) -> int:

@@ -53,22 +53,25 @@ def _data(found: Verification) -> dict[str, Any]:
         "files": found.files,
         "tensors": found.tensors,
         "derived": found.derived,
+        "foreign": list(found.foreign),
         "findings": [vars(one) for one in found.findings],
     }
 
 
 def _show(found: Verification) -> None:
     for one in found.findings:
-        click.echo(f"{_location(one)}: {one.problem}")
+        _output.echo(f"{_location(one)}: {one.problem}")
         if one.expected is not None:
-            click.echo(f"  expected: {one.expected}\n  found:    {one.found}")
+            _output.echo(f"  expected: {one.expected}\n  found:    {one.found}")
+    for name in found.foreign:
+        _output.echo(f"{name}: not from this conversion; no framework reads it")
     derived = f", {found.derived} tensors converted again from the source" if found.derived else ""
     verdict = (
         f"{len(found.findings)} differences"
         if found.findings
         else "no differences from the manifest"
     )
-    click.echo(f"{found.files} files and {found.tensors} tensors checked{derived}: {verdict}")
+    _output.echo(f"{found.files} files and {found.tensors} tensors checked{derived}: {verdict}")
 
 
 def _location(one: Finding) -> str:

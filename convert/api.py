@@ -32,6 +32,8 @@ class ConversionOptions(PlanOptions, total=False):
     revision: str | None
     subtree: str | None
     variant: str | None
+    dequantize: bool
+    merge_adapter: str | Path | None
 
 
 def plan_conversion(
@@ -43,12 +45,20 @@ def plan_conversion(
     revision: str | None = None,
     subtree: str | None = None,
     variant: str | None = None,
+    dequantize: bool = False,
+    merge_adapter: str | Path | None = None,
     **options: Unpack[PlanOptions],
 ) -> Plan:
     """Opens a source and plans its conversion; reads headers only. See :func:`convert` for the options."""
     path = resolve_source(source, revision, layout=layout)
     checkpoint = open_checkpoint(
-        path, layout=layout, config=config, subtree=subtree, variant=variant
+        path,
+        layout=layout,
+        config=config,
+        subtree=subtree,
+        variant=variant,
+        dequantize=dequantize,
+        merge_adapter=merge_adapter,
     )
     return plan(checkpoint, to, **options)
 
@@ -80,6 +90,8 @@ def convert(
             ``revision``: branch, tag or commit of a source on the Hub.
             ``subtree``: what the names of the weights begin with, where a file holds several models.
             ``variant``: takes the weights of this variant, e.g. ``fp16``.
+            ``dequantize``: computes plain weights from quantized ones (fp8, int8, NF4, GPTQ, AWQ ...).
+            ``merge_adapter``: a folder with a LoRA adapter of PEFT, which is merged into the weights.
 
     Raises:
         InputError: The source, the plan or the output is wrong; nothing is left behind.

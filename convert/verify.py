@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint, open_container
+from equipoise.convert.conversion.companions import write_companions
 from equipoise.convert.conversion.manifest import MANIFEST_NAME, Manifest
 from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.conversion.planner import plan
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.errors import CheckpointError, EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.hashing import hash_blocks, hash_file
 from equipoise.convert.core.tensor import TensorRef, array_blocks
 
 Progress = Callable[[str], None]
 """Called with the name of the file or tensor that is being checked."""
+
+
+OPENING_OPTIONS = ("subtree", "variant", "dequantize", "merge_adapter")
+"""Options of :func:`open_checkpoint` that a manifest records."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Verification:
         tensors: How many tensors of the output were hashed.
         derived: How many tensors were computed again from the source; 0 without a source.
         findings: All differences; empty if there are none.
+        foreign: Files of the folder that the manifest does not list and that no framework reads: README, licence,
+            hidden files. Any other file that is not listed is a finding.
     """
 
     folder: Path
@@ -59,6 +67,7 @@ class Verification:
     tensors: int
     derived: int
     findings: tuple[Finding, ...]
+    foreign: tuple[str, ...] = ()
 
 
 def verify(
@@ -68,7 +77,9 @@ def verify(
     config: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Hashes every file and tensor again; with a source, also computes every tensor again.
+    """Hashes every file and tensor again; with a source, also makes every file and tensor again.
+
+    What is made again is compared with what the files hold, not with what the manifest says of them.
 
     Args:
         folder: The output of a conversion.
@@ -84,7 +95,7 @@ def verify(
     run.output()
     if source is not None:
         run.source(Path(source), config)
-    return Verification(root, run.files, run.tensors, run.derived, tuple(run.findings))
+    return Verification(root, run.files, run.tensors, run.derived, tuple(run.findings), run.foreign)
 
 
 def _ignore_progress(what: str) -> None:
@@ -98,16 +109,25 @@ class _Verifier:
         self.progress = progress
         self.files = self.tensors = self.derived = 0
         self.findings: list[Finding] = []
+        self.foreign: tuple[str, ...] = ()
+        self._hashes: dict[str, str] = {}
+        """SHA-256 of each tensor that a file of the output holds."""
 
     def output(self) -> None:
         """Checks the files of the output and every tensor in them."""
-        weights = _manifest_table(self.values, "target", "files", folder=self.folder)
-        others = _manifest_table(self.values, "companions", folder=self.folder)
-        for name, digest in {**weights, **others}.items():
-            self._file("output", self.folder / _check_plain_name(name, self.folder), name, digest)
+        weights = self.values["target"]["files"]
+        listed = {**weights, **self.values["companions"]}
+        for name, digest in listed.items():
+            self._file("output", self.folder / name, name, digest)
         for name in weights:
             if (self.folder / name).is_file():
                 self._tensors(name)
+        present = {path.name for path in self.folder.iterdir()} - {MANIFEST_NAME}
+        unlisted = sorted(present - listed.keys())
+        self.foreign = tuple(name for name in unlisted if is_read_by_nobody(name))
+        for name in unlisted:
+            if name not in self.foreign:
+                self._find("output", "the manifest does not list this file", name)
 
     def _file(self, side: str, path: Path, name: str, digest: object) -> None:
         self.progress(name)
@@ -145,19 +165,19 @@ class _Verifier:
         except EquipoiseError as error:
             self._find("output", f"cannot be read: {error.message}", file, ref.name)
             return
+        self._hashes[ref.name] = digest
         self._compare("output", "the tensor has changed", file, ref.name, record["sha256"], digest)
 
     def source(self, path: Path, config: str | Path | None) -> None:
-        """Checks the files of the source and computes every tensor of the output again."""
-        options = self.values.get("options", {})
+        """Checks the files of the source and makes every file and tensor of the output again."""
+        options = self.values["options"]
         checkpoint = open_checkpoint(
             path,
             layout=self.values["route"][0],
             config=config,
-            subtree=options.get("subtree"),
-            variant=options.get("variant"),
+            **{name: options[name] for name in OPENING_OPTIONS if name in options},
         )
-        listed = dict(_manifest_table(self.values, "source", "files", folder=self.folder))
+        listed = dict(self.values["source"]["files"])
         for file in checkpoint.files:
             if file.name not in listed:
                 self._find("source", "the manifest does not list this file", file.name)
@@ -168,9 +188,10 @@ class _Verifier:
         planned = self._planned(checkpoint)
         if planned is not None:
             self._derive(planned)
+            self._companions(planned)
 
     def _planned(self, checkpoint: Checkpoint) -> Plan | None:
-        options = self.values.get("options", {})
+        options = self.values["options"]
         try:
             return plan(
                 checkpoint,
@@ -193,17 +214,23 @@ class _Verifier:
                 check_values(check, planned.checkpoint.tensors)
             except EquipoiseError as error:
                 self._find("source", error.message, file, check.name)
-        records = self.values["tensors"]
-        checked = set()
+        yielded: dict[str, str] = {}
         for shard in planned.shards:
-            checked |= {header.name for header in shard.headers}
+            yielded |= {header.name: shard.filename for header in (*shard.headers, *shard.aliases)}
             for step in shard.steps:
                 try:
                     self._step(step, planned.checkpoint, shard.filename)
                 except EquipoiseError as error:
                     self._find("source", error.message, file, error.tensor)
-        for name in sorted(records.keys() - checked):
+            for alias in shard.aliases:
+                if alias.alias_of is not None:
+                    self._tied_tensor(shard.filename, alias.name, alias.alias_of)
+        for name in sorted(self.values["tensors"].keys() - yielded.keys()):
             self._find("output", "nothing in the source yields this tensor", file, name)
+        for name, record in self.values["tensors"].items():
+            expected = yielded.get(name, record["file"])
+            problem = "the manifest names another file for this tensor"
+            self._compare("output", problem, expected, name, expected, record["file"])
 
     def _step(self, step: Step, checkpoint: Checkpoint, file: str) -> None:
         arrays: dict[str, Array] = {}
@@ -216,13 +243,34 @@ class _Verifier:
             self._compare("source", "the tensor has changed", ref.file.name, name, expected, digest)
         for header, array in target_arrays(step, arrays):
             self.derived += 1
-            record = self.values["tensors"].get(header.name)
-            if record is None:
+            if header.name not in self.values["tensors"]:
                 self._find("output", "the manifest lacks this tensor", file, header.name)
-                continue
-            digest = hash_blocks(array_blocks(array))
-            problem = "not what the source yields"
-            self._compare("output", problem, file, header.name, digest, record["sha256"])
+            found = self._hashes.get(header.name)
+            if found is not None:
+                digest = hash_blocks(array_blocks(array))
+                problem = "not what the source yields"
+                self._compare("output", problem, file, header.name, digest, found)
+
+    def _tied_tensor(self, file: str, name: str, other: str) -> None:
+        """Checks that a tensor that is stored twice is equal in both places."""
+        if {name, other} <= self._hashes.keys():
+            problem = f"not equal to {other!r}, to which it is tied"
+            self._compare("output", problem, file, name, self._hashes[other], self._hashes[name])
+
+    def _companions(self, planned: Plan) -> None:
+        """Writes the config, the tokenizer ... again, into a temporary folder, and compares them with the output's."""
+        with TemporaryDirectory() as folder:
+            names = write_companions(planned, Path(folder))
+            made = {name: hash_file(Path(folder) / name) for name in names}
+        for name, digest in made.items():
+            path = self.folder / name
+            if path.is_file():
+                problem = "not what the source yields"
+                self._compare("output", problem, name, None, digest, hash_file(path))
+            elif name not in self.values["companions"]:
+                self._find("output", "the file is missing", name)
+        for name in self.values["companions"].keys() - made.keys():
+            self._find("output", "nothing in the source yields this file", name)
 
     def _compare(
         self,
@@ -240,32 +288,11 @@ class _Verifier:
         self.findings.append(Finding(side, problem, file, *rest))
 
 
-def _manifest_table(values: Mapping[str, Any], *keys: str, folder: Path) -> Mapping[str, Any]:
-    """Returns a table of the manifest.
+def is_read_by_nobody(name: str) -> bool:
+    """Returns whether no framework reads a file of that name: documents, licences and hidden files.
 
-    Raises:
-        CheckpointError: It is missing.
+    >>> [is_read_by_nobody(name) for name in ("README.md", "LICENSE", ".gitattributes", "vocab.txt", "model.py")]
+    [True, True, True, False, False]
     """
-    found: Any = values
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if not isinstance(found, Mapping):
-        raise CheckpointError(
-            f"the manifest has no table {'.'.join(keys)!r}", file=folder / MANIFEST_NAME
-        )
-    return found
-
-
-def _check_plain_name(name: str, folder: Path) -> str:
-    """Returns the name if it is a plain file name.
-
-    Raises:
-        CheckpointError: It leads outside of the folder.
-    """
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise CheckpointError(
-            "the manifest names a file outside its folder",
-            file=folder / MANIFEST_NAME,
-            found=repr(name),
-        )
-    return name
+    documents = ("README", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
+    return name.startswith(".") or name.upper().partition(".")[0] in documents

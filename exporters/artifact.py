@@ -12,7 +12,7 @@ from typing import Any
 
 from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.core import hashing
-from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.json_values import read_json
 from equipoise.convert.core.output_folder import OutputFolder, write_atomic
 
 MANIFEST_NAME = "artifact.json"
@@ -38,6 +38,17 @@ class Attempt:
     verdict: str = ""
     reason: str = ""
     seconds: float = 0.0
+
+
+_SHAPE = {
+    "version": int,
+    "target": str,
+    "program": str,
+    "task": str,
+    "files?": {str: {"size": int, "sha256": str}},
+    "graphs?": dict,
+    "notes?": [str],
+}
 
 
 @dataclass(frozen=True)
@@ -160,12 +171,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the content of ``artifact.json`` in a folder; empty if there is none.
 
     Raises:
-        CheckpointError: The file is not JSON.
+        CheckpointError: The file is not a manifest of an artifact.
     """
-    try:
-        content: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = folder / MANIFEST_NAME
+    if not path.exists():
         return {}
-    except ValueError as error:
-        raise CheckpointError(f"not JSON: {error}", file=folder / MANIFEST_NAME) from error
+    content: dict[str, Any] = read_json(path, _SHAPE, hint="export the model again")
     return content

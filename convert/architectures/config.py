@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.core.errors import ArchitectureError, CheckpointError
-from equipoise.convert.core.framework_types import JsonValue
-
-MAX_CONFIG_BYTES = 16 << 20
+from equipoise.convert.core.errors import ArchitectureError
+from equipoise.convert.core.json_values import read_json
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,7 @@ class Config:
         file: The file, for messages.
         defaults: Defaults of the config class by dotted name, from the architecture file.
         edits: The values that the file lacks or has otherwise; a conversion writes them into the new ``config.json``.
+            None marks a field that was taken out.
     """
 
     values: Mapping[str, Any]
@@ -46,6 +44,11 @@ class Config:
     def with_edits(self, edits: Mapping[str, Any]) -> Config:
         """Returns the config with corrected values."""
         return replace(self, values={**self.values, **edits}, edits={**self.edits, **edits})
+
+    def without(self, field: str) -> Config:
+        """Returns the config without a field, which a conversion does not write into the new ``config.json`` either."""
+        values = {name: value for name, value in self.values.items() if name != field}
+        return replace(self, values=values, edits={**self.edits, field: None})
 
     def part(self, name: str) -> Config:
         """Returns a nested config, e.g. ``text_config``; a missing one is empty, so that defaults apply."""
@@ -94,42 +97,3 @@ class Config:
         names = self.values.get("architectures") or []
         texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
         return tuple(name.removeprefix("TF").removeprefix("Flax") for name in texts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object from a file; refuses duplicate keys.
-
-    Raises:
-        CheckpointError: It cannot be read, is too large, or is not a JSON object.
-    """
-    value = read_json_value(path)
-    if not isinstance(value, dict):
-        raise CheckpointError("not a JSON object", file=path, found=type(value).__name__)
-    return value
-
-
-def read_json_value(path: Path) -> JsonValue:
-    """Reads any JSON value from a file; refuses duplicate keys.
-
-    Raises:
-        CheckpointError: It cannot be read, is too large, or is not JSON.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"too large for a JSON file ({size} bytes)", file=path)
-        value: JsonValue = json.loads(path.read_bytes(), object_pairs_hook=_reject_duplicate_keys)
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"not valid JSON: {error}", file=path) from error
-    return value
-
-
-def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {twice!r}")
-    return found

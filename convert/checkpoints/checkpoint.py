@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.architectures.config import Config, read_json
+from equipoise.convert.adapters.merge import WEIGHT_NAMES
+from equipoise.convert.adapters.merge import merge_adapter as merge_into
+from equipoise.convert.adapters.settings import CONFIG_NAME, read_settings
+from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.find_config import find_config
 from equipoise.convert.checkpoints.weight_map import (
     FileContent,
@@ -18,6 +21,7 @@ from equipoise.convert.checkpoints.weight_map import (
 from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
+from equipoise.convert.core.json_values import is_plain_file_name, read_json
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.quantization import quantization_method
@@ -35,6 +39,7 @@ from equipoise.convert.folders.weight_files import (
     without_index_ending,
 )
 from equipoise.convert.layouts import layout_module
+from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
 
 _LAYOUT_OF_CONTAINER = {
     "pytorch": "pytorch",
@@ -63,7 +68,7 @@ class Checkpoint(Mapping[str, TensorRef]):
         has_separate_config: Whether the caller gave a config that is not next to the weights.
         prefix: What the names of the weights begin with in the files, e.g. ``state_dict.``; no layout has it.
         is_standard: Whether the classes of transformers find and load these files by themselves.
-        choices: The caller's ``subtree`` and ``variant``, where they were given.
+        choices: The caller's ``subtree``, ``variant``, ``dequantize`` and ``merge_adapter``, where they were given.
     """
 
     path: Path
@@ -79,7 +84,7 @@ class Checkpoint(Mapping[str, TensorRef]):
     has_separate_config: bool = False
     prefix: str = ""
     is_standard: bool = True
-    choices: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str | bool] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TensorRef:
         return self.tensors[name]
@@ -139,6 +144,8 @@ def open_checkpoint(
     config: str | Path | None = None,
     subtree: str | None = None,
     variant: str | None = None,
+    dequantize: bool = False,
+    merge_adapter: str | Path | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint; reads headers only.
 
@@ -148,6 +155,8 @@ def open_checkpoint(
         config: A ``config.json`` that is not next to the weights.
         subtree: What the names of the weights begin with, where a file holds several models or other tensors beside.
         variant: Takes the weights of this variant, e.g. ``fp16`` for ``model.fp16.safetensors``.
+        dequantize: Computes plain weights from quantized ones where they are read.
+        merge_adapter: A folder with a LoRA adapter of PEFT, which is merged into the weights where they are read.
 
     Raises:
         CheckpointError: There are no weights, several and no sign which is meant, or files are missing.
@@ -156,7 +165,7 @@ def open_checkpoint(
     """
     source = Path(path)
     try:
-        source, found = _find_files(source, layout, variant)
+        source, found = _find_files(source, layout, variant, beside=merge_adapter is None)
         containers = _open_containers(found)
         checkpoint = _join_containers(source, found, containers)
         weights = _find_weights(checkpoint, containers, subtree)
@@ -170,17 +179,76 @@ def open_checkpoint(
         has_separate_config=config is not None,
         choices={name: value for name, value in choices.items() if value is not None},
     )
-    return _keep_weights(checkpoint, weights, chosen=subtree is not None)
+    checkpoint = _keep_weights(checkpoint, weights, chosen=subtree is not None)
+    if dequantize:
+        checkpoint = _dequantized(checkpoint)
+    return checkpoint if merge_adapter is None else _with_adapter(checkpoint, Path(merge_adapter))
 
 
-def _find_files(source: Path, layout: str | None, variant: str | None) -> tuple[Path, WeightFiles]:
-    """Returns the folder or file that is read, which may lie below the source, and the files in it."""
+def _dequantized(checkpoint: Checkpoint) -> Checkpoint:
+    tensors, note = dequantize_tensors(
+        checkpoint.tensors, checkpoint.config, checkpoint.quantization, checkpoint.path
+    )
+    config = checkpoint.config
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        config=None if config is None else config.without("quantization_config"),
+        oddities=(*checkpoint.oddities, note),
+        choices={**checkpoint.choices, "dequantize": True},
+        is_standard=False,
+    )
+
+
+def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Returns the checkpoint with an adapter merged into its weights.
+
+    Raises:
+        CheckpointError: The adapter is of another base or kind, or the base is not in PyTorch's layout.
+    """
+    settings = read_settings(folder)
+    if checkpoint.layout not in (None, "pytorch"):
+        raise CheckpointError(
+            "an adapter is merged into weights in PyTorch's layout",
+            file=checkpoint.path,
+            found=checkpoint.layout,
+            hint="convert the base to pytorch first",
+        )
+    paths = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
+    if not paths:
+        raise CheckpointError(
+            "the adapter has no weights", file=folder, expected=" or ".join(WEIGHT_NAMES)
+        )
+    adapter = open_container(paths[0])
+    tensors, note = merge_into(checkpoint.tensors, adapter.tensors, settings, folder)
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        files=(*checkpoint.files, paths[0], folder / CONFIG_NAME),
+        oddities=(*checkpoint.oddities, note),
+        choices={**checkpoint.choices, "merge_adapter": str(folder)},
+        is_standard=False,
+    )
+
+
+def _find_files(
+    source: Path, layout: str | None, variant: str | None, *, beside: bool
+) -> tuple[Path, WeightFiles]:
+    """Returns the folder or file that is read, which may lie below the source, and the files in it.
+
+    Args:
+        source: The path that was given.
+        layout: The layout that was asked for, or None.
+        variant: The variant that was asked for, or None.
+        beside: Whether to refuse what changes a model beside its weights, e.g. an adapter.
+    """
     if not source.is_dir():
         for candidate in (source, Path(f"{source}.index")):
             if candidate.is_file():
                 return source, WeightFiles((candidate,), is_standard=False)
         raise CheckpointError("there is no such file or folder", file=source)
-    check_nothing_beside_weights(source)
+    if beside:
+        check_nothing_beside_weights(source)
     found = find_weight_files(source, layout, variant, _layout_from_file)
     if found is not None:
         return source, replace(found, notes=(*found.notes, *notes_on_modules(source)))
@@ -190,7 +258,7 @@ def _find_files(source: Path, layout: str | None, variant: str | None) -> tuple[
             source, layout, "one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards"
         )
     folder, note = below
-    folder, found = _find_files(folder, layout, variant)
+    folder, found = _find_files(folder, layout, variant, beside=beside)
     return folder, replace(
         found, notes=(note, *found.notes, *notes_on_modules(source)), is_standard=False
     )
@@ -270,6 +338,9 @@ def open_container(path: Path) -> Container:
     return container
 
 
+_INDEX_SHAPE = {"weight_map": {str: str}}
+
+
 def _open_containers(found: WeightFiles) -> list[Container]:
     paths = _shard_paths(found.entry) if is_shard_index(found.entry) else found.files
     return [open_container(path) for path in paths]
@@ -281,12 +352,12 @@ def _shard_paths(index: Path) -> list[Path]:
     Raises:
         CheckpointError: It is not an index, or names a file that is missing or outside its folder.
     """
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError("not an index of shards: no weight_map", file=index)
+    weight_map = read_json(index, _INDEX_SHAPE)["weight_map"]
+    if not weight_map:
+        raise CheckpointError("not an index of shards: the weight_map is empty", file=index)
     paths = []
     for name in dict.fromkeys(weight_map.values()):
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+        if not is_plain_file_name(name):
             raise CheckpointError(
                 "the index names a file outside its folder", file=index, found=repr(name)
             )
@@ -339,7 +410,7 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
 
 def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
     """Checks that every name of the index is in a shard; the two may spell TensorFlow names differently."""
-    listed = read_json(index)["weight_map"]
+    listed = read_json(index, _INDEX_SHAPE)["weight_map"]
     missing = [name for name in listed if not _possible_names(name) & tensors.keys()]
     if missing:
         raise CheckpointError(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from equipoise.convert.containers._pytorch.allowed_globals import (
     ALLOWED_GLOBALS,
     Storage,
@@ -26,10 +24,14 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
 )
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
 from equipoise.convert.containers._pytorch.writer import Writer
-from equipoise.convert.containers._pytorch.zip_reader import NO_CRC, ZipArchive, read_zip
+from equipoise.convert.containers._pytorch.zip_reader import (
+    NO_CRC,
+    InflatedRecord,
+    ZipArchive,
+    read_zip,
+)
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
-from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError
 
 __all__ = ["SUFFIXES", "Writer", "read", "sniff"]
@@ -39,6 +41,9 @@ _ZIP_START = b"PK\3\4"
 _TAR_MAGIC_OFFSET = 257
 _SNIFFED_RECORDS = ("data.pkl", ".format_version", "version", "byteorder", "constants.pkl")
 _MAX_SMALL_RECORD_BYTES = 64
+_MAX_PICKLE_RATIO = 50
+_MIN_DEFLATED_PICKLE_BYTES = 1 << 20
+"""A compressed pickle may grow to this size, or fifty times its compressed size; one of a large model grows by 20."""
 
 
 def sniff(path: Path) -> bool:
@@ -122,12 +127,14 @@ def _read_zip(path: Path) -> Container:
             file=path,
             hint="load it with torch.jit.load and save its state_dict()",
         )
-    pickled = archive.read(archive.entries[pickles[0]], MAX_PICKLE_BYTES)
+    entry = archive.entries[pickles[0]]
+    limit = max(_MIN_DEFLATED_PICKLE_BYTES, _MAX_PICKLE_RATIO * entry.stored)
+    pickled = archive.read(entry, min(MAX_PICKLE_BYTES, limit))
     regions = _ZipStorages(archive, prefix)
     top, _ = load_pickle(pickled, 0, ALLOWED_GLOBALS, parse_storage)
     found = collect_tensors(top, path, regions.find_storage, len(pickled))
     variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
-    unchecked = archive.entries[pickles[0]].crc == NO_CRC
+    unchecked = entry.crc == NO_CRC
     remark = "saved without checksums, so corruption cannot be detected" if unchecked else ""
     return _container(path, found, variant, regions.oddity(), remark)
 
@@ -138,7 +145,7 @@ class _ZipStorages:
     def __init__(self, archive: ZipArchive, prefix: str) -> None:
         self._archive = archive
         self._prefix = prefix
-        self._deflated = False
+        self._inflated: dict[str, InflatedRecord] = {}
         order = archive.entries.get(f"{prefix}byteorder")
         text = b"little" if order is None else archive.read(order, _MAX_SMALL_RECORD_BYTES)
         if text not in (b"little", b"big"):
@@ -148,7 +155,7 @@ class _ZipStorages:
     def oddity(self) -> str:
         """Returns a remark on the storages, or an empty string."""
         return (
-            "storages are compressed, so each is decompressed as a whole" if self._deflated else ""
+            "storages are compressed, so each is decompressed as a whole" if self._inflated else ""
         )
 
     def find_storage(self, storage: Storage) -> StorageBytes:
@@ -171,9 +178,6 @@ class _ZipStorages:
         if not entry.deflated:
             extent = self._archive.extent(entry)
             return StorageBytes(entry.size, extent, big_endian=self.big_endian)
-        self._deflated = True
-
-        def unpack() -> Array:
-            return np.frombuffer(self._archive.read(entry), np.uint8)
-
-        return StorageBytes(entry.size, read=unpack, big_endian=self.big_endian)
+        inflated = self._inflated.setdefault(name, InflatedRecord(self._archive, entry))
+        inflated.views += 1
+        return StorageBytes(entry.size, read=inflated.read, big_endian=self.big_endian)

@@ -23,6 +23,7 @@ from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotW
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
+from equipoise.convert.core.json_values import check_density
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
 
 SUFFIXES = (".safetensors",)
@@ -120,6 +121,7 @@ def _parse_header(text: bytes, path: Path) -> dict[str, object]:
         )
 
     try:
+        check_density(text)
         entries = json.loads(
             text.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -13,7 +12,7 @@ from typing import Any
 from equipoise.convert.containers import container_module
 from equipoise.convert.containers.base import Writer
 from equipoise.convert.conversion import manifest
-from equipoise.convert.conversion.companions import copy_companions
+from equipoise.convert.conversion.companions import write_companions
 from equipoise.convert.conversion.manifest import Manifest
 from equipoise.convert.conversion.plan_types import Plan, Shard, Step
 from equipoise.convert.conversion.transform import check_values, is_copy, target_streams
@@ -22,7 +21,6 @@ from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.hashing import BackgroundHasher
 from equipoise.convert.core.output_folder import OutputFolder, write_atomic
 from equipoise.convert.core.tensor import TensorHeader
-from equipoise.convert.layouts import layout_module
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes written, total bytes, and the current tensor."""
@@ -92,9 +90,7 @@ class _PlanExecution:
         records = {}
         for shard in self.plan.shards:
             records[shard.filename], target_files[shard.filename] = self._write_shard(shard)
-        others = copy_companions(self.plan, self.folder.partial)
-        if len(self.plan.shards) > 1:
-            others.append(self._write_index())
+        others = write_companions(self.plan, self.folder.partial)
         companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
         result = manifest.build_manifest(
             self.plan,
@@ -185,24 +181,6 @@ class _PlanExecution:
                 tensors[alias.name] = {"alias_of": alias.alias_of, "file": shard.filename}
         hashes = {name: future.result() for name, future in sources.items()}
         return {"tensors": tensors, "sources": hashes}
-
-    def _write_index(self) -> str:
-        """Writes the index of shards with the names that transformers uses there; returns its file name."""
-        layout = self.plan.route[-1]
-        encode = layout_module(layout).encode
-        weight_map = {}
-        for shard in self.plan.shards:
-            for step in shard.steps:
-                for name, header in zip(step.outputs, step.targets, strict=True):
-                    stored_name = header.name
-                    if layout == "tensorflow":
-                        stored_name = encode(name, "keras_hdf5", "keras", self.plan.view)
-                    weight_map[stored_name] = shard.filename
-            weight_map.update({alias.name: shard.filename for alias in shard.aliases})
-        index = {"metadata": {"total_size": self.plan.nbytes}, "weight_map": weight_map}
-        path = self.folder.partial / f"{self.plan.target.filename}.index.json"
-        write_atomic(path, json.dumps(index, indent=2) + "\n")
-        return path.name
 
     def _report_progress(self, nbytes: int, name: str) -> None:
         self.done += nbytes

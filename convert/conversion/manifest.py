@@ -9,25 +9,42 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.architectures.config import read_json
 from equipoise.convert.conversion.coverage import Status
 from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.json_values import describe_mismatch, is_plain_file_name, read_json
 
 MANIFEST_NAME = "equipoise.json"
 MANIFEST_FORMAT = 1
 _LIBRARIES = ("numpy", "ml_dtypes", "safetensors", "h5py", "msgpack")
-_TABLE_TYPES = {
-    **dict.fromkeys(("tensors", "sources", "source", "target", "companions", "options"), dict),
-    "route": list,
+_HASHES = {str: str}
+_SHAPE = {
+    "format": int,
+    "architecture": ([str], None),
+    "route": [str],
+    "dtype": (str, None),
+    "options": {
+        "architecture?": (str, None),
+        "max_shard_size?": (int, None),
+        "allow?": _HASHES,
+        "allow_lossy?": bool,
+        "subtree?": (str, None),
+        "variant?": (str, None),
+        "dequantize?": bool,
+        "merge_adapter?": str,
+    },
+    "source": {"files": _HASHES},
+    "target": {"format": str, "files": _HASHES},
+    "companions": _HASHES,
+    "sources": _HASHES,
+    "tensors": {
+        str: (
+            {"file": str, "alias_of": str},
+            {"file": str, "sha256": str, "dtype": str, "shape": [int], "sources": [str]},
+        )
+    },
 }
-
-
-def _is_record(value: object) -> bool:
-    """Whether an entry under ``tensors`` has all fields that are read from it."""
-    if not isinstance(value, dict) or not isinstance(value.get("file"), str):
-        return False
-    return "alias_of" in value or value.keys() >= {"sha256", "dtype", "shape", "sources"}
+_DAMAGED_HINT = "convert again; a manifest is not edited by hand"
 
 
 @dataclass(frozen=True)
@@ -55,16 +72,32 @@ class Manifest:
             raise CheckpointError(
                 "not a manifest of this version", file=path, expected=f"format {MANIFEST_FORMAT}"
             )
-        wrong = [key for key, kind in _TABLE_TYPES.items() if not isinstance(values.get(key), kind)]
-        whole = not wrong and all(map(_is_record, values["tensors"].values()))
-        if not whole:
-            problem = f"{wrong[0]!r} is missing or malformed" if wrong else "a tensor is malformed"
-            raise CheckpointError(f"the manifest is damaged: {problem}", file=path)
+        problem = describe_mismatch(values, _SHAPE) or _find_broken_reference(values)
+        if problem is not None:
+            message = f"the manifest is damaged: {problem}"
+            raise CheckpointError(message, file=path, hint=_DAMAGED_HINT)
         return cls(values)
 
     def text(self) -> str:
         """Returns the JSON text."""
         return json.dumps(self.values, indent=1, ensure_ascii=False) + "\n"
+
+
+def _find_broken_reference(values: Mapping[str, Any]) -> str | None:
+    """Returns what is wrong with a name in a manifest of the right shape, or None."""
+    tensors, files = values["tensors"], values["target"]["files"]
+    if not values["route"]:
+        return "route: the list is empty"
+    for name in {**files, **values["companions"], **values["source"]["files"]}:
+        if not is_plain_file_name(name):
+            return f"the file {name!r} is outside its folder"
+    for name, record in tensors.items():
+        if record["file"] not in files:
+            return f"tensors.{name}: target.files does not list the file {record['file']!r}"
+        alias = record.get("alias_of")
+        if alias is not None and "sha256" not in tensors.get(alias, ()):
+            return f"tensors.{name}: alias_of: {alias!r} is not a tensor with a hash"
+    return None
 
 
 def library_versions() -> dict[str, str]:

@@ -18,6 +18,10 @@ from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
 BLOCK_BYTES = 1 << 20
 """Size of the blocks in which tensors are copied."""
 
+_MAX_AXES = 64
+_MAX_BYTES = (1 << 63) - 1
+"""Limits of NumPy's arrays."""
+
 NUMPY_DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
     "float32", "float64", "complex64", "complex128",
@@ -120,6 +124,24 @@ class TensorRef:
     extent: Extent | None = None
     load: Callable[[], Array] | None = field(default=None, compare=False, repr=False)
     identity: Hashable = None
+
+    def __post_init__(self) -> None:
+        """Checks that an array can have the shape.
+
+        Raises:
+            ContainerError: It has too many axes, or an array of that shape cannot be addressed.
+        """
+        # NumPy counts the bytes of an empty array as if axes of size 0 had size 1.
+        nbytes = math.prod(filter(None, self.shape)) * self.dtype.itemsize
+        if len(self.shape) > _MAX_AXES or nbytes > _MAX_BYTES or min(self.shape, default=0) < 0:
+            raise ContainerError(
+                "no array can have this shape",
+                file=self.file,
+                tensor=self.name,
+                expected=f"at most {_MAX_AXES} axes and {_MAX_BYTES} bytes",
+                found=str(self.shape),
+                hint="the file is damaged; download it again",
+            )
 
     @cached_property
     def size(self) -> int:

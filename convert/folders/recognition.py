@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from equipoise.convert.architectures.config import read_json_value
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.json_values import read_json
 from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
 
 _MAX_LISTED_PATHS = 10_000
@@ -86,7 +86,7 @@ def _sentence_transformer(folder: Path) -> tuple[Path, str] | None:
 def _module_folders(folder: Path) -> list[str]:
     """Returns the folders of the modules of a sentence-transformers model, in their order; the first may be ``""``."""
     path = folder / "modules.json"
-    modules = read_json_value(path) if path.is_file() else None
+    modules = read_json(path, object) if path.is_file() else None
     entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
     names = [one.get("path") for one in entries]
     return [
@@ -141,7 +141,7 @@ def _best_checkpoint(folder: Path) -> str | None:
         *sorted(folder.glob("checkpoint-*/trainer_state.json")),
     ]
     for path in reversed([one for one in states if one.is_file()]):
-        state = read_json_value(path)
+        state = read_json(path, object)
         best = state.get("best_model_checkpoint") if isinstance(state, dict) else None
         name = Path(best).name if isinstance(best, str) else ""
         if _TRAINER_FOLDER.fullmatch(name) and (folder / name).is_dir():
@@ -226,7 +226,7 @@ def _models_below(folder: Path) -> list[str]:
     """Returns the folders right below whose config names a model type: the parts that transformers has classes for."""
     found = []
     for path in sorted(folder.glob("*/config.json")):
-        config = read_json_value(path)
+        config = read_json(path, object)
         if isinstance(config, dict) and isinstance(config.get("model_type"), str):
             found.append(str(path.parent))
     return found

@@ -34,11 +34,11 @@ def find_gptq_weights(
     """
     bits = settings.get("bits", 4)
     if bits not in (2, 3, 4, 8):
-        raise CheckpointError("GPTQ with an unknown number of bits", expected="2, 3, 4 or 8", found=bits)
+        raise CheckpointError(
+            "GPTQ with an unknown number of bits", expected="2, 3, 4 or 8", found=bits
+        )
     offset = 0 if settings.get("checkpoint_format") == "gptq_v2" else 1
-    return [
-        _gptq_weight(module, tensors, int(str(bits)), offset) for module in _modules(tensors)
-    ]
+    return [_gptq_weight(module, tensors, int(str(bits)), offset) for module in _modules(tensors)]
 
 
 def find_awq_weights(
@@ -57,7 +57,9 @@ def find_awq_weights(
     bits = settings.get("bits", settings.get("w_bit", 4))
     if version != "gemm" or bits != 4:
         raise CheckpointError(
-            "an unknown form of AWQ", expected="version gemm with 4 bits", found=f"{version}, {bits}"
+            "an unknown form of AWQ",
+            expected="version gemm with 4 bits",
+            found=f"{version}, {bits}",
         )
     return [_awq_weight(module, tensors) for module in _modules(tensors)]
 

@@ -18,11 +18,17 @@ _UNUSED_NAMES = ("input_scale", "output_scale", "k_scale", "v_scale", "activatio
 """Scales of activations; they play no part in the weights."""
 
 
-def find_scaled_weights(tensors: Mapping[str, TensorRef]) -> list[QuantizedWeight]:
+def find_scaled_weights(
+    tensors: Mapping[str, TensorRef], block: tuple[int, ...] = ()
+) -> list[QuantizedWeight]:
     """Finds weights in fp8 or int8 with a scale next to them.
 
     ``weight_scale_inv`` (DeepSeek, transformers' fp8) and ``weight_scale`` (compressed-tensors, FBGEMM) both multiply; ``SCB``
     (LLM.int8, arXiv:2208.07339) holds the largest absolute value of each row, which is 127.
+
+    Args:
+        tensors: The tensors of the checkpoint.
+        block: Rows and columns of the blocks that share a scale, as the config says; empty if it does not.
 
     Raises:
         CheckpointError: A scale does not fit its weight.
@@ -43,7 +49,7 @@ def find_scaled_weights(tensors: Mapping[str, TensorRef]) -> list[QuantizedWeigh
         names = [name, scale, *(one for one in (zero, *unused) if one in tensors)]
         parts = {one: tensors[one] for one in names}
         zeros = tensors.get(zero)
-        found.append(_scaled_weight(name, ref, tensors[scale], zeros, parts, scale == rows))
+        found.append(_scaled_weight(name, ref, tensors[scale], zeros, parts, scale == rows, block))
     return found
 
 
@@ -54,13 +60,16 @@ def _scaled_weight(
     zeros: TensorRef | None,
     parts: Mapping[str, TensorRef],
     is_row_maximum: bool,
+    block: tuple[int, ...],
 ) -> QuantizedWeight:
     if len(ref.shape) != 2:
         raise CheckpointError(
             "a quantized weight is not a matrix", file=ref.file, tensor=name, found=list(ref.shape)
         )
     rows, columns = ref.shape
-    _check_grid(scale, (rows, columns))
+    _check_grid(scale, (rows, columns), FLOATS)
+    if zeros is not None:
+        _check_grid(zeros, (rows, columns), ("int8", "uint8", "int32"))
 
     def open_rows() -> RowReader:
         values, factors = ref.read(), _grid(scale.read(), rows).astype(np.float64)
@@ -71,8 +80,8 @@ def _scaled_weight(
         def read_rows(start: int, stop: int) -> Array:
             out = values[start:stop].astype(np.float64)
             if offsets is not None:
-                out -= _expand(offsets, start, stop, (rows, columns))
-            return out * _expand(factors, start, stop, (rows, columns))
+                out -= _expand(offsets, start, stop, columns, _blocks(offsets, ref.shape, block))
+            return out * _expand(factors, start, stop, columns, _blocks(factors, ref.shape, block))
 
         return read_rows
 
@@ -86,27 +95,39 @@ def _grid(scale: Array, rows: int) -> Array:
     return scale.reshape(-1, 1) if scale.size in (1, rows) else scale.reshape(1, -1)
 
 
-def _check_grid(scale: TensorRef, shape: tuple[int, int]) -> None:
+def _check_grid(scale: TensorRef, shape: tuple[int, int], dtypes: tuple[str, ...]) -> None:
     sizes = scale.shape if len(scale.shape) == 2 else (scale.size, 1)
     fits = len(scale.shape) <= 2 and all(
         1 <= count <= size for count, size in zip(sizes, shape, strict=True)
     )
-    if not fits or scale.dtype.name not in FLOATS:
+    if not fits or scale.dtype.name not in dtypes:
         raise CheckpointError(
-            "the scale does not fit its weight",
+            "the scale or zero point does not fit its weight",
             file=scale.file,
             tensor=scale.name,
-            expected=f"floats: one number, one for each of {shape[0]} rows, or a grid of blocks",
+            expected=f"{' or '.join(dtypes)}: one number, one for each of {shape[0]} rows, or a grid of blocks",
             found=f"{scale.dtype.name} {list(scale.shape)}",
         )
 
 
-def _expand(grid: Array, start: int, stop: int, shape: tuple[int, int]) -> Array:
+def _expand(grid: Array, start: int, stop: int, columns: int, blocks: tuple[int, int]) -> Array:
     """Returns the scale of every element of some rows; the last block of an axis may be cut."""
-    row_block, column_block = (_block_size(size, count) for size, count in zip(shape, grid.shape))
-    rows = np.arange(start, stop) // row_block
-    columns = np.arange(shape[1]) // column_block
-    return grid[np.ix_(rows, columns)]
+    found: Array = grid[
+        np.ix_(np.arange(start, stop) // blocks[0], np.arange(columns) // blocks[1])
+    ]
+    return found
+
+
+def _blocks(grid: Array, shape: tuple[int, ...], stated: tuple[int, ...]) -> tuple[int, int]:
+    """Returns rows and columns of the blocks that share a scale: those that the config states, if they fit the grid."""
+    sizes = tuple(zip(shape, grid.shape, strict=True))
+    if len(stated) == len(sizes) and all(
+        block > 0 and -(-size // block) == count
+        for (size, count), block in zip(sizes, stated, strict=True)
+    ):
+        return stated[0], stated[1]
+    (rows, row_count), (columns, column_count) = sizes
+    return _block_size(rows, row_count), _block_size(columns, column_count)
 
 
 def _block_size(size: int, count: int) -> int:

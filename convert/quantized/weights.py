@@ -9,8 +9,8 @@ import numpy as np
 
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.rounding import round_once
 from equipoise.convert.core.tensor import TensorRef, array_blocks
-from equipoise.convert.quantized.packing import round_once
 
 BLOCK_ELEMENTS = 1 << 20
 """How many elements are computed at a time; the arithmetic is in float64."""

@@ -71,6 +71,7 @@ def test_every_case_is_a_family() -> None:
     assert {case[0] for case in CASES} <= {path.stem for path in models.CONFIGS.glob("*.toml")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "config", "cls", "hops"), CASES)
 def test_circle(
     family: str, config: str, cls: str, hops: tuple[str, ...], python: str, tmp_path: Path

@@ -135,6 +135,7 @@ def test_verify_as_json(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> 
         "tensors": 42,
         "derived": 42,
         "findings": [],
+        "foreign": [],
     }
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     (tmp_path / "out" / "config.json").write_text(json.dumps({**config, "num_labels": 5}))

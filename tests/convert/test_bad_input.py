@@ -250,7 +250,7 @@ def test_a_config_of_another_size(bert: Path, refused: Callable[..., str]) -> No
         ('{"model_type": ["bert"]}', "unknown architecture: model_type is None"),
         ('{"model_type": "../bert"}', "unknown architecture"),
         ("{}", "unknown architecture: model_type is None"),
-        ("[1]", "not a JSON object"),
+        ("[1]", "is not an object"),
         ("{", "not valid JSON"),
         ('{"a": 1, "a": 2}', "duplicate key 'a'"),
         ("[" * 100_000, "not valid JSON"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.checkpoints.checkpoint import open_container
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.verify import Finding, verify
 from equipoise.fixtures.synthetic import write_small_bert, write_tensors
@@ -187,11 +189,16 @@ def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) 
     ("key", "value", "text"),
     [
         ("format", 99, "not a manifest of this version"),
-        ("tensors", {"a": 1}, "a tensor is malformed"),
-        ("tensors", {"a": {"file": "x"}}, "a tensor is malformed"),
-        ("route", None, "'route' is missing or malformed"),
-        ("target", {}, "no table 'target.files'"),
-        ("target", {"files": {"../x": ""}}, "names a file outside its folder"),
+        ("tensors", {"a": 1}, "tensors.a: 1 is not an object"),
+        ("tensors", {"a": {"file": "x"}}, "tensors.a.sha256 is missing"),
+        ("tensors", {"a": {"file": "flax_model.msgpack", "alias_of": "b"}}, "'b' is not a tensor"),
+        ("tensors", {"a": {"file": "x", "alias_of": "b"}}, "does not list the file 'x'"),
+        ("route", None, "route: None is not a list"),
+        ("route", [], "route: the list is empty"),
+        ("options", {"max_shard_size": "5GB"}, "options.max_shard_size: '5GB' is not an integer"),
+        ("sources", {"a": None}, "sources.a: None is not a string"),
+        ("target", {}, "target.format is missing"),
+        ("target", {"format": "x", "files": {"../x": ""}}, "'../x' is outside its folder"),
     ],
 )
 def test_a_corrupt_manifest_is_refused(
@@ -202,3 +209,127 @@ def test_a_corrupt_manifest_is_refused(
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(CheckpointError, match=text):
         verify(tmp_path / "out")
+
+
+def edit_manifest(out: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = out / "equipoise.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+NAME = "cls.predictions.bias"
+
+
+def _move_weights_to_companions(values: dict[str, Any]) -> None:
+    values["companions"].update(values["target"]["files"])
+    values["target"]["files"] = {}
+    values["tensors"] = {}
+
+
+def _leave_out_weights(values: dict[str, Any]) -> None:
+    values["target"]["files"] = {}
+    values["tensors"] = {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _leave_out_weights,
+        _move_weights_to_companions,
+        lambda values: values["tensors"].pop(NAME),
+        lambda values: values["sources"].pop(NAME),
+        lambda values: values["companions"].pop("config.json"),
+        lambda values: values["source"]["files"].clear(),
+        lambda values: values.update(dtype="fp16"),
+    ],
+)
+def test_wrong_weights_do_not_pass_with_an_edited_manifest(
+    change: Callable[[dict[str, Any]], object], source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    convert(source, out, to="pytorch")
+    rewritten(out, _change)
+    digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    edit_manifest(
+        out, lambda values: values["target"]["files"].update({"model.safetensors": digest})
+    )
+    edit_manifest(out, change)
+    assert verify(out, source=source).findings
+
+
+def test_a_tensor_that_is_cut_out_of_file_and_manifest_is_found(
+    source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    convert(source, out, to="pytorch")
+    rewritten(out, _drop)
+    digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+
+    def change(values: dict[str, Any]) -> None:
+        values["target"]["files"]["model.safetensors"] = digest
+        del values["tensors"][NAME]
+
+    edit_manifest(out, change)
+    assert verify(out).findings == ()
+    assert finding_fields(verify(out, source=source).findings) == {
+        ("output", "the manifest lacks this tensor", "model.safetensors", NAME)
+    }
+
+
+def test_a_tensor_moved_to_another_shard_is_found(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(source, out, to="pytorch", max_shard_size=6000)
+    first, second, *_ = sorted(path.name for path in out.glob("model-*.safetensors"))
+    shards = {file: dict(open_container(out / file).tensors.items()) for file in (first, second)}
+    arrays = {file: {n: ref.read() for n, ref in refs.items()} for file, refs in shards.items()}
+    name = next(iter(arrays[first]))
+    arrays[second][name] = arrays[first].pop(name)
+    for file, tensors in arrays.items():
+        write_tensors(out / file, tensors)
+
+    def change(values: dict[str, Any]) -> None:
+        for file in (first, second):
+            digest = hashlib.sha256((out / file).read_bytes()).hexdigest()
+            values["target"]["files"][file] = digest
+        values["tensors"][name]["file"] = second
+
+    edit_manifest(out, change)
+    assert verify(out).findings == ()
+    assert finding_fields(verify(out, source=source).findings) == {
+        ("output", "the manifest names another file for this tensor", first, name)
+    }
+
+
+def test_changed_companion_files_are_found_in_the_source(source: Path, tmp_path: Path) -> None:
+    (source / "vocab.txt").write_text("a\nb\n")
+    out = tmp_path / "out"
+    convert(source, out, to="flax")
+    (out / "vocab.txt").write_text("b\na\n")
+    (out / "merges.txt").write_text("")
+
+    def change(values: dict[str, Any]) -> None:
+        for name in ("vocab.txt", "merges.txt"):
+            digest = hashlib.sha256((out / name).read_bytes()).hexdigest()
+            values["companions"][name] = digest
+
+    edit_manifest(out, change)
+    assert verify(out).findings == ()
+    assert finding_fields(verify(out, source=source).findings) == {
+        ("output", "not what the source yields", "vocab.txt", None),
+        ("output", "nothing in the source yields this file", "merges.txt", None),
+    }
+
+
+def test_files_that_the_manifest_does_not_list_are_named(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(source, out, to="flax")
+    for name in ("README.md", ".gitattributes"):
+        (out / name).write_text("")
+    found = verify(out)
+    assert found.findings == ()
+    assert found.foreign == (".gitattributes", "README.md")
+    (out / "pytorch_model.bin").write_bytes(b"")
+    assert finding_fields(verify(out).findings) == {
+        ("output", "the manifest does not list this file", "pytorch_model.bin", None)
+    }

@@ -91,6 +91,7 @@ def test_opset_of_another_target(cli: Callable[..., Any], tmp_path: Path) -> Non
     assert "torchscript has no opset" in message
 
 
+@pytest.mark.slow
 def test_no_such_axis(cli: Callable[..., Any], tmp_path: Path) -> None:
     folder = ROOT / "image-classification"
     message = refused(cli, tmp_path, folder, tmp_path / "out", "--to", "onnx", "--sequence", 8)
@@ -127,6 +128,7 @@ def test_full_disk_while_writing(
     assert "make room" in message
 
 
+@pytest.mark.slow
 def test_every_strategy_fails(cli: Callable[..., Any], tmp_path: Path) -> None:
     faulty = Path(__file__).parent / "faulty" / "raises.py"
     message = refused(cli, tmp_path, BERT, tmp_path / "out", "--to", faulty, "--no-validate")

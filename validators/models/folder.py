@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from functools import cached_property
 from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
+from equipoise.convert.core.json_values import read_json
 from equipoise.convert.folders.recognition import find_model_folder
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -130,12 +130,6 @@ class ModelFolder:
 
         return self._load(AutoProcessor)
 
-    @cached_property
-    def samples(self) -> list[dict[str, JsonValue]]:
-        """Content of ``samples.json``, a list of objects with ``inputs``; empty without that file."""
-        entries: list[dict[str, JsonValue]] = self._read_json("samples.json") or []  # type: ignore[assignment]
-        return entries
-
     def _config_with_defaults(self) -> dict[str, JsonValue]:
         from transformers import AutoConfig
 
@@ -158,13 +152,10 @@ class ModelFolder:
 
     def _read_json(self, name: str, *, required: bool = False) -> dict[str, JsonValue]:
         path = self.path / name
-        try:
-            return json.loads(path.read_text())  # type: ignore[no-any-return]
-        except FileNotFoundError:
-            if not required:
-                return {}
+        if path.exists():
+            return read_json(path)  # type: ignore[no-any-return]
+        if required:
             raise CheckpointError(
                 "there is no config.json", file=self.path, hint="use the folder of a model"
-            ) from None
-        except ValueError as error:
-            raise CheckpointError(f"not JSON: {error}", file=path) from error
+            )
+        return {}

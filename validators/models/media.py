@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def open_frames(source: SampleValue) -> list[PilImage]:
     Raises:
         InputError: There are no frames.
     """
-    if isinstance(source, str | Path) and not Path(source).is_dir():
+    if isinstance(source, str | Path) and not os.path.isdir(source):
         return _read_gif(Path(source))
     if isinstance(source, str | Path):
         source = sorted(
@@ -88,7 +89,7 @@ def read_wav(path: Path) -> tuple[Array, int]:
             raw = file.readframes(file.getnframes())
     except FileNotFoundError:
         raise InputError("no such audio file", file=path) from None
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, OSError) as error:
         raise InputError(
             "not a WAV file with integer samples",
             file=path,

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.json_values import describe_mismatch, read_json
 
 MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
 """Fields of samples that are paths of files."""
+
+
+_SHAPE = {
+    **dict.fromkeys(("text?", "text_pair?", "question?", "context?", "query?"), str),
+    **dict.fromkeys(("image?", "audio?", "hypothesis_template?", "task?"), str),
+    "images?": [str],
+    "frames?": [str],
+    "video?": (str, [str]),
+    "candidate_labels?": (str, [str]),
+    "table?": {str: [(str, float)]},
+    "word_boxes?": [[(str, [float])]],
+}
+_EXAMPLE = '[{"inputs": {"text": "..."}}, ...]'
 
 
 def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
@@ -24,30 +37,52 @@ def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
     return value
 
 
+class FileSample(dict[str, Any]):
+    """A sample from a file; a field that a task needs and the sample lacks is an error that names both.
+
+    Args:
+        fields: The fields, e.g. ``{"text": "Hello"}``.
+        file: The file that holds the sample.
+        index: The sample's position in the file, from 0.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], file: Path, index: int) -> None:
+        super().__init__(fields)
+        self._file = file
+        self._index = index
+
+    def __missing__(self, field: str) -> Any:
+        """Raises an error: the task needs the field."""
+        raise InputError(
+            f"sample {self._index} has no field {field!r}, which the task needs",
+            file=self._file,
+            found=", ".join(map(repr, self)) or "no fields",
+        )
+
+
 def read_samples(file: Path) -> list[Mapping[str, Any]]:
     """Reads the samples of a JSON file: a list of inputs, or of objects with ``inputs``.
 
     Paths of images and audio files are relative to the file.
 
     Raises:
-        InputError: The file does not exist, is not JSON, or contains no sample.
+        InputError: The file does not exist, is not JSON, contains no sample, or a sample is malformed.
     """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=file) from error
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", file=file) from error
+    values = read_json(file, (list, dict))
     entries = values if isinstance(values, list) else [values]
-    samples = [entry.get("inputs", entry) if isinstance(entry, dict) else None for entry in entries]
-    if not samples or None in samples:
-        raise InputError(
-            "not a list of samples",
-            file=file,
-            expected='[{"inputs": {"text": "..."}}, ...]',
-            found=type(values).__name__,
-        )
-    return [resolve_media_paths(file.parent, sample) for sample in samples]
+    if not entries:
+        raise InputError("there are no samples", file=file, expected=_EXAMPLE)
+    return [_read_sample(file, index, entry) for index, entry in enumerate(entries)]
+
+
+def _read_sample(file: Path, index: int, entry: object) -> FileSample:
+    fields: Any = entry.get("inputs", entry) if isinstance(entry, dict) else entry
+    problem = describe_mismatch(fields, _SHAPE)
+    if problem is not None:
+        raise InputError(f"sample {index}: {problem}", file=file, expected=_EXAMPLE)
+    if len({len(column) for column in fields.get("table", {}).values()}) > 1:
+        raise InputError(f"sample {index}: columns of different lengths", file=file, tensor="table")
+    return FileSample(resolve_media_paths(file.parent, fields), file, index)
 
 
 def take_cyclic(samples: Sequence[Mapping[str, Any]], count: int) -> tuple[Mapping[str, Any], ...]:

@@ -22,7 +22,7 @@ from equipoise.validators.core.types import (
     Sample,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.samples import resolve_media_paths
+from equipoise.validators.models.samples import read_samples
 
 
 class Task(Protocol):
@@ -94,8 +94,8 @@ def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
 
 def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
     """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder."""
-    stored = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
-    return stored or task.samples(model)
+    file = model.path / "samples.json"
+    return list(read_samples(file)) if file.is_file() else task.samples(model)
 
 
 TASKS = PluginFolder("equipoise.validators.tasks", "equipoise.tasks", "TASK")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
     Answer,
@@ -58,13 +59,18 @@ class ImageTextToText:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes texts, padded on the left, and images."""
-        encoding = model.processor(
-            images=[load_image(sample) for sample in case.samples],
-            text=[str(sample["text"]) for sample in case.samples],
-            return_tensors="np",
-            padding=len(case.samples) > 1,
-            padding_side="left",
-        )
+        images = [load_image(sample) for sample in case.samples]
+        texts = [str(sample["text"]) for sample in case.samples]
+        try:
+            encoding = model.processor(
+                images=images,
+                text=texts,
+                return_tensors="np",
+                padding=len(case.samples) > 1,
+                padding_side="left",
+            )
+        except ValueError as error:
+            raise InputError(f"the processor refuses the sample: {error}", found=texts) from error
         arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
         return Batch(case, arrays, context={"decoder_only": True})
 

@@ -20,6 +20,11 @@ MAX_DEPTH = 100
 MAX_KEY_BYTES = 4096
 """Longest path of keys in bytes: paths repeat their prefixes, so that long ones would need much more memory than the file."""
 
+MAX_PATH_BYTES = 32 << 20
+"""Largest sum of all paths in bytes, or the size of the file if that is larger; 300,000 tensors take 20 MB."""
+MAX_VALUES = 1_000_000
+"""Largest number of values that are neither maps nor arrays; a tree of weights has hardly any."""
+
 _WINDOW_BYTES = 1 << 16
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CONSTANTS = {0xC0: "nothing (nil)", 0xC2: "a boolean", 0xC3: "a boolean"}
@@ -112,6 +117,8 @@ class _Scanner:
         self.end = os.fstat(file.fileno()).st_size
         self._start = 0
         self._window = b""
+        self._paths_left = max(MAX_PATH_BYTES, self.end)
+        self._values_left = MAX_VALUES
 
     def error(self, problem: str, **more: object) -> ContainerError:
         found = more.get("found", f"at byte {self.at} of {self.end}")
@@ -156,6 +163,9 @@ class _Scanner:
             return self._list(self._count(tag, 0x90), path, depth)
         if 0xC7 <= tag <= 0xC9 or 0xD4 <= tag <= 0xD8:
             return self._extension(tag, path)
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise self.error(f"more than {MAX_VALUES} values are no arrays", tensor=path)
         if tag <= 0x7F or tag >= 0xE0:
             return OtherNode("an integer", tag if tag <= 0x7F else tag - 256)
         if tag in _CONSTANTS:
@@ -186,6 +196,9 @@ class _Scanner:
         for _ in range(count):
             key = self._key(path)
             name = f"{path}/{key}" if path else key
+            self._paths_left -= len(name)
+            if self._paths_left < 0:
+                raise self.error("the paths of keys take more memory than the file")
             if key in entries:
                 raise self.error("a key is duplicated in a map", tensor=name)
             entries[key] = self.node(name, depth - 1)

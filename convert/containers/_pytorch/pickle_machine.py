@@ -12,6 +12,10 @@ from equipoise.convert.core.errors import ContainerError, UnsafePickleError
 MAX_PICKLE_BYTES = 64 << 20
 """Longest pickle that is read; a hundred thousand tensors take 15 MB."""
 _MAX_LINE_BYTES = 4096
+_MIN_OBJECTS = 100_000
+_BYTES_PER_OBJECT = 6
+"""A pickle may hold this many containers and memo entries, of about 100 bytes each, and one more in this many bytes; a pickle of
+tensors holds one in ten bytes."""
 _MIN_ARGUMENT_BUDGET = 10_000
 """Calls may copy their arguments; their total number is limited to this or the length of the pickle."""
 
@@ -48,10 +52,18 @@ class PickleMachine:
         self._memo: dict[int, object] = {}
         self._argument_budget = max(_MIN_ARGUMENT_BUDGET, self._limit - start)
         self.end = start
+        self._start = start
+        self._objects = 0
 
     def fail(self, why: str) -> NoReturn:
         """Raises ``ContainerError`` with the position."""
         raise ContainerError(f"the pickle is corrupt at byte {self.end}: {why}")
+
+    def count_object(self) -> None:
+        """Counts a container or memo entry; refuses a pickle that would take much more memory than its bytes."""
+        self._objects += 1
+        if self._objects > _MIN_OBJECTS + (self.end - self._start) // _BYTES_PER_OBJECT:
+            self.fail("too many tiny objects; no pickle of tensors has so many")
 
     def take(self, count: int) -> bytes:
         """Reads the next bytes."""

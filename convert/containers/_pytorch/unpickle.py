@@ -18,6 +18,8 @@ from equipoise.convert.core.errors import ContainerError, UnsafePickleError
 MAX_OPCODES = 16 << 20
 """Largest number of opcodes; the shortest create an object of 64 bytes each."""
 _STOP = 0x2E
+_ALLOCATING = frozenset(b"]ltd}u\x85\x86\x87\x8f\x91qrp\x94")
+"""Opcodes that create a list, tuple, dict or memo entry."""
 
 
 def load_pickle(
@@ -48,6 +50,8 @@ def load_pickle(
             if operation is None:
                 machine.fail(f"opcode 0x{code:02x} is not allowed in a checkpoint")
             operation(machine)
+            if code in _ALLOCATING:
+                machine.count_object()
     except (struct.error, ValueError) as error:
         raise ContainerError(f"the pickle is corrupt at byte {machine.end}: {error}") from error
     raise ContainerError("the pickle is too long", expected=f"at most {MAX_OPCODES} opcodes")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+import numpy as np
+
+from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import Extent
 
@@ -92,6 +96,40 @@ class ZipArchive:
             raise ContainerError(
                 f"the record {entry.name!r} is damaged: {error}", file=self.path
             ) from error
+
+
+class InflatedRecord:
+    """The uncompressed bytes of a record, which is decompressed once however many tensors are views of it.
+
+    Args:
+        archive: The archive.
+        entry: The compressed record.
+
+    Attributes:
+        views: How many tensors are views of it. The bytes of a record with several are kept in a temporary file.
+    """
+
+    def __init__(self, archive: ZipArchive, entry: ZipEntry) -> None:
+        self.views = 0
+        self._archive = archive
+        self._entry = entry
+        self._kept: Array | None = None
+
+    def read(self) -> Array:
+        """Returns the bytes as a uint8 array.
+
+        Raises:
+            ContainerError: They are corrupt.
+        """
+        if self._kept is not None:
+            return self._kept
+        data = np.frombuffer(self._archive.read(self._entry), np.uint8)
+        if self.views < 2 or not len(data):
+            return data
+        with tempfile.TemporaryFile() as file:
+            data.tofile(file)
+            self._kept = np.memmap(file, np.uint8, mode="r")
+        return self._kept
 
 
 def read_zip(path: Path) -> ZipArchive:

@@ -96,6 +96,7 @@ def test_maps_are_nested_in_the_order_of_the_headers(tmp_path: Path) -> None:
     assert read == {"z/b": [0], "z/a": [2], "a/x": [1], "m": [3]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 300, 70000])
 def test_counts_and_lengths_of_every_width(count: int, tmp_path: Path) -> None:
     path = tmp_path / "a"
@@ -239,3 +240,18 @@ def test_an_array_of_exactly_1_gib_stays_whole(tmp_path: Path) -> None:
     header = TensorHeader("w", np.dtype(np.int8), (2**30,))
     flax_msgpack.Writer(path, [header], {})._file.release()
     assert flax_msgpack.read(path).tensors["w"].extent is not None
+
+
+def test_long_paths_of_many_arrays_are_refused(tmp_path: Path) -> None:
+    """A file of 90 kB names 20,000 arrays with paths of 4 kB, which would take 80 MB."""
+    leaves = {f"{index:04x}": 0 for index in range(20_000)}
+    path = saved(tmp_path / "a.msgpack", {"k" * 2000: {"l" * 2000: leaves}})
+    assert path.stat().st_size < 150_000
+    with pytest.raises(ContainerError, match="the paths of keys take more memory than the file"):
+        flax_msgpack.read(path)
+
+
+def test_many_values_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.msgpack", {"a": [None] * 1_000_001})
+    with pytest.raises(ContainerError, match="more than 1000000 values are no arrays"):
+        flax_msgpack.read(path)

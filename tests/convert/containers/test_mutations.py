@@ -94,6 +94,7 @@ def check(module: Any, path: Path) -> None:
         return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     module: Any = container_module(name)

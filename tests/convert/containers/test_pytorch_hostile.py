@@ -5,6 +5,8 @@ import pickle
 import struct
 import time
 import tracemalloc
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +216,61 @@ def test_decompression_bombs_are_refused(name: str, kind: str, tmp_path: Path) -
         tracemalloc.stop()
     assert peak < 400 << 20
     assert time.monotonic() - started < 30  # a bomb would take hours
+
+
+def deflated(path: Path, records: dict[str, bytes]) -> Path:
+    """Writes a zip archive with compressed records."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(f"x/{name}", data)
+    return path
+
+
+def test_a_compressed_storage_is_decompressed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten tensors are views of each of two storages; they are read in turns."""
+    tensors = {
+        f"{key}.{row}": tensor_opcodes((3,), (1,), key=key, offset=3 * row, numel=30)
+        for row in range(10)
+        for key in ("a", "b")
+    }
+    floats = {key: np.arange(30, dtype="<f4") + start for key, start in (("a", 0), ("b", 100))}
+    data = {f"data/{key}": array.tobytes() for key, array in floats.items()}
+    path = deflated(tmp_path / "x.pt", {"data.pkl": dict_pickle(tensors), **data})
+    container = pytorch.read(path)
+    calls = []
+    original = zlib.decompressobj
+
+    def count(bits: int) -> object:
+        calls.append(bits)
+        return original(bits)
+
+    monkeypatch.setattr(zlib, "decompressobj", count)
+    for name, ref in container.tensors.items():
+        key, _, row = name.partition(".")
+        assert ref.read().tolist() == floats[key][3 * int(row) :][:3].tolist()
+    assert len(calls) == 2
+
+
+def test_a_compressed_pickle_grows_by_a_limited_factor(tmp_path: Path) -> None:
+    pickled = b"\x80\2" + b"]0" * (8 << 20) + b"}."
+    path = deflated(tmp_path / "x.pt", {"data.pkl": pickled})
+    assert path.stat().st_size < 20_000
+    with pytest.raises(ContainerError, match=r"data\.pkl' is too large"):
+        pytorch.read(path)
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"}", b"\x8f", b"(d", b"N\x85", b"N\x94"])
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_a_pickle_of_tiny_objects_takes_little_memory(
+    write: Callable[..., Path], opcode: bytes, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "x.pt", b"\x80\2" + opcode * 500_000 + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContainerError, match="too many tiny objects"):
+            pytorch.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 * path.stat().st_size
+    finally:
+        tracemalloc.stop()

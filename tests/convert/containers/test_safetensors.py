@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,26 @@ def test_a_truncated_read_is_named(tmp_path: Path) -> None:
         file.truncate(path.stat().st_size - 1)
     with pytest.raises(ContainerError, match="ended"):
         ref.read()
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'""', b'[["a"]]'])
+def test_a_header_of_tiny_values_is_refused_before_it_is_parsed(
+    value: bytes, tmp_path: Path
+) -> None:
+    text = b'{"a":[' + b",".join([value] * 1_000_000) + b"]}"
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContainerError, match="the header is not JSON") as caught:
+            safetensors.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(text)
+    finally:
+        tracemalloc.stop()
+    assert "too many tiny values" in str(caught.value)
+
+
+def test_a_header_of_very_short_entries_is_read(tmp_path: Path) -> None:
+    tensors = {f"{index:x}": np.zeros((1,) * (index % 9), np.int8) for index in range(20_000)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert safetensors.read(tmp_path / "model.safetensors").tensors.keys() == tensors.keys()

@@ -27,6 +27,7 @@ def functions() -> dict[str, Callable[..., Any]]:
     return registry.registered_functions()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own samples call what it deprecates.
 @pytest.mark.parametrize("family", FAMILIES)
 def test_operator_agrees_with_pytorch(family: str) -> None:

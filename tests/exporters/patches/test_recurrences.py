@@ -76,6 +76,7 @@ def right_at_other_lengths(
             torch.testing.assert_close(module(one), truth, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -66,6 +66,7 @@ BEAM_SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [False, True], ids=["whole", "cache"])
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("name", GENERATIVE_FIXTURES)

@@ -146,4 +146,9 @@ def _word_boxes(sample: SampleValue) -> SampleValue:
             "the sample has no word_boxes",
             hint="read the words of the page with an OCR program and give [word, [x0, y0, x1, y1]]",
         )
+    for pair in sample["word_boxes"]:
+        if len(pair) != 2 or len(pair[1]) != 4 or isinstance(pair[1], str):
+            raise InputError(
+                "a word without its box", expected="[word, [x0, y0, x1, y1]]", found=pair
+            )
     return sample["word_boxes"]

@@ -43,7 +43,7 @@ def synthetic_image_samples(**fields: SampleValue) -> list[Sample]:
 
 def load_image(sample: Sample) -> PilImage:
     """Opens the image of a sample."""
-    source = sample.get("image", sample.get("images"))
+    source = sample["images"] if "images" in sample else sample["image"]
     return open_image(source[0] if isinstance(source, list) else source)
 
 

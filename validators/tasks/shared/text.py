@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
     Array,
     Arrays,
@@ -90,7 +92,7 @@ def encode_texts(
         "padding_side": case.options.get("padding_side", tokenizer.padding_side),
         **options,
     }
-    encoding = tokenizer(*texts, **call_options)
+    encoding = _call_tokenizer(tokenizer, texts, call_options)
     extra = int(case.options.get("extra_padding", 0))
     if not extra:
         return encoding
@@ -99,7 +101,22 @@ def encode_texts(
     if "stride" in call_options and width < length:
         # Nothing is truncated, so no parts overlap; a stride longer than the text is an error.
         padding_options["stride"] = 0
-    return tokenizer(*texts, **{**call_options, **padding_options})
+    return _call_tokenizer(tokenizer, texts, {**call_options, **padding_options})
+
+
+def _call_tokenizer(
+    tokenizer: Tokenizer, texts: Sequence[SampleValue], options: dict[str, CallOption]
+) -> TokenizerOutput:
+    try:
+        return tokenizer(*texts, **options)
+    except Exception as error:
+        if type(error) is not Exception:  # the library tokenizers has no class of its own
+            raise
+        raise InputError(
+            f"the tokenizer refuses a text: {error}",
+            expected=f"at most {options['max_length']} tokens",
+            hint="shorten the text that must not be cut: a question, a label or its template",
+        ) from error
 
 
 def token_mask(arrays: Arrays) -> Array:

@@ -37,7 +37,7 @@ def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
     rate = int(case.options.get("frame_sampling_rate", 1))
     videos = []
     for sample in case.samples:
-        frames = open_frames(sample.get("video", sample.get("frames")))
+        frames = open_frames(sample["frames"] if "frames" in sample else sample["video"])
         indices = np.linspace(
             0, _num_frames(model) * rate - 1, num=_num_frames(model), dtype=np.int64
         )

@@ -1,0 +1,1 @@
+"""Adapters of PEFT, merged into the weights that they change."""
