@@ -78,11 +78,10 @@ def _sort_parts(
             raise CheckpointError(
                 "the adapter has a part of a kind that is not merged here", file=path, tensor=name
             )
-        else:
-            plain = re.sub(
-                r"\.(modules_to_save(\.default)?|base_layer|original_module)\.", ".", bare
-            )
-            whole[plain] = ref
+        elif ".original_module." not in bare:  # what `modules_to_save` replaces
+            plain = re.sub(r"\.(modules_to_save(\.default)?|base_layer)\.", ".", bare)
+            if plain == bare or plain not in whole:
+                whole[plain] = ref
     return parts, whole
 
 

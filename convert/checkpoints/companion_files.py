@@ -19,6 +19,7 @@ def companion_files(folder: Path) -> list[Path]:
         if path.suffix in COMPANION_SUFFIXES
         and path.name not in EQUIPOISE_FILES
         and not path.name.endswith(".index.json")
+        and not path.name.startswith("adapter_")  # the half of an adapter without its weights
         and path.is_file()
         and path.stat().st_size <= MAX_COMPANION_BYTES
     )
