@@ -223,7 +223,10 @@ class _ClassSearch:
         lora = any("lora_" in name or name.startswith("base_model.model.") for name in names)
         hint = "the config is another model's; give the right one with --config or --architecture"
         if lora:
-            hint = "these are the tensors of a PEFT adapter: merge it into its base first (merge_and_unload)"
+            hint = (
+                "these are the tensors of a PEFT adapter: convert the base that it belongs to, with --merge-adapter FOLDER "
+                "for the folder of the adapter"
+            )
         return ArchitectureError(
             f"none of the tensors belongs to the architecture {best.expansion.spec.model_type!r}",
             file=self.checkpoint.path,

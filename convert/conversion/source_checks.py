@@ -26,6 +26,7 @@ def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger)
     misfits = source.misfits()
     cause = (
         _quantized(source)
+        or adapter_cause(source.checkpoint)
         or empty_tensors_cause(source.refs.values())
         or _replicated(misfits, len(source.match.stored))
         or _pruned(source, misfits, layout)
@@ -35,6 +36,18 @@ def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger)
         return
     _check_names(source, ledger)
     _check_shapes(misfits, ledger)
+
+
+def adapter_cause(names: Iterable[str]) -> str:
+    """Returns the cause where the tensors are those of a model with an adapter of PEFT in it, or of the adapter alone."""
+    parts = [name for name in names if ".lora_A." in name or ".lora_B." in name]
+    if not parts:
+        return ""
+    return (
+        f"{len(parts)} tensors are those of a PEFT adapter (e.g. {parts[0]!r}): merge it into its base with peft's "
+        "merge_and_unload() and save_pretrained(), or give the base, with --merge-adapter FOLDER for a folder with "
+        "adapter_config.json"
+    )
 
 
 def _quantized(source: MatchedCheckpoint) -> str:

@@ -84,8 +84,8 @@ _REFUSED = (
         "a PEFT adapter",
         ("adapter_config.json",),
         Treatment.REFUSED,
-        "merge it into its base first: peft's PeftModel.from_pretrained(BASE, {folder!r}).merge_and_unload()"
-        ".save_pretrained(MERGED)",
+        "merge it into its base: `equipoise convert BASE OUTPUT --to pytorch --merge-adapter {folder}`, where BASE is the model "
+        "that was adapted",
         beside_weights=True,
     ),
     FolderKind(

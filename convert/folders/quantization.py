@@ -13,6 +13,7 @@ _NAMES_BY_METHOD = (
     ("compressed-tensors", ("weight_packed", "weight_shape")),
 )  # fmt: skip
 """Method -> last parts of tensor names; all of GPTQ's and AWQ's must be there, any of the others'."""
+_DEQUANTIZED_HERE = ("bitsandbytes", "gptq", "awq", "fp8", "compressed")
 _ALL_NEEDED = frozenset({"GPTQ", "AWQ"})
 
 
@@ -44,10 +45,8 @@ def quantization_method(config: Mapping[str, object], names: Iterable[str]) -> s
 
 def dequantization_advice(method: str) -> str:
     """Returns what to do about weights that were quantized so."""
-    if "bitsandbytes" in method:
-        return "load it with transformers and bitsandbytes, then model.dequantize() and save_pretrained"
-    if "fp8" in method or "mxfp4" in method or "compressed" in method:
-        return "load it with transformers and dequantize=True in its quantization_config, then save_pretrained"
+    if any(one in method.lower() for one in _DEQUANTIZED_HERE):
+        return "add --dequantize, which computes plain weights from them"
     return "convert the model that it was quantized from"
 
 
