@@ -52,6 +52,13 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
 
 
 def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
+    """Whether a class of an architecture has exactly the names and shapes; the base class, where names lack its prefix."""
+    words = {part for name in checkpoint.tensors for part in name.replace("/", ".").split(".")[:4]}
+    if spec.prefix not in words:
+        bases = {key: entry for key, entry in spec.classes.items() if entry.base}
+        spec = replace(spec, classes=bases)
+    if not spec.classes:
+        return False
     config = checkpoint.config or Config({}, checkpoint.path)
     try:
         found = _ClassSearch(checkpoint, spec, (), config).run()

@@ -45,7 +45,7 @@ def find_spec(
     named = [one for name in config.architectures if (one := _spec_with_class(name))]
     if named:
         return _with_model_type(named[0], config, f"the class {config.architectures[0]}")
-    guesses = _guess_specs(checkpoint, fits)
+    guesses = _guess_specs(fits)
     if len(guesses) == 1 and not config.model_type:
         return _with_model_type(guesses[0], config, "the names and shapes of the tensors")
     raise _unknown_architecture(config, [spec.model_type for spec in guesses])
@@ -118,8 +118,7 @@ def _spec_with_class(name: str) -> ArchitectureSpec | None:
     return None
 
 
-def _guess_specs(checkpoint: Checkpoint, fits: SpecFits) -> list[ArchitectureSpec]:
-    """Returns the architectures of which a class has exactly the names and shapes of the checkpoint's tensors."""
-    words = {part for name in checkpoint.tensors for part in name.replace("/", ".").split(".")[:4]}
+def _guess_specs(fits: SpecFits) -> list[ArchitectureSpec]:
+    """Returns the architectures that fit a checkpoint's tensors."""
     specs = (load_spec(name) for name in spec_names())
-    return [spec for spec in specs if spec is not None and spec.prefix in words and fits(spec)]
+    return [spec for spec in specs if spec is not None and fits(spec)]

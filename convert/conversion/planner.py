@@ -162,6 +162,10 @@ def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
     if match is not None and fits:
         notes += match.notes
         checkpoint = with_fitted_config(checkpoint, match)
+    elif checkpoint.config is not None and checkpoint.config.model_type is None:
+        notes.append(
+            "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
+        )
     steps = []
     ledger = CoverageLedger({})
     for name, ref in sorted(refs.items()):
