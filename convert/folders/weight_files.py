@@ -71,6 +71,30 @@ def without_index_ending(name: str) -> str:
     return _INDEX_ENDING.sub("", name)
 
 
+def variant_names(name: str, variant: str | None) -> tuple[str, str]:
+    """Returns what transformers calls the file of a variant, and its index of shards.
+
+    >>> variant_names("model.safetensors", "fp16")
+    ('model.fp16.safetensors', 'model.safetensors.index.fp16.json')
+    >>> variant_names("model.safetensors", None)
+    ('model.safetensors', 'model.safetensors.index.json')
+    """
+    if variant is None:
+        return name, f"{name}.index.json"
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{variant}.{suffix}", f"{name}.index.{variant}.json"
+
+
+def shard_count(path: Path) -> int | None:
+    """Returns of how many shards a file is one, as its name says; None for a file that is no shard.
+
+    >>> shard_count(Path("model-00001-of-00003.safetensors")), shard_count(Path("model.safetensors"))
+    (3, None)
+    """
+    found = _SHARD.fullmatch(path.name)
+    return int(found["count"]) if found else None
+
+
 def find_weight_files(
     folder: Path, layout: str | None, variant: str | None, layout_of_file: LayoutOfFile
 ) -> WeightFiles | None:

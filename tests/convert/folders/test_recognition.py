@@ -105,8 +105,11 @@ def test_every_command_says_the_same(
 
 def test_an_adapter_beside_its_base_is_refused(tmp_path: Path) -> None:
     folder = write_small_bert(tmp_path / "bert")
-    (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="a PEFT adapter lies here"):
+    base = {"base_model_name_or_path": "google/base"}
+    (folder / "adapter_config.json").write_text(json.dumps(base))
+    with pytest.raises(
+        CheckpointError, match=r"(?s)a PEFT adapter lies here.*its base 'google/base'"
+    ):
         open_checkpoint(folder)
 
 

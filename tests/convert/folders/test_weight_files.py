@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.errors import CheckpointError, CoverageError
 from equipoise.fixtures.synthetic import write_small_bert
 from equipoise.validators.models.folder import ModelFolder
 
@@ -85,6 +85,14 @@ def test_shards_are_read_without_their_index(shards: Path, tmp_path: Path) -> No
     assert all(opened[name].read().tobytes() == whole[name].read().tobytes() for name in whole)
     assert "all 3 shards of model.safetensors were read" in opened.oddities[0]
     assert not opened.is_standard
+
+
+def test_one_shard_of_several_is_named(shards: Path, tmp_path: Path) -> None:
+    first = shards / "model-00001-of-00003.safetensors"
+    assert len(open_checkpoint(first)) > 0
+    with pytest.raises(CoverageError, match="one of 3 shards: give the folder") as refused:
+        convert(first, tmp_path / "out", to="flax")
+    assert len(refused.value.problems) == 1
 
 
 def test_a_missing_shard_is_named(shards: Path) -> None:
