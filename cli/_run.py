@@ -47,12 +47,9 @@ layout_option = click.option(
 )
 subtree_option = click.option(
     "--subtree",
-    metavar="NAME",
     help="Take the tensors whose names begin with NAME, where a file holds several models.",
 )
-variant_option = click.option(
-    "--variant", metavar="NAME", help="Take the weights of a variant, e.g. fp16."
-)
+variant_option = click.option("--variant", help="Take the weights of a variant, e.g. fp16.")
 revision_option = click.option("--revision", help="Branch, tag or commit of a source on the Hub.")
 
 

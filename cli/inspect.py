@@ -48,7 +48,7 @@ def command(
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.convert.survey import survey_checkpoint
 
-    path = resolve_source(source, revision, layout=layout)
+    path = resolve_source(source, revision, layout=layout, variant=variant)
     checkpoint = open_checkpoint(
         path, layout=layout, config=config, subtree=subtree, variant=variant
     )

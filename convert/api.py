@@ -50,7 +50,7 @@ def plan_conversion(
     **options: Unpack[PlanOptions],
 ) -> Plan:
     """Opens a source and plans its conversion; reads headers only. See :func:`convert` for the options."""
-    path = resolve_source(source, revision, layout=layout)
+    path = resolve_source(source, revision, layout=layout, variant=variant)
     checkpoint = open_checkpoint(
         path,
         layout=layout,

@@ -163,9 +163,17 @@ def _pair_tensors(a: Checkpoint, b: Checkpoint, architecture: str | None) -> _Pa
             found=reasons[0] if reasons else "checkpoints of two architectures",
         )
     layout = layouts[0] or layouts[1]
-    if layout is None:
-        return _Pairing("names", a.tensors, b.tensors, {}, tuple(notes))
+    if layout is None or not all(isinstance(one, ClassMatch) for one in (first, second)):
+        return _pair_by_names(a, b, notes)
     return _Pairing("names", a.in_layout(layout), b.in_layout(layout), {}, tuple(notes))
+
+
+def _pair_by_names(a: Checkpoint, b: Checkpoint, notes: list[str]) -> _Pairing:
+    """Pairs tensors of models that are not known by their names in the files, with or without the model's own name."""
+    first, second = a.in_names_of_files(), b.in_names_of_files()
+    if not first.keys() & second.keys() and a.layout == b.layout == "tensorflow":
+        first, second = a.in_layout("tensorflow"), b.in_layout("tensorflow")
+    return _Pairing("names", first, second, {}, tuple(notes))
 
 
 def _find_match(

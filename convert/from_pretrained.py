@@ -71,7 +71,7 @@ def from_pretrained(
         raise CheckpointError(f"these are not weights of {requested}", file=path, found=layout)
     if output_loading_info:
         kwargs["output_loading_info"] = True
-    if layout == "pytorch" and path.is_dir():
+    if layout == "pytorch" and path.is_dir() and checkpoint.is_standard:
         return cls.from_pretrained(str(path), *model_args, config=config, **kwargs)
     config = _load_config(cls, checkpoint.folder, config, kwargs)
     state = state_dict(_with_config(checkpoint, config))

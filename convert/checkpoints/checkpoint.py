@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,6 +115,9 @@ class Checkpoint(Mapping[str, TensorRef]):
     def in_layout(self, layout: str, prefix: str = "") -> dict[str, TensorRef]:
         """Returns the tensors by their names in a layout.
 
+        A Keras model of one's own may hold layers besides a model of transformers, ``head_a/kernel`` and ``head_b/kernel``: names that
+        would be equal without their first part keep it.
+
         Args:
             layout: The layout.
             prefix: What a class that wraps the model put before the names; it is removed where it stands.
@@ -121,11 +125,10 @@ class Checkpoint(Mapping[str, TensorRef]):
         Raises:
             CheckpointError: Two names of the file map to one name of the layout.
         """
-        decode = layout_module(layout).decode
+        names = self._names_in(layout)
         found: dict[str, TensorRef] = {}
         for name, ref in self.tensors.items():
-            bare = name.removeprefix(self.prefix)
-            layout_name = decode(bare, self.container, self.variant).removeprefix(prefix)
+            layout_name = names[name].removeprefix(prefix)
             if layout_name in found:
                 raise CheckpointError(
                     f"two tensors have the name {layout_name!r} in the layout",
@@ -135,6 +138,25 @@ class Checkpoint(Mapping[str, TensorRef]):
                 )
             found[layout_name] = ref
         return found
+
+    def _names_in(self, layout: str) -> dict[str, str]:
+        """Returns the name in a layout for each name in the files."""
+        decode = layout_module(layout).decode
+        bare = {name: name.removeprefix(self.prefix) for name in self.tensors}
+        names = {one: decode(name, self.container, self.variant) for one, name in bare.items()}
+        counts = Counter(names.values())
+        return {
+            one: name if counts[name] == 1 else decode(bare[one], self.container, "")
+            for one, name in names.items()
+        }
+
+    def in_names_of_files(self) -> dict[str, TensorRef]:
+        """Returns the tensors by their whole names in the files, without what a container adds (``:0``)."""
+        decode = layout_module(self.layout or "pytorch").decode
+        return {
+            decode(name.removeprefix(self.prefix), self.container, ""): ref
+            for name, ref in self.tensors.items()
+        }
 
 
 def open_checkpoint(

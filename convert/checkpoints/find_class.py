@@ -10,7 +10,7 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_spec import find_spec
+from equipoise.convert.checkpoints.find_spec import find_spec, first_words
 from equipoise.convert.checkpoints.fit_config import correct_config
 from equipoise.convert.checkpoints.matching import (
     IGNORED_HEAD,
@@ -52,6 +52,12 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
 
 
 def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
+    """Whether a class of an architecture has exactly the names and shapes; the base class, where names lack its prefix."""
+    if spec.prefix not in first_words(checkpoint):
+        bases = {key: entry for key, entry in spec.classes.items() if entry.base}
+        spec = replace(spec, classes=bases)
+    if not spec.classes:
+        return False
     config = checkpoint.config or Config({}, checkpoint.path)
     try:
         found = _ClassSearch(checkpoint, spec, (), config).run()

@@ -11,6 +11,9 @@ from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import ArchitectureError, SpecError
 
+_FIRST_PARTS = 4
+"""Parts of a name among which the prefix may stand, after those of wrappers."""
+
 SpecFits = Callable[[ArchitectureSpec], bool]
 """Says whether a class of an architecture has exactly the names and shapes of a checkpoint's tensors."""
 
@@ -119,7 +122,14 @@ def _spec_with_class(name: str) -> ArchitectureSpec | None:
 
 
 def _guess_specs(checkpoint: Checkpoint, fits: SpecFits) -> list[ArchitectureSpec]:
-    """Returns the architectures of which a class has exactly the names and shapes of the checkpoint's tensors."""
-    words = {part for name in checkpoint.tensors for part in name.replace("/", ".").split(".")[:4]}
-    specs = (load_spec(name) for name in spec_names())
-    return [spec for spec in specs if spec is not None and spec.prefix in words and fits(spec)]
+    """Returns the architectures that fit a checkpoint's tensors."""
+    specs = [spec for name in spec_names() if (spec := load_spec(name)) is not None]
+    words = first_words(checkpoint)
+    found = [spec for spec in specs if spec.prefix in words and fits(spec)]
+    return found or [spec for spec in specs if spec.prefix not in words and fits(spec)]
+
+
+def first_words(checkpoint: Checkpoint) -> frozenset[str]:
+    """Returns the first parts of the names of a checkpoint's tensors, in which an architecture's prefix would stand."""
+    names = (name.replace("/", ".").split(".") for name in checkpoint.tensors)
+    return frozenset(part for parts in names for part in parts[:_FIRST_PARTS])

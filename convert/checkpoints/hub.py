@@ -14,7 +14,7 @@ from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.folders.recognition import recognise_paths
-from equipoise.convert.folders.weight_files import WEIGHT_FILES
+from equipoise.convert.folders.weight_files import WEIGHT_FILES, is_shard_index, variant_names
 
 HUB_SCHEME = "hf://"
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -36,7 +36,11 @@ class HubRepository:
 
 
 def resolve_source(
-    source: str | Path, revision: str | None = None, *, layout: str | None = None
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    layout: str | None = None,
+    variant: str | None = None,
 ) -> Path:
     """Returns the local path of a source; downloads it first if it is on the Hub.
 
@@ -44,6 +48,7 @@ def resolve_source(
         source: A path, an id such as ``google-bert/bert-base-uncased``, or ``hf://owner/name@revision``.
         revision: Branch, tag or commit on the Hub.
         layout: Downloads the weights of this layout if the repository has several.
+        variant: Downloads the weights of this variant, e.g. ``fp16``.
 
     Raises:
         InputError: It exists neither locally nor on the Hub, or cannot be downloaded.
@@ -56,7 +61,7 @@ def resolve_source(
     repository = parse_hub_id(str(source), revision)
     if repository is None:
         raise CheckpointError("there is no such file or folder", file=source)
-    return _download(repository, str(source), layout)
+    return _download(repository, str(source), layout, variant)
 
 
 def _index_path(prefix: Path) -> Path:
@@ -89,7 +94,9 @@ def parse_hub_id(source: str, revision: str | None = None) -> HubRepository | No
     return HubRepository(name, own or revision)
 
 
-def _download(repository: HubRepository, source: str, layout: str | None) -> Path:
+def _download(
+    repository: HubRepository, source: str, layout: str | None, variant: str | None
+) -> Path:
     try:
         hub = import_module("huggingface_hub")
     except ImportError as error:
@@ -109,7 +116,7 @@ def _download(repository: HubRepository, source: str, layout: str | None) -> Pat
         except failures.unreachable:
             return _cached_snapshot(hub, repository)
         files = [one.rfilename for one in found.siblings or ()]
-        patterns = files_to_download(files, layout, repository)
+        patterns = files_to_download(files, layout, repository, variant)
         options = {"revision": repository.revision, "allow_patterns": patterns}
         return Path(hub.snapshot_download(repository.name, **options))
     except failures.all as error:
@@ -162,7 +169,10 @@ def _download_error(repository: HubRepository, error: Exception, offline: bool) 
 
 
 def files_to_download(
-    files: Sequence[str], layout: str | None, repository: HubRepository
+    files: Sequence[str],
+    layout: str | None,
+    repository: HubRepository,
+    variant: str | None = None,
 ) -> list[str]:
     """Returns the weights of one container, in transformers' order of preference, and their companion files.
 
@@ -175,21 +185,31 @@ def files_to_download(
         for name in files
         if "/" not in name
         and name.endswith(tuple(COMPANION_SUFFIXES))
-        and not name.endswith(".index.json")
+        and not is_shard_index(Path(name))
     )
-    for name in _weight_files_by_preference(layout):
+    for base in _weight_files_by_preference(layout):
+        name, index = variant_names(base, variant)
         if name in available:
             return [*companions, name, *_data_files(name, files)]
-        if f"{name}.index.json" in available:
+        if index in available:
             stem, _, suffix = name.rpartition(".")
-            return [*companions, f"{name}.index.json", f"{stem}-*-of-*.{suffix}"]
+            return [*companions, index, f"{stem}-*-of-*.{suffix}"]
+    raise _no_weights(files, layout, variant, repository)
+
+
+def _no_weights(
+    files: Sequence[str], layout: str | None, variant: str | None, repository: HubRepository
+) -> CheckpointError:
+    """Returns the error for a repository without weights that can be read; names what it is, if that is known."""
     kind = recognise_paths(files)
-    raise CheckpointError(
-        f"no weights{f' of the layout {layout!r}' if layout else ''} in the repository {repository.name!r}"
+    wanted = f" of the variant {variant!r}" if variant else ""
+    wanted += f" of the layout {layout!r}" if layout else ""
+    return CheckpointError(
+        f"no weights{wanted} in the repository {repository.name!r}"
         + (f": {kind.what}" if kind else ""),
         expected="one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards",
         found=", ".join(sorted(files)[:12]) or "nothing",
-        hint="download it (`hf download`) and give the folder: it is recognised there"
+        hint="download it with `hf download`, and give the folder, which is recognised"
         if kind
         else None,
     )

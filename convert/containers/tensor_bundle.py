@@ -66,7 +66,7 @@ def read(path: Path) -> Container:
         raise CheckpointError("the index of the checkpoint is missing", file=index)
     with add_file_to_errors(index):
         header, entries, slices = _read_index(index)
-        prefix = index.with_name(index.name.removesuffix(".index"))
+        prefix = index.name.removesuffix(".index")
         return _container(index, entries, DataFiles(index, prefix, header, entries, slices))
 
 

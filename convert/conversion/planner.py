@@ -82,7 +82,7 @@ def plan(
     layout, target_format = find_format(to)
     target = _Target(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
     allowed = _expand_patterns(checkpoint, allow or {})
-    if checkpoint.layout == layout and architecture is None:
+    if _stays_in_layout(checkpoint, layout) and architecture is None:
         planned = _plan_same_layout(checkpoint, target)
     else:
         match = find_class(checkpoint, architecture)
@@ -140,6 +140,8 @@ class _Target:
 
     def header(self, name: str, shape: Shape, dtype: DType) -> TensorHeader:
         """Returns the header for a name of the layout."""
+        if self.view is None and self.layout == "tensorflow":
+            return TensorHeader(f"{name}:0", dtype, shape, name.partition("/")[0])
         variant = "keras" if self.format.container == "keras_hdf5" else ""
         encode = layout_module(self.layout).encode
         group = self.view.groups.get(name, "") if self.view else ""
@@ -147,24 +149,40 @@ class _Target:
         return TensorHeader(stored_name, dtype, shape, group)
 
 
+def _stays_in_layout(checkpoint: Checkpoint, layout: str) -> bool:
+    """Whether the tensors have the layout already; where nothing says so, names of an unknown model in PyTorch's form count."""
+    if checkpoint.layout is not None or layout != "pytorch":
+        return checkpoint.layout == layout
+    return find_class_if_known(checkpoint) is None and not any("/" in name for name in checkpoint)
+
+
 def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
     """Plans a change of container or dtype alone: names stay, so that no architecture has to be known."""
     match = find_class_if_known(checkpoint)
     if target.format.container == "keras_hdf5" or target.layout == "tensorflow":
         # Layers and the model's own name in an HDF5 file come from the architecture.
-        target = replace(target, view=(match or find_class(checkpoint)).view)
+        target = replace(target, view=match.view if match is not None else None)
     if cause := empty_tensors_cause(checkpoint.tensors.values()):
         raise CheckpointError(cause, file=checkpoint.path)
     fits = match is not None and match.layout == target.layout and match.fits
     prefix = match.prefix if match and fits else ""
-    refs = checkpoint.in_layout(target.layout, prefix)
+    refs = (
+        checkpoint.in_layout(target.layout, prefix)
+        if match is not None
+        else checkpoint.in_names_of_files()
+    )
     notes = [*checkpoint.oddities, *notes_on_wrappers(checkpoint, refs, target.layout)]
     if match is not None and fits:
         notes += match.notes
         checkpoint = with_fitted_config(checkpoint, match)
+    elif checkpoint.config is not None and checkpoint.config.model_type is None:
+        notes.append(
+            "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
+        )
     steps = []
     ledger = CoverageLedger({})
-    for name, ref in sorted(refs.items()):
+    # Keras loads the weights of a model that is not known here in the order of the file.
+    for name, ref in sorted(refs.items()) if match is not None else refs.items():
         header = target.header(name, ref.shape, target.cast(ref.dtype))
         steps.append(Step((ref.name,), (), (name,), (name,), (header,)))
         ledger.add_mapped((ref.name,), (header.name,))

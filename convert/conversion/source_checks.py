@@ -10,6 +10,7 @@ from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.tensor import TensorRef, is_floating
 from equipoise.convert.folders.quantization import dequantization_advice
+from equipoise.convert.folders.weight_files import shard_count
 
 Misfits = Sequence[tuple[TensorRef, Shape]]
 """Tensors whose shape is not the one that the config says, each with that shape."""
@@ -28,6 +29,7 @@ def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger)
         _quantized(source)
         or adapter_cause(source.checkpoint)
         or empty_tensors_cause(source.refs.values())
+        or _one_shard(source)
         or _replicated(misfits, len(source.match.stored))
         or _pruned(source, misfits, layout)
     )
@@ -76,6 +78,15 @@ def empty_tensors_cause(refs: Iterable[TensorRef]) -> str:
         "without gathering the weights; run zero_to_fp32.py of that checkpoint, or save again with "
         "stage3_gather_16bit_weights_on_model_save"
     )
+
+
+def _one_shard(source: MatchedCheckpoint) -> str:
+    """Returns the cause where tensors are missing because one shard of several was given."""
+    (file, *others) = source.checkpoint.files
+    count = shard_count(file)
+    if others or count in (None, 1) or not source.match.missing:
+        return ""
+    return f"{file.name} is one of {count} shards: give the folder {file.parent}, or the index of the shards"
 
 
 def _replicated(misfits: Misfits, stored: int) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.convert.core.errors import ContainerError
 
 _HEAD_BYTES = 512
+_MAX_DIRECTORY_BYTES = 1 << 20
+"""How much of the end of a zip archive is searched for a name; a directory of 10,000 files is as long."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ FILE_KINDS = (
 )  # fmt: skip
 """Kinds that their first bytes show."""
 
+TORCHSCRIPT = FileKind(
+    "torchscript",
+    "a TorchScript program, not a checkpoint",
+    (b"/constants.pkl",),
+    "load it with torch.jit.load where you trust it, and save its state_dict()",
+)
+"""A zip archive with these files; which of them is first differs."""
+
 ZIP_KINDS = (
     FileKind(
         "npz-file",
@@ -112,7 +123,7 @@ def check_file(path: Path) -> None:
             hint="download it again",
         )
     kind = _kind_of_head(head.lower()) or (
-        _kind_of_zip(head) if head.startswith(_ZIP_START) else None
+        _kind_of_zip(head, path) if head.startswith(_ZIP_START) else None
     )
     if kind is not None:
         raise ContainerError(kind.what, file=path, hint=kind.to_do.format(file=path))
@@ -122,8 +133,12 @@ def _kind_of_head(head: bytes) -> FileKind | None:
     return next((kind for kind in FILE_KINDS if head.lstrip().startswith(kind.starts)), None)
 
 
-def _kind_of_zip(head: bytes) -> FileKind | None:
+def _kind_of_zip(head: bytes, path: Path) -> FileKind | None:
     """Returns the kind of a zip archive, or None for one of torch.save."""
+    with open(path, "rb") as file:
+        file.seek(-min(_MAX_DIRECTORY_BYTES, path.stat().st_size), os.SEEK_END)
+        if TORCHSCRIPT.starts[0] in file.read():
+            return TORCHSCRIPT
     length = int.from_bytes(head[26:28], "little")
     name = head[_ZIP_NAME_OFFSET : _ZIP_NAME_OFFSET + length].lower()
     return next((kind for kind in ZIP_KINDS if name.endswith(kind.starts)), None)

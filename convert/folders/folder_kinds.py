@@ -24,7 +24,8 @@ class FolderKind:
         signs: Patterns of paths in the folder; one that matches shows the kind. ``*`` stands for any part of one name.
         treatment: What happens to it.
         to_do: The one thing to do about a refused folder; ``{folder}`` is the folder, ``{sign}`` the folder of the first
-            path that matched, ``{file}`` that path, ``{name}`` its last part, ``{models}`` the models in folders below.
+            path that matched, ``{file}`` that path, ``{name}`` its last part, ``{models}`` the models in folders below,
+            ``{base}`` the model that an adapter belongs to.
         beside_weights: Whether the kind is refused although the folder holds weights of a known name too.
     """
 
@@ -84,8 +85,7 @@ _REFUSED = (
         "a PEFT adapter",
         ("adapter_config.json",),
         Treatment.REFUSED,
-        "merge it into its base: `equipoise convert BASE OUTPUT --to pytorch --merge-adapter {folder}`, where BASE is the model "
-        "that was adapted",
+        "merge it into its base: `equipoise convert {base} OUTPUT --to pytorch --merge-adapter {folder}`",
         beside_weights=True,
     ),
     FolderKind(

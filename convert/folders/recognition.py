@@ -218,8 +218,17 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
             name=first.name,
             sign=str(first.parent),
             models=" or ".join(models) or "the text encoder",
+            base=_base_of_adapter(folder),
         ),
     )
+
+
+def _base_of_adapter(folder: Path) -> str:
+    """Returns what an adapter's config calls its base model, for a message."""
+    path = folder / "adapter_config.json"
+    config = read_json(path, object) if path.is_file() else None
+    name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    return f"its base {name!r}" if isinstance(name, str) and name else "its base"
 
 
 def _models_below(folder: Path) -> list[str]:

@@ -71,6 +71,30 @@ def without_index_ending(name: str) -> str:
     return _INDEX_ENDING.sub("", name)
 
 
+def variant_names(name: str, variant: str | None) -> tuple[str, str]:
+    """Returns what transformers calls the file of a variant, and its index of shards.
+
+    >>> variant_names("model.safetensors", "fp16")
+    ('model.fp16.safetensors', 'model.safetensors.index.fp16.json')
+    >>> variant_names("model.safetensors", None)
+    ('model.safetensors', 'model.safetensors.index.json')
+    """
+    if variant is None:
+        return name, f"{name}.index.json"
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{variant}.{suffix}", f"{name}.index.{variant}.json"
+
+
+def shard_count(path: Path) -> int | None:
+    """Returns of how many shards a file is one, as its name says; None for a file that is no shard.
+
+    >>> shard_count(Path("model-00001-of-00003.safetensors")), shard_count(Path("model.safetensors"))
+    (3, None)
+    """
+    found = _SHARD.fullmatch(path.name)
+    return int(found["count"]) if found else None
+
+
 def find_weight_files(
     folder: Path, layout: str | None, variant: str | None, layout_of_file: LayoutOfFile
 ) -> WeightFiles | None:
@@ -126,21 +150,28 @@ def find_tensorflow_checkpoint(folder: Path) -> WeightFiles | None:
         CheckpointError: There are several, and the file does not name one of them.
     """
     indices = sorted(
-        path for path in folder.glob("*.index") if any(folder.glob(f"{_escape(path.stem)}.data-*"))
+        path
+        for path in folder.glob("*.index")
+        if any(folder.glob(f"{_escape(_prefix(path))}.data-*"))
     )
     if not indices:
         return None
     named = _checkpoint_path(folder)
-    chosen = next((path for path in indices if named == path.stem), None)
+    chosen = next((path for path in indices if named == _prefix(path)), None)
     if chosen is not None:
         note = f"the file `checkpoint` names {named!r}: it was taken, of {len(indices)} checkpoints"
         return WeightFiles((chosen,), (note,) if len(indices) > 1 else (), is_standard=False)
     if len(indices) == 1:
-        note = f"the file `checkpoint` names {named!r}, which is not there; {indices[0].stem!r} was taken"
+        note = f"the file `checkpoint` names {named!r}, which is not there; {_prefix(indices[0])!r} was taken"
         return WeightFiles((indices[0],), (note,) if named else (), is_standard=False)
     raise _ambiguous(
-        folder, "TensorFlow checkpoints", [folder / path.stem for path in indices], named
+        folder, "TensorFlow checkpoints", [folder / _prefix(path) for path in indices], named
     )
+
+
+def _prefix(index: Path) -> str:
+    """Returns the prefix of a checkpoint, which is empty for one that was saved as a folder: ``.index``."""
+    return index.name.removesuffix(".index")
 
 
 def _escape(name: str) -> str:
@@ -155,7 +186,7 @@ def _checkpoint_path(folder: Path) -> str | None:
     line = _CHECKPOINT_LINE.search(path.read_text(encoding="utf-8", errors="replace"))
     if line is None:
         return None
-    return re.sub(r"\\(.)", r"\1", line[1]).rstrip("/").rpartition("/")[2]
+    return re.sub(r"\\(.)", r"\1", line[1]).rpartition("/")[2]
 
 
 def _find_shards(folder: Path) -> WeightFiles | None:

@@ -20,7 +20,9 @@ FORMATS = {
 # Checkpoints converted from the original TensorFlow releases of BERT name norms like this.
 _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
-_WRAPPERS = ("module.", "_orig_mod.")
+_INNER_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile, FSDP and activation checkpointing put before the names of a module, at any level."""
+_WRAPPERS = ("module.", *_INNER_WRAPPERS)
 
 SPELLINGS = {
     (kind, leaf): ParameterSpelling(leaf)
@@ -77,10 +79,12 @@ def _other_prefixes(name: str, expansion: Expansion, overrides: LayoutOverrides)
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """Returns the name without prefixes of wrappers: ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile)."""
+    """Returns the name without prefixes of wrappers: ``module.`` (DataParallel) and those of :data:`_INNER_WRAPPERS`."""
     while name.startswith(_WRAPPERS):
         name = name.partition(".")[2]
-    return name.replace("._orig_mod.", ".")
+    for wrapper in _INNER_WRAPPERS:
+        name = name.replace(f".{wrapper}", ".")
+    return name
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:

@@ -64,9 +64,15 @@ def assert_same(folder: Path, expected: Arrays = TENSORS) -> None:
             lambda name: name.replace("bert.", "bert._orig_mod."),
             "prefix of a wrapper: 'bert._orig_mod.",
         ),
+        (
+            lambda name: name.replace(
+                "layer.", "layer._fsdp_wrapped_module._checkpoint_wrapped_module."
+            ),
+            "32 names contain the prefix of a wrapper: 'bert.encoder.layer._fsdp_wrapped_module.",
+        ),
         (old_norms, "10 names are spelled differently: 'bert."),
     ],
-    ids=["data parallel", "compiled", "both", "compiled within", "gamma and beta"],
+    ids=["data parallel", "compiled", "both", "compiled within", "fsdp", "gamma and beta"],
 )
 def test_names_of_pytorch(change: Callable[[str], str], note_part: str, tmp_path: Path) -> None:
     source = stored(tmp_path / "source", named(change))

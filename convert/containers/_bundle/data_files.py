@@ -40,7 +40,7 @@ class DataFiles:
     def __init__(
         self,
         index: Path,
-        prefix: Path,
+        prefix: str,
         header: BundleHeader,
         entries: Mapping[str, BundleEntry],
         slices: Mapping[bytes, BundleEntry],
@@ -52,7 +52,7 @@ class DataFiles:
         stored = [*whole, *slices.values()]
         count = header.shards
         self._paths = {
-            number: prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
+            number: index.with_name(f"{prefix}.data-{number:05d}-of-{count:05d}")
             for number in sorted({entry.shard for entry in stored})
         }
         self._check(stored)

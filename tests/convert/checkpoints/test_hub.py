@@ -147,6 +147,17 @@ def test_a_repository_without_weights_is_refused() -> None:
         files_to_download(["README.md"], None, REPO)
 
 
+def test_the_files_of_a_variant() -> None:
+    files = ["config.json", "model.fp16.safetensors", "model.safetensors", "tf_model.h5"]
+    assert files_to_download(files, None, REPO, "fp16") == ["config.json", "model.fp16.safetensors"]
+    sharded = ["config.json", "model.safetensors.index.fp16.json", "model.safetensors.index.json"]
+    assert files_to_download(sharded, None, REPO, "fp16") == [
+        *("config.json", "model.safetensors.index.fp16.json", "model.fp16-*-of-*.safetensors")
+    ]
+    with pytest.raises(CheckpointError, match="no weights of the variant 'bf16'"):
+        files_to_download(files, None, REPO, "bf16")
+
+
 def test_an_existing_path_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -162,7 +173,7 @@ def test_the_prefix_of_a_tensorflow_checkpoint_is_a_path(tmp_path: Path) -> None
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match=r"equipoise\[hub\]"):
+    with pytest.raises(InputError, match="pip install 'huggingface_hub>="):
         resolve_source("owner/name")
 
 
