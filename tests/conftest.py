@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="interpreter of the environment with the base dependencies alone (`make test` makes it)",
     )
     parser.addoption(
+        "--packages",
+        default=str(ROOT / ".packages"),
+        help="folder with the unpacked packages of constraints/packages.txt (`make test` makes it)",
+    )
+    parser.addoption(
         "--write-architectures",
         action="store_true",
         help="write docs/architectures.md from what the tests of tests/oracle/test_families.py find",

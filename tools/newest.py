@@ -139,7 +139,12 @@ def try_newest(row: Row, work: Path) -> None:
     row.versions = read_versions(python)
     base = make_environment(sys.executable, work / "base", "-e", str(ROOT))
     # tests/test_newest.py checks the table that this run is about to write.
-    some = ("-m", "not oracle and not slow", f"--base={base}", "--ignore=tests/test_newest.py")
+    some = (
+        "-m",
+        "not oracle and not slow and not packages",
+        f"--base={base}",
+        "--ignore=tests/test_newest.py",
+    )
     output = run(python, "-m", "pytest", "-q", "--numprocesses", "2", *some, "tests")
     row.detail = f"{count_passed_tests(output)} tests passed"
     for target in TARGETS:

@@ -162,6 +162,13 @@ def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
     if target.format.container == "keras_hdf5" or target.layout == "tensorflow":
         # Layers and the model's own name in an HDF5 file come from the architecture.
         target = replace(target, view=match.view if match is not None else None)
+    if match is None and target.format.container == "keras_hdf5" and checkpoint.variant != "keras":
+        raise CheckpointError(
+            "Keras reads HDF5 by the order of layers and weights, which these files do not hold",
+            file=checkpoint.path,
+            expected="a model of a known architecture, or an HDF5 file of Keras",
+            hint="--to tensorflow-safetensors keeps the names",
+        )
     if cause := empty_tensors_cause(checkpoint.tensors.values()):
         raise CheckpointError(cause, file=checkpoint.path)
     fits = match is not None and match.layout == target.layout and match.fits
