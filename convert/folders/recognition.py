@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from equipoise.convert.architectures.config import read_json_value
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
 
 _MAX_LISTED_PATHS = 10_000
@@ -85,8 +86,7 @@ def _sentence_transformer(folder: Path) -> tuple[Path, str] | None:
 
 def _module_folders(folder: Path) -> list[str]:
     """Returns the folders of the modules of a sentence-transformers model, in their order; the first may be ``""``."""
-    path = folder / "modules.json"
-    modules = read_json_value(path) if path.is_file() else None
+    modules = _read_if_present(folder / "modules.json")
     entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
     names = [one.get("path") for one in entries]
     return [
@@ -140,8 +140,8 @@ def _best_checkpoint(folder: Path) -> str | None:
         folder / "trainer_state.json",
         *sorted(folder.glob("checkpoint-*/trainer_state.json")),
     ]
-    for path in reversed([one for one in states if one.is_file()]):
-        state = read_json_value(path)
+    for path in reversed(states):
+        state = _read_if_present(path)
         best = state.get("best_model_checkpoint") if isinstance(state, dict) else None
         name = Path(best).name if isinstance(best, str) else ""
         if _TRAINER_FOLDER.fullmatch(name) and (folder / name).is_dir():
@@ -223,10 +223,14 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
     )
 
 
+def _read_if_present(path: Path) -> JsonValue:
+    """Returns the content of a small JSON file in the folder; None if there is no such file."""
+    return read_json_value(path) if path.is_file() else None
+
+
 def _base_of_adapter(folder: Path) -> str:
     """Returns what an adapter's config calls its base model, for a message."""
-    path = folder / "adapter_config.json"
-    config = read_json_value(path) if path.is_file() else None
+    config = _read_if_present(folder / "adapter_config.json")
     name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     return f"its base {name!r}" if isinstance(name, str) and name else "its base"
 
@@ -235,7 +239,7 @@ def _models_below(folder: Path) -> list[str]:
     """Returns the folders right below whose config names a model type: the parts that transformers has classes for."""
     found = []
     for path in sorted(folder.glob("*/config.json")):
-        config = read_json_value(path)
+        config = _read_if_present(path)
         if isinstance(config, dict) and isinstance(config.get("model_type"), str):
             found.append(str(path.parent))
     return found
