@@ -54,6 +54,13 @@ def find_model_folder(path: Path) -> Path:
     """
     if not path.is_dir() or (path / "config.json").is_file():
         return path
+    try:
+        return _model_folder(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def _model_folder(path: Path) -> Path:
     below = folder_below(path)
     if below is not None:
         return below[0]

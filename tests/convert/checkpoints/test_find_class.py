@@ -126,6 +126,14 @@ def test_the_rows_of_the_classifier_decide(
         assert len(found["id2label"]) == 5
 
 
+def test_names_for_a_billion_labels_are_not_made(tmp_path: Path) -> None:
+    """A tensor of no bytes may have any number of rows."""
+    tensors = {**tensors_of(CLASSIFIER), "classifier.weight": np.zeros((1 << 40, 0), np.float32)}
+    source = stored(tmp_path / "source", tensors, {"model_type": "bert", "hidden_size": 12})
+    with pytest.raises(CoverageError):
+        convert(source, tmp_path / "out", to="flax")
+
+
 def test_a_changed_vocabulary(tmp_path: Path) -> None:
     tensors = tensors_of(MASKED_LM, vocab_size=23)
     source = stored(tmp_path / "source", tensors, {"model_type": "bert"})
