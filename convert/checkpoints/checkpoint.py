@@ -344,10 +344,11 @@ def open_container(path: Path) -> Container:
     Raises:
         ContainerError: The container is unknown, or the file is corrupt.
     """
-    check_file(path)
     modules: list[Any] = [container_module(name) for name in container_names()]
     modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
     found = next((module for module in modules if module.sniff(path)), None)
+    if found is None:
+        check_file(path)
     if found is None and path.name.endswith(tuple(modules[0].SUFFIXES)):
         found = modules[0]  # its reader says what is wrong with the first bytes
     if found is None:

@@ -10,6 +10,8 @@ from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError, EquipoiseError
 
+_MAX_LABELS = 100_000
+"""Labels for which names are written; a classifier of more rows is refused as any other misfit."""
 _LABELS, _VOCABULARY = "num_labels", "vocab_size"
 
 Misfits = Sequence[tuple[Shape, Shape]]
@@ -38,7 +40,7 @@ def correct_config(expansion: Expansion, misfits: Misfits) -> ConfigCorrection |
     for field in (_LABELS, _VOCABULARY):
         value = _value(config, field)
         size = _other_size(misfits, value) if value is not None else None
-        if size is not None:
+        if size is not None and (field != _LABELS or size <= _MAX_LABELS):
             edits, note = _edits(config, field, size)
             config = config.with_edits(edits)
             notes.append(note)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from equipoise.convert.core.arrays import Shape
-from equipoise.convert.core.errors import CoverageError
+from equipoise.convert.core.errors import CoverageError, InputError
 from equipoise.convert.core.ops import Op
 
 _MAX_ALIKE = 3
@@ -199,3 +200,32 @@ class CoverageLedger:
             texts = [problem.text for problem in self.problems]
             summary = summarize_problems(self.problems)
             raise CoverageError(message, texts, file=path, summary=summary)
+
+
+def expand_patterns(
+    tensors: Collection[str], allow: Mapping[str, str], file: Path
+) -> dict[str, str]:
+    """Returns ``allow`` with every pattern replaced by the names that it matches.
+
+    Args:
+        tensors: The names of the source's tensors.
+        allow: A name, which may contain ``*`` -> the reason.
+        file: The source, for messages.
+
+    Raises:
+        InputError: A name matches no tensor, or has no reason.
+    """
+    expanded: dict[str, str] = {}
+    for name, reason in allow.items():
+        names = [name] if name in tensors else fnmatch.filter(tensors, name)
+        if not names:
+            raise InputError(
+                "allowed to be lost, but there is no such tensor",
+                file=file,
+                tensor=name,
+                hint="name it as the file does; `equipoise inspect --tensors` lists the names",
+            )
+        if not reason.strip():
+            raise InputError("allowed to be lost without a reason", tensor=name)
+        expanded.update(dict.fromkeys(names, reason))
+    return expanded

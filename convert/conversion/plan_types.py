@@ -1,4 +1,4 @@
-"""The parts of a plan: steps and shards."""
+"""The parts of a plan: what is written, steps and shards."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.conversion.coverage import CoverageEntry, ValueCheck
+from equipoise.convert.core.arrays import DType, Shape
 from equipoise.convert.core.rules import StepRule
-from equipoise.convert.core.tensor import TensorHeader
+from equipoise.convert.core.tensor import TensorHeader, dtype_named, is_floating
+from equipoise.convert.layouts import layout_module
 from equipoise.convert.layouts.base import Format, LayoutView
 
 CAST_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -97,3 +99,29 @@ class Plan:
     def nbytes(self) -> int:
         """Total bytes of the written tensors."""
         return sum(header.nbytes for step in self.steps for header in step.targets)
+
+
+@dataclass(frozen=True)
+class PlanTarget:
+    """What is written: layout, format, the class in that layout if it is needed, dtype and shard size."""
+
+    layout: str
+    format: Format
+    view: LayoutView | None
+    dtype: str | None
+    max_shard_size: int
+
+    def cast(self, dtype: DType) -> DType:
+        """Returns the target's dtype for a source dtype; only floating-point tensors are cast."""
+        cast = self.dtype is not None and is_floating(dtype)
+        return dtype_named(CAST_DTYPES[str(self.dtype)]) if cast else dtype
+
+    def header(self, name: str, shape: Shape, dtype: DType) -> TensorHeader:
+        """Returns the header for a name of the layout."""
+        if self.view is None and self.layout == "tensorflow":
+            return TensorHeader(f"{name}:0", dtype, shape, name.partition("/")[0])
+        variant = "keras" if self.format.container == "keras_hdf5" else ""
+        encode = layout_module(self.layout).encode
+        group = self.view.groups.get(name, "") if self.view else ""
+        stored_name = encode(name, self.format.container, variant, self.view)
+        return TensorHeader(stored_name, dtype, shape, group)

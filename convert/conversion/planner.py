@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_class import (
@@ -15,9 +14,9 @@ from equipoise.convert.checkpoints.find_class import (
 )
 from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
-from equipoise.convert.conversion.coverage import CoverageLedger
+from equipoise.convert.conversion.coverage import CoverageLedger, expand_patterns
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
-from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, Step
+from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarget, Step
 from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import check_source, empty_tensors_cause
@@ -28,10 +27,11 @@ from equipoise.convert.core.tensor import (
     TensorHeader,
     dtype_named,
     first_float_dtype,
-    is_floating,
 )
-from equipoise.convert.layouts import layout_module
-from equipoise.convert.layouts.base import Format, LayoutView
+
+_NO_MODEL_TYPE = (
+    "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
+)
 
 
 def plan(
@@ -80,8 +80,8 @@ def plan(
     if dtype is not None and dtype not in CAST_DTYPES:
         raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(CAST_DTYPES))
     layout, target_format = find_format(to)
-    target = _Target(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
-    allowed = _expand_patterns(checkpoint, allow or {})
+    target = PlanTarget(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
+    allowed = expand_patterns(checkpoint.tensors, allow or {}, checkpoint.path)
     if _stays_in_layout(checkpoint, layout) and architecture is None:
         planned = _plan_same_layout(checkpoint, target)
     else:
@@ -101,54 +101,6 @@ def plan(
     return replace(planned, options=options)
 
 
-def _expand_patterns(checkpoint: Checkpoint, allow: Mapping[str, str]) -> dict[str, str]:
-    """Returns ``allow`` with every pattern replaced by the names that it matches.
-
-    Raises:
-        InputError: A name matches no tensor, or has no reason.
-    """
-    expanded: dict[str, str] = {}
-    for name, reason in allow.items():
-        names = [name] if name in checkpoint.tensors else fnmatch.filter(checkpoint.tensors, name)
-        if not names:
-            raise InputError(
-                "allowed to be lost, but there is no such tensor",
-                file=checkpoint.path,
-                tensor=name,
-                hint="name it as the file does; `equipoise inspect --tensors` lists the names",
-            )
-        if not reason.strip():
-            raise InputError("allowed to be lost without a reason", tensor=name)
-        expanded.update(dict.fromkeys(names, reason))
-    return expanded
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What is written: layout, format, the class in that layout if it is needed, dtype and shard size."""
-
-    layout: str
-    format: Format
-    view: LayoutView | None
-    dtype: str | None
-    max_shard_size: int
-
-    def cast(self, dtype: DType) -> DType:
-        """Returns the target's dtype for a source dtype; only floating-point tensors are cast."""
-        cast = self.dtype is not None and is_floating(dtype)
-        return dtype_named(CAST_DTYPES[str(self.dtype)]) if cast else dtype
-
-    def header(self, name: str, shape: Shape, dtype: DType) -> TensorHeader:
-        """Returns the header for a name of the layout."""
-        if self.view is None and self.layout == "tensorflow":
-            return TensorHeader(f"{name}:0", dtype, shape, name.partition("/")[0])
-        variant = "keras" if self.format.container == "keras_hdf5" else ""
-        encode = layout_module(self.layout).encode
-        group = self.view.groups.get(name, "") if self.view else ""
-        stored_name = encode(name, self.format.container, variant, self.view)
-        return TensorHeader(stored_name, dtype, shape, group)
-
-
 def _stays_in_layout(checkpoint: Checkpoint, layout: str) -> bool:
     """Whether the tensors have the layout already; where nothing says so, names of an unknown model in PyTorch's form count."""
     if checkpoint.layout is not None or layout != "pytorch":
@@ -156,40 +108,44 @@ def _stays_in_layout(checkpoint: Checkpoint, layout: str) -> bool:
     return find_class_if_known(checkpoint) is None and not any("/" in name for name in checkpoint)
 
 
-def _plan_same_layout(checkpoint: Checkpoint, target: _Target) -> Plan:
-    """Plans a change of container or dtype alone: names stay, so that no architecture has to be known."""
+def _plan_same_layout(checkpoint: Checkpoint, target: PlanTarget) -> Plan:
+    """Plans a change of container or dtype alone: names stay, so that no architecture has to be known.
+
+    Where one is known and fits, prefixes of classes around the model are removed and the config is corrected.
+    """
     match = find_class_if_known(checkpoint)
+    if match is not None and not match.fits and checkpoint.variant == "keras":
+        match = None  # a Keras model of one's own with a known one in it; Keras wants its own names and order
     if target.format.container == "keras_hdf5" or target.layout == "tensorflow":
         # Layers and the model's own name in an HDF5 file come from the architecture.
         target = replace(target, view=match.view if match is not None else None)
-    if match is None and target.format.container == "keras_hdf5" and checkpoint.variant != "keras":
-        raise CheckpointError(
-            "Keras reads HDF5 by the order of layers and weights, which these files do not hold",
-            file=checkpoint.path,
-            expected="a model of a known architecture, or an HDF5 file of Keras",
-            hint="--to tensorflow-safetensors keeps the names",
-        )
+        if match is None and target.format.container == "keras_hdf5" != checkpoint.container:
+            raise CheckpointError(
+                "Keras reads HDF5 by the order of layers and weights, which these files do not hold",
+                file=checkpoint.path,
+                expected="a model of a known architecture, or an HDF5 file of Keras",
+                hint="--to tensorflow-safetensors keeps the names",
+            )
     if cause := empty_tensors_cause(checkpoint.tensors.values()):
         raise CheckpointError(cause, file=checkpoint.path)
-    fits = match is not None and match.layout == target.layout and match.fits
-    prefix = match.prefix if match and fits else ""
-    refs = (
-        checkpoint.in_layout(target.layout, prefix)
-        if match is not None
-        else checkpoint.in_names_of_files()
-    )
+    is_known = match is not None
+    if match is not None and not (match.layout == target.layout and match.fits):
+        match = None
+    if is_known:
+        # Keras loads the weights of a model that is not known in the order of the file; others are sorted.
+        found = checkpoint.in_layout(target.layout, match.prefix if match else "")
+        refs = dict(sorted(found.items()))
+    else:
+        refs = checkpoint.in_names_of_files()
     notes = [*checkpoint.oddities, *notes_on_wrappers(checkpoint, refs, target.layout)]
-    if match is not None and fits:
+    if match is not None:
         notes += match.notes
         checkpoint = with_fitted_config(checkpoint, match)
     elif checkpoint.config is not None and checkpoint.config.model_type is None:
-        notes.append(
-            "config.json has no model type, which AutoConfig needs; --architecture NAME writes it"
-        )
+        notes.append(_NO_MODEL_TYPE)
     steps = []
     ledger = CoverageLedger({})
-    # Keras loads the weights of a model that is not known here in the order of the file.
-    for name, ref in sorted(refs.items()) if match is not None else refs.items():
+    for name, ref in refs.items():
         header = target.header(name, ref.shape, target.cast(ref.dtype))
         steps.append(Step((ref.name,), (), (name,), (name,), (header,)))
         ledger.add_mapped((ref.name,), (header.name,))
@@ -215,7 +171,12 @@ class _Planner:
     """Builds the plan between two layouts; one instance for one plan."""
 
     def __init__(
-        self, source: MatchedCheckpoint, target: _Target, ledger: CoverageLedger, *, partial: bool
+        self,
+        source: MatchedCheckpoint,
+        target: PlanTarget,
+        ledger: CoverageLedger,
+        *,
+        partial: bool,
     ) -> None:
         self.source = source
         self.target = target

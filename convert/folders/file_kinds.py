@@ -108,6 +108,8 @@ _ZIP_NAME_OFFSET = 30
 def check_file(path: Path) -> None:
     """Refuses a file that holds no tensors and of which that is known.
 
+    Only for files that no container recognises: the length of a safetensors header may spell any of the first bytes.
+
     Raises:
         ContainerError: The file is of one of the kinds; the message names it and says what to do.
         OSError: It cannot be read.

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
 
@@ -53,6 +54,13 @@ def find_model_folder(path: Path) -> Path:
     """
     if not path.is_dir() or (path / "config.json").is_file():
         return path
+    try:
+        return _model_folder(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def _model_folder(path: Path) -> Path:
     below = folder_below(path)
     if below is not None:
         return below[0]
@@ -85,8 +93,7 @@ def _sentence_transformer(folder: Path) -> tuple[Path, str] | None:
 
 def _module_folders(folder: Path) -> list[str]:
     """Returns the folders of the modules of a sentence-transformers model, in their order; the first may be ``""``."""
-    path = folder / "modules.json"
-    modules = read_json(path, object) if path.is_file() else None
+    modules = _read_if_present(folder / "modules.json")
     entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
     names = [one.get("path") for one in entries]
     return [
@@ -140,8 +147,8 @@ def _best_checkpoint(folder: Path) -> str | None:
         folder / "trainer_state.json",
         *sorted(folder.glob("checkpoint-*/trainer_state.json")),
     ]
-    for path in reversed([one for one in states if one.is_file()]):
-        state = read_json(path, object)
+    for path in reversed(states):
+        state = _read_if_present(path)
         best = state.get("best_model_checkpoint") if isinstance(state, dict) else None
         name = Path(best).name if isinstance(best, str) else ""
         if _TRAINER_FOLDER.fullmatch(name) and (folder / name).is_dir():
@@ -223,10 +230,15 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
     )
 
 
+def _read_if_present(path: Path) -> JsonValue:
+    """Returns the content of a small JSON file in the folder; None if there is no such file."""
+    value: JsonValue = read_json(path, object) if path.is_file() else None
+    return value
+
+
 def _base_of_adapter(folder: Path) -> str:
     """Returns what an adapter's config calls its base model, for a message."""
-    path = folder / "adapter_config.json"
-    config = read_json(path, object) if path.is_file() else None
+    config = _read_if_present(folder / "adapter_config.json")
     name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     return f"its base {name!r}" if isinstance(name, str) and name else "its base"
 
@@ -235,7 +247,7 @@ def _models_below(folder: Path) -> list[str]:
     """Returns the folders right below whose config names a model type: the parts that transformers has classes for."""
     found = []
     for path in sorted(folder.glob("*/config.json")):
-        config = read_json(path, object)
+        config = _read_if_present(path)
         if isinstance(config, dict) and isinstance(config.get("model_type"), str):
             found.append(str(path.parent))
     return found

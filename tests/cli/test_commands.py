@@ -57,7 +57,9 @@ def test_inspect_as_json(cli: Callable[..., Any], bert: Path) -> None:
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
     keys = [
-        *("source", "container", "variant", "layout", "architecture", "problem", "files"),
+        *("source", "container", "variant", "subtree", "quantization", "layout", "architecture"),
+        "problem",
+        "files",
         *("totals", "ties", "left_out", "oddities", "metadata", "tensors"),
     ]
     assert list(data) == keys

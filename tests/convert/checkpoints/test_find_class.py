@@ -17,22 +17,14 @@ from equipoise.convert.core.errors import ArchitectureError, CheckpointError, Co
 from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.verify import verify
 from equipoise.exporters.target import find_target, target_names
-from equipoise.fixtures.synthetic import expand_class, make_tensors
+from equipoise.fixtures.synthetic import BERT_CONFIG, expand_class, make_tensors
 
-SIZES = {
-    "vocab_size": 19,
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 11,
-}
 CLASSIFIER, MASKED_LM = "BertForSequenceClassification", "BertForMaskedLM"
 EMBEDDING, DECODER = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 
 
 def tensors_of(cls: str, model_type: str = "bert", **sizes: int) -> dict[str, Array]:
-    return make_tensors(expand_class(model_type, cls, {**SIZES, **sizes}))
+    return make_tensors(expand_class(model_type, cls, {**BERT_CONFIG, **sizes}))
 
 
 def stored(
@@ -42,7 +34,7 @@ def stored(
     name: str = "config.json",
 ) -> Path:
     folder.mkdir()
-    (folder / name).write_text(json.dumps({**SIZES, **config}))
+    (folder / name).write_text(json.dumps({**BERT_CONFIG, **config}))
     save_file(dict(tensors), folder / "model.safetensors", {"format": "pt"})
     return folder
 
@@ -134,12 +126,20 @@ def test_the_rows_of_the_classifier_decide(
         assert len(found["id2label"]) == 5
 
 
+def test_names_for_a_billion_labels_are_not_made(tmp_path: Path) -> None:
+    """A tensor of no bytes may have any number of rows."""
+    tensors = {**tensors_of(CLASSIFIER), "classifier.weight": np.zeros((1 << 40, 0), np.float32)}
+    source = stored(tmp_path / "source", tensors, {"model_type": "bert", "hidden_size": 12})
+    with pytest.raises(CoverageError):
+        convert(source, tmp_path / "out", to="flax")
+
+
 def test_a_changed_vocabulary(tmp_path: Path) -> None:
     tensors = tensors_of(MASKED_LM, vocab_size=23)
     source = stored(tmp_path / "source", tensors, {"model_type": "bert"})
     notes = assert_round_trip(source, tmp_path, tensors)
     assert notes == [
-        "the embeddings have 23 rows and config.json says vocab_size 19: 23 is written"
+        "the embeddings have 23 rows and config.json says vocab_size 37: 23 is written"
     ]
     assert config_of(tmp_path / "flax")["vocab_size"] == 23
 
@@ -153,7 +153,7 @@ def test_more_than_the_vocabulary_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["flax", "tensorflow"])
 def test_a_head_that_transformers_ignores(to: str, tmp_path: Path) -> None:
-    pooler = {"albert.pooler.weight": np.ones((8, 8), np.float32), "albert.pooler.bias": np.ones(8, np.float32)}  # fmt: skip
+    pooler = {"albert.pooler.weight": np.ones((12, 12), np.float32), "albert.pooler.bias": np.ones(12, np.float32)}  # fmt: skip
     tensors = tensors_of("AlbertForMaskedLM", "albert", embedding_size=6)
     config = {"model_type": "albert", "architectures": ["AlbertForMaskedLM"], "embedding_size": 6}
     source = stored(tmp_path / "source", {**tensors, **pooler}, config)
@@ -262,7 +262,7 @@ def test_a_sentence_of_many_tensors_is_said_once(tmp_path: Path, cli: Callable[.
     assert "6 tensors have another shape than the config says" in refused.err
     problems = cli("convert", source, tmp_path / "out", "--to", "flax", "--json").data["problems"]
     assert len(problems) == 6
-    assert "has shape [12, 8], the config says [13, 8]" in problems[0]
+    assert "has shape [20, 12], the config says [13, 12]" in problems[0]
 
 
 def test_hints_install_what_the_extra_declares() -> None:

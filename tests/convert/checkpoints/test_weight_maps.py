@@ -14,18 +14,10 @@ from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
 from equipoise.convert.verify import verify
-from equipoise.fixtures.synthetic import expand_class, make_tensors
+from equipoise.fixtures.synthetic import BERT_CONFIG, expand_class, make_tensors
 
-SIZES = {
-    "vocab_size": 19,
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 11,
-}
 CLASS = "BertForSequenceClassification"
-TENSORS = make_tensors(expand_class("bert", CLASS, SIZES))
+TENSORS = make_tensors(expand_class("bert", CLASS, BERT_CONFIG))
 Tensors = dict[str, Any]
 State = dict[str, Any]
 
@@ -109,7 +101,7 @@ LOOPS: dict[str, tuple[Callable[[Tensors], State], str]] = {
 
 def stored(folder: Path, state: State, **config: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    values = {"model_type": "bert", "architectures": [CLASS], **SIZES, **config}
+    values = {"model_type": "bert", "architectures": [CLASS], **BERT_CONFIG, **config}
     (folder / "config.json").write_text(json.dumps(values))
     pytorch().save(state, folder / "last.ckpt")
     return folder / "last.ckpt"

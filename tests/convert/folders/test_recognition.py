@@ -195,3 +195,13 @@ def test_the_advice_for_npz_works(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=source, check=True)
     (source / "weights.npz").unlink()
     convert(source, tmp_path / "out", to="flax")
+
+
+def test_weights_whose_first_bytes_spell_another_kind_are_read(tmp_path: Path) -> None:
+    """The length of this safetensors header is 0x8b1f, which begins as a gzip file does."""
+    length = 0x8B1F
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header + b"x")
+    assert path.read_bytes().startswith(b"\x1f\x8b")
+    assert list(open_checkpoint(path)) == ["a"]
