@@ -209,7 +209,7 @@ def quantized(tensors: Mapping[str, Array]) -> dict[str, Array]:
 CAUSES: dict[str, tuple[Callable[[Any], Any], dict[str, object], str]] = {
     "zero3": (shape_zero, {}, r"41 tensors are empty, .* \[0\]: saved by DeepSpeed ZeRO-3"),
     "pruned": (pruned, {"pruned_heads": {"0": [1]}}, r"attention heads are pruned \(config: pruned_heads of 1"),
-    "int8": (quantized, {}, "quantized with LLM.int8 of bitsandbytes: load it with"),
+    "int8": (quantized, {}, "quantized with LLM.int8 of bitsandbytes: add --dequantize"),
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from equipoise.convert.folders.recognition import recognise_paths
 from equipoise.fixtures.synthetic import write_small_bert
 
 FOLDERS = {
-    "peft-adapter": (["adapter_config.json", "adapter_model.safetensors"], "merge_and_unload"),
+    "peft-adapter": (["adapter_config.json", "adapter_model.safetensors"], "--merge-adapter"),
     "deepspeed-zero": (
         ["latest", "global_step5/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"],
         "python zero_to_fp32.py . joined",
