@@ -83,6 +83,7 @@ def command(
     from equipoise.validators.models.samples import read_samples
     from equipoise.validators.validate import validate
 
+    _validation.check_reports(report, junit, json_file)
     with (
         workers.pool() as pool,
         _validation.status_line() as tell,

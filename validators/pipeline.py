@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.framework_types import PilImage
+from equipoise.convert.files.output_file import write_output_file
 from equipoise.validators.core.types import Answer, CallOption, Sample, SampleValue
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
@@ -219,9 +222,19 @@ def to_json(value: Answer, folder: Path | None = None, name: str = "0") -> Any:
     if hasattr(value, "save") and hasattr(value, "mode"):
         if folder is None:
             return {"picture": {"size": list(value.size), "mode": value.mode}}
-        folder.mkdir(parents=True, exist_ok=True)
-        value.save(folder / f"{name}.png")
+        write_output_file(folder / f"{name}.png", _encode_png(value))
         return str(folder / f"{name}.png")
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
+
+
+def _encode_png(image: PilImage) -> bytes:
+    """Returns an image as a PNG file that names Equipoise."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("generator", "equipoise")
+    stream = BytesIO()
+    image.save(stream, "png", pnginfo=info)
+    return stream.getvalue()

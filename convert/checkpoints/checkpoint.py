@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.files.identity import FileIdentity
+from equipoise.convert.files.inside import check_readable
 from equipoise.convert.layouts import layout_module
 
 WEIGHT_FILES = (
@@ -49,6 +52,7 @@ class Checkpoint(Mapping[str, TensorRef]):
         left_out: Entries that are not weights -> the reason.
         oddities: Remarks for a person.
         has_separate_config: Whether the caller gave a config that is not next to the weights.
+        identities: Every file that holds tensors -> what it was before it was read.
     """
 
     path: Path
@@ -62,6 +66,7 @@ class Checkpoint(Mapping[str, TensorRef]):
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
     has_separate_config: bool = False
+    identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TensorRef:
         return self.tensors[name]
@@ -136,8 +141,10 @@ def _find_config(source: Path, entry: Path, config: str | Path | None) -> Config
     above = 4 if entry.parent.name == "variables" else 1
     folders += list(entry.parents)[:above]
     for folder in folders:
-        if (folder / "config.json").is_file():
-            return Config.read(folder / "config.json")
+        path = folder / "config.json"
+        if os.path.lexists(path):
+            check_readable(path, folder)
+            return Config.read(path)
     return None
 
 
@@ -164,12 +171,13 @@ def _find_entry(source: Path, layout: str | None) -> Path:
             found=", ".join(sorted(path.name for path in source.iterdir())[:12]) or "nothing",
             hint="give the file itself when it has another name",
         )
+    check_readable(found[0], source)
     return found[0]
 
 
 def _find_weights(folder: Path, name: str) -> Path | None:
     for candidate in (folder / name, folder / f"{name}.index.json"):
-        if candidate.is_file():
+        if os.path.lexists(candidate):
             return candidate
     return None
 
@@ -192,6 +200,7 @@ def _layout_from_file(path: Path) -> str | None:
     layout = layout_from_filename(path.name)
     if layout is not None:
         return layout
+    check_readable(path, path.parent)
     first = _shard_paths(path)[0] if path.name.endswith(".index.json") else path
     return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 
@@ -214,8 +223,11 @@ def open_container(path: Path) -> Container:
             file=path,
             expected="one of " + ", ".join(container_names()),
         )
+    identity = FileIdentity.of(path)
     container: Container = found.read(path)
-    return container
+    others = {ref.file for ref in container.tensors.values()} - {path}
+    identities = {path: identity, **{other: FileIdentity.of(other) for other in sorted(others)}}
+    return replace(container, identities=identities)
 
 
 def _open_containers(entry: Path) -> list[Container]:
@@ -240,13 +252,14 @@ def _shard_paths(index: Path) -> list[Path]:
                 "the index names a file outside its folder", file=index, found=repr(name)
             )
         path = index.parent / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise CheckpointError(
                 f"the shard {name!r} is missing",
                 file=index,
                 expected=f"{len(set(weight_map.values()))} shards next to the index",
                 hint="download the checkpoint again",
             )
+        check_readable(path, index.parent)
         paths.append(path)
     return paths
 
@@ -281,6 +294,7 @@ def _join_containers(
         metadata=metadata,
         left_out={k: v for container in containers for k, v in container.left_out.items()},
         oddities=tuple(text for container in containers for text in container.oddities),
+        identities={k: v for container in containers for k, v in container.identities.items()},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
+from equipoise.convert.files.identity import FileIdentity
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Container:
         metadata: The file's metadata (``format`` in safetensors, ``variant`` in HDF5 ...).
         left_out: Entries that are not weights (optimizer slots, counters) -> the reason.
         oddities: Remarks for the user, e.g. "legacy format", "unused bytes at the end".
+        identities: The file and others that hold its tensors -> what they were before they were read.
     """
 
     format: str
@@ -29,6 +31,7 @@ class Container:
     metadata: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
+    identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
 
 
 class Writer(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.checkpoints.find_class import find_class
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
 from equipoise.convert.conversion.coverage import CoverageLedger
@@ -90,7 +91,8 @@ def plan(
         "allow": dict(allow or {}),
         "allow_lossy": allow_lossy,
     }
-    return replace(planned, options=options)
+    notes = (*planned.notes, *companion_notes(checkpoint.folder))
+    return replace(planned, options=options, notes=notes)
 
 
 def _expand_patterns(checkpoint: Checkpoint, allow: Mapping[str, str]) -> dict[str, str]:

@@ -7,8 +7,10 @@ import warnings
 from functools import cached_property
 from pathlib import Path
 
+from equipoise.convert.checkpoints.companion_files import companion_paths
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
+from equipoise.convert.files.inside import check_readable
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
@@ -16,7 +18,14 @@ _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_star
 class ModelFolder:
     """A folder in the layout of Hugging Face, or an artifact with the same config, tokenizer and processor files.
 
-    Tokenizers and processors come from transformers, which needs no framework for them; arrays are NumPy's.
+    Tokenizers and processors come from transformers, which needs no framework for them; arrays are NumPy's. Transformers
+    follows links and reads pipes, so that a folder with such companions is refused.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        CheckpointError: There is no config, or a companion leads out of the folder.
 
     Attributes:
         path: The folder.
@@ -25,6 +34,8 @@ class ModelFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        for file in companion_paths(self.path):
+            check_readable(file, self.path)
         self.config: dict[str, JsonValue] = self._read_json("config.json", required=True)
 
     @property
@@ -147,8 +158,13 @@ class ModelFolder:
             with warnings.catch_warnings():
                 # Marian warns that it does not normalize punctuation without sacremoses; not needed here.
                 warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
-                return loader.from_pretrained(str(self.path))
+                return loader.from_pretrained(str(self.path), trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
+            if "trust_remote_code" in str(error):
+                raise CheckpointError(
+                    "it needs Python code of its own (auto_map), and Equipoise runs no code of a model's folder",
+                    file=self.path,
+                ) from error
             raise CheckpointError(
                 f"transformers cannot load the {loader.__name__.removeprefix('Auto').lower()}: {error}",
                 file=self.path,

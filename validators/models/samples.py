@@ -8,19 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.files.inside import check_readable
 
 MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
 """Fields of samples that are paths of files."""
 
 
-def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
-    """Returns a sample whose media paths, relative to ``folder``, are joined with it."""
+def resolve_media_paths(folder: Path, value: Any, name: str = "", *, inside: bool = False) -> Any:
+    """Returns a sample whose media paths, relative to ``folder``, are joined with it.
+
+    Args:
+        folder: The folder.
+        value: The sample, or a value in it.
+        name: The field of the value.
+        inside: Whether the files, or those in a folder of frames, must lie inside the folder.
+
+    Raises:
+        CheckpointError: A file must lie inside the folder and does not.
+    """
     if isinstance(value, Mapping):
-        return {key: resolve_media_paths(folder, inner, key) for key, inner in value.items()}
+        return {
+            key: resolve_media_paths(folder, inner, key, inside=inside)
+            for key, inner in value.items()
+        }
     if name in MEDIA_FIELDS and isinstance(value, list):
-        return [resolve_media_paths(folder, inner, name) for inner in value]
+        return [resolve_media_paths(folder, inner, name, inside=inside) for inner in value]
     if name in MEDIA_FIELDS and isinstance(value, str):
-        return str(folder / value)
+        path = folder / value
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if inside else ():
+            check_readable(file, folder)
+        return str(path)
     return value
 
 

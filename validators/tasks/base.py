@@ -93,8 +93,14 @@ def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
 
 
 def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
-    """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder."""
-    stored = [resolve_media_paths(model.path, entry["inputs"]) for entry in model.samples]
+    """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder.
+
+    Raises:
+        CheckpointError: A path leads out of the folder.
+    """
+    stored = [
+        resolve_media_paths(model.path, entry["inputs"], inside=True) for entry in model.samples
+    ]
     return stored or task.samples(model)
 
 
