@@ -89,7 +89,7 @@ class AxisSize(click.ParamType[int | None]):
     help="Exit 1 on the verdict decision-safe too; default: yes, except with --quantize.",
 )
 @click.option("--ways", help="Export strategies to try, separated by commas; default: all.")
-@click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
+@click.option("--force", is_flag=True, help="Replace an output folder that Equipoise made.")
 @_validation.worker_options
 @_run.json_option
 @_run.handle_errors

@@ -155,7 +155,7 @@ def test_interrupt_by_signal(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     limit = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.partial/way-*")) and time.monotonic() < limit:
+    while not list(tmp_path.glob(".out.equipoise/new/way-*")) and time.monotonic() < limit:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
