@@ -184,6 +184,19 @@ def write_report(path: Path, text: str) -> None:
         write_output_file(path, text)
 
 
+def print_note(text: str) -> None:
+    """Prints a note on stderr, where it is no part of a result."""
+    click.echo(f"note: {text}", err=True)
+
+
+def print_own_code_note(model: Path) -> None:
+    """Prints a note if a model's folder brings code, which is not run."""
+    from equipoise.validators.models.folder import ModelFolder
+
+    if note := ModelFolder(model).own_code_note:
+        print_note(note)
+
+
 def check_reports(*paths: Path | None) -> None:
     """Checks before any work that the reports of a command would replace no file of the user.
 

@@ -88,9 +88,11 @@ def command(
         workers.pool() as pool,
         _validation.status_line() as tell,
     ):
+        folder = resolve_source(model)
+        _validation.print_own_code_note(folder)
         found = validate(
             Request(
-                model=resolve_source(model),
+                model=folder,
                 artifacts=artifacts,
                 backends=_validation.split_names(backends),
                 task=task,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from io import BytesIO
@@ -42,6 +42,7 @@ def run_pipeline(
     workers: WorkerPool | None = None,
     options: Mapping[str, CallOption] | None = None,
     threads: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
     """Returns what ``pipeline(task, model)(inputs)`` returns, one result per sample.
 
@@ -55,6 +56,7 @@ def run_pipeline(
         workers: Worker processes to use.
         options: Options of the pipeline's call: ``top_k``, ``aggregation_strategy`` ...
         threads: Number of threads of the framework; 0 keeps its default.
+        tell: Called with a note on code that is run, or that is not.
 
     Raises:
         InputError: The task, the model, an input or an option cannot be used.
@@ -68,6 +70,9 @@ def run_pipeline(
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="equipoise-")))
         processes = workers or stack.enter_context(WorkerPool())
         source = _resolve_source(model, path, backend, scratch)
+        for note in (model.own_code_note, *source.code_notes(processes.limits)):
+            if note:
+                tell(note)
         runner = _load_runner(
             resolved_task, model, source, processes, device=device, threads=threads
         )
