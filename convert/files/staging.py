@@ -1,9 +1,11 @@
 """Builds a folder beside its final path and puts it into its place at the end.
 
-.NAME.equipoise/
-equipoise.progress.json   marks the folder as Equipoise's, and says what is finished
-new/                      the output while it is written
-old/                      what it replaces, until the new one is in its place
+``.NAME.equipoise/`` holds
+
+- ``equipoise.progress.json``, which marks the folder as Equipoise's and says what is finished,
+- ``new/``: the output while it is written,
+- ``old/``: what it replaces, until the new one is in its place,
+- ``discarded/``: the same after it was checked that nothing in it is the user's.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class Staging:
             )
         self.folder = self.path.with_name(f".{self.path.name}.equipoise")
         self.new, self._old = self.folder / "new", self.folder / "old"
+        self._discarded = self.folder / "discarded"
         self._created_parents: list[Path] = []
         self._lock_descriptor: int | None = None
 
@@ -129,13 +132,20 @@ class Staging:
 
     def _restore_old(self) -> None:
         """Moves a replaced folder back if nothing is in its place; removes it otherwise."""
-        if not self._old.exists():
-            return
-        if not os.path.lexists(self.path):
+        if self._old.exists() and not os.path.lexists(self.path):
             self._old.rename(self.path)
-            return
-        check_replaceable_folder(self._old)
-        shutil.rmtree(self._old)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Removes a replaced folder.
+
+        A kill may leave half of it, without the index that says what is whose, so that it gets another name first.
+        """
+        shutil.rmtree(self._discarded, ignore_errors=True)
+        if self._old.exists():
+            check_replaceable_folder(self._old)
+            self._old.rename(self._discarded)
+            shutil.rmtree(self._discarded, ignore_errors=True)
 
     def swap(self) -> None:
         """Puts the new folder into its place; removes the old one.
@@ -157,7 +167,7 @@ class Staging:
             self.path.rmdir()
         self.new.rename(self.path)
         sync_folder(self.path.parent)
-        shutil.rmtree(self._old, ignore_errors=True)
+        self._remove_old()
         self._remove()
 
     def discard(self) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from equipoise.convert.core.plugins import load_file
+from equipoise.validators.models.sources import ModelSource
+
 ROOT = Path(__file__).parents[3]
 BERT = ROOT / "fixtures" / "tasks" / "text-classification"
 
@@ -142,3 +145,38 @@ def test_samples_that_lie_elsewhere(cli: Callable[..., Any], tmp_path: Path) -> 
         outcome = cli("validate", folder)
         assert outcome.code == 2
         assert "leads out of the folder" in outcome.err
+
+
+@pytest.mark.transformers
+def test_programs_with_code_are_named_with_their_limits(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    """This one writes a file when it is run, as docs/security.md says."""
+    torch = pytest.importorskip("torch")
+    source = tmp_path / "program.py"
+    source.write_text(
+        "import torch\n"
+        "class Program(torch.nn.Module):\n"
+        "    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):\n"
+        f"        torch.save(input_ids, {str(tmp_path / 'written')!r})\n"
+        "        return {'logits': torch.zeros([input_ids.shape[0], 2])}\n"
+    )
+    torch.jit.script(load_file(source).Program()).save(str(tmp_path / "program.pt"))
+    limits = ("--time-limit", "300", "--memory-limit", str(64 << 30))
+    outcome = cli(
+        *("run", "text-classification", tmp_path / "program.pt", "good", "--companions", BERT),
+        *limits,
+    )
+    text = "TorchScript: it runs with your rights, within 300 s a request, 68719476736 bytes of address space"
+    assert outcome.code == 0
+    assert outcome.err == f"note: {text}\n"
+    assert (tmp_path / "written").is_file()
+    given = ModelSource("torchscript", tmp_path / "program.pt")
+    assert given.code_notes("no limits") == (
+        "TorchScript: it runs with your rights, within no limits",
+    )
+    assert ModelSource("saved-model", tmp_path).code_notes("")[0].startswith("a SavedModel: ")
+    assert ModelSource("torch-export", tmp_path).code_notes("")[0].startswith("a program of ")
+    assert ModelSource(str(source), BERT).code_notes("")[0].startswith("Python code: ")
+    assert ModelSource("torchscript", tmp_path, "exported (trace)").code_notes("") == ()
+    assert ModelSource("onnx", tmp_path).code_notes("") == ()
