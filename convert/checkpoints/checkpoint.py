@@ -13,8 +13,8 @@ from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.files.containment import check_readable
 from equipoise.convert.files.identity import FileIdentity
-from equipoise.convert.files.inside import check_readable
 from equipoise.convert.layouts import layout_module
 
 WEIGHT_FILES = (

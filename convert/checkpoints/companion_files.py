@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.convert.files.inside import reason_not_to_read
+from equipoise.convert.files.containment import reason_not_to_read
 from equipoise.convert.files.ownership import INDEX_TABLES
 
 COMPANION_SUFFIXES = frozenset(

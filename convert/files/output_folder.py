@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import CheckpointError, OutputError
-from equipoise.convert.files.inside import hub_blobs
+from equipoise.convert.files.containment import hub_blobs
 from equipoise.convert.files.ownership import check_replaceable_folder
 from equipoise.convert.files.staging import Staging
 

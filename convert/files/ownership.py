@@ -20,7 +20,7 @@ INDEX_TABLES = {
     "artifact.json": (("files",), ("companions",)),
     "golden.json": (("files",),),
     "repro.json": (("files",),),
-    "equipoise.environment.json": (("files",),),
+    "equipoise-environment.json": (("files",),),
 }
 """Index of a folder -> where it lists the folder's files, as paths with slashes."""
 

@@ -134,7 +134,7 @@ def test_export(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_env_create(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    kill_at_random_moments(CREATE, tmp_path, tmp_path / "work", "equipoise.environment.json")
+    kill_at_random_moments(CREATE, tmp_path, tmp_path / "work", "equipoise-environment.json")
 
 
 def test_a_folder_of_the_user_is_refused_by_a_killed_and_a_second_run(tmp_path: Path) -> None:

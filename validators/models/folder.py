@@ -10,7 +10,7 @@ from pathlib import Path
 from equipoise.convert.checkpoints.companion_files import companion_paths
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
-from equipoise.convert.files.inside import check_readable
+from equipoise.convert.files.containment import check_readable
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
@@ -150,7 +150,8 @@ class ModelFolder:
     def own_code(self) -> tuple[str, ...]:
         """Python classes that the folder brings itself (``auto_map`` in its configs), e.g. ``modeling_x.XModel``."""
         names = ("config.json", "tokenizer_config.json", *_PROCESSOR_CONFIGS)
-        tables = [self._read_json(name).get("auto_map") for name in names]
+        contents = [self._read_json(name) for name in names]
+        tables = [one.get("auto_map") for one in contents if isinstance(one, dict)]
         values = [one for table in tables if isinstance(table, dict) for one in table.values()]
         flat = [part for one in values for part in (one if isinstance(one, list) else [one])]
         return tuple(dict.fromkeys(str(one) for one in flat if one))
@@ -195,11 +196,13 @@ class ModelFolder:
         path = self.path / name
         try:
             return json.loads(path.read_text())  # type: ignore[no-any-return]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if not required:
                 return {}
             raise CheckpointError(
                 "there is no config.json", file=self.path, hint="use the folder of a model"
             ) from None
+        except OSError as error:
+            raise CheckpointError(f"cannot be read: {error.strerror}", file=path) from error
         except ValueError as error:
             raise CheckpointError(f"not JSON: {error}", file=path) from error

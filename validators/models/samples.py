@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
-from equipoise.convert.files.inside import check_readable
+from equipoise.convert.files.containment import check_readable
 
 MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
 """Fields of samples that are paths of files."""

@@ -19,7 +19,7 @@ from equipoise.validators.runtime.process import WorkerProcess
 REQUIREMENTS_FOLDER = Path(__file__).parents[1] / "requirements"
 """``NAME.txt`` for each named environment: the requirements that pip installs."""
 
-INDEX_NAME = "equipoise.environment.json"
+INDEX_NAME = "equipoise-environment.json"
 """Lists the files of an environment, so that only these are replaced."""
 
 

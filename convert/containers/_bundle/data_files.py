@@ -19,7 +19,7 @@ from equipoise.convert.containers._bundle.entries import (
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import Extent, TensorRef, dtype_named
-from equipoise.convert.files.inside import check_readable
+from equipoise.convert.files.containment import check_readable
 
 _MAX_SLICES = 1024
 

@@ -23,7 +23,7 @@ from equipoise.convert.derive.probe.observations import (
     ConfigValues,
     ObservedModule,
 )
-from equipoise.convert.files.inside import check_readable
+from equipoise.convert.files.containment import check_readable
 
 _BUILD_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),

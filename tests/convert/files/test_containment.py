@@ -13,7 +13,7 @@ import pytest
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import CheckpointError
-from equipoise.convert.files.inside import reason_not_to_read
+from equipoise.convert.files.containment import reason_not_to_read
 from equipoise.fixtures.synthetic import write_small_bert
 
 GOLDEN = Path(__file__).parents[1] / "containers" / "golden"
