@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,9 @@ def test_programs_with_code_are_named_with_their_limits(
         f"        torch.save(input_ids, {str(tmp_path / 'written')!r})\n"
         "        return {'logits': torch.zeros([input_ids.shape[0], 2])}\n"
     )
-    torch.jit.script(load_file(source).Program()).save(str(tmp_path / "program.pt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(load_file(source).Program()).save(str(tmp_path / "program.pt"))
     limits = ("--time-limit", "300", "--memory-limit", str(64 << 30))
     outcome = cli(
         *("run", "text-classification", tmp_path / "program.pt", "good", "--companions", BERT),
