@@ -40,7 +40,7 @@ class Staging:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path) if path.is_symlink() else os.path.abspath(path))
+        self.path = Path((os.path.realpath if os.path.islink(path) else os.path.abspath)(path))
         if not self.path.name:
             raise OutputError(
                 "the output is the root of the file system",

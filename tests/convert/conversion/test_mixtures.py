@@ -61,9 +61,15 @@ class Killed(BaseException):
     """Ends a conversion as a kill does: nothing is cleaned up."""
 
 
-def kill_in_the_second_shard(done: int, total: int, name: str) -> None:
-    if done > total // 2:
-        raise Killed
+def convert_until_killed(source: Path, output: Path) -> None:
+    """Converts the first shard, and is killed in the second one."""
+
+    def kill(done: int, total: int, name: str) -> None:
+        if done > total // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        convert(source, output, to="pytorch", max_shard_size=SHARD, progress=kill)
 
 
 @pytest.mark.parametrize("change", [overwrite, replace])
@@ -105,13 +111,7 @@ def test_a_source_that_changes_between_kill_and_resume(
     change: Callable[[Path, Path], None], source: Path, other: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    with pytest.raises(Killed):
-        convert(
-            *(source, output),
-            to="pytorch",
-            max_shard_size=SHARD,
-            progress=kill_in_the_second_shard,
-        )
+    convert_until_killed(source, output)
     assert len(list((tmp_path / ".out.equipoise" / "new").glob("*-of-*"))) > 1
     change(source / WEIGHTS, other / WEIGHTS)
     convert(source, output, to="pytorch", max_shard_size=SHARD)
@@ -130,13 +130,7 @@ def test_the_hashes_of_tensors_notice_a_change_between_kill_and_resume(
     source: Path, other: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    with pytest.raises(Killed):
-        convert(
-            *(source, output),
-            to="pytorch",
-            max_shard_size=SHARD,
-            progress=kill_in_the_second_shard,
-        )
+    convert_until_killed(source, output)
     replace(source / WEIGHTS, other / WEIGHTS)
     convert(source, output, to="pytorch", max_shard_size=SHARD)
     assert tensors(output) == tensors(other)
@@ -145,13 +139,7 @@ def test_the_hashes_of_tensors_notice_a_change_between_kill_and_resume(
 def test_a_damaged_finished_shard_is_written_again(source: Path, tmp_path: Path) -> None:
     """A bit that flipped in a finished file, whose size is what it was."""
     output = tmp_path / "out"
-    with pytest.raises(Killed):
-        convert(
-            *(source, output),
-            to="pytorch",
-            max_shard_size=SHARD,
-            progress=kill_in_the_second_shard,
-        )
+    convert_until_killed(source, output)
     hidden = tmp_path / ".out.equipoise"
     (name,) = json.loads((hidden / "equipoise.progress.json").read_text())["finished"]
     content = bytearray((hidden / "new" / name).read_bytes())

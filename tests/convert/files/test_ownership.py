@@ -189,11 +189,16 @@ def test_weights_that_lie_in_the_output(cli: Callable[..., Any], tmp_path: Path)
     assert (bert / "model.safetensors").is_file()
 
 
-def test_the_root_of_the_file_system(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_names_that_no_folder_can_have(cli: Callable[..., Any], tmp_path: Path) -> None:
     bert = write_small_bert(tmp_path / "bert")
     outcome = cli("convert", bert, "/", "--to", "flax", "--force")
     assert outcome.code == 2
     assert "the output is the root of the file system" in outcome.err
+    for name in ("x" * 5000, "x" * 250):
+        outcome = cli("convert", bert, tmp_path / name, "--to", "flax", "--force")
+        assert outcome.code == 2
+        assert "cannot be written: File name too long" in outcome.err
+    assert list(tmp_path.iterdir()) == [bert]
 
 
 def test_files_of_the_user_are_not_replaced(tmp_path: Path) -> None:
