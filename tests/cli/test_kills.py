@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -94,6 +95,7 @@ def kill_at_random_moments(
         with start(script, source, output) as process:
             time.sleep(generator.uniform(0, duration))
             process.kill()
+        assert process.returncode in (0, -signal.SIGKILL)
         killed += process.returncode != 0
         assert {name: (work / name).read_text() for name in mine} == mine
         standing = output if output.exists() else hidden / "old"
