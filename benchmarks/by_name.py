@@ -22,7 +22,7 @@ from typing import Any
 from coverage_page import write_page
 
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.core.output_folder import write_atomic
+from equipoise.convert.files.atomic import write_atomic
 from equipoise.fixtures.modern.folder import all_recipes, make_folder
 from equipoise.fixtures.modern.recipe import Recipe
 from equipoise.validators.core.request import Request

@@ -18,7 +18,7 @@ from typing import Any
 from export_tasks import BASE_TASK, HEAD_CLASSES
 
 from equipoise.convert.architectures.spec_files import spec_names
-from equipoise.convert.core.output_folder import write_atomic
+from equipoise.convert.files.atomic import write_atomic
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.core.output_folder import write_atomic
+from equipoise.convert.files.atomic import write_atomic
 
 HERE = Path(__file__).parent
 

@@ -174,16 +174,37 @@ def write_report(path: Path, text: str) -> None:
     """Writes a report; ``-`` is stdout.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: It cannot be written, or would replace a file of the user.
     """
-    from equipoise.convert.core.errors import OutputError
-    from equipoise.convert.core.output_folder import write_atomic
+    from equipoise.convert.files.output_file import write_output_file
 
     if str(path) == "-":
         click.echo(text, nl=False)
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", file=path) from error
+    else:
+        write_output_file(path, text)
+
+
+def print_note(text: str) -> None:
+    """Prints a note on stderr, where it is no part of a result."""
+    click.echo(f"note: {text}", err=True)
+
+
+def print_own_code_note(model: Path) -> None:
+    """Prints a note if a model's folder brings code, which is not run."""
+    from equipoise.validators.models.folder import ModelFolder
+
+    if note := ModelFolder(model).own_code_note:
+        print_note(note)
+
+
+def check_reports(*paths: Path | None) -> None:
+    """Checks before any work that the reports of a command would replace no file of the user.
+
+    Raises:
+        OutputError: One would.
+    """
+    from equipoise.convert.files.ownership import check_replaceable_file
+
+    for path in paths:
+        if path is not None and str(path) != "-":
+            check_replaceable_file(path)

@@ -36,7 +36,7 @@ _MAX_ENTRIES_SHOWN = 8
     help="Largest file, e.g. 5GB, 500MB, 2GiB; default: one file.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
-@click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
+@click.option("--force", is_flag=True, help="Replace an output folder that Equipoise made.")
 @_run.architecture_option
 @_run.config_option
 @_run.layout_option

@@ -27,7 +27,7 @@ _MAX_DIFFERENCES_SHOWN = 12
     multiple=True,
     help="A further folder or config of the same model type whose values are tried too; repeatable.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--force", is_flag=True, help="Replace a file that `derive` wrote.")
 @_run.json_option
 @_run.handle_errors
 def command(
@@ -45,15 +45,16 @@ def command(
     """
     from equipoise.convert.core.errors import OutputError
     from equipoise.convert.derive import derive
+    from equipoise.convert.files.output_file import write_output_file
+    from equipoise.convert.files.ownership import check_replaceable_file
 
-    if output is not None and output.exists() and not force:
-        raise OutputError("the file exists", file=output, hint="--force replaces it")
+    if output is not None:
+        check_replaceable_file(output)
+        if output.is_file() and not force:
+            raise OutputError("the file exists", file=output, hint="--force replaces it")
     found = derive(source, classes, also=also)
     if output is not None:
-        try:
-            output.write_text(found.text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot be written: {error.strerror}", file=output) from error
+        write_output_file(output, found.text)
     elif not as_json:
         click.echo(found.text, nl=False)
     if as_json:

@@ -18,7 +18,7 @@ from equipoise.cli import _output, _run, _validation
     help="The folder of the environment; default: in the user's cache.",
 )
 @click.option("--python", help="The Python interpreter of the environment; default: this one.")
-@click.option("--force", is_flag=True, help="Recreate an existing environment.")
+@click.option("--force", is_flag=True, help="Recreate an environment that `env create` made.")
 @_run.handle_errors
 def command(
     action: str, name: str | None, path: Path | None, python: str | None, force: bool

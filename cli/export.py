@@ -89,7 +89,7 @@ class AxisSize(click.ParamType[int | None]):
     help="Exit 1 on the verdict decision-safe too; default: yes, except with --quantize.",
 )
 @click.option("--ways", help="Export strategies to try, separated by commas; default: all.")
-@click.option("--force", is_flag=True, help="Replace an output folder that is not empty.")
+@click.option("--force", is_flag=True, help="Replace an output folder that Equipoise made.")
 @_validation.worker_options
 @_run.json_option
 @_run.handle_errors
@@ -124,6 +124,7 @@ def command(
     strategies are tried one after the other until one passes validation. Exit code 1: the program diverged; it is kept
     and marked; 3: it could not be run; 2: bad input.
     """
+    from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.core.precision import PRECISIONS
     from equipoise.validators.core.request import Request
     from equipoise.validators.export.export import ExportRequest, export_model
@@ -134,8 +135,11 @@ def command(
         workers.pool() as pool,
         _validation.status_line() as tell,
     ):
+        folder = resolve_source(model)
+        if folder.is_dir():
+            _validation.print_own_code_note(folder)
         request = Request(
-            model=Path(model),
+            model=folder,
             task=task,
             device=workers.device,
             precision=precision,

@@ -6,8 +6,10 @@ fast.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -94,5 +96,7 @@ def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
 
 
 def main() -> NoReturn:
-    """Runs the program; the console script."""
+    """Runs the program; the console script. No command reads standard input: a library that asks gets no answer."""
+    with open(os.devnull, "rb") as nothing, suppress(OSError):
+        os.dup2(nothing.fileno(), 0)
     sys.exit(run(sys.argv[1:]))

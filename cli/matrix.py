@@ -51,6 +51,7 @@ def command(
     from equipoise.validators.core.precision import PRECISIONS
     from equipoise.validators.matrix import to_markdown, validate_models
 
+    _validation.check_reports(markdown, json_file)
     found: list[ModelRow] = []
     with (
         workers.pool() as pool,
@@ -85,7 +86,7 @@ def _json(found: list[ModelRow]) -> str:
     values: list[Any] = [
         json.loads(report_json.to_json(line.report))
         if line.report
-        else {"model": line.name, "error": line.error}
+        else {"generator": "equipoise", "model": line.name, "error": line.error}
         for line in found
     ]
     return json.dumps(values, indent=2) + "\n"

@@ -66,6 +66,7 @@ def command(
             workers=pool,
             options={name: _parse_option(value) for name, value in options},
             threads=workers.threads,
+            tell=_validation.print_note,
         )
         _run.print_json(to_json(results if len(results) > 1 else results[0], output))
     return _run.EXIT_OK

@@ -83,13 +83,16 @@ def command(
     from equipoise.validators.models.samples import read_samples
     from equipoise.validators.validate import validate
 
+    _validation.check_reports(report, junit, json_file)
     with (
         workers.pool() as pool,
         _validation.status_line() as tell,
     ):
+        folder = resolve_source(model)
+        _validation.print_own_code_note(folder)
         found = validate(
             Request(
-                model=resolve_source(model),
+                model=folder,
                 artifacts=artifacts,
                 backends=_validation.split_names(backends),
                 task=task,

@@ -55,12 +55,16 @@ def from_pretrained(
         config: A config, or its path, instead of the one next to the weights.
         output_loading_info: Returns ``(model, info)`` with ``missing_keys``, ``unexpected_keys``,
             ``mismatched_keys`` and ``error_msgs``.
-        **kwargs: What ``cls.from_pretrained`` takes, e.g. ``dtype`` and ``ignore_mismatched_sizes``.
+        **kwargs: What ``cls.from_pretrained`` takes, e.g. ``dtype`` and ``ignore_mismatched_sizes``. Code of the folder is
+            run with ``trust_remote_code=True`` only.
 
     Raises:
         InputError: There are no such weights, they are corrupt, or their architecture is unknown.
     """
     _check_libraries()
+    kwargs.setdefault(
+        "trust_remote_code", False
+    )  # without an answer, transformers asks on the terminal
     requested = _requested_layout(from_tf, from_flax)
     path = _local_path(source, kwargs.pop("revision", None), requested) / kwargs.pop(
         "subfolder", ""
@@ -75,7 +79,7 @@ def from_pretrained(
         return cls.from_pretrained(str(path), *model_args, config=config, **kwargs)
     config = _load_config(cls, checkpoint.folder, config, kwargs)
     state = state_dict(_with_config(checkpoint, config))
-    concrete = _concrete_class(cls, config, kwargs.get("trust_remote_code"))
+    concrete = _concrete_class(cls, config, trust=kwargs["trust_remote_code"])
     loaded = concrete.from_pretrained(None, *model_args, config=config, state_dict=state, **kwargs)
     model = loaded[0] if output_loading_info else loaded
     model.config.name_or_path = str(path)
@@ -138,21 +142,23 @@ def _load_config(cls: Any, folder: Path, config: Any, kwargs: dict[str, Any]) ->
 
     config_class = getattr(cls, "config_class", None) or transformers.AutoConfig
     location = str(config or folder)
-    found = config_class.from_pretrained(location)
+    trust = kwargs["trust_remote_code"]
+    found = config_class.from_pretrained(location, trust_remote_code=trust)
     own = {name for name in kwargs if hasattr(found, name)} - _MODEL_ARGUMENTS
     changes = {name: kwargs.pop(name) for name in own}
-    return config_class.from_pretrained(location, **changes) if changes else found
+    if not changes:
+        return found
+    return config_class.from_pretrained(location, trust_remote_code=trust, **changes)
 
 
-def _concrete_class(cls: Any, config: Any, trust_remote_code: bool | None) -> Any:
+def _concrete_class(cls: Any, config: Any, *, trust: bool) -> Any:
     """Returns the class that an auto class resolves to: auto classes of transformers 4.57 need a model name to load a state dict."""
     if getattr(cls, "config_class", None) is not None:
         return cls
     import torch
 
-    trust = {} if trust_remote_code is None else {"trust_remote_code": trust_remote_code}
     with torch.device("meta"):
-        return type(cls.from_config(config, **trust))
+        return type(cls.from_config(config, trust_remote_code=trust))
 
 
 def _load_generation_config(model: Any, folder: Path) -> None:

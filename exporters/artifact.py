@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.core import hashing
 from equipoise.convert.core.json_values import read_json
-from equipoise.convert.core.output_folder import OutputFolder, write_atomic
+from equipoise.convert.files.atomic import write_atomic
 
 MANIFEST_NAME = "artifact.json"
 MANIFEST_VERSION = 1
@@ -100,31 +99,6 @@ class Artifact:
     def as_dict(self) -> dict[str, Any]:
         """Returns the content as JSON values."""
         return {"version": MANIFEST_VERSION, **asdict(self)}
-
-
-@contextmanager
-def atomic_output_folder(path: Path, source: Path, nbytes: int, *, force: bool) -> Iterator[Path]:
-    """Yields a temporary folder next to the output; it becomes the output at the end and is removed on any failure.
-
-    Args:
-        path: The output.
-        source: The model's folder, which must not be overwritten.
-        nbytes: Expected size in bytes.
-        force: Whether to replace an existing folder.
-
-    Raises:
-        OutputError: The output must not be written, or the disk is full.
-    """
-    folder = OutputFolder(path, force=force, fingerprint="artifact")
-    folder.open(source, nbytes)
-    try:
-        with folder.errors():
-            yield folder.partial
-        folder.commit()
-    except BaseException:  # an interrupt must not leave a half-written folder either
-        folder.discard()
-        raise
-    folder.release()
 
 
 def copy_companions(

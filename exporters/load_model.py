@@ -29,7 +29,11 @@ def load_pytorch_model_with_info(
     import transformers
 
     model, info = getattr(transformers, class_name).from_pretrained(
-        folder, output_loading_info=True, attn_implementation=ATTENTION, **_dtype_argument(dtype)
+        folder,
+        output_loading_info=True,
+        attn_implementation=ATTENTION,
+        trust_remote_code=False,
+        **_dtype_argument(dtype),
     )
     return model, info
 

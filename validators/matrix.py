@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import EquipoiseError, InputError
+from equipoise.convert.files.ownership import FILE_MARK
 from equipoise.validators.core.request import Progress, Request
 from equipoise.validators.judgement.results import BackendResult, Report, Verdict
 from equipoise.validators.models.sources import backend_names, resolve_artifact
@@ -165,7 +166,7 @@ def to_markdown(rows: Sequence[ModelRow]) -> str:
         for row in rows
     ]
     notes = [f"- {row.name}: {remark}" for row in rows for remark in row.remarks()]
-    return "\n".join([*_heading(rows), *head, *body, "", *notes]) + "\n"
+    return "\n".join([f"<!-- {FILE_MARK} -->", *_heading(rows), *head, *body, "", *notes]) + "\n"
 
 
 def _heading(rows: Sequence[ModelRow]) -> list[str]:

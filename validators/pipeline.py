@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.framework_types import PilImage
+from equipoise.convert.files.output_file import write_output_file
 from equipoise.validators.core.types import Answer, CallOption, Sample, SampleValue
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
@@ -40,6 +43,7 @@ def run_pipeline(
     workers: WorkerPool | None = None,
     options: Mapping[str, CallOption] | None = None,
     threads: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
     """Returns what ``pipeline(task, model)(inputs)`` returns, one result per sample.
 
@@ -53,6 +57,7 @@ def run_pipeline(
         workers: Worker processes to use.
         options: Options of the pipeline's call: ``top_k``, ``aggregation_strategy`` ...
         threads: Number of threads of the framework; 0 keeps its default.
+        tell: Called with a note on code that is run, or that is not.
 
     Raises:
         InputError: The task, the model, an input or an option cannot be used.
@@ -67,6 +72,9 @@ def run_pipeline(
         stack.enter_context(name_user_paths(path, scratch))
         processes = workers or stack.enter_context(WorkerPool())
         source = _resolve_source(model, path, backend, scratch)
+        for note in (model.own_code_note, *source.code_notes(processes.limits)):
+            if note:
+                tell(note)
         runner = _load_runner(
             resolved_task, model, source, processes, device=device, threads=threads
         )
@@ -221,9 +229,19 @@ def to_json(value: Answer, folder: Path | None = None, name: str = "0") -> Any:
     if hasattr(value, "save") and hasattr(value, "mode"):
         if folder is None:
             return {"picture": {"size": list(value.size), "mode": value.mode}}
-        folder.mkdir(parents=True, exist_ok=True)
-        value.save(folder / f"{name}.png")
+        write_output_file(folder / f"{name}.png", _encode_png(value))
         return str(folder / f"{name}.png")
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
+
+
+def _encode_png(image: PilImage) -> bytes:
+    """Returns an image as a PNG file that names Equipoise."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("generator", "equipoise")
+    stream = BytesIO()
+    image.save(stream, "png", pnginfo=info)
+    return stream.getvalue()

@@ -133,15 +133,15 @@ class Parity:
     def _write(self, report: Report) -> None:
         if self.folder is None:
             return
+        from equipoise.convert.files.output_file import write_output_file
         from equipoise.validators.report import json_report
         from equipoise.validators.report.html.page import to_html
 
         self.count += 1
         number = f"-{self.count}" if self.count > 1 else ""
         name = re.sub(r"[^\w.]+", "-", self.name)[-120:].strip("-") + number
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{name}.html").write_text(to_html(report), encoding="utf-8")
-        (self.folder / f"{name}.json").write_text(json_report.to_json(report), encoding="utf-8")
+        write_output_file(self.folder / f"{name}.html", to_html(report))
+        write_output_file(self.folder / f"{name}.json", json_report.to_json(report))
 
 
 def failure_message(report: Report, *, strict: bool) -> str:

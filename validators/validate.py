@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from equipoise.convert.core.errors import EquipoiseError, InputError
+from equipoise.convert.files.output_folder import OutputFolder
 from equipoise.exporters.target import target_names
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
@@ -58,6 +59,8 @@ def validate(request: Request, pool: WorkerPool | None = None) -> Report:
 def run_validation(context: EvaluationContext) -> Report:
     """Runs a prepared validation."""
     request = context.request
+    if request.save_golden is not None:
+        OutputFolder(request.save_golden, force=True, fingerprint="").check()
     artifacts = [resolve_artifact(path) for path in request.artifacts]
     with open_reference(context) as reference:
         measured = reference.measure(context.batches)

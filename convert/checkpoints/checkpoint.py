@@ -24,6 +24,8 @@ from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.json_values import is_plain_file_name, read_json
 from equipoise.convert.core.tensor import TensorRef
+from equipoise.convert.files.containment import check_readable
+from equipoise.convert.files.identity import FileIdentity
 from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.quantization import quantization_method
 from equipoise.convert.folders.recognition import (
@@ -70,6 +72,7 @@ class Checkpoint(Mapping[str, TensorRef]):
         prefix: What the names of the weights begin with in the files, e.g. ``state_dict.``; no layout has it.
         is_standard: Whether the classes of transformers find and load these files by themselves.
         choices: The caller's ``subtree``, ``variant``, ``dequantize`` and ``merge_adapter``, where they were given.
+        identities: Every file that holds tensors -> what it was before it was read.
     """
 
     path: Path
@@ -86,6 +89,7 @@ class Checkpoint(Mapping[str, TensorRef]):
     prefix: str = ""
     is_standard: bool = True
     choices: Mapping[str, str | bool] = field(default_factory=dict)
+    identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TensorRef:
         return self.tensors[name]
@@ -334,6 +338,7 @@ def _layout_from_file(path: Path) -> str | None:
     layout = layout_from_filename(path.name)
     if layout is not None:
         return layout
+    check_readable(path, path.parent)
     first = _shard_paths(path)[0] if is_shard_index(path) else path
     return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
 
@@ -357,8 +362,11 @@ def open_container(path: Path) -> Container:
             file=path,
             expected="one of " + ", ".join(container_names()),
         )
+    identity = FileIdentity.of(path)
     container: Container = found.read(path)
-    return container
+    others = {ref.file for ref in container.tensors.values()} - {path}
+    identities = {path: identity, **{other: FileIdentity.of(other) for other in sorted(others)}}
+    return replace(container, identities=identities)
 
 
 _INDEX_SHAPE = {"weight_map": {str: str}}
@@ -385,13 +393,14 @@ def _shard_paths(index: Path) -> list[Path]:
                 "the index names a file outside its folder", file=index, found=repr(name)
             )
         path = index.parent / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise CheckpointError(
                 f"the shard {name!r} is missing",
                 file=index,
                 expected=f"{len(set(weight_map.values()))} shards next to the index",
                 hint="download the checkpoint again",
             )
+        check_readable(path, index.parent)
         paths.append(path)
     return paths
 
@@ -428,6 +437,7 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
             *(text for container in containers for text in container.oddities),
         ),
         is_standard=found.is_standard,
+        identities={k: v for container in containers for k, v in container.identities.items()},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
+from equipoise.convert.files.identity import FileIdentity
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Container:
         oddities: Remarks for the user, e.g. "legacy format", "unused bytes at the end".
         maps: Names of the upper maps that hold tensors, where a file has maps within maps: those of a name such as
             ``state_dict.model.encoder.weight`` cannot be told from the name alone.
+        identities: The file and others that hold its tensors -> what they were before they were read.
     """
 
     format: str
@@ -32,6 +34,7 @@ class Container:
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
     maps: frozenset[str] = frozenset()
+    identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
 
 
 class Writer(Protocol):

@@ -6,14 +6,23 @@ import json
 import shutil
 from pathlib import Path
 
+from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
-from equipoise.convert.core.output_folder import write_atomic
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.files.atomic import write_atomic
+from equipoise.convert.files.identity import FileIdentity, check_unchanged
 from equipoise.convert.layouts import layout_module
+
+CONFIG_NAME = "config.json"
 
 
 def write_companions(plan: Plan, target: Path) -> list[str]:
-    """Writes every file of the output that holds no weights, but for the manifest; returns their names."""
+    """Writes every file of the output that holds no weights, but for the manifest; returns their names.
+
+    Raises:
+        CheckpointError: A file changed while it was copied, or the config since it was read.
+    """
     names = _copy_companions(plan, target)
     if len(plan.shards) > 1:
         name = f"{plan.target.filename}.index.json"
@@ -24,10 +33,11 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
 
 def _copy_companions(plan: Plan, target: Path) -> list[str]:
     """Copies the companion files and returns their names; after a cast the config gets the new dtype."""
-    names = []
-    for path in companion_files(plan.checkpoint.folder):
+    identities = {path: FileIdentity.of(path) for path in companion_files(plan.checkpoint.folder)}
+    for path in identities:
         shutil.copyfile(path, target / path.name)
-        names.append(path.name)
+    check_unchanged(identities)
+    names = [path.name for path in identities]
     config = plan.checkpoint.config
     if config is None or config.file is None:
         return names
@@ -37,10 +47,21 @@ def _copy_companions(plan: Plan, target: Path) -> list[str]:
         values.update(dict.fromkeys(keys, CAST_DTYPES[plan.dtype]))
     if config.edits or (plan.dtype is not None and keys):
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-        (target / "config.json").write_text(text, encoding="utf-8")
-    elif config.file.parent != plan.checkpoint.folder or config.file.name != "config.json":
-        shutil.copyfile(config.file, target / "config.json")
-    return names if "config.json" in names else ["config.json", *names]
+        (target / CONFIG_NAME).write_text(text, encoding="utf-8")
+    else:
+        _copy_config(config, config.file, target / CONFIG_NAME)
+    return names if CONFIG_NAME in names else [CONFIG_NAME, *names]
+
+
+def _copy_config(config: Config, file: Path, target: Path) -> None:
+    """Copies the config, and checks that it is still the one that the plan was made with."""
+    shutil.copyfile(file, target)
+    if json.dumps(Config.read(target).values) != json.dumps(config.values):
+        raise CheckpointError(
+            "the config was changed while the checkpoint was converted; nothing is written",
+            file=file,
+            hint="run it again when nothing writes to the source any more",
+        )
 
 
 def _index_text(plan: Plan) -> str:
@@ -52,7 +73,7 @@ def _index_text(plan: Plan) -> str:
         for step in shard.steps:
             for name, header in zip(step.outputs, step.targets, strict=True):
                 stored_name = header.name
-                if layout == "tensorflow":
+                if layout == "tensorflow" and plan.view is not None:
                     stored_name = encode(name, "keras_hdf5", "keras", plan.view)
                 weight_map[stored_name] = shard.filename
         weight_map.update({alias.name: shard.filename for alias in shard.aliases})

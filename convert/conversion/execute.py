@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from equipoise.convert.conversion.plan_types import Plan, Shard, Step
 from equipoise.convert.conversion.transform import check_values, is_copy, target_streams
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.core.hashing import BackgroundHasher
-from equipoise.convert.core.output_folder import OutputFolder, write_atomic
+from equipoise.convert.core.hashing import BackgroundHasher, hash_blocks, hash_file
 from equipoise.convert.core.tensor import TensorHeader
+from equipoise.convert.files.atomic import write_atomic
+from equipoise.convert.files.identity import check_unchanged
+from equipoise.convert.files.output_folder import OutputFolder
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes written, total bytes, and the current tensor."""
@@ -48,11 +50,14 @@ def execute(
         ContainerError: A source file is not what its header said; nothing is left behind.
         CoverageError: A tensor's values forbid the plan; nothing is left behind.
     """
+    identities = plan.checkpoint.identities
+    check_unchanged(identities)
     folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
-    folder.open(plan.checkpoint.path, plan.nbytes)
+    folder.open((plan.checkpoint.path, *identities, *_config_file(plan)), plan.nbytes)
     try:
         with folder.errors(), BackgroundHasher() as hashing:
             result = _PlanExecution(plan, folder, hashing, progress).run()
+        check_unchanged(identities)
         folder.commit()
     except EquipoiseError as error:
         error.rename_path(folder.partial, str(folder.path))
@@ -64,11 +69,16 @@ def execute(
 
 
 def fingerprint(plan: Plan) -> str:
-    """Returns a hash that identifies a conversion: sources by path, size and time, target, and every step."""
-    sources = [(str(path), *path.stat()[6:9:2]) for path in plan.checkpoint.files]
+    """Returns a hash that identifies a conversion: identities of the source's files, target, and every step."""
+    sources = [(str(path), identity) for path, identity in plan.checkpoint.identities.items()]
     shards = [(shard.filename, shard.steps, shard.aliases) for shard in plan.shards]
     text = repr((manifest.library_versions(), sources, plan.target.name, plan.dtype, shards))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _config_file(plan: Plan) -> tuple[Path, ...]:
+    config = plan.checkpoint.config
+    return (config.file,) if config is not None and config.file is not None else ()
 
 
 class _PlanExecution:
@@ -86,7 +96,7 @@ class _PlanExecution:
         for check in self.plan.checks:
             check_values(check, self.plan.checkpoint.tensors)
         source_files = {path.name: self.hashing.file(path) for path in self.plan.checkpoint.files}
-        target_files: dict[str, Future[str]] = {}
+        target_files: dict[str, str] = {}
         records = {}
         for shard in self.plan.shards:
             records[shard.filename], target_files[shard.filename] = self._write_shard(shard)
@@ -96,21 +106,21 @@ class _PlanExecution:
             self.plan,
             records,
             {name: future.result() for name, future in source_files.items()},
-            {name: future.result() for name, future in target_files.items()},
+            target_files,
             {name: future.result() for name, future in companions.items()},
         )
         write_atomic(self.folder.partial / manifest.MANIFEST_NAME, result.text())
         return result
 
-    def _write_shard(self, shard: Shard) -> tuple[dict[str, Any], Future[str]]:
+    def _write_shard(self, shard: Shard) -> tuple[dict[str, Any], str]:
         """Writes a file; returns the record of its tensors for the manifest, and the file's hash."""
         path = self.folder.partial / shard.filename
         finished = self.folder.finished.get(shard.filename)
-        if finished is not None:
+        if finished is not None and self._is_intact(path, finished):
             self._report_progress(
                 sum(header.nbytes for header in shard.headers if not header.alias_of), ""
             )
-            return finished["record"], self.hashing.file(path)
+            return finished["record"], finished["sha256"]
         metadata = {
             **self.plan.target.metadata,
             **({"variant": shard.variant} if shard.variant else {}),
@@ -124,8 +134,17 @@ class _PlanExecution:
                 self._run_step(step, writer, sources, targets)
                 follower.hash_up_to(writer.finished_bytes)
         record = self._record(shard, sources, targets)
-        self.folder.finish_file(shard.filename, record)
-        return record, follower.result()
+        digest = follower.result().result()
+        self.folder.finish_file(shard.filename, digest, record)
+        return record, digest
+
+    def _is_intact(self, path: Path, finished: Mapping[str, Any]) -> bool:
+        """Whether a file of an earlier run has its hash still, and the source the tensors that it was made of."""
+        hashes: Mapping[str, str] = finished["record"]["sources"]
+        return hash_file(path) == finished["sha256"] and all(
+            hash_blocks(self.plan.checkpoint[name].blocks()) == digest
+            for name, digest in hashes.items()
+        )
 
     def _run_step(
         self, step: Step, writer: Writer, sources: PendingHashes, targets: PendingHashes

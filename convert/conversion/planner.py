@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.checkpoints.find_class import (
     find_class,
     find_class_if_known,
@@ -98,7 +99,8 @@ def plan(
         "allow_lossy": allow_lossy,
         **checkpoint.choices,
     }
-    return replace(planned, options=options)
+    notes = (*planned.notes, *companion_notes(checkpoint.folder))
+    return replace(planned, options=options, notes=notes)
 
 
 def _stays_in_layout(checkpoint: Checkpoint, layout: str) -> bool:

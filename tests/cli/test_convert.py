@@ -181,6 +181,13 @@ def test_force_replaces_a_folder(cli: Callable[..., Any], bert: Path, tmp_path: 
     assert outcome.code == 2
     assert "the output folder is not empty" in outcome.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    outcome = cli("convert", bert, tmp_path / "out", "--to", "flax", "--force")
+    assert outcome.code == 2
+    assert "found:    old" in outcome.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    (tmp_path / "out" / "old").unlink()
+    assert cli("convert", bert, tmp_path / "out", "--to", "flax").code == 0
+    assert cli("convert", bert, tmp_path / "out", "--to", "flax").code == 2
     assert cli("convert", bert, tmp_path / "out", "--to", "flax", "--force").code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"config.json", "equipoise.json", "flax_model.msgpack"}

@@ -153,9 +153,9 @@ def test_an_interrupt_exits_with_130_and_keeps_finished_files(
         patch.setattr(runs, "_write_shard", interrupted)
         assert cli(*arguments).code == 130
     assert not (tmp_path / "out").exists()
-    progress = json.loads((tmp_path / ".out.partial" / "equipoise.progress.json").read_text())
+    progress = json.loads((tmp_path / ".out.equipoise" / "equipoise.progress.json").read_text())
     assert list(progress["finished"]) == calls[:1]
-    inode = (tmp_path / ".out.partial" / calls[0]).stat().st_ino
+    inode = (tmp_path / ".out.equipoise" / "new" / calls[0]).stat().st_ino
     assert cli(*arguments).code == 0
     assert (tmp_path / "out" / calls[0]).stat().st_ino == inode
 

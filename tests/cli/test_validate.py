@@ -40,4 +40,4 @@ def test_reports(cli: Callable[..., Any], tmp_path: Path) -> None:
 
     suites = ElementTree.parse(xml).getroot()
     assert [suite.attrib["errors"] for suite in suites] == ["0", "1"]
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.equipoise"))

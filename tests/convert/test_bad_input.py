@@ -48,6 +48,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         standing = tmp_path / "standing"
         standing.mkdir(exist_ok=True)
         (standing / "precious.txt").write_text("keep me")
+        (standing / "repro.json").write_text('{"files": ["precious.txt"]}')
         before = snapshot(tmp_path)
         message = ""
         for output, more in ((tmp_path / "out", ()), (standing, ("--force",))):
@@ -333,7 +334,7 @@ def test_no_permission(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     real = Path.mkdir
 
     def denied(self: Path, *arguments: Any, **options: Any) -> None:
-        if self.name == ".out.partial":
+        if self.name == ".out.equipoise":
             raise PermissionError(errno.EACCES, "Permission denied", str(self))
         real(self, *arguments, **options)
 

@@ -188,7 +188,7 @@ def test_pytorch_weights_are_loaded_by_transformers(bert: Folder) -> None:
 
     args, kwargs = from_pretrained(Recorder, bert(), 1, num_labels=3)
     assert args == (str(bert()), 1)
-    assert kwargs == {"config": None, "num_labels": 3}
+    assert kwargs == {"config": None, "num_labels": 3, "trust_remote_code": False}
 
 
 def test_chosen_framework(bert: Folder, tmp_path: Path) -> None:

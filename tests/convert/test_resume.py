@@ -84,11 +84,11 @@ def test_killed_at_random_moments(to: str, source: Path, tmp_path: Path) -> None
             continue
         assert process.returncode != 0
         killed += 1
-        assert there <= {".out.partial"}
-        partial = work / ".out.partial"
-        resumable += len(list(partial.glob("*-of-*"))) > 1
+        assert there <= {".out.equipoise"}
+        hidden = work / ".out.equipoise"
+        resumable += len(list(hidden.glob("new/*-of-*"))) > 1
         if generator.random() < 0.3:  # otherwise finished shards would soon leave nothing to kill
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
     assert resumable > 2
     with start(source, output, to) as process:
         assert process.wait() == 0
@@ -130,10 +130,10 @@ def test_killed_while_the_folder_is_put_into_its_place(
             convert(source, output, to="flax", force=True)
         except Killed:
             left = {path.name for path in work.iterdir()}
-            assert left <= {"out", ".out.partial", ".out.replaced"}
+            assert left <= {"out", ".out.equipoise"}
             assert "out" not in left or hashes(output) in (old, expected)
             # The replaced folder is not lost before the new one is in its place.
-            surviving = output if "out" in left else work / ".out.replaced"
+            surviving = output if "out" in left else work / ".out.equipoise" / "old"
             assert hashes(surviving) in (old, expected)
     convert(source, output, to="flax", force=True)
     assert hashes(output) == expected
@@ -146,7 +146,7 @@ def test_finished_shards_of_another_conversion_are_discarded(tmp_path: Path) -> 
     for one in (source, other):
         with pytest.raises(KeyboardInterrupt):
             convert(one, output, to="flax", max_shard_size=6000, progress=_interrupt)
-        assert (tmp_path / ".out.partial" / "flax_model-00001-of-00003.msgpack").exists()
+        assert (tmp_path / ".out.equipoise/new/flax_model-00001-of-00003.msgpack").exists()
     convert(source, output, to="flax", max_shard_size=6000)
     convert(source, tmp_path / "whole", to="flax", max_shard_size=6000)
     assert hashes(output) == hashes(tmp_path / "whole")
@@ -165,7 +165,7 @@ def test_two_conversions_into_one_folder(tmp_path: Path) -> None:
 
     def progress(done: int, total: int, name: str) -> None:
         if not other:
-            with pytest.raises(OutputError, match="another conversion is writing") as refused:
+            with pytest.raises(OutputError, match="another process is writing") as refused:
                 convert(source, tmp_path / "out", to="flax")
             other.append(refused.value)
 

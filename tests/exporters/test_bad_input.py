@@ -158,10 +158,40 @@ def test_interrupt_by_signal(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     limit = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.partial/way-*")) and time.monotonic() < limit:
+    while not list(tmp_path.glob(".out.equipoise/new/way-*")) and time.monotonic() < limit:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_user(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """It is refused before anything is loaded, and the model's own folder too."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    outcome = cli("export", BERT, tmp_path / "out", "--to", "onnx", "--force")
+    assert outcome.code == 2
+    assert "found:    thesis.txt" in outcome.err
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "model").symlink_to(BERT)
+    outcome = cli("export", BERT, tmp_path / "model", "--to", "onnx", "--force")
+    assert outcome.code == 2
+    assert "the output folder holds the source" in outcome.err
+
+
+def test_a_model_that_changes_while_it_is_exported(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(BERT, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+
+    def change(folder: Path, *arguments: object) -> None:
+        weights.write_bytes(weights.read_bytes())
+
+    monkeypatch.setattr(export, "_export_into", change)
+    outcome = cli("export", tmp_path / "model", tmp_path / "out", "--to", "onnx")
+    assert outcome.code == 2
+    assert f"{weights}: the file was changed or replaced" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -44,7 +44,8 @@ def evaluate_backend(
         reference: The reference itself, which is asked for module values where a divergence is located.
     """
     label = _label_of(context, source)
-    result = BackendResult(source.backend, label, source.origin, str(source.path))
+    notes = source.code_notes(context.pool.limits)
+    result = BackendResult(source.backend, label, source.origin, str(source.path), notes=notes)
     context.request.progress(f"{label}: loading")
     try:
         hello = context.pool.hello(source.backend)
@@ -61,7 +62,7 @@ def evaluate_backend(
         result,
         about=runner.model.about,
         versions=hello["versions"],
-        notes=_ignored_inputs(context, runner, reference),
+        notes=(*notes, *_ignored_inputs(context, runner, reference)),
     )
     if problem := _missing_weights(runner):
         return replace(result, failure=problem)

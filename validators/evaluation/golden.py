@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.convert.core.errors import InputError, OutputError
+from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import JsonValue
+from equipoise.convert.files.output_folder import replace_folder
+from equipoise.convert.files.ownership import list_entries
 from equipoise.validators.core.types import Arrays, Batch
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.judgement.results import BackendResult, to_json_value
@@ -28,10 +30,10 @@ def save_golden(
     row: BackendResult,
     measured: Sequence[ReferenceOutputs],
 ) -> None:
-    """Writes inputs, reference and truth of every case.
+    """Writes inputs, reference and truth of every case; replaces an older golden.
 
     Raises:
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or holds what is no golden.
     """
     cases = [outputs.batch.case.name for outputs in measured]
     index = {
@@ -45,8 +47,7 @@ def save_golden(
         "noises": len(measured[0].noises),
         "seconds": [list(outputs.seconds) for outputs in measured],
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with replace_folder(folder) as new:
         for outputs in measured:
             parts: dict[str, dict[str, Any]] = {
                 "inputs": outputs.batch.arrays,
@@ -55,10 +56,9 @@ def save_golden(
             }
             parts.update({f"noise-{index}": value for index, value in enumerate(outputs.noises)})
             for part, values in parts.items():
-                np.savez(folder / _file_name(outputs.batch.case.name, part), **values)
-        (folder / INDEX_NAME).write_text(json.dumps(to_json_value(index), indent=2) + "\n")
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", file=folder) from error
+                np.savez(new / _file_name(outputs.batch.case.name, part), **values)
+        index["files"] = list_entries(new)
+        (new / INDEX_NAME).write_text(json.dumps(to_json_value(index), indent=2) + "\n")
 
 
 def _file_name(case: str, part: str) -> str:

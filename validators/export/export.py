@@ -9,9 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.hub import resolve_source
 from equipoise.convert.core.errors import InputError
-from equipoise.exporters.artifact import Artifact, atomic_output_folder, write_manifest
+from equipoise.convert.files.identity import check_unchanged
+from equipoise.convert.files.output_folder import OutputFolder, replace_folder
+from equipoise.exporters.artifact import Artifact, write_manifest
 from equipoise.exporters.target import has_fixed_sizes, target_reference
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import (
@@ -108,9 +111,12 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
         stack.enter_context(name_user_paths(model, scratch))
         if not model.is_dir():
             raise InputError("an export needs a model's folder", file=model)
+        sources = (model, *sorted(model.iterdir()))
+        OutputFolder(request.output, force=request.force, fingerprint="").check(sources)
         context = prepare_context(replace(request.request, model=model), processes, scratch)
-        with atomic_output_folder(
-            request.output, model, context.weight_bytes, force=request.force
+        identities = open_checkpoint(context.pytorch.path).identities
+        with replace_folder(
+            request.output, force=request.force, sources=sources, nbytes=context.weight_bytes
         ) as folder:
             inputs = example_inputs(context, request.sizes, fixed=has_fixed_sizes(target))
             job = ExportJob(
@@ -123,7 +129,9 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
                 options=request.options,
                 ways=request.ways,
             )
-            return _export_into(folder, request, job)
+            result = _export_into(folder, request, job)
+            check_unchanged(identities)
+            return result
 
 
 def _export_into(folder: Path, request: ExportRequest, job: ExportJob) -> ExportResult:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from equipoise.convert import open_checkpoint
+from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import Artifact, copy_companions, hash_files
 from equipoise.exporters.example_inputs import ExampleInputs
@@ -74,7 +75,7 @@ def build_manifest(
         },
         files=hash_files(folder),
         companions=companions,
-        notes=tuple(program.about.get("notes", ())),
+        notes=(*program.about.get("notes", ()), *companion_notes(context.pytorch.path)),
     )
 
 

@@ -11,8 +11,12 @@ import numpy as np
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.files.output_folder import replace_folder
+from equipoise.convert.files.ownership import list_entries
 from equipoise.validators.core.types import Array, Arrays, CapturedModule, CapturedPasses
 from equipoise.validators.judgement.results import Divergence
+
+INDEX_NAME = "repro.json"
 
 SCRIPT_TEMPLATE = '''\
 """{kind} {module}: what {label} gave for these inputs, and what PyTorch gives.
@@ -28,7 +32,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, {class_name}
 
 HERE = Path(__file__).parent
-config = AutoConfig.from_pretrained(HERE, attn_implementation="eager")
+config = AutoConfig.from_pretrained(HERE, attn_implementation="eager", trust_remote_code=False)
 module = {class_name}(config).eval(){submodule}
 missing, unexpected = module.load_state_dict(load_file(HERE / "weights.safetensors"), strict=False)
 print("weights missing:", missing or "none")
@@ -61,7 +65,7 @@ def write_repro(
     class_name: str,
     config: Mapping[str, Any],
 ) -> Path:
-    """Writes a folder with one module, its weights, its inputs and a script; returns the folder.
+    """Writes a folder with one module, its weights, its inputs and a script; returns the folder. Replaces an older one.
 
     Args:
         parent: Where the folder goes; its name consists of backend, case and module.
@@ -71,33 +75,37 @@ def write_repro(
         checkpoint: The checkpoint that PyTorch loads.
         class_name: PyTorch's class.
         config: The model's config.
+
+    Raises:
+        OutputError: The folder cannot be written, or holds what Equipoise did not make.
     """
     from safetensors.numpy import save_file
 
     module = "" if divergence.module.startswith("(") else divergence.module
     name = "-".join([label, divergence.case, module or "model"])
     folder = parent / "".join(c if c.isalnum() else "-" for c in name)
-    folder.mkdir(parents=True, exist_ok=True)
     path = module.partition("#")[0]
-    save_file(_module_weights(checkpoint, path), folder / "weights.safetensors")
     reference = _find_module(passes.reference, module)
-    save_file(_contiguous(reference.inputs), folder / "inputs.safetensors")
     outputs = {
         "truth": _first_output(_find_module(passes.truth, module)),
         "reference": _first_output(reference),
         "found": _first_output(_find_module(passes.found, divergence.there)),
     }
-    save_file(_contiguous(outputs), folder / "outputs.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "repro.py").write_text(
-        SCRIPT_TEMPLATE.format(
-            kind=divergence.kind,
-            module=divergence.module,
-            label=label,
-            class_name=class_name,
-            submodule=f'.get_submodule("{path}")' if path else "",
-        )
+    script = SCRIPT_TEMPLATE.format(
+        kind=divergence.kind,
+        module=divergence.module,
+        label=label,
+        class_name=class_name,
+        submodule=f'.get_submodule("{path}")' if path else "",
     )
+    with replace_folder(folder) as new:
+        save_file(_module_weights(checkpoint, path), new / "weights.safetensors")
+        save_file(_contiguous(reference.inputs), new / "inputs.safetensors")
+        save_file(_contiguous(outputs), new / "outputs.safetensors")
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (new / "repro.py").write_text(script)
+        index = {"module": divergence.module, "case": divergence.case, "files": list_entries(new)}
+        (new / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")
     return folder
 
 

@@ -50,9 +50,12 @@ def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
     That is the config's own class if it is made for the task; else the first of transformers' mapping.
 
     Raises:
-        InputError: transformers has no class of that model type for the task.
+        InputError: transformers has no class of that model type for the task, or only the folder's own code has it.
     """
     if model.class_name and task.suits(model):
+        # transformers is asked only where there is a doubt: the answer imports the module of the class.
+        if model.own_code and not hasattr(import_module("transformers"), model.class_name):
+            raise model.needs_own_code()
         return model.class_name
     for auto_class in (task.auto_class, *_OTHER_AUTO_CLASSES.get(task.auto_class, ())):
         names = class_names_by_type(auto_class).get(model.model_type, ())

@@ -6,18 +6,28 @@ import warnings
 from functools import cached_property
 from pathlib import Path
 
+from equipoise.convert.checkpoints.companion_files import companion_paths
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
 from equipoise.convert.core.json_values import read_json
+from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.recognition import find_model_folder
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
 
 
 class ModelFolder:
     """A folder in the layout of Hugging Face, or an artifact with the same config, tokenizer and processor files.
 
-    Tokenizers and processors come from transformers, which needs no framework for them; arrays are NumPy's.
+    Tokenizers and processors come from transformers, which needs no framework for them; arrays are NumPy's. Transformers
+    follows links and reads pipes, so that a folder with such companions is refused.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        CheckpointError: There is no config, or a companion leads out of the folder.
 
     Attributes:
         path: The folder.
@@ -26,6 +36,8 @@ class ModelFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = find_model_folder(Path(path))
+        for file in companion_paths(self.path):
+            check_readable(file, self.path)
         self.config: dict[str, JsonValue] = self._read_json("config.json", required=True)
 
     @property
@@ -64,9 +76,8 @@ class ModelFolder:
     @cached_property
     def preprocessor_config(self) -> dict[str, JsonValue]:
         """Content of ``preprocessor_config.json``, or of ``processor_config.json`` in newer folders."""
-        return self._read_json("preprocessor_config.json") or self._read_json(
-            "processor_config.json"
-        )
+        first, second = _PROCESSOR_CONFIGS
+        return self._read_json(first) or self._read_json(second)
 
     @cached_property
     def labels(self) -> dict[int, str]:
@@ -130,6 +141,29 @@ class ModelFolder:
 
         return self._load(AutoProcessor)
 
+    @cached_property
+    def own_code(self) -> tuple[str, ...]:
+        """Python classes that the folder brings itself (``auto_map`` in its configs), e.g. ``modeling_x.XModel``."""
+        names = ("config.json", "tokenizer_config.json", *_PROCESSOR_CONFIGS)
+        tables = [self._read_json(name).get("auto_map") for name in names]
+        values = [one for table in tables if isinstance(table, dict) for one in table.values()]
+        flat = [part for one in values for part in (one if isinstance(one, list) else [one])]
+        return tuple(dict.fromkeys(str(one) for one in flat if one))
+
+    def needs_own_code(self) -> CheckpointError:
+        """Returns the error for a folder that cannot be loaded without its own code."""
+        return CheckpointError(
+            f"it needs Python code of its own ({', '.join(self.own_code)}); no code of a model's folder is run",
+            file=self.path,
+        )
+
+    @property
+    def own_code_note(self) -> str:
+        """A note on code of the folder that is not run; empty if there is none."""
+        if not self.own_code:
+            return ""
+        return f"{self.path.name} brings Python code of its own ({', '.join(self.own_code)}); it is not run"
+
     def _config_with_defaults(self) -> dict[str, JsonValue]:
         from transformers import AutoConfig
 
@@ -142,8 +176,10 @@ class ModelFolder:
             with warnings.catch_warnings():
                 # Marian warns that it does not normalize punctuation without sacremoses; not needed here.
                 warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
-                return loader.from_pretrained(str(self.path))
+                return loader.from_pretrained(str(self.path), trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
+            if self.own_code:
+                raise self.needs_own_code() from error
             raise CheckpointError(
                 f"transformers cannot load the {loader.__name__.removeprefix('Auto').lower()}: {error}",
                 file=self.path,

@@ -8,6 +8,7 @@ from typing import Any
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.json_values import describe_mismatch, read_json
+from equipoise.convert.files.containment import check_readable
 
 MEDIA_FIELDS = frozenset({"image", "images", "audio", "video", "frames"})
 """Fields of samples that are paths of files."""
@@ -26,14 +27,30 @@ _SHAPE = {
 _EXAMPLE = '[{"inputs": {"text": "..."}}, ...]'
 
 
-def resolve_media_paths(folder: Path, value: Any, name: str = "") -> Any:
-    """Returns a sample whose media paths, relative to ``folder``, are joined with it."""
+def resolve_media_paths(folder: Path, value: Any, name: str = "", *, inside: bool = False) -> Any:
+    """Returns a sample whose media paths, relative to ``folder``, are joined with it.
+
+    Args:
+        folder: The folder.
+        value: The sample, or a value in it.
+        name: The field of the value.
+        inside: Whether the files, or those in a folder of frames, must lie inside the folder.
+
+    Raises:
+        CheckpointError: A file must lie inside the folder and does not.
+    """
     if isinstance(value, Mapping):
-        return {key: resolve_media_paths(folder, inner, key) for key, inner in value.items()}
+        return {
+            key: resolve_media_paths(folder, inner, key, inside=inside)
+            for key, inner in value.items()
+        }
     if name in MEDIA_FIELDS and isinstance(value, list):
-        return [resolve_media_paths(folder, inner, name) for inner in value]
+        return [resolve_media_paths(folder, inner, name, inside=inside) for inner in value]
     if name in MEDIA_FIELDS and isinstance(value, str):
-        return str(folder / value)
+        path = folder / value
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if inside else ():
+            check_readable(file, folder)
+        return str(path)
     return value
 
 
@@ -60,10 +77,14 @@ class FileSample(dict[str, Any]):
         )
 
 
-def read_samples(file: Path) -> list[Mapping[str, Any]]:
+def read_samples(file: Path, *, inside: bool = False) -> list[Mapping[str, Any]]:
     """Reads the samples of a JSON file: a list of inputs, or of objects with ``inputs``.
 
     Paths of images and audio files are relative to the file.
+
+    Args:
+        file: The file.
+        inside: Whether images and audio files must lie in its folder.
 
     Raises:
         InputError: The file does not exist, is not JSON, contains no sample, or a sample is malformed.
@@ -72,17 +93,17 @@ def read_samples(file: Path) -> list[Mapping[str, Any]]:
     entries = values if isinstance(values, list) else [values]
     if not entries:
         raise InputError("there are no samples", file=file, expected=_EXAMPLE)
-    return [_read_sample(file, index, entry) for index, entry in enumerate(entries)]
+    return [_read_sample(file, index, entry, inside) for index, entry in enumerate(entries)]
 
 
-def _read_sample(file: Path, index: int, entry: object) -> FileSample:
+def _read_sample(file: Path, index: int, entry: object, inside: bool) -> FileSample:
     fields: Any = entry.get("inputs", entry) if isinstance(entry, dict) else entry
     problem = describe_mismatch(fields, _SHAPE)
     if problem is not None:
         raise InputError(f"sample {index}: {problem}", file=file, expected=_EXAMPLE)
     if len({len(column) for column in fields.get("table", {}).values()}) > 1:
         raise InputError(f"sample {index}: columns of different lengths", file=file, tensor="table")
-    return FileSample(resolve_media_paths(file.parent, fields), file, index)
+    return FileSample(resolve_media_paths(file.parent, fields, inside=inside), file, index)
 
 
 def take_cyclic(samples: Sequence[Mapping[str, Any]], count: int) -> tuple[Mapping[str, Any], ...]:

@@ -19,6 +19,13 @@ _CLASS_ORDER = ("pytorch", "tensorflow", "flax")
 _PROGRAM_ORDER = ("torchscript", "torch-export", "onnx", "saved-model", "stablehlo", "tflite")
 """Order of the backends in reports; a backend that is missing here comes last."""
 
+PROGRAMS_WITH_CODE = {
+    "torchscript": "TorchScript",
+    "torch-export": "a program of torch.export",
+    "saved-model": "a SavedModel",
+}
+"""Backends whose programs can do more than arithmetic, e.g. write files -> what they run; see docs/security.md."""
+
 _BACKENDS = "equipoise.validators.backends"
 _CLASSES = PluginFolder(f"{_BACKENDS}.classes")
 _PROGRAMS = PluginFolder(f"{_BACKENDS}.programs")
@@ -41,6 +48,17 @@ class ModelSource:
     origin: str = "as given"
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+
+    def code_notes(self, limits: str) -> tuple[str, ...]:
+        """Returns a note if this is someone else's program or backend that can do more than arithmetic.
+
+        Args:
+            limits: The limits of its process in words.
+        """
+        code = "Python code" if self.backend.endswith(".py") else ""
+        if not code and self.origin == "as given":
+            code = PROGRAMS_WITH_CODE.get(self.backend, "")
+        return (f"{code}: it runs with your rights, within {limits}",) if code else ()
 
     @property
     def from_pt(self) -> bool:

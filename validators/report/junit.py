@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from equipoise.convert.files.ownership import FILE_MARK
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics, Report, Verdict
 from equipoise.validators.report.summary import describe_divergence, first_line, format_number
 
@@ -14,7 +15,8 @@ def to_junit(report: Report) -> str:
     for result in report.backends:
         _add_suite(root, report, result)
     indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+    head = f'<?xml version="1.0" encoding="utf-8"?>\n<!-- {FILE_MARK} -->\n'
+    return head + tostring(root, encoding="unicode") + "\n"
 
 
 def _add_suite(root: Element, report: Report, result: BackendResult) -> None:

@@ -206,6 +206,13 @@ class WorkerPool:
         self._hello.pop(key, None)
         return self._processes[key]
 
+    @property
+    def limits(self) -> str:
+        """The limits of a process in words."""
+        seconds = f"{self.time_limit:g} s a request" if self.time_limit else "no time limit"
+        nbytes = f"{self.memory_limit} bytes of address space" if self.memory_limit else ""
+        return f"{seconds}, {nbytes or 'no memory limit (--memory-limit sets one)'}"
+
     def end(self, backend: str, *, suffix: str = "") -> None:
         """Ends the process of a backend to free its memory; the next request starts another."""
         if (process := self._processes.pop(backend + suffix, None)) is not None:

@@ -309,7 +309,7 @@ def limit_memory(nbytes: int) -> None:
 
 
 def main() -> None:
-    """Serves standard input; standard output is reserved for frames."""
+    """Serves standard input; both standard streams are reserved for frames, and code that reads input finds none."""
     for name, value in (
         ("TF_USE_LEGACY_KERAS", "1"),
         ("TF_CPP_MIN_LOG_LEVEL", "3"),
@@ -324,9 +324,12 @@ def main() -> None:
     # Tracing creates millions of long-lived objects: with the default thresholds a quarter of its time is garbage collection.
     gc.set_threshold(20_000, 20, 50)
     stand_in_for_package(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    source = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    Worker().serve(sys.stdin.buffer, sink)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    Worker().serve(source, sink)
 
 
 if __name__ == "__main__":

@@ -93,9 +93,13 @@ def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
 
 
 def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
-    """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder."""
+    """Returns the samples in the model's folder, or the task's own; media paths are joined with the folder.
+
+    Raises:
+        CheckpointError: A path leads out of the folder.
+    """
     file = model.path / "samples.json"
-    return list(read_samples(file)) if file.is_file() else task.samples(model)
+    return list(read_samples(file, inside=True)) if file.is_file() else task.samples(model)
 
 
 TASKS = PluginFolder("equipoise.validators.tasks", "equipoise.tasks", "TASK")

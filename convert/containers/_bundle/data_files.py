@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from equipoise.convert.containers._bundle.entries import (
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import Extent, TensorRef, dtype_named
+from equipoise.convert.files.containment import check_readable
 
 _MAX_SLICES = 1024
 
@@ -71,12 +73,13 @@ class DataFiles:
                     expected=f"one of {self._header.shards}",
                     found=f"number {number}",
                 )
-            if not path.is_file():
+            if not os.path.lexists(path):
                 raise CheckpointError(
                     "a data file of the checkpoint is missing",
                     file=path,
                     hint="download it and put it next to the index",
                 )
+            check_readable(path, self._index.parent)
         sizes = {number: path.stat().st_size for number, path in self._paths.items()}
         ends = dict.fromkeys(self._paths, 0)
         for entry in sorted(stored, key=lambda entry: entry.offset):

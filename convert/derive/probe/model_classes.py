@@ -24,6 +24,7 @@ from equipoise.convert.derive.probe.observations import (
     ConfigValues,
     ObservedModule,
 )
+from equipoise.convert.files.containment import check_readable
 
 _BUILD_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
@@ -155,8 +156,13 @@ def open_model_type(
 
 
 def _config_path(source: str) -> Path:
-    path_or_folder = Path(source)
-    return path_or_folder / "config.json" if path_or_folder.is_dir() else path_or_folder
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    file = path / "config.json"
+    if file.is_symlink():
+        check_readable(file, path)
+    return file
 
 
 def _read_sample_config(source: str, kind: Any) -> Any:

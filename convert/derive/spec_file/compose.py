@@ -15,6 +15,7 @@ from equipoise.convert.derive.spec_file.check import mismatches
 from equipoise.convert.derive.spec_file.spec_lines import find_lines
 from equipoise.convert.derive.spec_file.spec_text import SpecDraft, join_limited, render_spec
 from equipoise.convert.derive.spec_file.ties import find_ties, parameter_template
+from equipoise.convert.files.ownership import FILE_MARK
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def _compose_once(
         shared.by_parameter,
         observations.defaults,
         (
+            FILE_MARK,
             f"Derived from PyTorch's model under {len(observations.variants)} configs; to be reviewed.",
             *(f"As the given config has it, no expression was found: {one}" for one in unsolved),
             *([f"These fields could not be changed: {stuck}"] if observations.unchangeable else []),

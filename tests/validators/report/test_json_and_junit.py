@@ -22,7 +22,17 @@ from equipoise.validators.report.summary import (
 )
 
 REPORT = {
-    *("schema", "model", "model_type", "class_name", "task", "precision", "device", "tolerance"),
+    *(
+        "generator",
+        "schema",
+        "model",
+        "model_type",
+        "class_name",
+        "task",
+        "precision",
+        "device",
+        "tolerance",
+    ),
     *("date", "machine", "samples", "reference", "backends", "command", "verdict"),
 }
 BACKEND = {

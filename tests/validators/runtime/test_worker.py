@@ -101,3 +101,22 @@ def test_validators_is_no_script() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "equipoise.validators" in done.stderr
+
+
+def test_code_in_a_worker_reads_no_input(tmp_path: Path) -> None:
+    """Standard input is the protocol's: a library that asks must get no answer, and must not eat a request."""
+    file = tmp_path / "functions.py"
+    file.write_text(
+        "import os, subprocess, sys\n"
+        "def ask():\n"
+        "    try:\n"
+        "        answer = input('run it? ')\n"
+        "    except EOFError:\n"
+        "        answer = None\n"
+        "    inner = subprocess.run([sys.executable, '-c', 'import sys; print(sys.stdin.read())'],\n"
+        "                           capture_output=True, text=True)\n"
+        "    return [answer, os.read(0, 10).decode(), inner.stdout]\n"
+    )
+    with WorkerProcess(sys.executable) as environment:
+        assert environment.call(file, "ask") == [None, "", "\n"]
+        assert environment.call(file, "ask") == [None, "", "\n"]

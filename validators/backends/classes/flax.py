@@ -36,7 +36,11 @@ def load(folder: str, class_name: str, options: Options) -> Session:
         raise LookupError(f"transformers has no class Flax{class_name}")
     dtype = _jax.jax_dtype(options.get("dtype") or "float32")
     if options.get("from_pt"):
-        return Session(cls.from_pretrained(folder, from_pt=True, dtype=dtype), {}, options)
+        return Session(
+            cls.from_pretrained(folder, from_pt=True, dtype=dtype, trust_remote_code=False),
+            {},
+            options,
+        )
     model, params = _load_without_init(cls, folder, dtype)
     from flax.traverse_util import flatten_dict
 
@@ -55,11 +59,13 @@ def load(folder: str, class_name: str, options: Options) -> Session:
 def _load_without_init(cls: Any, folder: str, dtype: JaxDtype) -> tuple[FlaxModel, JaxTree]:
     """Loads a model and its parameters, without random initialization if the class supports that."""
     try:
-        model, params = cls.from_pretrained(folder, _do_init=False, dtype=dtype)
+        model, params = cls.from_pretrained(
+            folder, _do_init=False, dtype=dtype, trust_remote_code=False
+        )
     except ValueError as error:
         if "_do_init" not in str(error):
             raise
-        model = cls.from_pretrained(folder, dtype=dtype)
+        model = cls.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
         return model, model.params
     model._is_initialized = True
     return model, params

@@ -36,7 +36,11 @@ def load(folder: str, class_name: str, options: Options) -> Session:
         loading_options = {"dtype": loading_options["torch_dtype"]}
     cls = getattr(transformers, class_name)
     model, info = cls.from_pretrained(
-        folder, output_loading_info=True, attn_implementation="eager", **loading_options
+        folder,
+        output_loading_info=True,
+        attn_implementation="eager",
+        trust_remote_code=False,
+        **loading_options,
     )
     model = model.to(options.get("device") or "cpu").eval()
     if is_float64(options):

@@ -34,7 +34,9 @@ def load(folder: str, class_name: str, options: Options) -> Session:
         raise LookupError(f"transformers has no class TF{class_name}")
     loading_options = {"from_pt": True} if options.get("from_pt") else {}
     with device_scope(options):
-        model, info = cls.from_pretrained(folder, output_loading_info=True, **loading_options)
+        model, info = cls.from_pretrained(
+            folder, output_loading_info=True, trust_remote_code=False, **loading_options
+        )
     # The HDF5 loader also reports layers as missing that have no weights (dropout_37).
     weightless = {layer.name for layer in model.layers if not layer.weights}
     info["missing_keys"] = [name for name in info["missing_keys"] if name not in weightless]

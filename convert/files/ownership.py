@@ -1,0 +1,139 @@
+"""Tells what Equipoise made from what is the user's; only the former is ever replaced.
+
+A folder that Equipoise writes holds an index that lists its files: ``equipoise.json`` of a conversion, ``artifact.json``
+of an export, and so on. What no index lists is the user's. A file that Equipoise writes names it near its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from equipoise.convert.core.errors import OutputError
+
+INDEX_TABLES = {
+    "equipoise.json": (("target", "files"), ("companions",)),
+    "artifact.json": (("files",), ("companions",)),
+    "golden.json": (("files",),),
+    "repro.json": (("files",),),
+    "equipoise-environment.json": (("files",),),
+}
+"""Index of a folder -> where it lists the folder's files, as paths with slashes."""
+
+FILE_MARK = "generator: equipoise"
+"""What the comments at the beginning of a report or an architecture file say. JSON has a field, HTML a ``meta`` element,
+PNG a text chunk of that name and value.
+"""
+_MARK = re.compile(rb'generator(?:" content=)?\W{1,4}equipoise\b')
+_MARK_BYTES = 4096
+_MAX_INDEX_BYTES = 1 << 30
+_NAMES_SHOWN = 3
+
+
+def check_replaceable_folder(folder: Path) -> None:
+    """Checks that everything in a folder was made by Equipoise.
+
+    Raises:
+        OutputError: Something is the user's; the message names it.
+    """
+    listed = _listed_files(folder)
+    foreign = list(islice(_foreign_entries(folder, listed), _NAMES_SHOWN + 1))
+    if not foreign:
+        return
+    index = next((name for name in INDEX_TABLES if name in listed), None)
+    shown = ", ".join(foreign[:_NAMES_SHOWN]) + (" and more" if foreign[_NAMES_SHOWN:] else "")
+    raise OutputError(
+        "the output folder holds what Equipoise did not make, and it replaces only its own",
+        file=folder,
+        expected=f"nothing but the files that {index} lists" if index else "a folder that it made",
+        found=shown,
+        hint="choose another folder, or move these away",
+    )
+
+
+def check_replaceable_file(path: Path) -> None:
+    """Checks that a file does not exist, is empty, a device or a pipe, or was written by Equipoise.
+
+    Raises:
+        OutputError: It is a folder, or the user's.
+    """
+    try:
+        if path.is_dir():
+            raise OutputError("the output path is a folder", file=path)
+        if not path.is_file():
+            return
+        with open(path, "rb") as file:
+            beginning = file.read(_MARK_BYTES)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", file=path) from error
+    if beginning and _MARK.search(beginning) is None:
+        raise OutputError(
+            "the file exists, and Equipoise did not write it",
+            file=path,
+            hint="choose another name, or move the file away",
+        )
+
+
+def list_entries(folder: Path) -> list[str]:
+    """Returns all files, links and empty folders below a folder, sorted; compiled Python files are left out.
+
+    Paths are relative, with slashes; an empty folder's ends with one.
+    """
+    return list(_entries(folder))
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        at = Path(root).relative_to(folder)
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        if not folders and not files and at.parts:
+            yield f"{at.as_posix()}/"
+        for name in sorted(files + links):
+            if not (at.name == "__pycache__" and name.endswith(".pyc")):
+                yield (at / name).as_posix()
+
+
+def _foreign_entries(folder: Path, listed: set[str]) -> Iterator[str]:
+    """Yields what an index does not list; without an index, what lies in the folder itself."""
+    if listed:
+        yield from (name for name in _entries(folder) if name not in listed)
+        return
+    for path in sorted(folder.iterdir()):
+        yield f"{path.name}/" if path.is_dir() and not path.is_symlink() else path.name
+
+
+def _listed_files(folder: Path) -> set[str]:
+    """Returns the files that the indices of a folder list, the indices themselves included."""
+    found: set[str] = set()
+    for index, tables in INDEX_TABLES.items():
+        path = folder / index
+        try:
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_INDEX_BYTES:
+                continue
+            content = json.loads(path.read_bytes())
+            names = {name for keys in tables for name in _names_at(content, keys)}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        found |= {index, *names}
+    return found
+
+
+def _names_at(content: object, keys: tuple[str, ...]) -> list[str]:
+    """Returns the names under a key: those of an object's entries or of a list.
+
+    Raises:
+        KeyError: The key is missing.
+        TypeError: There is something else.
+    """
+    for key in keys:
+        if not isinstance(content, dict):
+            raise TypeError(key)
+        content = content[key]
+    if not isinstance(content, (dict, list)) or not all(isinstance(name, str) for name in content):
+        raise TypeError(keys)
+    return [str(name) for name in content]
