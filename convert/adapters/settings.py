@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.json_values import read_json
+from equipoise.convert.files.containment import check_readable
 
 CONFIG_NAME = "adapter_config.json"
 _SHAPE = {
@@ -81,10 +83,11 @@ def read_settings(folder: Path) -> AdapterSettings:
         CheckpointError: There is no adapter, or it is of a kind that is not merged here.
     """
     path = folder / CONFIG_NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise CheckpointError(
             "this is no PEFT adapter", file=folder, expected=f"{CONFIG_NAME} and adapter_model.safetensors"
         )  # fmt: skip
+    check_readable(path, folder)
     values = read_json(path, _SHAPE)
     kind = values["peft_type"].upper()
     used = [name for name in _UNSUPPORTED if values.get(name)]

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from equipoise.convert.adapters.merge import WEIGHT_NAMES
 from equipoise.convert.adapters.merge import merge_adapter as merge_into
 from equipoise.convert.adapters.settings import CONFIG_NAME, read_settings
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.find_config import find_config
+from equipoise.convert.checkpoints.open_files import (
+    INDEX_SHAPE,
+    LAYOUT_OF_METADATA,
+    layout_from_file,
+    open_container,
+    open_containers,
+)
 from equipoise.convert.checkpoints.weight_map import (
     FileContent,
     WeightMap,
     choose_weight_map,
     find_weight_map,
 )
-from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.containers.base import Container
-from equipoise.convert.core.errors import CheckpointError, ContainerError
-from equipoise.convert.core.json_values import is_plain_file_name, read_json
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.json_values import read_json
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.files.identity import FileIdentity
-from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.quantization import quantization_method
 from equipoise.convert.folders.recognition import (
     check_nothing_beside_weights,
@@ -39,7 +44,6 @@ from equipoise.convert.folders.weight_files import (
     WeightFiles,
     find_weight_files,
     is_shard_index,
-    without_index_ending,
 )
 from equipoise.convert.layouts import layout_module
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
@@ -50,7 +54,6 @@ _LAYOUT_OF_CONTAINER = {
     "tensor_bundle": "tensorflow",
     "flax_msgpack": "flax",
 }
-_LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch"}
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def open_checkpoint(
     source = Path(path)
     try:
         source, found = _find_files(source, layout, variant, beside=merge_adapter is None)
-        containers = _open_containers(found)
+        containers = open_containers(found)
         checkpoint = _join_containers(source, found, containers)
         weights = _find_weights(checkpoint, containers, subtree)
         settings = find_config(source, found.entry, config)
@@ -240,17 +243,19 @@ def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
             found=checkpoint.layout,
             hint="convert the base to pytorch first",
         )
-    paths = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
-    if not paths:
+    path = next((folder / name for name in WEIGHT_NAMES if os.path.lexists(folder / name)), None)
+    if path is None:
         raise CheckpointError(
             "the adapter has no weights", file=folder, expected=" or ".join(WEIGHT_NAMES)
         )
-    adapter = open_container(paths[0])
+    check_readable(path, folder)
+    adapter = open_container(path)
     tensors, note = merge_into(checkpoint.tensors, adapter.tensors, settings, folder)
     return replace(
         checkpoint,
         tensors=tensors,
-        files=(*checkpoint.files, paths[0], folder / CONFIG_NAME),
+        files=(*checkpoint.files, path, folder / CONFIG_NAME),
+        identities={**checkpoint.identities, **adapter.identities},
         oddities=(*checkpoint.oddities, note),
         choices={**checkpoint.choices, "merge_adapter": str(folder)},
         is_standard=False,
@@ -275,8 +280,10 @@ def _find_files(
         raise CheckpointError("there is no such file or folder", file=source)
     if beside:
         check_nothing_beside_weights(source)
-    found = find_weight_files(source, layout, variant, _layout_from_file)
+    found = find_weight_files(source, layout, variant, layout_from_file)
     if found is not None:
+        for file in found.files:
+            check_readable(file, source)
         return source, replace(found, notes=(*found.notes, *notes_on_modules(source)))
     below = folder_below(source)
     if below is None:
@@ -320,91 +327,6 @@ def _keep_weights(checkpoint: Checkpoint, weights: WeightMap, *, chosen: bool) -
     )
 
 
-def layout_from_filename(name: str) -> str | None:
-    """Returns the layout that a file name implies; None for safetensors, which can hold any."""
-    for ending, layout in (
-        (".bin", "pytorch"),
-        (".h5", "tensorflow"),
-        (".msgpack", "flax"),
-        (".index", "tensorflow"),
-    ):
-        if without_index_ending(name).endswith(ending):
-            return layout
-    return None
-
-
-def _layout_from_file(path: Path) -> str | None:
-    """Returns the layout that a file's name or its safetensors metadata imply; None if neither does."""
-    layout = layout_from_filename(path.name)
-    if layout is not None:
-        return layout
-    check_readable(path, path.parent)
-    first = _shard_paths(path)[0] if is_shard_index(path) else path
-    return _LAYOUT_OF_METADATA.get(open_container(first).metadata.get("format", ""))
-
-
-def open_container(path: Path) -> Container:
-    """Opens one file with the container that its suffix and first bytes indicate.
-
-    Raises:
-        ContainerError: The container is unknown, or the file is corrupt.
-    """
-    modules: list[Any] = [container_module(name) for name in container_names()]
-    modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
-    found = next((module for module in modules if module.sniff(path)), None)
-    if found is None:
-        check_file(path)
-    if found is None and path.name.endswith(tuple(modules[0].SUFFIXES)):
-        found = modules[0]  # its reader says what is wrong with the first bytes
-    if found is None:
-        raise ContainerError(
-            "unknown container",
-            file=path,
-            expected="one of " + ", ".join(container_names()),
-        )
-    identity = FileIdentity.of(path)
-    container: Container = found.read(path)
-    others = {ref.file for ref in container.tensors.values()} - {path}
-    identities = {path: identity, **{other: FileIdentity.of(other) for other in sorted(others)}}
-    return replace(container, identities=identities)
-
-
-_INDEX_SHAPE = {"weight_map": {str: str}}
-
-
-def _open_containers(found: WeightFiles) -> list[Container]:
-    paths = _shard_paths(found.entry) if is_shard_index(found.entry) else found.files
-    return [open_container(path) for path in paths]
-
-
-def _shard_paths(index: Path) -> list[Path]:
-    """Returns the files that an index names, each once.
-
-    Raises:
-        CheckpointError: It is not an index, or names a file that is missing or outside its folder.
-    """
-    weight_map = read_json(index, _INDEX_SHAPE)["weight_map"]
-    if not weight_map:
-        raise CheckpointError("not an index of shards: the weight_map is empty", file=index)
-    paths = []
-    for name in dict.fromkeys(weight_map.values()):
-        if not is_plain_file_name(name):
-            raise CheckpointError(
-                "the index names a file outside its folder", file=index, found=repr(name)
-            )
-        path = index.parent / name
-        if not os.path.lexists(path):
-            raise CheckpointError(
-                f"the shard {name!r} is missing",
-                file=index,
-                expected=f"{len(set(weight_map.values()))} shards next to the index",
-                hint="download the checkpoint again",
-            )
-        check_readable(path, index.parent)
-        paths.append(path)
-    return paths
-
-
 def _join_containers(source: Path, found: WeightFiles, containers: list[Container]) -> Checkpoint:
     entry = found.entry
     tensors: dict[str, TensorRef] = {}
@@ -427,7 +349,7 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
         container=first.format,
         variant=metadata.get("variant", ""),
         layout=_LAYOUT_OF_CONTAINER.get(first.format)
-        or _LAYOUT_OF_METADATA.get(metadata.get("format", "")),
+        or LAYOUT_OF_METADATA.get(metadata.get("format", "")),
         files=tuple(container.path for container in containers),
         tensors=tensors,
         metadata=metadata,
@@ -443,7 +365,7 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
 
 def _check_index(index: Path, tensors: Mapping[str, TensorRef]) -> None:
     """Checks that every name of the index is in a shard; the two may spell TensorFlow names differently."""
-    listed = read_json(index, _INDEX_SHAPE)["weight_map"]
+    listed = read_json(index, INDEX_SHAPE)["weight_map"]
     missing = [name for name in listed if not _possible_names(name) & tensors.keys()]
     if missing:
         raise CheckpointError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec_files import spec_names
+from equipoise.convert.files.containment import check_readable
 
 _ENDING = "_config.json"
 
@@ -31,10 +33,13 @@ def find_config(source: Path, entry: Path, given: str | Path | None) -> Config |
     above = 4 if entry.parent.name == "variables" else 1
     folders += list(entry.parents)[:above]
     for folder in folders:
-        if (folder / "config.json").is_file():
-            return Config.read(folder / "config.json")
+        path = folder / "config.json"
+        if os.path.lexists(path):
+            check_readable(path, folder)
+            return Config.read(path)
         early = [path for path in sorted(folder.glob(f"*{_ENDING}")) if _named_type(path)]
         if len(early) == 1:
+            check_readable(early[0], folder)
             return _read(early[0])
     return None
 

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from equipoise.convert.checkpoints.checkpoint import layout_from_filename
 from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
+from equipoise.convert.checkpoints.open_files import layout_from_filename
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.folders.recognition import recognise_paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.core.json_values import read_json
+from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
 
 _MAX_LISTED_PATHS = 10_000
@@ -232,7 +234,10 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
 
 def _read_if_present(path: Path) -> JsonValue:
     """Returns the content of a small JSON file in the folder; None if there is no such file."""
-    value: JsonValue = read_json(path, object) if path.is_file() else None
+    if not os.path.lexists(path):
+        return None
+    check_readable(path, path.parent)
+    value: JsonValue = read_json(path, object)
     return value
 
 

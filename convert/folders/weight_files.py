@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.files.containment import check_readable
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -124,7 +126,7 @@ def _candidates(folder: Path) -> list[WeightFiles]:
         for name in WEIGHT_FILES
         if not name.endswith(".index") or "/" in name
         for path in (folder / name, folder / f"{name}.index.json")
-        if path.is_file()
+        if os.path.lexists(path)
     ]
     found += [
         WeightFiles((path,))
@@ -181,7 +183,10 @@ def _escape(name: str) -> str:
 def _checkpoint_path(folder: Path) -> str | None:
     """Returns the prefix that the file ``checkpoint`` names, without its folder; None if there is none."""
     path = folder / "checkpoint"
-    if not path.is_file() or path.stat().st_size > _MAX_CHECKPOINT_FILE_BYTES:
+    if not os.path.lexists(path):
+        return None
+    check_readable(path, folder)
+    if path.stat().st_size > _MAX_CHECKPOINT_FILE_BYTES:
         return None
     line = _CHECKPOINT_LINE.search(path.read_text(encoding="utf-8", errors="replace"))
     if line is None:
