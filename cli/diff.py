@@ -39,8 +39,8 @@ def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
 
 
 def _open(source: str) -> Checkpoint:
-    from equipoise.convert.checkpoints.checkpoint import open_checkpoint
     from equipoise.convert.checkpoints.hub import resolve_source
+    from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
 
     return open_checkpoint(resolve_source(source))
 

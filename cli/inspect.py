@@ -44,8 +44,8 @@ def command(
 
     Works for any file of a known container, of known and unknown architectures.
     """
-    from equipoise.convert.checkpoints.checkpoint import open_checkpoint
     from equipoise.convert.checkpoints.hub import resolve_source
+    from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
     from equipoise.convert.survey import survey_checkpoint
 
     path = resolve_source(source, revision, layout=layout, variant=variant)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from equipoise.convert.checkpoints.checkpoint import open_checkpoint
 from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
 from equipoise.convert.conversion.execute import Progress, execute
 from equipoise.convert.conversion.manifest import Manifest
 from equipoise.convert.conversion.plan_types import Plan

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_class import find_class
 from equipoise.convert.checkpoints.hub import resolve_source
+from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
 from equipoise.convert.conversion.plan_types import Step
 from equipoise.convert.conversion.planner import plan
 from equipoise.convert.conversion.transform import check_values, target_arrays

@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.convert.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from equipoise.convert.checkpoints.open_files import open_container
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
+from equipoise.convert.checkpoints.opening.open_files import open_container
 from equipoise.convert.conversion.companions import write_companions
 from equipoise.convert.conversion.manifest import MANIFEST_NAME, Manifest
 from equipoise.convert.conversion.plan_types import Plan, Step

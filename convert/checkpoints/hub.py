@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
-from equipoise.convert.checkpoints.open_files import layout_from_filename
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.install_hint import install_hint
 from equipoise.convert.folders.recognition import recognise_paths
-from equipoise.convert.folders.weight_files import WEIGHT_FILES, is_shard_index, variant_names
+from equipoise.convert.folders.weight_files import (
+    WEIGHT_FILES,
+    is_shard_index,
+    layout_from_filename,
+    variant_names,
+)
 
 HUB_SCHEME = "hf://"
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)

@@ -97,6 +97,19 @@ def shard_count(path: Path) -> int | None:
     return int(found["count"]) if found else None
 
 
+def layout_from_filename(name: str) -> str | None:
+    """Returns the layout that a file name implies; None for safetensors, which can hold any."""
+    for ending, layout in (
+        (".bin", "pytorch"),
+        (".h5", "tensorflow"),
+        (".msgpack", "flax"),
+        (".index", "tensorflow"),
+    ):
+        if without_index_ending(name).endswith(ending):
+            return layout
+    return None
+
+
 def find_weight_files(
     folder: Path, layout: str | None, variant: str | None, layout_of_file: LayoutOfFile
 ) -> WeightFiles | None:

@@ -9,9 +9,8 @@ import numpy as np
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.convert.quantized.weights import QuantizedWeight, RowReader
+from equipoise.convert.quantized.weights import FLOATS, QuantizedWeight, RowReader
 
-FLOATS = ("float32", "float16", "bfloat16", "float8_e8m0fnu", "float64")
 _SMALL_DTYPES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "int8")
 _SCALE_NAMES = ("weight_scale_inv", "weight_scale")
 _UNUSED_NAMES = ("input_scale", "output_scale", "k_scale", "v_scale", "activation_scale_ub")

@@ -15,6 +15,9 @@ from equipoise.convert.core.tensor import TensorRef, array_blocks
 BLOCK_ELEMENTS = 1 << 20
 """How many elements are computed at a time; the arithmetic is in float64."""
 
+FLOATS = ("float32", "float16", "bfloat16", "float8_e8m0fnu", "float64")
+"""Dtypes of scales."""
+
 RowReader = Callable[[int, int], Array]
 """Returns some rows of the weight, from a first to a last that is excluded, as float64 of shape ``[rows, columns]``."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from equipoise.convert import convert, open_checkpoint
-from equipoise.convert.checkpoints.open_files import open_container
+from equipoise.convert.checkpoints.opening.open_files import open_container
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.verify import Finding, verify
 from equipoise.fixtures.synthetic import write_small_bert, write_tensors

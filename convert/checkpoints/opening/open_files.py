@@ -17,7 +17,7 @@ from equipoise.convert.folders.file_kinds import check_file
 from equipoise.convert.folders.weight_files import (
     WeightFiles,
     is_shard_index,
-    without_index_ending,
+    layout_from_filename,
 )
 
 LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch"}
@@ -25,19 +25,6 @@ LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx"
 
 INDEX_SHAPE = {"weight_map": {str: str}}
 """The shape of an index of shards."""
-
-
-def layout_from_filename(name: str) -> str | None:
-    """Returns the layout that a file name implies; None for safetensors, which can hold any."""
-    for ending, layout in (
-        (".bin", "pytorch"),
-        (".h5", "tensorflow"),
-        (".msgpack", "flax"),
-        (".index", "tensorflow"),
-    ):
-        if without_index_ending(name).endswith(ending):
-            return layout
-    return None
 
 
 def layout_from_file(path: Path) -> str | None:

@@ -1,0 +1,1 @@
+"""Opens checkpoints: finds the files, the weights in them and the config."""
