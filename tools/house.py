@@ -218,7 +218,7 @@ def draw_structure(packages: Iterable[Package]) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _wrap(label: str, words: list[str], width: int = 118) -> list[str]:
+def _wrap(label: str, words: list[str], width: int = 150) -> list[str]:
     """Returns a label followed by words, wrapped to a limited width."""
     lines, line = [], label
     for word in words:

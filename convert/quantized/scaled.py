@@ -117,14 +117,14 @@ def _expand(grid: Array, start: int, stop: int, columns: int, blocks: tuple[int,
     return found
 
 
-def _blocks(grid: Array, shape: tuple[int, ...], stated: tuple[int, ...]) -> tuple[int, int]:
+def _blocks(grid: Array, shape: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, int]:
     """Returns rows and columns of the blocks that share a scale: those that the config states, if they fit the grid."""
     sizes = tuple(zip(shape, grid.shape, strict=True))
-    if len(stated) == len(sizes) and all(
-        block > 0 and -(-size // block) == count
-        for (size, count), block in zip(sizes, stated, strict=True)
+    if len(block) == len(sizes) and all(
+        length > 0 and -(-size // length) == count
+        for (size, count), length in zip(sizes, block, strict=True)
     ):
-        return stated[0], stated[1]
+        return block[0], block[1]
     (rows, row_count), (columns, column_count) = sizes
     return _block_size(rows, row_count), _block_size(columns, column_count)
 

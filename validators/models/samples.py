@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def resolve_media_paths(folder: Path, value: Any, name: str = "", *, inside: boo
         return [resolve_media_paths(folder, inner, name, inside=inside) for inner in value]
     if name in MEDIA_FIELDS and isinstance(value, str):
         path = folder / value
-        for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if inside else ():
+        for file in (sorted(path.iterdir()) if os.path.isdir(path) else [path]) if inside else ():
             check_readable(file, folder)
         return str(path)
     return value

@@ -80,7 +80,7 @@ def open_checkpoint(
     """
     source = Path(path)
     try:
-        source, found = _find_files(source, layout, variant, beside=merge_adapter is None)
+        source, found = _find_files(source, layout, variant, refuse_additions=merge_adapter is None)
         containers = open_containers(found)
         checkpoint = _join_containers(source, found, containers)
         weights = _find_weights(checkpoint, containers, subtree)
@@ -149,7 +149,7 @@ def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
 
 def _find_files(
-    source: Path, layout: str | None, variant: str | None, *, beside: bool
+    source: Path, layout: str | None, variant: str | None, *, refuse_additions: bool
 ) -> tuple[Path, WeightFiles]:
     """Returns the folder or file that is read, which may lie below the source, and the files in it.
 
@@ -157,14 +157,14 @@ def _find_files(
         source: The path that was given.
         layout: The layout that was asked for, or None.
         variant: The variant that was asked for, or None.
-        beside: Whether to refuse what changes a model beside its weights, e.g. an adapter.
+        refuse_additions: Whether to refuse what changes a model beside its weights, e.g. an adapter.
     """
     if not source.is_dir():
         for candidate in (source, Path(f"{source}.index")):
             if candidate.is_file():
                 return source, WeightFiles((candidate,), is_standard=False)
         raise CheckpointError("there is no such file or folder", file=source)
-    if beside:
+    if refuse_additions:
         check_nothing_beside_weights(source)
     found = find_weight_files(source, layout, variant, layout_from_file)
     if found is not None:
@@ -177,7 +177,7 @@ def _find_files(
             source, layout, "one of " + ", ".join(WEIGHT_FILES) + ", or an index of shards"
         )
     folder, note = below
-    folder, found = _find_files(folder, layout, variant, beside=beside)
+    folder, found = _find_files(folder, layout, variant, refuse_additions=refuse_additions)
     return folder, replace(
         found, notes=(note, *found.notes, *notes_on_modules(source)), is_standard=False
     )
