@@ -11,7 +11,7 @@ from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.convert.files.ownership import FILE_MARK
 from equipoise.validators.core.request import Progress, Request
 from equipoise.validators.judgement.results import BackendResult, Report, Verdict
-from equipoise.validators.models.sources import backend_names, resolve_artifact
+from equipoise.validators.models.sources import RIGHTS_NOTE, backend_names, resolve_artifact
 from equipoise.validators.report.summary import first_line, remarks
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.validate import validate
@@ -54,8 +54,9 @@ class ModelRow:
         return _cell_text(_results_for(self.report, backend))
 
     def remarks(self) -> list[str]:
-        """Returns remarks to print below the table."""
-        return remarks(self.report) if self.report else [first_line(self.error)]
+        """Returns remarks to print below the table; that programs run code is not said again for each."""
+        found = remarks(self.report) if self.report else [first_line(self.error)]
+        return [remark for remark in found if RIGHTS_NOTE not in remark]
 
 
 def _results_for(report: Report, backend: str) -> list[BackendResult]:

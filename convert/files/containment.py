@@ -19,7 +19,9 @@ def reason_not_to_read(path: Path, folder: Path) -> str:
         real = Path(os.path.realpath(path, strict=True))
         mode = real.stat().st_mode
     except OSError as error:
-        return f"a link to nothing: {error.strerror}" if os.path.islink(path) else str(error.strerror)
+        return (
+            f"a link to nothing: {error.strerror}" if os.path.islink(path) else str(error.strerror)
+        )
     if not stat.S_ISREG(mode):
         return "not a regular file"
     home = Path(os.path.realpath(folder))

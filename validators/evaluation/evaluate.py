@@ -13,6 +13,7 @@ from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
 from equipoise.validators.evaluation.reference import ReferenceModels
+from equipoise.validators.evaluation.runnable_cases import choose_runnable
 from equipoise.validators.judgement.diagnosis import (
     compare_modules,
     error_by_depth,
@@ -66,7 +67,7 @@ def evaluate_backend(
     )
     if problem := _missing_weights(runner):
         return replace(result, failure=problem)
-    result = _run_cases(context, result, runner, measured)
+    result = _run_cases(context, source, result, runner, measured)
     context.request.progress(f"{label}: judged")
     if not result.failure and isinstance(reference, ReferenceModels):
         result = locate_divergence(context, source, result, runner, measured, reference)
@@ -114,6 +115,7 @@ def _ignored_inputs(
 
 def _run_cases(
     context: EvaluationContext,
+    source: ModelSource,
     result: BackendResult,
     runner: RemoteRunner,
     measured: Sequence[ReferenceOutputs],
@@ -121,8 +123,13 @@ def _run_cases(
     """Runs every case; a failed one does not stop the others while the worker process lives."""
     cases: list[CaseMetrics] = []
     answers: tuple[object, ...] = ()
-    possible = [one for one in measured if runner.caches or not one.batch.case.options.get("cache")]
-    for one in possible:
+    runnable, notes = choose_runnable(measured, source.path, caches=runner.caches)
+    if not runnable:
+        return replace(
+            result, failure=notes[0] if notes else "there are no cases", notes=result.notes
+        )
+    result = replace(result, notes=(*result.notes, *notes))
+    for one in runnable:
         context.request.progress(f"{result.label}: {one.batch.case.name}")
         before = len(runner.stats.seconds)
         try:
@@ -136,9 +143,6 @@ def _run_cases(
         cases.append(replace(metrics, seconds=seconds))
         if metrics.failure and not runner.model.worker.alive:
             break
-    if skipped := [one.batch.case.name for one in measured if one not in possible]:
-        note = f"it keeps no cache, so these cases were not run: {', '.join(skipped)}"
-        result = replace(result, notes=(*result.notes, note))
     failures = [f"{case.case}: {case.failure}" for case in cases if case.failure]
     return replace(
         result,

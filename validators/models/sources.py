@@ -31,6 +31,10 @@ _CLASSES = PluginFolder(f"{_BACKENDS}.classes")
 _PROGRAMS = PluginFolder(f"{_BACKENDS}.programs")
 
 
+RIGHTS_NOTE = "it runs with your rights"
+"""What is said of a program that runs code or operators of its own; docs/security.md says what that can do."""
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """What a backend loads.
@@ -58,7 +62,7 @@ class ModelSource:
         code = "Python code" if self.backend.endswith(".py") else ""
         if not code and self.origin == "as given":
             code = PROGRAMS_WITH_CODE.get(self.backend, "")
-        return (f"{code}: it runs with your rights, within {limits}",) if code else ()
+        return (f"{code}: {RIGHTS_NOTE}, within {limits}",) if code else ()
 
     @property
     def from_pt(self) -> bool:
