@@ -77,7 +77,8 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 	touch $@
 
 .venv-oracle/done: validators/requirements/oracle.txt .venv/done
-	.venv/bin/equipoise env create oracle --path .venv-oracle --force --python $(PYTHON)
+	rm -rf .venv-oracle
+	.venv/bin/equipoise env create oracle --path .venv-oracle --python $(PYTHON)
 	touch $@
 
 .venv-base/done: pyproject.toml constraints/main.txt

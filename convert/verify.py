@@ -20,6 +20,7 @@ from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.hashing import hash_blocks, hash_file
 from equipoise.convert.core.tensor import TensorRef, array_blocks
+from equipoise.convert.files.ownership import list_entries
 
 Progress = Callable[[str], None]
 """Called with the name of the file or tensor that is being checked."""
@@ -124,7 +125,7 @@ class _Verifier:
         for name in weights:
             if (self.folder / name).is_file():
                 self._tensors(name)
-        present = {path.name for path in self.folder.iterdir()} - {MANIFEST_NAME}
+        present = set(list_entries(self.folder)) - {MANIFEST_NAME}
         unlisted = sorted(present - listed.keys())
         self.foreign = tuple(name for name in unlisted if is_read_by_nobody(name))
         for name in unlisted:
@@ -290,11 +291,12 @@ class _Verifier:
         self.findings.append(Finding(side, problem, file, *rest))
 
 
-def is_read_by_nobody(name: str) -> bool:
-    """Returns whether no framework reads a file of that name: documents, licences and hidden files.
+def is_read_by_nobody(path: str) -> bool:
+    """Returns whether no framework reads a file of that path: documents, licences and hidden files.
 
     >>> [is_read_by_nobody(name) for name in ("README.md", "LICENSE", ".gitattributes", "vocab.txt", "model.py")]
     [True, True, True, False, False]
     """
     documents = ("README", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
+    name = path.partition("/")[0]
     return name.startswith(".") or name.upper().partition(".")[0] in documents

@@ -9,6 +9,7 @@ from pathlib import Path
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
+from equipoise.convert.conversion.sentence_modules import write_sentence_modules
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged
@@ -24,6 +25,7 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
         CheckpointError: A file changed while it was copied, or the config since it was read.
     """
     names = _copy_companions(plan, target)
+    names += write_sentence_modules(plan.checkpoint.folder, target)
     if len(plan.shards) > 1:
         name = f"{plan.target.filename}.index.json"
         write_atomic(target / name, _index_text(plan))

@@ -12,7 +12,7 @@ from typing import Any
 from equipoise.convert.conversion.coverage import Status
 from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.core.errors import CheckpointError
-from equipoise.convert.core.json_values import describe_mismatch, is_plain_file_name, read_json
+from equipoise.convert.core.json_values import describe_mismatch, is_inner_path, read_json
 
 MANIFEST_NAME = "equipoise.json"
 MANIFEST_FORMAT = 1
@@ -89,7 +89,7 @@ def _find_broken_reference(values: Mapping[str, Any]) -> str | None:
     if not values["route"]:
         return "route: the list is empty"
     for name in {**files, **values["companions"], **values["source"]["files"]}:
-        if not is_plain_file_name(name):
+        if not is_inner_path(name):
             return f"the file {name!r} is outside its folder"
     for name, record in tensors.items():
         if record["file"] not in files:

@@ -19,6 +19,7 @@ from equipoise.convert.conversion.coverage import CoverageLedger, expand_pattern
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarget, Step
 from equipoise.convert.conversion.routes import find_format, find_route
+from equipoise.convert.conversion.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import check_source, empty_tensors_cause
 from equipoise.convert.core.arrays import DType, Shape
@@ -99,7 +100,11 @@ def plan(
         "allow_lossy": allow_lossy,
         **checkpoint.choices,
     }
-    notes = (*planned.notes, *companion_notes(checkpoint.folder))
+    notes = (
+        *planned.notes,
+        *companion_notes(checkpoint.folder),
+        *notes_on_left_files(checkpoint.folder),
+    )
     return replace(planned, options=options, notes=notes)
 
 

@@ -162,6 +162,15 @@ def is_plain_file_name(name: str) -> bool:
     return Path(name).name == name and name not in ("", ".", "..") and "\0" not in name
 
 
+def is_inner_path(name: str) -> bool:
+    """Returns whether a name from a JSON file is the path of a file in the same folder or below, with slashes.
+
+    >>> [is_inner_path(name) for name in ("a.bin", "1_Pooling/config.json", "../a.bin", "/a.bin", "a//b", "")]
+    [True, True, False, False, False, False]
+    """
+    return all(is_plain_file_name(part) for part in name.split("/"))
+
+
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -14,6 +14,8 @@ from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.folder_kinds import FOLDER_KINDS, FolderKind, Treatment
 
+MODULES_NAME = "modules.json"
+"""The file that lists the modules of a sentence-transformers model."""
 _MAX_LISTED_PATHS = 10_000
 _MAX_DEPTH = 4
 _TRAINER_FOLDER = re.compile(r"checkpoint-(\d+)", re.ASCII)
@@ -87,15 +89,15 @@ def folder_below(folder: Path) -> tuple[Path, str] | None:
 
 def _sentence_transformer(folder: Path) -> tuple[Path, str] | None:
     """Returns the folder that ``modules.json`` names for the transformer, if that is a folder below."""
-    names = _module_folders(folder)
+    names = module_folders(folder)
     if not names or not names[0]:
         return None
     return folder / names[0], f"{names[0]} was read: modules.json names it as the model"
 
 
-def _module_folders(folder: Path) -> list[str]:
+def module_folders(folder: Path) -> list[str]:
     """Returns the folders of the modules of a sentence-transformers model, in their order; the first may be ``""``."""
-    modules = _read_if_present(folder / "modules.json")
+    modules = _read_if_present(folder / MODULES_NAME)
     entries = [one for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
     names = [one.get("path") for one in entries]
     return [
@@ -111,7 +113,7 @@ def notes_on_modules(folder: Path) -> list[str]:
     """Returns a note on the modules of a sentence-transformers model that hold weights of their own."""
     dense = [
         name
-        for name in _module_folders(folder)[1:]
+        for name in module_folders(folder)[1:]
         if any(
             (folder / name / file).is_file() for file in ("model.safetensors", "pytorch_model.bin")
         )
@@ -119,7 +121,7 @@ def notes_on_modules(folder: Path) -> list[str]:
     if not dense:
         return []
     names = ", ".join(dense)
-    return [f"{names} holds weights of its own (modules.json): they are not converted"]
+    return [f"{names} holds weights of its own (modules.json): they stay PyTorch's"]
 
 
 def _trainer_checkpoint(folder: Path) -> tuple[Path, str] | None:
