@@ -39,7 +39,9 @@ tf32_option = click.option(
     "--tf32", is_flag=True, help="Let CUDA round float32 products to TensorFloat-32."
 )
 strict_option = click.option(
-    "--strict", is_flag=True, help="Exit 1 on the verdict decision-safe too."
+    "--strict/--no-strict",
+    default=True,
+    help="Exit 1 on the verdict decision-safe too; default: yes, except for quantized programs.",
 )
 task_option = click.option(
     "--task", help="A pipeline task; default: the task of the model's class."
@@ -82,8 +84,11 @@ class WorkerOptions:
         # Tokenizers run in this process; their warnings must not reach the terminal.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from equipoise.validators.runtime.interpreters import resolve_interpreter
         from equipoise.validators.runtime.process import WorkerPool
 
+        for _, interpreter in self.environments:
+            resolve_interpreter(interpreter)
         shared = click.get_current_context().find_root().obj
         if isinstance(shared, WorkerPool) and not (self.environments or self.memory_limit):
             yield shared

@@ -75,7 +75,7 @@ def command(
     """Run the task of MODEL on every backend and compare the outputs with PyTorch's.
 
     ARTIFACTS are programs (ONNX, TorchScript, .pt2, SavedModel, program.jax) or checkpoints of the same model.
-    Exit code 1: a backend diverged; 3: a backend failed; 2: bad input.
+    Exit code 1: a backend diverged or is decision-safe; 3: a backend failed, or none was compared; 2: bad input.
     """
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.core.precision import PRECISIONS
@@ -162,11 +162,16 @@ def print_report(found: Report) -> None:
 
 
 def exit_code(found: Report, *, strict: bool) -> int:
-    """Returns 1 if a backend diverged (or, if strict, is decision-safe), else 3 if one failed, else 0."""
+    """Returns 1 if a backend diverged (or, if strict, is decision-safe), 3 if one failed or none was compared, else 0.
+
+    A quantized program is rounded on purpose: *decision-safe* is good enough for it.
+    """
     from equipoise.validators.judgement.results import Verdict
 
-    verdicts = {result.verdict for result in found.backends if not result.absent}
-    bad = {Verdict.DIVERGED, *([Verdict.DECISION_SAFE] if strict else [])}
-    if verdicts & bad:
-        return _run.EXIT_DIFFERENCE
-    return _validation.EXIT_BACKEND_FAILED if Verdict.FAILED in verdicts else _run.EXIT_OK
+    ran = [result for result in found.backends if not result.absent]
+    for result in ran:
+        is_safe = result.verdict is Verdict.DECISION_SAFE and strict and not result.quantized
+        if result.verdict is Verdict.DIVERGED or is_safe:
+            return _run.EXIT_DIFFERENCE
+    failed = not ran or any(result.verdict is Verdict.FAILED for result in ran)
+    return _validation.EXIT_BACKEND_FAILED if failed else _run.EXIT_OK

@@ -16,6 +16,8 @@ from equipoise.convert.files.atomic import write_atomic
 
 MANIFEST_NAME = "artifact.json"
 MANIFEST_VERSION = 1
+_FOLDERS_ABOVE = 2
+"""How far a program lies below its artifact: a SavedModel in ``saved_model/1``."""
 _NOT_COPIED = frozenset({MANIFEST_NAME, "samples.json", "pytorch_model.bin.index.json"})
 """Companions that describe the source and not the artifact."""
 
@@ -133,6 +135,19 @@ def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
         and path.name != MANIFEST_NAME
         and not path.name.startswith((".", "equipoise."))
     }
+
+
+def find_manifest(path: Path) -> dict[str, Any]:
+    """Returns the content of ``artifact.json`` of the artifact that a program belongs to; empty if it belongs to none.
+
+    Args:
+        path: The program: a file, or a folder such as ``ARTIFACT/saved_model/1``.
+
+    Raises:
+        CheckpointError: The file is not a manifest of an artifact.
+    """
+    folders = [one for one in (path, *path.parents)[: _FOLDERS_ABOVE + 1] if one.is_dir()]
+    return next((found for one in folders if (found := read_manifest(one))), {})
 
 
 def write_manifest(artifact: Artifact, folder: Path) -> None:

@@ -80,7 +80,7 @@ class Parity:
         task: str | None = None,
         precision: str = "fp32",
         device: str = "cpu",
-        strict: bool = False,
+        strict: bool = True,
         samples: str | Path | Sequence[Sample] | None = None,
         cases: Sequence[str] | None = None,
         against_golden: str | Path | None = None,
@@ -94,8 +94,9 @@ class Parity:
             task: A task of ``pipeline()``; None: the one that the model is made for.
             precision: ``fp32``, ``fp16`` or ``bf16``.
             device: ``cpu``, ``cuda`` or ``cuda:1``.
-            strict: Whether *decision-safe* fails the test too.
-            samples: Samples, or a file of them, to use instead of the model's.
+            strict: Whether *decision-safe* fails the test too; quantized programs pass with it.
+            samples: Samples as ``samples.json`` has them (``{"inputs": {"text": "..."}}``), plain inputs (``{"text": "..."}``), or
+                a file of them, to use instead of the model's.
             cases: Names of cases; None: all.
             against_golden: A folder with PyTorch's outputs, from ``--save-golden``.
 
@@ -118,7 +119,7 @@ class Parity:
                 task=task,
                 precision=PRECISIONS.get(precision, precision),
                 device=device,
-                samples=read_samples(Path(samples)) if is_file else samples,  # type: ignore[arg-type]
+                samples=read_samples(Path(samples)) if is_file else _plain_samples(samples),  # type: ignore[arg-type]
                 cases=cases,
                 depth=self.folder is not None,
                 against_golden=Path(against_golden) if against_golden else None,
@@ -144,6 +145,13 @@ class Parity:
         write_output_file(self.folder / f"{name}.json", json_report.to_json(report))
 
 
+def _plain_samples(samples: Sequence[Sample] | None) -> list[Sample] | None:
+    """Returns the inputs of samples that a test gives in the form of ``samples.json``, or as plain inputs."""
+    if samples is None:
+        return None
+    return [sample.get("inputs", sample) for sample in samples]
+
+
 def failure_message(report: Report, *, strict: bool) -> str:
     """Returns why a report fails a test, with the table; empty if it does not.
 
@@ -152,9 +160,13 @@ def failure_message(report: Report, *, strict: bool) -> str:
     from equipoise.validators.judgement.results import Verdict
     from equipoise.validators.report.summary import to_text
 
-    failing = {Verdict.DIVERGED, Verdict.FAILED, *([Verdict.DECISION_SAFE] if strict else [])}
     available = [result for result in report.backends if not result.absent]
-    names = [f"{one.label} {one.verdict.value}" for one in available if one.verdict in failing]
+    names = [
+        f"{one.label} {one.verdict.value}"
+        for one in available
+        if one.verdict in (Verdict.DIVERGED, Verdict.FAILED)
+        or (one.verdict is Verdict.DECISION_SAFE and strict and not one.quantized)
+    ]
     if not available:
         names = ["no backend was available to compare with"]
     return f"{', '.join(names)}\n\n{to_text(report)}" if names else ""

@@ -11,6 +11,7 @@ EquipoiseError
 │   └── OutputError          the output folder cannot be written
 ├── SpecError                an architecture TOML is wrong (a defect of the spec, not of the input)
 └── WorkerError              the process in another Python environment failed
+    └── LimitError               it took longer than its time limit; the command line exits with 3
 
 A message names the place (file, tensor), the expected and the found value, and what to do.
 """
@@ -153,3 +154,9 @@ class WorkerError(EquipoiseError):
     """
 
     kind = ""
+
+
+class LimitError(WorkerError):
+    """A worker process took longer than its time limit; nothing can be said about the model."""
+
+    exit_code = 3

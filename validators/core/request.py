@@ -68,6 +68,14 @@ class Request:
             )
         return self.tolerance or DEFAULTS[self.precision]
 
+    def allowed_for(self, quantized: str) -> Tolerance:
+        """Returns the tolerance that applies to a program.
+
+        Args:
+            quantized: What quantized its weights; empty for floats.
+        """
+        return self.tolerance or DEFAULTS["int8"] if quantized else self.allowed
+
     @property
     def rounding(self) -> str:
         """What the factors of a matrix product are rounded to: the precision, or TensorFloat-32."""

@@ -17,6 +17,7 @@ def compare_case(
     outputs: Arrays,
     own: Sequence[Decision],
     required: frozenset[str] | None = None,
+    quantized: str = "",
 ) -> CaseMetrics:
     """Compares outputs with those of the reference, at the precision and tolerance of a request.
 
@@ -26,6 +27,7 @@ def compare_case(
         outputs: The outputs to compare.
         own: Decisions read off them.
         required: Outputs that must be present; None requires all of the reference.
+        quantized: What quantized the weights of the program; empty for floats.
     """
     return judge_case(
         expected.batch.case.name,
@@ -34,7 +36,7 @@ def compare_case(
         expected.truth,
         valid=expected.batch.valid,
         precision=request.rounding,
-        tolerance=request.allowed,
+        tolerance=request.allowed_for(quantized),
         decisions=expected.decisions,
         own=own,
         required=required,

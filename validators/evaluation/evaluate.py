@@ -23,6 +23,7 @@ from equipoise.validators.judgement.module_matching import map_weight_names
 from equipoise.validators.judgement.repro import write_repro
 from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult, CaseMetrics
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.quantization import quantization_of
 from equipoise.validators.models.sources import ModelSource, is_class_backend, rename_scratch
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
 
@@ -46,7 +47,12 @@ def evaluate_backend(
     """
     label = _label_of(context, source)
     notes = source.code_notes(context.pool.limits)
-    result = BackendResult(source.backend, label, source.origin, str(source.path), notes=notes)
+    quantized = quantization_of(source.path)
+    if quantized:
+        notes = (*notes, f"quantized ({quantized}): held to the tolerance of int8")
+    result = BackendResult(
+        source.backend, label, source.origin, str(source.path), notes=notes, quantized=quantized
+    )
     context.request.progress(f"{label}: loading")
     try:
         hello = context.pool.hello(source.backend)
@@ -172,7 +178,7 @@ def _judge_outputs(
     else:
         required = top_level | read_by_task
     own = context.task.decisions(context.model, one.batch, outputs) if one.decisions else ()
-    return compare_case(context.request, one, outputs, own, required)
+    return compare_case(context.request, one, outputs, own, required, result.quantized)
 
 
 def locate_divergence(

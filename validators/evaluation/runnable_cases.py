@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from equipoise.exporters.artifact import read_manifest
 from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation.context import ReferenceOutputs
-
-_FOLDERS_ABOVE = 3
-"""A SavedModel lies in ``ARTIFACT/saved_model/1``."""
 
 Shapes = Mapping[str, Sequence[object]]
 """Input -> the sizes of its axes: integers where the program has one size, names where it takes any."""
@@ -50,11 +46,7 @@ def choose_runnable(
 
 def read_shapes(path: Path) -> Shapes:
     """Returns the input shapes that ``artifact.json`` states for a program; empty without that file."""
-    folders = (path, *path.parents)[: _FOLDERS_ABOVE + 1]
-    manifest = next(
-        (found for one in folders if one.is_dir() and (found := read_manifest(one))), {}
-    )
-    inputs = manifest.get("inputs", {})
+    inputs = find_manifest(path).get("inputs", {})
     return {
         name: one["shape"] for name, one in inputs.items() if isinstance(one.get("shape"), list)
     }

@@ -15,13 +15,15 @@ HISTOGRAM_EDGES = tuple(range(-12, 5))
 
 
 class Verdict(Enum):
-    """What can be said about a backend, best first."""
+    """What can be said about a backend, best first; the last two say that nothing was judged."""
 
     IDENTICAL = "identical"
     WITHIN_NOISE = "within noise"
     DECISION_SAFE = "decision-safe"
     DIVERGED = "diverged"
     FAILED = "failed"
+    ABSENT = "absent"
+    NOTHING_COMPARED = "nothing compared"
 
     @property
     def rank(self) -> int:
@@ -151,6 +153,8 @@ class BackendResult:
         cases: Metrics of the cases.
         failure: Why some or all cases have no metrics: a crash, a time limit, a failed load.
         absent: Why the backend was not run, if it was not requested by name.
+        quantized: What quantized the program's weights, e.g. ``int8-dynamic``; empty for floats. Its tolerance is that of int8,
+            and *decision-safe* passes.
         notes: Remarks: keys that its loader missed, inputs that it does not accept.
         depth: Error of every module in order.
         divergence: The first module beyond noise, if the backend diverged.
@@ -168,6 +172,7 @@ class BackendResult:
     cases: tuple[CaseMetrics, ...] = ()
     failure: str = ""
     absent: str = ""
+    quantized: str = ""
     notes: tuple[str, ...] = ()
     depth: tuple[ModuleError, ...] = ()
     divergence: Divergence | None = None
@@ -178,6 +183,8 @@ class BackendResult:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of the cases."""
+        if self.absent:
+            return Verdict.ABSENT
         if self.failure:
             return Verdict.FAILED
         return worst_verdict([case.verdict for case in self.cases])
@@ -219,9 +226,9 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of the backends that were run; without any, the reference is identical to itself."""
+        """The worst verdict of the backends that were run."""
         ran = [result.verdict for result in self.backends if not result.absent]
-        return worst_verdict(ran) if ran else Verdict.IDENTICAL
+        return worst_verdict(ran) if ran else Verdict.NOTHING_COMPARED
 
 
 def to_json_value(value: Any) -> Any:

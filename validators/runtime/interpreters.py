@@ -52,7 +52,7 @@ def find_interpreter(backend: str, interpreters: Mapping[str, str]) -> Path:
         InputError: No interpreter is found; the message says what to install.
     """
     if backend in interpreters:
-        return _resolve_interpreter(interpreters[backend])
+        return resolve_interpreter(interpreters[backend])
     if backend.endswith(".py"):
         return Path(sys.executable)
     required = REQUIRED_MODULES.get(backend)
@@ -61,7 +61,7 @@ def find_interpreter(backend: str, interpreters: Mapping[str, str]) -> Path:
         return Path(sys.executable)
     if backend in ORACLE_BACKENDS:
         oracle = (
-            _resolve_interpreter(interpreters["oracle"])
+            resolve_interpreter(interpreters["oracle"])
             if "oracle" in interpreters
             else environment_interpreter("oracle")
         )
@@ -78,7 +78,12 @@ def find_interpreter(backend: str, interpreters: Mapping[str, str]) -> Path:
     )
 
 
-def _resolve_interpreter(text: str) -> Path:
+def resolve_interpreter(text: str) -> Path:
+    """Returns the interpreter that a path, a folder of an environment, or the name of one means.
+
+    Raises:
+        InputError: There is no such interpreter.
+    """
     path = Path(text)
     if path.name == text and not path.exists():
         path = environment_interpreter(text)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
-from equipoise.convert.core.errors import WorkerError
+from equipoise.convert.core.errors import LimitError, WorkerError
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.runtime import worker
 from equipoise.validators.runtime.interpreters import find_interpreter
@@ -114,7 +114,7 @@ class WorkerProcess:
         finally:
             timer.cancel()
         if expired.is_set():
-            raise WorkerError(
+            raise LimitError(
                 f"the worker did not answer {op!r} within {self.time_limit:g} s and was ended",
                 file=self.python,
                 hint="allow more with --time-limit",
