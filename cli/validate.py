@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 @click.option(
     "--samples", type=click.Path(path_type=Path), help="A samples.json instead of the model's own."
 )
+@click.option(
+    "--max-samples", type=click.IntRange(1), help="Largest number of samples to run; default: all."
+)
 @click.option("--cases", help="Names of cases, separated by commas; default: all.")
 @_validation.tolerance_options
 @_validation.strict_option
@@ -60,6 +63,7 @@ def command(
     precision: str,
     tf32: bool,
     samples: Path | None,
+    max_samples: int | None,
     cases: str | None,
     atol: float | None,
     rtol: float | None,
@@ -100,6 +104,7 @@ def command(
                 precision=PRECISIONS[precision],
                 tf32=tf32,
                 samples=read_samples(samples) if samples else None,
+                max_samples=max_samples,
                 cases=_validation.split_names(cases),
                 tolerance=override_tolerance(PRECISIONS[precision], atol, rtol),
                 threads=workers.threads,
@@ -151,13 +156,21 @@ def _write(found: Report, report: Path | None, junit: Path | None, json_file: Pa
 
 def print_report(found: Report) -> None:
     """Prints the table of results and the remarks."""
-    from equipoise.validators.report.summary import COLUMNS, remarks, row_cells, summary_rows
+    from equipoise.validators.report.summary import (
+        COLUMNS,
+        look_at,
+        remarks,
+        row_cells,
+        summary_rows,
+    )
 
     device = f"{found.precision} on {found.device}"
     _output.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
     _output.print_table(COLUMNS, [row_cells(line) for line in summary_rows(found)])
     for remark in remarks(found):
         _output.echo(f"- {remark}")
+    if first := look_at(found):
+        _output.echo(first)
     _output.echo(f"verdict: {found.verdict.value}")
 
 

@@ -96,7 +96,7 @@ def test_defaults(action: dict[str, Any], tmp_path: Path) -> None:
     found = parse_arguments(done.recorded_arguments)
     reports = tmp_path / "temp" / "equipoise-reports" / "equipoise"
     assert (found["model"], found["artifacts"], found["backends"]) == ("models/bert", (), None)
-    assert (found["precision"], found["strict"], found["task"]) == ("fp32", False, None)
+    assert (found["precision"], found["strict"], found["task"]) == ("fp32", True, None)
     assert found["environments"] == (
         ("oracle", str(tmp_path / "temp" / "equipoise-oracle" / "bin" / "python")),
     )
@@ -117,7 +117,7 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
         backends="flax,tensorflow",
         task="fill-mask",
         precision="bf16",
-        strict="true",
+        strict="false",
         args="--cases single,batch --threads 1",
         oracle="false",
         report_name="bf16",
@@ -126,7 +126,7 @@ def test_every_input(action: dict[str, Any], tmp_path: Path) -> None:
     assert found["model"] == "-odd model"
     assert found["artifacts"] == (Path("a b.onnx"), Path("program.pt2"))
     assert (found["backends"], found["task"]) == ("flax,tensorflow", "fill-mask")
-    assert (found["precision"], found["strict"], found["environments"]) == ("bf16", True, ())
+    assert (found["precision"], found["strict"], found["environments"]) == ("bf16", False, ())
     assert (found["cases"], found["threads"]) == ("single,batch", 1)
     assert (done.code, done.outputs["exit-code"]) == (1, "1")
     assert done.outputs["report"].endswith("/bf16")

@@ -27,6 +27,7 @@ from equipoise.validators.models.sources import (
     name_user_paths,
     resolve_artifact,
     resolve_model,
+    with_distinct_labels,
 )
 from equipoise.validators.runtime.interpreters import find_interpreter
 from equipoise.validators.runtime.process import WorkerPool
@@ -61,7 +62,7 @@ def run_validation(context: EvaluationContext) -> Report:
     request = context.request
     if request.save_golden is not None:
         OutputFolder(request.save_golden, force=True, fingerprint="").check()
-    artifacts = [resolve_artifact(path) for path in request.artifacts]
+    artifacts = with_distinct_labels([resolve_artifact(path) for path in request.artifacts])
     with open_reference(context) as reference:
         measured = reference.measure(context.batches)
         results = [evaluate_backend(context, one, measured, reference) for one in artifacts]

@@ -59,7 +59,8 @@ OPTIONS = {
     ],
     "validate": [
         *("--against-golden", "--atol", "--backends", "--cases", "--device", "--env", "--json"),
-        *("--junit", "--memory-limit", "--precision", "--report", "--repro", "--rtol", "--samples"),
+        *("--junit", "--max-samples", "--memory-limit", "--precision", "--report", "--repro"),
+        *("--rtol", "--samples"),
         *("--save-golden", "--strict", "--task", "--tf32", "--threads", "--time-limit"),
         *("ARTIFACTS", "MODEL"),
     ],

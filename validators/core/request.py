@@ -30,6 +30,7 @@ class Request:
         precision: The floating-point dtype under test.
         tf32: Whether float32 matrix products may be rounded to TensorFloat-32.
         samples: Samples to use instead of those of the folder or task.
+        max_samples: Largest number of samples to run; None: all.
         cases: Names of the cases to run; None: all.
         tolerance: The tolerance; None: the default of the precision.
         threads: Number of threads of each framework; 0 keeps its default.
@@ -49,6 +50,7 @@ class Request:
     precision: str = "float32"
     tf32: bool = False
     samples: Sequence[Sample] | None = None
+    max_samples: int | None = None
     cases: Sequence[str] | None = None
     tolerance: Tolerance | None = None
     threads: int = 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.request import Request
-from equipoise.validators.core.types import Arrays, Batch, Decision, Sample
+from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import ModelSource, resolve_model
@@ -64,6 +64,10 @@ class EvaluationContext:
             self.pool.end("pytorch", suffix=suffix)
 
 
+SAMPLES_OF_OWN_CASES = 3
+"""How many samples the cases of a task hold (``take_cyclic(samples, 3)``)."""
+
+
 @dataclass(frozen=True)
 class ReferenceOutputs:
     """Outputs of one case on the reference.
@@ -107,6 +111,26 @@ def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> Evalua
     )
 
 
+def further_cases(task: Task, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+    """Returns cases of the samples beyond those that the task's own cases hold: in batches as large as its case ``batch``.
+
+    Args:
+        task: The task.
+        model: The model.
+        samples: All samples.
+    """
+    own = task.cases(model, samples[:SAMPLES_OF_OWN_CASES])
+    kind = "batch" if any(case.name == "batch" for case in own) else own[0].name
+    size = SAMPLES_OF_OWN_CASES if kind == "batch" else 1
+    found = []
+    for start in range(SAMPLES_OF_OWN_CASES, len(samples), size):
+        chunk = samples[start : start + size]
+        (case,) = (one for one in task.cases(model, chunk) if one.name == kind)
+        numbers = f"{start + 1}-{start + len(chunk)}" if len(chunk) > 1 else str(start + 1)
+        found.append(replace(case, name=f"samples {numbers}"))
+    return found
+
+
 def check_request(request: Request) -> None:
     """Checks the names of precision and device.
 
@@ -120,8 +144,8 @@ def check_request(request: Request) -> None:
 
 
 def _encode_cases(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
-    samples: Sequence[Sample] = list(request.samples or load_samples(task, model))
-    cases = task.cases(model, samples)
+    samples = list(request.samples or load_samples(task, model))[: request.max_samples]
+    cases = [*task.cases(model, samples), *further_cases(task, model, samples)]
     if request.cases is not None:
         unknown = set(request.cases) - {case.name for case in cases}
         if unknown:

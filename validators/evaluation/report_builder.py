@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
+from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
@@ -38,11 +40,17 @@ def build_report(
         tolerance=request.allowed,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe_host(),
-        samples=tuple(to_json_value(dict(sample)) for sample in context.batches[0].case.samples),
+        samples=_samples(context.batches),
         reference=reference_row(context, reference, measured),
         backends=tuple(results),
         command=rerun_command(request, context.task.name, context.pool.interpreters),
     )
+
+
+def _samples(batches: Sequence[Batch]) -> tuple[Any, ...]:
+    """Returns the samples of all cases, each once, as plain data."""
+    found = [to_json_value(dict(sample)) for batch in batches for sample in batch.case.samples]
+    return tuple(one for index, one in enumerate(found) if one not in found[:index])
 
 
 def reference_row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from equipoise.exporters.artifact import find_manifest
 from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation.context import ReferenceOutputs
 

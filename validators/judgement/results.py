@@ -225,6 +225,16 @@ class Report:
     command: str = ""
 
     @property
+    def worst_first(self) -> tuple[tuple[int, BackendResult], ...]:
+        """The backends with their positions, the worst first and those that were not run last; else in the order of the request."""
+        return tuple(
+            sorted(
+                enumerate(self.backends),
+                key=lambda one: (bool(one[1].absent), -one[1].verdict.rank),
+            )
+        )
+
+    @property
     def verdict(self) -> Verdict:
         """The worst verdict of the backends that were run."""
         ran = [result.verdict for result in self.backends if not result.absent]

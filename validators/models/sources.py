@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class ModelSource:
         origin: Where it comes from: ``as given``, ``converted from pytorch`` ...
         options: Options of the backend in addition to those of the request.
         label: Its name in reports; empty for the default name.
+        others: Names of further programs in the folder of an artifact, which are not run.
     """
 
     backend: str
@@ -52,6 +54,7 @@ class ModelSource:
     origin: str = "as given"
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    others: tuple[str, ...] = ()
 
     def code_notes(self, limits: str) -> tuple[str, ...]:
         """Returns a note if this is someone else's program or backend that can do more than arithmetic.
@@ -62,7 +65,10 @@ class ModelSource:
         code = "Python code" if self.backend.endswith(".py") else ""
         if not code and self.origin == "as given":
             code = PROGRAMS_WITH_CODE.get(self.backend, "")
-        return (f"{code}: {RIGHTS_NOTE}, within {limits}",) if code else ()
+        notes = [f"{code}: {RIGHTS_NOTE}, within {limits}"] if code else []
+        if self.others:
+            notes.append(f"other programs of the folder were not run: {', '.join(self.others)}")
+        return tuple(notes)
 
     @property
     def from_pt(self) -> bool:
@@ -160,9 +166,13 @@ def resolve_artifact(path: str | Path) -> ModelSource:
     artifact = Path(path)
     if not artifact.exists():
         raise InputError("there is no such artifact", file=artifact)
-    for candidate in _candidate_paths(artifact):
-        if (backend := _backend_for(candidate)) is not None:
-            return ModelSource(backend, candidate)
+    candidates = [
+        (path, backend) for path in _candidate_paths(artifact) if (backend := _backend_for(path))
+    ]
+    if candidates:
+        (path, backend), *others = candidates
+        left = tuple(other.name for other, _ in others if path != artifact)
+        return ModelSource(backend, path, others=left)
     if artifact.is_dir() and (artifact / "config.json").exists():
         layout = open_checkpoint(artifact).layout or "pytorch"
         return ModelSource(layout, artifact)
@@ -171,6 +181,17 @@ def resolve_artifact(path: str | Path) -> ModelSource:
         file=artifact,
         expected="*.onnx, TorchScript, *.pt2, *.tflite, a SavedModel, program.jax, or a checkpoint with its config.json",
     )
+
+
+def with_distinct_labels(sources: Sequence[ModelSource]) -> list[ModelSource]:
+    """Returns artifacts with labels that tell those apart whose files have one name: ``onnx (fp16/model.onnx)``."""
+    names = Counter((one.backend, one.path.name) for one in sources)
+    return [
+        replace(one, label=f"{one.backend} ({'/'.join(one.path.parts[-2:])})")
+        if names[one.backend, one.path.name] > 1
+        else one
+        for one in sources
+    ]
 
 
 def _candidate_paths(artifact: Path) -> list[Path]:

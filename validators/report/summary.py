@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from equipoise.validators.judgement.results import BackendResult, CaseMetrics, OutputMetrics, Report
+from equipoise.validators.judgement.results import (
+    PASSING_VERDICTS,
+    BackendResult,
+    CaseMetrics,
+    OutputMetrics,
+    Report,
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,21 @@ def summary_row(result: BackendResult) -> SummaryRow:
 
 
 def summary_rows(report: Report) -> list[SummaryRow]:
-    """Returns the row of the reference, which has no verdict, and those of all backends."""
+    """Returns the row of the reference, which has no verdict, and those of all backends, the worst first."""
     reference = replace(summary_row(report.reference), verdict="reference")
-    return [reference, *(summary_row(result) for result in report.backends)]
+    return [reference, *(summary_row(result) for _, result in report.worst_first)]
+
+
+def look_at(report: Report) -> str:
+    """Returns the one line that says what to look at first; empty if every backend that was run passes."""
+    worst = next((result for _, result in report.worst_first if not result.absent), None)
+    if worst is None or worst.verdict in PASSING_VERDICTS:
+        return ""
+    row = summary_row(worst)
+    where = worst.divergence.module if worst.divergence is not None else row.worst_at
+    flips = [flip for case in worst.cases for flip in case.flips]
+    what = flips[0] if flips else row.remark
+    return ": ".join(part for part in (f"look at {worst.label}", where, what) if part)
 
 
 def row_cells(row: SummaryRow) -> list[str]:
@@ -93,6 +111,7 @@ def to_text(report: Report) -> str:
         for row in rows
     ]
     notes = [f"- {remark}" for remark in remarks(report)]
+    notes += [first] if (first := look_at(report)) else []
     setting = f"{report.precision} on {report.device}"
     return "\n".join([f"{head}  {setting}", *table, *notes, f"verdict: {report.verdict.value}"])
 
@@ -120,7 +139,7 @@ def first_line(text: str) -> str:
 def remarks(report: Report) -> list[str]:
     """Returns remarks to print below the table: failures, reasons, notes, changed decisions, first divergences."""
     texts = []
-    for result in (report.reference, *report.backends):
+    for result in (report.reference, *(result for _, result in report.worst_first)):
         row = summary_row(result)
         if row.remark:
             texts.append(f"{result.label}: {row.remark}")

@@ -37,7 +37,7 @@ REPORT = {
 }
 BACKEND = {
     *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
-    *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict"),
+    *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict", "quantized"),
 }
 CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
 OUTPUT = {
@@ -64,7 +64,7 @@ def test_json_names_are_frozen() -> None:
     names = {"rms_factor", "max_factor", "floor", "ceiling", "atol", "rtol"}
     assert set(values["tolerance"]) == names
     verdicts = [one["verdict"] for one in values["backends"]]
-    assert verdicts == ["diverged", "within noise", "decision-safe", "failed", "failed"]
+    assert verdicts == ["diverged", "within noise", "decision-safe", "failed", "absent"]
     assert bad["cases"][0]["outputs"][0]["error"]["max_abs"] == 4.9
 
 
@@ -192,9 +192,14 @@ def test_overall_verdict_and_exit_code() -> None:
     assert (
         sample_reports.report().verdict
         is sample_reports.report(sample_reports.absent_backend()).verdict
-        is Verdict.IDENTICAL
+        is Verdict.NOTHING_COMPARED
     )
-    assert exit_code(sample_reports.report(sample_reports.absent_backend()), strict=True) == 0
+    assert exit_code(sample_reports.report(sample_reports.absent_backend()), strict=False) == 3
+    assert exit_code(sample_reports.report(), strict=True) == 3
+    quantized = replace(sample_reports.safe_backend(), quantized="int8-dynamic")
+    assert exit_code(sample_reports.report(quantized), strict=True) == 0
+    diverged = replace(sample_reports.diverged_backend(), quantized="int8-dynamic")
+    assert exit_code(sample_reports.report(diverged), strict=False) == 1
     assert exit_code(sample_reports.report(sample_reports.failed_backend()), strict=False) == 3
     assert exit_code(sample_reports.report(sample_reports.safe_backend()), strict=False) == 0
     assert exit_code(sample_reports.report(sample_reports.safe_backend()), strict=True) == 1

@@ -88,7 +88,7 @@ def verdict_sentence(report: Report) -> str:
 
 
 def _overview(report: Report) -> Html:
-    sentences = [(result, list(_verdict_sentences(result))) for result in report.backends]
+    sentences = [(result, list(_verdict_sentences(result))) for _, result in report.worst_first]
     reasons = [
         tag("li", tag("b", result.label), ": ", "; ".join(texts), ".")
         for result, texts in sentences

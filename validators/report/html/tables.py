@@ -24,6 +24,7 @@ VERDICT_SIGNS = {
     "diverged": "≠",
     "failed": "!",
     "not run": "—",
+    "nothing compared": "?",
     "reference": "•",
 }
 """A sign for each verdict, so that verdicts can be told apart without colours."""
@@ -48,10 +49,10 @@ def verdict_table(report: Report) -> Html:
         *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
         *("equal decisions", "margin", "latency", "memory"),
     ]
-    results = (*report.backends, report.reference)
+    results = (*report.worst_first, (len(report.backends), report.reference))
     rows = [
         _verdict_row(result, verdict_of(result, report), backend_anchor(index))
-        for index, result in enumerate(results)
+        for index, result in results
     ]
     return table("Verdict on every backend", head, rows, css="figures verdicts")
 
