@@ -9,6 +9,7 @@ from pathlib import Path
 
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
 from equipoise.validators.core.types import Array, Arrays, Batch, CapturedPasses
+from equipoise.validators.evaluation.companions import compare_companions
 from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
@@ -74,6 +75,7 @@ def evaluate_backend(
     if problem := _missing_weights(runner):
         return replace(result, failure=problem)
     result = _run_cases(context, source, result, runner, measured)
+    result = replace(result, companions=compare_companions(context, source, measured))
     context.request.progress(f"{label}: judged")
     if not result.failure and isinstance(reference, ReferenceModels):
         result = locate_divergence(context, source, result, runner, measured, reference)

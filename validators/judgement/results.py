@@ -155,6 +155,7 @@ class BackendResult:
         absent: Why the backend was not run, if it was not requested by name.
         quantized: What quantized the program's weights, e.g. ``int8-dynamic``; empty for floats. Its tolerance is that of int8,
             and *decision-safe* passes.
+        companions: What differs in the files beside the program so that an answer changes; anything here is a divergence.
         notes: Remarks: keys that its loader missed, inputs that it does not accept.
         depth: Error of every module in order.
         divergence: The first module beyond noise, if the backend diverged.
@@ -173,6 +174,7 @@ class BackendResult:
     failure: str = ""
     absent: str = ""
     quantized: str = ""
+    companions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     depth: tuple[ModuleError, ...] = ()
     divergence: Divergence | None = None
@@ -187,7 +189,8 @@ class BackendResult:
             return Verdict.ABSENT
         if self.failure:
             return Verdict.FAILED
-        return worst_verdict([case.verdict for case in self.cases])
+        found = worst_verdict([case.verdict for case in self.cases])
+        return worst_verdict([found, Verdict.DIVERGED]) if self.companions else found
 
 
 @dataclass(frozen=True)

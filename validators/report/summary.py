@@ -91,7 +91,7 @@ def look_at(report: Report) -> str:
     row = summary_row(worst)
     where = worst.divergence.module if worst.divergence is not None else row.worst_at
     flips = [flip for case in worst.cases for flip in case.flips]
-    what = flips[0] if flips else row.remark
+    what = next(iter((*worst.companions, *flips)), row.remark)
     return ": ".join(part for part in (f"look at {worst.label}", where, what) if part)
 
 
@@ -145,7 +145,7 @@ def remarks(report: Report) -> list[str]:
             texts.append(f"{result.label}: {row.remark}")
         for case in result.cases:
             texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        texts += [f"{result.label}: {note}" for note in result.notes]
+        texts += [f"{result.label}: {one}" for one in (*result.companions, *result.notes)]
         if result.divergence is not None:
             texts.append(f"{result.label}: {describe_divergence(result)}")
     return texts

@@ -38,6 +38,7 @@ REPORT = {
 BACKEND = {
     *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
     *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict", "quantized"),
+    "companions",
 }
 CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
 OUTPUT = {
