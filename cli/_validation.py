@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from equipoise.cli import _output
 from equipoise.cli._types import NameValue
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_BACKEND_FAILED = 3
 """Exit code: a backend failed."""
+SECONDS_BETWEEN_LINES = 10
+"""How often progress is printed where stderr is no terminal."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -165,14 +168,29 @@ def _thread_count(threads: int | None) -> int:
 
 @contextmanager
 def status_line() -> Iterator[Callable[[str], None]]:
-    """Shows the current task on stderr if that is a terminal."""
+    """Shows the current task on stderr: as a line that changes on a terminal, else as a line every ten seconds at most."""
     if not sys.stderr.isatty():
-        yield lambda text: None
+        yield _throttled_lines()
         return
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as status:
         yield status.update
+
+
+def _throttled_lines() -> Callable[[str], None]:
+    """Returns a function that prints a text on stderr if nothing was printed for ten seconds."""
+    from time import monotonic
+
+    printed = monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal printed
+        if monotonic() - printed >= SECONDS_BETWEEN_LINES:
+            printed = monotonic()
+            _output.echo(f"... {text}", err=True)
+
+    return tell
 
 
 def write_report(path: Path, text: str) -> None:

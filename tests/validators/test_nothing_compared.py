@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from equipoise.cli import _validation
 from equipoise.convert.core.errors import LimitError, WorkerError
 from equipoise.validators.models.quantization import quantization_of
 from equipoise.validators.models.sources import ModelSource, with_distinct_labels
@@ -67,3 +68,24 @@ def test_artifacts_of_one_name_have_labels_of_their_own() -> None:
     paths = ("out/fp16/model.onnx", "out/fp32/model.onnx", "out/other.onnx")
     found = with_distinct_labels([ModelSource("onnx", Path(path)) for path in paths])
     assert [one.label for one in found] == ["onnx (fp16/model.onnx)", "onnx (fp32/model.onnx)", ""]
+
+
+def test_a_memory_limit_that_is_too_small_is_said_without_a_traceback(
+    cli: Callable[..., Any],
+) -> None:
+    outcome = cli("validate", FOLDER, "--backends", "torchscript", "--memory-limit", 1000)
+    assert outcome.code == 3
+    assert "ran out of memory" in outcome.err
+    assert "--memory-limit" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_progress_in_a_pipe_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([0.0, 1.0, 11.0, 11.0, 12.0, 25.0, 25.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    with _validation.status_line() as tell:
+        for text in ("loading", "single", "batch", "long"):
+            tell(text)
+    assert capsys.readouterr().err == "... single\n... long\n"

@@ -87,6 +87,12 @@ class WorkerProcess:
             raise WorkerError(self._exit_message(op), file=self.python)
         answer, results = frame
         if not answer.pop("ok", False):
+            if answer.get("kind") == "MemoryError":
+                raise LimitError(
+                    f"the worker ran out of memory during {op!r}",
+                    file=self.python,
+                    hint="allow more with --memory-limit, or leave it out",
+                )
             failure = WorkerError(f"{op!r} failed: {answer.get('error')}\n{answer.get('trace')}")
             failure.kind = str(answer.get("kind", ""))
             raise failure

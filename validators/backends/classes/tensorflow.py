@@ -27,7 +27,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     import transformers
 
     if options.get("dtype") not in (None, "float32"):
-        raise ValueError(f"the TF classes compute in float32, not in {options['dtype']}")
+        raise LookupError(f"the TF classes compute in float32, not in {options['dtype']}")
     pin_numerics(options)
     cls = getattr(transformers, f"TF{class_name}", None)
     if cls is None:
