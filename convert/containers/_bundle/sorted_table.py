@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.convert.containers._bundle.protobuf import read_varint
+from equipoise.convert.core.protobuf import read_varint
 from equipoise.convert.containers._bundle.snappy import decompress
 from equipoise.convert.core.errors import ContainerError
 
