@@ -10,27 +10,29 @@ from pathlib import Path
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.arrays import Array, DType, bit_sum
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.tensor import DTYPES, TensorRef, is_floating
-from equipoise.validators.audit.arrangements import bit_sum, find_arrangement
-from equipoise.validators.audit.computed import describe_table
-from equipoise.validators.audit.exact import expected_name, match_exactly
-from equipoise.validators.audit.finite import find_non_finite
-from equipoise.validators.audit.folds import FoldFinder
-from equipoise.validators.audit.nearest import describe_difference
-from equipoise.validators.audit.pieces import Explanation, PieceFinder
-from equipoise.validators.audit.quantized import match_quantized
-from equipoise.validators.audit.readers import read_program
-from equipoise.validators.audit.report import (
+from equipoise.validators.audit.content.arrangements import find_arrangement
+from equipoise.validators.audit.content.names import NameIndex
+from equipoise.validators.audit.content.report import (
     AuditedWeight,
     AuditReport,
+    Explanation,
     NonFiniteWeight,
     UnaccountedWeight,
 )
-from equipoise.validators.audit.source import SourceWeights
-from equipoise.validators.audit.suspects import MAX_SMALL, judge_suspect
-from equipoise.validators.audit.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.source import SourceWeights
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.matching.computed import describe_table
+from equipoise.validators.audit.matching.differences import describe_difference
+from equipoise.validators.audit.matching.exact import match_exactly
+from equipoise.validators.audit.matching.finite import find_non_finite
+from equipoise.validators.audit.matching.folds import FoldFinder
+from equipoise.validators.audit.matching.pieces import PieceFinder
+from equipoise.validators.audit.matching.quantized import match_quantized
+from equipoise.validators.audit.matching.suspects import MAX_SMALL, judge_suspect
+from equipoise.validators.audit.readers import read_program
 
 
 class Auditor:
@@ -43,15 +45,18 @@ class Auditor:
 
     def __init__(self, tensors: Mapping[str, TensorRef], precision: str | None = None) -> None:
         self._source = SourceWeights(tensors)
+        self._names = NameIndex(self._source.refs)
         self._precision = None if precision is None else DTYPES[precision]
         self._reports: dict[tuple[str, Path], AuditReport] = {}
 
     def audit(self, backend: str, path: Path) -> AuditReport:
         """Audits what a backend loads; a program that cannot be read gives a report that says why."""
         if (backend, path) not in self._reports:
+            start = time.perf_counter()
             try:
-                run = _Audit(self._source, read_program(backend, path), self._precision)
-                report = run.report()
+                content = read_program(backend, path)
+                run = _Audit(self._source, self._names, content, self._precision)
+                report = run.report(start)
             except EquipoiseError as error:
                 report = AuditReport(failure=str(error).splitlines()[0])
             self._reports[backend, path] = report
@@ -62,16 +67,21 @@ class _Audit:
     """The audit of one program, as far as it has come."""
 
     def __init__(
-        self, source: SourceWeights, content: ProgramContent, precision: DType | None
+        self,
+        source: SourceWeights,
+        names: NameIndex,
+        content: ProgramContent,
+        precision: DType | None,
     ) -> None:
-        self._start = time.perf_counter()
         self._source = source
+        self._names = names
         self._content = content
-        self._weights = {one.key: one for one in content.weights if one.ref.size}.values()
+        readable = (one for one in content.weights if one.ref.size and one.ref.dtype.kind != "c")
+        self._weights = {one.key: one for one in readable}.values()
         self._common = _common_dtype(self._weights)
         self._precision = precision or self._common
+        self._matched: dict[Hashable, str] = {}
         self._used: set[str] = set()
-        self._names: dict[Hashable, str] = {}
         self._traced: list[AuditedWeight] = []
         self._explained: list[AuditedWeight] = []
         self._wrong: list[UnaccountedWeight] = []
@@ -81,7 +91,7 @@ class _Audit:
         self._pieces: dict[str, PieceFinder] = {}
         self._folds = FoldFinder(source)
 
-    def report(self) -> AuditReport:
+    def report(self, start: float) -> AuditReport:
         """Audits every weight, those first that are a tensor of the source as it is."""
         left = [one for one in self._weights if not self._trace(one)]
         self._check_biases()
@@ -100,48 +110,65 @@ class _Audit:
             tuple(self._unused()),
             (*self._non_finite, *(one for one in sources if one is not None)),
             self._small,
-            round(time.perf_counter() - self._start, 3),
+            round(time.perf_counter() - start, 3),
         )
 
     def _trace(self, weight: ProgramWeight) -> bool:
         """Records a weight that is a tensor of the source; returns whether it is one."""
         found = weight.ref.read()
-        match = match_exactly(weight, found, self._source, self._precision)
+        named = self._names.find(weight.name, weight.module)
+        match = match_exactly(found, self._source, self._precision, named)
         if match is None:
             return False
+        stored = self._source.refs[match.name].dtype
         self._used.add(match.name)
-        self._names[weight.key] = match.name
+        self._matched[weight.key] = match.name
         self._look_for_nan(weight, found)
-        if match.named:
-            self._used.add(match.named)
-            self._find(weight, f"holds the values of {match.name}", match.named)
-        elif self._is_too_narrow(weight.ref, self._source.refs[match.name]):
-            wide = self._source.refs[match.name].dtype.name
-            problem = f"is stored as {weight.ref.dtype.name}; the source and the program are {wide}"
-            self._find(weight, problem, match.name)
+        if named not in ("", match.name) and self._source.fits(named, found):
+            self._used.add(named)
+            self._wrong.append(weight.unaccounted(f"holds the values of {match.name}", named))
+        elif self._is_too_narrow(weight.ref.dtype, stored):
+            problem = (
+                f"is stored as {weight.ref.dtype.name}, the source and the program as {stored.name}"
+            )
+            self._wrong.append(weight.unaccounted(problem, match.name))
         elif found.size > 1 or is_floating(found.dtype):
             kept = self._explained if match.is_cast else self._traced
-            kept.append(_audited(weight, (match.name,), match.how))
+            kept.append(weight.audited((match.name,), match.how))
         else:
             self._small += 1
         return True
 
+    def _is_too_narrow(self, found: DType, source: DType) -> bool:
+        """Whether a weight has fewer bits than the source, the program as a whole and its declared precision."""
+        wide = (source, self._common, self._precision)
+        return is_floating(found) and all(found.itemsize < one.itemsize for one in wide)
+
     def _check_biases(self) -> None:
         """Records kernels whose product gets the bias of another layer, where both layers have a kernel and a bias of these sizes."""
         keys = {(one.ref.file, one.name): one.key for one in self._content.weights}
+        wrong = {one.name for one in self._wrong}
         for weight in self._content.weights:
-            kernel = self._names.get(weight.key)
-            bias = self._names.get(keys.get((weight.ref.file, weight.bias)))
-            is_found = any(one.name == weight.name for one in self._wrong)
-            if not is_found and kernel and bias and self._source.are_of_two_layers(kernel, bias):
-                self._find(weight, f"is used with the bias of another layer, {bias}", kernel)
+            kernel = self._matched.get(weight.key, "")
+            bias = self._matched.get(keys.get((weight.ref.file, weight.bias)), "")
+            if weight.name not in wrong and self._source.are_of_two_layers(kernel, bias):
+                problem = f"is used with the bias of another layer, {bias}"
+                self._wrong.append(weight.unaccounted(problem, kernel))
 
-    def _is_too_narrow(self, found: TensorRef, source: TensorRef) -> bool:
-        """Whether a weight has fewer bits than the source, the program as a whole and its declared precision."""
-        wide = (source.dtype, self._common, self._precision)
-        return is_floating(found.dtype) and all(
-            found.dtype.itemsize < one.itemsize for one in wide
-        )
+    def _search_opaque_files(self) -> None:
+        """Finds tensors that are constants of a file that is not read as tensors, by their bytes."""
+        for path in self._content.opaque:
+            with (
+                open(path, "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            ):
+                for name in self._unused():
+                    wanted = self._source.cast(name, self._common)
+                    if data.find(wanted.tobytes()) >= 0:
+                        self._used.add(name)
+                        sizes = self._source.refs[name].shape
+                        constant = AuditedWeight(path.name, wanted.dtype.name, sizes, (name,))
+                        self._traced.append(constant)
 
     def _explain(self, weight: ProgramWeight, *, tables: bool) -> bool:
         """Records a weight that is made of the source, or a table that is computed; returns whether it is."""
@@ -154,7 +181,7 @@ class _Audit:
         self._used.update(explanation.sources)
         if explanation.sources:
             self._look_for_nan(weight, found)
-        self._explained.append(_audited(weight, explanation.sources, explanation.how))
+        self._explained.append(weight.audited(explanation.sources, explanation.how))
         return True
 
     def _explanation(
@@ -167,58 +194,70 @@ class _Audit:
             return Explanation((), table) if tables and table and is_free else None
         if not floating or found.size < 2:
             return None
-        if found.size > MAX_SMALL and (made := self._finder(found).explain(found)) is not None:
+        if (
+            found.size > MAX_SMALL
+            and (made := self._finder(found.dtype).explain(found)) is not None
+        ):
             return made
         return self._folds.explain(found)
 
-    def _finder(self, found: Array) -> PieceFinder:
-        return self._pieces.setdefault(
-            found.dtype.name, PieceFinder(self._source, found.dtype)
-        )
-
     def _explain_quantized(self, weight: ProgramWeight, found: Array) -> bool:
-        if weight.quantization is None or found.size <= MAX_SMALL:
+        quantization = weight.quantization
+        if quantization is None or quantization.scale is None or found.size <= MAX_SMALL:
             return False
-        match = match_quantized(found, weight.quantization, self._source)
+        match = match_quantized(found, quantization, self._source)
+        how = f"quantized to {found.dtype.name} with its scale"
+        if match is not None and not match.wrong.any():
+            self._used.add(match.name)
+            self._explained.append(weight.audited((match.name,), how))
+            return True
+        step = float(np.abs(quantization.scale).max())
+        made = self._folds.explain(quantization.dequantize(found), step)
+        if made is not None:
+            self._used.update(made.sources)
+            self._explained.append(weight.audited(made.sources, f"{made.how}, {how}"))
+            return True
         if match is None:
             return False
         self._used.add(match.name)
-        if not match.wrong.any():
-            how = f"quantized to {found.dtype.name} with its scale"
-            self._explained.append(_audited(weight, (match.name,), how))
-            return True
         wanted = self._source.cast(match.name, match.values.dtype)
         own = np.where(match.wrong, match.values, wanted)
-        self._find(weight, describe_difference(own, wanted), match.name)
+        self._wrong.append(weight.unaccounted(describe_difference(own, wanted), match.name))
         return True
 
     def _suspect(self, weight: ProgramWeight) -> None:
         """Records a weight that nothing explains."""
         found = weight.ref.read()
-        named = expected_name(weight, self._source)
+        named = self._names.find(weight.name, weight.module)
         wrong = judge_suspect(
-            weight, found, named, set(self._unused()), self._source, self._finder(found)
+            weight, found, named, set(self._unused()), self._source, self._finder(found.dtype)
         )
-        if wrong is None and (found.size <= MAX_SMALL or not is_floating(found.dtype)):
-            self._small += 1
-            return
-        self._look_for_nan(weight, found)
         if wrong is not None:
             self._used.add(wrong.nearest)
             self._wrong.append(wrong)
+        elif found.size <= MAX_SMALL or not is_floating(found.dtype):
+            self._small += 1
+            return
         else:
-            ref = weight.ref
-            problem = "is like no tensor of the source"
-            self._unknown.append(UnaccountedWeight(ref.name, ref.dtype.name, ref.shape, problem))
+            self._unknown.append(weight.unaccounted("is like no tensor of the source"))
+        self._look_for_nan(weight, found)
 
-    def _find(self, weight: ProgramWeight, problem: str, nearest: str) -> None:
-        ref = weight.ref
-        self._wrong.append(UnaccountedWeight(ref.name, ref.dtype.name, ref.shape, problem, nearest))
+    def _finder(self, dtype: DType) -> PieceFinder:
+        return self._pieces.setdefault(dtype.name, PieceFinder(self._source, dtype))
 
     def _look_for_nan(self, weight: ProgramWeight, found: Array) -> None:
         broken = find_non_finite("program", weight.name, found)
         if broken is not None:
             self._non_finite.append(broken)
+
+    def _may_stand_for_a_tensor(self, found: Array) -> bool:
+        """Whether a tensor of this size is missing, although its module is there: a bias that was zeroed, and not one that is not needed."""
+        unused = set(self._unused())
+        for name in self._source.of_size(found.size, found.dtype):
+            siblings = self._source.siblings(name)
+            if name in unused and (not siblings or self._used.intersection(siblings)):
+                return True
+        return False
 
     def _unused(self) -> list[str]:
         """Returns the tensors of numbers that were not found so far; ones equal to a tensor that was found count as found."""
@@ -231,43 +270,15 @@ class _Audit:
             and not self._has_used_twin(name)
         ]
 
-    def _may_stand_for_a_tensor(self, found: Array) -> bool:
-        """Whether a tensor of this size is missing, although its module is there: a bias that was zeroed, and not one that is not needed."""
-        unused = set(self._unused())
-        for name in self._source.of_size(found.size, found.dtype):
-            if name in unused:
-                siblings = self._source.siblings(name)
-                if not siblings or any(one in self._used for one in siblings):
-                    return True
-        return False
-
     def _has_used_twin(self, name: str) -> bool:
         ref = self._source.refs[name]
         own = self._source.read(name)
-        twins = self._source.with_sum(ref.size, bit_sum(own), ref.dtype)
-        for twin in twins:
-            if twin in self._used and find_arrangement(self._source.cast(twin, ref.dtype), own) is not None:
+        for twin in self._source.with_sum(ref.size, bit_sum(own), ref.dtype):
+            is_used = twin in self._used
+            if is_used and find_arrangement(self._source.cast(twin, ref.dtype), own) is not None:
                 self._used.add(name)
                 return True
         return False
-
-    def _search_opaque_files(self) -> None:
-        """Finds tensors that are constants of a file that is not read as tensors, by their bytes."""
-        for path in self._content.opaque:
-            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                for name in self._unused():
-                    wanted = self._source.cast(name, self._common)
-                    if data.find(wanted.tobytes()) >= 0:
-                        self._used.add(name)
-                        ref = self._source.refs[name]
-                        self._traced.append(
-                            AuditedWeight(path.name, wanted.dtype.name, ref.shape, (name,), "constant")
-                        )
-
-
-def _audited(weight: ProgramWeight, sources: tuple[str, ...], how: str) -> AuditedWeight:
-    ref = weight.ref
-    return AuditedWeight(ref.name, ref.dtype.name, ref.shape, sources, how)
 
 
 def _common_dtype(weights: Iterable[ProgramWeight]) -> DType:

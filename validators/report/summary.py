@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics, OutputMetrics, Report
 
+_MAX_FINDINGS = 5
+"""Weights that are named below the table; the JSON report names all."""
+
 
 @dataclass(frozen=True)
 class SummaryRow:
@@ -126,9 +129,23 @@ def remarks(report: Report) -> list[str]:
             texts.append(f"{result.label}: {row.remark}")
         for case in result.cases:
             texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        texts += [f"{result.label}: {note}" for note in result.notes]
+        texts += [f"{result.label}: {note}" for note in (*audit_remarks(result), *result.notes)]
         if result.divergence is not None:
             texts.append(f"{result.label}: {describe_divergence(result)}")
+    return texts
+
+
+def audit_remarks(result: BackendResult) -> list[str]:
+    """Returns what is to be said of a backend's weights: nothing if each of them is accounted for and none is missing."""
+    audit = result.audit
+    if audit is None:
+        return []
+    texts = list(audit.findings[:_MAX_FINDINGS])
+    if len(audit.findings) > _MAX_FINDINGS:
+        texts.append(f"{len(audit.findings) - _MAX_FINDINGS} more weights are not accounted for")
+    texts += [str(one) for one in audit.non_finite if one.side == "source"]
+    if audit.failure or audit.findings or audit.unknown or audit.missing:
+        texts.append(audit.summary)
     return texts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equipoise.convert.core.protobuf import MessageField, read_fields
+from equipoise.convert.containers._shared.protobuf import MessageField, read_fields
 from equipoise.convert.core.errors import ContainerError
 
 DTYPE_NAMES = {

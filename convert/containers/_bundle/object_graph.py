@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.convert.core.protobuf import read_fields, read_varint
+from equipoise.convert.containers._shared.protobuf import read_fields, read_varint
 from equipoise.convert.core.errors import ContainerError
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"

@@ -27,7 +27,6 @@ from equipoise.convert.containers._pytorch.unpickle import load_pickle
 from equipoise.convert.containers._pytorch.zip_reader import ZipArchive, read_zip
 from equipoise.convert.containers._pytorch.zip_storages import ZipStorages, read_pickle
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
-from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import TensorRef
 
@@ -74,7 +73,7 @@ def _first(arguments: tuple[object, ...]) -> object:
     return arguments[0] if arguments else ()
 
 
-def read_torchscript(path: Path) -> Container:
+def read_torchscript(path: Path) -> dict[str, TensorRef]:
     """Reads the parameters, buffers and constants of a TorchScript archive.
 
     Names are paths of modules (``model.bert.pooler.dense.weight``); those of constants begin with :data:`CONSTANT_PREFIX`.
@@ -92,13 +91,15 @@ def read_torchscript(path: Path) -> Container:
         ):
             for name, ref in _pickled_tensors(archive, record, folder).items():
                 tensors[prefix + name] = replace(ref, name=prefix + name)
-    return Container("pytorch", path, tensors, {"variant": "torchscript"}, {}, ())
+    return tensors
 
 
 def _pickled_tensors(archive: ZipArchive, record: str, folder: str) -> Mapping[str, TensorRef]:
     names = [name for name in archive.entries if name.split("/", 1)[-1] == record]
     if len(names) != 1:
-        raise ContainerError("not a TorchScript archive", expected=f"one {record}", found=len(names))
+        raise ContainerError(
+            "not a TorchScript archive", expected=f"one {record}", found=len(names)
+        )
     pickled = read_pickle(archive, archive.entries[names[0]])
     storages = ZipStorages(archive, names[0].removesuffix(record), folder)
     top, _ = load_pickle(pickled, 0, _ProgramGlobals(), parse_storage)
@@ -123,7 +124,7 @@ def _attributes(value: object, depth: int, seen: dict[int, object]) -> object:
     return [_attributes(one, depth + 1, seen) for one in inner]
 
 
-def read_exported_program(path: Path) -> Container:
+def read_exported_program(path: Path) -> dict[str, TensorRef]:
     """Reads the parameters, buffers and constants of a ``.pt2`` archive, as ``torch.export.save`` of torch 2.8 and later writes it.
 
     Raises:
@@ -143,7 +144,7 @@ def read_exported_program(path: Path) -> Container:
             for name in archive.entries:
                 if name.endswith(f"_{kind}_config.json"):
                     tensors |= dict(_configured_tensors(archive, name, prefix))
-    return Container("pytorch", path, tensors, {"variant": "torch-export"}, {}, ())
+    return tensors
 
 
 def _configured_tensors(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ast
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.protobuf import MessageField, read_fields, read_varint
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.json_values import is_plain_file_name
-from equipoise.convert.core.protobuf import MessageField, read_fields, read_varint
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
-from equipoise.validators.audit.weights import ProgramContent, ProgramWeight, Quantization
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, Quantization
 
 Field = MessageField[memoryview]
 
@@ -208,7 +208,9 @@ def _read_tensor(proto: memoryview, path: Path) -> TensorRef | None:
         return None
     sizes = tuple(shape)
     if place == _EXTERNAL:
-        return TensorRef(name, dtype, sizes, path, extent=_extent(external, dtype, sizes, path, name))
+        return TensorRef(
+            name, dtype, sizes, path, extent=_extent(external, dtype, sizes, path, name)
+        )
     content = raw if raw is not None else values
     return TensorRef(name, dtype, sizes, path, load=lambda: _inline(content, dtype, sizes, name))
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from equipoise.convert.containers import tensor_bundle
+from equipoise.convert.containers._shared.protobuf import read_fields
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
-from equipoise.convert.core.protobuf import read_fields
 from equipoise.convert.core.tensor import DTYPES, TensorRef
-from equipoise.validators.audit.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
 
 Message = memoryview
 
@@ -78,7 +78,8 @@ def _tensor_attribute(entry: Message) -> Message | None:
 
 def _tensor(name: str, proto: Message, file: Path) -> TensorRef | None:
     """Returns a tensor; None if it is not numeric, or a short list of integers."""
-    number, shape = 0, ()
+    number = 0
+    shape: tuple[int, ...] = ()
     raw: Message | None = None
     for field in read_fields(proto):
         if field.number == 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from equipoise.convert.containers import flax_msgpack
 from equipoise.exporters.artifact_files import JAX_WEIGHTS, jax_program_files
-from equipoise.validators.audit.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
 
 
 def read(path: Path) -> ProgramContent:

@@ -13,8 +13,8 @@ from equipoise.convert.containers._shared.error_context import add_file_to_error
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, Quantization
 from equipoise.validators.audit.readers._flatbuffer import Table, root_table
-from equipoise.validators.audit.weights import ProgramContent, ProgramWeight, Quantization
 
 _IDENTIFIER = b"TFL3"
 _DTYPES = {
@@ -55,7 +55,9 @@ def _weights(model: Table, path: Path) -> Iterator[ProgramWeight]:
                 weight = _weight(tensor, raw, index, path)
                 bias = biases.get(position)
                 if weight is not None:
-                    yield weight if bias is None else replace(weight, bias=tensors[bias].text(_NAME))
+                    yield (
+                        weight if bias is None else replace(weight, bias=tensors[bias].text(_NAME))
+                    )
 
 
 def _biases(graph: Table, count: int) -> Iterator[tuple[int, int]]:
@@ -86,7 +88,12 @@ def _weight(tensor: Table, raw: memoryview, index: int, path: Path) -> ProgramWe
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != len(raw):
         raise ContainerError("a tensor does not have the size of its buffer", tensor=name)
     ref = TensorRef(
-        name, dtype, shape, path, load=lambda: _array(raw, dtype, shape), identity=(str(path), index)
+        name,
+        dtype,
+        shape,
+        path,
+        load=lambda: _array(raw, dtype, shape),
+        identity=(str(path), index),
     )
     return ProgramWeight(
         ref,

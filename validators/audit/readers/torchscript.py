@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.convert.containers.pytorch import read_torchscript
-from equipoise.validators.audit.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
 
 
 def read(path: Path) -> ProgramContent:
     """Reads a ``.pt`` file."""
-    return ProgramContent(tuple(map(ProgramWeight, read_torchscript(path).tensors.values())))
+    return ProgramContent(tuple(map(ProgramWeight, read_torchscript(path).values())))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import ml_dtypes
 import numpy as np
 
 from equipoise.convert.core.arrays import Array
@@ -13,6 +12,7 @@ from equipoise.convert.core.computed_tensors import (
     sinusoidal_positions,
 )
 from equipoise.convert.core.tensor import is_floating
+from equipoise.validators.audit.content.source import relative_step
 
 _HIDDEN = -1000.0
 """Masks add at most this to the scores of hidden positions."""
@@ -37,13 +37,15 @@ def describe_table(array: Array) -> str:
         inner = describe_table(repeated)
         return f"{inner}, repeated" if inner else ""
     if is_floating(array.dtype):
-        return _describe_waves(values.squeeze(), float(ml_dtypes.finfo(array.dtype).eps))
+        return _describe_waves(values.squeeze(), relative_step(array.dtype))
     return ""
 
 
 def _is_range(flat: Array) -> bool:
     steps = np.diff(flat.astype(np.float64))
-    return flat.size > 2 and bool(np.isfinite(steps).all() and np.ptp(steps) <= 1e-6 * abs(steps[0]))
+    return flat.size > 2 and bool(
+        np.isfinite(steps).all() and np.ptp(steps) <= 1e-6 * abs(steps[0])
+    )
 
 
 def _repeated(rows: Array) -> Array | None:

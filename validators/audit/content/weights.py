@@ -10,6 +10,7 @@ import numpy as np
 
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.tensor import TensorRef
+from equipoise.validators.audit.content.report import AuditedWeight, UnaccountedWeight
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,14 @@ class ProgramWeight:
     def name(self) -> str:
         """Its name in the program."""
         return self.ref.name
+
+    def unaccounted(self, problem: str, nearest: str = "") -> UnaccountedWeight:
+        """Returns it as a finding."""
+        return UnaccountedWeight(self.name, self.ref.dtype.name, self.ref.shape, problem, nearest)
+
+    def audited(self, sources: tuple[str, ...], how: str) -> AuditedWeight:
+        """Returns it as a weight that is accounted for."""
+        return AuditedWeight(self.name, self.ref.dtype.name, self.ref.shape, sources, how)
 
     @property
     def key(self) -> Hashable:

@@ -14,22 +14,48 @@ from functools import cached_property
 import numpy as np
 
 from equipoise.convert.core.arrays import Array
-from equipoise.validators.audit.arrangements import arrangements, sample_places, take_flat
-from equipoise.validators.audit.pieces import Explanation
-from equipoise.validators.audit.source import SourceWeights
+from equipoise.validators.audit.content.arrangements import arrangements, sample_places, take_flat
+from equipoise.validators.audit.content.report import Explanation
+from equipoise.validators.audit.content.source import SourceWeights, relative_step
 
 _EPSILONS = (1e-5, 1e-3, 1e-12, 1e-6, 1e-4, 2e-5, 1e-8)
 """Values of epsilon of batch normalizations."""
 _TOLERANCE = 2e-5
-"""Relative to the largest value."""
+"""Relative to the largest value; more where the weight's dtype is narrower than float32."""
+_ROUNDINGS = 8
+_MIN_CHANGE = 0.01
+"""Factors nearer to one, and summands nearer to zero, change nothing: they would excuse a weight that is a little wrong."""
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 _NORM_PAIRS = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
 _FLOAT = np.dtype(np.float32)
+_MAX_POWER = 12
+_MAX_ELEMENTS = 1 << 24
+"""Larger weights are embeddings, which nothing is folded into."""
 _MAX_CANDIDATES = 4096
 """Tensors and vectors that are multiplied with each other; beyond, a fold is not looked for."""
+
+
+@dataclass(frozen=True)
+class _Tolerance:
+    """How far a weight may be from what it is computed as.
+
+    Attributes:
+        relative: Relative to the largest value.
+        absolute: In addition to that.
+    """
+
+    relative: float
+    absolute: float
+
+    def holds(self, found: Array, wanted: Array) -> bool:
+        """Checks whether two arrays have one shape and are close."""
+        if found.shape != wanted.shape:
+            return False
+        allowed = self.relative * float(np.abs(wanted).max(initial=0.0)) + self.absolute
+        return bool((np.abs(found - wanted) <= allowed).all())
 
 
 @dataclass(frozen=True)
@@ -58,11 +84,18 @@ class FoldFinder:
 
     def __init__(self, source: SourceWeights) -> None:
         self._source = source
+        self._tolerance = _Tolerance(_TOLERANCE, 0.0)
 
-    def explain(self, found: Array) -> Explanation | None:
-        """Returns what a weight is computed of; None if it is nothing known."""
-        values = found.astype(np.float64)
-        if not np.isfinite(values).all():
+    def explain(self, found: Array, step: float = 0.0) -> Explanation | None:
+        """Returns what a weight is computed of; None if it is nothing known.
+
+        Args:
+            found: The weight's values.
+            step: Distance of two neighbouring numbers, where the weight is quantized.
+        """
+        rounding = relative_step(found.dtype)
+        self._tolerance = _Tolerance(max(_TOLERANCE, _ROUNDINGS * rounding), step)
+        if found.size > _MAX_ELEMENTS or not np.isfinite(values := found.astype(np.float64)).all():
             return None
         if values.squeeze().ndim <= 1:
             flat = values.reshape(-1)
@@ -78,7 +111,8 @@ class FoldFinder:
         """The factors of batch normalizations and all other vectors, by their number of elements."""
         found: dict[int, list[RowScale]] = {}
         for scale in (*self._batch_norms(), *self._layer_scales()):
-            found.setdefault(scale.factors.size, []).append(scale)
+            if np.abs(scale.factors - 1).max() > _MIN_CHANGE:
+                found.setdefault(scale.factors.size, []).append(scale)
         return found
 
     def _batch_norms(self) -> Iterator[RowScale]:
@@ -109,10 +143,12 @@ class FoldFinder:
         """Explains a vector as a bias behind which a scale of rows was folded."""
         own = [(name, self._read(name).reshape(-1)) for name in self._of_size(found.size)]
         for scale in self._row_scales.get(found.size, ()):
-            if scale.shift.any() and _is_close(found, scale.shift):
+            if scale.shift.any() and self._tolerance.holds(found, scale.shift):
                 return Explanation(scale.names, scale.how)
             for name, bias in own:
-                if name not in scale.names and _is_close(found, scale.shift + bias * scale.factors):
+                if name not in scale.names and self._tolerance.holds(
+                    found, scale.shift + bias * scale.factors
+                ):
                     return Explanation((name, *scale.names), scale.how)
         return None
 
@@ -124,12 +160,16 @@ class FoldFinder:
         for name, bias in vectors.get(found.size, ()):
             weight = f"{name.removesuffix('bias')}weight"
             shape = self._source.refs[weight].shape if weight in self._source.refs else ()
-            shifts = vectors.get(shape[-1], []) if len(shape) == 2 and shape[0] == found.size else []
+            shifts = (
+                vectors.get(shape[-1], []) if len(shape) == 2 and shape[0] == found.size else []
+            )
             if weight == name or not shifts:
                 continue
             added = self._read(weight) @ np.stack([vector for _, vector in shifts], axis=1)
             for column, (other, _) in enumerate(shifts):
-                if _is_close(found, bias + added[:, column]):
+                if _is_change(added[:, column], bias) and self._tolerance.holds(
+                    found, bias + added[:, column]
+                ):
                     return Explanation((name, weight, other), "shift folded into the bias")
         return self._explain_sums(found.reshape(1, -1))
 
@@ -153,7 +193,7 @@ class FoldFinder:
                 if other is None:
                     continue
                 added = rows - other[1]
-                if len(rows) == 1 or _is_close(base[first : first + len(rows)], added):
+                if len(rows) == 1 or self._tolerance.holds(base[first : first + len(rows)], added):
                     return Explanation((name, other[0]), "sum of two tensors")
         return None
 
@@ -164,7 +204,8 @@ class FoldFinder:
         for name, count in tables:
             if name != but and count <= _MAX_FIRST_ROWS:
                 for one in self._read(name).reshape(count, -1):
-                    if (np.abs(one - row) <= _TOLERANCE * scale).all() and one.any():
+                    near = (np.abs(one - row) <= self._tolerance.relative * scale).all()
+                    if near and np.abs(one).max() > _MIN_CHANGE * scale:
                         return name, one
         return None
 
@@ -180,8 +221,10 @@ class FoldFinder:
                 length, direction = self._read(length_name), self._read(name)
                 axes = tuple(axis for axis, size in enumerate(length.shape) if size == 1)
                 norm = np.sqrt((direction**2).sum(axis=axes, keepdims=True))
-                for turned, _ in arrangements(direction / norm * length, found):
-                    if _is_close(found.reshape(turned.shape), turned):
+                kernel = direction / norm * length
+                for one in arrangements(kernel.shape, found.shape):
+                    turned = one.apply(kernel)
+                    if self._tolerance.holds(found.reshape(turned.shape), turned):
                         return Explanation((length_name, name), "weight normalization folded")
         return None
 
@@ -191,12 +234,14 @@ class FoldFinder:
         sample = take_flat(found, places)
         for name in self._of_size(found.size):
             values = self._read(name)
-            for turned, _ in arrangements(values, found):
+            for one in arrangements(values.shape, found.shape):
+                turned = one.apply(values)
                 whole = found.reshape(turned.shape)
-                factor = _common_factor(sample, take_flat(turned, places))
-                if factor is not None and _is_known_factor(factor, values.shape):
-                    if _is_close(whole, turned * factor):
-                        return Explanation((name,), f"times {factor:.6g}")
+                factor = _common_factor(sample, take_flat(turned, places), self._tolerance)
+                if factor is not None:
+                    known = _nearest_known_factor(factor, values.shape)
+                    if self._tolerance.holds(whole, turned * known):
+                        return Explanation((name,), f"times {known:.6g}")
                 elif (scale := self._scale_between(whole, turned)) is not None:
                     return Explanation((name, *scale.names), scale.how)
         return None
@@ -217,9 +262,9 @@ class FoldFinder:
             ratio = np.divide(
                 (found * source).sum(axis=others), weight, out=np.zeros(size), where=weight > 0
             )
-            if _is_close(found, source * ratio.reshape(shape)):
+            if self._tolerance.holds(found, source * ratio.reshape(shape)):
                 for scale in scales:
-                    if _is_close(found, source * scale.factors.reshape(shape)):
+                    if self._tolerance.holds(found, source * scale.factors.reshape(shape)):
                         return scale
         return None
 
@@ -228,36 +273,36 @@ _MAX_FIRST_ROWS = 2
 """Rows of a tensor that are tried as the first one, or as the one that is added: class tokens, token types."""
 
 
-def _common_factor(found: Array, source: Array) -> float | None:
+def _is_change(summand: Array, values: Array) -> bool:
+    """Whether a summand is large enough to be told from an error."""
+    return bool(np.abs(summand).max() > _MIN_CHANGE * np.abs(values).max(initial=0.0))
+
+
+def _common_factor(found: Array, source: Array, tolerance: _Tolerance) -> float | None:
     """Returns the factor between two samples; None if there is no single one."""
     place = int(np.abs(source).argmax())
     if not source[place]:
         return None
     factor = float(found[place] / source[place])
-    return factor if factor and _is_close(found, source * factor) else None
+    return factor if factor and tolerance.holds(found, source * factor) else None
 
 
-def _is_known_factor(factor: float, shape: tuple[int, ...]) -> bool:
-    """Whether a factor is the root of a size or of its part, a power of two, one over that, or pi times a power of two.
+def _nearest_known_factor(factor: float, shape: tuple[int, ...]) -> float:
+    """Returns the nearest factor by which attention, embeddings, means and angles are scaled.
 
-    Attention and embeddings are scaled so, and angles.
+    These are the roots of a size and of its parts, powers of two, one over these, and pi times a power of two.
 
-    >>> [_is_known_factor(one, (64, 768)) for one in (8.0, 0.125, 768**0.5, 1.01, 3.7)]
-    [True, True, True, False, False]
+    >>> [round(_nearest_known_factor(one, (64, 768)), 3) for one in (8.0001, 27.7, -0.125, 12.566)]
+    [8.0, 27.713, -0.125, 12.566]
     """
-    turns = math.log2(abs(factor) / math.pi)
-    if abs(turns - round(turns)) <= 1e-6:
-        return True
-    for square in (factor * factor, 1 / (factor * factor)):
-        nearest = round(square)
-        if nearest > 1 and abs(square - nearest) <= 1e-5 * square:
-            is_power = nearest & (nearest - 1) == 0
-            return is_power or any(size % nearest == 0 for size in shape)
-    return False
-
-
-def _is_close(found: Array, wanted: Array) -> bool:
-    if found.shape != wanted.shape:
-        return False
-    scale = float(np.abs(wanted).max(initial=0.0))
-    return bool((np.abs(found - wanted) <= _TOLERANCE * scale).all())
+    parts = {part for size in shape for part in range(2, size + 1) if size % part == 0}
+    roots = [math.sqrt(part) for part in parts]
+    powers = [2.0**power for power in range(-_MAX_POWER, _MAX_POWER + 1)]
+    known = [
+        *roots,
+        *(1 / root for root in roots),
+        *(power for power in powers if power != 1),
+        *(math.pi * power for power in powers),
+    ]
+    nearest = min(known, key=lambda one: abs(one - abs(factor)))
+    return math.copysign(nearest, factor)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.arrays import Array, bits
 from equipoise.convert.core.tensor import is_floating
-from equipoise.validators.audit.arrangements import bits
-from equipoise.validators.audit.nearest import format_ranges
-from equipoise.validators.audit.report import NonFiniteWeight
+from equipoise.validators.audit.content.report import NonFiniteWeight, format_ranges
 
 _EXPONENTS = {
     "float16": 0x7C00,

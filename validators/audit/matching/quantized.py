@@ -7,12 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipoise.convert.core.arrays import Array
-from equipoise.validators.audit.arrangements import arrangements, sample_places, take_flat
-from equipoise.validators.audit.source import SourceWeights
-from equipoise.validators.audit.weights import Quantization
+from equipoise.validators.audit.content.arrangements import (
+    Arrangement,
+    arrangements,
+    sample_places,
+    take_flat,
+)
+from equipoise.validators.audit.content.source import SourceWeights
+from equipoise.validators.audit.content.weights import Quantization
 
 _MAX_STEPS = 1.01
 """Distance of a quantized value from its number in steps of the scale: half of one by rounding, more where a range is cut off."""
+_MIN_SHARE = 0.5
+"""Share of elements that must be a tensor's for the others to be called wrong."""
 _FLOAT = np.dtype(np.float32)
 
 
@@ -42,21 +49,17 @@ def match_quantized(
     places = sample_places(integers.size)
     sample = take_flat(numbers, places)
     limits = take_flat(steps, places)
-    best: tuple[float, str, Array] | None = None
+    best: tuple[float, str, Arrangement] | None = None
     for name in source.of_size(integers.size, _FLOAT):
-        indices = np.arange(integers.size).reshape(source.refs[name].shape)
-        flat = source.cast(name, _FLOAT).reshape(-1)
-        for turned, _ in arrangements(indices, integers):
-            own = flat[take_flat(turned, places)]
-            share = float((np.abs(own - sample) <= limits).mean())
+        own = source.cast(name, _FLOAT)
+        for one in arrangements(own.shape, integers.shape):
+            share = float((np.abs(take_flat(one.apply(own), places) - sample) <= limits).mean())
             if best is None or share > best[0]:
-                best = (share, name, turned)
-    if best is None or best[0] < 0.5:
+                best = (share, name, one)
+    if best is None or best[0] < _MIN_SHARE:
         return None
-    _, name, order = best
-    values, allowed = np.empty(integers.size, np.float32), np.empty(integers.size, np.float32)
-    values[order.reshape(-1)] = numbers.reshape(-1)
-    allowed[order.reshape(-1)] = steps.reshape(-1)
+    _, name, arrangement = best
     own = source.cast(name, _FLOAT)
-    wrong = ~(np.abs(own - values.reshape(own.shape)) <= allowed.reshape(own.shape))
-    return QuantizedMatch(name, wrong, values.reshape(own.shape))
+    values = arrangement.revert(numbers, own.shape)
+    wrong = ~(np.abs(own - values) <= arrangement.revert(steps, own.shape))
+    return QuantizedMatch(name, wrong, values)

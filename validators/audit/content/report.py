@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from equipoise.convert.core.arrays import Array
+
+_MAX_RANGES = 5
+_MAX_MISSING = 3
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a weight is made of tensors of the source.
+
+    Attributes:
+        sources: The tensors.
+        how: The operation.
+    """
+
+    sources: tuple[str, ...]
+    how: str
 
 
 @dataclass(frozen=True)
@@ -70,9 +90,13 @@ class NonFiniteWeight:
 
     def __str__(self) -> str:
         """Returns a sentence without a full stop."""
-        counts = [f"{n} {what}" for n, what in ((self.nan, "NaN"), (self.infinite, "infinite")) if n]
+        counts = [
+            f"{n} {what}" for n, what in ((self.nan, "NaN"), (self.infinite, "infinite")) if n
+        ]
         rows = f" in rows {self.rows}" if self.rows else ""
-        return f"{self.side}: {self.name} holds values that are not finite: {', '.join(counts)}{rows}"
+        return (
+            f"{self.side}: {self.name} holds values that are not finite: {', '.join(counts)}{rows}"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +150,25 @@ class AuditReport:
             (len(self.explained), "explained"),
             (len(self.not_accounted), "not accounted for"),
             (len(self.unknown), "unknown"),
-            (len(self.missing), "of the source in no file"),
             (len(self.non_finite), "not finite"),
         )
-        return "weights: " + ", ".join(f"{n} {what}" for n, what in counts if n)
+        text = "weights: " + (", ".join(f"{n} {what}" for n, what in counts if n) or "none")
+        if self.missing:
+            more = ", ..." if len(self.missing) > _MAX_MISSING else ""
+            names = ", ".join(self.missing[:_MAX_MISSING])
+            text += f"; {len(self.missing)} of the source are not in the program ({names}{more})"
+        return text
+
+
+def format_ranges(indices: Sequence[int] | Array) -> str:
+    """Returns indices as ranges.
+
+    >>> format_ranges([1, 2, 3, 7])
+    '1-3, 7'
+    """
+    values = [int(one) for one in indices]
+    breaks = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(values)) if b != a + 1), len(values)]
+    ranges = [values[start:end] for start, end in pairwise(breaks)]
+    texts = [f"{one[0]}-{one[-1]}" if len(one) > 1 else str(one[0]) for one in ranges]
+    more = len(texts) - _MAX_RANGES
+    return ", ".join(texts[:_MAX_RANGES]) + (f" and {more} more ranges" if more > 0 else "")

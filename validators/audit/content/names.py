@@ -43,13 +43,22 @@ class NameIndex:
             parts = name_parts(name)
             self._by_leaf.setdefault(parts[-2:], []).append((name, parts))
 
-    def find(self, name: str) -> str | None:
-        """Returns the only source tensor whose name ends like this one or the other way round; None if there is none.
+    def find(self, name: str, module: str = "") -> str:
+        """Returns the only tensor whose name ends like this one, or the other way round; empty if there is none.
+
+        Args:
+            name: A name of another framework.
+            module: Path of the module that reads the weight, for names that say nothing.
 
         >>> index = NameIndex(["bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight"])
         >>> index.find("model.bert.pooler.dense.weight"), index.find("tf_bert/pooler/dense/kernel"), index.find("val_7")
-        ('bert.pooler.dense.weight', None, None)
+        ('bert.pooler.dense.weight', '', '')
+        >>> index.find("val_7", module="model.classifier")
+        'classifier.weight'
         """
+        return self._find(name) or (self._find(f"{module}.weight") if module else "")
+
+    def _find(self, name: str) -> str:
         parts = name_parts(name)
         found = [
             other
@@ -58,7 +67,7 @@ class NameIndex:
         ]
         exact = [other for other in found if name_parts(other) == parts]
         best = exact or found
-        return best[0] if len(best) == 1 else None
+        return best[0] if len(best) == 1 else ""
 
 
 def _shorter_ends_longer(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

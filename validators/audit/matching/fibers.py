@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array
-from equipoise.validators.audit.arrangements import bits
+from equipoise.convert.core.arrays import Array, bits
 
 _BLOCK_ELEMENTS = 1 << 18
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
+import ml_dtypes
 import numpy as np
 
-from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.arrays import Array, DType, bit_sum
 from equipoise.convert.core.tensor import TensorRef, is_floating
-from equipoise.validators.audit.arrangements import bit_sum
-from equipoise.validators.audit.names import NameIndex
 
 _MAX_KEPT_BYTES = 64 << 20
 """Bytes of arrays that are kept for the next question; a larger tensor is read again."""
@@ -24,12 +23,10 @@ class SourceWeights:
 
     Attributes:
         refs: The tensors by name.
-        names: Finds a tensor by a name of another framework.
     """
 
     def __init__(self, tensors: Mapping[str, TensorRef]) -> None:
         self.refs = {name: ref for name, ref in tensors.items() if ref.size}
-        self.names = NameIndex(self.refs)
         self._by_size: dict[int, list[str]] = {}
         for name, ref in self.refs.items():
             self._by_size.setdefault(ref.size, []).append(name)
@@ -53,6 +50,11 @@ class SourceWeights:
     def cast(self, name: str, dtype: DType, rounding: DType | None = None) -> Array:
         """Returns a tensor in another dtype, rounded to a third one before if that is given."""
         return cast(self.read(name), dtype, rounding)
+
+    def fits(self, name: str, found: Array) -> bool:
+        """Checks whether a tensor has as many elements as an array, of the same kind."""
+        ref = self.refs[name]
+        return ref.size == found.size and is_same_kind(ref.dtype, found.dtype)
 
     def siblings(self, name: str) -> list[str]:
         """Returns the other tensors of a tensor's module."""
@@ -99,6 +101,11 @@ def cast(array: Array, dtype: DType, rounding: DType | None = None) -> Array:
         if rounding is not None and is_floating(array.dtype):
             array = array.astype(rounding)
         return array if array.dtype == dtype else array.astype(dtype)
+
+
+def relative_step(dtype: DType) -> float:
+    """Returns the distance from 1 to the next number of a floating-point dtype."""
+    return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
 
 
 def is_same_kind(one: DType, other: DType) -> bool:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array, DType
-from equipoise.validators.audit.arrangements import bits
-from equipoise.validators.audit.fibers import FiberIndex, FiberRun, fiber_hashes
-from equipoise.validators.audit.source import SourceWeights, is_same_kind
+from equipoise.convert.core.arrays import Array, DType, bits
+from equipoise.validators.audit.content.report import Explanation
+from equipoise.validators.audit.content.source import SourceWeights, is_same_kind
+from equipoise.validators.audit.matching.fibers import FiberIndex, FiberRun, fiber_hashes
 
 _MIN_VECTOR_SLICE = 8
 """Vectors of fewer elements are in longer ones by chance."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """How a weight is made of tensors of the source.
-
-    Attributes:
-        sources: The tensors.
-        how: The operation.
-    """
-
-    sources: tuple[str, ...]
-    how: str
 
 
 class PieceFinder:
