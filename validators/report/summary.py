@@ -127,9 +127,10 @@ def remarks(report: Report) -> list[str]:
         row = summary_row(result)
         if row.remark:
             texts.append(f"{result.label}: {row.remark}")
+        texts += [f"{result.label}: {remark}" for remark in audit_remarks(result)]
         for case in result.cases:
             texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        texts += [f"{result.label}: {note}" for note in (*audit_remarks(result), *result.notes)]
+        texts += [f"{result.label}: {note}" for note in result.notes]
         if result.divergence is not None:
             texts.append(f"{result.label}: {describe_divergence(result)}")
     return texts
