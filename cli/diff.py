@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run
+from equipoise.cli import _audit, _output, _run
 
 if TYPE_CHECKING:
-    from equipoise.convert.checkpoints.checkpoint import Checkpoint
     from equipoise.convert.core.tensor import TensorRef
     from equipoise.convert.diff import CheckpointComparison, TensorComparison
+    from equipoise.validators.audit.content.report import AuditReport
 
 _MAX_ROWS_SHOWN = 40
 """Rows that are shown without --json."""
@@ -24,25 +24,48 @@ _MAX_ROWS_SHOWN = 40
 @_run.json_option
 @_run.handle_errors
 def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
-    """Compare the checkpoints A and B, in any formats, tensor by tensor.
+    """Compare the checkpoints A and B, in any formats, tensor by tensor; B may be a program of `export`.
 
     Checkpoints of a known architecture are compared as PyTorch's parameters, with ties resolved; others by the
     names in their files. Exit code 0: no tensor is different or missing; tensors that are equal after a cast to the
     narrower dtype pass and are counted. 1: a tensor is different or missing.
+
+    Of a program (ONNX, TorchScript, .pt2, SavedModel, program.jax, TensorFlow Lite) every weight is traced to A. Exit
+    code 1: a weight is not accounted for.
     """
+    from equipoise.convert.checkpoints.hub import resolve_source
+    from equipoise.validators.verify import audit_program, find_program
+
+    second = resolve_source(b)
+    program = find_program(second)
+    if program is not None:
+        return _diff_program(a, b, audit_program(program, resolve_source(a)), as_json=as_json)
+    from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
     from equipoise.convert.diff import compare_checkpoints
 
     with _output.progress_bar("comparing", as_bytes=False) as tell:
-        found = compare_checkpoints(_open(a), _open(b), tell, architecture=architecture)
+        found = compare_checkpoints(
+            open_checkpoint(resolve_source(a)),
+            open_checkpoint(second),
+            tell,
+            architecture=architecture,
+        )
     _run.print_json({"a": a, "b": b, **_data(found)}) if as_json else _show(found)
     return _run.EXIT_OK if found.same else _run.EXIT_DIFFERENCE
 
 
-def _open(source: str) -> Checkpoint:
-    from equipoise.convert.checkpoints.hub import resolve_source
-    from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
+def _diff_program(a: str, b: str, found: AuditReport, *, as_json: bool) -> int:
+    """Shows the audit of a program; a program that cannot be read is bad input."""
+    from equipoise.convert.core.errors import InputError
 
-    return open_checkpoint(resolve_source(source))
+    if found.failure:
+        raise InputError(found.failure)
+    same = not found.findings
+    if as_json:
+        _run.print_json({"a": a, "b": b, "same": same, "audit": _audit.audit_data(found)})
+    else:
+        _audit.show_audit(found)
+    return _run.EXIT_OK if same else _run.EXIT_DIFFERENCE
 
 
 def _counts(found: CheckpointComparison) -> dict[str, int]:

@@ -1,21 +1,24 @@
-"""``equipoise verify``: verifies a finished conversion."""
+"""``equipoise verify``: verifies a finished conversion or an artifact."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from equipoise.cli import _output, _run
+from equipoise.cli import _audit, _output, _run
 
 if TYPE_CHECKING:
     from equipoise.convert.verify import Finding, Verification
+    from equipoise.validators.verify import ArtifactVerification
 
 
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--source", help="The source: every tensor is converted again and compared.")
+@click.option("--source", help="The source: every tensor is compared with it.")
 @click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
 @_run.revision_option
 @_run.json_option
@@ -23,15 +26,32 @@ if TYPE_CHECKING:
 def command(
     output: Path, source: str | None, config: Path | None, revision: str | None, as_json: bool
 ) -> int:
-    """Verify the conversion in the folder OUTPUT: every file and tensor against equipoise.json.
+    """Verify the folder OUTPUT: a conversion against equipoise.json, or an artifact of `export` against artifact.json.
 
-    With --source the source's files and tensors are verified too, and every tensor of the output is converted again.
-    Exit code 1: a file or tensor differs; it is named.
+    Every file is hashed, and every tensor of a conversion. With --source the source's files and tensors are verified
+    too: every tensor of a conversion is converted again, and every weight of an artifact's program is traced to the
+    source. Nothing is run. Exit code 1: a file, tensor or weight differs; it is named.
     """
     from equipoise.convert.checkpoints.hub import resolve_source
-    from equipoise.convert.verify import verify
+    from equipoise.validators.verify import is_artifact, verify_artifact
 
     path = resolve_source(source, revision) if source is not None else None
+    if is_artifact(output):
+        with _progress() as say:
+            artifact = verify_artifact(output, source=path, progress=say)
+        _run.print_json(_artifact_data(artifact)) if as_json else _show_artifact(artifact)
+        return _run.EXIT_OK if artifact.same else _run.EXIT_DIFFERENCE
+    from equipoise.convert.verify import verify
+
+    with _progress() as say:
+        found = verify(output, source=path, config=config, progress=say)
+    _run.print_json(_data(found)) if as_json else _show(found)
+    return _run.EXIT_DIFFERENCE if found.findings else _run.EXIT_OK
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Yields a function that shows the name of the file or tensor that is being checked."""
     with _output.progress_bar("verifying", as_bytes=False) as tell:
         count = 0
 
@@ -41,9 +61,25 @@ def command(
             if tell is not None:
                 tell(count, count, what)
 
-        found = verify(output, source=path, config=config, progress=say)
-    _run.print_json(_data(found)) if as_json else _show(found)
-    return _run.EXIT_DIFFERENCE if found.findings else _run.EXIT_OK
+        yield say
+
+
+def _artifact_data(found: ArtifactVerification) -> dict[str, Any]:
+    return {
+        "output": str(found.folder),
+        "same": found.same,
+        "files": found.files,
+        "foreign": list(found.foreign),
+        "findings": [vars(one) for one in found.findings],
+        "audit": None if found.audit is None else _audit.audit_data(found.audit),
+    }
+
+
+def _show_artifact(found: ArtifactVerification) -> None:
+    _show_findings(found.findings, found.foreign)
+    if found.audit is not None:
+        _audit.show_audit(found.audit)
+    _output.echo(f"{found.files} files checked: {_verdict(found.findings)}")
 
 
 def _data(found: Verification) -> dict[str, Any]:
@@ -59,19 +95,23 @@ def _data(found: Verification) -> dict[str, Any]:
 
 
 def _show(found: Verification) -> None:
-    for one in found.findings:
+    _show_findings(found.findings, found.foreign)
+    derived = f", {found.derived} tensors converted again from the source" if found.derived else ""
+    checked = f"{found.files} files and {found.tensors} tensors checked{derived}"
+    _output.echo(f"{checked}: {_verdict(found.findings)}")
+
+
+def _show_findings(findings: tuple[Finding, ...], foreign: tuple[str, ...]) -> None:
+    for one in findings:
         _output.echo(f"{_location(one)}: {one.problem}")
         if one.expected is not None:
             _output.echo(f"  expected: {one.expected}\n  found:    {one.found}")
-    for name in found.foreign:
-        _output.echo(f"{name}: not from this conversion; no framework reads it")
-    derived = f", {found.derived} tensors converted again from the source" if found.derived else ""
-    verdict = (
-        f"{len(found.findings)} differences"
-        if found.findings
-        else "no differences from the manifest"
-    )
-    _output.echo(f"{found.files} files and {found.tensors} tensors checked{derived}: {verdict}")
+    for name in foreign:
+        _output.echo(f"{name}: not from Equipoise; no framework reads it")
+
+
+def _verdict(findings: tuple[Finding, ...]) -> str:
+    return f"{len(findings)} differences" if findings else "no differences from the manifest"
 
 
 def _location(one: Finding) -> str:

@@ -28,6 +28,7 @@ PLUGIN_FOLDERS = frozenset(
         "exporters/targets",
         "exporters/lowering/ops",
         "validators/tasks",
+        "validators/audit/readers",
         "validators/backends/classes",
         "validators/backends/programs",
         "cli",

@@ -13,7 +13,7 @@ from equipoise.convert.files.output_folder import OutputFolder
 from equipoise.exporters.target import target_names
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
-from equipoise.validators.evaluation.evaluate import evaluate_backend
+from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
 from equipoise.validators.evaluation.golden import Golden, load_golden, save_golden
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.report_builder import build_report
@@ -65,10 +65,13 @@ def run_validation(context: EvaluationContext) -> Report:
     artifacts = with_distinct_labels([resolve_artifact(path) for path in request.artifacts])
     with open_reference(context) as reference:
         measured = reference.measure(context.batches)
-        results = [evaluate_backend(context, one, measured, reference) for one in artifacts]
+        auditor = open_auditor(context)
+        results = [
+            evaluate_backend(context, one, measured, reference, auditor) for one in artifacts
+        ]
         for source in _model_sources(context, artifacts):
             if isinstance(source, ModelSource):
-                results.append(evaluate_backend(context, source, measured, reference))
+                results.append(evaluate_backend(context, source, measured, reference, auditor))
             else:
                 results.append(source)
         report = build_report(context, reference, measured, results)

@@ -11,39 +11,34 @@ from pathlib import Path
 
 from equipoise.convert.containers._pytorch.allowed_globals import (
     ALLOWED_GLOBALS,
-    Storage,
-    element_bytes,
     parse_storage,
 )
 from equipoise.convert.containers._pytorch.legacy_format import MAGIC_BYTES, read_legacy
-from equipoise.convert.containers._pytorch.pickle_machine import MAX_PICKLE_BYTES
+from equipoise.convert.containers._pytorch.programs import (
+    read_exported_program,
+    read_torchscript,
+)
 from equipoise.convert.containers._pytorch.tensor_tree import (
     PickledTensors,
-    StorageBytes,
     collect_tensors,
 )
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
 from equipoise.convert.containers._pytorch.writer import Writer
 from equipoise.convert.containers._pytorch.zip_reader import (
     NO_CRC,
-    InflatedRecord,
-    ZipArchive,
     read_zip,
 )
+from equipoise.convert.containers._pytorch.zip_storages import ZipStorages, read_pickle
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import ContainerError
 
-__all__ = ["SUFFIXES", "Writer", "read", "sniff"]
+__all__ = ["SUFFIXES", "Writer", "read", "read_exported_program", "read_torchscript", "sniff"]
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _ZIP_START = b"PK\3\4"
 _TAR_MAGIC_OFFSET = 257
 _SNIFFED_RECORDS = ("data.pkl", ".format_version", "version", "byteorder", "constants.pkl")
-_MAX_SMALL_RECORD_BYTES = 64
-_MAX_PICKLE_RATIO = 50
-_MIN_DEFLATED_PICKLE_BYTES = 1 << 20
-"""A compressed pickle may grow to this size, or fifty times its compressed size; one of a large model grows by 20."""
 
 
 def sniff(path: Path) -> bool:
@@ -128,56 +123,11 @@ def _read_zip(path: Path) -> Container:
             hint="load it with torch.jit.load and save its state_dict()",
         )
     entry = archive.entries[pickles[0]]
-    limit = max(_MIN_DEFLATED_PICKLE_BYTES, _MAX_PICKLE_RATIO * entry.stored)
-    pickled = archive.read(entry, min(MAX_PICKLE_BYTES, limit))
-    regions = _ZipStorages(archive, prefix)
+    pickled = read_pickle(archive, entry)
+    regions = ZipStorages(archive, prefix)
     top, _ = load_pickle(pickled, 0, ALLOWED_GLOBALS, parse_storage)
     found = collect_tensors(top, path, regions.find_storage, len(pickled))
     variant = {"variant": "zip", "byteorder": "big" if regions.big_endian else "little"}
     unchecked = entry.crc == NO_CRC
     remark = "saved without checksums, so corruption cannot be detected" if unchecked else ""
     return _container(path, found, variant, regions.oddity(), remark)
-
-
-class _ZipStorages:
-    """The storages of an archive."""
-
-    def __init__(self, archive: ZipArchive, prefix: str) -> None:
-        self._archive = archive
-        self._prefix = prefix
-        self._inflated: dict[str, InflatedRecord] = {}
-        order = archive.entries.get(f"{prefix}byteorder")
-        text = b"little" if order is None else archive.read(order, _MAX_SMALL_RECORD_BYTES)
-        if text not in (b"little", b"big"):
-            raise ContainerError("unknown byte order", file=archive.path, found=text[:20])
-        self.big_endian = text == b"big"
-
-    def oddity(self) -> str:
-        """Returns a remark on the storages, or an empty string."""
-        return (
-            "storages are compressed, so each is decompressed as a whole" if self._inflated else ""
-        )
-
-    def find_storage(self, storage: Storage) -> StorageBytes:
-        """Returns the bytes of a storage."""
-        name = f"{self._prefix}data/{storage.key}"
-        entry = self._archive.entries.get(name)
-        if entry is None:
-            hint = "a meta tensor has no bytes" if storage.location == "meta" else None
-            raise ContainerError(
-                f"the record {name!r} is missing", file=self._archive.path, hint=hint
-            )
-        width = element_bytes(storage.dtype)
-        if entry.size != storage.numel * width:
-            raise ContainerError(
-                f"the record {name!r} does not have the size that its tensors need",
-                file=self._archive.path,
-                expected=f"{storage.numel * width} bytes",
-                found=f"{entry.size} bytes",
-            )
-        if not entry.deflated:
-            extent = self._archive.extent(entry)
-            return StorageBytes(entry.size, extent, big_endian=self.big_endian)
-        inflated = self._inflated.setdefault(name, InflatedRecord(self._archive, entry))
-        inflated.views += 1
-        return StorageBytes(entry.size, read=inflated.read, big_endian=self.big_endian)

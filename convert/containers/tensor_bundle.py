@@ -14,6 +14,7 @@ from pathlib import Path
 
 from equipoise.convert.containers._bundle.data_files import DataFiles
 from equipoise.convert.containers._bundle.entries import (
+    DTYPE_NAMES,
     NON_NUMERIC_DTYPES,
     BundleEntry,
     BundleHeader,
@@ -36,7 +37,7 @@ from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorRef
 
-__all__ = ["SUFFIXES", "read", "sniff"]
+__all__ = ["DTYPE_NAMES", "SUFFIXES", "read", "sniff"]
 
 SUFFIXES = (".index",)
 _SLICE_MARK = b"\0"

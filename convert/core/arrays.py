@@ -10,3 +10,20 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 DType = np.dtype[Any]
 Shape = tuple[int, ...]
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.uint64}
+
+
+def bits(array: Array) -> Array:
+    """Returns the elements of an array as unsigned integers, so that equal means bit for bit."""
+    return np.ascontiguousarray(array).view(_UNSIGNED[array.dtype.itemsize])
+
+
+def bit_sum(array: Array) -> int:
+    """Returns a number that is equal for arrays with the same elements in any order, and rarely for others.
+
+    >>> one = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    >>> bit_sum(one) == bit_sum(one.T), bit_sum(one) == bit_sum(one * 2)
+    (True, False)
+    """
+    return int(bits(array).sum(dtype=np.uint64))

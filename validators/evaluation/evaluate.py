@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
+from equipoise.validators.audit.audit import Auditor
 from equipoise.validators.core.types import Array, Arrays, Batch, CapturedPasses
 from equipoise.validators.evaluation.companions import compare_companions
 from equipoise.validators.evaluation.compare_case import compare_case
@@ -37,6 +39,7 @@ def evaluate_backend(
     source: ModelSource,
     measured: Sequence[ReferenceOutputs],
     reference: ReferenceModels | Golden,
+    auditor: Auditor,
 ) -> BackendResult:
     """Returns the result of one backend; a failure of the backend becomes part of the result.
 
@@ -45,7 +48,27 @@ def evaluate_backend(
         source: What the backend loads.
         measured: Outputs of the reference for every case.
         reference: The reference itself, which is asked for module values where a divergence is located.
+        auditor: Compares the weights with those of the source.
     """
+    result = _run_backend(context, source, measured, reference)
+    if result.absent or source.path == context.pytorch.path or source.backend.endswith(".py"):
+        return result
+    context.request.progress(f"{result.label}: weights")
+    return replace(result, audit=auditor.audit(source.backend, source.path))
+
+
+def open_auditor(context: EvaluationContext) -> Auditor:
+    """Returns an auditor of programs made from the model of a context."""
+    return Auditor(open_checkpoint(context.pytorch.path), context.request.precision)
+
+
+def _run_backend(
+    context: EvaluationContext,
+    source: ModelSource,
+    measured: Sequence[ReferenceOutputs],
+    reference: ReferenceModels | Golden,
+) -> BackendResult:
+    """Loads a backend, runs and judges every case, and locates a divergence."""
     label = _label_of(context, source)
     notes = source.code_notes(context.pool.limits)
     quantized = quantization_of(source.path)

@@ -16,13 +16,14 @@ from equipoise.convert.files.identity import check_unchanged
 from equipoise.convert.files.output_folder import OutputFolder, replace_folder
 from equipoise.exporters.artifact import Artifact, write_manifest
 from equipoise.exporters.target import has_fixed_sizes, target_reference
+from equipoise.validators.audit.audit import Auditor
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import (
     EvaluationContext,
     ReferenceOutputs,
     prepare_context,
 )
-from equipoise.validators.evaluation.evaluate import evaluate_backend
+from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.report_builder import build_report
 from equipoise.validators.export.attempts import (
@@ -162,10 +163,11 @@ def _best_program(
         context = replace(context, batches=(batch_of_sizes(context, request.sizes),))
     with ReferenceModels(context) as reference:
         measured = reference.measure(context.batches)
+        auditor = open_auditor(context)
         for program in job.programs():
             if not program.exists:
                 continue
-            report = _validate_program(context, program, measured, reference)
+            report = _validate_program(context, program, measured, reference, auditor)
             job.record_verdict(report)
             if best is None or report.verdict.rank < best[1].verdict.rank:
                 best = (program, report)
@@ -181,9 +183,10 @@ def _validate_program(
     program: ExportedProgramFile,
     measured: Sequence[ReferenceOutputs],
     reference: ReferenceModels,
+    auditor: Auditor,
 ) -> Report:
     results = [
-        evaluate_backend(context, source, measured, reference)
+        evaluate_backend(context, source, measured, reference, auditor)
         for source in sources_to_judge(program)
     ]
     return build_report(context, reference, measured, results)

@@ -11,6 +11,7 @@ from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import Artifact, copy_companions, hash_files
 from equipoise.exporters.example_inputs import ExampleInputs
+from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.export.attempts import ExportedProgramFile, ExportJob
 from equipoise.validators.judgement.results import (
@@ -104,7 +105,21 @@ def _backend_section(result: BackendResult) -> dict[str, Any]:
         **({"failure": result.failure} if result.failure else {}),
         "notes": list(result.notes),
         "cases": {case.case: _case_section(case) for case in result.cases},
+        **({"audit": _audit_section(result.audit)} if result.audit else {}),
         **({"divergence": to_json_value(result.divergence)} if result.divergence else {}),
+    }
+
+
+def _audit_section(audit: AuditReport) -> dict[str, Any]:
+    """Returns how many weights are accounted for, and what is wrong with the others."""
+    if audit.failure:
+        return {"failure": audit.failure}
+    return {
+        "traced": len(audit.traced),
+        "explained": len(audit.explained),
+        "unknown": [one.name for one in audit.unknown],
+        "missing": list(audit.missing),
+        "findings": list(audit.findings),
     }
 
 

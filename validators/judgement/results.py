@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.core.tolerance import Tolerance
 from equipoise.validators.core.types import ErrorMetrics
 
@@ -162,6 +163,7 @@ class BackendResult:
         seconds: Duration of all forward passes together.
         peak_bytes: Peak memory.
         answers: Decoded results of the first case.
+        audit: What became of each weight; None if what the backend loads is the source itself.
     """
 
     backend: str
@@ -181,12 +183,15 @@ class BackendResult:
     seconds: float = 0.0
     peak_bytes: int = 0
     answers: tuple[Any, ...] = ()
+    audit: AuditReport | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of the cases."""
+        """The worst verdict of the cases; a weight that is not the source's is a divergence whatever the outputs."""
         if self.absent:
             return Verdict.ABSENT
+        if self.audit is not None and self.audit.findings:
+            return Verdict.DIVERGED
         if self.failure:
             return Verdict.FAILED
         found = worst_verdict([case.verdict for case in self.cases])
@@ -256,6 +261,8 @@ def to_json_value(value: Any) -> Any:
         converted = {one.name: to_json_value(getattr(value, one.name)) for one in fields(value)}
         if isinstance(value, (CaseMetrics, BackendResult, Report)):
             converted["verdict"] = value.verdict.value
+        if isinstance(value, AuditReport):
+            converted["findings"] = list(value.findings)
         return converted
     if isinstance(value, Mapping):
         return {str(key): to_json_value(one) for key, one in value.items()}

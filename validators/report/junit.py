@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from equipoise.convert.files.ownership import FILE_MARK
+from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics, Report, Verdict
 from equipoise.validators.report.summary import describe_divergence, first_line, format_number
 
@@ -21,9 +22,11 @@ def to_junit(report: Report) -> str:
 
 def _add_suite(root: Element, report: Report, result: BackendResult) -> None:
     cases = result.cases or (CaseMetrics("load", failure=result.failure),)
+    audits = [] if result.audit is None else [result.audit]
+    failed_audits = sum(bool(one.findings) for one in audits)
     counts = {
-        "tests": len(cases),
-        "failures": sum(case.verdict is Verdict.DIVERGED for case in cases),
+        "tests": len(cases) + len(audits),
+        "failures": sum(case.verdict is Verdict.DIVERGED for case in cases) + failed_audits,
         "errors": 0 if result.absent else sum(case.verdict is Verdict.FAILED for case in cases),
         "skipped": len(cases) if result.absent else 0,
     }
@@ -37,6 +40,21 @@ def _add_suite(root: Element, report: Report, result: BackendResult) -> None:
     )
     for case in cases:
         _add_case(suite, report, result, case)
+    for audit in audits:
+        _add_audit(suite, f"{report.task}.{result.label}", audit)
+
+
+def _add_audit(suite: Element, class_name: str, audit: AuditReport) -> None:
+    """Adds the audit of the weights as a test."""
+    time = f"{audit.seconds:.6f}"
+    test = SubElement(
+        suite, "testcase", classname=_printable(class_name), name="weights", time=time
+    )
+    if audit.findings:
+        text = "\n".join(audit.findings)
+        message = _printable(audit.findings[0])
+        SubElement(test, "failure", message=message).text = _printable(text)
+    SubElement(test, "system-out").text = _printable(audit.summary)
 
 
 def _add_case(suite: Element, report: Report, result: BackendResult, case: CaseMetrics) -> None:

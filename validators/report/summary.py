@@ -12,6 +12,9 @@ from equipoise.validators.judgement.results import (
     Report,
 )
 
+_MAX_FINDINGS = 5
+"""Weights that are named below the table; the JSON report names all."""
+
 
 @dataclass(frozen=True)
 class SummaryRow:
@@ -143,11 +146,26 @@ def remarks(report: Report) -> list[str]:
         row = summary_row(result)
         if row.remark:
             texts.append(f"{result.label}: {row.remark}")
+        texts += [f"{result.label}: {remark}" for remark in audit_remarks(result)]
         for case in result.cases:
             texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
         texts += [f"{result.label}: {one}" for one in (*result.companions, *result.notes)]
         if result.divergence is not None:
             texts.append(f"{result.label}: {describe_divergence(result)}")
+    return texts
+
+
+def audit_remarks(result: BackendResult) -> list[str]:
+    """Returns what is to be said of a backend's weights: nothing if each of them is accounted for and none is missing."""
+    audit = result.audit
+    if audit is None:
+        return []
+    texts = list(audit.findings[:_MAX_FINDINGS])
+    if len(audit.findings) > _MAX_FINDINGS:
+        texts.append(f"{len(audit.findings) - _MAX_FINDINGS} more weights are not accounted for")
+    texts += [str(one) for one in audit.non_finite if one.side == "source"]
+    if audit.failure or audit.findings or audit.unknown or audit.missing:
+        texts.append(audit.summary)
     return texts
 
 

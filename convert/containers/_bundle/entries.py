@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equipoise.convert.containers._bundle.protobuf import MessageField, read_fields
+from equipoise.convert.containers._shared.protobuf import MessageField, read_fields
 from equipoise.convert.core.errors import ContainerError
 
 DTYPE_NAMES = {
@@ -146,7 +146,7 @@ def _parse_slice(data: bytes) -> Slice:
     return tuple(axes)
 
 
-def _parse_extent(field: MessageField) -> tuple[int, int]:
+def _parse_extent(field: MessageField[bytes]) -> tuple[int, int]:
     start, length = 0, -1
     for part in read_fields(field.message()):
         if part.number == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.convert.containers._bundle.protobuf import read_fields, read_varint
+from equipoise.convert.containers._shared.protobuf import read_fields, read_varint
 from equipoise.convert.core.errors import ContainerError
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -49,8 +49,5 @@ def _parse_attribute(data: bytes) -> tuple[str, str, str]:
     texts = {1: "", 2: "", 3: ""}
     for field in read_fields(data):
         if field.number in texts:
-            try:
-                texts[field.number] = field.message().decode()
-            except UnicodeDecodeError:
-                raise ContainerError("a name in the object graph is not UTF-8") from None
+            texts[field.number] = field.text()
     return texts[1], texts[2], texts[3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.convert.containers._bundle.protobuf import read_varint
+from equipoise.convert.containers._shared.protobuf import read_varint
 from equipoise.convert.core.errors import ContainerError
 
 _MAX_RATIO = 22

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.convert.containers._bundle.protobuf import read_varint
 from equipoise.convert.containers._bundle.snappy import decompress
+from equipoise.convert.containers._shared.protobuf import read_varint
 from equipoise.convert.core.errors import ContainerError
 
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from mmap import mmap
 from typing import NoReturn
 
-from equipoise.convert.containers._pytorch.pickle_values import Global, dict_key
+from equipoise.convert.containers._pytorch.pickle_values import Global, Instance, dict_key
 from equipoise.convert.core.errors import ContainerError, UnsafePickleError
 
 MAX_PICKLE_BYTES = 64 << 20
@@ -223,9 +223,11 @@ class PickleMachine:
         self.push(callee.build(arguments))
 
     def build(self) -> None:
-        """BUILD: the state is dropped, since objects are inert."""
-        self.pop()
-        self.top()
+        """BUILD: the state is dropped, since objects are inert; only an :class:`Instance` keeps it."""
+        state = self.pop()
+        target = self.top()
+        if isinstance(target, Instance):
+            target.state = state
 
     def persistent(self, identifier: object) -> None:
         """PERSID and BINPERSID."""

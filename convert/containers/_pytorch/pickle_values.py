@@ -36,6 +36,19 @@ class Opaque:
     what: str
 
 
+@dataclass(eq=False)
+class Instance:
+    """An object of a class that is not imported: what BUILD gives it is kept, and nothing is called.
+
+    Attributes:
+        name: The class, as ``module.name``.
+        state: The attributes, as the pickle has them.
+    """
+
+    name: str
+    state: object = None
+
+
 def dict_key(key: object) -> object:
     """Returns the key if it can be hashed quickly and without crafted collisions, else a replacement."""
     if isinstance(key, int) and key.bit_length() > _MAX_KEY_BITS:

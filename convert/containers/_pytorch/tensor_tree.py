@@ -93,7 +93,7 @@ def collect_tensors(
         UnsupportedDtypeError: Only PyTorch has a tensor's kind or dtype.
     """
     walk = _TreeWalker(path, max(_MIN_NODE_BUDGET, 4 * pickled_bytes))
-    limit = max(_MAX_EXPANDED_BYTES, path.stat().st_size)
+    limit = expanded_bytes_limit(path)
     out = PickledTensors()
     if not isinstance(top, (dict, list, tuple)):
         top = {SINGLE_TENSOR_NAME: top}
@@ -109,11 +109,16 @@ def collect_tensors(
             )
         if isinstance(value, StridedView):
             region = find_storage(value.storage)
-            out.tensors[name] = _tensor_ref(name, value, path, region, limit)
+            out.tensors[name] = tensor_ref(name, value, path, region, limit)
         else:
             out.left_out[name] = value
     out.maps = walk.maps
     return out
+
+
+def expanded_bytes_limit(path: Path) -> int:
+    """Returns how many bytes a view that repeats its storage may have in a file."""
+    return max(_MAX_EXPANDED_BYTES, path.stat().st_size)
 
 
 class _TreeWalker:
@@ -209,10 +214,22 @@ def _left_out_reason(value: object) -> str:
     return f"{type(value).__name__}, not a tensor"
 
 
-def _tensor_ref(
+def tensor_ref(
     name: str, view: StridedView, path: Path, region: StorageBytes, limit: int
 ) -> TensorRef:
-    """Returns the reference for a view; checks that it lies within its storage."""
+    """Returns the reference for a view of a storage.
+
+    Args:
+        name: The tensor's name.
+        view: The view.
+        path: The file, for messages.
+        region: The bytes of the storage.
+        limit: How many bytes a view that repeats its storage may have.
+
+    Raises:
+        ContainerError: The view reaches beyond its storage, or repeats it too often.
+        UnsupportedDtypeError: Only PyTorch has the dtype.
+    """
     dtype = DTYPES.get(view.dtype)
     if dtype is None:
         raise UnsupportedDtypeError(f"unsupported dtype torch.{view.dtype}", file=path, tensor=name)

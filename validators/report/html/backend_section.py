@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.judgement.results import BackendResult, Divergence, Report
 from equipoise.validators.report.html import tables
 from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
@@ -30,6 +31,7 @@ def backend_section(report: Report, result: BackendResult, anchor: str) -> Html:
 def _section_parts(report: Report, result: BackendResult) -> Iterator[Html | None]:
     yield _failure_callout(result)
     yield _divergence_callout(result.divergence)
+    yield _audit_callout(result.audit)
     yield _reason_list(result)
     if result.cases:
         yield tables.case_table(result)
@@ -38,6 +40,9 @@ def _section_parts(report: Report, result: BackendResult) -> Iterator[Html | Non
         yield answers_section(
             report.samples, report.reference.answers, result.answers, result.label
         )
+    if result.audit is not None and not result.audit.failure:
+        sections = tag("details", tag("summary", result.audit.summary), _weight_lists(result.audit))
+        yield sections
     if result.depth:
         yield tag("details", tag("summary", "Errors of all modules"), tables.module_table(result))
     if result.notes:
@@ -71,6 +76,41 @@ def _failure_callout(result: BackendResult) -> Html | None:
         tag("p", tag("b", "It failed: "), line),
         details if result.failure.strip() != line else None,
         class_="callout failed",
+    )
+
+
+def _audit_callout(audit: AuditReport | None) -> Html | None:
+    """Shows the weights that are not those of the source."""
+    if audit is None or not (audit.findings or audit.failure):
+        return None
+    lines = audit.findings or (audit.summary,)
+    listed = tag("ul", [tag("li", line) for line in lines])
+    return tag(
+        "div",
+        tag("h3", "Weights"),
+        listed,
+        class_="callout diverged" if audit.findings else "callout",
+    )
+
+
+def _weight_lists(audit: AuditReport) -> Html:
+    """Lists the weights that are made of the source's, those that are like none, and those that are missing."""
+    explained = [
+        f"{one.name}: {one.how}{f' ({names})' if (names := ', '.join(one.sources)) else ''}"
+        for one in audit.explained
+    ]
+    lists = (
+        ("Explained", explained),
+        ("Like no tensor of the source", [str(one) for one in audit.unknown]),
+        ("In the source alone", list(audit.missing)),
+        ("Not finite", [str(one) for one in audit.non_finite]),
+    )
+    return join(
+        *(
+            join(tag("h3", title), tag("ul", [tag("li", line) for line in lines]))
+            for title, lines in lists
+            if lines
+        )
     )
 
 

@@ -1,17 +1,21 @@
-"""Parses the wire format of protocol buffers; three small messages need no library."""
+"""Parses the wire format of protocol buffers, without a library and without copies of what a message holds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from equipoise.convert.core.errors import ContainerError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 
+Buffer = TypeVar("Buffer", bytes, memoryview)
+"""Parts of a memoryview are memoryviews: a large message is not copied."""
 
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
+
+def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """Returns the unsigned integer at a position, and the position after it.
 
     Raises:
@@ -29,7 +33,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class MessageField:
+class MessageField(Generic[Buffer]):
     """A field of a message.
 
     Attributes:
@@ -40,7 +44,7 @@ class MessageField:
 
     number: int
     integer: int | None
-    raw: bytes | None
+    raw: Buffer | None
 
     def count(self) -> int:
         """Returns the value of a non-negative integer field.
@@ -52,7 +56,7 @@ class MessageField:
             raise ContainerError(f"field {self.number} of a message is not a non-negative integer")
         return self.integer
 
-    def message(self) -> bytes:
+    def message(self) -> Buffer:
         """Returns the bytes of a string or message field.
 
         Raises:
@@ -62,8 +66,19 @@ class MessageField:
             raise ContainerError(f"field {self.number} of a message is not a string or message")
         return self.raw
 
+    def text(self) -> str:
+        """Returns the value of a string field.
 
-def read_fields(data: bytes) -> Iterator[MessageField]:
+        Raises:
+            ContainerError: It is an integer, or not UTF-8.
+        """
+        try:
+            return bytes(self.message()).decode()
+        except UnicodeDecodeError:
+            raise ContainerError(f"field {self.number} of a message is not UTF-8") from None
+
+
+def read_fields(data: Buffer) -> Iterator[MessageField[Buffer]]:
     """Yields the fields of a message in order.
 
     Raises:

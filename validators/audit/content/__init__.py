@@ -1,0 +1,1 @@
+"""What an audit compares: weights of a program, tensors of its source, and the report."""

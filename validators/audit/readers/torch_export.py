@@ -1,0 +1,13 @@
+"""torch.export: parameters, buffers and constants of a ``.pt2`` archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from equipoise.convert.containers.pytorch import read_exported_program
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
+
+
+def read(path: Path) -> ProgramContent:
+    """Reads a ``.pt2`` file."""
+    return ProgramContent(tuple(map(ProgramWeight, read_exported_program(path).values())))
