@@ -94,7 +94,7 @@ def verify(
         CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
     """
     root = Path(folder)
-    run = _Verifier(root, Manifest.read(root).values, progress or _ignore_progress)
+    run = _Verifier(root, Manifest.read(root), progress or _ignore_progress)
     run.output()
     if source is not None:
         run.source(Path(source), config)
@@ -106,15 +106,16 @@ def _ignore_progress(what: str) -> None:
 
 
 class _Verifier:
-    def __init__(self, folder: Path, values: Mapping[str, Any], progress: Progress) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, progress: Progress) -> None:
         self.folder = folder
-        self.values = values
+        self.values = manifest.values
+        self.tensor_hash = manifest.tensor_hash
         self.progress = progress
         self.files = self.tensors = self.derived = 0
         self.findings: list[Finding] = []
         self.foreign: tuple[str, ...] = ()
         self._hashes: dict[str, str] = {}
-        """SHA-256 of each tensor that a file of the output holds."""
+        """Hash of each tensor that a file of the output holds."""
 
     def output(self) -> None:
         """Checks the files of the output and every tensor in them."""
@@ -164,12 +165,13 @@ class _Verifier:
         found = f"{ref.dtype.name} {list(ref.shape)}"
         self._compare("output", "the dtype or shape has changed", file, ref.name, expected, found)
         try:
-            digest = hash_blocks(ref.blocks())
+            digest = hash_blocks(ref.blocks(), self.tensor_hash)
         except EquipoiseError as error:
             self._find("output", f"cannot be read: {error.message}", file, ref.name)
             return
         self._hashes[ref.name] = digest
-        self._compare("output", "the tensor has changed", file, ref.name, record["sha256"], digest)
+        expected = record[self.tensor_hash]
+        self._compare("output", "the tensor has changed", file, ref.name, expected, digest)
 
     def source(self, path: Path, config: str | Path | None) -> None:
         """Checks the files of the source and makes every file and tensor of the output again."""
@@ -241,7 +243,7 @@ class _Verifier:
             ref = checkpoint[name]
             self.progress(name)
             arrays[name] = ref.read()
-            digest = hash_blocks(array_blocks(arrays[name]))
+            digest = hash_blocks(array_blocks(arrays[name]), self.tensor_hash)
             expected = self.values["sources"].get(name)
             self._compare("source", "the tensor has changed", ref.file.name, name, expected, digest)
         for header, array in target_arrays(step, arrays):
@@ -250,7 +252,7 @@ class _Verifier:
                 self._find("output", "the manifest lacks this tensor", file, header.name)
             found = self._hashes.get(header.name)
             if found is not None:
-                digest = hash_blocks(array_blocks(array))
+                digest = hash_blocks(array_blocks(array), self.tensor_hash)
                 problem = "not what the source yields"
                 self._compare("output", problem, file, header.name, digest, found)
 

@@ -43,7 +43,7 @@ CHUNK_BYTES = 2**30
 """Flax's ``MAX_CHUNK_SIZE``: larger arrays are split into chunks of this size."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ChunkedRef(TensorRef):
     """A tensor in several chunks of one file.
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from equipoise.convert.containers._shared.checks import (
     byte_size,
@@ -23,7 +25,7 @@ from equipoise.convert.containers._shared.slot_file import Slot, SlotFile, SlotW
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import DType
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
-from equipoise.convert.core.json_values import check_density
+from equipoise.convert.core.json_values import check_density, first_duplicate_key
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorHeader, TensorRef
 
 SUFFIXES = (".safetensors",)
@@ -90,11 +92,11 @@ def read(path: Path) -> Container:
                 found=f"{length} bytes" if length >= 0 else f"a file of {size} bytes",
                 hint="the file is truncated, or not a safetensors file; download it again",
             )
-        text = file.read(length)
-    entries = _parse_header(text, path)
+        entries = _parse_header(file.read(length), path)
     metadata = _metadata(entries.pop(_METADATA, None), path)
     start = 8 + length
-    refs = [_tensor_ref(name, entry, path, start) for name, entry in entries.items()]
+    # Entries are freed one by one, since there may be many.
+    refs = [_tensor_ref(name, entries.pop(name), path, start) for name in list(entries)]
     refs.sort(key=_offset_and_size)
     _check_gapless(refs, path, start, size)
     return Container("safetensors", path, {ref.name: ref for ref in refs}, metadata)
@@ -104,16 +106,31 @@ def _header_length(head: bytes) -> int:
     return int.from_bytes(head[:8], "little")
 
 
-def _parse_header(text: bytes, path: Path) -> dict[str, object]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in found:
-                raise ContainerError(
-                    "a key is duplicated in the header", file=path, found=ascii(name[:200])
-                )
-            found[name] = value
-        return found
+class _Entry(NamedTuple):
+    """The values of a tensor's entry, not checked yet, in a quarter of the memory of a dict of lists."""
+
+    dtype: object
+    shape: object
+    offsets: object
+
+
+def _parse_header(data: bytes, path: Path) -> dict[str, object]:
+    shapes: dict[object, object] = {}
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Entry:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = first_duplicate_key(pairs)[:200]
+            raise ContainerError("a key is duplicated in the header", file=path, found=ascii(twice))
+        is_entry = found.keys() == {"dtype", "shape", "data_offsets"}
+        if not is_entry or isinstance(found["shape"], str):  # metadata may have any keys
+            return found
+        shape = _integers_as_tuple(found["shape"])
+        if isinstance(shape, tuple):
+            shape = shapes.setdefault(shape, shape)
+        code = found["dtype"]
+        known = sys.intern(code) if isinstance(code, str) else code
+        return _Entry(known, shape, _integers_as_tuple(found["data_offsets"]))
 
     def constant(word: str) -> float:
         raise ContainerError(
@@ -121,17 +138,24 @@ def _parse_header(text: bytes, path: Path) -> dict[str, object]:
         )
 
     try:
-        check_density(text)
-        entries = json.loads(
-            text.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant
-        )
+        check_density(data)
+        is_object = data.startswith(b"{")
+        text = data.decode("utf-8")
+        del data  # it may be large
+        entries = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         raise ContainerError(
             "the header is not JSON", file=path, found=str(error)[:200], hint="download it again"
         ) from error
-    if not text.startswith(b"{") or not isinstance(entries, dict):
+    if not is_object or not isinstance(entries, dict):
         raise ContainerError("the header does not begin with a brace", file=path)
     return entries
+
+
+def _integers_as_tuple(value: object) -> object:
+    """Returns a list of integers as a tuple, and any other value as it is."""
+    is_plain = isinstance(value, list) and all(type(one) is int for one in value)
+    return tuple(value) if is_plain and isinstance(value, list) else value
 
 
 def _metadata(found: object, path: Path) -> dict[str, str]:
@@ -146,7 +170,7 @@ def _metadata(found: object, path: Path) -> dict[str, str]:
 
 def _tensor_ref(name: str, entry: object, path: Path, start: int) -> TensorRef:
     check_name(name, path)
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, _Entry):
         raise ContainerError(
             "a tensor's entry is malformed",
             file=path,
@@ -154,13 +178,13 @@ def _tensor_ref(name: str, entry: object, path: Path, start: int) -> TensorRef:
             expected="exactly dtype, shape and data_offsets",
             found=repr(entry)[:200],
         )
-    dtype = _dtype(entry["dtype"], path, name)
-    shape = check_shape(entry["shape"], dtype, file=path, tensor=name)
-    offsets = entry["data_offsets"]
+    dtype = _dtype(entry.dtype, path, name)
+    shape = check_shape(entry.shape, dtype, file=path, tensor=name)
+    offsets = entry.offsets
     nbytes = byte_size(shape, dtype)
     if (
-        not isinstance(offsets, list)
-        or [type(value) for value in offsets] != [int, int]
+        not isinstance(offsets, tuple)
+        or len(offsets) != 2
         or offsets[0] < 0
         or offsets[1] - offsets[0] != nbytes
     ):
@@ -169,7 +193,7 @@ def _tensor_ref(name: str, entry: object, path: Path, start: int) -> TensorRef:
             file=path,
             tensor=name,
             expected=f"two offsets, {nbytes} bytes apart",
-            found=repr(offsets)[:200],
+            found=repr(list(offsets) if isinstance(offsets, tuple) else offsets)[:200],
         )
     extent = Extent(path, start + offsets[0], nbytes)
     return TensorRef(name, dtype, shape, path, extent)
@@ -222,20 +246,27 @@ class Writer(SlotWriter):
         self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
     ) -> None:
         check_headers(headers, path, shares=CAN_SHARE_TENSORS)
-        entries: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
-        slots: list[tuple[str, int, int]] = []
+        encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+        text = bytearray(b"{")
+        if metadata:
+            text += f"{encode(_METADATA)}:{encode(dict(metadata))},".encode()
         end = 0
         for header in headers:
             begin, end = end, end + header.nbytes
-            entries[header.name] = _header_entry(header, path, begin)
-            slots.append((header.name, begin, header.nbytes))
-        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+            entry = _header_entry(header, path, begin)
+            text += f"{encode(header.name)}:{encode(entry)},".encode()
+        text[max(len(text) - 1, 1) :] = b"}"
         text += b" " * (-len(text) % 8)
         if len(text) > MAX_HEADER_BYTES:
             raise ContainerError("the header exceeds 100 MB", file=path, hint="write more shards")
         start = 8 + len(text)
-        create_file(path, [(0, len(text).to_bytes(8, "little") + text)], start + end)
-        self._file = SlotFile(path, [Slot(name, ((start + at, n),)) for name, at, n in slots])
+        create_file(path, [(0, len(text).to_bytes(8, "little")), (8, text)], start + end)
+        del text  # it may be large
+        ends = accumulate((header.nbytes for header in headers), initial=start)
+        slots = [
+            Slot(one.name, ((at, one.nbytes),)) for one, at in zip(headers, ends, strict=False)
+        ]
+        self._file = SlotFile(path, slots)
 
 
 def _header_entry(header: TensorHeader, path: Path, begin: int) -> dict[str, object]:

@@ -26,7 +26,7 @@ class Status(StrEnum):
     ALLOWED = "allowed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CoverageEntry:
     """What became of one tensor.
 
@@ -45,7 +45,7 @@ class CoverageEntry:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ValueCheck:
     """A condition on the values of a tensor that is not written; checked before anything is written.
 

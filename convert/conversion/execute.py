@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from equipoise.convert.containers import container_module
 from equipoise.convert.containers.base import Writer
 from equipoise.convert.conversion import manifest
 from equipoise.convert.conversion.companions import write_companions
-from equipoise.convert.conversion.manifest import Manifest
+from equipoise.convert.conversion.manifest import Manifest, TensorHashes
 from equipoise.convert.conversion.plan_types import Plan, Shard, Step
 from equipoise.convert.conversion.transform import check_values, is_copy, target_streams
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.core.hashing import BackgroundHasher, hash_blocks, hash_file
-from equipoise.convert.core.tensor import TensorHeader
+from equipoise.convert.core.hashing import FileHasher, PassingHash, hash_blocks, hash_file
+from equipoise.convert.core.json_values import describe_mismatch
+from equipoise.convert.core.tensor import TensorHeader, array_blocks
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import check_unchanged
 from equipoise.convert.files.output_folder import OutputFolder
@@ -27,8 +25,8 @@ from equipoise.convert.files.output_folder import OutputFolder
 Progress = Callable[[int, int, str], None]
 """Called with bytes written, total bytes, and the current tensor."""
 
-PendingHashes = dict[str, Future[str]]
-"""Tensor name -> its hash, computed in the background."""
+_RECORD_SHAPE = {"sources": {str: str}, "targets": {str: str}}
+"""What is saved of a finished file."""
 
 
 def execute(
@@ -55,7 +53,7 @@ def execute(
     folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
     folder.open((plan.checkpoint.path, *identities, *_config_file(plan)), plan.nbytes)
     try:
-        with folder.errors(), BackgroundHasher() as hashing:
+        with folder.errors(), FileHasher() as hashing:
             result = _PlanExecution(plan, folder, hashing, progress).run()
         check_unchanged(identities)
         folder.commit()
@@ -71,9 +69,13 @@ def execute(
 def fingerprint(plan: Plan) -> str:
     """Returns a hash that identifies a conversion: identities of the source's files, target, and every step."""
     sources = [(str(path), identity) for path, identity in plan.checkpoint.identities.items()]
-    shards = [(shard.filename, shard.steps, shard.aliases) for shard in plan.shards]
-    text = repr((manifest.library_versions(), sources, plan.target.name, plan.dtype, shards))
-    return hashlib.sha256(text.encode()).hexdigest()
+    head = (manifest.MANIFEST_FORMAT, manifest.library_versions(), sources)
+    state = hashlib.sha256(repr((head, plan.target.name, plan.dtype)).encode())
+    for shard in plan.shards:
+        state.update(repr((shard.filename, shard.aliases)).encode())
+        for step in shard.steps:
+            state.update(repr(step).encode())
+    return state.hexdigest()
 
 
 def _config_file(plan: Plan) -> tuple[Path, ...]:
@@ -83,125 +85,104 @@ def _config_file(plan: Plan) -> tuple[Path, ...]:
 
 class _PlanExecution:
     def __init__(
-        self, plan: Plan, folder: OutputFolder, hashing: BackgroundHasher, progress: Progress | None
+        self, plan: Plan, folder: OutputFolder, hashing: FileHasher, progress: Progress | None
     ) -> None:
         self.plan = plan
         self.folder = folder
         self.hashing = hashing
         self.progress = progress
         self.done = 0
-        self._reading: deque[Future[str]] = deque()
+        self.total = plan.nbytes
 
     def run(self) -> Manifest:
         for check in self.plan.checks:
             check_values(check, self.plan.checkpoint.tensors)
         source_files = {path.name: self.hashing.file(path) for path in self.plan.checkpoint.files}
         target_files: dict[str, str] = {}
-        records = {}
+        hashes: dict[str, TensorHashes] = {}
         for shard in self.plan.shards:
-            records[shard.filename], target_files[shard.filename] = self._write_shard(shard)
+            hashes[shard.filename], target_files[shard.filename] = self._write_shard(shard)
         others = write_companions(self.plan, self.folder.partial)
         companions = {name: self.hashing.file(self.folder.partial / name) for name in others}
         result = manifest.build_manifest(
             self.plan,
-            records,
+            hashes,
             {name: future.result() for name, future in source_files.items()},
             target_files,
             {name: future.result() for name, future in companions.items()},
         )
-        write_atomic(self.folder.partial / manifest.MANIFEST_NAME, result.text())
+        write_atomic(self.folder.partial / manifest.MANIFEST_NAME, result.pieces())
         return result
 
-    def _write_shard(self, shard: Shard) -> tuple[dict[str, Any], str]:
-        """Writes a file; returns the record of its tensors for the manifest, and the file's hash."""
+    def _write_shard(self, shard: Shard) -> tuple[TensorHashes, str]:
+        """Writes a file; returns the hashes of its tensors, and its own."""
         path = self.folder.partial / shard.filename
-        finished = self.folder.finished.get(shard.filename)
-        if finished is not None and self._is_intact(path, finished):
+        finished = self._finished_shard(shard, path)
+        if finished is not None:
             self._report_progress(
                 sum(header.nbytes for header in shard.headers if not header.alias_of), ""
             )
-            return finished["record"], finished["sha256"]
+            return finished
         metadata = {
             **self.plan.target.metadata,
             **({"variant": shard.variant} if shard.variant else {}),
         }
-        sources: PendingHashes = {}
-        targets: PendingHashes = {}
+        hashes = TensorHashes({}, {})
         writer_class = container_module(self.plan.target.container).Writer
         with writer_class(path, shard.headers, metadata) as writer:
             follower = self.hashing.follow_file(path)
             for step in shard.steps:
-                self._run_step(step, writer, sources, targets)
+                self._run_step(step, writer, hashes)
                 follower.hash_up_to(writer.finished_bytes)
-        record = self._record(shard, sources, targets)
         digest = follower.result().result()
-        self.folder.finish_file(shard.filename, digest, record)
-        return record, digest
-
-    def _is_intact(self, path: Path, finished: Mapping[str, Any]) -> bool:
-        """Whether a file of an earlier run has its hash still, and the source the tensors that it was made of."""
-        hashes: Mapping[str, str] = finished["record"]["sources"]
-        return hash_file(path) == finished["sha256"] and all(
-            hash_blocks(self.plan.checkpoint[name].blocks()) == digest
-            for name, digest in hashes.items()
+        self.folder.finish_file(
+            shard.filename, digest, {"sources": hashes.sources, "targets": hashes.targets}
         )
+        return hashes, digest
 
-    def _run_step(
-        self, step: Step, writer: Writer, sources: PendingHashes, targets: PendingHashes
-    ) -> None:
+    def _finished_shard(self, shard: Shard, path: Path) -> tuple[TensorHashes, str] | None:
+        """Returns the hashes of a file of an earlier run; None if there is none, or it or its source has changed."""
+        finished = self.folder.finished.get(shard.filename)
+        if finished is None:
+            return None
+        record = self.folder.read_record(shard.filename)
+        if describe_mismatch(record, _RECORD_SHAPE) is not None:
+            return None
+        hashes = TensorHashes(record["sources"], record["targets"])
+        is_intact = (
+            hashes.sources.keys() == {name for step in shard.steps for name in step.sources}
+            and hashes.targets.keys() == {one.name for step in shard.steps for one in step.targets}
+            and hash_file(path) == finished["sha256"]
+            and all(
+                hash_blocks(self.plan.checkpoint[name].blocks()) == digest
+                for name, digest in hashes.sources.items()
+            )
+        )
+        return (hashes, finished["sha256"]) if is_intact else None
+
+    def _run_step(self, step: Step, writer: Writer, hashes: TensorHashes) -> None:
         refs = [self.plan.checkpoint[name] for name in step.sources]
         if is_copy(step, refs[0] if refs else None):
-            self._write_tensor(writer, step.targets[0], refs[0].blocks(), targets)
-            sources[refs[0].name] = targets[step.targets[0].name]
+            digest = self._write_tensor(writer, step.targets[0], refs[0].blocks())
+            hashes.sources[refs[0].name] = hashes.targets[step.targets[0].name] = digest
             return
         arrays: dict[str, Array] = {}
         for ref in refs:
-            self._wait_for_memory()
             arrays[ref.name] = ref.read()
-            sources[ref.name] = self.hashing.hash_array(arrays[ref.name])
-            self._reading.append(sources[ref.name])
+            hashes.sources[ref.name] = hash_blocks(array_blocks(arrays[ref.name]))
         for header, pieces in target_streams(step, arrays):
-            self._write_tensor(writer, header, pieces, targets)
-
-    def _wait_for_memory(self) -> None:
-        """Waits until at most one array that is no longer needed is still being hashed."""
-        while len(self._reading) > 1:
-            self._reading.popleft().result()
+            hashes.targets[header.name] = self._write_tensor(writer, header, pieces)
 
     def _write_tensor(
-        self,
-        writer: Writer,
-        header: TensorHeader,
-        pieces: Iterable[memoryview],
-        targets: PendingHashes,
-    ) -> None:
-        digest = self.hashing.new_stream()
-        writer.write(header.name, digest.tee(pieces))
-        targets[header.name] = digest.result()
+        self, writer: Writer, header: TensorHeader, pieces: Iterable[memoryview]
+    ) -> str:
+        """Writes a tensor and returns its hash."""
+        passing = PassingHash()
+        writer.write(header.name, passing.tee(pieces))
         self._report_progress(header.nbytes, header.name)
-
-    def _record(
-        self, shard: Shard, sources: PendingHashes, targets: PendingHashes
-    ) -> dict[str, Any]:
-        tensors: dict[str, Any] = {
-            header.name: {
-                "sha256": targets[header.name].result(),
-                "dtype": header.dtype.name,
-                "shape": list(header.shape),
-                "file": shard.filename,
-                "sources": list(step.sources),
-                "operations": manifest.describe_step(step),
-            }
-            for step in shard.steps
-            for header in step.targets
-        }
-        for alias in shard.aliases:
-            if alias.name != alias.alias_of:
-                tensors[alias.name] = {"alias_of": alias.alias_of, "file": shard.filename}
-        hashes = {name: future.result() for name, future in sources.items()}
-        return {"tensors": tensors, "sources": hashes}
+        return passing.hexdigest()
 
     def _report_progress(self, nbytes: int, name: str) -> None:
         self.done += nbytes
         if self.progress is not None:
-            self.progress(self.done, self.plan.nbytes, name)
+            self.progress(self.done, self.total, name)

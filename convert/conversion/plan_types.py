@@ -18,7 +18,7 @@ CAST_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Values of ``--dtype`` -> dtype."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """Computes target tensors from source tensors; each tensor belongs to one step.
 

@@ -154,8 +154,11 @@ def _plan_same_layout(checkpoint: Checkpoint, target: PlanTarget) -> Plan:
     ledger = CoverageLedger({})
     for name, ref in refs.items():
         header = target.header(name, ref.shape, target.cast(ref.dtype))
-        steps.append(Step((ref.name,), (), (name,), (name,), (header,)))
-        ledger.add_mapped((ref.name,), (header.name,))
+        # Equal tuples are one object: there may be many tensors.
+        names = (name,)
+        sources = names if ref.name == name else (ref.name,)
+        steps.append(Step(sources, (), names, names, (header,)))
+        ledger.add_mapped(sources, names if header.name == name else (header.name,))
     for name, reason in checkpoint.left_out.items():
         ledger.add_left_out(name, reason)
     view = target.view

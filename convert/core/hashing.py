@@ -1,85 +1,84 @@
-"""Computes SHA-256 of tensors and files on background threads."""
+"""Hashes tensors with BLAKE3 while their bytes pass, and files with SHA-256 on threads of their own.
+
+Files have the hash that the Hub lists and that `sha256sum` prints. BLAKE3 takes a quarter of the time, little enough to be computed
+by the thread that moves the bytes, while they are in its cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import Self
+from typing import Protocol, Self
 
-from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.tensor import BLOCK_BYTES, Extent, array_blocks
+from blake3 import blake3
 
-_MAX_PENDING_PIECES = 8
-"""Largest number of pieces that wait for hashing; bounds the memory."""
+from equipoise.convert.core.tensor import BLOCK_BYTES, Extent
+from equipoise.convert.core.writeback import start_writeback
 
 
-class BackgroundHasher:
-    """Hashes on background threads; hashlib releases the GIL while it works."""
+class HashState(Protocol):
+    """A hash that is being computed."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Adds bytes."""
+
+    def hexdigest(self) -> str:
+        """Returns the hexadecimal hash of all bytes so far."""
+
+
+TENSOR_HASHES: dict[str, Callable[[], HashState]] = {"blake3": blake3, "sha256": hashlib.sha256}
+"""Name of a hash of tensors -> what computes it."""
+_FOLLOWED_BYTES = 8 * BLOCK_BYTES
+"""How much of a growing file is hashed at once."""
+
+
+class PassingHash:
+    """BLAKE3 of the blocks that pass through it."""
 
     def __init__(self) -> None:
-        # One thread each, so that jobs run in the order of their submission.
-        self._sources = ThreadPoolExecutor(1)
-        self._targets = ThreadPoolExecutor(1)
-        self._following = ThreadPoolExecutor(1)
-        self._files = ThreadPoolExecutor(1)
+        self._state = blake3()
 
-    def hash_array(self, array: Array) -> Future[str]:
-        """Starts hashing a C-contiguous array, which must not change until the result is available."""
-        return self._sources.submit(hash_blocks, array_blocks(array))
+    def tee(self, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Yields the blocks, each after it is hashed."""
+        for block in blocks:
+            self._state.update(block)
+            yield block
+
+    def hexdigest(self) -> str:
+        """Returns the hexadecimal hash of all blocks so far."""
+        return self._state.hexdigest()
+
+
+class FileHasher:
+    """Computes SHA-256 of files on background threads; hashlib releases the GIL while it works."""
+
+    def __init__(self) -> None:
+        # One thread for what is read and one for what is written: neither waits for the other.
+        self._whole = ThreadPoolExecutor(1)
+        self._growing = ThreadPoolExecutor(1)
 
     def file(self, path: Path) -> Future[str]:
         """Starts hashing a file."""
-        return self._files.submit(hash_file, path)
-
-    def new_stream(self) -> StreamHash:
-        """Returns a hash that is fed piece by piece; one must be complete before the next one starts."""
-        return StreamHash(self._targets)
+        return self._whole.submit(hash_file, path)
 
     def follow_file(self, path: Path) -> GrowingFileHash:
         """Returns a hash of a file that is still being written."""
-        return GrowingFileHash(path, self._following)
+        return GrowingFileHash(path, self._growing)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for pool in (self._sources, self._targets, self._following, self._files):
+        for pool in (self._whole, self._growing):
             pool.shutdown(cancel_futures=True)
-
-
-class StreamHash:
-    """SHA-256 of a stream of pieces.
-
-    Args:
-        pool: A pool of one thread.
-    """
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._state = hashlib.sha256()
-        self._room = BoundedSemaphore(_MAX_PENDING_PIECES)
-
-    def tee(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-        """Yields the pieces and hashes them; they must not change afterwards."""
-        for piece in pieces:
-            self._room.acquire()
-            self._pool.submit(self._update, piece)
-            yield piece
-
-    def _update(self, piece: memoryview) -> None:
-        self._state.update(piece)
-        self._room.release()
-
-    def result(self) -> Future[str]:
-        """Returns the hexadecimal hash of all pieces."""
-        return self._pool.submit(self._state.hexdigest)
 
 
 class GrowingFileHash:
     """SHA-256 of a growing file; reads what was just written while it is still in the page cache.
+
+    It also has the system write to disk what is final, so that little is left to wait for at the end.
 
     Args:
         path: The file.
@@ -96,7 +95,7 @@ class GrowingFileHash:
 
     def hash_up_to(self, settled: int) -> None:
         """Schedules hashing up to this offset; these bytes must not change any more."""
-        if settled - self._requested >= BLOCK_BYTES:
+        if settled - self._requested >= _FOLLOWED_BYTES:
             self._requested = settled
             self._jobs.append(self._pool.submit(self._read, settled))
 
@@ -111,14 +110,20 @@ class GrowingFileHash:
         return self._state.hexdigest()
 
     def _read(self, end: int) -> None:
+        start_writeback(self._path, self._done, end - self._done)
         for piece in Extent(self._path, self._done, end - self._done).blocks():
             self._state.update(piece)
         self._done = end
 
 
-def hash_blocks(blocks: Iterable[memoryview]) -> str:
-    """Returns the hexadecimal SHA-256 of consecutive blocks."""
-    state = hashlib.sha256()
+def hash_blocks(blocks: Iterable[memoryview], algorithm: str = "blake3") -> str:
+    """Returns the hexadecimal hash of consecutive blocks.
+
+    Args:
+        blocks: The blocks.
+        algorithm: One of :data:`TENSOR_HASHES`.
+    """
+    state = TENSOR_HASHES[algorithm]()
     for block in blocks:
         state.update(block)
     return state.hexdigest()

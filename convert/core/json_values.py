@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +24,8 @@ _MIN_BYTES_PER_VALUE = 16
 
 MAX_JSON_BYTES = 64 << 20
 """The largest JSON file that is read whole; an index of 300,000 tensors takes less."""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 Shape: TypeAlias = Any
 """The shape of a JSON value, as the head of this module describes it."""
@@ -124,22 +126,29 @@ def check_density(text: bytes) -> None:
         raise ValueError("it consists of too many tiny values; no file of weights does")
 
 
-def read_json(path: Path, shape: Shape = dict, *, hint: str | None = None) -> Any:
+def read_json(
+    path: Path,
+    shape: Shape = dict,
+    *,
+    hint: str | None = None,
+    max_bytes: int = MAX_JSON_BYTES,
+) -> Any:
     """Reads a JSON file; refuses duplicate keys and numbers that JSON does not have.
 
     Args:
         path: The file.
         shape: The shape that the content must have.
         hint: What the reader can do about a file that is not right.
+        max_bytes: The largest file that is read.
 
     Raises:
         CheckpointError: It cannot be read, is too large, is not JSON, or has another shape.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            limit = f"at most {MAX_JSON_BYTES} bytes"
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            limit = f"at most {max_bytes} bytes"
             raise CheckpointError("too large for a JSON file", file=path, expected=limit)
         check_density(data)
         value = json.loads(data, object_pairs_hook=_reject_duplicate_keys)
@@ -174,10 +183,52 @@ def is_inner_path(name: str) -> bool:
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {twice!r}")
+        raise ValueError(f"duplicate key {first_duplicate_key(pairs)!r}")
     return found
+
+
+def first_duplicate_key(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Returns the first key of an object's entries that an earlier entry has.
+
+    Raises:
+        ValueError: There is none.
+    """
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("no key is duplicated")
+
+
+def json_pieces(values: Mapping[str, Any], depth: int = 2) -> Iterator[str]:
+    """Yields the JSON text of an object in pieces, so that a large one is never whole in memory.
+
+    Objects down to ``depth`` levels have a line for each entry.
+
+    >>> print("".join(json_pieces({"format": 2, "files": {"a": "00", "b": "11"}, "notes": []})))
+    {
+     "format": 2,
+     "files": {
+      "a": "00",
+      "b": "11"
+     },
+     "notes": []
+    }
+    """
+    yield from _object_pieces(values, depth, "\n ")
+
+
+def _object_pieces(values: Mapping[str, Any], depth: int, line: str) -> Iterator[str]:
+    between = "{"
+    for name, value in values.items():
+        yield f"{between}{line}{_ENCODER.encode(name)}: "
+        between = ","
+        if depth > 1 and isinstance(value, Mapping) and value:
+            yield from _object_pieces(value, depth - 1, f"{line} ")
+        else:
+            yield _ENCODER.encode(value)
+    yield f"{line[:-1]}}}" if between == "," else "{}"
 
 
 def to_json_value(value: object) -> object:

@@ -10,7 +10,7 @@ from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.ops import Op, output_shapes, simplify
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Computes target tensors from source tensors.
 
@@ -46,7 +46,7 @@ class Namespace(Enum):
     TARGET = "target"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepRule:
     """A rule of a step, with the namespaces of its source and target names."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class OutputFolder:
     Attributes:
         path: The final path.
         partial: The folder to write into.
-        finished: Finished files of an earlier run by name: ``size``, ``sha256`` and ``record`` of each.
+        finished: Finished files of an earlier run by name: ``size`` and ``sha256`` of each.
     """
 
     def __init__(self, path: Path, *, force: bool, fingerprint: str) -> None:
@@ -135,11 +135,22 @@ class OutputFolder:
                 path.unlink()
         self.finished = kept
 
-    def finish_file(self, name: str, sha256: str, record: dict[str, Any]) -> None:
-        """Records that a file is complete, so that a later run keeps it while its hash is the same."""
+    def finish_file(self, name: str, sha256: str, record: Mapping[str, Any]) -> None:
+        """Records that a file is complete, so that a later run keeps it while its hash is the same.
+
+        Args:
+            name: The file.
+            sha256: Its hash.
+            record: What a later run has to know of it.
+        """
+        self._staging.save_record(name, record)
         size = (self.partial / name).stat().st_size
-        self.finished[name] = {"size": size, "sha256": sha256, "record": record}
+        self.finished[name] = {"size": size, "sha256": sha256}
         self._save()
+
+    def read_record(self, name: str) -> Any:
+        """Returns the record of a finished file, or None if it is lost."""
+        return self._staging.read_record(name)
 
     def _save(self) -> None:
         self._staging.save({"fingerprint": self._fingerprint, "finished": self.finished})
@@ -203,7 +214,7 @@ def _is_finished(path: Path, record: Any) -> bool:
     """Whether a file has the size that it had when it was finished; its hash is compared before it is used."""
     if not isinstance(record, dict) or path.is_symlink() or not path.is_file():
         return False
-    return record.keys() >= {"size", "sha256", "record"} and path.stat().st_size == record["size"]
+    return record.keys() >= {"size", "sha256"} and path.stat().st_size == record["size"]
 
 
 @contextmanager

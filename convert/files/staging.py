@@ -3,6 +3,7 @@
 ``.NAME.equipoise/`` holds
 
 - ``equipoise.progress.json``, which marks the folder as Equipoise's and says what is finished,
+- ``equipoise.progress.NAME.json`` with what is known of a finished file,
 - ``new/``: the output while it is written,
 - ``old/``: what it replaces, until the new one is in its place,
 - ``discarded/``: the same after it was checked that nothing in it is the user's.
@@ -14,15 +15,18 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.errors import OutputError
-from equipoise.convert.files.atomic import sync_folder, temporary_prefix, write_atomic
+from equipoise.convert.core.json_values import json_pieces
+from equipoise.convert.files.atomic import sync_folder, write_atomic
 from equipoise.convert.files.ownership import check_replaceable_folder
 
 PROGRESS_NAME = "equipoise.progress.json"
+_PROGRESS_PREFIX = "equipoise.progress."
 
 
 class Staging:
@@ -119,7 +123,7 @@ class Staging:
             saved = json.loads((self.folder / PROGRESS_NAME).read_bytes())
         except FileNotFoundError:
             # A kill before the first save leaves no more than its temporary file.
-            start = temporary_prefix(PROGRESS_NAME)
+            start = f".{_PROGRESS_PREFIX}"
             names = [path.name for path in self.folder.iterdir()]
             return {} if all(name.startswith(start) for name in names) else None
         except (OSError, ValueError, RecursionError):
@@ -129,6 +133,20 @@ class Staging:
     def save(self, progress: dict[str, Any]) -> None:
         """Saves what a later run of the same command can use."""
         write_atomic(self.folder / PROGRESS_NAME, json.dumps(progress))
+
+    def save_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Saves what is known of a finished file."""
+        write_atomic(self._record_path(name), json_pieces(record))
+
+    def read_record(self, name: str) -> Any:
+        """Returns what was saved of a finished file, or None if it cannot be read."""
+        try:
+            return json.loads(self._record_path(name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def _record_path(self, name: str) -> Path:
+        return self.folder / f"{_PROGRESS_PREFIX}{name}.json"
 
     def _restore_old(self) -> None:
         """Moves a replaced folder back if nothing is in its place; removes it otherwise."""
@@ -182,8 +200,8 @@ class Staging:
     def _remove(self) -> None:
         """Removes the hidden folder unless something is left in it."""
         names = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
-        start = temporary_prefix(PROGRESS_NAME)
-        ours = {name for name in names if name == PROGRESS_NAME or name.startswith(start)}
+        starts = (_PROGRESS_PREFIX, f".{_PROGRESS_PREFIX}")
+        ours = {name for name in names if name.startswith(starts)}
         if names == ours:
             with suppress(OSError):
                 for name in ours:

@@ -63,7 +63,7 @@ class BundleHeader:
     big_endian: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BundleEntry:
     """Location of a tensor.
 

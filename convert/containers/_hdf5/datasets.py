@@ -145,7 +145,7 @@ def list_datasets(root: h5f.FileID, path: Path) -> Iterator[tuple[str, int]]:
                 stack.append((name + "/", child, depth - 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredDataset:
     """A dataset whose bytes are in the file.
 

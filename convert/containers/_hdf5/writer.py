@@ -43,7 +43,7 @@ class Writer(SlotWriter):
     def __init__(
         self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
     ) -> None:
-        check_headers(headers, path, shares=True)
+        check_headers(headers, path, shares=True, has_groups=True)
         for header in headers:
             _check_header(header, path)
         variant = metadata.get("variant", "keras")

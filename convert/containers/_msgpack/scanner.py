@@ -57,7 +57,7 @@ _LENGTH_SIZES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ArrayNode:
     """An array; ``scalar`` is true for NumPy scalars (extension 3)."""
 
@@ -68,7 +68,7 @@ class ArrayNode:
     scalar: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OtherNode:
     """Any other value: a description, and the value of an integer or boolean."""
 
@@ -76,7 +76,7 @@ class OtherNode:
     value: int | bool | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MapNode:
     """A map."""
 

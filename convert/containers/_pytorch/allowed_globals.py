@@ -28,7 +28,7 @@ class StorageType:
     dtype: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """A persistent id: a storage elsewhere in the file.
 
@@ -47,7 +47,7 @@ class Storage:
     view: tuple[str, int, int] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StridedView:
     """A tensor: a strided view of a storage, in elements."""
 

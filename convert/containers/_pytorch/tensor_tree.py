@@ -37,7 +37,7 @@ SINGLE_TENSOR_NAME = "tensor"
 """The name of a tensor that was saved alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StorageBytes:
     """The bytes of a storage.
 
@@ -256,7 +256,7 @@ def tensor_ref(
         )
     strides = tuple(step if n != 1 else 0 for n, step in zip(shape, view.strides, strict=True))
     key = view.storage.view or view.storage.key
-    identity = (str(path), key, view.offset, shape, strides, view.dtype) if size else None
+    identity = (path, key, view.offset, shape, strides, view.dtype) if size else None
     straight = strides == _c_strides(shape) or not size
     if straight and region.extent is not None and not _needs_byteswap(region, dtype):
         start = region.extent.offset + (view.offset * dtype.itemsize if size else 0)

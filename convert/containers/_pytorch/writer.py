@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from equipoise.convert.containers._pytorch.allowed_globals import STORAGE_DTYPES
@@ -18,9 +19,10 @@ from equipoise.convert.containers._pytorch.zip_writer import (
     write_record,
 )
 from equipoise.convert.containers._shared.checks import check_headers
+from equipoise.convert.containers._shared.slot_file import write_all
 from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError, UnsupportedDtypeError
-from equipoise.convert.core.tensor import TensorHeader
+from equipoise.convert.core.tensor import TensorHeader, dtype_name
 
 _LEGACY_STORAGES = {dtype: f"{name}Storage" for name, dtype in STORAGE_DTYPES.items()}
 _UNTYPED_DTYPES = (
@@ -30,6 +32,7 @@ _UNTYPED_DTYPES = (
 """Dtypes without a storage class in PyTorch, which saves them as untyped bytes."""
 _PREFIX = "archive/"
 _VERSION = b"3\n"
+_ID_BYTES = 40
 
 
 class Writer(WriterContext):
@@ -44,32 +47,40 @@ class Writer(WriterContext):
     def __init__(
         self, path: Path, headers: Sequence[TensorHeader], metadata: Mapping[str, str]
     ) -> None:
-        check_headers([replace(header, group="") for header in headers], path, shares=True)
+        check_headers(headers, path, shares=True)
         self._path = path
-        self._keys = _storage_keys(path, headers)
+        keys = _storage_keys(path, headers)
         self._expected = [header for header in headers if header.alias_of is None]
-        small = [
-            ("data.pkl", _pickle_tensors(headers, self._keys)),
+        small: list[tuple[str, bytes | bytearray]] = [
+            ("data.pkl", _pickle_tensors(headers, keys)),
             (".format_version", b"1"),
             (".storage_alignment", str(ALIGNMENT).encode()),
             ("byteorder", b"little"),
         ]
-        storages = [(f"data/{i}", h.nbytes) for i, h in enumerate(self._expected)]
-        last = [("version", len(_VERSION)), (".data/serialization_id", 40)]
-        sizes = [(name, len(raw)) for name, raw in small] + storages + last
-        self._records = place_records([(_PREFIX + name, size) for name, size in sizes])
-        self._crcs: list[int] = []
+        self._sizes = [(name, len(raw)) for name, raw in small]
+        self._placing = self._place_records()
+        self._next_record = next(self._placing)
+        self._crcs = array("I")
         self._done = 0
-        self._file = open(path, "wb")  # noqa: SIM115 - lives as long as the writer
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - lives as long as the writer
         for _, raw in small:
-            self._write_small(raw)
+            self._write_record([memoryview(raw)])
 
-    def _next_record(self) -> ZipRecord:
-        return self._records[len(self._crcs)]
+    def _place_records(self) -> Iterator[ZipRecord]:
+        """Yields all entries; anew each time, since those of many tensors take much memory."""
+        storages = ((f"data/{i}", h.nbytes) for i, h in enumerate(self._expected))
+        last = (("version", len(_VERSION)), (".data/serialization_id", _ID_BYTES))
+        entries = chain(self._sizes, storages, last)
+        return place_records((_PREFIX + name, size) for name, size in entries)
 
-    def _write_small(self, raw: bytes) -> None:
-        crc, _ = write_record(self._file, self._next_record(), [raw])
-        self._crcs.append(crc)
+    def _write_record(self, blocks: Iterable[memoryview | bytes]) -> int:
+        """Writes the next entry; returns the number of bytes received, and goes on if it is the right one."""
+        record = self._next_record
+        crc, written = write_record(self._file.fileno(), record, blocks)
+        if written == record.size:
+            self._crcs.append(crc)
+            self._next_record = next(self._placing, record)
+        return written
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
         """Writes the bytes of the next header, in C order.
@@ -85,23 +96,22 @@ class Writer(WriterContext):
                 expected=expected or "no further tensor",
                 found=name,
             )
-        record = self._next_record()
-        crc, written = write_record(self._file, record, (block.cast("B") for block in blocks))
-        if written != record.size:
+        size = self._next_record.size
+        written = self._write_record(block.cast("B") for block in blocks)
+        if written != size:
             raise ContainerError(
                 "the bytes do not fill the shape",
                 file=self._path,
                 tensor=name,
-                expected=f"{record.size} bytes",
-                found=f"{written} bytes" if written < record.size else "more",
+                expected=f"{size} bytes",
+                found=f"{written} bytes" if written < size else "more",
             )
-        self._crcs.append(crc)
         self._done += 1
 
     @property
     def finished_bytes(self) -> int:
         """Number of leading bytes of the file that are final."""
-        return self._next_record().header
+        return self._next_record.header
 
     def close(self) -> None:
         """Writes the directory and flushes the file to disk.
@@ -115,11 +125,11 @@ class Writer(WriterContext):
             missing = self._expected[self._done].name
             self._file.close()
             raise ContainerError("a tensor was not written", file=self._path, tensor=missing)
-        self._write_small(_VERSION)
-        self._write_small(_serialization_id(self._records, self._crcs))
-        self._file.seek(self._records[-1].end)
-        self._file.write(central_directory(self._records, self._crcs))
-        self._file.flush()
+        self._write_record([_VERSION])
+        self._write_record([_serialization_id(self._place_records(), self._crcs)])
+        end = self._next_record.end
+        directory = central_directory(self._place_records(), self._crcs, end)
+        write_all(self._file.fileno(), memoryview(directory), end)
         os.fsync(self._file.fileno())
         self._file.close()
 
@@ -128,7 +138,7 @@ class Writer(WriterContext):
         self._file.close()
 
 
-def _serialization_id(records: Sequence[ZipRecord], crcs: Sequence[int]) -> bytes:
+def _serialization_id(records: Iterable[ZipRecord], crcs: Sequence[int]) -> bytes:
     """Returns forty digits that depend on names and contents only, like those of ``torch.save``."""
     names = zlib.crc32(b"\0".join(record.name for record in records))
     contents = zlib.crc32(struct.pack(f"<{len(crcs)}I", *crcs))
@@ -145,7 +155,7 @@ def _storage_keys(path: Path, headers: Sequence[TensorHeader]) -> dict[str, int]
     keys: dict[str, int] = {}
     owners: list[TensorHeader] = []
     for header in headers:
-        dtype = header.dtype.name
+        dtype = dtype_name(header.dtype)
         if header.name in keys:
             raise ContainerError("two headers have the same name", file=path, tensor=header.name)
         if any("\ud800" <= char <= "\udfff" for char in header.name):
@@ -179,12 +189,13 @@ class _PickleEmitter:
     """Emits pickle protocol 2; repeated constants are memoised."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = [b"\x80\2"]
+        self.data = bytearray(b"\x80\2")
         self._memo: dict[bytes, int] = {}
 
     def add(self, *parts: bytes) -> None:
         """Appends opcodes."""
-        self.parts.extend(parts)
+        for part in parts:
+            self.data += part
 
     def shared(self, opcodes: bytes) -> None:
         """Appends opcodes that push a constant, or a memo reference to it."""
@@ -220,7 +231,7 @@ def _pickle_text(value: str) -> bytes:
 _ORDERED_DICT = b"ccollections\nOrderedDict\n"
 
 
-def _pickle_tensors(headers: Sequence[TensorHeader], keys: Mapping[str, int]) -> bytes:
+def _pickle_tensors(headers: Sequence[TensorHeader], keys: Mapping[str, int]) -> bytearray:
     """Returns the pickle of an ``OrderedDict`` of all tensors."""
     out = _PickleEmitter()
     out.shared(_ORDERED_DICT)
@@ -229,11 +240,11 @@ def _pickle_tensors(headers: Sequence[TensorHeader], keys: Mapping[str, int]) ->
         out.add(_pickle_text(header.name))
         _emit_tensor(out, header, keys[header.name])
     out.add(b"u.")
-    return b"".join(out.parts)
+    return out.data
 
 
 def _emit_tensor(out: _PickleEmitter, header: TensorHeader, key: int) -> None:
-    dtype = header.dtype.name
+    dtype = dtype_name(header.dtype)
     storage = _LEGACY_STORAGES.get(dtype)
     numel = header.nbytes if storage is None else header.nbytes // header.dtype.itemsize
     version = 3 if storage is None else 2

@@ -29,7 +29,7 @@ NO_CRC = 0
 """CRC field after ``torch.serialization.set_crc32_options(False)``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZipEntry:
     """An entry of the archive.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from equipoise.convert.core.tensor import TensorHeader
 
 MAX_AXES = 32
 """Largest number of axes; the limit of NumPy 1."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_name(name: str, file: Path) -> str:
@@ -27,7 +31,7 @@ def check_name(name: str, file: Path) -> str:
         problem = "a tensor's name holds a NUL character"
     elif ".." in name.split("/"):
         problem = "a tensor's name holds the path component '..'"
-    elif any("\ud800" <= char <= "\udfff" for char in name):
+    elif _SURROGATE.search(name):
         problem = "a tensor's name is not valid Unicode"
     if problem is not None:
         raise ContainerError(
@@ -67,18 +71,21 @@ def byte_size(shape: Sequence[int], dtype: DType) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) -> None:
+def check_headers(
+    headers: Sequence[TensorHeader], path: Path, *, shares: bool, has_groups: bool = False
+) -> None:
     """Checks headers before they are written: names, shapes and aliases.
 
     Args:
         headers: The headers to be written.
         path: The file, for the message.
-        shares: Whether the container can store one tensor under two names or in two groups.
+        shares: Whether the container can store one tensor under two names.
+        has_groups: Whether the container has groups, each with names of its own.
 
     Raises:
         ContainerError: A name is unsafe or duplicated, or an alias does not match its original.
     """
-    keys: set[tuple[str, str]] = set()
+    keys: set[str | tuple[str, str]] = set()
     owners: dict[str, TensorHeader] = {}
     for header in headers:
         check_name(header.name, path)
@@ -86,7 +93,7 @@ def check_headers(headers: Sequence[TensorHeader], path: Path, *, shares: bool) 
         owner = header
         if header.alias_of is not None:
             owner = _alias_owner(header, owners, path, shares=shares)
-        key = (header.group if shares else "", header.name)
+        key = (header.group, header.name) if has_groups else header.name
         if key in keys or owners.setdefault(header.name, owner) is not owner:
             raise ContainerError("two tensors have the same name", file=path, tensor=header.name)
         keys.add(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -12,8 +12,11 @@ from pathlib import Path
 from equipoise.convert.containers._shared.writer_context import WriterContext
 from equipoise.convert.core.errors import ContainerError
 
+_NOWHERE = 2**63
+"""Where the bytes of an empty tensor begin: after all others."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """The byte ranges of a tensor in a file.
 
@@ -41,10 +44,13 @@ class SlotFile:
 
     def __init__(self, path: Path, slots: Sequence[Slot]) -> None:
         self._path = path
-        self._slots = tuple(slots)
+        self._slots = slots
         self._next = 0
-        starts = [min((at for at, _ in slot.segments), default=sys.maxsize) for slot in slots]
-        self._open_from = [*accumulate(reversed(starts), min, initial=path.stat().st_size)][::-1]
+        starts = (
+            min((at for at, _ in slot.segments), default=_NOWHERE) for slot in reversed(slots)
+        )
+        self._open_from = array("Q", accumulate(starts, min, initial=path.stat().st_size))
+        self._open_from.reverse()
         self._descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
 
     def write(self, name: str, blocks: Iterable[memoryview]) -> None:
@@ -64,7 +70,7 @@ class SlotFile:
         done = 0
         for block in blocks:
             for offset, piece in room.cut(memoryview(block).cast("B")):
-                _write_all(self._descriptor, piece, offset)
+                write_all(self._descriptor, piece, offset)
             done += memoryview(block).nbytes
             if done > slot.nbytes:
                 break
@@ -123,19 +129,20 @@ class _SegmentCutter:
             yield offset, piece
 
 
-def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
+def write_all(descriptor: int, view: memoryview, offset: int) -> None:
+    """Writes bytes at an offset of an open file."""
     # pwrite writes at most 2 GiB on Linux.
     while len(view):
         done = os.pwrite(descriptor, view, offset)
         view, offset = view[done:], offset + done
 
 
-def create_file(path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> None:
+def create_file(path: Path, pieces: Iterable[tuple[int, bytes | bytearray]], size: int) -> None:
     """Creates a file of ``size`` bytes with ``pieces`` at their offsets."""
     with open(path, "wb", buffering=0) as file:
         file.truncate(size)
         for offset, data in pieces:
-            _write_all(file.fileno(), memoryview(data), offset)
+            write_all(file.fileno(), memoryview(data), offset)
 
 
 class SlotWriter(WriterContext):
