@@ -207,14 +207,13 @@ def draw_structure(packages: Iterable[Package]) -> str:
             name = folder.removeprefix(package.name).lstrip(".").replace(".", "/")
             modules = package.folders[folder]
             label = f"  {f'{name}/' if name else '(top)':<22}"
-            lines += _wrap(label, sorted(modules))
             others = sorted(
                 one.removeprefix(package.name).lstrip(".").replace(".", "/") or "(top)"
                 for one in package.folder_imports[folder]
                 if one in package.folders
             )
-            if others:
-                lines += _wrap(f"  {'':<22}  imports: ", others)
+            imports = ["<-", *others] if others else []
+            lines += _wrap(label, [*sorted(modules), *imports])
         lines.append("")
     return "\n".join(lines).rstrip()
 
