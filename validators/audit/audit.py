@@ -29,10 +29,13 @@ from equipoise.validators.audit.matching.differences import describe_difference
 from equipoise.validators.audit.matching.exact import match_exactly
 from equipoise.validators.audit.matching.finite import find_non_finite
 from equipoise.validators.audit.matching.folds import FoldFinder
+from equipoise.validators.audit.matching.nearest import find_neighbour
 from equipoise.validators.audit.matching.pieces import PieceFinder
-from equipoise.validators.audit.matching.quantized import match_quantized
+from equipoise.validators.audit.matching.quantized import QuantizedFinder
 from equipoise.validators.audit.matching.suspects import MAX_SMALL, judge_suspect
 from equipoise.validators.audit.readers import read_program
+
+_MOSTLY = 0.5
 
 
 class Auditor:
@@ -90,6 +93,7 @@ class _Audit:
         self._small = 0
         self._pieces: dict[str, PieceFinder] = {}
         self._folds = FoldFinder(source)
+        self._quantized = QuantizedFinder(source)
 
     def report(self, start: float) -> AuditReport:
         """Audits every weight, those first that are a tensor of the source as it is."""
@@ -175,6 +179,8 @@ class _Audit:
         found = weight.ref.read()
         if weight.quantization is not None and found.dtype.kind in "iu":
             return self._explain_quantized(weight, found)
+        if self._is_mostly_known(weight, found):
+            return False
         explanation = self._explanation(weight, found, tables=tables)
         if explanation is None:
             return False
@@ -183,6 +189,14 @@ class _Audit:
             self._look_for_nan(weight, found)
         self._explained.append(weight.audited(explanation.sources, explanation.how))
         return True
+
+    def _is_mostly_known(self, weight: ProgramWeight, found: Array) -> bool:
+        """Whether a weight is for the most part a tensor that is missing or has its name: nothing else explains it then."""
+        named = self._names.find(weight.name, weight.module)
+        if not named or not self._source.fits(named, found) or found.size <= MAX_SMALL:
+            return False
+        neighbour = find_neighbour(found, [named], self._source)
+        return neighbour is not None and neighbour.equal > _MOSTLY
 
     def _explanation(
         self, weight: ProgramWeight, found: Array, *, tables: bool
@@ -205,7 +219,7 @@ class _Audit:
         quantization = weight.quantization
         if quantization is None or quantization.scale is None or found.size <= MAX_SMALL:
             return False
-        match = match_quantized(found, quantization, self._source)
+        match = self._quantized.match(found, quantization)
         how = f"quantized to {found.dtype.name} with its scale"
         if match is not None and not match.wrong.any():
             self._used.add(match.name)
