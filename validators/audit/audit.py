@@ -58,8 +58,9 @@ class Auditor:
             start = time.perf_counter()
             try:
                 content = read_program(backend, path)
-                run = _Audit(self._source, self._names, content, self._precision)
-                report = run.report(start)
+                with np.errstate(all="ignore"):  # weights may hold NaN and infinity
+                    run = _Audit(self._source, self._names, content, self._precision)
+                    report = run.report(start)
             except EquipoiseError as error:
                 report = AuditReport(failure=str(error).splitlines()[0])
             self._reports[backend, path] = report
@@ -111,7 +112,7 @@ class _Audit:
             tuple(self._explained),
             tuple(self._wrong),
             tuple(self._unknown),
-            tuple(self._unused()),
+            tuple(one for one in self._unused() if self._matters(one)),
             (*self._non_finite, *(one for one in sources if one is not None)),
             self._small,
             round(time.perf_counter() - start, 3),
@@ -283,6 +284,10 @@ class _Audit:
             and is_floating(ref.dtype)
             and not self._has_used_twin(name)
         ]
+
+    def _matters(self, name: str) -> bool:
+        """Whether a program needs a tensor: not a bias of zeros, which exporters leave out."""
+        return not name.endswith("bias") or bool(self._source.read(name).any())
 
     def _has_used_twin(self, name: str) -> bool:
         ref = self._source.refs[name]

@@ -27,7 +27,7 @@ REPORT = {
 }
 BACKEND = {
     *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
-    *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict"),
+    *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict", "audit"),
 }
 CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
 OUTPUT = {

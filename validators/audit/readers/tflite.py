@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef
 from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, Quantization
+from equipoise.validators.audit.readers._files import map_file
 from equipoise.validators.audit.readers._flatbuffer import Table, root_table
 
 _IDENTIFIER = b"TFL3"
@@ -34,8 +34,8 @@ _SCALE, _ZERO_POINT, _AXIS = 2, 3, 6
 
 def read(path: Path) -> ProgramContent:
     """Reads a ``.tflite`` file."""
-    with open(path, "rb") as file, add_file_to_errors(path):
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with add_file_to_errors(path):
+        data = map_file(path)
         if bytes(data[4:8]) != _IDENTIFIER:
             raise ContainerError("not a TensorFlow Lite model", found=bytes(data[:8]))
         return ProgramContent(tuple(_weights(root_table(data), path)))
