@@ -29,10 +29,13 @@ from equipoise.validators.audit.matching.differences import describe_difference
 from equipoise.validators.audit.matching.exact import match_exactly
 from equipoise.validators.audit.matching.finite import find_non_finite
 from equipoise.validators.audit.matching.folds import FoldFinder
+from equipoise.validators.audit.matching.nearest import find_neighbour
 from equipoise.validators.audit.matching.pieces import PieceFinder
-from equipoise.validators.audit.matching.quantized import match_quantized
+from equipoise.validators.audit.matching.quantized import QuantizedFinder
 from equipoise.validators.audit.matching.suspects import MAX_SMALL, judge_suspect
 from equipoise.validators.audit.readers import read_program
+
+_MOSTLY = 0.5
 
 
 class Auditor:
@@ -55,8 +58,9 @@ class Auditor:
             start = time.perf_counter()
             try:
                 content = read_program(backend, path)
-                run = _Audit(self._source, self._names, content, self._precision)
-                report = run.report(start)
+                with np.errstate(all="ignore"):  # weights may hold NaN and infinity
+                    run = _Audit(self._source, self._names, content, self._precision)
+                    report = run.report(start)
             except EquipoiseError as error:
                 report = AuditReport(failure=str(error).splitlines()[0])
             self._reports[backend, path] = report
@@ -90,6 +94,7 @@ class _Audit:
         self._small = 0
         self._pieces: dict[str, PieceFinder] = {}
         self._folds = FoldFinder(source)
+        self._quantized = QuantizedFinder(source)
 
     def report(self, start: float) -> AuditReport:
         """Audits every weight, those first that are a tensor of the source as it is."""
@@ -107,7 +112,7 @@ class _Audit:
             tuple(self._explained),
             tuple(self._wrong),
             tuple(self._unknown),
-            tuple(self._unused()),
+            tuple(one for one in self._unused() if self._matters(one)),
             (*self._non_finite, *(one for one in sources if one is not None)),
             self._small,
             round(time.perf_counter() - start, 3),
@@ -175,6 +180,8 @@ class _Audit:
         found = weight.ref.read()
         if weight.quantization is not None and found.dtype.kind in "iu":
             return self._explain_quantized(weight, found)
+        if self._is_mostly_known(weight, found):
+            return False
         explanation = self._explanation(weight, found, tables=tables)
         if explanation is None:
             return False
@@ -183,6 +190,14 @@ class _Audit:
             self._look_for_nan(weight, found)
         self._explained.append(weight.audited(explanation.sources, explanation.how))
         return True
+
+    def _is_mostly_known(self, weight: ProgramWeight, found: Array) -> bool:
+        """Whether a weight is for the most part a tensor that is missing or has its name: nothing else explains it then."""
+        named = self._names.find(weight.name, weight.module)
+        if not named or not self._source.fits(named, found) or found.size <= MAX_SMALL:
+            return False
+        neighbour = find_neighbour(found, [named], self._source)
+        return neighbour is not None and neighbour.equal > _MOSTLY
 
     def _explanation(
         self, weight: ProgramWeight, found: Array, *, tables: bool
@@ -205,7 +220,7 @@ class _Audit:
         quantization = weight.quantization
         if quantization is None or quantization.scale is None or found.size <= MAX_SMALL:
             return False
-        match = match_quantized(found, quantization, self._source)
+        match = self._quantized.match(found, quantization)
         how = f"quantized to {found.dtype.name} with its scale"
         if match is not None and not match.wrong.any():
             self._used.add(match.name)
@@ -269,6 +284,10 @@ class _Audit:
             and is_floating(ref.dtype)
             and not self._has_used_twin(name)
         ]
+
+    def _matters(self, name: str) -> bool:
+        """Whether a program needs a tensor: not a bias of zeros, which exporters leave out."""
+        return not name.endswith("bias") or bool(self._source.read(name).any())
 
     def _has_used_twin(self, name: str) -> bool:
         ref = self._source.refs[name]

@@ -38,7 +38,7 @@ REPORT = {
 BACKEND = {
     *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
     *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict", "quantized"),
-    "companions",
+    *("companions", "audit"),
 }
 CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
 OUTPUT = {

@@ -89,7 +89,7 @@ class FiberIndex:
         start = 0
         first = np.searchsorted(self._sorted, found)
         while start < len(found):
-            run = self._longest(found, start, int(first[start]))
+            run = self._longest_run(found, start, int(first[start]))
             if not run.source and runs and not runs[-1].source:
                 runs[-1] = FiberRun(runs[-1].start, runs[-1].length + 1)
             else:
@@ -97,7 +97,7 @@ class FiberIndex:
             start += run.length
         return runs
 
-    def _longest(self, found: Array, start: int, first: int) -> FiberRun:
+    def _longest_run(self, found: Array, start: int, first: int) -> FiberRun:
         best = FiberRun(start, 1)
         for entry in range(first, min(first + _MAX_PLACES, len(self._sorted))):
             if self._sorted[entry] != found[start]:

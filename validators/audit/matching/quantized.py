@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.convert.core.arrays import Array
+from equipoise.convert.core.arrays import Array, Shape
 from equipoise.validators.audit.content.arrangements import (
     Arrangement,
     arrangements,
@@ -38,28 +39,50 @@ class QuantizedMatch:
     values: Array
 
 
-def match_quantized(
-    integers: Array, quantization: Quantization, source: SourceWeights
-) -> QuantizedMatch | None:
-    """Returns the tensor whose rounded values these integers are, or are for the most part; None if there is none."""
-    if quantization.scale is None:
-        return None
-    numbers = quantization.dequantize(integers)
-    steps = np.broadcast_to(quantization.steps(integers), integers.shape) * _MAX_STEPS
-    places = sample_places(integers.size)
-    sample = take_flat(numbers, places)
-    limits = take_flat(steps, places)
-    best: tuple[float, str, Arrangement] | None = None
-    for name in source.of_size(integers.size, _FLOAT):
-        own = source.cast(name, _FLOAT)
-        for one in arrangements(own.shape, integers.shape):
-            share = float((np.abs(take_flat(one.apply(own), places) - sample) <= limits).mean())
+@dataclass(frozen=True)
+class _Sample:
+    """Elements of a tensor at the places of a sample, in one of its arrangements."""
+
+    name: str
+    arrangement: Arrangement
+    values: Array
+
+
+class QuantizedFinder:
+    """Finds the tensors that quantized weights stand for.
+
+    Args:
+        source: The tensors.
+    """
+
+    def __init__(self, source: SourceWeights) -> None:
+        self._source = source
+        self._samples: dict[Shape, list[_Sample]] = {}
+
+    def match(self, integers: Array, quantization: Quantization) -> QuantizedMatch | None:
+        """Returns the tensor whose rounded values these integers are, or are for the most part; None if there is none."""
+        if quantization.scale is None:
+            return None
+        numbers = quantization.dequantize(integers)
+        steps = np.broadcast_to(quantization.steps(integers), integers.shape) * _MAX_STEPS
+        places = sample_places(integers.size)
+        sample, limits = take_flat(numbers, places), take_flat(steps, places)
+        if integers.shape not in self._samples:
+            self._samples[integers.shape] = list(self._samples_of(integers.shape, places))
+        best: tuple[float, _Sample] | None = None
+        for one in self._samples[integers.shape]:
+            share = float((np.abs(one.values - sample) <= limits).mean())
             if best is None or share > best[0]:
-                best = (share, name, one)
-    if best is None or best[0] < _MIN_SHARE:
-        return None
-    _, name, arrangement = best
-    own = source.cast(name, _FLOAT)
-    values = arrangement.revert(numbers, own.shape)
-    wrong = ~(np.abs(own - values) <= arrangement.revert(steps, own.shape))
-    return QuantizedMatch(name, wrong, values)
+                best = (share, one)
+        if best is None or best[0] < _MIN_SHARE:
+            return None
+        own = self._source.cast(best[1].name, _FLOAT)
+        values = best[1].arrangement.revert(numbers, own.shape)
+        allowed = best[1].arrangement.revert(steps, own.shape)
+        return QuantizedMatch(best[1].name, ~(np.abs(own - values) <= allowed), values)
+
+    def _samples_of(self, shape: Shape, places: Array) -> Iterator[_Sample]:
+        for name in self._source.of_size(int(np.prod(shape)), _FLOAT):
+            own = self._source.cast(name, _FLOAT)
+            for one in arrangements(own.shape, shape):
+                yield _Sample(name, one, take_flat(one.apply(own), places))

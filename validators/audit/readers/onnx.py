@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.json_values import is_plain_file_name
 from equipoise.convert.core.tensor import DTYPES, Extent, TensorRef
 from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, Quantization
+from equipoise.validators.audit.readers._files import map_file
 
 Field = MessageField[memoryview]
 
@@ -45,8 +45,8 @@ def read(path: Path) -> ProgramContent:
 
 
 def _read_file(path: Path) -> list[ProgramWeight]:
-    with open(path, "rb") as file, add_file_to_errors(path):
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with add_file_to_errors(path):
+        data = map_file(path)
         model = _Model(path)
         for part in read_fields(data):
             if part.number == 7:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef
 from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.readers._files import map_file
 
 Message = memoryview
 
@@ -29,16 +29,11 @@ def read(path: Path) -> ProgramContent:
     index = path / "variables" / "variables.index"
     weights = [ProgramWeight(one) for one in tensor_bundle.read(index).tensors.values()]
     graph = path / "saved_model.pb"
-    for node in _nodes(_map(graph)):
+    for node in _nodes(map_file(graph)):
         constant = _constant(node, graph)
         if constant is not None:
             weights.append(ProgramWeight(constant))
     return ProgramContent(tuple(weights), opaque=(graph,))
-
-
-def _map(path: Path) -> Message:
-    with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _nodes(model: Message) -> Iterator[Message]:

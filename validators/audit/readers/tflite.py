@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef
 from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, Quantization
+from equipoise.validators.audit.readers._files import map_file
 from equipoise.validators.audit.readers._flatbuffer import Table, root_table
 
 _IDENTIFIER = b"TFL3"
@@ -27,15 +27,15 @@ _LITERAL_PREFIX = "arith.constant"
 _SUBGRAPHS, _BUFFERS = 2, 4
 _TENSORS, _OPERATORS = 0, 3
 _INPUTS = 1
-_SHAPE, _TYPE, _BUFFER, _NAME, _QUANTIZATION = range(5)
+_SHAPE, _TYPE, _BUFFER, _TENSOR_NAME, _QUANTIZATION = range(5)
 _DATA, _OFFSET, _SIZE = range(3)
 _SCALE, _ZERO_POINT, _AXIS = 2, 3, 6
 
 
 def read(path: Path) -> ProgramContent:
     """Reads a ``.tflite`` file."""
-    with open(path, "rb") as file, add_file_to_errors(path):
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with add_file_to_errors(path):
+        data = map_file(path)
         if bytes(data[4:8]) != _IDENTIFIER:
             raise ContainerError("not a TensorFlow Lite model", found=bytes(data[:8]))
         return ProgramContent(tuple(_weights(root_table(data), path)))
@@ -49,14 +49,16 @@ def _weights(model: Table, path: Path) -> Iterator[ProgramWeight]:
         for position, tensor in enumerate(tensors):
             index = tensor.integer(_BUFFER)
             if index >= len(buffers):
-                raise ContainerError("a tensor has no buffer", tensor=tensor.text(_NAME))
+                raise ContainerError("a tensor has no buffer", tensor=tensor.text(_TENSOR_NAME))
             raw = _content(buffers[index], model.data)
             if raw is not None:
                 weight = _weight(tensor, raw, index, path)
                 bias = biases.get(position)
                 if weight is not None:
                     yield (
-                        weight if bias is None else replace(weight, bias=tensors[bias].text(_NAME))
+                        weight
+                        if bias is None
+                        else replace(weight, bias=tensors[bias].text(_TENSOR_NAME))
                     )
 
 
@@ -84,7 +86,7 @@ def _weight(tensor: Table, raw: memoryview, index: int, path: Path) -> ProgramWe
     shape = tuple(int(one) for one in tensor.array(_SHAPE, np.dtype("int32")))
     if dtype is None:
         return None
-    name = tensor.text(_NAME)
+    name = tensor.text(_TENSOR_NAME)
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != len(raw):
         raise ContainerError("a tensor does not have the size of its buffer", tensor=name)
     ref = TensorRef(
