@@ -32,12 +32,14 @@ class Sample:
         peak: Peak resident memory in bytes, without the page cache.
         call: Seconds that the process itself measured around the call, without start and imports.
         output: Other values that the process reports.
+        cpu: Seconds that all its threads computed, in the kernel too.
     """
 
     seconds: float
     peak: int
     call: float | None = None
     output: Mapping[str, Any] = field(default_factory=dict)
+    cpu: float = 0
 
 
 def run_command(command: Sequence[str | Path]) -> Sample:
@@ -59,7 +61,8 @@ def run_command(command: Sequence[str | Path]) -> Sample:
         out.seek(0)
         output = _parse_last_line(out.read().decode(errors="replace"))
     call = output.pop("call", None)
-    return Sample(seconds, usage.ru_maxrss * 1024, call, output)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, usage.ru_maxrss * 1024, call, output, cpu)
 
 
 def _parse_last_line(text: str) -> dict[str, Any]:

@@ -50,6 +50,15 @@ MODELS = {
         rounds=3,
         theirs=True,
     ),
+    "bert-3gb": Model(
+        "a BERT of 3 GB",
+        "bert",
+        "BertModel",
+        {"vocab_size": 30522, "hidden_size": 2048, "intermediate_size": 8192}
+        | {"num_hidden_layers": 14, "num_attention_heads": 32}
+        | {"max_position_embeddings": 512, "type_vocab_size": 2},
+        rounds=3,
+    ),
     "t5-large": Model(
         "T5-large",
         "t5",

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("convert", "exporters", "validators", "cli")
 FOLDERS = (*SHIPPED, "fixtures")
-BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack"}
+BASE = {"numpy", "ml_dtypes", "safetensors", "h5py", "msgpack", "blake3"}
 
 
 def settings() -> dict[str, object]:

@@ -10,12 +10,13 @@ from equipoise.convert.containers import container_module
 from equipoise.convert.containers.base import Writer
 from equipoise.convert.conversion import manifest
 from equipoise.convert.conversion.companions import write_companions
+from equipoise.convert.conversion.file_hasher import FileHasher
 from equipoise.convert.conversion.manifest import Manifest, TensorHashes
 from equipoise.convert.conversion.plan_types import Plan, Shard, Step
 from equipoise.convert.conversion.transform import check_values, is_copy, target_streams
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.convert.core.hashing import FileHasher, PassingHash, hash_blocks, hash_file
+from equipoise.convert.core.hashing import PassingHash, hash_blocks, hash_file
 from equipoise.convert.core.json_values import describe_mismatch
 from equipoise.convert.core.tensor import TensorHeader, array_blocks
 from equipoise.convert.files.atomic import write_atomic

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
+from safetensors.numpy import load_file
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.checkpoints.opening.open_files import open_container
+from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.verify import Finding, verify
 from equipoise.fixtures.synthetic import write_small_bert, write_tensors
@@ -177,7 +180,7 @@ def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) 
         if table is not None:
             table[finding.file] = finding.found
         else:
-            values["tensors"][finding.tensor]["sha256"] = finding.found
+            values["tensors"][finding.tensor]["blake3"] = finding.found
     manifest.write_text(json.dumps(values))
     assert verify(tmp_path / "out").findings == ()
     assert finding_fields(verify(tmp_path / "out", source=source).findings) == {
@@ -185,12 +188,59 @@ def test_a_forged_manifest_does_not_hide_a_change(source: Path, tmp_path: Path) 
     }
 
 
+def test_hashes_of_tensors_are_those_of_their_bytes(source: Path, tmp_path: Path) -> None:
+    manifest = convert(source, tmp_path / "out", to="pytorch", dtype="fp16")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    found = {name: record["blake3"] for name, record in manifest.values["tensors"].items()}
+    assert found == {name: blake3(array.tobytes()).hexdigest() for name, array in written.items()}
+    sources = {name: hash_of(ref.read()) for name, ref in open_checkpoint(source).items()}
+    assert manifest.values["sources"] == sources
+    values = json.loads((tmp_path / "out" / "equipoise.json").read_text())
+    assert values == {**manifest.values, "tensors": dict(manifest.values["tensors"])}
+    assert values["format"] == 2
+
+
+def hash_of(array: Array, algorithm: Callable[[bytes], Any] = blake3) -> str:
+    return str(algorithm(array.tobytes()).hexdigest())
+
+
+def in_format_1(out: Path, source: Path) -> dict[str, Any]:
+    """Returns the manifest of an output as Equipoise wrote it before tensors had BLAKE3."""
+    values: dict[str, Any] = json.loads((out / "equipoise.json").read_text())
+    written = load_file(out / "model.safetensors")
+    for name, record in values["tensors"].items():
+        del record["blake3"]
+        record["sha256"] = hash_of(written[name], hashlib.sha256)
+    values["sources"] = {
+        name: hash_of(ref.read(), hashlib.sha256) for name, ref in open_checkpoint(source).items()
+    }
+    return {**values, "format": 1}
+
+
+def test_manifests_of_format_1(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(source, out, to="pytorch")
+    values = in_format_1(out, source)
+    (out / "equipoise.json").write_text(json.dumps(values))
+    assert verify(out, source=source).findings == ()
+    values["tensors"]["cls.predictions.bias"]["sha256"] = "0" * 64
+    values["sources"][next(iter(values["sources"]))] = "0" * 64
+    (out / "equipoise.json").write_text(json.dumps(values))
+    sides = [finding.side for finding in verify(out, source=source).findings]
+    assert sides == ["output", "source"]
+    values["tensors"]["cls.predictions.bias"]["blake3"] = "0" * 64
+    del values["tensors"]["cls.predictions.bias"]["sha256"]
+    (out / "equipoise.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="sha256 is missing"):
+        verify(out)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
         ("format", 99, "not a manifest of this version"),
         ("tensors", {"a": 1}, "tensors.a: 1 is not an object"),
-        ("tensors", {"a": {"file": "x"}}, "tensors.a.sha256 is missing"),
+        ("tensors", {"a": {"file": "x"}}, "tensors.a.blake3 is missing"),
         ("tensors", {"a": {"file": "flax_model.msgpack", "alias_of": "b"}}, "'b' is not a tensor"),
         ("tensors", {"a": {"file": "x", "alias_of": "b"}}, "does not list the file 'x'"),
         ("route", None, "route: None is not a list"),

@@ -74,6 +74,14 @@ class PickleMachine:
         self.end = end
         return piece
 
+    def byte(self) -> int:
+        """Reads the next byte as an integer."""
+        at = self.end
+        if at >= self._limit:
+            self.fail("1 bytes wanted, 0 are left")
+        self.end = at + 1
+        return self._data[at]
+
     def number(self, size: int, signed: bool = False) -> int:
         """Reads the next little-endian integer."""
         return int.from_bytes(self.take(size), "little", signed=signed)
@@ -109,7 +117,7 @@ class PickleMachine:
 
     def check_protocol(self) -> None:
         """PROTO."""
-        if self.number(1) > 5:
+        if self.byte() > 5:
             self.fail("unknown protocol")
 
     def skip_frame(self) -> None:

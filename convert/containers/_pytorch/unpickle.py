@@ -43,7 +43,7 @@ def load_pickle(
     machine = PickleMachine(data, start, table, persistent)
     try:
         for _ in range(MAX_OPCODES):
-            code = machine.number(1)
+            code = machine.byte()
             if code == _STOP:
                 return machine.pop(), machine.end
             operation = _OPERATIONS.get(code)
@@ -105,7 +105,7 @@ _OPERATIONS: dict[int, Callable[[PickleMachine], None]] = {
     ord("L"): lambda m: m.push(_decode_decimal(m.line())),
     ord("F"): lambda m: m.push(float(m.line())),
     ord("J"): lambda m: m.push(m.number(4, signed=True)),
-    ord("K"): lambda m: m.push(m.number(1)),
+    ord("K"): lambda m: m.push(m.byte()),
     ord("M"): lambda m: m.push(m.number(2)),
     0x8A: lambda m: m.push(_decode_long(m.take_sized(1))),
     0x8B: lambda m: m.push(_decode_long(m.take_sized(4))),
@@ -135,10 +135,10 @@ _OPERATIONS: dict[int, Callable[[PickleMachine], None]] = {
     0x8F: lambda m: m.push([]),
     0x90: lambda m: m.extend(m.pop_to_mark()),
     0x91: lambda m: m.push(m.pop_to_mark()),
-    ord("h"): lambda m: m.memo_get(m.number(1)),
+    ord("h"): lambda m: m.memo_get(m.byte()),
     ord("j"): lambda m: m.memo_get(m.number(4)),
     ord("g"): lambda m: m.memo_get(int(m.line())),
-    ord("q"): lambda m: m.memo_put(m.number(1)),
+    ord("q"): lambda m: m.memo_put(m.byte()),
     ord("r"): lambda m: m.memo_put(m.number(4)),
     ord("p"): lambda m: m.memo_put(int(m.line())),
     0x94: lambda m: m.memo_put(None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
 import zlib
@@ -173,8 +174,7 @@ class _CentralDirectory:
     def _read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self._size:
             self._fail("an offset lies outside of the file; it may be truncated")
-        self._file.seek(offset)
-        return self._file.read(length)
+        return os.pread(self._file.fileno(), length, offset)
 
     def _bounds(self) -> tuple[int, int, int]:
         """Returns offset and length of the directory, and its number of entries."""
@@ -264,10 +264,11 @@ class _CentralDirectory:
         return list(values)
 
     def _data_offset(self, header: int, raw_name: bytes) -> int:
-        fields = _LOCAL.unpack(self._read_at(header, _LOCAL.size))
+        local = self._read_at(header, _LOCAL.size + len(raw_name))
+        fields = _LOCAL.unpack_from(local)
         name_length, extra_length = fields[-2:]
         if fields[0] != b"PK\3\4" or name_length != len(raw_name):
             self._fail(f"the entry {raw_name!r} is not where the directory says")
-        if self._read_at(header + _LOCAL.size, name_length) != raw_name:
+        if local[_LOCAL.size :] != raw_name:
             self._fail(f"the entry {raw_name!r} has another name in its own header")
         return int(header + _LOCAL.size + name_length + extra_length)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -139,9 +140,9 @@ def sparse_file(path: Path) -> Path:
     huge = TensorHeader("huge", DTYPES["int8"], (9 << 29,))
     after = TensorHeader("after", DTYPES["float32"], (2, 3))
     writer = pytorch.Writer(path, [huge, after], {})
-    record = writer._next_record()
-    writer._file.seek(record.header)
-    writer._file.write(record.local())
+    record = writer._next_record
+    os.pwrite(writer._file.fileno(), record.local(0), record.header)
+    writer._next_record = next(writer._placing)
     writer._crcs.append(0)
     writer._done += 1
     writer.write("after", array_blocks(FLOATS[:6]))
