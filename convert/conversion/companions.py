@@ -8,8 +8,8 @@ from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.companion_files import companion_files
+from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
-from equipoise.convert.conversion.sentence_modules import write_sentence_modules
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged

@@ -15,11 +15,11 @@ from equipoise.convert.checkpoints.find_class import (
 )
 from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
+from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.coverage import CoverageLedger, expand_patterns
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarget, Step
 from equipoise.convert.conversion.routes import find_format, find_route
-from equipoise.convert.conversion.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import check_source, empty_tensors_cause
 from equipoise.convert.core.arrays import DType, Shape
