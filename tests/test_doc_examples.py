@@ -143,8 +143,7 @@ def test_the_matrix_has_every_fixture_and_task() -> None:
     ]
     head, _, *body = rows
     assert head[:4] == ["model", "task", "class", "pytorch"]
-    # A program of TensorFlow Lite has one size, and cannot be run on every case.
-    assert set(head[4:]) == set(backend_names()) - {"pytorch", "tflite"}
+    assert set(head[4:]) == set(backend_names()) - {"pytorch"}
     assert [row[0] for row in body] == sorted(
         path.parent.name for path in BERT.parent.glob("*/samples.json")
     )
