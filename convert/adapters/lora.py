@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
-from equipoise.convert.core.rounding import round_once
-from equipoise.convert.core.tensor import TensorRef, array_blocks
-
-BLOCK_ELEMENTS = 1 << 20
-"""How many elements are computed at a time; the arithmetic is in float64."""
+from equipoise.convert.core.rounding import BLOCK_ELEMENTS, ComputedRef
+from equipoise.convert.core.tensor import TensorRef
 
 
 @dataclass(frozen=True)
@@ -38,39 +34,6 @@ class LoraUpdate:
         """Returns the shape of the weight that the update belongs to."""
         outputs, inputs = self.up.shape[0], self.down.shape[1]
         return (inputs, outputs) if self.transposed else (outputs, inputs, *self.down.shape[2:])
-
-
-@dataclass(frozen=True)
-class MergedRef(TensorRef):
-    """A weight with a LoRA update, computed in float64 and rounded once to the dtype of the weight.
-
-    Attributes:
-        base: The weight without the update.
-        update: The update.
-    """
-
-    base: TensorRef | None = None
-    update: LoraUpdate | None = None
-
-    def read(self) -> Array:
-        """Computes the merged weight."""
-        out = np.empty(self.shape, self.dtype)
-        for start, rows in self._rows():
-            out[start : start + len(rows)] = rows
-        return out
-
-    def blocks(self) -> Iterator[memoryview]:
-        """Yields the bytes in C order, in blocks of rows."""
-        for _, rows in self._rows():
-            yield from array_blocks(rows)
-
-    def _rows(self) -> Iterator[tuple[int, Array]]:
-        assert self.base is not None
-        assert self.update is not None
-        merge = _Merge(self.base.read(), self.update)
-        step = max(1, BLOCK_ELEMENTS * self.shape[0] // max(1, self.size))
-        for start in range(0, self.shape[0], step):
-            yield start, round_once(merge.rows(start, start + step), self.dtype)
 
 
 class _Merge:
@@ -115,7 +78,7 @@ class _Merge:
         return np.sqrt(squares)
 
 
-def merged_ref(base: TensorRef, update: LoraUpdate) -> MergedRef:
+def merged_ref(base: TensorRef, update: LoraUpdate) -> ComputedRef:
     """Returns the reference of a merged weight.
 
     Raises:
@@ -140,4 +103,10 @@ def merged_ref(base: TensorRef, update: LoraUpdate) -> MergedRef:
             found=", ".join(f"{ref.name} {list(ref.shape)}" for ref in parts),
             hint="it belongs to another base model",
         )
-    return MergedRef(base.name, base.dtype, base.shape, base.file, base=base, update=update)
+    return ComputedRef(
+        base.name,
+        base.dtype,
+        base.shape,
+        base.file,
+        open_rows=lambda: _Merge(base.read(), update).rows,
+    )

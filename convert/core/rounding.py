@@ -1,10 +1,50 @@
-"""Rounds float64 to a narrower type once."""
+"""Tensors that are computed in float64, some rows at a time, and rounded once."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.tensor import TensorRef, array_blocks
+
+BLOCK_ELEMENTS = 1 << 20
+"""How many elements are computed at a time."""
+
+RowReader = Callable[[int, int], Array]
+"""Returns some rows of a tensor, from a first to a last that is excluded, as float64 of shape ``[rows, ...]``."""
+
+
+@dataclass(frozen=True)
+class ComputedRef(TensorRef):
+    """A tensor that is computed where it is read.
+
+    Attributes:
+        open_rows: Reads what the tensor is computed from; returns what computes rows.
+    """
+
+    open_rows: Callable[[], RowReader] | None = None
+
+    def read(self) -> Array:
+        """Computes the tensor."""
+        out = np.empty(self.shape, self.dtype)
+        for start, rows in self._rows():
+            out[start : start + len(rows)] = rows
+        return out
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yields the bytes in C order, in blocks of rows."""
+        for _, rows in self._rows():
+            yield from array_blocks(rows)
+
+    def _rows(self) -> Iterator[tuple[int, Array]]:
+        assert self.open_rows is not None
+        read_rows = self.open_rows()
+        step = max(1, BLOCK_ELEMENTS * self.shape[0] // max(1, self.size))
+        for start in range(0, self.shape[0], step):
+            yield start, round_once(read_rows(start, min(start + step, self.shape[0])), self.dtype)
 
 
 def round_once(values: Array, dtype: DType) -> Array:

@@ -12,8 +12,9 @@ import numpy as np
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.json_values import describe_mismatch
+from equipoise.convert.core.rounding import RowReader
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.convert.quantized.weights import QuantizedWeight, RowReader, check_part
+from equipoise.convert.quantized.weights import QuantizedWeight, check_part
 
 _STATE = ".quant_state.bitsandbytes__"
 _STATE_SHAPE = {

@@ -8,9 +8,10 @@ import numpy as np
 
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.rounding import RowReader
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.quantized.packing import unpack_integers
-from equipoise.convert.quantized.weights import FLOATS, QuantizedWeight, RowReader, check_part
+from equipoise.convert.quantized.weights import FLOATS, QuantizedWeight, check_part
 
 _PARTS = ("packed", "scale", "shape", "zero_point", "g_idx")
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.rounding import RowReader
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.quantized.packing import unpack_integers
-from equipoise.convert.quantized.weights import QuantizedWeight, RowReader, check_part
+from equipoise.convert.quantized.weights import QuantizedWeight, check_part
 
 _SCALES = ("float16", "bfloat16", "float32")
 _AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)

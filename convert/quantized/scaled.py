@@ -8,8 +8,9 @@ import numpy as np
 
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.rounding import RowReader
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.convert.quantized.weights import FLOATS, QuantizedWeight, RowReader
+from equipoise.convert.quantized.weights import FLOATS, QuantizedWeight
 
 _SMALL_DTYPES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "int8")
 _SCALE_NAMES = ("weight_scale_inv", "weight_scale")

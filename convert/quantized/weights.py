@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from equipoise.convert.core.arrays import Array, DType
+from equipoise.convert.core.arrays import DType
 from equipoise.convert.core.errors import CheckpointError
-from equipoise.convert.core.rounding import round_once
-from equipoise.convert.core.tensor import TensorRef, array_blocks
-
-BLOCK_ELEMENTS = 1 << 20
-"""How many elements are computed at a time; the arithmetic is in float64."""
+from equipoise.convert.core.rounding import ComputedRef, RowReader
+from equipoise.convert.core.tensor import TensorRef
 
 FLOATS = ("float32", "float16", "bfloat16", "float8_e8m0fnu", "float64")
 """Dtypes of scales."""
-
-RowReader = Callable[[int, int], Array]
-"""Returns some rows of the weight, from a first to a last that is excluded, as float64 of shape ``[rows, columns]``."""
 
 
 @dataclass(frozen=True)
@@ -39,42 +31,10 @@ class QuantizedWeight:
     open: Callable[[], RowReader]
 
 
-@dataclass(frozen=True)
-class DequantizedRef(TensorRef):
-    """A tensor that is computed from a quantized weight; rows are computed in float64 and rounded once.
-
-    Attributes:
-        weight: The quantized weight.
-    """
-
-    weight: QuantizedWeight | None = None
-
-    def read(self) -> Array:
-        """Computes the tensor."""
-        out = np.empty(self.shape, self.dtype)
-        for start, rows in self._rows():
-            out[start : start + len(rows)] = rows
-        return out
-
-    def blocks(self) -> Iterator[memoryview]:
-        """Yields the bytes in C order, in blocks of rows."""
-        for _, rows in self._rows():
-            yield from array_blocks(rows)
-
-    def _rows(self) -> Iterator[tuple[int, Array]]:
-        assert self.weight is not None
-        read_rows = self.weight.open()
-        rows, columns = self.weight.shape
-        step = max(1, BLOCK_ELEMENTS // max(1, columns))
-        for start in range(0, rows, step):
-            values = read_rows(start, min(start + step, rows))
-            yield start, round_once(values, self.dtype)
-
-
-def plain_ref(weight: QuantizedWeight, dtype: DType) -> DequantizedRef:
+def plain_ref(weight: QuantizedWeight, dtype: DType) -> ComputedRef:
     """Returns the reference of a weight as floats."""
     file = next(iter(weight.parts.values())).file
-    return DequantizedRef(weight.name, dtype, weight.shape, file, weight=weight)
+    return ComputedRef(weight.name, dtype, weight.shape, file, open_rows=weight.open)
 
 
 def check_part(

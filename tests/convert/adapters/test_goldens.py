@@ -46,6 +46,7 @@ def test_equal_to_peft(name: str) -> None:
 def test_rows_are_computed_in_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_checkpoint(base_of(name), merge_adapter=GOLDEN / name)
     values = {key: ref.read() for key, ref in whole.items()}
+    monkeypatch.setattr("equipoise.convert.core.rounding.BLOCK_ELEMENTS", 100)
     monkeypatch.setattr("equipoise.convert.adapters.lora.BLOCK_ELEMENTS", 100)
     for key, ref in whole.items():
         np.testing.assert_allclose(ref.read(), values[key], rtol=1e-6, atol=1e-9)

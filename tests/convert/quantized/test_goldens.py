@@ -52,7 +52,7 @@ def test_rows_are_computed_in_blocks(name: str, monkeypatch: pytest.MonkeyPatch)
     del tensors["expected"]
     (weight,) = find_quantized_weights(tensors, settings)
     whole = plain_ref(weight, DTYPES["float32"]).read()
-    monkeypatch.setattr("equipoise.convert.quantized.weights.BLOCK_ELEMENTS", 3 * weight.shape[1])
+    monkeypatch.setattr("equipoise.convert.core.rounding.BLOCK_ELEMENTS", 3 * weight.shape[1])
     assert plain_ref(weight, DTYPES["float32"]).read().tobytes() == whole.tobytes()
 
 
