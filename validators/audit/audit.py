@@ -36,6 +36,7 @@ from equipoise.validators.audit.matching.suspects import MAX_SMALL, judge_suspec
 from equipoise.validators.audit.readers import read_program
 
 _MOSTLY = 0.5
+"""Share of equal elements from which on nothing but the tensor of the same name can explain a weight."""
 
 
 class Auditor:
@@ -265,7 +266,7 @@ class _Audit:
         found = weight.ref.read()
         named = self._names.find(weight.name, weight.module)
         wrong = judge_suspect(
-            weight, found, named, self._likeliest(), self._source, self._finder(found.dtype)
+            weight, found, named, self._missing_tensors(), self._source, self._finder(found.dtype)
         )
         if wrong is None and is_floating(found.dtype):
             wrong = self._judge_bias(weight)
@@ -303,7 +304,7 @@ class _Audit:
         siblings = self._source.siblings(name)
         return bool(siblings) and not self._used.intersection(siblings)
 
-    def _likeliest(self) -> list[str]:
+    def _missing_tensors(self) -> list[str]:
         """Returns the tensors that are missing, those first whose module is there."""
         return sorted(self._unused(), key=self._is_module_missing)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -112,9 +112,7 @@ class ProgramContent:
         weights: The weights and constants.
         opaque: Files that hold further constants in a form that is not read as tensors; whether the bytes of a tensor occur in them
             can be asked.
-        names: Names of weights -> the names of the source's tensors that they are made of, where the format's layout is known.
     """
 
     weights: tuple[ProgramWeight, ...]
     opaque: tuple[Path, ...] = ()
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
