@@ -15,6 +15,7 @@ from equipoise.convert.containers._pytorch.allowed_globals import (
 )
 from equipoise.convert.containers._pytorch.legacy_format import MAGIC_BYTES, read_legacy
 from equipoise.convert.containers._pytorch.programs import (
+    CONSTANT_PREFIX,
     read_exported_program,
     read_torchscript,
 )
@@ -33,7 +34,15 @@ from equipoise.convert.containers._shared.error_context import add_file_to_error
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import ContainerError
 
-__all__ = ["SUFFIXES", "Writer", "read", "read_exported_program", "read_torchscript", "sniff"]
+__all__ = [
+    "CONSTANT_PREFIX",
+    "SUFFIXES",
+    "Writer",
+    "read",
+    "read_exported_program",
+    "read_torchscript",
+    "sniff",
+]
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _ZIP_START = b"PK\3\4"

@@ -23,8 +23,8 @@ from equipoise.validators.audit.content.report import (
     UnaccountedWeight,
 )
 from equipoise.validators.audit.content.source import SourceWeights
-from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
-from equipoise.validators.audit.matching.computed import describe_table
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, WeightRole
+from equipoise.validators.audit.matching.computed import describe_table, is_fill
 from equipoise.validators.audit.matching.differences import describe_difference
 from equipoise.validators.audit.matching.exact import match_exactly
 from equipoise.validators.audit.matching.finite import find_non_finite
@@ -36,6 +36,7 @@ from equipoise.validators.audit.matching.suspects import MAX_SMALL, judge_suspec
 from equipoise.validators.audit.readers import read_program
 
 _MOSTLY = 0.5
+"""Share of equal elements from which on nothing but the tensor of the same name can explain a weight."""
 
 
 class Auditor:
@@ -84,6 +85,7 @@ class _Audit:
         self._weights = {one.key: one for one in readable}.values()
         self._common = _common_dtype(self._weights)
         self._precision = precision or self._common
+        self._kernels: dict[Hashable, str] = {}
         self._matched: dict[Hashable, str] = {}
         self._used: set[str] = set()
         self._traced: list[AuditedWeight] = []
@@ -100,6 +102,7 @@ class _Audit:
         """Audits every weight, those first that are a tensor of the source as it is."""
         left = [one for one in self._weights if not self._trace(one)]
         self._check_biases()
+        self._kernels = self._kernels_by_bias()
         self._search_opaque_files()
         # Tables come last: until then it is not known which tensors they might stand for.
         for tables in (False, True):
@@ -160,6 +163,24 @@ class _Audit:
                 problem = f"is used with the bias of another layer, {bias}"
                 self._wrong.append(weight.unaccounted(problem, kernel))
 
+    def _kernels_by_bias(self) -> dict[Hashable, str]:
+        """Returns the keys of weights that are added to a product -> the name of the weight that is multiplied by."""
+        keys = {(one.ref.file, one.name): one.key for one in self._content.weights}
+        pairs = ((keys.get((one.ref.file, one.bias)), one.name) for one in self._content.weights)
+        return {key: name for key, name in pairs if key is not None}
+
+    def _judge_bias(self, weight: ProgramWeight) -> UnaccountedWeight | None:
+        """Returns what is wrong with a weight that is added where the source's layers add a bias; None if that is not known."""
+        kernel = self._kernels.get(weight.key)
+        made = [one for one in (*self._traced, *self._explained) if one.name == kernel]
+        for name in (source for one in made for source in one.sources):
+            bias = f"{name.rpartition('.')[0]}.bias"
+            if bias in self._source.refs:
+                return weight.unaccounted(
+                    f"is added to the product of {kernel}, but not made of {bias}"
+                )
+        return None
+
     def _search_opaque_files(self) -> None:
         """Finds tensors that are constants of a file that is not read as tensors, by their bytes."""
         for path in self._content.opaque:
@@ -205,8 +226,8 @@ class _Audit:
         floating = is_floating(found.dtype)
         table = describe_table(found) if found.size > MAX_SMALL else ""
         if tables or table:
-            is_free = weight.is_literal or not floating or not self._may_stand_for_a_tensor(found)
-            return Explanation((), table) if tables and table and is_free else None
+            is_free = table and not (is_fill(table) and self._may_stand_for_a_tensor(weight, found))
+            return Explanation((), table) if tables and is_free else None
         if not floating or found.size < 2:
             return None
         if (
@@ -245,8 +266,10 @@ class _Audit:
         found = weight.ref.read()
         named = self._names.find(weight.name, weight.module)
         wrong = judge_suspect(
-            weight, found, named, set(self._unused()), self._source, self._finder(found.dtype)
+            weight, found, named, self._missing_tensors(), self._source, self._finder(found.dtype)
         )
+        if wrong is None and is_floating(found.dtype):
+            wrong = self._judge_bias(weight)
         if wrong is not None:
             self._used.add(wrong.nearest)
             self._wrong.append(wrong)
@@ -265,14 +288,25 @@ class _Audit:
         if broken is not None:
             self._non_finite.append(broken)
 
-    def _may_stand_for_a_tensor(self, found: Array) -> bool:
+    def _may_stand_for_a_tensor(self, weight: ProgramWeight, found: Array) -> bool:
         """Whether a tensor of this size is missing, although its module is there: a bias that was zeroed, and not one that is not needed."""
+        if weight.role is WeightRole.LITERAL or not is_floating(found.dtype):
+            return False
+        named = self._names.find(weight.name, weight.module)
+        if named and self._source.fits(named, found):
+            return True
         unused = set(self._unused())
-        for name in self._source.of_size(found.size, found.dtype):
-            siblings = self._source.siblings(name)
-            if name in unused and (not siblings or self._used.intersection(siblings)):
-                return True
-        return False
+        same_size = self._source.of_size(found.size, found.dtype)
+        return any(name in unused and not self._is_module_missing(name) for name in same_size)
+
+    def _is_module_missing(self, name: str) -> bool:
+        """Whether all tensors of a tensor's module are missing: it is not needed."""
+        siblings = self._source.siblings(name)
+        return bool(siblings) and not self._used.intersection(siblings)
+
+    def _missing_tensors(self) -> list[str]:
+        """Returns the tensors that are missing, those first whose module is there."""
+        return sorted(self._unused(), key=self._is_module_missing)
 
     def _unused(self) -> list[str]:
         """Returns the tensors of numbers that were not found so far; ones equal to a tensor that was found count as found."""

@@ -24,7 +24,7 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
     tensor_ref,
 )
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
-from equipoise.convert.containers._pytorch.zip_reader import ZipArchive, read_zip
+from equipoise.convert.containers._pytorch.zip_reader import InflatedRecord, ZipArchive, read_zip
 from equipoise.convert.containers._pytorch.zip_storages import ZipStorages, read_pickle
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.core.errors import ContainerError
@@ -33,7 +33,7 @@ from equipoise.convert.core.tensor import TensorRef
 CONSTANT_PREFIX = "constants."
 """What the names of constants begin with, which are no weights of a module."""
 _MAX_CONFIG_BYTES = 64 << 20
-_PACKED_PARAMETERS = "__torch__."
+_CLASS_PREFIX = "__torch__."
 _CONTAINER_BUILDERS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
 _DTYPES_IN_PT2 = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
@@ -55,7 +55,7 @@ class _ProgramGlobals(Mapping[str, object]):
         }
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known or str(name).startswith(_PACKED_PARAMETERS)
+        return name in self._known or str(name).startswith(_CLASS_PREFIX)
 
     def __getitem__(self, name: str) -> object:
         if name in self._known:
@@ -175,18 +175,9 @@ def _configured_tensor(
     entry = archive.entries.get(record)
     if entry is None:
         raise ContainerError(f"the record {record!r} is missing", tensor=name)
-    raw = archive.read(entry) if entry.deflated else b""
-    region = (
-        StorageBytes(entry.size, read=lambda: _as_bytes(raw))
-        if entry.deflated
-        else StorageBytes(entry.size, archive.extent(entry))
-    )
+    inflated = InflatedRecord(archive, entry).read if entry.deflated else None
+    extent = None if entry.deflated else archive.extent(entry)
+    region = StorageBytes(entry.size, extent, inflated)
     storage = parse_storage(("storage", ALLOWED_GLOBALS["torch.UntypedStorage"], record, "cpu", 0))
     view = StridedView(storage, offset, shape, strides, dtype)
     return tensor_ref(name, view, archive.path, region, expanded_bytes_limit(archive.path))
-
-
-def _as_bytes(raw: bytes) -> Any:
-    import numpy as np
-
-    return np.frombuffer(raw, np.uint8)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ class Quantization:
         return values.reshape(shape)
 
 
+class WeightRole(Enum):
+    """What a weight is in a program: it decides what an unexplained one means.
+
+    A parameter must be a tensor of the source or be computed. A constant may be either or belong to the code. A literal belongs to
+    the code.
+    """
+
+    PARAMETER = "parameter"
+    CONSTANT = "constant"
+    LITERAL = "literal"
+
+
 @dataclass(frozen=True)
 class ProgramWeight:
     """A weight or constant of a program.
@@ -55,14 +68,14 @@ class ProgramWeight:
         module: Path of the module that reads it, if the program says so; empty if not.
         bias: Name of the weight that is added to its product; empty if that is not known.
         quantization: How integers stand for numbers, if they do.
-        is_literal: Whether the program has it as a number in its code, by its name.
+        role: What it is in the program, as far as that is known.
     """
 
     ref: TensorRef
     module: str = ""
     bias: str = ""
     quantization: Quantization | None = None
-    is_literal: bool = False
+    role: WeightRole = WeightRole.CONSTANT
 
     @property
     def name(self) -> str:
@@ -86,6 +99,11 @@ class ProgramWeight:
         return self.ref.identity or (str(self.ref.file), self.ref.name)
 
 
+def parameters(refs: Iterable[TensorRef]) -> tuple[ProgramWeight, ...]:
+    """Returns tensors as parameters of a program."""
+    return tuple(ProgramWeight(ref, role=WeightRole.PARAMETER) for ref in refs)
+
+
 @dataclass(frozen=True)
 class ProgramContent:
     """All weights and constants of a program.
@@ -94,9 +112,7 @@ class ProgramContent:
         weights: The weights and constants.
         opaque: Files that hold further constants in a form that is not read as tensors; whether the bytes of a tensor occur in them
             can be asked.
-        names: Names of weights -> the names of the source's tensors that they are made of, where the format's layout is known.
     """
 
     weights: tuple[ProgramWeight, ...]
     opaque: tuple[Path, ...] = ()
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ _HIDDEN = -1000.0
 """Masks add at most this to the scores of hidden positions."""
 _MAX_ROUNDINGS = 8
 """Tables are computed by other libraries in another order: so many roundings may lie between."""
+_FILLED = "filled with"
 _EVEN = 1e-6
 _GEOMETRIC = 1e-4
 
@@ -37,7 +38,7 @@ def describe_table(array: Array) -> str:
         return ""
     flat = array.reshape(-1)
     for check, text in (
-        (_is_filled, f"filled with {float(flat[0]):g}"),
+        (_is_filled, f"{_FILLED} {float(flat[0]):g}"),
         (_is_even, "evenly spaced numbers"),
         (_is_mask, "mask"),
     ):
@@ -54,6 +55,11 @@ def describe_table(array: Array) -> str:
     if rows.ndim == 2 and (_has_waves(rows) or _has_waves(rows.T)):
         return "sinusoidal positions"
     return ""
+
+
+def is_fill(table: str) -> bool:
+    """Checks whether :func:`describe_table` calls a table one number everywhere, which a tensor that was lost is too."""
+    return table.startswith(_FILLED)
 
 
 def _is_filled(flat: Array) -> bool:

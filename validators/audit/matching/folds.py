@@ -31,6 +31,8 @@ _NORM_PAIRS = (
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
 _FLOAT = np.dtype(np.float32)
+_MAX_FIRST_ROWS = 2
+"""Rows of a tensor that are tried as the first one, or as the one that is added: class tokens, token types."""
 _MAX_POWER = 12
 _MAX_ELEMENTS = 1 << 24
 """Larger weights are embeddings, which nothing is folded into."""
@@ -267,10 +269,6 @@ class FoldFinder:
                     if self._tolerance.holds(found, source * scale.factors.reshape(shape)):
                         return scale
         return None
-
-
-_MAX_FIRST_ROWS = 2
-"""Rows of a tensor that are tried as the first one, or as the one that is added: class tokens, token types."""
 
 
 def _is_change(summand: Array, values: Array) -> bool:

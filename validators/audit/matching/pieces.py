@@ -37,7 +37,7 @@ class PieceFinder:
             return self._explain_vector(found.reshape(-1))
         for axis in range(found.ndim - 1, -1, -1):
             if found.shape[axis] > 1:
-                explanation = _explain_runs(self.runs(found, axis), found.size)
+                explanation = _explain_runs(self.runs(found, axis))
                 if explanation is not None:
                     return explanation
         return None
@@ -106,30 +106,28 @@ def _join_vectors(found: Array, vectors: Sequence[tuple[str, Array]]) -> Explana
     return Explanation(tuple(names), "concatenated with zeros" if zeros else "concatenated")
 
 
-def _explain_runs(runs: Sequence[FiberRun], size: int) -> Explanation | None:
+def _explain_runs(runs: Sequence[FiberRun]) -> Explanation | None:
     """Explains fibers as tensors put together, a part of one, or fibers of one that are picked by an index."""
-    sources = tuple(dict.fromkeys(run.source for run in runs if run.source))
-    if not sources:
+    if not runs or any(not run.source for run in runs):
         return None
+    sources = tuple(dict.fromkeys(run.source for run in runs))
+    first = runs[0]
     if all(run.is_whole for run in runs):
         return Explanation(sources, "concatenated" if len(runs) > 1 else "reshaped")
-    last = runs[-1]
-    if len(runs) > 1 and not last.source and all(run.is_whole for run in runs[:-1]):
-        return None
     if len(runs) == 1:
-        return Explanation(sources, f"rows {last.first}-{last.first + last.length - 1}")
-    if any(not run.source for run in runs):
-        return None
-    if _are_parts_of_equal_size(runs):
+        return Explanation(sources, f"rows {first.first}-{first.first + first.length - 1}")
+    if _are_parts_of_equal_size(runs) or _are_parts_in_order(runs):
         return Explanation(sources, "parts concatenated")
-    places = [(run.first, run.first + run.length) for run in runs]
-    if len(sources) == 1 and all(end <= start for (_, end), (start, _) in pairwise(places)):
-        return Explanation(sources, "parts concatenated")
-    total = max(run.total for run in runs)
-    count = sum(run.length for run in runs)
-    if len(sources) == 1 and count > total:
+    if len(sources) == 1 and sum(run.length for run in runs) > first.total:
         return Explanation(sources, "rows picked by an index")
     return None
+
+
+def _are_parts_in_order(runs: Sequence[FiberRun]) -> bool:
+    """Whether runs are parts of one tensor in its own order, with others left out between them."""
+    places = [(run.first, run.first + run.length) for run in runs]
+    is_one = len({run.source for run in runs}) == 1
+    return is_one and all(end <= start for (_, end), (start, _) in pairwise(places))
 
 
 def _are_parts_of_equal_size(runs: Collection[FiberRun]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from equipoise.convert.core.tensor import is_floating
 from equipoise.validators.audit.content.arrangements import axes_sorted
 from equipoise.validators.audit.content.report import UnaccountedWeight
 from equipoise.validators.audit.content.source import SourceWeights
-from equipoise.validators.audit.content.weights import ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramWeight, WeightRole
 from equipoise.validators.audit.matching.differences import describe_difference, describe_runs
 from equipoise.validators.audit.matching.fibers import fiber_hashes
 from equipoise.validators.audit.matching.nearest import Neighbour, find_neighbour
@@ -27,7 +27,7 @@ def judge_suspect(
     weight: ProgramWeight,
     found: Array,
     named: str,
-    unused: Collection[str],
+    unused: Sequence[str],
     source: SourceWeights,
     pieces: PieceFinder,
 ) -> UnaccountedWeight | None:
@@ -37,7 +37,7 @@ def judge_suspect(
         weight: The weight.
         found: Its values.
         named: The tensor that it should be by its name; empty if that is not known.
-        unused: Tensors of the source that were found nowhere.
+        unused: Tensors of the source that were found nowhere, the likeliest first.
         source: The source.
         pieces: Finds parts of tensors.
     """
@@ -46,9 +46,10 @@ def judge_suspect(
     if found.size < 2:
         return None
     same_size = list(source.of_size(found.size, found.dtype))
-    missing = find_neighbour(found, [name for name in same_size if name in unused], source)
-    if missing is not None and missing.is_alike:
-        return _compare(weight, found, missing, source)
+    missing = [name for name in unused if name in same_size]
+    likely = find_neighbour(found, missing, source)
+    if likely is not None and likely.is_alike:
+        return _compare(weight, found, likely, source)
     if not is_floating(found.dtype):
         return None
     other = find_neighbour(found, same_size, source)
@@ -56,13 +57,11 @@ def judge_suspect(
         return _compare(weight, found, other, source)
     for problem, nearest in _misplaced_rows(found, pieces):
         return weight.unaccounted(problem, nearest)
-    if (
-        found.size > MAX_SMALL
-        and missing is not None
-        and axes_sorted(found.shape) == axes_sorted(source.refs[missing.name].shape)
-    ):
+    axes = axes_sorted(found.shape)
+    alike = [name for name in missing if axes_sorted(source.refs[name].shape) == axes]
+    if alike and (found.size > MAX_SMALL or weight.role is WeightRole.PARAMETER):
         return weight.unaccounted(
-            f"is like no tensor of the source; {missing.name}, which has its size, is missing"
+            f"is like no tensor of the source; {alike[0]}, which has its size, is missing"
         )
     return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
 from equipoise.convert.core.plugins import PluginFolder
-from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramContent, parameters
 
 _READERS = PluginFolder(__name__)
 
@@ -29,4 +29,4 @@ def read_program(backend: str, path: Path) -> ProgramContent:
     if backend in _READERS.names():
         content: ProgramContent = _READERS.module(backend).read(path)
         return content
-    return ProgramContent(tuple(map(ProgramWeight, open_checkpoint(path).values())))
+    return ProgramContent(parameters(open_checkpoint(path).values()))

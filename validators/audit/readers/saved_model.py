@@ -13,7 +13,7 @@ from equipoise.convert.containers._shared.protobuf import read_fields
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef
-from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, parameters
 from equipoise.validators.audit.readers._files import map_file
 
 Message = memoryview
@@ -27,7 +27,7 @@ _FLOAT_VALUES = {5: "float32", 6: "float64"}
 def read(path: Path) -> ProgramContent:
     """Reads a folder with ``saved_model.pb``."""
     index = path / "variables" / "variables.index"
-    weights = [ProgramWeight(one) for one in tensor_bundle.read(index).tensors.values()]
+    weights = list(parameters(tensor_bundle.read(index).tensors.values()))
     graph = path / "saved_model.pb"
     for node in _nodes(map_file(graph)):
         constant = _constant(node, graph)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from equipoise.convert.containers import flax_msgpack
 from equipoise.exporters.artifact_files import JAX_WEIGHTS, jax_program_files
-from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight
+from equipoise.validators.audit.content.weights import ProgramContent, parameters
 
 
 def read(path: Path) -> ProgramContent:
     """Reads the folder of a JAX program."""
     stored = flax_msgpack.read(path / JAX_WEIGHTS).tensors
     programs = tuple(jax_program_files(path).values())
-    return ProgramContent(tuple(map(ProgramWeight, stored.values())), opaque=programs)
+    return ProgramContent(parameters(stored.values()), opaque=programs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,12 @@ from equipoise.convert.containers._shared.error_context import add_file_to_error
 from equipoise.convert.core.arrays import Array, DType
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef
-from equipoise.validators.audit.content.weights import ProgramContent, ProgramWeight, Quantization
+from equipoise.validators.audit.content.weights import (
+    ProgramContent,
+    ProgramWeight,
+    Quantization,
+    WeightRole,
+)
 from equipoise.validators.audit.readers._files import map_file
 from equipoise.validators.audit.readers._flatbuffer import Table, root_table
 
@@ -26,7 +31,11 @@ _LITERAL_PREFIX = "arith.constant"
 """What TensorFlow's converter calls constants that no variable held."""
 _SUBGRAPHS, _BUFFERS = 2, 4
 _TENSORS, _OPERATORS = 0, 3
-_INPUTS = 1
+_CODE, _INPUTS = 0, 1
+_OPERATOR_CODES = 1
+_SHORT_CODE, _LONG_CODE = 0, 3
+_PRODUCTS = (3, 4, 9)
+"""Numbers of the operators that add a bias: convolution, depthwise convolution, fully connected."""
 _SHAPE, _TYPE, _BUFFER, _TENSOR_NAME, _QUANTIZATION = range(5)
 _DATA, _OFFSET, _SIZE = range(3)
 _SCALE, _ZERO_POINT, _AXIS = 2, 3, 6
@@ -43,9 +52,14 @@ def read(path: Path) -> ProgramContent:
 
 def _weights(model: Table, path: Path) -> Iterator[ProgramWeight]:
     buffers = list(model.tables(_BUFFERS))
+    codes = [
+        max(one.integer(_SHORT_CODE, "b"), one.integer(_LONG_CODE, "i"))
+        for one in model.tables(_OPERATOR_CODES)
+    ]
+    products = {index for index, code in enumerate(codes) if code in _PRODUCTS}
     for graph in model.tables(_SUBGRAPHS):
         tensors = list(graph.tables(_TENSORS))
-        biases = dict(_biases(graph, len(tensors)))
+        biases = dict(_biases(graph, len(tensors), products))
         for position, tensor in enumerate(tensors):
             index = tensor.integer(_BUFFER)
             if index >= len(buffers):
@@ -62,11 +76,12 @@ def _weights(model: Table, path: Path) -> Iterator[ProgramWeight]:
                     )
 
 
-def _biases(graph: Table, count: int) -> Iterator[tuple[int, int]]:
+def _biases(graph: Table, count: int, products: Collection[int]) -> Iterator[tuple[int, int]]:
     """Yields the tensors of kernels, each with that of the bias that its operator adds."""
     for operator in graph.tables(_OPERATORS):
         inputs = operator.array(_INPUTS, np.dtype("int32")).tolist()
-        if len(inputs) == 3 and all(0 <= one < count for one in inputs):
+        is_product = operator.integer(_CODE) in products
+        if is_product and len(inputs) == 3 and all(0 <= one < count for one in inputs):
             yield inputs[1], inputs[2]
 
 
@@ -100,7 +115,7 @@ def _weight(tensor: Table, raw: memoryview, index: int, path: Path) -> ProgramWe
     return ProgramWeight(
         ref,
         quantization=_quantization(tensor.table(_QUANTIZATION)),
-        is_literal=name.startswith(_LITERAL_PREFIX),
+        role=WeightRole.LITERAL if name.startswith(_LITERAL_PREFIX) else WeightRole.CONSTANT,
     )
 
 
