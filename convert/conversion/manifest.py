@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def _find_broken_reference(values: Mapping[str, Any], field: str) -> str | None:
     return None
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Returns the versions of this package and of the libraries that read and write files."""
     return {name: version(name) for name in ("equipoise", *_LIBRARIES)}

@@ -32,6 +32,9 @@ _MARK = re.compile(rb'generator(?:" content=)?\W{1,4}equipoise\b')
 _MARK_BYTES = 4096
 _MAX_INDEX_BYTES = 1 << 30
 _NAMES_SHOWN = 3
+_FIRST_CHARACTERS = 1 << 18
+_ENTRY = re.compile(r'\s*\{\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+_NEXT_ENTRY = re.compile(r'\s*,\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 
 
 def check_replaceable_folder(folder: Path) -> None:
@@ -115,11 +118,43 @@ def _listed_files(folder: Path) -> set[str]:
         try:
             if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_INDEX_BYTES:
                 continue
-            content = json.loads(path.read_bytes())
+            content = _read_first_values(path, {keys[0] for keys in tables})
             names = {name for keys in tables for name in _names_at(content, keys)}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         found |= {index, *names}
+    return found
+
+
+def _read_first_values(path: Path, wanted: set[str]) -> dict[str, object]:
+    """Returns the values of some keys of a JSON object; does not read on when it has them: an index may be large.
+
+    Raises:
+        ValueError: It is no JSON object before it has them.
+    """
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_FIRST_CHARACTERS)
+        found = _first_values(text, wanted)
+        while not wanted <= found.keys() and (more := file.read(len(text))):
+            text += more
+            found = _first_values(text, wanted)
+    return found if wanted <= found.keys() else json.loads(text)
+
+
+def _first_values(text: str, wanted: set[str]) -> dict[str, object]:
+    """Returns the values of the wanted keys that stand in the beginning of a JSON object."""
+    decoder = json.JSONDecoder()
+    found: dict[str, object] = {}
+    entry = _ENTRY.match(text)
+    while entry is not None and not wanted <= found.keys():
+        try:
+            key = json.loads(entry[1])
+            value, end = decoder.raw_decode(text, entry.end())
+        except ValueError:
+            break
+        if key in wanted:
+            found[key] = value
+        entry = _NEXT_ENTRY.match(text, end)
     return found
 
 

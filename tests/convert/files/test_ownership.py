@@ -14,7 +14,11 @@ from equipoise.convert import convert
 from equipoise.convert.core.errors import OutputError
 from equipoise.convert.files.output_file import write_output_file
 from equipoise.convert.files.output_folder import replace_folder
-from equipoise.convert.files.ownership import FILE_MARK, list_entries
+from equipoise.convert.files.ownership import (
+    FILE_MARK,
+    check_replaceable_folder,
+    list_entries,
+)
 from equipoise.fixtures.synthetic import write_small_bert
 
 
@@ -279,3 +283,30 @@ def test_a_folder_that_was_moved_away_comes_back(tmp_path: Path) -> None:
         (new / "new").touch()
     assert list_entries(tmp_path / "out") == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("filler", ["before", "between", "after"])
+def test_a_large_index(filler: str, tmp_path: Path) -> None:
+    """The tables of an index are found wherever they stand in it."""
+    tensors = {f'a "{index}" \\ é': {"blake3": "0" * 64, "shape": [index]} for index in range(9000)}
+    target, companions = {"format": "x", "files": {"w.bin": "00"}}, {"vocab.txt": "11"}
+    values = {
+        "before": {"tensors": tensors, "target": target, "companions": companions},
+        "between": {"target": target, "tensors": tensors, "companions": companions},
+        "after": {"target": target, "companions": companions, "tensors": tensors},
+    }[filler]
+    text = json.dumps(values, ensure_ascii=False, indent=1)
+    (tmp_path / "equipoise.json").write_text(text, encoding="utf-8")
+    for name in ("w.bin", "vocab.txt"):
+        (tmp_path / name).write_text("")
+    check_replaceable_folder(tmp_path)
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(OutputError, match=r"found: +thesis\.txt"):
+        check_replaceable_folder(tmp_path)
+
+
+def test_an_index_without_its_tables_lists_nothing(tmp_path: Path) -> None:
+    for text in ('{"target": {"files": {"w.bin": "00"}}}', '{"target": {"files": ', "{", "[]", ""):
+        (tmp_path / "equipoise.json").write_text(text)
+        with pytest.raises(OutputError, match="did not make"):
+            check_replaceable_folder(tmp_path)
