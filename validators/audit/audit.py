@@ -62,7 +62,7 @@ class Auditor:
                 with np.errstate(all="ignore"):  # weights may hold NaN and infinity
                     run = _Audit(self._source, self._names, content, self._precision)
                     report = run.report(start)
-            except EquipoiseError as error:
+            except (EquipoiseError, OSError) as error:
                 report = AuditReport(failure=str(error).splitlines()[0])
             self._reports[backend, path] = report
         return self._reports[backend, path]

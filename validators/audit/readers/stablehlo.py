@@ -10,7 +10,8 @@ from equipoise.validators.audit.content.weights import ProgramContent, parameter
 
 
 def read(path: Path) -> ProgramContent:
-    """Reads the folder of a JAX program."""
-    stored = flax_msgpack.read(path / JAX_WEIGHTS).tensors
-    programs = tuple(jax_program_files(path).values())
+    """Reads the folder of a JAX program, which may be named by the program itself."""
+    folder = path if path.is_dir() else path.parent
+    stored = flax_msgpack.read(folder / JAX_WEIGHTS).tensors
+    programs = tuple(jax_program_files(folder).values())
     return ProgramContent(parameters(stored.values()), opaque=programs)
