@@ -42,10 +42,10 @@ class Attempt:
 
 
 _SHAPE = {
-    "version": int,
-    "target": str,
-    "program": str,
-    "task": str,
+    "version?": int,
+    "target?": str,
+    "program?": str,
+    "task?": str,
     "files?": {str: {"size": int, "sha256": str}},
     "graphs?": dict,
     "notes?": [str],
