@@ -137,7 +137,7 @@ def _entries(plan: Plan, status: str) -> dict[str, str]:
 
 
 def _proof(manifest: Manifest) -> dict[str, Any]:
-    return {"sha256": dict(manifest.values["target"]["files"])}
+    return {"sha256": manifest.target_files}
 
 
 def _show(plan: Plan, summary: dict[str, Any]) -> None:
@@ -170,5 +170,5 @@ def _list_entries(entries: dict[str, str]) -> str:
 
 def _show_done(plan: Plan, manifest: Manifest, output: Path) -> None:
     _show(plan, _summary(plan))
-    for name, digest in manifest.values["target"]["files"].items():
+    for name, digest in manifest.target_files.items():
         _output.echo(f"wrote {output / name}  sha256 {digest[:16]}...")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
+
+import numpy as np
 
 from equipoise.convert.containers import container_module
 from equipoise.convert.containers.base import Writer
@@ -18,13 +21,16 @@ from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.hashing import PassingHash, hash_blocks, hash_file
 from equipoise.convert.core.json_values import describe_mismatch
-from equipoise.convert.core.tensor import TensorHeader, array_blocks
+from equipoise.convert.core.tensor import TensorHeader, TensorRef, array_blocks
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import check_unchanged
 from equipoise.convert.files.output_folder import OutputFolder
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes written, total bytes, and the current tensor."""
+
+_ALIGNMENT = 64
+"""Arrays in memory begin at multiples of this, in bytes."""
 
 _RECORD_SHAPE = {"sources": {str: str}, "targets": {str: str}}
 """What is saved of a finished file."""
@@ -84,6 +90,31 @@ def _config_file(plan: Plan) -> tuple[Path, ...]:
     return (config.file,) if config is not None and config.file is not None else ()
 
 
+class SourceReader:
+    """Reads and hashes the sources of a step into memory that the next step uses again: new memory takes time."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def read(self, refs: Sequence[TensorRef]) -> tuple[dict[str, Array], dict[str, str]]:
+        """Returns arrays, which are valid until the next call, and hashes by the names of the tensors."""
+        ends = [*accumulate((-(-ref.nbytes // _ALIGNMENT) * _ALIGNMENT for ref in refs), initial=0)]
+        if ends[-1] > len(self._memory):
+            self._memory = np.empty(0, np.uint8)
+            self._memory = np.empty(ends[-1], np.uint8)
+        arrays: dict[str, Array] = {}
+        hashes: dict[str, str] = {}
+        for ref, start in zip(refs, ends, strict=False):
+            if ref.extent is None:
+                arrays[ref.name] = ref.read()
+                hashes[ref.name] = hash_blocks(array_blocks(arrays[ref.name]))
+            else:
+                room = self._memory[start : start + ref.nbytes]
+                hashes[ref.name] = hash_blocks(ref.extent.blocks(room=room.data))
+                arrays[ref.name] = room.view(ref.dtype).reshape(ref.shape)
+        return arrays, hashes
+
+
 class _PlanExecution:
     def __init__(
         self, plan: Plan, folder: OutputFolder, hashing: FileHasher, progress: Progress | None
@@ -94,6 +125,7 @@ class _PlanExecution:
         self.progress = progress
         self.done = 0
         self.total = plan.nbytes
+        self.reader = SourceReader()
 
     def run(self) -> Manifest:
         for check in self.plan.checks:
@@ -167,10 +199,8 @@ class _PlanExecution:
             digest = self._write_tensor(writer, step.targets[0], refs[0].blocks())
             hashes.sources[refs[0].name] = hashes.targets[step.targets[0].name] = digest
             return
-        arrays: dict[str, Array] = {}
-        for ref in refs:
-            arrays[ref.name] = ref.read()
-            hashes.sources[ref.name] = hash_blocks(array_blocks(arrays[ref.name]))
+        arrays, found = self.reader.read(refs)
+        hashes.sources.update(found)
         for header, pieces in target_streams(step, arrays):
             hashes.targets[header.name] = self._write_tensor(writer, header, pieces)
 

@@ -65,12 +65,23 @@ class Manifest:
     """The content of ``equipoise.json``.
 
     Attributes:
+        content: What ``values`` has; records of tensors may be made when they are asked for.
         values: ``format``, ``versions``, ``source`` and ``target`` (format, files with sha256), ``architecture``,
             ``route``, ``dtype``, ``options``, ``companions`` (companion files with sha256), ``tensors`` (per target: blake3, dtype, shape, file, sources, operations),
             ``sources`` (per source tensor: blake3), ``left_out``, ``tied``, ``computed``, ``allowed``, ``notes``.
     """
 
-    values: Mapping[str, Any]
+    content: Mapping[str, Any]
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The whole content as plain data."""
+        return {**self.content, "tensors": dict(self.content["tensors"].items())}
+
+    @property
+    def target_files(self) -> dict[str, str]:
+        """SHA-256 of each weights file of the output."""
+        return dict(self.content["target"]["files"])
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -103,12 +114,16 @@ class Manifest:
     @property
     def tensor_hash(self) -> str:
         """The hash of tensors, which is also the name of its field: ``blake3``, or ``sha256`` in format 1."""
-        return TENSOR_HASH[self.values["format"]]
+        return TENSOR_HASH[self.content["format"]]
 
     def pieces(self) -> Iterator[str]:
         """Yields the JSON text in pieces; each tensor has a line."""
-        yield from json_pieces(self.values)
+        yield from json_pieces(self.content)
         yield "\n"
+
+    def text(self) -> str:
+        """Returns the JSON text."""
+        return "".join(self.pieces())
 
 
 def _record_shapes(field: str) -> tuple[Shape, Shape]:
@@ -161,7 +176,7 @@ class TensorHashes:
 
 
 class PlannedRecords(Mapping[str, TensorRecord]):
-    """The records of all tensors of a plan's target; made when they are asked for, since many take much memory.
+    """The records of all tensors of a plan's target; each is made when it is asked for, since many take much memory.
 
     Args:
         plan: The plan.
@@ -185,12 +200,11 @@ class PlannedRecords(Mapping[str, TensorRecord]):
                 if alias.name != alias.alias_of:
                     yield alias.name, {"alias_of": alias.alias_of, "file": shard.filename}
 
-    @cached_property
-    def _records(self) -> dict[str, TensorRecord]:
-        return dict(self.stream())
-
     def __getitem__(self, name: str) -> TensorRecord:
-        return self._records[name]
+        for other, record in self.stream():
+            if other == name:
+                return record
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.stream())
@@ -198,11 +212,8 @@ class PlannedRecords(Mapping[str, TensorRecord]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def __bool__(self) -> bool:
-        return any(hashes.targets for hashes in self._hashes.values())
-
     def items(self) -> ItemsView[str, TensorRecord]:
-        """Returns a view that makes each record anew."""
+        """Returns a view that makes each record in turn."""
         return _StreamedItems(self)
 
 

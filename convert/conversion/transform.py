@@ -17,6 +17,8 @@ from equipoise.convert.core.tensor import BLOCK_BYTES, TensorHeader, TensorRef, 
 
 _STRIP_ROWS, _STRIP_BYTES = 1024, 64
 """Tile in which a matrix is transposed: one cache line wide on the written side, long on the read side."""
+_PIECE_ROWS, _MAX_PIECE_BYTES = 256, 8 * BLOCK_BYTES
+"""Rows that are transposed at once, so that long runs are read, and the most bytes of them."""
 
 
 def is_copy(step: Step, ref: TensorRef | None) -> bool:
@@ -75,7 +77,10 @@ def _target_views(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[Ten
 
 def _byte_pieces(array: Array, header: TensorHeader) -> Iterator[memoryview]:
     rows = array.reshape(1) if array.ndim == 0 else array
-    at_once = max(1, BLOCK_BYTES * len(rows) // max(array.nbytes, 1))
+    row_bytes = max(array.nbytes // max(len(rows), 1), 1)
+    at_once = max(1, BLOCK_BYTES // row_bytes)
+    if not array.flags.c_contiguous:
+        at_once = max(at_once, min(_PIECE_ROWS, _MAX_PIECE_BYTES // row_bytes))
     for start in range(0, len(rows), at_once):
         yield from array_blocks(cast_array(to_contiguous(rows[start : start + at_once]), header))
 

@@ -224,7 +224,7 @@ def _object_pieces(values: Mapping[str, Any], depth: int, line: str) -> Iterator
     for name, value in values.items():
         yield f"{between}{line}{_ENCODER.encode(name)}: "
         between = ","
-        if depth > 1 and isinstance(value, Mapping) and value:
+        if depth > 1 and isinstance(value, Mapping):
             yield from _object_pieces(value, depth - 1, f"{line} ")
         else:
             yield _ENCODER.encode(value)

@@ -74,8 +74,14 @@ class Extent:
     offset: int
     nbytes: int
 
-    def blocks(self, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
+    def blocks(
+        self, size: int = BLOCK_BYTES, room: memoryview | None = None
+    ) -> Iterator[memoryview]:
         """Yields the bytes in blocks of at most ``size``; a block is valid until the next one.
+
+        Args:
+            size: Bytes of a block.
+            room: Memory for all the bytes, where they stay.
 
         Raises:
             ContainerError: The file ends before the extent does.
@@ -84,7 +90,7 @@ class Extent:
         descriptor = os.open(self.path, _READ_FLAGS)
         try:
             for done in range(0, self.nbytes, size):
-                piece = buffer[: self.nbytes - done]
+                piece = (buffer if room is None else room[done : done + size])[: self.nbytes - done]
                 _read_exactly(descriptor, piece, self.offset + done, self.path)
                 yield piece
         finally:
