@@ -36,16 +36,16 @@ def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.verify import audit_program, find_program
 
-    second = resolve_source(b)
+    first, second = resolve_source(a), resolve_source(b)
     program = find_program(second)
-    if program is not None:
-        return _diff_program(a, b, audit_program(program, resolve_source(a)), as_json=as_json)
+    if program is not None and find_program(first) is None:
+        return _diff_program(a, b, audit_program(program, first), as_json=as_json)
     from equipoise.convert.checkpoints.opening.open_checkpoint import open_checkpoint
     from equipoise.convert.diff import compare_checkpoints
 
     with _output.progress_bar("comparing", as_bytes=False) as tell:
         found = compare_checkpoints(
-            open_checkpoint(resolve_source(a)),
+            open_checkpoint(first),
             open_checkpoint(second),
             tell,
             architecture=architecture,
