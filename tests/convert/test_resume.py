@@ -76,8 +76,8 @@ def test_killed_at_random_moments(to: str, source: Path, tmp_path: Path) -> None
             process.kill()
         there = {path.name for path in work.iterdir()}
         if output.exists():
-            # The kill came too late: the folder is complete.
-            assert there == {"out"}
+            # The kill came too late: the folder is complete. Where it was built may still be there; the next run removes it.
+            assert there <= {"out", ".out.equipoise"}
             assert hashes(output) == expected
             shutil.rmtree(output)
             killed += process.returncode != 0
