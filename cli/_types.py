@@ -1,4 +1,4 @@
-"""Types of option values: sizes and pairs of name and value."""
+"""Types of option values: sizes, durations, and pairs of name and value."""
 
 from __future__ import annotations
 
@@ -32,6 +32,26 @@ class ByteSize(click.ParamType[int]):
         if nbytes < 1:
             self.fail(f"{value!r} is less than a byte", param, ctx)
         return nbytes
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+
+
+class Duration(click.ParamType[float]):
+    """A number of seconds: ``120s``, ``5m``, ``1.5h`` or plain seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Returns the number of seconds."""
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower(), re.ASCII)
+        if found is None or found[2] not in _SECONDS or float(found[1]) == 0:
+            self.fail(
+                f"{value!r} is not a duration; use 120s, 5m or a number of seconds", param, ctx
+            )
+        return float(found[1]) * _SECONDS[found[2]]
 
 
 class NameValue(click.ParamType[tuple[str, str]]):

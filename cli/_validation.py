@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from equipoise.cli import _output
-from equipoise.cli._types import NameValue
+from equipoise.cli._types import Duration, NameValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,13 @@ strict_option = click.option(
 )
 task_option = click.option(
     "--task", help="A pipeline task; default: the task of the model's class."
+)
+
+
+budget_option = click.option(
+    "--budget",
+    type=Duration(),
+    help="Time for the validation, e.g. 120s or 5m: cases that do not fit are left out and named.",
 )
 
 

@@ -82,6 +82,7 @@ class AxisSize(click.ParamType[int | None]):
 )
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
 @click.option("--cases", help="Names of cases to validate, separated by commas; default: all.")
+@_validation.budget_option
 @_validation.tolerance_options
 @click.option(
     "--strict/--no-strict",
@@ -110,6 +111,7 @@ def command(
     layout: str,
     no_validate: bool,
     cases: str | None,
+    budget: float | None,
     atol: float | None,
     rtol: float | None,
     strict: bool | None,
@@ -144,6 +146,7 @@ def command(
             device=workers.device,
             precision=precision,
             cases=_validation.split_names(cases),
+            budget=budget,
             tolerance=override_tolerance(
                 "int8" if quantize else precision, atol, rtol, fixed=bool(quantize)
             ),

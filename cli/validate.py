@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "--max-samples", type=click.IntRange(1), help="Largest number of samples to run; default: all."
 )
 @click.option("--cases", help="Names of cases, separated by commas; default: all.")
+@_validation.budget_option
 @_validation.tolerance_options
 @_validation.strict_option
 @click.option(
@@ -65,6 +66,7 @@ def command(
     samples: Path | None,
     max_samples: int | None,
     cases: str | None,
+    budget: float | None,
     atol: float | None,
     rtol: float | None,
     strict: bool,
@@ -106,6 +108,7 @@ def command(
                 samples=read_samples(samples) if samples else None,
                 max_samples=max_samples,
                 cases=_validation.split_names(cases),
+                budget=budget,
                 tolerance=override_tolerance(PRECISIONS[precision], atol, rtol),
                 threads=workers.threads,
                 depth=report is not None,

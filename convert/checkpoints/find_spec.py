@@ -14,6 +14,9 @@ from equipoise.convert.core.errors import ArchitectureError, SpecError
 _FIRST_PARTS = 4
 """Parts of a name among which the prefix may stand, after those of wrappers."""
 
+_SHARED_WORDS = 0.5
+"""Share of the words in a checkpoint's names that an architecture must know to be tried."""
+
 SpecFits = Callable[[ArchitectureSpec], bool]
 """Says whether a class of an architecture has exactly the names and shapes of a checkpoint's tensors."""
 
@@ -123,10 +126,24 @@ def _spec_with_class(name: str) -> ArchitectureSpec | None:
 
 def _guess_specs(checkpoint: Checkpoint, fits: SpecFits) -> list[ArchitectureSpec]:
     """Returns the architectures that fit a checkpoint's tensors."""
-    specs = [spec for name in spec_names() if (spec := load_spec(name)) is not None]
+    loaded = [spec for name in spec_names() if (spec := load_spec(name)) is not None]
+    specs = [spec for spec in loaded if _shares_words(checkpoint, spec)]
     words = first_words(checkpoint)
     found = [spec for spec in specs if spec.prefix in words and fits(spec)]
     return found or [spec for spec in specs if spec.prefix not in words and fits(spec)]
+
+
+def _shares_words(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
+    """Returns whether an architecture knows half of the words in the names of a checkpoint's modules.
+
+    Cheap, so that few architectures are tried in full. The frameworks name modules alike, and weights differently. The
+    words of an architecture with parts are those of other architectures; it is always tried.
+    """
+    names = (name.replace("/", ".").split(".")[:-1] for name in checkpoint.tensors)
+    words = {word for parts in names for word in parts if not word.strip("_").isdigit()}
+    paths = (module.path for group in spec.modules.values() for module in group)
+    known = {word for path in paths for word in path.split(".")}
+    return bool(spec.parts) or len(words & known) >= len(words) * _SHARED_WORDS
 
 
 def first_words(checkpoint: Checkpoint) -> frozenset[str]:

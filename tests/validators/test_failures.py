@@ -42,8 +42,8 @@ def validate(tmp_path: Path, *backends: str, options: list[str] | None = None) -
         ("crash", [], "the worker crashed during 'run' (signal 11)"),
         (
             "hang",
-            ["--time-limit", "30"],
-            "the worker did not answer 'run' within 30 s and was ended",
+            ["--time-limit", "12"],
+            "the worker did not answer 'run' within 12 s and was ended",
         ),
         ("memory", [], "ran out of memory"),
     ],

@@ -32,6 +32,7 @@ class Request:
         samples: Samples to use instead of those of the folder or task.
         max_samples: Largest number of samples to run; None: all.
         cases: Names of the cases to run; None: all.
+        budget: Seconds that the validation may take: cases that do not fit are left out and named; None: no limit.
         tolerance: The tolerance; None: the default of the precision.
         threads: Number of threads of each framework; 0 keeps its default.
         divergence: Whether to locate the first module whose error is beyond noise.
@@ -52,6 +53,7 @@ class Request:
     samples: Sequence[Sample] | None = None
     max_samples: int | None = None
     cases: Sequence[str] | None = None
+    budget: float | None = None
     tolerance: Tolerance | None = None
     threads: int = 1
     divergence: bool = True

@@ -78,11 +78,13 @@ class Case:
         name: ``single``, ``batch``, ``padded``, ``long``, ``greedy-cache`` ...
         samples: The samples of the batch.
         options: Options of the task's ``encode`` and ``run``, such as ``max_tokens``, ``padding_side``, ``num_beams``.
+        note: What the case does not reach although the model does, for the report; empty if there is nothing to say.
     """
 
     name: str
     samples: tuple[Sample, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.request import Request
-from equipoise.validators.core.types import Arrays, Batch, Case, Decision, Sample
+from equipoise.validators.core.types import Arrays, Batch, Decision
+from equipoise.validators.evaluation.budget import Budget
+from equipoise.validators.evaluation.further_cases import all_cases
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.sources import ModelSource, resolve_model
@@ -37,6 +37,7 @@ class EvaluationContext:
         class_name: PyTorch's class.
         pytorch: The source that PyTorch loads.
         batches: Every case as arrays.
+        budget: The time that the validation may take.
     """
 
     request: Request
@@ -47,25 +48,17 @@ class EvaluationContext:
     class_name: str
     pytorch: ModelSource
     batches: tuple[Batch, ...]
-
-    @cached_property
-    def weight_bytes(self) -> int:
-        """Size of the weights on disk in bytes."""
-        return sum(path.stat().st_size for path in open_checkpoint(self.pytorch.path).files)
+    budget: Budget
 
     @property
     def large(self) -> bool:
         """Whether only one copy of the model may be in memory at a time."""
-        return self.weight_bytes >= LARGE_MODEL_BYTES
+        return self.model.weight_bytes >= LARGE_MODEL_BYTES
 
     def free_memory(self, suffix: str = "") -> None:
         """Ends a worker process that held a large PyTorch model; exporters leave copies that nothing frees."""
         if self.large:
             self.pool.end("pytorch", suffix=suffix)
-
-
-SAMPLES_OF_OWN_CASES = 3
-"""How many samples the cases of a task hold (``take_cyclic(samples, 3)``)."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +89,7 @@ def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> Evalua
         InputError: The model, the task, the precision or a sample cannot be used.
     """
     check_request(request)
+    budget = Budget(request.budget)
     model = ModelFolder(request.model)
     open_checkpoint(model.path)  # says first what is wrong with the weights, if anything is
     task = find_task(request.task) if request.task else infer_task(model)
@@ -107,28 +101,9 @@ def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> Evalua
         task=task,
         class_name=pytorch_class(model, task),
         pytorch=resolve_model(model, "pytorch", scratch),
-        batches=tuple(_encode_cases(request, model, task)),
+        batches=tuple(budget.order(_encode_cases(request, model, task))),
+        budget=budget,
     )
-
-
-def further_cases(task: Task, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-    """Returns cases of the samples beyond those that the task's own cases hold: in batches as large as its case ``batch``.
-
-    Args:
-        task: The task.
-        model: The model.
-        samples: All samples.
-    """
-    own = task.cases(model, samples[:SAMPLES_OF_OWN_CASES])
-    kind = "batch" if any(case.name == "batch" for case in own) else own[0].name
-    size = SAMPLES_OF_OWN_CASES if kind == "batch" else 1
-    found = []
-    for start in range(SAMPLES_OF_OWN_CASES, len(samples), size):
-        chunk = samples[start : start + size]
-        (case,) = (one for one in task.cases(model, chunk) if one.name == kind)
-        numbers = f"{start + 1}-{start + len(chunk)}" if len(chunk) > 1 else str(start + 1)
-        found.append(replace(case, name=f"samples {numbers}"))
-    return found
 
 
 def check_request(request: Request) -> None:
@@ -145,7 +120,7 @@ def check_request(request: Request) -> None:
 
 def _encode_cases(request: Request, model: ModelFolder, task: Task) -> list[Batch]:
     samples = list(request.samples or load_samples(task, model))[: request.max_samples]
-    cases = [*task.cases(model, samples), *further_cases(task, model, samples)]
+    cases = all_cases(task, model, samples)
     if request.cases is not None:
         unknown = set(request.cases) - {case.name for case in cases}
         if unknown:

@@ -160,7 +160,11 @@ def _run_cases(
             result, failure=notes[0] if notes else "there are no cases", notes=result.notes
         )
     result = replace(result, notes=(*result.notes, *notes))
+    left_out: list[str] = []
     for one in runnable:
+        if cases and context.budget.is_spent():
+            left_out.append(one.batch.case.name)
+            continue
         context.request.progress(f"{result.label}: {one.batch.case.name}")
         before = len(runner.stats.seconds)
         try:
@@ -179,6 +183,7 @@ def _run_cases(
         result,
         cases=tuple(cases),
         answers=answers,
+        notes=(*result.notes, *context.budget.describe(left_out)),
         failure=failures[0] if failures else "",
         seconds=sum(runner.stats.seconds),
         peak_bytes=runner.stats.peak_bytes,

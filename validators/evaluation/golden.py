@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import JsonValue
+from equipoise.convert.core.hashing import hash_file
 from equipoise.convert.files.output_folder import replace_folder
 from equipoise.convert.files.ownership import list_entries
 from equipoise.validators.core.types import Arrays, Batch
@@ -44,6 +47,7 @@ def save_golden(
         "accepts": sorted(row.about.get("accepts", ())),
         "versions": dict(row.versions),
         "cases": cases,
+        "weights": _hash_weights(context),
         "noises": len(measured[0].noises),
         "seconds": [list(outputs.seconds) for outputs in measured],
     }
@@ -59,6 +63,11 @@ def save_golden(
                 np.savez(new / _file_name(outputs.batch.case.name, part), **values)
         index["files"] = list_entries(new)
         (new / INDEX_NAME).write_text(json.dumps(to_json_value(index), indent=2) + "\n")
+
+
+def _hash_weights(context: EvaluationContext) -> dict[str, str]:
+    """Returns the names of the model's files of weights -> their SHA-256."""
+    return {file.name: hash_file(file) for file in open_checkpoint(context.model.path).files}
 
 
 def _file_name(case: str, part: str) -> str:
@@ -79,22 +88,48 @@ class Golden:
         return frozenset(self.index["accepts"])
 
     def measure(self, batches: Sequence[Batch]) -> list[ReferenceOutputs]:
-        """Returns the stored outputs of these cases.
+        """Returns the stored outputs of these cases; cases that were not stored are left out, see :attr:`notes`.
 
         Raises:
-            InputError: A case was not stored, or the samples are encoded to other arrays than when it was stored.
+            InputError: No case was stored, one of those that were asked for by name was not, or the samples are encoded
+                to other arrays than when it was stored.
         """
-        return [self._load_case(batch) for batch in batches]
+        stored = [batch for batch in batches if batch.case.name in self.index["cases"]]
+        missing = self._missing_cases(batches)
+        if missing and (not stored or self.context.request.cases is not None):
+            raise InputError(
+                f"the golden has no case {missing[0]}", file=self.folder, hint=_REMAKE_HINT
+            )
+        return [self._load_case(batch) for batch in stored]
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What the golden does not cover, and whether it was made from other weights than those at hand."""
+        notes = []
+        if missing := self._missing_cases(self.context.batches):
+            notes.append(
+                f"the golden lacks these cases, so they were not run: {', '.join(missing)}; {_REMAKE_HINT}"
+            )
+        weights = self.index.get("weights")
+        if not isinstance(weights, dict):
+            notes.append(f"the golden does not say of which weights it is; {_REMAKE_HINT}")
+        elif sorted(weights.values()) != sorted((here := _hash_weights(self.context)).values()):
+            notes.append(
+                f"the golden was made from other files of weights ({_describe_files(weights)}) than the model's "
+                f"({_describe_files(here)})"
+            )
+        return tuple(notes)
+
+    def _missing_cases(self, batches: Sequence[Batch]) -> list[str]:
+        return [batch.case.name for batch in batches if batch.case.name not in self.index["cases"]]
 
     def _load_case(self, batch: Batch) -> ReferenceOutputs:
         """Returns the stored outputs of a case.
 
         Raises:
-            InputError: The case was not stored, or the samples are encoded to other arrays than when it was stored.
+            InputError: The samples are encoded to other arrays than when it was stored.
         """
         name = batch.case.name
-        if name not in self.index["cases"]:
-            raise InputError(f"the golden has no case {name}", file=self.folder, hint=_REMAKE_HINT)
         inputs = self._read(name, "inputs")
         for key, value in batch.arrays.items():
             if key not in inputs or not np.array_equal(inputs[key], value):
@@ -126,6 +161,10 @@ class Golden:
                 return {name: values[name] for name in values.files}
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"cannot be read: {error}", file=path, hint=_REMAKE_HINT) from error
+
+
+def _describe_files(hashes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value[:12]}" for name, value in hashes.items())
 
 
 _REMAKE_HINT = "create it again with --save-golden"

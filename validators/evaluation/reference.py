@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Arrays, Batch, CapturedModule
+from equipoise.validators.evaluation.budget import REFERENCE_SHARE
 from equipoise.validators.evaluation.context import (
     REFERENCE_PROCESS,
     EvaluationContext,
     ReferenceOutputs,
 )
+from equipoise.validators.generation.teacher_forcing import OPTION as TEACHER_FORCING
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
 
@@ -36,6 +40,26 @@ class ModuleCaptures:
     probes: Sequence[Arrays]
     truth: Sequence[CapturedModule]
     reference: Sequence[CapturedModule]
+
+
+def is_same_function(found: Arrays, expected: Arrays, ceiling: float) -> bool:
+    """Returns whether all outputs that both have are as near to each other as two precisions of one function are.
+
+    Args:
+        found: Outputs at one precision.
+        expected: Outputs at another precision.
+        ceiling: The largest error, relative to the outputs, both as root mean square.
+    """
+    for name in found.keys() & expected.keys():
+        ours, theirs = found[name], expected[name]
+        if ours.shape != theirs.shape:
+            return False
+        if ours.dtype.kind == "f" and ours.size:
+            difference = np.nan_to_num(ours.astype(np.float64) - theirs, nan=0.0)
+            scale = np.nan_to_num(theirs.astype(np.float64), nan=0.0)
+            if np.mean(difference**2) > ceiling**2 * np.mean(scale**2):
+                return False
+    return True
 
 
 class ReferenceModels:
@@ -100,19 +124,31 @@ class ReferenceModels:
         return self._first.accepts
 
     def measure(self, batches: Sequence[Batch]) -> list[ReferenceOutputs]:
-        """Runs every case on both models, and on the reference with perturbed weights."""
-        measured = [self._measure(batch) for batch in batches]
-        measured = [replace(one, truth=self._follow(self.truth, one, "truth")) for one in measured]
+        """Runs every case on both models, and on the reference with perturbed weights; fewer if the budget is spent."""
+        budget, measured = self.context.budget, list[ReferenceOutputs]()
+        for batch in batches:
+            if not measured or not budget.is_spent(REFERENCE_SHARE):
+                measured.append(self._measure(batch))
+        measured = [
+            replace(one, truth=self._follow(self.truth, one, "truth"))
+            for one in self._within_budget(measured)
+        ]
         for seed in range(NOISE_DRAWS):
             self._release_large_model()
             runner = self._load(self.context.request.precision, jitter=seed)
             measured = [
                 replace(one, noises=(*one.noises, self._follow(runner, one, f"noise {seed + 1}")))
-                for one in measured
+                for one in self._within_budget(measured)
             ]
             runner.model.drop()
         self._release_large_model()
         return measured
+
+    def _within_budget(self, measured: Sequence[ReferenceOutputs]) -> Iterator[ReferenceOutputs]:
+        """Yields cases until the budget is spent, the first one always."""
+        for index, one in enumerate(measured):
+            if index == 0 or not self.context.budget.is_spent():
+                yield one
 
     def _measure(self, batch: Batch) -> ReferenceOutputs:
         """Runs a case at the precision under test."""
@@ -125,9 +161,20 @@ class ReferenceModels:
         return ReferenceOutputs(batch, outputs, {}, decisions, seconds)
 
     def _follow(self, runner: RemoteRunner, one: ReferenceOutputs, label: str) -> Arrays:
-        """Runs a case again; a generation loop takes the tokens that the reference chose."""
-        self.context.request.progress(f"{label}: {one.batch.case.name}")
-        return self.context.task.run(runner, self.context.model, one.batch, follow=one.reference)
+        """Runs a case again; a generation loop takes the tokens that the reference chose, all in one pass.
+
+        Where one pass is far from the reference, the model is not causal, and the loop is run step by step.
+        """
+        context, batch = self.context, one.batch
+        context.request.progress(f"{label}: {batch.case.name}")
+        if "sequences" not in one.reference:
+            return context.task.run(runner, context.model, batch, follow=one.reference)
+        options = {**batch.case.options, TEACHER_FORCING: True}
+        forced = replace(batch, case=replace(batch.case, options=options))
+        outputs = context.task.run(runner, context.model, forced, follow=one.reference)
+        if is_same_function(outputs, one.reference, context.request.allowed.ceiling):
+            return outputs
+        return context.task.run(runner, context.model, batch, follow=one.reference)
 
     def captures(self, one: ReferenceOutputs) -> ModuleCaptures:
         """Captures every module of both models; the latest case is kept for the next backend."""

@@ -69,9 +69,10 @@ def reference_row(
         cases=tuple(_reference_metrics(context, one) for one in measured),
         seconds=sum(sum(one.seconds) for one in measured),
         answers=tuple(context.task.decode(context.model, first.batch, first.reference)),
+        notes=_notes_on_cases(context, measured),
     )
     if isinstance(reference, Golden):
-        return row
+        return replace(row, notes=(*row.notes, *reference.notes))
     runner, hello = reference.describe()
     return replace(
         row,
@@ -79,6 +80,16 @@ def reference_row(
         versions=hello["versions"],
         peak_bytes=runner.stats.peak_bytes,
     )
+
+
+def _notes_on_cases(
+    context: EvaluationContext, measured: Sequence[ReferenceOutputs]
+) -> tuple[str, ...]:
+    """Returns what the cases do not reach, and which of them did not fit into the budget."""
+    ran = {one.batch.case.name: one.batch.case for one in measured}
+    left_out = [one.case.name for one in context.batches if one.case.name not in ran]
+    limits = (f"{name}: {case.note}" for name, case in ran.items() if case.note)
+    return (*limits, *context.budget.describe(left_out if context.budget.seconds else []))
 
 
 def _reference_metrics(context: EvaluationContext, one: ReferenceOutputs) -> CaseMetrics:

@@ -24,6 +24,8 @@ def rerun_command(request: Request, task: str, interpreters: Mapping[str, str]) 
         parts += ["--backends", ",".join(request.backends)]
     if request.cases is not None:
         parts += ["--cases", ",".join(request.cases)]
+    if request.budget is not None:
+        parts += ["--budget", f"{request.budget:g}s"]
     if request.max_samples is not None:
         parts += ["--max-samples", str(request.max_samples)]
     if request.tf32:

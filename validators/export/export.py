@@ -117,7 +117,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
         context = prepare_context(replace(request.request, model=model), processes, scratch)
         identities = open_checkpoint(context.pytorch.path).identities
         with replace_folder(
-            request.output, force=request.force, sources=sources, nbytes=context.weight_bytes
+            request.output, force=request.force, sources=sources, nbytes=context.model.weight_bytes
         ) as folder:
             inputs = example_inputs(context, request.sizes, fixed=has_fixed_sizes(target))
             job = ExportJob(

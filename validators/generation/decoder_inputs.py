@@ -67,17 +67,26 @@ class DecoderInputs:
             sequences: Prompts and the tokens generated so far.
             order: Rows of the last call that these sequences continue from; None: the same rows.
         """
-        inputs = (
-            self._encoder_decoder_inputs(sequences)
-            if self._has_encoder
-            else self._decoder_only_inputs(sequences)
-        )
+        inputs = self._inputs_of(sequences)
         if not self._use_cache:
             return self._last_logits(self._runner.run(inputs, **self._kwargs))
         if self._state is not None:
             inputs = self._last_token_inputs(inputs)
         outputs, self._state = self._runner.step(inputs, self._state, order, **self._kwargs)
         return self._last_logits(outputs)
+
+    def last_logits(self, sequences: Array, count: int) -> Array:
+        """Returns the logits after each of the last ``count`` tokens (rows, count, vocabulary), from one forward pass."""
+        kwargs = dict(self._kwargs)
+        if "logits_to_keep" in self._runner.accepts:
+            kwargs["logits_to_keep"] = count
+        outputs = self._runner.run(self._inputs_of(sequences), **kwargs)
+        return np.asarray(outputs["logits"][:, -count:])
+
+    def _inputs_of(self, sequences: Array) -> Arrays:
+        if self._has_encoder:
+            return self._encoder_decoder_inputs(sequences)
+        return self._decoder_only_inputs(sequences)
 
     def _last_token_inputs(self, inputs: Arrays) -> Arrays:
         """Returns the last token and its token-wise inputs, and the whole attention mask."""

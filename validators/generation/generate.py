@@ -13,6 +13,12 @@ from equipoise.validators.generation.logits_processors import (
     GenerationSettings,
     process_logits,
 )
+from equipoise.validators.generation.teacher_forcing import OPTION as TEACHER_FORCING
+from equipoise.validators.generation.teacher_forcing import (
+    ForcedLogits,
+    StepLogits,
+    score_sequences,
+)
 from equipoise.validators.models.folder import ModelFolder
 
 
@@ -30,9 +36,10 @@ def generate(
         runner: The model.
         model: Its folder, for ``generation_config.json``.
         arrays: Its inputs.
-        options: ``num_beams``, ``cache``, ``max_new_tokens`` of a case.
+        options: ``num_beams``, ``cache``, ``max_new_tokens`` of a case, and ``teacher_forcing``.
         follow: The reference's outputs. Greedy search continues with their tokens, so that its logits can be compared
-            step by step, and returns its own choices as ``sequences``.
+            step by step, and returns its own choices as ``sequences``. With teacher forcing all tokens are followed in
+            one forward pass, and instead of a beam search their scores are computed.
         kwargs: Further keyword arguments of the model's forward.
 
     Returns:
@@ -41,15 +48,22 @@ def generate(
     """
     settings = generation_settings(model, options)
     arrays = with_prompt(runner, arrays, settings)
+    is_forced = follow is not None and bool(options.get(TEACHER_FORCING))
     decoder = DecoderInputs(
         runner,
         arrays,
         kwargs,
-        repeat=settings.num_beams,
-        cache=bool(options.get("cache")),
+        repeat=1 if is_forced else settings.num_beams,
+        cache=bool(options.get("cache")) and not is_forced,
         positions=not _has_multi_axis_positions(model),
     )
     prompt = prompt_tokens(arrays)
+    if is_forced and follow is not None:
+        sequences, length = follow["sequences"], prompt.shape[1]
+        forced = ForcedLogits(decoder, sequences, length)
+        if settings.num_beams > 1:
+            return score_sequences(forced, sequences, length, settings)
+        return _greedy_search(forced, prompt, settings, follow)
     if settings.num_beams > 1:
         return beam_search(decoder, prompt, settings)
     return _greedy_search(decoder, prompt, settings, follow)
@@ -123,7 +137,7 @@ def generated_tokens(
 
 
 def _greedy_search(
-    decoder: DecoderInputs, prompt: Array, settings: GenerationSettings, follow: Arrays | None
+    decoder: StepLogits, prompt: Array, settings: GenerationSettings, follow: Arrays | None
 ) -> Arrays:
     sequences, choices = prompt, prompt
     alive = np.ones(len(prompt), dtype=bool)

@@ -6,8 +6,9 @@ import warnings
 from functools import cached_property
 from pathlib import Path
 
+from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_paths
-from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.errors import CheckpointError, EquipoiseError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
@@ -83,6 +84,14 @@ class ModelFolder:
     def labels(self) -> dict[int, str]:
         """Names of the classes by index."""
         return {int(index): str(name) for index, name in self.config.get("id2label", {}).items()}
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Size of the weights on disk in bytes; 0 if there are none, as in the folder of a program's companions."""
+        try:
+            return sum(path.stat().st_size for path in open_checkpoint(self.path).files)
+        except EquipoiseError:
+            return 0
 
     @property
     def has_image_processor(self) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from equipoise.validators.core.activations import sigmoid, softmax
 from equipoise.validators.core.types import (
     Answer,
@@ -14,12 +12,11 @@ from equipoise.validators.core.types import (
     Batch,
     CallOption,
     Case,
-    Decision,
     Sample,
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.labels import argmax_margins, top_k_labels
+from equipoise.validators.tasks.shared.labels import label_decisions, top_k_labels
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 
@@ -71,14 +68,7 @@ class TextClassification:
         ]
         return ranked if "top_k" in options else [labels[0] for labels in ranked]
 
-    def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:
-        """Returns the label of every text."""
-        logits = outputs["logits"]
-        margins = argmax_margins(logits) if logits.shape[-1] > 1 else np.abs(logits[..., 0])
-        return [
-            Decision("label", result["label"], "logits", index, margins[index])
-            for index, result in enumerate(self.decode(model, batch, outputs))
-        ]
+    decisions = label_decisions
 
     @staticmethod
     def _scores(model: ModelFolder, logits: Array) -> Array:

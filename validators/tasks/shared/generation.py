@@ -25,9 +25,16 @@ from equipoise.validators.generation.generate import (
 from equipoise.validators.generation.logits_processors import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
-from equipoise.validators.tasks.shared.text import max_tokens, repeat_text
+from equipoise.validators.tasks.shared.text import (
+    block_length,
+    long_case,
+    max_tokens,
+    repeat_text,
+)
 
 NUM_BEAMS = 4
+
+STEPS_OVER_POWER = 3
 
 
 def generation_cases(
@@ -58,9 +65,16 @@ def generation_cases(
         Case("batch-beam-cache", three, {**shared_options, "num_beams": NUM_BEAMS, "cache": True}),
     ]
     if field:
-        long = {**samples[0], field: repeat_text(str(samples[0][field]))}
-        options = {"max_tokens": max_tokens(model), **shared_options, "num_beams": 1, "cache": True}
-        cases.append(Case("long", (long,), options))
+        greedy = {**shared_options, "num_beams": 1}
+        # Three steps from one token fewer than a power of two on: the lengths around it, with and without a cache.
+        block = block_length(model)
+        prompt = (repeat_text(samples[0], field, block),)
+        steps = {**greedy, "max_tokens": block - 1, "max_new_tokens": STEPS_OVER_POWER}
+        cases += [
+            Case("over-power", prompt, steps),
+            Case("over-power-cache", prompt, {**steps, "cache": True}),
+            long_case(model, samples[0], field, {**greedy, "cache": True}),
+        ]
     return cases
 
 

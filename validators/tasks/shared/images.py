@@ -92,9 +92,9 @@ def _pads_images(model: ModelFolder) -> bool:
 
 
 def enlarge(image: PilImage) -> PilImage:
-    """Returns an image 1.5 times as wide and 1.25 times as high: a size that no other sample has."""
+    """Returns an image about 1.5 times as wide and 1.25 times as high: an odd size that no other sample has."""
     width, height = image.size
-    return image.resize((width * 3 // 2, height * 5 // 4))
+    return image.resize((width * 3 // 2 | 1, height * 5 // 4 | 1))
 
 
 def preprocess_images(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:

@@ -22,6 +22,9 @@ from equipoise.validators.models.folder import ModelFolder
 DEFAULT_TOP_K = 5
 """Number of labels that pipeline() returns by default."""
 
+REGRESSION_TOLERANCE = 0.001
+"""How far the number of a regression may move, relative to it (to 1 for smaller numbers): three digits stay the same."""
+
 
 def classify(
     model: ModelFolder, logits: Array, function: str | None, top_k: int | None
@@ -49,13 +52,33 @@ def image_activation(model: ModelFolder) -> str:
 def label_decisions(
     self: object, model: ModelFolder, batch: Batch, outputs: Arrays
 ) -> list[Decision]:
-    """:meth:`Task.decisions`: the best label of every sample."""
-    logits = outputs["logits"]
-    margins = argmax_margins(logits) if logits.shape[-1] > 1 else np.abs(logits[..., 0])
-    return [
-        Decision("label", model.labels[int(row.argmax())], "logits", index, margins[index])
-        for index, row in enumerate(logits)
-    ]
+    """:meth:`Task.decisions` for every sample: the best label, of multi-label models all labels, of a regression the numbers.
+
+    A label of a multi-label model holds while its logit keeps its sign: its score is then on the same side of 0.5.
+    """
+    problem_type = model.config.get("problem_type")
+    if problem_type == "regression":
+        return [_number_decision(row, index) for index, row in enumerate(outputs["logits"])]
+    is_multi_label = (
+        problem_type == "multi_label_classification" or outputs["logits"].shape[-1] == 1
+    )
+    decide = _labels_decision if is_multi_label else _label_decision
+    return [decide(model, row, index) for index, row in enumerate(outputs["logits"])]
+
+
+def _label_decision(model: ModelFolder, row: Array, index: int) -> Decision:
+    label = model.labels[int(row.argmax())]
+    return Decision("label", label, "logits", index, argmax_margins(row))
+
+
+def _labels_decision(model: ModelFolder, row: Array, index: int) -> Decision:
+    labels = [model.labels[position] for position in np.flatnonzero(row > 0).tolist()]
+    return Decision("labels", labels, "logits", index, np.abs(row))
+
+
+def _number_decision(row: Array, index: int) -> Decision:
+    margins = REGRESSION_TOLERANCE * np.maximum(np.abs(row), 1.0)
+    return Decision("number", [float(f"{value:.3g}") for value in row], "logits", index, margins)
 
 
 class ClassificationTask:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.convert.core.framework_types import Tokenizer
+from equipoise.convert.core.framework_types import JsonValue, Tokenizer
 from equipoise.validators.core.types import (
     Array,
     Arrays,
@@ -20,32 +20,69 @@ from equipoise.validators.core.types import (
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 
-LONG_PROMPT_TOKENS = 500
-"""Length of the long prompt in tokens: short prompts hide errors of positions and masks."""
+UNLIMITED_TOKENS = 500
+"""Length of the long case in tokens for a model that states no limit."""
+
+LONG_CASE_OPERATIONS = 10**12
+"""Largest number of multiplications in one forward pass of the long case: about 20 seconds of two cores in float64."""
+
+LONG_CASE_SCORE_BYTES = 1 << 31
+"""Largest memory of one layer's attention scores in the long case, in float64 with two copies."""
+
+POWER_OF_TWO = 64
+"""Kernels work on blocks of a power of two: a text of one token more, or one fewer, shows what they do with the rest."""
 
 EXTRA_PADDING_TOKENS = 5
 """Tokens of padding beyond the longest text of a batch."""
 
 
 def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text") -> list[Case]:
-    """Returns cases of one text, of three with different lengths, of three with extra padding, and of a long one."""
+    """Returns cases of one text, of three with different lengths and with extra padding, and of three given lengths.
+
+    These are one token fewer than a power of two, one more, and the longest that the model takes.
+    """
     three = take_cyclic(samples, 3)
-    long = {**samples[0], field: repeat_text(str(samples[0][field]))}
+    block = block_length(model)
     return [
         Case("single", (samples[0],)),
         Case("batch", three),
         Case("padded", three, {"extra_padding": EXTRA_PADDING_TOKENS}),
-        Case("long", (long,), {"max_tokens": max_tokens(model)}),
+        Case("below-power", (repeat_text(samples[0], field, block),), {"max_tokens": block - 1}),
+        Case("above-power", (repeat_text(samples[0], field, block),), {"max_tokens": block + 1}),
+        long_case(model, samples[0], field),
     ]
 
 
-def repeat_text(text: str) -> str:
-    """Repeats a text until it has as many words as the long case has tokens."""
-    return " ".join([text] * -(-LONG_PROMPT_TOKENS // max(len(text.split()), 1)))
+def long_case(
+    model: ModelFolder, sample: Sample, field: str, options: Mapping[str, CallOption] | None = None
+) -> Case:
+    """Returns the case of the longest text that the model takes, or that one forward pass can be run on in time."""
+    longest = max_tokens(model)
+    length = min(longest, affordable_tokens(model))
+    return Case(
+        "long",
+        (repeat_text(sample, field, length),),
+        {"max_tokens": length, **(options or {})},
+        note=f"its text has {length} tokens; the model takes {longest}" if length < longest else "",
+    )
+
+
+def repeat_text(sample: Sample, field: str, length: int) -> Sample:
+    """Returns a sample whose text is repeated until it has more words than ``length``."""
+    text = str(sample[field])
+    return {**sample, field: " ".join([text] * (1 + length // max(len(text.split()), 1)))}
+
+
+def block_length(model: ModelFolder) -> int:
+    """Returns a power of two: 64, or the largest that is smaller than the longest text of the model."""
+    length = POWER_OF_TWO
+    while length > 2 and length >= max_tokens(model):
+        length //= 2
+    return length
 
 
 def max_tokens(model: ModelFolder) -> int:
-    """Returns the number of tokens of the long case: 500, or the model's maximum if that is less."""
+    """Returns the number of tokens that the model takes: 500 if neither its config nor its tokenizer states a limit."""
     names = ("max_position_embeddings", "n_positions", "max_source_positions")
     configs = (model.config, model.config.get("text_config") or {})
     limits = [
@@ -55,12 +92,36 @@ def max_tokens(model: ModelFolder) -> int:
     offset = int(model.config.get("pad_token_id") or 0) + 1 if limits else 0
     if model.model_type not in _OFFSET_POSITIONS:
         offset = 0
-    tokenizer_limit = min(
-        int(getattr(model.tokenizer, "model_max_length", LONG_PROMPT_TOKENS)), LONG_PROMPT_TOKENS
-    )
-    return (
-        min(tokenizer_limit, *(count - offset for count in limits)) if limits else tokenizer_limit
-    )
+    stated = [count - offset for count in limits]
+    tokenizer_limit = int(getattr(model.tokenizer, "model_max_length", _NO_LIMIT))
+    if tokenizer_limit < _NO_LIMIT:
+        stated.append(tokenizer_limit)
+    return min(stated) if stated else UNLIMITED_TOKENS
+
+
+_NO_LIMIT = 10**9
+"""Tokenizers without a limit of their own have a very large number."""
+
+
+def affordable_tokens(model: ModelFolder) -> int:
+    """Returns the number of tokens for which one forward pass stays below the bounds of the long case.
+
+    A pass over ``n`` tokens multiplies about ``2 * parameters * n + 4 * layers * width * n**2`` numbers, and its attention
+    holds ``heads * n**2`` scores a layer.
+    """
+    config = {**model.config, **(model.config.get("text_config") or {})}
+    parameters = model.weight_bytes / 4
+    quadratic = 4 * _first(config, "num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
+    quadratic *= _first(config, "hidden_size", "n_embd", "d_model", "dim")
+    heads = _first(config, "num_attention_heads", "n_head", "num_heads", "encoder_attention_heads")
+    by_memory = (LONG_CASE_SCORE_BYTES / (3 * 8 * heads)) ** 0.5
+    by_time = ((parameters**2 + quadratic * LONG_CASE_OPERATIONS) ** 0.5 - parameters) / quadratic
+    return max(int(min(by_memory, by_time)), 1)
+
+
+def _first(config: Mapping[str, JsonValue], *names: str) -> int:
+    """Returns the first of several numbers that a config has; 1 if it has none."""
+    return next((int(config[name]) for name in names if isinstance(config.get(name), int)), 1)
 
 
 _OFFSET_POSITIONS = frozenset(
