@@ -197,6 +197,7 @@ ELSEWHERE: list[tuple[str, str, str]] = [
         r"300,000 tensors convert in less than 600 MB",
         "tests/convert/conversion/test_many_tensors.py",
     ),
+    ("docs/validate.md", r"2 GiB", "LONG_CASE_SCORE_BYTES, see test_limits_of_size"),
     ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
     ("docs/validate.md", r"\| `ceiling` .*", "tests/test_doc_examples.py compares the table"),
     ("docs/validate.md", r"\| `rms_factor` .*", "tests/test_doc_examples.py compares the table"),
@@ -242,7 +243,11 @@ def test_limits_of_size() -> None:
     from equipoise.exporters.onnx.external_data import MAX_INLINE_BYTES
     from equipoise.validators.evaluation.context import LARGE_MODEL_BYTES
 
+    from equipoise.validators.tasks.shared.text import LONG_CASE_OPERATIONS, LONG_CASE_SCORE_BYTES
+
     assert LARGE_MODEL_BYTES == MAX_INLINE_BYTES == 1 << 30
+    assert LONG_CASE_SCORE_BYTES == 2 << 30
+    assert LONG_CASE_OPERATIONS == 10**12
 
 
 def test_reason_of_the_factor() -> None:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from equipoise.validators.core.types import Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
-from equipoise.validators.tasks.base import Task
+
+
+class HasCases(Protocol):
+    """What is needed of a task here."""
+
+    def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+        """Returns the task's own cases."""
+        ...
+
 
 SAMPLES_OF_OWN_CASES = 3
 """How many samples the cases of a task hold (``take_cyclic(samples, 3)``)."""
@@ -17,7 +26,7 @@ LARGE_BATCH = 5
 """Rows of the largest batch: exporters trace programs with one, two or three."""
 
 
-def all_cases(task: Task, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+def all_cases(task: HasCases, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
     """Returns the task's own cases, a batch of five if they have none, and cases of the further samples."""
     own = task.cases(model, samples)
     return [*own, *large_batch(own), *further_cases(task, model, samples)]
@@ -35,7 +44,7 @@ def large_batch(cases: Sequence[Case]) -> list[Case]:
     ]
 
 
-def further_cases(task: Task, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
+def further_cases(task: HasCases, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
     """Returns cases of the samples beyond those that the task's own cases hold: in batches as large as its case ``batch``.
 
     Args:

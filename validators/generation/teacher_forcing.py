@@ -1,7 +1,7 @@
 """Follows tokens that were chosen before, in one forward pass over all of them instead of one for each (teacher forcing).
 
 In a causal decoder the logits after a token do not depend on the tokens that follow, so that one pass over a whole
-sequence gives what a loop gives step by step:
+sequence returns the same logits as a loop over its tokens:
 
     tokens          <s>   A     nice  day
     logits after    A     nice  day   </s>     one pass: 4 rows of logits

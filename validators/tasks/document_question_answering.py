@@ -34,7 +34,7 @@ from equipoise.validators.tasks.shared.generation import (
     token_decisions,
 )
 from equipoise.validators.tasks.shared.images import preprocess_images, synthetic_image
-from equipoise.validators.tasks.shared.text import tokenize
+from equipoise.validators.tasks.shared.text import max_tokens, tokenize
 
 DONUT_PROMPT = "<s_docvqa><s_question>{}</s_question><s_answer>"
 """Donut's prompt for document question answering."""
@@ -71,7 +71,10 @@ class DocumentQuestionAnswering:
         ]
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """Returns cases of one page, three, and three with extra padding; for Donut those of :func:`generation_cases` with one page."""
+        """Returns cases of one page, three, with extra padding, and of a page longer than the model takes, which fills its rows.
+
+        For Donut they are those of :func:`generation_cases` with one page.
+        """
         if is_donut(model):
             return [case for case in generation_cases(model, samples) if len(case.samples) == 1]
         three = take_cyclic(samples, 3)
@@ -79,6 +82,7 @@ class DocumentQuestionAnswering:
             Case("single", (samples[0],)),
             Case("batch", three),
             Case("padded", three, {"extra_padding": 5}),
+            Case("long", (_long_page(samples[0], max_tokens(model)),)),
         ]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
@@ -142,6 +146,14 @@ def _donut_answer(model: ModelFolder, ids: TokenIds) -> str | None:
     text = re.sub(r"<.*?>", "", text, count=1).strip()
     match = re.search(r"<s_answer>(.*)</s_answer>", text)
     return match.group(1).strip() if match else None
+
+
+def _long_page(sample: Sample, tokens: int) -> Sample:
+    """Returns a page whose words are repeated until they are more than ``tokens``; a page without boxes as it is."""
+    boxes = sample.get("word_boxes")
+    if not boxes:
+        return sample
+    return {**sample, "word_boxes": list(boxes) * (1 + tokens // len(boxes))}
 
 
 def _parse_boxes(text: str) -> list[SampleValue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import stat
@@ -71,6 +72,46 @@ def test_same_verdicts_without_pytorch(
     assert report["verdict"] == live["verdict"] == "identical"
     assert report["reference"]["origin"] == "kept"
     assert "--against-golden" in report["command"]
+
+
+def test_other_weights_are_told(golden: Path, no_pytorch: list[str], tmp_path: Path) -> None:
+    """A golden knows of which weights it is, by their hash."""
+    index = json.loads((golden / "golden.json").read_text())
+    (name,) = index["weights"]
+    assert index["weights"][name] == hashlib.sha256((BERT / name).read_bytes()).hexdigest()
+    assert (
+        validate(tmp_path, *no_pytorch, "--against-golden", golden)[1]["reference"]["notes"] == []
+    )
+    for weights, text in (
+        (
+            {name: "0" * 64},
+            f"the golden was made from other files of weights ({name} 000000000000)",
+        ),
+        (None, "the golden does not say of which weights it is"),
+    ):
+        (golden / "golden.json").write_text(json.dumps({**index, "weights": weights}))
+        code, report = validate(tmp_path, *no_pytorch, "--against-golden", golden)
+        (note,) = report["reference"]["notes"]
+        assert code == 0
+        assert note.startswith(text)
+
+
+def test_cases_that_a_golden_lacks_are_named(
+    golden: Path, no_pytorch: list[str], tmp_path: Path
+) -> None:
+    """A golden of an older version has fewer cases; those that are asked for by name must be there."""
+    output = tmp_path / "all.json"
+    arguments = ["validate", BERT, "--backends", BACKEND, "--threads", "1", "--json", output]
+    code = run([str(one) for one in (*arguments, *no_pytorch, "--against-golden", golden)])
+    report = json.loads(output.read_text())
+    assert code == 0
+    assert [case["case"] for case in report["backends"][0]["cases"]] == ["single", "batch"]
+    (note,) = report["reference"]["notes"]
+    assert note.startswith(
+        "the golden lacks these cases, so they were not run: padded, below-power"
+    )
+    code = run([str(one) for one in (*arguments, "--cases", "long", "--against-golden", golden)])
+    assert code == 2
 
 
 def test_a_fault_is_seen_against_a_golden(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.validators.evaluation.context import further_cases
+from equipoise.validators.evaluation.further_cases import all_cases, further_cases
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task, load_samples
 
@@ -43,7 +43,7 @@ def test_every_task_runs_all_samples(name: str) -> None:
     task = infer_task(model)
     own = list(load_samples(task, model))
     samples = [{**own[index % len(own)], "number": index} for index in range(5)]
-    cases = [*task.cases(model, samples), *further_cases(task, model, samples)]
+    cases = all_cases(task, model, samples)
     assert {one["number"] for case in cases for one in case.samples} == {0, 1, 2, 3, 4}
     assert len({case.name for case in cases}) == len(cases)
 

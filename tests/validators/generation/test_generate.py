@@ -109,6 +109,40 @@ def test_teacher_forcing_with_own_tokens() -> None:
     np.testing.assert_allclose(forced["logits"], reference["logits"], atol=1e-4)
 
 
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("name", GENERATIVE_FIXTURES)
+def test_one_pass_over_all_tokens_gives_what_the_loop_gives(name: str, beams: int) -> None:
+    """With unequal prompts, so that there is padding; the second run follows the tokens of the first."""
+    model, runs = folder(name), runner(name)
+    batch = _batch(name, {"num_beams": beams})
+    loop = generate(runs, model, batch.arrays, batch.case.options)
+    options = {**batch.case.options, "teacher_forcing": True, "cache": True}
+    counted = CountingRunner(runs)
+    forced = generate(counted, model, batch.arrays, options, loop)
+    assert counted.calls == 1
+    output = "logits" if beams == 1 else "sequences_scores"
+    np.testing.assert_allclose(forced[output], loop[output], atol=1e-4)
+    np.testing.assert_array_equal(forced["sequences"], loop["sequences"])
+
+
+class CountingRunner:
+    """Counts the forward passes of a runner."""
+
+    caches = True
+
+    def __init__(self, runs: TorchRunner) -> None:
+        self._runs = runs
+        self.accepts = runs.accepts
+        self.calls = 0
+
+    def run(self, inputs: Arrays, **kwargs: Any) -> Arrays:
+        self.calls += 1
+        return self._runs.run(inputs, **kwargs)
+
+    def step(self, *args: Any, **kwargs: Any) -> tuple[Arrays, str]:
+        raise AssertionError("a pass over all tokens needs no cache")
+
+
 def test_margins_hold() -> None:
     """An error below the margin changes no token; a larger one can."""
     model, runs = folder("text-generation"), runner("text-generation")

@@ -115,7 +115,7 @@ def _tokenize_words(
         "truncation": "only_second",
         "max_length": max_length,
         "stride": min(max_length // 2, 256),
-        "padding": len(questions) > 1,
+        "padding": True,  # a long page has several rows
         "return_overflowing_tokens": True,
         "return_token_type_ids": True,
     }

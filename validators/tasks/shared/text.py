@@ -92,11 +92,11 @@ def max_tokens(model: ModelFolder) -> int:
     offset = int(model.config.get("pad_token_id") or 0) + 1 if limits else 0
     if model.model_type not in _OFFSET_POSITIONS:
         offset = 0
-    stated = [count - offset for count in limits]
+    maxima = [count - offset for count in limits]
     tokenizer_limit = int(getattr(model.tokenizer, "model_max_length", _NO_LIMIT))
     if tokenizer_limit < _NO_LIMIT:
-        stated.append(tokenizer_limit)
-    return min(stated) if stated else UNLIMITED_TOKENS
+        maxima.append(tokenizer_limit)
+    return min(maxima) if maxima else UNLIMITED_TOKENS
 
 
 _NO_LIMIT = 10**9
