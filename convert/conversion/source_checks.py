@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from equipoise.convert.architectures.expand import expand
@@ -11,6 +12,9 @@ from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.tensor import TensorRef, is_floating
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
+
+_GOOGLE_NAMES = re.compile(r"(^|/)(layer_\d+|block_\d+|group_\d+|inner_group_\d+)/")
+"""Layers as BERT, ALBERT, ELECTRA and T5 name them in TensorFlow 1; Keras' names have ``layer_._0``."""
 
 Misfits = Sequence[tuple[TensorRef, Shape]]
 """Tensors whose shape is not the one that the config says, each with that shape."""
@@ -29,6 +33,7 @@ def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger)
         _quantized(source)
         or adapter_cause(source.checkpoint)
         or empty_tensors_cause(source.refs.values())
+        or _names_of_google(source)
         or _one_shard(source)
         or _replicated(misfits, len(source.match.stored))
         or _pruned(source, misfits, layout)
@@ -77,6 +82,18 @@ def empty_tensors_cause(refs: Iterable[TensorRef]) -> str:
         f"{len(empty)} tensors are empty, e.g. {empty[0].name!r} {list(empty[0].shape)}: saved by DeepSpeed ZeRO-3 or FSDP "
         "without gathering the weights; run zero_to_fp32.py of that checkpoint, or save again with "
         "stage3_gather_16bit_weights_on_model_save"
+    )
+
+
+def _names_of_google(source: MatchedCheckpoint) -> str:
+    """Returns the cause where the tensors have the names of Google's own code, before transformers renamed them."""
+    names = [name for name in source.match.unknown if _GOOGLE_NAMES.search(name)]
+    if not names:
+        return ""
+    return (
+        f"{len(names)} tensors have the names of Google's original code (e.g. {names[0]!r}), which are not read: transformers "
+        "4.57.6 reads them, from_pretrained('model.ckpt.index', from_tf=True, config=...) of the PyTorch class; convert what its "
+        "save_pretrained() writes"
     )
 
 

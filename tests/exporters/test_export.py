@@ -67,7 +67,7 @@ def test_tensorflow_checkpoint_to_answer_without_torch(
     assert found["verdict"]["judged"]
     assert [row["optimized"] for row in found["verdict"]["backends"]] == [True, False]
     assert all(
-        len(row["cases"]) == 4 and row["verdict"] in ("identical", "within noise")
+        len(row["cases"]) == 7 and row["verdict"] in ("identical", "within noise")
         for row in found["verdict"]["backends"]
     )
     assert found["files"] == hash_files(tmp_path / "out")

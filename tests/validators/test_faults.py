@@ -154,7 +154,7 @@ def test_correct_programs(backend: str, workers: WorkerPool, tmp_path: Path) -> 
     )
     assert result.verdict in FINE, result
     assert [case.case for case in result.cases][-1] == "samples 4-5"
-    assert len(result.cases) == 5
+    assert len(result.cases) == 8
 
 
 @pytest.mark.parametrize(
