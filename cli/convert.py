@@ -82,13 +82,14 @@ def command(
     The folder appears when it is complete; its equipoise.json records the hash of every tensor.
     """
     from equipoise.convert.api import plan_conversion
-    from equipoise.convert.conversion.execute import execute
+    from equipoise.convert.conversion.execute import check_output, execute
 
     plan = plan_conversion(source, to=to, **options)
     for note in plan.notes:
         if note.startswith("lost: "):
             _output.echo(f"warning: {note}", err=True)
     if dry_run:
+        check_output(plan, output, force=force)
         summary = {"dry_run": True, **_summary(plan)}
         _run.print_json(summary) if as_json else _show(plan, summary)
         return _run.EXIT_OK

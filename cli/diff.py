@@ -21,9 +21,22 @@ _MAX_ROWS_SHOWN = 40
 @click.argument("a")
 @click.argument("b")
 @_run.architecture_option
+@_run.subtree_option
+@_run.variant_option
+@click.option("--subtree-b", help="The same as --subtree, for B.")
+@click.option("--variant-b", help="The same as --variant, for B.")
 @_run.json_option
 @_run.handle_errors
-def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
+def command(
+    a: str,
+    b: str,
+    architecture: str | None,
+    subtree: str | None,
+    variant: str | None,
+    subtree_b: str | None,
+    variant_b: str | None,
+    as_json: bool,
+) -> int:
     """Compare the checkpoints A and B, in any formats, tensor by tensor; B may be a program of `export`.
 
     Checkpoints of a known architecture are compared as PyTorch's parameters, with ties resolved; others by the
@@ -36,7 +49,7 @@ def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.verify import audit_program, find_program
 
-    first, second = resolve_source(a), resolve_source(b)
+    first, second = resolve_source(a, variant=variant), resolve_source(b, variant=variant_b)
     program = find_program(second)
     if program is not None and find_program(first) is None:
         return _diff_program(a, b, audit_program(program, first), as_json=as_json)
@@ -45,8 +58,8 @@ def command(a: str, b: str, architecture: str | None, as_json: bool) -> int:
 
     with _output.progress_bar("comparing", as_bytes=False) as tell:
         found = compare_checkpoints(
-            open_checkpoint(first),
-            open_checkpoint(second),
+            open_checkpoint(first, subtree=subtree, variant=variant),
+            open_checkpoint(second, subtree=subtree_b, variant=variant_b),
             tell,
             architecture=architecture,
         )

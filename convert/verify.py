@@ -20,6 +20,7 @@ from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.hashing import hash_blocks, hash_file
 from equipoise.convert.core.tensor import TensorRef, array_blocks
+from equipoise.convert.files.containment import reason_not_to_read
 from equipoise.convert.files.ownership import list_entries
 
 Progress = Callable[[str], None]
@@ -124,7 +125,7 @@ class _Verifier:
         for name, digest in listed.items():
             self._file("output", self.folder / name, name, digest)
         for name in weights:
-            if (self.folder / name).is_file():
+            if not reason_not_to_read(self.folder / name, self.folder):
                 self._tensors(name)
         present = set(list_entries(self.folder)) - {MANIFEST_NAME}
         unlisted = sorted(present - listed.keys())
@@ -137,6 +138,9 @@ class _Verifier:
         self.progress(name)
         if not path.is_file():
             self._find(side, "the file is missing", name)
+            return
+        if side == "output" and (reason := reason_not_to_read(path, self.folder)):
+            self._find(side, f"not read, since it is {reason}", name)
             return
         self.files += 1
         self._compare(side, "the file has changed", name, None, digest, hash_file(path))

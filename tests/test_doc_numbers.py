@@ -199,6 +199,10 @@ ELSEWHERE: list[tuple[str, str, str]] = [
     ),
     ("docs/validate.md", r"2 GiB", "LONG_CASE_SCORE_BYTES, see test_limits_of_size"),
     ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
+    ("docs/security.md", r"\| header of a safetensors file .*", "test_bounds_of_files"),
+    ("docs/security.md", r"\| a compressed pickle .*", "test_bounds_of_files"),
+    ("docs/security.md", r"expands at most 22 times", "test_bounds_of_files"),
+    ("docs/security.md", r"Memory is 150 MB", "tests/convert/test_from_pretrained_processes.py"),
     ("docs/validate.md", r"\| `ceiling` .*", "tests/test_doc_examples.py compares the table"),
     ("docs/validate.md", r"\| `rms_factor` .*", "tests/test_doc_examples.py compares the table"),
 ]
@@ -248,6 +252,58 @@ def test_limits_of_size() -> None:
     assert LARGE_MODEL_BYTES == MAX_INLINE_BYTES == 1 << 30
     assert LONG_CASE_SCORE_BYTES == 2 << 30
     assert LONG_CASE_OPERATIONS == 10**12
+
+
+def test_bounds_of_files() -> None:
+    """The table of docs/security.md has the numbers of the readers."""
+    from equipoise.convert.architectures.expand import MAX_PARAMETERS, MAX_REPEAT
+    from equipoise.convert.checkpoints.companion_files import MAX_COMPANION_BYTES
+    from equipoise.convert.containers import safetensors
+    from equipoise.convert.containers._bundle import data_files, snappy, sorted_table
+    from equipoise.convert.containers._hdf5 import datasets
+    from equipoise.convert.containers._msgpack import scanner
+    from equipoise.convert.containers._pytorch import (
+        pickle_machine,
+        tensor_tree,
+        unpickle,
+        zip_storages,
+    )
+    from equipoise.convert.containers._shared.checks import MAX_AXES
+    from equipoise.convert.conversion import manifest
+    from equipoise.convert.core.json_values import MAX_JSON_BYTES
+
+    def mib(nbytes: int) -> str:
+        return f"{nbytes / (1 << 20):g} MiB"
+
+    page = text_of("docs/security.md")
+    for what, bound in {
+        "JSON (configs, indexes, samples)": mib(MAX_JSON_BYTES),
+        "a manifest, an index of Equipoise": mib(manifest._MAX_BYTES),
+        "a companion that is copied": mib(MAX_COMPANION_BYTES),
+        "header of a safetensors file": f"{safetensors.MAX_HEADER_BYTES / 1e6:g} MB",
+        "the pickle of a PyTorch file": (
+            f"{mib(pickle_machine.MAX_PICKLE_BYTES)}, {unpickle.MAX_OPCODES:,} operations, tensors nested "
+            f"{tensor_tree.MAX_DEPTH} deep, names of {tensor_tree.MAX_NAME_CHARACTERS:,} characters"
+        ),
+        "names of all tensors of a PyTorch file together": mib(
+            tensor_tree._MAX_NAME_CHARACTERS_IN_ALL
+        ),
+        "a compressed pickle": f"{zip_storages._MAX_PICKLE_RATIO} times its compressed size",
+        "msgpack": (
+            f"{scanner.MAX_VALUES:,} values, {scanner.MAX_DEPTH} levels, paths of keys of {scanner.MAX_KEY_BYTES:,} bytes, "
+            f"together {mib(scanner.MAX_PATH_BYTES)}"
+        ),
+        "HDF5": f"{datasets.MAX_DEPTH} levels",
+        "a TensorFlow checkpoint's names": (
+            f"{sorted_table.MAX_KEY_BYTES:,} bytes each, {mib(sorted_table._MAX_TOTAL_KEY_BYTES)} together, "
+            f"{data_files._MAX_SLICES:,} slices a tensor; Snappy expands at most {snappy._MAX_RATIO} times"
+        ),
+        "axes of a tensor": f"{MAX_AXES}",
+        "an architecture file": (
+            f"{MAX_PARAMETERS:,} parameters, {MAX_REPEAT:,} repetitions of one size"
+        ),
+    }.items():
+        assert f"| {what} | {bound} |" in page
 
 
 def test_reason_of_the_factor() -> None:

@@ -58,7 +58,7 @@ def execute(
     identities = plan.checkpoint.identities
     check_unchanged(identities)
     folder = OutputFolder(Path(output), force=force, fingerprint=fingerprint(plan))
-    folder.open((plan.checkpoint.path, *identities, *_config_file(plan)), plan.nbytes)
+    folder.open(_places_of_source(plan), plan.nbytes)
     try:
         with folder.errors(), FileHasher() as hashing:
             result = _PlanExecution(plan, folder, hashing, progress).run()
@@ -71,6 +71,20 @@ def execute(
     finally:
         folder.release()
     return result
+
+
+def check_output(plan: Plan, output: str | Path, *, force: bool = False) -> None:
+    """Checks whether a plan could be executed into a folder; changes nothing.
+
+    Raises:
+        OutputError: The folder may not be written or replaced.
+    """
+    folder = OutputFolder(Path(output), force=force, fingerprint="")
+    folder.check(_places_of_source(plan))
+
+
+def _places_of_source(plan: Plan) -> tuple[Path, ...]:
+    return (plan.checkpoint.path, *plan.checkpoint.identities, *_config_file(plan))
 
 
 def fingerprint(plan: Plan) -> str:

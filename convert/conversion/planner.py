@@ -21,7 +21,11 @@ from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dr
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarget, Step
 from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
-from equipoise.convert.conversion.source_checks import check_source, empty_tensors_cause
+from equipoise.convert.conversion.source_checks import (
+    check_source,
+    empty_tensors_cause,
+    replicated_cause,
+)
 from equipoise.convert.core.arrays import DType, Shape
 from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.rules import Namespace, Rule, StepRule, compose
@@ -146,6 +150,8 @@ def _plan_same_layout(checkpoint: Checkpoint, target: PlanTarget) -> Plan:
         refs = checkpoint.in_names_of_files()
     notes = [*checkpoint.oddities, *notes_on_wrappers(checkpoint, refs, target.layout)]
     if match is not None:
+        misfits = MatchedCheckpoint(checkpoint, match).misfits()
+        notes += [cause] if (cause := replicated_cause(misfits, len(match.stored))) else []
         notes += match.notes
         checkpoint = with_fitted_config(checkpoint, match)
     elif checkpoint.config is not None and checkpoint.config.model_type is None:

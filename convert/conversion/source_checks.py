@@ -35,7 +35,7 @@ def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger)
         or empty_tensors_cause(source.refs.values())
         or _names_of_google(source)
         or _one_shard(source)
-        or _replicated(misfits, len(source.match.stored))
+        or replicated_cause(misfits, len(source.match.stored))
         or _pruned(source, misfits, layout)
     )
     if cause:
@@ -106,7 +106,7 @@ def _one_shard(source: MatchedCheckpoint) -> str:
     return f"{file.name} is one of {count} shards: give the folder {file.parent}, or the index of the shards"
 
 
-def _replicated(misfits: Misfits, stored: int) -> str:
+def replicated_cause(misfits: Misfits, stored: int) -> str:
     """Returns the cause where every tensor has one more axis in front, of the same size: one copy for each device."""
     leading = {ref.shape[0] for ref, expected in misfits if ref.shape[1:] == expected and ref.shape}
     if len(leading) != 1 or len(misfits) != stored:

@@ -29,6 +29,33 @@ def test_inspect_shows(cli: Callable[..., Any], bert: Path) -> None:
     assert sum("float32" in line for line in full) == 43
 
 
+def test_diff_of_one_model_of_several(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    """The weights of a training loop are compared with the model that was made of them."""
+    refs = {name: ref.read() for name, ref in open_checkpoint(bert).items()}
+    both = tmp_path / "both"
+    both.mkdir()
+    tensors = {f"{part}.{name}": value for part in ("model", "ema") for name, value in refs.items()}
+    tensors["ema.bert.embeddings.LayerNorm.bias"] = refs[
+        "bert.embeddings.LayerNorm.bias"
+    ] + np.float32(1)
+    write_tensors(both / "model.safetensors", tensors)
+    (both / "config.json").write_bytes((bert / "config.json").read_bytes())
+    assert cli("diff", both, bert, "--subtree", "model").code == 0
+    assert cli("diff", bert, both, "--subtree-b", "model").code == 0
+    changed = cli("diff", both, bert, "--subtree", "ema", "--json")
+    assert changed.code == 1
+    assert changed.data["counts"]["different"] == 1
+
+
+def test_diff_of_a_variant(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    half = bert / "model.fp16.safetensors"
+    refs = {name: ref.read().astype(np.float16) for name, ref in open_checkpoint(bert).items()}
+    write_tensors(half, refs)
+    found = cli("diff", bert, bert, "--variant-b", "fp16", "--json")
+    assert found.code == 0
+    assert found.data["counts"]["equal_after_cast"] > 0
+
+
 def test_inspect_as_json(cli: Callable[..., Any], bert: Path) -> None:
     data = cli("inspect", bert, "--json").data
     assert data["architecture"] == {

@@ -93,6 +93,23 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_refuses_what_the_conversion_would(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("all of it")
+    for output, options, text in (
+        (mine, (), "the output folder is not empty"),
+        (mine, ("--force",), "thesis.txt"),
+        (bert, ("--force",), "the output folder holds the source"),
+    ):
+        outcome = cli("convert", bert, output, "--to", "flax", "--dry-run", *options)
+        assert outcome.code == 2
+        assert text in outcome.err
+    assert (mine / "thesis.txt").read_text() == "all of it"
+
+
 def test_a_cast_rounds_every_tensor(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
     assert cli("convert", bert, tmp_path / "o", "--to", "pytorch", "--dtype", "fp16").code == 0
     before, after = open_checkpoint(bert), open_checkpoint(tmp_path / "o")

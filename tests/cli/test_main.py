@@ -35,7 +35,10 @@ OPTIONS = {
         *("--revision", "--subtree", "--to", "--variant", "OUTPUT", "SOURCE"),
     ],
     "derive": ["--also", "--class", "--force", "--json", "--output", "SOURCE"],
-    "diff": ["--architecture", "--json", "A", "B"],
+    "diff": [
+        *("--architecture", "--json", "--subtree", "--subtree-b", "--variant", "--variant-b"),
+        *("A", "B"),
+    ],
     "env": ["--force", "--path", "--python", "ACTION", "NAME"],
     "export": [
         *(

@@ -54,6 +54,17 @@ def test_an_unchanged_conversion_passes(to: str, source: Path, tmp_path: Path) -
     assert found.files >= 4
 
 
+def test_a_link_out_of_the_output_is_a_finding(source: Path, tmp_path: Path) -> None:
+    """The bytes are the same, but they lie where others may change them."""
+    convert(source, tmp_path / "out", to="flax")
+    weights = tmp_path / "out" / "flax_model.msgpack"
+    weights.rename(tmp_path / "elsewhere.msgpack")
+    weights.symlink_to(tmp_path / "elsewhere.msgpack")
+    (found,) = verify(tmp_path / "out").findings
+    assert (found.side, found.file) == ("output", "flax_model.msgpack")
+    assert found.problem.startswith("not read, since it is a link that leads out of the folder")
+
+
 @pytest.mark.parametrize("to", FORMATS)
 def test_one_flipped_bit_is_found_in_file_and_tensor(to: str, source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "out", to=to)

@@ -246,6 +246,9 @@ def test_replicated_parameters_of_flax(tmp_path: Path) -> None:
     ) as refused:
         convert(tmp_path / "flax", tmp_path / "out", to="pytorch")
     assert len(refused.value.problems) == 1
+    same_layout = convert(tmp_path / "flax", tmp_path / "again", to="flax-safetensors")
+    (note,) = [one for one in same_layout.values["notes"] if "replicated" in one]
+    assert note.startswith("every tensor has a leading axis of 8: the parameters are replicated")
 
 
 def stack(tree: Any) -> Any:
