@@ -7,9 +7,9 @@ from pathlib import Path
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
+from equipoise.validators.core.budget import Budget
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Arrays, Batch, Decision
-from equipoise.validators.evaluation.budget import Budget
 from equipoise.validators.evaluation.further_cases import all_cases
 from equipoise.validators.models.auto_classes import pytorch_class
 from equipoise.validators.models.folder import ModelFolder

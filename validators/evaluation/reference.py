@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
+from equipoise.validators.core.budget import REFERENCE_SHARE
 from equipoise.validators.core.types import Arrays, Batch, CapturedModule
-from equipoise.validators.evaluation.budget import REFERENCE_SHARE
 from equipoise.validators.evaluation.context import (
     REFERENCE_PROCESS,
     EvaluationContext,

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from equipoise.convert import open_checkpoint
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_paths
 from equipoise.convert.core.errors import CheckpointError, EquipoiseError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
@@ -88,10 +89,21 @@ class ModelFolder:
     @cached_property
     def weight_bytes(self) -> int:
         """Size of the weights on disk in bytes; 0 if there are none, as in the folder of a program's companions."""
+        checkpoint = self._checkpoint
+        return 0 if checkpoint is None else sum(file.stat().st_size for file in checkpoint.files)
+
+    @cached_property
+    def weight_count(self) -> int:
+        """Number of all elements of the weights; 0 if there are none."""
+        checkpoint = self._checkpoint
+        return 0 if checkpoint is None else sum(ref.size for ref in checkpoint.tensors.values())
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint | None:
         try:
-            return sum(path.stat().st_size for path in open_checkpoint(self.path).files)
+            return open_checkpoint(self.path)
         except EquipoiseError:
-            return 0
+            return None
 
     @property
     def has_image_processor(self) -> bool:

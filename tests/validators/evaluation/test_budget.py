@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 
 from task_models import ROOT, folder
 
+from equipoise.validators.core import budget as budgets
+from equipoise.validators.core.budget import Budget
 from equipoise.validators.core.types import Batch, Case
-from equipoise.validators.evaluation import budget as budgets
-from equipoise.validators.evaluation.budget import Budget
 from equipoise.validators.evaluation.further_cases import all_cases
 from equipoise.validators.tasks.base import infer_task, load_samples
 

@@ -83,7 +83,7 @@ def test_the_longest_text_is_cut_where_it_would_take_too_long(
     """BERT's layer of 24 numbers: attention over 20 tokens, quadratic, and two operations a weight and token."""
     model = folder("text-classification")
     config, tokens = model.config, 21
-    operations = 2 * (model.weight_bytes / 4) * tokens
+    operations = 2 * model.weight_count * tokens
     operations += 4 * config["num_hidden_layers"] * config["hidden_size"] * tokens**2
     monkeypatch.setattr(text, "LONG_CASE_OPERATIONS", operations + 1)
     case = cases_of(model)["long"]

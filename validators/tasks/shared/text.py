@@ -23,8 +23,8 @@ from equipoise.validators.models.samples import take_cyclic
 UNLIMITED_TOKENS = 500
 """Length of the long case in tokens for a model that states no limit."""
 
-LONG_CASE_OPERATIONS = 10**12
-"""Largest number of multiplications in one forward pass of the long case: about 20 seconds of two cores in float64."""
+LONG_CASE_OPERATIONS = 4 * 10**11
+"""Largest number of multiplications in one forward pass of the long case: about 25 seconds of two cores in float64."""
 
 LONG_CASE_SCORE_BYTES = 1 << 31
 """Largest memory of one layer's attention scores in the long case, in float64 with two copies."""
@@ -110,7 +110,7 @@ def affordable_tokens(model: ModelFolder) -> int:
     holds ``heads * n**2`` scores a layer.
     """
     config = {**model.config, **(model.config.get("text_config") or {})}
-    parameters = model.weight_bytes / 4
+    parameters = model.weight_count
     quadratic = 4 * _first(config, "num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
     quadratic *= _first(config, "hidden_size", "n_embd", "d_model", "dim")
     heads = _first(config, "num_attention_heads", "n_head", "num_heads", "encoder_attention_heads")
