@@ -18,6 +18,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -84,9 +85,25 @@ class Session(Protocol):
         ...
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Runs one forward pass and returns the outputs and the records of all modules; see :func:`module_record`."""
+        """Does what :meth:`run` does, or :meth:`step` with ``cached``, and records all modules.
+
+        Args:
+            inputs: The inputs of the pass.
+            kwargs: Further keyword arguments of the model's forward.
+            state: The cache that the step continues from; None in the first step.
+            order: Rows of the cache to continue with.
+            cached: Whether the pass is a step with a cache.
+
+        Returns:
+            The outputs, and the records of all modules in the order in which they ended; see :func:`module_record`.
+        """
         ...
 
     def names(self) -> dict[str, list[int]]:
@@ -117,6 +134,10 @@ class BaseSession:
     accepts: frozenset[str] = frozenset()
     caches = False
 
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
+        """Raises NotImplementedError: every session defines it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run")
+
     def step(
         self,
         inputs: dict[str, Array],
@@ -127,11 +148,29 @@ class BaseSession:
         """Raises NotImplementedError: there is no cache."""
         raise NotImplementedError(f"{type(self).__name__} has no KV cache")
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Raises NotImplementedError: the modules cannot be captured."""
+    def record_modules(self) -> AbstractContextManager[list[ModuleRecord]]:
+        """Returns a context whose list gets the records of all modules of the passes within it.
+
+        Raises:
+            NotImplementedError: The modules cannot be captured.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not support capture")
+
+    def capture(
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
+    ) -> tuple[Outputs, list[ModuleRecord]]:
+        """Runs the same pass as :meth:`run` or :meth:`step` and records all modules; see :meth:`Session.capture`."""
+        with self.record_modules() as records:
+            if cached:
+                outputs, _ = self.step(inputs, kwargs, state, order)
+            else:
+                outputs = self.run(inputs, kwargs)
+        return outputs, records
 
     def names(self) -> dict[str, list[int]]:
         """Returns an empty dict: the weights have no names."""
@@ -206,13 +245,13 @@ class ModuleSpan:
         path: Dotted path of the module.
         kind: Class of the module.
         value: Its output: the last value that one of its operations computes.
-        input: The first value from outside that one of its operations uses; None if there is none.
+        inputs: The values from outside that its operations use, in the order of their first use.
     """
 
     path: str
     kind: str
     value: GraphValue
-    input: GraphValue
+    inputs: tuple[GraphValue, ...]
 
 
 def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
@@ -224,29 +263,27 @@ def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
     ...     GraphNode("a.b", "", 3, (2,)),
     ...     GraphNode("a", "", 4, (3,)),
     ... ]
-    >>> [(span.path, span.value, span.input) for span in module_spans(graph)]
-    [('a.b', 3, 1), ('a', 4, None)]
+    >>> [(span.path, span.value, span.inputs) for span in module_spans(graph)]
+    [('a.b', 3, (1,)), ('a', 4, ())]
     """
     last_index: dict[str, int] = {}
-    first_input: dict[str, GraphValue] = {}
+    outer_inputs: dict[str, dict[GraphValue, None]] = {}
     path_of = {node.value: node.path for node in nodes}
     for index, node in enumerate(nodes):
         parts = node.path.split(".") if node.path else []
         for depth in range(1, len(parts) + 1):
             path = ".".join(parts[:depth])
             last_index[path] = index
-            outer_inputs = [
-                value
+            outer_inputs.setdefault(path, {}).update(
+                (value, None)
                 for value in node.inputs
                 if value in path_of and not _is_inside(path_of[value], path)
-            ]
-            if outer_inputs:
-                first_input.setdefault(path, outer_inputs[0])
+            )
     # If two modules end with the same node, the inner one comes first.
     endings = sorted((index, -path.count("."), path) for path, index in last_index.items())
     kinds = {node.path: node.kind for node in nodes}
     return [
-        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, first_input.get(path))
+        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, tuple(outer_inputs[path]))
         for index, _, path in endings
     ]
 
@@ -261,9 +298,11 @@ def module_records(
     """Returns the records of modules, given the values of a graph; skips modules whose output is not floating-point."""
     records = []
     for span in spans:
-        output, argument = (_float_array(values.get(key)) for key in (span.value, span.input))
+        output = _float_array(values.get(span.value))
         if output is not None:
-            inputs = {} if argument is None else {"0": argument}
+            arguments = [_float_array(values.get(key)) for key in span.inputs]
+            floating = [value for value in arguments if value is not None]
+            inputs = {str(position): value for position, value in enumerate(floating)}
             records.append(module_record(span.path, span.kind, inputs, {"output": output}))
     return records
 

@@ -15,6 +15,10 @@ HISTOGRAM_EDGES = tuple(range(-12, 5))
 """Edges of the error histogram as powers of ten; smaller errors fall into the first bin."""
 
 
+WHOLE_MODEL = "(the whole model)"
+"""Name of the outermost module in reports; its path is empty."""
+
+
 class Verdict(Enum):
     """What can be said about a backend, best first; the last two say that nothing was judged."""
 
@@ -106,27 +110,35 @@ class ModuleError:
         path: PyTorch's module path.
         error: Relative error of the backend: rms over the truth's rms.
         noise: Relative error of the reference.
+        ratio: The error over the noise that it is compared with; None if both are zero.
+        beyond: Whether the error is beyond noise.
     """
 
     path: str
     error: float
     noise: float
+    ratio: float | None = None
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first module whose output is beyond noise although its inputs are not.
+    """Where the first values beyond noise are computed: in a module, or between two modules.
 
     Attributes:
         case: Name of the case.
-        module: PyTorch's module path.
+        module: PyTorch's path of the smallest module that is known to contain the place.
         kind: The module's class.
-        there: Path of the same module in the backend.
-        error: Relative error of its output.
-        noise: Relative error of the reference's output.
-        inputs: Relative error of its inputs, by the module that computed them; empty if not known.
-        note: Further remarks, such as that inputs already differ.
+        there: Path of the same module in the backend; empty if it has no such module.
+        error: Relative error of the first output beyond noise.
+        noise: Relative error of the reference's there.
+        inputs: Relative error of the inputs of ``module`` that are within noise, by the module that computed them, or
+            by their name.
+        note: What else is known, such as modules that could not be compared.
         repro: Folder with a minimal script, or empty.
+        after: Where the place is a range: the last module within noise before it. Empty if it is ``module`` itself.
+        before: The first module after it whose input or output is beyond noise; empty if only the model's output is.
+        step: Number of the forward pass in the loop of a generated text, from 1; 0 if there is only one pass.
     """
 
     case: str
@@ -138,6 +150,9 @@ class Divergence:
     inputs: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     repro: str = ""
+    after: str = ""
+    before: str = ""
+    step: int = 0
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,14 @@ def within_noise(
     return verdict is Verdict.WITHIN_NOISE
 
 
+def noise_ratio(
+    error: ErrorMetrics, noise: ErrorMetrics, precision: str, tolerance: Tolerance
+) -> float | None:
+    """Returns an error over the noise that it is compared with, both as root mean square; None if both are zero."""
+    floor = _noise_floor([noise], precision, tolerance)
+    return error.rms / floor.rms if floor.rms else None
+
+
 def _noise_floor(
     noises: Sequence[ErrorMetrics], precision: str, tolerance: Tolerance, scale: float = 0.0
 ) -> NoiseFloor:

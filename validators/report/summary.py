@@ -8,6 +8,7 @@ from equipoise.validators.judgement.results import (
     PASSING_VERDICTS,
     BackendResult,
     CaseMetrics,
+    Divergence,
     OutputMetrics,
     Report,
 )
@@ -74,7 +75,7 @@ def summary_row(result: BackendResult) -> SummaryRow:
         worst_at=f"{case.case} {output.name}",
         max_abs=format_number(output.error.max_abs if output.error else None),
         noise=format_number(output.noise.max_abs if output.noise else None),
-        ratio=f"{output.ratio:.2f}" if output.ratio is not None else "",
+        ratio=format_ratio(output.ratio),
         remark=first_line(result.failure) or output.reason,
         **shared,
     )
@@ -134,6 +135,11 @@ def format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
+def format_ratio(value: float | None) -> str:
+    """Formats a ratio with two decimals; None is empty."""
+    return "" if value is None else f"{value:.2f}"
+
+
 def first_line(text: str) -> str:
     """Returns the first line of an error, which may contain a traceback."""
     return text.strip().splitlines()[0] if text.strip() else ""
@@ -176,9 +182,34 @@ def describe_divergence(result: BackendResult) -> str:
         return ""
     inputs = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
     text = (
-        f"first beyond noise in the case {first.case}: {first.module} ({first.kind}), "
+        f"first beyond noise in {describe_case(first)}: {describe_place(first)}, "
         f"relative error {first.error:.3g} against noise {first.noise:.3g}"
     )
     text += f"; its inputs are within noise: {inputs}" if inputs else ""
     text += f"; {first.note}" if first.note else ""
     return text + (f"; repro in {first.repro}" if first.repro else "")
+
+
+def describe_case(first: Divergence) -> str:
+    """Names the case of a divergence, and the forward pass if the case is a loop."""
+    return f"the case {first.case}{f', step {first.step}' if first.step else ''}"
+
+
+def describe_place(first: Divergence) -> str:
+    """Names the place of a divergence: a module, or the range between two modules.
+
+    >>> describe_place(Divergence("single", "h.0", "Block", "h.0", 1.0, 0.1))
+    'h.0 (Block)'
+    >>> describe_place(Divergence("single", "h.0", "Block", "", 1.0, 0.1, after="h.0.ln", before="h.0.attn"))
+    'h.0 (Block), between h.0.ln, the last within noise, and h.0.attn, the first beyond'
+    """
+    module = f"{first.module} ({first.kind})" if first.kind else first.module
+    if first.after and first.before == first.module:
+        return f"{module}, or between it and {first.after}, the last within noise"
+    if first.after and first.before:
+        return f"{module}, between {first.after}, the last within noise, and {first.before}, the first beyond"
+    if first.after:
+        return f"{module}, after {first.after}, the last within noise"
+    if first.before and first.before != first.module:
+        return f"{module}, before {first.before}, the first beyond noise"
+    return module

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxDtype, JaxTree
@@ -170,10 +172,9 @@ class Session(BaseSession):
             self.decoder = CachedDecoder(self.model)
         return self.decoder(inputs, kwargs, state, order)
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Records every call of a Flax module, with its path and the weights below it."""
+    @contextmanager
+    def record_modules(self) -> Iterator[list[ModuleRecord]]:
+        """Records every call of a Flax module, with its path and the weights below it; nothing is compiled meanwhile."""
         from flax.linen import intercept_methods
         from flax.traverse_util import flatten_dict
 
@@ -195,9 +196,13 @@ class Session(BaseSession):
                 records.append(module_record(path, kind, arguments, result, weights))
             return output
 
-        with intercept_methods(interceptor):
-            outputs = self._eager({name: value.copy() for name, value in inputs.items()}, kwargs)
-        return outputs, records
+        compiled, self.compiled = self.compiled, None
+        decoder, self.decoder = self.decoder, CachedDecoder(self.model, compiled=False)
+        try:
+            with intercept_methods(interceptor):
+                yield records
+        finally:
+            self.compiled, self.decoder = compiled, decoder
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""

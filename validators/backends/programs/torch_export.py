@@ -62,18 +62,18 @@ class Session(_torch.TorchSession):
         return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
     ) -> tuple[Outputs, list[ModuleRecord]]:
         """Records the last value of every module; the nodes' metadata store which module they came from."""
         from torch.fx import Interpreter
 
-        nodes = [
-            GraphNode(*_module_path(node), node, tuple(node.all_input_nodes))
-            for node in self.module.graph.nodes
-            if _is_tensor(node)
-        ]
-        spans = module_spans(nodes)
-        wanted = {one for span in spans for one in (span.value, span.input)}
+        spans = module_spans(self._nodes())
+        wanted = {one for span in spans for one in (span.value, *span.inputs)}
         values: dict[FxNode, Array | None] = {}
 
         class RecordingInterpreter(Interpreter):  # type: ignore[misc]
@@ -86,6 +86,17 @@ class Session(_torch.TorchSession):
         tensors = self._tensors(inputs)
         RecordingInterpreter(self.module).run(*(tensors[name] for name in self.arguments))
         return self.run(inputs, kwargs), module_records(spans, values)
+
+    def _nodes(self) -> list[GraphNode]:
+        """Returns the inputs of the graph, which belong to no module, and its operations on tensors."""
+        nodes = self.module.graph.nodes
+        given = [GraphNode("", "", node, ()) for node in nodes if node.op == "placeholder"]
+        operations = [
+            GraphNode(*_module_path(node), node, tuple(node.all_input_nodes))
+            for node in nodes
+            if _is_tensor(node)
+        ]
+        return [*given, *operations]
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""
