@@ -6,6 +6,7 @@
     device      cpu, cuda, cuda:1
     threads     number of threads that the framework uses within an operation; 0 keeps its default
     tf32        whether float32 matrix products may be rounded to TensorFloat-32 (default: no)
+    factors     tf32 or bfloat16: what PyTorch rounds the factors of float32 matrix products to, on any device
     jitter      a seed; moves every weight of PyTorch's model to a neighbouring number of its dtype
     from_pt     whether the TensorFlow and Flax classes read a PyTorch checkpoint themselves
     provider    execution provider of ONNX Runtime, such as TensorrtExecutionProvider
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -227,7 +228,7 @@ class GraphNode:
     Attributes:
         path: Dotted path of the module that the operation came from.
         kind: Class of that module, or empty if the graph does not store it.
-        value: The value that the operation computes.
+        value: The value that the operation computes; None if it is no tensor, or if this stands for the graph's outputs.
         inputs: The values that it uses.
     """
 
@@ -244,13 +245,14 @@ class ModuleSpan:
     Attributes:
         path: Dotted path of the module.
         kind: Class of the module.
-        value: Its output: the last value that one of its operations computes.
+        values: Its outputs: values that operations outside of it use, in the order in which they are computed; if there
+            are none, the last value that it computes.
         inputs: The values from outside that its operations use, in the order of their first use.
     """
 
     path: str
     kind: str
-    value: GraphValue
+    values: tuple[GraphValue, ...]
     inputs: tuple[GraphValue, ...]
 
 
@@ -263,50 +265,73 @@ def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
     ...     GraphNode("a.b", "", 3, (2,)),
     ...     GraphNode("a", "", 4, (3,)),
     ... ]
-    >>> [(span.path, span.value, span.inputs) for span in module_spans(graph)]
-    [('a.b', 3, (1,)), ('a', 4, ())]
+    >>> [(span.path, span.values, span.inputs) for span in module_spans(graph)]
+    [('a.b', (3,), (1,)), ('a', (4,), ())]
     """
     last_index: dict[str, int] = {}
-    outer_inputs: dict[str, dict[GraphValue, None]] = {}
-    path_of = {node.value: node.path for node in nodes}
+    inputs: dict[str, dict[GraphValue, None]] = {}
+    outputs: dict[str, set[GraphValue]] = {}
+    path_of = {node.value: node.path for node in nodes if node.value is not None}
+    position = {value: index for index, value in enumerate(path_of)}
     for index, node in enumerate(nodes):
-        parts = node.path.split(".") if node.path else []
-        for depth in range(1, len(parts) + 1):
-            path = ".".join(parts[:depth])
-            last_index[path] = index
-            outer_inputs.setdefault(path, {}).update(
-                (value, None)
-                for value in node.inputs
-                if value in path_of and not _is_inside(path_of[value], path)
-            )
+        around = set(_paths_around(node.path))
+        if node.value is not None:
+            last_index.update(dict.fromkeys(around, index))
+        for value in node.inputs:
+            made_in = set(_paths_around(path_of.get(value, "")))
+            for path in made_in - around:
+                outputs.setdefault(path, set()).add(value)
+            for path in around - made_in if value in path_of else ():
+                inputs.setdefault(path, {})[value] = None
     # If two modules end with the same node, the inner one comes first.
     endings = sorted((index, -path.count("."), path) for path, index in last_index.items())
     kinds = {node.path: node.kind for node in nodes}
     return [
-        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, tuple(outer_inputs[path]))
+        ModuleSpan(
+            path,
+            kinds.get(path, ""),
+            tuple(sorted(outputs.get(path, {nodes[index].value}), key=position.__getitem__)),
+            tuple(inputs.get(path, ())),
+        )
         for index, _, path in endings
     ]
 
 
-def _is_inside(path: str, module: str) -> bool:
-    return path == module or path.startswith(f"{module}.")
+def _paths_around(path: str) -> list[str]:
+    """Returns the paths of a module and of those around it.
+
+    >>> _paths_around("a.b"), _paths_around("")
+    (['a', 'a.b'], [])
+    """
+    parts = path.split(".") if path else []
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def module_records(
     spans: list[ModuleSpan], values: Mapping[GraphValue, Outputs]
 ) -> list[ModuleRecord]:
-    """Returns the records of modules, given the values of a graph; skips modules whose output is not floating-point."""
+    """Returns the records of modules, given the values of a graph; skips modules without floating-point outputs.
+
+    A graph does not tell which output is which: several are called ``value 0``, ``value 1`` ...
+    """
     records = []
     for span in spans:
-        output = _float_array(values.get(span.value))
-        if output is not None:
-            arguments = [_float_array(values.get(key)) for key in span.inputs]
-            floating = [value for value in arguments if value is not None]
-            inputs = {str(position): value for position, value in enumerate(floating)}
-            records.append(module_record(span.path, span.kind, inputs, {"output": output}))
+        outputs = _float_arrays(span.values, values)
+        if outputs:
+            inputs = _float_arrays(span.inputs, values)
+            named = {f"value {position}": value for position, value in enumerate(outputs)}
+            records.append(
+                module_record(
+                    span.path,
+                    span.kind,
+                    {str(position): value for position, value in enumerate(inputs)},
+                    named if len(named) > 1 else {"output": outputs[0]},
+                )
+            )
     return records
 
 
-def _float_array(value: Outputs) -> Array | None:
-    array = None if value is None else to_numpy(value)
-    return array if array is not None and array.dtype.kind == "f" else None
+def _float_arrays(keys: Iterable[GraphValue], values: Mapping[GraphValue, Outputs]) -> list[Array]:
+    """Returns those of some values that are floating-point arrays."""
+    arrays = [to_numpy(values[key]) for key in keys if values.get(key) is not None]
+    return [array for array in arrays if array is not None and array.dtype.kind == "f"]

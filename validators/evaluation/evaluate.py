@@ -18,6 +18,7 @@ from equipoise.validators.evaluation.golden import Golden
 from equipoise.validators.evaluation.locate import FRAMEWORK_CLASSES, locate_divergence
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.runnable_cases import choose_runnable
+from equipoise.validators.judgement.precision import precision_note
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.quantization import quantization_of
@@ -84,7 +85,11 @@ def _run_backend(
         result,
         about=runner.model.about,
         versions=hello["versions"],
-        notes=(*notes, *_ignored_inputs(context, runner, reference)),
+        notes=(
+            *notes,
+            *_ignored_inputs(context, runner, reference),
+            *precision_note(runner.model.about.get("precision", ""), context.request.precision),
+        ),
     )
     if problem := _missing_weights(runner):
         return replace(result, failure=problem)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.validators.core.types import CapturedPasses, ForwardPass
+from equipoise.validators.core.types import CapturedPass, CapturedPasses, ForwardPass
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.judgement.diagnosis import (
     ArrayComparer,
+    ModuleComparison,
     choose_pass,
     compare_modules,
     error_by_depth,
 )
 from equipoise.validators.judgement.location import first_divergence
 from equipoise.validators.judgement.module_matching import map_weight_names
+from equipoise.validators.judgement.precision import LowerPrecision, find_precision
 from equipoise.validators.judgement.repro import write_repro
-from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult, Divergence
+from equipoise.validators.judgement.results import (
+    PASSING_VERDICTS,
+    BackendResult,
+    ComputedPrecision,
+    Divergence,
+)
 from equipoise.validators.models.sources import ModelSource
 from equipoise.validators.runtime.remote import RemoteRunner, capture_last, replay
 
@@ -56,55 +63,97 @@ def locate_divergence(
     one = beyond[0] if is_beyond else measured[0]
     request.progress(f"{result.label}: looking inside")
     try:
-        index = _choose_pass(context, runner, one, reference)
-        passes = _capture(runner, one, reference, index)
-        comparer = _comparers(context, reference.record(one).forward)[index]
-        names = _matched_weight_names(context, source, reference)
-        comparisons = compare_modules(passes, reference.weights, names, comparer)
+        recorded = reference.record(one)
+        outputs, _ = replay(runner, recorded.forward, one.batch.kwargs)
+        comparers = _comparers(context, recorded.forward)
+        index = choose_pass(recorded.truth, recorded.reference, outputs, comparers)
+        look = _Look(context, one, reference, index, comparers[index])
+        result, passes, comparisons = _compare_inside(
+            look, source, result, runner, CapturedPass(outputs[index], ())
+        )
+        if is_beyond:
+            result = replace(
+                result, computed=_computed_precision(look, result, passes, comparisons)
+            )
     except EquipoiseError as error:
         text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
         return replace(result, notes=(*result.notes, text))
     if not comparisons:
-        return replace(result, notes=(*result.notes, NOT_MATCHED))
-    result = replace(result, depth=error_by_depth(comparisons))
-    is_loop = len(reference.record(one).forward) > 1
-    divergence = first_divergence(
-        comparisons,
-        passes,
-        comparer,
-        case=one.batch.case.name,
-        step=index + 1 if is_loop else 0,
-    )
+        return result
+    divergence = _place_of_divergence(look, passes, comparisons)
     if divergence is None:
         return replace(result, notes=(*result.notes, HIDDEN_BY_RECORDING)) if is_beyond else result
-    if index and reference.record(one).forward[index].cached:
-        note = "; ".join(text for text in (divergence.note, CACHE_NOT_COMPARED) if text)
-        divergence = replace(divergence, note=note)
     return replace(result, divergence=_add_repro(context, result, passes, divergence))
 
 
-def _choose_pass(
-    context: EvaluationContext,
+@dataclass(frozen=True)
+class _Look:
+    """One forward pass of one case, into which a look is taken."""
+
+    context: EvaluationContext
+    case: ReferenceOutputs
+    reference: ReferenceModels
+    index: int
+    comparer: ArrayComparer
+
+    @property
+    def forward(self) -> tuple[ForwardPass, ...]:
+        """All passes of the case."""
+        return self.reference.record(self.case).forward
+
+
+def _compare_inside(
+    look: _Look,
+    source: ModelSource,
+    result: BackendResult,
     runner: RemoteRunner,
-    one: ReferenceOutputs,
-    reference: ReferenceModels,
-) -> int:
-    """Returns the position of the pass to look into: in a loop the first that is beyond noise for the same inputs."""
-    recorded = reference.record(one)
-    if len(recorded.forward) == 1:
-        return 0
-    found, _ = replay(runner, recorded.forward, one.batch.kwargs)
-    comparers = _comparers(context, recorded.forward)
-    return choose_pass(recorded.truth, recorded.reference, found, comparers)
+    outputs: CapturedPass,
+) -> tuple[BackendResult, CapturedPasses, list[ModuleComparison]]:
+    """Captures and compares all modules; a backend that cannot do this gets a note, and keeps its outputs alone."""
+    truth, ours = look.reference.capture(look.case, look.index)
+    passes = CapturedPasses(truth, ours, outputs)
+    try:
+        forward = look.forward[: look.index + 1]
+        passes = replace(passes, found=capture_last(runner, forward, look.case.batch.kwargs))
+    except EquipoiseError as error:
+        text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
+        return replace(result, notes=(*result.notes, text)), passes, []
+    names = _matched_weight_names(look.context, source, look.reference)
+    comparisons = compare_modules(passes, look.reference.weights, names, look.comparer)
+    if not comparisons:
+        return replace(result, notes=(*result.notes, NOT_MATCHED)), passes, []
+    return replace(result, depth=error_by_depth(comparisons)), passes, comparisons
 
 
-def _capture(
-    runner: RemoteRunner, one: ReferenceOutputs, reference: ReferenceModels, index: int
-) -> CapturedPasses:
-    """Captures one pass on all sides."""
-    truth, ours = reference.capture(one, index)
-    forward = reference.record(one).forward[: index + 1]
-    return CapturedPasses(truth, ours, capture_last(runner, forward, one.batch.kwargs))
+def _computed_precision(
+    look: _Look,
+    result: BackendResult,
+    passes: CapturedPasses,
+    comparisons: Sequence[ModuleComparison],
+) -> ComputedPrecision | None:
+    """Returns the lower precision whose error a float32 program has; None if its error is another one."""
+    declared = str(result.about.get("precision", ""))
+    if declared != "float32" or look.comparer.precision != "float32" or result.quantized:
+        return None
+
+    def capture(lower: LowerPrecision) -> CapturedPass:
+        look.context.request.progress(f"{result.label}: PyTorch in {lower.name}")
+        return look.reference.capture_at(look.case, look.index, lower)
+
+    return find_precision(declared, passes, comparisons, look.comparer, capture)
+
+
+def _place_of_divergence(
+    look: _Look, passes: CapturedPasses, comparisons: Sequence[ModuleComparison]
+) -> Divergence | None:
+    step = look.index + 1 if len(look.forward) > 1 else 0
+    divergence = first_divergence(
+        comparisons, passes, look.comparer, case=look.case.batch.case.name, step=step
+    )
+    if divergence is None or not (look.index and look.forward[look.index].cached):
+        return divergence
+    note = "; ".join(text for text in (divergence.note, CACHE_NOT_COMPARED) if text)
+    return replace(divergence, note=note)
 
 
 def _comparers(context: EvaluationContext, passes: Sequence[ForwardPass]) -> list[ArrayComparer]:

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any, Self
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Arrays, Batch, CapturedPass, ForwardPass
+from equipoise.validators.core.types import Arrays, Batch, CallOption, CapturedPass, ForwardPass
 from equipoise.validators.evaluation.context import (
     REFERENCE_PROCESS,
     EvaluationContext,
     ReferenceOutputs,
 )
+from equipoise.validators.judgement.precision import LOWER_PRECISIONS, LowerPrecision
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_last, replay
 
@@ -29,7 +30,7 @@ class RecordedPasses:
         case: Name of the case.
         forward: Inputs of each pass. Of a loop without a cache the passes do not depend on one another.
         reference: Outputs of each pass at the precision under test.
-        truth: Outputs of each pass in float64; empty where there is only one pass.
+        truth: Outputs of each pass in float64.
     """
 
     case: str
@@ -50,6 +51,7 @@ class ReferenceModels:
         self._first = self.reference
         self._hello = context.pool.hello("pytorch", suffix=REFERENCE_PROCESS)
         self._recorded: RecordedPasses | None = None
+        self._rounded: tuple[tuple[str, int], dict[int, CapturedPass]] = (("", 0), {})
         self._captured: tuple[tuple[str, int], tuple[CapturedPass, CapturedPass]] | None = None
 
     @property
@@ -73,16 +75,15 @@ class ReferenceModels:
             self.context.free_memory(REFERENCE_PROCESS)
             self._loaded.clear()
 
-    def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:
-        """Loads the model; ``jitter`` is the seed of a perturbation of its weights.
+    def _load(self, precision: str, **more: CallOption) -> RemoteRunner:
+        """Loads the model with further options, such as ``jitter``, the seed of a perturbation of its weights.
 
         Raises:
             InputError: The checkpoint lacks weights.
         """
         context = self.context
-        options = {**context.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
-        if jitter is not None:
-            options["jitter"] = jitter
+        fixed = {"dtype": precision, "device": "cpu", "tf32": False}
+        options = {**context.request.options(), **fixed, **more}
         worker = context.pool.get("pytorch", suffix=REFERENCE_PROCESS)
         source = context.pytorch
         model = RemoteModel(worker, "pytorch", context.class_name, source.path, **options)
@@ -136,9 +137,7 @@ class ReferenceModels:
             recorder = Recorder(self.reference)
             self.context.task.run(recorder, self.context.model, one.batch, follow=one.reference)
             forward = recorder.forward
-            truth: list[Arrays] = []
-            if len(forward) > 1:
-                truth, _ = replay(self.truth, forward, one.batch.kwargs)
+            truth, _ = replay(self.truth, forward, one.batch.kwargs)
             self._recorded = RecordedPasses(
                 one.batch.case.name, tuple(forward), tuple(recorder.outputs), tuple(truth)
             )
@@ -152,6 +151,20 @@ class ReferenceModels:
             truth = capture_last(self.truth, passes, kwargs)
             self._captured = (key, (truth, capture_last(self.reference, passes, kwargs)))
         return self._captured[1]
+
+    def capture_at(self, one: ReferenceOutputs, index: int, lower: LowerPrecision) -> CapturedPass:
+        """Captures one forward pass of a case on PyTorch at a lower precision; those of the latest pass are kept."""
+        key = (one.batch.case.name, index)
+        if self._rounded[0] != key:
+            self._rounded = (key, {})
+        captured = self._rounded[1]
+        if LOWER_PRECISIONS.index(lower) not in captured:
+            self._release_large_model()
+            passes = self.record(one).forward[: index + 1]
+            runner = self._load(self.context.request.precision, **lower.options)
+            captured[LOWER_PRECISIONS.index(lower)] = capture_last(runner, passes, one.batch.kwargs)
+            runner.model.drop()
+        return captured[LOWER_PRECISIONS.index(lower)]
 
     @cached_property
     def weights(self) -> list[str]:

@@ -61,16 +61,23 @@ def match_modules(
 def _match_by_path(
     reference: Sequence[CapturedModule], found: Sequence[CapturedModule]
 ) -> dict[str, CapturedModule]:
-    """Matches by path: programs keep PyTorch's paths, possibly below the wrapper that was exported."""
+    """Matches by path: programs keep PyTorch's paths, possibly below the wrapper that was exported.
+
+    A graph holds the values of the last call of a module, which has a number in PyTorch's path: ``dropout#2``.
+    """
     modules = [module for module in found if module.weights is None]
     known = {module.path for module in reference}
     wrapped = sum(module.path.partition(".")[2] in known for module in modules)
     direct = sum(module.path in known for module in modules)
 
-    def without_wrapper(path: str) -> str:
-        return path if direct >= wrapped else path.partition(".")[2]
+    last_call = {module.path.partition("#")[0]: module.path for module in reference}
+    is_numbered = any("#" in module.path for module in modules)
 
-    return {without_wrapper(module.path): module for module in modules}
+    def pytorch_path(path: str) -> str:
+        path = path if direct >= wrapped else path.partition(".")[2]
+        return path if is_numbered else last_call.get(path, path)
+
+    return {pytorch_path(module.path): module for module in modules}
 
 
 def _match_by_weights(

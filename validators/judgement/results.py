@@ -156,6 +156,24 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class ComputedPrecision:
+    """A precision that a program computes in, although it declares another one.
+
+    Attributes:
+        declared: The precision that it declares.
+        computed: The precision whose error it has: ``bfloat16``, ``float16`` or ``TensorFloat-32``.
+        size: Its error over PyTorch's at that precision; the median over the modules beyond noise.
+        distance: Its distance from PyTorch at that precision over its distance from the truth, where the error begins;
+            of an independent error 1 or more.
+    """
+
+    declared: str
+    computed: str
+    size: float
+    distance: float
+
+
+@dataclass(frozen=True)
 class BackendResult:
     """The result of one backend.
 
@@ -174,7 +192,8 @@ class BackendResult:
         companions: What differs in the files beside the program so that an answer changes; anything here is a divergence.
         notes: Remarks: keys that its loader missed, inputs that it does not accept.
         depth: Error of every module in order.
-        divergence: The first module beyond noise, if the backend diverged.
+        divergence: The place of the first values beyond noise, if there are any.
+        computed: The precision that it computes in, where that explains why it is beyond noise.
         seconds: Duration of all forward passes together.
         peak_bytes: Peak memory.
         answers: Decoded results of the first case.
@@ -195,6 +214,7 @@ class BackendResult:
     notes: tuple[str, ...] = ()
     depth: tuple[ModuleError, ...] = ()
     divergence: Divergence | None = None
+    computed: ComputedPrecision | None = None
     seconds: float = 0.0
     peak_bytes: int = 0
     answers: tuple[Any, ...] = ()

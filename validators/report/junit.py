@@ -7,7 +7,12 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from equipoise.convert.files.ownership import FILE_MARK
 from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics, Report, Verdict
-from equipoise.validators.report.summary import describe_divergence, first_line, format_number
+from equipoise.validators.report.summary import (
+    describe_divergence,
+    first_line,
+    format_number,
+    precision_remarks,
+)
 
 
 def to_junit(report: Report) -> str:
@@ -74,7 +79,8 @@ def _add_case(suite: Element, report: Report, result: BackendResult, case: CaseM
     elif case.verdict is Verdict.DIVERGED:
         text = _divergence_text(result, case)
         SubElement(test, "failure", message=_printable(first_line(text))).text = _printable(text)
-    SubElement(test, "system-out").text = _printable(_metrics_text(case))
+    metrics = "\n".join([_metrics_text(case), *precision_remarks(result)])
+    SubElement(test, "system-out").text = _printable(metrics)
 
 
 def _reasons(case: CaseMetrics, verdict: Verdict) -> list[str]:
@@ -83,7 +89,7 @@ def _reasons(case: CaseMetrics, verdict: Verdict) -> list[str]:
 
 
 def _divergence_text(result: BackendResult, case: CaseMetrics) -> str:
-    lines = [*_reasons(case, Verdict.DIVERGED), *case.flips]
+    lines = [*_reasons(case, Verdict.DIVERGED), *case.flips, *precision_remarks(result)]
     if result.divergence is not None and result.divergence.case == case.case:
         lines.append(describe_divergence(result))
     return "\n".join(lines) or "diverged"

@@ -95,7 +95,7 @@ def look_at(report: Report) -> str:
     row = summary_row(worst)
     where = worst.divergence.module if worst.divergence is not None else row.worst_at
     flips = [flip for case in worst.cases for flip in case.flips]
-    what = next(iter((*worst.companions, *flips)), row.remark)
+    what = next(iter((*worst.companions, *precision_remarks(worst), *flips)), row.remark)
     return ": ".join(part for part in (f"look at {worst.label}", where, what) if part)
 
 
@@ -155,7 +155,8 @@ def remarks(report: Report) -> list[str]:
         texts += [f"{result.label}: {remark}" for remark in audit_remarks(result)]
         for case in result.cases:
             texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        texts += [f"{result.label}: {one}" for one in (*result.companions, *result.notes)]
+        others = (*result.companions, *precision_remarks(result), *result.notes)
+        texts += [f"{result.label}: {one}" for one in others]
         if result.divergence is not None:
             texts.append(f"{result.label}: {describe_divergence(result)}")
     return texts
@@ -173,6 +174,18 @@ def audit_remarks(result: BackendResult) -> list[str]:
     if audit.failure or audit.findings or audit.unknown or audit.missing:
         texts.append(audit.summary)
     return texts
+
+
+def precision_remarks(result: BackendResult) -> tuple[str, ...]:
+    """Returns what is to be said of the precision that a backend computes in, if it is not the one that it declares."""
+    found = result.computed
+    if found is None:
+        return ()
+    name = found.computed
+    return (
+        f"declared {found.declared}, computed as {name}: its error is {found.size:.2g} times PyTorch's in {name}, and "
+        f"where it begins {found.distance:.0%} of it is left against PyTorch in {name}",
+    )
 
 
 def describe_divergence(result: BackendResult) -> str:

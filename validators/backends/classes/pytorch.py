@@ -189,7 +189,7 @@ class Session(_torch.TorchSession):
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
-        with _torch.arithmetic_mode(self.dtype):
+        with _torch.arithmetic_mode(self.dtype, self.options.get("factors") or ""):
             return self.model(**tensors, **kwargs, **self.call_options)
 
 

@@ -44,11 +44,12 @@ class ModuleRecorder:
 
         model = onnx.load(file, load_external_data=False)
         given = [value.name for value in model.graph.input]
-        self.spans = module_spans([*_input_nodes(given), *_graph_nodes(model.graph.node)])
+        nodes = [*_input_nodes(given), *_graph_nodes(model.graph.node)]
+        self.spans = module_spans([*nodes, GraphNode("", "", None, tuple(outputs))])
         self.outputs = outputs
         self.records = records
         existing = {*outputs, *given}
-        wanted = {one for span in self.spans for one in (span.value, *span.inputs)} - existing
+        wanted = {one for span in self.spans for one in (*span.values, *span.inputs)} - existing
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
         self.session = open_session(model.SerializeToString(), os.path.dirname(file))
 

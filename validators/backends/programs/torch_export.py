@@ -73,7 +73,7 @@ class Session(_torch.TorchSession):
         from torch.fx import Interpreter
 
         spans = module_spans(self._nodes())
-        wanted = {one for span in spans for one in (span.value, *span.inputs)}
+        wanted = {one for span in spans for one in (*span.values, *span.inputs)}
         values: dict[FxNode, Array | None] = {}
 
         class RecordingInterpreter(Interpreter):  # type: ignore[misc]
@@ -88,15 +88,17 @@ class Session(_torch.TorchSession):
         return self.run(inputs, kwargs), module_records(spans, values)
 
     def _nodes(self) -> list[GraphNode]:
-        """Returns the inputs of the graph, which belong to no module, and its operations on tensors."""
-        nodes = self.module.graph.nodes
-        given = [GraphNode("", "", node, ()) for node in nodes if node.op == "placeholder"]
-        operations = [
-            GraphNode(*_module_path(node), node, tuple(node.all_input_nodes))
-            for node in nodes
-            if _is_tensor(node)
+        """Returns the operations of the graph; its inputs and outputs belong to no module."""
+        outside = ("placeholder", "output")
+        return [
+            GraphNode(
+                *(("", "") if node.op in outside else _module_path(node)),
+                node if node.op == "placeholder" or _is_tensor(node) else None,
+                tuple(node.all_input_nodes),
+            )
+            for node in self.module.graph.nodes
+            if node.op in ("call_function", *outside)
         ]
-        return [*given, *operations]
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""

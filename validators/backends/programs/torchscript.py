@@ -70,7 +70,7 @@ class Session(_torch.TorchSession):
         """Records the last value of every module; the graph stores which module a node came from."""
         graph = self.module.inlined_graph.copy()
         spans = module_spans(self._nodes(graph))
-        wanted = {name for span in spans for name in (span.value, *span.inputs)}
+        wanted = {name for span in spans for name in (*span.values, *span.inputs)}
         values = [value for value in _tensor_values(graph) if value.debugName() in wanted]
         results = self._evaluate(graph, values, self._tensors(inputs))
         values_by_name = {
@@ -87,12 +87,14 @@ class Session(_torch.TorchSession):
         nodes = [GraphNode("", "", name, ()) for name in given]
         for node in graph.nodes():
             path, kind = _module_path(node)
+            if node.kind() == "prim::TupleConstruct":  # what a module returns
+                path = ""
             inputs = tuple(one.debugName() for one in node.inputs() if one.debugName() in tensors)
-            if node.outputsSize() == 1 and node.output().debugName() in tensors:
-                nodes.append(
-                    GraphNode(full_paths.get(path, path), kind, node.output().debugName(), inputs)
-                )
-        return nodes
+            is_tensor = node.outputsSize() == 1 and node.output().debugName() in tensors
+            value = node.output().debugName() if is_tensor else None
+            nodes.append(GraphNode(full_paths.get(path, path), kind, value, inputs))
+        outputs = tuple(value.debugName() for value in graph.outputs())
+        return [*nodes, GraphNode("", "", None, outputs)]
 
     def _evaluate(
         self, graph: ScriptGraph, values: list[ScriptGraph], tensors: dict[str, TorchTensor]
