@@ -7,6 +7,7 @@
     threads     number of threads that the framework uses within an operation; 0 keeps its default
     tf32        whether float32 matrix products may be rounded to TensorFloat-32 (default: no)
     factors     tf32 or bfloat16: what PyTorch rounds the factors of float32 matrix products to, on any device
+    autocast    float16 or bfloat16: the dtype of PyTorch's automatic mixed precision (default: off)
     jitter      a seed; moves every weight of PyTorch's model to a neighbouring number of its dtype
     from_pt     whether the TensorFlow and Flax classes read a PyTorch checkpoint themselves
     provider    execution provider of ONNX Runtime, such as TensorrtExecutionProvider

@@ -1,16 +1,16 @@
 """Tells the error of a lower precision from a fault: float32 that was declared, bfloat16 that was computed.
 
 A float32 program that rounds to bfloat16, float16 or TensorFloat-32 on its way has the errors of that precision. Their
-size proves nothing, since a fault may have it by chance. But rounding the same numbers gives the same errors, so where
-the error begins, PyTorch at that precision is nearer to the program than the truth is. For example, the first matrix
-product of a program that uses TensorFloat-32 differs from the truth by 3e-4 and from PyTorch in TensorFloat-32 by 1e-7;
-with a wrong epsilon of the same effect it differs from both by 3e-4 or more.
+size proves nothing, since a fault may have it by chance. But rounding the same numbers gives the same errors: where the
+error begins, it points in the direction of PyTorch's own at that precision. For example, the errors of the first matrix
+product in TensorFloat-32 on two frameworks have a cosine of 0.99 over its thousand values; those of a wrong epsilon and
+of TensorFloat-32 have one of 0.05.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from equipoise.validators.core.precision import TF32
@@ -26,8 +26,14 @@ from equipoise.validators.judgement.results import ComputedPrecision
 MAX_SIZE_FACTOR = 4.0
 """How much larger or smaller than PyTorch's at that precision the error of the program as a whole may be."""
 
-MAX_DISTANCE = 0.8
-"""How much of the error may be left against PyTorch at that precision. Of an independent error more than all is left."""
+MIN_COSINE = 0.3
+"""Smallest cosine of the two errors: a program may round one of two factors, or the products and not the factors."""
+
+MIN_DEVIATIONS = 5.0
+"""The same in standard deviations of the cosine of independent errors, one over the root of their number."""
+
+MAX_COSINE_GAP = 0.2
+"""float16 and TensorFloat-32 keep the same bits of a fraction: with a smaller difference of their cosines both are named."""
 
 MIN_MODULE_VALUES = 64
 """So many values of one module differ in one direction by chance in no case."""
@@ -57,10 +63,12 @@ class LowerPrecision:
 LOWER_PRECISIONS = (
     LowerPrecision("bfloat16", "bfloat16", {"dtype": "bfloat16"}),
     LowerPrecision("bfloat16", "bfloat16", {"factors": "bfloat16"}),
+    LowerPrecision("bfloat16", "bfloat16", {"autocast": "bfloat16"}),
     LowerPrecision("float16", "float16", {"dtype": "float16"}),
+    LowerPrecision("float16", "float16", {"autocast": "float16"}),
     LowerPrecision("TensorFloat-32", TF32, {"factors": TF32}),
 )
-"""Everything in bfloat16 or float16, or the factors of matrix products alone (autocast, tensor cores)."""
+"""Everything in bfloat16 or float16, matrix products alone (autocast), or their factors alone (tensor cores)."""
 
 
 _EXACTNESS = ("bfloat16", "float16", "float32", "float64")
@@ -102,15 +110,21 @@ def find_precision(
     """
     findings = []
     for lower in _plausible_precisions(passes, comparisons, comparer):
-        errors = _module_errors(passes, capture(lower), comparisons, comparer)
-        errors = errors or _output_errors(passes, capture(lower), comparer)
-        if not errors or not all(one.expected for one in errors):
-            continue
-        size = median(one.found / one.expected for one in errors)
-        distance = errors[0].left / errors[0].found
-        if 1 / MAX_SIZE_FACTOR <= size <= MAX_SIZE_FACTOR and distance <= MAX_DISTANCE:
-            findings.append(ComputedPrecision(declared, lower.name, size, distance))
-    return min(findings, key=lambda finding: finding.distance, default=None)
+        rounded = capture(lower)
+        if comparisons:
+            errors = _module_errors(passes, rounded, comparisons, comparer)
+        else:
+            errors = _output_errors(passes, rounded, comparer)
+        if errors and all(one.expected for one in errors):
+            size = median(one.found / one.expected for one in errors)
+            if 1 / MAX_SIZE_FACTOR <= size <= MAX_SIZE_FACTOR:
+                found = ComputedPrecision(declared, lower.name, size, errors[0].cosine)
+                findings.append((found, errors[0].count))
+    best, count = max(findings, key=lambda one: one[0].cosine, default=(None, 0))
+    if best is None or best.cosine < max(MIN_COSINE, MIN_DEVIATIONS / count**0.5):
+        return None
+    near = [one.computed for one, _ in findings if one.cosine >= best.cosine - MAX_COSINE_GAP]
+    return replace(best, computed=" or ".join(dict.fromkeys(near)))
 
 
 def _plausible_precisions(
@@ -137,11 +151,19 @@ class _Errors:
         found: Distance of the program from the truth.
         expected: Distance of PyTorch at the lower precision from the truth.
         left: Distance of the program from PyTorch at the lower precision.
+        count: Number of values.
     """
 
     found: float
     expected: float
     left: float
+    count: int
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the two errors, by the law of cosines."""
+        product = 2 * self.found * self.expected
+        return (self.found**2 + self.expected**2 - self.left**2) / product
 
 
 def _module_errors(
@@ -150,18 +172,30 @@ def _module_errors(
     comparisons: Sequence[ModuleComparison],
     comparer: ArrayComparer,
 ) -> list[_Errors]:
-    """Returns the errors of the modules beyond noise in order; none if the first of them has few values."""
+    """Returns the errors of the modules beyond noise in order.
+
+    None if the first of them has few values, or if PyTorch's error at the lower precision begins before it: then it is
+    one place of the program that rounds, and not the whole of it.
+    """
     truth = {module.path: module for module in passes.truth.modules}
     at_lower = {module.path: module for module in rounded.modules}
     beyond = [one for one in comparisons if one.beyond and one.path in at_lower]
     if not beyond or beyond[0].error.count < MIN_MODULE_VALUES:
         return []
+    reference = {module.path: module for module in passes.reference.modules}
+    for one in comparisons[: comparisons.index(beyond[0])]:
+        if one.path in at_lower:
+            sides = (truth[one.path], reference[one.path], at_lower[one.path])
+            compared = comparer.compare_outputs(*(module.outputs for module in sides))
+            if compared is not None and compared.beyond:
+                return []
     found = []
     for one in beyond:
         lower = at_lower[one.path].outputs
         compared = comparer.compare_outputs(lower, truth[one.path].outputs, one.pair.found.outputs)
         if compared is not None:
-            found.append(_Errors(one.error.rms, compared.noise.rms, compared.error.rms))
+            error = compared.error
+            found.append(_Errors(one.error.rms, compared.noise.rms, error.rms, error.count))
     return found
 
 
@@ -173,7 +207,7 @@ def _output_errors(
     errors = compare_outputs(truth, passes.reference.outputs, found, comparer)
     against = compare_outputs(rounded.outputs, truth, found, comparer)
     return [
-        _Errors(errors[name].error.rms, one.noise.rms, one.error.rms)
+        _Errors(errors[name].error.rms, one.noise.rms, one.error.rms, one.error.count)
         for name, one in against.items()
         if name in errors and errors[name].beyond and one.error.count >= MIN_OUTPUT_VALUES
     ]

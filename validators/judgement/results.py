@@ -163,14 +163,13 @@ class ComputedPrecision:
         declared: The precision that it declares.
         computed: The precision whose error it has: ``bfloat16``, ``float16`` or ``TensorFloat-32``.
         size: Its error over PyTorch's at that precision; the median over the modules beyond noise.
-        distance: Its distance from PyTorch at that precision over its distance from the truth, where the error begins;
-            of an independent error 1 or more.
+        cosine: Cosine of its error and PyTorch's at that precision, where the error begins; of independent errors near 0.
     """
 
     declared: str
     computed: str
     size: float
-    distance: float
+    cosine: float
 
 
 @dataclass(frozen=True)

@@ -182,10 +182,11 @@ def precision_remarks(result: BackendResult) -> tuple[str, ...]:
     if found is None:
         return ()
     name = found.computed
-    return (
+    text = (
         f"declared {found.declared}, computed as {name}: its error is {found.size:.2g} times PyTorch's in {name}, and "
-        f"where it begins {found.distance:.0%} of it is left against PyTorch in {name}",
+        f"where it begins the two have a cosine of {found.cosine:.2f}"
     )
+    return (text,)
 
 
 def describe_divergence(result: BackendResult) -> str:

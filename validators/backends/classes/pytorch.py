@@ -189,7 +189,8 @@ class Session(_torch.TorchSession):
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
-        with _torch.arithmetic_mode(self.dtype, self.options.get("factors") or ""):
+        modes = {name: str(self.options.get(name) or "") for name in ("factors", "autocast")}
+        with _torch.arithmetic_mode(self.dtype, **modes, device=self.model.device.type):
             return self.model(**tensors, **kwargs, **self.call_options)
 
 
