@@ -314,7 +314,14 @@ def test_activation_within_a_dense_layer(oracle_workers: WorkerPool, tmp_path: P
     model = tmp_path / "model"
     shutil.copytree(BERT, model)
     vocabulary = json.loads((BERT / "config.json").read_text())["vocab_size"]
-    config = DistilBertConfig(vocab_size=vocabulary, dim=32, hidden_dim=64, n_layers=2, n_heads=4)
+    config = DistilBertConfig(
+        vocab_size=vocabulary,
+        dim=32,
+        hidden_dim=64,
+        n_layers=2,
+        n_heads=4,
+        id2label={0: "no", 1: "yes"},
+    )
     DistilBertForSequenceClassification(config).save_pretrained(model)
     convert(model, tmp_path / "tensorflow", to="tensorflow")
     request = Request(model, [tmp_path / "tensorflow"], backends=[], cases=["batch"], depth=True)

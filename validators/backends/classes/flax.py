@@ -114,6 +114,13 @@ def patch_jnp_clip() -> None:
     jnp.clip = clip_with_old_names
 
 
+def _is_traced(value: Outputs) -> bool:
+    """Checks whether a result has shapes and no values, because JAX follows the function that computes it."""
+    import jax
+
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
 class Session(BaseSession):
     """A session of a Flax model of transformers."""
 
@@ -183,7 +190,8 @@ class Session(BaseSession):
 
         def interceptor(call: Any, args: Any, options: Any, context: Any) -> Any:
             output = call(*args, **options)
-            if context.method_name == "__call__":
+            # A cache of zeros is made by following the model's shapes, without values.
+            if context.method_name == "__call__" and not _is_traced(output):
                 path = "/".join(context.module.path)
                 weights = [
                     name
