@@ -37,6 +37,11 @@ class ComparedInputs:
     beyond: Mapping[str, float]
     unknown: tuple[str, ...]
 
+    @property
+    def good(self) -> bool:
+        """Whether all that is known is within noise; a module without floating-point inputs has no bad ones."""
+        return not self.beyond and bool(self.within or not self.unknown)
+
 
 @dataclass(frozen=True)
 class ModuleComparison:

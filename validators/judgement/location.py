@@ -92,7 +92,7 @@ def _find_place(
     inner = [one.path for one in comparisons[:index] if _is_below(one.path, flagged.path)]
     if inner:
         return _Place(flagged.path, inner[-1], None, notes)
-    if flagged.inputs.within or not flagged.inputs.unknown:
+    if flagged.inputs.good:
         return _Place(flagged.path, notes=notes)
     after = comparisons[index - 1].path if index else None
     if after is None:
@@ -127,7 +127,7 @@ def _range_before_input(
     after = _last_within(comparisons[:index], before.pair.reference)
     notes = [f"what goes into {before.path or WHOLE_MODEL} is beyond noise already"]
     if after is None:
-        around = owner.path if owner is not None and owner.inputs.within else before.path
+        around = owner.path if owner is not None and owner.inputs.good else before.path
         notes.append("no module before it could be compared")
         return _Place(around, None, before.path, notes)
     notes += _describe_gap(comparisons, after, before.path, passes)
@@ -138,7 +138,7 @@ def _range_before_input(
         if (path in called or not path)
         and (
             _is_below(after, path)
-            or (owner is not None and owner.path == path and owner.inputs.within)
+            or (owner is not None and owner.path == path and owner.inputs.good)
         )
     )
     return _Place(around, after, before.path, notes)
