@@ -55,7 +55,9 @@ class OutputMetrics:
         reason: Why the verdict is not better.
         error: Distance of the backend from the truth.
         noise: Distance of the reference from the truth.
-        ratio: ``error.rms`` over the noise that it is compared with.
+        ratio: ``error.rms`` over ``floor``.
+        floor: The noise that the error is compared with, as root mean square: the largest of several draws, and at least
+            some roundings of the output's scale.
         kl: Kullback-Leibler divergence from the truth, for logits.
         margin: The smallest margin of the decisions read off this output.
         errors: Histogram of log10 of the absolute errors, with the edges :data:`HISTOGRAM_EDGES`.
@@ -70,6 +72,7 @@ class OutputMetrics:
     kl: float | None = None
     margin: float | None = None
     errors: tuple[int, ...] = ()
+    floor: float | None = None
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def judge_output(
         error=error,
         noise=noise,
         ratio=error.rms / floor.rms if floor.rms else None,
+        floor=floor.rms,
         kl=kl_divergence(values, true_values) if name.endswith("logits") else None,
         margin=margin,
         errors=_histogram(values, true_values),

@@ -11,6 +11,7 @@ from equipoise.validators.report.summary import (
     describe_divergence,
     first_line,
     format_number,
+    format_ratio,
     precision_remarks,
 )
 
@@ -101,8 +102,9 @@ def _metrics_text(case: CaseMetrics) -> str:
         if out.error is None or out.noise is None:
             continue
         lines.append(
-            f"{out.name}: {out.verdict.value}, max abs {format_number(out.error.max_abs)}, "
-            f"noise {format_number(out.noise.max_abs)}, ulp {format_number(out.error.ulp)}, "
+            f"{out.name}: {out.verdict.value}, rms {format_number(out.error.rms)}, noise floor "
+            f"{format_number(out.floor)}, ratio {format_ratio(out.ratio)}, max abs "
+            f"{format_number(out.error.max_abs)}, noise {format_number(out.noise.max_abs)}, ulp {format_number(out.error.ulp)}, "
             f"cosine {out.error.cosine:.9f}"
         )
     return "\n".join(lines)

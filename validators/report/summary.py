@@ -25,9 +25,9 @@ class SummaryRow:
         backend: Its name in reports.
         verdict: Its verdict, or ``not run``.
         worst_at: Case and output with the worst verdict; among equal verdicts, with the largest ratio.
-        max_abs: Largest absolute error of that output.
-        noise: Largest absolute error of the reference there.
-        ratio: Rms error over the noise that it is compared with.
+        error: Rms error of that output.
+        floor: Rms noise that it is compared with.
+        ratio: The error over the noise floor.
         decisions: Number of decisions that are equal, and number of all.
         seconds: Duration of all passes.
         memory: Peak memory.
@@ -37,8 +37,8 @@ class SummaryRow:
     backend: str
     verdict: str
     worst_at: str = ""
-    max_abs: str = ""
-    noise: str = ""
+    error: str = ""
+    floor: str = ""
     ratio: str = ""
     decisions: str = ""
     seconds: str = ""
@@ -47,7 +47,7 @@ class SummaryRow:
 
 
 COLUMNS = (
-    *("backend", "verdict", "worst at", "max abs", "noise", "ratio", "decisions"),
+    *("backend", "verdict", "worst at", "rms error", "noise floor", "ratio", "decisions"),
     *("seconds", "memory"),
 )
 
@@ -73,8 +73,8 @@ def summary_row(result: BackendResult) -> SummaryRow:
         backend=result.label,
         verdict=result.verdict.value,
         worst_at=f"{case.case} {output.name}",
-        max_abs=format_number(output.error.max_abs if output.error else None),
-        noise=format_number(output.noise.max_abs if output.noise else None),
+        error=format_number(output.error.rms if output.error else None),
+        floor=format_number(output.floor),
         ratio=format_ratio(output.ratio),
         remark=first_line(result.failure) or output.reason,
         **shared,
@@ -101,7 +101,7 @@ def look_at(report: Report) -> str:
 
 def row_cells(row: SummaryRow) -> list[str]:
     """Returns the texts of a row in the order of :data:`COLUMNS`."""
-    numbers = [row.max_abs, row.noise, row.ratio, row.decisions, row.seconds, row.memory]
+    numbers = [row.error, row.floor, row.ratio, row.decisions, row.seconds, row.memory]
     return [row.backend, row.verdict, row.worst_at, *numbers]
 
 

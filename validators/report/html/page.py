@@ -127,8 +127,8 @@ def _verdict_sentences(result: BackendResult) -> Iterator[str]:
 
 _NOISE_TEXT = (
     "Errors are differences from PyTorch in float64. The noise is the error of PyTorch itself at the precision "
-    "under test; the ratio is the error over the noise, both as root mean square. A margin is how far an output "
-    "may move before a decision changes."
+    "under test; the ratio is the rms error over the noise floor: the largest noise of several draws, or some "
+    "roundings of the output's scale where that is more. A margin is how far an output may move before a decision changes."
 )
 
 
