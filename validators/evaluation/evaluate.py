@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
@@ -15,15 +16,32 @@ from equipoise.validators.evaluation.companions import compare_companions
 from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
-from equipoise.validators.evaluation.locate import FRAMEWORK_CLASSES, locate_divergence
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.runnable_cases import choose_runnable
 from equipoise.validators.judgement.precision import precision_note
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.quantization import quantization_of
-from equipoise.validators.models.sources import ModelSource, is_class_backend, rename_scratch
+from equipoise.validators.models.sources import (
+    FRAMEWORK_CLASSES,
+    ModelSource,
+    is_class_backend,
+    rename_scratch,
+)
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
+
+Locator: TypeAlias = Callable[
+    [
+        EvaluationContext,
+        ModelSource,
+        BackendResult,
+        RemoteRunner,
+        Sequence[ReferenceOutputs],
+        ReferenceModels,
+    ],
+    BackendResult,
+]
+"""Adds to the result of a loaded backend where its values are first beyond noise."""
 
 
 def evaluate_backend(
@@ -32,6 +50,7 @@ def evaluate_backend(
     measured: Sequence[ReferenceOutputs],
     reference: ReferenceModels | Golden,
     auditor: Auditor,
+    locate: Locator,
 ) -> BackendResult:
     """Returns the result of one backend; a failure of the backend becomes part of the result.
 
@@ -41,8 +60,9 @@ def evaluate_backend(
         measured: Outputs of the reference for every case.
         reference: The reference itself, which is asked for module values where a divergence is located.
         auditor: Compares the weights with those of the source.
+        locate: Looks inside a backend that is loaded: :func:`equipoise.validators.evaluation.locate.locate_divergence`.
     """
-    result = _run_backend(context, source, measured, reference)
+    result = _run_backend(context, source, measured, reference, locate)
     if result.absent or source.path == context.pytorch.path or source.backend.endswith(".py"):
         return result
     context.request.progress(f"{result.label}: weights")
@@ -59,6 +79,7 @@ def _run_backend(
     source: ModelSource,
     measured: Sequence[ReferenceOutputs],
     reference: ReferenceModels | Golden,
+    locate: Locator,
 ) -> BackendResult:
     """Loads a backend, runs and judges every case, and locates a divergence."""
     label = _label_of(context, source)
@@ -97,7 +118,7 @@ def _run_backend(
     result = replace(result, companions=compare_companions(context, source, measured))
     context.request.progress(f"{label}: judged")
     if not result.failure and isinstance(reference, ReferenceModels):
-        result = locate_divergence(context, source, result, runner, measured, reference)
+        result = locate(context, source, result, runner, measured, reference)
     with suppress(WorkerError):  # the process has ended; its failure is in the result already
         runner.model.drop()
     return result

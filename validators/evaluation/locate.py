@@ -26,11 +26,8 @@ from equipoise.validators.judgement.results import (
     ComputedPrecision,
     Divergence,
 )
-from equipoise.validators.models.sources import ModelSource
+from equipoise.validators.models.sources import FRAMEWORK_CLASSES, ModelSource
 from equipoise.validators.runtime.remote import RemoteRunner, capture_last, replay
-
-FRAMEWORK_CLASSES = ("tensorflow", "flax")
-"""Backends that run the classes of another framework, with names of their own for modules and weights."""
 
 NOT_MATCHED = (
     "its modules cannot be matched with PyTorch's: no weights or names tell which is which"
@@ -138,7 +135,7 @@ def _computed_precision(
 
     def capture(lower: LowerPrecision) -> CapturedPass:
         look.context.request.progress(f"{result.label}: PyTorch in {lower.name}")
-        return look.reference.capture_at(look.case, look.index, lower)
+        return look.reference.capture_with(look.case, look.index, lower.options)
 
     return find_precision(declared, passes, comparisons, look.comparer, capture)
 

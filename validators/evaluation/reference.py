@@ -14,7 +14,6 @@ from equipoise.validators.evaluation.context import (
     EvaluationContext,
     ReferenceOutputs,
 )
-from equipoise.validators.judgement.precision import LOWER_PRECISIONS, LowerPrecision
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_last, replay
 
@@ -51,7 +50,7 @@ class ReferenceModels:
         self._first = self.reference
         self._hello = context.pool.hello("pytorch", suffix=REFERENCE_PROCESS)
         self._recorded: RecordedPasses | None = None
-        self._rounded: tuple[tuple[str, int], dict[int, CapturedPass]] = (("", 0), {})
+        self._variants: tuple[tuple[str, int], dict[str, CapturedPass]] = (("", 0), {})
         self._captured: tuple[tuple[str, int], tuple[CapturedPass, CapturedPass]] | None = None
 
     @property
@@ -152,19 +151,21 @@ class ReferenceModels:
             self._captured = (key, (truth, capture_last(self.reference, passes, kwargs)))
         return self._captured[1]
 
-    def capture_at(self, one: ReferenceOutputs, index: int, lower: LowerPrecision) -> CapturedPass:
-        """Captures one forward pass of a case on PyTorch at a lower precision; those of the latest pass are kept."""
+    def capture_with(
+        self, one: ReferenceOutputs, index: int, options: Mapping[str, CallOption]
+    ) -> CapturedPass:
+        """Captures one forward pass of a case on PyTorch with further options; the latest pass is kept for all options."""
         key = (one.batch.case.name, index)
-        if self._rounded[0] != key:
-            self._rounded = (key, {})
-        captured = self._rounded[1]
-        if LOWER_PRECISIONS.index(lower) not in captured:
+        if self._variants[0] != key:
+            self._variants = (key, {})
+        captured, name = self._variants[1], str(sorted(options.items()))
+        if name not in captured:
             self._release_large_model()
             passes = self.record(one).forward[: index + 1]
-            runner = self._load(self.context.request.precision, **lower.options)
-            captured[LOWER_PRECISIONS.index(lower)] = capture_last(runner, passes, one.batch.kwargs)
+            runner = self._load(self.context.request.precision, **options)
+            captured[name] = capture_last(runner, passes, one.batch.kwargs)
             runner.model.drop()
-        return captured[LOWER_PRECISIONS.index(lower)]
+        return captured[name]
 
     @cached_property
     def weights(self) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from equipoise.validators.core.tolerance import MODULE_TOLERANCE
 from equipoise.validators.core.types import Array, Arrays, CapturedPasses, ErrorMetrics
-from equipoise.validators.judgement.metrics import measure_error
+from equipoise.validators.judgement.metrics import measure_error, noise_ratio, within_noise
 from equipoise.validators.judgement.module_matching import (
     ModulePair,
     match_axes,
@@ -17,7 +17,6 @@ from equipoise.validators.judgement.module_matching import (
     matching_outputs,
 )
 from equipoise.validators.judgement.results import ModuleError
-from equipoise.validators.judgement.verdict import noise_ratio, within_noise
 
 _LARGEST_VALUE = 1e30
 """Values beyond this, infinity and NaN hide positions of attention scores."""

@@ -20,7 +20,7 @@ _MAX_NAMES = 3
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Range:
     """Where the first values beyond noise are computed; paths are PyTorch's, None stands for no module.
 
     Attributes:
@@ -84,21 +84,21 @@ def first_divergence(
 
 def _find_place(
     comparisons: Sequence[ModuleComparison], index: int, passes: CapturedPasses
-) -> _Place:
+) -> _Range:
     flagged = comparisons[index]
     if flagged.inputs.beyond:
         return _range_before_input(comparisons, index, passes)
     notes = _describe_inputs(flagged)
     inner = [one.path for one in comparisons[:index] if _is_below(one.path, flagged.path)]
     if inner:
-        return _Place(flagged.path, inner[-1], None, notes)
+        return _Range(flagged.path, inner[-1], None, notes)
     if flagged.inputs.good:
-        return _Place(flagged.path, notes=notes)
+        return _Range(flagged.path, notes=notes)
     after = comparisons[index - 1].path if index else None
     if after is None:
-        return _Place(flagged.path, notes=[*notes, "no module before it could be compared"])
+        return _Range(flagged.path, notes=[*notes, "no module before it could be compared"])
     notes += _describe_gap(comparisons, after, flagged.path, passes)
-    return _Place(flagged.path, after, flagged.path, notes)
+    return _Range(flagged.path, after, flagged.path, notes)
 
 
 def _describe_inputs(flagged: ModuleComparison) -> list[str]:
@@ -113,7 +113,7 @@ def _describe_inputs(flagged: ModuleComparison) -> list[str]:
 
 def _range_before_input(
     comparisons: Sequence[ModuleComparison], index: int, passes: CapturedPasses
-) -> _Place:
+) -> _Range:
     """Returns the range that ends with the input of a module: in the smallest module around it whose inputs are fine."""
     by_path = {one.path: one for one in comparisons}
     before, owner = comparisons[index], None
@@ -129,7 +129,7 @@ def _range_before_input(
     if after is None:
         around = owner.path if owner is not None and owner.inputs.good else before.path
         notes.append("no module before it could be compared")
-        return _Place(around, None, before.path, notes)
+        return _Range(around, None, before.path, notes)
     notes += _describe_gap(comparisons, after, before.path, passes)
     called = {module.path for module in passes.reference.modules}
     around = next(
@@ -141,7 +141,7 @@ def _range_before_input(
             or (owner is not None and owner.path == path and owner.inputs.good)
         )
     )
-    return _Place(around, after, before.path, notes)
+    return _Range(around, after, before.path, notes)
 
 
 def _last_within(comparisons: Sequence[ModuleComparison], taker: CapturedModule) -> str | None:

@@ -67,7 +67,7 @@ def test_json_names_are_frozen() -> None:
     assert set(bad["cases"][0]["outputs"][0]) == OUTPUT
     assert set(bad["cases"][0]["outputs"][0]["error"]) == DISTANCE
     assert set(bad["divergence"]) == DIVERGENCE
-    assert set(bad["depth"][0]) == {"path", "error", "noise"}
+    assert set(bad["depth"][0]) == {"path", "error", "noise", "ratio", "beyond"}
     names = {"rms_factor", "max_factor", "floor", "ceiling", "atol", "rtol"}
     assert set(values["tolerance"]) == names
     verdicts = [one["verdict"] for one in values["backends"]]
