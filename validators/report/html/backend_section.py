@@ -190,7 +190,7 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
             error_by_depth_chart(
                 result.label,
                 result.depth,
-                result.divergence.module if result.divergence else None,
+                _first_beyond(result.divergence),
             ),
             is_reference,
         ),
@@ -201,6 +201,11 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
         if present
         else None
     )
+
+
+def _first_beyond(divergence: Divergence | None) -> str | None:
+    """Returns the first module beyond noise: where the place is a range, the one that ends it."""
+    return None if divergence is None else divergence.before or divergence.module
 
 
 def _chart_figure(
