@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli.validate import exit_code
 
 if TYPE_CHECKING:
     from equipoise.validators.judgement.results import BackendResult
@@ -41,9 +42,9 @@ def command(
     as_json: bool,
     workers: _validation.WorkerOptions,
 ) -> int:
-    """Show the error of every module of MODEL on each backend or ARTIFACT, and the first module that diverges.
+    """Show the error of every module of MODEL on each backend or ARTIFACT, and where it is first beyond noise.
 
-    Exit code 1: a module diverges; --repro writes a script that reproduces it.
+    Exit code 1: a module or an output is beyond noise; 3: a backend failed, or none was compared; 2: bad input.
     """
     from equipoise.convert.checkpoints.hub import resolve_source
     from equipoise.validators.core.precision import PRECISIONS
@@ -77,24 +78,41 @@ def command(
     else:
         for result in found.backends:
             _show(result)
-    ran = [result for result in found.backends if not result.absent]
-    if any(result.divergence for result in ran):
+    if any(is_beyond_noise(result) for result in found.backends):
         return _run.EXIT_DIFFERENCE
-    return (
-        _validation.EXIT_BACKEND_FAILED if any(result.failure for result in ran) else _run.EXIT_OK
-    )
+    return exit_code(found, strict=True)
+
+
+def is_beyond_noise(result: BackendResult) -> bool:
+    """Checks whether a module or an output of a backend is beyond noise, even if its verdict is a good one.
+
+    A quantized program is rounded on purpose, in every module: there the verdict alone counts.
+    """
+    if result.quantized:
+        return False
+    return result.divergence is not None or any(point.beyond for point in result.depth)
 
 
 def _show(result: BackendResult) -> None:
-    from equipoise.validators.report.summary import describe_divergence, format_number
+    from equipoise.validators.judgement.results import WHOLE_MODEL
+    from equipoise.validators.report.summary import (
+        describe_divergence,
+        format_number,
+        format_ratio,
+    )
 
     _output.echo(f"{result.label}: {result.absent or result.failure or result.verdict.value}")
     rows: list[list[Any]] = [
-        [point.path or "(the whole model)", format_number(point.error), format_number(point.noise)]
+        [
+            point.path or WHOLE_MODEL,
+            format_number(point.error),
+            format_number(point.noise),
+            f"{format_ratio(point.ratio)}{' beyond noise' if point.beyond else ''}",
+        ]
         for point in result.depth
     ]
     if rows:
-        _output.print_table(("module", "error", "noise"), rows)
+        _output.print_table(("module", "error", "noise", "ratio"), rows)
     for note in result.notes:
         _output.echo(f"- {note}")
     if result.divergence is not None:

@@ -15,6 +15,7 @@ from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
 from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
 from equipoise.validators.evaluation.golden import Golden, load_golden, save_golden
+from equipoise.validators.evaluation.locate import locate_divergence
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.report_builder import build_report
 from equipoise.validators.export.attempts import export_temporarily
@@ -67,11 +68,16 @@ def run_validation(context: EvaluationContext) -> Report:
         measured = reference.measure(context.batches)
         auditor = open_auditor(context)
         results = [
-            evaluate_backend(context, one, measured, reference, auditor) for one in artifacts
+            evaluate_backend(context, one, measured, reference, auditor, locate_divergence)
+            for one in artifacts
         ]
         for source in _model_sources(context, artifacts):
             if isinstance(source, ModelSource):
-                results.append(evaluate_backend(context, source, measured, reference, auditor))
+                results.append(
+                    evaluate_backend(
+                        context, source, measured, reference, auditor, locate_divergence
+                    )
+                )
             else:
                 results.append(source)
         report = build_report(context, reference, measured, results)

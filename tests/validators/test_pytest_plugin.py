@@ -96,8 +96,8 @@ def test_failure_shows_the_table(run: Any, requests: list[Request]) -> None:
     outcome.stdout.fnmatch_lines(
         [
             "E*AssertionError: pytorch (faulty) diverged, onnx decision-safe, crash failed",
-            "E*backend *verdict *worst at *max abs*",
-            "E*pytorch (faulty) *diverged *single logits *4.9 *2e-07 *3/4*",
+            "E*backend *verdict *worst at *rms error *noise floor*",
+            "E*pytorch (faulty) *diverged *single logits *4.3 *1e-07 *3/4*",
             "E*tensorflow *not run",
             "E*- pytorch (faulty): first beyond noise in the case single: bert.encoder.layer.1.attention*",
             "E*verdict: failed",

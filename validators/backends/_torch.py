@@ -93,10 +93,26 @@ def perturb_weights(model: TorchModel, seed: int) -> None:
             parameter.copy_(torch.nextafter(parameter, target))
 
 
-def arithmetic_mode(precision: TorchDtype) -> AbstractContextManager[Any]:
-    """Returns a context that computes everything inside the model in float64 if that is the dtype; else it does nothing."""
+def arithmetic_mode(
+    precision: TorchDtype, factors: str = "", autocast: str = "", device: str = "cpu"
+) -> AbstractContextManager[Any]:
+    """Returns a context for the arithmetic of a model.
+
+    Args:
+        precision: In ``torch.float64`` everything inside the model is computed; any other dtype changes nothing.
+        factors: What the factors of matrix products are rounded to: ``tf32``, ``bfloat16``, or nothing.
+        autocast: The dtype of PyTorch's automatic mixed precision, or nothing.
+        device: Kind of the device.
+    """
     import torch
 
+    if autocast:
+        mode: AbstractContextManager[Any] = torch.autocast(device, torch_dtype(autocast))
+        return mode
+    if factors:
+        from equipoise.validators.backends._rounded_factors import rounded_factors_mode
+
+        return rounded_factors_mode(factors)
     if precision != torch.float64:
         return nullcontext()
     from equipoise.validators.backends._float64 import float64_mode

@@ -6,6 +6,8 @@
     device      cpu, cuda, cuda:1
     threads     number of threads that the framework uses within an operation; 0 keeps its default
     tf32        whether float32 matrix products may be rounded to TensorFloat-32 (default: no)
+    factors     tf32 or bfloat16: what PyTorch rounds the factors of float32 matrix products to, on any device
+    autocast    float16 or bfloat16: the dtype of PyTorch's automatic mixed precision (default: off)
     jitter      a seed; moves every weight of PyTorch's model to a neighbouring number of its dtype
     from_pt     whether the TensorFlow and Flax classes read a PyTorch checkpoint themselves
     provider    execution provider of ONNX Runtime, such as TensorrtExecutionProvider
@@ -17,7 +19,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -84,9 +87,25 @@ class Session(Protocol):
         ...
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
     ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Runs one forward pass and returns the outputs and the records of all modules; see :func:`module_record`."""
+        """Does what :meth:`run` does, or :meth:`step` with ``cached``, and records all modules.
+
+        Args:
+            inputs: The inputs of the pass.
+            kwargs: Further keyword arguments of the model's forward.
+            state: The cache that the step continues from; None in the first step.
+            order: Rows of the cache to continue with.
+            cached: Whether the pass is a step with a cache.
+
+        Returns:
+            The outputs, and the records of all modules in the order in which they ended; see :func:`module_record`.
+        """
         ...
 
     def names(self) -> dict[str, list[int]]:
@@ -117,6 +136,10 @@ class BaseSession:
     accepts: frozenset[str] = frozenset()
     caches = False
 
+    def run(self, inputs: dict[str, Array], kwargs: Kwargs) -> Outputs:
+        """Raises NotImplementedError: every session defines it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run")
+
     def step(
         self,
         inputs: dict[str, Array],
@@ -127,11 +150,29 @@ class BaseSession:
         """Raises NotImplementedError: there is no cache."""
         raise NotImplementedError(f"{type(self).__name__} has no KV cache")
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Raises NotImplementedError: the modules cannot be captured."""
+    def record_modules(self) -> AbstractContextManager[list[ModuleRecord]]:
+        """Returns a context whose list gets the records of all modules of the passes within it.
+
+        Raises:
+            NotImplementedError: The modules cannot be captured.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not support capture")
+
+    def capture(
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
+    ) -> tuple[Outputs, list[ModuleRecord]]:
+        """Runs the same pass as :meth:`run` or :meth:`step` and records all modules; see :meth:`Session.capture`."""
+        with self.record_modules() as records:
+            if cached:
+                outputs, _ = self.step(inputs, kwargs, state, order)
+            else:
+                outputs = self.run(inputs, kwargs)
+        return outputs, records
 
     def names(self) -> dict[str, list[int]]:
         """Returns an empty dict: the weights have no names."""
@@ -188,7 +229,7 @@ class GraphNode:
     Attributes:
         path: Dotted path of the module that the operation came from.
         kind: Class of that module, or empty if the graph does not store it.
-        value: The value that the operation computes.
+        value: The value that the operation computes; None if it is no tensor, or if this stands for the graph's outputs.
         inputs: The values that it uses.
     """
 
@@ -205,14 +246,15 @@ class ModuleSpan:
     Attributes:
         path: Dotted path of the module.
         kind: Class of the module.
-        value: Its output: the last value that one of its operations computes.
-        input: The first value from outside that one of its operations uses; None if there is none.
+        values: Its outputs: values that operations outside of it use, in the order in which they are computed; if there
+            are none, the last value that it computes.
+        inputs: The values from outside that its operations use, in the order of their first use.
     """
 
     path: str
     kind: str
-    value: GraphValue
-    input: GraphValue
+    values: tuple[GraphValue, ...]
+    inputs: tuple[GraphValue, ...]
 
 
 def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
@@ -224,50 +266,73 @@ def module_spans(nodes: list[GraphNode]) -> list[ModuleSpan]:
     ...     GraphNode("a.b", "", 3, (2,)),
     ...     GraphNode("a", "", 4, (3,)),
     ... ]
-    >>> [(span.path, span.value, span.input) for span in module_spans(graph)]
-    [('a.b', 3, 1), ('a', 4, None)]
+    >>> [(span.path, span.values, span.inputs) for span in module_spans(graph)]
+    [('a.b', (3,), (1,)), ('a', (4,), ())]
     """
     last_index: dict[str, int] = {}
-    first_input: dict[str, GraphValue] = {}
-    path_of = {node.value: node.path for node in nodes}
+    inputs: dict[str, dict[GraphValue, None]] = {}
+    outputs: dict[str, set[GraphValue]] = {}
+    path_of = {node.value: node.path for node in nodes if node.value is not None}
+    position = {value: index for index, value in enumerate(path_of)}
     for index, node in enumerate(nodes):
-        parts = node.path.split(".") if node.path else []
-        for depth in range(1, len(parts) + 1):
-            path = ".".join(parts[:depth])
-            last_index[path] = index
-            outer_inputs = [
-                value
-                for value in node.inputs
-                if value in path_of and not _is_inside(path_of[value], path)
-            ]
-            if outer_inputs:
-                first_input.setdefault(path, outer_inputs[0])
+        around = set(_paths_around(node.path))
+        if node.value is not None:
+            last_index.update(dict.fromkeys(around, index))
+        for value in node.inputs:
+            made_in = set(_paths_around(path_of.get(value, "")))
+            for path in made_in - around:
+                outputs.setdefault(path, set()).add(value)
+            for path in around - made_in if value in path_of else ():
+                inputs.setdefault(path, {})[value] = None
     # If two modules end with the same node, the inner one comes first.
     endings = sorted((index, -path.count("."), path) for path, index in last_index.items())
     kinds = {node.path: node.kind for node in nodes}
     return [
-        ModuleSpan(path, kinds.get(path, ""), nodes[index].value, first_input.get(path))
+        ModuleSpan(
+            path,
+            kinds.get(path, ""),
+            tuple(sorted(outputs.get(path, {nodes[index].value}), key=position.__getitem__)),
+            tuple(inputs.get(path, ())),
+        )
         for index, _, path in endings
     ]
 
 
-def _is_inside(path: str, module: str) -> bool:
-    return path == module or path.startswith(f"{module}.")
+def _paths_around(path: str) -> list[str]:
+    """Returns the paths of a module and of those around it.
+
+    >>> _paths_around("a.b"), _paths_around("")
+    (['a', 'a.b'], [])
+    """
+    parts = path.split(".") if path else []
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def module_records(
     spans: list[ModuleSpan], values: Mapping[GraphValue, Outputs]
 ) -> list[ModuleRecord]:
-    """Returns the records of modules, given the values of a graph; skips modules whose output is not floating-point."""
+    """Returns the records of modules, given the values of a graph; skips modules without floating-point outputs.
+
+    A graph does not tell which output is which: several are called ``value 0``, ``value 1`` ...
+    """
     records = []
     for span in spans:
-        output, argument = (_float_array(values.get(key)) for key in (span.value, span.input))
-        if output is not None:
-            inputs = {} if argument is None else {"0": argument}
-            records.append(module_record(span.path, span.kind, inputs, {"output": output}))
+        outputs = _float_arrays(span.values, values)
+        if outputs:
+            inputs = _float_arrays(span.inputs, values)
+            named = {f"value {position}": value for position, value in enumerate(outputs)}
+            records.append(
+                module_record(
+                    span.path,
+                    span.kind,
+                    {str(position): value for position, value in enumerate(inputs)},
+                    named if len(named) > 1 else {"output": outputs[0]},
+                )
+            )
     return records
 
 
-def _float_array(value: Outputs) -> Array | None:
-    array = None if value is None else to_numpy(value)
-    return array if array is not None and array.dtype.kind == "f" else None
+def _float_arrays(keys: Iterable[GraphValue], values: Mapping[GraphValue, Outputs]) -> list[Array]:
+    """Returns those of some values that are floating-point arrays."""
+    arrays = [to_numpy(values[key]) for key in keys if values.get(key) is not None]
+    return [array for array in arrays if array is not None and array.dtype.kind == "f"]

@@ -150,12 +150,35 @@ class CapturedModule:
 
 
 @dataclass(frozen=True)
-class CapturedPasses:
-    """Values of every module in the same forward pass on truth, reference and backend."""
+class ForwardPass:
+    """The inputs of one forward pass of a loop.
 
-    truth: Sequence[CapturedModule]
-    reference: Sequence[CapturedModule]
-    found: Sequence[CapturedModule]
+    Attributes:
+        inputs: The model's inputs.
+        cached: Whether it is a step with a cache, which continues from the pass before it.
+        order: Rows of the cache to continue with; None: all.
+    """
+
+    inputs: Arrays
+    cached: bool = False
+    order: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class CapturedPass:
+    """Outputs of one forward pass, and the values of every module in the order in which they ended."""
+
+    outputs: Arrays
+    modules: Sequence[CapturedModule]
+
+
+@dataclass(frozen=True)
+class CapturedPasses:
+    """The same forward pass on truth, reference and backend."""
+
+    truth: CapturedPass
+    reference: CapturedPass
+    found: CapturedPass
 
 
 @dataclass(frozen=True)

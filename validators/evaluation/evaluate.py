@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
 from equipoise.validators.audit.audit import Auditor
-from equipoise.validators.core.types import Array, Arrays, Batch, CapturedPasses
+from equipoise.validators.core.types import Arrays
 from equipoise.validators.evaluation.companions import compare_companions
 from equipoise.validators.evaluation.compare_case import compare_case
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.golden import Golden
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.runnable_cases import choose_runnable
-from equipoise.validators.judgement.diagnosis import (
-    compare_modules,
-    error_by_depth,
-    first_divergence,
-)
-from equipoise.validators.judgement.module_matching import map_weight_names
-from equipoise.validators.judgement.repro import write_repro
-from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult, CaseMetrics
+from equipoise.validators.judgement.precision import precision_note
+from equipoise.validators.judgement.results import BackendResult, CaseMetrics
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.quantization import quantization_of
-from equipoise.validators.models.sources import ModelSource, is_class_backend, rename_scratch
-from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
+from equipoise.validators.models.sources import (
+    FRAMEWORK_CLASSES,
+    ModelSource,
+    is_class_backend,
+    rename_scratch,
+)
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 
-FRAMEWORK_CLASSES = ("tensorflow", "flax")
-"""Backends that run the classes of another framework, with names of their own for modules and weights."""
+Locator: TypeAlias = Callable[
+    [
+        EvaluationContext,
+        ModelSource,
+        BackendResult,
+        RemoteRunner,
+        Sequence[ReferenceOutputs],
+        ReferenceModels,
+    ],
+    BackendResult,
+]
+"""Adds to the result of a loaded backend where its values are first beyond noise."""
 
 
 def evaluate_backend(
@@ -40,6 +50,7 @@ def evaluate_backend(
     measured: Sequence[ReferenceOutputs],
     reference: ReferenceModels | Golden,
     auditor: Auditor,
+    locate: Locator,
 ) -> BackendResult:
     """Returns the result of one backend; a failure of the backend becomes part of the result.
 
@@ -49,8 +60,9 @@ def evaluate_backend(
         measured: Outputs of the reference for every case.
         reference: The reference itself, which is asked for module values where a divergence is located.
         auditor: Compares the weights with those of the source.
+        locate: Looks inside a backend that is loaded: :func:`equipoise.validators.evaluation.locate.locate_divergence`.
     """
-    result = _run_backend(context, source, measured, reference)
+    result = _run_backend(context, source, measured, reference, locate)
     if result.absent or source.path == context.pytorch.path or source.backend.endswith(".py"):
         return result
     context.request.progress(f"{result.label}: weights")
@@ -67,6 +79,7 @@ def _run_backend(
     source: ModelSource,
     measured: Sequence[ReferenceOutputs],
     reference: ReferenceModels | Golden,
+    locate: Locator,
 ) -> BackendResult:
     """Loads a backend, runs and judges every case, and locates a divergence."""
     label = _label_of(context, source)
@@ -93,7 +106,11 @@ def _run_backend(
         result,
         about=runner.model.about,
         versions=hello["versions"],
-        notes=(*notes, *_ignored_inputs(context, runner, reference)),
+        notes=(
+            *notes,
+            *_ignored_inputs(context, runner, reference),
+            *precision_note(runner.model.about.get("precision", ""), context.request.precision),
+        ),
     )
     if problem := _missing_weights(runner):
         return replace(result, failure=problem)
@@ -101,7 +118,7 @@ def _run_backend(
     result = replace(result, companions=compare_companions(context, source, measured))
     context.request.progress(f"{label}: judged")
     if not result.failure and isinstance(reference, ReferenceModels):
-        result = locate_divergence(context, source, result, runner, measured, reference)
+        result = locate(context, source, result, runner, measured, reference)
     with suppress(WorkerError):  # the process has ended; its failure is in the result already
         runner.model.drop()
     return result
@@ -209,81 +226,3 @@ def _judge_outputs(
         required = top_level | read_by_task
     own = context.task.decisions(context.model, one.batch, outputs) if one.decisions else ()
     return compare_case(context.request, one, outputs, own, required, result.quantized)
-
-
-def locate_divergence(
-    context: EvaluationContext,
-    source: ModelSource,
-    result: BackendResult,
-    runner: RemoteRunner,
-    measured: Sequence[ReferenceOutputs],
-    reference: ReferenceModels,
-) -> BackendResult:
-    """Adds the error by depth and the first module beyond noise to a result, where requested.
-
-    A backend whose modules cannot be captured or matched gets a note that says so.
-    """
-    request = context.request
-    by_name = {one.batch.case.name: one for one in measured}
-    beyond = [by_name[case.case] for case in result.cases if case.verdict not in PASSING_VERDICTS]
-    should_locate = request.divergence and bool(beyond)
-    if not should_locate and not request.depth:
-        return result
-    one = beyond[0] if should_locate else measured[0]
-    request.progress(f"{result.label}: looking inside")
-    try:
-        captures = reference.captures(one)
-        found = capture_modules(runner, captures.probes, one.batch.kwargs)
-        passes = CapturedPasses(captures.truth, captures.reference, found)
-        comparisons = compare_modules(
-            passes,
-            reference.weights,
-            _matched_weight_names(context, source, reference),
-            mask=_padding_mask(one.batch),
-            precision=request.rounding,
-        )
-    except EquipoiseError as error:
-        text = f"its modules cannot be seen: {error.message.splitlines()[0]}"
-        return replace(result, notes=(*result.notes, text))
-    if not comparisons:
-        text = (
-            "its modules cannot be matched with PyTorch's: no weights or names tell which is which"
-        )
-        return replace(result, notes=(*result.notes, text))
-    result = replace(result, depth=error_by_depth(comparisons))
-    if not should_locate:
-        return result
-    divergence = first_divergence(comparisons, one.batch.case.name)
-    if divergence is None:
-        text = f"no module is beyond noise in the case {one.batch.case.name}: the outputs alone are"
-        return replace(result, notes=(*result.notes, text))
-    if request.repro is not None:
-        folder = write_repro(
-            request.repro,
-            result.label,
-            passes,
-            divergence,
-            checkpoint=context.pytorch.path,
-            class_name=context.class_name,
-            config=context.model.config,
-        )
-        divergence = replace(divergence, repro=str(folder))
-    return replace(result, divergence=divergence)
-
-
-def _matched_weight_names(
-    context: EvaluationContext, source: ModelSource, reference: ReferenceModels
-) -> dict[str, tuple[str, ...]]:
-    """Returns the names of a framework's weights -> the names of the PyTorch weights that they are made of."""
-    if source.from_pt or source.backend not in FRAMEWORK_CLASSES:
-        return {}
-    return {
-        name: tuple(reference.renamed.get(one, one) for one in sources)
-        for name, sources in map_weight_names(context.pytorch.path, source.backend).items()
-    }
-
-
-def _padding_mask(batch: Batch) -> Array | None:
-    """Returns the positions of a batch that are no padding; None if there is no padding."""
-    mask = batch.arrays.get("attention_mask")
-    return mask.astype(bool) if mask is not None and mask.ndim == 2 and not mask.all() else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.budget import REFERENCE_SHARE
-from equipoise.validators.core.types import Arrays, Batch, CapturedModule
+from equipoise.validators.core.types import Arrays, Batch, CallOption, CapturedPass, ForwardPass
 from equipoise.validators.evaluation.context import (
     REFERENCE_PROCESS,
     EvaluationContext,
@@ -19,27 +19,27 @@ from equipoise.validators.evaluation.context import (
 )
 from equipoise.validators.generation.teacher_forcing import OPTION as TEACHER_FORCING
 from equipoise.validators.runtime.recorder import Recorder
-from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_modules
+from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_last, replay
 
 NOISE_DRAWS = 2
 """The reference is run this often with perturbed weights: a single run may be near the truth by luck."""
 
 
 @dataclass(frozen=True)
-class ModuleCaptures:
-    """Values of every module on one case.
+class RecordedPasses:
+    """The forward passes of one case.
 
     Attributes:
         case: Name of the case.
-        probes: Inputs of the forward passes that were captured.
-        truth: Values of every module in float64.
-        reference: Values of every module at the precision under test.
+        forward: Inputs of each pass. Of a loop without a cache the passes do not depend on one another.
+        reference: Outputs of each pass at the precision under test.
+        truth: Outputs of each pass in float64.
     """
 
     case: str
-    probes: Sequence[Arrays]
-    truth: Sequence[CapturedModule]
-    reference: Sequence[CapturedModule]
+    forward: tuple[ForwardPass, ...]
+    reference: tuple[Arrays, ...]
+    truth: tuple[Arrays, ...]
 
 
 def is_same_function(found: Arrays, expected: Arrays, ceiling: float) -> bool:
@@ -73,7 +73,9 @@ class ReferenceModels:
         self._loaded: dict[str, RemoteRunner] = {}
         self._first = self.reference
         self._hello = context.pool.hello("pytorch", suffix=REFERENCE_PROCESS)
-        self._captures: ModuleCaptures | None = None
+        self._recorded: RecordedPasses | None = None
+        self._variants: tuple[tuple[str, int], dict[str, CapturedPass]] = (("", 0), {})
+        self._captured: tuple[tuple[str, int], tuple[CapturedPass, CapturedPass]] | None = None
 
     @property
     def reference(self) -> RemoteRunner:
@@ -96,16 +98,15 @@ class ReferenceModels:
             self.context.free_memory(REFERENCE_PROCESS)
             self._loaded.clear()
 
-    def _load(self, precision: str, jitter: int | None = None) -> RemoteRunner:
-        """Loads the model; ``jitter`` is the seed of a perturbation of its weights.
+    def _load(self, precision: str, **more: CallOption) -> RemoteRunner:
+        """Loads the model with further options, such as ``jitter``, the seed of a perturbation of its weights.
 
         Raises:
             InputError: The checkpoint lacks weights.
         """
         context = self.context
-        options = {**context.request.options(), "dtype": precision, "device": "cpu", "tf32": False}
-        if jitter is not None:
-            options["jitter"] = jitter
+        fixed = {"dtype": precision, "device": "cpu", "tf32": False}
+        options = {**context.request.options(), **fixed, **more}
         worker = context.pool.get("pytorch", suffix=REFERENCE_PROCESS)
         source = context.pytorch
         model = RemoteModel(worker, "pytorch", context.class_name, source.path, **options)
@@ -176,23 +177,42 @@ class ReferenceModels:
             return outputs
         return context.task.run(runner, context.model, batch, follow=one.reference)
 
-    def captures(self, one: ReferenceOutputs) -> ModuleCaptures:
-        """Captures every module of both models; the latest case is kept for the next backend."""
-        if self._captures is None or self._captures.case != one.batch.case.name:
-            probes, kwargs = self._probes(one), one.batch.kwargs
-            self._captures = ModuleCaptures(
-                case=one.batch.case.name,
-                probes=probes,
-                truth=capture_modules(self.truth, probes, kwargs),
-                reference=capture_modules(self.reference, probes, kwargs),
+    def record(self, one: ReferenceOutputs) -> RecordedPasses:
+        """Runs a case again and returns all its forward passes; those of the latest case are kept for the next backend."""
+        if self._recorded is None or self._recorded.case != one.batch.case.name:
+            recorder = Recorder(self.reference)
+            self.context.task.run(recorder, self.context.model, one.batch, follow=one.reference)
+            forward = recorder.forward
+            truth, _ = replay(self.truth, forward, one.batch.kwargs)
+            self._recorded = RecordedPasses(
+                one.batch.case.name, tuple(forward), tuple(recorder.outputs), tuple(truth)
             )
-        return self._captures
+        return self._recorded
 
-    def _probes(self, one: ReferenceOutputs) -> Sequence[Arrays]:
-        """Returns the inputs of passes to capture: the last one of a loop, or the first two with a cache."""
-        recorder = Recorder(self.reference)
-        self.context.task.run(recorder, self.context.model, one.batch, follow=one.reference)
-        return recorder.steps[:2] or recorder.passes[-1:]
+    def capture(self, one: ReferenceOutputs, index: int) -> tuple[CapturedPass, CapturedPass]:
+        """Captures one forward pass of a case on the truth and on the reference; the latest is kept."""
+        key = (one.batch.case.name, index)
+        if self._captured is None or self._captured[0] != key:
+            passes, kwargs = self.record(one).forward[: index + 1], one.batch.kwargs
+            truth = capture_last(self.truth, passes, kwargs)
+            self._captured = (key, (truth, capture_last(self.reference, passes, kwargs)))
+        return self._captured[1]
+
+    def capture_with(
+        self, one: ReferenceOutputs, index: int, options: Mapping[str, CallOption]
+    ) -> CapturedPass:
+        """Captures one forward pass of a case on PyTorch with further options; the latest pass is kept for all options."""
+        key = (one.batch.case.name, index)
+        if self._variants[0] != key:
+            self._variants = (key, {})
+        captured, name = self._variants[1], str(sorted(options.items()))
+        if name not in captured:
+            self._release_large_model()
+            passes = self.record(one).forward[: index + 1]
+            runner = self._load(self.context.request.precision, **options)
+            captured[name] = capture_last(runner, passes, one.batch.kwargs)
+            runner.model.drop()
+        return captured[name]
 
     @cached_property
     def weights(self) -> list[str]:

@@ -24,6 +24,7 @@ from equipoise.validators.evaluation.context import (
     prepare_context,
 )
 from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
+from equipoise.validators.evaluation.locate import locate_divergence
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.report_builder import build_report
 from equipoise.validators.export.attempts import (
@@ -186,7 +187,7 @@ def _validate_program(
     auditor: Auditor,
 ) -> Report:
     results = [
-        evaluate_backend(context, source, measured, reference, auditor)
+        evaluate_backend(context, source, measured, reference, auditor, locate_divergence)
         for source in sources_to_judge(program)
     ]
     return build_report(context, reference, measured, results)

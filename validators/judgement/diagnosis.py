@@ -1,4 +1,4 @@
-"""Compares the modules of a backend with PyTorch's one by one and finds the first one beyond noise."""
+"""Compares the modules of a backend with PyTorch's one by one: the error of each, and of what goes into it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipoise.validators.core.tolerance import MODULE_TOLERANCE
-from equipoise.validators.core.types import (
-    Array,
-    Arrays,
-    CapturedModule,
-    CapturedPasses,
-    ErrorMetrics,
-)
-from equipoise.validators.judgement.metrics import measure_error
+from equipoise.validators.core.types import Array, Arrays, CapturedPasses, ErrorMetrics
+from equipoise.validators.judgement.metrics import measure_error, noise_ratio, within_noise
 from equipoise.validators.judgement.module_matching import (
     ModulePair,
+    match_axes,
     match_modules,
     matching_outputs,
 )
-from equipoise.validators.judgement.results import Divergence, ModuleError
-from equipoise.validators.judgement.verdict import within_noise
+from equipoise.validators.judgement.results import ModuleError
+
+_LARGEST_VALUE = 1e30
+"""Values beyond this, infinity and NaN hide positions of attention scores."""
+
+
+@dataclass(frozen=True)
+class ComparedInputs:
+    """What is known of the inputs of a module; names are PyTorch's.
+
+    Attributes:
+        within: Inputs within noise, with their relative error.
+        beyond: Inputs beyond noise, with their relative error.
+        unknown: Inputs that the backend has in no form that can be compared.
+    """
+
+    within: Mapping[str, float]
+    beyond: Mapping[str, float]
+    unknown: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether all that is known is within noise; a module without floating-point inputs has no bad ones."""
+        return not self.beyond and bool(self.within or not self.unknown)
 
 
 @dataclass(frozen=True)
@@ -33,33 +50,73 @@ class ModuleComparison:
         pair: The module on both sides.
         error: Distance of its output from the truth.
         noise: Distance of the reference's output from the truth.
+        ratio: The error over the noise that it is compared with, both as root mean square.
         beyond: Whether the output is beyond noise.
-        input_beyond: Whether its first input is beyond noise; False where inputs are not known.
+        inputs: What is known of its inputs.
     """
 
     pair: ModulePair
     error: ErrorMetrics
     noise: ErrorMetrics
+    ratio: float | None
     beyond: bool
-    input_beyond: bool
+    inputs: ComparedInputs
+
+    @property
+    def path(self) -> str:
+        """PyTorch's module path; empty for the whole model."""
+        return self.pair.reference.path
 
 
 @dataclass(frozen=True)
-class _Comparer:
-    """Compares captured arrays at one precision, without padding."""
+class ArrayComparison:
+    """Error and noise of one array, and whether the error is beyond noise."""
+
+    error: ErrorMetrics
+    noise: ErrorMetrics
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class ArrayComparer:
+    """Compares arrays at one precision, without padding.
+
+    Attributes:
+        mask: Positions of a padded batch that are no padding; None if there is no padding.
+        precision: The precision under test.
+    """
 
     mask: Array | None
     precision: str
 
-    def compare(
+    def compare(self, truth: Array, reference: Array, found: Array) -> ArrayComparison:
+        """Compares three arrays of one shape."""
+        return self._compare_pairs((truth, found), (truth, reference))
+
+    def compare_outputs(
         self, truth: Arrays, reference: Arrays, found: Arrays
-    ) -> tuple[ErrorMetrics, ErrorMetrics, bool] | None:
-        """Returns error, noise, and whether the error is beyond noise; None if the arrays do not match."""
-        ours, theirs = matching_outputs(truth, found), matching_outputs(truth, reference)
-        if ours is None or theirs is None:
-            return None
-        error, noise = self._error(*ours), self._error(*theirs)
-        return error, noise, not within_noise(error, noise, self.precision, MODULE_TOLERANCE)
+    ) -> ArrayComparison | None:
+        """Compares the first outputs of a module; None if they do not match.
+
+        Where no output has the same name on both sides, the values decide which of the backend's is meant.
+        """
+        theirs = matching_outputs(truth, reference)
+        named = {} if truth.keys() & found.keys() else found
+        pairs = [
+            matching_outputs(truth, candidate)
+            for candidate in ([{name: value} for name, value in named.items()] or [found])
+        ]
+        compared = [
+            self._compare_pairs(pair, theirs) for pair in pairs if pair is not None and theirs
+        ]
+        return min(compared, key=lambda one: (one.beyond, one.error.rms), default=None)
+
+    def _compare_pairs(
+        self, found: tuple[Array, Array], reference: tuple[Array, Array]
+    ) -> ArrayComparison:
+        error, noise = self._error(*found), self._error(*reference)
+        beyond = not within_noise(error, noise, self.precision, MODULE_TOLERANCE)
+        return ArrayComparison(error, noise, beyond)
 
     def _error(self, truth: Array, found: Array) -> ErrorMetrics:
         return measure_error(
@@ -76,9 +133,7 @@ def compare_modules(
     passes: CapturedPasses,
     weights: Sequence[str],
     names: Mapping[str, tuple[str, ...]],
-    *,
-    mask: Array | None,
-    precision: str,
+    comparer: ArrayComparer,
 ) -> list[ModuleComparison]:
     """Returns the error of every module that both sides have, in the order in which the modules ended.
 
@@ -86,105 +141,98 @@ def compare_modules(
         passes: The captured values.
         weights: Names of PyTorch's weights.
         names: Names of the backend's weights -> names of the PyTorch weights that they are made of.
-        mask: Positions of a padded batch that are no padding.
-        precision: The precision under test.
+        comparer: Compares two arrays.
     """
-    comparer = _Comparer(mask, precision)
-    truth = {module.path: module for module in passes.truth}
-    reference = [module for module in passes.reference if module.path in truth]
+    truth = {module.path: module for module in passes.truth.modules}
+    reference = [module for module in passes.reference.modules if module.path in truth]
     comparisons = []
-    for pair in match_modules(reference, passes.found, weights, names):
+    for pair in match_modules(reference, passes.found.modules, weights, names):
         exact = truth[pair.reference.path]
-        output = comparer.compare(exact.outputs, pair.reference.outputs, pair.found.outputs)
+        output = comparer.compare_outputs(exact.outputs, pair.reference.outputs, pair.found.outputs)
         if output is None:
             continue
-        error, noise, beyond = output
-        if beyond and _ends_where_parent_ends(pair, passes, truth, comparer):
-            continue
-        inputs = comparer.compare(exact.inputs, pair.reference.inputs, pair.found.inputs)
-        input_beyond = inputs is not None and inputs[2]
-        comparisons.append(ModuleComparison(pair, error, noise, beyond, input_beyond))
+        ratio = noise_ratio(output.error, output.noise, comparer.precision, MODULE_TOLERANCE)
+        inputs = _compare_inputs(exact.inputs, pair, comparer)
+        comparisons.append(
+            ModuleComparison(pair, output.error, output.noise, ratio, output.beyond, inputs)
+        )
     return comparisons
 
 
-def _ends_where_parent_ends(
-    pair: ModulePair,
-    passes: CapturedPasses,
-    truth: Mapping[str, CapturedModule],
-    comparer: _Comparer,
-) -> bool:
-    """Checks whether the backend's module computes what the parent of PyTorch's computes.
+def _compare_inputs(truth: Arrays, pair: ModulePair, comparer: ArrayComparer) -> ComparedInputs:
+    """Compares each input of PyTorch's module with those of the backend's.
 
-    A dense layer of Keras includes its activation, which PyTorch applies in the module around the layer.
+    Names and positions differ between frameworks, so that values decide: an input is within noise if the backend's
+    module takes anything that is. If it takes nothing of that shape, nothing is known.
     """
-    parent = pair.reference.path.rpartition(".")[0]
-    for module in passes.reference:
-        if module.path and module.path == parent:
-            exact = truth[module.path].outputs
-            output = comparer.compare(exact, module.outputs, pair.found.outputs)
-            return output is not None and not output[2]
-    return False
+    within: dict[str, float] = {}
+    beyond: dict[str, float] = {}
+    unknown = []
+    for name, exact in truth.items():
+        reference = pair.reference.inputs.get(name)
+        if reference is None or reference.shape != exact.shape or _is_mask(exact):
+            continue
+        compared = [
+            comparer.compare(exact, reference, candidate)
+            for value in pair.found.inputs.values()
+            if (candidate := match_axes(exact, value)) is not None
+        ]
+        best = min(compared, key=lambda one: (one.beyond, one.error.rms), default=None)
+        if best is None:
+            unknown.append(name)
+        else:
+            (beyond if best.beyond else within)[name] = best.error.relative
+    return ComparedInputs(within, beyond, tuple(unknown))
+
+
+def _is_mask(values: Array) -> bool:
+    """Checks whether values are a mask that is added to scores, or a single number: each framework has its own."""
+    return values.size < 2 or not values.any() or not np.all(np.abs(values) < _LARGEST_VALUE)
 
 
 def error_by_depth(comparisons: Sequence[ModuleComparison]) -> tuple[ModuleError, ...]:
     """Returns the error of every module in order."""
     return tuple(
-        ModuleError(one.pair.reference.path, one.error.relative, one.noise.relative)
+        ModuleError(one.path, one.error.relative, one.noise.relative, one.ratio, one.beyond)
         for one in comparisons
     )
 
 
-def first_divergence(comparisons: Sequence[ModuleComparison], case: str) -> Divergence | None:
-    """Returns the first module beyond noise; None if there is none.
+def choose_pass(
+    truth: Sequence[Arrays],
+    reference: Sequence[Arrays],
+    found: Sequence[Arrays],
+    comparers: Sequence[ArrayComparer],
+) -> int:
+    """Returns the position of the first forward pass of a loop that is beyond noise; if none is, of the worst.
 
-    A module whose inputs are beyond noise is not at fault even if every module before it is fine: something between
-    the two is, which belongs to the module around them.
+    Args:
+        truth: Outputs of each pass in float64.
+        reference: Outputs at the precision under test.
+        found: Outputs of the backend for the same inputs.
+        comparers: Compares arrays of each pass.
     """
-    for index, comparison in enumerate(comparisons):
-        if comparison.beyond:
-            return _describe_divergence(comparisons, index, case)
-    return None
+    ratios = []
+    for index, comparer in enumerate(comparers):
+        compared = compare_outputs(truth[index], reference[index], found[index], comparer)
+        if any(one.beyond for one in compared.values()):
+            return index
+        values = [
+            noise_ratio(one.error, one.noise, comparer.precision, MODULE_TOLERANCE) or 0.0
+            for one in compared.values()
+        ]
+        ratios.append(max(values, default=0.0))
+    return int(np.argmax(ratios))
 
 
-def _describe_divergence(
-    comparisons: Sequence[ModuleComparison], index: int, case: str
-) -> Divergence:
-    flagged = comparisons[index]
-    by_path = {one.pair.reference.path: one for one in comparisons}
-    comparison, inner = flagged, ""
-    while (
-        comparison.input_beyond
-        and (path := comparison.pair.reference.path.rpartition(".")[0]) in by_path
-    ):
-        comparison, inner = by_path[path], flagged.pair.reference.path
-    reference = comparison.pair.reference
-    inputs = [one for one in comparisons[:index] if _is_input_of(one.pair.reference, reference)]
-    note = "" if inputs else _describe_last_good(comparisons, index)
-    if inner:
-        note = f"what goes into its part {inner} is beyond noise already, no part before it is"
-    return Divergence(
-        case=case,
-        module=reference.path or "(the whole model)",
-        kind=reference.kind,
-        there=comparison.pair.found.path,
-        error=comparison.error.relative,
-        noise=comparison.noise.relative,
-        inputs={one.pair.reference.path: one.error.relative for one in inputs},
-        note=note,
-    )
-
-
-def _describe_last_good(comparisons: Sequence[ModuleComparison], index: int) -> str:
-    if index == 0:
-        return "no module before it could be compared"
-    last = comparisons[index - 1].pair.reference.path
-    return f"the last module within noise before it is {last}"
-
-
-def _is_input_of(giver: CapturedModule, taker: CapturedModule) -> bool:
-    """Checks whether an output of one module is an input of another: the same values."""
-    return any(
-        output.shape == value.shape and output.size > 1 and np.array_equal(output, value)
-        for output in giver.outputs.values()
-        for value in taker.inputs.values()
-    )
+def compare_outputs(
+    truth: Arrays, reference: Arrays, found: Arrays, comparer: ArrayComparer
+) -> dict[str, ArrayComparison]:
+    """Compares the outputs of one forward pass that all three have in one shape, by name."""
+    return {
+        name: comparer.compare(exact, reference[name], found[name])
+        for name, exact in truth.items()
+        if name in reference
+        and name in found
+        and exact.shape == reference[name].shape == found[name].shape
+    }

@@ -1,12 +1,24 @@
-"""Measures how far one array is from another."""
+"""Measures how far one array is from another, and whether noise explains it.
+
+>>> from dataclasses import replace
+>>> noise = ErrorMetrics(100, 4e-7, 1e-7, 0.0, 0.0, 1.0, 1.0, 0)
+>>> error = ErrorMetrics(100, 1e-6, 3e-7, 0.0, 0.0, 1.0, 1.0, 0)
+>>> within_noise(error, noise, "float32", Tolerance())
+True
+>>> within_noise(replace(error, rms=2e-5, max_abs=1e-4), noise, "float32", Tolerance())
+False
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from equipoise.validators.core.precision import TF32
+from equipoise.validators.core.tolerance import Tolerance
 from equipoise.validators.core.types import Array, ErrorMetrics
 
 
@@ -43,6 +55,51 @@ def measure_error(found: Array, truth: Array, *, precision: str) -> ErrorMetrics
         scale=root_mean_square(b),
         nonfinite=nonfinite,
     )
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The noise that errors are compared with.
+
+    Attributes:
+        rms: Root mean square.
+        max_abs: Largest absolute value.
+    """
+
+    rms: float
+    max_abs: float
+
+    def limits(self, tolerance: Tolerance, scale: float) -> tuple[float, float]:
+        """Returns the largest root mean square error and the largest single error that are within noise."""
+        allowed = tolerance.atol + tolerance.rtol * scale
+        rms_limit = max(tolerance.rms_factor * self.rms, allowed)
+        return rms_limit, max(tolerance.max_factor * self.max_abs, allowed)
+
+
+def noise_floor(
+    noises: Sequence[ErrorMetrics], precision: str, tolerance: Tolerance, scale: float = 0.0
+) -> NoiseFloor:
+    """Returns the largest of several noises, but at least a few roundings of the output's scale."""
+    rounding = tolerance.floor * unit_roundoff(precision) * max(noises[0].scale, scale)
+    rms = max(noise.rms for noise in noises)
+    return NoiseFloor(max(rms, rounding), max(*(noise.max_abs for noise in noises), 2 * rounding))
+
+
+def within_noise(
+    error: ErrorMetrics, noise: ErrorMetrics, precision: str, tolerance: Tolerance
+) -> bool:
+    """Checks whether the reference's own noise explains an error."""
+    floor = noise_floor([noise], precision, tolerance)
+    rms_limit, max_limit = floor.limits(tolerance, error.scale)
+    return not error.nonfinite and error.rms <= rms_limit and error.max_abs <= max_limit
+
+
+def noise_ratio(
+    error: ErrorMetrics, noise: ErrorMetrics, precision: str, tolerance: Tolerance
+) -> float | None:
+    """Returns an error over the noise that it is compared with, both as root mean square; None if both are zero."""
+    floor = noise_floor([noise], precision, tolerance)
+    return error.rms / floor.rms if floor.rms else None
 
 
 def ulp_sizes(values: Array, precision: str) -> Array:

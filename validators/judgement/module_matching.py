@@ -61,16 +61,23 @@ def match_modules(
 def _match_by_path(
     reference: Sequence[CapturedModule], found: Sequence[CapturedModule]
 ) -> dict[str, CapturedModule]:
-    """Matches by path: programs keep PyTorch's paths, possibly below the wrapper that was exported."""
+    """Matches by path: programs keep PyTorch's paths, possibly below the wrapper that was exported.
+
+    A graph holds the values of the last call of a module, which has a number in PyTorch's path: ``dropout#2``.
+    """
     modules = [module for module in found if module.weights is None]
     known = {module.path for module in reference}
     wrapped = sum(module.path.partition(".")[2] in known for module in modules)
     direct = sum(module.path in known for module in modules)
 
-    def without_wrapper(path: str) -> str:
-        return path if direct >= wrapped else path.partition(".")[2]
+    last_call = {module.path.partition("#")[0]: module.path for module in reference}
+    is_numbered = any("#" in module.path for module in modules)
 
-    return {without_wrapper(module.path): module for module in modules}
+    def pytorch_path(path: str) -> str:
+        path = path if direct >= wrapped else path.partition(".")[2]
+        return path if is_numbered else last_call.get(path, path)
+
+    return {pytorch_path(module.path): module for module in modules}
 
 
 def _match_by_weights(
@@ -122,16 +129,36 @@ def matching_outputs(reference: Arrays, found: Arrays) -> tuple[Array, Array] | 
     name = next((name for name in reference if name in found), None)
     ours = reference[name] if name else next(iter(reference.values()))
     theirs = found[name] if name else next(iter(found.values()))
-    if ours.shape == theirs.shape:
-        return ours, theirs
-    if ours.shape[1:] == theirs.shape[1:] and 1 in (len(ours), len(theirs)):
+    same_axes = match_axes(ours, theirs)
+    if same_axes is not None:
+        return ours, same_axes
+    if ours.ndim and ours.shape[1:] == theirs.shape[1:] and 1 in (len(ours), len(theirs)):
         # One row for the whole batch, as position embeddings have it.
         rows = np.broadcast_arrays(ours, theirs)
         return rows[0], rows[1]
-    # TensorFlow and Flax keep channels last.
-    channels_last = (0, *range(2, ours.ndim), 1) if ours.ndim > 2 else ()
-    if channels_last and tuple(ours.shape[axis] for axis in channels_last) == theirs.shape:
-        return ours.transpose(channels_last), theirs
+    return None
+
+
+def match_axes(ours: Array, theirs: Array) -> Array | None:
+    """Returns an array of a backend with PyTorch's axes; None if the shapes do not tell how.
+
+    TensorFlow and Flax keep channels last. Programs may have the last axis split (heads of attention), or all others
+    merged (rows of a matrix product).
+
+    >>> match_axes(np.zeros((2, 3, 8)), np.zeros((2, 3, 4, 2))).shape
+    (2, 3, 8)
+    """
+    if ours.shape == theirs.shape:
+        return theirs
+    if ours.ndim > 2 and ours.ndim == theirs.ndim:
+        channels_first = theirs.transpose(0, theirs.ndim - 1, *range(1, theirs.ndim - 1))
+        if channels_first.shape == ours.shape:
+            return channels_first
+    leading = ours.shape[:-1]
+    is_split = theirs.ndim > ours.ndim > 1 and theirs.shape[: len(leading)] == leading
+    is_merged = theirs.ndim == 2 < ours.ndim and theirs.shape[-1] == ours.shape[-1]
+    if ours.size == theirs.size and (is_split or is_merged):
+        return theirs.reshape(ours.shape)
     return None
 
 

@@ -47,8 +47,11 @@ first = result[0] if isinstance(result, (tuple, list)) else result
 first = next(iter(first.values())) if hasattr(first, "values") and not torch.is_tensor(first) else first
 
 truth = outputs["truth"].double()
-for name, value in (("this script", first), ("reference", outputs["reference"]), ("{label}", outputs["found"])):
-    if value.shape == truth.shape:
+sides = (("this script", first), ("reference", outputs["reference"]), ("{label}", outputs.get("found")))
+for name, value in sides:
+    if value is None:
+        print(f"{{name:>24}}: it has no such module")
+    elif value.shape == truth.shape:
         print(f"{{name:>24}}: off the truth by {{(value.double() - truth).abs().max():.3e}}")
     else:
         print(f"{{name:>24}}: shape {{tuple(value.shape)}}, the truth has {{tuple(truth.shape)}}")
@@ -85,12 +88,14 @@ def write_repro(
     name = "-".join([label, divergence.case, module or "model"])
     folder = parent / "".join(c if c.isalnum() else "-" for c in name)
     path = module.partition("#")[0]
-    reference = _find_module(passes.reference, module)
+    reference = _find_module(passes.reference.modules, module)
     outputs = {
-        "truth": _first_output(_find_module(passes.truth, module)),
+        "truth": _first_output(_find_module(passes.truth.modules, module)),
         "reference": _first_output(reference),
-        "found": _first_output(_find_module(passes.found, divergence.there)),
     }
+    found = [one for one in passes.found.modules if one.path == divergence.there]
+    if found:
+        outputs["found"] = _first_output(found[-1])
     script = SCRIPT_TEMPLATE.format(
         kind=divergence.kind,
         module=divergence.module,

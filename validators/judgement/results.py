@@ -15,6 +15,10 @@ HISTOGRAM_EDGES = tuple(range(-12, 5))
 """Edges of the error histogram as powers of ten; smaller errors fall into the first bin."""
 
 
+WHOLE_MODEL = "(the whole model)"
+"""Name of the outermost module in reports; its path is empty."""
+
+
 class Verdict(Enum):
     """What can be said about a backend, best first; the last two say that nothing was judged."""
 
@@ -51,7 +55,9 @@ class OutputMetrics:
         reason: Why the verdict is not better.
         error: Distance of the backend from the truth.
         noise: Distance of the reference from the truth.
-        ratio: ``error.rms`` over the noise that it is compared with.
+        ratio: ``error.rms`` over ``floor``.
+        floor: The noise that the error is compared with, as root mean square: the largest of several draws, and at least
+            some roundings of the output's scale.
         kl: Kullback-Leibler divergence from the truth, for logits.
         margin: The smallest margin of the decisions read off this output.
         errors: Histogram of log10 of the absolute errors, with the edges :data:`HISTOGRAM_EDGES`.
@@ -66,6 +72,7 @@ class OutputMetrics:
     kl: float | None = None
     margin: float | None = None
     errors: tuple[int, ...] = ()
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,27 +113,35 @@ class ModuleError:
         path: PyTorch's module path.
         error: Relative error of the backend: rms over the truth's rms.
         noise: Relative error of the reference.
+        ratio: The error over the noise that it is compared with; None if both are zero.
+        beyond: Whether the error is beyond noise.
     """
 
     path: str
     error: float
     noise: float
+    ratio: float | None = None
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first module whose output is beyond noise although its inputs are not.
+    """Where the first values beyond noise are computed: in a module, or between two modules.
 
     Attributes:
         case: Name of the case.
-        module: PyTorch's module path.
+        module: PyTorch's path of the smallest module that is known to contain the place.
         kind: The module's class.
-        there: Path of the same module in the backend.
-        error: Relative error of its output.
-        noise: Relative error of the reference's output.
-        inputs: Relative error of its inputs, by the module that computed them; empty if not known.
-        note: Further remarks, such as that inputs already differ.
+        there: Path of the same module in the backend; empty if it has no such module.
+        error: Relative error of the first output beyond noise.
+        noise: Relative error of the reference's there.
+        inputs: Relative error of the inputs of ``module`` that are within noise, by the module that computed them, or
+            by their name.
+        note: What else is known, such as modules that could not be compared.
         repro: Folder with a minimal script, or empty.
+        after: Where the place is a range: the last module within noise before it. Empty if it is ``module`` itself.
+        before: The first module after it whose input or output is beyond noise; empty if only the model's output is.
+        step: Number of the forward pass in the loop of a generated text, from 1; 0 if there is only one pass.
     """
 
     case: str
@@ -138,6 +153,26 @@ class Divergence:
     inputs: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     repro: str = ""
+    after: str = ""
+    before: str = ""
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class ComputedPrecision:
+    """A precision that a program computes in, although it declares another one.
+
+    Attributes:
+        declared: The precision that it declares.
+        computed: The precision whose error it has: ``bfloat16``, ``float16`` or ``TensorFloat-32``.
+        size: Its error over PyTorch's at that precision; the median over the modules beyond noise.
+        cosine: Cosine of its error and PyTorch's at that precision, where the error begins; of independent errors near 0.
+    """
+
+    declared: str
+    computed: str
+    size: float
+    cosine: float
 
 
 @dataclass(frozen=True)
@@ -159,7 +194,8 @@ class BackendResult:
         companions: What differs in the files beside the program so that an answer changes; anything here is a divergence.
         notes: Remarks: keys that its loader missed, inputs that it does not accept.
         depth: Error of every module in order.
-        divergence: The first module beyond noise, if the backend diverged.
+        divergence: The place of the first values beyond noise, if there are any.
+        computed: The precision that it computes in, where that explains why it is beyond noise.
         seconds: Duration of all forward passes together.
         peak_bytes: Peak memory.
         answers: Decoded results of the first case.
@@ -180,6 +216,7 @@ class BackendResult:
     notes: tuple[str, ...] = ()
     depth: tuple[ModuleError, ...] = ()
     divergence: Divergence | None = None
+    computed: ComputedPrecision | None = None
     seconds: float = 0.0
     peak_bytes: int = 0
     answers: tuple[Any, ...] = ()

@@ -4,20 +4,11 @@ The noise rule: an error is excused if it is a small multiple of the noise. For 
 error of 1e-7 against float64 on some input (its *noise*), and ONNX Runtime has one of 3e-7. The limit is
 ``rms_factor`` (8) times the noise, 8e-7, so ONNX Runtime is within noise. With a wrong epsilon in a layer norm its
 error is 2e-5, 200 times the noise: diverged, or decision-safe if no decision can have changed.
-
->>> from dataclasses import replace
->>> noise = ErrorMetrics(100, 4e-7, 1e-7, 0.0, 0.0, 1.0, 1.0, 0)
->>> error = ErrorMetrics(100, 1e-6, 3e-7, 0.0, 0.0, 1.0, 1.0, 0)
->>> within_noise(error, noise, "float32", Tolerance())
-True
->>> within_noise(replace(error, rms=2e-5, max_abs=1e-4), noise, "float32", Tolerance())
-False
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,9 +16,10 @@ from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.tolerance import Tolerance
 from equipoise.validators.core.types import Array, Arrays, Decision, ErrorMetrics
 from equipoise.validators.judgement.metrics import (
+    NoiseFloor,
     is_identical,
     measure_error,
-    unit_roundoff,
+    noise_floor,
 )
 from equipoise.validators.judgement.results import (
     HISTOGRAM_EDGES,
@@ -42,19 +34,6 @@ NO_FINITE_VALUES = "PyTorch itself gives no finite number here: there is nothing
 AUXILIARY_SUFFIXES = ("_gaps", "_scale")
 """Suffixes of arrays that describe an output and are no outputs themselves: the distance to the next candidate of a
 beam search, and the scale of the numbers that an output was computed from."""
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """The noise that errors are compared with.
-
-    Attributes:
-        rms: Root mean square.
-        max_abs: Largest absolute value.
-    """
-
-    rms: float
-    max_abs: float
 
 
 def judge_output(
@@ -100,7 +79,7 @@ def judge_output(
         for one in noises
         if one.shape == truth.shape
     ]
-    floor = _noise_floor([noise, *perturbed], precision, tolerance, scale)
+    floor = noise_floor([noise, *perturbed], precision, tolerance, scale)
     holds, margin = _decisions_hold(found, reference, valid, decisions)
     verdict, reason = _apply_tolerance(error, floor, tolerance, decisions_hold=holds)
     if verdict is Verdict.WITHIN_NOISE and is_identical(values, _select_valid(reference, valid)):
@@ -112,6 +91,7 @@ def judge_output(
         error=error,
         noise=noise,
         ratio=error.rms / floor.rms if floor.rms else None,
+        floor=floor.rms,
         kl=kl_divergence(values, true_values) if name.endswith("logits") else None,
         margin=margin,
         errors=_histogram(values, true_values),
@@ -135,33 +115,13 @@ def _select_valid(value: Array, valid: Array | None) -> Array:
     return value if valid is None else np.asarray(value[valid])
 
 
-def within_noise(
-    error: ErrorMetrics, noise: ErrorMetrics, precision: str, tolerance: Tolerance
-) -> bool:
-    """Checks whether the reference's own noise explains an error."""
-    floor = _noise_floor([noise], precision, tolerance)
-    verdict, _ = _apply_tolerance(error, floor, tolerance, decisions_hold=False)
-    return verdict is Verdict.WITHIN_NOISE
-
-
-def _noise_floor(
-    noises: Sequence[ErrorMetrics], precision: str, tolerance: Tolerance, scale: float = 0.0
-) -> NoiseFloor:
-    """Returns the largest of several noises, but at least a few roundings of the output's scale."""
-    rounding = tolerance.floor * unit_roundoff(precision) * max(noises[0].scale, scale)
-    rms = max(noise.rms for noise in noises)
-    return NoiseFloor(max(rms, rounding), max(*(noise.max_abs for noise in noises), 2 * rounding))
-
-
 def _apply_tolerance(
     error: ErrorMetrics, floor: NoiseFloor, tolerance: Tolerance, *, decisions_hold: bool
 ) -> tuple[Verdict, str]:
     """Returns the verdict on an error and the reason why it is not better."""
-    allowed = tolerance.atol + tolerance.rtol * error.scale
     if error.nonfinite:
         return Verdict.DIVERGED, f"{error.nonfinite} values are NaN or infinite on one side only"
-    rms_limit = max(tolerance.rms_factor * floor.rms, allowed)
-    max_limit = max(tolerance.max_factor * floor.max_abs, allowed)
+    rms_limit, max_limit = floor.limits(tolerance, error.scale)
     if error.rms <= rms_limit and error.max_abs <= max_limit:
         return Verdict.WITHIN_NOISE, ""
     reason = (

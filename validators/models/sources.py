@@ -86,6 +86,10 @@ def program_backends() -> tuple[str, ...]:
     return _in_order(_PROGRAMS.names(), _PROGRAM_ORDER)
 
 
+FRAMEWORK_CLASSES = ("tensorflow", "flax")
+"""Backends that run the classes of another framework, with names of their own for modules and weights."""
+
+
 def backend_names() -> tuple[str, ...]:
     """Lists all backends, those of classes first."""
     return class_backends() + program_backends()

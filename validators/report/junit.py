@@ -7,7 +7,13 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from equipoise.convert.files.ownership import FILE_MARK
 from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.judgement.results import BackendResult, CaseMetrics, Report, Verdict
-from equipoise.validators.report.summary import describe_divergence, first_line, format_number
+from equipoise.validators.report.summary import (
+    describe_divergence,
+    first_line,
+    format_number,
+    format_ratio,
+    precision_remarks,
+)
 
 
 def to_junit(report: Report) -> str:
@@ -74,7 +80,8 @@ def _add_case(suite: Element, report: Report, result: BackendResult, case: CaseM
     elif case.verdict is Verdict.DIVERGED:
         text = _divergence_text(result, case)
         SubElement(test, "failure", message=_printable(first_line(text))).text = _printable(text)
-    SubElement(test, "system-out").text = _printable(_metrics_text(case))
+    metrics = "\n".join([_metrics_text(case), *precision_remarks(result)])
+    SubElement(test, "system-out").text = _printable(metrics)
 
 
 def _reasons(case: CaseMetrics, verdict: Verdict) -> list[str]:
@@ -83,7 +90,7 @@ def _reasons(case: CaseMetrics, verdict: Verdict) -> list[str]:
 
 
 def _divergence_text(result: BackendResult, case: CaseMetrics) -> str:
-    lines = [*_reasons(case, Verdict.DIVERGED), *case.flips]
+    lines = [*_reasons(case, Verdict.DIVERGED), *case.flips, *precision_remarks(result)]
     if result.divergence is not None and result.divergence.case == case.case:
         lines.append(describe_divergence(result))
     return "\n".join(lines) or "diverged"
@@ -95,8 +102,9 @@ def _metrics_text(case: CaseMetrics) -> str:
         if out.error is None or out.noise is None:
             continue
         lines.append(
-            f"{out.name}: {out.verdict.value}, max abs {format_number(out.error.max_abs)}, "
-            f"noise {format_number(out.noise.max_abs)}, ulp {format_number(out.error.ulp)}, "
+            f"{out.name}: {out.verdict.value}, rms {format_number(out.error.rms)}, noise floor "
+            f"{format_number(out.floor)}, ratio {format_ratio(out.ratio)}, max abs "
+            f"{format_number(out.error.max_abs)}, noise {format_number(out.noise.max_abs)}, ulp {format_number(out.error.ulp)}, "
             f"cosine {out.error.cosine:.9f}"
         )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from equipoise.validators.judgement.results import (
     PASSING_VERDICTS,
     BackendResult,
     CaseMetrics,
+    Divergence,
     OutputMetrics,
     Report,
 )
@@ -24,9 +25,9 @@ class SummaryRow:
         backend: Its name in reports.
         verdict: Its verdict, or ``not run``.
         worst_at: Case and output with the worst verdict; among equal verdicts, with the largest ratio.
-        max_abs: Largest absolute error of that output.
-        noise: Largest absolute error of the reference there.
-        ratio: Rms error over the noise that it is compared with.
+        error: Rms error of that output.
+        floor: Rms noise that it is compared with.
+        ratio: The error over the noise floor.
         decisions: Number of decisions that are equal, and number of all.
         seconds: Duration of all passes.
         memory: Peak memory.
@@ -36,8 +37,8 @@ class SummaryRow:
     backend: str
     verdict: str
     worst_at: str = ""
-    max_abs: str = ""
-    noise: str = ""
+    error: str = ""
+    floor: str = ""
     ratio: str = ""
     decisions: str = ""
     seconds: str = ""
@@ -46,7 +47,7 @@ class SummaryRow:
 
 
 COLUMNS = (
-    *("backend", "verdict", "worst at", "max abs", "noise", "ratio", "decisions"),
+    *("backend", "verdict", "worst at", "rms error", "noise floor", "ratio", "decisions"),
     *("seconds", "memory"),
 )
 
@@ -72,9 +73,9 @@ def summary_row(result: BackendResult) -> SummaryRow:
         backend=result.label,
         verdict=result.verdict.value,
         worst_at=f"{case.case} {output.name}",
-        max_abs=format_number(output.error.max_abs if output.error else None),
-        noise=format_number(output.noise.max_abs if output.noise else None),
-        ratio=f"{output.ratio:.2f}" if output.ratio is not None else "",
+        error=format_number(output.error.rms if output.error else None),
+        floor=format_number(output.floor),
+        ratio=format_ratio(output.ratio),
         remark=first_line(result.failure) or output.reason,
         **shared,
     )
@@ -94,13 +95,13 @@ def look_at(report: Report) -> str:
     row = summary_row(worst)
     where = worst.divergence.module if worst.divergence is not None else row.worst_at
     flips = [flip for case in worst.cases for flip in case.flips]
-    what = next(iter((*worst.companions, *flips)), row.remark)
+    what = next(iter((*worst.companions, *precision_remarks(worst), *flips)), row.remark)
     return ": ".join(part for part in (f"look at {worst.label}", where, what) if part)
 
 
 def row_cells(row: SummaryRow) -> list[str]:
     """Returns the texts of a row in the order of :data:`COLUMNS`."""
-    numbers = [row.max_abs, row.noise, row.ratio, row.decisions, row.seconds, row.memory]
+    numbers = [row.error, row.floor, row.ratio, row.decisions, row.seconds, row.memory]
     return [row.backend, row.verdict, row.worst_at, *numbers]
 
 
@@ -134,6 +135,11 @@ def format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
+def format_ratio(value: float | None) -> str:
+    """Formats a ratio with two decimals; None is empty."""
+    return "" if value is None else f"{value:.2f}"
+
+
 def first_line(text: str) -> str:
     """Returns the first line of an error, which may contain a traceback."""
     return text.strip().splitlines()[0] if text.strip() else ""
@@ -149,7 +155,8 @@ def remarks(report: Report) -> list[str]:
         texts += [f"{result.label}: {remark}" for remark in audit_remarks(result)]
         for case in result.cases:
             texts += [f"{result.label}: {case.case}: {flip}" for flip in case.flips]
-        texts += [f"{result.label}: {one}" for one in (*result.companions, *result.notes)]
+        others = (*result.companions, *precision_remarks(result), *result.notes)
+        texts += [f"{result.label}: {one}" for one in others]
         if result.divergence is not None:
             texts.append(f"{result.label}: {describe_divergence(result)}")
     return texts
@@ -169,6 +176,19 @@ def audit_remarks(result: BackendResult) -> list[str]:
     return texts
 
 
+def precision_remarks(result: BackendResult) -> tuple[str, ...]:
+    """Returns what is to be said of the precision that a backend computes in, if it is not the one that it declares."""
+    found = result.computed
+    if found is None:
+        return ()
+    name = found.computed
+    text = (
+        f"declared {found.declared}, computed as {name}: its error is {found.size:.2g} times PyTorch's in {name}, and "
+        f"where it begins the two have a cosine of {found.cosine:.2f}"
+    )
+    return (text,)
+
+
 def describe_divergence(result: BackendResult) -> str:
     """Describes the first module whose error is beyond noise in a sentence."""
     first = result.divergence
@@ -176,9 +196,34 @@ def describe_divergence(result: BackendResult) -> str:
         return ""
     inputs = ", ".join(f"{path} ({error:.2g})" for path, error in list(first.inputs.items())[:3])
     text = (
-        f"first beyond noise in the case {first.case}: {first.module} ({first.kind}), "
+        f"first beyond noise in {describe_case(first)}: {describe_place(first)}, "
         f"relative error {first.error:.3g} against noise {first.noise:.3g}"
     )
     text += f"; its inputs are within noise: {inputs}" if inputs else ""
     text += f"; {first.note}" if first.note else ""
     return text + (f"; repro in {first.repro}" if first.repro else "")
+
+
+def describe_case(first: Divergence) -> str:
+    """Names the case of a divergence, and the forward pass if the case is a loop."""
+    return f"the case {first.case}{f', step {first.step}' if first.step else ''}"
+
+
+def describe_place(first: Divergence) -> str:
+    """Names the place of a divergence: a module, or the range between two modules.
+
+    >>> describe_place(Divergence("single", "h.0", "Block", "h.0", 1.0, 0.1))
+    'h.0 (Block)'
+    >>> describe_place(Divergence("single", "h.0", "Block", "", 1.0, 0.1, after="h.0.ln", before="h.0.attn"))
+    'h.0 (Block), between h.0.ln, the last within noise, and h.0.attn, the first beyond'
+    """
+    module = f"{first.module} ({first.kind})" if first.kind else first.module
+    if first.after and first.before == first.module:
+        return f"{module}, or between it and {first.after}, the last within noise"
+    if first.after and first.before:
+        return f"{module}, between {first.after}, the last within noise, and {first.before}, the first beyond"
+    if first.after:
+        return f"{module}, after {first.after}, the last within noise"
+    if first.before and first.before != first.module:
+        return f"{module}, before {first.before}, the first beyond noise"
+    return module

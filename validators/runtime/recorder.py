@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
+from equipoise.validators.core.types import Array, Arrays, CallOption, ForwardPass, Runner
 
 
 class Recorder:
@@ -12,13 +12,15 @@ class Recorder:
 
     Attributes:
         passes: Inputs of every :meth:`run`.
-        steps: Inputs of every :meth:`step`.
+        forward: Every :meth:`run` and :meth:`step` in order.
+        outputs: The outputs of each.
     """
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.passes: list[Arrays] = []
-        self.steps: list[Arrays] = []
+        self.forward: list[ForwardPass] = []
+        self.outputs: list[Arrays] = []
 
     @property
     def accepts(self) -> frozenset[str]:
@@ -33,7 +35,9 @@ class Recorder:
     def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         """Records the inputs and runs one forward pass."""
         self.passes.append(dict(inputs))
-        return self._runner.run(inputs, **kwargs)
+        self.forward.append(ForwardPass(dict(inputs)))
+        self.outputs.append(self._runner.run(inputs, **kwargs))
+        return self.outputs[-1]
 
     def step(
         self,
@@ -43,5 +47,8 @@ class Recorder:
         **kwargs: CallOption,
     ) -> tuple[Arrays, str]:
         """Records the inputs and runs one step."""
-        self.steps.append(dict(inputs))
-        return self._runner.step(inputs, state, order, **kwargs)
+        rows = None if order is None else tuple(int(row) for row in order)
+        self.forward.append(ForwardPass(dict(inputs), cached=True, order=rows))
+        outputs, state = self._runner.step(inputs, state, order, **kwargs)
+        self.outputs.append(outputs)
+        return outputs, state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from equipoise.exporters.cache_names import is_state
-from equipoise.validators.core.types import Array, Arrays, CallOption, CapturedModule
+from equipoise.validators.core.types import (
+    Array,
+    Arrays,
+    CallOption,
+    CapturedModule,
+    CapturedPass,
+    ForwardPass,
+)
 from equipoise.validators.runtime.process import WorkerProcess
 
 _numbers = count(1)
@@ -135,17 +142,24 @@ class RemoteRunner:
         return _without_caches(outputs), str(answer["state"])
 
     def capture(
-        self, inputs: Mapping[str, Array], state: str | None = None, **kwargs: CallOption
-    ) -> tuple[Arrays, list[CapturedModule]]:
-        """Runs one forward pass and returns every module, in the order in which they ended.
+        self, inputs: ForwardPass, state: str | None = None, **kwargs: CallOption
+    ) -> CapturedPass:
+        """Does what :meth:`run` or :meth:`step` does and returns every module, in the order in which they ended.
 
         Args:
-            inputs: The model's inputs.
+            inputs: The pass.
             state: A cache of :meth:`step` to continue from.
             kwargs: Further keyword arguments of the model's forward.
         """
-        passed = self._without_cache(kwargs) if state is None else kwargs
-        answer, arrays = self._request("capture", inputs, passed, state=state)
+        passed = kwargs if inputs.cached else self._without_cache(kwargs)
+        answer, arrays = self._request(
+            "capture",
+            inputs.inputs,
+            passed,
+            state=state,
+            order=inputs.order,
+            cached=inputs.cached,
+        )
         sides: dict[str, Arrays] = {}
         for key, value in arrays.items():
             where, _, name = key.rpartition("|")
@@ -160,7 +174,7 @@ class RemoteRunner:
             )
             for number, values in enumerate(answer["modules"])
         ]
-        return _without_caches(sides.get("results", {})), modules
+        return CapturedPass(_without_caches(sides.get("results", {})), modules)
 
     def _without_cache(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {"use_cache": False, **kwargs} if "use_cache" in self.accepts else dict(kwargs)
@@ -177,21 +191,42 @@ def _without_caches(outputs: Arrays) -> Arrays:
     return {name: value for name, value in outputs.items() if not is_state(name)}
 
 
-def capture_modules(
-    runner: RemoteRunner, probes: Sequence[Arrays], kwargs: Mapping[str, Any]
-) -> list[CapturedModule]:
-    """Returns every module's values in the last of several passes.
+def replay(
+    runner: RemoteRunner, passes: Sequence[ForwardPass], kwargs: Mapping[str, CallOption]
+) -> tuple[list[Arrays], str | None]:
+    """Runs recorded passes in order; returns their outputs, and the cache after the last one if it has one.
 
     Args:
-        runner: The model.
-        probes: Inputs of one pass, or of several that continue from one another's cache.
+        runner: The model; inputs that it does not accept are left out.
+        passes: The passes.
         kwargs: Further keyword arguments of the model's forward.
     """
-    *before, last = [
-        {name: value for name, value in probe.items() if name in runner.accepts} for probe in probes
-    ]
-    state: str | None = None
-    for probe in before:
-        _, state = runner.step(probe, state, **kwargs)
-    _, modules = runner.capture(last, state=state, **kwargs)
-    return modules
+    outputs, state = [], None
+    for one in passes:
+        inputs = _select_accepted(runner, one.inputs)
+        if one.cached:
+            found, state = runner.step(inputs, state, one.order, **kwargs)
+        else:
+            found, state = runner.run(inputs, **kwargs), None
+        outputs.append(found)
+    return outputs, state
+
+
+def capture_last(
+    runner: RemoteRunner, passes: Sequence[ForwardPass], kwargs: Mapping[str, CallOption]
+) -> CapturedPass:
+    """Returns outputs and modules of the last of several passes; with a cache it continues from those before it.
+
+    Args:
+        runner: The model; inputs that it does not accept are left out.
+        passes: The passes.
+        kwargs: Further keyword arguments of the model's forward.
+    """
+    *before, last = passes
+    _, state = replay(runner, before if last.cached else (), kwargs)
+    inputs = _select_accepted(runner, last.inputs)
+    return runner.capture(replace(last, inputs=inputs), state, **kwargs)
+
+
+def _select_accepted(runner: RemoteRunner, inputs: Arrays) -> Arrays:
+    return {name: value for name, value in inputs.items() if name in runner.accepts}

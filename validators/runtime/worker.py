@@ -13,7 +13,8 @@ The header of a request has ``op`` and its arguments; that of the answer has ``o
     load    {model, backend, folder, class, options}    info: missing, unexpected, mismatched keys; about
     run     {model, kwargs} + arrays                    all floating-point outputs, flattened, by name
     step    {model, kwargs, state, order} + arrays      the same, and the name of the new KV cache
-    capture {model, kwargs, state} + arrays             the outputs, and inputs and outputs of every module
+    capture {model, kwargs, state, order,               the outputs, and inputs and outputs of every module
+             cached} + arrays
     names   {model}                                     name and shape of every weight
     renamed {model}                                     names in the file of weights that the model renames
     drop    {model}                                     unloads the model
@@ -189,7 +190,9 @@ class Worker:
         """Runs a model and returns inputs and outputs of its modules, in the order in which they end."""
         session = self.sessions[header["model"]]
         state = self.states.pop(header["state"]) if header.get("state") else None
-        outputs, modules = session.capture(arrays, header.get("kwargs", {}), state)
+        # Only what differs from the defaults: a user's backend may not know all of it.
+        options = {name: header[name] for name in ("order", "cached") if header.get(name)}
+        outputs, modules = session.capture(arrays, header.get("kwargs", {}), state, **options)
         arrays_by_name = {f"results|{name}": value for name, value in flatten(outputs).items()}
         listed = []
         for index, module in enumerate(modules):

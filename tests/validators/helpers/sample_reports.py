@@ -11,6 +11,7 @@ from equipoise.validators.judgement.results import (
     HISTOGRAM_EDGES,
     BackendResult,
     CaseMetrics,
+    ComputedPrecision,
     Divergence,
     ModuleError,
     OutputMetrics,
@@ -35,6 +36,7 @@ def output(
         "reason": "",
         "noise": NOISE,
         "ratio": 1.0,
+        "floor": 1e-7,
         "kl": 1e-13,
         "margin": 0.25,
     }
@@ -92,6 +94,23 @@ def diverged_backend() -> BackendResult:
     )
 
 
+def rounded_backend() -> BackendResult:
+    """Returns a backend that computes in a lower precision than it declares."""
+    far = replace(NOISE, rms=2e-4, max_abs=6e-4)
+    bad = output(Verdict.DECISION_SAFE, far, reason="rms error 2e-4", ratio=2000.0)
+    return backend(
+        "onnx (rounded)",
+        cases=(case("single", bad),),
+        computed=ComputedPrecision("float32", "TensorFloat-32", 1.07, 0.98),
+        divergence=Divergence(
+            *("single", "h.0", "Block", "h.0", 2e-4, 1e-7),
+            after="h.0.ln",
+            before="h.0.attn",
+            step=2,
+        ),
+    )
+
+
 def failed_backend() -> BackendResult:
     """Returns a backend that crashed in its second case."""
     text = "the worker crashed during 'run' (signal 11)\nTraceback:\n  somewhere"
@@ -106,7 +125,8 @@ def absent_backend() -> BackendResult:
 
 def safe_backend() -> BackendResult:
     """Returns a backend that is beyond noise with unchanged decisions."""
-    found = output(Verdict.DECISION_SAFE, reason="rms error 2e-6", ratio=20.0)
+    far = replace(NOISE, rms=2e-6, max_abs=4e-6)
+    found = output(Verdict.DECISION_SAFE, far, reason="rms error 2e-6", ratio=20.0)
     return backend("onnx", cases=(case("single", found),))
 
 

@@ -94,6 +94,7 @@ REPORTS = {
     "absent alone": sample_reports.report(sample_reports.absent_backend()),
     "many cases": sample_reports.report(MANY_CASES),
     "deep": sample_reports.report(DEEP),
+    "rounded": sample_reports.report(sample_reports.rounded_backend()),
     "odd figures": sample_reports.report(ODD),
     "hostile": sample_reports.hostile_report(),
     "no cases at all": sample_reports.report(
@@ -120,8 +121,8 @@ def test_page_shows_the_metrics() -> None:
         "Bert For Sequence Classification",
         "5 backends against PyTorch: 1 within noise, 1 decision-safe, 1 diverged, 1 failed, 1 not run.",
         "2026-01-02 03:04:05 UTC",
-        "pytorch (faulty) ≠ diverged single, logits 4.9 2e-07 4.3e+07 3 of 4 0.25 3 ms 758 MB",
-        "single logits ≠ diverged 4.9 4.3 2e-07 1e-07 4.3e+07 1.2 1.6e+07 -0.98 1e-13 0.25",
+        "pytorch (faulty) ≠ diverged single, logits 4.3 1e-07 4.3e+07 3 of 4 0.25 2 ms 758 MB",
+        "single logits ≠ diverged 4.9 4.3 2e-07 1e-07 1e-07 4.3e+07 1.2 1.6e+07 -0.98 1e-13 0.25",
         "single , changed decision: label: A -> B",
         "module bert.encoder.layer.1.attention class BertAttention case single relative error 1.3",
         "name in the backend layer_1/attention errors of its inputs bert.encoder.layer.0 1.1e-07",
@@ -214,3 +215,18 @@ def test_missing_answers() -> None:
     assert shown is not None
     assert "≠ missing: [0].word, [1].word" in shown
     assert json.dumps("Rome")[1:-1] in shown
+
+
+def test_computed_precision_and_range_are_shown() -> None:
+    reader = read_html(REPORTS["rounded"])
+    assert "Precision declared float32, computed as TensorFloat-32: its error is 1.1" in reader.text
+    assert "last within noise h.0.ln" in reader.text
+    assert "first beyond noise h.0.attn" in reader.text
+    assert "case single, step 2" in reader.text
+
+
+def test_latency_is_not_that_of_a_compilation() -> None:
+    """The first pass of a case may compile; the slowest pass is named beside the median of the others."""
+    slow = sample_reports.case("single", seconds=(3.0, 0.004, 0.006))
+    reader = read_html(sample_reports.report(sample_reports.backend(cases=(slow,))))
+    assert "5 ms, 3 passes, the slowest 3 s" in reader.text

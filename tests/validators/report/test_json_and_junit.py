@@ -8,17 +8,21 @@ from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 import sample_reports
 
 from equipoise.cli.validate import exit_code
 from equipoise.validators.judgement.results import Report, Verdict, to_json_value
 from equipoise.validators.report import json_report as report_json
 from equipoise.validators.report import junit
+from equipoise.validators.report.json_report import to_json
 from equipoise.validators.report.summary import (
     describe_divergence,
+    look_at,
     remarks,
     summary_row,
     summary_rows,
+    to_text,
 )
 
 REPORT = {
@@ -38,15 +42,17 @@ REPORT = {
 BACKEND = {
     *("backend", "label", "origin", "source", "about", "versions", "cases", "failure", "absent"),
     *("notes", "depth", "divergence", "seconds", "peak_bytes", "answers", "verdict", "quantized"),
-    *("companions", "audit"),
+    *("companions", "audit", "computed"),
 }
 CASE = {"case", "outputs", "decisions", "flips", "seconds", "failure", "verdict"}
 OUTPUT = {
     *("name", "verdict", "reason", "error", "noise", "ratio", "kl", "margin", "errors"),
+    "floor",
 }
 DISTANCE = {"count", "max_abs", "rms", "max_rel", "ulp", "cosine", "scale", "nonfinite"}
 DIVERGENCE = {
     *("case", "module", "kind", "there", "error", "noise", "inputs", "note", "repro"),
+    *("after", "before", "step"),
 }
 
 
@@ -61,7 +67,7 @@ def test_json_names_are_frozen() -> None:
     assert set(bad["cases"][0]["outputs"][0]) == OUTPUT
     assert set(bad["cases"][0]["outputs"][0]["error"]) == DISTANCE
     assert set(bad["divergence"]) == DIVERGENCE
-    assert set(bad["depth"][0]) == {"path", "error", "noise"}
+    assert set(bad["depth"][0]) == {"path", "error", "noise", "ratio", "beyond"}
     names = {"rms_factor", "max_factor", "floor", "ceiling", "atol", "rtol"}
     assert set(values["tolerance"]) == names
     verdicts = [one["verdict"] for one in values["backends"]]
@@ -135,7 +141,10 @@ def test_junit_has_the_reason() -> None:
     assert skipped.attrib["message"] == "it has no environment"
     out = found["flax"].find("testcase/system-out")
     assert out is not None
-    assert "logits: within noise, max abs 2e-07, noise 2e-07, ulp 3" in str(out.text)
+    assert (
+        "logits: within noise, rms 1e-07, noise floor 1e-07, ratio 1.00, max abs 2e-07, noise 2e-07, ulp 3"
+        in str(out.text)
+    )
 
 
 def test_junit_of_hostile_texts() -> None:
@@ -153,9 +162,9 @@ def test_rows() -> None:
     assert next(iter(found)) == "pytorch (reference)"
     bad = found["pytorch (faulty)"]
     assert (bad.verdict, bad.worst_at) == ("diverged", "single logits")
-    assert (bad.max_abs, bad.noise, bad.ratio, bad.decisions) == (
-        "4.9",
-        "2e-07",
+    assert (bad.error, bad.floor, bad.ratio, bad.decisions) == (
+        "4.3",
+        "1e-07",
         "43000000.00",
         "3/4",
     )
@@ -208,6 +217,42 @@ def test_overall_verdict_and_exit_code() -> None:
 
 def test_to_json_value() -> None:
     assert to_json_value((Verdict.DIVERGED, {1: sample_reports.NOISE}))[0] == "diverged"
-    assert to_json_value({1: sample_reports.ModuleError("a", 1.0, 0.5)}) == {
-        "1": {"path": "a", "error": 1.0, "noise": 0.5}
+    assert to_json_value({1: sample_reports.ModuleError("a", 1.0, 0.5, 2.0, True)}) == {
+        "1": {"path": "a", "error": 1.0, "noise": 0.5, "ratio": 2.0, "beyond": True}
     }
+
+
+def test_the_ratio_can_be_computed_again() -> None:
+    """Error over noise floor, as they are printed, is the ratio."""
+    for row in summary_rows(sample_reports.full_report()):
+        if row.ratio:
+            assert float(row.error) / float(row.floor) == pytest.approx(float(row.ratio), rel=0.01)
+
+
+def test_computed_precision_is_in_every_report() -> None:
+    report = sample_reports.report(sample_reports.rounded_backend())
+    finding = "declared float32, computed as TensorFloat-32"
+    (remark,) = (text for text in remarks(report) if "computed as" in text)
+    assert remark.startswith(f"onnx (rounded): {finding}: its error is 1.1 times PyTorch's in")
+    assert f"h.0: {finding}" in look_at(report)
+    assert finding in to_text(report)
+    (suite,) = ElementTree.fromstring(junit.to_junit(report).encode("utf-8"))
+    assert finding in str(suite.findtext("testcase/system-out"))
+    values = json.loads(to_json(report))["backends"][0]
+    assert values["computed"] == {
+        "declared": "float32",
+        "computed": "TensorFloat-32",
+        "size": 1.07,
+        "cosine": 0.98,
+    }
+    assert values["divergence"]["after"] == "h.0.ln"
+
+
+def test_ranges_and_steps_are_described() -> None:
+    report = sample_reports.report(sample_reports.rounded_backend())
+    (text,) = (one for one in remarks(report) if "first beyond" in one)
+    assert (
+        "in the case single, step 2: h.0 (Block), between h.0.ln, the last within noise, and"
+        in text
+    )
+    assert "its inputs are within noise" not in text

@@ -15,16 +15,17 @@ EXTRA_CACHE_TOKENS = 128
 
 
 class CachedDecoder:
-    """The compiled decoder of a model.
+    """The decoder of a model, and its encoder if it has one.
 
     Its state is a dict: ``cache``, ``length`` (tokens in the cache), ``capacity`` (its fixed length), ``encoded``
     (the encoder's output) and ``mask`` (the encoder's attention mask).
 
     Args:
         model: A Flax model of transformers with ``init_cache``.
+        compiled: Whether to compile it; modules can be recorded only if not.
     """
 
-    def __init__(self, model: FlaxModel) -> None:
+    def __init__(self, model: FlaxModel, *, compiled: bool = True) -> None:
         import jax
 
         self.model = model
@@ -41,8 +42,8 @@ class CachedDecoder:
         def encode(params: JaxTree, inputs: JaxTree) -> JaxTree:
             return model.encode(**inputs, params=params, return_dict=True, train=False)
 
-        self.decode = jax.jit(step)
-        self.encode = jax.jit(encode)
+        self.decode = jax.jit(step) if compiled else step
+        self.encode = jax.jit(encode) if compiled else encode
 
     def __call__(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from equipoise.convert.core.framework_types import FlaxModel, JaxArray, JaxDtype, JaxTree
@@ -112,6 +114,13 @@ def patch_jnp_clip() -> None:
     jnp.clip = clip_with_old_names
 
 
+def _is_traced(value: Outputs) -> bool:
+    """Checks whether a result has shapes and no values, because JAX follows the function that computes it."""
+    import jax
+
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
 class Session(BaseSession):
     """A session of a Flax model of transformers."""
 
@@ -170,10 +179,9 @@ class Session(BaseSession):
             self.decoder = CachedDecoder(self.model)
         return self.decoder(inputs, kwargs, state, order)
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Records every call of a Flax module, with its path and the weights below it."""
+    @contextmanager
+    def record_modules(self) -> Iterator[list[ModuleRecord]]:
+        """Records every call of a Flax module, with its path and the weights below it; nothing is compiled meanwhile."""
         from flax.linen import intercept_methods
         from flax.traverse_util import flatten_dict
 
@@ -182,7 +190,8 @@ class Session(BaseSession):
 
         def interceptor(call: Any, args: Any, options: Any, context: Any) -> Any:
             output = call(*args, **options)
-            if context.method_name == "__call__":
+            # A cache of zeros is made by following the model's shapes, without values.
+            if context.method_name == "__call__" and not _is_traced(output):
                 path = "/".join(context.module.path)
                 weights = [
                     name
@@ -195,9 +204,13 @@ class Session(BaseSession):
                 records.append(module_record(path, kind, arguments, result, weights))
             return output
 
-        with intercept_methods(interceptor):
-            outputs = self._eager({name: value.copy() for name, value in inputs.items()}, kwargs)
-        return outputs, records
+        compiled, self.compiled = self.compiled, None
+        decoder, self.decoder = self.decoder, CachedDecoder(self.model, compiled=False)
+        try:
+            with intercept_methods(interceptor):
+                yield records
+        finally:
+            self.compiled, self.decoder = compiled, decoder
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""

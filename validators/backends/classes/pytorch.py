@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
@@ -123,9 +124,8 @@ class Session(_torch.TorchSession):
             state["attention_mask"] = state["attention_mask"].index_select(0, rows)
         return state
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
+    @contextmanager
+    def record_modules(self) -> Iterator[list[ModuleRecord]]:
         """Records every module through forward hooks; the second call of a module gets ``#2`` after its path."""
         records: list[ModuleRecord] = []
         calls: dict[str, int] = {}
@@ -146,9 +146,7 @@ class Session(_torch.TorchSession):
             for path, module in self.model.named_modules():
                 handle = module.register_forward_hook(hook(path), with_kwargs=True)
                 stack.callback(handle.remove)
-            tensors = {**(state or {}), **self._tensors(inputs)}
-            outputs = self._forward(tensors, {**kwargs, "use_cache": True} if state else kwargs)
-        return outputs, records
+            yield records
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""
@@ -191,7 +189,8 @@ class Session(_torch.TorchSession):
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
-        with _torch.arithmetic_mode(self.dtype):
+        modes = {name: str(self.options.get(name) or "") for name in ("factors", "autocast")}
+        with _torch.arithmetic_mode(self.dtype, **modes, device=self.model.device.type):
             return self.model(**tensors, **kwargs, **self.call_options)
 
 

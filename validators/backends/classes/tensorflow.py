@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from equipoise.convert.core.framework_types import TfModel, TfTensor
@@ -90,11 +92,13 @@ class Session(BaseSession):
                 new_state["attention_mask"] = tensors["attention_mask"]
         return outputs, new_state
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Records every call of a Keras layer, with the names of the layers around it and the weights below it."""
-        import tensorflow as tf
+    @contextmanager
+    def record_modules(self) -> Iterator[list[ModuleRecord]]:
+        """Records every call of a Keras layer, with the names of the layers around it and the weights below it.
+
+        A layer that applies its own activation (``Dense(activation="tanh")``) is recorded before it: that is what the
+        module of PyTorch with the same weights returns.
+        """
         from tf_keras.layers import Layer
 
         records: list[ModuleRecord] = []
@@ -105,24 +109,21 @@ class Session(BaseSession):
             stack.append(layer.name)
             path = "/".join(stack)
             try:
-                output = original(layer, *args, **options)
+                with _watch_activation(layer) as activated:
+                    output = original(layer, *args, **options)
             finally:
                 stack.pop()
             arguments = {**flatten(list(args)), **flatten(dict(options))}
             weights = [weight.name for weight in layer.weights]
-            result = name_outputs(flatten(output))
+            result = name_outputs(flatten(_before_activation(output, activated)))
             records.append(module_record(path, type(layer).__name__, arguments, result, weights))
             return output
 
         Layer.__call__ = call_and_record
         try:
-            outputs = self._forward(
-                {**(state or {}), **{name: tf.constant(value) for name, value in inputs.items()}},
-                {**kwargs, "use_cache": True} if state else kwargs,
-            )
+            yield records
         finally:
             Layer.__call__ = original
-        return outputs, records
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""
@@ -139,6 +140,32 @@ class Session(BaseSession):
         arguments = {next(iter(inspect.signature(self.model.call).parameters)): None, **tensors}
         with device_scope(self.options):
             return self.model(**arguments, **kwargs, return_dict=True, training=False)
+
+
+@contextmanager
+def _watch_activation(layer: Any) -> Iterator[list[tuple[TfTensor, TfTensor]]]:
+    """Yields a list that gets argument and result of every call of a layer's own activation."""
+    calls: list[tuple[TfTensor, TfTensor]] = []
+    activation = vars(layer).get("activation")
+    if activation is None:
+        yield calls
+        return
+
+    def call_and_record(value: TfTensor, *args: Any, **options: Any) -> TfTensor:
+        calls.append((value, activation(value, *args, **options)))
+        return calls[-1][1]
+
+    # Past Keras' __setattr__, which would track the function as a part of the layer.
+    vars(layer)["activation"] = call_and_record
+    try:
+        yield calls
+    finally:
+        vars(layer)["activation"] = activation
+
+
+def _before_activation(output: Outputs, calls: list[tuple[TfTensor, TfTensor]]) -> Outputs:
+    """Returns what a layer had before its activation, if the activation was its last operation."""
+    return calls[-1][0] if calls and calls[-1][1] is output else output
 
 
 def _reorder_cache(state: dict[str, TfTensor], order: list[int]) -> dict[str, TfTensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from equipoise.convert.core.framework_types import OrtSession
@@ -18,7 +17,7 @@ from equipoise.validators.backends.programs._onnx_session import OnnxSession
 
 
 class CachedOnnxSession(OnnxSession):
-    """A session of one or several graphs with a cache. Its captured modules are those of the first decoder graph."""
+    """A session of one or several graphs with a cache."""
 
     caches = True
     model: _graph_cache.DecoderGraph | _graph_cache.EncoderDecoderGraphs
@@ -43,10 +42,6 @@ class DecoderSession(CachedOnnxSession):
         self.model = _graph_cache.DecoderGraph(self)
         self.accepts = self.model.accepts
 
-    def _cast_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        rows = len(next(iter(inputs.values())))
-        return super()._cast_inputs({**_graph_cache.empty_past(self, rows), **inputs})
-
 
 class EncoderDecoderSession(CachedOnnxSession):
     """An encoder, a decoder for the first token and a decoder with past; both decoders may be one merged file."""
@@ -55,8 +50,13 @@ class EncoderDecoderSession(CachedOnnxSession):
         path = Path(folder)
         merged = (path / ONNX_MERGED_DECODER).is_file()
         super().__init__(str(path / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
+        encoder = OnnxSession(str(path / ONNX_ENCODER), options)
         with_past = self if merged else OnnxSession(str(path / ONNX_DECODER_WITH_PAST), options)
-        self.model = _graph_cache.EncoderDecoderGraphs(
-            OnnxSession(str(path / ONNX_ENCODER), options), self, with_past
-        )
+        self.model = _graph_cache.EncoderDecoderGraphs(encoder, self, with_past)
         self.accepts = self.model.accepts
+        self._others = (encoder,) if merged else (encoder, with_past)
+
+    @property
+    def graphs(self) -> tuple[OnnxSession, ...]:
+        """The sessions of encoder and decoders."""
+        return (self, *self._others)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -14,21 +13,15 @@ from equipoise.validators.backends._graph_cache import InputSpec
 from equipoise.validators.backends.base import (
     Array,
     BaseSession,
-    CacheState,
     Facts,
-    GraphNode,
     Kwargs,
     ModuleRecord,
     Options,
     Outputs,
-    module_records,
-    module_spans,
 )
+from equipoise.validators.backends.programs._onnx_modules import ModuleRecorder
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-"""Key in a node's metadata: the modules that it came from, outermost first, and its own name."""
 
 
 class OnnxSession(BaseSession):
@@ -44,6 +37,7 @@ class OnnxSession(BaseSession):
         }
         self.accepts = frozenset(self.inputs)
         self.outputs = [value.name for value in self.session.get_outputs()]
+        self.recorder: ModuleRecorder | None = None
 
     def about(self) -> Facts:
         """Describes the provider that is really used, threads and switches."""
@@ -65,33 +59,33 @@ class OnnxSession(BaseSession):
 
     def call(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Returns the outputs by name; see :class:`equipoise.validators.backends._graph_cache.NamedGraph`."""
-        outputs = self.session.run(self.outputs, self._cast_inputs(values))
+        inputs = self._cast_inputs(values)
+        if self.recorder is not None:
+            return self.recorder(inputs)
+        outputs = self.session.run(self.outputs, inputs)
         return dict(zip(self.outputs, outputs, strict=True))
 
-    def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
-    ) -> tuple[Outputs, list[ModuleRecord]]:
-        """Records the last value of every module; the nodes' metadata store which module they came from.
+    @contextmanager
+    def record_modules(self) -> Iterator[list[ModuleRecord]]:
+        """Records the modules of all graphs that run; see :class:`ModuleRecorder`."""
+        records: list[ModuleRecord] = []
+        graphs = self.graphs
+        for graph in graphs:
+            graph.recorder = ModuleRecorder(graph.file, graph.outputs, graph.open_variant, records)
+        try:
+            yield records
+        finally:
+            for graph in graphs:
+                graph.recorder = None
 
-        These values become further outputs of the graph, which prevents some fusions.
-        """
-        import onnx
+    @property
+    def graphs(self) -> tuple[OnnxSession, ...]:
+        """The sessions of all graphs of the program."""
+        return (self,)
 
-        model = onnx.load(self.file, load_external_data=False)
-        spans = module_spans(
-            [
-                GraphNode(path, "", node.output[0], tuple(node.input))
-                for node in model.graph.node
-                if node.output and (path := _module_path(node))
-            ]
-        )
-        existing = set(self.outputs)
-        wanted = {one for span in spans for one in (span.value, span.input) if one} - existing
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
-        session = _open_session(model.SerializeToString(), self.options, os.path.dirname(self.file))
-        names = [value.name for value in session.get_outputs()]
-        values = dict(zip(names, session.run(names, self._cast_inputs(inputs)), strict=True))
-        return {name: values[name] for name in self.outputs}, module_records(spans, values)
+    def open_variant(self, model: bytes, folder: str) -> OrtSession:
+        """Opens a changed graph with the same options; its external data are in a folder."""
+        return _open_session(model, self.options, folder)
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every initializer by name."""
@@ -157,17 +151,6 @@ def _open_session(file: str | bytes, options: Options, folder: str = "") -> OrtS
         actual = session.get_providers()[0]
         raise RuntimeError(f"onnxruntime fell back from {provider} to {actual}")
     return session
-
-
-def _module_path(node: Any) -> str:
-    """Returns the module that a node came from; empty if the metadata do not store it."""
-    for entry in node.metadata_props:
-        if entry.key == SCOPES_KEY:
-            *modules, _ = ast.literal_eval(entry.value)
-            return (
-                "" if any(name.startswith("_empty") for name in modules) else (modules or [""])[-1]
-            )
-    return ""
 
 
 def _precision(file: str) -> str:

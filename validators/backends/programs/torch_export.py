@@ -62,18 +62,18 @@ class Session(_torch.TorchSession):
         return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
     ) -> tuple[Outputs, list[ModuleRecord]]:
         """Records the last value of every module; the nodes' metadata store which module they came from."""
         from torch.fx import Interpreter
 
-        nodes = [
-            GraphNode(*_module_path(node), node, tuple(node.all_input_nodes))
-            for node in self.module.graph.nodes
-            if _is_tensor(node)
-        ]
-        spans = module_spans(nodes)
-        wanted = {one for span in spans for one in (span.value, span.input)}
+        spans = module_spans(self._nodes())
+        wanted = {one for span in spans for one in (*span.values, *span.inputs)}
         values: dict[FxNode, Array | None] = {}
 
         class RecordingInterpreter(Interpreter):  # type: ignore[misc]
@@ -86,6 +86,19 @@ class Session(_torch.TorchSession):
         tensors = self._tensors(inputs)
         RecordingInterpreter(self.module).run(*(tensors[name] for name in self.arguments))
         return self.run(inputs, kwargs), module_records(spans, values)
+
+    def _nodes(self) -> list[GraphNode]:
+        """Returns the operations of the graph; its inputs and outputs belong to no module."""
+        outside = ("placeholder", "output")
+        return [
+            GraphNode(
+                *(("", "") if node.op in outside else _module_path(node)),
+                node if node.op == "placeholder" or _is_tensor(node) else None,
+                tuple(node.all_input_nodes),
+            )
+            for node in self.module.graph.nodes
+            if node.op in ("call_function", *outside)
+        ]
 
     def names(self) -> dict[str, list[int]]:
         """Returns the shape of every weight by name."""

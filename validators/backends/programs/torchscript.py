@@ -60,12 +60,17 @@ class Session(_torch.TorchSession):
         return _torch.outputs_by_name(result, self.output_names)
 
     def capture(
-        self, inputs: dict[str, Array], kwargs: Kwargs, state: CacheState = None
+        self,
+        inputs: dict[str, Array],
+        kwargs: Kwargs,
+        state: CacheState = None,
+        order: list[int] | None = None,
+        cached: bool = False,
     ) -> tuple[Outputs, list[ModuleRecord]]:
         """Records the last value of every module; the graph stores which module a node came from."""
         graph = self.module.inlined_graph.copy()
         spans = module_spans(self._nodes(graph))
-        wanted = {name for span in spans for name in (span.value, span.input) if name is not None}
+        wanted = {name for span in spans for name in (*span.values, *span.inputs)}
         values = [value for value in _tensor_values(graph) if value.debugName() in wanted]
         results = self._evaluate(graph, values, self._tensors(inputs))
         values_by_name = {
@@ -77,16 +82,19 @@ class Session(_torch.TorchSession):
         """Returns the operations of the graph. In a loaded file the paths of nodes lack the names of module lists; they are added."""
         modules = dict(self.module.named_modules())
         full_paths = {".".join(_path_without_lists(modules, path)): path for path in modules}
+        given = [value.debugName() for value in graph.inputs() if _is_tensor(value)]
         tensors = {value.debugName() for value in _tensor_values(graph)}
-        nodes = []
+        nodes = [GraphNode("", "", name, ()) for name in given]
         for node in graph.nodes():
             path, kind = _module_path(node)
+            if node.kind() == "prim::TupleConstruct":  # what a module returns
+                path = ""
             inputs = tuple(one.debugName() for one in node.inputs() if one.debugName() in tensors)
-            if node.outputsSize() == 1 and node.output().debugName() in tensors:
-                nodes.append(
-                    GraphNode(full_paths.get(path, path), kind, node.output().debugName(), inputs)
-                )
-        return nodes
+            is_tensor = node.outputsSize() == 1 and node.output().debugName() in tensors
+            value = node.output().debugName() if is_tensor else None
+            nodes.append(GraphNode(full_paths.get(path, path), kind, value, inputs))
+        outputs = tuple(value.debugName() for value in graph.outputs())
+        return [*nodes, GraphNode("", "", None, outputs)]
 
     def _evaluate(
         self, graph: ScriptGraph, values: list[ScriptGraph], tensors: dict[str, TorchTensor]
@@ -126,12 +134,13 @@ def _module_path(node: ScriptGraph) -> tuple[str, str]:
 
 
 def _tensor_values(graph: ScriptGraph) -> list[ScriptGraph]:
-    """Returns the values of nodes that are tensors."""
-    return [
-        node.output()
-        for node in graph.nodes()
-        if node.outputsSize() == 1 and str(node.output().type()).startswith("Tensor")
-    ]
+    """Returns the inputs of a graph and the values of its nodes that are tensors."""
+    values = [node.output() for node in graph.nodes() if node.outputsSize() == 1]
+    return [value for value in (*graph.inputs(), *values) if _is_tensor(value)]
+
+
+def _is_tensor(value: ScriptGraph) -> bool:
+    return str(value.type()).startswith("Tensor")
 
 
 def _path_without_lists(modules: dict[str, ScriptModule], path: str) -> list[str]:

@@ -16,7 +16,7 @@ from equipoise.validators.report.html.statistics import (
     error_histogram,
     format_number,
 )
-from equipoise.validators.report.summary import first_line
+from equipoise.validators.report.summary import first_line, precision_remarks
 
 
 def backend_section(report: Report, result: BackendResult, anchor: str) -> Html:
@@ -30,6 +30,7 @@ def backend_section(report: Report, result: BackendResult, anchor: str) -> Html:
 
 def _section_parts(report: Report, result: BackendResult) -> Iterator[Html | None]:
     yield _failure_callout(result)
+    yield _precision_callout(result)
     yield _divergence_callout(result.divergence)
     yield _audit_callout(result.audit)
     yield _reason_list(result)
@@ -77,6 +78,15 @@ def _failure_callout(result: BackendResult) -> Html | None:
         details if result.failure.strip() != line else None,
         class_="callout failed",
     )
+
+
+def _precision_callout(result: BackendResult) -> Html | None:
+    """Shows the precision that the backend computes in, if it is not the one that it declares."""
+    remarks = precision_remarks(result)
+    if not remarks:
+        return None
+    lines = [tag("p", remark) for remark in remarks]
+    return tag("div", tag("h3", "Precision"), lines, class_="callout diverged")
 
 
 def _audit_callout(audit: AuditReport | None) -> Html | None:
@@ -135,12 +145,16 @@ def _divergence_callout(first: Divergence | None) -> Html | None:
     facts: list[tuple[str, object]] = [
         ("module", code(first.module or "(the whole model)")),
         ("class", code(first.kind)),
-        ("case", first.case),
+        ("case", first.case if not first.step else f"{first.case}, step {first.step}"),
         ("relative error", format_number(first.error)),
         ("noise there", format_number(first.noise)),
     ]
     if first.there and first.there != first.module:
         facts.append(("name in the backend", code(first.there)))
+    if first.after:
+        facts.append(("last within noise", code(first.after)))
+    if first.before:
+        facts.append(("first beyond noise", code(first.before)))
     if first.inputs:
         facts.append(("errors of its inputs", _input_errors(first)))
     if first.note:
@@ -176,7 +190,7 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
             error_by_depth_chart(
                 result.label,
                 result.depth,
-                result.divergence.module if result.divergence else None,
+                _first_beyond(result.divergence),
             ),
             is_reference,
         ),
@@ -187,6 +201,11 @@ def _charts(report: Report, result: BackendResult) -> Html | None:
         if present
         else None
     )
+
+
+def _first_beyond(divergence: Divergence | None) -> str | None:
+    """Returns the first module beyond noise: where the place is a range, the one that ends it."""
+    return None if divergence is None else divergence.before or divergence.module
 
 
 def _chart_figure(

@@ -13,7 +13,11 @@ from equipoise.validators.report.html.backend_section import backend_section
 from equipoise.validators.report.html.latency_memory import latency_memory_charts
 from equipoise.validators.report.html.markup import Html, code, definitions, join, tag
 from equipoise.validators.report.html.statistics import format_number
-from equipoise.validators.report.summary import summary_row
+from equipoise.validators.report.summary import (
+    describe_place,
+    precision_remarks,
+    summary_row,
+)
 
 STYLESHEET = Path(__file__).with_name("page.css")
 
@@ -108,6 +112,7 @@ def _verdict_sentences(result: BackendResult) -> Iterator[str]:
     """Yields why a backend has no better verdict, in short; its own section has the details."""
     if remark := summary_row(result).remark:
         yield remark.rstrip(".")
+    yield from precision_remarks(result)
     flips = [f"{flip} in the case {case.case}" for case in result.cases for flip in case.flips]
     if flips:
         others = f", and {len(flips) - 1} others" if len(flips) > 1 else ""
@@ -115,15 +120,15 @@ def _verdict_sentences(result: BackendResult) -> Iterator[str]:
     if result.divergence is not None:
         first = result.divergence
         yield (
-            f"the first module beyond noise is {first.module or 'the whole model'} ({first.kind}), with a "
-            f"relative error of {format_number(first.error)} against noise of {format_number(first.noise)}"
+            f"it is first beyond noise in {describe_place(first)}, with a relative error of "
+            f"{format_number(first.error)} against noise of {format_number(first.noise)}"
         )
 
 
 _NOISE_TEXT = (
     "Errors are differences from PyTorch in float64. The noise is the error of PyTorch itself at the precision "
-    "under test; the ratio is the error over the noise, both as root mean square. A margin is how far an output "
-    "may move before a decision changes."
+    "under test; the ratio is the rms error over the noise floor: the largest noise of several draws, or some "
+    "roundings of the output's scale where that is more. A margin is how far an output may move before a decision changes."
 )
 
 

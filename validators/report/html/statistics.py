@@ -64,10 +64,16 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def median_latency(result: BackendResult) -> float | None:
-    """Returns the median duration of all passes; the first of them often includes compilation."""
+def typical_latency(result: BackendResult) -> float | None:
+    """Returns the median duration of the passes after the first of each case, which often compiles; else the fastest."""
     passes = [second for case in result.cases for second in case.seconds]
-    return median(passes) if passes else None
+    later = [second for case in result.cases for second in case.seconds[1:]]
+    return median(later) if later else min(passes, default=None)
+
+
+def slowest_pass(result: BackendResult) -> float | None:
+    """Returns the duration of the slowest pass."""
+    return max((second for case in result.cases for second in case.seconds), default=None)
 
 
 def count_passes(result: BackendResult) -> int:

@@ -12,8 +12,8 @@ from equipoise.validators.report.html.statistics import (
     format_bytes,
     format_number,
     format_seconds,
-    median_latency,
     smallest_margin,
+    typical_latency,
 )
 from equipoise.validators.report.summary import first_line, worst_output
 
@@ -46,7 +46,7 @@ def badge(verdict: str) -> Html:
 def verdict_table(report: Report) -> Html:
     """Returns the table of verdicts, one row per backend."""
     head: list[object] = [
-        *("backend", "verdict", "worst at", "max abs", "noise", "ratio"),
+        *("backend", "verdict", "worst at", "rms error", "noise floor", "ratio"),
         *("equal decisions", "margin", "latency", "memory"),
     ]
     results = (*report.worst_first, (len(report.backends), report.reference))
@@ -71,12 +71,12 @@ def _verdict_row(result: BackendResult, verdict: str, anchor: str) -> list[objec
         tag("a", result.label, href=f"#{anchor}"),
         badge(verdict),
         f"{case.case}, {output.name}" if case and output else "—",
-        format_number(output.error.max_abs if output and output.error else None),
-        format_number(output.noise.max_abs if output and output.noise else None),
+        format_number(output.error.rms if output and output.error else None),
+        format_number(output.floor if output else None),
         format_number(output.ratio if output else None),
         f"{equal} of {total}" if total else "—",
         format_number(smallest_margin(result)),
-        format_seconds(median_latency(result)),
+        format_seconds(typical_latency(result)),
         format_bytes(result.peak_bytes),
     ]
 
@@ -84,8 +84,8 @@ def _verdict_row(result: BackendResult, verdict: str, anchor: str) -> list[objec
 def case_table(result: BackendResult) -> Html:
     """Returns the metrics of a backend, one row per case and output."""
     head: list[object] = [
-        *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "ratio"),
-        *("max rel", "ULP", "cosine", "KL", "margin"),
+        *("case", "output", "verdict", "max abs", "rms", "noise max", "noise rms", "noise floor"),
+        *("ratio", "max rel", "ULP", "cosine", "KL", "margin"),
     ]
     rows: list[list[object]] = []
     for case, output in case_outputs(result):
@@ -96,18 +96,19 @@ def case_table(result: BackendResult) -> Html:
                 format_number(error.rms),
                 format_number(noise.max_abs if noise else None),
                 format_number(noise.rms if noise else None),
+                format_number(output.floor),
                 format_number(output.ratio),
                 format_number(error.max_rel),
                 format_number(error.ulp),
                 format_number(error.cosine, 9),
             ]
             if error
-            else ["—"] * 8
+            else ["—"] * 9
         )
         rest = [format_number(output.kl), format_number(output.margin)]
         rows.append([case.case, output.name, badge(output.verdict.value), *numbers, *rest])
     rows += [
-        [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 9]
+        [case.case, "—", badge("failed"), first_line(case.failure), *["—"] * 10]
         for case in result.cases
         if case.failure
     ]
