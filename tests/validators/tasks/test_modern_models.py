@@ -64,7 +64,7 @@ def test_answers_are_token_spans(tmp_path: Path) -> None:
         batch = task.encode(model, case)
         outputs = task.run(runner, model, batch)
         assert outputs["start_logits"].shape == batch.arrays["input_ids"].shape
-        assert len(task.decisions(model, batch, outputs)) == 2 * len(case.samples)
+        assert len(task.decisions(model, batch, outputs)) == 2 * len(batch.arrays["input_ids"])
         answers = [found[0]["answer"] for found in task.decode(model, batch, outputs)]
         for answer, words in zip(answers, batch.context["words"], strict=True):
             assert answer in " ".join(words)
