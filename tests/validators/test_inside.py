@@ -29,6 +29,7 @@ from equipoise.convert import convert
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import ForwardPass
 from equipoise.validators.evaluation.context import prepare_context
+from equipoise.validators.evaluation.locate import HIDDEN_BY_RECORDING
 from equipoise.validators.judgement.results import WHOLE_MODEL, BackendResult, Verdict
 from equipoise.validators.models.sources import resolve_artifact, resolve_model
 from equipoise.validators.runtime.process import WorkerPool
@@ -228,6 +229,14 @@ def judge(request: Request, workers: WorkerPool) -> BackendResult:
     assert not result.failure, result.failure
     assert result.verdict not in FINE
     return result
+
+
+def test_a_fault_that_recording_hides(workers: WorkerPool) -> None:
+    request = Request(BERT, backends=[str(FAULTY / "fused.py")], cases=["single"])
+    result = judge(request, workers)
+    assert result.divergence is None
+    assert not [point for point in result.depth if point.beyond]
+    assert HIDDEN_BY_RECORDING in result.notes
 
 
 @pytest.mark.parametrize(
