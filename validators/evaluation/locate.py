@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.validators.core.types import CapturedPass, CapturedPasses, ForwardPass
+from equipoise.validators.core.types import Arrays, CapturedPass, CapturedPasses, ForwardPass
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.judgement.diagnosis import (
@@ -14,6 +14,7 @@ from equipoise.validators.judgement.diagnosis import (
     ModuleComparison,
     choose_pass,
     compare_modules,
+    compare_outputs,
     error_by_depth,
 )
 from equipoise.validators.judgement.location import first_divergence
@@ -33,6 +34,7 @@ NOT_MATCHED = (
     "its modules cannot be matched with PyTorch's: no weights or names tell which is which"
 )
 CACHE_NOT_COMPARED = "the KV cache from which the step continues is not compared"
+NO_PASS_BEYOND = "where it goes wrong is not known: for the inputs that PyTorch got every forward pass is within noise"
 HIDDEN_BY_RECORDING = (
     "where it goes wrong is not known: while its modules are recorded its outputs are within noise, so what is wrong "
     "needs what recording prevents, such as fused operations or compiled code"
@@ -79,7 +81,8 @@ def locate_divergence(
         return result
     divergence = _place_of_divergence(look, passes, comparisons)
     if divergence is None:
-        return replace(result, notes=(*result.notes, HIDDEN_BY_RECORDING)) if is_beyond else result
+        note = _note_without_place(look, outputs[index]) if is_beyond else ""
+        return replace(result, notes=(*result.notes, note)) if note else result
     return replace(result, divergence=_add_repro(context, result, passes, divergence))
 
 
@@ -97,6 +100,14 @@ class _Look:
     def forward(self) -> tuple[ForwardPass, ...]:
         """All passes of the case."""
         return self.reference.record(self.case).forward
+
+
+def _note_without_place(look: _Look, outputs: Arrays) -> str:
+    """Returns why there is no place, although the verdict is not a passing one: the pass itself is beyond noise or not."""
+    recorded = look.reference.record(look.case)
+    sides = (recorded.truth[look.index], recorded.reference[look.index], outputs)
+    compared = compare_outputs(*sides, look.comparer)
+    return HIDDEN_BY_RECORDING if any(one.beyond for one in compared.values()) else NO_PASS_BEYOND
 
 
 def _compare_inside(

@@ -86,10 +86,14 @@ def _match_by_weights(
     weights: Sequence[str],
     names: Mapping[str, tuple[str, ...]],
 ) -> dict[str, CapturedModule]:
-    """Matches modules above the same set of weights; among several, the order in which they ended decides."""
+    """Matches modules above the same set of weights; among several, the order in which they ended decides.
+
+    A module that is called several times (ALBERT's layer) is matched by its first call on both sides.
+    """
     theirs: dict[frozenset[str], list[CapturedModule]] = {}
+    first_calls = {module.path: module for module in reversed(found)}
     for module in found:
-        if module.weights:
+        if module.weights and module is first_calls[module.path]:
             below = frozenset(one for name in module.weights for one in _pytorch_names(name, names))
             theirs.setdefault(below, []).append(module)
     ours: dict[frozenset[str], list[CapturedModule]] = {}
@@ -107,19 +111,34 @@ def _match_by_weights(
 def _pair_in_order(
     ours: Sequence[CapturedModule], theirs: Sequence[CapturedModule]
 ) -> dict[str, CapturedModule]:
-    """Pairs innermost with innermost and outermost with outermost; all, if both sides have as many."""
+    """Pairs all in order if both sides have as many; else innermost and outermost with those whose values are nearest.
+
+    A framework may have modules around a layer that PyTorch has not, such as the loop over a layer that is called twice.
+    """
     if not theirs:
         return {}
     if len(ours) == len(theirs):
         pairs = dict(zip((module.path for module in ours), theirs, strict=True))
     else:
-        pairs = {ours[-1].path: theirs[-1], ours[0].path: theirs[0]}
+        pairs = {
+            ours[-1].path: min(reversed(theirs), key=lambda one: _distance(ours[-1], one)),
+            ours[0].path: min(theirs, key=lambda one: _distance(ours[0], one)),
+        }
     by_path = {module.path: module for module in ours}
     return {
         path: module
         for path, module in pairs.items()
         if matching_outputs(by_path[path].outputs, module.outputs) is not None
     }
+
+
+def _distance(ours: CapturedModule, theirs: CapturedModule) -> float:
+    """Returns the largest difference of the outputs of two modules; infinity if they do not match."""
+    pair = matching_outputs(ours.outputs, theirs.outputs)
+    if pair is None:
+        return float("inf")
+    with np.errstate(invalid="ignore"):
+        return float(np.nan_to_num(np.abs(pair[0] - pair[1]), nan=np.inf).max(initial=0.0))
 
 
 def matching_outputs(reference: Arrays, found: Arrays) -> tuple[Array, Array] | None:

@@ -151,6 +151,26 @@ def test_the_last_call_of_a_module_is_that_of_a_graph() -> None:
     assert (compared.path, compared.beyond) == ("drop#2", False)
 
 
+def test_first_calls_are_matched_by_weights() -> None:
+    """A layer that is called twice has the same weights and, in TensorFlow and Flax, the same path."""
+    first, second = np.linspace(0, 1, 64), np.linspace(3, 7, 64)
+
+    def calls(numbers: Callable[[Array], Array], *paths: str, own: bool) -> CapturedPass:
+        weights = None if own else ("layer/kernel",)
+        outputs = ({"output": numbers(one)} for one in (first, second))
+        modules = [
+            CapturedModule(path, "", weights, {}, one)
+            for path, one in zip(paths, outputs, strict=True)
+        ]
+        return CapturedPass({}, modules)
+
+    sides = [calls(keep, "layer", "layer#2", own=True) for keep in (np.asarray, float32)]
+    passes = CapturedPasses(*sides, calls(float32, "tf/layer", "tf/layer", own=False))
+    names = {"layer/kernel": ("layer.weight",)}
+    (compared,) = compare_modules(passes, ["layer.weight"], names, COMPARER)
+    assert (compared.path, compared.beyond) == ("layer", False)
+
+
 def test_values_decide_which_output_of_a_graph_is_meant() -> None:
     cosine, sine = np.linspace(0, 1, 64), np.linspace(1, 0, 64)
 
