@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="judge a random sample of this size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="stop judging after this time")
+    parser.add_argument("--oracle", help="the interpreter for TensorFlow's and Flax's classes")
     parser.add_argument("--programs", type=Path, default=ROOT / ".cache" / "programs")
     given = parser.parse_args()
     _, kinds = read_table()
@@ -47,10 +48,13 @@ def main() -> None:
         faults = [faults[i] for i in sorted(chosen)]
     print(f"{len(faults)} faults, {time.monotonic() - start:.0f} s", flush=True)
     seconds = given.minutes * 60 if given.minutes else float("inf")
-    judge_all(corpus, faults, CACHE / "results", start + seconds)
+    interpreters = {"oracle": given.oracle} if given.oracle else {}
+    judge_all(corpus, faults, CACHE / "results", interpreters, start + seconds)
 
 
-def judge_all(corpus: Corpus, faults: list[Fault], results: Path, end: float) -> None:
+def judge_all(
+    corpus: Corpus, faults: list[Fault], results: Path, interpreters: dict[str, str], end: float
+) -> None:
     """Judges the faults that have no result yet, one fixture after the other, until the end of the time."""
     by_fixture: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:
@@ -60,7 +64,7 @@ def judge_all(corpus: Corpus, faults: list[Fault], results: Path, end: float) ->
         if time.monotonic() > end:
             return
         with (
-            WorkerPool(time_limit=TIME_LIMIT_SECONDS) as pool,
+            WorkerPool(interpreters, time_limit=TIME_LIMIT_SECONDS) as pool,
             open_judge(FIXTURES / fixture, pool) as judge,
         ):
             for fault in some:

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from faults.onnx_graph import NoSite, OnnxProgram, Planted
+from equipoise.convert.core.errors import EquipoiseError
+from faults.onnx_graph import NoSiteError, OnnxProgram, Planted
 
 HERE = Path(__file__).parent
 FIXTURES = HERE.parents[1] / "fixtures" / "tasks"
+CLASS_BACKENDS = ("pytorch", "tensorflow", "flax")
+"""Backends whose artifacts are checkpoints: the fixture itself, converted where they need another layout."""
 MAX_ATTEMPTS = 4
 """How many sites of a fixture are tried before it counts as having none."""
 
@@ -143,7 +146,9 @@ class Corpus:
         return None if content is None else Fault(**content)
 
     def _try_sites(self, kind: Kind, backend: str, fixture: str, output: Path) -> Planted | None:
-        base = self.programs / fixture / backend
+        base = (
+            FIXTURES / fixture if backend in CLASS_BACKENDS else self.programs / fixture / backend
+        )
         if not base.is_dir():
             return None
         for attempt in range(MAX_ATTEMPTS):
@@ -151,31 +156,33 @@ class Corpus:
             shutil.rmtree(output, ignore_errors=True)
             shutil.copytree(base, output)
             try:
-                return plant(kind, output, random)
-            except NoSite:
+                return plant(kind, output, random, backend, FIXTURES / fixture)
+            except (NoSiteError, EquipoiseError):
                 continue
         shutil.rmtree(output, ignore_errors=True)
         return None
 
 
-def plant(kind: Kind, artifact: Path, random: np.random.Generator) -> Planted:
+def plant(
+    kind: Kind, artifact: Path, random: np.random.Generator, backend: str, fixture: Path
+) -> Planted:
     """Plants a fault in an artifact, in its place.
 
     Raises:
-        NoSite: The artifact has no place for it.
+        NoSiteError: The artifact has no place for it.
     """
     module, _, name = kind.plant.partition(".")
     function = getattr(importlib.import_module(f"faults.{module}"), name)
     if not module.startswith("onnx"):
-        planted: Planted = function(artifact, random, **kind.parameters)
+        planted: Planted = function(artifact, random, backend, fixture, **kind.parameters)
         return planted
     files = sorted(artifact.glob("*.onnx"))
     for index in random.permutation(len(files)):
         program = OnnxProgram(files[index])
         try:
             planted = function(program, random, **kind.parameters)
-        except NoSite:
+        except NoSiteError:
             continue
         program.save()
         return planted
-    raise NoSite
+    raise NoSiteError

@@ -19,7 +19,7 @@ SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 Array = NDArray[Any]
 
 
-class NoSite(Exception):
+class NoSiteError(Exception):
     """A program or checkpoint has no place for a fault of this kind."""
 
 
@@ -205,10 +205,10 @@ def pick(random: np.random.Generator, sites: Sequence[Any]) -> Any:
     """Returns one of the sites.
 
     Raises:
-        NoSite: There is none.
+        NoSiteError: There is none.
     """
     if not sites:
-        raise NoSite
+        raise NoSiteError
     return sites[int(random.integers(len(sites)))]
 
 

@@ -9,7 +9,7 @@ from onnx import NodeProto, TensorProto
 
 from faults.onnx_graph import (
     Builder,
-    NoSite,
+    NoSiteError,
     OnnxProgram,
     Planted,
     module_of,
@@ -43,7 +43,7 @@ def transpose_images(program: OnnxProgram, random: Random) -> Planted:
     name, axis = image_input(program, -2)
     sizes = program.shape(name)
     if not sizes or sizes[-1] != sizes[-2]:
-        raise NoSite
+        raise NoSiteError
     axes = [*range(axis), axis + 1, axis]
     return change_input(
         program,
@@ -84,7 +84,7 @@ def scale_input(program: OnnxProgram, random: Random, factor: float) -> Planted:
 def swap_frames(program: OnnxProgram, random: Random) -> Planted:
     """Reads the frames of a video in reverse order."""
     if len(program.shape("pixel_values") or ()) != 5:
-        raise NoSite
+        raise NoSiteError
     ends = (np.array([-1]), np.array([np.iinfo(np.int64).min]), np.array([1]), np.array([-1]))
     return change_input(
         program,
@@ -106,7 +106,7 @@ def shift_positions(program: OnnxProgram, random: Random, beyond: int = 0) -> Pl
     node, table = pick(random, position_gathers(program, POSITIONS))
     last = len(table) - 1
     if beyond and beyond >= last:
-        raise NoSite
+        raise NoSiteError
     builder = Builder(program, program.nodes.index(node))
     index = node.input[1]
     is_constant = index in program.initializers
@@ -148,7 +148,7 @@ def slow_rotation(program: OnnxProgram, random: Random, factor: float) -> Plante
             node.input[0], lambda add, value: add("Mul", value, np.asarray(np.float32(factor)))
         )
         return Planted(f"the angles of {node.name} are {factor} times", module_of(node))
-    raise NoSite
+    raise NoSiteError
 
 
 def ignore_mask(program: OnnxProgram, random: Random) -> Planted:
@@ -197,7 +197,7 @@ def wrong_from_length(program: OnnxProgram, random: Random, share: float) -> Pla
     name = pick(random, names)
     table = next((t for _, t in position_gathers(program, POSITIONS)), None)
     if len(program.shape(name) or ()) != 2 or table is None or name != "input_ids":
-        raise NoSite
+        raise NoSiteError
     limit = int(len(table) * share)
     return wrong_from_size(program, random, 1, limit, f"wrong from a length of {limit} on", name)
 
@@ -248,7 +248,7 @@ def swap_layers(program: OnnxProgram, random: Random) -> Planted:
     name = pick(random, [one for one in names if ".0." in one])
     other = name.replace(".0.", ".1.")
     if other not in names:
-        raise NoSite
+        raise NoSiteError
     module = reader_module(program, name)
     swap_values(program, name, other)
     return Planted(f"{name} and {other} are swapped", module)
@@ -299,7 +299,7 @@ def forget_far_past(program: OnnxProgram, random: Random, beyond: int) -> Plante
 def change_input(program: OnnxProgram, name: str, what: str, build: object) -> Planted:
     """Changes an input for all that read it."""
     if name not in program.input_names() or not program.users(name):
-        raise NoSite
+        raise NoSiteError
     module = reader_module(program, name)
     program.insert(name, build)  # type: ignore[arg-type]
     return Planted(f"{name}: {what}", module)
@@ -316,7 +316,7 @@ def image_input(program: OnnxProgram, axis: int) -> tuple[str, int]:
     """Returns the input of images, and an axis counted from the front."""
     sizes = program.shape(IMAGES[0])
     if not sizes or (axis == -3 and sizes[axis] != 3):
-        raise NoSite
+        raise NoSiteError
     return IMAGES[0], len(sizes) + axis
 
 
@@ -324,7 +324,7 @@ def mask_input(program: OnnxProgram) -> str:
     """Returns the mask of padding."""
     found = [one for one in MASKS if one in program.input_names() and program.users(one)]
     if not found or not program.of_type("Softmax"):
-        raise NoSite
+        raise NoSiteError
     return found[0]
 
 
@@ -334,7 +334,7 @@ def batch_input(program: OnnxProgram) -> str:
         sizes = program.shape(name)
         if sizes and isinstance(sizes[0], str):
             return name
-    raise NoSite
+    raise NoSiteError
 
 
 def is_batched(program: OnnxProgram, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Plants wrong operators, attributes, constants, layouts and precisions in an ONNX graph.
 
 Every function takes a program, a random generator and the parameters of its kind, changes the program, and returns what it
-did; it raises :class:`NoSite` where the program has no place for it.
+did; it raises :class:`NoSiteError` where the program has no place for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto
 
 from faults.onnx_graph import (
     Builder,
-    NoSite,
+    NoSiteError,
     OnnxProgram,
     Planted,
     attribute,
@@ -29,6 +29,8 @@ Random = np.random.Generator
 CASTS = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 TF32_SPLIT = np.float32(8193)
 """2^13 + 1: a product with it splits a float32 into its upper 11 bits and the rest (Veltkamp)."""
+MIN_BIAS = 1e-6
+"""Biases below this count as none."""
 MASK_BELOW = -1e30
 """Constants below this are masks."""
 
@@ -158,16 +160,29 @@ def lose_operand(program: OnnxProgram, random: Random) -> Planted:
 
 def lose_bias(program: OnnxProgram, random: Random) -> Planted:
     """Loses the addition of a bias."""
+    node, index = pick(random, bias_sites(program))
+    module, what = module_of(node), f"{node.name} does not add {node.input[index]}"
+    program.bypass(node, 1 - index)
+    return Planted(what, module)
+
+
+def add_bias_twice(program: OnnxProgram, random: Random) -> Planted:
+    """Adds a bias once more, as a fusion that keeps the node that it fuses does."""
+    node, index = pick(random, bias_sites(program))
+    name = node.input[index]
+    program.insert(node.output[0], lambda add, value: add("Add", value, name))
+    return Planted(f"{node.name} adds {name} twice", module_of(node))
+
+
+def bias_sites(program: OnnxProgram) -> list[tuple[NodeProto, int]]:
+    """Returns the sums with a bias that is not zero, and the operand that is the bias."""
     sites = []
     for node in in_modules(program.of_type("Add")):
         for index, name in enumerate(node.input):
             value = program.constant(name)
-            if value is not None and value.ndim == 1 and np.abs(value).max() > 1e-6:
+            if value is not None and value.ndim == 1 and np.abs(value).max() > MIN_BIAS:
                 sites.append((node, index))
-    node, index = pick(random, sites)
-    module, what = module_of(node), f"{node.name} does not add {node.input[index]}"
-    program.bypass(node, 1 - index)
-    return Planted(what, module)
+    return sites
 
 
 def lose_node(program: OnnxProgram, random: Random, operator: str) -> Planted:
@@ -209,7 +224,7 @@ def swap_equal_constants(program: OnnxProgram, random: Random) -> Planted:
     names = pick(random, some)
     kept, lost = (names[i] for i in sorted(random.choice(len(names), 2, replace=False)))
     if np.array_equal(program.constant(kept), program.constant(lost)):  # type: ignore[arg-type]
-        raise NoSite
+        raise NoSiteError
     node = next(one for one in program.nodes if lost in one.input and module_of(one))
     for reader in program.users(lost):
         for index, name in enumerate(reader.input):
@@ -223,7 +238,7 @@ def transpose_scores(program: OnnxProgram, random: Random) -> Planted:
     node = pick(random, attention_scores(program))
     sizes = program.shape(node.output[0])
     if not sizes or sizes[-1] != sizes[-2]:
-        raise NoSite
+        raise NoSiteError
     axes = [*range(len(sizes) - 2), len(sizes) - 1, len(sizes) - 2]
     program.insert(node.output[0], lambda add, value: add("Transpose", value, perm=axes))
     return Planted(f"the scores of {node.name} are transposed", module_of(node))
@@ -265,12 +280,11 @@ def first_row_for_all(program: OnnxProgram, random: Random) -> Planted:
 
 def one_value_for_all(program: OnnxProgram, random: Random) -> Planted:
     """Broadcasts the first element of a bias over all features."""
-    sites = []
-    for node in in_modules(program.of_type("Add")):
-        for index, name in enumerate(node.input):
-            value = program.constant(name)
-            if value is not None and value.ndim == 1 and value.size > 1 and np.ptp(value) > 1e-6:
-                sites.append((node, index))
+    sites = [
+        (node, index)
+        for node, index in bias_sites(program)
+        if np.ptp(program.constant(node.input[index])) > MIN_BIAS  # type: ignore[arg-type]
+    ]
     node, index = pick(random, sites)
     name = node.input[index]
     builder = Builder(program, program.nodes.index(node))
@@ -299,7 +313,7 @@ def round_products(program: OnnxProgram, random: Random, dtype: str) -> Planted:
     """Rounds the factors of every matrix product and convolution, as hardware of lower precision does."""
     nodes = program.of_type("MatMul", "Gemm", "Conv")
     if not nodes:
-        raise NoSite
+        raise NoSiteError
     for node in nodes:
         for index in (0, 1):
             builder = Builder(program, program.nodes.index(node))
