@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from equipoise.convert import convert
 from faults.onnx_graph import NoSiteError, Planted, pick
+from faults.weight_files import convert_in_place
 
 Random = np.random.Generator
 
@@ -157,10 +156,7 @@ def change_config(
     part[name] = changed_value(old, value)
     write_json(artifact / "config.json", content)
     if backend in ("tensorflow", "flax"):
-        source = artifact.with_name("pytorch")
-        artifact.rename(source)
-        convert(source, artifact, to=backend)
-        shutil.rmtree(source)
+        convert_in_place(artifact, backend)
     return Planted(f"config.json: {name} is {part[name]} for {old}")
 
 

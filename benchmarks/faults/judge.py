@@ -95,6 +95,11 @@ class Judge:
         self.context, self.reference = context, reference
         self.measured, self.auditor = measured, auditor
 
+    def rename_module(self, module: str, weight: str) -> str:
+        """Returns the module of a weight under the name that it has in PyTorch's model, which is not always that of the file."""
+        renamed = self.reference.renamed.get(weight) if weight else None
+        return renamed.rpartition(".")[0] if renamed else module
+
     def judge(self, artifact: Path) -> Judgement:
         """Returns what is said of an artifact."""
         source = resolve_artifact(artifact)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.convert import convert
 from equipoise.exporters.artifact_files import JAX_WEIGHTS
 from equipoise.validators.audit.readers import read_program
 from faults.onnx_graph import Array, NoSiteError, OnnxProgram, module_of
@@ -83,20 +84,21 @@ def _write_pytorch(artifact: Path, changed: Mapping[str, Array]) -> None:
     )
 
 
-def _read_converted(artifact: Path) -> Arrays:
-    """Returns the weights of the PyTorch checkpoint that is converted after the change."""
-    return _read_pytorch(artifact)
-
-
-def _convert_to(backend: str) -> Callable[[Path, Mapping[str, Array]], None]:
-    def write(artifact: Path, changed: Mapping[str, Array]) -> None:
-        from equipoise.convert import convert
-
-        _write_pytorch(artifact, changed)
-        source = artifact.with_name("pytorch")
-        artifact.rename(source)
+def convert_in_place(artifact: Path, backend: str) -> None:
+    """Converts a PyTorch checkpoint to the layout of another backend of classes."""
+    source = artifact.with_name("pytorch")
+    shutil.rmtree(source, ignore_errors=True)
+    artifact.rename(source)
+    try:
         convert(source, artifact, to=backend)
+    finally:
         shutil.rmtree(source)
+
+
+def _writer_of(backend: str) -> Callable[[Path, Mapping[str, Array]], None]:
+    def write(artifact: Path, changed: Mapping[str, Array]) -> None:
+        _write_pytorch(artifact, changed)
+        convert_in_place(artifact, backend)
 
     return write
 
@@ -231,8 +233,8 @@ def _write_tflite(artifact: Path, changed: Mapping[str, Array]) -> None:
 READERS: Mapping[str, Callable[[Path], Arrays]] = {
     "onnx": _read_onnx,
     "pytorch": _read_pytorch,
-    "tensorflow": _read_converted,
-    "flax": _read_converted,
+    "tensorflow": _read_pytorch,
+    "flax": _read_pytorch,
     "torchscript": _read_torchscript,
     "torch-export": _read_torch_export,
     "stablehlo": _read_stablehlo,
@@ -242,8 +244,8 @@ READERS: Mapping[str, Callable[[Path], Arrays]] = {
 WRITERS: Mapping[str, Callable[[Path, Mapping[str, Array]], None]] = {
     "onnx": _write_onnx,
     "pytorch": _write_pytorch,
-    "tensorflow": _convert_to("tensorflow"),
-    "flax": _convert_to("flax"),
+    "tensorflow": _writer_of("tensorflow"),
+    "flax": _writer_of("flax"),
     "torchscript": _write_torchscript,
     "torch-export": _write_torch_export,
     "stablehlo": _write_stablehlo,

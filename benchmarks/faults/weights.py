@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from equipoise.convert.core.errors import EquipoiseError
+from equipoise.validators.evaluation.context import further_cases
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task, load_samples
 from faults.onnx_graph import Array, NoSiteError, Planted, pick
@@ -246,7 +247,8 @@ def used_tokens(fixture: Path) -> frozenset[int]:
     task = infer_task(model)
     found: set[int] = set()
     try:
-        for case in task.cases(model, load_samples(task, model)):
+        samples = load_samples(task, model)
+        for case in (*task.cases(model, samples), *further_cases(task, model, samples)):
             for name, value in task.encode(model, case).arrays.items():
                 if name.endswith("input_ids"):
                     found.update(int(one) for one in np.unique(value))
