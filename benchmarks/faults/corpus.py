@@ -36,6 +36,7 @@ class Kind:
         backends: The backends that it can change.
         fixtures: How many fixtures get one.
         parameters: Further arguments of the function.
+        among: The fixtures that are tried; empty for all.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Kind:
     backends: tuple[str, ...]
     fixtures: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    among: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Fault:
 def read_table() -> tuple[dict[str, str], list[Kind]]:
     """Returns the titles of the classes, and the kinds."""
     table = tomllib.loads((HERE / "kinds.toml").read_text())
-    fixed = ("class", "plant", "backends", "fixtures")
+    fixed = ("class", "plant", "backends", "fixtures", "among")
     kinds = [
         Kind(
             name,
@@ -83,6 +85,7 @@ def read_table() -> tuple[dict[str, str], list[Kind]]:
             tuple(one["backends"]),
             one["fixtures"],
             {key: value for key, value in one.items() if key not in fixed},
+            tuple(one.get("among", ())),
         )
         for name, one in table["kinds"].items()
     ]
@@ -101,15 +104,24 @@ class Corpus:
         folder: Where they are.
         programs: The base programs: ``fixture/backend/``.
         seed: Of the choice of fixtures and sites.
+        backends: Those that get faults; None for all.
     """
 
-    def __init__(self, folder: Path, programs: Path, seed: int = 0) -> None:
-        self.folder, self.programs, self.seed = folder, programs, seed
+    def __init__(
+        self,
+        folder: Path,
+        programs: Path,
+        seed: int = 0,
+        backends: tuple[str, ...] | None = None,
+    ) -> None:
+        self.folder, self.programs, self.seed, self.backends = folder, programs, seed, backends
 
     def plant(self, kinds: list[Kind], fixtures: list[str]) -> Iterator[Fault]:
         """Yields the faults of some kinds in some fixtures, after planting those that are not there."""
         for kind in kinds:
             for backend in kind.backends:
+                if self.backends is not None and backend not in self.backends:
+                    continue
                 found = 0
                 for fixture in self._order(kind, backend):
                     if found < kind.fixtures and (one := self._plant_one(kind, backend, fixture)):
@@ -122,7 +134,7 @@ class Corpus:
         return self.folder / fault.name / "artifact"
 
     def _order(self, kind: Kind, backend: str) -> list[str]:
-        names = fixture_names()
+        names = [one for one in fixture_names() if not kind.among or one in kind.among]
         random = self._random(kind.name, backend)
         return [names[i] for i in random.permutation(len(names))]
 
