@@ -31,6 +31,8 @@ from faults.peers import CRITERIA
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "faults"
 TIME_LIMIT_SECONDS = 300
+SLOW_BACKENDS = ("flax", "saved-model", "stablehlo", "tensorflow")
+"""Backends that trace or compile for every shape of inputs."""
 
 
 def main() -> None:
@@ -111,21 +113,19 @@ class Run:
         return faults
 
     def judge_all(self, faults: list[Fault]) -> None:
-        """Judges the faults that have no result yet, one fixture after the other."""
-        by_fixture: dict[str, list[Fault]] = defaultdict(list)
+        """Judges the faults that have no result yet, one fixture after the other; slow backends at last."""
+        groups: dict[tuple[bool, str], list[Fault]] = defaultdict(list)
         for fault in faults:
             if not self.result_file(fault).is_file():
-                by_fixture[fault.fixture].append(fault)
-        for fixture, some in by_fixture.items():
-            if not self.is_over:
-                self.judge_fixture(fixture, some)
+                groups[fault.backend in SLOW_BACKENDS, fault.fixture].append(fault)
+        with WorkerPool(self.interpreters, time_limit=TIME_LIMIT_SECONDS) as pool:
+            for (_, fixture), some in sorted(groups.items()):
+                if not self.is_over:
+                    self.judge_fixture(fixture, some, pool)
 
-    def judge_fixture(self, fixture: str, faults: list[Fault]) -> None:
+    def judge_fixture(self, fixture: str, faults: list[Fault], pool: WorkerPool) -> None:
         """Judges the faults of one fixture, with one run of its reference."""
-        with (
-            WorkerPool(self.interpreters, time_limit=TIME_LIMIT_SECONDS) as pool,
-            open_judge(FIXTURES / fixture, pool) as judge,
-        ):
+        with open_judge(FIXTURES / fixture, pool) as judge:
             for fault in faults:
                 if not self.is_over:
                     self.judge_one(fault, judge)

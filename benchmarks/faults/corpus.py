@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.core.errors import EquipoiseError
-from faults.onnx_graph import NoSiteError, OnnxProgram, Planted
+from faults.planting.onnx_graph import NoSiteError, OnnxProgram, Planted, changes_outputs
 
 HERE = Path(__file__).parent
 FIXTURES = HERE.parents[1] / "fixtures" / "tasks"
@@ -184,7 +184,7 @@ def plant(
         NoSiteError: The artifact has no place for it.
     """
     module, _, name = kind.plant.partition(".")
-    function = getattr(importlib.import_module(f"faults.{module}"), name)
+    function = getattr(importlib.import_module(f"faults.planting.{module}"), name)
     if not module.startswith("onnx"):
         planted: Planted = function(artifact, random, backend, fixture, **kind.parameters)
         return planted
@@ -195,6 +195,8 @@ def plant(
             planted = function(program, random, **kind.parameters)
         except NoSiteError:
             continue
+        if module == "onnx_operators" and not changes_outputs(OnnxProgram(files[index]), program):
+            continue  # a padding of none, a resizing to the same size
         program.save()
         return planted
     raise NoSiteError

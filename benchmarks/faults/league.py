@@ -51,20 +51,26 @@ class Row:
 
 
 def is_near(found: str, expected: str) -> bool:
-    """Whether two paths are the same module, or one is the parent of the other.
+    """Returns whether two paths are the same module, or one is the parent of the other; a list of modules is no module.
 
-    >>> is_near("bert.encoder.layer.0", "bert.encoder.layer.0.output")
+    >>> is_near("bert.encoder", "bert.encoder.layer.0")
     True
     >>> is_near("bert.encoder.layer.0", "bert.encoder.layer.1")
     False
     """
     if not found or not expected:
         return False
-    return (
-        found == expected
-        or found.rpartition(".")[0] == expected
-        or expected.rpartition(".")[0] == found
-    )
+    return found == expected or expected in parents(found) or found in parents(expected)
+
+
+def parents(path: str) -> tuple[str, ...]:
+    """Returns the module that holds a module, and the one around it where the first may be a list.
+
+    >>> parents("bert.encoder.layer.0")
+    ('bert.encoder.layer', 'bert.encoder')
+    """
+    parent, _, leaf = path.rpartition(".")
+    return (parent, parent.rpartition(".")[0]) if leaf.isdigit() else (parent,)
 
 
 def plain_name(name: str) -> str:

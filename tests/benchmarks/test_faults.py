@@ -134,8 +134,8 @@ def test_rows_are_mixed_from_a_batch_on(small: Path) -> None:
 def test_products_lose_the_bits_of_their_dtype(small: Path, dtype: str, bits: int) -> None:
     import ml_dtypes
 
-    graph = import_module("faults.onnx_graph")
-    operators = import_module("faults.onnx_operators")
+    graph = import_module("faults.planting.onnx_graph")
+    operators = import_module("faults.planting.onnx_operators")
     program = graph.OnnxProgram(small / "model.onnx")
     program.insert("x", lambda add, value: operators.cast_through(add, value, dtype))
     program.graph.output[0].name = "x_rounded"
@@ -153,7 +153,7 @@ def test_products_lose_the_bits_of_their_dtype(small: Path, dtype: str, bits: in
 
 
 def test_no_site_is_said(small: Path) -> None:
-    error = import_module("faults.onnx_graph").NoSiteError
+    error = import_module("faults.planting.onnx_graph").NoSiteError
     with pytest.raises(error):
         plant(small, "onnx_inputs.ignore_mask")
 
@@ -199,7 +199,7 @@ def test_every_kind_names_a_function_and_a_class() -> None:
     assert {one.class_name for one in kinds} == set(titles)
     for kind in kinds:
         module, _, name = kind.plant.partition(".")
-        assert callable(getattr(import_module(f"faults.{module}"), name)), kind.name
+        assert callable(getattr(import_module(f"faults.planting.{module}"), name)), kind.name
 
 
 def test_page_matches_the_results() -> None:

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from faults.onnx_graph import (
+from faults.planting.onnx_graph import (
     Builder,
     NoSiteError,
     OnnxProgram,
@@ -50,14 +50,19 @@ def replace_operator(program: OnnxProgram, random: Random, old: str, new: str) -
 def set_operator_attribute(
     program: OnnxProgram, random: Random, operator: str, name: str, value: Any
 ) -> Planted:
-    """Sets an attribute to a value that it does not have; ``value`` is ``x1000`` for a thousandfold."""
+    """Sets an attribute to a value that it does not have."""
     sites = float_nodes(program, operator)
-    node = pick(random, [one for one in sites if attribute(one, name) != value])
-    if isinstance(value, str) and value.startswith("x"):
-        old = attribute(node, name)
-        value = float(1e-5 if old is None else old) * float(value[1:])
+    node = pick(random, [one for one in sites if not has_value(one, name, value)])
     set_attribute(node, name, value.encode() if isinstance(value, str) else value)
     return Planted(f"{name} of {operator} {node.name} is {value}", module_of(node))
+
+
+def has_value(node: NodeProto, name: str, value: Any) -> bool:
+    """Returns whether an attribute has a value, up to the roundings of float32."""
+    old = attribute(node, name)
+    if isinstance(value, float) and old is not None:
+        return bool(np.isclose(old, value))
+    return bool(old == (value.encode() if isinstance(value, str) else value))
 
 
 def shift_pads(program: OnnxProgram, random: Random) -> Planted:
@@ -113,6 +118,8 @@ def round_constant(program: OnnxProgram, random: Random) -> Planted:
 
 def weaken_mask(program: OnnxProgram, random: Random, value: float) -> Planted:
     """Sets the constant that masks attention to a value that is too small."""
+    if "attention_mask" not in program.input_names():
+        raise NoSiteError  # nothing is masked but what lies ahead, or nothing at all
     sites = [
         (node, index)
         for node in program.of_type("Where", "Mul")

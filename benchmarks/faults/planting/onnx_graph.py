@@ -16,6 +16,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 """Key in a node's metadata: the modules that it came from, outermost first, and its own name."""
 
+RANDOM_LENGTH = 8
+
 Array = NDArray[Any]
 
 
@@ -168,6 +170,50 @@ class Builder:
         self.added.append(self.program.graph.node[self.position])
         self.position += 1
         return output
+
+
+def random_inputs(program: OnnxProgram, random: np.random.Generator) -> dict[str, Array]:
+    """Returns random inputs of a program: two rows, eight positions, masks of ones."""
+    values: dict[str, Array] = {}
+    for one in program.graph.input:
+        kind = one.type.tensor_type
+        sizes = [
+            size.dim_value or (2 if size.dim_param == "batch" else RANDOM_LENGTH)
+            for size in kind.shape.dim
+        ]
+        if kind.elem_type == TensorProto.FLOAT:
+            values[one.name] = random.standard_normal(sizes).astype(np.float32)
+        elif "mask" in one.name:
+            values[one.name] = np.ones(sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        else:
+            values[one.name] = random.integers(0, 2, sizes)
+    return values
+
+
+def run_program(program: OnnxProgram, inputs: dict[str, Array]) -> list[Array] | None:
+    """Returns the outputs of a program without optimization; None if it does not run."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    content = program.model.SerializeToString()
+    try:
+        return list(onnxruntime.InferenceSession(content, options).run(None, inputs))
+    except Exception:  # ONNX Runtime raises classes of its own, which it does not export
+        return None
+
+
+def changes_outputs(base: OnnxProgram, planted: OnnxProgram) -> bool:
+    """Returns whether a planted program computes otherwise on random inputs; False if it alone does not run."""
+    inputs = random_inputs(base, np.random.default_rng(0))
+    before, after = run_program(base, inputs), run_program(planted, inputs)
+    if before is None:
+        return True
+    return after is not None and any(
+        one.shape != two.shape or not np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
+        for one, two in zip(before, after, strict=True)
+    )
 
 
 def rename(names: Any, old: str, new: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from equipoise.convert import convert
 from equipoise.exporters.artifact_files import JAX_WEIGHTS
 from equipoise.validators.audit.readers import read_program
-from faults.onnx_graph import Array, NoSiteError, OnnxProgram, module_of
+from faults.planting.onnx_graph import Array, NoSiteError, OnnxProgram, module_of
 
 Arrays = dict[str, Array]
 LEAVES = {

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from faults.onnx_graph import (
+from faults.planting.onnx_graph import (
     Builder,
     NoSiteError,
     OnnxProgram,
@@ -16,7 +16,7 @@ from faults.onnx_graph import (
     pick,
     rename,
 )
-from faults.onnx_operators import Random, first_attention, float_outputs
+from faults.planting.onnx_operators import Random, first_attention, float_outputs
 
 POSITIONS = re.compile(r"position_embed|embed_positions|wpe|pos_embed")
 """Names of tables of positions."""
@@ -163,8 +163,10 @@ def ignore_mask(program: OnnxProgram, random: Random) -> Planted:
 
 
 def ignore_left_padding(program: OnnxProgram, random: Random) -> Planted:
-    """Attends to padding on the left."""
+    """Attends to padding on the left, where a program generates: its prompts are padded there."""
     name = mask_input(program)
+    if "position_ids" not in program.input_names():
+        raise NoSiteError
 
     def unmask(add: Builder, value: str) -> str:
         first = add("Slice", value, np.array([0]), np.array([1]), np.array([1]))
@@ -176,6 +178,8 @@ def ignore_left_padding(program: OnnxProgram, random: Random) -> Planted:
 def shift_mask(program: OnnxProgram, random: Random) -> Planted:
     """Masks one token too many: the last one of each padded row."""
     name = mask_input(program)
+    if "input_ids" not in program.input_names():
+        raise NoSiteError  # one of many thousand samples of a sound makes no difference
 
     def shift(add: Builder, value: str) -> str:
         first = add("Slice", value, np.array([0]), np.array([1]), np.array([1]))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from faults.onnx_graph import NoSiteError, Planted, pick
-from faults.weight_files import convert_in_place
+from faults.planting.onnx_graph import NoSiteError, Planted, pick
+from faults.planting.weight_files import convert_in_place
 
 Random = np.random.Generator
 
@@ -149,7 +149,9 @@ def change_config(
         (part, name)
         for part in parts
         for name in fields
-        if part.get(name) is not None and changed_value(part[name], value) != part[name]
+        if part.get(name) is not None
+        and changed_value(part[name], value) not in (part[name], 0)
+        and not isinstance(part[name], list)
     ]
     part, name = pick(random, sites)
     old = part[name]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from equipoise.cli.main import run
-from faults.companions import change_config
-from faults.onnx_graph import NoSiteError, Planted, pick
-from faults.weight_files import Arrays, read_weights, write_weights
+from faults.planting.companions import change_config
+from faults.planting.onnx_graph import NoSiteError, Planted, pick
+from faults.planting.weight_files import Arrays, read_weights, write_weights
 
 Random = np.random.Generator
 CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)

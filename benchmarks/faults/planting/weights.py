@@ -15,8 +15,8 @@ from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.evaluation.context import further_cases
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task, load_samples
-from faults.onnx_graph import Array, NoSiteError, Planted, pick
-from faults.weight_files import Arrays, read_weights, write_weights
+from faults.planting.onnx_graph import Array, NoSiteError, Planted, pick
+from faults.planting.weight_files import Arrays, read_weights, write_weights
 
 Random = np.random.Generator
 
