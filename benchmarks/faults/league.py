@@ -41,12 +41,13 @@ class Row:
         notes = " ".join(self.judgement.get("notes", ()))
         if self.fault.kind.startswith("output-") and not found and OUTPUTS_ALONE in notes:
             return True
-        modules = {self.module, self.fault.module}
+        modules = {plain_name(one) for one in (self.module, self.fault.module)}
         if any(is_near(found, one) for one in modules):
             return True
         names = {plain_name(one) for one in self.judgement.get("weights", ())}
         return any(
-            name.rpartition(".")[0] in modules or name == self.fault.weight for name in names
+            name.rpartition(".")[0] in modules or name == plain_name(self.fault.weight)
+            for name in names
         )
 
 
@@ -60,6 +61,7 @@ def is_near(found: str, expected: str) -> bool:
     """
     if not found or not expected:
         return False
+    found, expected = plain_name(found), plain_name(expected)
     return found == expected or expected in parents(found) or found in parents(expected)
 
 
@@ -74,12 +76,15 @@ def parents(path: str) -> tuple[str, ...]:
 
 
 def plain_name(name: str) -> str:
-    """Returns a weight's name as PyTorch's model spells it.
+    """Returns the name of a module or weight without the wrappers around a model, whose name is ``model`` as often as the model's.
 
-    >>> plain_name("model.classifier.bias")
-    'classifier.bias'
+    >>> plain_name("model.model.decoder.layers.0")
+    'decoder.layers.0'
     """
-    return name.replace("/", ".").removeprefix("params.").removeprefix("model.")
+    plain = name.replace("/", ".").removeprefix("params.")
+    while plain.startswith("model."):
+        plain = plain.removeprefix("model.")
+    return plain
 
 
 @dataclass(frozen=True)

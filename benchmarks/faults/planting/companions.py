@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.validators.models.folder import ModelFolder
 from faults.planting.onnx_graph import NoSiteError, Planted, pick
 from faults.planting.weight_files import convert_in_place
 
 Random = np.random.Generator
+
+TEXT = "A Good film IS good; THE other is not."
+"""Words in capitals and small letters, that tokenizers encode."""
 
 
 def set_field(
@@ -87,6 +91,7 @@ def flip_lowercase(artifact: Path, random: Random, backend: str, fixture: Path) 
     if settings.is_file():
         values = {**read_json(settings), "do_lower_case": normalizer["lowercase"]}
         write_json(settings, values)
+    check_encoding(artifact, fixture)
     return Planted(f"tokenizer: lowercase is {normalizer['lowercase']}")
 
 
@@ -136,7 +141,19 @@ def lose_post_processor(artifact: Path, random: Random, backend: str, fixture: P
         raise NoSiteError
     content["post_processor"] = None
     write_json(artifact / "tokenizer.json", content)
+    check_encoding(artifact, fixture)
     return Planted("tokenizer.json: no post_processor")
+
+
+def check_encoding(artifact: Path, fixture: Path) -> None:
+    """Checks that the tokenizer of an artifact encodes a text otherwise: some classes ignore parts of ``tokenizer.json``.
+
+    Raises:
+        NoSiteError: It does not.
+    """
+    ours, theirs = (ModelFolder(one).tokenizer(TEXT)["input_ids"] for one in (artifact, fixture))
+    if ours == theirs:
+        raise NoSiteError
 
 
 def change_config(
