@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.core.errors import EquipoiseError
+from equipoise.exporters.artifact import find_manifest
 from faults.planting.onnx_graph import NoSiteError, OnnxProgram, Planted, changes_outputs
 
 HERE = Path(__file__).parent
@@ -161,7 +162,7 @@ class Corpus:
         base = (
             FIXTURES / fixture if backend in CLASS_BACKENDS else self.programs / fixture / backend
         )
-        if not base.is_dir():
+        if not base.is_dir() or not is_correct(base):
             return None
         for attempt in range(MAX_ATTEMPTS):
             random = self._random(kind.name, backend, fixture, str(attempt))
@@ -173,6 +174,12 @@ class Corpus:
                 continue
         shutil.rmtree(output, ignore_errors=True)
         return None
+
+
+def is_correct(base: Path) -> bool:
+    """Whether a base program passed when it was exported; a checkpoint is the reference itself."""
+    verdict = find_manifest(base).get("verdict", {})
+    return not verdict.get("judged") or verdict["verdict"] in ("identical", "within noise")
 
 
 def plant(

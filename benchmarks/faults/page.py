@@ -20,6 +20,8 @@ REASONS = Path(__file__).with_name("misses.toml")
 MAX_LISTED = 110
 """Most lines that the page has for misses and for wrong modules together; the JSON has all."""
 MAX_TEXT = 150
+CORRECT = "correct"
+"""The class of programs without a fault."""
 
 
 def write_results(rows: Sequence[Row], about: Mapping[str, Any]) -> None:
@@ -69,14 +71,16 @@ def read_results() -> tuple[list[Row], dict[str, Any]]:
 
 def render_page() -> str:
     """Returns the page."""
-    rows, about = read_results()
+    everything, about = read_results()
+    rows = [one for one in everything if one.fault.class_name != CORRECT]
+    correct = count_rows([one for one in everything if one.fault.class_name == CORRECT])
     titles, _ = read_table()
     total = count_rows(rows)
     return "\n".join(
         [
             *heading(rows, total, about),
             *table_of_ours(rows, titles, total),
-            *table_of_peers(rows, titles, total),
+            *table_of_peers(rows, titles, total, correct),
             *table_of_backends(rows),
             *list_misses(rows),
             *list_wrong_modules(rows),
@@ -133,13 +137,16 @@ def own_cells(count: Count) -> str:
     return " | ".join(map(str, (*figures, count.located)))
 
 
-def table_of_peers(rows: Sequence[Row], titles: Mapping[str, str], total: Count) -> list[str]:
+def table_of_peers(
+    rows: Sequence[Row], titles: Mapping[str, str], total: Count, correct: Count
+) -> list[str]:
     """Returns the table of what the criteria of others reject, by class."""
     names = list(total.peers)
     lines = [
         "## The criteria of others",
         "",
-        "Faults that each criterion rejects, with its owner's threshold, on the outputs of the default sample alone: what its owner runs.",
+        "Faults that each criterion rejects, with its owner's threshold, on the outputs of the default sample alone: what its owner",
+        "runs. The last line has the programs that were not changed.",
         "",
         f"| class | faults | ours | {' | '.join(names)} |",
         "| --- " * (3 + len(names)) + "|",
@@ -148,13 +155,19 @@ def table_of_peers(rows: Sequence[Row], titles: Mapping[str, str], total: Count)
     for name, title in titles.items():
         if name in groups:
             lines.append(peer_line(title, count_rows(groups[name]), names))
-    return [*lines, peer_line("**all**", total, names), ""]
+    lines.append(peer_line("**all faults**", total, names))
+    return [*lines, peer_line("**correct programs: false alarms**", correct, names), ""]
+
+
+def reject_count(count: Count) -> int:
+    """Returns how many the validator does not pass."""
+    return count.caught + count.failed
 
 
 def peer_line(title: str, count: Count, names: Sequence[str]) -> str:
     """Returns a line of the table of others."""
     cells = " | ".join(str(count.peers.get(name, 0)) for name in names)
-    return f"| {title} | {count.faults} | {count.caught} | {cells} |"
+    return f"| {title} | {count.faults} | {reject_count(count)} | {cells} |"
 
 
 def table_of_backends(rows: Sequence[Row]) -> list[str]:
@@ -165,7 +178,7 @@ def table_of_backends(rows: Sequence[Row]) -> list[str]:
         "| backend | faults | caught | exit code 3 | missed | in one module | located |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    groups = group_rows(rows, "backend")
+    groups = dict(sorted(group_rows(rows, "backend").items()))
     return [*lines, *(f"| {n} | {own_cells(count_rows(some))} |" for n, some in groups.items()), ""]
 
 
@@ -229,7 +242,7 @@ def clean_draws() -> Iterator[str]:
     yield "## Draws without a fault"
     yield ""
     yield f"{draws} draws over {len({one['fixture'] for one in rows})} models and {len({one['backend'] for one in rows})} backends, with"
-    yield f"{content['variations']}: {alarms} alarms. Programs with a known fault of their own are left out of the count ({len(known)});"
+    yield f"{content.get('variations', 'other inputs')}: {alarms} alarms. Programs with a known fault of their own are left out of the count ({len(known)});"
     yield "[benchmarks/results/false-alarms.md](../benchmarks/results/false-alarms.md) has them by backend."
 
 

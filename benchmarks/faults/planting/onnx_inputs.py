@@ -311,9 +311,8 @@ def change_input(program: OnnxProgram, name: str, what: str, build: object) -> P
 
 def change_mask(program: OnnxProgram, name: str, what: str, build: object) -> Planted:
     """Changes a mask of padding, which shows first in attention."""
-    planted = change_input(program, name, what, build)
-    cross = name == "encoder_attention_mask" and "encoder_hidden_states" in program.input_names()
-    return Planted(planted.what, "" if cross else first_attention(program))
+    module = first_attention(program, name)
+    return Planted(change_input(program, name, what, build).what, module)
 
 
 def image_input(program: OnnxProgram, axis: int) -> tuple[str, int]:

@@ -132,7 +132,7 @@ def weaken_mask(program: OnnxProgram, random: Random, value: float) -> Planted:
     node, index = pick(random, sites)
     shape = program.constant(node.input[index]).shape  # type: ignore[union-attr]
     program.private_constant(node, index, np.full(shape, value, np.float32))
-    return Planted(f"{node.name} masks with {value}", first_attention(program))
+    return Planted(f"{node.name} masks with {value}", first_attention(program, node.output[0]))
 
 
 def shift_index(program: OnnxProgram, random: Random) -> Planted:
@@ -400,7 +400,12 @@ def attention_scores(program: OnnxProgram) -> list[NodeProto]:
     return found
 
 
-def first_attention(program: OnnxProgram) -> str:
-    """Returns the module of the first softmax, where a wrong mask shows first."""
-    nodes = program.of_type("Softmax")
-    return module_of(nodes[0]) if nodes else ""
+def first_attention(program: OnnxProgram, source: str) -> str:
+    """Returns the module of the first softmax that a value reaches, where a wrong mask shows first."""
+    reached = {source}
+    for node in program.nodes:
+        if reached.intersection(node.input):
+            if node.op_type == "Softmax":
+                return module_of(node)
+            reached.update(node.output)
+    return ""
