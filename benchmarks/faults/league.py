@@ -44,6 +44,9 @@ class Row:
         modules = {plain_name(one) for one in (self.module, self.fault.module)}
         if any(is_near(found, one) for one in modules):
             return True
+        said = " ".join(self.judgement.get("reasons", ())[:1])
+        if self.fault.weight and self.fault.weight in said:
+            return True
         names = {plain_name(one) for one in self.judgement.get("weights", ())}
         return any(
             name.rpartition(".")[0] in modules or name == plain_name(self.fault.weight)

@@ -43,7 +43,7 @@ def short(judgement: Mapping[str, Any]) -> dict[str, Any]:
         "expected": judgement.get("expected", ""),
         "found": judgement.get("module", ""),
         "ratio": float(f"{judgement.get('ratio', 0.0):.3g}"),
-        "reasons": [one[:MAX_TEXT] for one in judgement.get("reasons", ())[:1]],
+        "reasons": [one[: 2 * MAX_TEXT] for one in judgement.get("reasons", ())[:1]],
         "weights": list(judgement.get("weights", ())[:2]),
         "notes": [one[:MAX_TEXT] for one in judgement.get("notes", ()) if is_of_location(one)],
         "peers": [name for name, rejects in peers.items() if rejects],
