@@ -98,7 +98,7 @@ X = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
         ("onnx_operators.lose_bias", {}, {"bias": 0.0}, "a"),
         ("onnx_operators.add_bias_twice", {}, {"bias": 2.0}, "a"),
         ("onnx_operators.scale_constant", {"factor": 1.5}, {"factor": 0.75}, "b"),
-        ("onnx_operators.scale_output", {"factor": 3.0}, {"factor": 1.5}, "b"),
+        ("onnx_values.scale_output", {"factor": 3.0}, {"factor": 1.5}, "b"),
         (
             "onnx_operators.set_operator_attribute",
             {"operator": "Softmax", "name": "axis", "value": 0},
@@ -135,9 +135,9 @@ def test_products_lose_the_bits_of_their_dtype(small: Path, dtype: str, bits: in
     import ml_dtypes
 
     graph = import_module("faults.planting.onnx_graph")
-    operators = import_module("faults.planting.onnx_operators")
+    values = import_module("faults.planting.onnx_values")
     program = graph.OnnxProgram(small / "model.onnx")
-    program.insert("x", lambda add, value: operators.cast_through(add, value, dtype))
+    program.insert("x", lambda add, value: values.cast_through(add, value, dtype))
     program.graph.output[0].name = "x_rounded"
     builder = graph.Builder(program, len(program.nodes))
     rounded = program.producer("product").input[0]

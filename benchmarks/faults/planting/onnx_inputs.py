@@ -16,7 +16,8 @@ from faults.planting.onnx_graph import (
     pick,
     rename,
 )
-from faults.planting.onnx_operators import Random, first_attention, float_outputs
+from faults.planting.onnx_operators import Random, first_attention
+from faults.planting.onnx_values import float_outputs
 
 POSITIONS = re.compile(r"position_embed|embed_positions|wpe|pos_embed")
 """Names of tables of positions."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from faults.planting.onnx_graph import (
     Builder,
@@ -26,9 +26,6 @@ from faults.planting.onnx_graph import (
 
 Random = np.random.Generator
 
-CASTS = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
-TF32_SPLIT = np.float32(8193)
-"""2^13 + 1: a product with it splits a float32 into its upper 11 bits and the rest (Veltkamp)."""
 MIN_BIAS = 1e-6
 """Biases below this count as none."""
 MASK_BELOW = -1e30
@@ -299,69 +296,10 @@ def one_value_for_all(program: OnnxProgram, random: Random) -> Planted:
     return Planted(f"{node.name} adds the first element of {name} to all", module_of(node))
 
 
-def clip_values(program: OnnxProgram, random: Random, operator: str, bound: float) -> Planted:
-    """Clips values that go beyond the bound."""
-    node = pick(random, float_nodes(program, operator))
-    low, high = np.float32(-bound), np.float32(bound)
-    program.insert(
-        node.output[0], lambda add, value: add("Clip", value, np.asarray(low), np.asarray(high))
-    )
-    return Planted(f"the output of {operator} {node.name} is clipped to {bound}", module_of(node))
-
-
-def round_values(program: OnnxProgram, random: Random, operator: str, dtype: str) -> Planted:
-    """Takes the output of one node through another dtype."""
-    node = pick(random, float_nodes(program, operator))
-    program.insert(node.output[0], lambda add, value: cast_through(add, value, dtype))
-    return Planted(f"the output of {operator} {node.name} goes through {dtype}", module_of(node))
-
-
-def round_products(program: OnnxProgram, random: Random, dtype: str) -> Planted:
-    """Rounds the factors of every matrix product and convolution, as hardware of lower precision does."""
-    nodes = program.of_type("MatMul", "Gemm", "Conv")
-    if not nodes:
-        raise NoSiteError
-    for node in nodes:
-        for index in (0, 1):
-            builder = Builder(program, program.nodes.index(node))
-            node.input[index] = cast_through(builder, node.input[index], dtype)
-    return Planted(f"all {len(nodes)} matrix products round their factors to {dtype}")
-
-
-def round_output(program: OnnxProgram, random: Random, dtype: str) -> Planted:
-    """Takes an output of the program through another dtype."""
-    name = pick(random, float_outputs(program))
-    node = program.producer(name)
-    program.insert(name, lambda add, value: cast_through(add, value, dtype))
-    return Planted(f"the output {name} goes through {dtype}", module_of(node) if node else "")
-
-
-def scale_output(program: OnnxProgram, random: Random, factor: float) -> Planted:
-    """Multiplies an output of the program."""
-    name = pick(random, float_outputs(program))
-    node = program.producer(name)
-    program.insert(name, lambda add, value: add("Mul", value, np.asarray(np.float32(factor))))
-    return Planted(f"the output {name} is {factor} times", module_of(node) if node else "")
-
-
-def cast_through(add: Builder, value: str, dtype: str) -> str:
-    """Adds nodes that round a float32 value to another dtype and return it as float32."""
-    if dtype == "tf32":
-        scaled = add("Mul", value, np.asarray(TF32_SPLIT))
-        return add("Sub", scaled, add("Sub", scaled, value))
-    return add("Cast", add("Cast", value, to=CASTS[dtype]), to=TensorProto.FLOAT)
-
-
 def float_nodes(program: OnnxProgram, operator: str) -> list[NodeProto]:
     """Returns the nodes of a type that came from a named module and compute float32."""
     nodes = in_modules(program.of_type(operator))
     return [one for one in nodes if program.is_float(one.output[0])]
-
-
-def float_outputs(program: OnnxProgram) -> list[str]:
-    """Returns the outputs of the program that are no caches."""
-    names = [one.name for one in program.graph.output if "." not in one.name]
-    return [name for name in names if program.is_float(name) and program.producer(name)]
 
 
 def scalar_operands(program: OnnxProgram, *types: str) -> list[tuple[NodeProto, int, float]]:
