@@ -42,7 +42,7 @@ class Judgement:
         reasons: Why the verdict is what it is.
         weights: Names of weights, of the program or the source, that the audit finds wrong.
         notes: Remarks of the report.
-        peers: Criterion -> whether it rejects the artifact; None where it does not apply.
+        peers: Criterion -> whether it rejects the artifact.
         seconds: Duration.
     """
 
@@ -53,7 +53,7 @@ class Judgement:
     reasons: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    peers: Mapping[str, bool | None] = field(default_factory=dict)
+    peers: Mapping[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Judgement:
 
 
 class RecordingTask:
-    """A task that keeps the outputs of every case."""
+    """A task that keeps the first outputs of every case: those of the artifact, before the reference runs it to look inside."""
 
     def __init__(self, task: Any) -> None:
         self.task = task
@@ -74,7 +74,7 @@ class RecordingTask:
     def run(self, runner: Any, model: Any, batch: Batch, **options: Any) -> Arrays:
         """Runs a case and keeps the outputs."""
         outputs: Arrays = self.task.run(runner, model, batch, **options)
-        self.outputs[batch.case.name] = outputs
+        self.outputs.setdefault(batch.case.name, outputs)
         return outputs
 
 

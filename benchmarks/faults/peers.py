@@ -16,7 +16,7 @@ Pairs = list[tuple[Array, Array]]
 """Outputs of floating point: the reference's and the artifact's."""
 
 
-def judge_as_peers(reference: Arrays, found: Arrays | None) -> dict[str, bool | None]:
+def judge_as_peers(reference: Arrays, found: Arrays | None) -> dict[str, bool]:
     """Returns for each criterion whether it rejects; an artifact that cannot run, or lacks an output, is rejected by all."""
     floats = {name: value for name, value in reference.items() if value.dtype.kind == "f"}
     top = {name: value for name, value in floats.items() if "." not in name} or floats

@@ -66,7 +66,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(artifact: Path, x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def run(artifact: Path, x: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -75,7 +75,7 @@ def run(artifact: Path, x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
     return np.asarray(session.run(None, {"x": x})[0])
 
 
-def expected(x: np.ndarray, bias: float = 1.0, factor: float = 0.5, axis: int = -1) -> np.ndarray:  # type: ignore[type-arg]
+def expected(x: np.ndarray, bias: float = 1.0, factor: float = 0.5, axis: int = -1) -> np.ndarray:
     """Returns what the program computes, with NumPy."""
     weight = np.arange(16, dtype=np.float32).reshape(4, 4) / 8
     values = x @ weight + bias * np.array([1, -2, 3, -4], np.float32)

@@ -133,7 +133,7 @@ class OnnxProgram:
         rename(producer.output, value, raw)
         builder = Builder(self, self.nodes.index(producer) + 1)
         changed = build(builder, raw)
-        rename(self.producer(changed).output, changed, value)  # type: ignore[union-attr]
+        rename(self.producer(changed).output, changed, value)
         for node in builder.added:
             rename(node.input, changed, value)
 

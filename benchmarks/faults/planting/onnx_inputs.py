@@ -111,7 +111,7 @@ def shift_positions(program: OnnxProgram, random: Random, beyond: int = 0) -> Pl
     builder = Builder(program, program.nodes.index(node))
     index = node.input[1]
     is_constant = index in program.initializers
-    dtype = program.constant(index).dtype if is_constant else np.int64  # type: ignore[union-attr]
+    dtype = program.constant(index).dtype if is_constant else np.int64
     moved = index if beyond else builder("Add", index, np.asarray(1, dtype))
     node.input[1] = builder("Min", moved, np.asarray(beyond or last, dtype))
     what = f"positions end at {beyond}" if beyond else "positions are one too high"
@@ -270,12 +270,12 @@ def swap_key_and_value(program: OnnxProgram, random: Random) -> Planted:
 def return_stale(program: OnnxProgram, random: Random) -> Planted:
     """Returns zeros for the newest position of one layer's cache."""
     name = pick(random, present_outputs(program))
-    module = module_of(program.producer(name))  # type: ignore[arg-type]
+    module = module_of(program.producer(name))
     position = program.nodes.index(program.producer(name)) + 1
     builder = Builder(program, position)
     raw = program.new_name(name)
     producer = program.producer(name)
-    rename(producer.output, name, raw)  # type: ignore[union-attr]
+    rename(producer.output, name, raw)
     for reader in program.users(name):
         rename(reader.input, name, raw)
     kept = builder("Slice", raw, np.array([0]), np.array([-1]), np.array([2]))
@@ -306,7 +306,7 @@ def change_input(program: OnnxProgram, name: str, what: str, build: object) -> P
     if name not in program.input_names() or not program.users(name):
         raise NoSiteError
     module = reader_module(program, name)
-    program.insert(name, build)  # type: ignore[arg-type]
+    program.insert(name, build)
     return Planted(f"{name}: {what}", module)
 
 
@@ -345,12 +345,12 @@ def is_batched(program: OnnxProgram, name: str) -> bool:
     """Whether an output has a row for each row of the batch."""
     sizes = program.shape(name)
     first = program.shape(batch_input(program))
-    return bool(sizes and first) and sizes[0] == first[0]  # type: ignore[index]
+    return bool(sizes and first) and sizes[0] == first[0]
 
 
 def position_gathers(
     program: OnnxProgram, pattern: re.Pattern[str]
-) -> list[tuple[NodeProto, np.ndarray]]:  # type: ignore[type-arg]
+) -> list[tuple[NodeProto, np.ndarray]]:
     """Returns the look-ups in tables of positions, with the tables."""
     found = []
     for node in program.of_type("Gather"):

@@ -81,9 +81,9 @@ def scale_epsilon(program: OnnxProgram, random: Random, factor: float) -> Plante
         if 0 < value < 1e-3 and not is_shared_module(node)
     ]
     node, index = pick(random, sites)
-    value = float(program.constant(node.input[index]).reshape(()))  # type: ignore[union-attr]
+    value = float(program.constant(node.input[index]).reshape(()))
     old = program.constant(node.input[index])
-    program.private_constant(node, index, np.asarray(old * factor, old.dtype))  # type: ignore[union-attr, operator]
+    program.private_constant(node, index, np.asarray(old * factor, old.dtype))
     return Planted(f"epsilon of {node.name} is {value * factor:g} for {value:g}", module_of(node))
 
 
@@ -96,7 +96,7 @@ def scale_constant(program: OnnxProgram, random: Random, factor: float) -> Plant
     ]
     node, index = pick(random, sites)
     old = program.constant(node.input[index])
-    program.private_constant(node, index, np.asarray(old * factor, old.dtype))  # type: ignore[union-attr, operator]
+    program.private_constant(node, index, np.asarray(old * factor, old.dtype))
     return Planted(f"the constant of {node.op_type} {node.name} is {factor} times", module_of(node))
 
 
@@ -108,7 +108,7 @@ def round_constant(program: OnnxProgram, random: Random) -> Planted:
         if abs(rounded - value) > 1e-4 * abs(value):
             sites.append((node, index, value, rounded))
     node, index, value, rounded = pick(random, sites)
-    shape = program.constant(node.input[index]).shape  # type: ignore[union-attr]
+    shape = program.constant(node.input[index]).shape
     program.private_constant(node, index, np.full(shape, rounded, np.float32))
     return Planted(f"the constant of {node.name} is {rounded:g} for {value:g}", module_of(node))
 
@@ -127,7 +127,7 @@ def weaken_mask(program: OnnxProgram, random: Random, value: float) -> Planted:
         and float(old.reshape(())) < MASK_BELOW
     ]
     node, index = pick(random, sites)
-    shape = program.constant(node.input[index]).shape  # type: ignore[union-attr]
+    shape = program.constant(node.input[index]).shape
     program.private_constant(node, index, np.full(shape, value, np.float32))
     return Planted(f"{node.name} masks with {value}", first_attention(program, node.output[0]))
 
@@ -142,8 +142,8 @@ def shift_index(program: OnnxProgram, random: Random) -> Planted:
             sites.append(node)
     node = pick(random, [one for one in sites if module_of(one)])
     old = program.constant(node.input[1])
-    step = 1 if int(old.reshape(())) >= 0 else -1  # type: ignore[union-attr]
-    program.private_constant(node, 1, np.asarray(old + step, np.int64))  # type: ignore[operator]
+    step = 1 if int(old.reshape(())) >= 0 else -1
+    program.private_constant(node, 1, np.asarray(old + step, np.int64))
     return Planted(f"Gather {node.name} takes the element beside", module_of(node))
 
 
@@ -227,7 +227,7 @@ def swap_equal_constants(program: OnnxProgram, random: Random) -> Planted:
     some = [names for names in by_shape.values() if len(names) > 1]
     names = pick(random, some)
     kept, lost = (names[i] for i in sorted(random.choice(len(names), 2, replace=False)))
-    if np.array_equal(program.constant(kept), program.constant(lost)):  # type: ignore[arg-type]
+    if np.array_equal(program.constant(kept), program.constant(lost)):
         raise NoSiteError
     node = next(one for one in program.nodes if lost in one.input and module_of(one))
     for reader in program.users(lost):
@@ -255,13 +255,13 @@ def permute_features(program: OnnxProgram, random: Random) -> Planted:
         for node in in_modules(program.of_type("Add", "Gemm"))
         if any(one in program.initializers for one in node.input)
         and isinstance((program.shape(node.output[0]) or ["?"])[-1], int)
-        and int(program.shape(node.output[0])[-1]) % 4 == 0  # type: ignore[index]
+        and int(program.shape(node.output[0])[-1]) % 4 == 0
         and any(
             reader.op_type in ("Reshape", "Transpose") for reader in program.users(node.output[0])
         )
     ]
     node = pick(random, sites)
-    size = int(program.shape(node.output[0])[-1])  # type: ignore[index]
+    size = int(program.shape(node.output[0])[-1])
     order = np.arange(size).reshape(2, size // 2).T.ravel()
     program.insert(node.output[0], lambda add, value: add("Gather", value, order, axis=-1))
     return Planted(f"the features of {node.name} are interleaved", module_of(node))
@@ -287,7 +287,7 @@ def one_value_for_all(program: OnnxProgram, random: Random) -> Planted:
     sites = [
         (node, index)
         for node, index in bias_sites(program)
-        if np.ptp(program.constant(node.input[index])) > MIN_BIAS  # type: ignore[arg-type]
+        if np.ptp(program.constant(node.input[index])) > MIN_BIAS
     ]
     node, index = pick(random, sites)
     name = node.input[index]

@@ -128,7 +128,7 @@ def take_other_head(artifact: Path, random: Random, backend: str, fixture: Path)
     return Planted(f"{name} is that of another epoch", name.rpartition(".")[0], name)
 
 
-def next_epoch(value: np.ndarray, random: Random) -> np.ndarray:  # type: ignore[type-arg]
+def next_epoch(value: np.ndarray, random: Random) -> np.ndarray:
     """Returns values that differ by a thousandth of their scale."""
     noise = EPOCH * value.std() * random.standard_normal(value.shape)
     return np.asarray(value + noise, value.dtype)
