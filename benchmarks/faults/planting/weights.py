@@ -24,7 +24,6 @@ WORDS = re.compile(r"word_embed|embed_tokens|wte|shared\.|token_embed|word_embed
 POSITIONS = re.compile(r"position_embed|embed_positions|wpe")
 TOKEN_TYPES = re.compile(r"token_type_embed")
 HEADS = re.compile(r"classifier|lm_head|qa_outputs|score|logits|head")
-HALF_ROWS = 2
 MIN_ROWS = 4
 PERTURBATION = 0.01
 
