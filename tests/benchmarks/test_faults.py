@@ -210,7 +210,8 @@ def test_page_matches_the_results() -> None:
 
 
 def test_corpus_is_as_large_as_it_says() -> None:
-    faults = json.loads(RESULTS.read_text())["faults"]
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["faults"]
+    faults = [one for one in rows if one["class_name"] != "correct"]
     assert len(faults) >= 300
     assert len({one["fixture"] for one in faults}) >= 25
     assert len({one["backend"] for one in faults}) == 9
@@ -222,9 +223,18 @@ def test_every_miss_has_a_reason() -> None:
     unexplained = [
         one.fault.name
         for one in rows
-        if not one.caught and page.reason_of(one).startswith("Not explained")
+        if not (one.caught or one.fault.class_name == page.CORRECT)
+        and page.reason_of(one).startswith("Not explained")
     ]
     assert not unexplained
+
+
+def test_no_correct_program_is_rejected() -> None:
+    page = import_module("faults.page")
+    rows, _ = page.read_results()
+    correct = [one for one in rows if one.fault.class_name == page.CORRECT]
+    assert len(correct) > 100
+    assert [one.fault.name for one in correct if one.judgement["code"]] == []
 
 
 @pytest.mark.slow
