@@ -3,7 +3,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 ORACLE := --env oracle=.venv-oracle/bin/python
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test quick representative lint format oracle gpu newest bench matrix alarms goldens tasks clean
+.PHONY: help demo test quick representative lint format oracle gpu newest bench matrix alarms faults goldens tasks clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -55,6 +55,10 @@ matrix: .venv/done .venv-oracle/done  ## Runs every task on every backend and wr
 alarms: .venv/done .venv-oracle/done  ## Counts alarms without a fault over twenty draws of the inputs
 	.venv/bin/python benchmarks/export_fixtures.py .cache/programs
 	.venv/bin/python benchmarks/false_alarms.py --oracle .venv-oracle/bin/python --programs .cache/programs
+
+faults: .venv/done .venv-oracle/done  ## Plants hundreds of faults, counts who notices them, writes docs/faults.md (an hour)
+	.venv/bin/python benchmarks/export_fixtures.py .cache/programs
+	PYTHONPATH=benchmarks .venv/bin/python -m faults --oracle .venv-oracle/bin/python --write
 
 goldens: .venv-oracle/done  ## Makes the committed golden files again
 	.venv-oracle/bin/python fixtures/make_container_goldens.py

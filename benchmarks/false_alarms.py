@@ -2,7 +2,9 @@
 
     python benchmarks/false_alarms.py [--seeds 20] [--oracle PYTHON] [--programs FOLDER] [NAME ...]
 
-A seed shuffles the tokens of a sample (special tokens and padding stay) and adds 10 % noise to images and audio.
+A seed shuffles the tokens of a sample (special tokens and padding stay) and adds 10 % noise to images and audio. Programs run
+again with two threads, and ONNX Runtime without its optimizer. A fixture that was measured is not measured again while its
+file in ``.cache/alarms`` is there.
 ``--programs`` is the output folder of ``benchmarks/export_fixtures.py``. The figures go to
 ``benchmarks/results/false-alarms.json`` and ``.md``; the factors of ``validators/core/tolerance.py`` are based on them.
 """
@@ -13,6 +15,7 @@ import argparse
 import json
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +26,24 @@ from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation import host
-from equipoise.validators.evaluation.context import prepare_context
+from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
+from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
 from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult
 from equipoise.validators.matrix import find_programs
+from equipoise.validators.models.sources import resolve_artifact
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.validators.validate import run_validation
+from equipoise.validators.validate import open_reference, run_validation
 
 HERE = Path(__file__).parent
 TASKS = HERE.parent / "fixtures" / "tasks"
 CASES = ("batch", "batch-cache")
+
+CACHE = HERE.parent / ".cache" / "alarms"
+VARIATIONS: Mapping[str, Mapping[str, Any]] = {
+    "two threads": {"threads": 2},
+    "no optimizer": {"optimize": False},
+}
+"""How programs run again: other threads, or (ONNX Runtime alone) no optimization of the graph."""
 
 KNOWN_DIFFERENCES = {
     (
@@ -60,11 +72,16 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with WorkerPool({"oracle": given.oracle} if given.oracle else {}, time_limit=900) as workers:
         for name in names:
-            try:
-                rows += measure_fixture(name, given.seeds, given.programs, workers)
-            except EquipoiseError as error:
-                rows.append({"fixture": name, "backend": "pytorch", "failure": error.message})
-            print(json.dumps([row for row in rows if row["fixture"] == name]), flush=True)
+            kept = CACHE / f"{name}-{given.seeds}.json"
+            if not kept.is_file():
+                try:
+                    found = measure_fixture(name, given.seeds, given.programs, workers)
+                except EquipoiseError as error:
+                    found = [{"fixture": name, "backend": "pytorch", "failure": error.message}]
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(found))
+                print(json.dumps(found), flush=True)
+            rows += json.loads(kept.read_text())
     write_results(rows, given.seeds)
 
 
@@ -75,11 +92,30 @@ def measure_fixture(
     artifacts = find_programs(programs / name) if programs else []
     request = Request(TASKS / name, artifacts=artifacts, divergence=False)
     with tempfile.TemporaryDirectory(prefix="equipoise-") as scratch:
-        setup = prepare_context(request, workers, Path(scratch))
-        chosen = [one for one in setup.batches if one.case.name in CASES] or setup.batches[-1:]
+        context = prepare_context(request, workers, Path(scratch))
+        chosen = [one for one in context.batches if one.case.name in CASES] or context.batches[-1:]
         drawn = [vary_batch(batch, seed) for seed in range(seeds) for batch in chosen]
-        found = run_validation(replace(setup, batches=tuple(drawn)))
-    return [summarize_result(name, result) for result in found.backends if not result.absent]
+        context = replace(context, batches=tuple(drawn))
+        found = run_validation(context)
+        rows = [summarize_result(name, result) for result in found.backends if not result.absent]
+        return [*rows, *measure_variations(name, context)]
+
+
+def measure_variations(name: str, context: EvaluationContext) -> list[dict[str, Any]]:
+    """Returns the figures of programs that run on other threads and without optimization."""
+    rows = []
+    with open_reference(context) as reference:
+        measured = reference.measure(context.batches)
+        auditor = open_auditor(context)
+        for path in context.request.artifacts:
+            for label, options in VARIATIONS.items():
+                source = resolve_artifact(path)
+                if "optimize" in options and source.backend != "onnx":
+                    continue
+                source = replace(source, options={**source.options, **options})
+                result = evaluate_backend(context, source, measured, reference, auditor)
+                rows.append({**summarize_result(name, result), "variation": label})
+    return rows
 
 
 def vary_batch(batch: Batch, seed: int) -> Batch:
@@ -125,11 +161,19 @@ def write_results(rows: list[dict[str, Any]], seeds: int) -> None:
     """Writes the figures as JSON and as a Markdown page."""
     folder = HERE / "results"
     about = host.describe_host()
-    values = {"machine": about, "seeds": seeds, "rows": rows}
+    for one in rows:
+        one["known"] = is_known_difference(one)
+    values = {
+        "machine": about,
+        "seeds": seeds,
+        "variations": f"{seeds} seeds, one and two threads, and ONNX Runtime with and without its optimizer",
+        "rows": rows,
+    }
     (folder / "false-alarms.json").write_text(json.dumps(values, indent=1) + "\n")
     backends: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in rows:
-        backends[one["backend"]].append(one)
+        variation = f", {one['variation']}" if one.get("variation") else ""
+        backends[one["backend"] + variation].append(one)
     lines = [
         "# Alarms without a fault",
         "",

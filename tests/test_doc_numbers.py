@@ -23,7 +23,7 @@ from equipoise.validators.tasks.base import task_names
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("docs/coverage.md", "docs/architectures.md", "docs/tasks.md")
+GENERATED = ("docs/coverage.md", "docs/architectures.md", "docs/faults.md", "docs/tasks.md")
 """Pages that are generated from results and compared with them by other tests."""
 PAGES = sorted(
     {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}

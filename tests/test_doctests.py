@@ -38,5 +38,6 @@ def test_examples_of_a_package(path: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("path", modules_with_examples("benchmarks", "tools"))
 def test_examples_of_a_tool(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / Path(path).parts[0])  # the package benchmarks/faults
     monkeypatch.syspath_prepend(ROOT / Path(path).parent)
     run_examples(load_file(ROOT / path))
