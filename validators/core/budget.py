@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from equipoise.validators.core.types import Batch
 
 REACH = (
-    *("batch-cache", "batch", "long", "over-power-cache", "batch-5", "above-power", "large"),
+    *(
+        "batch-cache",
+        "batch",
+        "long",
+        "long-answer",
+        "over-power-cache",
+        "batch-5",
+        "above-power",
+        "large",
+    ),
     *("cut", "padded", "batch-beam-cache", "turned", "over-power", "below-power", "beam-cache"),
 )
 """Cases in the order of what they can find that no case before them finds: first padding and several rows, then sizes and

@@ -26,6 +26,15 @@ _FOLDERS_ABOVE = 2
 _DECODING_FIELDS = ("problem_type", "task_specific_params")
 """Fields of ``config.json`` that decide how outputs are decoded, besides the names of labels."""
 _UNUSED_SETTINGS = frozenset(("transformers_version", "_from_model_config", "cache_implementation"))
+_TOKENIZER_SETTINGS = ("padding_side", "truncation_side", "model_max_length", "pad_token")
+_PROBES = (
+    "An UPPER and MiXeD Case, 3.50 dollars (or 2,000)!",
+    "Straße, café naïve — İzmir, Ωmega",
+    "tabs\tand  two spaces\nand a new line",
+    "日本語 and 中文, ﬁne ½ 🙂",
+    "don't re-enter <b>bold</b> user@example.org #1",
+)
+"""Texts that tokenizers treat differently: letters of both cases, accents, spaces, scripts, signs. Samples may have none."""
 _SHOWN = 3
 
 
@@ -43,7 +52,7 @@ def compare_companions(
         return ()
     try:
         own = ModelFolder(folder)
-        found = [*_settings(own, context.model), *_vocabulary(own, context.model)]
+        found = [*_settings(own, context.model), *_tokenizer(own, context.model)]
         if _can_encode(own, context.model):
             found += _answers(context, own, measured)
     except (EquipoiseError, KeyError, ValueError, TypeError) as error:
@@ -85,12 +94,21 @@ def _settings(own: ModelFolder, model: ModelFolder) -> Iterator[str]:
         yield from _differences("generation_config", mine, theirs)
 
 
-def _vocabulary(own: ModelFolder, model: ModelFolder) -> Iterator[str]:
-    """Yields differences between the vocabularies."""
-    if own.has_tokenizer and model.has_tokenizer:
-        yield from _differences(
-            "vocabulary", own.tokenizer.get_vocab(), model.tokenizer.get_vocab()
-        )
+def _tokenizer(own: ModelFolder, model: ModelFolder) -> Iterator[str]:
+    """Yields differences between the vocabularies and settings, and between what texts are encoded to that no sample has."""
+    if not (own.has_tokenizer and model.has_tokenizer):
+        return
+    yield from _differences("vocabulary", own.tokenizer.get_vocab(), model.tokenizer.get_vocab())
+    mine, theirs = (
+        {name: getattr(one.tokenizer, name, None) for name in _TOKENIZER_SETTINGS}
+        for one in (own, model)
+    )
+    yield from _differences("tokenizer", mine, theirs)
+    for text in _PROBES:
+        ids, expected = (one.tokenizer(text, verbose=False)["input_ids"] for one in (own, model))
+        if ids != expected:
+            yield f"tokenizer: {text!r} is encoded to {str(ids)[:60]} for {str(expected)[:60]}"
+            return
 
 
 def _can_encode(own: ModelFolder, model: ModelFolder) -> bool:

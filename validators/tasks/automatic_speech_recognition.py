@@ -32,7 +32,9 @@ from equipoise.validators.tasks.shared.generation import (
     decode_texts,
     generate_text,
     generation_cases,
+    long_answer_case,
     token_decisions,
+    with_long_answer,
 )
 from equipoise.validators.tasks.shared.labels import argmax_margins
 
@@ -62,7 +64,9 @@ class AutomaticSpeechRecognition:
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """Returns the cases of :func:`audio_cases` or :func:`generation_cases`."""
-        return audio_cases(model, samples) if _is_ctc(model) else generation_cases(model, samples)
+        if _is_ctc(model):
+            return audio_cases(model, samples)
+        return [*generation_cases(model, samples), long_answer_case(model, samples[0])]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes the audio; for Whisper adds the decoder's prompt."""
@@ -72,7 +76,7 @@ class AutomaticSpeechRecognition:
             start = np.asarray([_whisper_prompt(model.generation_config)], dtype=np.int64)
             arrays["decoder_input_ids"] = np.repeat(start, len(case.samples), axis=0)
         if not _is_ctc(model):
-            return Batch(case, arrays)
+            return Batch(case, with_long_answer(model, case, arrays))
         lengths = count_output_frames(
             model, np.asarray([len(load_audio(model, s)) for s in case.samples])
         )

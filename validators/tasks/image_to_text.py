@@ -12,7 +12,9 @@ from equipoise.validators.tasks.shared.generation import (
     decode_texts,
     generate_text,
     generation_cases,
+    long_answer_case,
     token_decisions,
+    with_long_answer,
 )
 from equipoise.validators.tasks.shared.images import preprocess_images, synthetic_image_samples
 
@@ -38,6 +40,8 @@ class ImageToText:
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """Returns the cases of :func:`generation_cases`; BLIP's class does not return its cache."""
         cases = generation_cases(model, samples)
+        if model.class_name not in _DECODER_ONLY_CLASSES:
+            cases.append(long_answer_case(model, samples[0]))
         is_blip = model.model_type == "blip"
         return [case for case in cases if not (is_blip and case.options.get("cache"))]
 
@@ -45,7 +49,7 @@ class ImageToText:
         """Encodes the images; GIT and BLIP get a start token as ``input_ids``."""
         arrays = preprocess_images(model, case.samples)
         if model.class_name not in _DECODER_ONLY_CLASSES:
-            return Batch(case, arrays)
+            return Batch(case, with_long_answer(model, case, arrays))
         start = int(model.generation_config["bos_token_id"])
         arrays["input_ids"] = np.full((len(case.samples), 1), start, dtype=np.int64)
         arrays["attention_mask"] = np.ones_like(arrays["input_ids"])

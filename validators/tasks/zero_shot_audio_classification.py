@@ -16,7 +16,7 @@ from equipoise.validators.tasks.shared.audio import (
     extract_features,
     synthetic_audio_samples,
 )
-from equipoise.validators.tasks.shared.contrastive import ContrastiveTask
+from equipoise.validators.tasks.shared.contrastive import ContrastiveTask, long_label_case
 
 
 class ZeroShotAudioClassification(ContrastiveTask):
@@ -42,8 +42,8 @@ class ZeroShotAudioClassification(ContrastiveTask):
         return synthetic_audio_samples(candidate_labels=["a flute", "a drum", "rain"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """Returns the cases of :func:`audio_cases`."""
-        return audio_cases(model, samples)
+        """Returns the cases of :func:`audio_cases`, and one of a label as long as the model takes."""
+        return [*audio_cases(model, samples), long_label_case(model, samples[0])]
 
     run = run_single_pass
 

@@ -11,7 +11,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.contrastive import ContrastiveTask
+from equipoise.validators.tasks.shared.contrastive import ContrastiveTask, long_label_case
 from equipoise.validators.tasks.shared.images import (
     image_cases,
     preprocess_images,
@@ -42,8 +42,8 @@ class ZeroShotImageClassification(ContrastiveTask):
         return synthetic_image_samples(candidate_labels=["a red disc", "a green disc", "a cat"])
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """Returns the cases of :func:`image_cases`."""
-        return image_cases(model, samples)
+        """Returns the cases of :func:`image_cases`, and one of a label as long as the model takes."""
+        return [*image_cases(model, samples), long_label_case(model, samples[0])]
 
     run = run_single_pass
 

@@ -37,7 +37,7 @@ def test_order() -> None:
 def test_names_of_the_order_exist() -> None:
     found = set()
     for name in (
-        *("text-classification", "text-generation", "object-detection"),
+        *("text-classification", "translation", "object-detection"),
         *("image-classification-resnet", "audio-classification"),
     ):
         model = folder(name)

@@ -51,6 +51,16 @@ def remove(pattern: str) -> Callable[[Path], None]:
 
 FAULTS = [
     (
+        "document-question-answering",
+        edit("tokenizer_config.json", do_lower_case=False),
+        "tokenizer: 'An UPPER and MiXeD Case",
+    ),
+    (
+        "text-classification",
+        edit("tokenizer_config.json", model_max_length=11),
+        "tokenizer differs: 'model_max_length': 11 for 40",
+    ),
+    (
         "text-classification",
         edit("config.json", id2label={"0": "POSITIVE", "1": "NEGATIVE"}),
         "id2",

@@ -62,6 +62,34 @@ def test_generation_steps_over_a_power_of_two() -> None:
         assert cases[name].options["max_new_tokens"] == 3
 
 
+def test_token_types_of_a_second_segment() -> None:
+    """A program that ignores token types is right on every text without a pair."""
+    model = folder("text-classification")
+    batch = infer_task(model).encode(model, cases_of(model)["below-power"])
+    assert batch.arrays["token_type_ids"].tolist() == [[0] * 15 + [1] * 16]
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [("zero-shot-image-classification", 20), ("visual-question-answering", 20)]
+)
+def test_a_label_and_a_question_are_as_long_as_the_model_takes(name: str, length: int) -> None:
+    model = folder(name)
+    batch = infer_task(model).encode(model, cases_of(model)["long"])
+    assert batch.arrays["input_ids"].shape[1] == length
+
+
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [("translation", 60), ("image-to-text", 24), ("automatic-speech-recognition-seq2seq", 24)],
+)
+def test_a_decoder_comes_to_its_last_position(name: str, positions: int) -> None:
+    model = folder(name)
+    case = cases_of(model)["long-answer"]
+    tokens = infer_task(model).encode(model, case).arrays["decoder_input_ids"]
+    assert tokens.shape == (1, positions - case.options["max_new_tokens"])
+    assert not set(tokens[0, 5:].tolist()) & set(model.tokenizer.all_special_ids)
+
+
 def test_a_long_page_fills_its_rows() -> None:
     model = folder("document-question-answering")
     batch = infer_task(model).encode(model, cases_of(model)["long"])

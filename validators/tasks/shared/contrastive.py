@@ -19,7 +19,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels, top_k_labels
-from equipoise.validators.tasks.shared.text import tokenize
+from equipoise.validators.tasks.shared.text import max_tokens, repeat_text, tokenize
 
 
 def encode_pairs(
@@ -50,6 +50,14 @@ def encode_pairs(
         valid={output: is_own, "logits_per_text": is_own.T},
         context=columns,
     )
+
+
+def long_label_case(model: ModelFolder, sample: Sample) -> Case:
+    """Returns the case of a sample whose first label is as long as the model takes."""
+    labels = candidate_labels(sample)
+    length = max_tokens(model)
+    label = repeat_text({"label": labels[0]}, "label", length)["label"]
+    return Case("long", ({**sample, "candidate_labels": [label, *labels[1:]]},))
 
 
 def rank_labels(model: ModelFolder, batch: Batch, scores: Array) -> list[Answer]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
     Array,
@@ -26,6 +28,8 @@ from equipoise.validators.generation.logits_processors import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.shared.text import (
+    UNLIMITED_TOKENS,
+    affordable_tokens,
     block_length,
     long_case,
     max_tokens,
@@ -35,6 +39,15 @@ from equipoise.validators.tasks.shared.text import (
 NUM_BEAMS = 4
 
 STEPS_OVER_POWER = 3
+
+DECODER_TOKENS = "decoder_tokens"
+"""Option of a case: how many tokens the decoder continues from."""
+
+_DECODER_LIMITS = (
+    *("max_target_positions", "max_decoder_position_embeddings", "max_position_embeddings"),
+    *("n_positions", "n_ctx"),
+)
+"""Fields with the number of a decoder's positions."""
 
 
 def generation_cases(
@@ -76,6 +89,38 @@ def generation_cases(
             long_case(model, samples[0], field, {**greedy, "cache": True}),
         ]
     return cases
+
+
+def long_answer_case(model: ModelFolder, sample: Sample) -> Case:
+    """Returns the case of a decoder that continues from an answer nearly as long as its positions: the last ones are used.
+
+    Two tokens are generated, with a cache.
+    """
+    steps = 2
+    parts = [model.config.get(name) or {} for name in ("decoder", "text_config")]
+    limits = [
+        int(part[name])
+        for part in (*parts, model.config)
+        for name in _DECODER_LIMITS
+        if isinstance(part.get(name), int)
+    ]
+    longest = min(limits[0] if limits else UNLIMITED_TOKENS, affordable_tokens(model))
+    options = {"num_beams": 1, "cache": True, "max_new_tokens": steps}
+    return Case("long-answer", (sample,), {**options, DECODER_TOKENS: longest - steps})
+
+
+def with_long_answer(model: ModelFolder, case: Case, arrays: Arrays) -> Arrays:
+    """Extends ``decoder_input_ids`` (rows, tokens) to the length that a case asks for, by tokens of the vocabulary in turn."""
+    length = int(case.options.get(DECODER_TOKENS, 0))
+    if not length:
+        return arrays
+    rows = len(case.samples)
+    start = model.generation_config.get("decoder_start_token_id")
+    given = arrays.get("decoder_input_ids", np.full((rows, 1), start or 0, dtype=np.int64))
+    tokenizer = model.tokenizer
+    ids = [one for one in range(len(tokenizer)) if one not in set(tokenizer.all_special_ids)]
+    more = np.resize(np.asarray(ids, dtype=np.int64), max(length - given.shape[1], 0))
+    return {**arrays, "decoder_input_ids": np.hstack([given, np.tile(more, (rows, 1))])}
 
 
 def _max_prompt_tokens(model: ModelFolder) -> int:

@@ -10,7 +10,9 @@ from equipoise.validators.tasks.shared.generation import (
     decode_texts,
     generate_text,
     generation_cases,
+    long_answer_case,
     token_decisions,
+    with_long_answer,
 )
 from equipoise.validators.tasks.shared.text import tokenize
 
@@ -82,12 +84,12 @@ class TextToTextTask:
     answer_field: str
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
-        """Returns the cases of :func:`generation_cases`."""
-        return generation_cases(model, samples, "text")
+        """Returns the cases of :func:`generation_cases`, and one of a long answer."""
+        return [*generation_cases(model, samples, "text"), long_answer_case(model, samples[0])]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts with the prefix that the config names for the task."""
-        return Batch(case, tokenize_texts(model, case, self.name))
+        return Batch(case, with_long_answer(model, case, tokenize_texts(model, case, self.name)))
 
     run = generate_text
 

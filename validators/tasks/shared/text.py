@@ -32,6 +32,9 @@ LONG_CASE_SCORE_BYTES = 1 << 31
 POWER_OF_TWO = 64
 """Kernels work on blocks of a power of two: a text of one token more, or one fewer, shows what they do with the rest."""
 
+SECOND_SEGMENT = "second_segment"
+"""Option of a case: the second half of each text has the token type 1, which texts without a pair never have."""
+
 EXTRA_PADDING_TOKENS = 5
 """Tokens of padding beyond the longest text of a batch."""
 
@@ -39,7 +42,8 @@ EXTRA_PADDING_TOKENS = 5
 def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text") -> list[Case]:
     """Returns cases of one text, of three with different lengths and with extra padding, and of three given lengths.
 
-    These are one token fewer than a power of two, one more, and the longest that the model takes.
+    These are one token fewer than a power of two, its second half a segment of its own where the model has token types;
+    one token more; and the longest that the model takes.
     """
     three = take_cyclic(samples, 3)
     block = block_length(model)
@@ -47,7 +51,11 @@ def text_cases(model: ModelFolder, samples: Sequence[Sample], field: str = "text
         Case("single", (samples[0],)),
         Case("batch", three),
         Case("padded", three, {"extra_padding": EXTRA_PADDING_TOKENS}),
-        Case("below-power", (repeat_text(samples[0], field, block),), {"max_tokens": block - 1}),
+        Case(
+            "below-power",
+            (repeat_text(samples[0], field, block),),
+            {"max_tokens": block - 1, SECOND_SEGMENT: True},
+        ),
         Case("above-power", (repeat_text(samples[0], field, block),), {"max_tokens": block + 1}),
         long_case(model, samples[0], field),
     ]
@@ -133,7 +141,12 @@ _OFFSET_POSITIONS = frozenset(
 def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
     """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say."""
     encoding = encode_texts(model, case, *texts, **options)
-    return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
+    arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
+    types = arrays.get("token_type_ids")
+    has_types = types is not None and int(model.config.get("type_vocab_size") or 0) > 1
+    if case.options.get(SECOND_SEGMENT) and types is not None and has_types:
+        types[:, types.shape[1] // 2 :] = 1
+    return arrays
 
 
 def encode_texts(
