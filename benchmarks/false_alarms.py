@@ -28,6 +28,7 @@ from equipoise.validators.core.types import Batch
 from equipoise.validators.evaluation import host
 from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
 from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
+from equipoise.validators.evaluation.locate import locate_divergence
 from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult
 from equipoise.validators.matrix import find_programs
 from equipoise.validators.models.sources import resolve_artifact
@@ -113,7 +114,9 @@ def measure_variations(name: str, context: EvaluationContext) -> list[dict[str, 
                 if "optimize" in options and source.backend != "onnx":
                     continue
                 source = replace(source, options={**source.options, **options})
-                result = evaluate_backend(context, source, measured, reference, auditor)
+                result = evaluate_backend(
+                    context, source, measured, reference, auditor, locate_divergence
+                )
                 rows.append({**summarize_result(name, result), "variation": label})
     return rows
 

@@ -21,6 +21,7 @@ from equipoise.validators.evaluation.context import (
     prepare_context,
 )
 from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
+from equipoise.validators.evaluation.locate import locate_divergence
 from equipoise.validators.evaluation.reference import ReferenceModels
 from equipoise.validators.evaluation.report_builder import build_report
 from equipoise.validators.judgement.results import BackendResult
@@ -105,7 +106,14 @@ class Judge:
         source = resolve_artifact(artifact)
         task: Any = self.context.task
         task.outputs.clear()
-        result = evaluate_backend(self.context, source, self.measured, self.reference, self.auditor)
+        result = evaluate_backend(
+            self.context,
+            source,
+            self.measured,
+            self.reference,
+            self.auditor,
+            locate_divergence,
+        )
         report = build_report(self.context, self.reference, self.measured, [result])
         first = next(
             (one for one in self.measured if one.batch.case.name in task.outputs), self.measured[0]

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.validators.evaluation.context import further_cases
+from equipoise.validators.evaluation.further_cases import all_cases
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task, load_samples
 from faults.planting.onnx_graph import Array, NoSiteError, Planted, pick
@@ -247,7 +247,7 @@ def used_tokens(fixture: Path) -> frozenset[int]:
     found: set[int] = set()
     try:
         samples = load_samples(task, model)
-        for case in (*task.cases(model, samples), *further_cases(task, model, samples)):
+        for case in all_cases(task, model, samples):
             for name, value in task.encode(model, case).arrays.items():
                 if name.endswith("input_ids"):
                     found.update(int(one) for one in np.unique(value))
