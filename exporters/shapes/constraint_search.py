@@ -35,6 +35,7 @@ from equipoise.exporters.shapes.substitutions import (
 )
 from equipoise.exporters.target import ExportableModel
 
+UNITED_SIZES_NOTE = "axes of one name have one size"
 MINIMUM_SIZES_NOTE = "sizes that vary are at least what PyTorch assumed, usually 2"
 MAX_EQUALITIES = 40
 """At most this many equalities are stated."""
@@ -200,7 +201,11 @@ def _try_constraints(
     except Exception:
         if not can_unite:
             raise
-    return export(united()), [MINIMUM_SIZES_NOTE, "axes of one name have one size"]
+    try:
+        # A batch of one stays possible where equal sizes are all that JAX has to know.
+        return export(united(least=frozenset(constraints.least))), [UNITED_SIZES_NOTE]
+    except Exception:
+        return export(united()), [MINIMUM_SIZES_NOTE, UNITED_SIZES_NOTE]
 
 
 def _traced_sizes(specs: InputSpecs, source: ExportableModel) -> dict[str, int]:
