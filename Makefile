@@ -58,6 +58,7 @@ alarms: .venv/done .venv-oracle/done  ## Counts alarms without a fault over twen
 
 faults: .venv/done .venv-oracle/done  ## Plants hundreds of faults, counts who notices them, writes docs/faults.md (an hour)
 	.venv/bin/python benchmarks/export_fixtures.py .cache/programs
+	.venv/bin/python benchmarks/false_alarms.py --programs .cache/programs --seeds 12 --name clean-draws
 	PYTHONPATH=benchmarks .venv/bin/python -m faults --oracle .venv-oracle/bin/python --write
 
 goldens: .venv-oracle/done  ## Makes the committed golden files again
