@@ -38,7 +38,9 @@ class Judgement:
     Attributes:
         code: The exit code of ``equipoise validate``.
         verdict: The verdict in words.
-        module: The first module beyond noise; empty if none is named.
+        module: The first module beyond noise, or the smallest that contains the place; empty if none is named.
+        after: Where the place is a range: the last module within noise before it.
+        before: The first module after it that is beyond noise.
         ratio: The largest ratio of error to noise over all cases and outputs.
         reasons: Why the verdict is what it is.
         weights: Names of weights, of the program or the source, that the audit finds wrong.
@@ -50,6 +52,8 @@ class Judgement:
     code: int
     verdict: str
     module: str = ""
+    after: str = ""
+    before: str = ""
     ratio: float = 0.0
     reasons: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
@@ -122,6 +126,8 @@ class Judge:
             code=exit_code(report, strict=True),
             verdict=report.verdict.value,
             module=result.divergence.module if result.divergence else "",
+            after=result.divergence.after if result.divergence else "",
+            before=result.divergence.before if result.divergence else "",
             ratio=max_ratio(result),
             reasons=tuple(list_reasons(result)),
             weights=tuple(list_weights(result)),

@@ -36,13 +36,15 @@ class Row:
 
     @property
     def located(self) -> bool:
-        """Whether the validator names the module, its parent or its child, or the weight that was changed."""
+        """Whether the validator names the module, its parent or its child, the weight that was changed, or a range that ends there."""
         found = str(self.judgement.get("module", ""))
         notes = " ".join(self.judgement.get("notes", ()))
         if self.fault.kind.startswith("output-") and not found and OUTPUTS_ALONE in notes:
             return True
         modules = {plain_name(one) for one in (self.module, self.fault.module)}
-        if any(is_near(found, one) for one in modules):
+        ends = (str(self.judgement.get("after", "")), str(self.judgement.get("before", "")))
+        places = ends if any(ends) else (found,)
+        if any(is_near(place, one) for place in (found, *places) for one in modules):
             return True
         said = " ".join(self.judgement.get("reasons", ())[:1])
         if self.fault.weight and self.fault.weight in said:

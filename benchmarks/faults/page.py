@@ -110,9 +110,10 @@ def heading(rows: Sequence[Row], total: Count, about: Mapping[str, Any]) -> list
         f"**`equipoise validate` ends with exit code 1 for {total.caught} of {total.faults} ({caught}). Of {total.with_module} that were caught and lie in one",
         f"module it names the module or the weight for {total.located} ({located}).**",
         "",
-        "A fault counts as located if the first module that is named is the one that was changed, its parent or its child; if the",
-        "audit names the weight that was changed; or if the outputs alone are beyond noise where the fault lies behind the last",
-        "module. No pass of `onnxoptimizer` 0.4.2 changes what the base programs compute, so DiTOX's rewrites are made by hand.",
+        "A fault counts as located if the first module that is named, or an end of the range that is named, is the one that was changed,",
+        "its parent or its child; if the audit names the weight that was changed; or if the outputs alone are beyond noise where the fault",
+        "lies behind the last module. In the programs that it could be tried on, no pass of `onnxoptimizer` 0.4.2 changes what they compute,",
+        "so DiTOX's rewrites are made by hand.",
         "[benchmarks/results/faults.json](../benchmarks/results/faults.json) has every fault, what was done, and what was said of it.",
         "",
     ]

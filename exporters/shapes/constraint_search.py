@@ -196,16 +196,19 @@ def _try_constraints(
             if not (question or can_unite):
                 raise
             break
-    try:
-        return export(constraints.specs(least=True)), [MINIMUM_SIZES_NOTE]
-    except Exception:
-        if not can_unite:
-            raise
-    try:
+    attempts = [(constraints.specs(least=True), [MINIMUM_SIZES_NOTE])]
+    if can_unite:
         # A batch of one stays possible where equal sizes are all that JAX has to know.
-        return export(united(least=frozenset(constraints.least))), [UNITED_SIZES_NOTE]
-    except Exception:
-        return export(united()), [MINIMUM_SIZES_NOTE, UNITED_SIZES_NOTE]
+        few = united(least=frozenset(constraints.least))
+        attempts += [(few, [UNITED_SIZES_NOTE])]
+        attempts += [(united(), [MINIMUM_SIZES_NOTE, UNITED_SIZES_NOTE])]
+    while True:
+        specs, notes = attempts.pop(0)
+        try:
+            return export(specs), notes
+        except Exception:
+            if not attempts:
+                raise
 
 
 def _traced_sizes(specs: InputSpecs, source: ExportableModel) -> dict[str, int]:

@@ -224,14 +224,17 @@ class BackendResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of the cases; a weight that is not the source's is a divergence whatever the outputs."""
+        """The worst verdict of the cases, *diverged* before *failed*; a weight that is not the source's is a divergence."""
         if self.absent:
             return Verdict.ABSENT
         if self.audit is not None and self.audit.findings:
             return Verdict.DIVERGED
+        verdicts = [case.verdict for case in self.cases]
+        if Verdict.DIVERGED in verdicts:
+            return Verdict.DIVERGED  # that other cases failed does not excuse it
         if self.failure:
             return Verdict.FAILED
-        found = worst_verdict([case.verdict for case in self.cases])
+        found = worst_verdict(verdicts)
         return worst_verdict([found, Verdict.DIVERGED]) if self.companions else found
 
 
