@@ -48,6 +48,17 @@ def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedPro
 
 
 @pytest.mark.slow
+def test_a_batch_of_one_where_axes_are_united(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """JAX has to know that two batches are equal, which says nothing about their size: one row runs too."""
+    model = SENTIMENT.parents[1] / "tasks" / "automatic-speech-recognition-ctc"
+    options = ("--cases", "single,batch", "--ways", "export", "--json")
+    outcome = cli("export", model, tmp_path / "out", "--to", "stablehlo", *options)
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert "axes of one name have one size" in outcome.data["notes"]
+    assert set(outcome.data["verdict"]["backends"][0]["cases"]) == {"single", "batch"}
+
+
+@pytest.mark.slow
 def test_tensorflow_checkpoint_to_answer_without_torch(
     cli: Callable[..., Any], tmp_path: Path
 ) -> None:
