@@ -33,14 +33,24 @@ def all_cases(task: HasCases, model: ModelFolder, samples: Sequence[Sample]) -> 
 
 
 def large_batch(cases: Sequence[Case]) -> list[Case]:
-    """Returns the case ``batch`` with five rows, if there is one and no case has as many rows, those of beams included."""
-    rows = (len(case.samples) * int(case.options.get("num_beams", 1)) for case in cases)
-    if max(rows, default=0) >= LARGE_BATCH:
+    """Returns the cases ``batch`` and ``batch-cache`` with five rows, if no case has as many; a generated text of few tokens.
+
+    The rows of beams do not count: what all logits of a row have in common does not change their scores.
+    """
+    if max((len(case.samples) for case in cases), default=0) >= LARGE_BATCH:
         return []
     return [
-        replace(case, name=f"batch-{LARGE_BATCH}", samples=take_cyclic(case.samples, LARGE_BATCH))
+        replace(
+            case,
+            name=case.name.replace("batch", f"batch-{LARGE_BATCH}"),
+            samples=take_cyclic(case.samples, LARGE_BATCH),
+            options={
+                **case.options,
+                **({"max_new_tokens": 3} if "num_beams" in case.options else {}),
+            },
+        )
         for case in cases
-        if case.name == "batch"
+        if case.name in ("batch", "batch-cache")
     ]
 
 

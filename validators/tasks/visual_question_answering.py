@@ -10,7 +10,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import image_cases, preprocess_images, synthetic_image
 from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, label_decisions, top_k_labels
-from equipoise.validators.tasks.shared.text import long_case, tokenize
+from equipoise.validators.tasks.shared.text import SECOND_SEGMENT, long_case, tokenize
 
 
 class VisualQuestionAnswering:
@@ -37,7 +37,8 @@ class VisualQuestionAnswering:
 
     def cases(self, model: ModelFolder, samples: Sequence[Sample]) -> list[Case]:
         """Returns the cases of :func:`image_cases`, and one of a question as long as the model takes."""
-        return [*image_cases(model, samples), long_case(model, samples[0], "question")]
+        options = {SECOND_SEGMENT: True}
+        return [*image_cases(model, samples), long_case(model, samples[0], "question", options)]
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes questions and images."""
