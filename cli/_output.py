@@ -77,7 +77,7 @@ def print_fields(rows: Iterable[tuple[str, object]]) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table."""
-    cells = [[escape_unsafe(str(cell)) for cell in row] for row in rows]
+    cells = [[escape_unsafe(str(cell)).replace("\n", "\\n") for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich_table(columns, cells)
         return

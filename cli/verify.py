@@ -20,11 +20,23 @@ if TYPE_CHECKING:
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--source", help="The source: every tensor is compared with it.")
 @click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
+@click.option(
+    "--merge-adapter",
+    type=click.Path(path_type=Path),
+    help="The adapter that the conversion merged.",
+)
+@click.option("--architecture", help="The FILE.toml that the conversion was told.")
 @_run.revision_option
 @_run.json_option
 @_run.handle_errors
 def command(
-    output: Path, source: str | None, config: Path | None, revision: str | None, as_json: bool
+    output: Path,
+    source: str | None,
+    config: Path | None,
+    merge_adapter: Path | None,
+    architecture: str | None,
+    revision: str | None,
+    as_json: bool,
 ) -> int:
     """Verify the folder OUTPUT: a conversion against equipoise.json, or an artifact of `export` against artifact.json.
 
@@ -44,7 +56,14 @@ def command(
     from equipoise.convert.verify import verify
 
     with _progress() as say:
-        found = verify(output, source=path, config=config, progress=say)
+        found = verify(
+            output,
+            source=path,
+            config=config,
+            merge_adapter=merge_adapter,
+            architecture=architecture,
+            progress=say,
+        )
     _run.print_json(_data(found)) if as_json else _show(found)
     return _run.EXIT_DIFFERENCE if found.findings else _run.EXIT_OK
 
@@ -90,12 +109,15 @@ def _data(found: Verification) -> dict[str, Any]:
         "tensors": found.tensors,
         "derived": found.derived,
         "foreign": list(found.foreign),
+        "options": list(found.options),
         "findings": [vars(one) for one in found.findings],
     }
 
 
 def _show(found: Verification) -> None:
     _show_findings(found.findings, found.foreign)
+    if found.options:
+        _output.echo(f"converted again with {', '.join(found.options)}")
     derived = f", {found.derived} tensors converted again from the source" if found.derived else ""
     checked = f"{found.files} files and {found.tensors} tensors checked{derived}"
     _output.echo(f"{checked}: {_verdict(found.findings)}")

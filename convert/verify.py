@@ -17,7 +17,7 @@ from equipoise.convert.conversion.plan_types import Plan, Step
 from equipoise.convert.conversion.planner import plan
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
-from equipoise.convert.core.errors import EquipoiseError
+from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.convert.core.hashing import hash_blocks, hash_file
 from equipoise.convert.core.tensor import TensorRef, array_blocks
 from equipoise.convert.files.containment import reason_not_to_read
@@ -27,8 +27,10 @@ Progress = Callable[[str], None]
 """Called with the name of the file or tensor that is being checked."""
 
 
-OPENING_OPTIONS = ("subtree", "variant", "dequantize", "merge_adapter")
-"""Options of :func:`open_checkpoint` that a manifest records."""
+OPENING_OPTIONS = ("subtree", "variant", "dequantize")
+"""Options of :func:`open_checkpoint` that are taken from the manifest: they choose among the source's own weights."""
+
+_SHOWN_OPTIONS = (*OPENING_OPTIONS, "merge_adapter", "architecture", "allow", "allow_lossy")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Verification:
         findings: All differences; empty if there are none.
         foreign: Files of the folder that the manifest does not list and that no framework reads: README, licence,
             hidden files. Any other file that is not listed is a finding.
+        options: Options of the conversion with which the source was converted again, as ``name=value``.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class Verification:
     derived: int
     findings: tuple[Finding, ...]
     foreign: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 def verify(
@@ -79,27 +83,64 @@ def verify(
     *,
     source: str | Path | None = None,
     config: str | Path | None = None,
+    merge_adapter: str | Path | None = None,
+    architecture: str | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Hashes every file and tensor again; with a source, also makes every file and tensor again.
 
-    What is made again is compared with what the files hold, not with what the manifest says of them.
+    What is made again is compared with what the files hold, not with what the manifest says of them. Files that change
+    what is made (an adapter, an architecture file) are those that the caller names, never those of the manifest.
 
     Args:
         folder: The output of a conversion.
         source: The checkpoint it came from.
         config: The source's ``config.json`` if it is not next to the weights.
+        merge_adapter: The adapter that the conversion merged.
+        architecture: The architecture file that the conversion was told.
         progress: Called with the name of the file or tensor that is being checked.
 
     Raises:
         CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
+        InputError: The conversion used an adapter or an architecture file, and none is given, or the reverse.
     """
     root = Path(folder)
     run = _Verifier(root, Manifest.read(root), progress or _ignore_progress)
     run.output()
+    applied: tuple[str, ...] = ()
     if source is not None:
-        run.source(Path(source), config)
-    return Verification(root, run.files, run.tensors, run.derived, tuple(run.findings), run.foreign)
+        given = _given_files(run.values["options"], merge_adapter, architecture)
+        run.source(Path(source), config, given)
+        options = {**run.values["options"], **given}
+        applied = tuple(f"{one}={options[one]}" for one in _SHOWN_OPTIONS if options.get(one))
+    return Verification(
+        root, run.files, run.tensors, run.derived, tuple(run.findings), run.foreign, applied
+    )
+
+
+def _given_files(
+    recorded: Mapping[str, Any], merge_adapter: str | Path | None, architecture: str | None
+) -> dict[str, Any]:
+    """Returns the adapter and the architecture of the caller; the manifest may only say that there was one.
+
+    Raises:
+        InputError: The conversion used one, and none is given, or the reverse.
+    """
+    named = str(recorded.get("architecture") or "")
+    if bool(recorded.get("merge_adapter")) != (merge_adapter is not None):
+        had = recorded.get("merge_adapter")
+        raise InputError(
+            f"the conversion merged the adapter {had}"
+            if had
+            else "the conversion merged no adapter",
+            hint="say which adapter is meant with --merge-adapter" if had else None,
+        )
+    if named.endswith(".toml") and architecture is None:
+        raise InputError(
+            f"the conversion used the architecture file {named}",
+            hint="say which file is meant with --architecture",
+        )
+    return {"merge_adapter": merge_adapter, "architecture": architecture or named or None}
 
 
 def _ignore_progress(what: str) -> None:
@@ -177,13 +218,14 @@ class _Verifier:
         expected = record[self.tensor_hash]
         self._compare("output", "the tensor has changed", file, ref.name, expected, digest)
 
-    def source(self, path: Path, config: str | Path | None) -> None:
+    def source(self, path: Path, config: str | Path | None, given: Mapping[str, Any]) -> None:
         """Checks the files of the source and makes every file and tensor of the output again."""
         options = self.values["options"]
         checkpoint = open_checkpoint(
             path,
             layout=self.values["route"][0],
             config=config,
+            merge_adapter=given["merge_adapter"],
             **{name: options[name] for name in OPENING_OPTIONS if name in options},
         )
         listed = dict(self.values["source"]["files"])
@@ -194,19 +236,19 @@ class _Verifier:
                 self._file("source", file, file.name, listed.pop(file.name))
         for name in listed:
             self._find("source", "the file is missing", name)
-        planned = self._planned(checkpoint)
+        planned = self._planned(checkpoint, given["architecture"])
         if planned is not None:
             self._derive(planned)
             self._companions(planned)
 
-    def _planned(self, checkpoint: Checkpoint) -> Plan | None:
+    def _planned(self, checkpoint: Checkpoint, architecture: str | None) -> Plan | None:
         options = self.values["options"]
         try:
             return plan(
                 checkpoint,
                 self.values["target"]["format"],
                 dtype=self.values["dtype"],
-                architecture=options.get("architecture"),
+                architecture=architecture,
                 allow=options.get("allow"),
                 allow_lossy=bool(options.get("allow_lossy")),
                 max_shard_size=options.get("max_shard_size"),

@@ -73,7 +73,15 @@ def _sort_parts(
         match = _PART.fullmatch(bare)
         if match is not None:
             kind = ".bias" if match["kind"] == "bias" else ""
-            parts.setdefault(match["module"], {})[match["part"] + kind] = ref
+            found = parts.setdefault(match["module"], {})
+            if match["part"] + kind in found:
+                raise CheckpointError(
+                    "the adapter has this part twice, with and without the adapter's name",
+                    file=path,
+                    tensor=name,
+                    found=found[match["part"] + kind].name,
+                )
+            found[match["part"] + kind] = ref
         elif any(part.startswith(_UNKNOWN_PARTS) for part in bare.split(".")):
             raise CheckpointError(
                 "the adapter has a part of a kind that is not merged here", file=path, tensor=name

@@ -92,18 +92,7 @@ class Checkpoint(Mapping[str, TensorRef]):
             CheckpointError: Two names of the file map to one name of the layout.
         """
         names = self._names_in(layout)
-        found: dict[str, TensorRef] = {}
-        for name, ref in self.tensors.items():
-            layout_name = names[name].removeprefix(prefix)
-            if layout_name in found:
-                raise CheckpointError(
-                    f"two tensors have the name {layout_name!r} in the layout",
-                    file=ref.file,
-                    tensor=name,
-                    found=found[layout_name].name,
-                )
-            found[layout_name] = ref
-        return found
+        return self._renamed({name: names[name].removeprefix(prefix) for name in self.tensors})
 
     def _names_in(self, layout: str) -> dict[str, str]:
         """Returns the name in a layout for each name in the files."""
@@ -117,9 +106,35 @@ class Checkpoint(Mapping[str, TensorRef]):
         }
 
     def in_names_of_files(self) -> dict[str, TensorRef]:
-        """Returns the tensors by their whole names in the files, without what a container adds (``:0``)."""
+        """Returns the tensors by their whole names in the files, without what a container (``:0``) and wrappers (``module.``) add.
+
+        Raises:
+            CheckpointError: Two names of the files are one without it.
+        """
         decode = layout_module(self.layout or "pytorch").decode
-        return {
-            decode(name.removeprefix(self.prefix), self.container, ""): ref
-            for name, ref in self.tensors.items()
-        }
+        return self._renamed(
+            {
+                name: decode(name.removeprefix(self.prefix), self.container, "")
+                for name in self.tensors
+            }
+        )
+
+    def _renamed(self, names: Mapping[str, str]) -> dict[str, TensorRef]:
+        """Returns the tensors under other names.
+
+        Raises:
+            CheckpointError: Two tensors come to have one name, so that one would be lost.
+        """
+        found: dict[str, TensorRef] = {}
+        for name, ref in self.tensors.items():
+            if names[name] in found:
+                first = name.removesuffix(names[name]).rstrip(".")
+                raise CheckpointError(
+                    f"two tensors have the name {names[name]!r} without the prefixes of wrappers",
+                    file=ref.file,
+                    tensor=name,
+                    found=found[names[name]].name,
+                    hint=f"take one of the two models with --subtree {first}" if first else None,
+                )
+            found[names[name]] = ref
+        return found

@@ -174,7 +174,7 @@ class _ClassSearch:
             raise ArchitectureError(
                 f"several models of this architecture, under {', '.join(map(repr, several))}",
                 file=self.checkpoint.files[0],
-                hint=f"convert and inspect take one with --subtree, e.g. --subtree {self.checkpoint.prefix}{several[0].rstrip('./')}",
+                hint=f"convert, inspect and diff (for B: --subtree-b) take one with --subtree, e.g. --subtree {self.checkpoint.prefix}{several[0].rstrip('./')}",
             )
         best = next(iter(whole or matches), None)
         return self._without_values(best) if best is not None else None

@@ -40,7 +40,7 @@ def notes_on_wrappers(
         if (bare := ref.name.removeprefix(checkpoint.prefix)) != decode(bare, "pytorch", "")
     ]
     if wrapped:
-        yield f"{len(wrapped)} names contain the prefix of a wrapper: {wrapped[0]!r}"
+        yield f"the prefix of a wrapper is removed from {len(wrapped)} names: {wrapped[0]!r}"
 
 
 def _notes_on_names(source: MatchedCheckpoint) -> Iterator[str]:

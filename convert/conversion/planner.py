@@ -85,6 +85,12 @@ def plan(
     """
     if dtype is not None and dtype not in CAST_DTYPES:
         raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(CAST_DTYPES))
+    if not checkpoint.tensors:
+        raise CheckpointError(
+            "it holds no tensors",
+            file=checkpoint.path,
+            hint="download or save the weights again" if not checkpoint.left_out else None,
+        )
     layout, target_format = find_format(to)
     target = PlanTarget(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
     allowed = expand_patterns(checkpoint.tensors, allow or {}, checkpoint.path)

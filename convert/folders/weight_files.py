@@ -275,7 +275,7 @@ def _find_any_variant(folder: Path) -> WeightFiles | None:
             folder,
             "variants",
             list(found.values()),
-            option="; convert and inspect take --variant NAME",
+            option="; convert, inspect and diff (for B: --variant-b) take --variant NAME",
         )
     ((variant, path),) = found.items()
     note = f"the weights of the variant {variant!r} were taken: there are no others"

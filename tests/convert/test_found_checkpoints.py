@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from equipoise.convert import convert
-from equipoise.convert.core.errors import CoverageError
+from equipoise.convert import convert, open_checkpoint
+from equipoise.convert.core.errors import CheckpointError, CoverageError
+from equipoise.convert.diff import compare_checkpoints
 from equipoise.fixtures.synthetic import expand_class, make_tensors
 
 SIZES = {
@@ -57,8 +58,14 @@ def assert_same(folder: Path, expected: Arrays = TENSORS) -> None:
 @pytest.mark.parametrize(
     ("change", "note_part"),
     [
-        (lambda name: f"module.{name}", "41 names contain the prefix of a wrapper: 'module."),
-        (lambda name: f"_orig_mod.{name}", "41 names contain the prefix of a wrapper: '_orig_mod."),
+        (
+            lambda name: f"module.{name}",
+            "the prefix of a wrapper is removed from 41 names: 'module.",
+        ),
+        (
+            lambda name: f"_orig_mod.{name}",
+            "the prefix of a wrapper is removed from 41 names: '_orig_mod.",
+        ),
         (lambda name: f"module._orig_mod.{name}", "prefix of a wrapper: 'module._orig_mod."),
         (
             lambda name: name.replace("bert.", "bert._orig_mod."),
@@ -68,7 +75,7 @@ def assert_same(folder: Path, expected: Arrays = TENSORS) -> None:
             lambda name: name.replace(
                 "layer.", "layer._fsdp_wrapped_module._checkpoint_wrapped_module."
             ),
-            "32 names contain the prefix of a wrapper: 'bert.encoder.layer._fsdp_wrapped_module.",
+            "the prefix of a wrapper is removed from 32 names: 'bert.encoder.layer._fsdp_wrapped_module.",
         ),
         (old_norms, "10 names are spelled differently: 'bert."),
     ],
@@ -87,6 +94,51 @@ def test_a_wrapper_that_makes_two_names_one_is_refused(tmp_path: Path) -> None:
     source = stored(tmp_path / "source", {**TENSORS, f"module.{name}": TENSORS[name]})
     with pytest.raises(Exception, match=r"two tensors have the name 'classifier\.bias'"):
         convert(source, tmp_path / "flax", to="flax")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("module.w", "w"), ("_orig_mod.w", "w"), ("module.w", "_orig_mod.w"), ("a._orig_mod.w", "a.w")],
+)
+@pytest.mark.parametrize("to", ["pytorch-bin", "pytorch-safetensors"])
+def test_no_tensor_is_lost_to_a_wrapper(names: tuple[str, str], to: str, tmp_path: Path) -> None:
+    """Of an unknown model too: both would have one name, and the last would win."""
+    arrays = {name: np.full(3, index, np.float32) for index, name in enumerate(names)}
+    save_file(arrays, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"two tensors have the name '(a\.)?w'"):
+        convert(tmp_path / "model.safetensors", tmp_path / "out", to=to)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CheckpointError, match="two tensors have the name"):
+        compare_checkpoints(*[open_checkpoint(tmp_path / "model.safetensors")] * 2)
+
+
+def test_two_whole_models_in_one_file(tmp_path: Path) -> None:
+    """41 plain names and 41 with a prefix: one of the two models is chosen, or nothing is written."""
+    other = {f"module.{name}": value + 1 for name, value in TENSORS.items()}
+    source = stored(tmp_path / "source", {**TENSORS, **other})
+    with pytest.raises(CheckpointError, match="two tensors have the name") as refused:
+        convert(source, tmp_path / "out", to="pytorch-bin")
+    assert refused.value.hint == "take one of the two models with --subtree module"
+    convert(source, tmp_path / "out", to="pytorch", subtree="module")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    np.testing.assert_array_equal(found["classifier.bias"], TENSORS["classifier.bias"] + 1)
+
+
+@pytest.mark.parametrize("name", ["empty.bin", "empty.safetensors", "empty.msgpack"])
+def test_a_file_without_tensors_is_refused(name: str, tmp_path: Path) -> None:
+    import torch
+
+    file = tmp_path / name
+    if name.endswith("bin"):
+        torch.save({}, file)
+    elif name.endswith("msgpack"):
+        file.write_bytes(b"\x80")
+    else:
+        save_file({}, file)
+    to = "flax-safetensors" if name.endswith("msgpack") else "pytorch-bin"
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        convert(file, tmp_path / "out", to=to)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_config_without_architectures(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def _several_maps(content: FileContent, maps: list[str]) -> CheckpointError:
         "several maps of this file hold weights, and nothing says which is meant",
         file=content.path,
         found=", ".join(f"{name} ({count} tensors)" for name, count in counts.items()),
-        hint=f"convert and inspect take one with --subtree, e.g. --subtree {maps[0]}",
+        hint=f"convert, inspect and diff (for B: --subtree-b) take one with --subtree, e.g. --subtree {maps[0]}",
     )
 
 

@@ -97,7 +97,41 @@ def test_the_conversion_is_recorded_and_verified(to: str, tmp_path: Path) -> Non
     ].keys()
     assert any(note.startswith("LoRA adapter modules-to-save merged") for note in manifest["notes"])
     assert not (out / "adapter_config.json").exists()
-    assert verify(out, source=base).findings == ()
+    found = verify(out, source=base, merge_adapter=adapter)
+    assert found.findings == ()
+    assert found.options == (f"merge_adapter={adapter}",)
+
+
+def test_an_adapter_in_the_manifest_alone_is_not_applied(tmp_path: Path) -> None:
+    """Who edits a manifest must not choose the weights that it is compared with."""
+    base, adapter = base_of("modules-to-save"), GOLDEN / "modules-to-save"
+    convert(base, tmp_path / "good", to="flax")
+    convert(base, tmp_path / "evil", to="flax", merge_adapter=adapter)
+    shutil.copy(tmp_path / "evil" / "flax_model.msgpack", tmp_path / "good")
+    good, evil = (
+        json.loads((tmp_path / name / "equipoise.json").read_text()) for name in ("good", "evil")
+    )
+    for name in ("target", "tensors", "sources", "source", "options"):
+        good[name] = evil[name]
+    (tmp_path / "good" / "equipoise.json").write_text(json.dumps(good))
+    with pytest.raises(InputError, match="the conversion merged the adapter"):
+        verify(tmp_path / "good", source=base)
+    del good["options"]["merge_adapter"]
+    (tmp_path / "good" / "equipoise.json").write_text(json.dumps(good))
+    assert verify(tmp_path / "good", source=base).findings
+    with pytest.raises(InputError, match="the conversion merged no adapter"):
+        verify(tmp_path / "good", source=base, merge_adapter=adapter)
+
+
+def test_a_part_of_an_adapter_that_is_there_twice(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(GOLDEN / "lora", adapter)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    name = next(one for one in tensors if one.endswith("lora_A.weight"))
+    tensors[name.replace("lora_A.weight", "lora_A.default.weight")] = tensors[name] * 100
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="has this part twice"):
+        open_checkpoint(base_of("lora"), merge_adapter=adapter)
 
 
 def test_an_adapter_beside_its_base(tmp_path: Path) -> None:

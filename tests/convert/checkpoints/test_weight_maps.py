@@ -144,7 +144,7 @@ def test_a_wrapper_is_noted_whatever_the_target(to: str, tmp_path: Path) -> None
     source = stored(tmp_path / "source", as_torch(TENSORS, "module."))
     manifest = convert(source, tmp_path / "made", to=to)
     (note,) = manifest.values["notes"]
-    assert "41 names contain the prefix of a wrapper: 'module.bert" in note
+    assert "the prefix of a wrapper is removed from 41 names: 'module.bert" in note
 
 
 def test_what_is_left_out_is_recorded(tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def test_an_unknown_architecture_is_converted_to_flax_and_back(
     kernel = open_checkpoint(flax)["model/layers/0/mlp/experts/2/gate_proj/kernel"]
     weight = open_checkpoint(saved)["model.layers.0.mlp.experts.2.gate_proj.weight"]
     assert (kernel.read() == weight.read().T).all()
-    assert verify(flax, source=saved).findings == ()
+    with pytest.raises(InputError, match="the conversion used the architecture file"):
+        verify(flax, source=saved)
+    assert verify(flax, source=saved, architecture=str(file)).findings == ()
     back = tmp_path / "back"
     assert cli("convert", flax, back, "--to", "pytorch", "--architecture", file).code == 0
     assert tensors(back) == tensors(saved)
