@@ -85,12 +85,6 @@ def plan(
     """
     if dtype is not None and dtype not in CAST_DTYPES:
         raise InputError(f"unknown dtype {dtype!r}", expected=", ".join(CAST_DTYPES))
-    if not checkpoint.tensors:
-        raise CheckpointError(
-            "it holds no tensors",
-            file=checkpoint.path,
-            hint="download or save the weights again" if not checkpoint.left_out else None,
-        )
     layout, target_format = find_format(to)
     target = PlanTarget(layout, target_format, None, dtype, max_shard_size or sys.maxsize)
     allowed = expand_patterns(checkpoint.tensors, allow or {}, checkpoint.path)
@@ -103,6 +97,12 @@ def plan(
         target = replace(target, view=layout_view(source.expansion, layout))
         ledger = CoverageLedger(allowed, lossy=allow_lossy)
         planned = _Planner(source, target, ledger, partial=partial).plan()
+    if not checkpoint.tensors:
+        raise CheckpointError(
+            "it holds no tensors",
+            file=checkpoint.path,
+            hint="download or save the weights again" if not checkpoint.left_out else None,
+        )
     options = {
         "architecture": architecture,
         "max_shard_size": max_shard_size,

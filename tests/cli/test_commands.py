@@ -164,6 +164,7 @@ def test_verify_as_json(cli: Callable[..., Any], bert: Path, tmp_path: Path) -> 
         "tensors": 42,
         "derived": 42,
         "findings": [],
+        "options": [],
         "foreign": [],
     }
     config = json.loads((tmp_path / "out" / "config.json").read_text())

@@ -85,7 +85,10 @@ OPTIONS = {
         *("--save-golden", "--strict", "--task", "--tf32", "--threads", "--time-limit"),
         *("ARTIFACTS", "MODEL"),
     ],
-    "verify": ["--config", "--json", "--revision", "--source", "OUTPUT"],
+    "verify": [
+        *("--architecture", "--config", "--json", "--merge-adapter", "--revision", "--source"),
+        "OUTPUT",
+    ],
 }
 """The public surface. Scripts of users depend on it: remove nothing."""
 

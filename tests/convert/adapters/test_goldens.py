@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.adapters.settings import read_settings
-from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.errors import CheckpointError, InputError
 from equipoise.convert.core.tensor import DTYPES
 from equipoise.convert.verify import verify
 from equipoise.fixtures.synthetic import write_tensors
