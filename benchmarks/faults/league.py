@@ -11,6 +11,9 @@ from faults.corpus import Fault
 OUTPUTS_ALONE = "the outputs alone are"
 """Part of the note that no module is beyond noise: right where the fault lies behind the last module."""
 
+EDITS_OF_INPUTS = ("preprocessing", "layout")
+"""Classes whose faults are planted between the inputs of a graph and its first module."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -36,12 +39,21 @@ class Row:
 
     @property
     def located(self) -> bool:
-        """Whether the validator names the module, its parent or its child, the weight that was changed, or a range that ends there."""
+        """Whether the validator names the module, its parent or its child, the weight that was changed, or a range that ends there.
+
+        A fault in what a model is given lies before the model: the range that ends where the model begins.
+        """
         found = str(self.judgement.get("module", ""))
         notes = " ".join(self.judgement.get("notes", ()))
         if self.fault.kind.startswith("output-") and not found and OUTPUTS_ALONE in notes:
             return True
         modules = {plain_name(one) for one in (self.module, self.fault.module)}
+        if (
+            self.fault.class_name in EDITS_OF_INPUTS
+            and found
+            and found == self.judgement.get("before")
+        ):
+            return True
         ends = (str(self.judgement.get("after", "")), str(self.judgement.get("before", "")))
         places = ends if any(ends) else (found,)
         if any(is_near(place, one) for place in (found, *places) for one in modules):
@@ -81,12 +93,16 @@ def parents(path: str) -> tuple[str, ...]:
 
 
 def plain_name(name: str) -> str:
-    """Returns the name of a module or weight without the wrappers around a model, whose name is ``model`` as often as the model's.
+    """Returns the name of a module or weight without its number of calls and the wrappers around a model.
 
+    The wrappers' name is ``model``, as often as the model's is.
+
+    >>> plain_name("albert.layers.0.ffn#3")
+    'albert.layers.0.ffn'
     >>> plain_name("model.model.decoder.layers.0")
     'decoder.layers.0'
     """
-    plain = name.replace("/", ".").removeprefix("params.")
+    plain = name.replace("/", ".").removeprefix("params.").partition("#")[0]
     while plain.startswith("model."):
         plain = plain.removeprefix("model.")
     return plain
