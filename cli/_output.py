@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ UNSAFE_CHARACTERS = re.compile(
 """Characters that a terminal obeys instead of showing them: control characters but for tab and line feed, and those that
 change the direction of text; and halves of UTF-16 pairs, which no terminal can be sent."""
 
+_STDOUT, _STDERR = 1, 2
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -25,8 +27,69 @@ def echo(text: str = "", *, err: bool = False) -> None:
     r"""Prints a line; characters that a terminal would obey are shown as escapes.
 
     Names of tensors and files come from files of strangers: a name such as ``"\x1b[2J"`` would clear the screen.
+
+    Raises:
+        OutputError: Stdout cannot be written; where that is true of stderr, nobody can be told.
     """
-    click.echo(escape_unsafe(text), err=err)
+    with printing(err=err):
+        click.echo(escape_unsafe(text), err=err)
+
+
+@contextmanager
+def printing(*, err: bool = False) -> Iterator[None]:
+    """Makes a fault of stdout, such as a full disk, an error of Equipoise; ignores one of stderr.
+
+    Raises:
+        OutputError: Stdout cannot be written.
+        BrokenPipeError: Its reader ended.
+    """
+    from equipoise.convert.core.errors import OutputError
+
+    try:
+        yield
+    except OSError as error:
+        if err:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"stdout cannot be written: {error.strerror or error}") from error
+
+
+def open_closed_streams() -> None:
+    """Opens the null device for each standard stream that whoever started the program closed.
+
+    Without it, ``sys.stderr`` is None, and a file that is opened later gets the number of a stream to which a library prints.
+    """
+    while (unused := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(unused, True)
+    os.close(unused)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(_STDOUT, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_STDERR, "w", encoding="utf-8")
+
+
+def flush_streams() -> None:
+    """Flushes stdout and stderr; discards what cannot be written, or Python would report it in its own way.
+
+    Raises:
+        OutputError: Stdout could not be written.
+        BrokenPipeError: Its reader ended.
+    """
+    for stream, descriptor in ((sys.stderr, _STDERR), (sys.stdout, _STDOUT)):
+        with printing(err=descriptor == _STDERR):
+            try:
+                stream.flush()
+            except OSError:
+                discard_stream(descriptor)
+                raise
+
+
+def discard_stream(descriptor: int = _STDOUT) -> None:
+    """Leads a standard stream to the null device, so that what Python flushes at its end is no fault."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
 
 
 def escape_unsafe(text: str) -> str:
@@ -98,7 +161,8 @@ def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) ->
         grid.add_column(column, overflow="fold")  # names must not be truncated
     for row in cells:
         grid.add_row(*(Text(cell) for cell in row))
-    Console().print(grid)
+    with printing():
+        Console().print(grid)
 
 
 @contextmanager

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from equipoise.cli._output import UNSAFE_CHARACTERS, echo
+from equipoise.cli._output import UNSAFE_CHARACTERS, discard_stream, echo, printing
 
 if TYPE_CHECKING:
     from equipoise.convert.core.errors import EquipoiseError
@@ -26,6 +28,17 @@ EXIT_CLOSED_PIPE = 141
 
 _PACKAGES = {"PIL": "pillow", "tf_keras": "tf-keras", "google": "protobuf"}
 """Names of packages in a registry where they differ from the name of the module."""
+
+_HINTS = {
+    errno.ENOSPC: "make room, then run it again",
+    errno.EDQUOT: "make room, then run it again",
+    errno.EFBIG: "the file size is limited here (`ulimit -f`, or the file system)",
+    errno.EMFILE: "allow more open files (`ulimit -n`), then run it again",
+    errno.ENFILE: "close other programs, then run it again",
+    errno.ENOMEM: "free some memory, then run it again",
+    errno.EIO: "look at the disk and the terminal, then run it again",
+}
+"""Faults of the system, of which an ``OSError`` may name no file -> what to do."""
 
 _MAX_PATH_CHARACTERS = 200
 _MAX_CAUSE_CHARACTERS = 2000
@@ -63,10 +76,10 @@ def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
         try:
             return run(*args, **kwargs)
         except BrokenPipeError:  # the reader of stdout ended, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at the end of Python
+            discard_stream()
             return EXIT_CLOSED_PIPE
         except (EquipoiseError, OSError, ModuleNotFoundError) as raised:
-            error = _as_equipoise_error(raised)
+            error = as_equipoise_error(raised)
             if error is None:
                 raise
             as_json = bool(kwargs.get("as_json"))
@@ -76,14 +89,19 @@ def handle_errors(run: Callable[P, int]) -> Callable[P, int]:
     return guarded
 
 
-def _as_equipoise_error(error: Exception) -> EquipoiseError | None:
-    """Returns what a user can mend as an error of Equipoise: a file that cannot be used, a package that is missing."""
-    from equipoise.convert.core.errors import EquipoiseError, InputError
+def as_equipoise_error(error: Exception) -> EquipoiseError | None:
+    """Returns what a user can mend as an error of Equipoise: a file that cannot be used, a package that is missing.
+
+    A fault of the system that names no file, such as a full disk, is one too.
+    """
+    from equipoise.convert.core.errors import EquipoiseError, InputError, OutputError
 
     if isinstance(error, EquipoiseError):
         return error
     if isinstance(error, OSError) and error.filename is not None:
         return InputError(f"cannot be used: {error.strerror}", file=_shorten(str(error.filename)))
+    if isinstance(error, OSError) and error.errno in _HINTS:
+        return OutputError(f"cannot go on: {error.strerror}", hint=_HINTS[error.errno])
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.partition(".")[0]
         if module != "equipoise":
@@ -108,22 +126,25 @@ def report_defect(error: Exception, *, as_json: bool) -> None:
     cause = f"{type(error).__name__}: {error}"
     location = f"{Path(where.filename).name}, line {where.lineno}"
     versions = f"equipoise {version('equipoise')}, Python {platform.python_version()}"
-    text = (
-        f"{cause[:_MAX_CAUSE_CHARACTERS]} ({location})\n"
-        f"  This is a defect of Equipoise ({versions}), not an answer about your files.\n"
-        "  to do:    please report it with the command and this message; EQUIPOISE_TRACEBACK=1 shows where it comes from"
-    )
+    message = f"{cause[:_MAX_CAUSE_CHARACTERS]} ({location})"
+    meaning = f"This is a defect of Equipoise ({versions}), not an answer about your files."
+    hint = "please report it with the command and this message; EQUIPOISE_TRACEBACK=1 shows where it comes from"
     if os.environ.get("EQUIPOISE_TRACEBACK") == "1":
-        traceback.print_exception(error)
-    report_error(text, {"error": "Defect", "message": text}, as_json=as_json)
+        with printing(err=True):
+            traceback.print_exception(error)
+    values = {"error": "Defect", "message": message, "found": meaning, "hint": hint}
+    report_error(f"{message}\n  {meaning}\n  to do:    {hint}", values, as_json=as_json)
 
 
 def report_error(text: str, values: dict[str, Any], *, as_json: bool) -> None:
-    """Reports an error: as text on stderr, or as JSON on stdout."""
+    """Reports an error: as text on stderr, or as JSON on stdout if that can be written."""
+    from equipoise.convert.core.errors import OutputError
+
     if as_json:
-        print_json(values)
-    else:
-        echo(f"error: {text}", err=True)
+        with suppress(OutputError, BrokenPipeError):
+            print_json(values)
+            return
+    echo(f"error: {text}", err=True)
 
 
 def print_json(values: object) -> None:
@@ -131,7 +152,8 @@ def print_json(values: object) -> None:
     from equipoise.convert.core.json_values import to_json_value
 
     text = json.dumps(to_json_value(values), indent=2, ensure_ascii=not _stdout_is_utf8())
-    click.echo(UNSAFE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    with printing():
+        click.echo(UNSAFE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _stdout_is_utf8() -> bool:

@@ -209,14 +209,15 @@ def write_report(path: Path, text: str) -> None:
     from equipoise.convert.files.output_file import write_output_file
 
     if str(path) == "-":
-        click.echo(text, nl=False)
+        with _output.printing():
+            click.echo(text, nl=False)
     else:
         write_output_file(path, text)
 
 
 def print_note(text: str) -> None:
     """Prints a note on stderr, where it is no part of a result."""
-    click.echo(f"note: {text}", err=True)
+    _output.echo(f"note: {text}", err=True)
 
 
 def print_own_code_note(model: Path) -> None:

@@ -56,7 +56,8 @@ def command(
     if output is not None:
         write_output_file(output, found.text)
     elif not as_json:
-        click.echo(found.text, nl=False)
+        with _output.printing():
+            click.echo(found.text, nl=False)
     if as_json:
         _run.print_json(_summary(found, output))
     else:

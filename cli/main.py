@@ -17,12 +17,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from equipoise.cli._output import (
+    discard_stream,
+    echo,
+    flush_streams,
+    open_closed_streams,
+    printing,
+)
 from equipoise.cli._run import (
     EXIT_BAD_INPUT,
+    EXIT_CLOSED_PIPE,
     EXIT_DEFECT,
     EXIT_INTERRUPTED,
-    print_json,
+    as_equipoise_error,
     report_defect,
+    report_error,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +58,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
-        click.echo(f"equipoise {version('equipoise')}")
+        echo(f"equipoise {version('equipoise')}")
         ctx.exit()
 
 
@@ -81,22 +90,50 @@ def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
     try:
         code = root.main(list(arguments), prog_name="equipoise", standalone_mode=False, obj=pool)
     except click.Abort:  # raised by click for Ctrl-C and the end of input
-        click.echo("interrupted; the same command resumes what it can", err=True)
+        echo("interrupted; the same command resumes what it can", err=True)
         return EXIT_INTERRUPTED
+    except SystemExit:  # raised by click where the reader of a help text ended
+        discard_stream()
+        return EXIT_CLOSED_PIPE
     except click.ClickException as error:
-        if "--json" in arguments:
-            print_json({"error": type(error).__name__, "message": error.format_message()})
-        else:
-            error.show()
+        _report_wrong_usage(error, as_json="--json" in arguments)
         return EXIT_BAD_INPUT
     except Exception as error:  # noqa: BLE001 - an answer about the files must not be read into it
-        report_defect(error, as_json="--json" in arguments)
-        return EXIT_DEFECT
+        return _report_failure(error, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0
+
+
+def _report_wrong_usage(error: click.ClickException, *, as_json: bool) -> None:
+    if as_json:
+        message = error.format_message()
+        values = {"error": type(error).__name__, "message": message}
+        report_error(message, values, as_json=True)
+        return
+    with printing(err=True):
+        error.show()
+
+
+def _report_failure(error: Exception, *, as_json: bool) -> int:
+    """Reports what no command expected; returns the exit code. Help texts are printed outside of commands."""
+    if isinstance(error, BrokenPipeError):
+        discard_stream()
+        return EXIT_CLOSED_PIPE
+    known = as_equipoise_error(error)
+    if known is None:
+        report_defect(error, as_json=as_json)
+        return EXIT_DEFECT
+    report_error(str(known), known.as_dict(), as_json=as_json)
+    return known.exit_code
 
 
 def main() -> NoReturn:
     """Runs the program; the console script. No command reads standard input: a library that asks gets no answer."""
+    open_closed_streams()
     with open(os.devnull, "rb") as nothing, suppress(OSError):
         os.dup2(nothing.fileno(), 0)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        flush_streams()
+    except Exception as error:  # noqa: BLE001 - it becomes a message
+        code = code or _report_failure(error, as_json=False)
+    sys.exit(code)

@@ -13,8 +13,6 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from equipoise.convert.core.tensor import BLOCK_BYTES
-
 
 class HashState(Protocol):
     """A hash that is being computed."""
@@ -62,9 +60,5 @@ def hash_blocks(blocks: Iterable[memoryview], algorithm: str = "blake3") -> str:
 
 def hash_file(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file, like ``sha256sum``."""
-    state = hashlib.sha256()
-    buffer = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:
-        while size := file.readinto(buffer):
-            state.update(buffer[:size])
-    return state.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -98,3 +98,58 @@ def test_names_of_tensors_do_not_reach_a_terminal_unescaped(
     caught = capsys.readouterr()
     assert not {"\x1b", "\x9b", "\u202e"} & set(caught.out + caught.err)
     assert "\\x1b[2J" in caught.out + caught.err
+
+
+def run_in_shell(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs ``equipoise COMMAND`` in a shell, which redirects streams; the arguments are ``$1`` and so on."""
+    line = f'"$0" -m equipoise.cli {command}'
+    words = ["sh", "-c", line, sys.executable, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_defect(closed: str, tmp_path: Path) -> None:
+    """What a library prints does not get into a file that has the number of a closed stream."""
+    source = write_small_bert(tmp_path / "bert")
+    done = run_in_shell(f'convert "$1" "$2" --to flax {closed}', source, tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert main.run(["verify", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
+    "command", ['inspect "$1"', 'inspect "$1" --tensors --json', "routes --mermaid", "--version"]
+)
+def test_a_stdout_that_cannot_be_written(command: str, tmp_path: Path) -> None:
+    done = run_in_shell(f"{command} > /dev/full", write_small_bert(tmp_path / "bert"))
+    message = "error: stdout cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_errors_that_nobody_can_be_told() -> None:
+    """Stderr is full as well, or the result of ``--json`` is what cannot be written."""
+    for command in ("inspect ./absent 2> /dev/full", "inspect --absent 2> /dev/full"):
+        assert run_in_shell(command).returncode == 2
+    for command, message in (
+        ("inspect ./absent --json > /dev/full", "error: ./absent: there is no such file"),
+        ("--help > /dev/full", "error: cannot go on: No space left on device"),
+    ):
+        done = run_in_shell(command)
+        assert (done.returncode, done.stderr[: len(message)]) == (2, message)
+
+
+def test_json_of_a_defect_has_its_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_inspect(monkeypatch, KeyError("odd"))
+    assert main.run(["inspect", "folder", "--json"]) == 70
+    values = json.loads(capsys.readouterr().out)
+    assert values["message"].startswith("KeyError: 'odd' (test_defects.py, line ")
+    assert "\n" not in values["message"]
+    assert values["hint"].startswith("please report it")
+    break_inspect(monkeypatch, OSError(24, "Too many open files"))
+    assert main.run(["inspect", "folder", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {
+        "error": "OutputError",
+        "message": "cannot go on: Too many open files",
+        "hint": "allow more open files (`ulimit -n`), then run it again",
+    }

@@ -21,6 +21,9 @@ from equipoise.convert.files.ownership import (
 )
 from equipoise.fixtures.synthetic import write_small_bert
 
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"""SHA-256 of no bytes, as `sha256sum /dev/null` prints it."""
+
 
 def snapshot(folder: Path) -> dict[str, bytes | str]:
     """Returns every file and link below a folder with its content."""
@@ -60,6 +63,32 @@ def add_empty_folder(folder: Path) -> str:
     return "plans/"
 
 
+def train_weights(folder: Path) -> str:
+    """Changes a byte, as training in place does: size and name stay."""
+    path = folder / "flax_model.msgpack"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    return "flax_model.msgpack (changed since it was written)"
+
+
+def edit_config(folder: Path) -> str:
+    with open(folder / "config.json", "a") as file:
+        file.write("\n")
+    return "config.json (changed since it was written)"
+
+
+def replace_by_pipe(folder: Path) -> str:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    return "config.json (changed since it was written)"
+
+
+def replace_by_dangling_link(folder: Path) -> str:
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("gone")
+    return "config.json (changed since it was written)"
+
+
 def remove_manifest(folder: Path) -> str:
     (folder / "equipoise.json").unlink()
     return "config.json, flax_model.msgpack"
@@ -72,7 +101,18 @@ def damage_manifest(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "change",
-    [add_file, add_repository, add_link, add_empty_folder, remove_manifest, damage_manifest],
+    [
+        add_file,
+        add_repository,
+        add_link,
+        add_empty_folder,
+        train_weights,
+        edit_config,
+        replace_by_pipe,
+        replace_by_dangling_link,
+        remove_manifest,
+        damage_manifest,
+    ],
 )
 def test_a_folder_with_what_is_the_users_is_refused(
     change: Callable[[Path], str], cli: Callable[..., Any], converted: Path, tmp_path: Path
@@ -84,6 +124,44 @@ def test_a_folder_with_what_is_the_users_is_refused(
     assert f"found:    {name}" in outcome.err
     assert snapshot(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == {"bert", "out"}
+
+
+def test_a_copied_index_makes_no_file_its_own(tmp_path: Path, converted: Path) -> None:
+    """``equipoise.json`` that was copied beside files of the same names is no leave to replace them."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "equipoise.json").write_bytes((converted / "equipoise.json").read_bytes())
+    (mine / "config.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"config\.json \(changed") as raised:
+        convert(tmp_path / "bert", mine, to="flax", force=True)
+    assert raised.value.hint == "choose another folder, or move these away"
+    (mine / "config.json").unlink()
+    convert(tmp_path / "bert", mine, to="flax", force=True)
+
+
+def test_weights_that_are_trained_while_the_output_is_written_are_kept(
+    converted: Path, tmp_path: Path
+) -> None:
+    def train(done: int, total: int, name: str) -> None:
+        (converted / "flax_model.msgpack").write_text("trained")
+
+    with pytest.raises(OutputError, match=r"flax_model\.msgpack \(changed"):
+        convert(tmp_path / "bert", converted, to="flax", force=True, progress=train)
+    assert (converted / "flax_model.msgpack").read_text() == "trained"
+
+
+@pytest.mark.parametrize("recorded", [{"size": 1, "sha256": EMPTY}, {"size": 0, "sha256": "00"}])
+def test_an_index_with_sizes(recorded: dict[str, object], tmp_path: Path) -> None:
+    """That of an export; its companions are listed twice, once without a hash."""
+    for files, is_intact in ({"w": {"size": 0, "sha256": EMPTY}}, True), ({"w": recorded}, False):
+        index = {"files": files, "companions": ["w"]}
+        (tmp_path / "artifact.json").write_text(json.dumps(index))
+        (tmp_path / "w").touch()
+        if is_intact:
+            check_replaceable_folder(tmp_path)
+            continue
+        with pytest.raises(OutputError, match=r"found: +w \(changed"):
+            check_replaceable_folder(tmp_path)
 
 
 def test_many_names_are_cut(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -289,7 +367,7 @@ def test_a_folder_that_was_moved_away_comes_back(tmp_path: Path) -> None:
 def test_a_large_index(filler: str, tmp_path: Path) -> None:
     """The tables of an index are found wherever they stand in it."""
     tensors = {f'a "{index}" \\ é': {"blake3": "0" * 64, "shape": [index]} for index in range(9000)}
-    target, companions = {"format": "x", "files": {"w.bin": "00"}}, {"vocab.txt": "11"}
+    target, companions = {"format": "x", "files": {"w.bin": EMPTY}}, {"vocab.txt": EMPTY}
     values = {
         "before": {"tensors": tensors, "target": target, "companions": companions},
         "between": {"target": target, "tensors": tensors, "companions": companions},
