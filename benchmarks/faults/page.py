@@ -42,6 +42,8 @@ def short(judgement: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": judgement["verdict"],
         "expected": judgement.get("expected", ""),
         "found": judgement.get("module", ""),
+        "after": judgement.get("after", ""),
+        "before": judgement.get("before", ""),
         "ratio": float(f"{judgement.get('ratio', 0.0):.3g}"),
         "reasons": [one[: 2 * MAX_TEXT] for one in judgement.get("reasons", ())[:1]],
         "weights": list(judgement.get("weights", ())[:2]),
