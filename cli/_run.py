@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from equipoise.cli._output import UNSAFE_CHARACTERS, discard_stream, echo, printing
+from equipoise.cli._types import PathName
 
 if TYPE_CHECKING:
     from equipoise.convert.core.errors import EquipoiseError
@@ -52,7 +53,7 @@ architecture_option = click.option(
 )
 config_option = click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="A config.json that is not next to the weights.",
 )
 layout_option = click.option(

@@ -1,8 +1,10 @@
-"""Types of option values: sizes, durations, and pairs of name and value."""
+"""Types of arguments and option values: paths, sources, sizes, durations, and pairs of name and value."""
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import click
 
@@ -12,6 +14,40 @@ _UNITS = {
     **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
     "b": 1,
 }
+
+
+_EMPTY_PATH = "the path is empty; write . for the folder that you are in"
+"""An empty word is mostly a variable of a shell that is not set."""
+
+
+class PathName(click.Path):
+    """A path; an empty word is none, although ``Path("")`` is the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        """Returns the path."""
+        if not os.fspath(value):
+            self.fail(_EMPTY_PATH, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class SourceName(click.ParamType[str]):
+    """A path, an id of the Hub or a URL; an empty word is none of them."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the word."""
+        if not value:
+            self.fail(_EMPTY_PATH, param, ctx)
+        return value
 
 
 class ByteSize(click.ParamType[int]):

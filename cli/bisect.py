@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._types import PathName, SourceName
 from equipoise.cli.validate import exit_code
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
-@click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("model", type=SourceName())
+@click.argument("artifacts", nargs=-1, type=PathName())
 @click.option(
     "--backends", help="Backends to compare with PyTorch, separated by commas: tensorflow, flax."
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--case", "case", help="The case to examine; default: the first that diverges.")
 @click.option(
     "--repro",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Folder for a minimal script that reproduces it.",
 )
 @_run.json_option

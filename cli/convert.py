@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from equipoise.cli import _output, _run
-from equipoise.cli._types import ByteSize, NameValue, pairs_as_dict
+from equipoise.cli._types import ByteSize, NameValue, PathName, SourceName, pairs_as_dict
 
 if TYPE_CHECKING:
     from equipoise.convert.api import ConversionOptions
@@ -22,8 +22,8 @@ _MAX_ENTRIES_SHOWN = 8
 
 
 @click.command()
-@click.argument("source")
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("source", type=SourceName())
+@click.argument("output", type=PathName())
 @click.option("--to", required=True, help="tensorflow, flax, pytorch, or a format of `routes`.")
 @click.option(
     "--dtype",
@@ -59,7 +59,7 @@ _MAX_ENTRIES_SHOWN = 8
 )
 @click.option(
     "--merge-adapter",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="FOLDER",
     help="A LoRA adapter of PEFT (LoRA, DoRA, rsLoRA) to merge into the weights.",
 )

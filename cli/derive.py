@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run
+from equipoise.cli._types import PathName, SourceName
 
 if TYPE_CHECKING:
     from equipoise.convert.derive import DerivedArchitecture
@@ -17,10 +18,8 @@ _MAX_DIFFERENCES_SHOWN = 12
 
 
 @click.command()
-@click.argument("source")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="The file to write; default: stdout."
-)
+@click.argument("source", type=SourceName())
+@click.option("--output", type=PathName(), help="The file to write; default: stdout.")
 @click.option("--class", "classes", multiple=True, help="A class to include; repeatable.")
 @click.option(
     "--also",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._types import PathName
 
 
 @click.command()
@@ -14,7 +15,7 @@ from equipoise.cli import _output, _run, _validation
 @click.argument("name", required=False)
 @click.option(
     "--path",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="The folder of the environment; default: in the user's cache.",
 )
 @click.option("--python", help="The Python interpreter of the environment; default: this one.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from equipoise.cli import _output, _run, _validation
-from equipoise.cli._types import ByteSize
+from equipoise.cli._types import ByteSize, PathName, SourceName
 from equipoise.cli.validate import exit_code, override_tolerance, print_report
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class AxisSize(click.ParamType[int | None]):
 
 
 @click.command()
-@click.argument("model")
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("model", type=SourceName())
+@click.argument("output", type=PathName())
 @click.option(
     "--to",
     "target",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run
+from equipoise.cli._types import SourceName
 
 if TYPE_CHECKING:
     from equipoise.convert.survey import Survey
@@ -19,7 +20,7 @@ _HIDDEN_METADATA = frozenset({"groups"})
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", type=SourceName())
 @click.option("--tensors", "every", is_flag=True, help="List all tensors, not the first and last.")
 @_run.architecture_option
 @_run.config_option

@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._types import PathName
 
 if TYPE_CHECKING:
     from equipoise.validators.matrix import ModelRow
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, required=True, type=PathName())
 @click.option(
     "--artifacts",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="A folder with one folder of programs for each model, named like the model.",
 )
 @_validation.precision_option
 @_validation.tf32_option
 @_validation.strict_option
-@click.option(
-    "--markdown", type=click.Path(path_type=Path), help="Write the table as a Markdown page."
-)
+@click.option("--markdown", type=PathName(), help="Write the table as a Markdown page.")
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Write every report as JSON; - is stdout.",
 )
 @_validation.worker_options

@@ -9,19 +9,19 @@ from typing import Any
 import click
 
 from equipoise.cli import _run, _validation
-from equipoise.cli._types import NameValue
+from equipoise.cli._types import NameValue, PathName, SourceName
 
 
 @click.command()
 @click.argument("task")
-@click.argument("model")
+@click.argument("model", type=SourceName())
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "--backend", help="pytorch, tensorflow, flax; a program's backend follows from its file."
 )
 @click.option(
     "--companions",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="The model's folder, for an artifact without its own config and tokenizer.",
 )
 @click.option(
@@ -31,7 +31,7 @@ from equipoise.cli._types import NameValue
     multiple=True,
     help="A call option of the pipeline, e.g. top_k=3; repeatable.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for result images.")
+@click.option("--output", type=PathName(), help="Folder for result images.")
 @_validation.worker_options
 @_run.handle_errors
 def command(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._types import PathName, SourceName
 
 if TYPE_CHECKING:
     from equipoise.validators.core.tolerance import Tolerance
@@ -16,17 +17,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
-@click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("model", type=SourceName())
+@click.argument("artifacts", nargs=-1, type=PathName())
 @click.option(
     "--backends", help="Backends, separated by commas: pytorch, tensorflow, flax, onnx ..."
 )
 @_validation.task_option
 @_validation.precision_option
 @_validation.tf32_option
-@click.option(
-    "--samples", type=click.Path(path_type=Path), help="A samples.json instead of the model's own."
-)
+@click.option("--samples", type=PathName(), help="A samples.json instead of the model's own.")
 @click.option(
     "--max-samples", type=click.IntRange(1), help="Largest number of samples to run; default: all."
 )
@@ -36,22 +35,16 @@ if TYPE_CHECKING:
 @_validation.strict_option
 @click.option(
     "--repro",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Folder for minimal scripts that reproduce divergences.",
 )
-@click.option(
-    "--report", type=click.Path(path_type=Path), help="Write one self-contained HTML page."
-)
-@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write JSON; - is stdout."
-)
-@click.option(
-    "--save-golden", type=click.Path(path_type=Path), help="Save PyTorch's outputs in this folder."
-)
+@click.option("--report", type=PathName(), help="Write one self-contained HTML page.")
+@click.option("--junit", type=PathName(), help="Write JUnit XML.")
+@click.option("--json", "json_file", type=PathName(), help="Write JSON; - is stdout.")
+@click.option("--save-golden", type=PathName(), help="Save PyTorch's outputs in this folder.")
 @click.option(
     "--against-golden",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Compare with outputs of --save-golden; PyTorch is not needed.",
 )
 @_validation.worker_options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _audit, _output, _run
+from equipoise.cli._types import PathName
 
 if TYPE_CHECKING:
     from equipoise.convert.verify import Finding, Verification
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=PathName())
 @click.option("--source", help="The source: every tensor is compared with it.")
-@click.option("--config", type=click.Path(path_type=Path), help="The source's config.json.")
+@click.option("--config", type=PathName(), help="The source's config.json.")
 @click.option(
     "--merge-adapter",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="The adapter that the conversion merged.",
 )
 @click.option("--architecture", help="The FILE.toml that the conversion was told.")

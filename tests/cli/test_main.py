@@ -220,3 +220,30 @@ def test_a_loss_needs_a_reason(cli: Callable[..., Any], text: str) -> None:
     outcome = cli("convert", "a", "b", "--to", "flax", "--allow", text)
     assert outcome.code == 2
     assert "a reason is required" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", ""),
+        ("convert", "", "out", "--to", "flax"),
+        ("convert", ".", "", "--to", "flax", "--force"),
+        ("export", "", "out", "--to", "onnx"),
+        ("verify", ""),
+        ("validate", ""),
+        ("validate", ".", ""),
+        ("validate", ".", "--report", ""),
+        ("matrix", ""),
+        ("bisect", "", "out"),
+        ("derive", ""),
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(
+    words: tuple[str, ...], cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``equipoise convert "$MODEL" "$OUTPUT" --force`` with a variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert "the path is empty" in outcome.err
+    assert not list(tmp_path.iterdir())
