@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _audit, _output, _run
+from equipoise.cli._types import SourceName
 
 if TYPE_CHECKING:
     from equipoise.convert.core.tensor import TensorRef
@@ -18,8 +19,8 @@ _MAX_ROWS_SHOWN = 40
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=SourceName())
+@click.argument("b", type=SourceName())
 @_run.architecture_option
 @_run.subtree_option
 @_run.variant_option

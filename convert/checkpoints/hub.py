@@ -160,10 +160,12 @@ def _download_error(repository: HubRepository, error: Exception, offline: bool) 
     if isinstance(error, InputError):
         return error
     at = f" at revision {repository.revision!r}" if repository.revision else ""
-    lines = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines() or ["no details"]
+    # The library advises an option of its own functions.
+    reason = "it is not in the local cache" if "local_files_only" in lines[0] else lines[0]
     return InputError(
-        f"cannot be downloaded from the Hub: {repository.name!r}{at}",
-        found=f"{type(error).__name__}: {lines[0] if lines else 'no details'}",
+        f"there is no such path here, and it cannot be downloaded from the Hub: {repository.name!r}{at}",
+        found=f"{type(error).__name__}: {reason}",
         hint=(
             "it is not in the local cache and HF_HUB_OFFLINE is set"
             if offline

@@ -138,6 +138,13 @@ def _foreign_entries(folder: Path, listed: Mapping[str, _Recorded]) -> Iterator[
         yield f"{path.name}/" if path.is_dir() and not path.is_symlink() else path.name
 
 
+def hash_entries(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of the regular files below a folder by their names with slashes, for an index."""
+    return {
+        name: hash_file(folder / name) for name in list_entries(folder) if (folder / name).is_file()
+    }
+
+
 def _changed_files(folder: Path, listed: Mapping[str, _Recorded]) -> Iterator[str]:
     """Yields the listed files whose content is not what an index records; one without a hash is known by its name."""
     for name, recorded in sorted(listed.items()):

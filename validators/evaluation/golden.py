@@ -18,7 +18,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.convert.core.hashing import hash_file
 from equipoise.convert.files.output_folder import replace_folder
-from equipoise.convert.files.ownership import list_entries
+from equipoise.convert.files.ownership import hash_entries
 from equipoise.validators.core.types import Arrays, Batch
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.judgement.results import BackendResult, to_json_value
@@ -61,7 +61,7 @@ def save_golden(
             parts.update({f"noise-{index}": value for index, value in enumerate(outputs.noises)})
             for part, values in parts.items():
                 np.savez(new / _file_name(outputs.batch.case.name, part), **values)
-        index["files"] = list_entries(new)
+        index["files"] = hash_entries(new)
         (new / INDEX_NAME).write_text(json.dumps(to_json_value(index), indent=2) + "\n")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.files.output_folder import replace_folder
-from equipoise.convert.files.ownership import list_entries
+from equipoise.convert.files.ownership import hash_entries
 from equipoise.validators.core.types import Array, Arrays, CapturedModule, CapturedPasses
 from equipoise.validators.judgement.results import Divergence
 
@@ -109,7 +109,7 @@ def write_repro(
         save_file(_contiguous(outputs), new / "outputs.safetensors")
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (new / "repro.py").write_text(script)
-        index = {"module": divergence.module, "case": divergence.case, "files": list_entries(new)}
+        index = {"module": divergence.module, "case": divergence.case, "files": hash_entries(new)}
         (new / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")
     return folder
 

@@ -163,6 +163,8 @@ def _find_files(
         for candidate in (source, Path(f"{source}.index")):
             if candidate.is_file():
                 return source, WeightFiles((candidate,), is_standard=False)
+        if source.exists():
+            raise CheckpointError("it is neither a regular file nor a folder", file=source)
         raise CheckpointError("there is no such file or folder", file=source)
     if refuse_additions:
         check_nothing_beside_weights(source)

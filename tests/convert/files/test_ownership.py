@@ -17,6 +17,7 @@ from equipoise.convert.files.output_folder import replace_folder
 from equipoise.convert.files.ownership import (
     FILE_MARK,
     check_replaceable_folder,
+    hash_entries,
     list_entries,
 )
 from equipoise.fixtures.synthetic import write_small_bert
@@ -162,6 +163,19 @@ def test_an_index_with_sizes(recorded: dict[str, object], tmp_path: Path) -> Non
             continue
         with pytest.raises(OutputError, match=r"found: +w \(changed"):
             check_replaceable_folder(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["golden.json", "repro.json"])
+def test_a_changed_file_of_a_golden_is_the_users(index: str, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "single.truth.npz").write_bytes(b"as it was written")
+    (folder / index).write_text(json.dumps({"files": hash_entries(folder)}))
+    check_replaceable_folder(folder)
+    (folder / "single.truth.npz").write_bytes(b"as it was changed")
+    with pytest.raises(OutputError) as refused:
+        check_replaceable_folder(folder)
+    assert "single.truth.npz (changed since it was written)" in str(refused.value)
 
 
 def test_many_names_are_cut(cli: Callable[..., Any], tmp_path: Path) -> None:
