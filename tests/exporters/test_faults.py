@@ -32,7 +32,7 @@ def faulty_target(fault: str) -> Path:
     [
         ("ignored_mask", "text-classification", "diverged", "batch: logits"),
         ("epsilon", "text-classification", "decision-safe", "logits: rms error"),
-        ("frozen_length", "text-classification", "diverged", "long: logits"),
+        ("frozen_length", "text-classification", "diverged", "below-power: logits"),
         ("fixed_axis", "text-classification", "failed", "Got invalid dimensions for input"),
         ("dropped_output", "question-answering", "failed", "KeyError('end_logits')"),
     ],
