@@ -32,6 +32,7 @@ from equipoise.validators.evaluation.locate import locate_divergence
 from equipoise.validators.judgement.results import PASSING_VERDICTS, BackendResult
 from equipoise.validators.matrix import find_programs
 from equipoise.validators.models.sources import resolve_artifact
+from equipoise.validators.report.summary import first_line
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.validate import open_reference, run_validation
 
@@ -145,7 +146,8 @@ def summarize_result(name: str, result: BackendResult) -> dict[str, Any]:
     alarms = []
     for case in result.cases:
         if case.verdict not in PASSING_VERDICTS:
-            alarms.append(f"{case.case}: {case.failure or [o.reason for o in case.outputs]}"[:300])
+            reason = first_line(case.failure) or [one.reason for one in case.outputs]
+            alarms.append(f"{case.case}: {reason}"[:300])
         for output in case.outputs:
             if output.ratio is not None:
                 ratios.append(output.ratio)
@@ -154,7 +156,7 @@ def summarize_result(name: str, result: BackendResult) -> dict[str, Any]:
         "backend": result.backend,
         "draws": len(result.cases),
         "alarms": alarms,
-        "failure": result.failure.splitlines()[0] if result.failure else "",
+        "failure": first_line(result.failure),
         "ratio": max(ratios, default=0.0),
         "median": float(np.median(ratios)) if ratios else 0.0,
     }
