@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -50,6 +51,14 @@ class SourceName(click.ParamType[str]):
         return value
 
 
+def _number_with_unit(value: object, units: Mapping[str, int]) -> float | None:
+    """Returns a number times its unit; None if it is no number with one of these units."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower(), re.ASCII)
+    if found is None or found[2] not in units:
+        return None
+    return float(found[1]) * units[found[2]]
+
+
 class ByteSize(click.ParamType[int]):
     """A number of bytes: ``5GB``, ``500MB``, ``2GiB`` or plain bytes."""
 
@@ -59,12 +68,12 @@ class ByteSize(click.ParamType[int]):
         self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Returns the number of bytes."""
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower(), re.ASCII)
-        if found is None or found[2] not in _UNITS:
+        number = _number_with_unit(value, _UNITS)
+        if number is None:
             self.fail(
                 f"{value!r} is not a size; use 5GB, 500MB, 2GiB or a number of bytes", param, ctx
             )
-        nbytes = int(float(found[1]) * _UNITS[found[2]])
+        nbytes = int(number)
         if nbytes < 1:
             self.fail(f"{value!r} is less than a byte", param, ctx)
         return nbytes
@@ -82,12 +91,12 @@ class Duration(click.ParamType[float]):
         self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Returns the number of seconds."""
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower(), re.ASCII)
-        if found is None or found[2] not in _SECONDS or float(found[1]) == 0:
+        seconds = _number_with_unit(value, _SECONDS)
+        if not seconds:
             self.fail(
                 f"{value!r} is not a duration; use 120s, 5m or a number of seconds", param, ctx
             )
-        return float(found[1]) * _SECONDS[found[2]]
+        return seconds
 
 
 class NameValue(click.ParamType[tuple[str, str]]):

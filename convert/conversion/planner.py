@@ -22,6 +22,7 @@ from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan, PlanTarge
 from equipoise.convert.conversion.routes import find_format, find_route
 from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import (
+    check_has_tensors,
     check_source,
     empty_tensors_cause,
     replicated_cause,
@@ -97,12 +98,7 @@ def plan(
         target = replace(target, view=layout_view(source.expansion, layout))
         ledger = CoverageLedger(allowed, lossy=allow_lossy)
         planned = _Planner(source, target, ledger, partial=partial).plan()
-    if not checkpoint.tensors:
-        raise CheckpointError(
-            "it holds no tensors",
-            file=checkpoint.path,
-            hint="download or save the weights again" if not checkpoint.left_out else None,
-        )
+    check_has_tensors(checkpoint)
     options = {
         "architecture": architecture,
         "max_shard_size": max_shard_size,

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from equipoise.convert.architectures.expand import expand
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, match_class
 from equipoise.convert.conversion.coverage import CoverageLedger
 from equipoise.convert.core.arrays import Shape
+from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.tensor import TensorRef, is_floating
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.convert.folders.weight_files import shard_count
@@ -18,6 +20,20 @@ _GOOGLE_NAMES = re.compile(r"(^|/)(layer_\d+|block_\d+|group_\d+|inner_group_\d+
 
 Misfits = Sequence[tuple[TensorRef, Shape]]
 """Tensors whose shape is not the one that the config says, each with that shape."""
+
+
+def check_has_tensors(checkpoint: Checkpoint) -> None:
+    """Checks that a checkpoint holds something to convert.
+
+    Raises:
+        CheckpointError: It holds no tensors.
+    """
+    if not checkpoint.tensors:
+        raise CheckpointError(
+            "it holds no tensors",
+            file=checkpoint.path,
+            hint="download or save the weights again" if not checkpoint.left_out else None,
+        )
 
 
 def check_source(source: MatchedCheckpoint, layout: str, ledger: CoverageLedger) -> None:

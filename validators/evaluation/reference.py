@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-import numpy as np
-
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.budget import REFERENCE_SHARE
 from equipoise.validators.core.types import Arrays, Batch, CallOption, CapturedPass, ForwardPass
@@ -18,6 +16,7 @@ from equipoise.validators.evaluation.context import (
     ReferenceOutputs,
 )
 from equipoise.validators.generation.teacher_forcing import OPTION as TEACHER_FORCING
+from equipoise.validators.judgement.metrics import measure_error
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_last, replay
 
@@ -42,23 +41,24 @@ class RecordedPasses:
     truth: tuple[Arrays, ...]
 
 
-def is_same_function(found: Arrays, expected: Arrays, ceiling: float) -> bool:
+def is_same_function(found: Arrays, expected: Arrays, ceiling: float, precision: str) -> bool:
     """Returns whether all outputs that both have are as near to each other as two precisions of one function are.
 
     Args:
         found: Outputs at one precision.
         expected: Outputs at another precision.
         ceiling: The largest error, relative to the outputs, both as root mean square.
+        precision: The precision of the expected outputs.
     """
     for name in found.keys() & expected.keys():
         ours, theirs = found[name], expected[name]
         if ours.shape != theirs.shape:
             return False
-        if ours.dtype.kind == "f" and ours.size:
-            difference = np.nan_to_num(ours.astype(np.float64) - theirs, nan=0.0)
-            scale = np.nan_to_num(theirs.astype(np.float64), nan=0.0)
-            if np.mean(difference**2) > ceiling**2 * np.mean(scale**2):
-                return False
+        if (
+            ours.dtype.kind == "f"
+            and measure_error(ours, theirs, precision=precision).relative > ceiling
+        ):
+            return False
     return True
 
 
@@ -167,13 +167,14 @@ class ReferenceModels:
         Where one pass is far from the reference, the model is not causal, and the loop is run step by step.
         """
         context, batch = self.context, one.batch
-        context.request.progress(f"{label}: {batch.case.name}")
+        request = context.request
+        request.progress(f"{label}: {batch.case.name}")
         if "sequences" not in one.reference:
             return context.task.run(runner, context.model, batch, follow=one.reference)
         options = {**batch.case.options, TEACHER_FORCING: True}
         forced = replace(batch, case=replace(batch.case, options=options))
         outputs = context.task.run(runner, context.model, forced, follow=one.reference)
-        if is_same_function(outputs, one.reference, context.request.allowed.ceiling):
+        if is_same_function(outputs, one.reference, request.allowed.ceiling, request.rounding):
             return outputs
         return context.task.run(runner, context.model, batch, follow=one.reference)
 

@@ -31,6 +31,7 @@ from equipoise.validators.tasks.shared.text import (
     UNLIMITED_TOKENS,
     affordable_tokens,
     block_length,
+    find_sizes,
     long_case,
     max_tokens,
     repeat_text,
@@ -98,12 +99,7 @@ def long_answer_case(model: ModelFolder, sample: Sample) -> Case:
     """
     steps = 2
     parts = [model.config.get(name) or {} for name in ("decoder", "text_config")]
-    limits = [
-        int(part[name])
-        for part in (*parts, model.config)
-        for name in _DECODER_LIMITS
-        if isinstance(part.get(name), int)
-    ]
+    limits = find_sizes((*parts, model.config), *_DECODER_LIMITS)
     longest = min(limits[0] if limits else UNLIMITED_TOKENS, affordable_tokens(model))
     options = {"num_beams": 1, "cache": True, "max_new_tokens": steps}
     return Case("long-answer", (sample,), {**options, DECODER_TOKENS: longest - steps})

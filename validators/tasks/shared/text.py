@@ -91,11 +91,8 @@ def block_length(model: ModelFolder) -> int:
 
 def max_tokens(model: ModelFolder) -> int:
     """Returns the number of tokens that the model takes: 500 if neither its config nor its tokenizer states a limit."""
-    names = ("max_position_embeddings", "n_positions", "max_source_positions")
     configs = (model.config, model.config.get("text_config") or {})
-    limits = [
-        int(part[name]) for part in configs for name in names if isinstance(part.get(name), int)
-    ]
+    limits = find_sizes(configs, "max_position_embeddings", "n_positions", "max_source_positions")
     # RoBERTa and similar models number positions from the padding id + 1 on.
     offset = int(model.config.get("pad_token_id") or 0) + 1 if limits else 0
     if model.model_type not in _OFFSET_POSITIONS:
@@ -127,9 +124,16 @@ def affordable_tokens(model: ModelFolder) -> int:
     return max(int(min(by_memory, by_time)), 1)
 
 
+def find_sizes(configs: Sequence[Mapping[str, JsonValue]], *names: str) -> list[int]:
+    """Returns the numbers that parts of a config have under some names, those of the first part first."""
+    return [
+        int(part[name]) for part in configs for name in names if isinstance(part.get(name), int)
+    ]
+
+
 def _first(config: Mapping[str, JsonValue], *names: str) -> int:
     """Returns the first of several numbers that a config has; 1 if it has none."""
-    return next((int(config[name]) for name in names if isinstance(config.get(name), int)), 1)
+    return next(iter(find_sizes((config,), *names)), 1)
 
 
 _OFFSET_POSITIONS = frozenset(
