@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from equipoise.convert.core.framework_types import TorchDevice, TorchDtype, TorchModel, TorchTensor
+from equipoise.convert.core.framework_types import TorchDevice, TorchDtype, TorchTensor
 from equipoise.validators.backends.base import Array, BaseSession, Facts, Options, Outputs
 
 
@@ -76,21 +76,6 @@ def to_tensors(
         tensor = torch.from_numpy(value.copy()).to(device)
         tensors[name] = tensor.to(precision) if tensor.is_floating_point() else tensor
     return tensors
-
-
-def perturb_weights(model: TorchModel, seed: int) -> None:
-    """Moves every weight to the next larger or smaller number of its dtype, chosen at random.
-
-    The change of an output is then the model's own sensitivity to one rounding of each weight.
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            round_up = torch.rand(parameter.shape, generator=generator) < 0.5
-            target = torch.where(round_up, torch.inf, -torch.inf).to(parameter)
-            parameter.copy_(torch.nextafter(parameter, target))
 
 
 def arithmetic_mode(

@@ -9,6 +9,7 @@
     factors     tf32 or bfloat16: what PyTorch rounds the factors of float32 matrix products to, on any device
     autocast    float16 or bfloat16: the dtype of PyTorch's automatic mixed precision (default: off)
     jitter      a seed; moves every weight of PyTorch's model to a neighbouring number of its dtype
+    share       whether PyTorch's sessions of one model and dtype hold one copy of its weights (default: no)
     from_pt     whether the TensorFlow and Flax classes read a PyTorch checkpoint themselves
     provider    execution provider of ONNX Runtime, such as TensorrtExecutionProvider
     optimize    whether ONNX Runtime may optimize the graph (default: yes)

@@ -7,9 +7,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.budget import REFERENCE_SHARE
-from equipoise.validators.core.types import Arrays, Batch, CallOption, CapturedPass, ForwardPass
+from equipoise.validators.core.types import (
+    Arrays,
+    Batch,
+    CallOption,
+    CapturedPass,
+    ForwardPass,
+    Runner,
+)
 from equipoise.validators.evaluation.context import (
     REFERENCE_PROCESS,
     EvaluationContext,
@@ -17,6 +26,7 @@ from equipoise.validators.evaluation.context import (
 )
 from equipoise.validators.generation.teacher_forcing import OPTION as TEACHER_FORCING
 from equipoise.validators.judgement.metrics import measure_error
+from equipoise.validators.runtime.memo import MemoRunner
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner, capture_last, replay
 
@@ -62,6 +72,15 @@ def is_same_function(found: Arrays, expected: Arrays, ceiling: float, precision:
     return True
 
 
+def _is_cached_twin(one: Batch, batch: Batch) -> bool:
+    """Returns whether a case differs from another only in its use of a cache."""
+    return (
+        one.case.options == {**batch.case.options, "cache": True}
+        and one.arrays.keys() == batch.arrays.keys()
+        and all(np.array_equal(value, batch.arrays[name]) for name, value in one.arrays.items())
+    )
+
+
 class ReferenceModels:
     """The float64 model and the model at the precision under test, in one worker process on the CPU.
 
@@ -89,9 +108,15 @@ class ReferenceModels:
 
     def _model(self, precision: str) -> RemoteRunner:
         if precision not in self._loaded:
-            self._release_large_model()
+            if not self._has_same_weights:
+                self._release_large_model()
             self._loaded[precision] = self._load(precision)
         return self._loaded[precision]
+
+    @property
+    def _has_same_weights(self) -> bool:
+        """Whether the truth, which has float32 weights, and the model at the precision under test hold one copy of them."""
+        return self.context.request.precision in ("float32", None)
 
     def _release_large_model(self) -> None:
         if self.context.large:
@@ -105,7 +130,7 @@ class ReferenceModels:
             InputError: The checkpoint lacks weights.
         """
         context = self.context
-        fixed = {"dtype": precision, "device": "cpu", "tf32": False}
+        fixed = {"dtype": precision, "device": "cpu", "tf32": False, "share": True}
         options = {**context.request.options(), **fixed, **more}
         worker = context.pool.get("pytorch", suffix=REFERENCE_PROCESS)
         source = context.pytorch
@@ -127,23 +152,32 @@ class ReferenceModels:
     def measure(self, batches: Sequence[Batch]) -> list[ReferenceOutputs]:
         """Runs every case on both models, and on the reference with perturbed weights; fewer if the budget is spent."""
         budget, measured = self.context.budget, list[ReferenceOutputs]()
-        for batch in batches:
+        for batch in self._cached_first(batches):
             if not measured or not budget.is_spent(REFERENCE_SHARE):
-                measured.append(self._measure(batch))
+                measured.append(self._measure(batch, measured))
+        # Every loop follows the tokens of the reference in one pass, and loops with the same tokens share it.
+        memo = MemoRunner(self.truth)
         measured = [
-            replace(one, truth=self._follow(self.truth, one, "truth"))
+            replace(one, truth=self._follow(memo, one, "truth"))
             for one in self._within_budget(measured)
         ]
+        self._model(self.context.request.precision)  # holds the weights that are perturbed
         for seed in range(NOISE_DRAWS):
-            self._release_large_model()
             runner = self._load(self.context.request.precision, jitter=seed)
+            memo = MemoRunner(runner)
             measured = [
-                replace(one, noises=(*one.noises, self._follow(runner, one, f"noise {seed + 1}")))
+                replace(one, noises=(*one.noises, self._follow(memo, one, f"noise {seed + 1}")))
                 for one in self._within_budget(measured)
             ]
             runner.model.drop()
         self._release_large_model()
-        return measured
+        return [one for batch in batches for one in measured if one.batch is batch]
+
+    def _cached_first(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Returns the cases; of a large model those with a cache come first, for those without one follow their tokens."""
+        if not self.context.large:
+            return list(batches)
+        return sorted(batches, key=lambda batch: not batch.case.options.get("cache"))
 
     def _within_budget(self, measured: Sequence[ReferenceOutputs]) -> Iterator[ReferenceOutputs]:
         """Yields cases until the budget is spent, the first one always."""
@@ -151,32 +185,57 @@ class ReferenceModels:
             if index == 0 or not self.context.budget.is_spent():
                 yield one
 
-    def _measure(self, batch: Batch) -> ReferenceOutputs:
-        """Runs a case at the precision under test."""
+    def _measure(self, batch: Batch, measured: Sequence[ReferenceOutputs]) -> ReferenceOutputs:
+        """Runs a case at the precision under test.
+
+        Args:
+            batch: The case.
+            measured: Cases that were run before. Of a large model a loop without a cache follows the tokens of the same
+                loop with one, in one pass instead of one for each token.
+        """
         context = self.context
         context.request.progress(f"reference: {batch.case.name}")
         before = len(self.reference.stats.seconds)
-        outputs = context.task.run(self.reference, context.model, batch)
+        outputs = self._follow_twin(batch, measured) if context.large else None
+        if outputs is None:
+            outputs = context.task.run(self.reference, context.model, batch)
         seconds = tuple(self.reference.stats.seconds[before:])
         decisions = tuple(context.task.decisions(context.model, batch, outputs))
         return ReferenceOutputs(batch, outputs, {}, decisions, seconds)
 
-    def _follow(self, runner: RemoteRunner, one: ReferenceOutputs, label: str) -> Arrays:
+    def _follow_twin(self, batch: Batch, measured: Sequence[ReferenceOutputs]) -> Arrays | None:
+        """Follows the tokens of the same loop with a cache; None if there is none, or one pass chooses others."""
+        twin = next((one for one in measured if _is_cached_twin(one.batch, batch)), None)
+        outputs = self._force(self.reference, twin, batch) if twin else None
+        if twin is None or outputs is None:
+            return None
+        if not np.array_equal(outputs["sequences"], twin.reference["sequences"]):
+            return None
+        return {**twin.reference, **outputs}
+
+    def _follow(self, runner: Runner, one: ReferenceOutputs, label: str) -> Arrays:
         """Runs a case again; a generation loop takes the tokens that the reference chose, all in one pass.
 
         Where one pass is far from the reference, the model is not causal, and the loop is run step by step.
         """
         context, batch = self.context, one.batch
-        request = context.request
-        request.progress(f"{label}: {batch.case.name}")
-        if "sequences" not in one.reference:
-            return context.task.run(runner, context.model, batch, follow=one.reference)
+        context.request.progress(f"{label}: {batch.case.name}")
+        if "sequences" in one.reference:
+            outputs = self._force(runner, one, batch)
+            if outputs is not None:
+                return outputs
+        return context.task.run(runner, context.model, batch, follow=one.reference)
+
+    def _force(self, runner: Runner, one: ReferenceOutputs, batch: Batch) -> Arrays | None:
+        """Follows the tokens of a case in one pass; returns None where the outputs are not those of the same function."""
+        context = self.context
         options = {**batch.case.options, TEACHER_FORCING: True}
         forced = replace(batch, case=replace(batch.case, options=options))
         outputs = context.task.run(runner, context.model, forced, follow=one.reference)
-        if is_same_function(outputs, one.reference, request.allowed.ceiling, request.rounding):
-            return outputs
-        return context.task.run(runner, context.model, batch, follow=one.reference)
+        allowed, rounding = context.request.allowed, context.request.rounding
+        if not is_same_function(outputs, one.reference, allowed.ceiling, rounding):
+            return None
+        return outputs
 
     def record(self, one: ReferenceOutputs) -> RecordedPasses:
         """Runs a case again and returns all its forward passes; those of the latest case are kept for the next backend."""
@@ -208,8 +267,8 @@ class ReferenceModels:
             self._variants = (key, {})
         captured, name = self._variants[1], str(sorted(options.items()))
         if name not in captured:
-            self._release_large_model()
             passes = self.record(one).forward[: index + 1]
+            self._model(self.context.request.precision)  # holds the weights
             runner = self._load(self.context.request.precision, **options)
             captured[name] = capture_last(runner, passes, one.batch.kwargs)
             runner.model.drop()

@@ -192,8 +192,19 @@ def _record_gaps(state: _BeamState, settings: GenerationSettings, top: Array, st
 
 
 def _top_k(scores: Array, count: int) -> tuple[Array, Array]:
-    indices = np.argsort(-scores, axis=-1, kind="stable")[:, :count]
+    """Returns the largest scores of each row and where they are; of equal ones the first, NaN last."""
+    indices = np.stack([_best(-row, count) for row in scores])
     return np.take_along_axis(scores, indices, axis=-1), indices
+
+
+def _best(costs: Array, count: int) -> Array:
+    """Returns where the smallest costs are, in their order; only those that reach the last of them are sorted."""
+    if len(costs) <= count:
+        return np.argsort(costs, kind="stable")
+    # A vocabulary may have a hundred thousand tokens.
+    last = np.partition(costs, count - 1)[count - 1]
+    places = np.flatnonzero(~(costs > last))
+    return places[np.argsort(costs[places], kind="stable")[:count]]
 
 
 def _gather(sequences: Array, rows: Array) -> Array:

@@ -21,18 +21,34 @@ from equipoise.validators.backends.base import (
     module_record,
     name_outputs,
 )
+from equipoise.validators.backends.classes._shared_weights import SharedWeights, share_weights
 from equipoise.validators.runtime.worker import flatten
 
 
 def load(folder: str, class_name: str, options: Options) -> Session:
     """Loads the model of a folder in evaluation mode, with eager attention."""
-    import transformers
-
     _torch.pin_numerics(options)
     dtype = options.get("dtype")
     # The truth has the model's float32 weights and buffers; only the arithmetic is in float64.
     weights_dtype = "float32" if is_float64(options) else dtype
-    loading_options = {"torch_dtype": _torch.torch_dtype(weights_dtype)} if weights_dtype else {}
+    device = str(options.get("device") or "cpu")
+
+    def load_weights() -> SharedWeights:
+        model, info = _load_model(folder, class_name, weights_dtype)
+        return SharedWeights(model.to(device).eval(), info)
+
+    key = (folder, class_name, weights_dtype, device)
+    weights = share_weights(key, load_weights) if options.get("share") else load_weights()
+    return Session(weights.model, weights.info, options, folder, weights)
+
+
+def _load_model(
+    folder: str, class_name: str, dtype: str | None
+) -> tuple[TorchModel, dict[str, Any]]:
+    """Loads a model with eager attention; returns it and what loading its weights reported."""
+    import transformers
+
+    loading_options = {"torch_dtype": _torch.torch_dtype(dtype)} if dtype else {}
     if int(transformers.__version__.split(".")[0]) >= 5 and loading_options:
         loading_options = {"dtype": loading_options["torch_dtype"]}
     cls = getattr(transformers, class_name)
@@ -43,12 +59,7 @@ def load(folder: str, class_name: str, options: Options) -> Session:
         trust_remote_code=False,
         **loading_options,
     )
-    model = model.to(options.get("device") or "cpu").eval()
-    if is_float64(options):
-        _compute_experts_in_a_loop(model)
-    if options.get("jitter") is not None:
-        _torch.perturb_weights(model, int(options["jitter"]))
-    return Session(model, info, options, folder)
+    return model, info
 
 
 def is_float64(options: Options) -> bool:
@@ -56,19 +67,19 @@ def is_float64(options: Options) -> bool:
     return options.get("dtype") == "float64"
 
 
-def _compute_experts_in_a_loop(model: TorchModel) -> None:
-    """Computes a mixture's experts in a loop: PyTorch's grouped matrix product does not support float64."""
-    if getattr(model, "_can_set_experts_implementation", lambda: False)():
-        model.set_experts_implementation("eager")
-
-
 class Session(_torch.TorchSession):
     """A session of a PyTorch model of transformers."""
 
     def __init__(
-        self, model: TorchModel, info: dict[str, Any], options: Options, folder: str = ""
+        self,
+        model: TorchModel,
+        info: dict[str, Any],
+        options: Options,
+        folder: str = "",
+        weights: SharedWeights | None = None,
     ) -> None:
         self.model = model
+        self.weights = weights or SharedWeights(model, info)
         self.device = model.device
         self.info = {key: list(value) for key, value in info.items() if key.endswith("_keys")}
         self.options = options
@@ -162,7 +173,7 @@ class Session(_torch.TorchSession):
 
         from safetensors import safe_open
 
-        state = self.model.state_dict()
+        state = self.weights.use().state_dict()
         model_names: dict[str, str] = {}
         for file in sorted(glob(join(self.folder, "*.safetensors"))):
             with safe_open(file, "pt") as tensors:
@@ -189,9 +200,10 @@ class Session(_torch.TorchSession):
         return _torch.to_tensors(inputs, self.model.device, self.dtype)
 
     def _forward(self, tensors: dict[str, TorchTensor], kwargs: Kwargs) -> Outputs:
+        model = self.weights.use(self.options.get("jitter"), in_float64=is_float64(self.options))
         modes = {name: str(self.options.get(name) or "") for name in ("factors", "autocast")}
         with _torch.arithmetic_mode(self.dtype, **modes, device=self.model.device.type):
-            return self.model(**tensors, **kwargs, **self.call_options)
+            return model(**tensors, **kwargs, **self.call_options)
 
 
 def _has_values(parameter: TorchTensor, value: TorchTensor) -> bool:

@@ -41,6 +41,12 @@ NUM_BEAMS = 4
 
 STEPS_OVER_POWER = 3
 
+LOOP_WEIGHTS = 5 * 10**9
+"""Largest number of weights that the forward passes of one loop use together: a model of 0.6 billion parameters generates 8 tokens."""
+
+FEWEST_STEPS = 3
+"""A loop generates at least this many tokens, however large the model is: the cache is read twice."""
+
 DECODER_TOKENS = "decoder_tokens"
 """Option of a case: how many tokens the decoder continues from."""
 
@@ -68,9 +74,12 @@ def generation_cases(
     shared_options: dict[str, CallOption] = {"padding_side": padding_side} if padding_side else {}
     if padding_side and field:
         shared_options["max_tokens"] = _max_prompt_tokens(model)
+    affordable, note = _affordable_steps(model)
+    if affordable:
+        shared_options["max_new_tokens"] = affordable
     one, three = (samples[0],), take_cyclic(samples, 3)
     cases = [
-        Case("greedy", one, {**shared_options, "num_beams": 1}),
+        Case("greedy", one, {**shared_options, "num_beams": 1}, note=note),
         Case("greedy-cache", one, {**shared_options, "num_beams": 1, "cache": True}),
         Case("beam", one, {**shared_options, "num_beams": NUM_BEAMS}),
         Case("beam-cache", one, {**shared_options, "num_beams": NUM_BEAMS, "cache": True}),
@@ -90,6 +99,18 @@ def generation_cases(
             long_case(model, samples[0], field, {**greedy, "cache": True}),
         ]
     return cases
+
+
+def _affordable_steps(model: ModelFolder) -> tuple[int, str]:
+    """Returns how many tokens the loops of a large model generate, and a note; 0 where its config decides."""
+    usual = generation_settings(model, {}).max_total_length(0)
+    steps = max(LOOP_WEIGHTS // max(model.weight_count, 1), FEWEST_STEPS)
+    if steps >= usual:
+        return 0, ""
+    return (
+        steps,
+        f"as in all cases that generate, {steps} tokens; the generation config allows {usual}",
+    )
 
 
 def long_answer_case(model: ModelFolder, sample: Sample) -> Case:
