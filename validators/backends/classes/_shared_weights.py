@@ -60,8 +60,10 @@ def share_weights(key: Hashable, load: Callable[[], SharedWeights]) -> SharedWei
 def perturb_weights(model: TorchModel, seed: int, *, undo: bool = False) -> None:
     """Moves every weight to the next larger or smaller number of its dtype, chosen at random; ``undo`` moves all back.
 
-    The change of an output is then the model's own sensitivity to one rounding of each weight. Numbers beyond half the
-    largest of the dtype stay: next to it is infinity, from which there is no way back.
+    The change of an output is then the model's own sensitivity to one rounding of each weight. Zeros stay, for they are
+    exact in every precision: in a model with RMSNorm an embedding of zeros is an unstable point, which the smallest
+    numbers beside it would leave. Numbers beyond half the largest stay too: next to it is infinity, from which there is
+    no way back.
     """
     import torch
 
@@ -72,11 +74,10 @@ def perturb_weights(model: TorchModel, seed: int, *, undo: bool = False) -> None
         ends = torch.tensor([-torch.inf, torch.inf], dtype=parameter.dtype)
         up, down = (ends[0], ends[1]) if undo else (ends[1], ends[0])
         target = torch.where(_random_bits(parameter, generator), up, down).to(parameter.device)
-        moved = torch.nextafter(parameter, target)
-        limit = torch.finfo(parameter.dtype).max / 2
-        if bool((parameter.abs() > limit).any()):
-            moved = torch.where(parameter.abs() > limit, parameter, moved)
-        parameter.copy_(moved)
+        limits = torch.finfo(parameter.dtype)
+        size = parameter.abs()
+        moves = (size >= limits.tiny) & (size <= limits.max / 2)
+        parameter.copy_(torch.where(moves, torch.nextafter(parameter, target), parameter))
 
 
 def _random_bits(like: TorchTensor, generator: Any) -> TorchTensor:
