@@ -2,7 +2,8 @@
 
     python benchmarks/verdict_cost.py [--work FOLDER] [--layers N]
 
-The model has the shape of Qwen3 0.6B with random weights in a bfloat16 file; it is exported in float32 with its cache, and the tokenizer is a fixture's.
+The model has the shape of Qwen3 0.6B with random weights in a bfloat16 file; it is exported in float32 with its cache. The tokenizer
+has a token for each word of the samples, as one with a large vocabulary has, and no limit of its own.
 Seconds and the peak of resident memory, summed over all processes, go to ``benchmarks/results/verdict-cost.json``.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +21,6 @@ from export_large import run_and_measure  # isort: skip
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "verdict-cost.json"
-TOKENIZER = HERE.parent / "fixtures" / "tasks" / "text-generation-llama"
 GOAL = 1.5
 """Target: largest time of an export with its verdict, as a multiple of the export alone."""
 
@@ -48,10 +47,25 @@ def write_model(folder: Path, layers: int) -> int:
     )
     model = transformers.Qwen3ForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if (TOKENIZER / name).is_file():
-            shutil.copy(TOKENIZER / name, folder / name)
+    write_tokenizer(folder)
     return sum(value.numel() for value in model.parameters())
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Writes a tokenizer of whole words: those of the samples of text generation."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from equipoise.validators.tasks.text_generation import TASK
+
+    splitter = pre_tokenizers.Whitespace()
+    texts = [str(sample["text"]) for sample in TASK.samples(None)]
+    words = sorted({word for text in texts for word, _ in splitter.pre_tokenize_str(text)})
+    vocabulary = {word: index for index, word in enumerate(["<unk>", "<eos>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = splitter
+    names = {"unk_token": "<unk>", "eos_token": "<eos>", "pad_token": "<eos>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
 def measure(source: Path, out: Path, count: int, *options: str) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def _is_cached_twin(one: Batch, batch: Batch) -> bool:
     )
 
 
+def _with_teacher_forcing(batch: Batch) -> Batch:
+    options = {**batch.case.options, TEACHER_FORCING: True}
+    return replace(batch, case=replace(batch.case, options=options))
+
+
 class ReferenceModels:
     """The float64 model and the model at the precision under test, in one worker process on the CPU.
 
@@ -171,7 +176,8 @@ class ReferenceModels:
             ]
             runner.model.drop()
         self._release_large_model()
-        return [one for batch in batches for one in measured if one.batch is batch]
+        order = [batch.case.name for batch in batches]
+        return sorted(measured, key=lambda one: order.index(one.batch.case.name))
 
     def _cached_first(self, batches: Sequence[Batch]) -> list[Batch]:
         """Returns the cases; of a large model those with a cache come first, for those without one follow their tokens."""
@@ -196,22 +202,26 @@ class ReferenceModels:
         context = self.context
         context.request.progress(f"reference: {batch.case.name}")
         before = len(self.reference.stats.seconds)
-        outputs = self._follow_twin(batch, measured) if context.large else None
-        if outputs is None:
-            outputs = context.task.run(self.reference, context.model, batch)
+        found = self._follow_twin(batch, measured) if context.large else None
+        batch, outputs = found or (batch, context.task.run(self.reference, context.model, batch))
         seconds = tuple(self.reference.stats.seconds[before:])
         decisions = tuple(context.task.decisions(context.model, batch, outputs))
         return ReferenceOutputs(batch, outputs, {}, decisions, seconds)
 
-    def _follow_twin(self, batch: Batch, measured: Sequence[ReferenceOutputs]) -> Arrays | None:
-        """Follows the tokens of the same loop with a cache; None if there is none, or one pass chooses others."""
+    def _follow_twin(
+        self, batch: Batch, measured: Sequence[ReferenceOutputs]
+    ) -> tuple[Batch, Arrays] | None:
+        """Follows the tokens of the same loop with a cache in one pass; None if there is none, or the pass chooses others.
+
+        Returns the case with teacher forcing, which backends then run in one pass too, and its outputs.
+        """
         twin = next((one for one in measured if _is_cached_twin(one.batch, batch)), None)
-        outputs = self._force(self.reference, twin, batch) if twin else None
-        if twin is None or outputs is None:
+        if twin is None:
             return None
-        if not np.array_equal(outputs["sequences"], twin.reference["sequences"]):
+        outputs = self._force(self.reference, twin, batch)
+        if outputs is None or not np.array_equal(outputs["sequences"], twin.reference["sequences"]):
             return None
-        return {**twin.reference, **outputs}
+        return _with_teacher_forcing(batch), outputs
 
     def _follow(self, runner: Runner, one: ReferenceOutputs, label: str) -> Arrays:
         """Runs a case again; a generation loop takes the tokens that the reference chose, all in one pass.
@@ -229,8 +239,7 @@ class ReferenceModels:
     def _force(self, runner: Runner, one: ReferenceOutputs, batch: Batch) -> Arrays | None:
         """Follows the tokens of a case in one pass; returns None where the outputs are not those of the same function."""
         context = self.context
-        options = {**batch.case.options, TEACHER_FORCING: True}
-        forced = replace(batch, case=replace(batch.case, options=options))
+        forced = _with_teacher_forcing(batch)
         outputs = context.task.run(runner, context.model, forced, follow=one.reference)
         allowed, rounding = context.request.allowed, context.request.rounding
         if not is_same_function(outputs, one.reference, allowed.ceiling, rounding):

@@ -39,7 +39,7 @@ def generate(
         options: ``num_beams``, ``cache``, ``max_new_tokens`` of a case, and ``teacher_forcing``.
         follow: The reference's outputs. Greedy search continues with their tokens, so that its logits can be compared
             step by step, and returns its own choices as ``sequences``. With teacher forcing all tokens are followed in
-            one forward pass, and instead of a beam search their scores are computed.
+            one forward pass, and instead of a beam search their scores are computed; gaps are then the reference's.
         kwargs: Further keyword arguments of the model's forward.
 
     Returns:
@@ -62,7 +62,7 @@ def generate(
         sequences, length = follow["sequences"], prompt.shape[1]
         forced = ForcedLogits(decoder, sequences, length)
         if settings.num_beams > 1:
-            return score_sequences(forced, sequences, length, settings)
+            return {**follow, **score_sequences(forced, sequences, length, settings)}
         return _greedy_search(forced, prompt, settings, follow)
     if settings.num_beams > 1:
         return beam_search(decoder, prompt, settings)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from equipoise.convert.core.framework_types import TorchModel, TorchTensor
 
 
@@ -44,6 +46,9 @@ class SharedWeights:
         return self.model
 
 
+PART = 1 << 18
+"""Number of weights that are perturbed at a time: they fit into the processor's cache."""
+
 _LOADED: WeakValueDictionary[Hashable, SharedWeights] = WeakValueDictionary()
 """The weights that sessions of this process hold at the moment."""
 
@@ -65,26 +70,34 @@ def perturb_weights(model: TorchModel, seed: int, *, undo: bool = False) -> None
     numbers beside it would leave. Numbers beyond half the largest stay too: next to it is infinity, from which there is
     no way back.
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
+    random = np.random.default_rng(seed)
     for parameter in model.parameters():
-        if not parameter.is_floating_point():
-            continue
-        ends = torch.tensor([-torch.inf, torch.inf], dtype=parameter.dtype)
-        up, down = (ends[0], ends[1]) if undo else (ends[1], ends[0])
-        target = torch.where(_random_bits(parameter, generator), up, down).to(parameter.device)
-        limits = torch.finfo(parameter.dtype)
-        size = parameter.abs()
-        moves = (size >= limits.tiny) & (size <= limits.max / 2)
-        parameter.copy_(torch.where(moves, torch.nextafter(parameter, target), parameter))
+        if parameter.is_floating_point():
+            values = parameter.data.contiguous()
+            _move(values, random, undo=undo)
+            if values.data_ptr() != parameter.data_ptr():
+                parameter.data.copy_(values)
 
 
-def _random_bits(like: TorchTensor, generator: Any) -> TorchTensor:
-    """Returns random booleans in the shape of a tensor, eight from each random byte."""
+def _move(values: TorchTensor, random: np.random.Generator, *, undo: bool) -> None:
+    """Moves the numbers of a contiguous tensor in place.
+
+    Of the integer with the same bits, one more is the next number in magnitude, and one less the one before.
+    """
     import torch
 
-    count = like.numel()
-    random = torch.randint(0, 256, (count // 8 + 1, 1), dtype=torch.uint8, generator=generator)
-    bits = (random >> torch.arange(8, dtype=torch.uint8)) & 1
-    return bits.reshape(-1)[:count].reshape(like.shape).bool()
+    integer, fraction_bits, infinity = {
+        torch.float32: (torch.int32, 23, 0x7F800000),
+        torch.float16: (torch.int16, 10, 0x7C00),
+        torch.bfloat16: (torch.int16, 7, 0x7F80),
+    }[values.dtype]
+    bits = values.view(integer).numpy().reshape(-1)
+    kind = bits.dtype.type
+    magnitude, smallest = kind(np.iinfo(kind).max), 1 << fraction_bits
+    for start in range(0, len(bits), PART):
+        part = bits[start : start + PART]
+        drawn = np.frombuffer(random.bytes(len(part) // 8 + 1), np.uint8)
+        step = np.unpackbits(drawn)[: len(part)].view(np.int8) * np.int8(2) - np.int8(1)
+        size = part & magnitude
+        step *= (size >= kind(smallest)) & (size < kind(infinity - smallest))
+        part += -step if undo else step

@@ -41,8 +41,8 @@ NUM_BEAMS = 4
 
 STEPS_OVER_POWER = 3
 
-LOOP_WEIGHTS = 5 * 10**9
-"""Largest number of weights that the forward passes of one loop use together: a model of 0.6 billion parameters generates 8 tokens."""
+LOOP_WEIGHTS = 3 * 10**9
+"""Largest number of weights that the forward passes of one loop use together: a model of 0.6 billion parameters generates 5 tokens."""
 
 FEWEST_STEPS = 3
 """A loop generates at least this many tokens, however large the model is: the cache is read twice."""
