@@ -16,7 +16,10 @@ from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation import context as setups
 from equipoise.validators.export.export import ExportRequest, export_model
 from equipoise.validators.judgement.results import Verdict
+from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
+from equipoise.validators.tasks.shared import generation as generation_helpers
+from equipoise.validators.tasks.text_generation import TASK
 from equipoise.validators.validate import validate
 
 pytestmark = [pytest.mark.transformers]
@@ -110,3 +113,43 @@ def test_a_divergence_is_located(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert result.verdict not in FINE
     assert result.divergence is not None
     assert result.divergence.module == "bert.encoder.layer.0.output.dense"
+
+
+GPT = ROOT / "tasks" / "text-generation"
+LOOPS = ("greedy", "beam", "batch", "over-power", "batch-5")
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every model a large one, whose loops generate four tokens."""
+    monkeypatch.setattr(setups, "LARGE_MODEL_BYTES", 1)
+    weights = ModelFolder(GPT).weight_count
+    monkeypatch.setattr(generation_helpers, "LOOP_WEIGHTS", 4 * weights)
+
+
+@pytest.mark.usefixtures("large")
+def test_loops_of_a_large_model_follow_those_with_a_cache_in_one_pass() -> None:
+    report = validate(Request(GPT, backends=["pytorch"]))
+    passes = {case.case: len(case.seconds) for case in report.reference.cases}
+    assert {name: passes[name] for name in LOOPS} == dict.fromkeys(LOOPS, 1)
+    assert passes["greedy-cache"] == passes["batch-cache"] == 4
+    assert passes["over-power-cache"] == passes["batch-5-cache"] == 3
+    (result,) = report.backends
+    assert result.verdict in FINE
+    assert {case.case: len(case.seconds) for case in result.cases} == passes
+    assert any("greedy: as in all cases that generate, 4 tokens" in n for n in report.reference.notes)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("name", ["no_positions_no_cache", "rows_from_four_on", "stale_cache"])
+def test_faults_of_loops_are_found_in_large_models(name: str) -> None:
+    backend = str(Path(__file__).parents[1] / "faulty" / f"{name}.py")
+    report = validate(Request(GPT, backends=[backend], divergence=False))
+    assert report.backends[0].verdict is Verdict.DIVERGED
+
+
+def test_small_models_generate_what_their_config_says() -> None:
+    model = ModelFolder(GPT)
+    names = {case.name: case for case in TASK.cases(model, TASK.samples(model))}
+    assert "max_new_tokens" not in names["greedy-cache"].options
+    assert not names["greedy"].note
