@@ -96,8 +96,8 @@ def _move(values: TorchTensor, random: np.random.Generator, *, undo: bool) -> No
     magnitude, smallest = kind(np.iinfo(kind).max), 1 << fraction_bits
     for start in range(0, len(bits), PART):
         part = bits[start : start + PART]
-        drawn = np.frombuffer(random.bytes(len(part) // 8 + 1), np.uint8)
-        step = np.unpackbits(drawn)[: len(part)].view(np.int8) * np.int8(2) - np.int8(1)
+        random_bytes = np.frombuffer(random.bytes(len(part) // 8 + 1), np.uint8)
+        step = np.unpackbits(random_bytes)[: len(part)].view(np.int8) * np.int8(2) - np.int8(1)
         size = part & magnitude
         step *= (size >= kind(smallest)) & (size < kind(infinity - smallest))
         part += -step if undo else step
