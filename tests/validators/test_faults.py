@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -196,6 +197,12 @@ def test_repro_reproduces_the_fault(workers: WorkerPool, tmp_path: Path) -> None
     result = validate_backend(request, workers)
     assert result.divergence is not None
     script = Path(result.divergence.repro) / "repro.py"
+    assert {path.name for path in script.parent.iterdir()} == {
+        *("weights.safetensors", "inputs.safetensors", "outputs.safetensors"),
+        *("config.json", "repro.py", "repro.json"),
+    }
+    imported = set(re.findall(r"^(?:from|import) (\w+)", script.read_text(), re.MULTILINE))
+    assert imported == {"pathlib", "torch", "safetensors", "transformers"}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     off = {}
     for line in done.stdout.splitlines():

@@ -160,23 +160,6 @@ def test_a_batch_is_unequal_and_may_have_more_padding_than_it_needs() -> None:
     assert (masks["padded"].sum(axis=1) == masks["batch"].sum(axis=1)).all()
 
 
-@pytest.mark.parametrize("name", FIXTURES)
-def test_a_model_gets_what_its_pipeline_gives_it(name: str) -> None:
-    """No labels, and no request for attentions or hidden states."""
-    model = folder(name)
-    task = infer_task(model)
-    batch = task.encode(model, next(iter(cases_of(model).values())))
-    given = {*batch.arrays, *batch.kwargs}
-    assert not given & {"labels", "output_attentions", "output_hidden_states"}
-
-
-@pytest.mark.slow
-def test_a_fault_of_one_token_is_not_seen_where_no_sample_has_it(cli: Callable[..., Any]) -> None:
-    """The page says so: outputs are compared for the inputs that are run."""
-    options = ("--backends", FAULTY / "one_token.py", "--threads", 1)
-    assert cli("validate", BERT, *options).code == 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "case"), [("rows_from_four_on", "batch-5"), ("above_a_block", "above-power")]

@@ -10,7 +10,12 @@ import pytest
 from equipoise.validators.core.tolerance import DEFAULTS, Tolerance
 from equipoise.validators.core.types import Decision
 from equipoise.validators.judgement.metrics import measure_error, noise_floor
-from equipoise.validators.judgement.results import CaseMetrics, OutputMetrics, Verdict
+from equipoise.validators.judgement.results import (
+    HISTOGRAM_EDGES,
+    CaseMetrics,
+    OutputMetrics,
+    Verdict,
+)
 from equipoise.validators.judgement.verdict import judge_case, judge_output
 
 Array = np.ndarray[Any, Any]
@@ -139,6 +144,13 @@ def test_padding_is_not_compared() -> None:
     error = np.where(FIRST_ROWS[:, None], 9.0, 0.0)
     assert judge(error).verdict is Verdict.DIVERGED
     assert judge(error, valid=~FIRST_ROWS).verdict is Verdict.WITHIN_NOISE
+
+
+def test_a_few_wrong_values_are_a_few_bars_far_to_the_right() -> None:
+    error = np.full_like(TRUTH, 3 * NOISE)
+    error[5, 0] = 0.3
+    counts = dict(zip(HISTOGRAM_EDGES, judge(error).errors, strict=True))
+    assert {edge: count for edge, count in counts.items() if count} == {-7: 127 - 64, -1: 1}
 
 
 def test_integers_are_compared_as_decisions_alone() -> None:
