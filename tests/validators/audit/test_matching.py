@@ -148,6 +148,18 @@ def test_weight_normalization_folded_by_pytorch(tmp_path: Path) -> None:
     assert report.findings == report.missing == ()
 
 
+def test_a_scale_is_folded_in(tmp_path: Path) -> None:
+    """The square root of the width of a head, and the scale of each row that a layer norm left."""
+    rows = {"norm.weight": RNG.uniform(0.5, 2, WIDTH).astype(np.float32)}
+    program = {"q": SOURCE[QUERY] / np.float32(8), "k": SOURCE[KEY] * rows["norm.weight"][:, None]}
+    report = audit_arrays({**SOURCE, **rows}, {**without(QUERY, KEY), **program}, tmp_path)
+    assert report.findings == report.missing == ()
+    assert [explanations(report)[name] for name in program] == [
+        "times 0.125",
+        "scaled by a vector",
+    ]
+
+
 def test_tables_are_computed(tmp_path: Path) -> None:
     hidden = np.where(np.tri(20, dtype=bool), 0, -np.inf).astype(np.float32)
     rates = (10000 ** (-np.arange(0, 64, 2) / 64)).astype(np.float32)

@@ -174,6 +174,18 @@ def test_changed_samples_are_refused(
     assert "create it again with --save-golden" in message
 
 
+def test_another_tokenizer_is_refused(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(BERT, tmp_path / "model")
+    (model / "tokenizer.json").unlink(missing_ok=True)
+    lines = (model / "vocab.txt").read_text().split("\n")
+    (model / "vocab.txt").write_text("\n".join([*lines[:56], *lines[60:], *lines[56:60]]))
+    arguments = ["validate", model, "--backends", BACKEND, *CASES, "--against-golden", golden]
+    assert run([str(one) for one in arguments]) == 2
+    assert "has other inputs than when the golden was saved" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -14,6 +14,7 @@ import pytest
 import sample_reports
 
 from equipoise.validators.audit.content.report import AuditReport, UnaccountedWeight
+from equipoise.validators.core.tolerance import Tolerance
 from equipoise.validators.judgement.results import ModuleError, Report, Verdict
 from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
 from equipoise.validators.report.html.histogram import histogram_chart
@@ -224,6 +225,12 @@ def test_computed_precision_and_range_are_shown() -> None:
     assert "last within noise h.0.ln" in reader.text
     assert "first beyond noise h.0.attn" in reader.text
     assert "case single, step 2" in reader.text
+
+
+def test_what_the_user_allows_is_shown() -> None:
+    text = read_html(sample_reports.report(tolerance=Tolerance(atol=0.25, rtol=0.125))).text
+    assert "atol 0.25" in text
+    assert "rtol 0.125" in text
 
 
 def test_order_of_the_page() -> None:

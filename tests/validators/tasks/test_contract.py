@@ -238,6 +238,11 @@ def _sizes(value: object) -> Iterator[str]:
         yield str(len(str(value)))
 
 
+def test_tasks_have_the_methods_that_a_validation_calls() -> None:
+    methods = {name for name, value in vars(Task).items() if callable(value) and name[0] != "_"}
+    assert methods - {"suits"} == {"samples", "cases", "encode", "run", "decode", "decisions"}
+
+
 def test_tasks_satisfy_the_protocol() -> None:
     for name in task_names():
         task: Task = find_task(name)
