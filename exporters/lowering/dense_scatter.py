@@ -1,0 +1,78 @@
+"""Scatters that add, multiply or take extremes, for programs in which these do not run: every target is compared with every source.
+
+TensorFlow 2.21's converter to TensorFlow Lite replaces the operator within ``stablehlo.scatter`` by one of its own, which its
+interpreter then does not know; only a scatter that sets runs. Waits for a TensorFlow that runs what it converts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from jax import numpy as jnp
+
+from equipoise.convert.core.framework_types import JaxArray, JaxDtype
+from equipoise.exporters.lowering.dims import normalize_axis
+
+_DENSE: ContextVar[bool] = ContextVar("dense_scatters", default=False)
+
+_OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "add": (jnp.sum, jnp.add),
+    "multiply": (jnp.prod, jnp.multiply),
+    "min": (jnp.min, jnp.minimum),
+    "max": (jnp.max, jnp.maximum),
+}
+"""Method of ``x.at[...]`` -> how the sources of a target are reduced, and how the target takes part."""
+
+
+@contextmanager
+def dense_scatters() -> Iterator[None]:
+    """Lowers scatters without ``stablehlo.scatter``, for the time of this context."""
+    token = _DENSE.set(True)
+    try:
+        yield
+    finally:
+        _DENSE.reset(token)
+
+
+def is_dense(how: str) -> bool:
+    """Checks whether a scatter is to be lowered by :func:`scatter_densely`."""
+    return _DENSE.get() and how in _OPERATIONS
+
+
+def scatter_densely(x: JaxArray, dim: int, index: JaxArray, source: JaxArray, how: str) -> JaxArray:
+    """Returns ``x`` after the sources were added to it, or were taken in otherwise, as ``torch.Tensor.scatter_reduce`` does.
+
+    Args:
+        x: The targets.
+        dim: The axis that the indices are of.
+        index: Indices of any shape that fits into ``x`` along the other axes.
+        source: One source for each index.
+        how: ``add``, ``multiply``, ``min`` or ``max``.
+    """
+    if x.dtype == bool:
+        as_numbers = (one.astype(jnp.int32) for one in (x, source))
+        values, added = as_numbers
+        return scatter_densely(values, dim, index, added, how).astype(bool)
+    reduce, combine = _OPERATIONS[how]
+    axis = normalize_axis(dim, x.ndim)
+    part = tuple(
+        slice(None) if other == axis else slice(0, size) for other, size in enumerate(index.shape)
+    )
+    places, sources = (jnp.moveaxis(one, axis, -1)[..., None, :] for one in (index, source))
+    hits = places == jnp.arange(x.shape[axis])[:, None]
+    reduced = reduce(jnp.where(hits, sources, identity_element(how, x.dtype)), axis=-1)
+    made = combine(x[part], jnp.moveaxis(reduced, -1, axis).astype(x.dtype))
+    return made if made.shape == x.shape else x.at[part].set(made)
+
+
+def identity_element(how: str, dtype: JaxDtype) -> JaxArray:
+    """Returns the number that changes nothing: 0 for a sum, the largest number for a minimum."""
+    if how in ("add", "multiply"):
+        return jnp.asarray(0 if how == "add" else 1, dtype)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(jnp.inf if how == "min" else -jnp.inf, dtype)
+    info = jnp.iinfo(dtype)
+    return jnp.asarray(info.max if how == "min" else info.min, dtype)
