@@ -117,7 +117,7 @@ def test_tensorflow_lite_does_not_run_the_scatters_that_it_converts() -> None:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
     program = tf.lite.Interpreter(model_content=bytes(converter.convert()))
     with pytest.raises(RuntimeError, match=r"stablehlo\.scatter"):
-        program.allocate_tensors()  # where it succeeds, lowering/dense_scatter.py can go
+        program.allocate_tensors()  # where it succeeds, lowering/tensorflow_lite.py can go
 
 
 def test_releases_with_older_names_are_still_allowed() -> None:

@@ -8,15 +8,15 @@ from jax import lax
 from jax import numpy as jnp
 
 from equipoise.convert.core.framework_types import AtenScalar, AtenSizes, JaxArray, Unused
-from equipoise.exporters.lowering.dense_scatter import (
-    identity_element,
-    is_dense,
-    scatter_densely,
-)
 from equipoise.exporters.lowering.dims import normalize_axis
 from equipoise.exporters.lowering.dtypes import promote
 from equipoise.exporters.lowering.errors import DATA_DEPENDENT_SIZE
 from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.tensorflow_lite import (
+    identity_element,
+    is_dense,
+    scatter_densely,
+)
 
 
 @op("aten.embedding")

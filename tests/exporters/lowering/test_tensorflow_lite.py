@@ -9,8 +9,8 @@ jax = pytest.importorskip("jax")
 
 import numpy as np
 
-from equipoise.exporters.lowering.dense_scatter import dense_scatters, is_dense
 from equipoise.exporters.lowering.ops.indexing import scatter, scatter_add, scatter_reduce
+from equipoise.exporters.lowering.tensorflow_lite import for_tensorflow_lite, is_dense
 
 X = np.random.default_rng(0).standard_normal((4, 6, 5)).astype(np.float32)
 INDEX = np.random.default_rng(1).integers(0, 4, (3, 6, 2))
@@ -26,7 +26,7 @@ def test_it_is_that_of_pytorch(dim: int, reduce: str, include: bool, dtype: type
     x, source = (X * 9).astype(dtype), (SOURCE * 9).astype(dtype)
     sides = [torch.from_numpy(one) for one in (x, INDEX, source)]
     wanted = sides[0].scatter_reduce(dim, *sides[1:], reduce, include_self=include)
-    with jax.enable_x64(True), dense_scatters():
+    with jax.enable_x64(True), for_tensorflow_lite():
         assert is_dense("add")
         targets = jax.numpy.asarray(x)
 
@@ -44,7 +44,7 @@ def test_it_is_that_of_pytorch(dim: int, reduce: str, include: bool, dtype: type
 def test_booleans_and_vectors() -> None:
     x = np.array([True, False, False])
     index = jax.numpy.asarray([1, 1, 0])
-    with jax.enable_x64(True), dense_scatters():
+    with jax.enable_x64(True), for_tensorflow_lite():
         found = scatter_add(jax.numpy.asarray(x), 0, index, np.array([False, True, False]))
         assert found.tolist() == [True, True, False]
         added = scatter_add(jax.numpy.arange(3.0), 0, index, np.array([1.0, 2.0, 4.0]))

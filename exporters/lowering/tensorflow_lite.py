@@ -1,45 +1,42 @@
-"""Scatters that add, multiply or take extremes, for programs in which these do not run: every target is compared with every source.
+"""Operators as TensorFlow Lite can run them: scatters by comparing every target with every source, quotients of narrow integers.
 
-TensorFlow 2.21's converter to TensorFlow Lite replaces the operator within ``stablehlo.scatter`` by one of its own, which its
-interpreter then does not know; only a scatter that sets runs. Waits for a TensorFlow that runs what it converts.
+TensorFlow 2.21's converter replaces the operator within ``stablehlo.scatter`` by one of its own, which its interpreter then does not
+know, so that only a scatter that sets runs; and it has no division of 64-bit integers. Waits for a TensorFlow that runs what it converts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
-
-from jax import numpy as jnp
 
 from equipoise.convert.core.framework_types import JaxArray, JaxDtype
 from equipoise.exporters.lowering.dims import normalize_axis
 
-_DENSE: ContextVar[bool] = ContextVar("dense_scatters", default=False)
+_IS_TARGET: ContextVar[bool] = ContextVar("is_for_tensorflow_lite", default=False)
 
-_OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "add": (jnp.sum, jnp.add),
-    "multiply": (jnp.prod, jnp.multiply),
-    "min": (jnp.min, jnp.minimum),
-    "max": (jnp.max, jnp.maximum),
+_OPERATIONS = {
+    "add": ("sum", "add"),
+    "multiply": ("prod", "multiply"),
+    "min": ("min", "minimum"),
+    "max": ("max", "maximum"),
 }
 """Method of ``x.at[...]`` -> how the sources of a target are reduced, and how the target takes part."""
 
 
 @contextmanager
-def dense_scatters() -> Iterator[None]:
-    """Lowers scatters without ``stablehlo.scatter``, for the time of this context."""
-    token = _DENSE.set(True)
+def for_tensorflow_lite() -> Iterator[None]:
+    """Lowers operators as TensorFlow Lite can run them, for the time of this context."""
+    token = _IS_TARGET.set(True)
     try:
         yield
     finally:
-        _DENSE.reset(token)
+        _IS_TARGET.reset(token)
 
 
 def is_dense(how: str) -> bool:
     """Checks whether a scatter is to be lowered by :func:`scatter_densely`."""
-    return _DENSE.get() and how in _OPERATIONS
+    return _IS_TARGET.get() and how in _OPERATIONS
 
 
 def scatter_densely(x: JaxArray, dim: int, index: JaxArray, source: JaxArray, how: str) -> JaxArray:
@@ -52,11 +49,12 @@ def scatter_densely(x: JaxArray, dim: int, index: JaxArray, source: JaxArray, ho
         source: One source for each index.
         how: ``add``, ``multiply``, ``min`` or ``max``.
     """
+    from jax import numpy as jnp
+
     if x.dtype == bool:
-        as_numbers = (one.astype(jnp.int32) for one in (x, source))
-        values, added = as_numbers
+        values, added = (one.astype(jnp.int32) for one in (x, source))
         return scatter_densely(values, dim, index, added, how).astype(bool)
-    reduce, combine = _OPERATIONS[how]
+    reduce, combine = (getattr(jnp, name) for name in _OPERATIONS[how])
     axis = normalize_axis(dim, x.ndim)
     part = tuple(
         slice(None) if other == axis else slice(0, size) for other, size in enumerate(index.shape)
@@ -70,9 +68,18 @@ def scatter_densely(x: JaxArray, dim: int, index: JaxArray, source: JaxArray, ho
 
 def identity_element(how: str, dtype: JaxDtype) -> JaxArray:
     """Returns the number that changes nothing: 0 for a sum, the largest number for a minimum."""
+    from jax import numpy as jnp
+
     if how in ("add", "multiply"):
         return jnp.asarray(0 if how == "add" else 1, dtype)
     if jnp.issubdtype(dtype, jnp.floating):
         return jnp.asarray(jnp.inf if how == "min" else -jnp.inf, dtype)
     info = jnp.iinfo(dtype)
     return jnp.asarray(info.max if how == "min" else info.min, dtype)
+
+
+def narrow_integers(x: JaxArray) -> JaxArray:
+    """Returns 64-bit integers as 32-bit ones where TensorFlow Lite is to divide them: lengths and positions, which fit."""
+    from jax import numpy as jnp
+
+    return x.astype(jnp.int32) if _IS_TARGET.get() and x.dtype == jnp.int64 else x
