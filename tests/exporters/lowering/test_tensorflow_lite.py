@@ -1,6 +1,8 @@
-"""Scatters by comparing every target with every source give what PyTorch gives."""
+"""Operators as TensorFlow Lite can run them give what PyTorch gives."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 
@@ -9,9 +11,10 @@ jax = pytest.importorskip("jax")
 
 import numpy as np
 
-from equipoise.exporters.lowering.ops.indexing import scatter, scatter_add, scatter_reduce
+from equipoise.exporters.lowering.registry import registered_functions
 from equipoise.exporters.lowering.tensorflow_lite import for_tensorflow_lite, is_dense
 
+OPERATORS = registered_functions()
 X = np.random.default_rng(0).standard_normal((4, 6, 5)).astype(np.float32)
 INDEX = np.random.default_rng(1).integers(0, 4, (3, 6, 2))
 SOURCE = np.random.default_rng(2).standard_normal((3, 6, 2)).astype(np.float32)
@@ -31,7 +34,9 @@ def test_it_is_that_of_pytorch(dim: int, reduce: str, include: bool, dtype: type
         targets = jax.numpy.asarray(x)
 
         def compute(one: object) -> object:
-            return scatter_reduce(one, dim, INDEX, source, reduce, include_self=include)
+            return OPERATORS["aten.scatter_reduce.two"](
+                one, dim, INDEX, source, reduce, include_self=include
+            )
 
         found = compute(targets)
         operators = {one.primitive.name for one in jax.make_jaxpr(compute)(targets).jaxpr.eqns}
@@ -45,8 +50,31 @@ def test_booleans_and_vectors() -> None:
     x = np.array([True, False, False])
     index = jax.numpy.asarray([1, 1, 0])
     with jax.enable_x64(True), for_tensorflow_lite():
-        found = scatter_add(jax.numpy.asarray(x), 0, index, np.array([False, True, False]))
+        found = OPERATORS["aten.scatter_add"](
+            jax.numpy.asarray(x), 0, index, np.array([False, True, False])
+        )
         assert found.tolist() == [True, True, False]
-        added = scatter_add(jax.numpy.arange(3.0), 0, index, np.array([1.0, 2.0, 4.0]))
+        added = OPERATORS["aten.scatter_add"](
+            jax.numpy.arange(3.0), 0, index, np.array([1.0, 2.0, 4.0])
+        )
         assert added.tolist() == [4.0, 4.0, 2.0]
-        assert scatter(jax.numpy.arange(3.0), 0, index[:1], np.array([9.0])).tolist() == [0, 9, 2]
+        assert OPERATORS["aten.scatter"](
+            jax.numpy.arange(3.0), 0, index[:1], np.array([9.0])
+        ).tolist() == [0, 9, 2]
+
+
+@pytest.mark.parametrize("rounding", ["floor", "trunc"])
+def test_integers_are_divided_as_narrow_ones(rounding: str) -> None:
+    x, other = np.array([-7, 7, 9, 0]), np.array([2, -2, 3, 5])
+    wanted = torch.div(torch.from_numpy(x), torch.from_numpy(other), rounding_mode=rounding)
+    with jax.enable_x64(True), for_tensorflow_lite():
+        sides = [jax.numpy.asarray(one) for one in (x, other)]
+        divide = partial(OPERATORS["aten.div"], rounding_mode=rounding)
+        assert divide(*sides).tolist() == wanted.tolist()
+        assert divide(*sides).dtype == np.int64
+        (quotient,) = (
+            one
+            for one in jax.make_jaxpr(divide)(*sides).jaxpr.eqns
+            if one.primitive.name in ("div", "jit", "pjit")
+        )
+        assert {str(one.aval.dtype) for one in quotient.invars} == {"int32"}
