@@ -23,6 +23,17 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "tasks"
 TIME_LIMIT_SECONDS = 900
 """Seconds for one forward pass or export of a fixture."""
 
+MAX_CHARACTERS = 200
+LIMITS = {
+    "ConcretizationTypeError": (
+        "a limit of JAX: no array has a size that depends on values, such as a waveform as long as predicted durations"
+    ),
+    "the target's programs have one": (
+        "a limit of TensorFlow Lite: TensorFlow's converter fails where sizes are not fixed (2.21)"
+    ),
+}
+"""Part of a message -> whose limit it is."""
+
 
 def main() -> None:
     """Exports the chosen fixtures and writes the list of failures."""
@@ -50,14 +61,15 @@ def export_fixture(name: str, target: str, output: Path, pool: WorkerPool) -> No
     with contextlib.redirect_stdout(io.StringIO()) as stdout:
         code = run([*command, "--threads", "1"], pool=pool)
     if not output.exists():
-        refusal.write_text(json.loads(stdout.getvalue())["message"])
+        error = json.loads(stdout.getvalue())
+        refusal.write_text("\n".join(filter(None, (error["message"], error.get("found")))))
     print(f"{name} {target}: exit code {code}, {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def failures_section(output: Path) -> str:
     """Returns a section of a Markdown page that lists the exports that produced no program."""
     lines = [
-        f"- {path.parent.name}, {path.stem}: {first_sentence(path.read_text())}"
+        f"- {path.parent.name}, {path.stem}: {describe_refusal(path.read_text())}"
         for path in sorted(output.glob("*/*.txt"))
     ]
     return (
@@ -65,10 +77,18 @@ def failures_section(output: Path) -> str:
     )
 
 
-def first_sentence(message: str) -> str:
-    """Returns the first line of a message, shortened to fit a table cell."""
-    line = message.splitlines()[0]
-    return line if len(line) <= 200 else f"{line[:200]} ..."
+def describe_refusal(message: str) -> str:
+    """Returns why an export left no program, in one line: what it said, and whose limit that is.
+
+    >>> describe_refusal("summarization runs the model at 14 sizes, and the target's programs have one")[-61:]
+    "TensorFlow's converter fails where sizes are not fixed (2.21)"
+    """
+    first, _, found = message.partition("\n")
+    reason = found.partition("\n")[0].partition(" (")[0]
+    text = f"{first}: {reason}" if reason else first
+    text = text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ..."
+    limit = next((limit for pattern, limit in LIMITS.items() if pattern in message), "")
+    return f"{text}; {limit}" if limit else text
 
 
 if __name__ == "__main__":

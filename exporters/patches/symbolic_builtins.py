@@ -13,6 +13,7 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -80,11 +81,9 @@ def symbolic_builtins(model: TorchModel) -> Iterator[None]:
     from torch._subclasses import FakeTensor
     from torch._subclasses.functional_tensor import FunctionalTensor
 
-    places = {type(part).__module__ for part in model.modules()}
-    modules = [sys.modules[place] for place in places if place.startswith("transformers.models.")]
     tensor = torch.Tensor
     with ExitStack() as stack:
-        for module in modules:
+        for module in _modules_of(model):
             for name, function in (
                 ("len", _len),
                 ("int", _int),
@@ -105,6 +104,27 @@ def symbolic_builtins(model: TorchModel) -> Iterator[None]:
         ):
             stack.enter_context(mock.patch.object(place, name, function))
         yield
+
+
+@contextmanager
+def rows_kept_together(model: TorchModel) -> Iterator[None]:
+    """Keeps the rows of a batch together while a model is traced, for the time of this context.
+
+    A trace of a list with one entry for each row has as many entries forever.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        for module in _modules_of(model):
+            stack.enter_context(mock.patch.object(module, "list", _list, create=True))
+        stack.enter_context(mock.patch.object(torch, "cat", _patch_cat(torch.cat)))
+        yield
+
+
+def _modules_of(model: TorchModel) -> list[ModuleType]:
+    """Returns the modules of transformers that define a model."""
+    places = {type(part).__module__ for part in model.modules()}
+    return [sys.modules[place] for place in places if place.startswith("transformers.models.")]
 
 
 def _is_symbolic(size: TorchSize) -> bool:
@@ -162,7 +182,7 @@ class _ListMeta(type):
 
         if values and torch.is_tensor(values[0]) and values[0].ndim > 1:
             tensor = values[0]
-            if _is_symbolic(tensor.shape[0]):
+            if torch.jit.is_tracing() or _is_symbolic(tensor.shape[0]):
                 return [BatchRows(tensor.flatten(0, 1))]
         return builtins.list(*values)
 

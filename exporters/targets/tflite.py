@@ -37,13 +37,17 @@ class TfLite:
         """
         import tensorflow as tf
 
+        from equipoise.exporters.lowering.tensorflow_lite import for_tensorflow_lite
         from equipoise.exporters.programs.lower import lower_models
         from equipoise.exporters.programs.tf_function import trace_functions
 
         is_half = str(source.model.dtype) == "torch.float16"
         with _as_float32(source) as float32_source:
             graphs = lower_models({WHOLE_MODEL: float32_source}, way)
-            with trace_functions(graphs, ("cpu",)) as (module, functions, notes):
+            with (
+                for_tensorflow_lite(),
+                trace_functions(graphs, ("cpu",)) as (module, functions, notes),
+            ):
                 (function,) = functions.values()
                 converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
                 if is_half:

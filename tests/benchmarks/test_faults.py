@@ -229,6 +229,20 @@ def test_every_miss_has_a_reason() -> None:
     assert not unexplained
 
 
+def test_no_fixed_tolerance_is_right() -> None:
+    """1e-5 takes an epsilon of a layer norm that is wrong for right, and a correct program for wrong."""
+    faults = json.loads(RESULTS.read_text(encoding="utf-8"))["faults"]
+    rows = {one["name"]: one for one in faults}
+    (criterion,) = {name for one in rows.values() for name in one["peers"] if "Polygraphy" in name}
+    assert criterion.endswith("1e-5")
+    epsilon = rows["exported-with-epsilon/onnx/text-classification"]
+    assert criterion not in epsilon["peers"]
+    assert epsilon["code"] == 1
+    correct = rows["unchanged/tflite/image-classification"]
+    assert criterion in correct["peers"]
+    assert correct["code"] == 0
+
+
 def test_no_correct_program_is_rejected() -> None:
     page = import_module("faults.page")
     rows, _ = page.read_results()

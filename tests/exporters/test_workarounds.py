@@ -105,6 +105,21 @@ def test_tensorflow_reads_an_older_stablehlo_than_jax_writes() -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_tensorflow_lite_does_not_run_the_scatters_that_it_converts() -> None:
+    jax = pytest.importorskip("jax")
+    tf = pytest.importorskip("tensorflow")
+    from jax.experimental import jax2tf
+
+    add = jax2tf.convert(lambda x: x.at[jax.numpy.array([0, 0, 2])].add(1.0), with_gradient=False)
+    function = tf.function(add, input_signature=[tf.TensorSpec([4])], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    program = tf.lite.Interpreter(model_content=bytes(converter.convert()))
+    with pytest.raises(RuntimeError, match=r"stablehlo\.scatter"):
+        program.allocate_tensors()  # where it succeeds, lowering/tensorflow_lite.py can go
+
+
 def test_releases_with_older_names_are_still_allowed() -> None:
     assert oldest_release("onnxruntime") < (1, 32), "runtime_passes.py::prevent_pad_fusion can go"
     assert oldest_release("torch") < (2, 10), "shapes/size_branches.py::traced_sizes: one name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,8 @@ WEIGHTS = {
     "epsilon": (no_change, {"layer_norm_eps": 1e-5}, "bert.embeddings.LayerNorm"),
     "gelu": (no_change, {"hidden_act": "gelu_new"}, f"{LAYER}.0.intermediate.intermediate_act_fn"),
 }
+FAR_BEYOND_NOISE = ("epsilon", "bf16 rounding", "missing bias")
+"""Small faults that the reason of ``rms_factor`` names: more than 20 times the noise."""
 ELSEWHERE = {
     # TensorFlow and Flax have no module of its own for it.
     "gelu": {"tensorflow": f"{LAYER}.0.intermediate", "flax": f"{LAYER}.0.intermediate"},
@@ -124,6 +127,9 @@ def test_weights_and_config(fault: str, backend: str, workers: WorkerPool, tmp_p
         faulty = tmp_path / backend
     result = validate_backend(Request(BERT, [faulty], backends=[]), workers)
     assert_caught(result, ELSEWHERE.get(fault, {}).get(backend, module))
+    if fault in FAR_BEYOND_NOISE:
+        ratios = [output.ratio or 0 for case in result.cases for output in case.outputs]
+        assert max(ratios) > 20
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export", "onnx"])
@@ -196,6 +202,12 @@ def test_repro_reproduces_the_fault(workers: WorkerPool, tmp_path: Path) -> None
     result = validate_backend(request, workers)
     assert result.divergence is not None
     script = Path(result.divergence.repro) / "repro.py"
+    assert {path.name for path in script.parent.iterdir()} == {
+        *("weights.safetensors", "inputs.safetensors", "outputs.safetensors"),
+        *("config.json", "repro.py", "repro.json"),
+    }
+    imported = set(re.findall(r"^(?:from|import) (\w+)", script.read_text(), re.MULTILINE))
+    assert imported == {"pathlib", "torch", "safetensors", "transformers"}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     off = {}
     for line in done.stdout.splitlines():

@@ -29,7 +29,7 @@ from equipoise.convert import convert
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import ForwardPass
 from equipoise.validators.evaluation.context import prepare_context
-from equipoise.validators.evaluation.locate import HIDDEN_BY_RECORDING
+from equipoise.validators.evaluation.locate import CACHE_NOT_COMPARED, HIDDEN_BY_RECORDING
 from equipoise.validators.judgement.results import WHOLE_MODEL, BackendResult, Verdict
 from equipoise.validators.models.sources import resolve_artifact, resolve_model
 from equipoise.validators.runtime.process import WorkerPool
@@ -194,6 +194,7 @@ def test_planted_faults(
     first = outcome.data[0]["divergence"]
     assert (first["module"], first["after"], first["before"]) == place
     assert first["step"] == step
+    assert (CACHE_NOT_COMPARED in first["note"]) == (step > 1)
     assert all(error < first["error"] for error in first["inputs"].values())
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_reports
 
+from equipoise.cli.validate import exit_code
 from equipoise.validators import pytest_plugin
 from equipoise.validators import validate as validating
 from equipoise.validators.core.request import Request
@@ -211,3 +213,18 @@ def test_failure_message_is_empty_on_success() -> None:
         pytest_plugin.failure_message(sample_reports.report(sample_reports.backend()), strict=True)
         == ""
     )
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_it_fails_wherever_the_exit_code_is_not_0(strict: bool) -> None:
+    backends = [
+        sample_reports.backend(),
+        sample_reports.safe_backend(),
+        replace(sample_reports.safe_backend(), quantized="int8-dynamic"),
+        sample_reports.diverged_backend(),
+        sample_reports.failed_backend(),
+        sample_reports.absent_backend(),
+    ]
+    for report in [sample_reports.report(), *map(sample_reports.report, backends)]:
+        failed = bool(pytest_plugin.failure_message(report, strict=strict))
+        assert failed == (exit_code(report, strict=strict) != 0)

@@ -14,7 +14,7 @@ from equipoise.convert.core.arrays import Array, DType, bit_sum
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.core.tensor import DTYPES, TensorRef, is_floating
 from equipoise.validators.audit.content.arrangements import find_arrangement
-from equipoise.validators.audit.content.names import NameIndex
+from equipoise.validators.audit.content.names import NameIndex, layer_of
 from equipoise.validators.audit.content.report import (
     AuditedWeight,
     AuditReport,
@@ -85,7 +85,7 @@ class _Audit:
         self._weights = {one.key: one for one in readable}.values()
         self._common = _common_dtype(self._weights)
         self._precision = precision or self._common
-        self._kernels: dict[Hashable, str] = {}
+        self._kernels: dict[Hashable, list[str]] = {}
         self._matched: dict[Hashable, str] = {}
         self._used: set[str] = set()
         self._traced: list[AuditedWeight] = []
@@ -163,23 +163,34 @@ class _Audit:
                 problem = f"is used with the bias of another layer, {bias}"
                 self._wrong.append(weight.unaccounted(problem, kernel))
 
-    def _kernels_by_bias(self) -> dict[Hashable, str]:
-        """Returns the keys of weights that are added to a product -> the name of the weight that is multiplied by."""
+    def _kernels_by_bias(self) -> dict[Hashable, list[str]]:
+        """Returns the keys of weights that are added to products -> the names of the weights that are multiplied by."""
         keys = {(one.ref.file, one.name): one.key for one in self._content.weights}
-        pairs = ((keys.get((one.ref.file, one.bias)), one.name) for one in self._content.weights)
-        return {key: name for key, name in pairs if key is not None}
+        found: dict[Hashable, list[str]] = {}
+        for one in self._content.weights:
+            if (key := keys.get((one.ref.file, one.bias))) is not None:
+                found.setdefault(key, []).append(one.name)
+        return found
 
     def _judge_bias(self, weight: ProgramWeight) -> UnaccountedWeight | None:
         """Returns what is wrong with a weight that is added where the source's layers add a bias; None if that is not known."""
-        kernel = self._kernels.get(weight.key)
-        made = [one for one in (*self._traced, *self._explained) if one.name == kernel]
-        for name in (source for one in made for source in one.sources):
-            bias = f"{name.rpartition('.')[0]}.bias"
-            if bias in self._source.refs:
-                return weight.unaccounted(
-                    f"is added to the product of {kernel}, but not made of {bias}"
-                )
+        for kernel, bias in self._biases_of_kernels(weight) or ():
+            return weight.unaccounted(
+                f"is added to the product of {kernel}, but not made of {bias}"
+            )
         return None
+
+    def _biases_of_kernels(self, weight: ProgramWeight) -> list[tuple[str, str]] | None:
+        """Returns the source's biases of the layers to whose products a weight is added, each after its kernel; None if no layer is known."""
+        kernels = self._kernels.get(weight.key, [])
+        made = [
+            (one.name, source)
+            for one in (*self._traced, *self._explained)
+            if one.name in kernels
+            for source in one.sources
+        ]
+        biases = [(kernel, f"{layer_of(source)}.bias") for kernel, source in made]
+        return [one for one in biases if one[1] in self._source.refs] if made else None
 
     def _search_opaque_files(self) -> None:
         """Finds tensors that are constants of a file that is not read as tensors, by their bytes."""
@@ -296,6 +307,11 @@ class _Audit:
         if named and self._source.fits(named, found):
             return True
         unused = set(self._unused())
+        biases = self._biases_of_kernels(weight)
+        if (
+            biases is not None and not found.any()
+        ):  # a converter adds zeros where it adds the bias later
+            return any(bias in unused for _, bias in biases)
         same_size = self._source.of_size(found.size, found.dtype)
         return any(name in unused and not self._is_module_missing(name) for name in same_size)
 

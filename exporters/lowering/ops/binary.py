@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from equipoise.convert.core.framework_types import AtenScalar, JaxArray
 from equipoise.exporters.lowering.dtypes import category, float_dtype, promote, result_dtype
 from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.tensorflow_lite import narrow_integers
 
 COMPARISONS: dict[str, Callable[[JaxArray, JaxArray], JaxArray]] = {
     "eq": jnp.equal,
@@ -101,7 +102,7 @@ def div(x: JaxArray, other: JaxArray, *, rounding_mode: str | None = None) -> Ja
         return _floor_divide(x, other)
     x, other = jnp.broadcast_arrays(x, other)
     if category(x.dtype) < 2:
-        return lax.div(x, other)
+        return lax.div(narrow_integers(x), narrow_integers(other)).astype(x.dtype)
     # XLA multiplies with the reciprocal of what was broadcast, which is a step off: 7.5 / 0.3 becomes 25.
     return jnp.trunc(x / lax.optimization_barrier(other))
 
@@ -109,7 +110,7 @@ def div(x: JaxArray, other: JaxArray, *, rounding_mode: str | None = None) -> Ja
 def _floor_divide(x: JaxArray, other: JaxArray) -> JaxArray:
     """Divides like PyTorch: the remainder of a division by zero makes the quotient infinite or NaN."""
     if category(x.dtype) < 2:
-        return jnp.floor_divide(x, other)
+        return jnp.floor_divide(narrow_integers(x), narrow_integers(other)).astype(x.dtype)
     exact = jnp.fmod(x, other)
     quotient = (x - exact) / other
     quotient = jnp.where((exact != 0) & ((other < 0) != (exact < 0)), quotient - 1, quotient)

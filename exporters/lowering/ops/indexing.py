@@ -7,11 +7,16 @@ import math
 from jax import lax
 from jax import numpy as jnp
 
-from equipoise.convert.core.framework_types import AtenScalar, AtenSizes, JaxArray, JaxDtype, Unused
+from equipoise.convert.core.framework_types import AtenScalar, AtenSizes, JaxArray, Unused
 from equipoise.exporters.lowering.dims import normalize_axis
 from equipoise.exporters.lowering.dtypes import promote
 from equipoise.exporters.lowering.errors import DATA_DEPENDENT_SIZE
 from equipoise.exporters.lowering.registry import op
+from equipoise.exporters.lowering.tensorflow_lite import (
+    identity_element,
+    is_dense,
+    scatter_densely,
+)
 
 
 @op("aten.embedding")
@@ -130,7 +135,10 @@ def _scatter_at(x: JaxArray, dim: int, index: JaxArray, source: JaxArray, how: s
     index = index.reshape(1) if index.ndim == 0 else index
     if x.dtype == bool:
         how = _BOOLEAN_REDUCTIONS.get(how, how)
-    return getattr(x.at[_indices_along(index, dim)], how)(jnp.broadcast_to(source, index.shape))
+    source = jnp.broadcast_to(source, index.shape)
+    if is_dense(how):
+        return scatter_densely(x, dim, index, source, how)
+    return getattr(x.at[_indices_along(index, dim)], how)(source)
 
 
 @op("aten.scatter")
@@ -146,7 +154,6 @@ def scatter_add(x: JaxArray, dim: int, index: JaxArray, source: JaxArray) -> Jax
     return _scatter_at(x, dim, index, source, "add")
 
 
-_REDUCTION_IDENTITY = {"amax": -jnp.inf, "amin": jnp.inf, "prod": 1, "sum": 0, "mean": 0}
 _SCATTER_METHODS = {"amax": "max", "amin": "min", "prod": "multiply", "sum": "add", "mean": "add"}
 
 
@@ -161,24 +168,17 @@ def scatter_reduce(
     include_self: bool = True,
 ) -> JaxArray:
     """Positions without a source keep their value, whether or not it is included elsewhere."""
+    how = _SCATTER_METHODS[reduce]
     ones = jnp.ones(index.shape, x.dtype)
     hits = _scatter_at(jnp.zeros(x.shape, x.dtype), dim, index, ones, "add")
     start = x
     if not include_self:
-        start = jnp.where(hits > 0, _identity_element(reduce, x.dtype), x)
-    made = _scatter_at(start, dim, index, source, _SCATTER_METHODS[reduce])
+        start = jnp.where(hits > 0, identity_element(how, x.dtype), x)
+    made = _scatter_at(start, dim, index, source, how)
     if reduce != "mean":
         return made
     count = jnp.maximum(hits + (1 if include_self else 0), 1)
     return made / count if jnp.issubdtype(x.dtype, jnp.floating) else made // count
-
-
-def _identity_element(reduce: str, dtype: JaxDtype) -> JaxArray:
-    value = _REDUCTION_IDENTITY[reduce]
-    if jnp.issubdtype(dtype, jnp.floating) or abs(value) != jnp.inf:
-        return jnp.asarray(value, dtype)
-    info = jnp.iinfo(dtype)
-    return jnp.asarray(info.max if value == jnp.inf else info.min, dtype)
 
 
 @op("aten.masked_scatter")

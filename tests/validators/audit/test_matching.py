@@ -7,7 +7,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from audited import Arrays, audit_arrays, explanations, problems
+from audited import Arrays, audit_arrays, explanations, problems, references
+
+from equipoise.validators.audit.audit import Auditor
+from equipoise.validators.audit.content.weights import ProgramContent
 
 RNG = np.random.default_rng(7)
 WIDTH = 24
@@ -143,6 +146,18 @@ def test_weight_normalization_folded_by_pytorch(tmp_path: Path) -> None:
     report = audit_arrays(source, program, tmp_path)
     assert explanations(report)["w"] == "weight normalization folded"
     assert report.findings == report.missing == ()
+
+
+def test_a_scale_is_folded_in(tmp_path: Path) -> None:
+    """The square root of the width of a head, and the scale of each row that a layer norm left."""
+    rows = {"norm.weight": RNG.uniform(0.5, 2, WIDTH).astype(np.float32)}
+    program = {"q": SOURCE[QUERY] / np.float32(8), "k": SOURCE[KEY] * rows["norm.weight"][:, None]}
+    report = audit_arrays({**SOURCE, **rows}, {**without(QUERY, KEY), **program}, tmp_path)
+    assert report.findings == report.missing == ()
+    assert [explanations(report)[name] for name in program] == [
+        "times 0.125",
+        "scaled by a vector",
+    ]
 
 
 def test_tables_are_computed(tmp_path: Path) -> None:
@@ -299,3 +314,41 @@ def test_sums_of_rows(tmp_path: Path) -> None:
     program = {**without("bert.embeddings.positions.weight"), "sum": positions[:15] + types[0]}
     report = audit_arrays(SOURCE, program, tmp_path)
     assert explanations(report)["sum"] == "sum of two tensors"
+
+
+def test_integers_and_small_constants_are_counted(tmp_path: Path) -> None:
+    """Unless they are the source's: there a bias of two numbers is compared."""
+    own = {"ids": np.array([3, 1, 4, 1, 5, 9, 2, 6] * 9), "small": normal(16), "large": normal(17)}
+    report = audit_arrays(SOURCE, {**SOURCE, **own}, tmp_path)
+    assert report.findings == ()
+    assert report.small == 2
+    assert [one.name for one in report.unknown] == ["large"]
+    bias = {**SOURCE, "classifier.bias": SOURCE["classifier.bias"] + np.float32(1e-3)}
+    assert list(problems(audit_arrays(SOURCE, bias, tmp_path))) == ["classifier.bias"]
+
+
+def test_a_computed_table_is_known_by_its_form_alone(tmp_path: Path) -> None:
+    """Frequencies of another base have that form too: the outputs must show them."""
+    rates = {
+        f"of {base}": (base ** (-np.arange(0, 64, 2) / 64)).astype(np.float32)
+        for base in (10000, 500)
+    }
+    report = audit_arrays(SOURCE, {**SOURCE, **rates}, tmp_path)
+    assert report.findings == report.unknown == ()
+    assert [explanations(report)[name] for name in rates] == ["frequencies", "frequencies"]
+
+
+def test_files_that_are_not_read_as_tensors_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Constants of a compiled module: those of the source are found by their bytes, others are not seen."""
+    module = tmp_path / "module"
+    module.write_bytes(b"code" + SOURCE[WORDS].tobytes() + normal(50, 50).tobytes() + b"end")
+    monkeypatch.setattr(
+        "equipoise.validators.audit.audit.read_program",
+        lambda *_: ProgramContent((), (module,)),
+    )
+    report = Auditor(references(SOURCE), "float32").audit("stablehlo", tmp_path)
+    assert [one.sources for one in report.traced] == [(WORDS,)]
+    assert report.findings == report.unknown == ()
+    assert set(report.missing) == set(SOURCE) - {WORDS}

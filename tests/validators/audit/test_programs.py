@@ -219,6 +219,7 @@ def test_validate_and_its_reports(
     (found,) = result["audit"]["not_accounted"]
     assert found["problem"] == f"row {unused} is zero"
     assert found["nearest"] == WORDS
+    assert 'name="weights"' in (tmp_path / "junit.xml").read_text()
     for name in ("junit.xml", "page.html"):
         assert f"row {unused} is zero" in (tmp_path / name).read_text()
 

@@ -80,7 +80,12 @@ FAULTS = [
 ]
 
 
-def findings(name: str, change: Callable[[Path], None] | None, tmp_path: Path) -> tuple[str, ...]:
+def findings(
+    name: str,
+    change: Callable[[Path], None] | None,
+    tmp_path: Path,
+    decode: Callable[..., list[Any]] = lambda *_, **__: [],
+) -> tuple[str, ...]:
     """Returns what is found in a copy of a fixture's companion files after a change."""
     folder = tmp_path / "artifact"
     shutil.copytree(TASKS / name, folder, ignore=shutil.ignore_patterns("*.safetensors"))
@@ -91,7 +96,7 @@ def findings(name: str, change: Callable[[Path], None] | None, tmp_path: Path) -
         context = prepare_context(Request(model=TASKS / name), pool, tmp_path)
         batch = next(one for one in context.batches if one.case.name != "long")
         empty = ReferenceOutputs(batch, {}, {}, (), ())
-        context.task.decode = lambda *_, **__: []  # type: ignore[method-assign, attr-defined]
+        context.task.decode = decode  # type: ignore[method-assign, attr-defined]
         try:
             return compare_companions(context, ModelSource("onnx", folder / "model.onnx"), [empty])
         finally:
@@ -120,6 +125,20 @@ def test_equal_files_say_nothing(name: str, tmp_path: Path) -> None:
     assert findings(name, remove("[!c]*"), bare) == ()  # a program with its config alone
     # The same values in other bytes, as another release writes them.
     assert findings(name, edit("config.json", transformers_version="9.9"), again) == ()
+
+
+def test_outputs_are_decoded_with_both_files(tmp_path: Path) -> None:
+    """The names of labels are compared too, but an answer says more."""
+    found = findings(
+        "text-classification",
+        edit("config.json", id2label={"0": "POSITIVE", "1": "NEGATIVE"}),
+        tmp_path,
+        decode=lambda model, *_: [model.labels[0]],
+    )
+    assert any(
+        "its files decode the same outputs to another answer: POSITIVE for NEGATIVE" in one
+        for one in found
+    ), found
 
 
 def test_a_finding_is_a_divergence() -> None:

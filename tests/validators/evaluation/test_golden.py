@@ -58,6 +58,38 @@ def no_pytorch(tmp_path: Path) -> list[str]:
     return ["--env", f"pytorch={python}"]
 
 
+def test_a_golden_holds_what_transformers_computes(golden: Path) -> None:
+    """Inputs of the tokenizer, the truth of a model in float64, PyTorch's own bits, and two draws that differ by roundings."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    text = json.loads((BERT / "samples.json").read_text())[0]["inputs"]["text"]
+    encoded = AutoTokenizer.from_pretrained(BERT)([text], return_tensors="pt")
+    files = {path.name: dict(np.load(path)) for path in golden.glob("single.*.npz")}
+    assert set(files) == {
+        f"single.{part}.npz" for part in ("inputs", "reference", "truth", "noise-0", "noise-1")
+    }
+    for name, value in encoded.items():
+        assert np.array_equal(files["single.inputs.npz"][name], value.numpy())
+    logits = {}
+    for dtype in (torch.float32, torch.float64):
+        model = AutoModelForSequenceClassification.from_pretrained(BERT, dtype=dtype).eval()
+        with torch.inference_mode():
+            logits[dtype] = model(**encoded).logits.numpy()
+    truth = files["single.truth.npz"]["logits"]
+    assert truth.dtype == np.float64
+    np.testing.assert_allclose(truth, logits[torch.float64], rtol=0, atol=1e-13)
+    reference = files["single.reference.npz"]["logits"]
+    np.testing.assert_allclose(reference, logits[torch.float32], rtol=0, atol=1e-6)
+    batch = {
+        part: np.load(golden / f"batch.{part}.npz")["logits"]
+        for part in ("truth", "reference", "noise-0", "noise-1")
+    }
+    assert len({value.tobytes() for value in batch.values()}) == 4
+    for value in batch.values():
+        assert np.abs(value - batch["truth"]).max() < 1e-5
+
+
 def test_same_verdicts_without_pytorch(
     recorded_golden: tuple[Path, Any], no_pytorch: list[str], tmp_path: Path
 ) -> None:
@@ -125,7 +157,9 @@ def test_a_fault_is_seen_against_a_golden(
         np.savez(path, **changed)
     code, report = validate(tmp_path, *no_pytorch, "--against-golden", golden)
     assert code == 1
-    assert [case["verdict"] for case in report["backends"][0]["cases"]] == ["identical", "diverged"]
+    (result,) = report["backends"]
+    assert [case["verdict"] for case in result["cases"]] == ["identical", "diverged"]
+    assert result["divergence"] is None, "the first module cannot be found without PyTorch"
 
 
 def test_changed_samples_are_refused(
@@ -138,6 +172,18 @@ def test_changed_samples_are_refused(
     message = capsys.readouterr().err
     assert "the case single has other inputs than when the golden was saved" in message
     assert "create it again with --save-golden" in message
+
+
+def test_another_tokenizer_is_refused(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(BERT, tmp_path / "model")
+    (model / "tokenizer.json").unlink(missing_ok=True)
+    lines = (model / "vocab.txt").read_text().split("\n")
+    (model / "vocab.txt").write_text("\n".join([*lines[:56], *lines[60:], *lines[56:60]]))
+    arguments = ["validate", model, "--backends", BACKEND, *CASES, "--against-golden", golden]
+    assert run([str(one) for one in arguments]) == 2
+    assert "has other inputs than when the golden was saved" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,16 @@ def test_every_task_runs_all_samples(name: str) -> None:
     assert len({case.name for case in cases}) == len(cases)
 
 
+def test_the_samples_of_the_folder_are_the_default() -> None:
+    model = ModelFolder(FOLDER)
+    own = json.loads((FOLDER / "samples.json").read_text())
+    assert load_samples(infer_task(model), model) == [one["inputs"] for one in own]
+    pictures = ModelFolder(FOLDER.parent / "image-classification")
+    for sample in load_samples(infer_task(pictures), pictures):
+        assert Path(sample["image"]).is_relative_to(pictures.path)
+        assert Path(sample["image"]).is_file()
+
+
 @pytest.mark.slow
 def test_the_report_lists_all_samples(cli: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "samples.json"

@@ -119,6 +119,47 @@ def test_the_longest_text_is_cut_where_it_would_take_too_long(
     assert case.note == "its text has 21 tokens; the model takes 40"
 
 
+def test_limits_of_the_longest_text() -> None:
+    """The scores of a layer are two copies of eight bytes for each pair of tokens and head."""
+    assert text.LONG_CASE_OPERATIONS == 400e9
+    assert text.LONG_CASE_SCORE_BYTES == 2 << 30
+
+
+def test_cases_of_a_text_and_of_a_generated_text() -> None:
+    cases = cases_of(folder("text-classification"))
+    names = ("single", "batch", "padded", "below-power", "above-power", "long", "batch-5")
+    assert tuple(cases)[: len(names)] == names
+    model, task = folder("text-generation"), infer_task(folder("text-generation"))
+    cases = cases_of(model)
+    for name, beams, cached, rows in (
+        ("greedy", 1, False, 1),
+        ("greedy-cache", 1, True, 1),
+        ("beam", 4, False, 1),
+        ("beam-cache", 4, True, 1),
+        ("batch", 1, False, 3),
+        ("batch-cache", 1, True, 3),
+        ("batch-beam-cache", 4, True, 3),
+    ):
+        options = cases[name].options
+        assert (options["num_beams"], bool(options.get("cache"))) == (beams, cached)
+        mask = task.encode(model, cases[name]).arrays["attention_mask"]
+        assert len(mask) == rows
+        assert mask[:, -1].all(), "padding is on the left"
+        assert mask.all() == (rows == 1)
+
+
+def test_a_batch_is_unequal_and_may_have_more_padding_than_it_needs() -> None:
+    model = folder("text-classification")
+    task, cases = infer_task(model), cases_of(model)
+    masks = {
+        name: task.encode(model, cases[name]).arrays["attention_mask"]
+        for name in ("batch", "padded")
+    }
+    assert len(set(masks["batch"].sum(axis=1))) > 1
+    assert masks["padded"].shape[1] == masks["batch"].shape[1] + 5
+    assert (masks["padded"].sum(axis=1) == masks["batch"].sum(axis=1)).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "case"), [("rows_from_four_on", "batch-5"), ("above_a_block", "above-power")]

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import sample_reports
 
+from equipoise.validators.audit.content.report import AuditReport, UnaccountedWeight
+from equipoise.validators.core.tolerance import Tolerance
 from equipoise.validators.judgement.results import ModuleError, Report, Verdict
 from equipoise.validators.report.html.error_by_depth import error_by_depth_chart
 from equipoise.validators.report.html.histogram import histogram_chart
@@ -223,6 +225,42 @@ def test_computed_precision_and_range_are_shown() -> None:
     assert "last within noise h.0.ln" in reader.text
     assert "first beyond noise h.0.attn" in reader.text
     assert "case single, step 2" in reader.text
+
+
+def test_what_the_user_allows_is_shown() -> None:
+    text = read_html(sample_reports.report(tolerance=Tolerance(atol=0.25, rtol=0.125))).text
+    assert "atol 0.25" in text
+    assert "rtol 0.125" in text
+
+
+def test_order_of_the_page() -> None:
+    audit = AuditReport(not_accounted=(UnaccountedWeight("w", "float32", (3,), "row 1 is zero"),))
+    with_all = replace(
+        sample_reports.diverged_backend(),
+        computed=sample_reports.rounded_backend().computed,
+        audit=audit,
+    )
+    page = to_html(sample_reports.report(with_all))
+    headings = [unescape(one) for one in re.findall(r"<h[23][^>]*>([^<]*)", page)]
+    assert headings[0] == "Verdicts"
+    own = headings[headings.index("Precision") :]
+    assert own[:4] == ["Precision", "First divergence", "Weights", "Reasons"]
+    assert headings[-3:] == [
+        "Tolerance",
+        "Versions and hardware",
+        "Command to repeat the validation",
+    ]
+    places = [
+        page.index(text)
+        for text in (
+            "<h3>Reasons",
+            "Metrics of pytorch (faulty)",
+            "Distribution of errors",
+            "Error along the depth",
+            "Results for the samples of the first case",
+        )
+    ]
+    assert places == sorted(places)
 
 
 def test_latency_is_not_that_of_a_compilation() -> None:

@@ -12,12 +12,13 @@ import pytest
 import sample_reports
 
 from equipoise.cli.validate import exit_code
-from equipoise.validators.judgement.results import Report, Verdict, to_json_value
+from equipoise.validators.judgement.results import Divergence, Report, Verdict, to_json_value
 from equipoise.validators.report import json_report as report_json
 from equipoise.validators.report import junit
 from equipoise.validators.report.json_report import to_json
 from equipoise.validators.report.summary import (
     describe_divergence,
+    describe_place,
     look_at,
     remarks,
     summary_row,
@@ -246,6 +247,35 @@ def test_computed_precision_is_in_every_report() -> None:
         "cosine": 0.98,
     }
     assert values["divergence"]["after"] == "h.0.ln"
+
+
+@pytest.mark.parametrize(
+    ("module", "after", "before", "text"),
+    [
+        ("h.0.mlp.act", "", "", "h.0.mlp.act (GELU)"),
+        (
+            "h.0",
+            "h.0.ln_1",
+            "h.0.attn",
+            "h.0 (GELU), between h.0.ln_1, the last within noise, and h.0.attn, the first beyond",
+        ),
+        (
+            "h.0.attn",
+            "h.0.ln_1",
+            "h.0.attn",
+            "h.0.attn (GELU), or between it and h.0.ln_1, the last within noise",
+        ),
+        (
+            "(the whole model)",
+            "lm_head",
+            "",
+            "(the whole model) (GELU), after lm_head, the last within noise",
+        ),
+    ],
+)
+def test_a_place_is_described(module: str, after: str, before: str, text: str) -> None:
+    place = Divergence("single", module, "GELU", module, 1.0, 0.1, after=after, before=before)
+    assert describe_place(place) == text
 
 
 def test_ranges_and_steps_are_described() -> None:

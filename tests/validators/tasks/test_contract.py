@@ -126,6 +126,26 @@ def test_decisions_follow_the_outputs(name: str) -> None:
     assert [decision.value for decision in task.decisions(model, batch, again)] == values
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text-classification", {"label"}),
+        ("text-generation", {"tokens"}),
+        ("token-classification", {"labels"}),
+        ("question-answering", {"start", "end"}),
+        ("object-detection", {"objects", "boxes"}),
+        ("image-segmentation-panoptic", {"queries", "masks"}),
+        ("automatic-speech-recognition-ctc", {"frames"}),
+    ],
+)
+def test_names_of_decisions(name: str, expected: set[str]) -> None:
+    model = folder(name)
+    task = infer_task(model)
+    batch = task.encode(model, task.cases(model, load_samples(task, model))[0])
+    found = task.decisions(model, batch, task.run(runner(name), model, batch))
+    assert {decision.name for decision in found} == expected
+
+
 @pytest.mark.parametrize("name", FIXTURES)
 def test_margins_hold(name: str) -> None:
     """Errors below its margin do not change a decision."""
@@ -216,6 +236,11 @@ def _sizes(value: object) -> Iterator[str]:
         yield str(Path(value).stat().st_size)
     else:
         yield str(len(str(value)))
+
+
+def test_tasks_have_the_methods_that_a_validation_calls() -> None:
+    methods = {name for name, value in vars(Task).items() if callable(value) and name[0] != "_"}
+    assert methods - {"suits"} == {"samples", "cases", "encode", "run", "decode", "decisions"}
 
 
 def test_tasks_satisfy_the_protocol() -> None:

@@ -30,6 +30,16 @@ def name_parts(name: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def layer_of(name: str) -> str:
+    """Returns the path of the layer that a tensor belongs to, in PyTorch's spelling.
+
+    >>> layer_of("conv.parametrizations.weight.original0"), layer_of("encoder.dense.weight")
+    ('conv', 'encoder.dense')
+    """
+    layer, parametrized, _ = name.partition(".parametrizations.")
+    return layer if parametrized else name.rpartition(".")[0]
+
+
 class NameIndex:
     """Finds the tensor that a name of another framework stands for.
 

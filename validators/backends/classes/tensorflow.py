@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,11 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     cls = getattr(transformers, f"TF{class_name}", None)
     if cls is None:
         raise LookupError(f"transformers has no class TF{class_name}")
+    if package := missing_package(cls):
+        raise LookupError(
+            f"TF{class_name} of transformers needs {package}, which this environment lacks: install it there, "
+            "or make the environment again with `equipoise env create oracle`"
+        )
     loading_options = {"from_pt": True} if options.get("from_pt") else {}
     with device_scope(options):
         model, info = cls.from_pretrained(
@@ -43,6 +49,16 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     weightless = {layer.name for layer in model.layers if not layer.weights}
     info["missing_keys"] = [name for name in info["missing_keys"] if name not in weightless]
     return Session(model, info, options)
+
+
+def missing_package(cls: type) -> str:
+    """Returns the package without which the module of a class was imported, but cannot compute; empty if there is none.
+
+    transformers imports TensorFlow Probability only where it is installed, and fails with a ``NameError`` in the forward pass.
+    """
+    names = vars(sys.modules[cls.__module__])
+    is_needed = "is_tensorflow_probability_available" in names
+    return "tensorflow-probability" if is_needed and "tfp" not in names else ""
 
 
 class Session(BaseSession):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from equipoise.convert.core.framework_types import OrtSession
@@ -12,6 +13,7 @@ from equipoise.validators.backends.base import (
     Array,
     GraphNode,
     ModuleRecord,
+    ModuleSpan,
     module_records,
     module_spans,
 )
@@ -25,6 +27,8 @@ class ModuleRecorder:
 
     The nodes' metadata store which module they came from; a node without them belongs to none, and its values are
     inputs of the modules that use them. Each recorded value becomes an output of the graph, which prevents some fusions.
+    Where an input chooses between two graphs, as ``use_cache_branch`` of a merged decoder does, the one that a pass takes is
+    recorded.
 
     Args:
         file: The graph.
@@ -40,25 +44,77 @@ class ModuleRecorder:
         open_session: Callable[[bytes, str], OrtSession],
         records: list[ModuleRecord],
     ) -> None:
-        import onnx
-
-        model = onnx.load(file, load_external_data=False)
-        given = [value.name for value in model.graph.input]
-        nodes = [*_input_nodes(given), *_graph_nodes(model.graph.node)]
-        self.spans = module_spans([*nodes, GraphNode("", "", None, tuple(outputs))])
+        self.file = file
         self.outputs = outputs
         self.records = records
-        existing = {*outputs, *given}
-        wanted = {one for span in self.spans for one in (*span.values, *span.inputs)} - existing
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
-        self.session = open_session(model.SerializeToString(), os.path.dirname(file))
+        self._open_session = open_session
+        self._opened: dict[frozenset[tuple[str, bool]], _RecordedGraph] = {}
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Returns the graph's own outputs by name and records its modules."""
-        names = [value.name for value in self.session.get_outputs()]
-        values = {**inputs, **dict(zip(names, self.session.run(names, inputs), strict=True))}
-        self.records += module_records(self.spans, values)
+        flags = {
+            name: bool(value.item())
+            for name, value in inputs.items()
+            if value.dtype == bool and value.size == 1
+        }
+        key = frozenset(flags.items())
+        if key not in self._opened:
+            self._opened[key] = self._open(flags)
+        graph = self._opened[key]
+        names = [value.name for value in graph.session.get_outputs()]
+        values = {**inputs, **dict(zip(names, graph.session.run(names, inputs), strict=True))}
+        self.records += module_records(graph.spans, values)
         return {name: values[name] for name in self.outputs}
+
+    def _open(self, flags: Mapping[str, bool]) -> _RecordedGraph:
+        """Opens the graph that is run with these values of inputs."""
+        import onnx
+
+        model = onnx.load(self.file, load_external_data=False)
+        inline_branches(model.graph, flags)
+        given = [value.name for value in model.graph.input]
+        nodes = [*_input_nodes(given), *_graph_nodes(model.graph.node)]
+        spans = module_spans([*nodes, GraphNode("", "", None, tuple(self.outputs))])
+        existing = {*self.outputs, *given}
+        wanted = {one for span in spans for one in (*span.values, *span.inputs)} - existing
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
+        session = self._open_session(model.SerializeToString(), os.path.dirname(self.file))
+        return _RecordedGraph(spans, session)
+
+
+@dataclass(frozen=True)
+class _RecordedGraph:
+    """A graph that returns the values of its modules, and which values are whose."""
+
+    spans: list[ModuleSpan]
+    session: OrtSession
+
+
+def inline_branches(graph: Any, flags: Mapping[str, bool]) -> None:
+    """Replaces each ``If`` that an input decides by the nodes of the branch that is taken.
+
+    Args:
+        graph: An ``onnx.GraphProto``.
+        flags: The inputs that are one Boolean, with their values.
+    """
+    import onnx
+
+    taken = onnx.GraphProto()
+    for node in graph.node:
+        if node.op_type != "If" or node.input[0] not in flags:
+            taken.node.append(node)
+            continue
+        side = "then_branch" if flags[node.input[0]] else "else_branch"
+        (branch,) = (attribute.g for attribute in node.attribute if attribute.name == side)
+        graph.initializer.extend(branch.initializer)
+        taken.node.extend(branch.node)
+        taken.node.extend(
+            onnx.helper.make_node("Identity", [inner.name], [outer])
+            for inner, outer in zip(branch.output, node.output, strict=True)
+            if outer not in ("", inner.name)
+        )
+    del graph.node[:]
+    graph.node.extend(taken.node)
 
 
 def _input_nodes(names: Iterable[str]) -> list[GraphNode]:
