@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from equipoise.cli._examples import examples_of
 from equipoise.cli._output import (
     discard_stream,
     echo,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from equipoise.validators.runtime.process import WorkerPool
 
 
+SUMMARY_LENGTH = 300
+"""Longest summary of a command in letters: the first sentence of its help text."""
+
+
 class Commands(click.Group):
     """The commands are the modules of this package without an underscore; each holds ``command``."""
 
@@ -46,12 +51,36 @@ class Commands(click.Group):
         names = (module.name for module in iter_modules([str(Path(__file__).parent)]))
         return sorted(name for name in names if name != "main" and not name.startswith("_"))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that the arguments begin with; an unknown one is answered with the nearest."""
+        name = args[0] if args else ""
+        if args and not name.startswith("-") and self.get_command(ctx, name) is None:
+            from equipoise.convert.core.hints import did_you_mean
+
+            text = f"there is no command {name!r}"
+            near = did_you_mean(name, self.list_commands(ctx))
+            ctx.fail(f"{text}; {near}" if near else text)
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Returns the command of that name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
         found: click.Command = import_module(f"equipoise.cli.{cmd_name}").command
+        found.epilog = examples_of(cmd_name)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands with their summaries, whole and over as many lines as they need."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None:
+                rows.append((name, command.get_short_help_str(limit=SUMMARY_LENGTH)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -74,8 +103,8 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def root() -> None:
     """Moves model weights between PyTorch, TensorFlow and Flax, and proves that nothing changed.
 
-    Exit codes: 0 success, 1 a difference was found, 2 bad input or refused, 3 a backend failed, 70 a defect of
-    Equipoise, 130 interrupted.
+    Exit codes: 0 success; 1 a difference was found; 2 bad input or refused; 3 a backend failed, nothing was compared, or
+    a time limit was exceeded; 70 a defect of Equipoise; 130 interrupted; 141 the reader of the output ended.
     """
 
 

@@ -25,7 +25,7 @@ from equipoise.convert.conversion.planner import plan
 from equipoise.convert.conversion.transform import check_values, target_arrays
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, InputError
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import install_hint
 from equipoise.convert.core.tensor import TensorHeader, TensorRef
 
 _MODEL_ARGUMENTS = frozenset(("dtype", "torch_dtype", "quantization_config", "name_or_path"))

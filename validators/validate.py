@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from equipoise.convert.core.errors import EquipoiseError, InputError
+from equipoise.convert.core.hints import did_you_mean
 from equipoise.convert.files.output_folder import OutputFolder
 from equipoise.exporters.target import target_names
 from equipoise.validators.core.request import Request
@@ -105,7 +106,12 @@ def _model_sources(
         if name.endswith(".py"):
             yield ModelSource(name, context.pytorch.path)
         elif name not in backend_names():
-            raise InputError("no such backend", found=name, expected=", ".join(backend_names()))
+            raise InputError(
+                "no such backend",
+                found=name,
+                expected=", ".join(backend_names()),
+                hint=did_you_mean(name, backend_names()),
+            )
         elif not is_class_backend(name):
             if all(artifact.backend != name for artifact in artifacts):
                 yield _temporary_program(context, name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from equipoise.convert.checkpoints.companion_files import COMPANION_SUFFIXES
 from equipoise.convert.core.errors import CheckpointError, InputError
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import install_hint
 from equipoise.convert.folders.recognition import recognise_paths
 from equipoise.convert.folders.weight_files import (
     WEIGHT_FILES,

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.hints import did_you_mean
 from equipoise.convert.layouts import layout_module, layout_names
 from equipoise.convert.layouts.base import Format
 
@@ -63,6 +64,14 @@ def all_formats() -> dict[str, tuple[str, Format]]:
     }
 
 
+PROGRAMS = frozenset(
+    ("onnx", "torchscript", "torch-export", "stablehlo", "jax", "saved-model", "tflite", "pt2")
+)
+"""Names of programs, which a checkpoint is not converted to."""
+
+_EXPORT_INSTEAD = "a program is made from a model by `equipoise export MODEL OUTPUT --to ...`"
+
+
 def find_format(name: str) -> tuple[str, Format]:
     """Returns the layout and format for the name of a format, or of a layout: its default format.
 
@@ -74,9 +83,11 @@ def find_format(name: str) -> tuple[str, Format]:
     known = all_formats()
     if name not in known or not known[name][1].writable:
         writable = [key for key, (_, target_format) in known.items() if target_format.writable]
+        expected = [*layout_names(), *writable]
         raise CheckpointError(
             f"cannot write {name!r}" if name in known else f"unknown format {name!r}",
-            expected=", ".join([*layout_names(), *writable]),
+            expected=", ".join(expected),
+            hint=_EXPORT_INSTEAD if name in PROGRAMS else did_you_mean(name, expected),
         )
     return known[name]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.hints import did_you_mean
 from equipoise.validators.core.budget import Budget
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Arrays, Batch, Decision
@@ -124,9 +125,11 @@ def _encode_cases(request: Request, model: ModelFolder, task: Task) -> list[Batc
     if request.cases is not None:
         unknown = set(request.cases) - {case.name for case in cases}
         if unknown:
+            names = [case.name for case in cases]
             raise InputError(
                 f"the task {task.name} has no case {', '.join(sorted(unknown))}",
-                expected=", ".join(case.name for case in cases),
+                expected=", ".join(names),
+                hint=did_you_mean(min(unknown), names),
             )
         cases = [case for case in cases if case.name in request.cases]
     return [task.encode(model, case) for case in cases]

@@ -7,13 +7,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from sys import executable
 
+from equipoise.convert.conversion.routes import all_formats
 from equipoise.convert.core.errors import InputError
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import did_you_mean, install_hint
+from equipoise.convert.layouts import layout_names
 from equipoise.exporters.target import Target, find_target, target_names
 from equipoise.validators.runtime.interpreters import find_interpreter
 
 MIN_OPSET = 18
 """PyTorch's exporter writes this opset or newer; its converter to older ones gives up without an error."""
+
+_CONVERT_INSTEAD = (
+    "a checkpoint for another framework is written by `equipoise convert SOURCE OUTPUT --to ...`"
+)
 
 ONNX_ONLY_OPTIONS = {
     "opset": "opset",
@@ -34,7 +40,14 @@ def resolve_target(name: str) -> Target:
     try:
         return find_target(name)
     except (KeyError, FileNotFoundError):
-        raise InputError("no such target", found=name, expected=", ".join(target_names())) from None
+        raise InputError(
+            "no such target",
+            found=name,
+            expected=", ".join(target_names()),
+            hint=_CONVERT_INSTEAD
+            if name in (*layout_names(), *all_formats())
+            else did_you_mean(name, target_names()),
+        ) from None
 
 
 def check_target(

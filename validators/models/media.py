@@ -12,7 +12,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import PilImage
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import install_hint
 from equipoise.validators.core.types import Array, SampleValue
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from equipoise.convert.core.errors import InputError
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import install_hint
 
 REQUIRED_MODULES = {
     "pytorch": ("torch", "transformers"),

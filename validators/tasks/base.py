@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from equipoise.convert.core.errors import InputError
+from equipoise.convert.core.hints import did_you_mean
 from equipoise.convert.core.plugins import PluginFolder
 from equipoise.validators.core.types import (
     Answer,
@@ -127,7 +128,16 @@ def find_task(name: str) -> Task:
         task = _load_task(known)
         if name in task.aliases:
             return task
-    raise InputError("no such task", found=name, expected=", ".join(task_names()))
+    raise InputError(
+        "no such task",
+        found=name,
+        expected=", ".join(task_names()),
+        hint=did_you_mean(name, [*task_names(), *_aliases()]),
+    )
+
+
+def _aliases() -> list[str]:
+    return [alias for name in task_names() for alias in _load_task(name).aliases]
 
 
 def infer_task(model: ModelFolder) -> Task:

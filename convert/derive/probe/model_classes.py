@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from equipoise.convert.core.errors import ArchitectureError, InputError
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import install_hint
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.derive.probe.config_access import nested_configs
 from equipoise.convert.derive.probe.module_kinds import classify_module

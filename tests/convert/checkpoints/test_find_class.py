@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from equipoise.convert import convert
 from equipoise.convert.core.arrays import Array
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, CoverageError
-from equipoise.convert.core.install_hint import install_hint
+from equipoise.convert.core.hints import install_hint
 from equipoise.convert.verify import verify
 from equipoise.exporters.target import find_target, target_names
 from equipoise.fixtures.synthetic import BERT_CONFIG, expand_class, make_tensors

@@ -1,8 +1,12 @@
-"""Says how to install what is missing, in words that work: Equipoise itself is in no registry."""
+"""Hints of errors: how to install what is missing, in words that work (Equipoise itself is in no registry), and which known
+name a misspelt one is nearest to.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, requires
 
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
@@ -37,3 +41,22 @@ def _packages(extras: frozenset[str]) -> list[str]:
         if extra and extra[1] in extras:
             found.append(requirement.strip())
     return found
+
+
+MOST_SUGGESTIONS = 3
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Returns a question with the nearest of the known names, or with those few that contain it; None if none is near.
+
+    >>> did_you_mean("text-clasification", ["fill-mask", "text-classification"])
+    "did you mean 'text-classification'?"
+    """
+    names = list(known)
+    containing = [one for one in names if name and name.lower() in one]
+    if 1 < len(containing) <= MOST_SUGGESTIONS:
+        return f"did you mean {', '.join(map(repr, containing[:-1]))} or {containing[-1]!r}?"
+    near = get_close_matches(name, names, n=1, cutoff=0.6) or get_close_matches(
+        name.lower(), names, n=1, cutoff=0.6
+    )
+    return f"did you mean {near[0]!r}?" if near else None
