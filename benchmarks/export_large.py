@@ -58,7 +58,7 @@ def main() -> None:
         weights = (root / "model" / "model.safetensors").stat().st_size
         (root / "plain").mkdir()
         script = TORCH_SCRIPT.format(threads=given.threads)
-        command = [sys.executable, "-m", "equipoise.cli", "export", str(root / "model")]
+        command = [sys.executable, "-m", "equipoise", "export", str(root / "model")]
         settings = ["--to", "onnx", "--ways", "dynamo", "--threads", str(given.threads)]
         rows = {
             "torch.onnx.export": [

@@ -93,7 +93,7 @@ def list_parts() -> list[Part]:
         if "mark.cuda" in path.read_text(encoding="utf-8")
     )
     python = sys.executable
-    equipoise = (python, "-m", "equipoise.cli")
+    equipoise = (python, "-m", "equipoise")
     processes = ("--numprocesses", "4") if find_spec("xdist") else ()
     pytest = (python, "-m", "pytest", "-v", "--color", "no", "-m", "cuda", *processes, *cuda_tests)
     cuda = ("--backends", "pytorch", "--device", "cuda", "--json", "{out}/report.json")

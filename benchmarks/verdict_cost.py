@@ -70,7 +70,7 @@ def write_tokenizer(folder: Path) -> None:
 
 def measure(source: Path, out: Path, count: int, *options: str) -> dict[str, Any]:
     """Exports the model and returns seconds, peak memory in bytes and relative to float64 weights, and the verdict."""
-    command = [sys.executable, "-m", "equipoise.cli", "export", str(source), str(out)]
+    command = [sys.executable, "-m", "equipoise", "export", str(source), str(out)]
     found = run_and_measure([*command, "--to", "onnx", "--force", *options], 8 * count)
     verdict = json.loads((out / "artifact.json").read_text())["verdict"]
     return {**found, "verdict": verdict["verdict"]}

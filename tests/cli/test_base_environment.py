@@ -47,7 +47,7 @@ def python(pytestconfig: pytest.Config) -> str:
 
 def equipoise(python: str, *arguments: object) -> Any:
     """Runs a command that must succeed; returns its JSON."""
-    command = [python, "-m", "equipoise.cli", *map(str, arguments), "--json"]
+    command = [python, "-m", "equipoise", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -57,6 +57,17 @@ def test_no_framework_is_importable(python: str) -> None:
     code = f"import importlib.util as u; print([n for n in {FRAMEWORKS} if u.find_spec(n)])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_package_has_its_version(python: str, tmp_path: Path) -> None:
+    code = "import equipoise, importlib.metadata as m; print(equipoise.__version__ == m.version('equipoise'))"
+    for arguments, start in (
+        (["-c", code], "True\n"),
+        (["-m", "equipoise", "--version"], "equipoise "),
+    ):
+        command = [python, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert done.stdout.startswith(start)
 
 
 def test_from_pretrained_says_what_it_needs(python: str) -> None:

@@ -72,7 +72,7 @@ def test_a_reader_that_ends_is_no_defect(tmp_path: Path) -> None:
     source.mkdir()
     tensors = {f"tensor.{index}": np.zeros(1, np.float32) for index in range(5000)}
     write_tensors(source / "model.safetensors", tensors)
-    command = [sys.executable, "-m", "equipoise.cli", "inspect", str(source), "--tensors"]
+    command = [sys.executable, "-m", "equipoise", "inspect", str(source), "--tensors"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -102,7 +102,7 @@ def test_names_of_tensors_do_not_reach_a_terminal_unescaped(
 
 def run_in_shell(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs ``equipoise COMMAND`` in a shell, which redirects streams; the arguments are ``$1`` and so on."""
-    line = f'"$0" -m equipoise.cli {command}'
+    line = f'"$0" -m equipoise {command}'
     words = ["sh", "-c", line, sys.executable, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 

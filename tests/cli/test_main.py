@@ -135,7 +135,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_it_runs_as_a_module() -> None:
-    command = [sys.executable, "-m", "equipoise.cli", "--version"]
+    command = [sys.executable, "-m", "equipoise", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("equipoise ")
 

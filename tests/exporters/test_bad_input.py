@@ -150,7 +150,7 @@ def test_interrupt(
 
 @pytest.mark.slow
 def test_interrupt_by_signal(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "equipoise.cli", "export", str(BERT), str(tmp_path / "out")]
+    command = [sys.executable, "-m", "equipoise", "export", str(BERT), str(tmp_path / "out")]
     # What runs in the background of a shell ignores the signal, and its children would too.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -43,7 +43,7 @@ def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedPro
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     probe = [sys.executable, "-c", "import torch"]
     assert subprocess.run(probe, env=environment, capture_output=True, check=False).returncode
-    command = [sys.executable, "-m", "equipoise.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "equipoise", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
