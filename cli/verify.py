@@ -50,13 +50,13 @@ def command(
 
     path = resolve_source(source, revision) if source is not None else None
     if is_artifact(output):
-        with _progress() as say:
+        with _progress(output, path) as say:
             artifact = verify_artifact(output, source=path, progress=say)
         _run.print_json(_artifact_data(artifact)) if as_json else _show_artifact(artifact)
         return _run.EXIT_OK if artifact.same else _run.EXIT_DIFFERENCE
     from equipoise.convert.verify import verify
 
-    with _progress() as say:
+    with _progress(output, path) as say:
         found = verify(
             output,
             source=path,
@@ -70,18 +70,28 @@ def command(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows the name of the file or tensor that is being checked."""
-    with _output.progress_bar("verifying", as_bytes=False) as tell:
-        count = 0
+def _progress(*roots: Path | None) -> Iterator[Callable[[str, int], None]]:
+    """Yields a function that shows the name of the file or tensor that is checked next, and how many bytes were read.
 
-        def say(what: str) -> None:
-            nonlocal count
-            count += 1
+    Args:
+        roots: What is read: each file is hashed, and read once more for its tensors.
+    """
+    with _output.progress_bar("verifying", as_bytes=True) as tell:
+        total = 2 * sum(map(_bytes_below, filter(None, roots))) if tell is not None else 0
+        done = current = 0
+
+        def say(what: str, nbytes: int) -> None:
+            nonlocal done, current
+            done, current = done + current, nbytes
             if tell is not None:
-                tell(count, count, what)
+                tell(done, max(total, done + current), what)
 
         yield say
+
+
+def _bytes_below(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _artifact_data(found: ArtifactVerification) -> dict[str, Any]:

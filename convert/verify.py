@@ -23,8 +23,8 @@ from equipoise.convert.core.tensor import TensorRef, array_blocks
 from equipoise.convert.files.containment import reason_not_to_read
 from equipoise.convert.files.ownership import list_entries
 
-Progress = Callable[[str], None]
-"""Called with the name of the file or tensor that is being checked."""
+Progress = Callable[[str, int], None]
+"""Called with the name of the file or tensor that is checked next, and its bytes."""
 
 
 OPENING_OPTIONS = ("subtree", "variant", "dequantize")
@@ -98,7 +98,7 @@ def verify(
         config: The source's ``config.json`` if it is not next to the weights.
         merge_adapter: The adapter that the conversion merged.
         architecture: The architecture file that the conversion was told.
-        progress: Called with the name of the file or tensor that is being checked.
+        progress: Called with the name of the file or tensor that is checked next, and its bytes.
 
     Raises:
         CheckpointError: There is no manifest, or there is no checkpoint at ``source``.
@@ -143,7 +143,7 @@ def _given_files(
     return {"merge_adapter": merge_adapter, "architecture": architecture or named or None}
 
 
-def _ignore_progress(what: str) -> None:
+def _ignore_progress(what: str, nbytes: int) -> None:
     """Does nothing."""
 
 
@@ -176,7 +176,7 @@ class _Verifier:
                 self._find("output", "the manifest does not list this file", name)
 
     def _file(self, side: str, path: Path, name: str, digest: object) -> None:
-        self.progress(name)
+        self.progress(name, path.stat().st_size if path.is_file() else 0)
         if not path.is_file():
             self._find(side, "the file is missing", name)
             return
@@ -204,7 +204,7 @@ class _Verifier:
             self._tensor(file, tensors[name], records[record.get("alias_of", name)])
 
     def _tensor(self, file: str, ref: TensorRef, record: Mapping[str, Any]) -> None:
-        self.progress(ref.name)
+        self.progress(ref.name, ref.nbytes)
         self.tensors += 1
         expected = f"{record['dtype']} {record['shape']}"
         found = f"{ref.dtype.name} {list(ref.shape)}"
@@ -287,7 +287,7 @@ class _Verifier:
         arrays: dict[str, Array] = {}
         for name in step.sources:
             ref = checkpoint[name]
-            self.progress(name)
+            self.progress(name, ref.nbytes)
             arrays[name] = ref.read()
             digest = hash_blocks(array_blocks(arrays[name]), self.tensor_hash)
             expected = self.values["sources"].get(name)

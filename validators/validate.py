@@ -128,7 +128,7 @@ def _class_source(context: EvaluationContext, name: str) -> ModelSource | Backen
     except EquipoiseError as error:
         text = error.message.splitlines()[0]
         if context.request.backends is None:
-            return BackendResult(name, name, absent=text)
+            return BackendResult(name, name, absent=f"{text}: {error.hint}" if error.hint else text)
         return _substitute_program(context, name) or BackendResult(name, name, failure=text)
 
 

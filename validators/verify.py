@@ -16,8 +16,8 @@ from equipoise.validators.audit.audit import Auditor
 from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.models.sources import ModelSource, program_backends, resolve_artifact
 
-Progress = Callable[[str], None]
-"""Called with the name of the file that is being checked."""
+Progress = Callable[[str, int], None]
+"""Called with the name of the file that is checked next, and its bytes."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def audit_program(program: ModelSource, model: Path, precision: str | None = Non
 
 
 def verify_artifact(
-    folder: Path, *, source: Path | None = None, progress: Progress = lambda name: None
+    folder: Path, *, source: Path | None = None, progress: Progress = lambda name, nbytes: None
 ) -> ArtifactVerification:
     """Hashes every file of an artifact again; with a source, also audits its weights.
 
     Args:
         folder: The artifact.
         source: The model that it was exported from.
-        progress: Called with the name of the file that is being checked.
+        progress: Called with the name of the file that is checked next, and its bytes.
 
     Raises:
         InputError: The manifest lists no files, or the folder holds no program.
@@ -107,7 +107,7 @@ def verify_artifact(
         program = find_program(folder)
         if program is None:
             raise InputError("the artifact holds no program", file=folder)
-        progress("weights")
+        progress("weights", sum(file.stat().st_size for file in open_checkpoint(source).files))
         audit = audit_program(program, source, manifest.get("precision"))
     return ArtifactVerification(folder, len(listed), tuple(findings), foreign, audit)
 
@@ -133,7 +133,7 @@ def _check_file(
     if not path.is_file():
         yield Finding("output", "the file is missing", name)
         return
-    progress(name)
+    progress(name, path.stat().st_size)
     found = hash_file(path)
     if found != record["sha256"]:
         yield Finding(
@@ -148,7 +148,7 @@ def _check_source(
     hashes = recorded.get("sha256", {})
     for file in open_checkpoint(source).files:
         if file.name in hashes:
-            progress(file.name)
+            progress(file.name, file.stat().st_size)
             found = hash_file(file)
             if found != hashes[file.name]:
                 problem = "not the file that the artifact was made from"

@@ -160,3 +160,10 @@ def test_a_program_that_cannot_be_read(
     outcome = cli("verify", artifact, "--source", source)
     assert outcome.code == 1
     assert "weights not audited" in outcome.out
+
+
+def test_progress_counts_every_byte(artifact: Path) -> None:
+    files = json.loads((artifact / "artifact.json").read_text())["files"]
+    seen: list[tuple[str, int]] = []
+    verify_artifact(artifact, progress=lambda name, nbytes: seen.append((name, nbytes)))
+    assert seen == [(name, (artifact / name).stat().st_size) for name in files]
