@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from equipoise.cli import _output
+from equipoise.cli._completion import complete_task
 from equipoise.cli._types import Duration, NameValue
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ strict_option = click.option(
     help="Exit 1 on the verdict decision-safe too; default: yes, except for quantized programs.",
 )
 task_option = click.option(
-    "--task", help="A pipeline task; default: the task of the model's class."
+    "--task",
+    shell_complete=complete_task,
+    help="A pipeline task; default: the task of the model's class.",
 )
 
 

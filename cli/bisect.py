@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._completion import complete_backends
 from equipoise.cli._types import PathName, SourceName
 from equipoise.cli.validate import exit_code
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("model", type=SourceName())
 @click.argument("artifacts", nargs=-1, type=PathName())
 @click.option(
-    "--backends", help="Backends to compare with PyTorch, separated by commas: tensorflow, flax."
+    "--backends",
+    shell_complete=complete_backends,
+    help="Backends to compare with PyTorch, separated by commas: tensorflow, flax.",
 )
 @_validation.task_option
 @_validation.precision_option

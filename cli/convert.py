@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from equipoise.cli import _output, _run
+from equipoise.cli._completion import complete_format
 from equipoise.cli._types import ByteSize, NameValue, PathName, SourceName, pairs_as_dict
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ _MAX_ENTRIES_SHOWN = 8
 @click.command()
 @click.argument("source", type=SourceName())
 @click.argument("output", type=PathName())
-@click.option("--to", required=True, help="tensorflow, flax, pytorch, or a format of `routes`.")
+@click.option(
+    "--to",
+    required=True,
+    shell_complete=complete_format,
+    help="tensorflow, flax, pytorch, or a format of `routes`.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "fp16", "bf16"]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._completion import complete_target
 from equipoise.cli._types import ByteSize, PathName, SourceName
 from equipoise.cli.validate import exit_code, override_tolerance, print_report
 
@@ -43,6 +44,7 @@ class AxisSize(click.ParamType[int | None]):
     "--to",
     "target",
     required=True,
+    shell_complete=complete_target,
     help="onnx, torchscript, torch-export, stablehlo, saved-model, tflite.",
 )
 @_validation.task_option

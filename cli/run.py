@@ -9,15 +9,18 @@ from typing import Any
 import click
 
 from equipoise.cli import _run, _validation
+from equipoise.cli._completion import complete_backend, complete_task
 from equipoise.cli._types import NameValue, PathName, SourceName
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", shell_complete=complete_task)
 @click.argument("model", type=SourceName())
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
-    "--backend", help="pytorch, tensorflow, flax; a program's backend follows from its file."
+    "--backend",
+    shell_complete=complete_backend,
+    help="pytorch, tensorflow, flax; a program's backend follows from its file.",
 )
 @click.option(
     "--companions",

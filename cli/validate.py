@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from equipoise.cli import _output, _run, _validation
+from equipoise.cli._completion import complete_backends
 from equipoise.cli._types import PathName, SourceName
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("model", type=SourceName())
 @click.argument("artifacts", nargs=-1, type=PathName())
 @click.option(
-    "--backends", help="Backends, separated by commas: pytorch, tensorflow, flax, onnx ..."
+    "--backends",
+    shell_complete=complete_backends,
+    help="Backends, separated by commas: pytorch, tensorflow, flax, onnx ...",
 )
 @_validation.task_option
 @_validation.precision_option

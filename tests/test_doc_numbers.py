@@ -197,6 +197,7 @@ ELSEWHERE: list[tuple[str, str, str]] = [
         r"300,000 tensors convert in less than 600 MB",
         "tests/convert/conversion/test_many_tensors.py",
     ),
+    ("docs/validate.md", r"1 GiB", "LARGE_MODEL_BYTES, see test_limits_of_size"),
     ("docs/validate.md", r"2 GiB", "LONG_CASE_SCORE_BYTES, see test_limits_of_size"),
     ("docs/export.md", r"1 GiB", "LARGE_MODEL_BYTES and MAX_INLINE_BYTES, see test_limits_of_size"),
     ("docs/security.md", r"\| header of a safetensors file .*", "test_bounds_of_files"),

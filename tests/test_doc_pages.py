@@ -217,11 +217,29 @@ def python_block(page: str, part: str) -> str:
 def test_every_python_block_is_run() -> None:
     """A new block needs a test; blocks of docs/validate.md are tested in tests/test_doc_examples.py."""
     counts = {page: len(blocks(page, "python")) for page in PAGES}
-    expected = {"README.md": 4, "docs/ci.md": 1, "docs/export.md": 1, "docs/jax.md": 4}
+    expected = {
+        "README.md": 4,
+        "docs/ci.md": 1,
+        "docs/export.md": 1,
+        "docs/gpu.md": 1,
+        "docs/jax.md": 4,
+    }
     assert {page: count for page, count in counts.items() if count} == {
         **expected,
         "docs/validate.md": 2,
     }
+
+
+def test_backend_with_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    from equipoise.validators.backends.programs import onnx
+
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(onnx, "load", lambda *arguments: calls.append(arguments))
+    scope: dict[str, Any] = {}
+    exec(python_block("docs/gpu.md", "TensorrtExecutionProvider"), scope)  # noqa: S102
+    scope["load"]("bert", "BertModel", {"threads": 1})
+    options = {"threads": 1, "provider": "TensorrtExecutionProvider"}
+    assert calls == [("bert-onnx/model.onnx", "BertModel", options)]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/ci.md"])
