@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from equipoise.convert.core.hints import did_you_mean
 from equipoise.convert.files.output_folder import OutputFolder
 from equipoise.exporters.target import target_names
 from equipoise.validators.core.request import Request
-from equipoise.validators.evaluation.context import EvaluationContext, prepare_context
+from equipoise.validators.evaluation.context import (
+    REFERENCE_PROCESS,
+    EvaluationContext,
+    prepare_context,
+)
 from equipoise.validators.evaluation.evaluate import evaluate_backend, open_auditor
 from equipoise.validators.evaluation.golden import Golden, load_golden, save_golden
 from equipoise.validators.evaluation.locate import locate_divergence
@@ -53,10 +57,10 @@ def validate(request: Request, pool: WorkerPool | None = None) -> Report:
         tempfile.TemporaryDirectory(prefix="equipoise-") as scratch,
         name_user_paths(request.model, Path(scratch)),
     ):
-        if pool is not None:
-            return run_validation(prepare_context(request, pool, Path(scratch)))
-        with WorkerPool() as own:
-            return run_validation(prepare_context(request, own, Path(scratch)))
+        processes = [] if request.against_golden is not None else [REFERENCE_PROCESS]
+        with nullcontext(pool) if pool is not None else WorkerPool() as workers:
+            context = prepare_context(request, workers, Path(scratch), processes=processes)
+            return run_validation(context)
 
 
 def run_validation(context: EvaluationContext) -> Report:

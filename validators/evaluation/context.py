@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +84,16 @@ class ReferenceOutputs:
     noises: tuple[Arrays, ...] = ()
 
 
-def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> EvaluationContext:
+def prepare_context(
+    request: Request, pool: WorkerPool, scratch: Path, *, processes: Sequence[str] = ()
+) -> EvaluationContext:
     """Reads the model's folder and encodes the samples.
+
+    Args:
+        request: What to validate, and how.
+        pool: The worker processes.
+        scratch: A folder for temporary files.
+        processes: Suffixes of the processes of PyTorch that are started here: they import it while the samples are encoded.
 
     Raises:
         InputError: The model, the task, the precision or a sample cannot be used.
@@ -93,6 +102,8 @@ def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> Evalua
     budget = Budget(request.budget)
     model = ModelFolder(request.model)
     open_checkpoint(model.path)  # says first what is wrong with the weights, if anything is
+    for suffix in processes:
+        pool.prepare("pytorch", model.class_name, suffix=suffix)
     task = find_task(request.task) if request.task else infer_task(model)
     return EvaluationContext(
         request=request,

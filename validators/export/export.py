@@ -115,7 +115,9 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
             raise InputError("an export needs a model's folder", file=model)
         sources = (model, *sorted(model.iterdir()))
         OutputFolder(request.output, force=request.force, fingerprint="").check(sources)
-        context = prepare_context(replace(request.request, model=model), processes, scratch)
+        context = prepare_context(
+            replace(request.request, model=model), processes, scratch, processes=("",)
+        )
         identities = open_checkpoint(context.pytorch.path).identities
         with replace_folder(
             request.output, force=request.force, sources=sources, nbytes=context.model.weight_bytes

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
-from equipoise.convert.core.errors import LimitError, WorkerError
+from equipoise.convert.core.errors import InputError, LimitError, WorkerError
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.runtime import worker
-from equipoise.validators.runtime.interpreters import find_interpreter
+from equipoise.validators.runtime.interpreters import REQUIRED_MODULES, find_interpreter
 
 _SIGKILL_CODE = -9
 
@@ -40,6 +40,7 @@ class WorkerProcess:
     ) -> None:
         self.python = Path(python)
         self.time_limit = time_limit
+        self._unread = 0
         if not self.python.exists():
             raise WorkerError(
                 "there is no such interpreter",
@@ -58,6 +59,14 @@ class WorkerProcess:
         except OSError as error:
             raise WorkerError(f"it cannot be started: {error}", file=self.python) from error
 
+    def prepare(self, packages: Sequence[str], class_name: str = "") -> None:
+        """Lets the process import packages, and a class of transformers, while the caller goes on."""
+        sink = cast("BinaryIO", self._process.stdin)
+        header = {"op": "prepare", "packages": list(packages), "class": class_name}
+        with suppress(BrokenPipeError):  # the next request says why the process ended
+            worker.write_frame(sink, header, {})
+            self._unread += 1
+
     def request(
         self, op: str, arrays: Mapping[str, Array] | None = None, /, **arguments: Any
     ) -> tuple[dict[str, Any], Arrays]:
@@ -74,6 +83,9 @@ class WorkerProcess:
                 # The exit code of a process that has ended says more than a broken pipe.
                 with suppress(BrokenPipeError):
                     worker.write_frame(sink, {"op": op, **arguments}, dict(arrays or {}))
+                for _ in range(self._unread):
+                    worker.read_frame(source)
+                self._unread = 0
                 frame = worker.read_frame(source)
             except worker.FrameError as error:
                 self._process.kill()
@@ -211,6 +223,16 @@ class WorkerPool:
         )
         self._hello.pop(key, None)
         return self._processes[key]
+
+    def prepare(self, backend: str, class_name: str = "", *, suffix: str = "") -> None:
+        """Starts the process of a backend if it does not run, and lets it import what the backend needs.
+
+        A backend without an environment is left alone: whoever uses it gets the error.
+        """
+        if backend + suffix not in self._processes:
+            with suppress(InputError, WorkerError):
+                packages = REQUIRED_MODULES.get(backend, ())
+                self.get(backend, suffix=suffix).prepare(packages, class_name)
 
     @property
     def limits(self) -> str:

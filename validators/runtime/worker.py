@@ -34,6 +34,7 @@ import sys
 import time
 import traceback
 import types
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, BinaryIO
 
@@ -139,7 +140,7 @@ class Worker:
 
     OPERATIONS = (
         *("hello", "load", "run", "step", "capture"),
-        *("names", "renamed", "drop", "call"),
+        *("prepare", "names", "renamed", "drop", "call"),
     )
 
     def __init__(self) -> None:
@@ -157,6 +158,15 @@ class Worker:
             except PackageNotFoundError:
                 continue
         return {"versions": versions, "cores": len(os.sched_getaffinity(0))}, {}
+
+    def prepare(self, header: Header, arrays: Arrays) -> Answer:
+        """Imports packages, and a class of transformers, ahead of their use; what cannot be imported fails when it is used."""
+        for package in header["packages"]:
+            with suppress(Exception):
+                found = import_module(package)
+                if package == "transformers" and header.get("class"):
+                    getattr(found, header["class"], None)
+        return {}, {}
 
     def load(self, header: Header, arrays: Arrays) -> Answer:
         """Loads a model and stores it under a name."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equipoise.convert.core.errors import WorkerError
+from equipoise.convert.core.errors import EquipoiseError, WorkerError
 from equipoise.validators.runtime import worker
-from equipoise.validators.runtime.process import WorkerProcess
+from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,25 @@ def test_code_in_a_worker_reads_no_input(tmp_path: Path) -> None:
     with WorkerProcess(sys.executable) as environment:
         assert environment.call(file, "ask") == [None, "", "\n"]
         assert environment.call(file, "ask") == [None, "", "\n"]
+
+
+def test_a_process_imports_ahead() -> None:
+    with WorkerProcess(sys.executable) as process:
+        process.prepare(["no_such_package_", "xml.dom.minidom", "transformers"], "NoSuchClass")
+        process.prepare(["xml.sax"])
+        answer, _ = process.request("hello")
+        assert answer["versions"]["python"]
+        loaded = process.call("sys", "getrecursionlimit")
+        assert loaded == sys.getrecursionlimit()
+
+
+def test_a_pool_starts_a_process_once_and_only_where_there_is_one() -> None:
+    with WorkerPool({"onnx": "/no/such/python"}) as pool:
+        pool.prepare("onnx")
+        pool.prepare("pytorch")
+        first = pool.get("pytorch")
+        pool.prepare("pytorch", "BertModel")
+        assert pool.get("pytorch") is first
+        assert pool.hello("pytorch")["versions"]["python"]
+        with pytest.raises(EquipoiseError):
+            pool.get("onnx")
