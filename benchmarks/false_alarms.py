@@ -52,11 +52,6 @@ KNOWN_DIFFERENCES = {
         "mask-generation",
         "tensorflow",
     ): "TFSam has an epsilon of 1e-6 in layer_norm_final_attn where SAM has 1e-5",
-    (
-        "table-question-answering",
-        "tflite",
-    ): "TensorFlow Lite has no kernel for the scatter of TAPAS, and the export says so",
-    ("table-question-answering", "tensorflow"): "TFTapas wants tensorflow-probability",
 }
 """Known real differences by fixture and backend: these are findings, not false alarms."""
 
