@@ -23,8 +23,14 @@ _STDOUT, _STDERR = 1, 2
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def echo(text: str = "", *, err: bool = False) -> None:
+def echo(text: str = "", *, err: bool = False, colored: str = "", color: str | None = None) -> None:
     r"""Prints a line; characters that a terminal would obey are shown as escapes.
+
+    Args:
+        text: The line.
+        err: Whether to print it on stderr.
+        colored: The last part of the line that is equal to this gets a colour, where a terminal shows it.
+        color: The colour; None for none.
 
     Names of tensors and files come from files of strangers: a name such as ``"\x1b[2J"`` would clear the screen.
 
@@ -32,7 +38,11 @@ def echo(text: str = "", *, err: bool = False) -> None:
         OutputError: Stdout cannot be written; where that is true of stderr, nobody can be told.
     """
     with printing(err=err):
-        click.echo(escape_unsafe(text), err=err)
+        safe = escape_unsafe(text)
+        if colored and color and "NO_COLOR" not in os.environ:
+            before, found, after = safe.rpartition(colored)
+            safe = f"{before}{click.style(found, fg=color)}{after}" if found else safe
+        click.echo(safe, err=err)
 
 
 @contextmanager

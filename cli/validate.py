@@ -153,24 +153,37 @@ def _write(found: Report, report: Path | None, junit: Path | None, json_file: Pa
         _validation.write_report(json_file, json_report.to_json(found))
 
 
+_COLORS = {
+    "identical": "green",
+    "within noise": "green",
+    "decision-safe": "yellow",
+    "diverged": "red",
+    "failed": "red",
+    "nothing compared": "yellow",
+}
+"""Verdict -> its colour on a terminal."""
+
+
 def print_report(found: Report) -> None:
     """Prints the table of results and the remarks."""
     from equipoise.validators.report.summary import (
-        COLUMNS,
+        head_lines,
         look_at,
         remarks,
-        row_cells,
         summary_rows,
+        table_lines,
     )
 
-    device = f"{found.precision} on {found.device}"
-    _output.echo(f"{found.task}  {found.class_name}  {found.model}  {device}")
-    _output.print_table(COLUMNS, [row_cells(line) for line in summary_rows(found)])
+    for line in head_lines(found):
+        _output.echo(line)
+    for line, verdict in table_lines(summary_rows(found)):
+        _output.echo(line, colored=verdict, color=_COLORS.get(verdict))
     for remark in remarks(found):
         _output.echo(f"- {remark}")
     if first := look_at(found):
         _output.echo(first)
-    _output.echo(f"verdict: {found.verdict.value}")
+    overall = found.verdict.value
+    _output.echo(f"verdict: {overall}", colored=overall, color=_COLORS.get(overall))
 
 
 def exit_code(found: Report, *, strict: bool) -> int:

@@ -98,8 +98,9 @@ def test_failure_shows_the_table(run: Any, requests: list[Request]) -> None:
     outcome.stdout.fnmatch_lines(
         [
             "E*AssertionError: pytorch (faulty) diverged, onnx decision-safe, crash failed",
-            "E*backend *verdict *worst at *rms error *noise floor*",
-            "E*pytorch (faulty) *diverged *single logits *4.3 *1e-07 *3/4*",
+            "E*backend *verdict *ratio *decisions *seconds *memory*",
+            "E*pytorch (faulty) *diverged *3/4*",
+            "E*single logits: rms error 4.3, noise floor 1e-07*",
             "E*tensorflow *not run",
             "E*- pytorch (faulty): first beyond noise in the case single: bert.encoder.layer.1.attention*",
             "E*verdict: failed",

@@ -103,7 +103,7 @@ def prepare_context(
     model = ModelFolder(request.model)
     open_checkpoint(model.path)  # says first what is wrong with the weights, if anything is
     for suffix in processes:
-        pool.prepare("pytorch", model.class_name, suffix=suffix)
+        pool.preload("pytorch", model.class_name, suffix=suffix)
     task = find_task(request.task) if request.task else infer_task(model)
     return EvaluationContext(
         request=request,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from equipoise.validators.judgement.results import (
@@ -46,10 +47,9 @@ class SummaryRow:
     remark: str = ""
 
 
-COLUMNS = (
-    *("backend", "verdict", "worst at", "rms error", "noise floor", "ratio", "decisions"),
-    *("seconds", "memory"),
-)
+COLUMNS = ("backend", "verdict", "ratio", "decisions", "seconds", "memory")
+"""Heads of the table. Where the worst output is, its error and its noise floor stand below each row, so that it fits into
+80 columns."""
 
 
 def summary_row(result: BackendResult) -> SummaryRow:
@@ -101,23 +101,44 @@ def look_at(report: Report) -> str:
 
 def row_cells(row: SummaryRow) -> list[str]:
     """Returns the texts of a row in the order of :data:`COLUMNS`."""
-    numbers = [row.error, row.floor, row.ratio, row.decisions, row.seconds, row.memory]
-    return [row.backend, row.verdict, row.worst_at, *numbers]
+    return [row.backend, row.verdict, row.ratio, row.decisions, row.seconds, row.memory]
+
+
+def row_detail(row: SummaryRow) -> str:
+    """Returns what stands below a row; empty if no output was compared."""
+    if not row.worst_at:
+        return ""
+    return f"{row.worst_at}: rms error {row.error}, noise floor {row.floor}"
+
+
+def table_lines(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
+    """Returns the lines of the table, the head first, each with the verdict that stands in it; empty if none does."""
+    cells = [list(COLUMNS), *map(row_cells, rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+
+    def join(texts: Sequence[str]) -> str:
+        padded = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
+        return "  ".join(padded).rstrip()
+
+    lines = [(join(COLUMNS), "")]
+    for row in rows:
+        lines.append((join(row_cells(row)), row.verdict))
+        lines += [(f"  {detail}", "")] if (detail := row_detail(row)) else []
+    return lines
+
+
+def head_lines(report: Report) -> list[str]:
+    """Returns what was validated: task and class, the model, precision and device."""
+    setting = f"{report.precision} on {report.device}"
+    return [f"{report.task}  {report.class_name}  {setting}", str(report.model)]
 
 
 def to_text(report: Report) -> str:
     """Returns the table as plain text, with remarks below it."""
-    head = f"{report.task}  {report.class_name}  {report.model}"
-    rows = [list(COLUMNS), *(row_cells(row) for row in summary_rows(report))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    table = [line for line, _ in table_lines(summary_rows(report))]
     notes = [f"- {remark}" for remark in remarks(report)]
     notes += [first] if (first := look_at(report)) else []
-    setting = f"{report.precision} on {report.device}"
-    return "\n".join([f"{head}  {setting}", *table, *notes, f"verdict: {report.verdict.value}"])
+    return "\n".join([*head_lines(report), *table, *notes, f"verdict: {report.verdict.value}"])
 
 
 def worst_output(result: BackendResult) -> tuple[CaseMetrics, OutputMetrics] | None:

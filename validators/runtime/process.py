@@ -59,10 +59,10 @@ class WorkerProcess:
         except OSError as error:
             raise WorkerError(f"it cannot be started: {error}", file=self.python) from error
 
-    def prepare(self, packages: Sequence[str], class_name: str = "") -> None:
+    def preload(self, packages: Sequence[str], class_name: str = "") -> None:
         """Lets the process import packages, and a class of transformers, while the caller goes on."""
         sink = cast("BinaryIO", self._process.stdin)
-        header = {"op": "prepare", "packages": list(packages), "class": class_name}
+        header = {"op": "preload", "packages": list(packages), "class": class_name}
         with suppress(BrokenPipeError):  # the next request says why the process ended
             worker.write_frame(sink, header, {})
             self._unread += 1
@@ -224,7 +224,7 @@ class WorkerPool:
         self._hello.pop(key, None)
         return self._processes[key]
 
-    def prepare(self, backend: str, class_name: str = "", *, suffix: str = "") -> None:
+    def preload(self, backend: str, class_name: str = "", *, suffix: str = "") -> None:
         """Starts the process of a backend if it does not run, and lets it import what the backend needs.
 
         A backend without an environment is left alone: whoever uses it gets the error.
@@ -232,7 +232,7 @@ class WorkerPool:
         if backend + suffix not in self._processes:
             with suppress(InputError, WorkerError):
                 packages = REQUIRED_MODULES.get(backend, ())
-                self.get(backend, suffix=suffix).prepare(packages, class_name)
+                self.get(backend, suffix=suffix).preload(packages, class_name)
 
     @property
     def limits(self) -> str:

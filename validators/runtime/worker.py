@@ -140,7 +140,7 @@ class Worker:
 
     OPERATIONS = (
         *("hello", "load", "run", "step", "capture"),
-        *("prepare", "names", "renamed", "drop", "call"),
+        *("preload", "names", "renamed", "drop", "call"),
     )
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Worker:
                 continue
         return {"versions": versions, "cores": len(os.sched_getaffinity(0))}, {}
 
-    def prepare(self, header: Header, arrays: Arrays) -> Answer:
+    def preload(self, header: Header, arrays: Arrays) -> Answer:
         """Imports packages, and a class of transformers, ahead of their use; what cannot be imported fails when it is used."""
         for package in header["packages"]:
             with suppress(Exception):

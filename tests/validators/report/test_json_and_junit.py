@@ -23,6 +23,7 @@ from equipoise.validators.report.summary import (
     remarks,
     summary_row,
     summary_rows,
+    table_lines,
     to_text,
 )
 
@@ -286,3 +287,14 @@ def test_ranges_and_steps_are_described() -> None:
         in text
     )
     assert "its inputs are within noise" not in text
+
+
+def test_the_table_fits_80_columns() -> None:
+    report = sample_reports.full_report()
+    lines = table_lines(summary_rows(report))
+    assert max(len(line) for line, _ in lines) <= 80
+    assert all(verdict in line for line, verdict in lines)
+    row = summary_rows(report)[1]
+    detail = f"  {row.worst_at}: rms error {row.error}, noise floor {row.floor}"
+    assert (detail, "") in lines
+    assert detail in to_text(report)

@@ -124,8 +124,8 @@ def test_code_in_a_worker_reads_no_input(tmp_path: Path) -> None:
 
 def test_a_process_imports_ahead() -> None:
     with WorkerProcess(sys.executable) as process:
-        process.prepare(["no_such_package_", "xml.dom.minidom", "transformers"], "NoSuchClass")
-        process.prepare(["xml.sax"])
+        process.preload(["no_such_package_", "xml.dom.minidom", "transformers"], "NoSuchClass")
+        process.preload(["xml.sax"])
         answer, _ = process.request("hello")
         assert answer["versions"]["python"]
         loaded = process.call("sys", "getrecursionlimit")
@@ -134,10 +134,10 @@ def test_a_process_imports_ahead() -> None:
 
 def test_a_pool_starts_a_process_once_and_only_where_there_is_one() -> None:
     with WorkerPool({"onnx": "/no/such/python"}) as pool:
-        pool.prepare("onnx")
-        pool.prepare("pytorch")
+        pool.preload("onnx")
+        pool.preload("pytorch")
         first = pool.get("pytorch")
-        pool.prepare("pytorch", "BertModel")
+        pool.preload("pytorch", "BertModel")
         assert pool.get("pytorch") is first
         assert pool.hello("pytorch")["versions"]["python"]
         with pytest.raises(EquipoiseError):
