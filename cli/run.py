@@ -54,7 +54,8 @@ def command(
         _validation.status_line(),
     ):
         from equipoise.convert.checkpoints.hub import resolve_source
-        from equipoise.validators.pipeline import run_pipeline, to_json
+        from equipoise.validators.pipeline import run_pipeline
+        from equipoise.validators.pipeline_io import to_json
 
         results = run_pipeline(
             task,

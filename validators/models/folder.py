@@ -9,6 +9,7 @@ from pathlib import Path
 from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_paths
+from equipoise.convert.checkpoints.labels import config_labels
 from equipoise.convert.core.errors import CheckpointError, EquipoiseError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
 from equipoise.convert.core.json_values import read_json
@@ -83,8 +84,8 @@ class ModelFolder:
 
     @cached_property
     def labels(self) -> dict[int, str]:
-        """Names of the classes by index."""
-        return {int(index): str(name) for index, name in self.config.get("id2label", {}).items()}
+        """Names of the classes by index, in the order of the indices; see :func:`config_labels`."""
+        return config_labels(self.config)
 
     @cached_property
     def weight_bytes(self) -> int:

@@ -24,7 +24,7 @@ from equipoise.validators.generation.generate import (
     generation_settings,
     greedy_margins,
 )
-from equipoise.validators.generation.logits_processors import GenerationSettings
+from equipoise.validators.generation.settings import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.shared.text import (

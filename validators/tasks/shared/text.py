@@ -18,7 +18,10 @@ from equipoise.validators.core.types import (
     TokenizerOutput,
 )
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.positions import encoder_positions
 from equipoise.validators.models.samples import take_cyclic
+from equipoise.validators.parameters.declarations import TOKENIZER
+from equipoise.validators.parameters.options import PIPELINE
 
 UNLIMITED_TOKENS = 500
 """Length of the long case in tokens for a model that states no limit."""
@@ -156,10 +159,18 @@ def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: Cal
 def encode_texts(
     model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption
 ) -> TokenizerOutput:
-    """Returns the output of the tokenizer: arrays, and the words and offsets of tokens."""
+    """Returns the output of the tokenizer: arrays, and the words and offsets of tokens.
+
+    A call of ``pipeline()`` cuts nothing unless its options say so.
+
+    Raises:
+        InputError: A text is longer than the model takes.
+    """
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if PIPELINE in case.options:
+        return _encode_call(model, case, texts, options)
     length = case.options.get("max_tokens") or max_tokens(model)
     single = len(texts[0]) == 1 and not case.options.get("extra_padding")
     call_options = {
@@ -182,6 +193,39 @@ def encode_texts(
     return _call_tokenizer(tokenizer, texts, {**call_options, **padding_options})
 
 
+def _encode_call(
+    model: ModelFolder,
+    case: Case,
+    texts: Sequence[SampleValue],
+    options: Mapping[str, CallOption],
+) -> TokenizerOutput:
+    """Tokenizes texts as a pipeline does, with the tokenizer's options of its call."""
+    call_options = {
+        "padding": len(texts[0]) > 1,
+        "return_tensors": "np",
+        **options,
+        **case.options.get(TOKENIZER, {}),
+    }
+    encoding = _call_tokenizer(model.tokenizer, texts, call_options)
+    check_positions(model, max(len(row) for row in encoding["input_ids"]))
+    return encoding
+
+
+def check_positions(model: ModelFolder, length: int) -> None:
+    """Checks that the model has a position for each token of a text.
+
+    Raises:
+        InputError: The text is longer.
+    """
+    limit = encoder_positions(model)
+    if limit is not None and length > limit:
+        raise InputError(
+            f"the text has {length} tokens, and the model takes {limit}",
+            file=model.path,
+            hint="shorten the text, or let the tokenizer cut it: docs/run.md says which option of a task does",
+        )
+
+
 def _call_tokenizer(
     tokenizer: Tokenizer, texts: Sequence[SampleValue], options: dict[str, CallOption]
 ) -> TokenizerOutput:
@@ -192,7 +236,7 @@ def _call_tokenizer(
             raise
         raise InputError(
             f"the tokenizer refuses a text: {error}",
-            expected=f"at most {options['max_length']} tokens",
+            expected=f"at most {options['max_length']} tokens" if options.get("max_length") else None,
             hint="shorten the text that must not be cut: a question, a label or its template",
         ) from error
 
