@@ -10,7 +10,7 @@ from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.models.samples import resolve_media_paths
 from equipoise.validators.pipeline import TaskPipeline
 from equipoise.validators.runtime.process import WorkerPool
-from equipoise.fixtures.make_pipeline_goldens import to_json_value
+from json_values import to_json_value
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "tasks"
 
@@ -45,7 +45,8 @@ def _run(pipeline: TaskPipeline | EquipoiseError | None, call: dict[str, Any]) -
         return {"raises": f"{type(pipeline).__name__}: {pipeline}"}
     samples = [resolve_media_paths(FIXTURES, sample) for sample in call["samples"]]
     try:
-        return {"results": to_json_value(pipeline(samples, **call["options"]))}
+        answers = pipeline(samples, **call["options"])
+        return {"results": [to_json_value(answer) for answer in answers]}
     except EquipoiseError as error:
         return {"raises": f"{type(error).__name__}: {error}"}
     except Exception as error:  # a defect: the table shows it as a difference

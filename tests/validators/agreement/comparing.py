@@ -30,8 +30,8 @@ def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _difference(found: Any, wanted: Any, where: str) -> str:
-    if isinstance(wanted, list) and len(wanted) == 1 and isinstance(found, dict):
-        wanted = wanted[0]  # a list of one sample
+    if _is_list_of_one(wanted) and not (_is_list_of_one(found) and type(found[0]) is type(wanted[0])):
+        wanted = wanted[0]  # some pipelines give a list for one sample
     if isinstance(wanted, dict) and isinstance(found, dict):
         if "packed" in wanted or "bits" in wanted:
             return _image_difference(found, wanted, where)
@@ -52,6 +52,10 @@ def _difference(found: Any, wanted: Any, where: str) -> str:
         return "" if close else f"{where}: {found}, not {wanted}"
     same = found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
     return "" if same else f"{where}: {found!r}, not {wanted!r}"
+
+
+def _is_list_of_one(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 1
 
 
 def _image_difference(found: dict[str, Any], wanted: dict[str, Any], where: str) -> str:

@@ -19,8 +19,8 @@ from equipoise.fixtures.make_pipeline_goldens import (
     load_processors,
     open_media,
     patch_nms,
-    to_json_value,
 )
+from json_values import to_json_value
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -239,6 +240,15 @@ def _call_tokenizer(
             expected=f"at most {options['max_length']} tokens" if options.get("max_length") else None,
             hint="shorten the text that must not be cut: a question, a label or its template",
         ) from error
+
+
+def with_tokenizer_options(case: Case, *names: str) -> Case:
+    """Returns a case in which options of the call are options of the tokenizer: ``truncation``, ``padding`` ..."""
+    given = {name: case.options[name] for name in names if case.options.get(name) is not None}
+    if not given:
+        return case
+    options = {**case.options, TOKENIZER: {**case.options.get(TOKENIZER, {}), **given}}
+    return replace(case, options=options)
 
 
 def token_mask(arrays: Arrays) -> Array:
