@@ -92,11 +92,19 @@ def generation_settings(
     )
     if PIPELINE in options:
         call = options[PIPELINE]
-        tasks = model.config.get("task_specific_params") or {}
-        config = pipeline_config(config, call["defaults"], tasks.get(call["task"]) or {})
+        params = _task_params(model, str(call["task"]))
+        config = pipeline_config(config, call["defaults"], params)
         if config.get("pad_token_id") is None and model.has_tokenizer:
             config["pad_token_id"] = model.tokenizer.pad_token_id
     return GenerationSettings.from_config(config, options)
+
+
+def _task_params(model: ModelFolder, task: str) -> Mapping[str, CallOption]:
+    """Returns the config's parameters of a task; a bare ``translation`` is the first of them, as in ``pipeline()``."""
+    tasks = model.config.get("task_specific_params") or {}
+    if task == "translation":
+        task = next((name for name in tasks if name.startswith("translation")), task)
+    return tasks.get(task) or {}
 
 
 def _with_encoder_tokens(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.types import Array
 from equipoise.validators.generation.settings import GenerationSettings, TimeRules
@@ -33,9 +34,9 @@ def process_logits(
     scores = scores.astype(np.float64)
     scores = _penalize(settings, sequences, scores, padding)
     scores = _limit_length(settings, sequences.shape[1], scores, prompt_length)
-    scores[:, list(settings.suppress_tokens)] = -np.inf
+    scores[:, _known(settings.suppress_tokens, scores)] = -np.inf
     if sequences.shape[1] == _begin_index(settings, prompt_length):
-        scores[:, list(settings.begin_suppress_tokens)] = -np.inf
+        scores[:, _known(settings.begin_suppress_tokens, scores)] = -np.inf
     if settings.times is not None:
         scores = _follow_time_rules(settings.times, sequences[:, prompt_length:], scores)
     return scores
@@ -54,8 +55,10 @@ def _penalize(
     for tokens, bias in biases:
         _add_bias(tokens, bias, sequences, scores)
     if settings.encoder_repetition_penalty != 1.0 and settings.encoder_tokens:
-        rows = _encoder_rows(settings, len(scores))
-        scores = _repetition_penalty(1 / settings.encoder_repetition_penalty, rows, scores, None)
+        # In beam search transformers changes the first row of each sample's batch alone.
+        rows = np.asarray(settings.encoder_tokens)
+        penalty = 1 / settings.encoder_repetition_penalty
+        scores[: len(rows)] = _repetition_penalty(penalty, rows, scores[: len(rows)], None)
     if settings.repetition_penalty != 1.0:
         scores = _repetition_penalty(settings.repetition_penalty, sequences, scores, padding)
     if size := settings.no_repeat_ngram_size:
@@ -73,7 +76,7 @@ def _limit_length(
     settings: GenerationSettings, length: int, scores: Array, prompt_length: int
 ) -> Array:
     """Forces and bans the tokens that begin and end a text."""
-    ends = list(settings.eos_token_ids)
+    ends = _known(settings.eos_token_ids, scores)
     if length < settings.min_total_length(prompt_length):
         scores[:, ends] = -np.inf
     if settings.forced_bos_token_id is not None and length == 1:
@@ -89,6 +92,11 @@ def _limit_length(
         if beyond > 0:
             scores[:, ends] += np.abs(scores[:, ends]) * (factor**beyond - 1)
     return scores
+
+
+def _known(tokens: Sequence[int], scores: Array) -> list[int]:
+    """Returns the tokens that the model has; configs may name others."""
+    return [token for token in tokens if 0 <= token < scores.shape[-1]]
 
 
 def _begin_index(settings: GenerationSettings, prompt_length: int) -> int:
@@ -138,8 +146,17 @@ def _ban(scores: Array, tokens: Sequence[Sequence[int]]) -> None:
 
 
 def _add_bias(word: tuple[int, ...], bias: float, sequences: Array, scores: Array) -> None:
-    """Adds a bias to the last token of a word in the rows that end with those before it."""
+    """Adds a bias to the last token of a word in the rows that end with those before it.
+
+    Raises:
+        InputError: The model has no such token.
+    """
     begin, end = word[:-1], word[-1]
+    if end >= scores.shape[-1]:
+        raise InputError(
+            f"token {end} is not in the vocabulary of {scores.shape[-1]} tokens",
+            hint="correct bad_words_ids or sequence_bias",
+        )
     # Longer than the text so far: transformers does not look at such a word.
     if begin and len(word) > sequences.shape[1]:
         return

@@ -15,6 +15,7 @@ from equipoise.convert.core.framework_types import JsonValue, Processor, Tokeniz
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.recognition import find_model_folder
+from equipoise.validators.models.tokenizer_file import follow_tokenizer_file
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
@@ -140,7 +141,9 @@ class ModelFolder:
         """The tokenizer of transformers."""
         from transformers import AutoTokenizer
 
-        return self._load(AutoTokenizer)
+        if not self.has_tokenizer:
+            raise self.needs_tokenizer()
+        return follow_tokenizer_file(self._load(AutoTokenizer), self.path)
 
     @cached_property
     def image_processor(self) -> Processor:
@@ -161,7 +164,10 @@ class ModelFolder:
         """The processor of transformers: a tokenizer with an image processor or feature extractor."""
         from transformers import AutoProcessor
 
-        return self._load(AutoProcessor)
+        processor = self._load(AutoProcessor)
+        if getattr(processor, "tokenizer", None) is not None:
+            processor.tokenizer = follow_tokenizer_file(processor.tokenizer, self.path)
+        return processor
 
     @cached_property
     def own_code(self) -> tuple[str, ...]:
@@ -171,6 +177,15 @@ class ModelFolder:
         values = [one for table in tables if isinstance(table, dict) for one in table.values()]
         flat = [part for one in values for part in (one if isinstance(one, list) else [one])]
         return tuple(dict.fromkeys(str(one) for one in flat if one))
+
+    def needs_tokenizer(self) -> CheckpointError:
+        """Returns the error for a folder without a tokenizer, which a task on text needs."""
+        return CheckpointError(
+            "there is no tokenizer in the folder",
+            file=self.path,
+            expected="tokenizer.json, or a vocabulary: vocab.txt, vocab.json, *.model",
+            hint="copy the tokenizer's files next to the weights; tasks on images or audio alone need none",
+        )
 
     def needs_own_code(self) -> CheckpointError:
         """Returns the error for a folder that cannot be loaded without its own code."""

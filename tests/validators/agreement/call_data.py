@@ -13,7 +13,7 @@ FIXTURES = ROOT / "fixtures" / "tasks"
 
 
 def all_calls(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Returns every call: a task, a model, options and samples.
+    """Returns every call: a task, a model, options and samples; ``refused`` where Equipoise refuses what ``pipeline()`` may do.
 
     A group of a file stands for each of its models with each of its options. Without ``samples`` they are the first two of the
     model's folder.
@@ -25,6 +25,7 @@ def all_calls(names: Sequence[str] = ()) -> list[dict[str, Any]]:
             "task": group["task"],
             "model": model,
             "options": options,
+            "refused": group.get("refused", False),
             "samples": [expand(sample) for sample in group.get("samples") or own_samples(model)],
         }
         for group in groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -172,8 +173,26 @@ def _beam_decision(
     return Decision("text", tokens, "sequences_scores", index, margin)
 
 
-def decode_texts(tokenizer: Tokenizer, outputs: Arrays, start: int = 0) -> list[str]:
+def with_stop_sequence(model: ModelFolder, case: Case, *, every_token: bool = False) -> Case:
+    """Returns a case whose option ``stop_sequence`` has become end tokens: its first token, or every one."""
+    text = case.options.get("stop_sequence")
+    if text is None:
+        return case
+    ids = model.tokenizer.encode(str(text), add_special_tokens=False)
+    return replace(case, options={**case.options, "eos_token_id": ids if every_token else ids[:1]})
+
+
+def rows_of_samples(batch: Batch, outputs: Arrays) -> list[Array]:
+    """Returns the sequences of each sample (texts, tokens): several where the call asks for them."""
+    return np.split(outputs["sequences"], len(batch.case.samples))
+
+
+def decode_texts(
+    tokenizer: Tokenizer, outputs: Arrays, *, clean_up: bool | None = None
+) -> list[str]:
     """Returns the sequences as texts, without special tokens."""
+    options = {} if clean_up is None else {"clean_up_tokenization_spaces": clean_up}
     return [
-        str(tokenizer.decode(row[start:], skip_special_tokens=True)) for row in outputs["sequences"]
+        str(tokenizer.decode(row, skip_special_tokens=True, **options))
+        for row in outputs["sequences"]
     ]

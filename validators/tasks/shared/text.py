@@ -208,6 +208,8 @@ def _encode_call(
         **case.options.get(TOKENIZER, {}),
     }
     encoding = _call_tokenizer(model.tokenizer, texts, call_options)
+    if case.options.get("handle_long_generation"):
+        return encoding  # the prompt is cut afterwards
     check_positions(model, max(len(row) for row in encoding["input_ids"]))
     return encoding
 
