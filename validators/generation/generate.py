@@ -20,6 +20,7 @@ from equipoise.validators.generation.teacher_forcing import (
     StepLogits,
     score_sequences,
 )
+from equipoise.validators.generation.whisper import is_whisper, time_rules
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.positions import decoder_positions
 from equipoise.validators.parameters.options import PIPELINE
@@ -96,7 +97,8 @@ def generation_settings(
         config = pipeline_config(config, call["defaults"], params)
         if config.get("pad_token_id") is None and model.has_tokenizer:
             config["pad_token_id"] = model.tokenizer.pad_token_id
-    return GenerationSettings.from_config(config, options)
+    settings = GenerationSettings.from_config(config, options)
+    return replace(settings, times=time_rules(model, options)) if is_whisper(model) else settings
 
 
 def _task_params(model: ModelFolder, task: str) -> Mapping[str, CallOption]:

@@ -16,6 +16,7 @@ from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.recognition import find_model_folder
 from equipoise.validators.models.tokenizer_file import follow_tokenizer_file
+from equipoise.validators.parameters.declarations import generation_fields
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
@@ -62,7 +63,7 @@ class ModelFolder:
         Special tokens that it lacks are those of the config, as in transformers. BLIP's own ``generate`` always starts and
         ends with the special tokens of its text model.
         """
-        settings = self._read_json("generation_config.json") or self._config_with_defaults()
+        settings = self._own_generation_config() or self._config_with_defaults()
         parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
         for name in _SPECIAL_TOKENS:
             values = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
@@ -76,6 +77,13 @@ class ModelFolder:
                 pad_token_id=text["pad_token_id"],
             )
         return settings
+
+    def _own_generation_config(self) -> dict[str, JsonValue]:
+        """Returns the folder's generation config; one that was made of a model's config has the known fields alone."""
+        settings = self._read_json("generation_config.json")
+        if not settings.get("_from_model_config"):
+            return settings
+        return {name: value for name, value in settings.items() if name in generation_fields()}
 
     @cached_property
     def preprocessor_config(self) -> dict[str, JsonValue]:

@@ -49,7 +49,7 @@ def own_samples(model: str) -> list[dict[str, Any]]:
 
 
 def expand(sample: dict[str, Any]) -> dict[str, Any]:
-    """Returns a sample whose texts ``LONG n text`` are the text n times."""
+    """Returns a sample whose texts ``LONG n text`` are the text n times; both sides repeat audio ``LOOP n file``."""
     return {field: _expand(value) for field, value in sample.items()}
 
 
