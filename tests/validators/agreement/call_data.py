@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from equipoise.validators.tasks.base import find_task
+
 ROOT = Path(__file__).parents[3]
 CALLS = Path(__file__).with_name("calls")
 FIXTURES = ROOT / "fixtures" / "tasks"
@@ -32,6 +34,11 @@ def all_calls(names: Sequence[str] = ()) -> list[dict[str, Any]]:
         for model in group["models"]
         for options in group["options"]
     ]
+
+
+def task_of(call: dict[str, Any]) -> str:
+    """Returns the task of a call by the name that Equipoise has for it."""
+    return str(find_task(call["task"]).name)
 
 
 def own_samples(model: str) -> list[dict[str, Any]]:

@@ -1,0 +1,72 @@
+"""``equipoise run`` gives what ``pipeline()`` of transformers 4.57.6 gives, for every call of ``calls``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("PIL")
+
+from call_data import ROOT, all_calls, task_of
+from comparing import difference
+from run_calls import run_calls
+
+from equipoise.validators.tasks.base import task_names
+
+pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
+
+SCRIPT = Path(__file__).with_name("pipeline_calls.py")
+MIN_CALLS = 600
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+def test_every_call_gives_what_pipeline_gives(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    calls = all_calls()
+    wanted = _call_pipelines(str(pytestconfig.getoption("--oracle")), tmp_path)
+    different = [
+        f"{call['task']} {call['model']} {json.dumps(call['options'])}: {text}"
+        for call, found, theirs in zip(calls, run_calls(calls, tmp_path / "made"), wanted, strict=True)
+        if (text := difference(found, theirs, is_refused=call["refused"]))
+    ]
+    assert not different, f"{len(different)} of {len(calls)} differ:\n" + "\n".join(different[:20])
+
+
+def test_calls_cover_every_task() -> None:
+    calls = all_calls()
+    models: dict[str, set[str]] = {}
+    for call in calls:
+        models.setdefault(task_of(call), set()).add(call["model"])
+    assert len(calls) >= MIN_CALLS
+    assert set(models) == set(task_names())
+    assert {task for task, names in models.items() if len(names) < 3} == set()
+
+
+def test_no_call_is_there_twice() -> None:
+    texts = Counter(json.dumps(call, sort_keys=True) for call in all_calls())
+    assert [text for text, count in texts.items() if count > 1] == []
+
+
+def _call_pipelines(oracle: str, folder: Path) -> list[dict[str, object]]:
+    """Returns the outcome of every call in the oracle's environment, from one process that imports it once."""
+    (folder / "calls.json").write_text(json.dumps(all_calls()))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "tests" / "typing_root"),
+        "USE_TF": "0",
+        "USE_FLAX": "0",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    files = [str(folder / name) for name in ("calls.json", "made", "results.json")]
+    subprocess.run([oracle, "-W", "ignore", str(SCRIPT), *files], env=environment, check=True)
+    results: list[dict[str, object]] = json.loads((folder / "results.json").read_text())
+    return results

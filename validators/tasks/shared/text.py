@@ -147,8 +147,18 @@ _OFFSET_POSITIONS = frozenset(
 
 
 def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
-    """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say."""
+    """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say.
+
+    Raises:
+        InputError: They have different lengths, and the options of a call leave them so.
+    """
     encoding = encode_texts(model, case, *texts, **options)
+    lengths = {len(row) for row in encoding["input_ids"]}
+    if len(lengths) > 1:
+        raise InputError(
+            f"texts of {min(lengths)} and {max(lengths)} tokens cannot be one batch",
+            hint="leave padding out, or padding=true",
+        )
     arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
     types = arrays.get("token_type_ids")
     has_types = types is not None and int(model.config.get("type_vocab_size") or 0) > 1
