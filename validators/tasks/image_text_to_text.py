@@ -24,6 +24,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
 from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.generation import (
+    decode_text,
     generate_text,
     generation_cases,
     rows_of_samples,
@@ -196,8 +197,12 @@ def _append_text(prompt: SampleValue, new: str, case: Case) -> Answer:
 
 def _decode(tokenizer: Tokenizer, ids: TokenIds, options: Mapping[str, CallOption]) -> str:
     skip, clean = options.get("skip_special_tokens"), options.get("clean_up_tokenization_spaces")
-    more = {} if clean is None else {"clean_up_tokenization_spaces": bool(clean)}
-    return str(tokenizer.decode(ids, skip_special_tokens=True if skip is None else bool(skip), **more))
+    return decode_text(
+        tokenizer,
+        ids,
+        skip_special=True if skip is None else bool(skip),
+        clean_up=None if clean is None else bool(clean),
+    )
 
 
 TASK = ImageTextToText()

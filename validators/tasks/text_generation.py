@@ -25,6 +25,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.parameters.declarations import TOKENIZER
 from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.generation import (
+    decode_text,
     generate_text,
     generation_cases,
     rows_of_samples,
@@ -225,12 +226,11 @@ def _check_exclusive(options: dict[str, CallOption]) -> None:
 def _decode(tokenizer: Tokenizer, ids: TokenIds, options: dict[str, CallOption]) -> str:
     skip, clean = options.get("skip_special_tokens"), options.get("clean_up_tokenization_spaces")
     # pipeline() removes spaces before punctuation.
-    return str(
-        tokenizer.decode(
-            ids,
-            skip_special_tokens=True if skip is None else bool(skip),
-            clean_up_tokenization_spaces=True if clean is None else bool(clean),
-        )
+    return decode_text(
+        tokenizer,
+        ids,
+        skip_special=True if skip is None else bool(skip),
+        clean_up=True if clean is None else bool(clean),
     )
 
 

@@ -34,7 +34,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def _array(value: Any) -> Any:
-    if value.dtype.kind in "iu":
+    if value.dtype.kind in "iu" and value.size:
         return value.tolist()
     flat = value.ravel()
     step = 1 + flat.size // MOST_NUMBERS

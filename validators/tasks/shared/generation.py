@@ -17,6 +17,7 @@ from equipoise.validators.core.types import (
     Decision,
     Runner,
     Sample,
+    TokenIds,
 )
 from equipoise.validators.generation.decoder_inputs import left_padding
 from equipoise.validators.generation.generate import (
@@ -191,8 +192,34 @@ def decode_texts(
     tokenizer: Tokenizer, outputs: Arrays, *, clean_up: bool | None = None
 ) -> list[str]:
     """Returns the sequences as texts, without special tokens."""
-    options = {} if clean_up is None else {"clean_up_tokenization_spaces": clean_up}
-    return [
-        str(tokenizer.decode(row, skip_special_tokens=True, **options))
-        for row in outputs["sequences"]
-    ]
+    return [decode_text(tokenizer, row, clean_up=clean_up) for row in outputs["sequences"]]
+
+
+def decode_text(
+    tokenizer: Tokenizer, ids: TokenIds, *, skip_special: bool = True, clean_up: bool | None = None
+) -> str:
+    """Returns tokens as a text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: The tokens of one text.
+        skip_special: Whether special tokens are left out.
+        clean_up: Whether spaces before punctuation are removed, as transformers 4.57.6 does for every tokenizer; None: as the
+            tokenizer's config says.
+    """
+    if clean_up is None:
+        clean_up = bool(tokenizer.clean_up_tokenization_spaces)
+    text = str(
+        tokenizer.decode(ids, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
+    )
+    for before, after in _CLEANED if clean_up else ():
+        text = text.replace(before, after)
+    return text
+
+
+_CLEANED = (
+    *((f" {mark}", mark) for mark in ".?!,"),
+    (" ' ", "'"),
+    *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
+)
+"""What cleaning up replaces, in this order."""
