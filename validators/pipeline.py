@@ -110,7 +110,11 @@ class TaskPipeline:
             class_name = pytorch_class(self.model, self.task) if is_class else ""
             self._runner = RemoteRunner(
                 RemoteModel(
-                    processes.get(source.backend), source.backend, class_name, source.path, **options
+                    processes.get(source.backend),
+                    source.backend,
+                    class_name,
+                    source.path,
+                    **options,
                 )
             )
             self._stack = stack.pop_all()

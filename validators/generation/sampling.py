@@ -53,13 +53,18 @@ def warp_scores(sampling: Sampling, scores: Array, keep: int) -> Array:
         scores = _cut_by_order(scores, scores, 1 - sampling.top_p, keep)
     if sampling.min_p is not None:
         chances = softmax(scores)
-        scores = _cut(scores, (chances < sampling.min_p * chances.max(-1, keepdims=True)) & ~_best(scores, keep))
+        scores = _cut(
+            scores,
+            (chances < sampling.min_p * chances.max(-1, keepdims=True)) & ~_best(scores, keep),
+        )
     if sampling.typical_p < 1.0:
         scores = _cut_untypical(scores, sampling.typical_p, keep)
     if 0.0 < sampling.epsilon_cutoff < 1.0:
         scores = _cut(scores, (softmax(scores) < sampling.epsilon_cutoff) & ~_best(scores, keep))
     if 0.0 < sampling.eta_cutoff < 1.0:
-        least = np.minimum(sampling.eta_cutoff, sampling.eta_cutoff**0.5 * np.exp(-_entropy(scores)))
+        least = np.minimum(
+            sampling.eta_cutoff, sampling.eta_cutoff**0.5 * np.exp(-_entropy(scores))
+        )
         scores = _cut(scores, (softmax(scores) < least) & ~_best(scores, keep))
     return scores
 

@@ -126,7 +126,9 @@ class GenerationSettings:
         Raises:
             InputError: A setting would change the text and is not supported, or two do not go together.
         """
-        given = {name: options[name] for name in generation_fields() if options.get(name) is not None}
+        given = {
+            name: options[name] for name in generation_fields() if options.get(name) is not None
+        }
         config = {**config, **given}
         _check_supported(config)
         eos = _as_tuple(config.get("eos_token_id"))
@@ -153,7 +155,9 @@ class GenerationSettings:
             no_repeat_ngram_size=int(config.get("no_repeat_ngram_size") or 0),
             encoder_no_repeat_ngram_size=int(config.get("encoder_no_repeat_ngram_size") or 0),
             repetition_penalty=_float_or(config.get("repetition_penalty") or None, 1.0),
-            encoder_repetition_penalty=_float_or(config.get("encoder_repetition_penalty") or None, 1.0),
+            encoder_repetition_penalty=_float_or(
+                config.get("encoder_repetition_penalty") or None, 1.0
+            ),
             exponential_decay=(int(decay[0]), float(decay[1])) if decay else None,
             remove_invalid_values=bool(config.get("remove_invalid_values")),
             renormalize_logits=bool(config.get("renormalize_logits")),
@@ -199,16 +203,21 @@ class GenerationSettings:
         count = self.num_return_sequences
         if count > 1 and self.num_beams == 1 and self.sampling is None:
             raise InputError(
-                "greedy search has one text", found=f"num_return_sequences {count}", hint="num_beams, or do_sample with a seed"
+                "greedy search has one text",
+                found=f"num_return_sequences {count}",
+                hint="num_beams, or do_sample with a seed",
             )
         if self.sampling is None and count > self.num_beams:
             raise InputError(
-                "more texts than beams", found=f"num_return_sequences {count}, num_beams {self.num_beams}"
+                "more texts than beams",
+                found=f"num_return_sequences {count}, num_beams {self.num_beams}",
             )
 
 
 def pipeline_config(
-    config: Mapping[str, JsonValue], defaults: Mapping[str, JsonValue], task_params: Mapping[str, JsonValue]
+    config: Mapping[str, JsonValue],
+    defaults: Mapping[str, JsonValue],
+    task_params: Mapping[str, JsonValue],
 ) -> dict[str, JsonValue]:
     """Returns a generation config as ``pipeline()`` of transformers 4.57.6 calls ``generate`` with it.
 
@@ -238,12 +247,16 @@ def _check_supported(config: Mapping[str, JsonValue]) -> None:
             )
 
 
-def _sampling(config: Mapping[str, JsonValue], options: Mapping[str, CallOption]) -> Sampling | None:
+def _sampling(
+    config: Mapping[str, JsonValue], options: Mapping[str, CallOption]
+) -> Sampling | None:
     seed = options.get("seed")
     if seed is None or not config.get("do_sample"):
         return None
     names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
-    return Sampling(int(seed), **{name: config[name] for name in names if config.get(name) is not None})
+    return Sampling(
+        int(seed), **{name: config[name] for name in names if config.get(name) is not None}
+    )
 
 
 def _sequence_biases(config: Mapping[str, JsonValue]) -> list[TokenBias]:

@@ -107,9 +107,7 @@ def whisper_prompt(model: ModelFolder, options: Mapping[str, CallOption]) -> Whi
     return WhisperPrompt((*before, *ids), at, tuple(sorted((languages or {}).values())))
 
 
-def detect_language(
-    runner: Runner, features: Array, start: int, prompt: WhisperPrompt
-) -> Array:
+def detect_language(runner: Runner, features: Array, start: int, prompt: WhisperPrompt) -> Array:
     """Returns the logits of the languages that the model knows (samples, languages), after the start token."""
     ids = np.full((len(features), 1), start, dtype=np.int64)
     outputs = runner.run({"input_features": features, "decoder_input_ids": ids})
@@ -164,7 +162,9 @@ def _forced_tokens(config: Mapping[str, Any], model: ModelFolder) -> list[int | 
         return []
     if [index for index, _ in forced] != list(range(1, len(forced) + 1)):
         raise InputError(
-            "forced_decoder_ids leave out a position", file=model.path / "generation_config.json", found=forced
+            "forced_decoder_ids leave out a position",
+            file=model.path / "generation_config.json",
+            found=forced,
         )
     return [None if token is None else int(token) for _, token in forced]
 
@@ -196,7 +196,9 @@ def _language_id(model: ModelFolder, language: str, languages: Mapping[str, int]
         if token in known:
             return int(known[token])
     names = sorted(token.strip("<|>") for token in known)
-    raise InputError(f"the model has no language {language}", file=model.path, expected=", ".join(names[:20]))
+    raise InputError(
+        f"the model has no language {language}", file=model.path, expected=", ".join(names[:20])
+    )
 
 
 def _add_task(
@@ -209,7 +211,11 @@ def _add_task(
     numbers = config.get("task_to_id") or {}
     if task is not None:
         if task not in _TASKS or task not in numbers:
-            raise InputError(f"the model has no task {task}", file=model.path, expected=", ".join(numbers or _TASKS))
+            raise InputError(
+                f"the model has no task {task}",
+                file=model.path,
+                expected=", ".join(numbers or _TASKS),
+            )
         tokens.append(int(numbers[task]))
     elif language is not None and numbers and not set(numbers.values()) & set(tokens):
         tokens.append(int(numbers["transcribe"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -10,16 +11,38 @@ from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_paths
 from equipoise.convert.checkpoints.labels import config_labels
-from equipoise.convert.core.errors import CheckpointError, EquipoiseError
+from equipoise.convert.core.errors import CheckpointError, EquipoiseError, InputError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.quantization import quantization_method
 from equipoise.convert.folders.recognition import find_model_folder
 from equipoise.validators.models.tokenizer_file import follow_tokenizer_file
-from equipoise.validators.parameters.declarations import generation_fields
+from equipoise.validators.parameters.declarations import generation_fields, tasks_without_tokenizer
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
+
+
+class LabelNames(dict[int, str]):
+    """The names of a model's classes by index.
+
+    Args:
+        folder: The model's folder.
+        names: The names; see :func:`config_labels`.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
+        super().__init__(names)
+        self._folder = folder
+
+    def __missing__(self, index: int) -> str:
+        """Raises an error: the model has more classes than the config names."""
+        raise InputError(
+            f"the model has a class {index}, and its config names {len(self)}",
+            file=self._folder / "config.json",
+            hint="correct id2label, or leave it out and give num_labels",
+        )
 
 
 class ModelFolder:
@@ -93,8 +116,8 @@ class ModelFolder:
 
     @cached_property
     def labels(self) -> dict[int, str]:
-        """Names of the classes by index, in the order of the indices; see :func:`config_labels`."""
-        return config_labels(self.config)
+        """Names of the classes by index, in the order of the indices; a class without a name is an error."""
+        return LabelNames(self.path, config_labels(self.config))
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -107,6 +130,12 @@ class ModelFolder:
         """Number of all elements of the weights; 0 if there are none."""
         checkpoint = self._checkpoint
         return 0 if checkpoint is None else sum(ref.size for ref in checkpoint.tensors.values())
+
+    @cached_property
+    def quantization(self) -> str | None:
+        """What quantized the weights, such as ``gptq (4 bits)``; None for plain ones."""
+        names = self._checkpoint.tensors if self._checkpoint is not None else ()
+        return quantization_method(self.config, names)
 
     @cached_property
     def _checkpoint(self) -> Checkpoint | None:
@@ -192,7 +221,8 @@ class ModelFolder:
             "there is no tokenizer in the folder",
             file=self.path,
             expected="tokenizer.json, or a vocabulary: vocab.txt, vocab.json, *.model",
-            hint="copy the tokenizer's files next to the weights; tasks on images or audio alone need none",
+            hint="copy the tokenizer's files next to the weights; without one go: "
+            + ", ".join(tasks_without_tokenizer()),
         )
 
     def needs_own_code(self) -> CheckpointError:
@@ -200,6 +230,7 @@ class ModelFolder:
         return CheckpointError(
             f"it needs Python code of its own ({', '.join(self.own_code)}); no code of a model's folder is run",
             file=self.path,
+            hint="use a version of the model whose class is in transformers, or run it in transformers itself",
         )
 
     @property

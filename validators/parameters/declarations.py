@@ -76,6 +76,13 @@ def declared_tasks() -> tuple[str, ...]:
 
 
 @cache
+def tasks_without_tokenizer() -> tuple[str, ...]:
+    """Returns the names of the tasks whose models need no tokenizer."""
+    content = _read("pipelines.toml")
+    return tuple(name for name in declared_tasks() if content[name].get("tokenizer") is False)
+
+
+@cache
 def pipeline_of(task: str) -> Pipeline | None:
     """Returns the declaration of a task; None for a task of another package."""
     content = _read("pipelines.toml").get(task)
@@ -114,12 +121,16 @@ def tokenizer_parameters() -> Mapping[str, Parameter]:
     return _parameters(_read("pipelines.toml")["shared"][TOKENIZER], TOKENIZER)
 
 
-_SETTINGS = ("uses", "generation", "defaults", "samples_by_default")
+_SETTINGS = ("uses", "generation", "defaults", "samples_by_default", "tokenizer")
 
 
-def _parameters(content: Mapping[str, Mapping[str, Value]], group: str = "") -> dict[str, Parameter]:
+def _parameters(
+    content: Mapping[str, Mapping[str, Value]], group: str = ""
+) -> dict[str, Parameter]:
     return {
-        name: Parameter(name, **{**values, "choices": tuple(values.get("choices", ()))}, group=group)
+        name: Parameter(
+            name, **{**values, "choices": tuple(values.get("choices", ()))}, group=group
+        )
         for name, values in content.items()
     }
 

@@ -72,24 +72,31 @@ def check_value(parameter: Parameter, value: Value) -> None:
     if parameter.effect == "refused":
         if parameter.is_off(value) and parameter.group != TOKENIZER:
             return
-        raise InputError(f"the option {parameter.name} is not supported: {parameter.about}", found=_shown(value))
+        raise InputError(
+            f"the option {parameter.name} is not supported: {parameter.about}", found=_shown(value)
+        )
     kind = parameter.takes.removesuffix("?")
     if value is None and (parameter.takes.endswith("?") or kind == "any"):
         return
     if not _KINDS[kind](value):
         article = "an" if kind[0] in "aei" else "a"
         raise InputError(
-            f"the option {parameter.name} takes {article} {_KIND_NAMES.get(kind, kind)}", found=_shown(value)
+            f"the option {parameter.name} takes {article} {_KIND_NAMES.get(kind, kind)}",
+            found=_shown(value),
         )
     choices = parameter.choices
     shown = value.lower() if isinstance(value, str) else value
     if choices and not any(shown == one and isinstance(shown, type(one)) for one in choices):
         raise InputError(
-            f"no such {parameter.name}", found=_shown(value), expected=", ".join(map(_shown, choices))
+            f"no such {parameter.name}",
+            found=_shown(value),
+            expected=", ".join(map(_shown, choices)),
         )
 
 
-def _add(task: str, pipeline: Pipeline, found: CallOptions, parameter: Parameter, value: Value) -> None:
+def _add(
+    task: str, pipeline: Pipeline, found: CallOptions, parameter: Parameter, value: Value
+) -> None:
     if parameter.effect in ("none", "refused"):
         return
     if parameter.table == "generation":
@@ -111,10 +118,23 @@ def _add_generation(
 ) -> None:
     known = _fields(pipeline, is_open=True)
     for name, value in values.items():
-        parameter = _find(task, name, {**known, **({"return_timestamps": pipeline.parameters["return_timestamps"]} if pipeline.speech else {})})
+        parameter = _find(
+            task,
+            name,
+            {
+                **known,
+                **(
+                    {"return_timestamps": pipeline.parameters["return_timestamps"]}
+                    if pipeline.speech
+                    else {}
+                ),
+            },
+        )
         check_value(parameter, value)
         if name in found.case and found.case[name] != value:
-            raise InputError(f"the option {name} is given twice", found=f"{found.case[name]} and {value}")
+            raise InputError(
+                f"the option {name} is given twice", found=f"{found.case[name]} and {value}"
+            )
         if parameter.effect not in ("none", "refused"):
             found.case[name] = value
 
@@ -133,11 +153,12 @@ def _find(task: str, name: str, known: Mapping[str, Parameter]) -> Parameter:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     inside = "generate_kwargs" in known and name in generation_fields()
-    hint = f"give it inside generate_kwargs: {{\"{name}\": ...}}" if inside else None
+    hint = f'give it inside generate_kwargs: {{"{name}": ...}}' if inside else None
     raise InputError(
         f"{task} has no option {name}",
         expected=", ".join(sorted(known)) if not near and not inside else None,
-        hint=hint or (f"did you mean {near[0]}?" if near else "docs/run.md lists the options of each task"),
+        hint=hint
+        or (f"did you mean {near[0]}?" if near else "docs/run.md lists the options of each task"),
     )
 
 
@@ -153,7 +174,11 @@ def _is_number(value: Value) -> bool:
     return _is_integer(value) or isinstance(value, float)
 
 
-_KIND_NAMES = {"table": "object", "texts": "text or a list of texts", "boolean": "boolean (true or false)"}
+_KIND_NAMES = {
+    "table": "object",
+    "texts": "text or a list of texts",
+    "boolean": "boolean (true or false)",
+}
 _KINDS: dict[str, Callable[[Value], bool]] = {
     "integer": _is_integer,
     "number": _is_number,

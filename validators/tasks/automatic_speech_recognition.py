@@ -91,7 +91,9 @@ class AutomaticSpeechRecognition:
             return encode_call(model, case)
         arrays = extract_features(model, case.samples)
         if not is_ctc(model):
-            return Batch(case, with_long_answer(model, case, with_whisper_prompt(model, case, arrays)))
+            return Batch(
+                case, with_long_answer(model, case, with_whisper_prompt(model, case, arrays))
+            )
         lengths = count_output_frames(
             model, np.asarray([len(load_audio(model, s)) for s in case.samples])
         )
@@ -143,10 +145,6 @@ class AutomaticSpeechRecognition:
                 )
             )
         return decisions
-
-
-def is_ctc(model: ModelFolder) -> bool:
-    return model.class_name.endswith("ForCTC")
 
 
 TASK = AutomaticSpeechRecognition()

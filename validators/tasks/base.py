@@ -156,6 +156,8 @@ def infer_task(model: ModelFolder) -> Task:
     suitable = [task for task in map(_load_task, task_names()) if task.suits(model)]
     if len(suitable) == 1:
         return suitable[0]
+    if not suitable and not model.has_tokenizer:
+        raise model.needs_tokenizer()
     raise InputError(
         "several tasks suit the model" if suitable else "no task suits the model",
         file=model.path,

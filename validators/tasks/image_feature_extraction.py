@@ -37,7 +37,9 @@ class ImageFeatureExtraction(ImageTask):
             InputError: The model has no pooled vector.
         """
         if options.get("pool") and "pooler_output" not in outputs:
-            raise InputError("the model has no pooled vector", file=model.path, hint="leave pool out")
+            raise InputError(
+                "the model has no pooled vector", file=model.path, hint="leave pool out"
+            )
         first = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
         name = "pooler_output" if options.get("pool") else first
         if options.get("return_tensors"):

@@ -75,7 +75,11 @@ class ImageTextToText:
             return _encode_chat(model, case)
         images = [load_image(sample) for sample in case.samples]
         texts = [str(sample["text"]) for sample in case.samples]
-        given = {name: case.options[name] for name in _PROCESSOR_OPTIONS if case.options.get(name) is not None}
+        given = {
+            name: case.options[name]
+            for name in _PROCESSOR_OPTIONS
+            if case.options.get(name) is not None
+        }
         try:
             encoding = model.processor(
                 images=images,
@@ -100,7 +104,9 @@ class ImageTextToText:
         """
         full, tensors = options.get("return_full_text"), options.get("return_tensors")
         if full is not None and tensors is not None:
-            raise InputError("only one of these options can be given", found="return_full_text, return_tensors")
+            raise InputError(
+                "only one of these options can be given", found="return_full_text, return_tensors"
+            )
         answers = []
         for index, sample in enumerate(batch.case.samples):
             prompt = batch.context.get("messages", sample["text"])
@@ -151,7 +157,9 @@ def _encode_chat(model: ModelFolder, case: Case) -> Batch:
         if type(error).__module__.partition(".")[0] not in ("builtins", "jinja2"):
             raise
         raise InputError(
-            f"the chat cannot be rendered: {error}", file=model.path, hint="give the prompt as a text"
+            f"the chat cannot be rendered: {error}",
+            file=model.path,
+            hint="give the prompt as a text",
         ) from error
     arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
     return Batch(case, arrays, context={"decoder_only": True, "messages": messages})
@@ -170,9 +178,13 @@ def _with_images(sample: Sample) -> list[dict[str, Any]]:
         parts = message["content"]
         filled = parts if isinstance(parts, str) else []
         for part in () if isinstance(parts, str) else parts:
-            is_place = part.get("type") == "image" and not {"image", "url", "path", "base64"} & set(part)
+            is_place = part.get("type") == "image" and not {"image", "url", "path", "base64"} & set(
+                part
+            )
             if is_place and not left:
-                raise InputError("the chat has more images than the sample", found=str(len(messages)))
+                raise InputError(
+                    "the chat has more images than the sample", found=str(len(messages))
+                )
             filled.append({**part, "image": open_image(left.pop(0))} if is_place else part)
         messages.append({**message, "content": filled})
     if left:
@@ -192,7 +204,10 @@ def _append_text(prompt: SampleValue, new: str, case: Case) -> Answer:
     if not _continues(case, prompt):
         return [*prompt, {"role": "assistant", "content": new}]
     *parts, part = last["content"]
-    return [*earlier, {"role": last["role"], "content": [*parts, {**part, "text": part["text"] + new}]}]
+    return [
+        *earlier,
+        {"role": last["role"], "content": [*parts, {**part, "text": part["text"] + new}]},
+    ]
 
 
 def _decode(tokenizer: Tokenizer, ids: TokenIds, options: Mapping[str, CallOption]) -> str:

@@ -66,7 +66,10 @@ class ImageToText:
     ) -> list[Answer]:
         """Returns ``[{"generated_text"}]``."""
         return [
-            [{"generated_text": text} for text in decode_texts(model.tokenizer, {"sequences": rows})]
+            [
+                {"generated_text": text}
+                for text in decode_texts(model.tokenizer, {"sequences": rows})
+            ]
             for rows in rows_of_samples(batch, outputs)
         ]
 

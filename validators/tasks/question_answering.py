@@ -184,7 +184,11 @@ def _part_options(model: ModelFolder, case: Case) -> dict[str, CallOption]:
             f"doc_stride {stride} is larger than max_seq_len {limit}", hint="a smaller doc_stride"
         )
     padding = case.options.get("padding")
-    return {"max_length": int(limit), "stride": stride, "padding": True if padding is None else padding}
+    return {
+        "max_length": int(limit),
+        "stride": stride,
+        "padding": True if padding is None else padding,
+    }
 
 
 def _character_span(

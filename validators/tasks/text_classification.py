@@ -71,7 +71,10 @@ class TextClassification:
         everything = options.get("return_all_scores", model.config.get("return_all_scores"))
         if everything and "top_k" not in options:
             return [
-                [{"label": name, "score": float(score)} for name, score in zip(names, row, strict=True)]
+                [
+                    {"label": name, "score": float(score)}
+                    for name, score in zip(names, row, strict=True)
+                ]
                 for row in scores
             ]
         ranked = [top_k_labels(names, row, options.get("top_k", 1)) for row in scores]

@@ -164,7 +164,9 @@ def _encode_chat(
     options = {**case.options.get(TOKENIZER, {}), **given}
     options.pop("add_special_tokens", None)
     if {"add_generation_prompt", "continue_final_message"} & set(given):
-        raise InputError("the pipeline sets add_generation_prompt", hint="continue_final_message=true")
+        raise InputError(
+            "the pipeline sets add_generation_prompt", hint="continue_final_message=true"
+        )
     try:
         encoding = model.tokenizer.apply_chat_template(
             messages,
@@ -178,16 +180,22 @@ def _encode_chat(
         if type(error).__module__.partition(".")[0] not in ("builtins", "jinja2"):
             raise
         raise InputError(
-            f"the chat cannot be rendered: {error}", file=model.path, hint="give the prompt as a text"
+            f"the chat cannot be rendered: {error}",
+            file=model.path,
+            hint="give the prompt as a text",
         ) from error
     return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
 
 
 def _check_messages(messages: Any) -> None:
     is_chat = isinstance(messages, list | tuple) and bool(messages)
-    if not is_chat or any(not isinstance(one, dict) or not {"role", "content"} <= set(one) for one in messages):
+    if not is_chat or any(
+        not isinstance(one, dict) or not {"role", "content"} <= set(one) for one in messages
+    ):
         raise InputError(
-            "not a chat", found=str(messages)[:200], expected='[{"role": "user", "content": "..."}, ...]'
+            "not a chat",
+            found=str(messages)[:200],
+            expected='[{"role": "user", "content": "..."}, ...]',
         )
 
 
@@ -212,7 +220,10 @@ def _leave_room(model: ModelFolder, case: Case, arrays: Arrays) -> Arrays:
     if length + new <= limit:
         return arrays
     if limit <= new:
-        raise InputError(f"{new} new tokens do not fit into the tokenizer's limit of {limit}", hint="max_new_tokens")
+        raise InputError(
+            f"{new} new tokens do not fit into the tokenizer's limit of {limit}",
+            hint="max_new_tokens",
+        )
     return {name: value[:, new - limit :] for name, value in arrays.items()}
 
 

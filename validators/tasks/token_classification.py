@@ -75,7 +75,11 @@ class TokenClassification:
             offsets = _word_offsets(case, texts, encoding, offsets)
         arrays = {name: to_int64(np.asarray(value)) for name, value in given.items()}
         mask = token_mask(arrays)
-        context = {"special": special | ~mask, "offsets": offsets, "sample": np.asarray(sample_of_row)}
+        context = {
+            "special": special | ~mask,
+            "offsets": offsets,
+            "sample": np.asarray(sample_of_row),
+        }
         return Batch(case, arrays, valid={"logits": mask}, context=context)
 
     run = run_single_pass
@@ -172,7 +176,9 @@ def _part_options(model: ModelFolder, case: Case) -> dict[str, CallOption]:
     limit = int(model.tokenizer.model_max_length)
     if stride >= limit or not model.tokenizer.is_fast:
         raise InputError(
-            "stride must be less than the tokenizer's limit, of a fast tokenizer", found=str(stride), expected=f"less than {limit}"
+            "stride must be less than the tokenizer's limit, of a fast tokenizer",
+            found=str(stride),
+            expected=f"less than {limit}",
         )
     return {**options, "return_overflowing_tokens": True, "padding": True, "stride": stride}
 
@@ -203,9 +209,15 @@ def _strategy(model: ModelFolder, case: Case, options: Mapping[str, CallOption])
     if grouped is not None or whole is not None:
         strategy = ("first" if whole else "simple") if grouped else "none"
     if strategy in ("first", "average", "max") and not model.tokenizer.is_fast:
-        raise InputError("a slow tokenizer knows no words", found=str(strategy), expected="none, simple")
+        raise InputError(
+            "a slow tokenizer knows no words", found=str(strategy), expected="none, simple"
+        )
     if case.options.get("stride") is not None and strategy == "none":
-        raise InputError("stride needs an aggregation_strategy", found="none", expected="simple, first, average, max")
+        raise InputError(
+            "stride needs an aggregation_strategy",
+            found="none",
+            expected="simple, first, average, max",
+        )
     return str(strategy or "none")
 
 

@@ -65,7 +65,10 @@ class ZeroShotClassification:
         case = with_call_labels(case)
         template = case.options.get("hypothesis_template", DEFAULT_TEMPLATE)
         pairs = [
-            (str(sample["text"]), fill_template(str(sample.get("hypothesis_template", template)), label))
+            (
+                str(sample["text"]),
+                fill_template(str(sample.get("hypothesis_template", template)), label),
+            )
             for sample in case.samples
             for label in candidate_labels(sample)
         ]

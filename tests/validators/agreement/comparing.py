@@ -25,14 +25,20 @@ def difference(found: dict[str, Any], wanted: dict[str, Any], *, is_refused: boo
     if is_refused:
         return "" if " is not supported" in found.get("raises", "") else f"not refused: {found}"
     if "raises" in wanted:
-        return "" if "raises" in found else f"pipeline() raises {wanted['raises']}, run gives {found['results']}"
+        return (
+            ""
+            if "raises" in found
+            else f"pipeline() raises {wanted['raises']}, run gives {found['results']}"
+        )
     if "raises" in found:
         return f"run refuses: {found['raises']}; pipeline() gives {str(wanted['results'])[:200]}"
     return _difference(found["results"], wanted["results"], "")
 
 
 def _difference(found: Any, wanted: Any, where: str) -> str:
-    if _is_list_of_one(wanted) and not (_is_list_of_one(found) and type(found[0]) is type(wanted[0])):
+    if _is_list_of_one(wanted) and not (
+        _is_list_of_one(found) and type(found[0]) is type(wanted[0])
+    ):
         wanted = wanted[0]  # some pipelines give a list for one sample
     if isinstance(wanted, dict) and isinstance(found, dict):
         if "packed" in wanted or "bits" in wanted:
@@ -71,5 +77,7 @@ def _image_difference(found: dict[str, Any], wanted: dict[str, Any], where: str)
     )
     if field == "bits":
         ours, theirs = np.unpackbits(ours), np.unpackbits(theirs)
-    share = float((np.abs(ours.astype(int) - theirs.astype(int)) > (0 if field == "bits" else 1)).mean())
+    share = float(
+        (np.abs(ours.astype(int) - theirs.astype(int)) > (0 if field == "bits" else 1)).mean()
+    )
     return "" if share <= PIXEL_SHARE else f"{where}: {share:.2%} of the pixels differ"

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from json_values import to_json_value
+
 from equipoise.fixtures.calls.folder import make
 from equipoise.fixtures.make_pipeline_goldens import (
     TASKS,
@@ -22,8 +24,6 @@ from equipoise.fixtures.make_pipeline_goldens import (
     open_media,
     patch_nms,
 )
-from json_values import to_json_value
-
 
 SECONDS_PER_CALL = 10
 """Limit of one call: a Whisper whose times do not move on writes for ever."""
@@ -42,7 +42,9 @@ def main() -> None:
     patch_nms({})
     stand_in_for_av()
     signal.signal(signal.SIGALRM, _stop)
-    wanted = {call["model"].removeprefix("made/") for call in calls if call["model"].startswith("made/")}
+    wanted = {
+        call["model"].removeprefix("made/") for call in calls if call["model"].startswith("made/")
+    }
     make(made, sorted(wanted))
     runner = Runner(made)
     found = []

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from json_values import to_json_value
 
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.validators.models.media import read_wav
 from equipoise.validators.models.samples import resolve_media_paths
 from equipoise.validators.pipeline import TaskPipeline
 from equipoise.validators.runtime.process import WorkerPool
-from json_values import to_json_value
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "tasks"
 

@@ -27,14 +27,14 @@ MIN_CALLS = 600
 
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_every_call_gives_what_pipeline_gives(
-    pytestconfig: pytest.Config, tmp_path: Path
-) -> None:
+def test_every_call_gives_what_pipeline_gives(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     calls = all_calls()
     wanted = _call_pipelines(str(pytestconfig.getoption("--oracle")), tmp_path)
     different = [
         f"{call['task']} {call['model']} {json.dumps(call['options'])}: {text}"
-        for call, found, theirs in zip(calls, run_calls(calls, tmp_path / "made"), wanted, strict=True)
+        for call, found, theirs in zip(
+            calls, run_calls(calls, tmp_path / "made"), wanted, strict=True
+        )
         if (text := difference(found, theirs, is_refused=call["refused"]))
     ]
     assert not different, f"{len(different)} of {len(calls)} differ:\n" + "\n".join(different[:20])

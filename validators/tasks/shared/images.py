@@ -120,7 +120,9 @@ def preprocess_images(
     except (TypeError, ValueError) as error:
         if not options:
             raise
-        raise InputError(f"the image processor refuses the options: {error}", found=str(options)) from error
+        raise InputError(
+            f"the image processor refuses the options: {error}", found=str(options)
+        ) from error
     return {name: pad_and_stack(value) for name, value in outputs.items()}
 
 

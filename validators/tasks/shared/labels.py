@@ -168,7 +168,9 @@ def fill_template(template: str, label: str) -> str:
     text = template.format(label)
     if text == template:
         raise InputError(
-            "hypothesis_template has no place for the label", found=template, expected="{} in the text"
+            "hypothesis_template has no place for the label",
+            found=template,
+            expected="{} in the text",
         )
     return text
 

@@ -133,7 +133,10 @@ class TextToTextTask:
             return [[{ids: row} for row in sample] for sample in rows]
         clean = bool(options.get("clean_up_tokenization_spaces"))
         return [
-            [{name: text} for text in decode_texts(model.tokenizer, {"sequences": sample}, clean_up=clean)]
+            [
+                {name: text}
+                for text in decode_texts(model.tokenizer, {"sequences": sample}, clean_up=clean)
+            ]
             for sample in rows
         ]
 

@@ -83,7 +83,9 @@ def with_window_note(model: ModelFolder, case: Case) -> Case:
     longest = max(len(load_audio(model, sample)) for sample in case.samples)
     if longest <= window:
         return case
-    note = f"its audio of {longest / rate:.1f} s is cut at the model's window of {window / rate:.1f} s"
+    note = (
+        f"its audio of {longest / rate:.1f} s is cut at the model's window of {window / rate:.1f} s"
+    )
     return replace(case, note="; ".join(filter(None, (case.note, note))))
 
 
@@ -137,7 +139,8 @@ def encode_call(model: ModelFolder, case: Case) -> Batch:
             float(seconds), case.options.get("stride_length_s"), rate, samples_per_frame(model)
         )
         parts = [
-            Chunk(extract_waveform(model, part), stride) for part, stride in split_audio(audio, *lengths)
+            Chunk(extract_waveform(model, part), stride)
+            for part, stride in split_audio(audio, *lengths)
         ]
     elif is_whisper(model) and len(audio) > int(model.feature_extractor.n_samples):
         case = _with_long_form(model, case, len(audio) / rate)
@@ -181,8 +184,15 @@ def decode_call(
         ids = longest_common_sequence(tokens, model.tokenizer) if strides[0] else tokens[0][0]
         return {"text": str(model.tokenizer.decode(ids, skip_special_tokens=True))}
     frame = samples_per_frame(model)
-    ids = np.concatenate([_without_shared(row[0], stride, frame) for row, stride in zip(tokens, strides, strict=True)])
-    result: dict[str, Answer] = {"text": str(model.tokenizer.decode(ids, skip_special_tokens=False))}
+    ids = np.concatenate(
+        [
+            _without_shared(row[0], stride, frame)
+            for row, stride in zip(tokens, strides, strict=True)
+        ]
+    )
+    result: dict[str, Answer] = {
+        "text": str(model.tokenizer.decode(ids, skip_special_tokens=False))
+    }
     if unit := batch.case.options.get("return_timestamps"):
         result["chunks"] = _ctc_chunks(model, ids, str(unit))
     return result
@@ -228,12 +238,17 @@ def _check_timestamps(model: ModelFolder, case: Case) -> None:
         known = (True, False)
         if unit == "word":
             raise InputError(
-                "times of words need the attentions of Whisper, which programs do not give", hint="return_timestamps=true gives those of segments"
+                "times of words need the attentions of Whisper, which programs do not give",
+                hint="return_timestamps=true gives those of segments",
             )
     else:
         known = (False,)
-    if not any(unit is one or unit == one and isinstance(unit, str) for one in known):
-        raise InputError("the model cannot tell these times", found=str(unit), expected=", ".join(map(str, known)))
+    if not any(unit is one or (unit == one and isinstance(unit, str)) for one in known):
+        raise InputError(
+            "the model cannot tell these times",
+            found=str(unit),
+            expected=", ".join(map(str, known)),
+        )
 
 
 def _with_long_form(model: ModelFolder, case: Case, seconds: float) -> Case:
@@ -298,7 +313,10 @@ def _whisper_options(model: ModelFolder, case: Case) -> Mapping[str, CallOption]
     if temperature:
         options["num_beams"] = 1
         if options.get("seed") is None:
-            raise InputError("sampling is not supported without a seed", hint="--option seed=1, or no temperature")
+            raise InputError(
+                "sampling is not supported without a seed",
+                hint="--option seed=1, or no temperature",
+            )
     return options
 
 
@@ -354,14 +372,18 @@ def _without_shared(ids: Array, stride: tuple[int, int, int] | None, frame: int)
 def _ctc_chunks(model: ModelFolder, ids: Array, unit: str) -> list[dict[str, Answer]]:
     """Returns characters or words with the seconds of their start and end."""
     tokenizer = model.tokenizer
-    offsets = tokenizer.decode(ids, output_char_offsets=True, skip_special_tokens=False)["char_offsets"]
+    offsets = tokenizer.decode(ids, output_char_offsets=True, skip_special_tokens=False)[
+        "char_offsets"
+    ]
     if unit == "word":
         offsets = tokenizer._get_word_offsets(offsets, tokenizer.replace_word_delimiter_char)
     frame, rate = samples_per_frame(model), int(model.feature_extractor.sampling_rate)
     return [
         {
             "text": chunk[unit],
-            "timestamp": tuple(chunk[name] * frame / rate for name in ("start_offset", "end_offset")),
+            "timestamp": tuple(
+                chunk[name] * frame / rate for name in ("start_offset", "end_offset")
+            ),
         }
         for chunk in offsets
     ]

@@ -249,7 +249,9 @@ def _call_tokenizer(
             raise
         raise InputError(
             f"the tokenizer refuses a text: {error}",
-            expected=f"at most {options['max_length']} tokens" if options.get("max_length") else None,
+            expected=f"at most {options['max_length']} tokens"
+            if options.get("max_length")
+            else None,
             hint="shorten the text that must not be cut: a question, a label or its template",
         ) from error
 

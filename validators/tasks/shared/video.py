@@ -39,9 +39,7 @@ def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
     videos = []
     for sample in case.samples:
         frames = open_frames(sample["frames"] if "frames" in sample else sample["video"])
-        indices = np.linspace(
-            0, count * rate - 1, num=count, dtype=np.int64
-        )
+        indices = np.linspace(0, count * rate - 1, num=count, dtype=np.int64)
         if indices[-1] >= len(frames):
             raise InputError(
                 "the video is too short", expected=int(indices[-1]) + 1, found=len(frames)
