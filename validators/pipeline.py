@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
+from typing import Self
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Answer, CallOption, Sample, SampleValue
@@ -119,7 +120,7 @@ class TaskPipeline:
             )
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> TaskPipeline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

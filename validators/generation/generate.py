@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
+from equipoise.validators.core.types import PIPELINE, Array, Arrays, CallOption, Runner
 from equipoise.validators.generation.beam_search import beam_search
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
 from equipoise.validators.generation.logits_processors import normalize_scores, process_logits
+from equipoise.validators.generation.read_settings import pipeline_config, read_settings
 from equipoise.validators.generation.sampling import TokenSampler
-from equipoise.validators.generation.settings import GenerationSettings, pipeline_config
+from equipoise.validators.generation.settings import GenerationSettings
 from equipoise.validators.generation.stop_strings import StopStrings
 from equipoise.validators.generation.teacher_forcing import OPTION as TEACHER_FORCING
 from equipoise.validators.generation.teacher_forcing import (
@@ -23,7 +24,6 @@ from equipoise.validators.generation.teacher_forcing import (
 from equipoise.validators.generation.whisper import is_whisper, time_rules
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.positions import decoder_positions
-from equipoise.validators.parameters.options import PIPELINE
 
 
 def generate(
@@ -97,7 +97,7 @@ def generation_settings(
         config = pipeline_config(config, call["defaults"], params)
         if config.get("pad_token_id") is None and model.has_tokenizer:
             config["pad_token_id"] = model.tokenizer.pad_token_id
-    settings = GenerationSettings.from_config(config, options)
+    settings = read_settings(config, options)
     return replace(settings, times=time_rules(model, options)) if is_whisper(model) else settings
 
 

@@ -12,6 +12,7 @@ from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
 from equipoise.validators.generation.settings import TimeRules
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.parameters.declarations import generation_fields
 
 INPUT_STRIDE = 2
 """Frames of features for each position of the encoder: the strides of its two convolutions."""
@@ -43,8 +44,12 @@ def whisper_config(model: ModelFolder, options: Mapping[str, CallOption]) -> dic
     """Returns the generation config with the arguments of Whisper's ``generate`` that a call gives."""
     names = ("language", "task", "return_timestamps", "is_multilingual", "prompt_ids")
     given = {name: options[name] for name in names if options.get(name) is not None}
-    config = {**model.generation_config, **given}
-    if given.get("return_timestamps") is False and model.generation_config.get("return_timestamps"):
+    own = model.generation_config
+    if own.get("_from_model_config"):
+        # transformers reads the known fields alone of a config that was made of a model's.
+        own = {name: value for name, value in own.items() if name in generation_fields()}
+    config = {**own, **given}
+    if given.get("return_timestamps") is False and own.get("return_timestamps"):
         config["return_timestamps"] = True  # a config that asks for times wins, as in the pipeline
     return config
 
@@ -116,7 +121,7 @@ def detect_language(runner: Runner, features: Array, start: int, prompt: Whisper
 
 def first_time_token(model: ModelFolder) -> int:
     """Returns the id of the token of 0.00 seconds; beyond the vocabulary for a model without times."""
-    plain = model.generation_config.get("no_timestamps_token_id")
+    plain = whisper_config(model, {}).get("no_timestamps_token_id")
     return int(model.config["vocab_size"] if plain is None else plain) + 1
 
 

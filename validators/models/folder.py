@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.folders.quantization import quantization_method
 from equipoise.convert.folders.recognition import find_model_folder
-from equipoise.validators.models.tokenizer_file import follow_tokenizer_file
-from equipoise.validators.parameters.declarations import generation_fields, tasks_without_tokenizer
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
@@ -86,7 +84,7 @@ class ModelFolder:
         Special tokens that it lacks are those of the config, as in transformers. BLIP's own ``generate`` always starts and
         ends with the special tokens of its text model.
         """
-        settings = self._own_generation_config() or self._config_with_defaults()
+        settings = self._read_json("generation_config.json") or self._config_with_defaults()
         parts = [self.config.get(name) or {} for name in ("text_config", "decoder", "generator")]
         for name in _SPECIAL_TOKENS:
             values = (part[name] for part in (self.config, *parts) if part.get(name) is not None)
@@ -100,13 +98,6 @@ class ModelFolder:
                 pad_token_id=text["pad_token_id"],
             )
         return settings
-
-    def _own_generation_config(self) -> dict[str, JsonValue]:
-        """Returns the folder's generation config; one that was made of a model's config has the known fields alone."""
-        settings = self._read_json("generation_config.json")
-        if not settings.get("_from_model_config"):
-            return settings
-        return {name: value for name, value in settings.items() if name in generation_fields()}
 
     @cached_property
     def preprocessor_config(self) -> dict[str, JsonValue]:
@@ -215,14 +206,18 @@ class ModelFolder:
         flat = [part for one in values for part in (one if isinstance(one, list) else [one])]
         return tuple(dict.fromkeys(str(one) for one in flat if one))
 
-    def needs_tokenizer(self) -> CheckpointError:
-        """Returns the error for a folder without a tokenizer, which a task on text needs."""
+    def needs_tokenizer(self, tasks: Sequence[str] = ()) -> CheckpointError:
+        """Returns the error for a folder without a tokenizer, which a task on text needs.
+
+        Args:
+            tasks: Names of the tasks that need none.
+        """
         return CheckpointError(
             "there is no tokenizer in the folder",
             file=self.path,
             expected="tokenizer.json, or a vocabulary: vocab.txt, vocab.json, *.model",
-            hint="copy the tokenizer's files next to the weights; without one go: "
-            + ", ".join(tasks_without_tokenizer()),
+            hint="copy the tokenizer's files next to the weights; without one go "
+            + (", ".join(tasks) or "tasks on images or audio alone"),
         )
 
     def needs_own_code(self) -> CheckpointError:
@@ -271,3 +266,39 @@ class ModelFolder:
                 "there is no config.json", file=self.path, hint="use the folder of a model"
             )
         return {}
+
+
+def follow_tokenizer_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    """Returns a tokenizer of transformers with the rules of the folder's ``tokenizer.json``, if it has one.
+
+    Transformers 5 builds the tokenizers of several models (T5, LLaMA, NLLB, mBART-50 ...) from their vocabulary alone: what the
+    file says of prefixes, normalization and pieces is lost, and a text gets other tokens than in transformers 4.57.6.
+
+    Args:
+        tokenizer: As transformers made it; tokens that it adds stay.
+        folder: The model's folder.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file() or not getattr(tokenizer, "is_fast", False):
+        return tokenizer
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Rules
+
+    try:
+        rules = Rules.from_file(str(file))
+    except Exception as error:  # the library tokenizers has no class of its own
+        raise CheckpointError(f"not a tokenizer: {error}", file=file) from error
+    vocabulary = rules.get_vocab()
+    missing = [
+        AddedToken(str(token), special=token.special, normalized=token.normalized)
+        for token in tokenizer.added_tokens_decoder.values()
+        if str(token) not in vocabulary
+    ]
+    rules.add_tokens(missing)
+    rules.no_truncation()
+    rules.no_padding()
+    tokenizer._tokenizer = rules
+    return tokenizer

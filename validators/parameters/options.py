@@ -20,9 +20,6 @@ from equipoise.validators.parameters.declarations import (
     whisper_fields,
 )
 
-PIPELINE = "pipeline"
-"""Option of a case: it is a call of ``pipeline()``, whose own defaults of generation apply."""
-
 
 @dataclass(frozen=True)
 class CallOptions:
@@ -184,7 +181,7 @@ _KINDS: dict[str, Callable[[Value], bool]] = {
     "number": _is_number,
     "boolean": lambda value: isinstance(value, bool),
     "text": lambda value: isinstance(value, str),
-    "texts": lambda value: isinstance(value, str) or isinstance(value, list | tuple),
+    "texts": lambda value: isinstance(value, str | list | tuple),
     "list": lambda value: isinstance(value, list | tuple),
     "table": lambda value: isinstance(value, Mapping),
     "any": lambda value: True,

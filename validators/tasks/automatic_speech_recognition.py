@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -19,7 +20,16 @@ from equipoise.validators.core.types import (
 from equipoise.validators.generation.whisper import is_whisper
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.parameters.options import PIPELINE
+from equipoise.validators.tasks._speech import (
+    decode_call,
+    detect_languages,
+    encode_call,
+    is_ctc,
+    language_decisions,
+    run_call,
+    with_whisper_prompt,
+    with_window_note,
+)
 from equipoise.validators.tasks.base import forward
 from equipoise.validators.tasks.shared.audio import (
     audio_cases,
@@ -38,16 +48,6 @@ from equipoise.validators.tasks.shared.generation import (
 )
 from equipoise.validators.tasks.shared.labels import argmax_margins
 from equipoise.validators.tasks.shared.seq2seq import refuse_seamless
-from equipoise.validators.tasks.shared.speech import (
-    decode_call,
-    detect_languages,
-    encode_call,
-    is_ctc,
-    language_decisions,
-    run_call,
-    with_whisper_prompt,
-    with_window_note,
-)
 
 
 class AutomaticSpeechRecognition:

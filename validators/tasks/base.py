@@ -12,6 +12,7 @@ from typing import Protocol
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.plugins import PluginFolder
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -23,7 +24,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import read_samples
-from equipoise.validators.parameters.options import PIPELINE
+from equipoise.validators.parameters.declarations import tasks_without_tokenizer
 
 
 class Task(Protocol):
@@ -157,7 +158,7 @@ def infer_task(model: ModelFolder) -> Task:
     if len(suitable) == 1:
         return suitable[0]
     if not suitable and not model.has_tokenizer:
-        raise model.needs_tokenizer()
+        raise model.needs_tokenizer(tasks_without_tokenizer())
     raise InputError(
         "several tasks suit the model" if suitable else "no task suits the model",
         file=model.path,

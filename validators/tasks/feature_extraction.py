@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -16,7 +17,6 @@ from equipoise.validators.core.types import (
     Sample,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.text import (
     text_cases,

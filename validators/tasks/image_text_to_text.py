@@ -10,6 +10,7 @@ import numpy as np
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -22,7 +23,6 @@ from equipoise.validators.core.types import (
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.generation import (
     decode_text,
     generate_text,

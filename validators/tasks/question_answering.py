@@ -8,6 +8,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Array,
     Arrays,
@@ -19,7 +20,6 @@ from equipoise.validators.core.types import (
     TokenizerOutput,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.spans import (
     best_spans,

@@ -11,6 +11,7 @@ import numpy as np
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -23,7 +24,6 @@ from equipoise.validators.core.types import (
 from equipoise.validators.generation.generate import generation_settings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.parameters.declarations import TOKENIZER
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.generation import (
     decode_text,
     generate_text,

@@ -9,9 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Batch, Case, Sample
+from equipoise.validators.core.types import PIPELINE, Batch, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.generation import with_stop_sequence
 from equipoise.validators.tasks.shared.seq2seq import (
     TextToTextTask,

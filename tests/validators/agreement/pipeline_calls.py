@@ -79,7 +79,7 @@ class Runner:
                     for sample in call["samples"]
                 ]
             }
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever pipeline() raises is its outcome
             return {"raises": f"{type(error).__name__}: {str(error).strip()[:300]}"}
 
     def _load(self, task: str, folder: Path) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -16,7 +17,6 @@ from equipoise.validators.core.types import (
     TokenizerOutput,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.images import preprocess_images
 from equipoise.validators.tasks.shared.spans import (
     best_spans,

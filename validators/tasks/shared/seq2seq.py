@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.validators.core.types import (
+    PIPELINE,
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.parameters.options import PIPELINE
 from equipoise.validators.tasks.shared.generation import (
     decode_texts,
     generate_text,

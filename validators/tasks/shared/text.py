@@ -10,6 +10,7 @@ import numpy as np
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import JsonValue, Tokenizer
 from equipoise.validators.core.types import (
+    PIPELINE,
     Array,
     Arrays,
     CallOption,
@@ -22,7 +23,6 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.positions import encoder_positions
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.parameters.declarations import TOKENIZER
-from equipoise.validators.parameters.options import PIPELINE
 
 UNLIMITED_TOKENS = 500
 """Length of the long case in tokens for a model that states no limit."""
