@@ -73,7 +73,7 @@ def time_rules(model: ModelFolder, options: Mapping[str, CallOption]) -> TimeRul
     return TimeRules(
         first=int(plain) + 1,
         plain=int(plain),
-        end=int(end[0] if isinstance(end, list) else end),
+        end=int(end[0] if isinstance(end, list) else end or 0),
         last_initial=config.get("max_initial_timestamp_index"),
         by_probability=bool(config.get("_detect_timestamp_from_logprob", True)),
     )

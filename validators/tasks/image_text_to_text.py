@@ -173,11 +173,14 @@ def _with_images(sample: Sample) -> list[dict[str, Any]]:
     """
     images = sample.get("images", sample.get("image"))
     left = list(images) if isinstance(images, list) else [images]
-    messages = []
+    messages: list[dict[str, Any]] = []
     for message in sample["text"]:
         parts = message["content"]
-        filled = parts if isinstance(parts, str) else []
-        for part in () if isinstance(parts, str) else parts:
+        if isinstance(parts, str):
+            messages.append(dict(message))
+            continue
+        filled = []
+        for part in parts:
             is_place = part.get("type") == "image" and not {"image", "url", "path", "base64"} & set(
                 part
             )
