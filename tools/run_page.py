@@ -25,8 +25,8 @@ PAGE = ROOT / "docs" / "run.md"
 HEAD = """\
 # `equipoise run`: every option of `pipeline()`
 
-`equipoise run TASK MODEL INPUTS --option NAME=VALUE` gives what `pipeline(TASK, MODEL)(INPUTS, NAME=VALUE)` of transformers 4.57.6
-gives, on any backend. `tools/run_page.py` writes this page from `validators/parameters/` and from the calls of
+`equipoise run TASK MODEL INPUTS --option NAME=VALUE` returns the result of `pipeline(TASK, MODEL)(INPUTS, NAME=VALUE)`
+of transformers 4.57.6, on any backend. `tools/run_page.py` writes this page from `validators/parameters/` and from the calls of
 `tests/validators/agreement/calls`: {calls} calls of {tasks} tasks on {models} models, each made with `pipeline()` in an environment of
 its own and compared in structure, texts, labels and scores (to 1e-4).
 

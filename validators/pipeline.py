@@ -93,7 +93,7 @@ class TaskPipeline:
         threads: int = 0,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._asked = task
+        self._task_name = task
         self._tell = tell
         self.task = find_task(task)
         path = Path(folder)
@@ -151,7 +151,7 @@ class TaskPipeline:
         case = pipeline_case(
             (sample,),
             cache=self._runner.caches,
-            task=self._asked,
+            task=self._task_name,
             defaults=declared.defaults if declared else {},
             options=call.case,
         )
@@ -164,8 +164,8 @@ class TaskPipeline:
         declared = pipeline_of(self.task.name)
         if declared is None or not declared.generation or "do_sample" in call.case:
             return
-        asked = self.model.generation_config.get("do_sample")
-        if declared.samples_by_default or asked:
+        wants_draws = self.model.generation_config.get("do_sample")
+        if declared.samples_by_default or wants_draws:
             self._tell(
                 "pipeline() of transformers draws tokens here; run chooses the likeliest ones "
                 "(--option do_sample=true --option seed=1 draws them)"

@@ -223,9 +223,9 @@ class ModelFolder:
     def needs_own_code(self) -> CheckpointError:
         """Returns the error for a folder that cannot be loaded without its own code."""
         return CheckpointError(
-            f"it needs Python code of its own ({', '.join(self.own_code)}); no code of a model's folder is run",
+            f"it needs Python code of its own ({', '.join(self.own_code)}); no code of a model's folder is run "
+            "(use a version whose class is in transformers)",
             file=self.path,
-            hint="use a version of the model whose class is in transformers, or run it in transformers itself",
         )
 
     @property

@@ -265,8 +265,8 @@ def _with_long_form(model: ModelFolder, case: Case, seconds: float) -> Case:
             f"the audio has {seconds:.1f} s, and the model hears {window:.1f} s at a time",
             hint="return_timestamps=true writes it segment by segment, chunk_length_s in chunks",
         )
-    asked = case.options.get("return_timestamps")
-    changed = {"return_timestamps": True, "is_long_form": True, "asked_timestamps": asked}
+    given = case.options.get("return_timestamps")
+    changed = {"return_timestamps": True, "is_long_form": True, "given_timestamps": given}
     return replace(case, options={**case.options, **changed})
 
 
@@ -349,7 +349,7 @@ def _decode_whisper(
         outputs.append(one)
     times = case.options.get("return_timestamps")
     if case.options.get("is_long_form"):
-        times = case.options.get("asked_timestamps")
+        times = case.options.get("given_timestamps")
     text, more = model.tokenizer._decode_asr(
         outputs,
         return_timestamps=times or model.generation_config.get("return_timestamps"),

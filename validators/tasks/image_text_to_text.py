@@ -23,6 +23,7 @@ from equipoise.validators.core.types import (
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
+from equipoise.validators.tasks._chat import continues_last, encode_chat
 from equipoise.validators.tasks.shared.generation import (
     decode_text,
     generate_text,
@@ -143,25 +144,7 @@ def _encode_chat(model: ModelFolder, case: Case) -> Batch:
     """
     (sample,) = case.samples
     messages = _with_images(sample)
-    continues = _continues(case, messages)
-    try:
-        encoding = model.processor.apply_chat_template(
-            messages,
-            add_generation_prompt=not continues,
-            continue_final_message=continues,
-            return_tensors="np",
-            tokenize=True,
-            return_dict=True,
-        )
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("builtins", "jinja2"):
-            raise
-        raise InputError(
-            f"the chat cannot be rendered: {error}",
-            file=model.path,
-            hint="give the prompt as a text",
-        ) from error
-    arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
+    arrays = encode_chat(model, case, model.processor, messages)
     return Batch(case, arrays, context={"decoder_only": True, "messages": messages})
 
 
@@ -195,16 +178,11 @@ def _with_images(sample: Sample) -> list[dict[str, Any]]:
     return messages
 
 
-def _continues(case: Case, messages: SampleValue) -> bool:
-    given = case.options.get("continue_final_message")
-    return bool(messages[-1]["role"] == "assistant" if given is None else given)
-
-
 def _append_text(prompt: SampleValue, new: str, case: Case) -> Answer:
     if isinstance(prompt, str):
         return prompt + new
     *earlier, last = prompt
-    if not _continues(case, prompt):
+    if not continues_last(case, prompt):
         return [*prompt, {"role": "assistant", "content": new}]
     *parts, part = last["content"]
     return [

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
@@ -24,6 +22,7 @@ from equipoise.validators.core.types import (
 from equipoise.validators.generation.generate import generation_settings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.parameters.declarations import TOKENIZER
+from equipoise.validators.tasks._chat import continues_last, encode_chat
 from equipoise.validators.tasks.shared.generation import (
     decode_text,
     generate_text,
@@ -34,7 +33,6 @@ from equipoise.validators.tasks.shared.generation import (
 )
 from equipoise.validators.tasks.shared.text import (
     check_positions,
-    to_int64,
     tokenize,
     with_tokenizer_options,
 )
@@ -154,54 +152,18 @@ def _with_prefix(model: ModelFolder, case: Case) -> tuple[Case, str]:
 def _encode_chat(
     model: ModelFolder, case: Case, messages: Any, given: dict[str, CallOption]
 ) -> Arrays:
-    """Renders a chat through the tokenizer's template, in the sandbox of Jinja, and tokenizes it.
+    """Renders and tokenizes a chat.
 
     Raises:
-        InputError: The tokenizer has no template, or the template refuses the messages.
+        InputError: There is no template, or an option that the pipeline sets is given.
     """
-    _check_messages(messages)
-    continues = _continues(case, messages)
     options = {**case.options.get(TOKENIZER, {}), **given}
     options.pop("add_special_tokens", None)
     if {"add_generation_prompt", "continue_final_message"} & set(given):
         raise InputError(
             "the pipeline sets add_generation_prompt", hint="continue_final_message=true"
         )
-    try:
-        encoding = model.tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=not continues,
-            continue_final_message=continues,
-            return_dict=True,
-            return_tensors="np",
-            **options,
-        )
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("builtins", "jinja2"):
-            raise
-        raise InputError(
-            f"the chat cannot be rendered: {error}",
-            file=model.path,
-            hint="give the prompt as a text",
-        ) from error
-    return {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
-
-
-def _check_messages(messages: Any) -> None:
-    is_chat = isinstance(messages, list | tuple) and bool(messages)
-    if not is_chat or any(
-        not isinstance(one, dict) or not {"role", "content"} <= set(one) for one in messages
-    ):
-        raise InputError(
-            "not a chat",
-            found=str(messages)[:200],
-            expected='[{"role": "user", "content": "..."}, ...]',
-        )
-
-
-def _continues(case: Case, messages: Any) -> bool:
-    given = case.options.get("continue_final_message")
-    return bool(messages[-1]["role"] == "assistant" if given is None else given)
+    return encode_chat(model, case, model.tokenizer, messages, **options)
 
 
 def _leave_room(model: ModelFolder, case: Case, arrays: Arrays) -> Arrays:
@@ -263,7 +225,7 @@ def _append_text(prompt: SampleValue, new: str, case: Case) -> Answer:
     if isinstance(prompt, str):
         return prompt + new
     *earlier, last = prompt
-    if _continues(case, prompt):
+    if continues_last(case, prompt):
         return [*earlier, {"role": last["role"], "content": last["content"] + new}]
     return [*prompt, {"role": "assistant", "content": new}]
 

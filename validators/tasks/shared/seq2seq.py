@@ -73,11 +73,11 @@ def task_prefix(model: ModelFolder, task: str, sample: Sample) -> str:
 
 def called_task(model: ModelFolder, case: Case) -> str:
     """Returns the task whose parameters in the config a call of the pipeline uses: a bare ``translation`` is the first of them."""
-    asked = str(case.options[PIPELINE]["task"])
+    called = str(case.options[PIPELINE]["task"])
     tasks = model.config.get("task_specific_params") or {}
-    if asked != "translation":
-        return asked
-    return next((name for name in tasks if name.startswith("translation")), asked)
+    if called != "translation":
+        return called
+    return next((name for name in tasks if name.startswith("translation")), called)
 
 
 def _call_prefix(model: ModelFolder, case: Case) -> str:
