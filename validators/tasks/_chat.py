@@ -65,10 +65,9 @@ def check_messages(messages: object) -> None:
     Raises:
         InputError: It is none.
     """
-    is_list = isinstance(messages, list | tuple) and bool(messages)
-    if not is_list or not all(
-        isinstance(one, dict) and {"role", "content"} <= set(one) for one in messages
-    ):
+    items = messages if isinstance(messages, list | tuple) else ()
+    is_chat = all(isinstance(one, dict) and {"role", "content"} <= set(one) for one in items)
+    if not items or not is_chat:
         raise InputError(
             "not a chat",
             found=str(messages)[:200],

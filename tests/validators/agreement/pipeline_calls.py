@@ -29,6 +29,10 @@ SECONDS_PER_CALL = 10
 """Limit of one call: a Whisper whose times do not move on writes for ever."""
 
 
+MADE = "made"
+"""Name of the file that says that all models are there."""
+
+
 def main() -> None:
     """Writes the results of all calls."""
     import torch
@@ -46,6 +50,7 @@ def main() -> None:
         call["model"].removeprefix("made/") for call in calls if call["model"].startswith("made/")
     }
     make(made, sorted(wanted))
+    (made / MADE).touch()
     runner = Runner(made)
     found = []
     for call in calls:

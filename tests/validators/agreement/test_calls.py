@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -29,12 +30,15 @@ MIN_CALLS = 600
 @pytest.mark.slow
 def test_every_call_gives_what_pipeline_gives(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     calls = all_calls()
-    wanted = _call_pipelines(str(pytestconfig.getoption("--oracle")), tmp_path)
+    # Both sides run at once; the models are made by the other one.
+    with _calling_pipelines(str(pytestconfig.getoption("--oracle")), tmp_path) as process:
+        _wait_for_models(process, tmp_path / "made" / "made")
+        outcomes = list(run_calls(calls, tmp_path / "made"))
+        assert process.wait() == 0
+    wanted = json.loads((tmp_path / "results.json").read_text())
     different = [
         f"{call['task']} {call['model']} {json.dumps(call['options'])}: {text}"
-        for call, found, theirs in zip(
-            calls, run_calls(calls, tmp_path / "made"), wanted, strict=True
-        )
+        for call, found, theirs in zip(calls, outcomes, wanted, strict=True)
         if (text := difference(found, theirs, is_refused=call["refused"]))
     ]
     assert not different, f"{len(different)} of {len(calls)} differ:\n" + "\n".join(different[:20])
@@ -55,8 +59,8 @@ def test_no_call_is_there_twice() -> None:
     assert [text for text, count in texts.items() if count > 1] == []
 
 
-def _call_pipelines(oracle: str, folder: Path) -> list[dict[str, object]]:
-    """Returns the outcome of every call in the oracle's environment, from one process that imports it once."""
+def _calling_pipelines(oracle: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Starts one process that makes every call in the oracle's environment, and writes results.json."""
     (folder / "calls.json").write_text(json.dumps(all_calls()))
     environment = {
         **os.environ,
@@ -67,6 +71,10 @@ def _call_pipelines(oracle: str, folder: Path) -> list[dict[str, object]]:
         "OMP_NUM_THREADS": "1",
     }
     files = [str(folder / name) for name in ("calls.json", "made", "results.json")]
-    subprocess.run([oracle, "-W", "ignore", str(SCRIPT), *files], env=environment, check=True)
-    results: list[dict[str, object]] = json.loads((folder / "results.json").read_text())
-    return results
+    return subprocess.Popen([oracle, "-W", "ignore", str(SCRIPT), *files], env=environment)
+
+
+def _wait_for_models(process: subprocess.Popen[bytes], mark: Path) -> None:
+    while not mark.exists():
+        assert process.poll() is None, "the oracle ended before the models were made"
+        time.sleep(0.2)
