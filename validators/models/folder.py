@@ -269,10 +269,10 @@ class ModelFolder:
 
 
 def follow_tokenizer_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
-    """Returns a tokenizer of transformers with the rules of the folder's ``tokenizer.json``, if it has one.
+    """Returns a tokenizer of SentencePiece's kind with the rules of the folder's ``tokenizer.json``, if it has one.
 
-    Transformers 5 builds the tokenizers of several models (T5, LLaMA, NLLB, mBART-50 ...) from their vocabulary alone: what the
-    file says of prefixes, normalization and pieces is lost, and a text gets other tokens than in transformers 4.57.6.
+    Transformers 5 builds several of these (T5, LLaMA, NLLB, mBART-50 ...) from their vocabulary alone: what the file
+    says of prefixes, normalization and pieces is lost, and a text gets other tokens than in transformers 4.57.6.
 
     Args:
         tokenizer: As transformers made it; tokens that it adds stay.
@@ -291,6 +291,11 @@ def follow_tokenizer_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
         rules = Rules.from_file(str(file))
     except Exception as error:  # the library tokenizers has no class of its own
         raise CheckpointError(f"not a tokenizer: {error}", file=file) from error
+    is_sentencepiece = type(rules.model).__name__ == "Unigram" or bool(
+        getattr(rules.model, "byte_fallback", False)
+    )
+    if not is_sentencepiece:
+        return tokenizer  # settings such as do_lower_case go before the file, in both versions
     vocabulary = rules.get_vocab()
     missing = [
         AddedToken(str(token), special=token.special, normalized=token.normalized)

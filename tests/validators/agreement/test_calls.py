@@ -18,12 +18,19 @@ from call_data import ROOT, all_calls, task_of
 from comparing import difference
 from run_calls import run_calls
 
+from equipoise.validators.parameters.declarations import (
+    declared_tasks,
+    generation_fields,
+    pipeline_of,
+)
 from equipoise.validators.tasks.base import task_names
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
 SCRIPT = Path(__file__).with_name("pipeline_calls.py")
 MIN_CALLS = 600
+INTERNAL = frozenset({"prefix_length", "tokenizer", "assistant_tokenizer"})
+"""What pipelines set themselves."""
 
 
 @pytest.mark.oracle
@@ -42,6 +49,43 @@ def test_every_call_gives_what_pipeline_gives(pytestconfig: pytest.Config, tmp_p
         if (text := difference(found, theirs, is_refused=call["refused"]))
     ]
     assert not different, f"{len(different)} of {len(calls)} differ:\n" + "\n".join(different[:20])
+
+
+@pytest.mark.oracle
+def test_every_parameter_of_transformers_is_declared(pytestconfig: pytest.Config) -> None:
+    script = SCRIPT.with_name("declared_calls.py")
+    command = [str(pytestconfig.getoption("--oracle")), "-W", "ignore", str(script)]
+    environment = {**os.environ, "USE_TF": "0", "USE_FLAX": "0"}
+    found = subprocess.run(
+        [*command, *declared_tasks()], env=environment, check=True, stdout=subprocess.PIPE
+    )
+    theirs = json.loads(found.stdout)
+    fields = set(generation_fields())
+    unknown = {}
+    for task, names in theirs["pipelines"].items():
+        declared = pipeline_of(task)
+        assert declared is not None
+        unknown[task] = set(names) - set(declared.parameters) - fields - INTERNAL
+    assert {task: names for task, names in unknown.items() if names} == {}
+    assert set(theirs["generation"]) - fields == {"transformers_version"}
+
+
+def test_every_option_is_called() -> None:
+    """Each option that changes something is given in some call of its task."""
+    given: dict[str, set[str]] = {}
+    for call in all_calls():
+        names = given.setdefault(task_of(call), set())
+        names |= set(call["options"]) | set(call["options"].get("generate_kwargs") or ())
+    missing = {}
+    for task, names in given.items():
+        declared = pipeline_of(task)
+        assert declared is not None
+        missing[task] = {
+            one.name
+            for one in declared.parameters.values()
+            if one.effect in ("encode", "decode") and one.group != "tokenizer"
+        } - names
+    assert {task: names for task, names in missing.items() if names} == {}
 
 
 def test_calls_cover_every_task() -> None:
