@@ -29,7 +29,7 @@ from equipoise.cli._types import NameValue, PathName, SourceName
     "options",
     type=NameValue(),
     multiple=True,
-    help="A call option of the pipeline, e.g. top_k=3; repeatable.",
+    help="A call option of the pipeline, e.g. top_k=3; repeatable; docs/run.md lists all.",
 )
 @click.option("--output", type=PathName(), help="Folder for result images.")
 @_validation.worker_options

@@ -214,6 +214,7 @@ def _encode_call(
     call_options = {
         "padding": len(texts[0]) > 1,
         "return_tensors": "np",
+        "verbose": False,  # what is too long is refused below
         **options,
         **case.options.get(TOKENIZER, {}),
     }
