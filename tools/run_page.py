@@ -32,7 +32,7 @@ its own and compared in structure, texts, labels and scores (to 1e-4).
 
     equipoise run text-classification MODEL "A long text." --option truncation=true --option top_k=null
     equipoise run translation MODEL "The house." --option src_lang=en_XX --option tgt_lang=de_DE
-    equipoise run text-generation MODEL '{{"text": [{{"role": "user", "content": "Hello"}}]}}' --option max_new_tokens=20
+    equipoise run text-generation MODEL '[{{"role": "user", "content": "Hello"}}]' --option max_new_tokens=20
     equipoise run automatic-speech-recognition MODEL talk.wav --option return_timestamps=true
     equipoise run image-to-text MODEL cat.png --option 'generate_kwargs={{"num_beams": 3, "num_return_sequences": 2}}'
 

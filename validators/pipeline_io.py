@@ -24,7 +24,7 @@ def parse_inputs(
 ) -> list[Sample]:
     """Reads samples from a command line.
 
-    A text that starts with ``{`` is a JSON object. If a sample of the task has one field, each text is a
+    A text that starts with ``{`` is a JSON object, and ``[{"role": ...}, ...]`` is a chat. If a sample of the task has one field, each text is a
     sample; else the texts are the fields of one sample, in their order or as ``name=value``.
 
     Raises:
@@ -70,7 +70,19 @@ def _parse_field(name: str, text: str) -> SampleValue:
             return json.loads(text)
         except ValueError as error:
             raise InputError(f"{name} is not JSON: {error}", found=text) from error
-    return text
+    return _parse_chat(text) or text if name == "text" else text
+
+
+def _parse_chat(text: str) -> SampleValue:
+    """Returns the messages of a chat, ``[{"role": ...}, ...]``; None for any other text."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        messages = json.loads(text)
+    except ValueError:
+        return None  # a text that begins with a bracket
+    is_chat = bool(messages) and all(isinstance(one, dict) and "role" in one for one in messages)
+    return messages if is_chat else None
 
 
 def to_json(value: Answer, folder: Path | None = None, name: str = "0") -> Any:

@@ -110,6 +110,14 @@ def test_samples_from_texts() -> None:
     assert both == [{"text": "One."}, {"text": "Two."}]
 
 
+def test_a_chat_is_one_sample() -> None:
+    model = ModelFolder(ROOT / "tasks" / "text-generation")
+    task = find_task("text-generation")
+    messages = [{"role": "user", "content": "Hi."}]
+    assert parse_inputs(task, model, [json.dumps(messages)]) == [{"text": messages}]
+    assert parse_inputs(task, model, ["[1] Anna"]) == [{"text": "[1] Anna"}]
+
+
 def test_call_options_are_split() -> None:
     given = {"return_full_text": False, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
     found = sort_options("image-text-to-text", given)

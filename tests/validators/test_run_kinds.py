@@ -25,6 +25,7 @@ from equipoise.validators.models.positions import decoder_positions, encoder_pos
 from equipoise.validators.pipeline import run_pipeline
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.tasks.base import find_task, infer_task, pipeline_case
+from equipoise.validators.tasks.shared.seq2seq import TextToTextTask
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
 
@@ -221,6 +222,14 @@ def test_languages_are_named_by_the_call() -> None:
         task.encode(model, case())
     with pytest.raises(InputError, match=r"no language de[\s\S]*tgt_lang=de_DE"):
         task.encode(model, case(src_lang="en_XX", tgt_lang="de"))
+
+
+@pytest.mark.parametrize("task", ["translation", "summarization"])
+def test_seamless_is_refused(task: str, edited: Edit) -> None:
+    model = ModelFolder(edited("translation", model_type="seamless_m4t"))
+    case = pipeline_case(({"text": "Hi."},), cache=False, task=task)
+    with pytest.raises(InputError, match="SeamlessM4T is not supported"):
+        TextToTextTask.encode(find_task(task), model, case)  # type: ignore[arg-type]
 
 
 def test_an_adapter_beside_its_base_is_refused(edited: Edit, workers: WorkerPool) -> None:
