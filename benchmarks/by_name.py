@@ -28,7 +28,8 @@ from equipoise.fixtures.modern.recipe import Recipe
 from equipoise.validators.core.request import Request
 from equipoise.validators.export.export import ExportRequest, ExportResult, export_model
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.pipeline import run_pipeline, to_json
+from equipoise.validators.pipeline import run_pipeline
+from equipoise.validators.pipeline_io import to_json
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.tasks.base import find_task, load_samples
 

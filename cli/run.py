@@ -32,7 +32,7 @@ from equipoise.cli._types import NameValue, PathName, SourceName
     "options",
     type=NameValue(),
     multiple=True,
-    help="A call option of the pipeline, e.g. top_k=3; repeatable.",
+    help="A call option of the pipeline, e.g. top_k=3; repeatable; docs/run.md lists all.",
 )
 @click.option("--output", type=PathName(), help="Folder for result images.")
 @_validation.worker_options
@@ -57,7 +57,8 @@ def command(
         _validation.status_line(),
     ):
         from equipoise.convert.checkpoints.hub import resolve_source
-        from equipoise.validators.pipeline import run_pipeline, to_json
+        from equipoise.validators.pipeline import run_pipeline
+        from equipoise.validators.pipeline_io import to_json
 
         results = run_pipeline(
             task,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from call_data import all_calls, task_of
 
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.validators.core.tolerance import DEFAULTS
@@ -97,6 +98,13 @@ def overhead() -> tuple[str, str]:
     return f"{min(ratios):.2f}", f"{max(ratios):.2f}"
 
 
+def agreement() -> tuple[str, str, str]:
+    """Returns the numbers of calls, tasks and models that are compared with ``pipeline()``."""
+    calls = all_calls()
+    tasks = {task_of(call) for call in calls}
+    return f"{len(calls):,}", str(len(tasks)), str(len({call["model"] for call in calls}))
+
+
 def mutants(name: str) -> str:
     return f"{results('mutate-ops')['summary'][name]:,}"
 
@@ -127,6 +135,8 @@ FIGURES: list[tuple[str, str, Callable[[], tuple[str, ...]]]] = [
     ),
     ("CHANGELOG.md", rf"all {NUMBER} model types", lambda: (str(len(spec_names())),)),
     ("CHANGELOG.md", rf"All {NUMBER} tasks", lambda: (str(len(task_names())),)),
+    ("CHANGELOG.md", rf"{NUMBER} calls with every option", lambda: agreement()[:1]),
+    ("docs/run.md", rf"{NUMBER} calls of {NUMBER} tasks on {NUMBER} models", lambda: agreement()),
     ("docs/derive.md", rf"Equipoise knows {NUMBER} model types", lambda: (str(len(spec_names())),)),
     (
         "docs/architecture-files.md",

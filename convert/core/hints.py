@@ -46,8 +46,13 @@ def _packages(extras: frozenset[str]) -> list[str]:
 MOST_SUGGESTIONS = 3
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(name: str, known: Iterable[str], *, least: float = 0.6) -> str | None:
     """Returns a question with the nearest of the known names, or with those few that contain it; None if none is near.
+
+    Args:
+        name: The misspelt name.
+        known: Names that would be right.
+        least: How similar a name must be, from 0 to 1.
 
     >>> did_you_mean("text-clasification", ["fill-mask", "text-classification"])
     "did you mean 'text-classification'?"
@@ -56,7 +61,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     containing = [one for one in names if name and name.lower() in one]
     if 1 < len(containing) <= MOST_SUGGESTIONS:
         return f"did you mean {', '.join(map(repr, containing[:-1]))} or {containing[-1]!r}?"
-    near = get_close_matches(name, names, n=1, cutoff=0.6) or get_close_matches(
-        name.lower(), names, n=1, cutoff=0.6
+    near = get_close_matches(name, names, n=1, cutoff=least) or get_close_matches(
+        name.lower(), names, n=1, cutoff=least
     )
     return f"did you mean {near[0]!r}?" if near else None

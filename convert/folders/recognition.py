@@ -229,7 +229,7 @@ def refusal(kind: FolderKind, folder: Path, found: Sequence[str]) -> CheckpointE
             name=first.name,
             sign=str(first.parent),
             models=" or ".join(models) or "the text encoder",
-            base=_base_of_adapter(folder),
+            base=str(folder) if kind.beside_weights else _base_of_adapter(folder),
         ),
     )
 

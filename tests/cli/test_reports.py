@@ -11,7 +11,7 @@ import pytest
 
 from equipoise.convert.core.errors import OutputError
 from equipoise.validators.matrix import to_markdown
-from equipoise.validators.pipeline import to_json
+from equipoise.validators.pipeline_io import to_json
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "tasks" / "text-classification"
 

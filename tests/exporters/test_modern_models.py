@@ -15,7 +15,8 @@ pytest.importorskip("jax")
 from equipoise.exporters import load_jax
 from equipoise.fixtures.modern.folder import all_recipes, architecture_names, make_folder
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.pipeline import run_pipeline, to_json
+from equipoise.validators.pipeline import run_pipeline
+from equipoise.validators.pipeline_io import to_json
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.runtime.remote import RemoteModel
 from equipoise.validators.tasks.base import find_task, load_samples

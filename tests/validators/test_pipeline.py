@@ -15,7 +15,9 @@ from task_models import ROOT
 from equipoise.cli.main import run as command
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.pipeline import parse_inputs, run_pipeline, split_call_options
+from equipoise.validators.parameters.options import sort_options
+from equipoise.validators.pipeline import run_pipeline
+from equipoise.validators.pipeline_io import parse_inputs
 from equipoise.validators.runtime.process import WorkerPool
 from equipoise.validators.tasks.base import find_task, infer_task, load_samples
 
@@ -108,8 +110,18 @@ def test_samples_from_texts() -> None:
     assert both == [{"text": "One."}, {"text": "Two."}]
 
 
+def test_a_chat_is_one_sample() -> None:
+    model = ModelFolder(ROOT / "tasks" / "text-generation")
+    task = find_task("text-generation")
+    messages = [{"role": "user", "content": "Hi."}]
+    assert parse_inputs(task, model, [json.dumps(messages)]) == [{"text": messages}]
+    assert parse_inputs(task, model, ["[1] Anna"]) == [{"text": "[1] Anna"}]
+
+
 def test_call_options_are_split() -> None:
-    given = {"top_k": 2, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
-    assert split_call_options(given) == ({"top_k": 2}, {"num_beams": 4})
+    given = {"return_full_text": False, "generate_kwargs": {"num_beams": 4, "do_sample": False}}
+    found = sort_options("image-text-to-text", given)
+    assert found.decode == {"return_full_text": False}
+    assert found.case == {"num_beams": 4, "do_sample": False}
     with pytest.raises(InputError, match="sampling"):
-        split_call_options({"do_sample": True})
+        sort_options("text-generation", {"do_sample": True})

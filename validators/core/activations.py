@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
-from equipoise.validators.core.types import Array
 
-
-def softmax(logits: Array, axis: int = -1) -> Array:
+def softmax(logits: npt.NDArray[Any], axis: int = -1) -> npt.NDArray[Any]:
     """Returns probabilities."""
     wide = logits.astype(np.float64)
     exponent = np.exp(wide - wide.max(axis=axis, keepdims=True))
     return np.asarray(exponent / exponent.sum(axis=axis, keepdims=True))
 
 
-def log_softmax(logits: Array, axis: int = -1) -> Array:
+def log_softmax(logits: npt.NDArray[Any], axis: int = -1) -> npt.NDArray[Any]:
     """Returns logarithms of probabilities."""
     wide = logits.astype(np.float64)
     shifted = wide - wide.max(axis=axis, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
 
 
-def sigmoid(logits: Array) -> Array:
+def sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns probabilities of independent labels.
 
     Computed as ``exp(-log(1 + exp(-x)))``, which does not overflow for large negative logits.

@@ -22,6 +22,9 @@ TokenizerOutput: TypeAlias = Any
 """``transformers.BatchEncoding``."""
 TokenIds: TypeAlias = Any
 """Token ids as a list or an array."""
+PIPELINE = "pipeline"
+"""Option of a case: it is a call of ``pipeline()``, whose own defaults of generation apply."""
+
 Sample = Mapping[str, Any]
 """One sample, with the input names of ``pipeline()``; media are paths or already opened."""
 

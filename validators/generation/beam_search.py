@@ -9,10 +9,10 @@ import numpy as np
 from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
-from equipoise.validators.generation.logits_processors import (
-    GenerationSettings,
-    process_logits,
-)
+from equipoise.validators.generation.logits_processors import normalize_scores, process_logits
+from equipoise.validators.generation.sampling import TokenSampler
+from equipoise.validators.generation.settings import GenerationSettings
+from equipoise.validators.generation.stop_strings import StopStrings
 
 MASKED_SCORE = -1.0e9
 """Score of a candidate that must not be chosen; the same number as in transformers."""
@@ -49,24 +49,38 @@ class _BeamState:
     is_done: bool = False
 
 
-def beam_search(decoder: DecoderInputs, prompt: Array, settings: GenerationSettings) -> Arrays:
-    """Returns the best sequence of each sample.
+def beam_search(
+    decoder: DecoderInputs,
+    prompt: Array,
+    settings: GenerationSettings,
+    stop: StopStrings | None = None,
+) -> Arrays:
+    """Returns the best sequences of each sample: ``num_return_sequences`` of them.
+
+    Args:
+        decoder: The model.
+        prompt: Tokens (samples, length).
+        settings: The settings.
+        stop: Finds sequences that end with a string.
 
     Returns:
-        ``sequences`` (samples, length), prompts included; ``sequences_scores``, normalized by length;
+        ``sequences`` (samples * number of texts, length), prompts included; ``sequences_scores``, normalized by length;
         ``sequences_gaps``: the smallest difference in that unit between the scores of a kept and a dropped candidate;
         ``sequences_scores_scale``: the largest logit, which determines the rounding errors of the scores.
     """
     state = _initial_state(prompt, settings)
+    sampler = TokenSampler(settings, settings.sampling) if settings.sampling else None
     length, max_length = prompt.shape[1], settings.max_total_length(prompt.shape[1])
     while length < max_length and not state.is_done:
-        _step(state, decoder, settings, prompt.shape[1], length)
+        _step(state, decoder, settings, prompt.shape[1], length, stop, sampler)
         length += 1
+    count = settings.num_return_sequences
     best_lengths = state.finished_lengths[:, 0]
+    longest = state.finished_lengths[:, :count].max()
     runner_up_gap = state.finished_scores[:, 0] - state.finished_scores[:, 1]
     normalization = np.maximum(best_lengths - prompt.shape[1], 1) ** settings.length_penalty
     return {
-        "sequences": state.finished[:, 0, : best_lengths.max()],
+        "sequences": state.finished[:, :count, :longest].reshape(-1, longest),
         "sequences_scores": state.finished_scores[:, 0],
         "sequences_gaps": np.minimum(state.smallest_gaps / normalization, runner_up_gap),
         "sequences_scores_scale": state.max_logit,
@@ -101,22 +115,32 @@ def _step(
     settings: GenerationSettings,
     prompt_length: int,
     length: int,
+    stop: StopStrings | None,
+    sampler: TokenSampler | None,
 ) -> None:
     samples, beams = state.running_scores.shape
     rows = state.running[:, :, :length].reshape(samples * beams, length)
     logits = decoder(rows, state.row_order)
     state.max_logit = np.maximum(state.max_logit, np.abs(logits).reshape(samples, -1).max(axis=1))
     scores = process_logits(settings, rows, log_softmax(logits), prompt_length, decoder.padding)
+    if sampler is not None:
+        scores = sampler.warp(scores)
+    scores = normalize_scores(settings, scores)
     vocabulary = scores.shape[-1]
     total = scores.reshape(samples, beams, vocabulary) + state.running_scores[:, :, None]
     num_candidates = max(2, 1 + len(settings.eos_token_ids)) * beams
-    top, indices = _top_k(total.reshape(samples, beams * vocabulary), num_candidates)
+    flat = total.reshape(samples, beams * vocabulary)
+    _, indices = _top_k(flat if sampler is None else sampler.disturb(flat), num_candidates)
+    top = np.take_along_axis(flat, indices, axis=-1)
     beam = indices // vocabulary
     candidates = _gather(state.running, beam)
     candidates[:, :, length] = indices % vocabulary
     stops = np.isin(candidates[:, :, length], settings.eos_token_ids) | (
         length + 1 >= settings.max_total_length(prompt_length)
     )
+    if stop is not None:
+        ended = stop(candidates[:, :, : length + 1].reshape(-1, length + 1))
+        stops = stops | np.reshape(ended, stops.shape)
     _record_gaps(state, settings, top, stops)
     running, kept_indices = _top_k(top + stops * MASKED_SCORE, beams)
     state.running, state.running_scores = _gather(candidates, kept_indices), running

@@ -22,6 +22,7 @@ class DecoderInputs:
         cache: Whether to use the model's KV cache.
         positions: Whether to compute position ids from the attention mask (not for models whose positions have
             several axes).
+        limit: Number of positions that the decoder has; None: any.
 
     Raises:
         InputError: A cache is asked for and the runner has none.
@@ -36,7 +37,9 @@ class DecoderInputs:
         repeat: int = 1,
         cache: bool = False,
         positions: bool = True,
+        limit: int | None = None,
     ) -> None:
+        self._limit = limit
         if cache and not runner.caches:
             raise InputError(
                 "the program has no KV cache", hint="validate without the cases that end in -cache"
@@ -66,7 +69,15 @@ class DecoderInputs:
         Args:
             sequences: Prompts and the tokens generated so far.
             order: Rows of the last call that these sequences continue from; None: the same rows.
+
+        Raises:
+            InputError: They are longer than the decoder's positions.
         """
+        if self._limit is not None and sequences.shape[1] > self._limit:
+            raise InputError(
+                f"the text grows to {sequences.shape[1]} tokens, and the model has {self._limit} positions",
+                hint="fewer new tokens (max_new_tokens), or a shorter input",
+            )
         inputs = self._inputs_of(sequences)
         if not self._use_cache:
             return self._last_logits(self._runner.run(inputs, **self._kwargs))

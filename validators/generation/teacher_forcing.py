@@ -17,10 +17,8 @@ import numpy as np
 from equipoise.validators.core.activations import log_softmax
 from equipoise.validators.core.types import Array, Arrays
 from equipoise.validators.generation.decoder_inputs import DecoderInputs
-from equipoise.validators.generation.logits_processors import (
-    GenerationSettings,
-    process_logits,
-)
+from equipoise.validators.generation.logits_processors import process_logits
+from equipoise.validators.generation.settings import GenerationSettings
 
 OPTION = "teacher_forcing"
 """Option of a case: the loop follows the given tokens in one pass."""

@@ -61,6 +61,8 @@ def pytorch_class(model: ModelFolder, task: TaskClasses) -> str:
         names = class_names_by_type(auto_class).get(model.model_type, ())
         if names:
             return model.class_name if model.class_name in names else names[0]
+    if model.own_code:
+        raise model.needs_own_code()
     raise InputError(
         f"transformers has no class of this model type for {task.name}",
         file=model.path,

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_paths
-from equipoise.convert.core.errors import CheckpointError, EquipoiseError
+from equipoise.convert.checkpoints.labels import config_labels
+from equipoise.convert.core.errors import CheckpointError, EquipoiseError, InputError
 from equipoise.convert.core.framework_types import JsonValue, Processor, Tokenizer
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.quantization import quantization_method
 from equipoise.convert.folders.recognition import find_model_folder
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
+
+
+class LabelNames(dict[int, str]):
+    """The names of a model's classes by index.
+
+    Args:
+        folder: The model's folder.
+        names: The names; see :func:`config_labels`.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
+        super().__init__(names)
+        self._folder = folder
+
+    def __missing__(self, index: int) -> str:
+        """Raises an error: the model has more classes than the config names."""
+        raise InputError(
+            f"the model has a class {index}, and its config names {len(self)}",
+            file=self._folder / "config.json",
+            hint="correct id2label, or leave it out and give num_labels",
+        )
 
 
 class ModelFolder:
@@ -83,8 +108,8 @@ class ModelFolder:
 
     @cached_property
     def labels(self) -> dict[int, str]:
-        """Names of the classes by index."""
-        return {int(index): str(name) for index, name in self.config.get("id2label", {}).items()}
+        """Names of the classes by index, in the order of the indices; a class without a name is an error."""
+        return LabelNames(self.path, config_labels(self.config))
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -97,6 +122,12 @@ class ModelFolder:
         """Number of all elements of the weights; 0 if there are none."""
         checkpoint = self._checkpoint
         return 0 if checkpoint is None else sum(ref.size for ref in checkpoint.tensors.values())
+
+    @cached_property
+    def quantization(self) -> str | None:
+        """What quantized the weights, such as ``gptq (4 bits)``; None for plain ones."""
+        names = self._checkpoint.tensors if self._checkpoint is not None else ()
+        return quantization_method(self.config, names)
 
     @cached_property
     def _checkpoint(self) -> Checkpoint | None:
@@ -139,7 +170,9 @@ class ModelFolder:
         """The tokenizer of transformers."""
         from transformers import AutoTokenizer
 
-        return self._load(AutoTokenizer)
+        if not self.has_tokenizer:
+            raise self.needs_tokenizer()
+        return follow_tokenizer_file(self._load(AutoTokenizer), self.path)
 
     @cached_property
     def image_processor(self) -> Processor:
@@ -160,7 +193,17 @@ class ModelFolder:
         """The processor of transformers: a tokenizer with an image processor or feature extractor."""
         from transformers import AutoProcessor
 
-        return self._load(AutoProcessor)
+        processor = self._load(AutoProcessor)
+        if getattr(processor, "tokenizer", None) is not None:
+            processor.tokenizer = follow_tokenizer_file(processor.tokenizer, self.path)
+        return processor
+
+    def load_processors(self) -> None:
+        """Loads what the folder has of tokenizer and processors; one that cannot be loaded fails when it is used."""
+        with suppress(EquipoiseError):
+            _ = self.has_tokenizer and self.tokenizer
+        with suppress(EquipoiseError):
+            _ = self.has_image_processor and self.image_processor
 
     @cached_property
     def own_code(self) -> tuple[str, ...]:
@@ -171,10 +214,25 @@ class ModelFolder:
         flat = [part for one in values for part in (one if isinstance(one, list) else [one])]
         return tuple(dict.fromkeys(str(one) for one in flat if one))
 
+    def needs_tokenizer(self, tasks: Sequence[str] = ()) -> CheckpointError:
+        """Returns the error for a folder without a tokenizer, which a task on text needs.
+
+        Args:
+            tasks: Names of the tasks that need none.
+        """
+        return CheckpointError(
+            "there is no tokenizer in the folder",
+            file=self.path,
+            expected="tokenizer.json, or a vocabulary: vocab.txt, vocab.json, *.model",
+            hint="copy the tokenizer's files next to the weights; without one go "
+            + (", ".join(tasks) or "tasks on images or audio alone"),
+        )
+
     def needs_own_code(self) -> CheckpointError:
         """Returns the error for a folder that cannot be loaded without its own code."""
         return CheckpointError(
-            f"it needs Python code of its own ({', '.join(self.own_code)}); no code of a model's folder is run",
+            f"it needs Python code of its own ({', '.join(self.own_code)}); no code of a model's folder is run "
+            "(use a version whose class is in transformers)",
             file=self.path,
         )
 
@@ -216,3 +274,44 @@ class ModelFolder:
                 "there is no config.json", file=self.path, hint="use the folder of a model"
             )
         return {}
+
+
+def follow_tokenizer_file(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    """Returns a tokenizer of SentencePiece's kind with the rules of the folder's ``tokenizer.json``, if it has one.
+
+    Transformers 5 builds several of these (T5, LLaMA, NLLB, mBART-50 ...) from their vocabulary alone: what the file
+    says of prefixes, normalization and pieces is lost, and a text gets other tokens than in transformers 4.57.6.
+
+    Args:
+        tokenizer: As transformers made it; tokens that it adds stay.
+        folder: The model's folder.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file() or not getattr(tokenizer, "is_fast", False):
+        return tokenizer
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Rules
+
+    try:
+        rules = Rules.from_file(str(file))
+    except Exception as error:  # the library tokenizers has no class of its own
+        raise CheckpointError(f"not a tokenizer: {error}", file=file) from error
+    is_sentencepiece = type(rules.model).__name__ == "Unigram" or bool(
+        getattr(rules.model, "byte_fallback", False)
+    )
+    if not is_sentencepiece:
+        return tokenizer  # settings such as do_lower_case go before the file, in both versions
+    vocabulary = rules.get_vocab()
+    missing = [
+        AddedToken(str(token), special=token.special, normalized=token.normalized)
+        for token in tokenizer.added_tokens_decoder.values()
+        if str(token) not in vocabulary
+    ]
+    rules.add_tokens(missing)
+    rules.no_truncation()
+    rules.no_padding()
+    tokenizer._tokenizer = rules
+    return tokenizer

@@ -13,6 +13,7 @@ from typing import Any
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.convert.core.plugins import PluginFolder
+from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.exporters.artifact_files import has_jax_program, has_onnx_encoder_decoder
 from equipoise.validators.models.folder import ModelFolder
 
@@ -116,6 +117,7 @@ def resolve_model(model: ModelFolder, backend: str, scratch: Path) -> ModelSourc
     Raises:
         InputError: The checkpoint cannot be converted to that layout; the message says why.
     """
+    _check_plain(model)
     if (source := _source_in_layout(model, backend)) is not None:
         return source
     output = scratch / backend
@@ -130,6 +132,25 @@ def resolve_model(model: ModelFolder, backend: str, scratch: Path) -> ModelSourc
             raise
         origin = "mapped by transformers 4.57.6 (from_pt)"
         return ModelSource(backend, pytorch_source.path, origin, options={"from_pt": True})
+
+
+def _check_plain(model: ModelFolder) -> None:
+    """Checks that the weights are not quantized: what runs them differs from machine to machine.
+
+    Raises:
+        InputError: They are.
+    """
+    method = model.quantization
+    if method is None:
+        return
+    can = "--dequantize" in dequantization_advice(method)
+    raise InputError(
+        f"the weights are quantized by {method}, and quantized weights are not run",
+        file=model.path,
+        hint=f"equipoise convert {model.path} OUTPUT --to pytorch --dequantize, and run OUTPUT"
+        if can
+        else "run the model that it was quantized from",
+    )
 
 
 def _source_in_layout(model: ModelFolder, backend: str) -> ModelSource | None:

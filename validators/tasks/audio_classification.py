@@ -20,6 +20,7 @@ class AudioClassification(ClassificationTask):
 
     name = "audio-classification"
     auto_class = "AutoModelForAudioClassification"
+    default_top_k = None  # a call of the pipeline without top_k returns all labels
 
     def suits(self, model: ModelFolder) -> bool:
         """Checks for a classifier with a feature extractor for audio."""

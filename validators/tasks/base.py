@@ -6,13 +6,14 @@ A task is a module in this folder that defines ``TASK``; its name is that of the
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import did_you_mean
 from equipoise.convert.core.plugins import PluginFolder
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -24,6 +25,7 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import read_samples
+from equipoise.validators.parameters.declarations import tasks_without_tokenizer
 
 
 class Task(Protocol):
@@ -88,9 +90,25 @@ def run_single_pass(
     return forward(runner, batch)
 
 
-def pipeline_case(samples: Sequence[Sample], *, cache: bool) -> Case:
-    """Returns the case that ``pipeline()`` runs: with the generation config's settings, and a cache if the model has one."""
-    return Case("pipeline", tuple(samples), {"cache": cache})
+def pipeline_case(
+    samples: Sequence[Sample],
+    *,
+    cache: bool,
+    task: str = "",
+    defaults: Mapping[str, CallOption] | None = None,
+    options: Mapping[str, CallOption] | None = None,
+) -> Case:
+    """Returns the case that ``pipeline()`` runs: texts as they are, the pipeline's settings, and a cache if the model has one.
+
+    Args:
+        samples: The samples.
+        cache: Whether the model has a cache.
+        task: The task as it was asked for, such as ``translation_en_to_de``.
+        defaults: The pipeline's own generation settings.
+        options: Options of the call that change what the model is given.
+    """
+    call = {"task": task, "defaults": dict(defaults or {})}
+    return Case("pipeline", tuple(samples), {"cache": cache, PIPELINE: call, **(options or {})})
 
 
 def load_samples(task: Task, model: ModelFolder) -> list[Sample]:
@@ -149,6 +167,8 @@ def infer_task(model: ModelFolder) -> Task:
     suitable = [task for task in map(_load_task, task_names()) if task.suits(model)]
     if len(suitable) == 1:
         return suitable[0]
+    if not suitable and not model.has_tokenizer:
+        raise model.needs_tokenizer(tasks_without_tokenizer())
     raise InputError(
         "several tasks suit the model" if suitable else "no task suits the model",
         file=model.path,

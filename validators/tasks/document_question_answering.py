@@ -34,6 +34,7 @@ from equipoise.validators.tasks.shared.generation import (
     token_decisions,
 )
 from equipoise.validators.tasks.shared.images import preprocess_images, synthetic_image
+from equipoise.validators.tasks.shared.spans import positive_count
 from equipoise.validators.tasks.shared.text import max_tokens, tokenize
 
 DONUT_PROMPT = "<s_docvqa><s_question>{}</s_question><s_answer>"
@@ -119,9 +120,10 @@ class DocumentQuestionAnswering:
         """Returns answers; options ``top_k``, ``max_answer_len``, ``handle_impossible_answer``."""
         if is_donut(model):
             return [[{"answer": _donut_answer(model, row)}] for row in outputs["sequences"]]
-        max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
+        longest = options.get("max_answer_len")
+        max_answer_tokens = positive_count("max_answer_len", longest, MAX_ANSWER_TOKENS)
         allow_no_answer = bool(options.get("handle_impossible_answer"))
-        top_k = int(options.get("top_k", 1))
+        top_k = positive_count("top_k", options.get("top_k"), 1)
         return document_answers(batch, outputs, top_k, max_answer_tokens, allow_no_answer)
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -17,7 +18,12 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.text import text_cases, token_mask, tokenize
+from equipoise.validators.tasks.shared.text import (
+    text_cases,
+    token_mask,
+    tokenize,
+    with_tokenizer_options,
+)
 
 
 class FeatureExtraction:
@@ -56,7 +62,8 @@ class FeatureExtraction:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts; the decoder of an encoder-decoder model gets them too."""
-        arrays = tokenize(model, case, [str(sample["text"]) for sample in case.samples])
+        texts = [str(sample["text"]) for sample in case.samples]
+        arrays = tokenize(model, with_tokenizer_options(case, "truncation"), texts)
         if model.config.get("is_encoder_decoder") and model.class_name.endswith("EncoderModel"):
             return Batch(case, arrays, valid={"last_hidden_state": token_mask(arrays)})
         if model.config.get("is_encoder_decoder"):
@@ -72,6 +79,10 @@ class FeatureExtraction:
     ) -> list[Answer]:
         """Returns the vectors of the tokens as nested lists, without padding."""
         name = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
+        if PIPELINE in batch.case.options:
+            # A call has one text; what the tokenizer pads at the user's wish stays.
+            vectors = [np.asarray(row)[None] for row in outputs[name]]
+            return vectors if options.get("return_tensors") else [one.tolist() for one in vectors]
         mask = token_mask(batch.arrays)
         return [
             [np.asarray(row)[valid].tolist()]

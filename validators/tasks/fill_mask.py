@@ -117,6 +117,8 @@ class FillMask:
             )
             for word in words
         }
+        if not ids - {-1}:
+            raise InputError("none of the targets is a token", found=words)
         return sorted(ids - {-1})
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Decision
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
@@ -30,9 +31,19 @@ class ImageFeatureExtraction(ImageTask):
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Returns the vectors of the patches as nested lists; with ``pool`` the pooled vector."""
+        """Returns the vectors of the patches as nested lists; with ``pool`` the pooled vector; ``return_tensors``: arrays.
+
+        Raises:
+            InputError: The model has no pooled vector.
+        """
+        if options.get("pool") and "pooler_output" not in outputs:
+            raise InputError(
+                "the model has no pooled vector", file=model.path, hint="leave pool out"
+            )
         first = "last_hidden_state" if "last_hidden_state" in outputs else next(iter(outputs))
         name = "pooler_output" if options.get("pool") else first
+        if options.get("return_tensors"):
+            return [row[None] for row in outputs[name]]
         return [[row.tolist()] for row in outputs[name]]
 
     def decisions(self, model: ModelFolder, batch: Batch, outputs: Arrays) -> list[Decision]:

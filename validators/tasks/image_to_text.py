@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.generation import (
@@ -13,6 +14,7 @@ from equipoise.validators.tasks.shared.generation import (
     generate_text,
     generation_cases,
     long_answer_case,
+    rows_of_samples,
     token_decisions,
     with_long_answer,
 )
@@ -48,6 +50,8 @@ class ImageToText:
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes the images; GIT and BLIP get a start token as ``input_ids``."""
         arrays = preprocess_images(model, case.samples)
+        if case.options.get("prompt") is not None:
+            return self._encode_prompt(model, case, arrays)
         if model.class_name not in _DECODER_ONLY_CLASSES:
             return Batch(case, with_long_answer(model, case, arrays))
         start = int(model.generation_config["bos_token_id"])
@@ -61,7 +65,31 @@ class ImageToText:
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
         """Returns ``[{"generated_text"}]``."""
-        return [[{"generated_text": text}] for text in decode_texts(model.tokenizer, outputs)]
+        return [
+            [
+                {"generated_text": text}
+                for text in decode_texts(model.tokenizer, {"sequences": rows})
+            ]
+            for rows in rows_of_samples(batch, outputs)
+        ]
+
+    @staticmethod
+    def _encode_prompt(model: ModelFolder, case: Case, arrays: Arrays) -> Batch:
+        """Adds the text that a caption continues.
+
+        Raises:
+            InputError: The model cannot continue a text.
+        """
+        if model.model_type != "git":
+            raise InputError(
+                "the option prompt is not supported for this model: the pipeline itself fails with it",
+                file=model.path, found=model.model_type, expected="git",
+            )  # fmt: skip
+        tokenizer = model.tokenizer
+        ids = tokenizer(str(case.options["prompt"]), add_special_tokens=False)["input_ids"]
+        arrays["input_ids"] = np.asarray([[tokenizer.cls_token_id, *ids]], dtype=np.int64)
+        arrays["attention_mask"] = np.ones_like(arrays["input_ids"])
+        return Batch(case, arrays, context={"decoder_only": True})
 
     decisions = token_decisions
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import (
     Answer,
     Array,
@@ -34,6 +35,7 @@ from equipoise.validators.tasks.shared.masks import (
     mask_boxes,
     non_max_suppression,
     point_grid,
+    run_lengths,
     stability_score,
 )
 
@@ -76,7 +78,8 @@ class MaskGeneration:
         sizes = image_sizes(case.samples)
         arrays.pop("original_sizes", None)
         reshaped = arrays.pop("reshaped_input_sizes").tolist()
-        points = point_grid(int(case.options.get("points_per_side", POINTS_PER_SIDE)))
+        side = case.options.get("points_per_crop", case.options.get("points_per_side"))
+        points = point_grid(int(side or POINTS_PER_SIDE))
         scaled = np.stack([points * [width, height] for height, width in reshaped])
         arrays["input_points"] = scaled[:, :, None].astype(np.float32)
         arrays["input_labels"] = np.ones(arrays["input_points"].shape[:3], dtype=np.int64)
@@ -87,8 +90,12 @@ class MaskGeneration:
     ) -> Arrays:
         """Returns ``pred_masks`` and ``iou_scores`` of all points; runs several forward passes if necessary."""
         parts = []
-        for start in range(0, batch.arrays["input_points"].shape[1], POINTS_PER_BATCH):
-            chunk = slice(start, start + POINTS_PER_BATCH)
+        count = batch.arrays["input_points"].shape[1]
+        step = batch.case.options.get("points_per_batch", POINTS_PER_BATCH) or count
+        if step < 1:
+            raise InputError("the option points_per_batch must be at least 1", found=str(step))
+        for start in range(0, count, step):
+            chunk = slice(start, start + step)
             points = {
                 name: batch.arrays[name][:, chunk] for name in ("input_points", "input_labels")
             }
@@ -168,8 +175,10 @@ class MaskGeneration:
             "masks": [masks[position] for position in order],
             "scores": scores[order],
         }
+        if options.get("output_rle_mask"):
+            answer["rle_mask"] = [run_lengths(masks[position]) for position in order]
         if options.get("output_bboxes_mask"):
-            answer["bounding_boxes"] = boxes[order]
+            answer["bounding_boxes"] = boxes[order].astype(np.int64)
         return answer
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Array,
     Arrays,
@@ -21,6 +23,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.spans import (
     best_spans,
+    positive_count,
     row_probabilities,
     span_margin,
     spans_of_sample,
@@ -65,33 +68,35 @@ class QuestionAnswering:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes questions and contexts; a long context becomes several rows."""
-        max_length = int(
-            case.options.get("max_tokens") or min(max_tokens(model), MAX_SEQUENCE_TOKENS)
-        )
-        texts = [[str(sample[name]) for sample in case.samples] for name in ("question", "context")]
+        # A tokenizer that pads on the left has the context first, as in pipeline().
+        is_left = PIPELINE in case.options and model.tokenizer.padding_side == "left"
+        names = ("context", "question") if is_left else ("question", "context")
+        texts = [[str(sample[name]) for sample in case.samples] for name in names]
         encoding = encode_texts(
             model,
             case,
             *texts,
-            truncation="only_second",
-            max_length=max_length,
-            stride=min(max_length // 2, 128),
-            padding=True,
-            padding_side="right",
+            truncation="only_first" if is_left else "only_second",
+            padding_side="left" if is_left else "right",
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            **_part_options(model, case),
         )
         rows = range(len(encoding["input_ids"]))
-        allowed = np.array([[part == 1 for part in encoding.sequence_ids(row)] for row in rows])
+        part_of_context = 0 if is_left else 1
+        allowed = np.array(
+            [[part == part_of_context for part in encoding.sequence_ids(row)] for row in rows]
+        )
         # pipeline() includes the first special token in the softmax, then sets its probability to zero.
         allowed |= np.asarray(encoding["input_ids"]) == model.tokenizer.cls_token_id
         context = {
-            "allowed": allowed,
+            "allowed": allowed & (np.asarray(encoding["attention_mask"]) == 1),
+            "part": part_of_context,
             "encodings": [encoding[row] for row in rows],
             "sample": np.asarray(encoding["overflow_to_sample_mapping"]),
         }
-        names = set(encoding) - {"overflow_to_sample_mapping", "offset_mapping"}
-        arrays = {name: to_int64(np.asarray(encoding[name])) for name in sorted(names)}
+        inputs = set(encoding) - {"overflow_to_sample_mapping", "offset_mapping"}
+        arrays = {name: to_int64(np.asarray(encoding[name])) for name in sorted(inputs)}
         valid = dict.fromkeys(("start_logits", "end_logits"), arrays["attention_mask"] == 1)
         return Batch(case, arrays, valid=valid, context=context)
 
@@ -132,15 +137,17 @@ class QuestionAnswering:
     def _best_answers(
         self, batch: Batch, outputs: Arrays, index: int, options: dict[str, CallOption]
     ) -> Answer:
-        top_k = int(options.get("top_k", 1))
+        top_k = positive_count("top_k", options.get("topk", options.get("top_k")), 1)
         align = bool(options.get("align_to_words", True))
         text = str(batch.case.samples[index]["context"])
         answers: list[dict[str, Answer]] = []
         count = top_k * 2 + 10 if align else top_k
-        max_answer_tokens = int(options.get("max_answer_len", MAX_ANSWER_TOKENS))
+        longest = options.get("max_answer_len")
+        max_answer_tokens = positive_count("max_answer_len", longest, MAX_ANSWER_TOKENS)
         spans, null_score = spans_of_sample(batch, outputs, index, count, max_answer_tokens)
         for row, first, last, score in spans:
-            span = _character_span(batch.context["encodings"][row], first, last, align)
+            encoding = batch.context["encodings"][row]
+            span = _character_span(encoding, first, last, align, batch.context["part"])
             _add_answer(answers, text, span, score)
         if options.get("handle_impossible_answer"):
             answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
@@ -160,14 +167,38 @@ def _add_answer(
     answers.append({"score": score, "start": span[0], "end": span[1], "answer": words})
 
 
+def _part_options(model: ModelFolder, case: Case) -> dict[str, CallOption]:
+    """Returns how long the parts of a long context are, and how many tokens two of them share.
+
+    Raises:
+        InputError: They would share more than they have.
+    """
+    limit = case.options.get("max_tokens") or min(max_tokens(model), MAX_SEQUENCE_TOKENS)
+    if PIPELINE in case.options:
+        own = min(int(model.tokenizer.model_max_length), MAX_SEQUENCE_TOKENS)
+        limit = positive_count("max_seq_len", case.options.get("max_seq_len"), own)
+    given = case.options.get("doc_stride")
+    stride = min(int(limit) // 2, 128) if given is None else int(given)
+    if stride > limit:
+        raise InputError(
+            f"doc_stride {stride} is larger than max_seq_len {limit}", hint="a smaller doc_stride"
+        )
+    padding = case.options.get("padding")
+    return {
+        "max_length": int(limit),
+        "stride": stride,
+        "padding": True if padding is None else padding,
+    }
+
+
 def _character_span(
-    encoding: TokenizerOutput, first: int, last: int, align: bool
+    encoding: TokenizerOutput, first: int, last: int, align: bool, part: int
 ) -> tuple[int, int]:
     """Returns the position of tokens in the context, extended to whole words if possible and ``align`` is set."""
     words = encoding.token_to_word(first), encoding.token_to_word(last)
     if align and None not in words:
-        start = encoding.word_to_chars(words[0], sequence_index=1)
-        end = encoding.word_to_chars(words[1], sequence_index=1)
+        start = encoding.word_to_chars(words[0], sequence_index=part)
+        end = encoding.word_to_chars(words[1], sequence_index=part)
         if start is not None and end is not None:
             return int(start[0]), int(end[1])
     return int(encoding.offsets[first][0]), int(encoding.offsets[last][1])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equipoise.validators.core.activations import sigmoid, softmax
 from equipoise.validators.core.types import (
     Answer,
-    Array,
     Arrays,
     Batch,
     CallOption,
@@ -16,7 +14,12 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.labels import label_decisions, top_k_labels
+from equipoise.validators.tasks.shared.labels import (
+    apply_function,
+    label_decisions,
+    label_names,
+    top_k_labels,
+)
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 
@@ -60,25 +63,33 @@ class TextClassification:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Returns ``{"label", "score"}``, or a list of the ``top_k`` best (None: all)."""
-        names = list(model.labels.values())
-        ranked = [
-            top_k_labels(names, row, options.get("top_k", 1))
-            for row in self._scores(model, outputs["logits"])
-        ]
+        """Returns ``{"label", "score"}``, or a list of the ``top_k`` best (None: all); ``return_all_scores`` keeps their order."""
+        logits = outputs["logits"]
+        names = label_names(model, logits.shape[-1])
+        function = options.get("function_to_apply") or self._function(model)
+        scores = apply_function(function, logits)
+        everything = options.get("return_all_scores", model.config.get("return_all_scores"))
+        if everything and "top_k" not in options:
+            return [
+                [
+                    {"label": name, "score": float(score)}
+                    for name, score in zip(names, row, strict=True)
+                ]
+                for row in scores
+            ]
+        ranked = [top_k_labels(names, row, options.get("top_k", 1)) for row in scores]
         return ranked if "top_k" in options else [labels[0] for labels in ranked]
 
     decisions = label_decisions
 
     @staticmethod
-    def _scores(model: ModelFolder, logits: Array) -> Array:
-        """Returns the scores that ``pipeline()`` returns: sigmoid for one label or multi-label models, logits for regression, else softmax."""
+    def _function(model: ModelFolder) -> str:
+        """Returns what ``pipeline()`` applies: sigmoid for one label or multi-label models, nothing for regression, else softmax."""
         problem_type = model.config.get("problem_type")
         if problem_type == "regression":
-            return logits
-        if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
-            return sigmoid(logits)
-        return softmax(logits)
+            return "none"
+        is_single = len(model.labels) == 1
+        return "sigmoid" if problem_type == "multi_label_classification" or is_single else "softmax"
 
 
 TASK = TextClassification()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -15,13 +19,25 @@ from equipoise.validators.core.types import (
     SampleValue,
     TokenIds,
 )
+from equipoise.validators.generation.generate import generation_settings
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.parameters.declarations import TOKENIZER
+from equipoise.validators.tasks._chat import continues_last, encode_chat
 from equipoise.validators.tasks.shared.generation import (
+    decode_text,
     generate_text,
     generation_cases,
+    rows_of_samples,
     token_decisions,
+    with_stop_sequence,
 )
-from equipoise.validators.tasks.shared.text import tokenize
+from equipoise.validators.tasks.shared.text import (
+    check_positions,
+    tokenize,
+    with_tokenizer_options,
+)
+
+_TOKENIZER_OPTIONS = ("truncation", "padding", "max_length", "add_special_tokens")
 
 
 class TextGeneration:
@@ -56,6 +72,8 @@ class TextGeneration:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts, padded on the left; chats through the tokenizer's chat template."""
+        if PIPELINE in case.options:
+            return _encode_call(model, case)
         texts = [_prompt(model, sample["text"]) for sample in case.samples]
         is_chat = any(not isinstance(sample["text"], str) for sample in case.samples)
         left_padded = Case(case.name, case.samples, {"padding_side": "left", **case.options})
@@ -70,15 +88,24 @@ class TextGeneration:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Returns ``[{"generated_text"}]``; with ``return_full_text=False`` only the new text."""
-        tokenizer = model.tokenizer
+        """Returns ``[{"generated_text"}]``, one for each text; ``return_full_text=False``: the new text; ``return_tensors``: ids.
+
+        Raises:
+            InputError: Two options exclude each other.
+        """
+        _check_exclusive(options)
         answers = []
+        rows = rows_of_samples(batch, outputs)
         for index, sample in enumerate(batch.case.samples):
-            prompt_text = _decode(tokenizer, batch.arrays["input_ids"][index])
-            new: Answer = _decode(tokenizer, outputs["sequences"][index])[len(prompt_text) :]
-            if options.get("return_full_text", True):
-                new = _append_text(sample["text"], new)
-            answers.append([{"generated_text": new}])
+            if options.get("return_tensors") is not None:
+                answers.append([{"generated_token_ids": row.tolist()} for row in rows[index]])
+                continue
+            prompt_length = len(_decode(model.tokenizer, batch.arrays["input_ids"][index], options))
+            texts = [_decode(model.tokenizer, row, options)[prompt_length:] for row in rows[index]]
+            full = options.get("return_full_text")
+            if full is None or full:
+                texts = [_append_text(sample["text"], text, batch.case) for text in texts]
+            answers.append([{"generated_text": text} for text in texts])
         return answers
 
     decisions = token_decisions
@@ -88,9 +115,96 @@ _MASKED_LM_TYPES = frozenset({"xlm", "flaubert"})
 """Model types whose LMHeadModel is a masked language model."""
 
 
-def _decode(tokenizer: Tokenizer, ids: TokenIds) -> str:
+def _encode_call(model: ModelFolder, case: Case) -> Batch:
+    """Tokenizes the prompt of a call of ``pipeline()``: nothing is cut unless its options say so."""
+    case = with_tokenizer_options(case, *_TOKENIZER_OPTIONS)
+    case = with_stop_sequence(model, case, every_token=True)
+    case, prefix = _with_prefix(model, case)
+    given = case.options.get("tokenizer_encode_kwargs") or {}
+    (sample,) = case.samples
+    if isinstance(sample["text"], str):
+        arrays = tokenize(model, case, [prefix + str(sample["text"])], **given)
+    else:
+        arrays = _encode_chat(model, case, sample["text"], given)
+    arrays.pop("token_type_ids", None)
+    if case.options.get("handle_long_generation") == "hole":
+        arrays = _leave_room(model, case, arrays)
+    if not arrays["input_ids"].shape[1]:
+        raise InputError("the prompt has no token", found=str(sample["text"]))
+    check_positions(model, arrays["input_ids"].shape[1])
+    return Batch(case, arrays, context={"decoder_only": True})
+
+
+def _with_prefix(model: ModelFolder, case: Case) -> tuple[Case, str]:
+    """Returns the text before the prompt; a maximal length of the call counts without it."""
+    prefix = case.options.get("prefix", model.config.get("prefix")) or ""
+    if not prefix or "max_new_tokens" in case.options:
+        return case, str(prefix)
+    special = bool(case.options.get("add_special_tokens"))
+    more = len(model.tokenizer(str(prefix), add_special_tokens=special)["input_ids"])
+    length = case.options.get("max_length") or generation_settings(model, case.options).max_length
+    changed = {**case.options, "max_length": int(length or 20) + more}
+    if "min_length" in changed and "min_new_tokens" not in changed:
+        changed["min_length"] += more
+    return replace(case, options=changed), str(prefix)
+
+
+def _encode_chat(
+    model: ModelFolder, case: Case, messages: Any, given: dict[str, CallOption]
+) -> Arrays:
+    """Renders and tokenizes a chat.
+
+    Raises:
+        InputError: There is no template, or an option that the pipeline sets is given.
+    """
+    options = {**case.options.get(TOKENIZER, {}), **given}
+    options.pop("add_special_tokens", None)
+    if {"add_generation_prompt", "continue_final_message"} & set(given):
+        raise InputError(
+            "the pipeline sets add_generation_prompt", hint="continue_final_message=true"
+        )
+    return encode_chat(model, case, model.tokenizer, messages, **options)
+
+
+def _leave_room(model: ModelFolder, case: Case, arrays: Arrays) -> Arrays:
+    """Cuts the prompt on the left so that the new tokens fit into the tokenizer's limit.
+
+    Raises:
+        InputError: They would not fit without a prompt either.
+    """
+    length, limit = arrays["input_ids"].shape[1], int(model.tokenizer.model_max_length)
+    new = case.options.get("max_new_tokens")
+    if new is None:
+        total = case.options.get("max_length", generation_settings(model, {}).max_length)
+        new = int(total or 20) - length
+    if new < 0:
+        raise InputError("it is not known how many tokens are new", hint="max_new_tokens")
+    if length + new <= limit:
+        return arrays
+    if limit <= new:
+        raise InputError(
+            f"{new} new tokens do not fit into the tokenizer's limit of {limit}",
+            hint="max_new_tokens",
+        )
+    return {name: value[:, new - limit :] for name, value in arrays.items()}
+
+
+def _check_exclusive(options: dict[str, CallOption]) -> None:
+    names = ("return_text", "return_full_text", "return_tensors")
+    given = [name for name in names if options.get(name) is not None]
+    if len(given) > 1:
+        raise InputError("only one of these options can be given", found=", ".join(given))
+
+
+def _decode(tokenizer: Tokenizer, ids: TokenIds, options: dict[str, CallOption]) -> str:
+    skip, clean = options.get("skip_special_tokens"), options.get("clean_up_tokenization_spaces")
     # pipeline() removes spaces before punctuation.
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
+    return decode_text(
+        tokenizer,
+        ids,
+        skip_special=True if skip is None else bool(skip),
+        clean_up=True if clean is None else bool(clean),
+    )
 
 
 def _prompt(model: ModelFolder, text: SampleValue) -> str:
@@ -107,12 +221,12 @@ def _prompt(model: ModelFolder, text: SampleValue) -> str:
     )
 
 
-def _append_text(prompt: SampleValue, new: str) -> Answer:
+def _append_text(prompt: SampleValue, new: str, case: Case) -> Answer:
     if isinstance(prompt, str):
         return prompt + new
     *earlier, last = prompt
-    if last["role"] == "assistant":
-        return [*earlier, {"role": "assistant", "content": last["content"] + new}]
+    if continues_last(case, prompt):
+        return [*earlier, {"role": last["role"], "content": last["content"] + new}]
     return [*prompt, {"role": "assistant", "content": new}]
 
 

@@ -9,8 +9,18 @@ from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, C
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
 from equipoise.validators.tasks.shared.images import image_cases, preprocess_images, synthetic_image
-from equipoise.validators.tasks.shared.labels import DEFAULT_TOP_K, label_decisions, top_k_labels
-from equipoise.validators.tasks.shared.text import SECOND_SEGMENT, long_case, tokenize
+from equipoise.validators.tasks.shared.labels import (
+    DEFAULT_TOP_K,
+    label_decisions,
+    label_names,
+    top_k_labels,
+)
+from equipoise.validators.tasks.shared.text import (
+    SECOND_SEGMENT,
+    long_case,
+    tokenize,
+    with_tokenizer_options,
+)
 
 
 class VisualQuestionAnswering:
@@ -42,7 +52,8 @@ class VisualQuestionAnswering:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes questions and images."""
-        tokens = tokenize(model, case, [str(sample["question"]) for sample in case.samples])
+        call = with_tokenizer_options(case, "padding", "truncation")
+        tokens = tokenize(model, call, [str(sample["question"]) for sample in case.samples])
         return Batch(case, {**tokens, **preprocess_images(model, case.samples)})
 
     run = run_single_pass
@@ -51,11 +62,12 @@ class VisualQuestionAnswering:
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
         """Returns the ``top_k`` (5) best answers, each with its own score."""
-        names = list(model.labels.values())
+        names = label_names(model, outputs["logits"].shape[-1])
+        top_k = options.get("top_k") or DEFAULT_TOP_K
         return [
             [
                 {"score": label["score"], "answer": label["label"]}
-                for label in top_k_labels(names, row, options.get("top_k", DEFAULT_TOP_K))
+                for label in top_k_labels(names, row, top_k)
             ]
             for row in sigmoid(outputs["logits"])
         ]

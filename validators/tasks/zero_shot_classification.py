@@ -18,7 +18,12 @@ from equipoise.validators.core.types import (
 )
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import run_single_pass
-from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels
+from equipoise.validators.tasks.shared.labels import (
+    argmax_margins,
+    candidate_labels,
+    fill_template,
+    with_call_labels,
+)
 from equipoise.validators.tasks.shared.text import text_cases, tokenize
 
 DEFAULT_TEMPLATE = "This example is {}."
@@ -37,7 +42,7 @@ class ZeroShotClassification:
         return (
             model.class_name.endswith("ForSequenceClassification")
             and model.has_tokenizer
-            and _entailment_index(model) is not None
+            and _entailment_index(model) >= 0
         )
 
     def samples(self, model: ModelFolder) -> list[Sample]:
@@ -57,10 +62,12 @@ class ZeroShotClassification:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes a pair of text and hypothesis for every label."""
+        case = with_call_labels(case)
+        template = case.options.get("hypothesis_template", DEFAULT_TEMPLATE)
         pairs = [
             (
                 str(sample["text"]),
-                str(sample.get("hypothesis_template", DEFAULT_TEMPLATE)).format(label),
+                fill_template(str(sample.get("hypothesis_template", template)), label),
             )
             for sample in case.samples
             for label in candidate_labels(sample)
@@ -84,7 +91,8 @@ class ZeroShotClassification:
         for sample, rows in zip(batch.case.samples, batch.context, strict=True):
             labels, logits = candidate_labels(sample), outputs["logits"][rows]
             entailment = _entailment_index(model)
-            if options.get("multi_label") or len(labels) == 1:
+            multiple = options.get("multi_class", options.get("multi_label"))
+            if multiple or len(labels) == 1:
                 contradiction = -1 if entailment == 0 else 0
                 scores = softmax(logits[:, [contradiction, entailment]])[:, 1]
             else:
@@ -119,9 +127,11 @@ class ZeroShotClassification:
         ]
 
 
-def _entailment_index(model: ModelFolder) -> int | None:
-    indices = (index for index, name in model.labels.items() if name.lower().startswith("entail"))
-    return next(indices, None)
+def _entailment_index(model: ModelFolder) -> int:
+    """Returns the class of entailment by ``label2id``, as the pipeline does; the last class where no name says so."""
+    numbers = model.config.get("label2id")
+    names = numbers.items() if numbers else ((name, index) for index, name in model.labels.items())
+    return next((int(index) for name, index in names if name.lower().startswith("entail")), -1)
 
 
 TASK = ZeroShotClassification()

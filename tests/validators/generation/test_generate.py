@@ -19,10 +19,9 @@ from equipoise.validators.generation.generate import (
     generation_settings,
     greedy_margins,
 )
-from equipoise.validators.generation.logits_processors import (
-    GenerationSettings,
-    process_logits,
-)
+from equipoise.validators.generation.logits_processors import process_logits
+from equipoise.validators.generation.read_settings import read_settings
+from equipoise.validators.generation.settings import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.base import infer_task, load_samples
 
@@ -174,24 +173,16 @@ def test_missing_cache_is_reported() -> None:
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(InputError, match="encoder_no_repeat_ngram_size"):
-        GenerationSettings.from_config({"encoder_no_repeat_ngram_size": 3}, {})
+    with pytest.raises(InputError, match="penalty_alpha"):
+        read_settings({"penalty_alpha": 0.6}, {})
 
 
 def test_limits() -> None:
-    assert GenerationSettings.from_config({"max_new_tokens": 5}, {}).max_total_length(3) == 8
-    assert GenerationSettings.from_config({"max_length": 50}, {}).max_total_length(3) == 50
-    assert GenerationSettings.from_config({}, {}).max_total_length(3) == 23
-    assert (
-        GenerationSettings.from_config({"max_position_embeddings": 21}, {}).max_total_length(3)
-        == 21
-    )
-    assert (
-        GenerationSettings.from_config(
-            {"max_new_tokens": 5}, {"max_new_tokens": 2}
-        ).max_total_length(3)
-        == 5
-    )
+    assert read_settings({"max_new_tokens": 5}, {}).max_total_length(3) == 8
+    assert read_settings({"max_length": 50}, {}).max_total_length(3) == 50
+    assert read_settings({}, {}).max_total_length(3) == 23
+    assert read_settings({"max_position_embeddings": 21}, {}).max_total_length(3) == 21
+    assert read_settings({"max_new_tokens": 5}, {"max_new_tokens": 2}).max_total_length(3) == 5
 
 
 def test_no_repeat_ngram_size_of_one_bans_all_earlier_tokens() -> None:

@@ -15,8 +15,9 @@ from pipeline_results import compare
 from task_models import FIXTURES, GOLDENS, ROOT, folder, runner
 
 from equipoise.validators.core.types import Case
-from equipoise.validators.pipeline import split_call_options
-from equipoise.validators.tasks.base import infer_task, load_samples
+from equipoise.validators.parameters.declarations import pipeline_of
+from equipoise.validators.parameters.options import sort_options
+from equipoise.validators.tasks.base import infer_task, load_samples, pipeline_case
 
 pytestmark = [
     pytest.mark.transformers,
@@ -24,9 +25,9 @@ pytestmark = [
 ]
 
 READ_DIFFERENTLY = {
-    "translation-t5": "transformers 5 builds T5's tokenizer without looking at tokenizer.json: it splits otherwise"
+    "translation-t5": "its samples contain the prefix, which the pipeline puts before a text"
 }
-"""Fixtures that transformers 5 always reads differently from 4.57.6."""
+"""Fixtures whose samples are no inputs of the pipeline."""
 
 CHANGED_BY_PADDING = {
     "image-segmentation-panoptic": "its convolutions see the padding of smaller pictures"
@@ -42,14 +43,20 @@ def test_same_results_as_pipeline(name: str) -> None:
     model = folder(name)
     task = infer_task(model)
     for call in golden["calls"]:
-        options, case_options = split_call_options(call["options"])
+        options = sort_options(task.name, call["options"])
+        declared = pipeline_of(task.name)
+        assert declared is not None
         for sample, wanted in zip(load_samples(task, model), call["results"], strict=True):
-            batch = task.encode(
-                model,
-                Case("pipeline", (sample,), {"cache": "num_beams" in case_options, **case_options}),
+            case = pipeline_case(
+                (sample,),
+                cache="num_beams" in options.case,
+                task=golden["task"],
+                defaults=declared.defaults,
+                options=options.case,
             )
+            batch = task.encode(model, case)
             outputs = task.run(runner(name), model, batch)
-            (found,) = task.decode(model, batch, outputs, **options)
+            (found,) = task.decode(model, batch, outputs, **options.decode)
             compare(found, wanted, f"{name} {call['options']}")
 
 

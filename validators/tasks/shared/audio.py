@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Array, Arrays, CallOption, Case, Sample, SampleValue
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_audio
@@ -75,6 +76,63 @@ def extract_features(
     with fixed_seed():
         features = extractor(waveforms, **call_options, **options)
     return {name: _to_float32(np.asarray(value)) for name, value in features.items()}
+
+
+def extract_waveform(model: ModelFolder, audio: Array, **options: CallOption) -> Arrays:
+    """Returns the features of audio at the model's sampling rate, as the pipelines extract them."""
+    extractor = model.feature_extractor
+    with fixed_seed():
+        features = extractor(
+            audio,
+            sampling_rate=extractor.sampling_rate,
+            return_tensors="np",
+            return_attention_mask=True,
+            **options,
+        )
+    return {name: _to_float32(np.asarray(value)) for name, value in features.items()}
+
+
+def split_audio(
+    audio: Array, chunk: int, left: int, right: int
+) -> Iterator[tuple[Array, tuple[int, int, int]]]:
+    """Yields the chunks of audio that overlap, each with its length and what it shares with those before and after it.
+
+    Args:
+        audio: Samples.
+        chunk: Length of a chunk in samples; this and the following are multiples of the model's frame.
+        left: Samples that a chunk shares with the one before it.
+        right: Samples that it shares with the one after it.
+    """
+    for start in range(0, len(audio), chunk - left - right):
+        part = audio[start : start + chunk]
+        is_last = start + chunk >= len(audio)
+        before = 0 if start == 0 else left
+        if len(part) > before:
+            yield part, (len(part), before, 0 if is_last else right)
+        if is_last:
+            return
+
+
+def chunk_lengths(
+    seconds: float, shared: CallOption, rate: int, frame: int
+) -> tuple[int, int, int]:
+    """Returns the samples of a chunk, and of what it shares on the left and right, in multiples of a frame.
+
+    Raises:
+        InputError: Chunks share more than they have, or nothing would be left of them.
+    """
+    pair = seconds / 6 if shared is None else shared
+    pair = list(pair) if isinstance(pair, list | tuple) else [pair, pair]
+    if len(pair) != 2 or not all(isinstance(one, int | float) for one in pair):
+        raise InputError("stride_length_s is one number or two", found=str(shared))
+    chunk, left, right = (round(one * rate / frame) * frame for one in (seconds, *pair))
+    if chunk - left - right <= 0:
+        raise InputError(
+            "chunks share more than they have",
+            found=f"chunk_length_s {seconds}, stride_length_s {pair[0]} and {pair[1]}",
+            hint="a longer chunk_length_s",
+        )
+    return int(chunk), int(left), int(right)
 
 
 def count_output_frames(model: ModelFolder, num_samples: Array) -> Array:

@@ -18,7 +18,12 @@ from equipoise.validators.core.types import (
     Sample,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.tasks.shared.labels import argmax_margins, candidate_labels, top_k_labels
+from equipoise.validators.tasks.shared.labels import (
+    argmax_margins,
+    candidate_labels,
+    top_k_labels,
+    with_call_labels,
+)
 from equipoise.validators.tasks.shared.text import max_tokens, repeat_text, tokenize
 
 
@@ -34,15 +39,16 @@ def encode_pairs(
     for sample in case.samples:
         labels = candidate_labels(sample)
         columns.append(slice(len(texts), len(texts) + len(labels)))
-        hypothesis = str(sample.get("hypothesis_template", template))
+        default = case.options.get("hypothesis_template", template)
+        hypothesis = str(sample.get("hypothesis_template", default))
         texts += [hypothesis.format(label) for label in labels]
     is_own = np.zeros((len(case.samples), len(texts)), dtype=bool)
     for row, slice_of_sample in zip(is_own, columns, strict=True):
         row[slice_of_sample] = True
     # SigLIP was trained with texts padded to one length.
-    padding = (
-        {"padding": "max_length", "max_length": 64} if _is_siglip(model) else {"padding": True}
-    )
+    padding: dict[str, CallOption] = {"padding": True}
+    if _is_siglip(model):
+        padding = {"padding": "max_length", "max_length": 64, "truncation": True}
     tokens = tokenize(model, case, texts, **padding)
     return Batch(
         case,
@@ -98,6 +104,7 @@ class ContrastiveTask:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes the images or audio of all samples and the texts of all labels."""
+        case = with_call_labels(case)
         media = self.encode_media(model, case.samples)
         return encode_pairs(model, case, media, self.template, self.output)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import (
+    PIPELINE,
     Answer,
     Arrays,
     Batch,
@@ -19,6 +20,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.images import preprocess_images
 from equipoise.validators.tasks.shared.spans import (
     best_spans,
+    positive_count,
     row_probabilities,
     span_margin,
     spans_of_sample,
@@ -35,8 +37,7 @@ def encode_documents(model: ModelFolder, case: Case) -> Batch:
     """Encodes questions, words and their boxes; a long page becomes several rows."""
     words = [[str(word) for word, _ in _word_boxes(sample)] for sample in case.samples]
     boxes = [[box for _, box in _word_boxes(sample)] for sample in case.samples]
-    max_length = max_tokens(model)
-    encoding = _tokenize_words(model, case, words, boxes, max_length)
+    encoding = _tokenize_words(model, case, words, boxes)
     rows = range(len(encoding["input_ids"]))
     allowed = np.array([[part == 1 for part in encoding.sequence_ids(row)] for row in rows])
     allowed |= np.asarray(encoding["input_ids"]) == model.tokenizer.cls_token_id
@@ -107,15 +108,21 @@ def document_decisions(batch: Batch, outputs: Arrays) -> list[Decision]:
 
 
 def _tokenize_words(
-    model: ModelFolder, case: Case, words: SampleValue, boxes: SampleValue, max_length: int
+    model: ModelFolder, case: Case, words: SampleValue, boxes: SampleValue
 ) -> TokenizerOutput:
     """Tokenizes questions and words: LayoutLM has BERT's tokenizer; those of its successors accept boxes and words."""
     questions = [str(sample["question"]) for sample in case.samples]
+    own = max_tokens(model)
+    if PIPELINE in case.options:
+        own = int(model.tokenizer.model_max_length)
+    max_length = positive_count("max_seq_len", case.options.get("max_seq_len"), own)
+    stride = case.options.get("doc_stride")
+    padding = case.options.get("padding")
     options: dict[str, CallOption] = {
         "truncation": "only_second",
         "max_length": max_length,
-        "stride": min(max_length // 2, 256),
-        "padding": True,  # a long page has several rows
+        "stride": min(max_length // 2, 256) if stride is None else int(stride),
+        "padding": padding or True,  # a long page has several rows
         "return_overflowing_tokens": True,
         "return_token_type_ids": True,
     }

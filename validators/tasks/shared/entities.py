@@ -57,6 +57,24 @@ def aggregate_entities(model: ModelFolder, tokens: list[Entity], strategy: str) 
     return entities if strategy == "none" else _merge_entities(model, entities)
 
 
+def merge_overlapping(entities: Sequence[Entity]) -> list[Entity]:
+    """Returns the entities of the parts of a text; of those that overlap the longest stays, or the one with the best score.
+
+    As in pipeline(), the first entity is compared with itself too: one without a character is there twice.
+    """
+    ordered = sorted(entities, key=lambda one: one["start"])
+    merged = ordered[:1]
+    for entity in ordered:
+        if not merged[-1]["start"] <= entity["start"] < merged[-1]["end"]:
+            merged.append(entity)
+            continue
+        lengths = [one["end"] - one["start"] for one in (entity, merged[-1])]
+        is_better = lengths[0] == lengths[1] and entity["score"] > merged[-1]["score"]
+        if lengths[0] > lengths[1] or is_better:
+            merged[-1] = entity
+    return merged
+
+
 def _is_subword(model: ModelFolder, text: str, word: str, start: int, end: int) -> bool:
     backend = getattr(model.tokenizer, "_tokenizer", None)
     if backend and getattr(backend.model, "continuing_subword_prefix", None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from equipoise.validators.core.types import (
     Decision,
     Runner,
     Sample,
+    TokenIds,
 )
 from equipoise.validators.generation.decoder_inputs import left_padding
 from equipoise.validators.generation.generate import (
@@ -24,7 +26,7 @@ from equipoise.validators.generation.generate import (
     generation_settings,
     greedy_margins,
 )
-from equipoise.validators.generation.logits_processors import GenerationSettings
+from equipoise.validators.generation.settings import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.shared.text import (
@@ -193,8 +195,52 @@ def _beam_decision(
     return Decision("text", tokens, "sequences_scores", index, margin)
 
 
-def decode_texts(tokenizer: Tokenizer, outputs: Arrays, start: int = 0) -> list[str]:
+def with_stop_sequence(model: ModelFolder, case: Case, *, every_token: bool = False) -> Case:
+    """Returns a case whose option ``stop_sequence`` has become end tokens: its first token, or every one."""
+    text = case.options.get("stop_sequence")
+    if text is None:
+        return case
+    ids = model.tokenizer.encode(str(text), add_special_tokens=False)
+    return replace(case, options={**case.options, "eos_token_id": ids if every_token else ids[:1]})
+
+
+def rows_of_samples(batch: Batch, outputs: Arrays) -> list[Array]:
+    """Returns the sequences of each sample (texts, tokens): several where the call asks for them."""
+    return np.split(outputs["sequences"], len(batch.case.samples))
+
+
+def decode_texts(
+    tokenizer: Tokenizer, outputs: Arrays, *, clean_up: bool | None = None
+) -> list[str]:
     """Returns the sequences as texts, without special tokens."""
-    return [
-        str(tokenizer.decode(row[start:], skip_special_tokens=True)) for row in outputs["sequences"]
-    ]
+    return [decode_text(tokenizer, row, clean_up=clean_up) for row in outputs["sequences"]]
+
+
+def decode_text(
+    tokenizer: Tokenizer, ids: TokenIds, *, skip_special: bool = True, clean_up: bool | None = None
+) -> str:
+    """Returns tokens as a text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: The tokens of one text.
+        skip_special: Whether special tokens are left out.
+        clean_up: Whether spaces before punctuation are removed, as transformers 4.57.6 does for every tokenizer; None: as the
+            tokenizer's config says.
+    """
+    if clean_up is None:
+        clean_up = bool(tokenizer.clean_up_tokenization_spaces)
+    text = str(
+        tokenizer.decode(ids, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
+    )
+    for before, after in _CLEANED if clean_up else ():
+        text = text.replace(before, after)
+    return text
+
+
+_CLEANED = (
+    *((f" {mark}", mark) for mark in ".?!,"),
+    (" ' ", "'"),
+    *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
+)
+"""What cleaning up replaces, in this order."""

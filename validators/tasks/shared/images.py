@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import PilImage
-from equipoise.validators.core.types import Array, Arrays, Batch, Case, Sample, SampleValue
+from equipoise.validators.core.types import (
+    Array,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Sample,
+    SampleValue,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
 from equipoise.validators.models.samples import take_cyclic
@@ -97,11 +106,23 @@ def enlarge(image: PilImage) -> PilImage:
     return image.resize((width * 3 // 2 | 1, height * 5 // 4 | 1))
 
 
-def preprocess_images(model: ModelFolder, samples: Sequence[Sample]) -> Arrays:
-    """Returns the pixel values of the images from the image processor."""
-    outputs = model.image_processor(
-        images=[load_image(sample) for sample in samples], return_tensors="np"
-    )
+def preprocess_images(
+    model: ModelFolder, samples: Sequence[Sample], **options: CallOption
+) -> Arrays:
+    """Returns the pixel values of the images from the image processor; ``options`` are those of its call.
+
+    Raises:
+        InputError: The processor refuses an option.
+    """
+    images = [load_image(sample) for sample in samples]
+    try:
+        outputs = model.image_processor(images=images, return_tensors="np", **options)
+    except (TypeError, ValueError) as error:
+        if not options:
+            raise
+        raise InputError(
+            f"the image processor refuses the options: {error}", found=str(options)
+        ) from error
     return {name: pad_and_stack(value) for name, value in outputs.items()}
 
 
@@ -120,7 +141,8 @@ class ImageTask:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Encodes the images and stores their sizes."""
-        arrays = preprocess_images(model, case.samples)
+        options = case.options.get("image_processor_kwargs") or {}
+        arrays = preprocess_images(model, case.samples, **options)
         return Batch(case, arrays, context=image_sizes(case.samples))
 
 

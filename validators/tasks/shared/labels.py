@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from equipoise.validators.core.types import (
     Arrays,
     Batch,
     CallOption,
+    Case,
     Decision,
     Sample,
 )
@@ -37,10 +39,30 @@ def classify(
         function: ``softmax``, ``sigmoid`` or ``none``.
         top_k: Number of labels; None for all.
     """
-    names = list(model.labels.values())
-    activation = {"softmax": softmax, "sigmoid": sigmoid}.get(function or "softmax")
-    scores = activation(logits) if activation else logits
+    names = label_names(model, logits.shape[-1])
+    scores = apply_function(function or "softmax", logits)
     return [top_k_labels(names, row, top_k) for row in scores]
+
+
+def label_names(model: ModelFolder, count: int) -> list[str]:
+    """Returns the names of the classes of logits with ``count`` columns.
+
+    Raises:
+        InputError: The config names another number of them.
+    """
+    if sorted(model.labels) != list(range(count)):
+        raise InputError(
+            f"the model has {count} classes, and its config names {len(model.labels)}",
+            file=model.path / "config.json",
+            hint="correct id2label, or leave it out and give num_labels",
+        )
+    return list(model.labels.values())
+
+
+def apply_function(name: str, logits: Array) -> Array:
+    """Returns the scores that ``sigmoid``, ``softmax`` or ``none`` makes of logits."""
+    function = {"softmax": softmax, "sigmoid": sigmoid}.get(name.lower())
+    return function(logits) if function else logits
 
 
 def image_activation(model: ModelFolder) -> str:
@@ -82,9 +104,14 @@ def _number_decision(row: Array, index: int) -> Decision:
 
 
 class ClassificationTask:
-    """Base class of tasks that assign one label to an image, audio or a video."""
+    """Base class of tasks that assign one label to an image, audio or a video.
+
+    Attributes:
+        default_top_k: Number of labels where the call says nothing; None: all.
+    """
 
     aliases = ()
+    default_top_k: int | None = DEFAULT_TOP_K
 
     def activation(self, model: ModelFolder) -> str:
         """Returns the activation that turns logits into scores by default."""
@@ -93,9 +120,10 @@ class ClassificationTask:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Returns the ``top_k`` (5) best labels; option ``function_to_apply``."""
+        """Returns the ``top_k`` best labels; option ``function_to_apply``."""
         function = options.get("function_to_apply") or self.activation(model)
-        return classify(model, outputs["logits"], function, options.get("top_k", DEFAULT_TOP_K))
+        top_k = options.get("top_k")
+        return classify(model, outputs["logits"], function, top_k or self.default_top_k)
 
     decisions = label_decisions
 
@@ -122,6 +150,31 @@ def argmax_margins(scores: Array) -> Array:
     )
 
 
+def with_call_labels(case: Case) -> Case:
+    """Returns a case whose samples without candidate labels have those of the call."""
+    labels = case.options.get("candidate_labels")
+    if not labels:
+        return case
+    samples = [{"candidate_labels": labels, **sample} for sample in case.samples]
+    return replace(case, samples=tuple(samples))
+
+
+def fill_template(template: str, label: str) -> str:
+    """Returns the sentence about a label.
+
+    Raises:
+        InputError: The template has no place for the label.
+    """
+    text = template.format(label)
+    if text == template:
+        raise InputError(
+            "hypothesis_template has no place for the label",
+            found=template,
+            expected="{} in the text",
+        )
+    return text
+
+
 def candidate_labels(sample: Sample) -> list[str]:
     """Returns the candidate labels of a sample; a string is split at commas.
 
@@ -130,7 +183,8 @@ def candidate_labels(sample: Sample) -> list[str]:
     """
     candidates = sample.get("candidate_labels") or []
     names = candidates.split(",") if isinstance(candidates, str) else candidates
-    labels = [str(name).strip() for name in names if str(name).strip()]
+    labels = [str(name).strip() if isinstance(candidates, str) else str(name) for name in names]
+    labels = [name for name in labels if name]
     if not labels:
         raise InputError(
             "the sample has no candidate_labels", hint="give a list, or names separated by commas"

@@ -41,6 +41,18 @@ def mask_boxes(masks: Array) -> Array:
     return boxes
 
 
+def run_lengths(mask: Array) -> dict[str, list[int]]:
+    """Returns how many pixels are outside, inside, outside ... of a mask, column by column, and its height and width.
+
+    >>> run_lengths(np.array([[False, True], [False, True]]))
+    {'size': [2, 2], 'counts': [2, 2]}
+    """
+    flat = mask.T.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff([0, *changes.tolist(), flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
 def non_max_suppression(boxes: Array, scores: Array, iou_threshold: float) -> list[int]:
     """Returns the indices kept by non-maximum suppression, best score first."""
     kept: list[int] = []

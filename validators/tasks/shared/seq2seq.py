@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equipoise.validators.core.types import Answer, Arrays, Batch, CallOption, Case, Sample
+from equipoise.convert.core.errors import InputError
+from equipoise.validators.core.types import (
+    PIPELINE,
+    Answer,
+    Arrays,
+    Batch,
+    CallOption,
+    Case,
+    Sample,
+)
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.tasks.shared.generation import (
     decode_texts,
     generate_text,
     generation_cases,
     long_answer_case,
+    rows_of_samples,
     token_decisions,
     with_long_answer,
+    with_stop_sequence,
 )
-from equipoise.validators.tasks.shared.text import tokenize
+from equipoise.validators.tasks.shared.text import tokenize, with_tokenizer_options
 
 _TRANSLATION_MODEL_TYPES = frozenset({"marian", "m2m_100", "fsmt", "nllb-moe", "seamless_m4t"})
 """Model types that only translate."""
@@ -60,8 +71,29 @@ def task_prefix(model: ModelFolder, task: str, sample: Sample) -> str:
     return "" if str(sample["text"]).startswith(prefix) else prefix
 
 
+def called_task(model: ModelFolder, case: Case) -> str:
+    """Returns the task whose parameters in the config a call of the pipeline uses: a bare ``translation`` is the first of them."""
+    called = str(case.options[PIPELINE]["task"])
+    tasks = model.config.get("task_specific_params") or {}
+    if called != "translation":
+        return called
+    return next((name for name in tasks if name.startswith("translation")), called)
+
+
+def _call_prefix(model: ModelFolder, case: Case) -> str:
+    tasks = model.config.get("task_specific_params") or {}
+    own = tasks.get(called_task(model, case)) or {}
+    return str(own.get("prefix", model.config.get("prefix")) or "")
+
+
 def tokenize_texts(model: ModelFolder, case: Case, task: str) -> Arrays:
     """Tokenizes the texts with their prefixes."""
+    if PIPELINE in case.options:
+        prefix = _call_prefix(model, case)
+        call = with_tokenizer_options(case, "truncation")
+        arrays = tokenize(model, call, [prefix + str(sample["text"]) for sample in case.samples])
+        arrays.pop("token_type_ids", None)
+        return arrays
     texts = [task_prefix(model, task, sample) + str(sample["text"]) for sample in case.samples]
     first = case.samples[0]
     if "src_lang" in first and hasattr(model.tokenizer, "src_lang"):
@@ -89,6 +121,8 @@ class TextToTextTask:
 
     def encode(self, model: ModelFolder, case: Case) -> Batch:
         """Tokenizes the texts with the prefix that the config names for the task."""
+        refuse_seamless(model)
+        case = with_stop_sequence(model, case)
         return Batch(case, with_long_answer(model, case, tokenize_texts(model, case, self.name)))
 
     run = generate_text
@@ -96,10 +130,38 @@ class TextToTextTask:
     def decode(
         self, model: ModelFolder, batch: Batch, outputs: Arrays, **options: CallOption
     ) -> list[Answer]:
-        """Returns ``[{answer_field: text}]`` for every sample."""
-        return [[{self.answer_field: text}] for text in decode_texts(model.tokenizer, outputs)]
+        """Returns ``[{answer_field: text}]`` for every sample, one for each of its texts; or token ids."""
+        name = self.answer_field
+        if batch.case.options.get(PIPELINE, {}).get("task") == "text2text-generation":
+            name = "generated_text"
+        rows = rows_of_samples(batch, outputs)
+        if options.get("return_tensors"):
+            ids = name.replace("_text", "_token_ids")
+            return [[{ids: row} for row in sample] for sample in rows]
+        clean = bool(options.get("clean_up_tokenization_spaces"))
+        return [
+            [
+                {name: text}
+                for text in decode_texts(model.tokenizer, {"sequences": sample}, clean_up=clean)
+            ]
+            for sample in rows
+        ]
 
     decisions = token_decisions
+
+
+def refuse_seamless(model: ModelFolder) -> None:
+    """Refuses SeamlessM4T, whose own ``generate`` writes text with one model and speech with others.
+
+    Raises:
+        InputError: The model is one.
+    """
+    if model.model_type.startswith("seamless_m4t"):
+        raise InputError(
+            "SeamlessM4T is not supported: its own generate() runs several models in turn",
+            file=model.path,
+            hint="convert it, and run it in transformers",
+        )
 
 
 def _without_token_types(model: ModelFolder) -> dict[str, CallOption]:

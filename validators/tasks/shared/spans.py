@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from equipoise.convert.core.errors import InputError
 from equipoise.validators.core.types import Array, Arrays, Batch
 
 MASKED_LOGIT = -10000.0
@@ -21,6 +22,17 @@ def row_probabilities(outputs: Arrays, row: int, allowed: Array) -> tuple[Array,
     """Returns the probabilities of the tokens of one row to start and to end the answer."""
     start, end = outputs["start_logits"][row], outputs["end_logits"][row]
     return span_probabilities(start, allowed), span_probabilities(end, allowed)
+
+
+def positive_count(name: str, value: int | None, default: int) -> int:
+    """Returns the value of an option that counts something, or its default.
+
+    Raises:
+        InputError: It is less than one.
+    """
+    if value is not None and value < 1:
+        raise InputError(f"the option {name} must be at least 1", found=str(value))
+    return default if value is None else int(value)
 
 
 def best_spans(

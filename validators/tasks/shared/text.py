@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.framework_types import JsonValue, Tokenizer
 from equipoise.validators.core.types import (
+    PIPELINE,
     Array,
     Arrays,
     CallOption,
@@ -18,7 +20,9 @@ from equipoise.validators.core.types import (
     TokenizerOutput,
 )
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.positions import encoder_positions
 from equipoise.validators.models.samples import take_cyclic
+from equipoise.validators.parameters.declarations import TOKENIZER
 
 UNLIMITED_TOKENS = 500
 """Length of the long case in tokens for a model that states no limit."""
@@ -143,8 +147,18 @@ _OFFSET_POSITIONS = frozenset(
 
 
 def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
-    """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say."""
+    """Tokenizes texts (or pairs of them) to int64 arrays, padded as the options of the case say.
+
+    Raises:
+        InputError: They have different lengths, and the options of a call leave them so.
+    """
     encoding = encode_texts(model, case, *texts, **options)
+    lengths = {len(row) for row in encoding["input_ids"]}
+    if len(lengths) > 1:
+        raise InputError(
+            f"texts of {min(lengths)} and {max(lengths)} tokens cannot be one batch",
+            hint="leave padding out, or padding=true",
+        )
     arrays = {name: to_int64(np.asarray(value)) for name, value in encoding.items()}
     types = arrays.get("token_type_ids")
     has_types = types is not None and int(model.config.get("type_vocab_size") or 0) > 1
@@ -156,10 +170,18 @@ def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: Cal
 def encode_texts(
     model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption
 ) -> TokenizerOutput:
-    """Returns the output of the tokenizer: arrays, and the words and offsets of tokens."""
+    """Returns the output of the tokenizer: arrays, and the words and offsets of tokens.
+
+    A call of ``pipeline()`` cuts nothing unless its options say so.
+
+    Raises:
+        InputError: A text is longer than the model takes.
+    """
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if PIPELINE in case.options:
+        return _encode_call(model, case, texts, options)
     length = case.options.get("max_tokens") or max_tokens(model)
     single = len(texts[0]) == 1 and not case.options.get("extra_padding")
     call_options = {
@@ -182,6 +204,42 @@ def encode_texts(
     return _call_tokenizer(tokenizer, texts, {**call_options, **padding_options})
 
 
+def _encode_call(
+    model: ModelFolder,
+    case: Case,
+    texts: Sequence[SampleValue],
+    options: Mapping[str, CallOption],
+) -> TokenizerOutput:
+    """Tokenizes texts as a pipeline does, with the tokenizer's options of its call."""
+    call_options = {
+        "padding": len(texts[0]) > 1,
+        "return_tensors": "np",
+        "verbose": False,  # what is too long is refused below
+        **options,
+        **case.options.get(TOKENIZER, {}),
+    }
+    encoding = _call_tokenizer(model.tokenizer, texts, call_options)
+    if case.options.get("handle_long_generation"):
+        return encoding  # the prompt is cut afterwards
+    check_positions(model, max(len(row) for row in encoding["input_ids"]))
+    return encoding
+
+
+def check_positions(model: ModelFolder, length: int) -> None:
+    """Checks that the model has a position for each token of a text.
+
+    Raises:
+        InputError: The text is longer.
+    """
+    limit = encoder_positions(model)
+    if limit is not None and length > limit:
+        raise InputError(
+            f"the text has {length} tokens, and the model takes {limit}",
+            file=model.path,
+            hint="shorten the text, or let the tokenizer cut it: docs/run.md says which option of a task does",
+        )
+
+
 def _call_tokenizer(
     tokenizer: Tokenizer, texts: Sequence[SampleValue], options: dict[str, CallOption]
 ) -> TokenizerOutput:
@@ -192,9 +250,20 @@ def _call_tokenizer(
             raise
         raise InputError(
             f"the tokenizer refuses a text: {error}",
-            expected=f"at most {options['max_length']} tokens",
+            expected=f"at most {options['max_length']} tokens"
+            if options.get("max_length")
+            else None,
             hint="shorten the text that must not be cut: a question, a label or its template",
         ) from error
+
+
+def with_tokenizer_options(case: Case, *names: str) -> Case:
+    """Returns a case in which options of the call are options of the tokenizer: ``truncation``, ``padding`` ..."""
+    given = {name: case.options[name] for name in names if case.options.get(name) is not None}
+    if not given:
+        return case
+    options = {**case.options, TOKENIZER: {**case.options.get(TOKENIZER, {}), **given}}
+    return replace(case, options=options)
 
 
 def token_mask(arrays: Arrays) -> Array:

@@ -34,13 +34,12 @@ def video_cases(samples: Sequence[Sample]) -> list[Case]:
 
 def preprocess_videos(model: ModelFolder, case: Case) -> Arrays:
     """Returns the pixel values of as many frames of each video as the config says, from its start."""
-    rate = int(case.options.get("frame_sampling_rate", 1))
+    rate = int(case.options.get("frame_sampling_rate") or 1)
+    count = int(case.options.get("num_frames") or _num_frames(model))
     videos = []
     for sample in case.samples:
         frames = open_frames(sample["frames"] if "frames" in sample else sample["video"])
-        indices = np.linspace(
-            0, _num_frames(model) * rate - 1, num=_num_frames(model), dtype=np.int64
-        )
+        indices = np.linspace(0, count * rate - 1, num=count, dtype=np.int64)
         if indices[-1] >= len(frames):
             raise InputError(
                 "the video is too short", expected=int(indices[-1]) + 1, found=len(frames)
