@@ -102,7 +102,8 @@ def prepare_context(
     budget = Budget(request.budget)
     model = ModelFolder(request.model)
     open_checkpoint(model.path)  # says first what is wrong with the weights, if anything is
-    for suffix in processes:
+    # Only one process may hold a large model at a time.
+    for suffix in processes if model.weight_bytes < LARGE_MODEL_BYTES else processes[:1]:
         pool.preload("pytorch", model.class_name, suffix=suffix)
     task = find_task(request.task) if request.task else infer_task(model)
     return EvaluationContext(

@@ -19,6 +19,7 @@ from equipoise.exporters.target import has_fixed_sizes, target_reference
 from equipoise.validators.audit.audit import Auditor
 from equipoise.validators.core.request import Request
 from equipoise.validators.evaluation.context import (
+    REFERENCE_PROCESS,
     EvaluationContext,
     ReferenceOutputs,
     prepare_context,
@@ -116,7 +117,10 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
         sources = (model, *sorted(model.iterdir()))
         OutputFolder(request.output, force=request.force, fingerprint="").check(sources)
         context = prepare_context(
-            replace(request.request, model=model), processes, scratch, processes=("",)
+            replace(request.request, model=model),
+            processes,
+            scratch,
+            processes=("", REFERENCE_PROCESS) if request.judged else ("",),
         )
         identities = open_checkpoint(context.pytorch.path).identities
         with replace_folder(
@@ -164,6 +168,7 @@ def _best_program(
     if request.sizes or has_fixed_sizes(target):
         # A program of fixed sizes only accepts a case of those sizes.
         context = replace(context, batches=(batch_of_sizes(context, request.sizes),))
+    context.pool.preload(target.name)
     with ReferenceModels(context) as reference:
         measured = reference.measure(context.batches)
         auditor = open_auditor(context)
