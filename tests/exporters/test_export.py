@@ -30,7 +30,9 @@ from importlib.machinery import PathFinder
 found = PathFinder.find_spec
 missing = ("torch", "torchvision")
 PathFinder.find_spec = classmethod(
-    lambda cls, name, *rest: None if name.partition(".")[0] in missing else found(name, *rest)
+    lambda cls, name, *rest, **named: (
+        None if name.partition(".")[0] in missing else found(name, *rest, **named)
+    )
 )
 """
 
