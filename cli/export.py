@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from equipoise.validators.export.export import ExportResult
 
 
-class AxisSize(click.ParamType[int | None]):
+DYNAMIC = "dynamic"
+
+
+class AxisSize(click.ParamType[int | str]):
     """``dynamic``, or a fixed size."""
 
     name = "dynamic|n"
 
     def convert(
         self,
-        value: str | int | None,
+        value: str | int,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> int | None:
-        """Returns the fixed size; None for a dynamic axis."""
-        if value is None or isinstance(value, int):
+    ) -> int | str:
+        """Returns the fixed size, or ``dynamic``."""
+        if isinstance(value, int) or value == DYNAMIC:
             return value
-        if value == "dynamic":
-            return None
         if not value.isdecimal() or int(value) < 1:
             self.fail(f"{value!r} is neither 'dynamic' nor a size", param, ctx)
         return int(value)
@@ -81,7 +82,9 @@ class AxisSize(click.ParamType[int | None]):
     help="Naming convention of files, inputs and outputs.",
 )
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
-@click.option("--cases", help="Names of cases to validate, separated by commas; default: all.")
+@click.option("--cases",
+    help="Names of cases to validate, separated by commas; default: all. The program is the same.",
+)
 @_validation.budget_option
 @_validation.tolerance_options
 @click.option(
@@ -101,8 +104,8 @@ def command(
     task: str | None,
     dtype: str,
     opset: int | None,
-    batch: int | None,
-    sequence: int | None,
+    batch: int | str | None,
+    sequence: int | str | None,
     external_data: bool,
     max_shard_size: int | None,
     merged: bool,
@@ -158,7 +161,8 @@ def command(
                 request=request,
                 output=output,
                 target=target,
-                sizes={name: size for name, size in sizes.items() if size is not None},
+                sizes={name: size for name, size in sizes.items() if isinstance(size, int)},
+                dynamic=[name for name, size in sizes.items() if size == DYNAMIC],
                 judged=not no_validate,
                 force=force,
                 ways=_validation.split_names(ways),

@@ -29,6 +29,10 @@ from equipoise.exporters.target import INT8_DYNAMIC, ExportableModel
 from equipoise.exporters.torch_export import export_program, export_with_transformers
 
 
+TOTAL_LENGTH = "past_sequence_length + sequence_length"
+"""Name of the attention mask's length beside a past, as optimum writes it: it computes sizes of outputs from such names."""
+
+
 class Onnx:
     """A graph whose inputs and outputs have the names that optimum uses."""
 
@@ -167,12 +171,13 @@ def _name_inputs_and_outputs(model: OnnxModel, source: ExportableModel) -> None:
 
     known = dict(zip((value.name for value in model.graph.inputs), source.tensors, strict=False))
     symbols: dict[str, str] = {}
+    names = {"total_sequence_length": TOTAL_LENGTH}
     for value in model.graph.inputs:
         name = known[value.name] if value.name not in source.axes else value.name
         value.name = name
         for axis, symbol in source.axes[name].items():
             if value.shape is not None and not isinstance(value.shape[axis], int):
-                symbols[_symbol_text(value.shape[axis])] = symbol
+                symbols[_symbol_text(value.shape[axis])] = names.get(symbol, symbol)
     for value, name in zip(model.graph.outputs, source.outputs, strict=False):
         value.name = name
     for value in (*model.graph.inputs, *model.graph.outputs):

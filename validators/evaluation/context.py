@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from equipoise.convert import open_checkpoint
@@ -104,6 +104,14 @@ def prepare_context(request: Request, pool: WorkerPool, scratch: Path) -> Evalua
         batches=tuple(budget.order(_encode_cases(request, model, task))),
         budget=budget,
     )
+
+
+def every_batch(context: EvaluationContext) -> tuple[Batch, ...]:
+    """Returns all cases of the task as arrays, also those that the request leaves out."""
+    if context.request.cases is None:
+        return context.batches
+    request = replace(context.request, cases=None)
+    return tuple(_encode_cases(request, context.model, context.task))
 
 
 def check_request(request: Request) -> None:

@@ -65,7 +65,7 @@ def build_manifest(
         },
         precision=context.request.precision,
         device=context.request.device,
-        inputs=program.about.get("graph_inputs") or _example_signature(job.inputs),
+        inputs=program.about.get("graph_inputs") or _example_signature(job.inputs, program.about),
         outputs=program.about.get("graph_outputs") or program.about.get("outputs", {}),
         verdict=verdict_section(report),
         tried=program.tried,
@@ -155,10 +155,11 @@ def _source_section(context: EvaluationContext) -> dict[str, Any]:
     }
 
 
-def _example_signature(inputs: ExampleInputs) -> dict[str, Any]:
+def _example_signature(inputs: ExampleInputs, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dtype and shape of the inputs in the order in which the program takes them."""
     return {
-        name: {"dtype": str(value.dtype), "shape": inputs.shape(name)}
-        for name, value in inputs.arrays.items()
+        name: {"dtype": str(inputs.arrays[name].dtype), "shape": inputs.shape(name)}
+        for name in about.get("inputs", inputs.arrays)
     }
 
 

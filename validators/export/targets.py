@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from sys import executable
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.install_hint import install_hint
-from equipoise.exporters.target import Target, find_target, target_names
+from equipoise.exporters.target import Target, find_target, has_fixed_sizes, target_names
 from equipoise.validators.runtime.interpreters import find_interpreter
 
 MIN_OPSET = 18
@@ -68,6 +68,20 @@ def check_target(
             "the opset is too old for PyTorch's exporter",
             found=f"opset {opset}",
             expected=f"{MIN_OPSET} or newer",
+        )
+
+
+def check_dynamic(target: Target, names: Collection[str]) -> None:
+    """Checks that the programs of a target can have dynamic axes.
+
+    Raises:
+        InputError: They take the sizes of the example only.
+    """
+    if names and has_fixed_sizes(target):
+        raise InputError(
+            f"a program of {target.name} takes inputs of one size",
+            found=", ".join(f"--{name} dynamic" for name in names),
+            hint="give sizes, or choose another target, such as onnx or saved-model",
         )
 
 
