@@ -76,13 +76,14 @@ class AxisSize(click.ParamType[int | str]):
 )
 @click.option(
     "--layout",
-    type=click.Choice(["optimum"]),
+    type=click.Choice(["optimum", "transformers.js"]),
     default="optimum",
     show_default=True,
-    help="Naming convention of files, inputs and outputs.",
+    help="Names of files: optimum's, or the folder onnx/ and tokenizer.json for transformers.js.",
 )
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
-@click.option("--cases",
+@click.option(
+    "--cases",
     help="Names of cases to validate, separated by commas; default: all. The program is the same.",
 )
 @_validation.budget_option
@@ -173,6 +174,7 @@ def command(
                     "merged": merged,
                     "optimize": optimize,
                     "quantize": quantize,
+                    "layout": None if layout == "optimum" else layout,
                 },
             ),
             pool,

@@ -42,6 +42,15 @@ class ExampleInputs:
             self.axes[name].get(axis, size) for axis, size in enumerate(self.arrays[name].shape)
         ]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the dynamic axes by their names."""
+        return {
+            symbol: self.arrays[name].shape[axis]
+            for name, axes in self.axes.items()
+            for axis, symbol in axes.items()
+        }
+
 
 def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int, str]]:
     """Returns the dynamic axes: the batch, the length of inputs with two axes, and axes that differ between examples.

@@ -12,6 +12,8 @@ from equipoise.exporters.artifact_files import (
     ONNX_MERGED_DECODER,
     ONNX_MODEL,
     ONNX_SHARED_WEIGHTS,
+    TRANSFORMERS_JS,
+    with_suffix,
 )
 from equipoise.exporters.cache_names import WHOLE_MODEL
 from equipoise.exporters.onnx.external_data import (
@@ -27,7 +29,6 @@ from equipoise.exporters.shapes.branch_check import check_size_branches
 from equipoise.exporters.shapes.input_specs import limit_notes
 from equipoise.exporters.target import INT8_DYNAMIC, ExportableModel
 from equipoise.exporters.torch_export import export_program, export_with_transformers
-
 
 TOTAL_LENGTH = "past_sequence_length + sequence_length"
 """Name of the attention mask's length beside a past, as optimum writes it: it computes sizes of outputs from such names."""
@@ -77,17 +78,46 @@ class Onnx:
         reports: dict[str, dict[str, Any]] = {}
         for role, source in sources.items():
             file = path if role == WHOLE_MODEL else path.with_name(f"{role}_model.onnx")
-            reports[role] = {"file": file.name, **self.make(way, source, file)}
+            reports[role] = {**self.make(way, source, file), "file": file.name}
         if len(reports) == 1:
             return reports
         files = [path.with_name(one["file"]) for one in reports.values()]
         options = sources["encoder"].options
-        share_external_data(
-            files, path.with_name(ONNX_SHARED_WEIGHTS), options.get("max_shard_size")
-        )
+        weights = path.with_name(ONNX_SHARED_WEIGHTS)
+        share_external_data(files, weights, options.get("max_shard_size"))
         for file in files:
             check_and_describe(file)
-        return _merge_decoder_files(reports, path) if options.get("merged") else reports
+        is_web = options.get("layout") == TRANSFORMERS_JS
+        if options.get("merged") or is_web:
+            reports = _merge_decoder_files(reports, path)
+        return _part_files(reports, path, options) if is_web else reports
+
+
+def _part_files(
+    reports: Mapping[str, dict[str, Any]], path: Path, options: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Gives each graph its own weights, and its file the suffix of the whole model's: transformers.js shares no weights."""
+    import onnx_ir
+
+    suffix = path.stem.removeprefix(Path(ONNX_MODEL).stem)
+    storage: dict[str, Any] = {
+        "external": bool(options.get("external")),
+        "limit": options.get("max_shard_size"),
+    }
+    with TemporaryDirectory(dir=path.parent) as folder:
+        for report in reports.values():
+            model = onnx_ir.load(str(path.with_name(report["file"])))
+            save_model(model, Path(folder) / with_suffix(report["file"], suffix), **storage)
+        for former in (path.with_name(report["file"]) for report in reports.values()):
+            former.unlink()
+        for weights in path.parent.glob(f"{ONNX_SHARED_WEIGHTS}*"):
+            weights.unlink()
+        for file in Path(folder).iterdir():
+            file.rename(path.with_name(file.name))
+    return {
+        role: {**report, "file": with_suffix(report["file"], suffix)}
+        for role, report in reports.items()
+    }
 
 
 def _merge_decoder_files(

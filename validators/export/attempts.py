@@ -13,6 +13,7 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.exporters.artifact import Attempt
+from equipoise.exporters.artifact_files import onnx_program
 from equipoise.exporters.build import BuildRequest
 from equipoise.exporters.example_inputs import ExampleInputs
 from equipoise.exporters.target import SupportsKvCache, Target, has_fixed_sizes, target_reference
@@ -111,7 +112,9 @@ class ExportJob:
         inputs = folder / "inputs.npz"
         arrays: dict[str, Any] = dict(self.inputs.arrays)
         np.savez(inputs, **arrays)
-        path = folder / self.target.program
+        options, precision = self.options, self.context.request.precision
+        path = folder / onnx_program(self.target.program, options, precision)
+        path.parent.mkdir(parents=True, exist_ok=True)
         start = perf_counter()
         try:
             about = self._build(way, inputs, path, cached=cached)
@@ -125,7 +128,7 @@ class ExportJob:
             inputs.unlink()
             context.free_memory()
         self.attempts.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
-        program = path if path.exists() else folder
+        program = path if path.exists() else path.parent
         return ExportedProgramFile(self.target.name, way, program, folder, how, about)
 
     def _check_dynamic(self, about: Mapping[str, Any]) -> None:

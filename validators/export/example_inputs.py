@@ -51,8 +51,7 @@ def example_inputs(
     names = set(arrays)
     passes = [one for one in recorder.passes if set(one) == names]
     batches = [
-        {name: value for name, value in one.arrays.items() if name in names}
-        for one in known
+        {name: value for name, value in one.arrays.items() if name in names} for one in known
     ]
     axes = varying_axes([*passes, *batches])
     fixed_axes = {FIXABLE_AXES[name] for name in sizes}
@@ -151,7 +150,11 @@ def _check_dynamic(
     """
     for name in names:
         for array, axes in inputs.axes.items():
-            sizes = {inputs.arrays[array].shape[axis] for axis in axes if axes[axis] == FIXABLE_AXES[name]}
+            sizes = {
+                inputs.arrays[array].shape[axis]
+                for axis in axes
+                if axes[axis] == FIXABLE_AXES[name]
+            }
             if sizes == {1}:
                 raise InputError(
                     f"{context.task.name} runs the model with a {name} of 1: it is not dynamic",

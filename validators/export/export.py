@@ -35,7 +35,12 @@ from equipoise.validators.export.attempts import (
 )
 from equipoise.validators.export.example_inputs import batch_of_sizes, example_inputs
 from equipoise.validators.export.manifest import build_manifest
-from equipoise.validators.export.targets import check_dynamic, check_target, resolve_target
+from equipoise.validators.export.targets import (
+    check_dynamic,
+    check_layout,
+    check_target,
+    resolve_target,
+)
 from equipoise.validators.judgement.results import PASSING_VERDICTS, Report, Verdict
 from equipoise.validators.models.sources import ModelSource, backend_names, name_user_paths
 from equipoise.validators.runtime.process import WorkerPool
@@ -111,6 +116,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
         processes = pool or stack.enter_context(WorkerPool())
         check_target(target, request.options, processes.interpreters)
         check_dynamic(target, request.dynamic)
+        check_layout(request.options, request.request.precision)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="equipoise-")))
         model = resolve_source(request.request.model)
         stack.enter_context(name_user_paths(model, scratch))

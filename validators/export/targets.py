@@ -9,6 +9,7 @@ from sys import executable
 
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.install_hint import install_hint
+from equipoise.exporters.artifact_files import TRANSFORMERS_JS, WEB_SUFFIXES
 from equipoise.exporters.target import Target, find_target, has_fixed_sizes, target_names
 from equipoise.validators.runtime.interpreters import find_interpreter
 
@@ -21,6 +22,7 @@ ONNX_ONLY_OPTIONS = {
     "optimize": "graph that ONNX Runtime could rewrite",
     "max_shard_size": "data outside its file",
     "merged": "graphs that could be merged",
+    "layout": "layout for transformers.js",
 }
 """Options that only ONNX has -> what they are about."""
 
@@ -68,6 +70,20 @@ def check_target(
             "the opset is too old for PyTorch's exporter",
             found=f"opset {opset}",
             expected=f"{MIN_OPSET} or newer",
+        )
+
+
+def check_layout(options: Mapping[str, object], precision: str) -> None:
+    """Checks that a layout has a file name for a precision.
+
+    Raises:
+        InputError: transformers.js has none.
+    """
+    if options.get("layout") == TRANSFORMERS_JS and precision not in WEB_SUFFIXES:
+        raise InputError(
+            "transformers.js loads no graph of this precision",
+            found=precision,
+            expected="float32 or float16 (--dtype fp32, fp16), or --quantize int8-dynamic",
         )
 
 

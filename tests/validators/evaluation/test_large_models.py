@@ -137,7 +137,9 @@ def test_loops_of_a_large_model_follow_those_with_a_cache_in_one_pass() -> None:
     (result,) = report.backends
     assert result.verdict in FINE
     assert {case.case: len(case.seconds) for case in result.cases} == passes
-    assert any("greedy: as in all cases that generate, 4 tokens" in n for n in report.reference.notes)
+    assert any(
+        "greedy: as in all cases that generate, 4 tokens" in n for n in report.reference.notes
+    )
 
 
 @pytest.mark.usefixtures("large")
