@@ -81,6 +81,13 @@ class AxisSize(click.ParamType[int | str]):
     show_default=True,
     help="Names of files: optimum's, or the folder onnx/ and tokenizer.json for transformers.js.",
 )
+@click.option(
+    "--graph",
+    type=click.Choice(["whole", "body"]),
+    default="whole",
+    show_default=True,
+    help="sentence-transformers: from tokens to the sentence's embedding, or the transformer alone.",
+)
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
 @click.option(
     "--cases",
@@ -113,6 +120,7 @@ def command(
     optimize: bool,
     quantize: str | None,
     layout: str,
+    graph: str,
     no_validate: bool,
     cases: str | None,
     budget: float | None,
@@ -146,6 +154,7 @@ def command(
             _validation.print_own_code_note(folder)
         request = Request(
             model=folder,
+            sentence=graph == "whole",
             task=task,
             device=workers.device,
             precision=precision,

@@ -117,7 +117,12 @@ def _merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if single := reports.get("model"):
         return {**merged, **{key: single[key] for key in ("graph_inputs", "graph_outputs")}}
     merged["graphs"] = {
-        role: {"file": one["file"], "inputs": one["graph_inputs"], "outputs": one["graph_outputs"]}
+        role: {
+            "file": one["file"],
+            **({"signature": one["signature"]} if "signature" in one else {}),
+            "inputs": one["graph_inputs"],
+            "outputs": one["graph_outputs"],
+        }
         for role, one in reports.items()
     }
     return merged

@@ -9,11 +9,13 @@ from typing import Any
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_notes
+from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import Artifact, copy_companions, hash_files
 from equipoise.exporters.artifact_files import TRANSFORMERS_JS, WEB_FOLDER
 from equipoise.exporters.artifact_readme import example_sizes, write_readme
 from equipoise.exporters.example_inputs import ExampleInputs
+from equipoise.exporters.sentence_modules import split_class_name
 from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.export.attempts import ExportedProgramFile, ExportJob
@@ -45,6 +47,7 @@ def build_manifest(
     """
     context, folder = job.context, job.folder
     companions = copy_companions(context.pytorch.path, folder, _config_at_precision(context))
+    companions = (*companions, *write_sentence_modules(context.pytorch.path, folder))
     notes = [*program.about.get("notes", ()), *companion_notes(context.pytorch.path)]
     is_web = job.options.get("layout") == TRANSFORMERS_JS
     if is_web:
@@ -57,7 +60,7 @@ def build_manifest(
     artifact = Artifact(
         source=_source_section(context),
         task=context.task.name,
-        class_name=context.class_name,
+        class_name=split_class_name(context.class_name)[0],
         model_type=context.model.model_type,
         target=job.target.name,
         program="" if graphs else program.path.relative_to(program.folder).as_posix(),
@@ -76,6 +79,7 @@ def build_manifest(
         opset=program.about.get("opset"),
         settings={
             "sizes": dict(sizes),
+            **({"graph": "sentence"} if split_class_name(context.class_name)[1] else {}),
             **{name: value for name, value in job.options.items() if value},
         },
         companions=companions,
