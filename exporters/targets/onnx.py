@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.convert.core.framework_types import OnnxModel, OnnxValue
+from equipoise.convert.core.framework_types import OnnxModel, OnnxValue, TorchModel
 from equipoise.exporters.artifact_files import (
     ONNX_MERGED_DECODER,
     ONNX_MODEL,
@@ -15,7 +15,7 @@ from equipoise.exporters.artifact_files import (
     TRANSFORMERS_JS,
     with_suffix,
 )
-from equipoise.exporters.cache_names import WHOLE_MODEL
+from equipoise.exporters.cache_names import PAST_PREFIX, WHOLE_MODEL
 from equipoise.exporters.onnx.external_data import (
     remove_unused_inputs,
     save_model,
@@ -89,7 +89,7 @@ class Onnx:
             check_and_describe(file)
         is_web = options.get("layout") == TRANSFORMERS_JS
         if options.get("merged") or is_web:
-            reports = _merge_decoder_files(reports, path)
+            reports = _merge_decoder_files(reports, path, sources["encoder"].model)
         return _part_files(reports, path, options) if is_web else reports
 
 
@@ -121,7 +121,7 @@ def _part_files(
 
 
 def _merge_decoder_files(
-    reports: Mapping[str, dict[str, Any]], path: Path
+    reports: Mapping[str, dict[str, Any]], path: Path, model: TorchModel
 ) -> dict[str, dict[str, Any]]:
     """Merges both decoders into one file."""
     file = path.with_name(ONNX_MERGED_DECODER)
@@ -129,8 +129,24 @@ def _merge_decoder_files(
         path.with_name(reports[role]["file"]) for role in ("decoder", "decoder_with_past")
     )
     merge_decoders(first, with_past, file)
-    merged = {"file": file.name, **check_and_describe(file)}
+    described = check_and_describe(file)
+    notes = _note_on_optimum(described["graph_inputs"], model.config)
+    merged = {**described, "file": file.name, "notes": notes}
     return {"encoder": reports["encoder"], "decoder_merged": merged}
+
+
+def _note_on_optimum(inputs: Mapping[str, dict[str, Any]], config: Any) -> list[str]:
+    """Notes that optimum cannot size the empty past of a merged decoder, where it is not what the encoder's config says."""
+    _, heads, _, width = inputs[f"{PAST_PREFIX}0.decoder.key"]["shape"]
+    wanted = getattr(config, "num_attention_heads", None) or heads
+    computed = (wanted, getattr(config, "hidden_size", wanted * width) // wanted)
+    if computed == (heads, width):
+        return []
+    past = f"{heads} heads of {width} numbers"
+    other = f"{computed[0]} of {computed[1]}"
+    return [
+        f"optimum-onnx runs two decoders only: the past has {past}, and it computes {other} for a merged one"
+    ]
 
 
 def _export_dynamo(

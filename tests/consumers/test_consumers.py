@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from equipoise.fixtures.sentence_models import PROMPT, write_sentence_model
+from equipoise.validators.core.request import Request
+from equipoise.validators.export.export import ExportRequest, export_model
 from equipoise.validators.pipeline import run_pipeline
 from equipoise.validators.runtime.process import WorkerPool
 
@@ -20,7 +22,13 @@ pytestmark = [pytest.mark.consumers, pytest.mark.slow, pytest.mark.transformers]
 
 TASKS = Path(__file__).parents[2] / "fixtures" / "tasks"
 TEXTS = ["The weather is fine today.", "A cat sleeps.", "Yesterday the children went to the lake."]
-TEXT_TO_TEXT = "translate English to German: The owl seeks the horse."
+TEXT_OF = {
+    "text-classification": "a wonderful film",
+    "text-generation-llama": "the owl",
+    "translation": "A horse sees a woman and the cat.",
+    "translation-t5": "translate English to German: The owl seeks the horse.",
+}
+"""Fixture -> the text that is given to it."""
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 ENCODE = """
@@ -35,18 +43,19 @@ print(json.dumps({"tokens": dict(tokens), "vectors": model.encode(texts).tolist(
 """
 OPTIMUM = """
 import json, sys
-import torch
 from optimum import onnxruntime
 from transformers import AutoTokenizer
-folder, name, text, options = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-model = getattr(onnxruntime, name).from_pretrained(folder, **options)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-inputs = tokenizer(text, return_tensors="pt")
-if hasattr(model, "generate"):
-    ids = model.generate(**inputs, do_sample=False)
-    print(json.dumps(tokenizer.decode(ids[0], skip_special_tokens=True)))
-else:
-    print(json.dumps(model(**inputs).logits.softmax(-1).tolist()))
+answers = {}
+for folder, name, text, bound in json.loads(sys.argv[1]):
+    model = getattr(onnxruntime, name).from_pretrained(folder, subfolder="onnx", use_io_binding=bound)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(text, return_tensors="pt")
+    if hasattr(model, "generate"):
+        ids = model.generate(**inputs, do_sample=False)
+        answers[name] = tokenizer.decode(ids[0], skip_special_tokens=True)
+    else:
+        answers[name] = model(**inputs).logits.softmax(-1).max().item()
+print(json.dumps(answers))
 """
 NODE = """
 import { pipeline, env } from '@huggingface/transformers';
@@ -73,26 +82,18 @@ def consumer(pytestconfig: pytest.Config) -> Callable[..., Any]:
     return run
 
 
-@pytest.fixture
-def node(pytestconfig: pytest.Config, tmp_path: Path) -> Callable[..., Any]:
-    """Returns a function that runs a pipeline of transformers.js on a folder below ``tmp_path``."""
+@pytest.fixture(scope="session")
+def node(pytestconfig: pytest.Config) -> Callable[..., Any]:
+    """Returns a function that runs a pipeline of transformers.js on an artifact."""
     folder = Path(pytestconfig.getoption("--node"))
     if which("node") is None or not (folder / "node_modules").is_dir():
         pytest.skip("there is no Node with the package @huggingface/transformers on this machine")
     script = folder / "pipeline.mjs"
     script.write_text(NODE, encoding="utf-8")
 
-    def run(task: str, model: str, dtype: str, text: str, **options: object) -> Any:
-        command = [
-            "node",
-            str(script),
-            f"{tmp_path}/",
-            task,
-            model,
-            dtype,
-            text,
-            json.dumps(options),
-        ]
+    def run(task: str, model: Path, dtype: str, text: str, **options: object) -> Any:
+        folders = [f"{model.parent}/", task, model.name]
+        command = ["node", str(script), *folders, dtype, text, json.dumps(options)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
@@ -100,45 +101,37 @@ def node(pytestconfig: pytest.Config, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-@pytest.fixture
-def export(cli: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
-    """Returns a function that exports a model to ONNX and returns the artifact."""
+@pytest.fixture(scope="module")
+def artifacts(worker_pool: WorkerPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Artifacts in the layout of transformers.js, which optimum reads too."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    for name in TEXT_OF:
+        request = Request(TASKS / name)
+        options = {"layout": "transformers.js"}
+        export_model(
+            ExportRequest(request, folder / name, "onnx", judged=False, options=options),
+            worker_pool,
+        )
+    return {name: folder / name for name in TEXT_OF}
 
-    def run(model: Path, *options: object) -> Path:
-        out = tmp_path / "out"
-        outcome = cli("export", model, out, "--to", "onnx", "--ways", "dynamo", *options)
-        assert outcome.code == 0, outcome.out + outcome.err
-        return out
 
-    return run
-
-
-def answer(task: str, model: Path, text: str, workers: WorkerPool) -> Any:
-    """Returns what the model itself answers, on PyTorch."""
-    (found,) = run_pipeline(task, model, [text], workers=workers)
+def answer(name: str, workers: WorkerPool) -> Any:
+    """Returns what a model itself answers, on PyTorch."""
+    task = name.removesuffix("-llama").removesuffix("-t5")
+    (found,) = run_pipeline(task, TASKS / name, [TEXT_OF[name]], workers=workers)
     return found[0] if isinstance(found, list) else found
 
 
-@pytest.mark.parametrize(
-    ("modes", "settings"),
-    [
-        (MODES, {}),
-        (("mean",), {"dense": False, "include_prompt": False, "prompt": PROMPT}),
-        (("cls", "lasttoken"), {"prompt": PROMPT}),
-    ],
-)
 def test_sentence_transformers(
-    modes: tuple[str, ...],
-    settings: dict[str, Any],
-    consumer: Callable[..., Any],
-    export: Callable[..., Path],
-    tmp_path: Path,
+    consumer: Callable[..., Any], workers: WorkerPool, tmp_path: Path
 ) -> None:
     """The graph gives what ``encode`` gives, and the library itself loads the artifact."""
     import onnxruntime
 
-    model = write_sentence_model(tmp_path / "model", modes, **settings)
-    out = export(model, "--cases", "padded")
+    settings: dict[str, Any] = {"include_prompt": False, "prompt": PROMPT}
+    model, out = write_sentence_model(tmp_path / "model", MODES, **settings), tmp_path / "out"
+    request = Request(model, sentence=True)
+    export_model(ExportRequest(request, out, "onnx", judged=False), workers)
     expected = consumer(ENCODE, model, "torch", json.dumps(TEXTS))
     loaded = consumer(ENCODE, out, "onnx", json.dumps(TEXTS))
     np.testing.assert_allclose(loaded["vectors"], expected["vectors"], rtol=0, atol=2e-6)
@@ -148,73 +141,37 @@ def test_sentence_transformers(
     np.testing.assert_allclose(vectors, expected["vectors"], rtol=0, atol=2e-6)
 
 
-def test_optimum_classifies(
-    consumer: Callable[..., Any], export: Callable[..., Path], workers: WorkerPool
+def test_optimum(
+    artifacts: dict[str, Path], consumer: Callable[..., Any], workers: WorkerPool
 ) -> None:
-    """Sizes of outputs are computed from the names of axes where memory is bound before the call."""
-    out = export(TASKS / "text-classification", "--no-validate")
-    name, text = "ORTModelForSequenceClassification", "a wonderful film"
-    scores = consumer(OPTIMUM, out, name, text, json.dumps({"use_io_binding": True}))
-    expected = answer("text-classification", TASKS / "text-classification", text, workers)
-    assert max(scores[0]) == pytest.approx(expected["score"], abs=1e-5)
+    """Where memory is bound before a call, the sizes of outputs are computed from the names of axes."""
+    models = {
+        "text-classification": ("ORTModelForSequenceClassification", True),
+        "text-generation-llama": ("ORTModelForCausalLM", True),
+        "translation": ("ORTModelForSeq2SeqLM", False),
+    }
+    calls = [
+        (str(artifacts[model]), name, TEXT_OF[model], bound)
+        for model, (name, bound) in models.items()
+    ]
+    found = consumer(OPTIMUM, json.dumps(calls))
+    score = answer("text-classification", workers)["score"]
+    assert found["ORTModelForSequenceClassification"] == pytest.approx(score, abs=1e-5)
+    assert (
+        found["ORTModelForCausalLM"] == answer("text-generation-llama", workers)["generated_text"]
+    )
+    assert found["ORTModelForSeq2SeqLM"] == answer("translation", workers)["translation_text"]
 
 
-@pytest.mark.parametrize("io_binding", [False, True])
-def test_optimum_writes(
-    io_binding: bool,
-    consumer: Callable[..., Any],
-    export: Callable[..., Path],
-    workers: WorkerPool,
-) -> None:
-    model = TASKS / "text-generation-llama"
-    out = export(model, "--no-validate")
-    options = json.dumps({"use_io_binding": io_binding})
-    found = consumer(OPTIMUM, out, "ORTModelForCausalLM", "the owl", options)
-    expected = answer("text-generation", model, "the owl", workers)
-    assert found == expected["generated_text"]
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_optimum_translates(
-    merged: bool,
-    consumer: Callable[..., Any],
-    export: Callable[..., Path],
-    workers: WorkerPool,
-) -> None:
-    """A merged T5 needs ``use_merged=False`` with two decoders only; its ``d_kv`` is ``d_model / heads`` here."""
-    model = TASKS / "translation-t5"
-    out = export(model, "--no-validate", *(["--merged"] if merged else []))
-    found = consumer(OPTIMUM, out, "ORTModelForSeq2SeqLM", TEXT_TO_TEXT, "{}")
-    assert found == answer("translation", model, TEXT_TO_TEXT, workers)["translation_text"]
-
-
-def test_node_classifies(
-    node: Callable[..., Any], export: Callable[..., Path], workers: WorkerPool
-) -> None:
-    export(TASKS / "text-classification", "--layout", "transformers.js", "--no-validate")
-    text = "a wonderful film"
-    found = node("text-classification", "out", "fp32", text)
-    expected = answer("text-classification", TASKS / "text-classification", text, workers)
+def test_node(artifacts: dict[str, Path], node: Callable[..., Any], workers: WorkerPool) -> None:
+    found = node(
+        "text-classification", artifacts["text-classification"], "fp32", "a wonderful film"
+    )
+    expected = answer("text-classification", workers)
     assert found["label"] == expected["label"]
     assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
-
-
-def test_node_writes(
-    node: Callable[..., Any], export: Callable[..., Path], workers: WorkerPool
-) -> None:
-    model = TASKS / "text-generation-llama"
-    export(model, "--layout", "transformers.js", "--no-validate")
-    found = node("text-generation", "out", "fp32", "the owl", do_sample=False)
-    assert found == answer("text-generation", model, "the owl", workers)
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "q8"])
-def test_node_translates(
-    dtype: str, node: Callable[..., Any], export: Callable[..., Path], workers: WorkerPool
-) -> None:
-    """With int8 weights the program is compared with itself, run by Equipoise."""
-    model = TASKS / "translation-t5"
-    quantize = ["--quantize", "int8-dynamic"] if dtype == "q8" else []
-    out = export(model, "--layout", "transformers.js", "--no-validate", *quantize)
-    found = node("translation", "out", dtype, TEXT_TO_TEXT)
-    assert found == answer("translation", out if quantize else model, TEXT_TO_TEXT, workers)
+    for name in ("text-generation-llama", "translation-t5"):
+        task = name.rpartition("-")[0]
+        settings = {} if task == "translation" else {"do_sample": False}
+        found = node(task, artifacts[name], "fp32", TEXT_OF[name], **settings)
+        assert found == answer(name, workers)
