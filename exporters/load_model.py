@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.convert.core.framework_types import TorchModel
-from equipoise.exporters.sentence_modules import add_sentence_modules, split_class_name
+from equipoise.exporters.sentence.forward import add_sentence_modules
+from equipoise.exporters.sentence.modules import split_class_name
 
 ATTENTION = "eager"
 """Every side computes attention with plain matrix products; fused kernels round differently."""

@@ -66,6 +66,7 @@ def expected_logits(rows: int, length: int) -> Any:
         return model(ones, ones, ones).logits.numpy()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 @pytest.mark.parametrize("target", ["torchscript", "torch-export"])
 def test_calls_by_order_and_keyword(target: str, workers: WorkerPool, tmp_path: Path) -> None:
     """Inputs stand in the order of ``forward``; one case to judge does not freeze the batch at 1."""
@@ -95,7 +96,7 @@ def test_calls_by_order_and_keyword(target: str, workers: WorkerPool, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ALONE)
 def test_readme_in_a_bare_process(target: str, workers: WorkerPool, tmp_path: Path) -> None:
-    """The example of an artifact's README runs with its runtime alone and gives the model's numbers."""
+    """The example of an artifact's README, which the docs show too, runs with its runtime alone and gives the model's numbers."""
     out = tmp_path / "out"
     sizes = {"batch": 2, "sequence": 24} if target == "tflite" else {}
     artifact = export(target, BERT, out, workers, sizes=sizes)
@@ -105,6 +106,7 @@ def test_readme_in_a_bare_process(target: str, workers: WorkerPool, tmp_path: Pa
     assert "README.md" in artifact.files
     assert "it was not compared with the model" in text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code in (ROOT / "docs" / "artifacts.md").read_text(encoding="utf-8")
     script = BARE.format(names=("equipoise", *ALONE[target])) + code
     script += (
         "import json\nimport numpy\nprint(json.dumps(numpy.asarray(outputs['logits']).tolist()))"

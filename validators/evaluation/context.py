@@ -8,7 +8,7 @@ from pathlib import Path
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
 from equipoise.exporters.artifact import find_manifest
-from equipoise.exporters.sentence_modules import WITH_MODULES, read_sentence_modules
+from equipoise.exporters.sentence.modules import WITH_MODULES, read_sentence_modules
 from equipoise.validators.core.budget import Budget
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Arrays, Batch, Decision

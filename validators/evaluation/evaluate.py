@@ -12,7 +12,7 @@ from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.opening.open_files import open_container
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
 from equipoise.convert.core.tensor import TensorRef
-from equipoise.exporters.sentence_modules import (
+from equipoise.exporters.sentence.modules import (
     ATTRIBUTE,
     read_sentence_modules,
     split_class_name,

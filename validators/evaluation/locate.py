@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from equipoise.convert.core.errors import EquipoiseError
-from equipoise.exporters.sentence_modules import split_class_name
+from equipoise.exporters.sentence.modules import split_class_name
 from equipoise.validators.core.types import Arrays, CapturedPass, CapturedPasses, ForwardPass
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.reference import ReferenceModels

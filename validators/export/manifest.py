@@ -13,12 +13,12 @@ from equipoise.convert.checkpoints.sentence_modules import write_sentence_module
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import Artifact, copy_companions, hash_files
 from equipoise.exporters.artifact_files import TRANSFORMERS_JS, WEB_FOLDER
-from equipoise.exporters.artifact_readme import example_sizes, write_readme
 from equipoise.exporters.example_inputs import ExampleInputs
-from equipoise.exporters.sentence_modules import split_class_name
+from equipoise.exporters.sentence.modules import split_class_name
 from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.export.attempts import ExportedProgramFile, ExportJob
+from equipoise.validators.export.readme import example_sizes, write_readme
 from equipoise.validators.export.web_companions import complete_for_transformers_js
 from equipoise.validators.judgement.results import (
     BackendResult,

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.exporters.load_model import load_pytorch_model
-from equipoise.exporters.sentence_modules import WITH_MODULES, read_sentence_modules
+from equipoise.exporters.sentence.modules import WITH_MODULES, read_sentence_modules
 from equipoise.fixtures.sentence_models import DIMENSION, POOLING_KEYS, write_sentence_model
 
 pytestmark = pytest.mark.transformers
