@@ -43,7 +43,9 @@ DYNAMIC_SIZES = {
     "detr object-detection": SHAPES,
     "segformer image-segmentation": IMAGE,
     "depth_anything depth-estimation": SHAPES,
-    "whisper automatic-speech-recognition": PAST,
+    "whisper automatic-speech-recognition": {
+        *("batch_size", "decoder_sequence_length", "past_decoder_sequence_length"),
+    },
     "wav2vec2-bert automatic-speech-recognition": {"batch_size", "input_features_1"},
     "clap zero-shot-audio-classification": {"batch_size", "input_features_batch_size"},
     "layoutlmv3 document-question-answering": TEXT,

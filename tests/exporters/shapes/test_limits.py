@@ -113,4 +113,4 @@ def test_pytorch(target: str, exported_notes: Callable[[str], list[str]], tmp_pa
     if target == "torch-export":
         program = torch.export.load(str(tmp_path / find_target(target).program)).module()
         with pytest.raises((AssertionError, RuntimeError), match="13"):
-            program(*(torch.from_numpy(value) for value in inputs(3, LONGEST + 1).values()))
+            program(**{name: torch.from_numpy(one) for name, one in inputs(3, LONGEST + 1).items()})
