@@ -17,11 +17,11 @@ demo: .venv/done .venv-oracle/done  ## Sets up, converts a small TensorFlow chec
 	.venv/bin/equipoise validate fixtures/checkpoints/sentiment demo-out/flax \
 	    --backends tensorflow,flax,onnx,torchscript,torch-export $(ORACLE) --report demo-out/report.html
 
-test: .venv/done .venv-oracle/done .venv-base/done .packages/done lint  ## Sets up and runs everything, the oracle included
+test: .venv/done .venv-oracle/done .venv-base/done .venv-consumers/done .node/done .packages/done lint  ## Sets up and runs everything, the oracle included
 	.venv/bin/pytest --numprocesses 2 --dist loadgroup
 
 quick: .venv/done  ## Runs the tests that need neither the oracle nor much time
-	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m "not oracle and not slow and not packages"
+	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m "not oracle and not slow and not packages and not consumers"
 
 representative: .venv/done .venv-oracle/done  ## Holds one class of each model type to transformers 4.57.6
 	.venv/bin/pytest --numprocesses 2 --dist loadgroup -m representative tests/oracle
@@ -91,6 +91,23 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 	.venv-base/bin/pip install $(QUIET) -c constraints/main.txt -e .
 	touch $@
 
+# Programs of others that load artifacts; torch first, as above.
+.venv-consumers/done: constraints/consumers.txt
+	rm -rf .venv-consumers
+	$(PYTHON) -m venv .venv-consumers
+	.venv-consumers/bin/pip install $(QUIET) torch==2.13.0
+	.venv-consumers/bin/pip install $(QUIET) -r constraints/consumers.txt
+	touch $@
+
+# Where there is no Node, or its registry cannot be reached, its tests are skipped and say so.
+.node/done: constraints/package.json
+	mkdir -p .node
+	cp constraints/package.json .node/package.json
+	if command -v npm; then \
+	    npm install --prefix .node --ignore-scripts --no-audit --no-fund --silent --fetch-retries 1 --fetch-timeout 60000 \
+	    || echo "npm could not install @huggingface/transformers: tests of Node are skipped"; fi
+	touch $@
+
 # Their files alone are wanted: no dependencies, no imports, no place in an environment.
 .packages/done: constraints/packages.txt .venv/done
 	rm -rf .packages
@@ -98,4 +115,4 @@ tasks: .venv-oracle/done  ## Trains the committed models of the pipeline tasks a
 	touch $@
 
 clean:  ## Removes the environments and what was built
-	rm -rf .venv .venv-oracle .venv-base .venv-newest .packages build dist demo-out *.egg-info .cache
+	rm -rf .venv .venv-oracle .venv-base .venv-newest .venv-consumers .node .packages build dist demo-out *.egg-info .cache

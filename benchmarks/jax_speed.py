@@ -167,7 +167,7 @@ def _decoding_steps() -> tuple[dict[str, Callable[[], Any]], float]:
 def _export_with_cache(model: Any, tensors: dict[str, Any], folder: Path) -> None:
     model.save_pretrained(folder / "model")
     np.savez(folder / "inputs.npz", **{name: value.numpy() for name, value in tensors.items()})
-    axes = {name: {"0": "batch", "1": "sequence"} for name in tensors}
+    axes = {name: {"0": "batch_size", "1": "sequence_length"} for name in tensors}
     build.build(**_request_fields(model, folder, axes), cached=True)
 
 

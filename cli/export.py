@@ -16,22 +16,23 @@ if TYPE_CHECKING:
     from equipoise.validators.export.export import ExportResult
 
 
-class AxisSize(click.ParamType[int | None]):
+DYNAMIC = "dynamic"
+
+
+class AxisSize(click.ParamType[int | str]):
     """``dynamic``, or a fixed size."""
 
     name = "dynamic|n"
 
     def convert(
         self,
-        value: str | int | None,
+        value: str | int,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> int | None:
-        """Returns the fixed size; None for a dynamic axis."""
-        if value is None or isinstance(value, int):
+    ) -> int | str:
+        """Returns the fixed size, or ``dynamic``."""
+        if isinstance(value, int) or value == DYNAMIC:
             return value
-        if value == "dynamic":
-            return None
         if not value.isdecimal() or int(value) < 1:
             self.fail(f"{value!r} is neither 'dynamic' nor a size", param, ctx)
         return int(value)
@@ -77,13 +78,23 @@ class AxisSize(click.ParamType[int | None]):
 )
 @click.option(
     "--layout",
-    type=click.Choice(["optimum"]),
+    type=click.Choice(["optimum", "transformers.js"]),
     default="optimum",
     show_default=True,
-    help="Naming convention of files, inputs and outputs.",
+    help="Names of files: optimum's, or the folder onnx/ and tokenizer.json for transformers.js.",
+)
+@click.option(
+    "--graph",
+    type=click.Choice(["whole", "body"]),
+    default="whole",
+    show_default=True,
+    help="sentence-transformers: from tokens to the sentence's embedding, or the transformer alone.",
 )
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
-@click.option("--cases", help="Names of cases to validate, separated by commas; default: all.")
+@click.option(
+    "--cases",
+    help="Names of cases to validate, separated by commas; default: all. The program is the same.",
+)
 @_validation.budget_option
 @_validation.tolerance_options
 @click.option(
@@ -103,14 +114,15 @@ def command(
     task: str | None,
     dtype: str,
     opset: int | None,
-    batch: int | None,
-    sequence: int | None,
+    batch: int | str | None,
+    sequence: int | str | None,
     external_data: bool,
     max_shard_size: int | None,
     merged: bool,
     optimize: bool,
     quantize: str | None,
     layout: str,
+    graph: str,
     no_validate: bool,
     cases: str | None,
     budget: float | None,
@@ -144,6 +156,7 @@ def command(
             _validation.print_own_code_note(folder)
         request = Request(
             model=folder,
+            sentence=graph == "whole",
             task=task,
             device=workers.device,
             precision=precision,
@@ -160,7 +173,8 @@ def command(
                 request=request,
                 output=output,
                 target=target,
-                sizes={name: size for name, size in sizes.items() if size is not None},
+                sizes={name: size for name, size in sizes.items() if isinstance(size, int)},
+                dynamic=[name for name, size in sizes.items() if size == DYNAMIC],
                 judged=not no_validate,
                 force=force,
                 ways=_validation.split_names(ways),
@@ -171,6 +185,7 @@ def command(
                     "merged": merged,
                     "optimize": optimize,
                     "quantize": quantize,
+                    "layout": None if layout == "optimum" else layout,
                 },
             ),
             pool,

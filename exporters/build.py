@@ -73,7 +73,7 @@ def build(**fields: Any) -> dict[str, Any]:
     """Writes the program of a :class:`BuildRequest` given by its fields.
 
     Returns:
-        ``outputs`` (dtype and shape by name), ``seconds``, ``notes`` for artifact.json, and what else the
+        ``inputs`` (names in their order), ``outputs`` (dtype and shape by name), ``seconds``, ``notes`` for artifact.json, and what else the
         target reports: ``opset``, ``graphs``, ``graph_inputs``, ``graph_outputs``.
     """
     request = BuildRequest(**fields)
@@ -93,7 +93,7 @@ def _write_program(
     exportable = exportable_model(request, model, tensors)
     report = find_target(request.target).make(request.way, exportable, Path(request.output))
     shapes = {name: _describe_tensor(value) for name, value in run_example(exportable).items()}
-    return {"outputs": shapes, **report}
+    return {"inputs": list(tensors), "outputs": shapes, **report}
 
 
 def _write_cache_graphs(
@@ -117,19 +117,27 @@ def _merge_reports(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if single := reports.get("model"):
         return {**merged, **{key: single[key] for key in ("graph_inputs", "graph_outputs")}}
     merged["graphs"] = {
-        role: {"file": one["file"], "inputs": one["graph_inputs"], "outputs": one["graph_outputs"]}
+        role: {
+            "file": one["file"],
+            **({"signature": one["signature"]} if "signature" in one else {}),
+            "inputs": one["graph_inputs"],
+            "outputs": one["graph_outputs"],
+        }
         for role, one in reports.items()
     }
     return merged
 
 
 def load_for_export(request: BuildRequest) -> tuple[TorchModel, list[str]]:
-    """Loads a model and applies the export patches; returns it with notes for artifact.json."""
+    """Loads a model and applies the export patches; returns it with notes for artifact.json.
+
+    Its weights need no gradients, so that the outputs of a program have none either.
+    """
     import torch
 
     torch.set_grad_enabled(False)
     model = load_pytorch_model(request.folder, request.class_name, request.dtype)
-    model = model.to(request.device).eval()
+    model = model.to(request.device).eval().requires_grad_(False)
     notes = apply_patches(model)
     if request.patch:
         runpy.run_path(request.patch)["patch"](model)
@@ -142,12 +150,17 @@ def apply_patches(model: TorchModel) -> list[str]:
 
 
 def load_tensors(inputs: str, model: TorchModel) -> dict[str, TorchTensor]:
-    """Loads example inputs as tensors, floating-point ones in the precision of the model."""
+    """Loads example inputs as tensors, floating-point ones in the precision of the model.
+
+    Their order is that of the arguments of the model's ``forward``, whatever order a tokenizer gives them in: a program
+    that is called with tensors in that order means what the model means.
+    """
     import torch
 
+    order = {name: index for index, name in enumerate(forward_parameters(model))}
     tensors = {}
     with np.load(inputs) as stored:
-        for name in stored.files:
+        for name in sorted(stored.files, key=lambda name: order.get(name, len(order))):
             tensor = torch.from_numpy(stored[name].copy()).to(model.device)
             tensors[name] = tensor.to(model.dtype) if tensor.is_floating_point() else tensor
     return tensors

@@ -8,7 +8,7 @@ reads the encoder's result from cached keys and values only. Names are those of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,15 +28,17 @@ NEW_TOKENS = 2
 """New tokens in the example: torch.export would specialize a length of one."""
 
 INPUT_AXES = {
-    "input_ids": {0: "batch", 1: "sequence"},
-    "position_ids": {0: "batch", 1: "sequence"},
-    "attention_mask": {0: "batch", 1: "total_sequence"},
-    "encoder_attention_mask": {0: "batch", 1: "encoder_sequence"},
-    "encoder_hidden_states": {0: "batch", 1: "encoder_sequence"},
+    "input_ids": {0: "batch_size", 1: "sequence_length"},
+    "position_ids": {0: "batch_size", 1: "sequence_length"},
+    "attention_mask": {0: "batch_size", 1: "total_sequence_length"},
+    "encoder_attention_mask": {0: "batch_size", 1: "encoder_sequence_length"},
+    "encoder_hidden_states": {0: "batch_size", 1: "encoder_sequence_length"},
 }
-PAST_AXES = {0: "batch", 2: "past_sequence"}
-CROSS_ATTENTION_AXES = {0: "batch", 2: "encoder_sequence"}
-AXES_THAT_MAY_BE_EMPTY = frozenset({"past_sequence"})
+PAST_AXES = {0: "batch_size", 2: "past_sequence_length"}
+DECODER_TOKEN_AXES = {0: "batch_size", 1: "decoder_sequence_length"}
+DECODER_PAST_AXES = {0: "batch_size", 2: "past_decoder_sequence_length"}
+CROSS_ATTENTION_AXES = {0: "batch_size", 2: "encoder_sequence_length"}
+AXES_THAT_MAY_BE_EMPTY = frozenset({PAST_AXES[2], DECODER_PAST_AXES[2]})
 
 Tensors = dict[str, TorchTensor]
 
@@ -171,7 +173,7 @@ def _encoder_decoder_graphs(
     encoded = {"encoder_hidden_states": encode(**inputs)["last_hidden_state"], **mask}
     decode = _decoder_forward(model, kwargs, has_mask=has_mask)
     return [
-        CacheGraph("encoder", encode, inputs, {name: axes[name] for name in inputs}),
+        CacheGraph("encoder", encode, inputs, _axes_of_encoder(axes, inputs)),
         *_decoder_graphs(decode, tensors["decoder_input_ids"], encoded),
     ]
 
@@ -231,9 +233,21 @@ def _decoder_graphs(
     ]
 
 
-def _axes_of_inputs(tensors: Mapping[str, TorchTensor]) -> dict[str, dict[int, str]]:
+def _axes_of_encoder(
+    axes: Mapping[str, Mapping[int, str]], inputs: Collection[str]
+) -> dict[str, dict[int, str]]:
+    """Returns the axes of the encoder's inputs; beside a decoder, their length is that of the encoder."""
+    own = {"sequence_length": "encoder_sequence_length"}
     return {
-        name: INPUT_AXES.get(name, CROSS_ATTENTION_AXES if ".encoder." in name else PAST_AXES)
+        name: {axis: own.get(symbol, symbol) for axis, symbol in axes[name].items()}
+        for name in inputs
+    }
+
+
+def _axes_of_inputs(tensors: Mapping[str, TorchTensor]) -> dict[str, dict[int, str]]:
+    known = {**INPUT_AXES, "input_ids": DECODER_TOKEN_AXES}
+    return {
+        name: known.get(name, CROSS_ATTENTION_AXES if ".encoder." in name else DECODER_PAST_AXES)
         for name in tensors
     }
 

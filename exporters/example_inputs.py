@@ -34,13 +34,22 @@ class ExampleInputs:
         """Returns the dimensions of an input, with names for dynamic axes.
 
         >>> import numpy as np
-        >>> inputs = ExampleInputs({"x": np.zeros((2, 7, 3))}, {"x": {0: "batch"}}, {})
+        >>> inputs = ExampleInputs({"x": np.zeros((2, 7, 3))}, {"x": {0: "batch_size"}}, {})
         >>> inputs.shape("x")
-        ['batch', 7, 3]
+        ['batch_size', 7, 3]
         """
         return [
             self.axes[name].get(axis, size) for axis, size in enumerate(self.arrays[name].shape)
         ]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the dynamic axes by their names."""
+        return {
+            symbol: self.arrays[name].shape[axis]
+            for name, axes in self.axes.items()
+            for axis, symbol in axes.items()
+        }
 
 
 def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int, str]]:
@@ -49,10 +58,10 @@ def varying_axes(examples: Sequence[Mapping[str, Array]]) -> dict[str, dict[int,
     >>> import numpy as np
     >>> tokens = [{"input_ids": np.zeros((2, 7), int), "pixel_values": np.zeros((2, 3, 8, 8))}]
     >>> varying_axes(tokens)
-    {'input_ids': {0: 'batch', 1: 'sequence'}, 'pixel_values': {0: 'batch'}}
+    {'input_ids': {0: 'batch_size', 1: 'sequence_length'}, 'pixel_values': {0: 'batch_size'}}
     >>> labels = [{"input_ids": np.zeros((5, 7), int), "pixel_values": np.zeros((2, 3, 8, 8))}]
     >>> varying_axes(labels)["pixel_values"]
-    {0: 'pixel_values_batch'}
+    {0: 'pixel_values_batch_size'}
     """
     names = list(dict.fromkeys(name for example in examples for name in example))
     found: dict[str, dict[int, str]] = {}
@@ -105,15 +114,15 @@ def _always_equal(
 def _axis_name(name: str, axis: int, rank: int, kind: str) -> str:
     """Returns the name of an axis; inputs that share the axis get the same name."""
     if axis == 0:
-        return "batch"
+        return "batch_size"
     if rank == 4 and name.startswith("pixel") and axis in (2, 3):
         return ("height", "width")[axis - 2]
     if name.startswith("decoder_"):
-        return "decoder_sequence" if axis == 1 else f"{name}_{axis}"
+        return "decoder_sequence_length" if axis == 1 else f"{name}_{axis}"
     if (
         axis == 1
         and kind in "iub"
         and name.split("_")[0] in ("input", "attention", "token", "position")
     ):
-        return "sequence"
+        return "sequence_length"
     return f"{name}_{axis}"

@@ -8,19 +8,31 @@ from importlib import import_module
 from typing import Any
 from unittest import mock
 
-from equipoise.convert.core.framework_types import ExportedProgram, FxNode
+from equipoise.convert.core.framework_types import ExportedProgram, FxNode, TorchTensor
 from equipoise.exporters.patches.symbolic_builtins import symbolic_builtins
 from equipoise.exporters.target import ExportableModel, argument_name
 
 
 def export_program(source: ExportableModel) -> ExportedProgram:
-    """Exports with ``torch.export``; PyTorch infers how the dynamic axes depend on each other."""
+    """Exports with ``torch.export``; PyTorch infers how the dynamic axes depend on each other.
+
+    The program is called with keywords, as the model is; it refuses tensors in any order.
+    """
     import torch
 
-    example = tuple(source.tensors.values())
-    shapes = tuple(_dynamic_shapes(source).values())
     with symbolic_builtins(source.model):
-        return torch.export.export(source.module, example, dynamic_shapes=shapes, strict=False)
+        return torch.export.export(
+            source.module,
+            (),
+            named_tensors(source),
+            dynamic_shapes=_dynamic_shapes(source),
+            strict=False,
+        )
+
+
+def named_tensors(source: ExportableModel) -> dict[str, TorchTensor]:
+    """Returns the example inputs by the names of the program's arguments."""
+    return {argument_name(name): value for name, value in source.tensors.items()}
 
 
 def export_with_strategy(source: ExportableModel, way: str) -> ExportedProgram:
@@ -46,9 +58,8 @@ def export_with_transformers(source: ExportableModel, kind: str, **settings: Any
     config = exporter.config_class(dynamic_shapes=_dynamic_shapes(source), **settings)
     wrapped = source.module
     wrapped.config = source.model.config
-    tensors = {argument_name(name): value for name, value in source.tensors.items()}
     with _without_precomputed_inputs(), symbolic_builtins(source.model):
-        program, _ = exporter.export_program(wrapped, tensors, config)
+        program, _ = exporter.export_program(wrapped, named_tensors(source), config)
     return program
 
 

@@ -47,6 +47,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with the unpacked packages of constraints/packages.txt (`make test` makes it)",
     )
     parser.addoption(
+        "--consumers",
+        default=str(ROOT / ".venv-consumers" / "bin" / "python"),
+        help="interpreter of the environment with programs of others that load artifacts (`make test` makes it)",
+    )
+    parser.addoption(
+        "--node",
+        default=str(ROOT / ".node"),
+        help="folder with the packages of constraints/package.json (`make test` makes it)",
+    )
+    parser.addoption(
         "--write-architectures",
         action="store_true",
         help="write docs/architectures.md from what the tests of tests/oracle/test_families.py find",

@@ -16,7 +16,8 @@ def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
     """Writes one graph of two whose weights are in the same files, and removes the two.
 
     The merged graph has the inputs and outputs of both. The branch with past passes the cached keys and values of the
-    encoder through, so that both branches have all outputs.
+    encoder through, so that both branches have all outputs. Sizes of outputs have the names of the branch with past, which
+    are right for both: the past of the first tokens is empty.
 
     Args:
         first: The decoder for the first tokens.
@@ -31,7 +32,7 @@ def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
         outer.take_inputs(model.graph)
         outer.take_weights(model.graph, BRANCH_NAMES[side])
     begin, continued = models["else_branch"].graph, models["then_branch"].graph
-    shapes = {value.name: value for value in (*continued.outputs, *begin.outputs)}
+    shapes = {value.name: value for value in (*begin.outputs, *continued.outputs)}
     names = [str(value.name) for value in begin.outputs]
     branches = {
         side: _branch_graph(model.graph, BRANCH_NAMES[side], names, outer)
@@ -48,9 +49,7 @@ def merge_decoders(first: Path, with_past: Path, path: Path) -> None:
         [switch],
         [onnx_ir.AttrGraph(side, graph) for side, graph in branches.items()],
         outputs=[
-            onnx_ir.Value(
-                name=name, type=shapes[name].type, shape=_without_symbols(shapes[name].shape)
-            )
+            onnx_ir.Value(name=name, type=shapes[name].type, shape=shapes[name].shape)
             for name in names
         ],
     )
@@ -134,12 +133,3 @@ def _branch_graph(graph: OnnxGraph, branch: str, names: list[str], outer: _Outer
             if value.name:
                 value.name = f"{branch}/{value.name}"
     return onnx_ir.Graph([], outputs, nodes=nodes, opset_imports={}, name=branch)
-
-
-def _without_symbols(shape: Any) -> Any:
-    """Returns a shape without symbolic sizes: those of the two branches need not be equal."""
-    import onnx_ir
-
-    if shape is None:
-        return None
-    return onnx_ir.Shape([size if isinstance(size, int) else None for size in shape])

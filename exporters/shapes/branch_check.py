@@ -30,7 +30,7 @@ from equipoise.convert.core.framework_types import (
 from equipoise.exporters.shapes.limits import CheckedProgram, SizeLimit
 from equipoise.exporters.shapes.probe_sizes import Sizes, probe_sizes, simplify_condition
 from equipoise.exporters.shapes.size_branches import SizeBranch, record_branches, traced_sizes
-from equipoise.exporters.target import ExportableModel
+from equipoise.exporters.target import ExportableModel, argument_name
 from equipoise.exporters.torch_export import input_nodes
 
 MAX_INPUT_GROWTH = 64
@@ -131,7 +131,8 @@ class _Trial:
         except Exception:  # noqa: BLE001 - a model may fail in any way
             return None
         try:
-            found = self._unguarded(*inputs)
+            names = map(argument_name, self.source.tensors)
+            found = self._unguarded(**dict(zip(names, inputs, strict=True)))
         except Exception:  # noqa: BLE001 - and so may its program
             return False
         return all(_allclose(found[name], value) for name, value in expected.items())

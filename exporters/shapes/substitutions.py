@@ -157,7 +157,7 @@ def freeze_one_length(
 ) -> dict[str, SizeSubstitution]:
     """Fixes one length that an operator met at the size of the example; batches stay dynamic. The last resort."""
     names = {name.removesuffix(COUNT_SUFFIX) for one in sizes for name in symbols_in(one)}
-    lengths = sorted(name for name in names & traced.keys() if not name.endswith("batch"))
+    lengths = sorted(name for name in names & traced.keys() if not name.endswith("batch_size"))
     left = [name for name in lengths if not isinstance(known.get(name), (EqualTo, Offset))]
     return {left[0]: EqualTo(traced[left[0]])} if left else {}
 

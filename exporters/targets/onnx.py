@@ -7,13 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from equipoise.convert.core.framework_types import OnnxModel, OnnxValue
+from equipoise.convert.core.framework_types import OnnxModel, OnnxValue, TorchModel
 from equipoise.exporters.artifact_files import (
     ONNX_MERGED_DECODER,
     ONNX_MODEL,
     ONNX_SHARED_WEIGHTS,
+    TRANSFORMERS_JS,
+    with_suffix,
 )
-from equipoise.exporters.cache_names import WHOLE_MODEL
+from equipoise.exporters.cache_names import PAST_PREFIX, WHOLE_MODEL
 from equipoise.exporters.onnx.external_data import (
     remove_unused_inputs,
     save_model,
@@ -27,6 +29,9 @@ from equipoise.exporters.shapes.branch_check import check_size_branches
 from equipoise.exporters.shapes.input_specs import limit_notes
 from equipoise.exporters.target import INT8_DYNAMIC, ExportableModel
 from equipoise.exporters.torch_export import export_program, export_with_transformers
+
+TOTAL_LENGTH = "past_sequence_length + sequence_length"
+"""Name of the attention mask's length beside a past, as optimum writes it: it computes sizes of outputs from such names."""
 
 
 class Onnx:
@@ -73,21 +78,50 @@ class Onnx:
         reports: dict[str, dict[str, Any]] = {}
         for role, source in sources.items():
             file = path if role == WHOLE_MODEL else path.with_name(f"{role}_model.onnx")
-            reports[role] = {"file": file.name, **self.make(way, source, file)}
+            reports[role] = {**self.make(way, source, file), "file": file.name}
         if len(reports) == 1:
             return reports
         files = [path.with_name(one["file"]) for one in reports.values()]
         options = sources["encoder"].options
-        share_external_data(
-            files, path.with_name(ONNX_SHARED_WEIGHTS), options.get("max_shard_size")
-        )
+        weights = path.with_name(ONNX_SHARED_WEIGHTS)
+        share_external_data(files, weights, options.get("max_shard_size"))
         for file in files:
             check_and_describe(file)
-        return _merge_decoder_files(reports, path) if options.get("merged") else reports
+        is_web = options.get("layout") == TRANSFORMERS_JS
+        if options.get("merged") or is_web:
+            reports = _merge_decoder_files(reports, path, sources["encoder"].model)
+        return _part_files(reports, path, options) if is_web else reports
+
+
+def _part_files(
+    reports: Mapping[str, dict[str, Any]], path: Path, options: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Gives each graph its own weights, and its file the suffix of the whole model's: transformers.js shares no weights."""
+    import onnx_ir
+
+    suffix = path.stem.removeprefix(Path(ONNX_MODEL).stem)
+    storage: dict[str, Any] = {
+        "external": bool(options.get("external")),
+        "limit": options.get("max_shard_size"),
+    }
+    with TemporaryDirectory(dir=path.parent) as folder:
+        for report in reports.values():
+            model = onnx_ir.load(str(path.with_name(report["file"])))
+            save_model(model, Path(folder) / with_suffix(report["file"], suffix), **storage)
+        for former in (path.with_name(report["file"]) for report in reports.values()):
+            former.unlink()
+        for weights in path.parent.glob(f"{ONNX_SHARED_WEIGHTS}*"):
+            weights.unlink()
+        for file in Path(folder).iterdir():
+            file.rename(path.with_name(file.name))
+    return {
+        role: {**report, "file": with_suffix(report["file"], suffix)}
+        for role, report in reports.items()
+    }
 
 
 def _merge_decoder_files(
-    reports: Mapping[str, dict[str, Any]], path: Path
+    reports: Mapping[str, dict[str, Any]], path: Path, model: TorchModel
 ) -> dict[str, dict[str, Any]]:
     """Merges both decoders into one file."""
     file = path.with_name(ONNX_MERGED_DECODER)
@@ -95,8 +129,24 @@ def _merge_decoder_files(
         path.with_name(reports[role]["file"]) for role in ("decoder", "decoder_with_past")
     )
     merge_decoders(first, with_past, file)
-    merged = {"file": file.name, **check_and_describe(file)}
+    described = check_and_describe(file)
+    notes = _note_on_optimum(described["graph_inputs"], model.config)
+    merged = {**described, "file": file.name, "notes": notes}
     return {"encoder": reports["encoder"], "decoder_merged": merged}
+
+
+def _note_on_optimum(inputs: Mapping[str, dict[str, Any]], config: Any) -> list[str]:
+    """Notes that optimum cannot size the empty past of a merged decoder, where it is not what the encoder's config says."""
+    _, heads, _, width = inputs[f"{PAST_PREFIX}0.decoder.key"]["shape"]
+    wanted = getattr(config, "num_attention_heads", None) or heads
+    computed = (wanted, getattr(config, "hidden_size", wanted * width) // wanted)
+    if computed == (heads, width):
+        return []
+    past = f"{heads} heads of {width} numbers"
+    other = f"{computed[0]} of {computed[1]}"
+    return [
+        f"optimum-onnx runs two decoders only: the past has {past}, and it computes {other} for a merged one"
+    ]
 
 
 def _export_dynamo(
@@ -167,12 +217,13 @@ def _name_inputs_and_outputs(model: OnnxModel, source: ExportableModel) -> None:
 
     known = dict(zip((value.name for value in model.graph.inputs), source.tensors, strict=False))
     symbols: dict[str, str] = {}
+    names = {"total_sequence_length": TOTAL_LENGTH}
     for value in model.graph.inputs:
         name = known[value.name] if value.name not in source.axes else value.name
         value.name = name
         for axis, symbol in source.axes[name].items():
             if value.shape is not None and not isinstance(value.shape[axis], int):
-                symbols[_symbol_text(value.shape[axis])] = symbol
+                symbols[_symbol_text(value.shape[axis])] = names.get(symbol, symbol)
     for value, name in zip(model.graph.outputs, source.outputs, strict=False):
         value.name = name
     for value in (*model.graph.inputs, *model.graph.outputs):

@@ -56,7 +56,8 @@ class TfLite:
                     converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 data = bytes(converter.convert())
         path.write_bytes(data)
-        return {"notes": [*notes[1:], *_notes(data, source, is_half=is_half)]}
+        notes = [*notes[1:], *_notes(data, source, is_half=is_half)]
+        return {**graphs[WHOLE_MODEL].describe(), "notes": notes}
 
 
 def _notes(data: bytes, source: ExportableModel, *, is_half: bool) -> list[str]:

@@ -75,8 +75,11 @@ def test_tensorflow_checkpoint_to_answer_without_torch(
         "sha256": {"tf_model.h5": hash_file(SENTIMENT / "tf_model.h5")},
     }
     assert (found["task"], found["precision"]) == ("text-classification", "float32")
-    assert found["inputs"]["input_ids"] == {"dtype": "int64", "shape": ["batch", "sequence"]}
-    assert found["outputs"] == {"logits": {"dtype": "float32", "shape": ["batch", 2]}}
+    assert found["inputs"]["input_ids"] == {
+        "dtype": "int64",
+        "shape": ["batch_size", "sequence_length"],
+    }
+    assert found["outputs"] == {"logits": {"dtype": "float32", "shape": ["batch_size", 2]}}
     assert found["verdict"]["judged"]
     assert [row["optimized"] for row in found["verdict"]["backends"]] == [True, False]
     assert all(
@@ -102,7 +105,7 @@ def test_skipped_validation_is_noted(cli: Callable[..., Any], tmp_path: Path) ->
     assert found["verdict"]["judged"] is False
     assert found["verdict"]["verdict"] is None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        *("artifact.json", "config.json", "model.pt", "special_tokens_map.json"),
+        *("README.md", "artifact.json", "config.json", "model.pt", "special_tokens_map.json"),
         *("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
     ]
 

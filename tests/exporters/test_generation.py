@@ -86,8 +86,11 @@ def test_decoder_of_other_targets(target: str, workers: WorkerPool, tmp_path: Pa
     request = Request(ROOT / name, divergence=False, cases=["batch-cache"])
     found = export_model(ExportRequest(request, tmp_path / "out", target, ways=["export"]), workers)
     assert_judged(found)
-    assert found.artifact.inputs["past_key_values.0.key"]["shape"][2] == "past_sequence"
-    assert found.artifact.outputs["present.0.key"]["shape"][2] == "past_sequence + sequence"
+    assert found.artifact.inputs["past_key_values.0.key"]["shape"][2] == "past_sequence_length"
+    assert (
+        found.artifact.outputs["present.0.key"]["shape"][2]
+        == "past_sequence_length + sequence_length"
+    )
 
 
 @pytest.mark.parametrize("target", ["stablehlo", "saved-model"])
@@ -194,7 +197,7 @@ def test_names_of_optimum(workers: WorkerPool, tmp_path: Path) -> None:
     assert set(given["inputs"]) == {"input_ids", "encoder_attention_mask", *past}
     assert given["inputs"]["past_key_values.0.encoder.key"] == {
         "dtype": "float32",
-        "shape": ["batch", 6, "encoder_sequence", 6],
+        "shape": ["batch_size", 6, "encoder_sequence_length", 6],
     }
     presents = [name.replace("past_key_values", "present") for name in past]
     # Optimum goes by the order: each layer's own keys and values, then those of the encoder.

@@ -24,8 +24,12 @@ from equipoise.validators.tasks.base import find_task, load_samples
 pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 FINE = ("identical", "within noise")
-TEXT, IMAGE, SHAPES = {"batch", "sequence"}, {"batch"}, {"batch", "height", "width"}
-PAST = {*TEXT, "past_sequence"}
+TEXT, IMAGE, SHAPES = (
+    {"batch_size", "sequence_length"},
+    {"batch_size"},
+    {"batch_size", "height", "width"},
+)
+PAST = {*TEXT, "past_sequence_length"}
 DYNAMIC_SIZES = {
     "modernbert fill-mask": TEXT,
     "deberta-v2 question-answering": TEXT,
@@ -35,14 +39,16 @@ DYNAMIC_SIZES = {
     "phi text-generation": PAST,
     "mixtral text-generation": PAST,
     "dinov2 image-classification": IMAGE,
-    "siglip zero-shot-image-classification": {"batch", "pixel_values_batch"},
+    "siglip zero-shot-image-classification": {"batch_size", "pixel_values_batch_size"},
     "sam mask-generation": IMAGE,
     "detr object-detection": SHAPES,
     "segformer image-segmentation": IMAGE,
     "depth_anything depth-estimation": SHAPES,
-    "whisper automatic-speech-recognition": PAST,
-    "wav2vec2-bert automatic-speech-recognition": {"batch", "input_features_1"},
-    "clap zero-shot-audio-classification": {"batch", "input_features_batch"},
+    "whisper automatic-speech-recognition": {
+        *("batch_size", "decoder_sequence_length", "past_decoder_sequence_length"),
+    },
+    "wav2vec2-bert automatic-speech-recognition": {"batch_size", "input_features_1"},
+    "clap zero-shot-audio-classification": {"batch_size", "input_features_batch_size"},
     "layoutlmv3 document-question-answering": TEXT,
     "vilt visual-question-answering": {*TEXT, *SHAPES},
     "blip image-to-text": TEXT,

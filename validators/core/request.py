@@ -25,6 +25,7 @@ class Request:
         artifacts: Programs and checkpoints to compare with the model.
         backends: Backends to run the model itself on; None: all backends of classes that are available. A name that
             ends in ``.py`` is a file that defines a backend (see ``backends/base.py``); it gets the PyTorch checkpoint.
+        sentence: Whether the modules of a sentence-transformers model (pooling ...) belong to what is run.
         task: The task; None: the one that the model is made for.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: The floating-point dtype under test.
@@ -46,6 +47,7 @@ class Request:
     model: Path
     artifacts: Sequence[Path] = ()
     backends: Sequence[str] | None = None
+    sentence: bool = False
     task: str | None = None
     device: str = "cpu"
     precision: str = "float32"

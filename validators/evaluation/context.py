@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import did_you_mean
+from equipoise.exporters.artifact import find_manifest
+from equipoise.exporters.sentence.modules import WITH_MODULES, read_sentence_modules
 from equipoise.validators.core.budget import Budget
 from equipoise.validators.core.request import Request
 from equipoise.validators.core.types import Arrays, Batch, Decision
@@ -105,18 +107,35 @@ def prepare_context(
     # Only one process may hold a large model at a time.
     for suffix in processes if model.weight_bytes < LARGE_MODEL_BYTES else processes[:1]:
         pool.preload("pytorch", model.class_name, suffix=suffix)
-    task = find_task(request.task) if request.task else infer_task(model)
+    modules = read_sentence_modules(model.path) if _wants_sentence(request) else []
+    name = request.task or ("feature-extraction" if modules else None)
+    task = find_task(name) if name else infer_task(model)
+    is_sentence = bool(modules) and task.name == "feature-extraction"
     return EvaluationContext(
         request=request,
         pool=pool,
         scratch=scratch,
         model=model,
         task=task,
-        class_name=pytorch_class(model, task),
+        class_name=pytorch_class(model, task) + WITH_MODULES * is_sentence,
         pytorch=resolve_model(model, "pytorch", scratch),
         batches=tuple(budget.order(_encode_cases(request, model, task))),
         budget=budget,
     )
+
+
+def _wants_sentence(request: Request) -> bool:
+    """Whether the request, or one of its artifacts, is about a sentence's embedding."""
+    settings = [find_manifest(path).get("settings") or {} for path in request.artifacts]
+    return request.sentence or any(one.get("graph") == "sentence" for one in settings)
+
+
+def every_batch(context: EvaluationContext) -> tuple[Batch, ...]:
+    """Returns all cases of the task as arrays, also those that the request leaves out."""
+    if context.request.cases is None:
+        return context.batches
+    request = replace(context.request, cases=None)
+    return tuple(_encode_cases(request, context.model, context.task))
 
 
 def check_request(request: Request) -> None:

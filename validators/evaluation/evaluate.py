@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from equipoise.convert import open_checkpoint
+from equipoise.convert.checkpoints.opening.open_files import open_container
 from equipoise.convert.core.errors import EquipoiseError, WorkerError
+from equipoise.convert.core.tensor import TensorRef
+from equipoise.exporters.sentence.modules import (
+    ATTRIBUTE,
+    read_sentence_modules,
+    split_class_name,
+)
 from equipoise.validators.audit.audit import Auditor
 from equipoise.validators.core.types import Arrays
 from equipoise.validators.evaluation.companions import compare_companions
@@ -71,7 +78,21 @@ def evaluate_backend(
 
 def open_auditor(context: EvaluationContext) -> Auditor:
     """Returns an auditor of programs made from the model of a context."""
-    return Auditor(open_checkpoint(context.pytorch.path), context.request.precision)
+    return Auditor(_source_tensors(context), context.request.precision)
+
+
+def _source_tensors(context: EvaluationContext) -> Mapping[str, TensorRef]:
+    """Returns the tensors that a program is made of: with sentence modules, theirs too, and no pooler before them."""
+    checkpoint = open_checkpoint(context.pytorch.path)
+    if not split_class_name(context.class_name)[1]:
+        return checkpoint
+    modules = read_sentence_modules(context.pytorch.path)
+    tensors = {name: ref for name, ref in checkpoint.items() if "pooler" not in name.split(".")}
+    for index, module in enumerate(modules):
+        if module.weights is not None:
+            own = open_container(module.weights).tensors
+            tensors |= {f"{ATTRIBUTE}.{index}.{name}": ref for name, ref in own.items()}
+    return tensors
 
 
 def _run_backend(
@@ -137,7 +158,9 @@ def _label_of(context: EvaluationContext, source: ModelSource) -> str:
 def _load_backend(context: EvaluationContext, source: ModelSource) -> RemoteRunner:
     """Loads a source in its worker process; a checkpoint given as an artifact names its own class."""
     options = context.request.options(**source.options)
-    class_name = context.class_name
+    class_name, _ = split_class_name(context.class_name)
+    if source.backend == "pytorch":
+        class_name = context.class_name
     if is_class_backend(source.backend) and (source.path / "config.json").is_file():
         class_name = ModelFolder(source.path).class_name or class_name
     worker = context.pool.get(source.backend)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from equipoise.convert.core.errors import EquipoiseError
+from equipoise.exporters.sentence.modules import split_class_name
 from equipoise.validators.core.types import Arrays, CapturedPass, CapturedPasses, ForwardPass
 from equipoise.validators.evaluation.context import EvaluationContext, ReferenceOutputs
 from equipoise.validators.evaluation.reference import ReferenceModels
@@ -194,7 +195,7 @@ def _add_repro(
         passes,
         divergence,
         checkpoint=context.pytorch.path,
-        class_name=context.class_name,
+        class_name=split_class_name(context.class_name)[0],
         config=context.model.config,
     )
     return replace(divergence, repro=str(folder))

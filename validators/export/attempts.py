@@ -13,11 +13,12 @@ import numpy as np
 
 from equipoise.convert.core.errors import InputError, WorkerError
 from equipoise.exporters.artifact import Attempt
+from equipoise.exporters.artifact_files import onnx_program
 from equipoise.exporters.build import BuildRequest
 from equipoise.exporters.example_inputs import ExampleInputs
 from equipoise.exporters.target import SupportsKvCache, Target, has_fixed_sizes, target_reference
 from equipoise.validators.evaluation.context import EvaluationContext
-from equipoise.validators.export.example_inputs import example_inputs
+from equipoise.validators.export.example_inputs import FIXABLE_AXES, example_inputs
 from equipoise.validators.export.targets import check_target, resolve_target
 from equipoise.validators.judgement.results import PASSING_VERDICTS, Report
 from equipoise.validators.models.sources import ModelSource
@@ -64,6 +65,7 @@ class ExportJob:
         patch: A file with a planted fault, for tests.
         options: Options of the target.
         ways: Names of the strategies to try; None tries all.
+        dynamic: Axes (``batch``, ``sequence``) whose size no program may fix.
 
     Attributes:
         attempts: The outcome of each strategy so far.
@@ -80,6 +82,7 @@ class ExportJob:
         patch: str = "",
         options: Mapping[str, Any] | None = None,
         ways: Sequence[str] | None = None,
+        dynamic: Sequence[str] = (),
     ) -> None:
         self.target = target
         self.reference = reference
@@ -89,6 +92,7 @@ class ExportJob:
         self.patch = patch
         self.options = dict(options or {})
         self.ways = ways
+        self.dynamic = dynamic
         self.attempts: list[Attempt] = []
 
     def programs(self) -> Iterator[ExportedProgramFile]:
@@ -108,10 +112,13 @@ class ExportJob:
         inputs = folder / "inputs.npz"
         arrays: dict[str, Any] = dict(self.inputs.arrays)
         np.savez(inputs, **arrays)
-        path = folder / self.target.program
+        options, precision = self.options, self.context.request.precision
+        path = folder / onnx_program(self.target.program, options, precision)
+        path.parent.mkdir(parents=True, exist_ok=True)
         start = perf_counter()
         try:
             about = self._build(way, inputs, path, cached=cached)
+            self._check_dynamic(about)
         except WorkerError as error:
             seconds = perf_counter() - start
             reason = summarize_worker_error(error)
@@ -121,8 +128,22 @@ class ExportJob:
             inputs.unlink()
             context.free_memory()
         self.attempts.append(Attempt(way, how, seconds=round(float(about["seconds"]), 3)))
-        program = path if path.exists() else folder
+        program = path if path.exists() else path.parent
         return ExportedProgramFile(self.target.name, way, program, folder, how, about)
+
+    def _check_dynamic(self, about: Mapping[str, Any]) -> None:
+        """Checks that a program takes any size of the axes that must be dynamic, as far as its file says.
+
+        Raises:
+            WorkerError: It takes one size only.
+        """
+        graph_inputs = about.get("graph_inputs") or {}
+        for name in self.dynamic:
+            for array, axes in self.inputs.axes.items():
+                shape = graph_inputs.get(array, {}).get("shape", ())
+                for axis, size in enumerate(shape):
+                    if axes.get(axis) == FIXABLE_AXES[name] and isinstance(size, int):
+                        raise WorkerError(f"the program fixes the {name} of {array} at {size}")
 
     def _build(self, way: str, inputs: Path, path: Path, *, cached: bool) -> dict[str, Any]:
         context = self.context

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from equipoise.convert.core.errors import InputError
 from equipoise.exporters.example_inputs import ExampleInputs, varying_axes
 from equipoise.validators.core.types import Batch, Case
-from equipoise.validators.evaluation.context import EvaluationContext
+from equipoise.validators.evaluation.context import EvaluationContext, every_batch
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.runtime.recorder import Recorder
 from equipoise.validators.runtime.remote import RemoteModel, RemoteRunner
 from equipoise.validators.tasks.base import load_samples
 
-FIXABLE_AXES = ("batch", "sequence")
-"""Axes whose size a user may fix."""
+FIXABLE_AXES = {"batch": "batch_size", "sequence": "sequence_length"}
+"""What a user may fix the size of -> the axis in a program."""
 
 
 def example_inputs(
-    context: EvaluationContext, sizes: Mapping[str, int], *, fixed: bool = False
+    context: EvaluationContext,
+    sizes: Mapping[str, int],
+    *,
+    fixed: bool = False,
+    dynamic: Collection[str] = (),
 ) -> ExampleInputs:
     """Returns the inputs of one pass of the task on a batch, and the axes that vary over all of its cases.
 
     Args:
-        context: The model, its task and the cases.
-        sizes: Axes -> the only size that the program shall accept.
+        context: The model and its task. Which cases are judged says nothing about the program: all of the task count.
+        sizes: ``batch`` or ``sequence`` -> the only size that the program shall accept.
         fixed: Whether the program shall only accept the sizes of the example.
+        dynamic: Names that must be dynamic, or there is no export.
 
     Raises:
         InputError: The task's inputs have no such axis, the task never runs the model as a whole, or it runs it at
             several sizes although they shall be fixed.
     """
     is_fixed = bool(sizes) or fixed
-    batch = batch_of_sizes(context, sizes) if is_fixed else _largest_batch(context)
+    known = every_batch(context)
+    batch = batch_of_sizes(context, sizes) if is_fixed else _largest_batch(known)
     recorder = _record_passes(context, batch)
     if not recorder.passes:
         raise InputError(
@@ -45,26 +51,29 @@ def example_inputs(
     names = set(arrays)
     passes = [one for one in recorder.passes if set(one) == names]
     batches = [
-        {name: value for name, value in one.arrays.items() if name in names}
-        for one in context.batches
+        {name: value for name, value in one.arrays.items() if name in names} for one in known
     ]
     axes = varying_axes([*passes, *batches])
-    dynamic = {
+    fixed_axes = {FIXABLE_AXES[name] for name in sizes}
+    dynamic_axes = {
         name: {
-            axis: symbol for axis, symbol in axes[name].items() if symbol not in sizes and not fixed
+            axis: symbol
+            for axis, symbol in axes[name].items()
+            if symbol not in fixed_axes and not fixed
         }
         for name in arrays
     }
-    _check_axes(context, sizes, axes)
-    wants_cache = any(one.case.options.get("cache") for one in context.batches)
+    _check_axes(context, (*sizes, *dynamic), axes)
+    _check_dynamic(context, ExampleInputs(arrays, dynamic_axes, {}), dynamic)
+    wants_cache = any(one.case.options.get("cache") for one in known)
     caches = wants_cache and recorder.caches and not is_fixed
-    return ExampleInputs(arrays, dynamic, dict(batch.kwargs), caches)
+    return ExampleInputs(arrays, dynamic_axes, dict(batch.kwargs), caches)
 
 
 def batch_of_sizes(context: EvaluationContext, sizes: Mapping[str, int]) -> Batch:
     """Returns a batch of exactly these sizes: samples are repeated, texts are cut or padded."""
     samples = context.request.samples or load_samples(context.task, context.model)
-    like = _largest_batch(context).case
+    like = _largest_batch(every_batch(context)).case
     length = sizes.get("sequence")
     options = {"max_tokens": length, "extra_padding": length} if length else {}
     count = sizes.get("batch", len(like.samples))
@@ -72,11 +81,11 @@ def batch_of_sizes(context: EvaluationContext, sizes: Mapping[str, int]) -> Batc
     return context.task.encode(context.model, case)
 
 
-def _largest_batch(context: EvaluationContext) -> Batch:
+def _largest_batch(batches: Sequence[Batch]) -> Batch:
     """Returns the case ``batch``, or else any case, preferring those of many samples; without a cache."""
-    uncached = [one for one in context.batches if not one.case.options.get("cache")]
+    uncached = [one for one in batches if not one.case.options.get("cache")]
     named = [one for one in uncached if one.case.name == "batch"]
-    by_size = sorted(context.batches, key=lambda one: -len(one.case.samples))
+    by_size = sorted(batches, key=lambda one: -len(one.case.samples))
     batch = (named or uncached or by_size)[0]
     options = {name: value for name, value in batch.case.options.items() if name != "cache"}
     return replace(batch, case=replace(batch.case, options=options))
@@ -113,18 +122,42 @@ def _check_one_size(context: EvaluationContext, recorder: Recorder) -> None:
 
 def _check_axes(
     context: EvaluationContext,
-    sizes: Mapping[str, int],
+    names: Collection[str],
     axes: Mapping[str, Mapping[int, str]],
 ) -> None:
-    """Checks that the inputs have the axes whose sizes are fixed.
+    """Checks that the inputs have the axes that the user says something about.
 
     Raises:
         InputError: No input has such an axis.
     """
     known = {symbol for one in axes.values() for symbol in one.values()}
-    for name in sizes:
-        if name not in known:
+    fixable = [name for name, axis in FIXABLE_AXES.items() if axis in known]
+    for name in names:
+        if name not in fixable:
             raise InputError(
                 f"the inputs of {context.task.name} have no axis {name}",
-                expected=", ".join(sorted(known & set(FIXABLE_AXES))) or "none that can be fixed",
+                expected=", ".join(fixable) or "none that can be fixed",
             )
+
+
+def _check_dynamic(
+    context: EvaluationContext, inputs: ExampleInputs, names: Collection[str]
+) -> None:
+    """Checks that an example shows that axes are dynamic: of one row, exporters make a program of one row.
+
+    Raises:
+        InputError: The example has the size 1 there.
+    """
+    for name in names:
+        for array, axes in inputs.axes.items():
+            sizes = {
+                inputs.arrays[array].shape[axis]
+                for axis in axes
+                if axes[axis] == FIXABLE_AXES[name]
+            }
+            if sizes == {1}:
+                raise InputError(
+                    f"{context.task.name} runs the model with a {name} of 1: it is not dynamic",
+                    file=context.model.path,
+                    hint=f"leave out --{name} dynamic",
+                )

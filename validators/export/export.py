@@ -36,7 +36,12 @@ from equipoise.validators.export.attempts import (
 )
 from equipoise.validators.export.example_inputs import batch_of_sizes, example_inputs
 from equipoise.validators.export.manifest import build_manifest
-from equipoise.validators.export.targets import check_target, resolve_target
+from equipoise.validators.export.targets import (
+    check_dynamic,
+    check_layout,
+    check_target,
+    resolve_target,
+)
 from equipoise.validators.judgement.results import PASSING_VERDICTS, Report, Verdict
 from equipoise.validators.models.sources import ModelSource, backend_names, name_user_paths
 from equipoise.validators.runtime.process import WorkerPool
@@ -51,6 +56,7 @@ class ExportRequest:
         output: The folder to write.
         target: Name of the target, or a user's file that defines one.
         sizes: Axes (``batch``, ``sequence``) -> the only size that the program shall accept.
+        dynamic: Axes that must be dynamic: a target or task that cannot have them so is refused.
         judged: Whether to validate the program.
         force: Whether to replace an existing folder.
         ways: Names of the strategies to try; None tries all, in the target's order.
@@ -62,6 +68,7 @@ class ExportRequest:
     output: Path
     target: str
     sizes: Mapping[str, int] = field(default_factory=dict)
+    dynamic: Sequence[str] = ()
     judged: bool = True
     force: bool = False
     ways: Sequence[str] | None = None
@@ -109,6 +116,8 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
     with ExitStack() as stack:
         processes = pool or stack.enter_context(WorkerPool())
         check_target(target, request.options, processes.interpreters)
+        check_dynamic(target, request.dynamic)
+        check_layout(request.options, request.request.precision)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="equipoise-")))
         model = resolve_source(request.request.model)
         stack.enter_context(name_user_paths(model, scratch))
@@ -126,7 +135,9 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
         with replace_folder(
             request.output, force=request.force, sources=sources, nbytes=context.model.weight_bytes
         ) as folder:
-            inputs = example_inputs(context, request.sizes, fixed=has_fixed_sizes(target))
+            inputs = example_inputs(
+                context, request.sizes, fixed=has_fixed_sizes(target), dynamic=request.dynamic
+            )
             job = ExportJob(
                 target,
                 target_reference(request.target),
@@ -136,6 +147,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
                 patch=request.patch,
                 options=request.options,
                 ways=request.ways,
+                dynamic=request.dynamic,
             )
             result = _export_into(folder, request, job)
             check_unchanged(identities)

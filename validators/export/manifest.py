@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from equipoise.convert import open_checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_notes
+from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.core.hashing import hash_file
 from equipoise.exporters.artifact import Artifact, copy_companions, hash_files
+from equipoise.exporters.artifact_files import TRANSFORMERS_JS, WEB_FOLDER
 from equipoise.exporters.example_inputs import ExampleInputs
+from equipoise.exporters.sentence.modules import split_class_name
 from equipoise.validators.audit.content.report import AuditReport
 from equipoise.validators.evaluation.context import EvaluationContext
 from equipoise.validators.export.attempts import ExportedProgramFile, ExportJob
+from equipoise.validators.export.readme import example_sizes, write_readme
+from equipoise.validators.export.web_companions import complete_for_transformers_js
 from equipoise.validators.judgement.results import (
     BackendResult,
     CaseMetrics,
@@ -21,15 +27,8 @@ from equipoise.validators.judgement.results import (
     to_json_value,
 )
 
-_REPORTED_VERSIONS = (
-    "python",
-    "torch",
-    "transformers",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "numpy",
-)
+_ALWAYS_REPORTED = ("python", "torch", "transformers", "numpy")
+"""Libraries that take part in every export; a target names the others."""
 
 
 def build_manifest(
@@ -48,12 +47,20 @@ def build_manifest(
     """
     context, folder = job.context, job.folder
     companions = copy_companions(context.pytorch.path, folder, _config_at_precision(context))
-    versions = context.pool.hello("pytorch")["versions"]
-    graphs = program.about.get("graphs", {})
-    return Artifact(
+    companions = (*companions, *write_sentence_modules(context.pytorch.path, folder))
+    notes = [*program.about.get("notes", ()), *companion_notes(context.pytorch.path)]
+    is_web = job.options.get("layout") == TRANSFORMERS_JS
+    if is_web:
+        added, web_notes = complete_for_transformers_js(context.model, folder)
+        companions, notes = (*companions, *added), [*notes, *web_notes]
+    graphs = {
+        role: {**graph, "file": f"{WEB_FOLDER}/{graph['file']}" if is_web else graph["file"]}
+        for role, graph in program.about.get("graphs", {}).items()
+    }
+    artifact = Artifact(
         source=_source_section(context),
         task=context.task.name,
-        class_name=context.class_name,
+        class_name=split_class_name(context.class_name)[0],
         model_type=context.model.model_type,
         target=job.target.name,
         program="" if graphs else program.path.relative_to(program.folder).as_posix(),
@@ -61,23 +68,32 @@ def build_manifest(
         exporter={
             "way": program.way,
             "how": program.how,
-            "versions": {name: versions[name] for name in _REPORTED_VERSIONS if name in versions},
+            "versions": _versions(job),
         },
         precision=context.request.precision,
         device=context.request.device,
-        inputs=program.about.get("graph_inputs") or _example_signature(job.inputs),
+        inputs=program.about.get("graph_inputs") or _example_signature(job.inputs, program.about),
         outputs=program.about.get("graph_outputs") or program.about.get("outputs", {}),
         verdict=verdict_section(report),
         tried=program.tried,
         opset=program.about.get("opset"),
         settings={
             "sizes": dict(sizes),
+            **({"graph": "sentence"} if split_class_name(context.class_name)[1] else {}),
             **{name: value for name, value in job.options.items() if value},
         },
-        files=hash_files(folder),
         companions=companions,
-        notes=(*program.about.get("notes", ()), *companion_notes(context.pytorch.path)),
+        notes=tuple(notes),
     )
+    write_readme(artifact, folder, example_sizes(job.inputs.sizes))
+    return replace(artifact, files=hash_files(folder))
+
+
+def _versions(job: ExportJob) -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that made the program."""
+    found = job.context.pool.hello("pytorch")["versions"]
+    names = dict.fromkeys((*_ALWAYS_REPORTED, *job.target.needs))
+    return {name: found[name] for name in names if name in found}
 
 
 def verdict_section(report: Report | None) -> dict[str, Any]:
@@ -155,10 +171,11 @@ def _source_section(context: EvaluationContext) -> dict[str, Any]:
     }
 
 
-def _example_signature(inputs: ExampleInputs) -> dict[str, Any]:
+def _example_signature(inputs: ExampleInputs, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dtype and shape of the inputs in the order in which the program takes them."""
     return {
-        name: {"dtype": str(value.dtype), "shape": inputs.shape(name)}
-        for name, value in inputs.arrays.items()
+        name: {"dtype": str(inputs.arrays[name].dtype), "shape": inputs.shape(name)}
+        for name in about.get("inputs", inputs.arrays)
     }
 
 

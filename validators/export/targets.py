@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from sys import executable
@@ -11,7 +11,8 @@ from equipoise.convert.conversion.routes import all_formats
 from equipoise.convert.core.errors import InputError
 from equipoise.convert.core.hints import did_you_mean, install_hint
 from equipoise.convert.layouts import layout_names
-from equipoise.exporters.target import Target, find_target, target_names
+from equipoise.exporters.artifact_files import TRANSFORMERS_JS, WEB_SUFFIXES
+from equipoise.exporters.target import Target, find_target, has_fixed_sizes, target_names
 from equipoise.validators.runtime.interpreters import find_interpreter
 
 MIN_OPSET = 18
@@ -27,6 +28,7 @@ ONNX_ONLY_OPTIONS = {
     "optimize": "graph that ONNX Runtime could rewrite",
     "max_shard_size": "data outside its file",
     "merged": "graphs that could be merged",
+    "layout": "layout for transformers.js",
 }
 """Options that only ONNX has -> what they are about."""
 
@@ -81,6 +83,34 @@ def check_target(
             "the opset is too old for PyTorch's exporter",
             found=f"opset {opset}",
             expected=f"{MIN_OPSET} or newer",
+        )
+
+
+def check_layout(options: Mapping[str, object], precision: str) -> None:
+    """Checks that a layout has a file name for a precision.
+
+    Raises:
+        InputError: transformers.js has none.
+    """
+    if options.get("layout") == TRANSFORMERS_JS and precision not in WEB_SUFFIXES:
+        raise InputError(
+            "transformers.js loads no graph of this precision",
+            found=precision,
+            expected="float32 or float16 (--dtype fp32, fp16), or --quantize int8-dynamic",
+        )
+
+
+def check_dynamic(target: Target, names: Collection[str]) -> None:
+    """Checks that the programs of a target can have dynamic axes.
+
+    Raises:
+        InputError: They take the sizes of the example only.
+    """
+    if names and has_fixed_sizes(target):
+        raise InputError(
+            f"a program of {target.name} takes inputs of one size",
+            found=", ".join(f"--{name} dynamic" for name in names),
+            hint="give sizes, or choose another target, such as onnx or saved-model",
         )
 
 

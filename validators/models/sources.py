@@ -14,7 +14,12 @@ from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.convert.core.plugins import PluginFolder
 from equipoise.convert.folders.quantization import dequantization_advice
-from equipoise.exporters.artifact_files import has_jax_program, has_onnx_encoder_decoder
+from equipoise.exporters.artifact_files import (
+    SAVED_MODEL,
+    WEB_FOLDER,
+    has_jax_program,
+    onnx_encoder_decoder_files,
+)
 from equipoise.validators.models.folder import ModelFolder
 
 _CLASS_ORDER = ("pytorch", "tensorflow", "flax")
@@ -223,15 +228,18 @@ def _candidate_paths(artifact: Path) -> list[Path]:
     """Returns the artifact and the files in it, in an order that does not depend on the file system."""
     if artifact.is_file():
         return [artifact]
-    files = sorted(path for path in artifact.iterdir() if path.is_file())
-    return [artifact, artifact / "saved_model" / "1", *files]
+    web = artifact / WEB_FOLDER
+    files = [
+        path for folder in (artifact, web) if folder.is_dir() for path in sorted(folder.iterdir())
+    ]
+    return [artifact, web, artifact / SAVED_MODEL, *(path for path in files if path.is_file())]
 
 
 def _backend_for(path: Path) -> str | None:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return "saved-model"
-        if has_onnx_encoder_decoder(path):
+        if onnx_encoder_decoder_files(path):
             return "onnx"
         return "stablehlo" if has_jax_program(path) else None
     if path.suffix == ".onnx":

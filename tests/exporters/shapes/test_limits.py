@@ -20,7 +20,7 @@ from equipoise.exporters.target import find_target
 pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 LONGEST = 13
-NOTE = "sizes: sequence <= 13 (transformers.models.clip.modeling_clip:"
+NOTE = "sizes: sequence_length <= 13 (transformers.models.clip.modeling_clip:"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_jax(model: Path, exported_notes: Callable[[str], list[str]], tmp_path: 
     program = load_jax(tmp_path)
     found = program(**inputs(3, LONGEST))["last_hidden_state"]
     np.testing.assert_allclose(found, expected(model, LONGEST), rtol=0, atol=1e-5)
-    with pytest.raises(InputError, match="sequence <= 13") as refused:
+    with pytest.raises(InputError, match="sequence_length <= 13") as refused:
         program(**inputs(3, LONGEST + 1))
     assert "something else" not in str(refused.value)
     assert refused.value.found == "attention_mask (3, 14), input_ids (3, 14)"
@@ -100,7 +100,7 @@ def test_tensorflow(
 
     np.testing.assert_allclose(call(LONGEST), expected(model, LONGEST), rtol=0, atol=1e-5)
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"limit index 14 is larger|sequence <= 13"
+        tf.errors.InvalidArgumentError, match=r"limit index 14 is larger|sequence_length <= 13"
     ):
         call(LONGEST + 1)
 
@@ -113,4 +113,4 @@ def test_pytorch(target: str, exported_notes: Callable[[str], list[str]], tmp_pa
     if target == "torch-export":
         program = torch.export.load(str(tmp_path / find_target(target).program)).module()
         with pytest.raises((AssertionError, RuntimeError), match="13"):
-            program(*(torch.from_numpy(value) for value in inputs(3, LONGEST + 1).values()))
+            program(**{name: torch.from_numpy(one) for name, one in inputs(3, LONGEST + 1).items()})

@@ -9,6 +9,7 @@ from typing import Any
 
 from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
 from equipoise.exporters.cache_names import cache_argument, cache_of
+from equipoise.exporters.load_model import load_pytorch_model_with_info
 from equipoise.validators.backends import _torch
 from equipoise.validators.backends.base import (
     Array,
@@ -34,32 +35,12 @@ def load(folder: str, class_name: str, options: Options) -> Session:
     device = str(options.get("device") or "cpu")
 
     def load_weights() -> SharedWeights:
-        model, info = _load_model(folder, class_name, weights_dtype)
+        model, info = load_pytorch_model_with_info(folder, class_name, weights_dtype)
         return SharedWeights(model.to(device).eval(), info)
 
     key = (folder, class_name, weights_dtype, device)
     weights = share_weights(key, load_weights) if options.get("share") else load_weights()
     return Session(weights.model, weights.info, options, folder, weights)
-
-
-def _load_model(
-    folder: str, class_name: str, dtype: str | None
-) -> tuple[TorchModel, dict[str, Any]]:
-    """Loads a model with eager attention; returns it and what loading its weights reported."""
-    import transformers
-
-    loading_options = {"torch_dtype": _torch.torch_dtype(dtype)} if dtype else {}
-    if int(transformers.__version__.split(".")[0]) >= 5 and loading_options:
-        loading_options = {"dtype": loading_options["torch_dtype"]}
-    cls = getattr(transformers, class_name)
-    model, info = cls.from_pretrained(
-        folder,
-        output_loading_info=True,
-        attn_implementation="eager",
-        trust_remote_code=False,
-        **loading_options,
-    )
-    return model, info
 
 
 def is_float64(options: Options) -> bool:

@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.convert.core.framework_types import OrtSession
-from equipoise.exporters.artifact_files import (
-    ONNX_DECODER,
-    ONNX_DECODER_WITH_PAST,
-    ONNX_ENCODER,
-    ONNX_MERGED_DECODER,
-)
+from equipoise.exporters.artifact_files import onnx_encoder_decoder_files
 from equipoise.validators.backends import _graph_cache
 from equipoise.validators.backends.base import Array, CacheState, Kwargs, Options, Outputs
 from equipoise.validators.backends.programs._onnx_session import OnnxSession
@@ -47,11 +42,11 @@ class EncoderDecoderSession(CachedOnnxSession):
     """An encoder, a decoder for the first token and a decoder with past; both decoders may be one merged file."""
 
     def __init__(self, folder: str, options: Options) -> None:
-        path = Path(folder)
-        merged = (path / ONNX_MERGED_DECODER).is_file()
-        super().__init__(str(path / (ONNX_MERGED_DECODER if merged else ONNX_DECODER)), options)
-        encoder = OnnxSession(str(path / ONNX_ENCODER), options)
-        with_past = self if merged else OnnxSession(str(path / ONNX_DECODER_WITH_PAST), options)
+        files = onnx_encoder_decoder_files(Path(folder))
+        merged = files["decoder"] == files["decoder_with_past"]
+        super().__init__(str(files["decoder"]), options)
+        encoder = OnnxSession(str(files["encoder"]), options)
+        with_past = self if merged else OnnxSession(str(files["decoder_with_past"]), options)
         self.model = _graph_cache.EncoderDecoderGraphs(encoder, self, with_past)
         self.accepts = self.model.accepts
         self._others = (encoder,) if merged else (encoder, with_past)
