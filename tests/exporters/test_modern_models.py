@@ -145,11 +145,20 @@ def assert_called(key: str, workers: WorkerPool, tmp_path: Path) -> None:
 def assert_same_answer(key: str, workers: WorkerPool, tmp_path: Path) -> None:
     """Asserts that ``equipoise run`` gives the same answer with the program and with PyTorch."""
     task = find_task(all_recipes()[key].task)
-    samples = load_samples(task, ModelFolder(tmp_path / "model"))[-1:]
-    options = {"points_per_crop": 6} if task.name == "mask-generation" else {}
+    samples = load_samples(task, ModelFolder(tmp_path / "model"))
+    # The shortest sound fits into the window of a tiny Whisper, which has no tokens of time for a longer one.
+    samples = samples[:1] if task.name == "automatic-speech-recognition" else samples[-1:]
+    # BLIP has 40 positions, and its pipeline generates more unless it is told otherwise.
+    options = {"mask-generation": {"points_per_crop": 6}, "image-to-text": {"max_new_tokens": 9}}
     one, other = (
         to_json(
-            run_pipeline(task.name, tmp_path / name, samples, options=options, workers=workers)[0]
+            run_pipeline(
+                task.name,
+                tmp_path / name,
+                samples,
+                options=options.get(task.name, {}),
+                workers=workers,
+            )[0]
         )
         for name in ("model", "out")
     )

@@ -17,7 +17,7 @@ from task_models import FIXTURES, ROOT, folder
 
 from equipoise.validators.backends.base import Session
 from equipoise.validators.evaluation.companions import find_companion_folder
-from equipoise.validators.generation.logits_processors import GenerationSettings
+from equipoise.validators.generation.read_settings import read_settings
 from equipoise.validators.judgement.results import Verdict
 from equipoise.validators.tasks.base import infer_task, load_samples
 
@@ -60,9 +60,9 @@ def test_the_models_own_weights_are_the_measure(cli: Callable[..., Any], tmp_pat
 
 
 def test_sampling_is_not_run() -> None:
-    plain = GenerationSettings.from_config({"num_beams": 2}, {})
+    plain = read_settings({"num_beams": 2}, {})
     sampling = {"do_sample": True, "temperature": 0.1, "top_k": 3, "top_p": 0.5}
-    assert GenerationSettings.from_config({"num_beams": 2, **sampling}, {}) == plain
+    assert read_settings({"num_beams": 2, **sampling}, {}) == plain
 
 
 def test_a_backend_has_forward_passes_alone() -> None:

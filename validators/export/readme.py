@@ -159,7 +159,7 @@ def _example(artifact: Artifact, sizes: Sizes) -> str:
     if not artifact.graphs:
         inputs = _inputs(artifact, artifact.inputs, sizes)
         name = "serving_default" if artifact.target == "saved-model" else artifact.program
-        return f'{text}\n\n\noutputs = call("{name}", {inputs})\n{_PRINT}'
+        return f"{text}\n\n\n{_call('outputs', name, inputs)}\n{_PRINT}"
     first = "decoder" if "decoder" in artifact.graphs else "decoder_merged"
     encoder = artifact.graphs[ROLES[0]]["inputs"]
     decoder = artifact.graphs[first]["inputs"]
@@ -167,11 +167,17 @@ def _example(artifact: Artifact, sizes: Sizes) -> str:
     return "\n".join(
         [
             f"{text}\n\n",
-            f'encoded = call("{_name(artifact, ROLES[0])}", {_inputs(artifact, encoder, sizes)})',
-            f'outputs = call("{_name(artifact, first)}", {inputs})',
+            _call("encoded", _name(artifact, ROLES[0]), _inputs(artifact, encoder, sizes)),
+            _call("outputs", _name(artifact, first), inputs),
             _PRINT,
         ]
     )
+
+
+def _call(result: str, name: str, inputs: str) -> str:
+    """Returns the lines of a call as a formatter would write them."""
+    indented = inputs.replace("\n", "\n    ")
+    return f'{result} = call(\n    "{name}",\n    {indented},\n)'
 
 
 _PRINT = "print({name: tuple(value.shape) for name, value in outputs.items()})"

@@ -62,7 +62,7 @@ def generate(
         repeat=1 if is_forced else rows,
         cache=bool(options.get("cache")) and not is_forced,
         positions=not _has_multi_axis_positions(model),
-        limit=decoder_positions(model),
+        limit=decoder_positions(model) if PIPELINE in options else None,
     )
     prompt = prompt_tokens(arrays)
     settings.check_prompt(prompt.shape[1])

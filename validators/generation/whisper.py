@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.validators.core.types import Array, Arrays, CallOption, Runner
+from equipoise.validators.core.types import PIPELINE, Array, Arrays, CallOption, Runner
 from equipoise.validators.generation.settings import TimeRules
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.parameters.declarations import generation_fields
@@ -55,7 +55,7 @@ def whisper_config(model: ModelFolder, options: Mapping[str, CallOption]) -> dic
 
 
 def time_rules(model: ModelFolder, options: Mapping[str, CallOption]) -> TimeRules | None:
-    """Returns the rules for tokens of time; None where a call or the config asks for none.
+    """Returns the rules for tokens of time; None where a call or the config asks for none, or no call is made.
 
     Raises:
         InputError: Times are asked for and the generation config has no token for them.
@@ -64,6 +64,8 @@ def time_rules(model: ModelFolder, options: Mapping[str, CallOption]) -> TimeRul
     if not config.get("return_timestamps"):
         return None
     plain = config.get("no_timestamps_token_id")
+    if plain is None and PIPELINE not in options:
+        return None
     if plain is None:
         raise InputError(
             "the model has no tokens of time", file=model.path / "generation_config.json",

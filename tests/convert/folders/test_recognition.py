@@ -108,7 +108,8 @@ def test_an_adapter_beside_its_base_is_refused(tmp_path: Path) -> None:
     base = {"base_model_name_or_path": "google/base"}
     (folder / "adapter_config.json").write_text(json.dumps(base))
     with pytest.raises(
-        CheckpointError, match=r"(?s)a PEFT adapter lies here.*its base 'google/base'"
+        CheckpointError,
+        match=r"(?s)a PEFT adapter lies here.*merge it into its base: `equipoise convert .*bert",
     ):
         open_checkpoint(folder)
 
