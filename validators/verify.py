@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from equipoise.convert import open_checkpoint
+from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import EquipoiseError, InputError
 from equipoise.convert.core.hashing import hash_file
 from equipoise.convert.verify import Finding, is_read_by_nobody
@@ -103,12 +104,13 @@ def verify_artifact(
     ]
     audit = None
     if source is not None:
-        findings += _check_source(source, manifest.get("source", {}), progress)
+        checkpoint = open_checkpoint(source)
+        findings += _check_source(checkpoint, manifest.get("source", {}), progress)
         program = find_program(folder)
         if program is None:
             raise InputError("the artifact holds no program", file=folder)
-        progress("weights", sum(file.stat().st_size for file in open_checkpoint(source).files))
-        audit = audit_program(program, source, manifest.get("precision"))
+        progress("weights", sum(file.stat().st_size for file in checkpoint.files))
+        audit = Auditor(checkpoint, manifest.get("precision")).audit(program.backend, program.path)
     return ArtifactVerification(folder, len(listed), tuple(findings), foreign, audit)
 
 
@@ -142,11 +144,11 @@ def _check_file(
 
 
 def _check_source(
-    source: Path, recorded: Mapping[str, Any], progress: Progress
+    source: Checkpoint, recorded: Mapping[str, Any], progress: Progress
 ) -> Iterator[Finding]:
     """Yields the files of weights that are not those that the artifact was made from."""
     hashes = recorded.get("sha256", {})
-    for file in open_checkpoint(source).files:
+    for file in source.files:
         if file.name in hashes:
             progress(file.name, file.stat().st_size)
             found = hash_file(file)

@@ -64,9 +64,9 @@ def time_rules(model: ModelFolder, options: Mapping[str, CallOption]) -> TimeRul
     if not config.get("return_timestamps"):
         return None
     plain = config.get("no_timestamps_token_id")
-    if plain is None and PIPELINE not in options:
-        return None
     if plain is None:
+        if PIPELINE not in options:
+            return None
         raise InputError(
             "the model has no tokens of time", file=model.path / "generation_config.json",
             expected="no_timestamps_token_id",

@@ -5,12 +5,12 @@ Models with rotary or relative positions take texts of any length, whatever ``ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from equipoise.convert.core.framework_types import JsonValue
 from equipoise.validators.models.folder import ModelFolder
 
-_OFFSET_BY_PADDING = frozenset(
+OFFSET_BY_PADDING = frozenset(
     {"roberta", "xlm-roberta", "camembert", "longformer", "xlm-roberta-xl", "mpnet", "data2vec-text",
      "layoutlmv3", "esm", "ibert", "roberta-prelayernorm", "xmod", "xlm-roberta-flash", "clap_text_model",
      "bertweet", "luke", "markuplm"}
@@ -21,7 +21,7 @@ _ENCODERS = frozenset(
     {"albert", "bert", "big_bird", "blip_text_model", "blip", "clip", "clip_text_model", "convbert", "deberta", "deberta-v2",
      "distilbert", "electra", "ernie", "flaubert", "fnet", "git", "layoutlm", "layoutlmv2", "lxmert", "megatron-bert",
      "mobilebert", "nystromformer", "rembert", "roc_bert", "siglip", "siglip_text_model", "splinter", "squeezebert",
-     "tapas", "vilt", "visual_bert", "xclip", "xlm", "yoso", *_OFFSET_BY_PADDING}
+     "tapas", "vilt", "visual_bert", "xclip", "xlm", "yoso", *OFFSET_BY_PADDING}
 )  # fmt: skip
 _DECODERS = frozenset(
     {"biogpt", "codegen", "ctrl", "git", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "imagegpt", "openai-gpt", "opt",
@@ -34,10 +34,11 @@ _BOTH = frozenset(
 """Encoder-decoders, or their decoders alone, with a table of positions on both sides."""
 
 _ENCODER_FIELDS = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions")
-_DECODER_FIELDS = (
+DECODER_FIELDS = (
     *("max_target_positions", "max_decoder_position_embeddings", "max_position_embeddings"),
     *("n_positions", "n_ctx"),
 )
+"""Fields with the number of a decoder's positions."""
 
 
 def encoder_positions(model: ModelFolder) -> int | None:
@@ -49,9 +50,7 @@ def encoder_positions(model: ModelFolder) -> int | None:
     size = _first(config, _ENCODER_FIELDS) or _first(model.config, _ENCODER_FIELDS)
     if size is None:
         size = _DEFAULTS.get(kind)
-    if size is None or kind not in _OFFSET_BY_PADDING:
-        return size
-    return size - int(config.get("pad_token_id", 1) or 0) - 1
+    return _without_padding(size, kind, config)
 
 
 def decoder_positions(model: ModelFolder) -> int | None:
@@ -60,10 +59,8 @@ def decoder_positions(model: ModelFolder) -> int | None:
     kind = str(config.get("model_type") or model.model_type)
     if kind not in _DECODERS | _BOTH:
         return None
-    size = _first(config, _DECODER_FIELDS) or _DEFAULTS.get(kind)
-    if size is None or kind not in _OFFSET_BY_PADDING:
-        return size
-    return size - int(config.get("pad_token_id", 1) or 0) - 1
+    size = _first(config, DECODER_FIELDS) or _DEFAULTS.get(kind)
+    return _without_padding(size, kind, config)
 
 
 _DEFAULTS = {"clip": 77, "clip_text_model": 77, "siglip": 64, "siglip_text_model": 64, "gpt2": 1024, "bert": 512,
@@ -78,5 +75,19 @@ def _is_position_free(config: Mapping[str, JsonValue]) -> bool:
     )
 
 
-def _first(config: Mapping[str, JsonValue], names: tuple[str, ...]) -> int | None:
-    return next((int(config[name]) for name in names if isinstance(config.get(name), int)), None)
+def _without_padding(size: int | None, kind: str, config: Mapping[str, JsonValue]) -> int | None:
+    """Returns a number of positions without those up to the padding id, where a model type leaves these out."""
+    if size is None or kind not in OFFSET_BY_PADDING:
+        return size
+    return size - int(config.get("pad_token_id", 1) or 0) - 1
+
+
+def _first(config: Mapping[str, JsonValue], names: Sequence[str]) -> int | None:
+    return next(iter(find_sizes((config,), *names)), None)
+
+
+def find_sizes(configs: Sequence[Mapping[str, JsonValue]], *names: str) -> list[int]:
+    """Returns the numbers that parts of a config have under some names, those of the first part first."""
+    return [
+        int(part[name]) for part in configs for name in names if isinstance(part.get(name), int)
+    ]

@@ -114,19 +114,10 @@ def _add_generation(
     task: str, pipeline: Pipeline, found: CallOptions, values: Mapping[str, Value]
 ) -> None:
     known = _fields(pipeline, is_open=True)
+    if pipeline.speech:
+        known["return_timestamps"] = pipeline.parameters["return_timestamps"]
     for name, value in values.items():
-        parameter = _find(
-            task,
-            name,
-            {
-                **known,
-                **(
-                    {"return_timestamps": pipeline.parameters["return_timestamps"]}
-                    if pipeline.speech
-                    else {}
-                ),
-            },
-        )
+        parameter = _find(task, name, known)
         check_value(parameter, value)
         if name in found.case and found.case[name] != value:
             raise InputError(

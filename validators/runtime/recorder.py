@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from equipoise.validators.core.types import Array, Arrays, CallOption, ForwardPass, Runner
+from equipoise.validators.runtime.forwarding import ForwardingRunner
 
 
-class Recorder:
+class Recorder(ForwardingRunner):
     """Forwards all calls to a runner and records their inputs.
 
     Attributes:
@@ -17,26 +18,16 @@ class Recorder:
     """
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        super().__init__(runner)
         self.passes: list[Arrays] = []
         self.forward: list[ForwardPass] = []
         self.outputs: list[Arrays] = []
-
-    @property
-    def accepts(self) -> frozenset[str]:
-        """Names of the inputs that the runner accepts."""
-        return self._runner.accepts
-
-    @property
-    def caches(self) -> bool:
-        """Whether the runner has a KV cache."""
-        return self._runner.caches
 
     def run(self, inputs: Mapping[str, Array], **kwargs: CallOption) -> Arrays:
         """Records the inputs and runs one forward pass."""
         self.passes.append(dict(inputs))
         self.forward.append(ForwardPass(dict(inputs)))
-        self.outputs.append(self._runner.run(inputs, **kwargs))
+        self.outputs.append(super().run(inputs, **kwargs))
         return self.outputs[-1]
 
     def step(
@@ -49,6 +40,6 @@ class Recorder:
         """Records the inputs and runs one step."""
         rows = None if order is None else tuple(int(row) for row in order)
         self.forward.append(ForwardPass(dict(inputs), cached=True, order=rows))
-        outputs, state = self._runner.step(inputs, state, order, **kwargs)
+        outputs, state = super().step(inputs, state, order, **kwargs)
         self.outputs.append(outputs)
         return outputs, state

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from equipoise.convert.core.errors import InputError
-from equipoise.convert.core.framework_types import Tokenizer
 from equipoise.validators.core.types import (
     PIPELINE,
     Answer,
@@ -18,14 +17,13 @@ from equipoise.validators.core.types import (
     Case,
     Sample,
     SampleValue,
-    TokenIds,
 )
 from equipoise.validators.models.auto_classes import has_class
 from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.models.media import open_image
 from equipoise.validators.tasks._chat import continues_last, encode_chat
 from equipoise.validators.tasks.shared.generation import (
-    decode_text,
+    decode_call,
     generate_text,
     generation_cases,
     rows_of_samples,
@@ -115,8 +113,8 @@ class ImageTextToText:
             if tensors is not None:
                 answers.append([{"input_text": prompt, "generated_token_ids": row}])
                 continue
-            prompt_text = _decode(model.tokenizer, batch.arrays["input_ids"][index], options)
-            text = _decode(model.tokenizer, row, options)
+            prompt_text = decode_call(model.tokenizer, batch.arrays["input_ids"][index], options)
+            text = decode_call(model.tokenizer, row, options)
             # Decoding may add one or two spaces in front, as pipeline() allows.
             position = text.find(prompt_text)
             new: Answer = text[position + len(prompt_text) :] if 0 <= position <= 2 else text
@@ -189,16 +187,6 @@ def _append_text(prompt: SampleValue, new: str, case: Case) -> Answer:
         *earlier,
         {"role": last["role"], "content": [*parts, {**part, "text": part["text"] + new}]},
     ]
-
-
-def _decode(tokenizer: Tokenizer, ids: TokenIds, options: Mapping[str, CallOption]) -> str:
-    skip, clean = options.get("skip_special_tokens"), options.get("clean_up_tokenization_spaces")
-    return decode_text(
-        tokenizer,
-        ids,
-        skip_special=True if skip is None else bool(skip),
-        clean_up=None if clean is None else bool(clean),
-    )
 
 
 TASK = ImageTextToText()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from equipoise.validators.models.folder import ModelFolder
 from equipoise.validators.parameters.declarations import TOKENIZER
 from equipoise.validators.tasks._chat import continues_last, encode_chat
 from equipoise.validators.tasks.shared.generation import (
-    decode_text,
+    decode_call,
     generate_text,
     generation_cases,
     rows_of_samples,
@@ -196,15 +196,9 @@ def _check_exclusive(options: dict[str, CallOption]) -> None:
         raise InputError("only one of these options can be given", found=", ".join(given))
 
 
-def _decode(tokenizer: Tokenizer, ids: TokenIds, options: dict[str, CallOption]) -> str:
-    skip, clean = options.get("skip_special_tokens"), options.get("clean_up_tokenization_spaces")
+def _decode(tokenizer: Tokenizer, ids: TokenIds, options: Mapping[str, CallOption]) -> str:
     # pipeline() removes spaces before punctuation.
-    return decode_text(
-        tokenizer,
-        ids,
-        skip_special=True if skip is None else bool(skip),
-        clean_up=True if clean is None else bool(clean),
-    )
+    return decode_call(tokenizer, ids, options, clean_up=True)
 
 
 def _prompt(model: ModelFolder, text: SampleValue) -> str:

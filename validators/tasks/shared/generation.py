@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,12 +28,12 @@ from equipoise.validators.generation.generate import (
 )
 from equipoise.validators.generation.settings import GenerationSettings
 from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.positions import DECODER_FIELDS, find_sizes
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.tasks.shared.text import (
     UNLIMITED_TOKENS,
     affordable_tokens,
     block_length,
-    find_sizes,
     long_case,
     max_tokens,
     repeat_text,
@@ -51,12 +51,6 @@ FEWEST_STEPS = 3
 
 DECODER_TOKENS = "decoder_tokens"
 """Option of a case: how many tokens the decoder continues from."""
-
-_DECODER_LIMITS = (
-    *("max_target_positions", "max_decoder_position_embeddings", "max_position_embeddings"),
-    *("n_positions", "n_ctx"),
-)
-"""Fields with the number of a decoder's positions."""
 
 
 def generation_cases(
@@ -122,7 +116,7 @@ def long_answer_case(model: ModelFolder, sample: Sample) -> Case:
     """
     steps = 2
     parts = [model.config.get(name) or {} for name in ("decoder", "text_config")]
-    limits = find_sizes((*parts, model.config), *_DECODER_LIMITS)
+    limits = find_sizes((*parts, model.config), *DECODER_FIELDS)
     longest = min(limits[0] if limits else UNLIMITED_TOKENS, affordable_tokens(model))
     options = {"num_beams": 1, "cache": True, "max_new_tokens": steps}
     return Case("long-answer", (sample,), {**options, DECODER_TOKENS: longest - steps})
@@ -236,6 +230,30 @@ def decode_text(
     for before, after in _CLEANED if clean_up else ():
         text = text.replace(before, after)
     return text
+
+
+def decode_call(
+    tokenizer: Tokenizer,
+    ids: TokenIds,
+    options: Mapping[str, CallOption],
+    *,
+    clean_up: bool | None = None,
+) -> str:
+    """Returns tokens as a text, as the options ``skip_special_tokens`` and ``clean_up_tokenization_spaces`` of a call say.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: The tokens of one text.
+        options: The options of the call.
+        clean_up: What :func:`decode_text` does where the call does not say whether spaces are removed.
+    """
+    skip, clean = options.get("skip_special_tokens"), options.get("clean_up_tokenization_spaces")
+    return decode_text(
+        tokenizer,
+        ids,
+        skip_special=True if skip is None else bool(skip),
+        clean_up=clean_up if clean is None else bool(clean),
+    )
 
 
 _CLEANED = (

@@ -20,7 +20,11 @@ from equipoise.validators.core.types import (
     TokenizerOutput,
 )
 from equipoise.validators.models.folder import ModelFolder
-from equipoise.validators.models.positions import encoder_positions
+from equipoise.validators.models.positions import (
+    OFFSET_BY_PADDING,
+    encoder_positions,
+    find_sizes,
+)
 from equipoise.validators.models.samples import take_cyclic
 from equipoise.validators.parameters.declarations import TOKENIZER
 
@@ -99,7 +103,7 @@ def max_tokens(model: ModelFolder) -> int:
     limits = find_sizes(configs, "max_position_embeddings", "n_positions", "max_source_positions")
     # RoBERTa and similar models number positions from the padding id + 1 on.
     offset = int(model.config.get("pad_token_id") or 0) + 1 if limits else 0
-    if model.model_type not in _OFFSET_POSITIONS:
+    if model.model_type not in OFFSET_BY_PADDING:
         offset = 0
     maxima = [count - offset for count in limits]
     tokenizer_limit = int(getattr(model.tokenizer, "model_max_length", _NO_LIMIT))
@@ -128,22 +132,9 @@ def affordable_tokens(model: ModelFolder) -> int:
     return max(int(min(by_memory, by_time)), 1)
 
 
-def find_sizes(configs: Sequence[Mapping[str, JsonValue]], *names: str) -> list[int]:
-    """Returns the numbers that parts of a config have under some names, those of the first part first."""
-    return [
-        int(part[name]) for part in configs for name in names if isinstance(part.get(name), int)
-    ]
-
-
 def _first(config: Mapping[str, JsonValue], *names: str) -> int:
     """Returns the first of several numbers that a config has; 1 if it has none."""
     return next(iter(find_sizes((config,), *names)), 1)
-
-
-_OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "camembert", "longformer", "xlm-roberta-xl", "mpnet", "data2vec-text",
-     "layoutlmv3", "esm", "ibert", "roberta-prelayernorm", "xmod", "xlm-roberta-flash"}
-)  # fmt: skip
 
 
 def tokenize(model: ModelFolder, case: Case, *texts: SampleValue, **options: CallOption) -> Arrays:
