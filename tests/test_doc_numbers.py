@@ -200,8 +200,8 @@ ELSEWHERE: list[tuple[str, str, str]] = [
     ("README.md", r"\d+/\d+ +[\d.]+ +\d+ MB", "one run, on one machine"),
     ("README.md", r"(?s)<!-- made by `make newest` -->.*<!-- end -->", "tests/test_newest.py"),
     ("README.md", r"Over [\d,]+ tests run", "test_number_of_tests"),
-    ("README.md", r"12 GB of disk", "an upper bound"),
-    ("CONTRIBUTING.md", r"12 GB of disk", "an upper bound"),
+    ("README.md", r"10 GB of disk", "an upper bound"),
+    ("CONTRIBUTING.md", r"10 GB of disk", "an upper bound"),
     (
         "CHANGELOG.md",
         r"300,000 tensors convert in less than 600 MB",
