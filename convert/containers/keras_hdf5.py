@@ -207,7 +207,7 @@ def _tensor_ref(name: str, copies: list[StoredDataset]) -> TensorRef:
     def load() -> Array:
         return _read_equal_copies(name, first, others)
 
-    return TensorRef(name, first.dtype, first.shape, first.file, straight, load, identity)
+    return TensorRef(name, first.dtype, first.shape, first.file, straight, load, identity=identity)
 
 
 def _read_equal_copies(name: str, first: StoredDataset, others: list[StoredDataset]) -> Array:

@@ -23,7 +23,7 @@ class FolderKind:
         what: What it is, as messages say it.
         signs: Patterns of paths in the folder; one that matches shows the kind. ``*`` stands for any part of one name.
         treatment: What happens to it.
-        to_do: The one thing to do about a refused folder; ``{folder}`` is the folder, ``{sign}`` the folder of the first
+        to_do: The one thing to do about a refused folder, or about one of several files of which a part is missing; ``{folder}`` is the folder, ``{sign}`` the folder of the first
             path that matched, ``{file}`` that path, ``{name}`` its last part, ``{models}`` the models in folders below,
             ``{base}`` the model that an adapter belongs to.
         beside_weights: Whether the kind is refused although the folder holds weights of a known name too.
@@ -63,6 +63,23 @@ _READ = (
         Treatment.READ,
     ),
     FolderKind(
+        "deepspeed",
+        "a DeepSpeed checkpoint, ZeRO or not",
+        (
+            "*zero_pp_rank_*_states.pt", "*/*zero_pp_rank_*_states.pt", "mp_rank_*_model_states.pt",
+            "*/mp_rank_*_model_states.pt",
+        ),
+        Treatment.READ,
+        "give the folder with the states of all processes",
+    ),
+    FolderKind(
+        "distributed-checkpoint",
+        "a checkpoint of torch.distributed.checkpoint (.distcp), in parts for each process",
+        ("*.distcp", "*/*.distcp"),
+        Treatment.READ,
+        "give the folder with `.metadata` and all .distcp files",
+    ),
+    FolderKind(
         "one-file",
         "one file of weights with a name of its own",
         ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack"),
@@ -87,28 +104,6 @@ _REFUSED = (
         Treatment.REFUSED,
         "merge it into its base: `equipoise convert {base} OUTPUT --to pytorch --merge-adapter {folder}`",
         beside_weights=True,
-    ),
-    FolderKind(
-        "deepspeed-zero",
-        "a DeepSpeed ZeRO checkpoint, in parts for each process",
-        ("*zero_pp_rank_*", "*/*zero_pp_rank_*", "*/*/*zero_pp_rank_*"),
-        Treatment.REFUSED,
-        "join the parts: `python zero_to_fp32.py . joined` in {folder}",
-    ),
-    FolderKind(
-        "deepspeed",
-        "a DeepSpeed checkpoint",
-        ("mp_rank_*_model_states.pt", "*/mp_rank_*_model_states.pt"),
-        Treatment.REFUSED,
-        "give the file {file}; if it was saved with ZeRO stage 3, run `python zero_to_fp32.py . joined` in {folder} instead",
-    ),
-    FolderKind(
-        "distributed-checkpoint",
-        "a checkpoint of torch.distributed.checkpoint (.distcp), in parts for each process",
-        ("*.distcp", "*/*.distcp", "*/*/*.distcp"),
-        Treatment.REFUSED,
-        "join the parts: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {sign} joined.pt`, then "
-        "convert joined.pt with --config",
     ),
     FolderKind(
         "orbax",

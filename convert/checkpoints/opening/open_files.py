@@ -14,11 +14,9 @@ from equipoise.convert.core.json_values import is_plain_file_name, read_json
 from equipoise.convert.files.containment import check_readable
 from equipoise.convert.files.identity import FileIdentity
 from equipoise.convert.folders.file_kinds import check_file
-from equipoise.convert.folders.weight_files import (
-    WeightFiles,
-    is_shard_index,
-    layout_from_filename,
-)
+from equipoise.convert.folders.found_files import WeightFiles
+from equipoise.convert.folders.shard_index import is_shard_index
+from equipoise.convert.folders.weight_files import layout_from_filename
 
 LAYOUT_OF_METADATA = {"pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch"}
 """``format`` in the metadata of a safetensors file -> the layout of its names."""
@@ -58,7 +56,7 @@ def open_container(path: Path) -> Container:
         )
     identity = FileIdentity.of(path)
     container: Container = found.read(path)
-    others = {ref.file for ref in container.tensors.values()} - {path}
+    others = {*container.files, *(ref.file for ref in container.tensors.values())} - {path}
     identities = {path: identity, **{other: FileIdentity.of(other) for other in sorted(others)}}
     return replace(container, identities=identities)
 

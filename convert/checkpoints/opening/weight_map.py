@@ -28,6 +28,7 @@ NON_WEIGHTS = (
 )  # fmt: skip
 """Names beside the weights in files of training loops -> what they are."""
 
+_NESTED_CONTAINERS = ("pytorch", "distributed_checkpoint")
 _MAX_LEVELS = 4
 
 
@@ -100,7 +101,7 @@ def find_weight_map(content: FileContent) -> WeightMap:
     """
     if content.container == "flax_msgpack":
         return _find_in_train_state(content.tensors)
-    if content.container != "pytorch" or not content.maps:
+    if content.container not in _NESTED_CONTAINERS or not content.maps:
         return WeightMap()
     prefix = ""
     left_out: dict[str, str] = {}

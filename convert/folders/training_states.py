@@ -1,0 +1,95 @@
+"""Finds the states that training frameworks save in parts: torch.distributed.checkpoint, DeepSpeed ZeRO."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.json_values import is_plain_file_name
+from equipoise.convert.files.containment import check_readable
+from equipoise.convert.files.file_names import by_number
+from equipoise.convert.folders.found_files import WeightFiles, several_weights
+
+METADATA_NAME = ".metadata"
+"""The file of torch.distributed.checkpoint that says which parts of which tensors lie where."""
+_OPTIMIZER_FOLDER = re.compile(r"optim.*", re.IGNORECASE)
+_MAX_TAG_BYTES = 4096
+
+
+def find_distributed_checkpoint(folder: Path) -> WeightFiles | None:
+    """Finds a checkpoint of torch.distributed.checkpoint in a folder or right below it.
+
+    Raises:
+        CheckpointError: There are several, or the metadata is missing.
+    """
+    places = [path for path in (folder, *_folders(folder)) if any(path.glob("*.distcp"))]
+    if not places:
+        return None
+    models = [path for path in places if not _OPTIMIZER_FOLDER.fullmatch(path.name)] or places
+    if len(models) > 1 and models[0] != folder:
+        raise several_weights(folder, "checkpoints of torch.distributed.checkpoint", models)
+    metadata = models[0] / METADATA_NAME
+    if not os.path.lexists(metadata):
+        raise CheckpointError(
+            "the metadata of this checkpoint of torch.distributed.checkpoint is missing",
+            file=metadata,
+            found=", ".join(sorted(path.name for path in models[0].iterdir())[:4]),
+            hint="copy the whole folder, with its hidden files; a save that was interrupted has no metadata: take an earlier one",
+        )
+    return WeightFiles((metadata,), _note(folder, models[0]), is_standard=False)
+
+
+def find_zero_checkpoint(folder: Path) -> WeightFiles | None:
+    """Finds a DeepSpeed checkpoint: in a folder, in the one that the file ``latest`` names, or in the only one below.
+
+    Raises:
+        CheckpointError: There are several, or that which ``latest`` names is missing.
+    """
+    named = _latest(folder)
+    places = [path for path in (folder, *_folders(folder)) if _state_files(path)]
+    if named is not None:
+        chosen = folder / named
+        if chosen not in places and (places or any(folder.glob("*zero_to_fp32.py"))):
+            raise CheckpointError(
+                "the file `latest` names a folder without the states of DeepSpeed",
+                file=folder / "latest",
+                expected=f"{named}/*_states.pt",
+                found=", ".join(path.name for path in places) or "no such states",
+                hint=f"give one of them, e.g. {places[-1]}" if places else "copy the whole folder",
+            )
+        places = [chosen] if chosen in places else []
+    if not places:
+        return None
+    if len(places) > 1 and places[0] != folder:
+        raise several_weights(folder, "DeepSpeed checkpoints", places)
+    file = _state_files(places[0])[0]
+    return WeightFiles((file,), _note(folder, places[0]), is_standard=False)
+
+
+def _state_files(folder: Path) -> list[Path]:
+    """Returns the states of DeepSpeed's optimizer, by rank; those of the model where there are no others."""
+    for pattern in ("*zero_pp_rank_*_optim_states.pt", "*mp_rank_*_model_states.pt"):
+        found = sorted(folder.glob(pattern), key=lambda path: by_number(path.name))
+        if found:
+            return found
+    return []
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _latest(folder: Path) -> str | None:
+    """Returns the folder that DeepSpeed's file ``latest`` names, or None."""
+    path = folder / "latest"
+    if not path.is_file() or path.stat().st_size > _MAX_TAG_BYTES:
+        return None
+    check_readable(path, folder)
+    name = path.read_text(encoding="utf-8", errors="replace").strip()
+    return name if is_plain_file_name(name) else None
+
+
+def _note(folder: Path, place: Path) -> tuple[str, ...]:
+    return () if place == folder else (f"the folder {place.name} was read",)
