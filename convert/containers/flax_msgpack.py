@@ -9,6 +9,7 @@ by key.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -119,7 +120,7 @@ def _chunked_ref(name: str, node: MapNode, path: Path) -> TensorRef:
     dtype = chunks[0].dtype
     parts = tuple(Extent(path, chunk.offset, chunk.nbytes) for chunk in chunks)
     shape = check_shape(sizes, dtype, file=path, tensor=name)
-    ref = TensorRef(name, dtype, shape, path, stream=lambda: _stream_chunks(parts))
+    ref = TensorRef(name, dtype, shape, path, stream=partial(_stream_chunks, parts))
     found = sum(part.nbytes for part in parts)
     if found != ref.nbytes:
         raise ContainerError(
