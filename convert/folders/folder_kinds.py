@@ -80,6 +80,13 @@ _READ = (
         "give the folder with `.metadata` and all .distcp files",
     ),
     FolderKind(
+        "orbax",
+        "an Orbax checkpoint",
+        ("_METADATA", "*/_METADATA", "*/*/_METADATA", "*/manifest.ocdbt", "*/*/manifest.ocdbt"),
+        Treatment.READ,
+        "give the folder with _METADATA and the arrays; what is older than Orbax 0.3 has to be saved again",
+    ),
+    FolderKind(
         "one-file",
         "one file of weights with a name of its own",
         ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack"),
@@ -104,16 +111,6 @@ _REFUSED = (
         Treatment.REFUSED,
         "merge it into its base: `equipoise convert {base} OUTPUT --to pytorch --merge-adapter {folder}`",
         beside_weights=True,
-    ),
-    FolderKind(
-        "orbax",
-        "an Orbax checkpoint",
-        (
-            "_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA", "*/_METADATA", "*/manifest.ocdbt",
-            "*/*/_METADATA", "*/*/manifest.ocdbt",
-        ),
-        Treatment.REFUSED,
-        "restore it with orbax.checkpoint and write its params with flax.serialization.to_bytes to flax_model.msgpack",
     ),
     FolderKind(
         "npz",

@@ -1,4 +1,4 @@
-"""Finds the states that training frameworks save in parts: torch.distributed.checkpoint, DeepSpeed ZeRO."""
+"""Finds the states that training frameworks save in parts: torch.distributed.checkpoint, DeepSpeed ZeRO, Orbax."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from equipoise.convert.folders.found_files import WeightFiles, several_weights
 
 METADATA_NAME = ".metadata"
 """The file of torch.distributed.checkpoint that says which parts of which tensors lie where."""
-_OPTIMIZER_FOLDER = re.compile(r"optim.*", re.IGNORECASE)
+ORBAX_METADATA_NAME = "_METADATA"
+"""The file of an Orbax checkpoint that lists the leaves of its tree."""
+ORBAX_UNFINISHED = ".orbax-checkpoint-tmp"
+"""What the name of a folder holds that Orbax has not finished."""
+_OPTIMIZER_NAME = re.compile(r"opt(im.*|_states?)?", re.IGNORECASE)
 _MAX_TAG_BYTES = 4096
 
 
@@ -27,7 +31,7 @@ def find_distributed_checkpoint(folder: Path) -> WeightFiles | None:
     places = [path for path in (folder, *_folders(folder)) if any(path.glob("*.distcp"))]
     if not places:
         return None
-    models = [path for path in places if not _OPTIMIZER_FOLDER.fullmatch(path.name)] or places
+    models = [path for path in places if not _OPTIMIZER_NAME.fullmatch(path.name)] or places
     if len(models) > 1 and models[0] != folder:
         raise several_weights(folder, "checkpoints of torch.distributed.checkpoint", models)
     metadata = models[0] / METADATA_NAME
@@ -39,6 +43,36 @@ def find_distributed_checkpoint(folder: Path) -> WeightFiles | None:
             hint="copy the whole folder, with its hidden files; a save that was interrupted has no metadata: take an earlier one",
         )
     return WeightFiles((metadata,), _note(folder, models[0]), is_standard=False)
+
+
+def find_orbax_checkpoint(folder: Path) -> WeightFiles | None:
+    """Finds an Orbax checkpoint: in a folder, as an item of it, or as the item of its only step.
+
+    Raises:
+        CheckpointError: There are several, or only one whose saving was not finished.
+    """
+    places = [path for path in (folder, *_folders(folder)) if _is_orbax(path)]
+    steps = [path for path in _folders(folder) if path.name.isdecimal()]
+    places += [path for step in steps for path in _folders(step) if _is_orbax(path)]
+    if not places:
+        if any(ORBAX_UNFINISHED in path.name for path in _folders(folder)):
+            raise CheckpointError(
+                "an Orbax checkpoint whose saving was not finished",
+                file=folder,
+                found=", ".join(path.name for path in _folders(folder)),
+                hint="take an earlier one",
+            )
+        return None
+    models = [path for path in places if not _OPTIMIZER_NAME.fullmatch(path.name)] or places
+    if len(models) > 1 and models[0] != folder:
+        raise several_weights(folder, "Orbax checkpoints", models)
+    note = _note(folder, models[0])
+    return WeightFiles((models[0] / ORBAX_METADATA_NAME,), note, is_standard=False)
+
+
+def _is_orbax(folder: Path) -> bool:
+    finished = ORBAX_UNFINISHED not in folder.name
+    return finished and os.path.lexists(folder / ORBAX_METADATA_NAME)
 
 
 def find_zero_checkpoint(folder: Path) -> WeightFiles | None:
@@ -92,4 +126,6 @@ def _latest(folder: Path) -> str | None:
 
 
 def _note(folder: Path, place: Path) -> tuple[str, ...]:
-    return () if place == folder else (f"the folder {place.name} was read",)
+    if place == folder:
+        return ()
+    return (f"the folder {place.relative_to(folder).as_posix()} was read",)

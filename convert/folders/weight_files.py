@@ -13,6 +13,7 @@ from equipoise.convert.folders.found_files import WeightFiles, several_weights
 from equipoise.convert.folders.shard_index import without_index_ending
 from equipoise.convert.folders.training_states import (
     find_distributed_checkpoint,
+    find_orbax_checkpoint,
     find_zero_checkpoint,
 )
 
@@ -71,6 +72,7 @@ def layout_from_filename(name: str) -> str | None:
     for ending, layout in (
         (".bin", "pytorch"),
         (".metadata", "pytorch"),
+        ("_METADATA", "flax"),
         ("_states.pt", "pytorch"),
         (".h5", "tensorflow"),
         (".msgpack", "flax"),
@@ -122,6 +124,7 @@ def _candidates(folder: Path) -> list[WeightFiles]:
         _find_any_variant,
         find_zero_checkpoint,
         find_distributed_checkpoint,
+        find_orbax_checkpoint,
         _find_only_file,
     ):
         if found and find is not find_tensorflow_checkpoint:

@@ -48,6 +48,7 @@ _LAYOUT_OF_CONTAINER = {
     "keras_hdf5": "tensorflow",
     "tensor_bundle": "tensorflow",
     "flax_msgpack": "flax",
+    "orbax": "flax",
 }
 
 

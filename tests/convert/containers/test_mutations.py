@@ -21,7 +21,11 @@ from equipoise.convert.containers import container_module, container_names
 from equipoise.convert.core.errors import CheckpointError, ContainerError
 from equipoise.convert.core.tensor import TensorHeader, array_blocks
 
-NAMES = [name for name in container_names() if hasattr(container_module(name), "Writer")]
+NAMES = [
+    name
+    for name in container_names()
+    if hasattr(container_module(name), "Writer") and not hasattr(container_module(name), "FILENAME")
+]
 TENSORS = {
     "m/d/kernel:0": np.arange(12, dtype=np.float32).reshape(3, 4),
     "m/d/bias:0": np.ones(4, np.float16),
@@ -89,6 +93,7 @@ FOLDERS = {
         GOLDEN / "zero" / "stage3_bf16" / "global_step2",
         "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
     ),
+    "orbax": (GOLDEN / "orbax" / "ocdbt", "_METADATA"),
 }
 """Container of several files -> a folder that its framework wrote, and the file that stands for it."""
 

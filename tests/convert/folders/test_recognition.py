@@ -25,7 +25,6 @@ from equipoise.fixtures.synthetic import write_small_bert
 
 FOLDERS = {
     "peft-adapter": (["adapter_config.json", "adapter_model.safetensors"], "--merge-adapter"),
-    "orbax": (["ckpt/_METADATA", "ckpt/manifest.ocdbt", "ckpt/d/0a"], "to_bytes"),
     "npz": (["weights.npz"], "numpy.load('{folder}/weights.npz')"),
     "gguf": (["llama-q4_0.gguf"], "gguf_file='llama-q4_0.gguf'"),
     "diffusers": (
