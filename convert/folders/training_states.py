@@ -19,6 +19,8 @@ ORBAX_METADATA_NAME = "_METADATA"
 ORBAX_UNFINISHED = ".orbax-checkpoint-tmp"
 """What the name of a folder holds that Orbax has not finished."""
 _OPTIMIZER_NAME = re.compile(r"opt(im.*|_states?)?", re.IGNORECASE)
+_MODEL_RANK = re.compile(r"mp_rank_(\d+)_", re.ASCII)
+_PART = re.compile(r"layer_\d|expert_\d|expp_rank_")
 _MAX_TAG_BYTES = 4096
 
 
@@ -98,8 +100,24 @@ def find_zero_checkpoint(folder: Path) -> WeightFiles | None:
         return None
     if len(places) > 1 and places[0] != folder:
         raise several_weights(folder, "DeepSpeed checkpoints", places)
+    _check_not_parallel(places[0])
     file = _state_files(places[0])[0]
     return WeightFiles((file,), _note(folder, places[0]), is_standard=False)
+
+
+def _check_not_parallel(folder: Path) -> None:
+    """Refuses states of which each holds other parts of the model: of tensor or pipeline parallelism, or of experts."""
+    names = [path.name for path in folder.glob("*_states.pt")]
+    ranks = {found[1] for name in names if (found := _MODEL_RANK.search(name))}
+    layers = [name for name in names if _PART.match(name)]
+    if len(ranks) > 1 or layers:
+        raise CheckpointError(
+            "a DeepSpeed checkpoint of a model that is split over processes is not read",
+            file=folder,
+            expected="one mp_rank, and no files of layers or experts",
+            found=f"{len(ranks)} mp_ranks" if len(ranks) > 1 else ", ".join(sorted(layers)[:3]),
+            hint="save the whole model where it was trained, or join it with the tools of that framework",
+        )
 
 
 def _state_files(folder: Path) -> list[Path]:

@@ -278,6 +278,16 @@ def test_a_class_of_another_package_is_refused(zero: Path) -> None:
         open_checkpoint(zero)
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("mp_rank_01_model_states.pt", "2 mp_ranks"), ("layer_00-model_states.pt", "layer_00")],
+)
+def test_a_model_split_over_processes_is_refused(name: str, found: str, zero: Path) -> None:
+    (zero / "global_step2" / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=f"(?s)split over processes.*{found}"):
+        open_checkpoint(zero)
+
+
 def test_several_deepspeed_checkpoints_are_listed(tmp_path: Path) -> None:
     for step in (1, 20):
         shutil.copytree(
