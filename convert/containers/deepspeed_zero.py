@@ -35,8 +35,8 @@ from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import DTYPES, TensorRef, is_floating
 from equipoise.convert.files.file_names import by_number
 
-SUFFIXES = (".pt",)
 _OPTIMIZER_ENDING = "_optim_states.pt"
+SUFFIXES = (_OPTIMIZER_ENDING,)
 _MODEL_ENDING = "_model_states.pt"
 _ZIP_START = b"PK\3\4"
 _LEFT_OUT = {

@@ -23,10 +23,10 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
     SINGLE_TENSOR_NAME,
     collect_tensors,
 )
-from equipoise.convert.containers._pytorch.zip_reader import read_zip
 from equipoise.convert.containers._pytorch.zip_storages import load_archive
 from equipoise.convert.containers._shared.checks import check_shape
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.zip_reader import read_zip
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.arrays import DType
 from equipoise.convert.core.errors import CheckpointError, ContainerError

@@ -21,12 +21,12 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
     collect_tensors,
 )
 from equipoise.convert.containers._pytorch.writer import Writer
-from equipoise.convert.containers._pytorch.zip_reader import (
+from equipoise.convert.containers._pytorch.zip_storages import load_archive
+from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.zip_reader import (
     NO_CRC,
     read_zip,
 )
-from equipoise.convert.containers._pytorch.zip_storages import load_archive
-from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
 from equipoise.convert.core.errors import ContainerError
 

@@ -35,7 +35,17 @@ _SHARD = re.compile(
 )
 _CHECKPOINT_LINE = re.compile(r'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
 _MAX_CHECKPOINT_FILE_BYTES = 1 << 20
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".msgpack")
+_WEIGHT_SUFFIXES = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".hdf5",
+    ".msgpack",
+    ".keras",
+)
 _AUXILIARY = re.compile(
     r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler|dl_state|adapter_model|loss|opt_state|"
     r"custom_checkpoint|.*_optim|.*optimizer).*|.*\.weights\.h5|consolidated\..*|mp_rank_.*|(bf16_|fp16_)?zero_pp_rank_.*"

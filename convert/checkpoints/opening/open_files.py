@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def open_container(path: Path) -> Container:
         ContainerError: The container is unknown, or the file is corrupt.
     """
     modules: list[Any] = [container_module(name) for name in container_names()]
-    modules.sort(key=lambda module: not path.name.endswith(tuple(module.SUFFIXES)))
+    modules.sort(key=lambda module: -_matching_length(path.name, module.SUFFIXES))
     found = next((module for module in modules if module.sniff(path)), None)
     if found is None:
         check_file(path)
@@ -59,6 +60,11 @@ def open_container(path: Path) -> Container:
     others = {*container.files, *(ref.file for ref in container.tensors.values())} - {path}
     identities = {path: identity, **{other: FileIdentity.of(other) for other in sorted(others)}}
     return replace(container, identities=identities)
+
+
+def _matching_length(name: str, suffixes: Sequence[str]) -> int:
+    """Returns the length of the longest suffix that a file's name ends with, or 0: a longer one says more."""
+    return max((len(one) for one in suffixes if name.endswith(one)), default=0)
 
 
 def open_containers(found: WeightFiles) -> list[Container]:

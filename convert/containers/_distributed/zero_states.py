@@ -14,10 +14,10 @@ from equipoise.convert.containers._pytorch.allowed_globals import (
 from equipoise.convert.containers._pytorch.inert_globals import InertGlobals
 from equipoise.convert.containers._pytorch.pickle_values import Global, Opaque
 from equipoise.convert.containers._pytorch.tensor_tree import expanded_bytes_limit, tensor_ref
-from equipoise.convert.containers._pytorch.zip_reader import read_zip
 from equipoise.convert.containers._pytorch.zip_storages import ArchiveContent, load_archive
 from equipoise.convert.containers._shared.checks import MAX_AXES, check_name
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.zip_reader import read_zip
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import CheckpointError, ContainerError, UnsupportedDtypeError
 from equipoise.convert.core.tensor import TensorRef

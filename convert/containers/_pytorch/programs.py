@@ -25,9 +25,9 @@ from equipoise.convert.containers._pytorch.tensor_tree import (
     tensor_ref,
 )
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
-from equipoise.convert.containers._pytorch.zip_reader import InflatedRecord, ZipArchive, read_zip
 from equipoise.convert.containers._pytorch.zip_storages import ZipStorages, read_pickle
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
+from equipoise.convert.containers._shared.zip_reader import InflatedRecord, ZipArchive, read_zip
 from equipoise.convert.core.errors import ContainerError
 from equipoise.convert.core.tensor import TensorRef
 

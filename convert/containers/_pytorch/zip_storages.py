@@ -13,7 +13,7 @@ from equipoise.convert.containers._pytorch.allowed_globals import (
 from equipoise.convert.containers._pytorch.pickle_machine import MAX_PICKLE_BYTES
 from equipoise.convert.containers._pytorch.tensor_tree import StorageBytes
 from equipoise.convert.containers._pytorch.unpickle import load_pickle
-from equipoise.convert.containers._pytorch.zip_reader import InflatedRecord, ZipArchive, ZipEntry
+from equipoise.convert.containers._shared.zip_reader import InflatedRecord, ZipArchive, ZipEntry
 from equipoise.convert.core.errors import ContainerError
 
 _MAX_SMALL_RECORD_BYTES = 64

@@ -148,7 +148,7 @@ def test_a_file_is_named_for_what_it_is(kind: Any, file: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "first"),
-    [("npz-file", "arr_0.npy"), ("keras-archive", "metadata.json"), ("zipped-folder", "bert/")],
+    [("npz-file", "arr_0.npy"), ("zipped-folder", "bert/")],
 )
 def test_an_archive_is_named_for_what_it_holds(name: str, first: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as archive:

@@ -1,4 +1,4 @@
-"""Reads PyTorch's zip archives strictly: unique names, no overlaps, limited decompression."""
+"""Reads zip archives strictly: unique names, no overlaps, limited decompression."""
 
 from __future__ import annotations
 
