@@ -11,6 +11,7 @@ from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
 from equipoise.convert.core.errors import CheckpointError
+from equipoise.convert.core.tensor import is_floating
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged
 from equipoise.convert.layouts import layout_module
@@ -41,6 +42,11 @@ def _copy_companions(plan: Plan, target: Path) -> list[str]:
     check_unchanged(identities)
     names = [path.name for path in identities]
     config = plan.checkpoint.config
+    own = _own_config_files(plan)
+    if own:
+        for name, text in own.items():
+            (target / name).write_text(text, encoding="utf-8")
+        return [*own, *(name for name in names if name not in own)]
     if config is None or config.file is None:
         return names
     values = dict(config.values)
@@ -53,6 +59,18 @@ def _copy_companions(plan: Plan, target: Path) -> list[str]:
     else:
         _copy_config(config, config.file, target / CONFIG_NAME)
     return names if CONFIG_NAME in names else [CONFIG_NAME, *names]
+
+
+def _own_config_files(plan: Plan) -> dict[str, str]:
+    """Returns the texts of the config files of a layout that is not transformers', by name."""
+    make = getattr(layout_module(plan.route[-1]), "config_files", None)
+    config = plan.checkpoint.config
+    if make is None or plan.architecture is None or config is None:
+        return {}
+    dtypes = [header.dtype for shard in plan.shards for header in shard.headers]
+    dtype = next((one.name for one in dtypes if is_floating(one)), "float32")
+    texts: dict[str, str] = make(*plan.architecture, config, dtype)
+    return texts
 
 
 def _copy_config(config: Config, file: Path, target: Path) -> None:

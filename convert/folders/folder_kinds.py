@@ -87,9 +87,16 @@ _READ = (
         "give the folder with _METADATA and the arrays; what is older than Orbax 0.3 has to be saved again",
     ),
     FolderKind(
+        "keras-hub",
+        "a KerasHub preset",
+        ("model.weights.h5", "model.weights.json", "task.json"),
+        Treatment.READ,
+        "give the folder with config.json and model.weights.h5; for one without weights, load it with keras_hub and save_to_preset",
+    ),
+    FolderKind(
         "one-file",
         "one file of weights with a name of its own",
-        ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack"),
+        ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.hdf5", "*.msgpack", "*.keras"),
         Treatment.READ,
     ),
     FolderKind(
@@ -133,13 +140,6 @@ _REFUSED = (
         ("model_index.json",),
         Treatment.REFUSED,
         "give the folder of one of its models: {models}",
-    ),
-    FolderKind(
-        "keras-hub",
-        "a KerasHub preset",
-        ("model.weights.h5", "task.json", "model.weights.json"),
-        Treatment.REFUSED,
-        "load it with keras_hub and write it with the model's export_to_transformers()",
     ),
     FolderKind(
         "meta-llama",

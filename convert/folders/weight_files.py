@@ -27,6 +27,9 @@ WEIGHT_FILES = (
 )
 """Weight file names of transformers, in its order of preference."""
 
+KERAS_WEIGHTS = ("model.weights.h5", "model.weights.json")
+"""Files of Keras 3 in a folder; the second lists shards."""
+
 LayoutOfFile = Callable[[Path], str | None]
 """Returns the layout that a file's name or metadata imply; None if neither does."""
 
@@ -135,6 +138,7 @@ def _candidates(folder: Path) -> list[WeightFiles]:
         find_zero_checkpoint,
         find_distributed_checkpoint,
         find_orbax_checkpoint,
+        _find_keras_weights,
         _find_only_file,
     ):
         if found and find is not find_tensorflow_checkpoint:
@@ -273,6 +277,13 @@ def _find_any_variant(folder: Path) -> WeightFiles | None:
     ((variant, path),) = found.items()
     note = f"the weights of the variant {variant!r} were taken: there are no others"
     return WeightFiles((path,), (note,), is_standard=False)
+
+
+def _find_keras_weights(folder: Path) -> WeightFiles | None:
+    """Finds the weights of a KerasHub preset, or of a model that Keras saved in a folder."""
+    names = (name for name in KERAS_WEIGHTS if os.path.lexists(folder / name))
+    name = next(names, None)
+    return WeightFiles((folder / name,), is_standard=False) if name else None
 
 
 def _find_only_file(folder: Path) -> WeightFiles | None:

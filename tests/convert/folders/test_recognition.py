@@ -31,7 +31,6 @@ FOLDERS = {
         ["model_index.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json"],
         "one of its models",
     ),
-    "keras-hub": (["metadata.json", "model.weights.h5", "task.json"], "export_to_transformers"),
     "meta-llama": (["consolidated.00.pth", "params.json"], "layout of transformers"),
     "programs": (["onnx/model.onnx"], "equipoise validate MODEL"),
     "incomplete-download": ([".cache/huggingface/download/abc.incomplete"], "download it again"),
