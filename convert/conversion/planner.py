@@ -24,7 +24,9 @@ from equipoise.convert.conversion.shards import group_aliases, split_shards
 from equipoise.convert.conversion.source_checks import (
     check_has_tensors,
     check_source,
+    describe_missing_class,
     empty_tensors_cause,
+    leave_head_out,
     replicated_cause,
 )
 from equipoise.convert.core.arrays import DType, Shape
@@ -93,6 +95,7 @@ def plan(
         planned = _plan_same_layout(checkpoint, target)
     else:
         match = find_class(checkpoint, architecture)
+        match = leave_head_out(match, layout) if allow_lossy else match
         checkpoint = with_fitted_config(checkpoint, match)
         source = MatchedCheckpoint(checkpoint, match)
         target = replace(target, view=layout_view(source.expansion, layout))
@@ -237,12 +240,8 @@ class _Planner:
         )
 
     def _check_target_has_class(self) -> None:
-        cls = self.expansion.cls
-        if self.target.layout not in cls.names:
-            self.ledger.add_problem(
-                f"{cls.name} has no class in {self.target.layout} (transformers 4.57.6 is the last release "
-                f"that has such classes); convert to one of {', '.join(cls.names)}"
-            )
+        if self.target.layout not in self.expansion.cls.names:
+            self.ledger.add_problem(describe_missing_class(self.expansion, self.target.layout))
 
     def _steps(self) -> list[Step]:
         """Returns one step for every group of target rules, with the source's rules composed in."""
