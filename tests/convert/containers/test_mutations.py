@@ -123,7 +123,7 @@ def test_mutated_files(name: str, tmp_path_factory: pytest.TempPathFactory) -> N
             writer.write(key, array_blocks(value))
     assert set(module.read(path).tensors) == set(TENSORS)
 
-    mutate(module, path, [path])
+    mutate(module, path, [path], 1000)
 
 
 @pytest.mark.slow
@@ -135,15 +135,15 @@ def test_mutated_folders(name: str, tmp_path_factory: pytest.TempPathFactory) ->
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if name == "keras3":
         files = [folder / entry]
-    mutate(container_module(name), folder / entry, files)
+    mutate(container_module(name), folder / entry, files, 300)
 
 
-def mutate(module: Any, entry: Path, files: list[Path]) -> None:
-    """Changes one of the files of a checkpoint a thousand times, and reads the whole each time."""
+def mutate(module: Any, entry: Path, files: list[Path], times: int) -> None:
+    """Changes one of the files of a checkpoint so many times, and reads the whole each time."""
     contents = {path: path.read_bytes() for path in files}
 
     @settings(
-        max_examples=1000,
+        max_examples=times,
         deadline=None,
         derandomize=True,
         database=None,
