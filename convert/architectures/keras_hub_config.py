@@ -8,6 +8,7 @@ An architecture file has the table ``[keras_hub.keras]``:
     config = { num_layers = "num_hidden_layers" }          KerasHub's field -> ours, times or plus a number; or fields by preference
     requires = { hidden_act = "gelu" }                     what KerasHub computes whatever a config says
     absent = ["rope_scaling"]                              what KerasHub's class cannot do
+    tokenizer = { class = ..., module = ..., files = ["vocab.txt"], lowercase = true }     and its files in transformers
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.checkpoints.find_class import (
     find_class,
     find_class_if_known,
@@ -15,6 +14,7 @@ from equipoise.convert.checkpoints.find_class import (
 )
 from equipoise.convert.checkpoints.match_notes import notes_on_match, notes_on_wrappers
 from equipoise.convert.checkpoints.matching import MatchedCheckpoint, layout_view
+from equipoise.convert.checkpoints.preset_files import notes_on_companions
 from equipoise.convert.checkpoints.sentence_modules import notes_on_left_files
 from equipoise.convert.conversion.coverage import CoverageLedger, expand_patterns
 from equipoise.convert.conversion.dropped_tensors import is_omittable, record_dropped_tensors
@@ -111,7 +111,7 @@ def plan(
     }
     notes = (
         *planned.notes,
-        *companion_notes(checkpoint.folder),
+        *notes_on_companions(checkpoint.folder, layout, planned.architecture),
         *notes_on_left_files(checkpoint.folder),
     )
     return replace(planned, options=options, notes=notes)

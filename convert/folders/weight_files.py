@@ -87,6 +87,8 @@ def layout_from_filename(name: str) -> str | None:
         (".metadata", "pytorch"),
         ("_METADATA", "flax"),
         ("_states.pt", "pytorch"),
+        (".weights.h5", "keras-hub"),
+        (".weights.json", "keras-hub"),
         (".h5", "tensorflow"),
         (".msgpack", "flax"),
         (".index", "tensorflow"),

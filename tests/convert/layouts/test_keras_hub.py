@@ -157,3 +157,34 @@ def test_heads_and_other_architectures_are_refused(tmp_path: Path, cli: Callable
     outcome = cli("convert", preset, tmp_path / "out", "--to", "pytorch")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
+
+
+def test_a_tokenizer_goes_along(tmp_path: Path) -> None:
+    """The vocabulary has KerasHub's name there and transformers' here; what a preset cannot hold is noted."""
+    source = write_source(tmp_path / "source", "bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(24))]
+    (source / "vocab.txt").write_text("\n".join(words) + "\n")
+    (source / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    (source / "tokenizer.json").write_text("{}")
+    manifest = convert(source, tmp_path / "preset", to="keras-hub")
+    assert any(
+        "tokenizer.json" in note and "not copied" in note for note in manifest.values["notes"]
+    )
+    assert verify(tmp_path / "preset", source=source).findings == ()
+    made = tmp_path / "preset"
+    assert (made / "assets/tokenizer/vocabulary.txt").read_text().split() == words
+    tokenizer = json.loads((made / "tokenizer.json").read_text())
+    assert tokenizer["registered_name"] == "keras_hub>BertTokenizer"
+    assert tokenizer["config"]["lowercase"] is False
+    convert(made, tmp_path / "back", to="pytorch")
+    assert (tmp_path / "back" / "vocab.txt").read_text() == (source / "vocab.txt").read_text()
+    assert json.loads((tmp_path / "back" / "tokenizer_config.json").read_text()) == {
+        "do_lower_case": False
+    }
+    assert not (tmp_path / "back" / "tokenizer.json").exists()
+    assert verify(tmp_path / "back", source=made).findings == ()
+    convert(made, tmp_path / "again", to="keras-hub")
+    assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (
+        made / "tokenizer.json"
+    ).read_bytes()
+    assert (tmp_path / "again" / "config.json").read_bytes() == (made / "config.json").read_bytes()
