@@ -39,6 +39,9 @@ WRITABLE_DTYPES = frozenset(ZARR_DTYPES)
 """Names of the dtypes that can be written."""
 _HEAD = re.compile(rb'\s*\{\s*"tree_metadata"')
 _HEAD_BYTES = 64
+_RNG_STATE = re.compile(r"(.*/)?rngs/(.*/)?(key|count)")
+"""Names of the states of random generators that modules of NNX hold, e.g. those of dropout."""
+_RANDOM = "state of a random generator"
 _NNX_KEY = "/value"
 """The last key of a parameter that ``nnx.State`` holds as a variable."""
 
@@ -75,9 +78,12 @@ def read(path: Path) -> Container:
     tensors = {name: _tensor_ref(name, one, path) for name, one in arrays.items()}
     kind = "zarr3" if tree.zarr3 else "zarr"
     bare = _without_nnx_keys(tensors)
+    left_out = {name: _RANDOM for name in bare if _RNG_STATE.fullmatch(name)}
+    weights = {name: ref for name, ref in bare.items() if name not in left_out}
     oddities = ("the parameters are variables of an nnx.State",) if bare is not tensors else ()
     files = tuple(one for one in store.files if one != path)
-    return Container("orbax", path, bare, {"variant": kind}, tree.left_out, oddities, files=files)
+    left_out = {**tree.left_out, **left_out}
+    return Container("orbax", path, weights, {"variant": kind}, left_out, oddities, files=files)
 
 
 def _tensor_ref(name: str, array: StoredArray, path: Path) -> TensorRef:

@@ -151,6 +151,7 @@ def test_linen_train_states_and_nnx_states_convert(tmp_path: Path) -> None:
     variables = nested(
         {one: nnx.Param(ref.read()) for one, ref in open_checkpoint(tmp_path / "flax").items()}
     )
+    variables["dropout"] = {"rngs": nnx.state(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))["rngs"]}
     module = tmp_path / "nnx"
     with ocp.StandardCheckpointer() as writer:
         writer.save(module, nnx.State(variables))
