@@ -58,6 +58,22 @@ def read_keras_hub_config(config: Config) -> Config:
     return Config(values, config.file, edits=values)
 
 
+def unknown_backbone(config: Config) -> ArchitectureError:
+    """Returns the error for a preset of a class that no architecture file knows."""
+    known = [
+        name
+        for model_type in spec_names()
+        if (spec := load_spec(model_type)) is not None
+        for name in spec.layouts["keras_hub"].get("keras", {}).get("classes", {}).values()
+    ]
+    return ArchitectureError(
+        f"a KerasHub preset of {config.values.get('class_name')}, which is not read",
+        file=config.file,
+        expected=", ".join(dict.fromkeys(known)),
+        hint="load it with keras_hub; some models have export_to_transformers()",
+    )
+
+
 def _spec_of_class(name: str) -> tuple[ArchitectureSpec, Mapping[str, Any]] | None:
     for model_type in spec_names():
         spec = load_spec(model_type)

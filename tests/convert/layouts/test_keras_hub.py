@@ -156,7 +156,9 @@ def test_heads_and_other_architectures_are_refused(tmp_path: Path, cli: Callable
     (preset / "config.json").write_text(text.replace("BertBackbone", "OtherBackbone"))
     outcome = cli("convert", preset, tmp_path / "out", "--to", "pytorch")
     assert outcome.code == 2
-    assert "Traceback" not in outcome.err
+    assert "a KerasHub preset of OtherBackbone, which is not read" in outcome.err
+    assert "BertBackbone, DistilBertBackbone" in outcome.err
+    assert "not read" in cli("inspect", preset).out
 
 
 def test_a_tokenizer_goes_along(tmp_path: Path) -> None:
