@@ -14,6 +14,7 @@
     [computed]                            parameter -> the generator that computes it
     [absent]                              parameter that old files lack -> why zeros are equivalent
     [pytorch] [tensorflow] [flax]         exceptions of that layout
+    [keras_hub]                           names and config in KerasHub; without it the layout lacks the architecture
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ from equipoise.convert.core.errors import SpecError
 SECTIONS = frozenset((
     "model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts", "modules",
     "when", "classes", "ties", "computed", "absent", "pytorch", "tensorflow", "flax",
+    "keras_hub",
 ))  # fmt: skip
+
+LAYOUT_SECTIONS = ("pytorch", "tensorflow", "flax", "keras_hub")
+"""Sections that belong to a layout."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def _parse_spec(values: dict[str, Any], path: Path) -> ArchitectureSpec:
         ties={key: _parse_tie(value) for key, value in values.get("ties", {}).items()},
         computed=values.get("computed", {}),
         absent=values.get("absent", {}),
-        layouts={name: values.get(name, {}) for name in ("pytorch", "tensorflow", "flax")},
+        layouts={name: values.get(name, {}) for name in LAYOUT_SECTIONS},
     )
 
 
@@ -253,6 +258,8 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
             for layout, prefix in prefixes.items()
             if entry.get(layout, True)
         }
+        if hub_class := values.get("keras_hub", {}).get("keras", {}).get("classes", {}).get(suffix):
+            names["keras-hub"] = hub_class
         name = names.get("pytorch", stem + suffix)
         base = bool(entry.get("base", False))
         yield suffix, ClassSpec(suffix, name, tuple(entry["groups"]), base, names)

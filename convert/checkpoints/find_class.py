@@ -20,7 +20,7 @@ from equipoise.convert.checkpoints.matching import (
     match_class,
 )
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, SpecError
-from equipoise.convert.layouts import layout_names
+from equipoise.convert.layouts import COMPLETE_LAYOUTS, layout_names
 
 _HEADS_IGNORED_ON_LOADING = frozenset((
     "pooler", "predictions", "cls", "lm_head", "sop_classifier", "generator_predictions", "generator_lm_head",
@@ -142,16 +142,19 @@ class _ClassSearch:
         if self.checkpoint.container == "safetensors":
             # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
             layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
-        return layouts
+        known = {name for entry in self.spec.classes.values() for name in entry.names}
+        return tuple(one for one in layouts if one in known or one in COMPLETE_LAYOUTS)
 
-    def _expansions(self) -> Iterator[Expansion]:
+    def _expansions(self, layout: str) -> Iterator[Expansion]:
+        """Yields the classes that a layout may have, the named ones first."""
         others = (entry for entry in self.spec.classes.values() if entry not in self.named)
         for entry in (*self.named, *others):
-            yield expand(self.spec, entry, self.config)
+            if layout in COMPLETE_LAYOUTS or layout in entry.names:
+                yield expand(self.spec, entry, self.config)
 
     def _matches(self, layout: str, prefix: str) -> Iterator[ClassMatch]:
         names = list(self.checkpoint.in_layout(layout, prefix))
-        for expansion in self._expansions():
+        for expansion in self._expansions(layout):
             yield replace(match_class(expansion, layout, names), prefix=prefix)
 
     def _find_wrapped(self) -> ClassMatch | None:
@@ -201,7 +204,7 @@ class _ClassSearch:
         """Returns the prefixes after which most names are the class's, without those that lie within another."""
         separator = "." if layout == "pytorch" else "/"
         known: set[str] = set()
-        for expansion in self._expansions():
+        for expansion in self._expansions(layout):
             view = layout_view(expansion, layout)
             known.update(name for rule in view.rules for name in rule.targets)
         counts = Counter(

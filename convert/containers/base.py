@@ -24,6 +24,7 @@ class Container:
         oddities: Remarks for the user, e.g. "legacy format", "unused bytes at the end".
         maps: Names of the upper maps that hold tensors, where a file has maps within maps: those of a name such as
             ``state_dict.model.encoder.weight`` cannot be told from the name alone.
+        files: Further files that hold its tensors, where it has several.
         identities: The file and others that hold its tensors -> what they were before they were read.
     """
 
@@ -34,6 +35,7 @@ class Container:
     left_out: Mapping[str, str] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
     maps: frozenset[str] = frozenset()
+    files: tuple[Path, ...] = ()
     identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ raises ``ValueError`` if the operation does not fit. Nothing is reshaped merely 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -100,6 +101,59 @@ class DropAxis:
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operands."""
         return tuple(xp.squeeze(array, self.axis) for array in arrays)
+
+
+@dataclass(frozen=True)
+class SplitAxis:
+    """Splits an axis into several of these sizes: heads times width becomes heads, width."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> MergeAxes:
+        """The operation that merges the axes again."""
+        return MergeAxes(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with the new axes; the product of the sizes must be the axis's."""
+        whole = math.prod(self.sizes)
+        for shape in shapes:
+            found = shape[self.axis] if len(shape) > self.axis else -1
+            _check(found == whole, f"size {whole} at axis {self.axis}", shape)
+        return tuple((*one[: self.axis], *self.sizes, *one[self.axis + 1 :]) for one in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operands with the new axes; views where the memory order allows it."""
+        new = self.shapes(tuple(array.shape for array in arrays))
+        return tuple(xp.reshape(array, shape) for array, shape in zip(arrays, new, strict=True))
+
+
+@dataclass(frozen=True)
+class MergeAxes:
+    """Merges neighbouring axes of these sizes, from ``axis`` on, into one."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> SplitAxis:
+        """The operation that splits the axis again."""
+        return SplitAxis(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with one axis for several; the axes must have the sizes."""
+        end = self.axis + len(self.sizes)
+        for shape in shapes:
+            _check(
+                shape[self.axis : end] == self.sizes, f"{self.sizes} from axis {self.axis}", shape
+            )
+        return tuple((*one[: self.axis], math.prod(self.sizes), *one[end:]) for one in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operands with fewer axes; views where the memory order allows it."""
+        new = self.shapes(tuple(array.shape for array in arrays))
+        return tuple(xp.reshape(array, shape) for array, shape in zip(arrays, new, strict=True))
 
 
 @dataclass(frozen=True)

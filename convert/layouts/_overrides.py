@@ -15,9 +15,10 @@
     also_in = { "mlm___cls" = "bert/embeddings" }              TF: layer in HDF5 -> names that it lists too
     roots = { "model.shared" = "model.shared" }                TF: first component -> root name before it
     prefixes = ["text_model."]                                 PyTorch: may be missing in files
+    keras = { ... }                                            KerasHub: its classes and config, see keras_hub.py
     rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
 
-A value may be a table ``{ to = ..., when = ... }`` with a condition.
+A value may be a table ``{ to = ..., when = ... }`` with a condition. Numbers in operations may be expressions over the config.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ from equipoise.convert.core.rules import Rule
 
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
-    "rules", "indices", "groups", "also_in", "roots", "prefixes",
+    "rules", "indices", "groups", "also_in", "roots", "prefixes", "keras",
 ))  # fmt: skip
+
+
+KERAS_TABLE = "keras"
+"""The table of classes and config fields, which is no table of parameters."""
 
 
 class LayoutOverrides:
@@ -64,6 +69,8 @@ class LayoutOverrides:
         if unknown:
             raise SpecError(f"unknown key {unknown[0]!r} of a layout", file=spec.file)
         for key, value in section.items():
+            if key == KERAS_TABLE:
+                continue
             old = self._tables.get(key)
             if isinstance(value, Mapping):
                 value = {**(old or {}), **dict(_entries_that_hold(value, scope))}
@@ -104,7 +111,9 @@ class LayoutOverrides:
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Returns the section's operations for a parameter; None if it is regular."""
         texts = self.for_parameter("ops", parameter)
-        return None if texts is None else tuple(parse_op(text, self.spec) for text in texts)
+        if texts is None:
+            return None
+        return tuple(parse_op(text, self.spec, lookup=self._scope.lookup) for text in texts)
 
     def multi_parameter_rules(self) -> list[Rule]:
         """Returns the rules over several parameters, one for every value of the indices that both sides use."""
@@ -126,7 +135,8 @@ class LayoutOverrides:
             left = [name for one in sources for name in self._expand_template(one, indices)]
             right = [name for one in targets for name in self._expand_template(one, indices)]
             steps = tuple(
-                parse_op(text, self.spec, max(len(left), len(right))) for text in entry["ops"]
+                parse_op(text, self.spec, max(len(left), len(right)), self._scope.lookup)
+                for text in entry["ops"]
             )
             found.append(Rule(tuple(left), tuple(right), steps))
         return found
@@ -160,17 +170,30 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "drop_axis": ops.DropAxis,
     "concat": lambda axis, *sizes: ops.Concat(axis, sizes),
     "split": lambda axis, *sizes: ops.Split(axis, sizes),
+    "split_axis": lambda axis, *sizes: ops.SplitAxis(axis, sizes),
+    "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
     "stack": ops.Stack,
     "unstack": ops.Unstack,
 }
 
 
-def parse_op(text: str, spec: ArchitectureSpec, count: int = 1) -> Op:
+def _reject_names(name: str) -> Any:
+    raise SpecError(f"operations take numbers, not {name!r}")
+
+
+def parse_op(
+    text: str,
+    spec: ArchitectureSpec,
+    count: int = 1,
+    lookup: Callable[[str], Any] = _reject_names,
+) -> Op:
     """Parses an operation, e.g. ``permute(1, 0)``; ``stack`` and ``unstack`` get the number of tensors.
 
     >>> from equipoise.convert.architectures.spec import load_spec
     >>> parse_op("permute(2, 1, 0)", load_spec("bert"))
     Permute(axes=(2, 1, 0))
+    >>> parse_op("split_axis(0, heads, 4)", load_spec("bert"), lookup={"heads": 3}.__getitem__)
+    SplitAxis(axis=0, sizes=(3, 4))
 
     Raises:
         SpecError: It is not an operation.
@@ -181,12 +204,8 @@ def parse_op(text: str, spec: ArchitectureSpec, count: int = 1) -> Op:
         and isinstance(node.func, ast.Name)
         and node.func.id in _OP_BUILDERS
     ):
-        numbers: Sequence[int] = [expressions.evaluate(arg, _reject_names) for arg in node.args]
+        numbers: Sequence[int] = [expressions.evaluate(arg, lookup) for arg in node.args]
         if node.func.id in ("stack", "unstack"):
             numbers = (*numbers, count)
         return _OP_BUILDERS[node.func.id](*numbers)
     raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OP_BUILDERS))
-
-
-def _reject_names(name: str) -> Any:
-    raise SpecError(f"operations take numbers, not {name!r}")

@@ -30,25 +30,25 @@ from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.core.json_values import read_json
 from equipoise.convert.core.tensor import TensorRef
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.folders.found_files import WeightFiles
 from equipoise.convert.folders.recognition import (
     check_nothing_beside_weights,
     folder_below,
     notes_on_modules,
     refuse_folder,
 )
-from equipoise.convert.folders.weight_files import (
-    WEIGHT_FILES,
-    WeightFiles,
-    find_weight_files,
-    is_shard_index,
-)
+from equipoise.convert.folders.shard_index import is_shard_index
+from equipoise.convert.folders.weight_files import WEIGHT_FILES, find_weight_files
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
 
 _LAYOUT_OF_CONTAINER = {
     "pytorch": "pytorch",
+    "distributed_checkpoint": "pytorch",
+    "deepspeed_zero": "pytorch",
     "keras_hdf5": "tensorflow",
     "tensor_bundle": "tensorflow",
     "flax_msgpack": "flax",
+    "orbax": "flax",
 }
 
 
@@ -238,7 +238,9 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
         variant=metadata.get("variant", ""),
         layout=_LAYOUT_OF_CONTAINER.get(first.format)
         or LAYOUT_OF_METADATA.get(metadata.get("format", "")),
-        files=tuple(container.path for container in containers),
+        files=tuple(
+            path for container in containers for path in (container.path, *container.files)
+        ),
         tensors=tensors,
         metadata=metadata,
         left_out={k: v for container in containers for k, v in container.left_out.items()},

@@ -54,6 +54,8 @@ def test_routes() -> None:
         ("pytorch", "tensorflow"),
         ("flax", "pytorch"),
         ("pytorch", "flax"),
+        ("keras-hub", "pytorch"),
+        ("pytorch", "keras-hub"),
     }
     with pytest.raises(CheckpointError, match="no route"):
         find_route("flax", "nowhere")
