@@ -30,10 +30,13 @@ from equipoise.cli._run import (
     EXIT_CLOSED_PIPE,
     EXIT_DEFECT,
     EXIT_INTERRUPTED,
+    EXIT_NOT_RUN,
     as_equipoise_error,
     report_defect,
     report_error,
 )
+from equipoise.cli._total_time import TotalTimeOver, start_timer, timer_ended
+from equipoise.cli._types import Duration
 
 if TYPE_CHECKING:
     from equipoise.validators.runtime.process import WorkerPool
@@ -100,12 +103,19 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     callback=_show_version,
     help="Show the version and exit.",
 )
-def root() -> None:
+@click.option(
+    "--total-time",
+    type=Duration(),
+    help="End the command after this time, e.g. 10m: exit code 3, and nothing half-written stays.",
+)
+def root(total_time: float | None) -> None:
     """Moves model weights between PyTorch, TensorFlow and Flax, and proves that nothing changed.
 
     Exit codes: 0 success; 1 a difference was found; 2 bad input or refused; 3 a backend failed, nothing was compared, or
     a time limit was exceeded; 70 a defect of Equipoise; 130 interrupted; 141 the reader of the output ended.
     """
+    if total_time is not None:
+        start_timer(total_time)
 
 
 def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
@@ -117,7 +127,14 @@ def run(arguments: Sequence[str], *, pool: WorkerPool | None = None) -> int:
             in each command.
     """
     try:
-        code = root.main(list(arguments), prog_name="equipoise", standalone_mode=False, obj=pool)
+        with timer_ended():
+            code = root.main(
+                list(arguments), prog_name="equipoise", standalone_mode=False, obj=pool
+            )
+    except TotalTimeOver as over:
+        values = {"error": "LimitError", "message": str(over)}
+        report_error(str(over), values, as_json="--json" in arguments)
+        return EXIT_NOT_RUN
     except click.Abort:  # raised by click for Ctrl-C and the end of input
         echo("interrupted; the same command resumes what it can", err=True)
         return EXIT_INTERRUPTED

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -255,3 +257,26 @@ def test_an_empty_path_is_not_the_working_folder(
     assert outcome.code == 2
     assert "the path is empty" in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_total_time(
+    cli: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that takes longer ends with exit code 3, one message, and no folder; the next one has no timer."""
+    from equipoise.convert import api
+
+    def convert_slowly(*_: object, **__: object) -> None:
+        try:
+            time.sleep(30)
+        except Exception:  # noqa: BLE001 - a handler like those of a command does not catch it
+            pytest.fail("caught")
+
+    monkeypatch.setattr(api, "plan_conversion", convert_slowly)
+    arguments = ("--total-time", "0.2s", "convert", bert, tmp_path / "out", "--to", "flax")
+    outcome = cli(*arguments)
+    assert outcome.code == 3
+    assert outcome.err.strip() == "error: the command took longer than its total time of 0.2 s"
+    outcome = cli(*arguments, "--json")
+    assert (outcome.code, json.loads(outcome.out)["error"]) == (3, "LimitError")
+    assert not (tmp_path / "out").exists()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
