@@ -2,7 +2,7 @@
 
 The language is a subset of Python's expressions. Python parses them; only these node types are evaluated:
 names, dotted names, numbers, strings, lists, arithmetic, comparisons, ``and``/``or``/``not``, ``a if c else b``,
-subscripts and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. No other calls and no powers are allowed.
+subscripts, slices ``x[a:b]`` and ``len``, ``min``, ``max``, ``sum``, ``int``, ``round``. No other calls and no powers are allowed.
 
 >>> evaluate("hidden_size // 2 if gated else 4", {"hidden_size": 64, "gated": True}.__getitem__)
 32
@@ -94,6 +94,9 @@ def _evaluate_node(node: ast.expr, lookup: Lookup) -> Any:
             return lookup(_dotted_name(node))
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_evaluate_node(item, lookup) for item in items]
+        case ast.Subscript(value=value, slice=ast.Slice(lower=low, upper=high, step=None)):
+            ends = (None if end is None else _evaluate_node(end, lookup) for end in (low, high))
+            return _evaluate_node(value, lookup)[slice(*ends)]
         case ast.Subscript(value=value, slice=index):
             return _evaluate_node(value, lookup)[_evaluate_node(index, lookup)]
         case ast.UnaryOp(op=ast.Not(), operand=operand):

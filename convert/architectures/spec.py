@@ -14,6 +14,7 @@
     [computed]                            parameter -> the generator that computes it
     [absent]                              parameter that old files lack -> why zeros are equivalent
     [pytorch] [tensorflow] [flax]         exceptions of that layout
+    [google]                              the names of Google's own code; without it there are none
 """
 
 from __future__ import annotations
@@ -30,9 +31,16 @@ from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.spec_files import ARCHS_FOLDER, spec_names
 from equipoise.convert.core.errors import SpecError
 
+CLASS_PREFIXES = {"pytorch": "", "tensorflow": "TF", "flax": "Flax", "google": ""}
+"""Layout -> what its classes' names begin with; each has a section of its own."""
+
+LAYOUT_SECTIONS = tuple(CLASS_PREFIXES)
+OPTIONAL_LAYOUTS = ("google",)
+"""Layouts that only architectures with a section of theirs have."""
+
 SECTIONS = frozenset((
     "model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts", "modules",
-    "when", "classes", "ties", "computed", "absent", "pytorch", "tensorflow", "flax",
+    "when", "classes", "ties", "computed", "absent", *LAYOUT_SECTIONS,
 ))  # fmt: skip
 
 
@@ -214,7 +222,7 @@ def _parse_spec(values: dict[str, Any], path: Path) -> ArchitectureSpec:
         ties={key: _parse_tie(value) for key, value in values.get("ties", {}).items()},
         computed=values.get("computed", {}),
         absent=values.get("absent", {}),
-        layouts={name: values.get(name, {}) for name in ("pytorch", "tensorflow", "flax")},
+        layouts={name: values.get(name) or {} for name in LAYOUT_SECTIONS},
     )
 
 
@@ -236,7 +244,11 @@ def _parse_tie(value: Any) -> TieSpec:
 
 def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:
     stem = values.get("name", "")
-    prefixes = {"pytorch": "", "tensorflow": "TF", "flax": "Flax"}
+    prefixes = {
+        layout: prefix
+        for layout, prefix in CLASS_PREFIXES.items()
+        if layout not in OPTIONAL_LAYOUTS or values.get(layout)
+    }
     groups = {*values.get("modules", {}), *values.get("parts", {})}
     for suffix, line in values.get("classes", {}).items():
         if line is False:  # removes a class of the extended file

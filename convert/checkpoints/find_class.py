@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
-from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
+from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS, ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_spec import find_spec, first_words
 from equipoise.convert.checkpoints.fit_config import correct_config
@@ -144,14 +144,16 @@ class _ClassSearch:
             layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
         return layouts
 
-    def _expansions(self) -> Iterator[Expansion]:
+    def _expansions(self, layout: str) -> Iterator[Expansion]:
+        """Yields the classes, the named ones first; of those that a layout lacks, what the architecture's file says."""
         others = (entry for entry in self.spec.classes.values() if entry not in self.named)
         for entry in (*self.named, *others):
-            yield expand(self.spec, entry, self.config)
+            if layout in entry.names or layout not in OPTIONAL_LAYOUTS:
+                yield expand(self.spec, entry, self.config)
 
     def _matches(self, layout: str, prefix: str) -> Iterator[ClassMatch]:
         names = list(self.checkpoint.in_layout(layout, prefix))
-        for expansion in self._expansions():
+        for expansion in self._expansions(layout):
             yield replace(match_class(expansion, layout, names), prefix=prefix)
 
     def _find_wrapped(self) -> ClassMatch | None:
@@ -201,7 +203,7 @@ class _ClassSearch:
         """Returns the prefixes after which most names are the class's, without those that lie within another."""
         separator = "." if layout == "pytorch" else "/"
         known: set[str] = set()
-        for expansion in self._expansions():
+        for expansion in self._expansions(layout):
             view = layout_view(expansion, layout)
             known.update(name for rule in view.rules for name in rule.targets)
         counts = Counter(

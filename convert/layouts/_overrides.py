@@ -1,4 +1,4 @@
-"""Reads the exceptions of one layout: the sections ``[pytorch]``, ``[tensorflow]`` and ``[flax]`` of an architecture.
+"""Reads the exceptions of one layout: the sections ``[pytorch]``, ``[tensorflow]``, ``[flax]`` and ``[google]`` of an architecture.
 
     paths = { "cls.predictions" = "mlm___cls/predictions" }    module path, or a prefix of one -> its path there
     leaves = { "bert...word_embeddings.weight" = "weight" }    parameter -> its leaf there
@@ -6,7 +6,7 @@
     shared = { "lm_head.weight" = "" }                         ties that this layout always shares; a string is the
                                                                reason to refuse a tensor of its own
     stored = ["predictions.decoder.bias"]                      ties that this layout stores twice nevertheless
-    refused = { PARAMETER = REASON }                           cannot be stored
+    refused = { PARAMETER = REASON }                           cannot be stored; also the path of a module
     left_out = { PARAMETER = REASON }                          not stored, because it follows from the config
     wrong = { CLASS = REASON }                                 classes with other outputs than PyTorch's; "*" for all
     ignored = { NAME = REASON }                                may be in files, not needed
@@ -16,6 +16,10 @@
     roots = { "model.shared" = "model.shared" }                TF: first component -> root name before it
     prefixes = ["text_model."]                                 PyTorch: may be missing in files
     rules = [{ sources = [...], targets = [...], ops = [...] }]   several parameters at once
+    kinds = { "norm.weight" = "g" }                            kind.leaf -> its leaf there
+    aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it
+    marks = ["bert/encoder/layer_{layer}/output/dense/kernel"]  Google: names that tell this architecture's files
+    config = { ... }, files = { ... }                          Google: see convert/checkpoints/research_files.py
 
 A value may be a table ``{ to = ..., when = ... }`` with a condition.
 """
@@ -36,7 +40,7 @@ from equipoise.convert.core.rules import Rule
 
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
-    "rules", "indices", "groups", "also_in", "roots", "prefixes",
+    "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "marks", "config", "files",
 ))  # fmt: skip
 
 
@@ -83,6 +87,18 @@ class LayoutOverrides:
         table = self.table(key)
         return table.get(parameter.template, table.get(parameter.name))
 
+    def refusal(self, parameter: Parameter) -> str | None:
+        """Returns why a parameter cannot be stored, by its name or that of a module that it lies in; None if it can."""
+        reason = self.for_parameter("refused", parameter)
+        if reason is not None:
+            return str(reason)
+        inside = (
+            text
+            for module, text in self.table("refused").items()
+            if parameter.template.startswith(f"{module}.")
+        )
+        return next(inside, None)
+
     def path(self, parameter: Parameter) -> tuple[str, str]:
         """Returns a parameter's module path as (renamed prefix, remaining path in PyTorch's spelling)."""
         module = parameter.template.removesuffix(f".{parameter.leaf}" if parameter.leaf else "")
@@ -98,8 +114,15 @@ class LayoutOverrides:
         if best is None:
             return "", path
         rest = module[len(best) :].removeprefix(".")
-        renamed = name_templates.format_name(self.table("paths")[best], indices)
+        renamed = self._format(self.table("paths")[best], indices)
         return renamed, name_templates.format_name(rest, indices)
+
+    def _format(self, template: str, indices: Mapping[str, int]) -> str:
+        """Returns a name for indices; the template may use names under ``[let]`` like them."""
+        self._scope.indices = dict(indices)
+        values = {one: self._scope.lookup(one) for one in name_templates.index_names(template)}
+        self._scope.indices = {}
+        return name_templates.format_name(template, values)
 
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Returns the section's operations for a parameter; None if it is regular."""
@@ -133,14 +156,11 @@ class LayoutOverrides:
 
     def _expand_template(self, text: str, indices: Mapping[str, int]) -> list[str]:
         """Returns all names of a template for fixed ``indices`` and all values of its other indices."""
-        rest = tuple(field for field in name_templates.index_names(text) if field not in indices)
+        fields = name_templates.index_names(text)
+        rest = tuple(one for one in fields if one not in indices and one in self.spec.repeat)
         self._scope.indices = dict(indices)
-        names = [
-            name_templates.format_name(text, inner)
-            for inner in self._scope.index_combinations(rest)
-        ]
-        self._scope.indices = {}
-        return names
+        combinations = list(self._scope.index_combinations(rest))
+        return [self._format(text, inner) for inner in combinations]
 
 
 def _entries_that_hold(

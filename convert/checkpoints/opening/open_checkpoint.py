@@ -14,8 +14,8 @@ from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.opening.find_config import find_config
 from equipoise.convert.checkpoints.opening.open_files import (
     INDEX_SHAPE,
-    LAYOUT_OF_METADATA,
     layout_from_file,
+    layout_of,
     open_container,
     open_containers,
 )
@@ -43,14 +43,6 @@ from equipoise.convert.folders.weight_files import (
     is_shard_index,
 )
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
-
-_LAYOUT_OF_CONTAINER = {
-    "pytorch": "pytorch",
-    "keras_hdf5": "tensorflow",
-    "tensor_bundle": "tensorflow",
-    "flax_msgpack": "flax",
-}
-
 
 def open_checkpoint(
     path: str | Path,
@@ -236,8 +228,7 @@ def _join_containers(source: Path, found: WeightFiles, containers: list[Containe
         path=source,
         container=first.format,
         variant=metadata.get("variant", ""),
-        layout=_LAYOUT_OF_CONTAINER.get(first.format)
-        or LAYOUT_OF_METADATA.get(metadata.get("format", "")),
+        layout=layout_of(first),
         files=tuple(container.path for container in containers),
         tensors=tensors,
         metadata=metadata,
