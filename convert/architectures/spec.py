@@ -36,7 +36,7 @@ CLASS_PREFIXES = {"pytorch": "", "tensorflow": "TF", "flax": "Flax", "google": "
 
 LAYOUT_SECTIONS = tuple(CLASS_PREFIXES)
 OPTIONAL_LAYOUTS = ("google",)
-"""Layouts that only architectures with a section of theirs have."""
+"""Layouts that only architectures with a section of theirs have, whose ``classes`` lists the classes."""
 
 SECTIONS = frozenset((
     "model_type", "name", "prefix", "extends", "defaults", "repeat", "let", "parts", "modules",
@@ -129,6 +129,15 @@ class ArchitectureSpec:
     computed: Mapping[str, Any]
     absent: Mapping[str, str]
     layouts: Mapping[str, Mapping[str, Any]]
+
+    def classes_of(self, layout: str) -> list[ClassSpec]:
+        """Returns the classes in the order in which a checkpoint of a layout is compared with them.
+
+        An optional layout lists its classes; to others every class is a candidate, so that one that a framework lacks is named.
+        """
+        if layout not in OPTIONAL_LAYOUTS:
+            return list(self.classes.values())
+        return [self.classes[key] for key in self.layouts[layout].get("classes", ())]
 
     def class_by_name(self, name: str) -> ClassSpec | None:
         """Returns the class with this name in any layout, or None."""
@@ -244,11 +253,7 @@ def _parse_tie(value: Any) -> TieSpec:
 
 def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, ClassSpec]]:
     stem = values.get("name", "")
-    prefixes = {
-        layout: prefix
-        for layout, prefix in CLASS_PREFIXES.items()
-        if layout not in OPTIONAL_LAYOUTS or values.get(layout)
-    }
+    listed = {name: values[name]["classes"] for name in OPTIONAL_LAYOUTS if values.get(name)}
     groups = {*values.get("modules", {}), *values.get("parts", {})}
     for suffix, line in values.get("classes", {}).items():
         if line is False:  # removes a class of the extended file
@@ -262,8 +267,12 @@ def _parse_classes(values: dict[str, Any], path: Path) -> Iterator[tuple[str, Cl
             layout: prefix
             + stem
             + (entry[layout] if isinstance(entry.get(layout), str) else suffix)
-            for layout, prefix in prefixes.items()
-            if entry.get(layout, True)
+            for layout, prefix in CLASS_PREFIXES.items()
+            if (
+                suffix in listed.get(layout, ())
+                if layout in OPTIONAL_LAYOUTS
+                else entry.get(layout, True)
+            )
         }
         name = names.get("pytorch", stem + suffix)
         base = bool(entry.get("base", False))

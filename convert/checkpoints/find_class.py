@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
-from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS, ArchitectureSpec, ClassSpec
+from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_spec import find_spec, first_words
+from equipoise.convert.checkpoints.find_spec import find_spec, first_words, with_google_config
 from equipoise.convert.checkpoints.fit_config import correct_config
 from equipoise.convert.checkpoints.matching import (
     IGNORED_HEAD,
@@ -48,17 +48,21 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     )
     search = _ClassSearch(checkpoint, spec, _named_classes(spec, config, architecture), config)
     found = search.run()
+    if found.layout == "google" and found.fits and not config.architectures:
+        found = found.with_config(config.with_edits({"architectures": [found.expansion.cls.name]}))
     return _fit_config(checkpoint, replace(found, notes=(*notes, *found.notes)))
 
 
 def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
     """Whether a class of an architecture has exactly the names and shapes; the base class, where names lack its prefix."""
-    if spec.prefix not in first_words(checkpoint):
+    config = checkpoint.config or Config({}, checkpoint.path)
+    if checkpoint.layout == "google":
+        config = with_google_config(checkpoint, spec, config)
+    elif spec.prefix not in first_words(checkpoint):
         bases = {key: entry for key, entry in spec.classes.items() if entry.base}
         spec = replace(spec, classes=bases)
     if not spec.classes:
         return False
-    config = checkpoint.config or Config({}, checkpoint.path)
     try:
         found = _ClassSearch(checkpoint, spec, (), config).run()
     except ArchitectureError:
@@ -145,11 +149,10 @@ class _ClassSearch:
         return layouts
 
     def _expansions(self, layout: str) -> Iterator[Expansion]:
-        """Yields the classes, the named ones first; of those that a layout lacks, what the architecture's file says."""
-        others = (entry for entry in self.spec.classes.values() if entry not in self.named)
-        for entry in (*self.named, *others):
-            if layout in entry.names or layout not in OPTIONAL_LAYOUTS:
-                yield expand(self.spec, entry, self.config)
+        """Yields the classes that a checkpoint of a layout may hold, the named ones first."""
+        every = self.spec.classes_of(layout)
+        for entry in sorted(every, key=lambda entry: entry not in self.named):
+            yield expand(self.spec, entry, self.config)
 
     def _matches(self, layout: str, prefix: str) -> Iterator[ClassMatch]:
         names = list(self.checkpoint.in_layout(layout, prefix))

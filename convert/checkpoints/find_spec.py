@@ -9,7 +9,9 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
+from equipoise.convert.checkpoints.research_config import translate
 from equipoise.convert.core.errors import ArchitectureError, SpecError
+from equipoise.convert.layouts import google
 
 _FIRST_PARTS = 4
 """Parts of a name among which the prefix may stand, after those of wrappers."""
@@ -37,6 +39,8 @@ def find_spec(
     config = checkpoint.config or Config({}, checkpoint.path)
     if architecture is not None:
         spec = _spec_by_name(architecture)
+        if checkpoint.layout == "google":
+            config = with_google_config(checkpoint, spec, config)
         known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
         return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
     if checkpoint.config is None:
@@ -46,6 +50,8 @@ def find_spec(
             hint="copy it there, or give it with --config",
         )
     own = load_spec(config.model_type) if config.model_type else None
+    if checkpoint.layout == "google":
+        return _find_google_spec(checkpoint, own, config, fits)
     if own is not None:
         return own, config, _notes_on_early_name(config)
     named = [one for name in config.architectures if (one := _spec_with_class(name))]
@@ -55,6 +61,43 @@ def find_spec(
     if len(guesses) == 1 and not config.model_type:
         return _with_model_type(guesses[0], config, "the names and shapes of the tensors")
     raise _unknown_architecture(config, [spec.model_type for spec in guesses])
+
+
+def _find_google_spec(
+    checkpoint: Checkpoint, own: ArchitectureSpec | None, config: Config, fits: SpecFits
+) -> tuple[ArchitectureSpec, Config, tuple[str, ...]]:
+    """Returns the architecture of variables that Google's code named, and the config in transformers' terms.
+
+    The names of several architectures are alike, and so are those of their configs: ``bert_config.json`` is MobileBERT's too. The one that the
+    config names is taken if it fits, else the only one that does.
+
+    Raises:
+        ArchitectureError: No architecture has these names, or several have them.
+    """
+    marked = google.marked_specs(checkpoint.tensors)
+    if own is not None and own in marked and (fits(own) or "model_type" not in config.edits):
+        return own, with_google_config(checkpoint, own, config), _notes_on_early_name(config)
+    fitting = [spec for spec in marked if fits(spec)]
+    if len(fitting) == 1 and (own is None or "model_type" in config.edits):
+        (spec,) = fitting
+        bare = config.without("model_type") if own is not None else config
+        spec, config, notes = _with_model_type(spec, bare, "the names and shapes of the tensors")
+        return spec, with_google_config(checkpoint, spec, config), notes
+    if own is not None and own in marked:
+        return own, with_google_config(checkpoint, own, config), _notes_on_early_name(config)
+    several = [spec.model_type for spec in fitting or marked]
+    raise ArchitectureError(
+        f"the tensors have the names of Google's code for {', '.join(several) or 'no known architecture'}, and the config "
+        f"says {config.model_type or 'no model type'}",
+        file=config.file,
+        hint=f"name the architecture, e.g. --architecture {several[0]}" if several else None,
+    )
+
+
+def with_google_config(checkpoint: Checkpoint, spec: ArchitectureSpec, config: Config) -> Config:
+    """Returns the config in transformers' terms, for variables that Google's code named."""
+    shapes = {name: ref.shape for name, ref in checkpoint.in_layout("google").items()}
+    return translate(config, spec, shapes)
 
 
 def _notes_on_early_name(config: Config) -> tuple[str, ...]:

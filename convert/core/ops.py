@@ -6,6 +6,7 @@ raises ``ValueError`` if the operation does not fit. Nothing is reshaped merely 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -199,6 +200,63 @@ class Unstack:
     def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
         """Returns views of the operand."""
         return tuple(xp.take(arrays[0], index, self.axis) for index in range(self.count))
+
+
+@dataclass(frozen=True)
+class SplitAxis:
+    """Splits an axis of size ``sizes[0] * sizes[1] * ...`` into several, the last of which varies fastest."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> MergeAxes:
+        """The operation that makes the axes one again."""
+        return MergeAxes(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with the axis split; it must have the product of the sizes."""
+        size = math.prod(self.sizes)
+        for shape in shapes:
+            fits = len(shape) > self.axis and shape[self.axis] == size
+            _check(fits, f"size {size} at axis {self.axis}", shape)
+        return tuple(
+            (*shape[: self.axis], *self.sizes, *shape[self.axis + 1 :]) for shape in shapes
+        )
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns arrays with more axes; views where that is possible."""
+        wanted = self.shapes(tuple(array.shape for array in arrays))
+        return tuple(xp.reshape(one, shape) for one, shape in zip(arrays, wanted, strict=True))
+
+
+@dataclass(frozen=True)
+class MergeAxes:
+    """Makes one axis of neighbouring axes of these sizes, the last of which varies fastest."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @property
+    def inverse(self) -> SplitAxis:
+        """The operation that splits the axis again."""
+        return SplitAxis(self.axis, self.sizes)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns shapes with one axis in place of several; the axes must have the stated sizes."""
+        end = self.axis + len(self.sizes)
+        for shape in shapes:
+            _check(
+                shape[self.axis : end] == self.sizes,
+                f"sizes {self.sizes} from axis {self.axis}",
+                shape,
+            )
+        return tuple((*shape[: self.axis], math.prod(self.sizes), *shape[end:]) for shape in shapes)
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns arrays with fewer axes; views where that is possible."""
+        wanted = self.shapes(tuple(array.shape for array in arrays))
+        return tuple(xp.reshape(one, shape) for one, shape in zip(arrays, wanted, strict=True))
 
 
 def _check(fits: bool, expected: str, found: object) -> None:

@@ -19,7 +19,9 @@
     kinds = { "norm.weight" = "g" }                            kind.leaf -> its leaf there
     aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it
     marks = ["bert/encoder/layer_{layer}/output/dense/kernel"]  Google: names that tell this architecture's files
-    config = { ... }, files = { ... }                          Google: see convert/checkpoints/research_files.py
+    classes = ["ForPreTraining", "Model"]                      Google: the classes, in the order in which they are tried
+    config_files = [...], config = { ... }                     Google: see convert/checkpoints/research_config.py
+    files = { "*.model" = "spiece.model" }                     Google: file beside the weights -> its name for transformers
 
 A value may be a table ``{ to = ..., when = ... }`` with a condition.
 """
@@ -32,7 +34,7 @@ from typing import Any
 
 from equipoise.convert.architectures import expressions, name_templates
 from equipoise.convert.architectures.expand import Expansion, ExpressionScope, Parameter
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
+from equipoise.convert.architectures.spec import load_spec
 from equipoise.convert.core import ops
 from equipoise.convert.core.errors import SpecError
 from equipoise.convert.core.ops import Op
@@ -40,7 +42,8 @@ from equipoise.convert.core.rules import Rule
 
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
-    "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "marks", "config", "files",
+    "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "classes", "marks", "config",
+    "config_files", "files",
 ))  # fmt: skip
 
 
@@ -127,7 +130,12 @@ class LayoutOverrides:
     def ops(self, parameter: Parameter) -> tuple[Op, ...] | None:
         """Returns the section's operations for a parameter; None if it is regular."""
         texts = self.for_parameter("ops", parameter)
-        return None if texts is None else tuple(parse_op(text, self.spec) for text in texts)
+        if texts is None:
+            return None
+        self._scope.indices = dict(parameter.indices)
+        found = tuple(parse_op(text, self._scope) for text in texts)
+        self._scope.indices = {}
+        return found
 
     def multi_parameter_rules(self) -> list[Rule]:
         """Returns the rules over several parameters, one for every value of the indices that both sides use."""
@@ -149,7 +157,7 @@ class LayoutOverrides:
             left = [name for one in sources for name in self._expand_template(one, indices)]
             right = [name for one in targets for name in self._expand_template(one, indices)]
             steps = tuple(
-                parse_op(text, self.spec, max(len(left), len(right))) for text in entry["ops"]
+                parse_op(text, self._scope, max(len(left), len(right))) for text in entry["ops"]
             )
             found.append(Rule(tuple(left), tuple(right), steps))
         return found
@@ -182,15 +190,18 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "split": lambda axis, *sizes: ops.Split(axis, sizes),
     "stack": ops.Stack,
     "unstack": ops.Unstack,
+    "split_axis": lambda axis, *sizes: ops.SplitAxis(axis, sizes),
+    "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
 }
 
 
-def parse_op(text: str, spec: ArchitectureSpec, count: int = 1) -> Op:
+def parse_op(text: str, scope: ExpressionScope, count: int = 1) -> Op:
     """Parses an operation, e.g. ``permute(1, 0)``; ``stack`` and ``unstack`` get the number of tensors.
 
+    >>> from equipoise.convert.architectures.config import Config
     >>> from equipoise.convert.architectures.spec import load_spec
-    >>> parse_op("permute(2, 1, 0)", load_spec("bert"))
-    Permute(axes=(2, 1, 0))
+    >>> parse_op("split_axis(1, n_head, 8)", ExpressionScope(load_spec("xlnet"), Config({"n_head": 3}), "Model"))
+    SplitAxis(axis=1, sizes=(3, 8))
 
     Raises:
         SpecError: It is not an operation.
@@ -201,12 +212,10 @@ def parse_op(text: str, spec: ArchitectureSpec, count: int = 1) -> Op:
         and isinstance(node.func, ast.Name)
         and node.func.id in _OP_BUILDERS
     ):
-        numbers: Sequence[int] = [expressions.evaluate(arg, _reject_names) for arg in node.args]
+        numbers: Sequence[int] = [scope.evaluate_size(arg) for arg in node.args]
         if node.func.id in ("stack", "unstack"):
             numbers = (*numbers, count)
         return _OP_BUILDERS[node.func.id](*numbers)
-    raise SpecError(f"not an operation: {text!r}", file=spec.file, expected=sorted(_OP_BUILDERS))
-
-
-def _reject_names(name: str) -> Any:
-    raise SpecError(f"operations take numbers, not {name!r}")
+    raise SpecError(
+        f"not an operation: {text!r}", file=scope.spec.file, expected=sorted(_OP_BUILDERS)
+    )

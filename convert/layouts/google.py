@@ -24,9 +24,7 @@ FORMATS = {
     "google-safetensors": Format(
         "google-safetensors", "safetensors", "model.safetensors", {"format": "google"}
     ),
-    "google-checkpoint": Format(
-        "google-checkpoint", "tensor_bundle", "model.ckpt", writable=False
-    ),
+    "google-checkpoint": Format("google-checkpoint", "tensor_bundle", "model.ckpt", writable=False),
 }
 
 SPELLINGS = {
@@ -111,8 +109,8 @@ def _ends_as(mark: str, name: str) -> bool:
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """Returns the name without ``:0``."""
-    return name.removesuffix(":0")
+    """Returns the name without ``:0``, and without the scope of a module of TensorFlow Hub."""
+    return name.removesuffix(":0").removeprefix("module/")
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:

@@ -44,6 +44,7 @@ from equipoise.convert.folders.weight_files import (
 )
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
 
+
 def open_checkpoint(
     path: str | Path,
     *,

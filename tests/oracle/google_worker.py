@@ -1,0 +1,142 @@
+"""Functions for the oracle's worker: writes a TF1 checkpoint with ``Saver`` and loads it with a loader of 4.57.6."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+PARTS = 3
+"""Pieces of a partitioned variable."""
+
+EVERY = 5
+"""Of so many variables one gets slots and averages, to save time."""
+
+
+def write(
+    weights: str,
+    training: str,
+    variables: dict[str, list[int]],
+    partitioned: str | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Writes two checkpoints of version 2 with ``tf.compat.v1.train.Saver``, one of them as training leaves it.
+
+    Args:
+        weights: What the files of the weights alone begin with.
+        training: The same where optimizer slots, moving averages and a step are stored too.
+        variables: Names and shapes; the values follow from the names.
+        partitioned: The variable that is stored in slices.
+        dtype: Of all variables.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    with tf1.Graph().as_default(), tf1.Session() as session:
+        for name, shape in variables.items():
+            generator = np.random.default_rng(zlib.crc32(name.encode()))
+            value = np.asarray(generator.normal(0, 0.3, shape), np.float32)
+            slicing = (
+                {"partitioner": tf1.fixed_size_partitioner(PARTS)} if name == partitioned else {}
+            )
+            tf1.get_variable(name, shape, dtype, initializer=_values(value), **slicing)
+        alone = tf1.train.Saver()
+        _add_training_state(list(variables.items())[::EVERY])
+        session.run(tf1.global_variables_initializer())
+        alone.save(session, weights, write_meta_graph=False)
+        tf1.train.Saver().save(session, training, write_meta_graph=False)
+
+
+def _values(value: Any) -> Any:
+    """Returns an initializer that gives these values, or a part of their rows to a part of a variable."""
+
+    def initialize(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:
+        import tensorflow as tf
+
+        start = partition_info.var_offset[0] if partition_info is not None and len(shape) else 0
+        part = value[start : start + shape[0]] if len(shape) else value
+        return tf.cast(part, dtype)
+
+    return initialize
+
+
+def _add_training_state(variables: list[tuple[str, list[int]]]) -> None:
+    """Adds what optimizers and averages of the research repositories store beside the weights."""
+    import numpy as np
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    slots = (
+        "adam_m",
+        "adam_v",
+        "Adam",
+        "Adam_1",
+        "RMSProp",
+        "Momentum",
+        "ExponentialMovingAverage",
+    )
+    for name, shape in variables:
+        for slot in slots:
+            tf1.get_variable(f"{name}/{slot}", initializer=np.full(shape, 7, np.float32))
+        for ending in ("_slot_v", "_slot_vr", "_slot_vc"):
+            tf1.get_variable(f"{name}{ending}", initializer=np.full(shape[-1:], 7, np.float32))
+    for name in ("beta1_power", "beta2_power"):
+        tf1.get_variable(name, initializer=np.float32(0.5))
+    tf1.get_variable("global_step", initializer=np.int64(343))
+
+
+def load(
+    model: str,
+    config: dict[str, Any],
+    loader: str,
+    prefix: str,
+    output: str,
+    arguments: dict[str, Any] | None = None,
+    call: str = "model, config, prefix",
+    lent: dict[str, str] | None = None,
+) -> None:
+    """Loads a checkpoint with a loader into a model whose every number is NaN before, and saves what it then holds.
+
+    Args:
+        model: Module below ``transformers.models`` and class, e.g. ``bert.modeling_bert.BertModel``.
+        config: Values of its config.
+        loader: Name of the function, in the same module.
+        prefix: The checkpoint.
+        output: The safetensors file to write.
+        arguments: Further arguments of the loader.
+        call: What the loader takes, in order.
+        lent: Attributes that the loader looks for where the class does not have them -> where it has them.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    path, _, name = model.rpartition(".")
+    module = importlib.import_module(f"transformers.models.{path}")
+    cls = getattr(module, name)
+    made = cls.config_class(**config)
+    target = cls(made)
+    with torch.no_grad():
+        for tensor in (*target.parameters(), *target.buffers()):
+            if tensor.is_floating_point():
+                tensor.fill_(float("nan"))
+    for place, path_in_model in (lent or {}).items():
+        owner, _, attribute = place.rpartition(".")
+        held = functools.reduce(getattr, path_in_model.split("."), target)
+        object.__setattr__(target.get_submodule(owner), attribute, held)
+    values = {"model": target, "config": made, "prefix": prefix}
+    given = [values[one] for one in call.split(", ")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        getattr(module, loader)(*given, **(arguments or {}))
+    target.tie_weights()
+    found = {
+        name: tensor.clone().contiguous()
+        for name, tensor in target.state_dict().items()
+        if not torch.isnan(tensor).any()
+    }
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    save_file(found, output)

@@ -1,0 +1,78 @@
+"""Checkpoints of the research repositories: what Equipoise makes of them is what transformers 4.57.6 loads, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import google_worker
+import numpy as np
+import pytest
+from google_checkpoints import GoogleCase, cases
+from safetensors.numpy import load_file
+
+from equipoise.convert import convert
+from equipoise.validators.runtime.process import WorkerProcess
+
+pytestmark = pytest.mark.oracle
+
+
+def write_folders(case: GoogleCase, oracle: WorkerProcess, scratch: Path) -> tuple[Path, Path]:
+    """Writes a checkpoint with its config, and one of the weights alone; returns the folder and the other's prefix."""
+    folder, weights = scratch / "training", scratch / "weights"
+    folder.mkdir()
+    weights.mkdir()
+    oracle.call(
+        google_worker.__file__,
+        "write",
+        weights=str(weights / "model.ckpt"),
+        training=str(folder / "model.ckpt"),
+        variables=case.variables,
+        partitioned=case.partitioned,
+        dtype=case.dtype,
+    )
+    name, values = case.own_config or (
+        "config.json",
+        {**case.config, "model_type": case.model_type},
+    )
+    text = values if isinstance(values, str) else json.dumps(dict(values))
+    (folder / name).write_text(text)
+    return folder, weights / "model.ckpt"
+
+
+def _our_name(case: GoogleCase, name: str) -> str:
+    """Returns the name that Equipoise's class has for a parameter of the class that the loader filled."""
+    module, _, leaf = name.rpartition(".")
+    return f"{case.renamed[module]}.{leaf}" if module in case.renamed else name
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases()])
+def test_tensors_are_those_of_the_loader(
+    case: GoogleCase, oracle: WorkerProcess, tmp_path: Path
+) -> None:
+    # The loaders stumble over slots of other optimizers and take moving averages for weights: they get the weights alone.
+    folder, weights = write_folders(case, oracle, tmp_path)
+    expected_file = tmp_path / "expected.safetensors"
+    oracle.call(
+        google_worker.__file__,
+        "load",
+        model=case.model,
+        config=dict(case.config),
+        loader=case.loader,
+        prefix=str(weights),
+        output=str(expected_file),
+        arguments=dict(case.arguments),
+        call=case.call,
+        lent=dict(case.lent),
+    )
+    convert(folder, tmp_path / "out", to="pytorch", architecture=case.architecture)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    found = {name.removeprefix(case.below): value for name, value in stored.items()}
+    expected = {_our_name(case, name): value for name, value in load_file(expected_file).items()}
+    assert found.keys() - expected.keys() == set(case.unread)
+    for name in found.keys() & expected.keys():
+        value = found[name].astype(expected[name].dtype)
+        assert np.array_equal(value, expected[name]), name
+    values = {value.tobytes() for value in found.values()}
+    others = expected.keys() - found.keys() - set(case.only_there)
+    assert all(expected[name].tobytes() in values for name in others)
