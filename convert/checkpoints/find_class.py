@@ -67,6 +67,8 @@ def _fits_exactly(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
         found = _ClassSearch(checkpoint, spec, (), config).run()
     except ArchitectureError:
         return False
+    if checkpoint.layout == "google":
+        found = _fit_config(checkpoint, found)  # which says nothing of labels
     return found.fits and not MatchedCheckpoint(checkpoint, found).misfits()
 
 

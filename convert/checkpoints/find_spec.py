@@ -74,7 +74,7 @@ def _find_google_spec(
     Raises:
         ArchitectureError: No architecture has these names, or several have them.
     """
-    marked = google.marked_specs(checkpoint.tensors)
+    marked = google.marked_specs(checkpoint.in_layout("google"))
     if own is not None and own in marked and (fits(own) or "model_type" not in config.edits):
         return own, with_google_config(checkpoint, own, config), _notes_on_early_name(config)
     fitting = [spec for spec in marked if fits(spec)]

@@ -73,16 +73,19 @@ def _literal(text: str) -> Any:
 def translate(config: Config, spec: ArchitectureSpec, shapes: Mapping[str, Shape]) -> Config:
     """Returns the config with the fields that transformers has and a repository's config calls otherwise or leaves to the code.
 
+    A config that names its model type is transformers' own: only what it lacks is added.
+
     Args:
         config: The config as it was read.
         spec: The architecture.
         shapes: The shapes of the checkpoint's variables.
     """
     edits = {}
+    is_theirs = config.model_type is None or "model_type" in config.edits
     for field, text in _section(spec).get("config", {}).items():
-        if field not in config.values:
+        if is_theirs or field not in config.values:
             value = _evaluate(text, config, shapes)
-            if value is not None:
+            if value is not None and value != config.values.get(field):
                 edits[field] = value
     return config.with_edits(edits) if edits else config
 

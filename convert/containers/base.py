@@ -25,6 +25,7 @@ class Container:
         maps: Names of the upper maps that hold tensors, where a file has maps within maps: those of a name such as
             ``state_dict.model.encoder.weight`` cannot be told from the name alone.
         identities: The file and others that hold its tensors -> what they were before they were read.
+        averages: Name of a variable -> its moving average, which stands under ``left_out``.
     """
 
     format: str
@@ -35,6 +36,7 @@ class Container:
     oddities: tuple[str, ...] = ()
     maps: frozenset[str] = frozenset()
     identities: Mapping[Path, FileIdentity] = field(default_factory=dict)
+    averages: Mapping[str, TensorRef] = field(default_factory=dict)
 
 
 class Writer(Protocol):

@@ -10,6 +10,10 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
+from equipoise.convert.conversion.research_companions import (
+    names_for_transformers,
+    write_tokenizer_settings,
+)
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged
@@ -25,6 +29,7 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
         CheckpointError: A file changed while it was copied, or the config since it was read.
     """
     names = _copy_companions(plan, target)
+    names += write_tokenizer_settings(plan, target)
     names += write_sentence_modules(plan.checkpoint.folder, target)
     if len(plan.shards) > 1:
         name = f"{plan.target.filename}.index.json"
@@ -36,10 +41,11 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
 def _copy_companions(plan: Plan, target: Path) -> list[str]:
     """Copies the companion files and returns their names; after a cast the config gets the new dtype."""
     identities = {path: FileIdentity.of(path) for path in companion_files(plan.checkpoint.folder)}
+    renamed = names_for_transformers(plan, (path.name for path in identities))
     for path in identities:
-        shutil.copyfile(path, target / path.name)
+        shutil.copyfile(path, target / renamed[path.name])
     check_unchanged(identities)
-    names = [path.name for path in identities]
+    names = list(renamed.values())
     config = plan.checkpoint.config
     if config is None or config.file is None:
         return names

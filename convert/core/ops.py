@@ -259,6 +259,30 @@ class MergeAxes:
         return tuple(xp.reshape(one, shape) for one, shape in zip(arrays, wanted, strict=True))
 
 
+@dataclass(frozen=True)
+class At:
+    """Applies an operation of one operand to the operand at a position, and leaves the others."""
+
+    position: int
+    op: Op
+
+    @property
+    def inverse(self) -> At:
+        """The operation that undoes it there."""
+        return At(self.position, self.op.inverse)
+
+    def shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Returns the shapes with that at the position changed."""
+        _check(len(shapes) > self.position, f"more than {self.position} tensors", shapes)
+        (shape,) = self.op.shapes((shapes[self.position],))
+        return (*shapes[: self.position], shape, *shapes[self.position + 1 :])
+
+    def apply(self, arrays: tuple[Array, ...], xp: ArrayModule = np) -> tuple[Array, ...]:
+        """Returns the operands with that at the position changed."""
+        (array,) = self.op.apply((arrays[self.position],), xp)
+        return (*arrays[: self.position], array, *arrays[self.position + 1 :])
+
+
 def _check(fits: bool, expected: str, found: object) -> None:
     if not fits:
         raise ValueError(f"expected {expected}, found {found}")

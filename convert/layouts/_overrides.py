@@ -20,6 +20,7 @@
     aliases = { "layer_norm" = "rms_norm" }                    Google: part of a name -> another spelling of it
     marks = ["bert/encoder/layer_{layer}/output/dense/kernel"]  Google: names that tell this architecture's files
     classes = ["ForPreTraining", "Model"]                      Google: the classes, in the order in which they are tried
+    averages = ["MobilenetV2/"]                                Google: scopes where moving averages are taken for weights
     config_files = [...], config = { ... }                     Google: see convert/checkpoints/research_config.py
     files = { "*.model" = "spiece.model" }                     Google: file beside the weights -> its name for transformers
 
@@ -43,7 +44,7 @@ from equipoise.convert.core.rules import Rule
 OVERRIDE_KEYS = frozenset((
     "paths", "leaves", "ops", "shared", "stored", "refused", "left_out", "wrong", "ignored",
     "rules", "indices", "groups", "also_in", "roots", "prefixes", "kinds", "aliases", "classes", "marks", "config",
-    "config_files", "files",
+    "config_files", "files", "averages",
 ))  # fmt: skip
 
 
@@ -117,10 +118,10 @@ class LayoutOverrides:
         if best is None:
             return "", path
         rest = module[len(best) :].removeprefix(".")
-        renamed = self._format(self.table("paths")[best], indices)
+        renamed = self.format(self.table("paths")[best], indices)
         return renamed, name_templates.format_name(rest, indices)
 
-    def _format(self, template: str, indices: Mapping[str, int]) -> str:
+    def format(self, template: str, indices: Mapping[str, int]) -> str:
         """Returns a name for indices; the template may use names under ``[let]`` like them."""
         self._scope.indices = dict(indices)
         values = {one: self._scope.lookup(one) for one in name_templates.index_names(template)}
@@ -168,7 +169,7 @@ class LayoutOverrides:
         rest = tuple(one for one in fields if one not in indices and one in self.spec.repeat)
         self._scope.indices = dict(indices)
         combinations = list(self._scope.index_combinations(rest))
-        return [self._format(text, inner) for inner in combinations]
+        return [self.format(text, inner) for inner in combinations]
 
 
 def _entries_that_hold(
@@ -207,15 +208,15 @@ def parse_op(text: str, scope: ExpressionScope, count: int = 1) -> Op:
         SpecError: It is not an operation.
     """
     node = expressions.parse_expression(text)
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in _OP_BUILDERS
-    ):
-        numbers: Sequence[int] = [scope.evaluate_size(arg) for arg in node.args]
-        if node.func.id in ("stack", "unstack"):
-            numbers = (*numbers, count)
-        return _OP_BUILDERS[node.func.id](*numbers)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "at":
+            position, inner = node.args
+            return ops.At(scope.evaluate_size(position), parse_op(ast.unparse(inner), scope))
+        if node.func.id in _OP_BUILDERS:
+            numbers: Sequence[int] = [scope.evaluate_size(arg) for arg in node.args]
+            if node.func.id in ("stack", "unstack"):
+                numbers = (*numbers, count)
+            return _OP_BUILDERS[node.func.id](*numbers)
     raise SpecError(
         f"not an operation: {text!r}", file=scope.spec.file, expected=sorted(_OP_BUILDERS)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.expand import Expansion, MountedClass, Parameter
 from equipoise.convert.core.rules import Rule
 from equipoise.convert.layouts._overrides import LayoutOverrides
@@ -194,6 +193,6 @@ def stored_name(
     own = overrides.for_parameter("leaves", parameter)
     kind = overrides.table("kinds").get(f"{parameter.kind}.{parameter.leaf}", leaf)
     path = _spell_path(overrides.path(parameter), overrides, dialect)
-    last = kind if own is None else name_templates.format_name(own, parameter.indices)
+    last = kind if own is None else overrides.format(own, parameter.indices)
     parts = (path, last) if parameter.leaf else (path,)
     return dialect.separator.join(part for part in parts if part)

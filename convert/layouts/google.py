@@ -49,6 +49,9 @@ SPELLINGS = {
 }
 
 
+_AVERAGE = "/ExponentialMovingAverage"
+
+
 def _join(prefix: str, rest: str, overrides: LayoutOverrides) -> str:
     separator = overrides.get("indices", "_")
     found = prefix
@@ -109,8 +112,8 @@ def _ends_as(mark: str, name: str) -> bool:
 
 
 def decode(name: str, container: str, variant: str) -> str:
-    """Returns the name without ``:0``, and without the scope of a module of TensorFlow Hub."""
-    return name.removesuffix(":0").removeprefix("module/")
+    """Returns the name of the variable: without ``:0``, the scope of a module of TensorFlow Hub, and what a moving average adds."""
+    return name.removesuffix(":0").removeprefix("module/").removesuffix(_AVERAGE)
 
 
 def encode(name: str, container: str, variant: str, target: LayoutView | None) -> str:

@@ -25,7 +25,9 @@ class GoogleCase:
         own_config: File and values of the config as the repository writes it; None for a ``config.json``.
         architecture: What a user has to name; None where the tensors say it.
         partitioned: The variable that is stored in slices.
-        unread: Parameters that the loader cannot fill.
+        unread: Parameters that the loader does not fill: they follow from the config.
+        unread_endings: The same, by what their names end with.
+        takes_averages: Whether the loader takes moving averages where there are some.
         only_there: Parameters that only the loaded class stores: they follow from the config, or ours lacks them.
         renamed: Module in the loaded class -> the module that Equipoise's class has for it.
         below: What Equipoise's names begin with and the loaded class's do not.
@@ -44,6 +46,8 @@ class GoogleCase:
     architecture: str | None = None
     partitioned: str | None = None
     unread: tuple[str, ...] = ()
+    unread_endings: tuple[str, ...] = ()
+    takes_averages: bool = False
     only_there: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     below: str = ""
@@ -58,7 +62,11 @@ class GoogleCase:
         return TYPE_OF_PACKAGE.get(self.model.partition(".")[0], self.model.partition(".")[0])
 
 
-TYPE_OF_PACKAGE = {"deprecated": "transfo-xl", "decision_transformer": "gpt2"}
+TYPE_OF_PACKAGE = {
+    "deprecated": "transfo-xl",
+    "decision_transformer": "gpt2",
+    "bert_generation": "bert-generation",
+}
 
 SIZES = {
     "vocab_size": 61,
@@ -159,6 +167,10 @@ def cases() -> Iterator[GoogleCase]:
     yield from transfo_xl_cases()
     yield from gpt_cases()
     yield from t5_cases()
+    yield from canine_cases()
+    yield from imagegpt_cases()
+    yield from mobilenet_cases()
+    yield from bert_generation_cases()
 
 
 def bert_cases() -> Iterator[GoogleCase]:
@@ -341,7 +353,7 @@ def bert_kin_cases() -> Iterator[GoogleCase]:
         },
         {**config, "embedding_size": narrow},
         ("bert_config.json", {**config, "embedding_size": narrow}),
-        only_there=("roformer.encoder.embed_positions.weight",),
+        unread=("roformer.encoder.embed_positions.weight",),
     )
     yield GoogleCase(
         "big_bird",
@@ -507,7 +519,7 @@ def funnel_cases() -> Iterator[GoogleCase]:
 
 
 def xlnet_cases() -> Iterator[GoogleCase]:
-    width, heads, size, inner, layers = 20, 3, 7, 36, 11
+    width, heads, size, inner, layers = 21, 3, 7, 36, 11
     config = {
         "vocab_size": 61, "d_model": width, "n_head": heads, "d_head": size, "d_inner": inner, "n_layer": layers,
     }  # fmt: skip
@@ -592,7 +604,7 @@ def transfo_xl_cases() -> Iterator[GoogleCase]:
         "load_tf_weights_in_transfo_xl",
         shapes,
         config,
-        only_there=("transformer.pos_emb.inv_freq",),
+        unread=("transformer.pos_emb.inv_freq",),
     )
 
 
@@ -718,4 +730,168 @@ def _t5_case(module: str, layers: int, gated: bool, norms: str) -> GoogleCase:
         shapes,
         config,
         ("operative_config.gin", gin) if module == "t5" else None,
+    )
+
+
+def canine_cases() -> Iterator[GoogleCase]:
+    width, inner, buckets = 24, 36, 17
+    config = {
+        **SIZES, "num_hidden_layers": 11, "num_hash_functions": 4, "num_hash_buckets": buckets, "type_vocab_size": 5,
+        "downsampling_rate": 3, "upsampling_kernel_size": 5, "max_position_embeddings": 40,
+    }  # fmt: skip
+    own = {**config, "type_vocab_size": 2, "max_positions": 17}
+    shapes: Shapes = {
+        **{
+            f"char_embeddings/embeddings/HashBucketCodepointEmbedder_{i}": [buckets, 6]
+            for i in range(4)
+        },
+        "char_embeddings/char_position_embeddings": [buckets, width],
+        "char_embeddings/segment_embeddings": [5, width],
+        **norm("char_embeddings/LayerNorm", width),
+        **bert_layer("initial_char_encoder/layer_0", width, inner),
+        **bert_layer("final_char_encoder/layer_0", width, inner),
+        "final_char_encoder/conv/kernel": [5, 2 * width, width],
+        "final_char_encoder/conv/bias": [width],
+        **norm("final_char_encoder/LayerNorm", width),
+        **dense("pooler/dense", width, width),
+        **rows("cls/seq_relationship", 2, width),
+    }
+    molecules = "initial_char_encoder/initial_char_encoder/chars_to_molecules"
+    shapes |= {f"{molecules}/conv/kernel": [3, width, width], f"{molecules}/conv/bias": [width]}
+    shapes |= norm(f"{molecules}/LayerNorm", width)
+    for layer in range(config["num_hidden_layers"]):
+        shapes |= bert_layer(f"bert/layer_{layer}", width, inner)
+    yield GoogleCase(
+        "canine",
+        "canine.modeling_canine.CanineModel",
+        "load_tf_weights_in_canine",
+        shapes,
+        config,
+        ("canine_config.json", own),
+    )
+
+
+def imagegpt_cases() -> Iterator[GoogleCase]:
+    width, heads, inner, colors = 12, 3, 48, 16
+    size = width // heads
+    shapes: Shapes = {
+        "model/wte": [colors, width],
+        "model/wpe": [25, width],
+        "model/sos": [width],
+        "model/wtet": [colors, width],
+        "model/ln_f/g": [width],
+    }
+    for layer in range(11):
+        scope = f"model/h{layer}"
+        shapes |= {
+            f"{scope}/ln_1/g": [width],
+            f"{scope}/ln_2/g": [width],
+            **{f"{scope}/attn/{part}_proj": [heads, size, width] for part in "qkvc"},
+            f"{scope}/mlp/c_fc/w": [1, width, inner],
+            f"{scope}/mlp/c_fc/b": [inner],
+            f"{scope}/mlp/c_proj/w": [1, inner, width],
+            f"{scope}/mlp/c_proj/b": [width],
+        }
+    config = {
+        "vocab_size": colors + 1,
+        "n_positions": 25,
+        "n_embd": width,
+        "n_head": heads,
+        "n_layer": 11,
+    }
+    biases = [
+        f"transformer.h.{i}.attn.{part}.bias" for i in range(11) for part in ("c_attn", "c_proj")
+    ]
+    yield GoogleCase(
+        "imagegpt",
+        "imagegpt.modeling_imagegpt.ImageGPTForCausalImageModeling",
+        "load_tf_weights_in_imagegpt",
+        shapes,
+        config,
+        unread=tuple(biases),
+    )
+
+
+def mobilenet_cases() -> Iterator[GoogleCase]:
+    def batch_norm(scope: str, width: int) -> Shapes:
+        parts = ("gamma", "beta", "moving_mean", "moving_variance")
+        return {f"{scope}/BatchNorm/{part}": [width] for part in parts}
+
+    def convolution(scope: str, size: int, inputs: int, outputs: int) -> Shapes:
+        return {f"{scope}/weights": [size, size, inputs, outputs], **batch_norm(scope, outputs)}
+
+    def depthwise(scope: str, width: int) -> Shapes:
+        return {f"{scope}/depthwise_weights": [3, 3, width, 1], **batch_norm(scope, width)}
+
+    widths = [8, 16, 32, 32, 64, 64, *[128] * 6, 256, 256]
+    shapes = convolution("MobilenetV1/Conv2d_0", 3, 3, widths[0])
+    for index in range(1, 14):
+        shapes |= depthwise(f"MobilenetV1/Conv2d_{index}_depthwise", widths[index - 1])
+        scope = f"MobilenetV1/Conv2d_{index}_pointwise"
+        shapes |= convolution(scope, 1, widths[index - 1], widths[index])
+    shapes["MobilenetV1/Logits/Conv2d_1c_1x1/weights"] = [1, 1, 256, 5]
+    shapes["MobilenetV1/Logits/Conv2d_1c_1x1/biases"] = [5]
+    yield GoogleCase(
+        "mobilenet_v1",
+        "mobilenet_v1.modeling_mobilenet_v1.MobileNetV1ForImageClassification",
+        "load_tf_weights_in_mobilenet_v1",
+        shapes,
+        {"depth_multiplier": 0.25, "num_labels": 5},
+        unread_endings=("num_batches_tracked",),
+    )
+    # Widths of 0.35: the rounding of the original code.
+    widths = [8, 8, 8, 16, 16, 16, 24, 24, 24, 24, 32, 32, 32, 56, 56, 56, 112]
+    body = {
+        **convolution("MobilenetV2/Conv", 3, 3, 16),
+        **depthwise("MobilenetV2/expanded_conv/depthwise", 16),
+        **convolution("MobilenetV2/expanded_conv/project", 1, 16, widths[0]),
+        **convolution("MobilenetV2/Conv_1", 1, widths[16], 1280),
+    }
+    for index in range(16):
+        scope, inside = f"MobilenetV2/expanded_conv_{index + 1}", 6 * widths[index]
+        body |= convolution(f"{scope}/expand", 1, widths[index], inside)
+        body |= depthwise(f"{scope}/depthwise", inside)
+        body |= convolution(f"{scope}/project", 1, inside, widths[index + 1])
+    classifier = {
+        "MobilenetV2/Logits/Conv2d_1c_1x1/weights": [1, 1, 1280, 5],
+        "MobilenetV2/Logits/Conv2d_1c_1x1/biases": [5],
+    }
+    segmentation = {
+        **convolution("image_pooling", 1, widths[16], 256),
+        **convolution("aspp0", 1, widths[16], 256),
+        **convolution("concat_projection", 1, 512, 256),
+        "logits/semantic/weights": [1, 1, 256, 5],
+        "logits/semantic/biases": [5],
+    }
+    for name, cls, head in (
+        ("classifier", "ForImageClassification", classifier),
+        ("segmentation", "ForSemanticSegmentation", segmentation),
+    ):
+        yield GoogleCase(
+            f"mobilenet_v2-{name}",
+            f"mobilenet_v2.modeling_mobilenet_v2.MobileNetV2{cls}",
+            "load_tf_weights_in_mobilenet_v2",
+            {**body, **head},
+            {"depth_multiplier": 0.35, "num_labels": 5},
+            unread_endings=("num_batches_tracked",),
+            takes_averages=True,
+        )
+
+
+def bert_generation_cases() -> Iterator[GoogleCase]:
+    config = {**SIZES, "num_hidden_layers": 3}
+    shapes: Shapes = {
+        "module/bert/embeddings/word_embeddings": [config["vocab_size"], 24],
+        "module/bert/embeddings/position_embeddings": [config["max_position_embeddings"], 24],
+        **norm("module/bert/embeddings/LayerNorm", 24),
+        **bert_encoder("module/bert", config),
+    }
+    yield GoogleCase(
+        "bert_generation",
+        "bert_generation.modeling_bert_generation.BertGenerationEncoder",
+        "load_tf_weights_in_bert_generation",
+        shapes,
+        config,
+        call="model, prefix, class_name",
+        arguments={"is_encoder": True},
     )

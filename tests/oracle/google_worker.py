@@ -6,12 +6,18 @@ import contextlib
 import functools
 import importlib
 import io
+import sys
+import types
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 PARTS = 3
 """Pieces of a partitioned variable."""
+
+HUB_LOADER = "load_tf_weights_in_bert_generation"
+"""The loader that reads a module of TensorFlow Hub."""
 
 EVERY = 5
 """Of so many variables one gets slots and averages, to save time."""
@@ -128,9 +134,11 @@ def load(
         owner, _, attribute = place.rpartition(".")
         held = functools.reduce(getattr, path_in_model.split("."), target)
         object.__setattr__(target.get_submodule(owner), attribute, held)
-    values = {"model": target, "config": made, "prefix": prefix}
+    values = {"model": target, "config": made, "prefix": prefix, "class_name": name}
     given = [values[one] for one in call.split(", ")]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.ExitStack() as stack:
+        if loader == HUB_LOADER:
+            stack.enter_context(_tensorflow_hub())
         getattr(module, loader)(*given, **(arguments or {}))
     target.tie_weights()
     found = {
@@ -140,3 +148,26 @@ def load(
     }
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     save_file(found, output)
+
+
+@contextlib.contextmanager
+def _tensorflow_hub() -> Iterator[None]:
+    """Stands in for TensorFlow Hub, which does not run with new TensorFlow: a module is the variables of a checkpoint."""
+    from unittest import mock
+
+    import tensorflow as tf
+
+    class Module:
+        def __init__(self, prefix: str) -> None:
+            reader = tf.train.load_checkpoint(prefix)
+            names = reader.get_variable_to_shape_map()
+            self.variable_map = {
+                one: tf.compat.v1.get_variable(one, initializer=reader.get_tensor(one))
+                for one in names
+            }
+
+    hub = types.SimpleNamespace(Module=Module)
+    stubs = {"tensorflow_hub": hub, "tensorflow_text": types.ModuleType("tensorflow_text")}
+    no_effect = mock.patch.object(tf.compat.v1, "disable_eager_execution")
+    with mock.patch.dict(sys.modules, stubs), no_effect, tf.Graph().as_default():
+        yield

@@ -42,7 +42,11 @@ from equipoise.convert.folders.weight_files import (
     find_weight_files,
     is_shard_index,
 )
+from equipoise.convert.layouts.google import marked_specs
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
+
+_STATISTICS = ("/moving_mean", "/moving_variance")
+"""Variables that are averages themselves."""
 
 
 def open_checkpoint(
@@ -76,6 +80,7 @@ def open_checkpoint(
         source, found = _find_files(source, layout, variant, refuse_additions=merge_adapter is None)
         containers = open_containers(found)
         checkpoint = _join_containers(source, found, containers)
+        checkpoint = _with_averages(checkpoint, containers)
         weights = _find_weights(checkpoint, containers, subtree)
         settings = find_config(source, found.entry, config)
     except OSError as error:
@@ -91,6 +96,38 @@ def open_checkpoint(
     if dequantize:
         checkpoint = _dequantized(checkpoint)
     return checkpoint if merge_adapter is None else _with_adapter(checkpoint, Path(merge_adapter))
+
+
+def _with_averages(checkpoint: Checkpoint, containers: list[Container]) -> Checkpoint:
+    """Returns the checkpoint with moving averages for weights, where those who trained such models publish and evaluate these."""
+    if checkpoint.layout != "google" or not any(one.averages for one in containers):
+        return checkpoint
+    scopes = [
+        scope
+        for spec in marked_specs(checkpoint)
+        for scope in spec.layouts["google"].get("averages", ())
+    ]
+    averages = {
+        name: ref
+        for one in containers
+        for name, ref in one.averages.items()
+        if name.startswith(tuple(scopes)) and not name.endswith(_STATISTICS)
+    }
+    if not averages:
+        return checkpoint
+    taken = [averages.get(name, ref) for name, ref in checkpoint.tensors.items()]
+    tensors = {ref.name: ref for ref in taken}
+    left_out = {name: why for name, why in checkpoint.left_out.items() if name not in tensors}
+    left = dict.fromkeys(averages, "its moving average is taken")
+    note = (
+        f"{len(averages)} moving averages are taken for their variables, as in the published models"
+    )
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        left_out={**left_out, **left},
+        oddities=(*checkpoint.oddities, note),
+    )
 
 
 def _dequantized(checkpoint: Checkpoint) -> Checkpoint:
