@@ -137,7 +137,8 @@ class ArchitectureSpec:
         """
         if layout not in OPTIONAL_LAYOUTS:
             return list(self.classes.values())
-        return [self.classes[key] for key in self.layouts[layout].get("classes", ())]
+        keys = self.layouts[layout].get("classes", ())
+        return [self.classes[key] for key in keys if key in self.classes]
 
     def class_by_name(self, name: str) -> ClassSpec | None:
         """Returns the class with this name in any layout, or None."""

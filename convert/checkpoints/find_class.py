@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
-from equipoise.convert.architectures.spec import ArchitectureSpec, ClassSpec
+from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS, ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.find_spec import find_spec, first_words, with_google_config
 from equipoise.convert.checkpoints.fit_config import correct_config
@@ -144,10 +144,11 @@ class _ClassSearch:
 
     def _layouts(self) -> tuple[str, ...]:
         declared = self.checkpoint.layout
-        layouts = (declared,) if declared else layout_names()
+        every = tuple(name for name in layout_names() if name not in OPTIONAL_LAYOUTS)
+        layouts = (declared,) if declared else every
         if self.checkpoint.container == "safetensors":
             # The metadata of a safetensors file can be wrong or absent; the tensor names cannot.
-            layouts = tuple(dict.fromkeys((*layouts, *layout_names())))
+            layouts = tuple(dict.fromkeys((*layouts, *every)))
         return layouts
 
     def _expansions(self, layout: str) -> Iterator[Expansion]:

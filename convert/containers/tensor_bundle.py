@@ -32,6 +32,7 @@ from equipoise.convert.containers._bundle.object_graph import (
     parse_string_tensor,
     variable_names,
 )
+from equipoise.convert.containers._bundle.parts import join_parts
 from equipoise.convert.containers._bundle.sorted_table import TABLE_MAGIC, SortedTable
 from equipoise.convert.containers._shared.error_context import add_file_to_errors
 from equipoise.convert.containers.base import Container
@@ -133,6 +134,9 @@ def _container(index: Path, entries: dict[str, BundleEntry], shards: DataFiles) 
     style = "name-based" if names is None else "object-based"
     keys = {f"key:{name}": key for key, name in (names or {}).items() if name in tensors}
     metadata = {"variant": style, **keys}
+    if names is None:
+        tensors, notes = join_parts(tensors)
+        oddities = (*oddities, *notes)
     return Container(
         "tensor_bundle", index, tensors, metadata, left_out, oddities, averages=averages
     )

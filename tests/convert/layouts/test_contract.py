@@ -54,6 +54,8 @@ def test_routes() -> None:
         ("pytorch", "tensorflow"),
         ("flax", "pytorch"),
         ("pytorch", "flax"),
+        ("google", "pytorch"),
+        ("pytorch", "google"),
     }
     with pytest.raises(CheckpointError, match="no route"):
         find_route("flax", "nowhere")
