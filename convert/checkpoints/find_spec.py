@@ -44,8 +44,10 @@ def find_spec(
         known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
         return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
     if checkpoint.config is None:
+        names = _google_config_names(checkpoint)
         raise ArchitectureError(
-            "no config.json next to the weights",
+            "no config.json next to the weights"
+            + (f", and no {' or '.join(names)}" if names else ""),
             file=checkpoint.path,
             hint="copy it there, or give it with --config",
         )
@@ -61,6 +63,19 @@ def find_spec(
     if len(guesses) == 1 and not config.model_type:
         return _with_model_type(guesses[0], config, "the names and shapes of the tensors")
     raise _unknown_architecture(config, [spec.model_type for spec in guesses])
+
+
+def _google_config_names(checkpoint: Checkpoint) -> list[str]:
+    """Returns what the repositories that name variables so call their configs."""
+    if checkpoint.layout != "google":
+        return []
+    specs = google.marked_specs(checkpoint.in_layout("google"))
+    names = [
+        name
+        for spec in specs
+        for name in spec.layouts["google"].get("config_files") or [f"{spec.model_type}_config.json"]
+    ]
+    return list(dict.fromkeys(names))[:3]
 
 
 def _find_google_spec(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.checkpoints.companion_files import companion_notes
 from equipoise.convert.checkpoints.find_class import (
@@ -238,7 +239,13 @@ class _Planner:
 
     def _check_target_has_class(self) -> None:
         cls = self.expansion.cls
-        if self.target.layout not in cls.names:
+        if self.target.layout in cls.names:
+            return
+        if self.target.layout in OPTIONAL_LAYOUTS:
+            self.ledger.add_problem(
+                f"no names of {cls.name} in the layout {self.target.layout} are known; convert to one of {', '.join(cls.names)}"
+            )
+        else:
             self.ledger.add_problem(
                 f"{cls.name} has no class in {self.target.layout} (transformers 4.57.6 is the last release "
                 f"that has such classes); convert to one of {', '.join(cls.names)}"

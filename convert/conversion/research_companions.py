@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -46,10 +47,8 @@ def write_tokenizer_settings(plan: Plan, target: Path) -> list[str]:
     tokens = vocabulary.read_text(encoding="utf-8", errors="replace").splitlines()
     settings: dict[str, object] = {"do_lower_case": not any(map(_has_capitals, tokens))}
     config = plan.checkpoint.config
-    try:
+    with contextlib.suppress(ArchitectureError):  # a model without such a limit
         settings["model_max_length"] = config.lookup("max_position_embeddings") if config else None
-    except ArchitectureError:
-        pass  # a model without such a limit
     text = json.dumps({k: v for k, v in settings.items() if v is not None}, indent=2) + "\n"
     (target / TOKENIZER_SETTINGS).write_text(text, encoding="utf-8")
     return [TOKENIZER_SETTINGS]

@@ -77,6 +77,7 @@ SIZES = {
     "max_position_embeddings": 40,
     "type_vocab_size": 3,
 }
+SHALLOW = {**SIZES, "num_hidden_layers": 3}
 SQUARE = {
     **SIZES,
     "vocab_size": 24,
@@ -184,25 +185,11 @@ def bert_cases() -> Iterator[GoogleCase]:
             ("bert_config.json", config),
             partitioned="bert/embeddings/word_embeddings",
         )
-    yield GoogleCase(
-        "bert-classifier",
-        "bert.modeling_bert.BertForSequenceClassification",
-        "load_tf_weights_in_bert",
-        {**bert(SIZES), **rows("", 5, 24)},
-        {**SIZES, "num_labels": 5},
-        ("bert_config.json", SIZES),
-        lent={"weight": "classifier.weight", "bias": "classifier.bias"},
-    )
-    yield GoogleCase(
-        "bert-squad",
-        "bert.modeling_bert.BertForSequenceClassification",
-        "load_tf_weights_in_bert",
-        {**bert(SIZES), **rows("cls/squad", 2, 24)},
-        {**SIZES, "num_labels": 2},
-        ("bert_config.json", SIZES),
-        renamed={"classifier": "qa_outputs"},  # what the loader calls SQuAD's head
-        only_there=("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
-    )
+    model, loader = "bert.modeling_bert.Bert", "load_tf_weights_in_bert"
+    own = ("bert_config.json", SHALLOW)
+    yield from _run_classifier_cases("bert", model, loader, bert(SHALLOW), SHALLOW, own)
+    masked = {**bert(SHALLOW, pooler=False), **masked_lm(SHALLOW)}
+    yield GoogleCase("bert-masked", f"{model}ForMaskedLM", loader, masked, SHALLOW, own)
 
 
 def albert_cases() -> Iterator[GoogleCase]:
@@ -239,6 +226,25 @@ def albert_cases() -> Iterator[GoogleCase]:
         loader,
         {**body, **rows("", 5, width)},
         {**config, "num_labels": 5},
+        own,
+    )
+    yield GoogleCase(
+        "albert-squad",
+        f"{model}ForSequenceClassification",
+        loader,
+        {**body, **rows("cls/squad", 2, width)},
+        {**config, "num_labels": 2},
+        own,
+        renamed={"classifier": "qa_outputs"},
+        only_there=("albert.pooler.weight", "albert.pooler.bias"),
+    )
+    del body["bert/pooler/dense/kernel"], body["bert/pooler/dense/bias"]
+    yield GoogleCase(
+        "albert-masked",
+        f"{model}ForMaskedLM",
+        loader,
+        {**body, **masked_lm(config, narrow)},
+        config,
         own,
     )
 
@@ -313,33 +319,54 @@ def mobilebert_cases() -> Iterator[GoogleCase]:
             shapes |= norm(f"{start}/output/FakeLayerNorm", inside)
         shapes |= dense(f"{scope}/output/bottleneck/dense", inside, width)
         shapes |= norm(f"{scope}/output/bottleneck/FakeLayerNorm", width)
+    loader, model = "load_tf_weights_in_mobilebert", "mobilebert.modeling_mobilebert.MobileBert"
+    own = ("bert_config.json", config)
+    yield GoogleCase("mobilebert", f"{model}ForPreTraining", loader, shapes, config, own)
+    body = {name: shape for name, shape in shapes.items() if not name.startswith("cls/")}
+    yield from _run_classifier_cases("mobilebert", model, loader, body, config, own)
+
+
+def _run_classifier_cases(
+    name: str, model: str, loader: str, body: Shapes, config: Mapping[str, Any], own: Any = None
+) -> Iterator[GoogleCase]:
+    """Yields what run_classifier.py and run_squad.py leave; their loader looks for the first head on the model itself."""
     yield GoogleCase(
-        "mobilebert",
-        "mobilebert.modeling_mobilebert.MobileBertForPreTraining",
-        "load_tf_weights_in_mobilebert",
-        shapes,
-        config,
-        ("bert_config.json", config),
+        f"{name}-classifier",
+        f"{model}ForSequenceClassification",
+        loader,
+        {**body, **rows("", 5, 24)},
+        {**config, "num_labels": 5},
+        own,
+        lent={"weight": "classifier.weight", "bias": "classifier.bias"},
+    )
+    base = model.rpartition(".")[2].lower()
+    yield GoogleCase(
+        f"{name}-squad",
+        f"{model}ForSequenceClassification",
+        loader,
+        {**body, **rows("cls/squad", 2, 24)},
+        {**config, "num_labels": 2},
+        own,
+        renamed={"classifier": "qa_outputs"},  # what the loader calls SQuAD's head
+        only_there=(f"{base}.pooler.dense.weight", f"{base}.pooler.dense.bias"),
     )
 
 
 def bert_kin_cases() -> Iterator[GoogleCase]:
-    config = {**SIZES, "num_hidden_layers": 3}
+    config = SHALLOW
     narrow = 12
-    yield GoogleCase(
-        "rembert",
-        "rembert.modeling_rembert.RemBertModel",
-        "load_tf_weights_in_rembert",
-        {
-            **embeddings("bert/embeddings", config, narrow),
-            **norm("bert/embeddings/LayerNorm", narrow),
-            **dense("bert/encoder/embedding_hidden_mapping_in", narrow, 24),
-            **bert_encoder("bert", config),
-            **dense("bert/pooler/dense", 24, 24),
-            **rows("cls/seq_relationship", 2, 24),
-        },
-        {**config, "input_embedding_size": narrow},
-    )
+    shapes = {
+        **embeddings("bert/embeddings", config, narrow),
+        **norm("bert/embeddings/LayerNorm", narrow),
+        **dense("bert/encoder/embedding_hidden_mapping_in", narrow, 24),
+        **bert_encoder("bert", config),
+        **dense("bert/pooler/dense", 24, 24),
+    }
+    model, loader = "rembert.modeling_rembert.RemBert", "load_tf_weights_in_rembert"
+    wide = {**config, "input_embedding_size": narrow}
+    pretrained = {**shapes, **rows("cls/seq_relationship", 2, 24), **masked_lm(config)}
+    yield GoogleCase("rembert", f"{model}Model", loader, pretrained, wide)
+    yield from list(_run_classifier_cases("rembert", model, loader, shapes, wide))[:1]
     yield GoogleCase(
         "roformer",
         "roformer.modeling_roformer.RoFormerForMaskedLM",
@@ -879,7 +906,7 @@ def mobilenet_cases() -> Iterator[GoogleCase]:
 
 
 def bert_generation_cases() -> Iterator[GoogleCase]:
-    config = {**SIZES, "num_hidden_layers": 3}
+    config = SHALLOW
     shapes: Shapes = {
         "module/bert/embeddings/word_embeddings": [config["vocab_size"], 24],
         "module/bert/embeddings/position_embeddings": [config["max_position_embeddings"], 24],

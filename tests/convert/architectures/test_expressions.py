@@ -32,6 +32,11 @@ VALUES = {"a": 7, "b": [3, 5], "text.size": 11, "kind": "gated-gelu", "off": Fal
         ("a if off else b[0]", 3),
         ("a > 6", True),
         ("a not in [1, 2]", True),
+        ("b[1:]", [5]),
+        ("b[:len(b) - 1]", [3]),
+        ("[2 * one + a for one in b]", [13, 17]),
+        ("[[one * other for other in b] for one in b]", [[9, 15], [15, 25]]),
+        ("[int(one) for one in split('3_11_1', '_')]", [3, 11, 1]),
     ],
 )
 def test_values(text: str, expected: object) -> None:

@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 
 from equipoise.convert.core.ops import (
     AddAxis,
+    At,
     Concat,
     DropAxis,
+    MergeAxes,
     Op,
     Permute,
     Split,
+    SplitAxis,
     Stack,
     Unstack,
     apply_all,
@@ -44,6 +47,9 @@ CASES: list[tuple[Op, tuple[Any, ...]]] = [
     (Split(2, (1, 4)), (CUBE,)),
     (Stack(0, 2), (CUBE, CUBE + 1)),
     (Unstack(1, 3), (CUBE,)),
+    (SplitAxis(1, (3, 1)), (CUBE,)),
+    (MergeAxes(1, (3, 5)), (CUBE,)),
+    (At(1, DropAxis(0)), (CUBE, CUBE[:1], CUBE)),
 ]
 
 
@@ -69,11 +75,43 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (Stack(0, 2), ((2, 4), (4, 2))),
         (Stack(0, 3), ((2, 4), (2, 4))),
         (Unstack(0, 3), ((2, 4),)),
+        (SplitAxis(0, (2, 3)), ((5, 4),)),
+        (SplitAxis(1, (2, 2)), ((4,),)),
+        (MergeAxes(0, (2, 3)), ((3, 2),)),
+        (MergeAxes(1, (2, 3)), ((4, 2),)),
+        (At(1, DropAxis(0)), ((1, 2),)),
+        (At(1, DropAxis(0)), ((1, 2), (2, 2))),
     ],
 )
 def test_mismatches_are_refused(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         op.shapes(shapes)
+
+
+def test_the_last_of_split_axes_varies_fastest() -> None:
+    (result,) = SplitAxis(0, (2, 3)).apply((np.arange(6),))
+    assert result.tolist() == [[0, 1, 2], [3, 4, 5]]
+    (back,) = MergeAxes(0, (2, 3)).apply((result,))
+    assert back.tolist() == list(range(6))
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.data(),
+)
+def test_split_axes_come_back(outer: list[int], sizes: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(outer)))
+    shape = (*outer[:axis], int(np.prod(sizes)), *outer[axis:])
+    values = np.arange(np.prod(shape)).reshape(shape)
+    op = SplitAxis(axis, tuple(sizes))
+    (split,) = op.apply((values,))
+    assert op.shapes((shape,)) == (split.shape,)
+    assert op.inverse.shapes((split.shape,)) == (shape,)
+    np.testing.assert_array_equal(op.inverse.apply((split,))[0], values)
+    place = [data.draw(st.integers(0, size - 1)) for size in split.shape]
+    inside = np.ravel_multi_index(place[axis : axis + len(sizes)], sizes)
+    assert split[tuple(place)] == values[(*place[:axis], inside, *place[axis + len(sizes) :])]
 
 
 @given(st.lists(st.permutations(range(3)), max_size=5))
