@@ -126,14 +126,14 @@ class _TestCases:
 
     def catch(self, values: dict[str, Any]) -> bool:
         """Checks whether any case changes with these values in the file."""
-        (self.folder / f"{self.model_type}.toml").write_text(_to_toml(values))
-        with _use_archs_folder(self.folder):
+        (self.folder / f"{self.model_type}.toml").write_text(to_toml(values))
+        with use_archs_folder(self.folder):
             pairs = zip(self.cases, self.expected, strict=True)
             return any(_observe_case(case) != expected for case, expected in pairs)
 
 
 @contextmanager
-def _use_archs_folder(folder: Path) -> Iterator[None]:
+def use_archs_folder(folder: Path) -> Iterator[None]:
     """Makes the architecture files be read from another folder within the context."""
     before = specs_module.ARCHS_FOLDER
     specs_module.ARCHS_FOLDER = folder
@@ -198,16 +198,16 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
             wrong = f"not ({text})" if section == "when" else f"({text}) + 1"
             if section != "let":
                 kind = "flipped switch" if section == "when" else "wrong count"
-                yield kind, f"{section}.{name}", _replace_value(raw, (section, name), wrong)
+                yield kind, f"{section}.{name}", replace_value(raw, (section, name), wrong)
     for name, tie in raw.get("ties", {}).items():
-        yield "dropped tie", f"ties.{name}", _replace_value(raw, ("ties", name), None)
+        yield "dropped tie", f"ties.{name}", replace_value(raw, ("ties", name), None)
         if isinstance(tie, dict) and "when" in tie:
             flipped = {**tie, "when": f"not ({tie['when']})"}
-            yield "flipped switch", f"ties.{name}", _replace_value(raw, ("ties", name), flipped)
+            yield "flipped switch", f"ties.{name}", replace_value(raw, ("ties", name), flipped)
     for name, line in raw.get("classes", {}).items():
         yield from _class_mutants(raw, name, line)
     for layout in ("pytorch", "tensorflow", "flax"):
-        yield from _layout_mutants(raw, layout)
+        yield from layout_mutants(raw, layout)
 
 
 def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iterator[Mutant]:
@@ -218,13 +218,13 @@ def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iter
     def changed(kind: str) -> Any:
         return kind if isinstance(line, str) else {**line, "kind": kind}
 
-    yield "dropped tensor", where, _replace_value(raw, place, None)
-    renamed = _replace_value(raw, place, None)
+    yield "dropped tensor", where, replace_value(raw, place, None)
+    renamed = replace_value(raw, place, None)
     renamed["modules"][group][f"{path}_x"] = line
     yield "wrong name", where, renamed
     if not isinstance(line, str):
         wrong = {**line, "when": f"not ({line['when']})"}
-        yield "flipped switch", where, _replace_value(raw, place, wrong)
+        yield "flipped switch", where, replace_value(raw, place, wrong)
     node = expressions.parse_expression(text)
     name = node.func.id  # type: ignore[attr-defined]
     arguments = [ast.unparse(one) for one in node.args]  # type: ignore[attr-defined]
@@ -234,20 +234,20 @@ def _line_mutants(raw: dict[str, Any], group: str, path: str, line: Any) -> Iter
         yield (
             "wrong size",
             where,
-            _replace_value(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
+            replace_value(raw, place, changed(f"{name}({', '.join(wrong_sizes + rest)})")),
         )
     if len(arguments) > 1 and arguments[0] != arguments[1]:
         turned = [arguments[1], arguments[0], *arguments[2:], *rest]
         yield (
             "swapped sizes",
             where,
-            _replace_value(raw, place, changed(f"{name}({', '.join(turned)})")),
+            replace_value(raw, place, changed(f"{name}({', '.join(turned)})")),
         )
     if name == "norm" and not rest:
-        yield "wrong kind", where, _replace_value(raw, place, changed(f"rms_norm({arguments[0]})"))
+        yield "wrong kind", where, replace_value(raw, place, changed(f"rms_norm({arguments[0]})"))
     if "bias" in MODULE_KINDS[name].switches and not rest:
         text = f"{name}({', '.join([*arguments, 'bias=False'])})"
-        yield "dropped bias", where, _replace_value(raw, place, changed(text))
+        yield "dropped bias", where, replace_value(raw, place, changed(text))
 
 
 def _transpose_mutants(raw: dict[str, Any], layouts: list[str]) -> Iterator[Mutant]:
@@ -285,34 +285,34 @@ def _class_mutants(raw: dict[str, Any], name: str, line: Any) -> Iterator[Mutant
     for group in groups:
         fewer = [one for one in groups if one != group]
         value = fewer if isinstance(line, list) else {**line, "groups": fewer}
-        yield "dropped group", f"{name}: {group}", _replace_value(raw, ("classes", name), value)
+        yield "dropped group", f"{name}: {group}", replace_value(raw, ("classes", name), value)
     if isinstance(line, dict) and line.get("base"):
         value = {**line, "base": False}
-        yield "wrong prefix", name, _replace_value(raw, ("classes", name), value)
+        yield "wrong prefix", name, replace_value(raw, ("classes", name), value)
 
 
-def _layout_mutants(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
+def layout_mutants(raw: dict[str, Any], layout: str) -> Iterator[Mutant]:
     """Yields mistakes of a layout: one entry dropped, or two of a table swapped."""
     for key, table in raw.get(layout, {}).items():
         if key in UNTESTED_KEYS:
             continue
         if not isinstance(table, dict):
-            yield f"dropped {key}", layout, _replace_value(raw, (layout, key), None)
+            yield f"dropped {key}", layout, replace_value(raw, (layout, key), None)
             continue
         for name in table:
             yield (
                 f"dropped {key}",
                 f"{layout}: {name}",
-                _replace_value(raw, (layout, key, name), None),
+                replace_value(raw, (layout, key, name), None),
             )
         for one, other in zip(list(table), list(table)[1:], strict=False):
             if key in ("paths", "leaves") and table[one] != table[other]:
-                swapped = _replace_value(raw, (layout, key, one), table[other])
+                swapped = replace_value(raw, (layout, key, one), table[other])
                 swapped[layout][key][other] = table[one]
                 yield "swapped names", f"{layout}: {one}, {other}", swapped
 
 
-def _replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+def replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Returns a copy of the values with one replaced, or removed if the new value is None."""
     found = deepcopy(raw)
     table = found
@@ -325,7 +325,7 @@ def _replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> d
     return found
 
 
-def _to_toml(values: dict[str, Any]) -> str:
+def to_toml(values: dict[str, Any]) -> str:
     """Returns the values as TOML with inline tables."""
     return (
         "\n".join(f"{json.dumps(name)} = {_to_toml_value(one)}" for name, one in values.items())

@@ -12,10 +12,12 @@ from safetensors.numpy import load_file
 
 from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.architectures.config import Config
-from equipoise.convert.architectures.spec import load_spec
+from equipoise.convert.architectures.expand import expand
+from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.checkpoints.research_config import read_gin, translate
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, CoverageError
 from equipoise.convert.diff import compare_checkpoints
+from equipoise.convert.layouts.google import known_specs, view
 from equipoise.fixtures.bundles import encode_entry, write_bundle
 from equipoise.fixtures.synthetic import BERT_CONFIG, write_checkpoint
 
@@ -140,6 +142,26 @@ def test_what_googles_code_does_not_have_is_refused(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "vit", "vit", "ViTModel", {"num_hidden_layers": 1})
     with pytest.raises(CoverageError, match="no names of ViTModel in the layout google are known"):
         convert(source, tmp_path / "out", to="google")
+
+
+@pytest.mark.parametrize("spec", known_specs(), ids=lambda spec: spec.model_type)
+def test_a_head_that_google_s_code_ties_cannot_be_untied(spec: ArchitectureSpec) -> None:
+    tied = spec.layouts["google"].get("shared", {})
+    config = Config({"tie_word_embeddings": False})
+    expansions = [expand(spec, cls, config) for cls in spec.classes_of("google")]
+    views = [view(one) for one in expansions]
+    refused = {
+        one.parameters[name].template
+        for one, found in zip(expansions, views, strict=True)
+        for name in found.refused
+    }
+    assert set(tied) <= refused
+    parameters = {
+        p.name for one in expansions for p in one.parameters.values() if p.template in tied
+    }
+    assert not parameters & {
+        name for found in views for rule in found.rules for name in rule.sources
+    }
 
 
 @pytest.mark.parametrize(
@@ -280,7 +302,7 @@ def test_a_repository_s_config_in_transformers_terms() -> None:
     values = translate(Config({"d_model": 10}), t5, shapes).values
     assert values["feed_forward_proj"] == "gated-gelu"
     assert values["tie_word_embeddings"] is False
-    assert (values["num_heads"], values["vocab_size"]) == (3, 61)
+    assert (values["relative_attention_num_buckets"], values["vocab_size"]) == (8, 61)
     own = translate(Config({"model_type": "t5", "vocab_size": 5}), t5, shapes).values
     assert own["vocab_size"] == 5
-    assert own["num_heads"] == 3
+    assert own["relative_attention_num_buckets"] == 8

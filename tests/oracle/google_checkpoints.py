@@ -155,6 +155,12 @@ def rows(scope: str, count: int, width: int) -> Shapes:
     return {f"{start}output_weights": [count, width], f"{start}output_bias": [count]}
 
 
+def all_cases() -> Iterator[GoogleCase]:
+    """Yields the cases that loaders judge, and the one that outputs judge."""
+    yield from cases()
+    yield xlnet_squad_case()
+
+
 def cases() -> Iterator[GoogleCase]:
     yield from bert_cases()
     yield from albert_cases()
@@ -545,8 +551,13 @@ def funnel_cases() -> Iterator[GoogleCase]:
     )
 
 
-def xlnet_cases() -> Iterator[GoogleCase]:
-    width, heads, size, inner, layers = 21, 3, 7, 36, 11
+XLNET_SIZES = 21, 3, 7, 36, 11
+"""Width, heads, their size, inner width and layers."""
+
+
+def xlnet_body() -> tuple[dict[str, Any], dict[str, Any], Shapes]:
+    """Returns the config of transformers, that of the repository, and the variables of the model without a head."""
+    width, heads, size, inner, layers = XLNET_SIZES
     config = {
         "vocab_size": 61, "d_model": width, "n_head": heads, "d_head": size, "d_inner": inner, "n_layer": layers,
     }  # fmt: skip
@@ -569,13 +580,41 @@ def xlnet_cases() -> Iterator[GoogleCase]:
         shapes[f"{inside}/rel_attn/o/kernel"] = [width, heads, size]
         shapes |= dense(f"{inside}/ff/layer_1", width, inner)
         shapes |= dense(f"{inside}/ff/layer_2", inner, width)
+    return config, own, shapes
+
+
+def xlnet_squad_case() -> GoogleCase:
+    """Returns what run_squad.py leaves; the loader of 4.57.6 does not know its heads."""
+    config, own, shapes = xlnet_body()
+    width = config["d_model"]
+    return GoogleCase(
+        "xlnet-squad",
+        "xlnet.modeling_xlnet.XLNetForQuestionAnswering",
+        "",
+        {
+            **shapes,
+            **dense("start_logits/dense", width, 1),
+            **dense("end_logits/dense_0", 2 * width, width),
+            **norm("end_logits/LayerNorm", width),
+            **dense("end_logits/dense_1", width, 1),
+            **dense("answer_class/dense_0", 2 * width, width),
+            "answer_class/dense_1/kernel": [width, 1],
+        },
+        config,
+        ("xlnet_config.json", own),
+    )
+
+
+def xlnet_cases() -> Iterator[GoogleCase]:
+    config, own, shapes = xlnet_body()
+    width = config["d_model"]
     model, loader = "xlnet.modeling_xlnet.XLNet", "load_tf_weights_in_xlnet"
     yield GoogleCase(
         "xlnet",
         f"{model}LMHeadModel",
         loader,
         {**shapes, "model/lm_loss/bias": [61]},
-        {**config, "d_head": size},
+        config,
         ("xlnet_config.json", own),
     )
     task = {**config, "finetuning_task": "sts-b", "num_labels": 1}
@@ -690,6 +729,10 @@ def gpt_cases() -> Iterator[GoogleCase]:
         "vocab_size": 61, "max_position_embeddings": 40, "hidden_size": width, "num_heads": 3, "num_layers": 3,
         "attention_types": [[["global"], 3]],
     }  # fmt: skip
+    own = {
+        "n_vocab": 61, "n_ctx": 40, "n_embd": width, "n_head": 3, "n_layer": 3, "attention_types": [[["global"], 3]],
+        "embed_dropout": 0, "lr": 0.00016, "mesh_shape": "x:64,y:4", "mesh_layout": "batch:x,embd:y",
+    }  # fmt: skip
     for dtype in ("float32", "bfloat16"):
         yield GoogleCase(
             f"gpt_neo-{dtype}",
@@ -697,6 +740,7 @@ def gpt_cases() -> Iterator[GoogleCase]:
             "load_tf_weights_in_gpt_neo",
             shapes,
             config,
+            ("config.json", own),
             dtype=dtype,
         )
 
@@ -864,6 +908,7 @@ def mobilenet_cases() -> Iterator[GoogleCase]:
         "load_tf_weights_in_mobilenet_v1",
         shapes,
         {"depth_multiplier": 0.25, "num_labels": 5},
+        ("config.json", {"model_type": "mobilenet_v1"}),
         unread_endings=("num_batches_tracked",),
     )
     # Widths of 0.35: the rounding of the original code.

@@ -150,6 +150,55 @@ def load(
     save_file(found, output)
 
 
+def compare_squad_heads(prefix: str, folder: str, width: int) -> dict[str, float]:
+    """Computes XLNet's heads for SQuAD from variables as its repository does, and from a folder with transformers' modules.
+
+    Returns:
+        The largest difference of each head, relative to the largest magnitude.
+    """
+    import tensorflow as tf
+    import torch
+    from transformers import XLNetForQuestionAnswering
+
+    model = XLNetForQuestionAnswering.from_pretrained(folder).eval()
+    reader = tf.train.load_checkpoint(prefix)
+
+    def layer(name: str, values: Any) -> Any:
+        found = values @ reader.get_tensor(f"{name}/kernel")
+        return (
+            found + reader.get_tensor(f"{name}/bias")
+            if reader.has_tensor(f"{name}/bias")
+            else found
+        )
+
+    hidden = tf.random.stateless_normal((2, 3, width), (1, 2))
+    start = tf.random.stateless_normal((2, 3, width), (3, 4))
+    inside = tf.tanh(layer("end_logits/dense_0", tf.concat([hidden, start], -1)))
+    mean, variance = tf.nn.moments(inside, [-1], keepdims=True)
+    scale, shift = (reader.get_tensor(f"end_logits/LayerNorm/{one}") for one in ("gamma", "beta"))
+    normal = tf.nn.batch_normalization(inside, mean, variance, shift, scale, 1e-12)
+    feature = tf.tanh(layer("answer_class/dense_0", tf.concat([start, hidden], -1)))
+    expected = {
+        "start": layer("start_logits/dense", hidden)[..., 0],
+        "end": layer("end_logits/dense_1", normal)[..., 0],
+        "class": layer("answer_class/dense_1", feature)[:, 0, 0],
+    }
+    states, starts = (torch.from_numpy(one.numpy()) for one in (hidden, start))
+    with torch.no_grad():
+        found = {
+            "start": model.start_logits(states),
+            "end": model.end_logits(states, start_states=starts),
+            "class": model.answer_class(
+                states, start_states=starts[:, 0], cls_index=torch.tensor([0, 0])
+            ),
+        }
+    pairs = {name: (value.numpy(), expected[name].numpy()) for name, value in found.items()}
+    return {
+        name: float(abs(value - wanted).max() / abs(wanted).max())
+        for name, (value, wanted) in pairs.items()
+    }
+
+
 @contextlib.contextmanager
 def _tensorflow_hub() -> Iterator[None]:
     """Stands in for TensorFlow Hub, which does not run with new TensorFlow: a module is the variables of a checkpoint."""

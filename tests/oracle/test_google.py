@@ -8,7 +8,7 @@ from pathlib import Path
 import google_worker
 import numpy as np
 import pytest
-from google_checkpoints import GoogleCase, cases
+from google_checkpoints import GoogleCase, cases, xlnet_squad_case
 from safetensors.numpy import load_file
 
 from equipoise.convert import convert
@@ -79,3 +79,17 @@ def test_tensors_are_those_of_the_loader(
     values = {value.astype(np.float32).tobytes() for value in found.values()}
     others = expected.keys() - found.keys() - set(case.only_there)
     assert all(expected[name].tobytes() in values for name in others)
+
+
+def test_heads_for_squad_of_xlnet_answer_alike(oracle: WorkerProcess, tmp_path: Path) -> None:
+    case = xlnet_squad_case()
+    folder, weights = write_folders(case, oracle, tmp_path)
+    convert(folder, tmp_path / "out", to="pytorch")
+    found = oracle.call(
+        google_worker.__file__,
+        "compare_squad_heads",
+        prefix=str(weights),
+        folder=str(tmp_path / "out"),
+        width=case.config["d_model"],
+    )
+    assert max(found.values()) < 1e-5, found
