@@ -36,9 +36,10 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.spec_files import ARCHS_FOLDER
 from equipoise.convert.checkpoints.matching import match_class
-from equipoise.convert.checkpoints.research_config import read_gin, translate
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.layouts import google
+from equipoise.convert.research.marks import known_specs
+from equipoise.convert.research.repository_config import read_gin, translate
 
 RESULTS = Path(__file__).with_name("results") / "mutations-google.json"
 UNTESTED_KEYS = (
@@ -62,7 +63,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     results = {}
-    for spec in google.known_specs():
+    for spec in known_specs():
         results[spec.model_type] = found = _try_mutants(spec.file, options.most)
         if found["planted"]:
             print(spec.model_type, found["planted"], found["missed"], flush=True)

@@ -9,9 +9,9 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, read_spec
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.research_config import translate
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.layouts import google
+from equipoise.convert.research.marks import marked_specs
+from equipoise.convert.research.repository_config import translate
 
 _FIRST_PARTS = 4
 """Parts of a name among which the prefix may stand, after those of wrappers."""
@@ -69,7 +69,7 @@ def _google_config_names(checkpoint: Checkpoint) -> list[str]:
     """Returns what the repositories that name variables so call their configs."""
     if checkpoint.layout != "google":
         return []
-    specs = google.marked_specs(checkpoint.in_layout("google"))
+    specs = marked_specs(checkpoint.in_layout("google"))
     names = [
         name
         for spec in specs
@@ -89,7 +89,7 @@ def _find_google_spec(
     Raises:
         ArchitectureError: No architecture has these names, or several have them.
     """
-    marked = google.marked_specs(checkpoint.in_layout("google"))
+    marked = marked_specs(checkpoint.in_layout("google"))
     if own is not None and own in marked and (fits(own) or "model_type" not in config.edits):
         return own, with_google_config(checkpoint, own, config), _notes_on_early_name(config)
     fitting = [spec for spec in marked if fits(spec)]

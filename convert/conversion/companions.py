@@ -10,14 +10,11 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.checkpoints.companion_files import companion_files
 from equipoise.convert.checkpoints.sentence_modules import write_sentence_modules
 from equipoise.convert.conversion.plan_types import CAST_DTYPES, Plan
-from equipoise.convert.conversion.research_companions import (
-    names_for_transformers,
-    write_tokenizer_settings,
-)
 from equipoise.convert.core.errors import CheckpointError
 from equipoise.convert.files.atomic import write_atomic
 from equipoise.convert.files.identity import FileIdentity, check_unchanged
 from equipoise.convert.layouts import layout_module
+from equipoise.convert.research.companions import names_for_transformers, write_tokenizer_settings
 
 CONFIG_NAME = "config.json"
 
@@ -29,7 +26,8 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
         CheckpointError: A file changed while it was copied, or the config since it was read.
     """
     names = _copy_companions(plan, target)
-    names += write_tokenizer_settings(plan, target)
+    if plan.route[0] == "google":
+        names += write_tokenizer_settings(plan.checkpoint.config, target)
     names += write_sentence_modules(plan.checkpoint.folder, target)
     if len(plan.shards) > 1:
         name = f"{plan.target.filename}.index.json"
@@ -41,7 +39,9 @@ def write_companions(plan: Plan, target: Path) -> list[str]:
 def _copy_companions(plan: Plan, target: Path) -> list[str]:
     """Copies the companion files and returns their names; after a cast the config gets the new dtype."""
     identities = {path: FileIdentity.of(path) for path in companion_files(plan.checkpoint.folder)}
-    renamed = names_for_transformers(plan, (path.name for path in identities))
+    renamed = {path.name: path.name for path in identities}
+    if plan.route[0] == "google" and plan.architecture:
+        renamed = names_for_transformers(plan.architecture[0], renamed)
     for path in identities:
         shutil.copyfile(path, target / renamed[path.name])
     check_unchanged(identities)

@@ -21,7 +21,7 @@
     marks = ["bert/encoder/layer_{layer}/output/dense/kernel"]  Google: names that tell this architecture's files
     classes = ["ForPreTraining", "Model"]                      Google: the classes, in the order in which they are tried
     averages = ["MobilenetV2/"]                                Google: scopes where moving averages are taken for weights
-    config_files = [...], config = { ... }                     Google: see convert/checkpoints/research_config.py
+    config_files = [...], config = { ... }                     Google: see convert/research/repository_config.py
     files = { "*.model" = "spiece.model" }                     Google: file beside the weights -> its name for transformers
 
 A value may be a table ``{ to = ..., when = ... }`` with a condition.

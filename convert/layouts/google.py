@@ -2,19 +2,14 @@
 
 ``bert/encoder/layer_0/output/dense/kernel``: names joined by slashes, the number of a layer joined to the name before it, the output axis last, an
 embedding without a name of its own below its scope. Only architectures with a section ``[google]`` have this layout; the section says what differs
-(:mod:`equipoise.convert.layouts._overrides`) and, by ``marks``, what variables tell such a checkpoint from one that Keras wrote.
+(:mod:`equipoise.convert.layouts._overrides`); :mod:`equipoise.convert.research.marks` tells such checkpoints from those that Keras wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import replace
-from functools import lru_cache
 
-from equipoise.convert.architectures import name_templates
 from equipoise.convert.architectures.expand import Expansion
-from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
-from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.core.ops import AddAxis, Permute
 from equipoise.convert.layouts._overrides import LayoutOverrides
 from equipoise.convert.layouts._view_builder import Dialect, build_view
@@ -67,48 +62,14 @@ DIALECT = Dialect("google", SPELLINGS, _join, "/", ties_by_config=False, strips_
 def view(expansion: Expansion) -> LayoutView:
     """Returns how Google's code names and stores the parameters."""
     built, overrides = build_view(expansion, DIALECT)
-    spelled = overrides.table("aliases")
+    respelled = overrides.table("aliases")
     aliases = {
         other: name
         for rule in built.rules
         for name in rule.targets
-        if (other := "/".join(spelled.get(part, part) for part in name.split("/"))) != name
+        if (other := "/".join(respelled.get(part, part) for part in name.split("/"))) != name
     }
     return replace(built, aliases=aliases)
-
-
-@lru_cache(maxsize=1)
-def known_specs() -> tuple[ArchitectureSpec, ...]:
-    """Returns the architectures that have this layout."""
-    loaded = (load_spec(name) for name in spec_names())
-    return tuple(spec for spec in loaded if spec is not None and spec.layouts["google"])
-
-
-def marked_specs(names: Collection[str]) -> list[ArchitectureSpec]:
-    """Returns the architectures whose marks are all among the names of a checkpoint's variables.
-
-    >>> [spec.model_type for spec in marked_specs(["transformer/layer_0/rel_attn/qkv/kernel"])]
-    ['transfo-xl']
-    """
-    return [
-        spec
-        for spec in known_specs()
-        if all(any(_ends_as(mark, name) for name in names) for mark in _marks(spec))
-    ]
-
-
-def _marks(spec: ArchitectureSpec) -> Iterator[str]:
-    yield from spec.layouts["google"]["marks"]
-
-
-def _ends_as(mark: str, name: str) -> bool:
-    """Whether a name is a mark, possibly with scopes before it."""
-    while True:
-        if name_templates.match_name(mark, name) is not None:
-            return True
-        _, slash, name = name.partition("/")
-        if not slash:
-            return False
 
 
 def decode(name: str, container: str, variant: str) -> str:

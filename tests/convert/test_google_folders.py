@@ -14,10 +14,11 @@ from equipoise.convert import convert, open_checkpoint
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
-from equipoise.convert.checkpoints.research_config import read_gin, translate
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, CoverageError
 from equipoise.convert.diff import compare_checkpoints
-from equipoise.convert.layouts.google import known_specs, view
+from equipoise.convert.layouts.google import view
+from equipoise.convert.research.marks import known_specs
+from equipoise.convert.research.repository_config import read_gin, translate
 from equipoise.fixtures.bundles import encode_entry, write_bundle
 from equipoise.fixtures.synthetic import BERT_CONFIG, write_checkpoint
 

@@ -6,7 +6,7 @@ Written by hand from what each repository's model code creates under its scopes,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shapes = dict[str, list[int]]
@@ -59,11 +59,12 @@ class GoogleCase:
     @property
     def model_type(self) -> str:
         """The model type that a config of transformers would say."""
-        return TYPE_OF_PACKAGE.get(self.model.partition(".")[0], self.model.partition(".")[0])
+        package = self.model.split(".")[-3]
+        return TYPE_OF_PACKAGE.get(package, package)
 
 
 TYPE_OF_PACKAGE = {
-    "deprecated": "transfo-xl",
+    "transfo_xl": "transfo-xl",
     "decision_transformer": "gpt2",
     "bert_generation": "bert-generation",
 }
@@ -373,6 +374,21 @@ def bert_kin_cases() -> Iterator[GoogleCase]:
     pretrained = {**shapes, **rows("cls/seq_relationship", 2, 24), **masked_lm(config)}
     yield GoogleCase("rembert", f"{model}Model", loader, pretrained, wide)
     yield from list(_run_classifier_cases("rembert", model, loader, shapes, wide))[:1]
+    tokens = {k: v for k, v in bert(config).items() if "position_embeddings" not in k}
+    yield GoogleCase(
+        "nezha",
+        "deprecated.nezha.modeling_nezha.NezhaForPreTraining",
+        "load_tf_weights_in_nezha",
+        {**tokens, **masked_lm(config), **rows("cls/seq_relationship", 2, 24)},
+        config,
+        ("bert_config.json", config),
+        lent={"bert": "nezha"},
+    )
+    model, loader = "deprecated.nezha.modeling_nezha.Nezha", "load_tf_weights_in_nezha"
+    for case in _run_classifier_cases(
+        "nezha", model, loader, tokens, config, ("bert_config.json", config)
+    ):
+        yield replace(case, lent={**case.lent, "bert": "nezha"})
     yield GoogleCase(
         "roformer",
         "roformer.modeling_roformer.RoFormerForMaskedLM",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib
@@ -148,6 +149,42 @@ def load(
     }
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     save_file(found, output)
+
+
+def list_loaders() -> list[str]:
+    """Returns the modules below ``transformers.models`` that define a loader of TF1 checkpoints."""
+    import transformers.models
+
+    root = Path(transformers.models.__file__).parent
+    found = [
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in root.rglob("modeling_*.py")
+        if "\ndef load_tf_weights_in_" in path.read_text(encoding="utf-8")
+    ]
+    return sorted(found)
+
+
+def loader_code(name: str) -> str:
+    """Returns the loop of a loader as Python's parser sees it, without what it logs and how it checks shapes."""
+    import transformers.models
+
+    path = Path(transformers.models.__file__).parent.joinpath(*name.split("."))
+    tree = ast.parse(path.with_suffix(".py").read_text(encoding="utf-8"))
+    loader = next(
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("load_tf_weights_in_")
+    )
+    loop = [node for node in loader.body if isinstance(node, ast.For)][-1]
+    loop.body = [one for one in loop.body if not _is_a_check(one)]
+    text = ast.unparse(loop)
+    return "\n".join(line for line in text.splitlines() if "logger." not in line)
+
+
+def _is_a_check(node: ast.stmt) -> bool:
+    """Whether a statement compares the shapes of a parameter and a variable."""
+    text = ast.unparse(node)
+    return isinstance(node, ast.Try | ast.If | ast.Assert) and "pointer.shape" in text
 
 
 def compare_squad_heads(prefix: str, folder: str, width: int) -> dict[str, float]:

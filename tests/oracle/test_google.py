@@ -9,6 +9,7 @@ import google_worker
 import numpy as np
 import pytest
 from google_checkpoints import GoogleCase, cases, xlnet_squad_case
+from google_loaders import LISTED, NOTES, judging_modules
 from safetensors.numpy import load_file
 
 from equipoise.convert import convert
@@ -93,3 +94,20 @@ def test_heads_for_squad_of_xlnet_answer_alike(oracle: WorkerProcess, tmp_path: 
         width=case.config["d_model"],
     )
     assert max(found.values()) < 1e-5, found
+
+
+def test_every_loader_is_listed(oracle: WorkerProcess) -> None:
+    theirs = oracle.call(google_worker.__file__, "list_loaders")
+    judging = judging_modules()
+    assert sorted([*judging, *LISTED]) == theirs
+    assert not set(judging) & set(LISTED)
+    assert set(NOTES) <= set(judging)
+
+
+@pytest.mark.parametrize("module", [name for name, one in LISTED.items() if one.copy_of])
+def test_copies_are_copies(module: str, oracle: WorkerProcess) -> None:
+    own, other = (
+        oracle.call(google_worker.__file__, "loader_code", name=one)
+        for one in (module, LISTED[module].copy_of)
+    )
+    assert own == other

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec_files import spec_names
-from equipoise.convert.checkpoints.research_config import GIN_SUFFIX, read_gin, type_of_file
 from equipoise.convert.files.containment import check_readable
+from equipoise.convert.research.marks import type_of_file
+from equipoise.convert.research.repository_config import GIN_SUFFIX, read_gin
 
 _ENDING = "_config.json"
 

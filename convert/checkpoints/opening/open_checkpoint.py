@@ -42,8 +42,8 @@ from equipoise.convert.folders.weight_files import (
     find_weight_files,
     is_shard_index,
 )
-from equipoise.convert.layouts.google import marked_specs
 from equipoise.convert.quantized.dequantize import dequantize as dequantize_tensors
+from equipoise.convert.research.marks import marked_specs
 
 _STATISTICS = ("/moving_mean", "/moving_variance")
 """Variables that are averages themselves."""

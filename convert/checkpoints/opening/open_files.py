@@ -19,7 +19,7 @@ from equipoise.convert.folders.weight_files import (
     is_shard_index,
     layout_from_filename,
 )
-from equipoise.convert.layouts import google
+from equipoise.convert.research.marks import marked_specs
 
 LAYOUT_OF_METADATA = {
     "pt": "pytorch", "tf": "tensorflow", "flax": "flax", "mlx": "pytorch", "google": "google",
@@ -50,7 +50,7 @@ def layout_from_file(path: Path) -> str | None:
 
 def layout_of(container: Container) -> str | None:
     """Returns the layout that a container, its metadata or the names of its variables imply; None if nothing does."""
-    if container.metadata.get("variant") == "name-based" and google.marked_specs(container.tensors):
+    if container.metadata.get("variant") == "name-based" and marked_specs(container.tensors):
         return "google"
     declared = LAYOUT_OF_METADATA.get(container.metadata.get("format", ""))
     return _LAYOUT_OF_CONTAINER.get(container.format) or declared

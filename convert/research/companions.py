@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec import load_spec
-from equipoise.convert.conversion.plan_types import Plan
 from equipoise.convert.core.errors import ArchitectureError
 
 TOKENIZER_SETTINGS = "tokenizer_config.json"
@@ -17,15 +17,18 @@ _WORDPIECES = "vocab.txt"
 _MAX_VOCABULARY_BYTES = 64 << 20
 
 
-def names_for_transformers(plan: Plan, names: Iterable[str]) -> dict[str, str]:
+def names_for_transformers(model_type: str, names: Iterable[str]) -> dict[str, str]:
     """Returns the name in the output for each companion file: its own, or what the architecture's section ``[google]`` says.
 
     A file is renamed if it is the only one that fits, and if no other has the new name.
+
+    >>> names_for_transformers("gpt2", ["hparams.json", "encoder.json"])
+    {'hparams.json': 'hparams.json', 'encoder.json': 'vocab.json'}
     """
     given = list(names)
     found = {name: name for name in given}
-    spec = load_spec(plan.architecture[0]) if plan.architecture else None
-    if plan.route[0] != "google" or spec is None:
+    spec = load_spec(model_type)
+    if spec is None:
         return found
     for pattern, new in spec.layouts["google"].get("files", {}).items():
         fitting = [name for name in given if fnmatch(name, pattern)]
@@ -34,19 +37,18 @@ def names_for_transformers(plan: Plan, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def write_tokenizer_settings(plan: Plan, target: Path) -> list[str]:
+def write_tokenizer_settings(config: Config | None, target: Path) -> list[str]:
     """Writes the settings of a WordPiece tokenizer that a repository keeps in its scripts' options; returns the names of the files.
 
     Its vocabulary says whether it is one of lower case, and the model how long a text may be.
     """
     vocabulary = target / _WORDPIECES
-    if plan.route[0] != "google" or (target / TOKENIZER_SETTINGS).exists():
+    if (target / TOKENIZER_SETTINGS).exists() or not vocabulary.is_file():
         return []
-    if not vocabulary.is_file() or vocabulary.stat().st_size > _MAX_VOCABULARY_BYTES:
+    if vocabulary.stat().st_size > _MAX_VOCABULARY_BYTES:
         return []
     tokens = vocabulary.read_text(encoding="utf-8", errors="replace").splitlines()
     settings: dict[str, object] = {"do_lower_case": not any(map(_has_capitals, tokens))}
-    config = plan.checkpoint.config
     with contextlib.suppress(ArchitectureError):  # a model without such a limit
         settings["model_max_length"] = config.lookup("max_position_embeddings") if config else None
     text = json.dumps({k: v for k, v in settings.items() if v is not None}, indent=2) + "\n"

@@ -18,18 +18,11 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.spec import ArchitectureSpec
 from equipoise.convert.core.arrays import Shape
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError
-from equipoise.convert.layouts import google
 
 GIN_SUFFIX = ".gin"
 MAX_GIN_BYTES = 4 << 20
 
 _BINDING = re.compile(r"^(?:[\w.]+/)*(?P<name>[\w.]+)[ \t]*=[ \t]*(?P<value>.+)$", re.MULTILINE)
-
-
-def type_of_file(name: str) -> str | None:
-    """Returns the model type whose repository names its config so, e.g. ``gpt2`` for ``hparams.json``; None if there is none."""
-    specs = (one for one in google.known_specs() if name in _section(one).get("config_files", ()))
-    return next((one.model_type for one in specs), None)
 
 
 def read_gin(path: Path) -> Config:
