@@ -143,7 +143,7 @@ class ExpressionScope:
         """
         try:
             return expressions.evaluate(text, self.lookup)
-        except (TypeError, IndexError, ZeroDivisionError, KeyError) as error:
+        except (TypeError, LookupError, ValueError, ArithmeticError) as error:
             shown = text if isinstance(text, str) else ast.unparse(text)
             raise ArchitectureError(
                 f"the config does not fit the architecture {self.spec.model_type!r}: "

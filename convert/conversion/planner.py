@@ -238,18 +238,12 @@ class _Planner:
         )
 
     def _check_target_has_class(self) -> None:
-        cls = self.expansion.cls
-        if self.target.layout in cls.names:
-            return
-        if self.target.layout in OPTIONAL_LAYOUTS:
-            self.ledger.add_problem(
-                f"no names of {cls.name} in the layout {self.target.layout} are known; convert to one of {', '.join(cls.names)}"
-            )
-        else:
-            self.ledger.add_problem(
-                f"{cls.name} has no class in {self.target.layout} (transformers 4.57.6 is the last release "
-                f"that has such classes); convert to one of {', '.join(cls.names)}"
-            )
+        cls, layout = self.expansion.cls, self.target.layout
+        cause = f"{cls.name} has no class in {layout} (transformers 4.57.6 is the last release that has such classes)"
+        if layout in OPTIONAL_LAYOUTS:
+            cause = f"no names of {cls.name} in the layout {layout} are known"
+        if layout not in cls.names:
+            self.ledger.add_problem(f"{cause}; convert to one of {', '.join(cls.names)}")
 
     def _steps(self) -> list[Step]:
         """Returns one step for every group of target rules, with the source's rules composed in."""

@@ -192,6 +192,7 @@ _OP_BUILDERS: dict[str, Callable[..., Op]] = {
     "stack": ops.Stack,
     "unstack": ops.Unstack,
     "split_axis": lambda axis, *sizes: ops.SplitAxis(axis, sizes),
+    "pad": ops.Pad,
     "merge_axes": lambda axis, *sizes: ops.MergeAxes(axis, sizes),
 }
 

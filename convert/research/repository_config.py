@@ -73,14 +73,14 @@ def translate(config: Config, spec: ArchitectureSpec, shapes: Mapping[str, Shape
         spec: The architecture.
         shapes: The shapes of the checkpoint's variables.
     """
-    edits = {}
+    found = config
     is_theirs = config.model_type is None or "model_type" in config.edits
     for field, text in _section(spec).get("config", {}).items():
         if is_theirs or field not in config.values:
-            value = _evaluate(text, config, shapes)
-            if value is not None and value != config.values.get(field):
-                edits[field] = value
-    return config.with_edits(edits) if edits else config
+            value = _evaluate(text, found, shapes)
+            if value is not None and value != config.values.get(field, spec.defaults.get(field)):
+                found = found.with_edits({field: value})
+    return found
 
 
 def _evaluate(text: str, config: Config, shapes: Mapping[str, Shape]) -> Any:
@@ -91,7 +91,7 @@ def _evaluate(text: str, config: Config, shapes: Mapping[str, Shape]) -> Any:
 
     try:
         return expressions.evaluate(text, lookup)
-    except (ArchitectureError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
+    except (ArchitectureError, LookupError, TypeError, ValueError, ArithmeticError):
         return None
 
 

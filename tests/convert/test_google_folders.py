@@ -285,12 +285,12 @@ def test_gin_files(tmp_path: Path) -> None:
 def test_a_repository_s_config_in_transformers_terms() -> None:
     spec = load_spec("funnel")
     assert spec is not None
-    config = Config({"block_size": "6_3x2_3", "decoder_size": "2", "dropatt": 0.1})
+    config = Config({"block_size": "6_3x2_3", "decoder_size": "3", "dropatt": 0.25})
     found = translate(config, spec, {}).values
     assert found["block_sizes"] == [6, 3, 3]
     assert found["block_repeats"] == [1, 2, 1]
-    assert found["num_decoder_layers"] == 2
-    assert found["attention_dropout"] == 0.1
+    assert found["num_decoder_layers"] == 3
+    assert found["attention_dropout"] == 0.25
     assert "hidden_act" not in found
     t5 = load_spec("t5")
     assert t5 is not None

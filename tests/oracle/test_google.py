@@ -8,8 +8,9 @@ from pathlib import Path
 import google_worker
 import numpy as np
 import pytest
-from google_checkpoints import GoogleCase, cases, xlnet_squad_case
+from google_checkpoints import GoogleCase, cases
 from google_loaders import LISTED, NOTES, judging_modules
+from google_transformers import xlnet_squad_case
 from safetensors.numpy import load_file
 
 from equipoise.convert import convert

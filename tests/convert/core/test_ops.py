@@ -12,10 +12,12 @@ from equipoise.convert.core.ops import (
     DropAxis,
     MergeAxes,
     Op,
+    Pad,
     Permute,
     Split,
     SplitAxis,
     Stack,
+    Unpad,
     Unstack,
     apply_all,
     output_shapes,
@@ -50,6 +52,8 @@ CASES: list[tuple[Op, tuple[Any, ...]]] = [
     (SplitAxis(1, (3, 1)), (CUBE,)),
     (MergeAxes(1, (3, 5)), (CUBE,)),
     (At(1, DropAxis(0)), (CUBE, CUBE[:1], CUBE)),
+    (Pad(1, 2), (CUBE,)),
+    (Unpad(1, 2), (np.pad(CUBE, [(0, 0), (0, 2), (0, 0)]),)),
 ]
 
 
@@ -80,6 +84,8 @@ def test_inverse_and_shapes(op: Op, arrays: tuple[Any, ...]) -> None:
         (MergeAxes(0, (2, 3)), ((3, 2),)),
         (MergeAxes(1, (2, 3)), ((4, 2),)),
         (At(1, DropAxis(0)), ((1, 2),)),
+        (Pad(2, 1), ((1, 2),)),
+        (Unpad(0, 3), ((2, 4),)),
         (At(1, DropAxis(0)), ((1, 2), (2, 2))),
     ],
 )
@@ -112,6 +118,10 @@ def test_split_axes_come_back(outer: list[int], sizes: list[int], data: st.DataO
     place = [data.draw(st.integers(0, size - 1)) for size in split.shape]
     inside = np.ravel_multi_index(place[axis : axis + len(sizes)], sizes)
     assert split[tuple(place)] == values[(*place[:axis], inside, *place[axis + len(sizes) :])]
+
+
+def test_no_padding_is_no_operation() -> None:
+    assert simplify([Pad(0, 0), Permute((1, 0)), Unpad(1, 0)]) == (Permute((1, 0)),)
 
 
 @given(st.lists(st.permutations(range(3)), max_size=5))
