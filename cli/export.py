@@ -90,6 +90,11 @@ class AxisSize(click.ParamType[int | str]):
     show_default=True,
     help="sentence-transformers: from tokens to the sentence's embedding, or the transformer alone.",
 )
+@click.option(
+    "--with-tokenizer",
+    is_flag=True,
+    help="Write model_from_text.onnx too: from texts to labels or vectors, with onnxruntime-extensions.",
+)
 @click.option("--no-validate", is_flag=True, help="Skip validation; artifact.json records it.")
 @click.option(
     "--cases",
@@ -123,6 +128,7 @@ def command(
     quantize: str | None,
     layout: str,
     graph: str,
+    with_tokenizer: bool,
     no_validate: bool,
     cases: str | None,
     budget: float | None,
@@ -180,11 +186,13 @@ def command(
                 ways=_validation.split_names(ways),
                 options={
                     "opset": opset,
-                    "external": external_data,
+                    # The program from texts shares the weights that lie outside of the program from tokens.
+                    "external": external_data or with_tokenizer,
                     "max_shard_size": max_shard_size,
                     "merged": merged,
                     "optimize": optimize,
                     "quantize": quantize,
+                    "with_tokenizer": with_tokenizer,
                     "layout": None if layout == "optimum" else layout,
                 },
             ),
@@ -210,5 +218,7 @@ def _show(found: ExportResult, output: Path) -> None:
     else:
         _output.echo("not validated")
     graphs = [str(graph["file"]) for graph in artifact.graphs.values()]
-    for name in dict.fromkeys([artifact.program] if artifact.program else graphs):
+    if artifact.text_program:
+        graphs.append(str(artifact.text_program["file"]))
+    for name in dict.fromkeys([artifact.program, *graphs] if artifact.program else graphs):
         _output.echo(f"wrote {output / name}")

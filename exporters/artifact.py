@@ -73,6 +73,7 @@ class Artifact:
         tried: All attempts in order.
         opset: Opset of an ONNX program.
         graphs: File, inputs and outputs of each graph by role, if there are several.
+        text_program: The program that takes texts, and on how many its tokenizer was judged; empty if there is none.
         files: Size and hash of every file.
         companions: Names of config, tokenizer and processor files.
         notes: Further remarks.
@@ -94,6 +95,7 @@ class Artifact:
     opset: int | None = None
     graphs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    text_program: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     companions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -12,6 +12,8 @@ ONNX_ENCODER = "encoder_model.onnx"
 ONNX_DECODER = "decoder_model.onnx"
 ONNX_DECODER_WITH_PAST = "decoder_with_past_model.onnx"
 ONNX_MERGED_DECODER = "decoder_model_merged.onnx"
+TEXT_PROGRAM = "model_from_text.onnx"
+"""The program that takes texts, beside ``model.onnx``, whose weights it shares."""
 ONNX_SHARED_WEIGHTS = "weights.data"
 """Weights of all graphs of an encoder-decoder model; equal ones are stored once."""
 

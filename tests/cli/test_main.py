@@ -62,7 +62,7 @@ OPTIONS = {
         ),
         *("--no-validate", "--opset", "--optimize", "--quantize", "--rtol"),
         *("--sequence", "--strict", "--task", "--threads", "--time-limit", "--to", "--ways"),
-        *("MODEL", "OUTPUT"),
+        *("--with-tokenizer", "MODEL", "OUTPUT"),
     ],
     "inspect": [
         *("--architecture", "--config", "--from", "--json", "--revision", "--subtree", "--tensors"),

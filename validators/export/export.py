@@ -42,6 +42,12 @@ from equipoise.validators.export.targets import (
     check_target,
     resolve_target,
 )
+from equipoise.validators.export.text_program import (
+    TokenizerJudgement,
+    add_text_program,
+    check_text_options,
+    judge_tokenizer,
+)
 from equipoise.validators.judgement.results import PASSING_VERDICTS, Report, Verdict
 from equipoise.validators.models.sources import ModelSource, backend_names, name_user_paths
 from equipoise.validators.runtime.process import WorkerPool
@@ -61,7 +67,8 @@ class ExportRequest:
         force: Whether to replace an existing folder.
         ways: Names of the strategies to try; None tries all, in the target's order.
         patch: A file with ``patch(model)``, called before the export; plants faults in tests.
-        options: Options of the target: ``opset``, ``external``, ``max_shard_size``, ``merged``, ``optimize``, ``quantize``.
+        options: Options of the target: ``opset``, ``external``, ``max_shard_size``, ``merged``, ``optimize``, ``quantize``,
+            ``with_tokenizer``.
     """
 
     request: Request
@@ -115,6 +122,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
     target = resolve_target(request.target)
     with ExitStack() as stack:
         processes = pool or stack.enter_context(WorkerPool())
+        check_text_options(target, request.options, processes.interpreters)
         check_target(target, request.options, processes.interpreters)
         check_dynamic(target, request.dynamic)
         check_layout(request.options, request.request.precision)
@@ -131,6 +139,7 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
             scratch,
             processes=("", REFERENCE_PROCESS) if request.judged else ("",),
         )
+        judgement = judge_tokenizer(context) if request.options.get("with_tokenizer") else None
         identities = open_checkpoint(context.pytorch.path).identities
         with replace_folder(
             request.output, force=request.force, sources=sources, nbytes=context.model.weight_bytes
@@ -149,12 +158,14 @@ def export_model(request: ExportRequest, pool: WorkerPool | None = None) -> Expo
                 ways=request.ways,
                 dynamic=request.dynamic,
             )
-            result = _export_into(folder, request, job)
+            result = _export_into(folder, request, job, judgement)
             check_unchanged(identities)
             return result
 
 
-def _export_into(folder: Path, request: ExportRequest, job: ExportJob) -> ExportResult:
+def _export_into(
+    folder: Path, request: ExportRequest, job: ExportJob, judgement: TokenizerJudgement | None
+) -> ExportResult:
     """Writes program, companions and manifest into a folder."""
     if request.judged:
         program, report = _best_program(request, job)
@@ -164,7 +175,12 @@ def _export_into(folder: Path, request: ExportRequest, job: ExportJob) -> Export
         path.rename(folder / path.name)
     for path in sorted(folder.glob("way-*")):
         shutil.rmtree(path)
-    artifact = build_manifest(request.sizes, job, program, report)
+    text_program = (
+        add_text_program(job.context, folder, folder / program.path.name, judgement)
+        if judgement
+        else {}
+    )
+    artifact = build_manifest(request.sizes, job, program, report, text_program)
     write_manifest(artifact, folder)
     return ExportResult(artifact, report)
 

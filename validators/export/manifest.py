@@ -36,6 +36,7 @@ def build_manifest(
     job: ExportJob,
     program: ExportedProgramFile,
     report: Report | None,
+    text_program: Mapping[str, Any],
 ) -> Artifact:
     """Returns the manifest; copies the companions into the artifact first.
 
@@ -44,6 +45,7 @@ def build_manifest(
         job: The export.
         program: The program that was kept.
         report: Its validation; None if it was not validated.
+        text_program: What :func:`add_text_program` says of the program that takes texts; empty if there is none.
     """
     context, folder = job.context, job.folder
     companions = copy_companions(context.pytorch.path, folder, _config_at_precision(context))
@@ -84,6 +86,7 @@ def build_manifest(
         },
         companions=companions,
         notes=tuple(notes),
+        text_program=text_program,
     )
     write_readme(artifact, folder, example_sizes(job.inputs.sizes))
     return replace(artifact, files=hash_files(folder))

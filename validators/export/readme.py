@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.exporters.artifact import Artifact
-from equipoise.exporters.artifact_files import JAX_WEIGHTS
+from equipoise.exporters.artifact_files import JAX_WEIGHTS, TEXT_PROGRAM
 from equipoise.exporters.cache_names import PAST_PREFIX, ROLES, USE_CACHE_BRANCH
 from equipoise.exporters.target import argument_name
 
@@ -80,6 +80,18 @@ _ARRAYS = {
 _NUMPY_ARRAY = "np.ones({shape}, np.{dtype})"
 
 
+_FROM_TEXTS = f"""import numpy as np
+import onnxruntime
+from onnxruntime_extensions import get_library_path
+
+options = onnxruntime.SessionOptions()
+options.register_custom_ops_library(get_library_path())
+session = onnxruntime.InferenceSession("{TEXT_PROGRAM}", options)
+texts = np.array(["A wonderful day.", "A boring story."], dtype=object)
+names = [one.name for one in session.get_outputs()]
+print(dict(zip(names, session.run(names, {{"text": texts}}))))"""
+
+
 def write_readme(artifact: Artifact, folder: Path, sizes: Sizes) -> None:
     """Writes the ``README.md`` of an artifact.
 
@@ -112,9 +124,25 @@ def readme(artifact: Artifact, sizes: Sizes) -> str:
         runtime = _RUNTIMES[artifact.target]
         parts.append(f"## How to call it\n\nWith {runtime}, in this folder. Replace the ones:")
         parts.append(f"```python\n{_example(artifact, sizes)}\n```")
+    if artifact.text_program:
+        parts.append(f"## From texts\n\n{_text_program(artifact)}")
+        parts.append(f"```python\n{_FROM_TEXTS}\n```")
     if artifact.notes:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in artifact.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def _text_program(artifact: Artifact) -> str:
+    """Returns what the program from texts does, and on what it was judged."""
+    program = artifact.text_program
+    judged = program["judged"]
+    limit = program["max_tokens"]
+    cut = f" Texts are truncated to {limit} tokens." if limit else ""
+    return (
+        f"`{program['file']}` takes texts and has the tokenizer in its graph, with the operators of {program['needs']} "
+        f"(`pip install onnxruntime {program['needs']}`).{cut} Its tokens are those of the tokenizer on {judged['texts']} hard texts and "
+        f"{judged['characters']} characters of Unicode, its outputs those of `{artifact.program}` on {judged['answers']} texts."
+    )
 
 
 def _verdict(artifact: Artifact) -> str:

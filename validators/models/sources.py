@@ -16,6 +16,7 @@ from equipoise.convert.core.plugins import PluginFolder
 from equipoise.convert.folders.quantization import dequantization_advice
 from equipoise.exporters.artifact_files import (
     SAVED_MODEL,
+    TEXT_PROGRAM,
     WEB_FOLDER,
     has_jax_program,
     onnx_encoder_decoder_files,
@@ -196,6 +197,13 @@ def resolve_artifact(path: str | Path) -> ModelSource:
     artifact = Path(path)
     if not artifact.exists():
         raise InputError("there is no such artifact", file=artifact)
+    if artifact.name == TEXT_PROGRAM:
+        raise InputError(
+            "this program takes texts, and a backend is given tokens",
+            file=artifact,
+            hint="the program from tokens beside it has the same weights and is judged instead; "
+            "artifact.json says on which texts this one was compared with it",
+        )
     candidates = [
         (path, backend) for path in _candidate_paths(artifact) if (backend := _backend_for(path))
     ]
@@ -232,7 +240,8 @@ def _candidate_paths(artifact: Path) -> list[Path]:
     files = [
         path for folder in (artifact, web) if folder.is_dir() for path in sorted(folder.iterdir())
     ]
-    return [artifact, web, artifact / SAVED_MODEL, *(path for path in files if path.is_file())]
+    programs = [path for path in files if path.is_file() and path.name != TEXT_PROGRAM]
+    return [artifact, web, artifact / SAVED_MODEL, *programs]
 
 
 def _backend_for(path: Path) -> str | None:

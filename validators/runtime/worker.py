@@ -268,9 +268,21 @@ class Worker:
             answer, results = operations[header["op"]](header, arrays)
         except Exception as error:  # noqa: BLE001 - every failure of the process becomes an answer
             text = f"{type(error).__name__}: {error}"
-            kind = type(error).__name__
+            kind = "MemoryError" if _is_out_of_memory(error) else type(error).__name__
             return {"ok": False, "error": text, "kind": kind, "trace": traceback.format_exc()}, {}
         return {"ok": True, **answer}, results
+
+
+_OUT_OF_MEMORY = ("failed to map segment from shared object", "Cannot allocate memory")
+"""What the system's loader and the C library say where Python raises no MemoryError."""
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Checks whether an error says that memory ran out, also while a library was loaded."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, ImportError | OSError)
+        and any(reason in str(error) for reason in _OUT_OF_MEMORY)
+    )
 
 
 def _import_backend(name: str) -> Any:

@@ -66,7 +66,7 @@ class TextClassification:
         """Returns ``{"label", "score"}``, or a list of the ``top_k`` best (None: all); ``return_all_scores`` keeps their order."""
         logits = outputs["logits"]
         names = label_names(model, logits.shape[-1])
-        function = options.get("function_to_apply") or self._function(model)
+        function = options.get("function_to_apply") or self.score_function(model)
         scores = apply_function(function, logits)
         everything = options.get("return_all_scores", model.config.get("return_all_scores"))
         if everything and "top_k" not in options:
@@ -83,7 +83,7 @@ class TextClassification:
     decisions = label_decisions
 
     @staticmethod
-    def _function(model: ModelFolder) -> str:
+    def score_function(model: ModelFolder) -> str:
         """Returns what ``pipeline()`` applies: sigmoid for one label or multi-label models, nothing for regression, else softmax."""
         problem_type = model.config.get("problem_type")
         if problem_type == "regression":

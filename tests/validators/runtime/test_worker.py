@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equipoise.convert.core.errors import EquipoiseError, WorkerError
+from equipoise.convert.core.errors import EquipoiseError, LimitError, WorkerError
 from equipoise.validators.runtime import worker
 from equipoise.validators.runtime.process import WorkerPool, WorkerProcess
 
@@ -142,3 +142,21 @@ def test_a_pool_starts_a_process_once_and_only_where_there_is_one() -> None:
         assert pool.hello("pytorch")["versions"]["python"]
         with pytest.raises(EquipoiseError):
             pool.get("onnx")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("ImportError('libx.so: failed to map segment from shared object')", LimitError),
+        ("OSError(12, 'Cannot allocate memory')", LimitError),
+        ("MemoryError()", LimitError),
+        ("ImportError('no such module')", WorkerError),
+    ],
+)
+def test_memory_that_ran_out(error: str, kind: type[WorkerError], tmp_path: Path) -> None:
+    """Memory that ends while a library is loaded is told as memory, not as a broken installation."""
+    module = tmp_path / "fails.py"
+    module.write_text(f"def fail():\n    raise {error}\n")
+    with WorkerProcess(sys.executable) as process, pytest.raises(WorkerError) as failure:
+        process.call(module, "fail")
+    assert type(failure.value) is kind

@@ -1,0 +1,1 @@
+"""Tokenizers as ONNX graphs: a program that takes texts, with the operators of onnxruntime-extensions."""

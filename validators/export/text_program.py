@@ -1,0 +1,310 @@
+"""Adds to an ONNX artifact a program that takes texts, once its tokenizer has been compared with the model's on hard texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from sys import executable
+from typing import Any
+
+import numpy as np
+
+from equipoise.convert.core.errors import InputError, WorkerError
+from equipoise.convert.core.hints import install_hint
+from equipoise.convert.core.json_values import read_json
+from equipoise.exporters.artifact_files import TEXT_PROGRAM, TRANSFORMERS_JS
+from equipoise.exporters.sentence.modules import split_class_name
+from equipoise.exporters.target import Target
+from equipoise.exporters.text.tokenizer_spec import read_tokenizer
+from equipoise.validators.core.types import Batch, Case
+from equipoise.validators.evaluation.context import EvaluationContext
+from equipoise.validators.export.hard_texts import character_texts, hard_texts
+from equipoise.validators.models.folder import ModelFolder
+from equipoise.validators.models.positions import encoder_positions
+from equipoise.validators.runtime.interpreters import find_interpreter
+from equipoise.validators.tasks.base import load_samples
+
+WORKER_MODULE = "equipoise.validators.export.text_worker"
+"""Called in the worker processes by this name."""
+LIBRARY = "onnxruntime-extensions"
+TASKS = ("text-classification", "feature-extraction")
+"""Tasks whose answer is a label or a vector; the others' are made of parts of the text."""
+MAX_RELATIVE_ERROR = {"float32": 1e-5}
+"""Largest difference between the program from texts and the one from tokens, relative to the largest value."""
+_HALF_PRECISION_ERROR = 1e-2
+_NO_LIMIT = 1 << 30
+"""Longer limits are transformers' way to say that there is none."""
+_TEXTS_OF_MODEL = 40
+
+
+@dataclass(frozen=True)
+class TokenizerJudgement:
+    """On how many texts the tokenizer's graph gave the tokens of the model's tokenizer.
+
+    Attributes:
+        texts: Texts written by hand, with added tokens, and random.
+        characters: Characters of Unicode, each within a word and alone.
+    """
+
+    texts: int
+    characters: int
+
+
+def check_text_options(
+    target: Target, options: Mapping[str, object], interpreters: Mapping[str, str]
+) -> None:
+    """Checks that a target can have a program that takes texts, and that its operators are installed.
+
+    Raises:
+        InputError: The message says what to leave out or to install.
+    """
+    if not options.get("with_tokenizer"):
+        return
+    if target.name != "onnx":
+        raise InputError(
+            f"{target.name} has no program that takes texts", hint="leave out --with-tokenizer"
+        )
+    if options.get("layout") == TRANSFORMERS_JS:
+        raise InputError(
+            "transformers.js tokenizes in JavaScript, and its runtime lacks the operators of a tokenizer",
+            hint="leave out --with-tokenizer or --layout transformers.js",
+        )
+    if find_interpreter("onnx", interpreters) == Path(executable) and not find_spec(
+        LIBRARY.replace("-", "_")
+    ):
+        raise InputError(f"--with-tokenizer needs {LIBRARY}", hint=install_hint("onnx-text"))
+
+
+def judge_tokenizer(context: EvaluationContext) -> TokenizerJudgement:
+    """Makes a graph of the model's tokenizer and compares its tokens with the tokenizer's own.
+
+    Raises:
+        InputError: The task or the tokenizer is not supported, or a text gets other tokens.
+    """
+    if context.task.name not in TASKS:
+        raise InputError(
+            f"--with-tokenizer: the answer of {context.task.name} is more than labels or vectors",
+            expected=", ".join(TASKS),
+            hint="leave out --with-tokenizer",
+        )
+    _check_sentence_settings(context)
+    context.request.progress("tokenizer: making a graph of it")
+    path = context.scratch / "tokenizer.onnx"
+    worker = context.pool.get("pytorch")
+    spec = _spec_file(context)
+    spec.write_text(json.dumps(asdict(read_tokenizer(context.model.tokenizer))), encoding="utf-8")
+    found = worker.call(WORKER_MODULE, "write_tokenizer", spec=str(spec), path=str(path))
+    if "reason" in found:
+        raise InputError(found["reason"], hint="leave out --with-tokenizer")
+    context.request.progress("tokenizer: comparing its tokens")
+    texts = hard_texts(found["tokens"])
+    _compare(context, path, texts)
+    characters = 0
+    for parts in character_texts():
+        characters += len(parts)
+        if _first_difference(context, path, ["".join(parts)]) is not None:
+            _compare(context, path, parts)
+    return TokenizerJudgement(len(texts), characters)
+
+
+def add_text_program(
+    context: EvaluationContext, folder: Path, program: Path, judgement: TokenizerJudgement
+) -> dict[str, Any]:
+    """Writes the program that takes texts and compares its answers with those of the program that takes tokens.
+
+    Args:
+        context: The model and its task.
+        folder: The artifact.
+        program: Its program that takes tokens.
+        judgement: That of its tokenizer.
+
+    Returns:
+        The section of ``artifact.json``.
+
+    Raises:
+        InputError: The model has inputs beside the tokens of a text.
+        WorkerError: The answers differ.
+    """
+    if not program.is_file():
+        raise InputError(
+            "--with-tokenizer: the model has several graphs", hint="leave out --with-tokenizer"
+        )
+    labels, activation = _labels(context)
+    limit = max_text_length(context)
+    path = folder / TEXT_PROGRAM
+    reason = context.pool.get("pytorch").call(
+        WORKER_MODULE,
+        "write_program",
+        spec=str(_spec_file(context)),
+        program=str(program),
+        path=str(path),
+        limit=limit,
+        labels=labels,
+        activation=activation,
+    )
+    if reason:
+        raise InputError(reason, hint="leave out --with-tokenizer")
+    samples = [str(one["text"]) for one in load_samples(context.task, context.model)]
+    texts = [*samples, *hard_texts(())[:_TEXTS_OF_MODEL]]
+    error = _compare_answers(context, program, path, texts, limit)
+    outputs = context.pool.get("onnx").call(WORKER_MODULE, "describe_program", path=str(path))
+    return {
+        "file": TEXT_PROGRAM,
+        "needs": LIBRARY,
+        "max_tokens": limit,
+        **outputs,
+        "judged": {
+            "texts": judgement.texts,
+            "characters": judgement.characters,
+            "answers": len(texts),
+            "max_relative_error": error,
+        },
+    }
+
+
+def _spec_file(context: EvaluationContext) -> Path:
+    return context.scratch / "tokenizer_spec.json"
+
+
+def max_text_length(context: EvaluationContext) -> int | None:
+    """Returns how many tokens of a text the program reads; None: all."""
+    limits = [context.model.tokenizer.model_max_length, encoder_positions(context.model)]
+    if split_class_name(context.class_name)[1]:
+        limits.append(_sentence_settings(context.model).get("max_seq_length"))
+    known = [int(one) for one in limits if one and one < _NO_LIMIT]
+    return min(known) if known else None
+
+
+def _sentence_settings(model: ModelFolder) -> Mapping[str, Any]:
+    path = model.path / "sentence_bert_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _check_sentence_settings(context: EvaluationContext) -> None:
+    """Checks that a sentence-transformers folder does nothing to its texts before they are tokenized.
+
+    Raises:
+        InputError: It changes case, or has a prompt of its own.
+    """
+    if not split_class_name(context.class_name)[1]:
+        return
+    prompts = context.model.path / "config_sentence_transformers.json"
+    settings = {
+        **_sentence_settings(context.model),
+        **(read_json(prompts) if prompts.is_file() else {}),
+    }
+    for name in ("do_lower_case", "default_prompt_name"):
+        if settings.get(name):
+            raise InputError(
+                f"--with-tokenizer: the folder's {name} changes texts before they are tokenized",
+                found=str(settings[name]),
+                hint="leave out --with-tokenizer",
+            )
+
+
+def _labels(context: EvaluationContext) -> tuple[list[str], str]:
+    """Returns the names of a classifier's classes and what makes its scores; nothing for other tasks."""
+    if context.task.name != "text-classification":
+        return [], "none"
+    activation = context.task.score_function(context.model)  # type: ignore[attr-defined]
+    return list(context.model.labels.values()), activation
+
+
+def _compare(context: EvaluationContext, path: Path, texts: Sequence[str]) -> None:
+    """Compares the tokens of texts.
+
+    Raises:
+        InputError: A text gets other tokens.
+    """
+    index = _first_difference(context, path, texts)
+    if index is None:
+        return
+    text = texts[index]
+    tokenizer = context.model.tokenizer
+    ours = _tokens(context, path, [text])[0]
+    shown = ascii(text if len(text) <= 60 else text[:60] + "...")
+    raise InputError(
+        f"--with-tokenizer: the graph gives {shown} other tokens than the tokenizer",
+        expected=" ".join(
+            map(ascii, tokenizer.convert_ids_to_tokens(_expected(context, [text])[0])[:12])
+        ),
+        found=" ".join(map(ascii, tokenizer.convert_ids_to_tokens(ours)[:12])),
+        hint="leave out --with-tokenizer",
+    )
+
+
+def _first_difference(context: EvaluationContext, path: Path, texts: Sequence[str]) -> int | None:
+    """Returns the index of the first text with other tokens; None if all have the same."""
+    pairs = zip(_expected(context, texts), _tokens(context, path, texts), strict=True)
+    return next((index for index, (theirs, ours) in enumerate(pairs) if theirs != ours), None)
+
+
+def _expected(context: EvaluationContext, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = context.model.tokenizer(list(texts), truncation=False)["input_ids"]
+    return found
+
+
+def _tokens(context: EvaluationContext, path: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the tokens that the graph gives, without padding."""
+    found = context.pool.get("onnx").call(
+        WORKER_MODULE, "run_program", path=str(path), texts=list(texts)
+    )
+    return [
+        [token for token, is_token in zip(row, mask, strict=True) if is_token]
+        for row, mask in zip(found["input_ids"], found["attention_mask"], strict=True)
+    ]
+
+
+def _compare_answers(
+    context: EvaluationContext, program: Path, path: Path, texts: list[str], limit: int | None
+) -> float:
+    """Compares the outputs from texts with those from the tokenizer's tokens; returns the largest relative difference.
+
+    Raises:
+        WorkerError: An output or a label differs.
+    """
+    batch = context.model.tokenizer(
+        texts, padding=True, truncation=limit is not None, max_length=limit, return_tensors="np"
+    )
+    tokens = {name: np.asarray(value) for name, value in batch.items()}
+    worker = context.pool.get("onnx")
+    theirs = worker.call(
+        WORKER_MODULE,
+        "run_tokens",
+        path=str(program),
+        tokens={name: value.tolist() for name, value in tokens.items()},
+    )
+    ours = worker.call(WORKER_MODULE, "run_program", path=str(path), texts=texts)
+    worst = max(_relative_error(ours[name], theirs[name]) for name in theirs)
+    allowed = MAX_RELATIVE_ERROR.get(context.request.precision, _HALF_PRECISION_ERROR)
+    if not worst <= allowed:
+        raise WorkerError(
+            "the program that takes texts gives other outputs than the one that takes tokens",
+            expected=f"a relative difference of at most {allowed:g}",
+            found=f"{worst:g}",
+        )
+    if "label" in ours:
+        outputs = {name: np.asarray(value, np.float32) for name, value in theirs.items()}
+        case = Case("texts", tuple({"text": one} for one in texts))
+        answers = context.task.decode(context.model, Batch(case, tokens), outputs)
+        wanted = [one["label"] for one in answers]
+        if wanted != ours["label"]:
+            raise WorkerError(
+                "the program that takes texts gives other labels",
+                expected=str(wanted),
+                found=str(ours["label"]),
+            )
+        return max(worst, _relative_error(ours["score"], [one["score"] for one in answers]))
+    return worst
+
+
+def _relative_error(ours: object, theirs: object) -> float:
+    """Returns the largest difference relative to the largest value; NaN where shapes or NaNs differ."""
+    first, second = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if first.shape != second.shape:
+        return float("nan")
+    scale = max(float(np.abs(second).max(initial=0.0)), 1.0)
+    return float(np.abs(first - second).max(initial=0.0)) / scale
