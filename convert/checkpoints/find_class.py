@@ -49,7 +49,12 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     search = _ClassSearch(checkpoint, spec, _named_classes(spec, config, architecture), config)
     found = search.run()
     if found.layout == "google" and found.fits and not config.architectures:
-        found = found.with_config(config.with_edits({"architectures": [found.expansion.cls.name]}))
+        name = found.expansion.cls.name
+        found = found.with_config(config.with_edits({"architectures": [name]}))
+        notes = (
+            *notes,
+            f"the class {name}, from the names of the variables, is written into config.json",
+        )
     return _fit_config(checkpoint, replace(found, notes=(*notes, *found.notes)))
 
 
