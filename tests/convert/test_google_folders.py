@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from equipoise.convert import convert, open_checkpoint
@@ -307,3 +310,46 @@ def test_a_repository_s_config_in_transformers_terms() -> None:
     own = translate(Config({"model_type": "t5", "vocab_size": 5}), t5, shapes).values
     assert own["vocab_size"] == 5
     assert own["relative_attention_num_buckets"] == 8
+
+
+@settings(max_examples=200, deadline=None)
+@given(raw=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_gin_file_is_read_or_refused(
+    raw: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.gin"
+    path.write_bytes(b"d_model = " + raw)
+    try:
+        config = read_gin(path)
+    except CheckpointError:
+        return
+    for spec in known_specs():
+        translate(config, spec, {})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+FIELDS = (
+    "block_size",
+    "decoder_size",
+    "type_vocab_size",
+    "n_token",
+    "n_vocab",
+    "depth_multiplier",
+    "num_labels",
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_any_config_is_translated_or_refused(values: dict[str, object]) -> None:
+    for spec in known_specs():
+        config = translate(Config(values), spec, {})
+        for cls in spec.classes_of("google")[:1]:
+            with contextlib.suppress(ArchitectureError):
+                view(expand(spec, cls, config.with_edits({"num_hidden_layers": 1, "n_layer": 1})))

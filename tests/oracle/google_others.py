@@ -141,7 +141,7 @@ def gpt_cases() -> Iterator[GoogleCase]:
 def canine_cases() -> Iterator[GoogleCase]:
     width, inner, buckets = 24, 36, 17
     config = {
-        **SIZES, "num_hidden_layers": 11, "num_hash_functions": 4, "num_hash_buckets": buckets, "type_vocab_size": 5,
+        **SIZES, "num_hidden_layers": 3, "num_hash_functions": 4, "num_hash_buckets": buckets, "type_vocab_size": 5,
         "downsampling_rate": 3, "upsampling_kernel_size": 5, "max_position_embeddings": 40,
     }  # fmt: skip
     own = {**config, "type_vocab_size": 2, "max_positions": 17}
@@ -186,7 +186,7 @@ def imagegpt_cases() -> Iterator[GoogleCase]:
         "model/wtet": [colors, width],
         "model/ln_f/g": [width],
     }
-    for layer in range(11):
+    for layer in range(3):
         scope = f"model/h{layer}"
         shapes |= {
             f"{scope}/ln_1/g": [width],
@@ -202,10 +202,10 @@ def imagegpt_cases() -> Iterator[GoogleCase]:
         "n_positions": 25,
         "n_embd": width,
         "n_head": heads,
-        "n_layer": 11,
+        "n_layer": 3,
     }
     biases = [
-        f"transformer.h.{i}.attn.{part}.bias" for i in range(11) for part in ("c_attn", "c_proj")
+        f"transformer.h.{i}.attn.{part}.bias" for i in range(3) for part in ("c_attn", "c_proj")
     ]
     yield GoogleCase(
         "imagegpt",

@@ -81,6 +81,22 @@ def test_tensors_are_those_of_the_loader(
     values = {value.astype(np.float32).tobytes() for value in found.values()}
     others = expected.keys() - found.keys() - set(case.only_there)
     assert all(expected[name].tobytes() in values for name in others)
+    assert_loads_in_transformers_5(tmp_path / "out")
+
+
+def assert_loads_in_transformers_5(folder: Path) -> None:
+    """Asserts that the class that the config names takes every tensor, and needs no other, if there still is such a class."""
+    import transformers
+
+    values = json.loads((folder / "config.json").read_text())
+    cls = getattr(transformers, values["architectures"][0], None)
+    if cls is None:
+        return
+    _, about = cls.from_pretrained(folder, output_loading_info=True)
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        assert not about[kind], kind
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert config.model_type == values["model_type"]
 
 
 def test_heads_for_squad_of_xlnet_answer_alike(oracle: WorkerProcess, tmp_path: Path) -> None:
