@@ -19,6 +19,7 @@ from equipoise.convert.architectures.expand import expand
 from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec
 from equipoise.convert.core.errors import ArchitectureError, CheckpointError, CoverageError
 from equipoise.convert.diff import compare_checkpoints
+from equipoise.convert.from_pretrained import from_pretrained
 from equipoise.convert.layouts.google import view
 from equipoise.convert.research.marks import known_specs
 from equipoise.convert.research.repository_config import read_gin, translate
@@ -353,3 +354,12 @@ def test_any_config_is_translated_or_refused(values: dict[str, object]) -> None:
         for cls in spec.classes_of("google")[:1]:
             with contextlib.suppress(ArchitectureError):
                 view(expand(spec, cls, config.with_edits({"num_hidden_layers": 1, "n_layer": 1})))
+
+
+def test_from_tf_takes_them_too(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    source = write(tmp_path / "source", {**body(), **head(3)})
+    model = from_pretrained(transformers.AutoModelForSequenceClassification, source, from_tf=True)
+    assert model.config.num_labels == 3
+    stored = open_checkpoint(source)["output_weights"].read()
+    np.testing.assert_array_equal(model.classifier.weight.detach().numpy(), stored)

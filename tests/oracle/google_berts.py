@@ -245,23 +245,36 @@ def bert_kin_cases() -> Iterator[GoogleCase]:
         ("bert_config.json", {**config, "embedding_size": narrow}),
         unread=("roformer.encoder.embed_positions.weight",),
     )
-    yield GoogleCase(
-        "big_bird",
-        "big_bird.modeling_big_bird.BigBirdForPreTraining",
-        "load_tf_weights_in_big_bird",
-        {
-            **embeddings("bert/embeddings", config, 24),
-            **norm("bert/encoder/LayerNorm", 24),
-            **bert_encoder("bert", config),
-            **dense("bert/pooler/dense", 24, 24),
-            **dense("cls/predictions/transform", 24, 24),
-            **norm("cls/predictions/transform", 24),
-            "cls/predictions/output_bias": [config["vocab_size"]],
-            **rows("cls/seq_relationship", 2, 24),
-        },
-        config,
-        call="model, prefix",
-    )
+    flat = {
+        **embeddings("bert/embeddings", config, 24),
+        **norm("bert/encoder/LayerNorm", 24),
+        **bert_encoder("bert", config),
+        **dense("bert/pooler/dense", 24, 24),
+        **dense("cls/predictions/transform", 24, 24),
+        **norm("cls/predictions/transform", 24),
+        "cls/predictions/output_bias": [config["vocab_size"]],
+        **rows("cls/seq_relationship", 2, 24),
+    }
+    for name, shapes in (("big_bird", flat), ("big_bird-heads", _with_heads(flat, 4))):
+        yield GoogleCase(
+            name,
+            "big_bird.modeling_big_bird.BigBirdForPreTraining",
+            "load_tf_weights_in_big_bird",
+            shapes,
+            config,
+            call="model, prefix",
+        )
+
+
+def _with_heads(shapes: Shapes, heads: int) -> Shapes:
+    """Returns the shapes with an axis of heads in attention."""
+    found = dict(shapes)
+    for name, shape in shapes.items():
+        if "/attention/self/" in name:
+            found[name] = [*shape[:-1], heads, shape[-1] // heads]
+        elif name.endswith("/attention/output/dense/kernel"):
+            found[name] = [heads, shape[0] // heads, shape[1]]
+    return found
 
 
 def tapas_cases() -> Iterator[GoogleCase]:

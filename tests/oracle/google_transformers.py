@@ -16,14 +16,14 @@ from google_shapes import (
 
 def funnel_cases() -> Iterator[GoogleCase]:
     # The loader of 4.57.6 is right only where the heads together are as wide as the model.
-    width, heads, size, inner, layers = 24, 4, 6, 36, 8
+    width, heads, size, inner, layers = 24, 4, 6, 36, 9
     config = {
         "vocab_size": 61, "d_model": width, "n_head": heads, "d_head": size, "d_inner": inner,
-        "block_sizes": [3, 2, 1], "num_decoder_layers": 2,
+        "block_sizes": [3, 2, 1], "num_decoder_layers": 3,
     }  # fmt: skip
     own = {
         "vocab_size": 61, "d_model": width, "d_embed": width, "n_head": heads, "d_head": size, "d_inner": inner,
-        "block_size": "3_2_1", "decoder_size": "2", "ff_activation": "gelu", "dropout": 0.1, "dropatt": 0.1,
+        "block_size": "3_2_1", "decoder_size": "3", "ff_activation": "gelu", "dropout": 0.1, "dropatt": 0.1,
         "dropact": 0.0, "rel_attn_type": "factorized", "separate_cls": True, "pooling_type": "mean", "pooling_size": 2,
         "pool_q_only": True, "init": "truncated_normal", "init_std": 0.02, "init_range": 0.1,
     }  # fmt: skip
