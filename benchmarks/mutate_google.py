@@ -171,13 +171,12 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
         if not any(kind == f"dropped {key}" for key in UNTESTED_KEYS):
             yield kind, where, values
     section = raw["google"]
-    for name, texts in section.get("ops", {}).items():
+    for name, entry in section.get("ops", {}).items():
+        texts = entry["to"] if isinstance(entry, dict) else entry
         for wrong in _wrong_ops(texts):
-            yield (
-                "wrong operation",
-                f"ops: {name}",
-                replace_value(raw, ("google", "ops", name), wrong),
-            )
+            value = {**entry, "to": wrong} if isinstance(entry, dict) else wrong
+            place = ("google", "ops", name)
+            yield "wrong operation", f"ops: {name}", replace_value(raw, place, value)
     for number, rule in enumerate(section.get("rules", [])):
         for wrong in _wrong_ops(rule["ops"]):
             values = deepcopy(raw)
