@@ -21,7 +21,12 @@ from equipoise.exporters.patches.experts import use_batched_experts
 from equipoise.exporters.patches.recurrences import patch_recurrences
 from equipoise.exporters.patches.vilt import patch_vilt
 from equipoise.exporters.target import ExportableModel, SupportsKvCache, find_target
-from equipoise.exporters.wrap_model import forward_parameters, run_example, with_named_io
+from equipoise.exporters.wrap_model import (
+    forward_parameters,
+    output_shapes,
+    run_example,
+    with_named_io,
+)
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,14 @@ def _write_program(
     """Writes one forward pass as a program."""
     exportable = exportable_model(request, model, tensors)
     report = find_target(request.target).make(request.way, exportable, Path(request.output))
-    shapes = {name: _describe_tensor(value) for name, value in run_example(exportable).items()}
-    return {"inputs": list(tensors), "outputs": shapes, **report}
+    if "outputs" in report or "graph_outputs" in report:
+        return {"inputs": list(tensors), **report}
+    shapes = output_shapes(exportable)
+    outputs = {
+        name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": shapes[name]}
+        for name, value in run_example(exportable).items()
+    }
+    return {"inputs": list(tensors), "outputs": outputs, **report}
 
 
 def _write_cache_graphs(
@@ -184,7 +195,3 @@ def exportable_model(
         kwargs=kwargs,
         options=dict(request.options),
     )
-
-
-def _describe_tensor(value: TorchTensor) -> dict[str, Any]:
-    return {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from equipoise.convert.core.framework_types import TorchModel, TorchModule, TorchTensor
@@ -95,3 +97,35 @@ def run_example(model: ExportableModel) -> dict[str, TorchTensor]:
     """Returns the outputs for the example inputs."""
     outputs: dict[str, TorchTensor] = model.module(*model.tensors.values())
     return outputs
+
+
+def output_shapes(model: ExportableModel) -> dict[str, list[int | str]]:
+    """Returns the dimensions of the outputs by name: an axis that grows with a dynamic axis of the inputs has that axis's name.
+
+    Each dynamic axis is made one longer and the model is run again. Example: with a batch of 4 instead of 3 logits are
+    (4, 2) instead of (3, 2), so they are ``["batch_size", 2]``. A model that takes no such inputs keeps the sizes of the example.
+    """
+    example = {name: list(value.shape) for name, value in run_example(model).items()}
+    shapes: dict[str, list[int | str]] = {name: list(shape) for name, shape in example.items()}
+    for symbol in sorted({one for axes in model.axes.values() for one in axes.values()}):
+        tensors = {
+            name: _longer(value, [axis for axis, one in model.axes[name].items() if one == symbol])
+            for name, value in model.tensors.items()
+        }
+        longer: dict[str, TorchTensor] = {}
+        with suppress(Exception):  # whatever a model raises for a size that it does not take
+            longer = run_example(replace(model, tensors=tensors))
+        for name, value in longer.items():
+            for axis, (before, after) in enumerate(zip(example[name], value.shape, strict=True)):
+                if after == before + 1:
+                    shapes[name][axis] = symbol
+    return shapes
+
+
+def _longer(tensor: TorchTensor, axes: Sequence[int]) -> TorchTensor:
+    """Returns a tensor whose last entries along some axes are there twice."""
+    import torch
+
+    for axis in axes:
+        tensor = torch.cat([tensor, tensor.narrow(axis, tensor.shape[axis] - 1, 1)], axis)
+    return tensor

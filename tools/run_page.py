@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "validators" / "agreement")]
+AGREEMENT = ROOT / "tests" / "validators" / "agreement"
+sys.path[:0] = [str(AGREEMENT)]
 
 from call_data import all_calls, task_of
 
@@ -82,9 +85,26 @@ def render() -> str:
     lines += ["", "## Whisper", "", WHISPER, ""]
     lines += _table(whisper_fields().values(), ("used",))
     lines += ["", f"Refused: {_names(whisper_fields(), 'refused')}."]
+    lines += ["", "## transformers 5", "", NEWEST, ""]
+    lines += ["| task | transformers 5 | of |", "|---|---|---|", *map(_change_row, _changes())]
     return "\n".join(lines).replace("|\n\n|", "|\n|") + "\n"
 
 
+def _changes() -> list[dict[str, Any]]:
+    """Returns what the pipelines of transformers 5 do otherwise."""
+    found: list[dict[str, Any]] = json.loads((AGREEMENT / "newest.json").read_text("utf-8"))
+    return found
+
+
+def _change_row(change: Mapping[str, Any]) -> str:
+    names = [f"`{one}`" for one in change.get("options", ())]
+    names += [one.rpartition("/")[2] for one in change.get("models", ())]
+    return f"| {', '.join(change['tasks'])} | {change['reason']} | {', '.join(names) or 'every call'} |"
+
+
+NEWEST = """\
+The same calls are made with `pipeline()` of the newest transformers too, where it has the pipeline. It gives what 4.57.6 gives, but for this, where `run`
+stays with 4.57.6."""
 WHISPER = """\
 Without `language` a multilingual model detects it. Audio beyond the model's window is written segment by segment with
 `return_timestamps=true`, or in chunks with `chunk_length_s`. These are options of the call, or fields of `generate_kwargs`."""

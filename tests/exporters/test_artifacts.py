@@ -73,6 +73,7 @@ def test_calls_by_order_and_keyword(target: str, workers: WorkerPool, tmp_path: 
     artifact = export(target, BERT, tmp_path / "out", workers, cases=["single"], dynamic=["batch"])
     assert list(artifact.inputs) == ORDER
     assert artifact.inputs["input_ids"]["shape"] == ["batch_size", "sequence_length"]
+    assert artifact.outputs == {"logits": {"dtype": "float32", "shape": ["batch_size", 2]}}
     random = np.random.default_rng(3)
     ids, types = (torch.tensor(random.integers(0, most, (4, 9))) for most in (50, 2))
     inputs = dict(zip(ORDER, (ids, torch.ones_like(ids), types), strict=True))

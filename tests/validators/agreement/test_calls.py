@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -25,30 +27,84 @@ from equipoise.validators.parameters.declarations import (
 )
 from equipoise.validators.tasks.base import task_names
 
-pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.transformers,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.xdist_group("calls"),
+]
+
+
+class Outcomes(NamedTuple):
+    """The outcome of each call.
+
+    Attributes:
+        run: Of `equipoise run`.
+        old: Of pipeline() of transformers 4.57.6.
+        new: Of pipeline() of transformers 5.
+    """
+
+    run: list[dict[str, Any]]
+    old: list[dict[str, Any]]
+    new: list[dict[str, Any]]
+
 
 SCRIPT = Path(__file__).with_name("pipeline_calls.py")
 MIN_CALLS = 600
+CHANGES = json.loads(SCRIPT.with_name("newest.json").read_text(encoding="utf-8"))
+"""What transformers 5 does otherwise: tasks, models and options, and the reason."""
 INTERNAL = frozenset({"prefix_length", "tokenizer", "assistant_tokenizer"})
 """What pipelines set themselves."""
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the calls, the models that are made for them, and the results."""
+    path = tmp_path_factory.mktemp("calls")
+    (path / "calls.json").write_text(json.dumps(all_calls()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def outcomes(pytestconfig: pytest.Config, folder: Path) -> Outcomes:
+    """What `run` gives and what the pipelines of 4.57.6 and of 5 give; both run while `run` does."""
+    oracle = str(pytestconfig.getoption("--oracle"))
+    with _calling_pipelines(oracle, folder, "old.json") as old:
+        _wait_for_models(old, folder / "made" / "made")
+        with _calling_pipelines(sys.executable, folder, "new.json") as new:
+            found = list(run_calls(all_calls(), folder / "made"))
+            assert old.wait() == 0
+            assert new.wait() == 0
+    theirs = (json.loads((folder / name).read_text()) for name in ("old.json", "new.json"))
+    return Outcomes(found, *theirs)
+
+
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_every_call_gives_what_pipeline_gives(pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    calls = all_calls()
-    # Both sides run at once; the models are made by the other one.
-    with _calling_pipelines(str(pytestconfig.getoption("--oracle")), tmp_path) as process:
-        _wait_for_models(process, tmp_path / "made" / "made")
-        outcomes = list(run_calls(calls, tmp_path / "made"))
-        assert process.wait() == 0
-    wanted = json.loads((tmp_path / "results.json").read_text())
+def test_every_call_gives_what_pipeline_gives(outcomes: Outcomes) -> None:
     different = [
-        f"{call['task']} {call['model']} {json.dumps(call['options'])}: {text}"
-        for call, found, theirs in zip(calls, outcomes, wanted, strict=True)
+        f"{_shown(call)}: {text}"
+        for call, found, theirs in zip(all_calls(), outcomes.run, outcomes.old, strict=True)
         if (text := difference(found, theirs, is_refused=call["refused"]))
     ]
-    assert not different, f"{len(different)} of {len(calls)} differ:\n" + "\n".join(different[:20])
+    assert not different, f"{len(different)} differ:\n" + "\n".join(different[:20])
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+def test_what_is_new_in_transformers_5(outcomes: Outcomes) -> None:
+    """Its pipelines give what those of 4.57.6 give, but for what `newest.json` says and gives a reason for."""
+    used, unexpected, alike = set(), [], 0
+    for call, new, old in zip(all_calls(), outcomes.new, outcomes.old, strict=True):
+        if "raises" in old or not (text := difference(new, old)):
+            alike += "raises" not in old
+            continue
+        index = next((i for i, rule in enumerate(CHANGES) if _explains(rule, call, new)), None)
+        used.add(index)
+        if index is None:
+            unexpected.append(f"{_shown(call)}: {text}")
+    assert not unexpected, f"{len(unexpected)} differ:\n" + "\n".join(unexpected[:20])
+    assert used == set(range(len(CHANGES)))
+    assert alike >= MIN_CALLS
 
 
 @pytest.mark.oracle
@@ -103,9 +159,24 @@ def test_no_call_is_there_twice() -> None:
     assert [text for text, count in texts.items() if count > 1] == []
 
 
-def _calling_pipelines(oracle: str, folder: Path) -> subprocess.Popen[bytes]:
-    """Starts one process that makes every call in the oracle's environment, and writes results.json."""
-    (folder / "calls.json").write_text(json.dumps(all_calls()))
+def _shown(call: dict[str, Any]) -> str:
+    return f"{call['task']} {call['model']} {json.dumps(call['options'])}"
+
+
+def _explains(rule: dict[str, Any], call: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Checks whether an entry of newest.json is about a call and its outcome."""
+    given = {*call["options"], *(call["options"].get("generate_kwargs") or ())}
+    return (
+        call["task"] in rule["tasks"]
+        and call["model"] in rule.get("models", [call["model"]])
+        and bool(given & set(rule.get("options", given)) or "options" not in rule)
+        and ("raises" in rule) == ("raises" in new)
+        and rule.get("raises", "") in new.get("raises", "")
+    )
+
+
+def _calling_pipelines(python: str, folder: Path, results: str) -> subprocess.Popen[bytes]:
+    """Starts one process that makes every call in an environment, and writes the results."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT / "tests" / "typing_root"),
@@ -114,8 +185,8 @@ def _calling_pipelines(oracle: str, folder: Path) -> subprocess.Popen[bytes]:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    files = [str(folder / name) for name in ("calls.json", "made", "results.json")]
-    return subprocess.Popen([oracle, "-W", "ignore", str(SCRIPT), *files], env=environment)
+    files = [str(folder / name) for name in ("calls.json", "made", results)]
+    return subprocess.Popen([python, "-W", "ignore", str(SCRIPT), *files], env=environment)
 
 
 def _wait_for_models(process: subprocess.Popen[bytes], mark: Path) -> None:
