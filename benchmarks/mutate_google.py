@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 import tempfile
 import tomllib
@@ -27,14 +26,12 @@ from mutate_specs import (  # isort: skip - scripts in the same folder, not a pa
     Mutant,
     layout_mutants,
     replace_value,
-    to_toml,
-    use_archs_folder,
+    try_mutants,
 )
 
 from equipoise.convert.architectures import spec as specs_module
 from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import expand
-from equipoise.convert.architectures.spec_files import ARCHS_FOLDER
 from equipoise.convert.checkpoints.matching import match_class
 from equipoise.convert.core.errors import EquipoiseError
 from equipoise.convert.layouts import google
@@ -80,48 +77,18 @@ def main() -> None:
 
 
 def _try_mutants(file: Path, most: int) -> dict[str, Any]:
+    from google_checkpoints import all_cases  # of tests/oracle
+
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     mutants = list(_make_mutants(raw)) if "extends" not in raw else []
-    drawn = random.Random(file.stem).sample(mutants, min(most, len(mutants)))
-    by_kind: dict[str, list[int]] = {}
-    missed = []
-    with tempfile.TemporaryDirectory() as folder:
-        cases = _Cases(file.stem, Path(folder))
-        for kind, where, values in drawn:
-            count = by_kind.setdefault(kind, [0, 0])
-            count[0] += 1
-            if cases.catch(values):
-                count[1] += 1
-            else:
-                missed.append(f"{kind}: {where}")
-    return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
+    cases = [one for one in all_cases() if one.model_type == file.stem]
+    return try_mutants(file.stem, mutants, most, cases, _observe)
 
 
-class _Cases:
-    """The checkpoints of one architecture, and what Equipoise makes of them."""
-
-    def __init__(self, model_type: str, folder: Path) -> None:
-        from google_checkpoints import all_cases  # of tests/oracle
-
-        self.model_type, self.folder = model_type, folder
-        for file in ARCHS_FOLDER.glob("*.toml"):
-            if file.stem != model_type:
-                (folder / file.name).symlink_to(file)
-        self.cases = [one for one in all_cases() if one.model_type == model_type]
-        self.expected = [_observe(self.model_type, one) for one in self.cases]
-
-    def catch(self, values: dict[str, Any]) -> bool:
-        """Checks whether any case changes with these values in the file."""
-        (self.folder / f"{self.model_type}.toml").write_text(to_toml(values))
-        with use_archs_folder(self.folder):
-            pairs = zip(self.cases, self.expected, strict=True)
-            return any(_observe(self.model_type, case) != expected for case, expected in pairs)
-
-
-def _observe(model_type: str, case: Any) -> Any:
+def _observe(case: Any) -> Any:
     """Returns what becomes of the variables of a case, or the name of the error."""
     try:
-        spec = specs_module.load_spec(model_type)
+        spec = specs_module.load_spec(case.model_type)
         if spec is None:
             return "no such architecture"
         names = [google.decode(name, "tensor_bundle", "") for name in case.variables]

@@ -23,7 +23,7 @@ import random
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -45,6 +45,9 @@ TWO_LABEL_SUFFIXES = ("QuestionAnswering", "QuestionAnsweringSimple", "AlbertFor
 UNTESTED_KEYS = ("ignored", "prefixes")
 """Keys of a layout that only files of other origin need."""
 
+TESTED_LAYOUTS = ("pytorch", "tensorflow", "flax")
+"""Layouts that tests/oracle/test_families.py tests."""
+
 Mutant = tuple[str, str, dict[str, Any]]
 """Kind of mistake, its location, and the file's values with the mistake."""
 
@@ -63,6 +66,10 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for file in sorted(ARCHS_FOLDER.glob("*.toml")):
         if file.stem in results and file.stem not in (options.only or ()):
+            continue
+        if not _cases_of(
+            file.stem
+        ):  # PyTorch's alone: tests/convert/architectures/test_pytorch_classes.py
             continue
         results[file.stem] = _try_mutants(file, options.most)
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
@@ -85,55 +92,64 @@ def main() -> None:
 def _try_mutants(file: Path, most: int) -> dict[str, Any]:
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     classes = read_spec(file).classes.values()
-    layouts = sorted({name for one in classes for name in one.names} - {"pytorch"})
+    layouts = sorted({name for one in classes for name in one.names} & {"tensorflow", "flax"})
     mutants = [*_make_mutants(raw), *_transpose_mutants(raw, layouts)]
-    drawn = random.Random(file.stem).sample(mutants, min(most, len(mutants)))
+    return try_mutants(file.stem, mutants, most, _cases_of(file.stem), _observe_case)
+
+
+def try_mutants(
+    model_type: str,
+    mutants: list[Mutant],
+    most: int,
+    cases: list[Any],
+    observe: Callable[[Any], Any],
+) -> dict[str, Any]:
+    """Plants mistakes in one architecture file, drawn with a seed, and counts those that change what is observed of any case.
+
+    Args:
+        model_type: The file's name.
+        mutants: All possible mistakes.
+        most: How many of them are drawn.
+        cases: The cases of the tests that depend on the file.
+        observe: Returns everything of a case that its test compares.
+    """
+    drawn = random.Random(model_type).sample(mutants, min(most, len(mutants)))
+    expected = [observe(one) for one in cases]
     by_kind: dict[str, list[int]] = {}
     missed = []
-    with tempfile.TemporaryDirectory() as folder:
-        cases = _TestCases(file.stem, Path(folder))
-        for kind, where, values in drawn:
-            count = by_kind.setdefault(kind, [0, 0])
-            count[0] += 1
-            if cases.catch(values):
-                count[1] += 1
-            else:
-                missed.append(f"{kind}: {where}")
-    return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
-
-
-class _TestCases:
-    """Everything that the tests depend on for one file: its own cases, and those of files that extend or include it."""
-
-    def __init__(self, model_type: str, folder: Path) -> None:
-        from cases import cases  # of tests/oracle
-
-        self.model_type = model_type
-        self.folder = folder
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         for file in ARCHS_FOLDER.glob("*.toml"):
             if file.stem != model_type:
                 (folder / file.name).symlink_to(file)
-        self.cases = [one for one in cases() if self._depends_on(one.spec)]
-        # Its own cases first: most mistakes change the first one.
-        self.cases.sort(key=lambda one: one.spec.model_type != model_type)
-        self.expected = [_observe_case(one) for one in self.cases]
+        for kind, where, values in drawn:
+            (folder / f"{model_type}.toml").write_text(_to_toml(values))
+            with _use_archs_folder(folder):
+                pairs = zip(cases, expected, strict=True)
+                caught = any(observe(case) != before for case, before in pairs)
+            count = by_kind.setdefault(kind, [0, 0])
+            count[0] += 1
+            count[1] += caught
+            missed += [] if caught else [f"{kind}: {where}"]
+    return {"possible": len(mutants), "planted": len(drawn), "by_kind": by_kind, "missed": missed}
 
-    def _depends_on(self, spec: ArchitectureSpec) -> bool:
+
+def _cases_of(model_type: str) -> list[Any]:
+    """Returns the cases of one file, and those of files that extend or include it; its own first, since most mistakes change the first one."""
+    from cases import cases  # of tests/oracle
+
+    def depends(spec: ArchitectureSpec) -> bool:
         text = spec.file.read_text(encoding="utf-8")
-        extends = f'extends = "{self.model_type}"' in text
-        part = f'spec = "{self.model_type}"' in text
-        return spec.model_type == self.model_type or extends or part or '"encoder"' in text
+        extends = f'extends = "{model_type}"' in text
+        part = f'spec = "{model_type}"' in text
+        return spec.model_type == model_type or extends or part or '"encoder"' in text
 
-    def catch(self, values: dict[str, Any]) -> bool:
-        """Checks whether any case changes with these values in the file."""
-        (self.folder / f"{self.model_type}.toml").write_text(to_toml(values))
-        with use_archs_folder(self.folder):
-            pairs = zip(self.cases, self.expected, strict=True)
-            return any(_observe_case(case) != expected for case, expected in pairs)
+    found = [one for one in cases() if depends(one.spec)]
+    return sorted(found, key=lambda one: one.spec.model_type != model_type)
 
 
 @contextmanager
-def use_archs_folder(folder: Path) -> Iterator[None]:
+def _use_archs_folder(folder: Path) -> Iterator[None]:
     """Makes the architecture files be read from another folder within the context."""
     before = specs_module.ARCHS_FOLDER
     specs_module.ARCHS_FOLDER = folder
@@ -154,9 +170,13 @@ def _observe_case(case: Any) -> Any:
             return "no such class"
         expansion = expand(spec, cls, Config(_case_config(case)))
         return (
-            dict(cls.names),
+            {layout: name for layout, name in cls.names.items() if layout in TESTED_LAYOUTS},
             {n: one.shape for n, one in expansion.parameters.items()},
-            [_observe_view(layout_module(name).view(expansion)) for name in cls.names],
+            [
+                _observe_view(layout_module(name).view(expansion))
+                for name in cls.names
+                if name in TESTED_LAYOUTS
+            ],
         )
     except (EquipoiseError, KeyError, ValueError, TypeError, AttributeError) as error:
         return type(error).__name__
@@ -206,7 +226,7 @@ def _make_mutants(raw: dict[str, Any]) -> Iterator[Mutant]:
             yield "flipped switch", f"ties.{name}", replace_value(raw, ("ties", name), flipped)
     for name, line in raw.get("classes", {}).items():
         yield from _class_mutants(raw, name, line)
-    for layout in ("pytorch", "tensorflow", "flax"):
+    for layout in TESTED_LAYOUTS:
         yield from layout_mutants(raw, layout)
 
 
@@ -325,7 +345,7 @@ def replace_value(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> di
     return found
 
 
-def to_toml(values: dict[str, Any]) -> str:
+def _to_toml(values: dict[str, Any]) -> str:
     """Returns the values as TOML with inline tables."""
     return (
         "\n".join(f"{json.dumps(name)} = {_to_toml_value(one)}" for name, one in values.items())

@@ -27,14 +27,18 @@ def marked_specs(names: Collection[str]) -> list[ArchitectureSpec]:
     ['transfo-xl']
     """
     return [
-        spec
-        for spec in known_specs()
-        if all(any(_ends_as(mark, name) for name in names) for mark in _marks(spec))
+        spec for spec in known_specs() if all(_any_ends_as(mark, names) for mark in _marks(spec))
     ]
 
 
 def _marks(spec: ArchitectureSpec) -> Iterator[str]:
     yield from spec.layouts["google"]["marks"]
+
+
+def _any_ends_as(mark: str, names: Collection[str]) -> bool:
+    """Whether any name is a mark; there may be many names."""
+    ending = mark.rpartition("}")[2]
+    return any(_ends_as(mark, name) for name in names if name.endswith(ending))
 
 
 def _ends_as(mark: str, name: str) -> bool:
