@@ -10,7 +10,12 @@ from equipoise.convert.architectures.config import Config
 from equipoise.convert.architectures.expand import Expansion, expand
 from equipoise.convert.architectures.spec import OPTIONAL_LAYOUTS, ArchitectureSpec, ClassSpec
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
-from equipoise.convert.checkpoints.find_spec import find_spec, first_words, with_google_config
+from equipoise.convert.checkpoints.find_spec import (
+    find_spec,
+    first_words,
+    is_googles,
+    with_google_config,
+)
 from equipoise.convert.checkpoints.fit_config import correct_config
 from equipoise.convert.checkpoints.matching import (
     IGNORED_HEAD,
@@ -46,6 +51,8 @@ def find_class(checkpoint: Checkpoint, architecture: str | None = None) -> Class
     spec, config, notes = find_spec(
         checkpoint, architecture, lambda spec: _fits_exactly(checkpoint, spec)
     )
+    if is_googles(checkpoint, spec):
+        checkpoint = replace(checkpoint, layout="google")
     search = _ClassSearch(checkpoint, spec, _named_classes(spec, config, architecture), config)
     found = search.run()
     if found.layout == "google" and found.fits and not config.architectures:

@@ -10,7 +10,7 @@ from equipoise.convert.architectures.spec import ArchitectureSpec, load_spec, re
 from equipoise.convert.architectures.spec_files import spec_names
 from equipoise.convert.checkpoints.checkpoint import Checkpoint
 from equipoise.convert.core.errors import ArchitectureError, SpecError
-from equipoise.convert.research.marks import marked_specs
+from equipoise.convert.research.marks import has_marks, marked_specs
 from equipoise.convert.research.repository_config import translate
 
 _FIRST_PARTS = 4
@@ -39,7 +39,7 @@ def find_spec(
     config = checkpoint.config or Config({}, checkpoint.path)
     if architecture is not None:
         spec = _spec_by_name(architecture)
-        if checkpoint.layout == "google":
+        if is_googles(checkpoint, spec):
             config = with_google_config(checkpoint, spec, config)
         known = load_spec(config.model_type or "") is not None or architecture.endswith(".toml")
         return (spec, config, ()) if known else _with_model_type(spec, config, "--architecture")
@@ -107,6 +107,13 @@ def _find_google_spec(
         file=config.file,
         hint=f"name the architecture, e.g. --architecture {several[0]}" if several else None,
     )
+
+
+def is_googles(checkpoint: Checkpoint, spec: ArchitectureSpec) -> bool:
+    """Whether the variables have the names of Google's code, by what the packaged architectures or a user's own say."""
+    if checkpoint.layout == "google":
+        return True
+    return checkpoint.variant == "name-based" and has_marks(spec, checkpoint.tensors)
 
 
 def with_google_config(checkpoint: Checkpoint, spec: ArchitectureSpec, config: Config) -> Config:

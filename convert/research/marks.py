@@ -5,7 +5,7 @@ The section ``[google]`` of an architecture lists them under ``marks`` and ``con
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import lru_cache
 
 from equipoise.convert.architectures import name_templates
@@ -26,13 +26,13 @@ def marked_specs(names: Collection[str]) -> list[ArchitectureSpec]:
     >>> [spec.model_type for spec in marked_specs(["transformer/layer_0/rel_attn/qkv/kernel"])]
     ['transfo-xl']
     """
-    return [
-        spec for spec in known_specs() if all(_any_ends_as(mark, names) for mark in _marks(spec))
-    ]
+    return [spec for spec in known_specs() if has_marks(spec, names)]
 
 
-def _marks(spec: ArchitectureSpec) -> Iterator[str]:
-    yield from spec.layouts["google"]["marks"]
+def has_marks(spec: ArchitectureSpec, names: Collection[str]) -> bool:
+    """Whether an architecture has marks, and all of them are among the names of a checkpoint's variables."""
+    marks = spec.layouts["google"].get("marks", ())
+    return bool(marks) and all(_any_ends_as(mark, names) for mark in marks)
 
 
 def _any_ends_as(mark: str, names: Collection[str]) -> bool:

@@ -234,6 +234,49 @@ def test_one_s_own_head_is_left_out_by_allow(tmp_path: Path) -> None:
     assert config_of(tmp_path / "out")["model_type"] == "bert"
 
 
+OWN = """
+model_type = "mine"
+name = "Mine"
+[defaults]
+width = 8
+[repeat]
+layer = "depth"
+[modules.body]
+"net.{layer}.dense" = "linear(width, width)"
+"head" = "linear(width, 3)"
+[classes]
+Model = { groups = ["body"], tensorflow = false, flax = false }
+[google]
+classes = ["Model"]
+marks = ["tower/step_{layer}/dense/kernel"]
+config = { depth = "n_steps" }
+paths = { "net.{layer}" = "tower/step_{layer}" }
+leaves = { "head.weight" = "out_w", "head.bias" = "out_b" }
+ops = { "head.weight" = [] }
+"""
+
+
+def test_an_architecture_file_of_one_s_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(OWN)
+    shapes = {
+        **dense("tower/step_0/dense", WIDTH, WIDTH),
+        **dense("tower/step_1/dense", WIDTH, WIDTH),
+        "head/out_w": (3, WIDTH),
+        "head/out_b": (3,),
+    }
+    source = write(tmp_path / "source", shapes, "config.json", n_steps=2)
+    own = str(tmp_path / "mine.toml")
+    convert(source, tmp_path / "out", to="pytorch", architecture=own)
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    stored = open_checkpoint(source)
+    np.testing.assert_array_equal(
+        found["net.1.dense.weight"], stored["tower/step_1/dense/kernel"].read().T
+    )
+    np.testing.assert_array_equal(found["head.weight"], stored["head/out_w"].read())
+    convert(tmp_path / "out", tmp_path / "back", to="google", architecture=own)
+    assert load_file(tmp_path / "back" / "model.safetensors").keys() == stored.keys()
+
+
 def test_names_without_a_google_layout_are_told_in_one_line(tmp_path: Path) -> None:
     source = write(tmp_path / "source", body(), "config.json", model_type="vit")
     with pytest.raises(ArchitectureError) as caught:
