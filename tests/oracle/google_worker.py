@@ -20,7 +20,7 @@ PARTS = 3
 HUB_LOADER = "load_tf_weights_in_bert_generation"
 """The loader that reads a module of TensorFlow Hub."""
 
-EVERY = 5
+EVERY = 29
 """Of so many variables one gets slots and averages, to save time."""
 
 
